@@ -1,0 +1,5 @@
+"""`python -m panic` is `panic`."""
+
+from panic.cli import main
+
+main()

@@ -1,0 +1,362 @@
+"""The report of an experiment: one HTML file that works offline and loads nothing from anywhere.
+
+It takes what the store has: an experiment that still runs, has no embeddings or has failed runs gets a
+report that says so. The libraries that draw the charts stand in the file once; texts are untrusted and
+escaped; a content security policy in the page forbids any request.
+
+    panic report latest --output report.html
+    write_report(Store("panic-store"), "latest", "report.html")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from panic.analysis import charts, frames, readings
+from panic.analysis.strips import Strip, Thumbnails, strip
+from panic.store import Store
+from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
+
+TEMPLATES = Path(__file__).parent / "templates"
+PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
+MAX_RUNS = 60
+MAX_TILES = 24
+MAX_ROWS = 200  # of a table
+MAX_LINES = 60  # single runs in a drift chart
+MAX_STEPS = 200  # places on its axis
+MAX_POINTS = 2000  # of one persistence diagram
+PICTURE_BUDGET_BYTES = 12 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Charts that belong together, what they show and what they do not; `missing`: why there are none."""
+
+    title: str
+    specs: tuple[dict[str, Any], ...] = ()
+    reading: str = ""
+    caveat: str = ""
+    missing: str = ""
+
+
+def write_report(store: Store, experiment: int | str, path: str | os.PathLike[str]) -> Path:
+    """Write the report of an experiment (row number, name, uid prefix or "latest") to `path` and return it.
+
+    Raises NotFound for an unknown experiment.
+    """
+    html = render(store, store.experiment(experiment))
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(html, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(
+    store: Store, experiment: ExperimentRow, *, picture_budget_bytes: int = PICTURE_BUDGET_BYTES
+) -> str:
+    """The page as a text."""
+    runs, counts, sessions = (
+        store.runs(experiment.id),
+        store.counts(experiment.id),
+        store.sessions(experiment.id),
+    )
+    state = state_of(store, counts, sessions)
+    thumbnails = Thumbnails(store, picture_budget_bytes)
+    shown = frames.spread([run for run in runs if run.num_steps], MAX_RUNS)
+    strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
+    figures = [
+        _time_figure(store, experiment, sessions),
+        *_drift_figures(store, experiment, state),
+        *_diagram_figures(store, experiment, state),
+    ]
+    stuck = [run for run in runs if run.state == "stuck"]
+    failed = [run for run in runs if run.failure is not None]
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"seconds": charts.seconds, "network": frames.network_name, "moment": _moment}
+    return environment.get_template("report.html").render(
+        experiment=experiment,
+        config_json=json.dumps(experiment.config, indent=2, ensure_ascii=False),
+        state=state,
+        counts=counts,
+        tiles=_key_figures(counts, runs),
+        notes=_notes(runs, counts, state, shown, strips, thumbnails),
+        models=_models(store, experiment),
+        groups=_groups(strips),
+        stuck=sorted(stuck, key=lambda run: (run.entry_step or 0, run.id))[:MAX_ROWS],
+        num_stuck=len(stuck),
+        stuck_reading=readings.stuck_reading(runs),
+        stuck_caveat=readings.STUCK_CAVEAT,
+        failed=failed[:MAX_ROWS],
+        num_failed=len(failed),
+        figures=figures,
+        sessions=sessions,
+        origin=_origin(sessions),
+        written_at=time.time(),
+        revision=store.revision,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        library=Markup(vega_bundle()),
+        specs=_script_json([spec for figure in figures for spec in figure.specs]),
+        themes=_script_json(charts.THEMES),
+    )
+
+
+def state_of(store: Store, counts: Counts, sessions: list[SessionRow]) -> str:
+    """running, unfinished, complete, or complete with failures."""
+    driver = store.driver
+    if driver is not None and any(s.end_state is None and s.pid == driver.pid for s in sessions):
+        return "running"
+    if counts.todo + counts.running:
+        return "unfinished"
+    return "complete, with failures" if counts.failed else "complete"
+
+
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, kept in the user's cache: making it takes 5 s."""
+    import vl_convert
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "panic"
+    file = cache / f"vega-{metadata.version('vl-convert-python')}.js"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    # A text "</script" inside the library would end the element that holds it.
+    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
+        "</script", "<\\/script"
+    )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(bundle, encoding="utf-8")
+        temporary.replace(file)
+    except OSError:
+        pass  # no place for a cache: put it together every time
+    return bundle
+
+
+def _key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str]]:
+    """(label, value, what qualifies it) of the numbers at the top."""
+    total = sum(run.max_length for run in runs)
+    ended = counts.done + counts.stuck + counts.failed
+    return [
+        ("runs ended", f"{ended:,}", f"of {counts.runs:,}"),
+        ("stuck", f"{counts.stuck:,}", "known to repeat"),
+        ("failed", f"{counts.failed:,}", "ended with a reason"),
+        ("steps", f"{counts.invocations:,}", f"of at most {total:,}"),
+        ("embeddings", f"{counts.embeddings:,}", "distinct outputs"),
+        ("diagrams", f"{counts.diagrams:,}", "of whole runs"),
+    ]
+
+
+def _notes(
+    runs: list[RunRow],
+    counts: Counts,
+    state: str,
+    shown: list[RunRow],
+    strips: list[Strip],
+    thumbnails: Thumbnails,
+) -> dict[str, str]:
+    """What is missing or left out, by section."""
+    notes = {"state": "", "strips": "", "pictures": ""}
+    open_runs = counts.todo + counts.running
+    if state == "running":
+        notes["state"] = (
+            f"A process is working on it: {open_runs:,} runs have not ended. This page is a snapshot."
+        )
+    elif state == "unfinished":
+        notes["state"] = (
+            f"{open_runs:,} runs have not ended and nobody works on them; `panic resume` goes on."
+        )
+    begun = sum(run.num_steps > 0 for run in runs)
+    if begun > len(shown):
+        notes["strips"] = f"{len(shown)} of {begun:,} runs are shown, spread over networks and prompts. "
+    cut = sum(s.num_left_out > 0 for s in strips)
+    if cut:
+        notes["strips"] += f"Long runs show their first and last {MAX_TILES // 2} pictures or texts."
+    if thumbnails.num_left_out:
+        notes["pictures"] = (
+            f"{thumbnails.num_left_out:,} more pictures are left out to keep this file small. "
+        )
+    if thumbnails.num_missing:
+        notes["pictures"] += (
+            f"{thumbnails.num_missing:,} pictures are missing from the store (`panic check`)."
+        )
+    return notes
+
+
+def _models(store: Store, experiment: ExperimentRow) -> list[dict[str, Any]]:
+    """The models in the order of networks and embeddings, with the shape they were called with."""
+    epochs = {epoch.name: epoch for epoch in store.epochs(experiment.id)}
+    known = {model.id: model for model in store.models()}
+    networks = experiment.config.get("networks", [])
+    names = dict.fromkeys(
+        [m for network in networks for m in network] + experiment.config.get("embeddings", [])
+    )
+    rows = []
+    for name in names:
+        epoch = epochs.get(name)
+        spec = known[epoch.model].spec if epoch else {}
+        parameters = ", ".join(
+            f"{key} {value}" for key, value in (spec.get("parameters") or {}).items() if value is not None
+        )
+        rows.append(
+            {
+                "name": name,
+                "does": " → ".join(
+                    filter(None, [", ".join(spec.get("modalities_in", [])), spec.get("modality_out")])
+                ),
+                "source": ", ".join(
+                    filter(None, [spec.get("source") or spec.get("base"), spec.get("revision")])
+                ),
+                "parameters": parameters,
+                "licence": spec.get("licence") or "",
+                "shape": f"{epoch.batch_size} on {epoch.device_kind}" if epoch else "not used yet",
+                "epochs": epoch.number + 1 if epoch else 0,
+                "fingerprint": epoch.fingerprint[:12] if epoch else "",
+            }
+        )
+    return rows
+
+
+def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]]]]:
+    """Strips by network and, within it, by prompt."""
+    groups: dict[str, dict[str, list[Strip]]] = {}
+    for one in strips:
+        prompts = groups.setdefault(frames.network_name(one.run.network), {})
+        prompts.setdefault(one.run.prompt, []).append(one)
+    return [(network, list(prompts.items())) for network, prompts in groups.items()]
+
+
+def _time_figure(store: Store, experiment: ExperimentRow, sessions: list[SessionRow]) -> Figure:
+    frame = frames.times(store, experiment)
+    title = "What took how long"
+    if frame.is_empty():
+        return Figure(title=title, missing="No model has been called yet.")
+    wall_s = sum(
+        (s.ended_at or time.time()) - s.started_at for s in sessions if s.ended_at or s.end_state is None
+    )
+    return Figure(
+        title=title,
+        specs=(charts.spec(charts.time_by_model(frame)),),
+        reading=readings.time_reading(frame, wall_s),
+        caveat=readings.TIME_CAVEAT,
+    )
+
+
+def _drift_figures(store: Store, experiment: ExperimentRow, state: str) -> list[Figure]:
+    """Drift of the texts from the prompt, one figure per embedding model that reads texts."""
+    title = "Drift from the prompt"
+    names = experiment.config.get("embeddings", [])
+    if not names:
+        return [
+            Figure(title=title, missing="The config asks for no embeddings, so there is nothing to measure.")
+        ]
+    epochs = {epoch.name: epoch.model for epoch in store.epochs(experiment.id)}
+    figures, absent = [], []
+    for name in names:
+        frame = frames.drift(store, experiment, epochs[name]) if name in epochs else pl.DataFrame()
+        if frame.is_empty():
+            absent.append(name)
+            continue
+        bands = frames.drift_bands(frames.thinned(frame, MAX_STEPS))
+        lines = _some_lines(frames.thinned(frame, MAX_STEPS))
+        figures.append(
+            Figure(
+                title=f"{title} · {name}",
+                specs=(charts.spec(charts.drift(bands, lines)),),
+                reading=readings.drift_reading(bands),
+                caveat=readings.DRIFT_CAVEAT,
+            )
+        )
+    if absent:
+        later = " yet" if state in ("running", "unfinished") else ""
+        missing = f"No vectors of prompts and texts under {', '.join(absent)}{later}."
+        figures.append(Figure(title=title, missing=missing))
+    return figures
+
+
+def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
+    """The single runs to draw: some of every network."""
+    runs = frame.select("network", "run").unique(maintain_order=True)
+    turn = runs.with_columns(turn=pl.int_range(pl.len()).over("network")).sort("turn", maintain_order=True)
+    return frame.filter(pl.col("run").is_in(turn["run"].head(MAX_LINES).implode()))
+
+
+def _diagram_figures(store: Store, experiment: ExperimentRow, state: str) -> list[Figure]:
+    """Persistence diagrams by embedding model: one chart per network, all on the same axes."""
+    title = "Persistence diagrams"
+    if not experiment.config.get("diagrams"):
+        return [Figure(title=title, missing="The config asks for no diagrams.")]
+    bars = frames.bars(store, experiment)
+    if bars.is_empty():
+        later = " yet" if state in ("running", "unfinished") else ""
+        return [Figure(title=title, missing=f"No diagrams have been computed{later}.")]
+    figures = []
+    for (model,), of_model in bars.group_by("model", maintain_order=True):
+        finite = of_model.filter(pl.col("death").is_finite())
+        longest = finite.sort(pl.col("death") - pl.col("birth"), descending=True)
+        largest = float(finite["death"].max() or 0.0)  # type: ignore[arg-type]
+        specs, cut = [], 0
+        for (network,), of_network in longest.group_by("network", maintain_order=True):
+            cut += max(0, len(of_network) - MAX_POINTS)
+            runs = of_network["run"].n_unique()
+            name = f"{network}  ({runs:,} run{'s' if runs != 1 else ''})"
+            specs.append(charts.spec(charts.persistence(of_network.head(MAX_POINTS), name, largest)))
+        left_out = f" The {cut:,} shortest bars are not drawn." if cut else ""
+        figures.append(
+            Figure(
+                title=f"{title} · {model}",
+                specs=tuple(specs),
+                reading=readings.diagram_reading(of_model) + " Bars that never end are not drawn." + left_out,
+                caveat=readings.DIAGRAM_CAVEAT,
+            )
+        )
+    return figures
+
+
+def _origin(sessions: list[SessionRow]) -> dict[str, str]:
+    """Where the results come from, of the last session that said so."""
+    known = next((s.provenance for s in reversed(sessions) if s.provenance), {})
+    hardware, git, packages = known.get("hardware") or {}, known.get("git") or {}, known.get("packages") or {}
+    memory = hardware.get("memory_bytes")
+    facts = {
+        "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores"
+        if hardware
+        else "",
+        "memory": f"{memory / 2**30:.0f} GiB" if memory else "",
+        "GPUs": "; ".join(hardware.get("gpus") or []),
+        "system": hardware.get("platform", ""),
+        "python": str(known.get("python", "")).split(" ")[0],
+        "packages": ", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages),
+        "git": f"{git['commit'][:12]}{' with changes' if git.get('dirty') else ''}"
+        if git.get("commit")
+        else "",
+        "source": str(known.get("source_digest", ""))[:12],
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _moment(at: float | None) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that may stand in a script element: no text in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)

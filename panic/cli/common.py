@@ -1,0 +1,152 @@
+"""What all commands share: where the store is, how much is said, and how errors are told.
+
+A command is a function whose first parameter is `shared: Shared`; `command` gives it the options --store,
+-v and -q and turns exceptions into messages and exit codes (1 failed, 2 usage, 130 interrupted).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.errors import PanicError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+
+DEFAULT_STORE = Path("panic-store")
+INTERRUPTED = 130
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="PATH", help="Folder of the store (or PANIC_STORE).")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more; on errors of panic itself, the traceback.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """The options that every command takes."""
+
+    store: Path | None = None
+    verbose: bool = False
+    quiet: bool = False
+
+    def store_path(self, of_config: Path | None = None) -> Path:
+        """The folder of the store: --store, PANIC_STORE, what the config says, ./panic-store."""
+        from_environment = os.environ.get("PANIC_STORE")
+        return self.store or (Path(from_environment) if from_environment else of_config or DEFAULT_STORE)
+
+    def open_store(self) -> Store:
+        """The store, for reading."""
+        from panic.store import Store
+
+        return Store(self.store_path())
+
+
+def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of experiments, for the shell."""
+    shared = context.obj or Shared()
+    store = context.params.get("store") or shared.store
+    try:
+        with Shared(store=store).open_store() as opened:
+            names = [row.name for row in opened.experiments()]
+    except PanicError:
+        names = []
+    return [name for name in ["latest", *dict.fromkeys(reversed(names))] if name.startswith(incomplete)]
+
+
+_EXPERIMENT_HELP = "Name, beginning of an id, or latest."
+RequiredExperiment = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
+]
+ExperimentArgument = Annotated[
+    str, typer.Argument(metavar="[EXPERIMENT]", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
+]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn a function of (shared, ...) into a typer command with the shared options."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "shared"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        inspect.Parameter("store", keyword, default=None, annotation=StoreOption),
+        inspect.Parameter("verbose", keyword, default=False, annotation=VerboseOption),
+        inspect.Parameter("quiet", keyword, default=False, annotation=QuietOption),
+    ]
+
+    @functools.wraps(function)
+    def call(
+        *, context: typer.Context, store: Path | None, verbose: bool, quiet: bool, **arguments: Any
+    ) -> None:
+        outer = context.obj or Shared()
+        shared = Shared(
+            store=store or outer.store, verbose=verbose or outer.verbose, quiet=quiet or outer.quiet
+        )
+        code = guarded(lambda: function(shared, **arguments), verbose=shared.verbose)
+        if code:
+            raise typer.Exit(code)
+
+    parameters = [parameter.replace(kind=keyword) for parameter in own] + added
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def guarded(action: Callable[[], None], *, verbose: bool) -> int:
+    """Perform an action and return its exit code; errors go to stderr, without a traceback."""
+    try:
+        action()
+        sys.stdout.flush()
+    except PanicError as error:
+        if verbose and error.__cause__ is not None:
+            traceback.print_exception(error, file=sys.stderr)
+        else:
+            say_error(error.message, error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say_error("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. The interpreter flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except typer.Exit as leave:
+        return leave.exit_code
+    except Exception as error:
+        return _unexpected(error, verbose=verbose)
+    return 0
+
+
+def _unexpected(error: Exception, *, verbose: bool) -> int:
+    """Tell about a mistake of ours, or of the machine (a full disk, a missing permission)."""
+    if isinstance(error, OSError) and error.filename:
+        say_error(f"{error.filename}: {error.strerror}")
+    else:
+        say_error(f"{type(error).__name__}: {error}")
+    if verbose:
+        traceback.print_exception(error, file=sys.stderr)
+    else:
+        say_error("", "\n".join(getattr(error, "__notes__", ["-v shows the traceback."])))
+    return 1
+
+
+def say_error(message: str, hint: str = "") -> None:
+    """Print an error and what to do about it, as plain text: nothing in it is markup."""
+    if message:
+        typer.secho("error: ", nl=False, err=True, fg="red", bold=True)
+        typer.echo(message, err=True)
+    if hint:
+        typer.secho(hint, err=True, dim=True)

@@ -1,0 +1,101 @@
+"""`panic completion`: what a shell needs to complete panic's commands.
+
+source <(panic completion bash)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from panic.cli.common import Shared, command
+
+PROGRAMS = ("panic", "run-experiments")
+
+
+class Shell(StrEnum):
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+    NUSHELL = "nushell"
+
+
+@command
+def completion(
+    shared: Shared,
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nushell.")],
+) -> None:
+    """Print the completion script of a shell.
+
+    bash: source <(panic completion bash), in ~/.bashrc.  zsh: source <(panic completion zsh), in ~/.zshrc.
+    fish: panic completion fish | source.  nushell: save it as a file and `source` that.
+    """
+    if shell is Shell.NUSHELL:
+        from panic.cli.app import app, run_experiments_app
+
+        trees = [typer.main.get_command(tree) for tree in (app, run_experiments_app)]
+        for line in nushell_script(dict(zip(PROGRAMS, trees, strict=True))):
+            typer.echo(line)
+        return
+    from typer._completion_shared import get_completion_script
+
+    for program in PROGRAMS:
+        variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+        typer.echo(get_completion_script(prog_name=program, complete_var=variable, shell=shell.value))
+
+
+def nushell_script(trees: dict[str, Any]) -> Iterator[str]:
+    """Extern definitions for programs given as command trees, line by line."""
+    yield "# Completions for nushell: save this as a file and `source` it in your config.nu."
+    yield 'def "nu-complete panic experiments" [] {'
+    yield '  try { ^panic list --json | from json | get name | uniq | append "latest" } catch { ["latest"] }'
+    yield "}"
+    for program, tree in trees.items():
+        yield from _extern(program, tree)
+        for name, child in getattr(tree, "commands", {}).items():
+            yield from _extern(f"{program} {name}", child)
+
+
+def _extern(name: str, node: Any) -> Iterator[str]:
+    summary = (node.get_short_help_str(200) or "").strip()
+    yield ""
+    if summary:
+        yield f"# {summary}"
+    yield f'export extern "{name}" ['
+    for parameter in node.params:
+        yield f"  {_nushell_parameter(parameter)}"
+    yield "]"
+
+
+def _nushell_parameter(parameter: Any) -> str:
+    """A parameter as nushell declares it: `--set: string  # help`, `...configs: path`, `name?: string`."""
+    kind = _nushell_type(parameter)
+    if parameter.param_type_name == "argument":
+        name = parameter.name
+        if parameter.nargs == -1:
+            return f"...{name}: {kind}"
+        return f"{name}{'' if parameter.required else '?'}: {kind}"
+    long = next(name for name in parameter.opts if name.startswith("--"))
+    short = next((name for name in parameter.opts if not name.startswith("--")), "")
+    flag = f"{long}({short})" if short else long
+    value = "" if parameter.is_flag else f": {kind}"
+    return f"{flag}{value}  # {' '.join((parameter.help or '').split())}".rstrip(" #")
+
+
+def _nushell_type(parameter: Any) -> str:
+    choices = getattr(parameter.type, "choices", None)
+    if parameter.metavar and "EXPERIMENT" in parameter.metavar:
+        return 'string@"nu-complete panic experiments"'
+    if choices:
+        return "string"
+    kinds = {
+        "integer": "int",
+        "integer range": "int",
+        "float": "number",
+        "float range": "number",
+        "path": "path",
+    }
+    return kinds.get(parameter.type.name, "string")

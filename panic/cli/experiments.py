@@ -1,0 +1,295 @@
+"""`panic list`, `show`, `stuck`, `delete`: the experiments of a store and their runs.
+
+panic list; panic show demo; panic show demo --config > again.yaml
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli import render
+from panic.cli.common import ExperimentArgument, JsonOption, RequiredExperiment, Shared, command
+from panic.cli.render import console, moment, print_json, print_table
+from panic.cli.standing import last_sessions, standing
+from panic.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.records import ExperimentRow, RunRow
+
+SHOWN_RUNS = 40
+
+
+@command
+def list_(shared: Shared, as_json: JsonOption = False) -> None:
+    """List the experiments of the store."""
+    with shared.open_store() as store:
+        sessions = last_sessions(store)
+        found = [(row, standing(store, row, sessions.get(row.id))) for row in store.experiments()]
+    if as_json:
+        return print_json(
+            [
+                {
+                    "name": row.name,
+                    "id": row.uid,
+                    "state": now.state,
+                    "runs": now.counts.runs,
+                    "done": now.counts.done,
+                    "stuck": now.counts.stuck,
+                    "failed": now.counts.failed,
+                    "invocations": now.counts.invocations,
+                    "embeddings": now.counts.embeddings,
+                    "diagrams": now.counts.diagrams,
+                    "created_at": row.created_at,
+                }
+                for row, now in found
+            ]
+        )
+    if not found:
+        return console().print("No experiments yet. `panic run CONFIG` performs one.")
+    columns = ["name", "id", "state", "runs #", "stuck #", "failed #", "invocations #", "created"]
+    rows = [
+        (
+            *(row.name, row.uid[:12], now.state, now.counts.runs, now.counts.stuck, now.counts.failed),
+            *(now.counts.invocations, moment(row.created_at)),
+        )
+        for row, now in found
+    ]
+    return print_table(columns, rows)
+
+
+@command
+def show(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    config: Annotated[bool, typer.Option("--config", help="Print a config that reruns it.")] = False,
+    run: Annotated[int | None, typer.Option(metavar="RUN", help="Show the steps of one run.")] = None,
+    all_runs: Annotated[bool, typer.Option("--all", help="Show all runs, however many.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an experiment: its settings, models, sessions and runs."""
+    with shared.open_store() as store:
+        row = store.experiment(experiment)
+        if config:
+            _show_config(row, as_json)
+        elif run is not None:
+            _show_run(store, find_run(store, row, run), as_json)
+        elif as_json:
+            print_json(_experiment_as_dict(store, row))
+        else:
+            _show_experiment(store, row, all_runs)
+
+
+def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
+    """The run with this number. NotFound tells which there are."""
+    runs = store.runs(row.id)
+    for run in runs:
+        if run.id == number:
+            return run
+    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if runs else "It has no runs."
+    raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
+
+
+def _show_config(row: ExperimentRow, as_json: bool) -> None:
+    if as_json:
+        return print_json(row.config)
+    from panic.config import ExperimentConfig, to_yaml
+
+    sys.stdout.write(to_yaml(ExperimentConfig.model_validate(row.config)))
+    return None
+
+
+def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
+    steps = store.invocations(run.id)
+    if as_json:
+        keys = (
+            "step",
+            "model",
+            "seed",
+            "input",
+            "output",
+            "modality",
+            "text",
+            "device",
+            "started_at",
+            "duration_s",
+        )
+        return print_json(
+            run_as_dict(run) | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
+        )
+    console().print(f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}")
+    console().print(f"prompt: {run.prompt}")
+    rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
+    return print_table(["step #", "model", "output"], rows)
+
+
+def run_as_dict(run: RunRow) -> dict[str, Any]:
+    """The JSON of a run."""
+    return {
+        "run": run.id,
+        "network": list(run.network),
+        "prompt": run.prompt,
+        "seed": run.seed,
+        "repeat": run.repeat,
+        "max_length": run.max_length,
+        "num_steps": run.num_steps,
+        "state": run.state,
+        "entry_step": run.entry_step,
+        "period": run.period,
+        "failure": None
+        if run.failure is None
+        else {key: getattr(run.failure, key) for key in ("step", "kind", "message", "attempts")},
+    }
+
+
+def details(run: RunRow) -> str:
+    """What explains the state of a run."""
+    if run.failure is not None:
+        return f"at step {run.failure.step}: {run.failure.message}"
+    if run.state == "stuck":
+        return f"since step {run.entry_step}, period {run.period}"
+    return f"{run.num_steps} of {run.max_length} steps"
+
+
+def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "id": row.uid,
+        "state": standing(store, row).state,
+        "created_at": row.created_at,
+        "identity_digest": row.identity_digest,
+        "config": row.config,
+        "models": [
+            {
+                "name": epoch.name,
+                "epoch": epoch.number,
+                "fingerprint": epoch.fingerprint,
+                "batch_size": epoch.batch_size,
+                "device_kind": epoch.device_kind,
+                "threads": epoch.threads,
+            }
+            for epoch in store.epochs(row.id)
+        ],
+        "sessions": [
+            {
+                key: getattr(session, key)
+                for key in ("command", "pid", "host", "started_at", "ended_at", "end_state", "provenance")
+            }
+            for session in store.sessions(row.id)
+        ],
+        "runs": [run_as_dict(run) for run in store.runs(row.id)],
+    }
+
+
+def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
+    now = standing(store, row)
+    out = console()
+    out.print(f"{row.name}  {row.uid}  {now.state}, created {moment(row.created_at)}")
+    epochs = [
+        (e.name, e.number, e.batch_size, e.device_kind, e.threads, e.fingerprint[:12])
+        for e in store.epochs(row.id)
+    ]
+    print_table(["model", "epoch #", "batch size #", "device", "threads #", "fingerprint"], epochs, "Models")
+    sessions = [
+        (
+            moment(s.started_at),
+            s.end_state or ("working" if now.pid == s.pid else "killed"),
+            str(s.pid),
+            s.host,
+            s.command,
+        )
+        for s in store.sessions(row.id)
+    ]
+    print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
+    runs = store.runs(row.id)
+    shown = runs if all_runs else runs[:SHOWN_RUNS]
+    rows = [
+        (
+            r.id,
+            render.network(r.network),
+            render.shorten(r.prompt),
+            str(r.seed),
+            r.repeat,
+            r.state,
+            details(r),
+        )
+        for r in shown
+    ]
+    print_table(["run #", "network", "prompt", "seed #", "repeat #", "state", ""], rows, "Runs")
+    if len(shown) < len(runs):
+        out.print(f"... and {len(runs) - len(shown):,} more: --all or --json")
+
+
+@command
+def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
+    """List the runs that are stuck: since which step, with which period."""
+    with shared.open_store() as store:
+        row = store.experiment(experiment)
+        runs = [run for run in store.runs(row.id) if run.state == "stuck"]
+    keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
+    if as_json:
+        return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
+    if not runs:
+        return console().print(f"No run of {row.name} is stuck.")
+    rows = [
+        (
+            r.id,
+            render.network(r.network),
+            render.shorten(r.prompt),
+            str(r.seed),
+            r.repeat,
+            r.entry_step,
+            r.period,
+        )
+        for r in runs
+    ]
+    return print_table(["run #", "network", "prompt", "seed #", "repeat #", "entry step #", "period #"], rows)
+
+
+@command
+def delete(
+    shared: Shared,
+    experiment: RequiredExperiment,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete an experiment; outputs that others use stay. Shows first what goes."""
+    from panic.store import Store
+
+    with shared.open_store() as store:
+        row = store.experiment(experiment)
+        now, goes = standing(store, row), store.preview_deletion(row.id)
+        num_bytes = _own_image_bytes(store, row)
+    if now.state == "running":
+        raise UsageError(f"{row.name} is being performed by process {now.pid}.", hint="Stop it first.")
+    if not shared.quiet:
+        console().print(
+            f"{row.name} ({row.uid[:12]}): {goes.runs:,} runs, {goes.invocations:,} invocations, "
+            f"{goes.outputs:,} outputs that nothing else uses ({render.size(num_bytes)} of pictures), "
+            f"{goes.embeddings:,} embeddings, {goes.diagrams:,} diagrams"
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "Nothing was deleted: nobody is there to be asked.", hint="-y deletes without asking."
+            )
+        if not typer.confirm("Delete this?"):
+            return console().print("Nothing was deleted.")
+    with Store(store.path, write=True) as store:
+        store.delete_experiment(row.id)
+    if not shared.quiet:
+        console().print(f"{row.name} is deleted.")
+    return None
+
+
+def _own_image_bytes(store: Store, row: ExperimentRow) -> int:
+    """Bytes of the pictures that go with an experiment."""
+    from panic.store.delete import OWN_OUTPUTS
+
+    digests = store.db.rows(
+        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({OWN_OUTPUTS})", row.id
+    )
+    sql = "SELECT length(bytes) FROM image WHERE digest = ?"
+    return sum(store.images.value(sql, digest) or 0 for (digest,) in digests)

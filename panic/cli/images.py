@@ -1,0 +1,113 @@
+"""`panic images`: pictures of a run, or of one step over all runs, in one PNG.
+
+panic images latest --run 1 --output run.png --captions
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.experiments import find_run
+from panic.cli.grid import Cell, draw_grid
+from panic.cli.render import console
+from panic.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.records import ExperimentRow, RunRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image in the store, what it is labelled with, and the text it was drawn from."""
+
+    digest: str
+    label: str
+    text: str
+
+
+@command
+def images(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    run: Annotated[int | None, typer.Option(metavar="RUN", help="All pictures of this run, by step.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, metavar="STEP", help="This step of all runs.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The PNG file.")
+    ] = None,
+    captions: Annotated[bool, typer.Option("--captions", help="Write what was drawn below.")] = False,
+    thumbnail: Annotated[
+        int, typer.Option("--size", min=16, max=2048, metavar="PIXELS", help="Size of a thumbnail.")
+    ] = 128,
+    columns: Annotated[int | None, typer.Option(min=1, help="Thumbnails in a row.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Only every n-th picture.")] = 1,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file.")] = False,
+) -> None:
+    """Save a grid of pictures: of one run along its steps, or of one step over all runs."""
+    if (run is None) == (step is None):
+        raise UsageError("Give either --run or --step.", hint="`panic show` lists the runs.")
+    with shared.open_store() as store:
+        row = store.experiment(experiment)
+        file = output or Path(f"{row.name}-{f'run{run}' if run is not None else f'step{step}'}.png")
+        if file.suffix.lower() != ".png":
+            raise UsageError(f"{file} is no name for a PNG file.")
+        if file.exists() and not force:
+            raise UsageError(f"{file} is there already.", hint="--force overwrites it.")
+        if run is not None:
+            found = of_run(store, find_run(store, row, run))
+        else:
+            assert step is not None
+            found = of_step(store, row, step)
+        cells = [
+            Cell(image=store.image(p.digest), label=p.label, caption=p.text if captions else "")
+            for p in found[::every]
+        ]
+    draw_grid(cells, thumbnail=thumbnail, columns=columns).save(file, format="PNG")
+    if not shared.quiet:
+        console().print(f"{len(cells):,} pictures in {file}")
+
+
+def of_run(store: Store, run: RunRow) -> list[Picture]:
+    """The pictures of a run in the order of its steps. NotFound if it has none."""
+    text, found = run.prompt, []
+    for step in store.invocations(run.id):
+        if step.text is not None:
+            text = step.text
+        else:
+            found.append(Picture(digest=step.output, label=f"step {step.step}", text=text))
+    if not found:
+        raise NotFound(f"Run {run.id} has no pictures yet.")
+    return found
+
+
+def of_step(store: Store, row: ExperimentRow, step: int) -> list[Picture]:
+    """The picture at a step of every run that has one; a stuck run shows what it would have drawn.
+
+    NotFound names a step with pictures.
+    """
+    found: list[Picture] = []
+    nearest: set[int] = set()
+    for run in store.runs(row.id):
+        steps = store.invocations(run.id)
+        at = _step_in_cycle(run, step)
+        nearest.update(s.step for s in steps if s.modality == "image")
+        if at < len(steps) and steps[at].modality == "image":
+            text = next((s.text for s in reversed(steps[:at]) if s.text is not None), run.prompt)
+            found.append(Picture(digest=steps[at].output, label=f"run {run.id}", text=text))
+    if not found:
+        near = min(nearest, key=lambda other: abs(other - step), default=None)
+        hint = "It has no pictures yet." if near is None else f"The nearest step with pictures is {near}."
+        raise NotFound(f"{row.name} has no pictures at step {step}.", hint=hint)
+    return found
+
+
+def _step_in_cycle(run: RunRow, step: int) -> int:
+    """The step whose output a run has at `step`, which lies in the cycle of a stuck run."""
+    if run.entry_step is None or run.period is None or step < run.entry_step:
+        return step
+    return run.entry_step + (step - run.entry_step) % run.period

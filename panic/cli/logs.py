@@ -1,0 +1,92 @@
+"""Where panic's own messages go, and how chatty libraries are kept quiet.
+
+Ours ("panic" and below) go to a file in the store, each line with time, level, host, process and resident
+memory; warnings also to stderr. Libraries are silenced at their own loggers; nothing else is changed.
+
+    panic run configs/demo.yaml; less panic-store/logs/*.log
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+CHATTY = (
+    "accelerate",
+    "datasets",
+    "diffusers",
+    "filelock",
+    "fsspec",
+    "httpcore",
+    "httpx",
+    "huggingface_hub",
+    "matplotlib",
+    "PIL",
+    "sentence_transformers",
+    "torch",
+    "transformers",
+    "urllib3",
+)
+# These set the level of their logger when they are imported, from these variables.
+VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY")
+FORMAT = "%(asctime)s %(levelname)-7s %(host)s %(process)d %(rss_mb)d MB %(name)s: %(message)s"
+
+
+class AddPlace(logging.Filter):
+    """Puts the host's name and this process's resident memory into every record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._host = socket.gethostname()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        import psutil
+
+        record.host = self._host
+        record.rss_mb = psutil.Process().memory_info().rss // 1_000_000
+        return True
+
+
+def silence_libraries() -> None:
+    """Let libraries report errors only; what the user's environment asks for stays."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for variable in VERBOSITY:
+        os.environ.setdefault(variable, "error")
+
+
+def log_file(store: Path, project: str) -> Path:
+    """A name for a new log in a store."""
+    folder = store / "logs"
+    folder.mkdir(exist_ok=True)
+    stem = f"{project}_run_{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = [folder / f"{stem}.log", *(folder / f"{stem}-{number}.log" for number in range(2, 100))]
+    return next(path for path in candidates if not path.exists())
+
+
+@contextlib.contextmanager
+def logging_to(path: Path, level: str, *, stderr_level: int) -> Iterator[None]:
+    """Write our log to a file, and what is at least `stderr_level` to stderr, for a while."""
+    ours = logging.getLogger("panic")
+    to_file, to_stderr = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    to_file.addFilter(AddPlace())
+    to_file.setFormatter(logging.Formatter(FORMAT))
+    to_file.setLevel(level.upper())
+    to_stderr.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    to_stderr.setLevel(stderr_level)
+    before = ours.level
+    ours.setLevel(min(to_file.level, stderr_level))
+    ours.addHandler(to_file)
+    ours.addHandler(to_stderr)
+    try:
+        yield
+    finally:
+        for handler in (to_file, to_stderr):
+            ours.removeHandler(handler)
+            handler.close()
+        ours.setLevel(before)

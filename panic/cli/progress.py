@@ -1,0 +1,130 @@
+"""How far a run is: bars on a terminal, otherwise one line a minute and one at the end.
+
+with showing_progress() as on_progress: run(config, store, on_progress=on_progress)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from panic.cli.render import console, duration
+from panic.engine.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LINE_EVERY_S = 60.0
+OnProgress = Callable[[Progress], None]
+
+
+@contextlib.contextmanager
+def showing_progress(*, quiet: bool = False) -> Iterator[OnProgress]:
+    """Show progress on stderr until the block ends."""
+    if quiet:
+        yield lambda progress: None
+    elif sys.stderr.isatty():
+        with _bars() as on_progress:
+            yield on_progress
+    else:
+        with _lines() as on_progress:
+            yield on_progress
+
+
+def line(progress: Progress) -> str:
+    """Progress in one line of text."""
+    parts = [
+        f"runs {progress.runs_ended:,}/{progress.runs_total:,}",
+        f"invocations {progress.invocations:,}/{progress.invocations_total:,}",
+    ]
+    if progress.runs_stuck:
+        parts[0] += f" ({progress.runs_stuck:,} stuck)"
+    if progress.runs_failed:
+        parts.append(f"failed {progress.runs_failed:,}")
+    for what, done, total in _stages(progress):
+        parts.append(f"{what} {done:,}/{total:,}")
+    parts.append(f"elapsed {duration(progress.elapsed_s)}")
+    if progress.eta_s:
+        parts.append(f"at most {duration(progress.eta_s)} left")
+    if progress.model_seconds:
+        parts.append(_seconds(progress.model_seconds))
+    return ", ".join(parts)
+
+
+def _stages(progress: Progress) -> list[tuple[str, int, int]]:
+    stages = [
+        ("embeddings", progress.embeddings, progress.embeddings_total),
+        ("diagrams", progress.diagrams, progress.diagrams_total),
+    ]
+    return [stage for stage in stages if stage[2]]
+
+
+def _seconds(seconds: Mapping[str, float]) -> str:
+    """Time per model, most first."""
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {duration(spent)}" for name, spent in ordered)
+
+
+@contextlib.contextmanager
+def _lines() -> Iterator[OnProgress]:
+    last: list[Progress] = []
+    printed_at = time.monotonic()
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal printed_at
+        last[:] = [progress]
+        if time.monotonic() - printed_at >= LINE_EVERY_S:
+            printed_at = time.monotonic()
+            print(line(progress), file=sys.stderr, flush=True)
+
+    try:
+        yield on_progress
+    finally:
+        if last:
+            print(line(last[0]), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[OnProgress]:
+    from rich.live import Live
+
+    latest = Progress()
+    with Live(
+        get_renderable=lambda: _picture(latest), console=console(err=True), refresh_per_second=4
+    ) as live:
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal latest
+            latest = progress
+
+        yield on_progress
+        live.refresh()
+
+
+def _picture(progress: Progress) -> RenderableType:
+    """Bars of runs, embeddings and diagrams, and the time per model below."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    # A run's steps move its bar, so that it does not stand still while all runs are half done.
+    steps = (progress.invocations, progress.invocations_total)
+    note = f"{progress.runs_ended:,}/{progress.runs_total:,}"
+    for number, what in ((progress.runs_stuck, "stuck"), (progress.runs_failed, "failed")):
+        note += f", {number:,} {what}" if number else ""
+    rows = [("runs", *steps, f"{note}  ({steps[0]:,}/{steps[1]:,} invocations)")]
+    rows += [(what, done, total, f"{done:,}/{total:,}") for what, done, total in _stages(progress)]
+    for what, done, total, text in rows:
+        grid.add_row(what, ProgressBar(max(1, total), done, width=40), text)
+    left = f", at most {duration(progress.eta_s)} left" if progress.eta_s else ""
+    lines = [Text(f"{duration(progress.elapsed_s)}{left}", style="dim")]
+    if progress.model_seconds:
+        lines.append(Text(f"model time: {_seconds(progress.model_seconds)}", style="dim"))
+    if progress.message:
+        lines.append(Text(progress.message))
+    return Group(grid, *lines)

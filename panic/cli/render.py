@@ -1,0 +1,132 @@
+"""How results look: tables for people, JSON for programs, numbers with units.
+
+python -c "from panic.cli.render import duration; print(duration(3725))"
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+DASH = "-"
+PIPE_WIDTH = 200  # columns where stdout is no terminal: nothing is cut that a person might grep for
+STATE_STYLES = {
+    "complete": "green",
+    "done": "green",
+    "running": "cyan",
+    "stuck": "yellow",
+    "interrupted": "yellow",
+    "incomplete": "yellow",
+    "failed": "red",
+}
+
+
+def console(*, err: bool = False) -> Console:
+    """A rich console for the present stdout or stderr."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else PIPE_WIDTH,
+        highlight=False,
+        soft_wrap=False,
+        markup=False,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print JSON on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
+    """A table of plain texts; a column whose name ends in "#" holds numbers, in "state" coloured states.
+
+    None is shown as a dash.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for name in columns:
+        is_number = name.endswith("#")
+        table.add_column(
+            name.removesuffix("#").strip(),
+            justify="right" if is_number else "left",
+            no_wrap=is_number or name == "state",
+            overflow="fold",
+        )
+    for row in rows:
+        cells = []
+        for name, value in zip(columns, row, strict=True):
+            text = DASH if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+            cells.append(Text(text, style=STATE_STYLES.get(text, "") if name == "state" else ""))
+        table.add_row(*cells)
+    return table
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """Print a table on stdout."""
+    console().print(make_table(columns, rows, title))
+
+
+def size(num_bytes: float | None) -> str:
+    """A number of bytes, such as "2.6 GB"."""
+    if num_bytes is None:
+        return DASH
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 999.5:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
+
+
+def count(number: float | None) -> str:
+    """A large number, such as "1.3 B" parameters."""
+    if number is None:
+        return DASH
+    for unit in ("", " k", " M"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} B"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span, such as "1 h 02 min"."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def moment(at: float) -> str:
+    """A point in time, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """A text on one line, cut with an ellipsis."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def network(names: Sequence[str]) -> str:
+    """A network as it is read."""
+    return " → ".join(names)

@@ -1,0 +1,35 @@
+"""`panic report`: an experiment as one HTML file that needs nothing else.
+
+panic report latest --output report.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.render import console
+
+
+@command
+def report(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="By default reports/NAME.html in the store."),
+    ] = None,
+) -> None:
+    """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams."""
+    from panic.analysis.report import write_report
+
+    with shared.open_store() as store:
+        row = store.experiment(experiment)
+        file = output or store.path / "reports" / f"{row.name}.html"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_report(store, row.id, file)
+    if not shared.quiet:
+        console().print(f"Report: {file}")

@@ -1,0 +1,173 @@
+"""`panic run`, `panic resume`, `run-experiments`: perform experiments.
+
+panic run configs/demo.yaml --set max_length=20 --dry-run
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded
+from panic.cli.render import console, duration, print_table, size
+from panic.errors import PanicError, UsageError
+
+if TYPE_CHECKING:
+    from panic.config import ExperimentConfig
+
+log = logging.getLogger("panic.cli")
+
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the runs again that failed.")]
+FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first failure.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")]
+
+
+@command
+def run(
+    shared: Shared,
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG", help="Experiment configs: YAML, JSON or TOML.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.KEY=VALUE", help="Change a setting; may be given several times."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Another name for the experiment.")] = None,
+    dry_run: DryRunOption = False,
+    retry_failed: RetryOption = False,
+    fail_fast: FailFastOption = False,
+) -> None:
+    """Perform experiments, one after another. The same command again goes on where it stopped.
+
+    Ctrl-C finishes the batch in flight and keeps everything done; a second one leaves at once.
+    """
+    if name is not None and len(configs) > 1:
+        raise UsageError("--name names one experiment, and there are several configs.")
+    changes = list(overrides or [])
+    if name is not None:
+        changes.append(f"name={json.dumps(name)}")
+    if fail_fast:
+        changes.append("fail_fast=true")
+    from panic.engine.plan import load_config
+
+    loaded: list[ExperimentConfig] = []
+
+    def load(path: Path) -> None:
+        loaded.append(load_config(path, changes))
+
+    def do(config: ExperimentConfig) -> None:
+        if dry_run:
+            print_plan(shared, config)
+        else:
+            perform(shared, config, retry_failed=retry_failed)
+
+    # All configs are checked before any is performed.
+    for actions in ([partial(load, path) for path in configs], (partial(do, config) for config in loaded)):
+        code = 0
+        for action in actions:
+            code = max(code, guarded(action, verbose=shared.verbose))
+            if code == INTERRUPTED:
+                break
+        if code:
+            raise typer.Exit(code)
+
+
+@command
+def resume(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    dry_run: DryRunOption = False,
+    retry_failed: RetryOption = False,
+    fail_fast: FailFastOption = False,
+) -> None:
+    """Go on with an experiment that has not ended, from the config in the store."""
+    from panic.cli.standing import standing
+    from panic.config import ExperimentConfig
+
+    with shared.open_store() as store:
+        row = store.experiment(experiment)
+        now = standing(store, row)
+    if now.state == "running":
+        raise UsageError(f"{row.name} is being performed by process {now.pid}.")
+    if now.state == "complete":
+        return console().print(f"{row.name} is complete.")
+    config = ExperimentConfig.model_validate(row.config)
+    if fail_fast:
+        config = config.model_copy(update={"fail_fast": True})
+    if dry_run:
+        return print_plan(shared, config)
+    return perform(shared, config, retry_failed=retry_failed)
+
+
+def perform(shared: Shared, config: ExperimentConfig, *, retry_failed: bool) -> None:
+    """Perform one experiment with log, progress and a summary. Raises Exit(1) if runs failed."""
+    from panic.cli import logs
+    from panic.cli.progress import showing_progress
+    from panic.engine.perform import run as perform_config
+    from panic.store import Store
+
+    path = shared.store_path(config.store)
+    with Store(path, write=True, create=True):
+        pass  # There must be a store before there can be a log in it; a locked one is refused here.
+    logs.silence_libraries()
+    file = logs.log_file(path, config.project)
+    stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
+    with logs.logging_to(file, config.log_level, stderr_level=stderr_level):
+        log.info("%s: %s", config.name, shlex.join(sys.argv))
+        try:
+            with showing_progress(quiet=shared.quiet) as on_progress:
+                outcome = perform_config(config, path, on_progress=on_progress, retry_failed=retry_failed)
+        except PanicError as error:
+            log.info("%s ended: %s", config.name, error.message)
+            raise
+        except Exception as error:
+            with file.open("a", encoding="utf-8") as out:
+                traceback.print_exception(error, file=out)
+            error.add_note(f"The traceback is in {file}; -v shows it here.")
+            raise
+        counts = outcome.counts
+        summary = (
+            f"{outcome.name} is {outcome.state}: "
+            f"{counts.runs:,} runs ({counts.stuck:,} stuck, {counts.failed:,} failed), "
+            f"{counts.invocations:,} invocations, {counts.embeddings:,} embeddings, "
+            f"{counts.diagrams:,} diagrams"
+        )
+        log.info(summary)
+    if not shared.quiet:
+        console().print(f"{summary}\nStore: {outcome.store}\nLog:   {file}")
+    if outcome.state == "failed":
+        raise typer.Exit(1)
+
+
+def print_plan(shared: Shared, config: ExperimentConfig) -> None:
+    """Print what performing a config would do."""
+    from panic.engine.preview import preview
+
+    plan = preview(config, shared.store_path(config.store))
+    out = console()
+    known = "goes on" if plan.is_known else "is new"
+    out.print(f"{plan.name} {known} in {plan.store}")
+    out.print(f"runs:        {plan.runs_total:,}, of which {plan.runs_existing:,} have ended")
+    out.print(
+        f"invocations: at most {plan.invocations_total:,}, "
+        f"of which {plan.invocations_existing:,} are in the store"
+    )
+    rows = [
+        (m.order, m.name, m.modality, size(m.size_bytes), m.batch_size, "yes" if m.is_present else "missing")
+        for m in sorted(plan.models, key=lambda m: m.order or len(plan.models) + 1)
+    ]
+    print_table(["load order #", "model", "modality", "size #", "batch size #", "present"], rows)
+    if plan.invocations_existing == plan.invocations_total:
+        out.print("All runs have ended.")
+    elif plan.eta_s is None:
+        out.print("time: unknown until these models have been seen in this store")
+    else:
+        out.print(f"time: at most {duration(plan.eta_s)} of model time, without embeddings and diagrams")

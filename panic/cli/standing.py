@@ -1,0 +1,115 @@
+"""Where an experiment stands, read from the store alone, so that any process can tell.
+
+    standing(store, store.experiment("latest")).state
+
+States: `running` (a live driver works on it), `complete` (nothing left to do), `failed` (ended, but some runs
+or the session failed), `interrupted` (stopped or killed before the end), `incomplete` (never begun, or
+extended since).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.records import Counts, ExperimentRow
+
+RECENT_BATCHES = 200
+ENDED_WELL = ("complete", "done")
+
+
+class LastSession(NamedTuple):
+    """The newest session of an experiment; `end_state` is None while it works or if it was killed."""
+
+    id: int
+    pid: int
+    host: str
+    started_at: float
+    ended_at: float | None
+    end_state: str | None
+    is_alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """State of an experiment, its counts, and the process that works on it."""
+
+    state: str
+    counts: Counts
+    session: LastSession | None
+
+    @property
+    def pid(self) -> int | None:
+        return self.session.pid if self.session is not None and self.session.is_alive else None
+
+
+def last_sessions(store: Store) -> dict[int, LastSession]:
+    """The newest session per experiment, and whether its process still works on it."""
+    driver = store.driver
+    rows = store.db.rows(
+        "SELECT experiment, id, pid, host, started_at, ended_at, end_state FROM session"
+        " WHERE experiment NOTNULL ORDER BY id"
+    )
+    driver_pid = None if driver is None else driver.pid
+    return {
+        experiment: LastSession(
+            id=id,
+            pid=pid,
+            host=host,
+            started_at=started_at,
+            ended_at=ended_at,
+            end_state=end_state,
+            is_alive=end_state is None and pid == driver_pid,
+        )
+        for experiment, id, pid, host, started_at, ended_at, end_state in rows
+    }
+
+
+def standing(store: Store, row: ExperimentRow, session: LastSession | None = None) -> Standing:
+    """Where an experiment stands; `session` saves asking for it again."""
+    session = session or last_sessions(store).get(row.id)
+    counts = store.counts(row.id)
+    return Standing(state=_state(counts, session), counts=counts, session=session)
+
+
+def _state(counts: Counts, session: LastSession | None) -> str:
+    if session is None:
+        return "incomplete"
+    if session.is_alive:
+        return "running"
+    if session.end_state in (None, "killed", "interrupted"):
+        return "interrupted"
+    if counts.failed or session.end_state not in ENDED_WELL:
+        return "failed"
+    return "incomplete" if counts.todo or counts.running else "complete"
+
+
+def eta_s(store: Store, row: ExperimentRow, now: Standing) -> float | None:
+    """Seconds until a running experiment ends, at the speed of the recent batches; None if nobody can say.
+
+    An upper bound: a run that gets stuck ends early.
+    """
+    if now.state != "running" or now.session is None:
+        return None
+    items, begin, end = store.db.row(
+        "SELECT sum(size), min(started_at), max(started_at + duration_s) FROM"
+        " (SELECT size, started_at, duration_s FROM batch WHERE session = ? ORDER BY id DESC LIMIT ?)",
+        *(now.session.id, RECENT_BATCHES),
+    )
+    if not items or end <= begin:
+        return None
+    steps_left = sum(
+        run.max_length - run.num_steps for run in store.runs(row.id) if run.state in ("todo", "running")
+    )
+    vectors_per_step = now.counts.embeddings / max(1, now.counts.invocations)
+    items_left = steps_left * (1 + vectors_per_step) + _missing_vectors(store, row)
+    return float(items_left / items * (end - begin))
+
+
+def _missing_vectors(store: Store, row: ExperimentRow) -> int:
+    wanted = set(row.config.get("embeddings", []))
+    modalities = {model.id: model.spec.get("modalities_in", ["text"]) for model in store.models()}
+    models = {epoch.model for epoch in store.epochs(row.id) if epoch.name in wanted}
+    return sum(len(store.missing_embeddings(row.id, model, modalities[model])) for model in models)

@@ -1,0 +1,120 @@
+"""`panic status`: where an experiment stands, also while another process performs it.
+
+panic status --watch
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
+from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
+from panic.cli.standing import Standing, eta_s, standing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from panic.store import Store
+    from panic.store.records import ExperimentRow
+
+
+@command
+def status(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again until it ends.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look again.")
+    ] = 2.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where an experiment stands; works while it runs elsewhere."""
+    with shared.open_store() as store:
+        if as_json:
+            while True:
+                row = store.experiment(experiment)
+                found = as_dict(store, row)
+                print_json(found)
+                if not watch or found["state"] != "running":
+                    return
+                time.sleep(interval)
+        elif watch:
+            _watch(store, store.experiment(experiment).id, interval)
+        else:
+            console().print(_panel(store, store.experiment(experiment)))
+
+
+def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
+    """The JSON of an experiment's standing."""
+    now = standing(store, row)
+    counts = now.counts
+    return {
+        "state": now.state,
+        "runs": {"total": counts.runs, "done": counts.done, "stuck": counts.stuck, "failed": counts.failed},
+        "invocations": counts.invocations,
+        "embeddings": counts.embeddings,
+        "diagrams": counts.diagrams,
+        "eta_s": eta_s(store, row, now),
+        "pid": now.pid,
+    }
+
+
+def _watch(store: Store, experiment: int, interval: float) -> None:
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            [row] = [row for row in store.experiments() if row.id == experiment]
+            now = standing(store, row)
+            live.update(_panel(store, row, now), refresh=True)
+            if now.state != "running":
+                return
+            time.sleep(interval)
+
+
+def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> RenderableType:
+    """What a person wants to know: state, counts as bars, time per model."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    now = now or standing(store, row)
+    counts = now.counts
+    title = Text.assemble((row.name, "bold"), f"  {row.uid[:12]}  ", (now.state, STATE_STYLES[now.state]))
+    lines = Table.grid(padding=(0, 2))
+    ended = counts.done + counts.stuck + counts.failed
+    parts = [f"{ended:,} of {counts.runs:,}"]
+    parts += [f"{n:,} {what}" for n, what in ((counts.stuck, "stuck"), (counts.failed, "failed")) if n]
+    lines.add_row("runs", ProgressBar(max(1, counts.runs), ended, width=30), ", ".join(parts))
+    lines.add_row("invocations", "", f"{counts.invocations:,}")
+    lines.add_row("embeddings", "", f"{counts.embeddings:,}")
+    lines.add_row("diagrams", "", f"{counts.diagrams:,}")
+    if now.state == "running":
+        lines.add_row("time left", "", f"at most {duration(eta_s(store, row, now))}")
+    if now.session is not None:
+        verb = "process" if now.session.is_alive else "last process"
+        lines.add_row(
+            verb,
+            "",
+            f"{now.session.pid} on {now.session.host}, since {moment(now.session.started_at)}"
+            if now.session.is_alive
+            else f"{now.session.pid} on {now.session.host}, {moment(now.session.started_at)}",
+        )
+    times = store.model_times(row.id)
+    if not times:
+        return Group(title, lines)
+    rows = [
+        (
+            t.model,
+            t.batches,
+            t.items,
+            duration(t.duration_s),
+            count(t.items / t.duration_s if t.duration_s else None),
+        )
+        for t in times
+    ]
+    return Group(title, lines, make_table(["model", "batches #", "items #", "time #", "items/s #"], rows))

@@ -1,0 +1,29 @@
+"""Experiment configs: what they may say, how files become them, how mistakes are told.
+
+Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml'))"`
+"""
+
+from panic.config.load import load, to_yaml
+from panic.config.problems import Problem
+from panic.config.schema import (
+    FIELD_CLASSES,
+    DiagramSettings,
+    ExperimentConfig,
+    FieldClass,
+    Variant,
+    identity,
+    identity_digest,
+)
+
+__all__ = [
+    "FIELD_CLASSES",
+    "DiagramSettings",
+    "ExperimentConfig",
+    "FieldClass",
+    "Problem",
+    "Variant",
+    "identity",
+    "identity_digest",
+    "load",
+    "to_yaml",
+]

@@ -1,0 +1,243 @@
+"""Files into experiment configs: read, override, expand, check; all mistakes told at once.
+
+`load` returns a config whose relative paths are resolved against the config's folder, or raises one
+ConfigError that lists every mistake with its place. `to_yaml` writes a resolved config as a file that
+reruns it.
+
+Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml', ['max_length=5']))"`
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from panic.config import problems, prompts, sources
+from panic.config.problems import Document, Path, Place, Problem, Source, dotted
+from panic.config.schema import DiagramSettings, ExperimentConfig, Variant, cross_field_problems
+from panic.errors import ConfigError
+
+Check = Callable[[dict[str, Any]], list[Problem]]
+SEGMENT = re.compile(r'\s*("[^"]*"|[^.="\s]+)\s*')
+PATH_FIELDS = ("store", "model_folder")
+
+
+def load(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    check: Check | None = None,
+    datasets: prompts.Datasets | None = None,
+) -> ExperimentConfig:
+    """Read a config from a YAML, JSON or TOML file.
+
+    Args:
+        overrides: texts such as "networks.0.1=PocketCaptioner"; the value is YAML, the path may create keys
+            and append to lists, a key with a dot stands in double quotes.
+        check: finds further mistakes in the plain, overridden mapping (unknown models and the like); gets it
+            with absolute `base_folder` and `model_folder`, and with `prompts` as they were written.
+        datasets: functions (split, n, seed) -> texts that `prompts` may name.
+
+    Raises:
+        ConfigError: with all mistakes and their places.
+    """
+    file = FilePath(path).expanduser()
+    document = sources.read(file)
+    if not isinstance(document.data, dict):
+        found = problems.describe(document.data)
+        raise ConfigError(f"{file}: a config is a mapping (key: value), and this is {found}")
+    for number, text in enumerate(overrides, start=1):
+        apply_override(document, Source(name="override", text=text, number=number))
+    raw = document.data
+    folder = _resolve_folders(raw, file)
+    texts, mistakes = prompts.expand(raw["prompts"], folder, datasets) if "prompts" in raw else ([], [])
+    config, schema_mistakes = _validate(raw if "prompts" not in raw else {**raw, "prompts": texts})
+    mistakes += schema_mistakes
+    mistakes += _unless_known(cross_field_problems(raw), mistakes)
+    mistakes += _unless_known(check(raw) if check else [], mistakes)
+    mistakes += document.problems
+    if mistakes or config is None:
+        raise ConfigError(problems.render(mistakes, document))
+    return config
+
+
+def _resolve_folders(raw: dict[str, Any], file: FilePath) -> FilePath:
+    """Make the paths in `raw` absolute and return the folder that relative ones refer to."""
+    given = raw.get("base_folder")
+    folder = file.resolve().parent
+    if isinstance(given, str):
+        folder = folder / FilePath(given).expanduser()
+    if given is None or isinstance(given, str):
+        raw["base_folder"] = str(folder)
+    for key in PATH_FIELDS:
+        if isinstance(raw.get(key), str):
+            raw[key] = str(folder / FilePath(raw[key]).expanduser())
+    return folder
+
+
+def _validate(raw: Mapping[str, Any]) -> tuple[ExperimentConfig | None, list[Problem]]:
+    """Return the config if the schema accepts it, and the mistakes within single fields.
+
+    Mistakes in prompts were found when they were expanded; those between fields are found apart, so that
+    they are told together with the others.
+    """
+    try:
+        return ExperimentConfig.model_validate(raw), []
+    except ValidationError as error:
+        errors = [
+            item
+            for item in error.errors()
+            if item["type"] != "cross_fields" and (item["loc"] != ("prompts",) or item["type"] == "missing")
+        ]
+        return None, problems.from_pydantic(errors, _fields_at)
+
+
+def _fields_at(path: Path) -> Mapping[str, FieldInfo]:
+    part: type[BaseModel] = ExperimentConfig
+    if path[:1] == ("models",):
+        part = Variant
+    elif path[:1] == ("diagrams",):
+        part = DiagramSettings
+    return part.model_fields
+
+
+def _unless_known(found: Sequence[Problem], known: Sequence[Problem]) -> list[Problem]:
+    """Leave out problems of values that already have one."""
+    wrong = {problem.path for problem in known if problem.path}
+    return [
+        problem
+        for problem in found
+        if not any(problem.path[:length] in wrong for length in range(1, len(problem.path) + 1))
+    ]
+
+
+# --- overrides
+
+
+def apply_override(document: Document, source: Source) -> None:
+    """Set one value in the document's data; a mistake in the override becomes a problem of the document."""
+    text = source.text
+
+    def wrong(message: str, start: int, end: int, hint: str = "") -> None:
+        place = Place(source=source, start=start, end=end)
+        document.problems.append(Problem((), message, hint=hint, place=place))
+
+    segments, index = [], 0
+    while match := SEGMENT.match(text, index):
+        segments.append(match)
+        index = match.end()
+        if not text.startswith(".", index):
+            break
+        index += 1
+    if not segments or not text.startswith("=", index):
+        return wrong(
+            "an override is KEY.KEY=VALUE", min(index, len(text)), len(text), "for example max_length=10"
+        )
+    try:
+        value = sources.parse_value(source, index + 1)
+    except sources.NotParsedError as error:
+        document.problems.append(error.problem)
+        return None
+    path: Path = ()
+    container = document.data
+    for position, match in enumerate(segments):
+        is_last = position == len(segments) - 1
+        step = _step(container, match[1].strip('"'), path)
+        if isinstance(step, Problem):
+            return wrong(step.message, *match.span(1), step.hint)
+        path = (*path, step)
+        if is_last:
+            break
+        if isinstance(container, list) and step == len(container):
+            container.append({})
+        elif isinstance(container, dict) and container.get(step) is None:
+            container[step] = {}
+        container = container[step]
+    if isinstance(container, list) and step == len(container):
+        container.append(None)
+    container[step] = value.data
+    _graft(document, path, value, Place(source=source, start=segments[-1].start(1), end=segments[-1].end(1)))
+    return None
+
+
+def _step(container: Any, word: str, path: Path) -> str | int | Problem:
+    """Return the key or index that `word` means in a container, or what is wrong with it."""
+    name = dotted(path)
+    if isinstance(container, dict):
+        return word
+    if not isinstance(container, list):
+        return Problem(path, f"{name} is {problems.describe(container)} and has no part '{word}'")
+    if not re.fullmatch(r"\d+", word) or int(word) > len(container):
+        hint = f"0 to {len(container) - 1} exist, {len(container)} appends" if container else "0 appends"
+        return Problem(path, f"'{word}' is no index of {name}", hint=hint)
+    return int(word)
+
+
+def _graft(document: Document, path: Path, value: Document, key: Place) -> None:
+    """Replace the places at and below `path` by those of an override."""
+    for places, new in ((document.keys, value.keys), (document.values, value.values)):
+        for old in [old for old in places if old[: len(path)] == path]:
+            del places[old]
+        places.update({path + below: place for below, place in new.items()})
+    document.keys[path] = key
+    for length in range(1, len(path)):
+        document.keys.setdefault(path[:length], key)
+    document.problems += value.problems
+
+
+# --- writing
+
+
+class _Flow(list[Any]):
+    """A list that is written in one line."""
+
+
+class _FlowMapping(dict[str, Any]):
+    """A mapping that is written in one line."""
+
+
+class _Dumper(sources.Yaml12Dumper):
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+_Dumper.add_representer(
+    _Flow, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+)
+_Dumper.add_representer(
+    _FlowMapping,
+    lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True),
+)
+
+
+def to_yaml(config: ExperimentConfig) -> str:
+    """Return the resolved config as YAML: every setting that has a value, defaults included.
+
+    Loading it gives an equal config, wherever the file lies.
+    """
+    values = {
+        key: value
+        for key, value in config.model_dump(mode="json").items()
+        if value is not None and value != {}
+    }
+    values["networks"] = [_Flow(network) for network in config.networks]
+    for key in ("seeds", "embeddings"):
+        values[key] = _Flow(values[key])
+    if "models" in values:
+        values["models"] = {
+            name: _FlowMapping(variant.model_dump(mode="json", exclude_defaults=True))
+            for name, variant in config.models.items()
+        }
+    for key in ("diagrams", "batch_sizes"):
+        if key in values:
+            values[key] = _FlowMapping(values[key])
+    text: str = yaml.dump(
+        values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10**6
+    )
+    return text

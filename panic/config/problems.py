@@ -1,0 +1,286 @@
+"""Mistakes in a config, and how they are told to the user: all at once, each with its place.
+
+A `Problem` says where (a path of keys and indices into the config), what is wrong, what was found and what
+is allowed. `render` turns problems into text with file, line, column, the source line, a caret and the
+nearest spelling. `from_pydantic` translates pydantic's errors into plain words.
+
+Try it: `python -c "from panic.config import load; load('missing.yaml')"`
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+Path = tuple[str | int, ...]
+
+MAX_SHOWN_COLUMNS = 100
+MAX_SHOWN_ALLOWED = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A text that configs are made of: a file (number 0), or an override (numbered from 1)."""
+
+    name: str
+    text: str
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Characters `start` to `end` of a source."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def line(self) -> int:
+        """Line number, counted from 1."""
+        return self.source.text.count("\n", 0, self.start) + 1
+
+    @property
+    def column(self) -> int:
+        """Column number, counted from 1."""
+        return self.start - (self.source.text.rfind("\n", 0, self.start) + 1) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake at `path` in the config.
+
+    Args:
+        path: keys and indices from the top, e.g. ("networks", 0, 1); a missing place points at the nearest
+            enclosing one that exists.
+        message: what is wrong, in plain words, naming the field.
+        found: the value that was found; None means that there is nothing to show.
+        allowed: what would have been right; the nearest spelling to `found` is offered.
+        hint: what to do about it.
+        on_key: the mistake is the key, not its value.
+        first: path of an earlier entry that this one repeats.
+        place: where it is, if no path leads there.
+    """
+
+    path: Path
+    message: str
+    found: Any = None
+    allowed: Sequence[str] = ()
+    hint: str = ""
+    on_key: bool = False
+    first: Path | None = None
+    place: Place | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Document:
+    """A parsed config: plain data, and where each key and value of it was written."""
+
+    source: Source
+    data: Any = None
+    keys: dict[Path, Place] = field(default_factory=dict)
+    values: dict[Path, Place] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def place(self, path: Path, *, on_key: bool = False) -> Place | None:
+        """Return where `path` is written, or the nearest enclosing entry; None for the whole document."""
+        for length in range(len(path), 0, -1):
+            prefix = path[:length]
+            first, second = (
+                (self.keys, self.values) if on_key or length < len(path) else (self.values, self.keys)
+            )
+            if (found := first.get(prefix) or second.get(prefix)) is not None:
+                return found
+        return None
+
+
+def dotted(path: Path) -> str:
+    """Return a path as it is written in an override: `networks.0.1`."""
+    return ".".join(f'"{part}"' if isinstance(part, str) and "." in part else str(part) for part in path)
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that is spelt most like `word`, upper and lower case alike, if any is close."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else None
+
+
+def describe(value: Any) -> str:
+    """Return a value with its kind, as a user would call it."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"the whole number {value}"
+        case float():
+            return f"the number {value}"
+        case str():
+            return f"the text {shorten(value)!r}"
+        case Mapping():
+            return f"a mapping with {', '.join(map(str, list(value)[:3]))}" if value else "an empty mapping"
+        case list() | tuple():
+            return f"a list of {len(value)}" if value else "an empty list"
+        case _:
+            return f"{value} (a {type(value).__name__})"
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """Return a text in one piece, cut where it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def render(problems: Sequence[Problem], document: Document) -> str:
+    """Return one message that tells all problems in the order of their places."""
+    told = [
+        (problem, problem.place or document.place(problem.path, on_key=problem.on_key))
+        for problem in problems
+    ]
+
+    def position(item: tuple[Problem, Place | None]) -> tuple[int, int]:
+        place = item[1]
+        return (-1, 0) if place is None else (place.source.number, place.start)
+
+    parts = [_render_one(problem, place, document) for problem, place in sorted(told, key=position)]
+    heading = [f"{document.source.name} has {len(parts)} mistakes"] if len(parts) > 1 else []
+    return "\n\n".join(heading + parts)
+
+
+def _render_one(problem: Problem, place: Place | None, document: Document) -> str:
+    if place is None:
+        lines = [f"{document.source.name}: {problem.message}"]
+    elif place.source.number:
+        lines = [f"override {place.source.text!r}: {problem.message}", *excerpt(place, "")]
+    else:
+        where = f"{place.source.name}:{place.line}:{place.column}"
+        lines = [f"{where}: {problem.message}", *excerpt(place, str(place.line))]
+    remarks = []
+    if problem.found is not None and not problem.on_key:
+        remarks.append(f"found {describe(problem.found)}")
+    first = document.place(problem.first, on_key=problem.on_key) if problem.first else None
+    if first is not None:
+        remarks.append("" if first.source.number else f"the first one is in line {first.line}")
+    if problem.allowed:
+        near = nearest(str(problem.found), problem.allowed) if isinstance(problem.found, str) else None
+        if near:
+            remarks.append(f"did you mean {near!r}?")
+        if not near or len(problem.allowed) <= MAX_SHOWN_ALLOWED:
+            remarks += textwrap.wrap(f"allowed: {', '.join(problem.allowed)}", MAX_SHOWN_COLUMNS)
+    remarks.append(problem.hint)
+    return "\n".join(lines + [f"    {remark}" for remark in remarks if remark])
+
+
+def excerpt(place: Place, label: str) -> list[str]:
+    """Return the source line of a place and a line with carets under it."""
+    text = place.source.text
+    begin = text.rfind("\n", 0, place.start) + 1
+    stop = text.find("\n", begin)
+    line = text[begin : stop if stop >= 0 else len(text)].rstrip("\r")
+    start = min(place.start - begin, len(line))
+    end = max(start, min(place.end - begin, len(line)))
+    cut = max(0, start - MAX_SHOWN_COLUMNS // 2) if len(line) > MAX_SHOWN_COLUMNS else 0
+    before, marked = (_printable(line[cut:start]), _printable(line[start:end].rstrip()))
+    shown = _printable(line[cut : cut + MAX_SHOWN_COLUMNS])
+    room = MAX_SHOWN_COLUMNS - len(before)
+    gutter = " " * len(label)
+    return [
+        f"  {label} | {shown}".rstrip(),
+        f"  {gutter} | {' ' * _columns(before)}{'^' * max(1, _columns(marked[:room]))}",
+    ]
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _columns(text: str) -> int:
+    """Return how many terminal columns a text takes: wide characters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+PLAIN_WORDS = {
+    "string_type": "must be a text",
+    "string_unicode": "must be a text that can be written as UTF-8",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "is too large a number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping (key: value)",
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+    "path_type": "must be a path",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "too_short": "must not be empty",
+    "invalid-json-value": "must be made of texts, numbers, true, false, null, lists and mappings",
+}
+TYPE_ERRORS = {"int_type", "float_type", "bool_type"}
+
+
+def from_pydantic(
+    errors: Iterable[Any], fields_at: Callable[[Path], Mapping[str, FieldInfo]], prefix: Path = ()
+) -> list[Problem]:
+    """Translate pydantic's error dictionaries into problems; a misspelt key is not also a missing one.
+
+    Args:
+        fields_at: gives the known fields of the mapping at a path.
+        prefix: path of the validated part within the whole config.
+    """
+    errors = list(errors)
+    misspelt = {
+        (*error["loc"][:-1], nearest(str(error["loc"][-1]), fields_at(prefix + tuple(error["loc"][:-1]))))
+        for error in errors
+        if error["type"] == "extra_forbidden"
+    }
+    return [
+        _translate(error, fields_at, prefix)
+        for error in errors
+        if not (error["type"] == "missing" and tuple(error["loc"]) in misspelt)
+    ]
+
+
+def _translate(error: Any, fields_at: Callable[[Path], Mapping[str, FieldInfo]], prefix: Path) -> Problem:
+    path, kind, found = prefix + tuple(error["loc"]), error["type"], error["input"]
+    context = error.get("ctx", {})
+    if kind == "invalid-json-value":  # the location goes on with names of pydantic's own
+        path = path[:3]
+    name = dotted(path)
+    inside = f" in {dotted(path[:-1])}" if len(path) > 1 else ""
+    if kind == "missing":
+        examples = fields_at(path[:-1])[str(path[-1])].examples
+        hint = f"for example {path[-1]}: {examples[0]}" if examples else ""
+        return Problem(path[:-1], f"the key '{path[-1]}' is missing{inside}", on_key=True, hint=hint)
+    if kind == "extra_forbidden":
+        allowed = tuple(fields_at(path[:-1]))
+        return Problem(
+            path, f"unknown key '{path[-1]}'{inside}", found=path[-1], allowed=allowed, on_key=True
+        )
+    if kind == "literal_error":
+        allowed = tuple(re.findall(r"'([^']*)'", context["expected"])) or (context["expected"],)
+        return Problem(path, f"{name} is not one of the allowed values", found=found, allowed=allowed)
+    limits = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+    words = PLAIN_WORDS[kind].format(**limits) if kind in PLAIN_WORDS else error["msg"]
+    empty = f"{name} {words}, and is empty" if found is None else f"{name} {words}"
+    hint = str(context.get("hint", ""))
+    if kind in TYPE_ERRORS and isinstance(found, str) and re.fullmatch(r"[-+.\deE]+|true|false", found):
+        hint = "remove the quotes"
+    if kind == "string_type" and isinstance(found, int | float):
+        hint = "put it in quotes to make it a text"
+    return Problem(path, empty, found=found, allowed=tuple(context.get("allowed", ())), hint=hint)

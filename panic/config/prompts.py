@@ -1,0 +1,250 @@
+"""Prompts of a config into texts: inline ones, files and data sets.
+
+An entry is a text, or a mapping: `{file: prompts.csv, column: text, split: test, n: 20, seed: 0}` reads txt
+(a prompt per line), csv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a data
+set. `split` keeps the rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
+without replacement by the hash of seed and text: more of them later keep the earlier ones, and the order of
+the file does not matter for the choice; without a seed the first `n` are taken. The order is the file's. A
+text that a file repeats counts once.
+
+Try it: `python -c "from panic.config import prompts; print(prompts.expand([{'file': 'p.txt'}], '.'))"`
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from panic.config import problems, sources
+from panic.config.problems import Path, Problem
+from panic.config.schema import MAX_SEED, Count, Part, Text, check_text
+from panic.errors import ConfigError
+
+Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Row = dict[str, Any]
+
+
+class FilePrompts(Part):
+    """Prompts from a file."""
+
+    file: Text
+    column: Text = "text"
+    split: Text | None = None
+    n: Count | None = None
+    seed: Seed | None = None
+
+
+class DatasetPrompts(Part):
+    """Prompts from a data set that the program knows."""
+
+    dataset: Text
+    split: Text = "test"
+    n: Annotated[Count, Field(examples=[50])]
+    seed: Seed = 0
+
+
+def expand(
+    raw: Any, base_folder: FilePath | str, datasets: Datasets | None = None
+) -> tuple[list[str], list[Problem]]:
+    """Return the texts of the `prompts` entries, and all mistakes in them.
+
+    Args:
+        raw: the value of `prompts` as it was parsed: a list of entries, or one mapping.
+        base_folder: what relative file names refer to.
+        datasets: functions (split, n, seed) -> texts, by name; they raise ConfigError for a split that they
+            do not have and for more texts than they have.
+    """
+    if isinstance(raw, Mapping):
+        entries: list[tuple[Path, Any]] = [(("prompts",), raw)]
+    elif isinstance(raw, list):
+        entries = [(("prompts", index), entry) for index, entry in enumerate(raw)]
+    else:
+        hint = "write it as a list: [...]" if isinstance(raw, str) else ""
+        message = "prompts must be a list" if raw is not None else "prompts must be a list, and is empty"
+        return [], [Problem(("prompts",), message, found=raw, hint=hint)]
+    if not entries:
+        return [], [
+            Problem(("prompts",), "there are no prompts", hint="give at least one text to start from")
+        ]
+    texts: dict[str, None] = {}
+    mistakes: list[Problem] = []
+    for path, entry in entries:
+        try:
+            texts |= dict.fromkeys(_entry(path, entry, FilePath(base_folder), datasets or {}))
+        except _MistakesError as found:
+            mistakes += found.problems
+    return list(texts), mistakes
+
+
+class _MistakesError(Exception):
+    def __init__(self, *found: Problem) -> None:
+        super().__init__()
+        self.problems = found
+
+
+def _entry(path: Path, entry: Any, base_folder: FilePath, datasets: Datasets) -> list[str]:
+    if isinstance(entry, str):
+        try:
+            return [check_text(entry)]
+        except PydanticCustomError as error:
+            message = f"a prompt {error.message()}"
+            raise _MistakesError(Problem(path, message, found=entry)) from None
+    if not isinstance(entry, Mapping):
+        hint = "put it in quotes to make it a text" if isinstance(entry, int | float) else ""
+        message = "a prompt must be a text, or a mapping with file or dataset"
+        raise _MistakesError(Problem(path, message if entry is not None else f"{message}, and is empty",
+                                found=entry, hint=hint))  # fmt: skip
+    kind: type[FilePrompts] | type[DatasetPrompts]
+    if "dataset" in entry:
+        kind = DatasetPrompts
+    elif "file" in entry or problems.nearest(next(iter(entry), ""), ["file"]):
+        kind = FilePrompts
+    else:
+        hint = "put a text that contains ': ' in quotes"
+        raise _MistakesError(
+            Problem(
+                path,
+                "a prompt that is a mapping must have the key 'file' or 'dataset'",
+                found=entry,
+                hint=hint,
+            )
+        )
+    try:
+        wanted = kind.model_validate(entry)
+    except ValidationError as error:
+        found = problems.from_pydantic(error.errors(), lambda _: kind.model_fields, path)
+        raise _MistakesError(*found) from None
+    if isinstance(wanted, DatasetPrompts):
+        return _from_dataset(path, wanted, datasets)
+    return _sample(path, wanted, _from_file(path, wanted, base_folder / FilePath(wanted.file).expanduser()))
+
+
+def _from_dataset(path: Path, wanted: DatasetPrompts, datasets: Datasets) -> list[str]:
+    if wanted.dataset not in datasets:
+        message = f"there is no data set '{wanted.dataset}'"
+        raise _MistakesError(
+            Problem((*path, "dataset"), message, found=wanted.dataset, allowed=sorted(datasets))
+        )
+    try:
+        return datasets[wanted.dataset](wanted.split, wanted.n, wanted.seed)
+    except ConfigError as error:
+        raise _MistakesError(Problem(path, error.message, hint=error.hint)) from None
+
+
+def _sample(path: Path, wanted: FilePrompts, texts: list[str]) -> list[str]:
+    n = len(texts) if wanted.n is None else wanted.n
+    if n > len(texts):
+        where = f" with split '{wanted.split}'" if wanted.split else ""
+        message = f"n is {n}, and {wanted.file} has {len(texts)} different prompts{where}"
+        raise _MistakesError(Problem((*path, "n"), message))
+    if wanted.seed is None:
+        return texts[:n]
+
+    def lot(text: str) -> bytes:
+        return hashlib.sha256(f"{wanted.seed}\0{text}".encode()).digest()
+
+    chosen = set(sorted(texts, key=lot)[:n])
+    return [text for text in texts if text in chosen]
+
+
+def _from_file(path: Path, wanted: FilePrompts, file: FilePath) -> list[str]:
+    """Return the different texts of a file in its order."""
+    readers = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    at = (*path, "file")
+    if file.suffix.lower() not in readers:
+        message = f"{wanted.file}: prompts can be read from {', '.join(readers)}"
+        raise _MistakesError(Problem(at, message))
+    try:
+        columns, rows = readers[file.suffix.lower()](file)
+    except FileNotFoundError:
+        raise _MistakesError(
+            Problem(at, f"there is no file {file}", hint=_files_nearby(file, list(readers)))
+        ) from None
+    except OSError as error:
+        raise _MistakesError(Problem(at, f"{file} cannot be read: {error.strerror or error}")) from None
+    except ConfigError as error:
+        raise _MistakesError(Problem(at, error.message, hint=error.hint)) from None
+    for key, name in (("column", wanted.column), ("split", "split")):
+        if (key == "column" or wanted.split) and name not in columns:
+            message = f"{wanted.file} has no column '{name}'"
+            raise _MistakesError(Problem((*path, key), message, found=name, allowed=columns))
+    if wanted.split:
+        splits = sorted({str(row["split"]) for _, row in rows})
+        if wanted.split not in splits:
+            message = f"{wanted.file} has no rows with split '{wanted.split}'"
+            raise _MistakesError(Problem((*path, "split"), message, found=wanted.split, allowed=splits))
+        rows = [(line, row) for line, row in rows if str(row["split"]) == wanted.split]
+    unusable = [
+        line
+        for line, row in rows
+        if not isinstance(row[wanted.column], str) or not row[wanted.column].strip()
+    ]
+    if unusable:
+        shown = ", ".join(map(str, unusable[:5])) + (" ..." if len(unusable) > 5 else "")
+        rows_word = "rows" if len(unusable) > 1 else "row"
+        message = f"{wanted.file} has no text in column '{wanted.column}' of {rows_word} {shown}"
+        raise _MistakesError(Problem(at, message))
+    if not rows:
+        raise _MistakesError(Problem(at, f"{wanted.file} has no prompts"))
+    return list(dict.fromkeys(row[wanted.column] for _, row in rows))
+
+
+Table = tuple[list[str], list[tuple[int, Row]]]
+
+
+def _files_nearby(file: FilePath, suffixes: Sequence[str]) -> str:
+    if not file.parent.is_dir():
+        return f"there is no folder {file.parent}"
+    names = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in suffixes)
+    near = problems.nearest(file.name, names)
+    return f"did you mean {near}?" if near else ""
+
+
+def _txt(file: FilePath) -> Table:
+    lines = sources.decode(file.read_bytes(), str(file)).split("\n")
+    return ["text"], [(number, {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _csv(file: FilePath) -> Table:
+    reader = csv.DictReader(io.StringIO(sources.decode(file.read_bytes(), str(file)), newline=""))
+    try:
+        rows = list(enumerate(reader, start=1))
+    except csv.Error as error:
+        raise ConfigError(f"{file}:{reader.line_num}:1: not valid CSV: {error}") from None
+    return list(reader.fieldnames or []), rows
+
+
+def _jsonl(file: FilePath) -> Table:
+    columns: dict[str, None] = {}
+    rows = []
+    for number, line in enumerate(sources.decode(file.read_bytes(), str(file)).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{file}:{number}:{error.pos + 1}: not valid JSON") from None
+        if not isinstance(row, dict):
+            raise ConfigError(f'{file}:{number}:1: a line is {{"text": ...}}')
+        columns |= dict.fromkeys(row)
+        rows.append((number, row))
+    return list(columns), [(number, {name: row.get(name) for name in columns}) for number, row in rows]
+
+
+def _parquet(file: FilePath) -> Table:
+    import polars
+
+    try:
+        frame = polars.read_parquet(file)
+    except polars.exceptions.PolarsError as error:
+        raise ConfigError(f"{file} is no parquet file: {str(error).splitlines()[0]}") from None
+    return frame.columns, list(enumerate(frame.iter_rows(named=True), start=1))

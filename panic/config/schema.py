@@ -1,0 +1,349 @@
+"""What an experiment config may say, and what each field is.
+
+Every field carries its class beside its type (`FieldClass`): *identity* (change it and it is another
+experiment), *extent* (may grow; what exists is kept), *pinned* (resolved at the first start), *operational*
+(free to change). `FIELD_CLASSES` derives from it and a test fails while a field has none.
+
+Identity: of `models` only the variants that networks or embeddings refer to count (also through another
+variant's `base`), so that an unused variant can come and go; the order of networks and of embeddings does
+not count; a value that equals its default counts like a missing one. Paths such as `local:FOLDER` count as
+they are written, so that a project folder can move.
+
+Try it: `ExperimentConfig(name="x", networks=[["A", "B"]], prompts=["a"], seeds=[-1], max_length=2)`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+from panic.config.problems import Problem, dotted, shorten
+
+MIB = 2**20
+MAX_SEED = 2**63 - 1
+SIZE_UNITS = {"": 1, "B": 1} | {
+    prefix + unit: base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
+RESERVED_PREFIXES = ("local:", "python:", "synthetic/")
+
+
+class FieldClass(StrEnum):
+    """What changing a field means for an experiment that exists already."""
+
+    IDENTITY = "identity"
+    EXTENT = "extent"
+    PINNED = "pinned"
+    OPERATIONAL = "operational"
+
+
+def parse_size(value: Any) -> Any:
+    """Return the bytes that a text like "8GiB" or "512MB" means; other types pass unchanged."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    unit = (
+        {name.lower(): factor for name, factor in SIZE_UNITS.items()}.get(match[2].lower()) if match else None
+    )
+    if match is None or unit is None:
+        raise PydanticCustomError("size", "must be a size such as 8GiB, 512MB or a number of bytes")
+    return int(float(match[1]) * unit)
+
+
+def check_device(value: str) -> str:
+    """Accept auto, cpu, mps, cuda, cuda:N and sim:SIZE."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        return value
+    if value.startswith("sim:"):
+        parse_size(value.removeprefix("sim:"))
+        return value
+    raise PydanticCustomError(
+        "device", "is not a known device", {"allowed": ["auto", "cpu", "mps", "cuda", "cuda:0", "sim:8GiB"]}
+    )
+
+
+def check_name(value: str) -> str:
+    """Accept names that can be part of a file name."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        return value
+    raise PydanticCustomError(
+        "name", "may have letters, digits, '.', '_' and '-', and starts with a letter or digit"
+    )
+
+
+def check_text(value: str) -> str:
+    """Accept texts with something to read in them."""
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise PydanticCustomError("surrogate", "must be a text that can be written as UTF-8")
+    return value
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Text = Annotated[str, AfterValidator(check_text)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+FilePath = Annotated[Path, Field(strict=False)]
+Device = Annotated[str, AfterValidator(check_device)]
+
+IDENTITY, EXTENT = FieldClass.IDENTITY, FieldClass.EXTENT
+PINNED, OPERATIONAL = FieldClass.PINNED, FieldClass.OPERATIONAL
+
+
+class Part(BaseModel):
+    """Base of all parts of a config: no unknown keys, no guessing of types, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Variant(Part):
+    """A model with its own parameters; all keys beyond the first three are the model's parameters."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    base: Annotated[
+        Text, Field(description="the model that this is a variant of", examples=["PocketDiffusion"])
+    ]
+    revision: Annotated[str | None, Field(description="commit or tag of the weights")] = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, Field(description="number format of the weights")
+    ] = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The model's own parameters: steps, guidance, prompt and so on."""
+        return dict(self.__pydantic_extra__)
+
+
+class DiagramSettings(Part):
+    """How persistence diagrams are computed."""
+
+    max_dimension: Annotated[int, Field(ge=0, le=2, description="highest homology dimension")] = 1
+    metric: Annotated[Literal["euclidean"], Field(description="distance between two vectors")] = "euclidean"
+    modality: Annotated[Literal["text", "image"], Field(description="whose vectors are the points")] = "text"
+    generators: Annotated[bool, Field(description="also keep representative generators")] = False
+
+
+class ExperimentConfig(Part):
+    """An experiment: networks x prompts x seeds x repeats, a maximum length, embeddings, diagrams."""
+
+    name: Annotated[Name, IDENTITY, Field(description="name of the experiment", examples=["demo"])]
+    project: Annotated[Name, OPERATIONAL, Field(description="stands in the names of log files")] = "panic"
+    networks: Annotated[
+        list[Annotated[list[Text], Field(min_length=1)]],
+        IDENTITY,
+        Field(
+            min_length=1,
+            description="cyclic lists of models",
+            examples=["[[PocketDiffusion, PocketCaptioner]]"],
+        ),
+    ]
+    models: Annotated[dict[str, Variant], IDENTITY, Field(description="variants of models, by name")] = {}
+    prompts: Annotated[
+        list[Text],
+        EXTENT,
+        Field(min_length=1, description="texts to start from", examples=["[a small red circle]"]),
+    ]
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=-1, le=MAX_SEED)]],
+        EXTENT,
+        Field(min_length=1, description="-1 is fresh noise at every step", examples=["[42, -1]"]),
+    ]
+    repeats: Annotated[Count, EXTENT, Field(description="runs of seed -1 per network and prompt")] = 1
+    root_seed: Annotated[
+        int, IDENTITY, Field(ge=0, le=MAX_SEED, description="all fresh noise derives from it")
+    ] = 0
+    max_length: Annotated[Count, EXTENT, Field(description="model calls per run", examples=["100"])]
+    embeddings: Annotated[list[Text], IDENTITY, Field(description="embedding models")] = []
+    diagrams: Annotated[DiagramSettings | None, IDENTITY, Field(description="persistence diagrams")] = None
+    reject_constant_images: Annotated[
+        bool, IDENTITY, Field(description="a picture of one colour ends its run")
+    ] = False
+
+    device: Annotated[Device, PINNED, Field(description="auto, cpu, mps, cuda, cuda:N or sim:SIZE")] = "auto"
+    threads: Annotated[Count | None, PINNED, Field(description="CPU threads of the models")] = None
+    batch_sizes: Annotated[dict[str, Count], PINNED, Field(description="batch size by model name")] = {}
+
+    executor: Annotated[
+        Literal["auto", "local", "process"], OPERATIONAL, Field(description="where models are called")
+    ] = "auto"
+    timeout_s: Annotated[float | None, OPERATIONAL, Field(gt=0, description="time limit of a model call")] = (
+        None
+    )
+    max_retries: Annotated[int, OPERATIONAL, Field(ge=0, description="new attempts after a failure")] = 2
+    fail_fast: Annotated[bool, OPERATIONAL, Field(description="stop everything at the first failed run")] = (
+        False
+    )
+    pixel_cache_bytes: Annotated[Size, OPERATIONAL, Field(description="memory for decoded pictures")] = (
+        256 * MIB
+    )
+    memory_fraction: Annotated[
+        float, OPERATIONAL, Field(gt=0, le=1, description="share of the device's memory that may be used")
+    ] = 1.0
+    headroom: Annotated[Size, OPERATIONAL, Field(description="device memory that stays free")] = 256 * MIB
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        OPERATIONAL,
+        Field(description="least level that is logged"),
+    ] = "info"
+    workers: Annotated[Count | None, OPERATIONAL, Field(description="processes for diagrams")] = None
+    store: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of the store")] = None
+    model_folder: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of your own models")] = (
+        None
+    )
+    base_folder: Annotated[
+        FilePath | None,
+        OPERATIONAL,
+        Field(description="what relative paths refer to; by default the config's folder"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _cross_fields(self) -> Self:
+        problems = cross_field_problems(self.model_dump(mode="json"))
+        if problems:
+            raise PydanticCustomError(
+                "cross_fields", "{text}", {"text": "; ".join(p.message for p in problems)}
+            )
+        return self
+
+
+FIELD_CLASSES: dict[str, FieldClass] = {
+    name: mark
+    for name, info in ExperimentConfig.model_fields.items()
+    for mark in info.metadata
+    if isinstance(mark, FieldClass)
+}
+
+
+def identity(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the identity fields in canonical order, without defaults and without unused variants."""
+    names = {name for name, mark in FIELD_CLASSES.items() if mark is IDENTITY}
+    fields = config.model_dump(mode="json", include=names, exclude_defaults=True)
+    fields["networks"] = sorted(fields["networks"])
+    if "embeddings" in fields:
+        fields["embeddings"] = sorted(fields["embeddings"])
+    used = _used_variants(config)
+    fields["models"] = {name: values for name, values in fields.pop("models", {}).items() if name in used}
+    return {name: value for name, value in fields.items() if name != "models" or value}
+
+
+def identity_digest(config: ExperimentConfig) -> str:
+    """Return the SHA-256 (hex) of the canonical JSON of the identity fields."""
+    text = json.dumps(_plain(identity(config)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _used_variants(config: ExperimentConfig) -> set[str]:
+    waiting = [*(name for network in config.networks for name in network), *config.embeddings]
+    used: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in config.models and name not in used:
+            used.add(name)
+            waiting.append(config.models[name].base)
+    return used
+
+
+def _plain(value: Any) -> Any:
+    """Write numbers in one way, so that 2 and 2.0 have one digest."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    """Return the mistakes that no single field shows; `raw` may have other mistakes, too."""
+    networks, models, seeds, repeats = (raw.get(key) for key in ("networks", "models", "seeds", "repeats"))
+    embeddings = raw.get("embeddings")
+    problems = [
+        *_duplicates(networks, "networks", "network"),
+        *_duplicates(seeds, "seeds", "seed"),
+        *_duplicates(embeddings, "embeddings", "embedding model"),
+        *_duplicates(raw.get("prompts"), "prompts", "prompt"),
+    ]
+    if isinstance(repeats, int) and repeats > 1 and isinstance(seeds, list) and -1 not in seeds:
+        problems.append(
+            Problem(
+                ("repeats",),
+                f"repeats is {repeats}, and no seed is -1: runs with a fixed seed would be copies",
+                hint="add -1 to seeds, or remove repeats",
+            )
+        )
+    if raw.get("diagrams") is not None and not embeddings:
+        problems.append(
+            Problem(
+                ("diagrams",),
+                "diagrams need vectors, and there are no embeddings",
+                hint="add for example embeddings: [PocketCLIP]",
+                on_key=True,
+            )
+        )
+    if isinstance(models, Mapping):
+        for name, variant in models.items():
+            problems += _variant_problems(name, variant)
+    problems += _batch_size_problems(raw)
+    return problems
+
+
+def _duplicates(entries: Any, field: str, noun: str) -> list[Problem]:
+    seen: dict[str, int] = {}
+    problems = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, Mapping | bool):
+            continue
+        key = repr(entry)
+        if key in seen:
+            message = f"the same {noun} as {field}.{seen[key]}"
+            if isinstance(entry, str):
+                message += f": {shorten(entry)!r}"
+            problems.append(Problem((field, index), message, first=(field, seen[key])))
+        seen.setdefault(key, index)
+    return problems
+
+
+def _variant_problems(name: str, variant: Any) -> list[Problem]:
+    if not name.strip() or name.startswith(RESERVED_PREFIXES):
+        kinds = ", ".join(f"'{prefix}'" for prefix in RESERVED_PREFIXES)
+        return [Problem(("models", name), f"a variant cannot be called {name!r}: names must not be empty or "
+                        f"begin with {kinds}", on_key=True)]  # fmt: skip
+    if not isinstance(variant, Mapping):
+        return []
+    return [
+        Problem(("models", name, key), f"{dotted(('models', name, key))} must be a finite number")
+        for key, value in variant.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+
+
+def _batch_size_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    sizes, networks, embeddings = raw.get("batch_sizes"), raw.get("networks"), raw.get("embeddings")
+    if not isinstance(sizes, Mapping) or not isinstance(networks, list):
+        return []
+    lists = [network for network in networks if isinstance(network, list)]
+    lists.append(embeddings if isinstance(embeddings, list) else [])
+    used = sorted({name for names in lists for name in names if isinstance(name, str)})
+    return [
+        Problem(
+            ("batch_sizes", name),
+            f"no network and no embedding uses '{name}'",
+            found=name,
+            allowed=used,
+            on_key=True,
+        )
+        for name in sizes
+        if name not in used
+    ]

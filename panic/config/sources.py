@@ -1,0 +1,344 @@
+"""Texts of configs into plain data, with the place of every key and value.
+
+YAML is read as YAML 1.2 reads it: only `true` and `false` are booleans (`no`, `on` are texts), `1e-3` is a
+number, `12:30` and dates are texts. JSON and TOML are parsed by the standard library; their places come from
+a small scan of the text. Keys that are given twice are problems of the document; what cannot be parsed at
+all raises ConfigError with its place.
+
+Try it: `python -c "from panic.config.sources import read; print(read('configs/demo.yaml').keys)"`
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path as FilePath
+from typing import Any, NoReturn
+
+import yaml
+
+from panic.config import problems, toml_places
+from panic.config.problems import Document, Path, Place, Problem, Source
+from panic.errors import ConfigError
+
+FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".toml": "TOML"}
+
+RESOLVERS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]{1,99}|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+)
+
+
+class Yaml12Loader(yaml.SafeLoader):
+    """Composes nodes whose plain scalars are resolved as YAML 1.2 does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+class Yaml12Dumper(yaml.SafeDumper):
+    """Quotes exactly the texts that `Yaml12Loader` would read as something else."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _tag, _pattern, _first in RESOLVERS:
+    for _class in (Yaml12Loader, Yaml12Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
+        )
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Write line breaks and other invisible characters as escapes: PyYAML loses U+0085 in other styles."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Yaml12Dumper.add_representer(str, _represent_text)
+
+YAML_WORDS = {
+    "found character '\\t' that cannot start any token": ("a tab indents this line", "indent with spaces"),
+    "mapping values are not allowed here": (
+        "a ':' that does not belong here",
+        "put a text that contains ': ' in quotes; check the indentation and the line above",
+    ),
+    "could not find expected ':'": ("a ':' is missing after the key", "write key: value"),
+    "found unexpected end of stream": ("this quote is never closed", ""),
+    "but found another document": ("a second document begins here, and a config is one", ""),
+    "special characters are not allowed": ("a control character that cannot be in YAML", "remove it"),
+}
+
+
+class NotParsedError(Exception):
+    """A text breaks the rules of its format; `problem` says where."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def read(path: FilePath) -> Document:
+    """Read and parse a config file; its suffix says what it is."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(
+            f"{path}: a config ends in {', '.join(FORMATS)}" + (", this is a folder" if path.is_dir() else "")
+        )
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", hint=_nearest_files(path)) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, not a config file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse(Source(name=str(path), text=decode(data, str(path))), FORMATS[path.suffix.lower()])
+
+
+def decode(data: bytes, name: str) -> str:
+    """Decode UTF-8, also with a byte order mark; ConfigError names the place of the first wrong byte."""
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        what = "this is UTF-16" if is_utf16 else f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        raise ConfigError(f"{name}:{line}:{column}: {what}", hint="save the file as UTF-8") from None
+
+
+def parse(source: Source, kind: str) -> Document:
+    """Parse a source as "YAML", "JSON" or "TOML"."""
+    document = Document(source=source)
+    try:
+        {"YAML": _parse_yaml, "JSON": _parse_json, "TOML": _parse_toml}[kind](document)
+    except NotParsedError as error:
+        raise ConfigError(problems.render([error.problem], document)) from None
+    if document.data is None:
+        hint = "a config has at least name, networks, prompts, seeds and max_length"
+        raise ConfigError(f"{source.name}: is empty", hint=hint)
+    return document
+
+
+def parse_value(source: Source, begin: int) -> Document:
+    """Parse the YAML value of an override, which starts at `begin`; its places are within the whole text.
+
+    Raises:
+        NotParsedError: when it is not YAML.
+    """
+    document = Document(source=source)
+    if source.text[begin:].strip():
+        _parse_yaml(document, begin)
+    return document
+
+
+def _fail(source: Source, start: int, message: str, hint: str = "") -> NoReturn:
+    place = Place(source=source, start=start, end=start + 1)
+    raise NotParsedError(Problem((), message, hint=hint, place=place))
+
+
+def _nearest_files(path: FilePath) -> str:
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in FORMATS)
+    if near := problems.nearest(path.name, names):
+        return f"did you mean {path.parent / near}?"
+    return (
+        f"configs in {path.parent}: {', '.join(names)}" if names else f"there are no configs in {path.parent}"
+    )
+
+
+# --- YAML
+
+
+def _parse_yaml(document: Document, begin: int = 0) -> None:
+    source = document.source
+    try:
+        node = yaml.compose(" " * begin + source.text[begin:], Loader=Yaml12Loader)
+    except yaml.MarkedYAMLError as error:
+        is_open_quote = error.problem == "found unexpected end of stream" and error.context_mark
+        mark = error.context_mark if is_open_quote else error.problem_mark
+        message, hint = _yaml_words(error, source)
+        _fail(source, mark.index if mark else 0, f"not valid YAML: {message}", hint)
+    except yaml.reader.ReaderError as error:
+        message, hint = YAML_WORDS.get(error.reason, (error.reason, ""))
+        _fail(source, error.position, f"not valid YAML: {message}", hint)
+    document.data = None if node is None else _from_node(node, (), document, set())
+
+
+def _yaml_words(error: yaml.MarkedYAMLError, source: Source) -> tuple[str, str]:
+    """Return message and hint for a syntax error in plain words."""
+    problem, context = error.problem or "", error.context or ""
+    if problem in YAML_WORDS:
+        return YAML_WORDS[problem]
+    if match := re.fullmatch(r"found character '(.)' that cannot start any token", problem):
+        return f"a text cannot begin with {match[1]}", "put it in quotes"
+    if problem.startswith("found undefined alias"):
+        return f"{problem.removeprefix('found ')}", "put a text that begins with * in quotes"
+    if not (problem.startswith("expected") and context.startswith("while parsing a")):
+        return problem, ""
+    begun = "the list" if "sequence" in context or "collection" in context else "the mapping"
+    if error.context_mark and not source.number:
+        begun += f" begun in line {error.context_mark.line + 1}"
+    if "block" in context:
+        return f"this does not continue {begun}", "check the indentation and the quotes"
+    return f"a ',' or a closing bracket is missing in {begun}", ""
+
+
+def _from_node(node: yaml.Node, path: Path, document: Document, active: set[int]) -> Any:
+    place = Place(source=document.source, start=node.start_mark.index, end=node.end_mark.index)
+    document.values[path] = place
+    if id(node) in active:
+        _fail(document.source, place.start, "not valid YAML: this anchor contains itself")
+    active = active | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        return _from_mapping(node, path, document, active)
+    if isinstance(node, yaml.SequenceNode):
+        return [_from_node(item, (*path, index), document, active) for index, item in enumerate(node.value)]
+    return _from_scalar(node, place, document)
+
+
+def _from_mapping(node: yaml.MappingNode, path: Path, document: Document, active: set[int]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        place = Place(source=document.source, start=key_node.start_mark.index, end=key_node.end_mark.index)
+        if key_node.tag.endswith(":merge"):
+            for mapping in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                merged = _from_node(mapping, path, document, active) | merged
+        elif not isinstance(key_node, yaml.ScalarNode):
+            document.problems.append(Problem((), "a key must be a text", place=place))
+        else:
+            key = key_node.value
+            if _is_new_key(key, path, place, result, document):
+                result[key] = _from_node(value_node, (*path, key), document, active)
+    return merged | result
+
+
+def _is_new_key(key: str, path: Path, place: Place, seen: dict[str, Any], document: Document) -> bool:
+    """Note the place of a key; a key that was given before is a problem."""
+    if key in seen:
+        message = f"the key '{key}' is given twice"
+        document.problems.append(Problem((), message, place=place, on_key=True, first=(*path, key)))
+        return False
+    document.keys[(*path, key)] = place
+    return True
+
+
+def _from_scalar(node: yaml.Node, place: Place, document: Document) -> Any:
+    text = node.value
+    match node.tag.rpartition(":")[2]:
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text, 0 if text[:2] in ("0x", "0o") else 10)
+        case "float":
+            return float(text)
+        case _:
+            document.problems.append(Problem((), f"the tag {node.tag} means nothing here", place=place))
+            return text
+
+
+# --- JSON
+
+
+JSON_WORDS = {
+    "Expecting property name enclosed in double quotes": (
+        "a key in double quotes is expected here (and no comma after the last entry)"
+    ),
+    "Expecting ',' delimiter": "a comma or a closing bracket is expected here",
+    "Expecting ':' delimiter": "a ':' is expected here",
+    "Expecting value": "a value is expected here",
+    "Unterminated string starting at": "this quote is never closed",
+    "Extra data": "the config ended before this",
+}
+
+
+def _parse_json(document: Document) -> None:
+    source = document.source
+    if not source.text.strip():
+        return
+    try:
+        json.loads(source.text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        _fail(source, error.pos, f"not valid JSON: {JSON_WORDS.get(error.msg, error.msg.lower())}")
+    except ValueError as error:
+        _fail(source, max(0, source.text.find(str(error))), f"not valid JSON: {error} is no JSON number")
+    document.data, _ = _scan_json(_next_json(source.text, 0), (), document)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _scan_json(index: int, path: Path, document: Document) -> tuple[Any, int]:
+    """Return the value at `index` of a valid JSON text and the index behind it, noting all places."""
+    text, begin = document.source.text, index
+    value: Any
+    if text[index] == "{":
+        value, index = {}, _next_json(text, index + 1)
+        while text[index] != "}":
+            key, end = json.JSONDecoder().raw_decode(text, index)
+            place = Place(source=document.source, start=index, end=end)
+            is_new = _is_new_key(key, path, place, value, document)
+            index = _next_json(text, _next_json(text, end) + 1)
+            item, end = _scan_json(
+                index, (*path, key), document if is_new else Document(source=document.source)
+            )
+            value.setdefault(key, item)
+            index = _next_json(text, end)
+        index += 1
+    elif text[index] == "[":
+        value, index = [], _next_json(text, index + 1)
+        while text[index] != "]":
+            item, end = _scan_json(index, (*path, len(value)), document)
+            value.append(item)
+            index = _next_json(text, end)
+        index += 1
+    else:
+        value, index = json.JSONDecoder().raw_decode(text, index)
+    document.values[path] = Place(source=document.source, start=begin, end=index)
+    return value, index
+
+
+def _next_json(text: str, index: int) -> int:
+    """Return the index of the next character that is neither white space nor a comma."""
+    while text[index] in " \t\r\n,":
+        index += 1
+    return index
+
+
+# --- TOML
+
+TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def _parse_toml(document: Document) -> None:
+    source = document.source
+    try:
+        document.data = tomllib.loads(source.text) or None
+    except tomllib.TOMLDecodeError as error:
+        match = TOML_PLACE.search(str(error))
+        message = TOML_PLACE.sub("", str(error))
+        lines = source.text.split("\n")
+        start = len(source.text.rstrip())
+        if match and match[1]:
+            start = sum(len(line) + 1 for line in lines[: int(match[1]) - 1]) + int(match[2]) - 1
+        if "Cannot overwrite" in message or "twice" in message:
+            start = source.text.rfind("\n", 0, start) + 1
+            message = "this key is given twice"
+        elif message == "Illegal character '\\n'":
+            message = "a quote in this line is never closed"
+        hint = "texts stand in quotes" if message == "Invalid value" else ""
+        _fail(source, start, f"not valid TOML: {message[0].lower() + message[1:]}", hint)
+    for path, is_key, start, end in toml_places.scan(source.text):
+        places = document.keys if is_key else document.values
+        places.setdefault(path, Place(source=source, start=start, end=end))

@@ -1,0 +1,226 @@
+"""Where models run, and how much room there is: one small protocol over CUDA, MPS, the CPU and a simulation.
+
+A device answers how many bytes are free *now* and keeps a ledger of what our cache put there. On a real
+device the ledger is advisory, since the driver knows better; on a simulated one it is the truth, so the
+whole cache can be tested on a CPU with exact arithmetic.
+
+    open_device("sim:8GiB").free_bytes()
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from panic.errors import OutOfMemory, UsageError
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def format_bytes(count: float) -> str:
+    """1536 -> "1.5 KiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+class Device(Protocol):
+    """A place with a byte budget where models run."""
+
+    @property
+    def name(self) -> str:
+        """As the user wrote it: "cpu", "cuda:0", "sim:8GiB"."""
+
+    @property
+    def kind(self) -> str:
+        """What results depend on: "cpu", "mps", "sim", "cuda NVIDIA H200"."""
+
+    @property
+    def torch_name(self) -> str:
+        """The torch device that models are loaded onto."""
+
+    def total_bytes(self) -> int:
+        """Memory of the device."""
+
+    def free_bytes(self) -> int:
+        """Memory that could be taken now, other tenants and our own allocator's reserve considered."""
+
+    def reserve(self, num_bytes: int) -> None:
+        """Take room before weights are loaded. Raises OutOfMemory where the ledger is exact."""
+
+    def release(self, num_bytes: int) -> None:
+        """Give room back after weights were dropped."""
+
+
+@dataclass(slots=True)
+class SimulatedDevice:
+    """A byte budget on the CPU: exact accounting, no hardware. `tenants_bytes` is what others hold."""
+
+    name: str
+    capacity_bytes: int
+    tenants_bytes: int = 0
+    allocated_bytes: int = 0
+    peak_bytes: int = 0
+    kind: str = "sim"
+    torch_name: str = "cpu"
+
+    def total_bytes(self) -> int:
+        return self.capacity_bytes
+
+    def free_bytes(self) -> int:
+        return max(0, self.capacity_bytes - self.tenants_bytes - self.allocated_bytes)
+
+    def reserve(self, num_bytes: int) -> None:
+        if num_bytes > self.free_bytes():
+            raise OutOfMemory(
+                f"{self.name}: {format_bytes(num_bytes)} asked for, {format_bytes(self.free_bytes())} free "
+                f"of {format_bytes(self.capacity_bytes)}"
+            )
+        self.allocated_bytes += num_bytes
+        self.peak_bytes = max(self.peak_bytes, self.allocated_bytes)
+
+    def release(self, num_bytes: int) -> None:
+        self.allocated_bytes -= num_bytes
+        assert self.allocated_bytes >= 0, "more released than reserved"
+
+
+@dataclass(slots=True)
+class CpuDevice:
+    """Main memory, within the container's limit where there is one."""
+
+    name: str = "cpu"
+    kind: str = "cpu"
+    torch_name: str = "cpu"
+
+    def total_bytes(self) -> int:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min(physical, _container_limit() or physical)
+
+    def free_bytes(self) -> int:
+        import psutil
+
+        available = int(psutil.virtual_memory().available)
+        limit = _container_limit()
+        return available if limit is None else min(available, max(0, limit - _container_usage()))
+
+    def reserve(self, num_bytes: int) -> None:
+        """The operating system keeps the books."""
+
+    def release(self, num_bytes: int) -> None:
+        """The operating system keeps the books."""
+
+
+def _read_number(path: str) -> int | None:
+    try:
+        with open(path) as file:
+            text = file.read().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _container_limit() -> int | None:
+    return _read_number("/sys/fs/cgroup/memory.max")
+
+
+def _container_usage() -> int:
+    return _read_number("/sys/fs/cgroup/memory.current") or 0
+
+
+@dataclass(slots=True)
+class CudaDevice:
+    """One CUDA GPU: free = what the driver reports + what our allocator holds but does not use."""
+
+    index: int
+    name: str = ""
+    kind: str = ""
+    torch_name: str = ""
+    _torch: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self.torch_name = self.name = f"cuda:{self.index}"
+        self.kind = f"cuda {torch.cuda.get_device_name(self.index)}"
+
+    def total_bytes(self) -> int:
+        return int(self._torch.cuda.mem_get_info(self.index)[1])
+
+    def free_bytes(self) -> int:
+        cuda = self._torch.cuda
+        slack = cuda.memory_reserved(self.index) - cuda.memory_allocated(self.index)
+        return int(cuda.mem_get_info(self.index)[0]) + int(slack)
+
+    def reserve(self, num_bytes: int) -> None:
+        """The driver keeps the books."""
+
+    def release(self, num_bytes: int) -> None:
+        self._torch.cuda.empty_cache()
+
+
+@dataclass(slots=True)
+class MpsDevice:
+    """Apple's GPU, which shares main memory."""
+
+    name: str = "mps"
+    kind: str = "mps"
+    torch_name: str = "mps"
+
+    def total_bytes(self) -> int:
+        import torch
+
+        return int(torch.mps.recommended_max_memory())
+
+    def free_bytes(self) -> int:
+        import torch
+
+        return self.total_bytes() - int(torch.mps.driver_allocated_memory())
+
+    def reserve(self, num_bytes: int) -> None:
+        """The driver keeps the books."""
+
+    def release(self, num_bytes: int) -> None:
+        import torch
+
+        torch.mps.empty_cache()
+
+
+
+def open_device(name: str) -> Device:
+    """The device a config names: cpu, mps, cuda, cuda:N, sim:8GiB, or auto (the best that is there).
+
+    Raises UsageError for a device that is not there: nothing falls back silently.
+    """
+    if name == "cpu":
+        return CpuDevice()
+    if match := re.fullmatch(r"sim:([\d.]+)\s*([a-zA-Z]*)", name):
+        unit = _UNITS.get(match[2].lower())
+        if unit is not None:
+            return SimulatedDevice(name=name, capacity_bytes=int(float(match[1]) * unit))
+    if name == "auto" or name == "mps" or name.startswith("cuda"):
+        return _open_torch_device(name)
+    raise UsageError(
+        f"unknown device {name!r}",
+        hint="Allowed: auto, cpu, mps, cuda, cuda:N, sim:8GiB (a simulated budget).",
+    )
+
+
+def _open_torch_device(name: str) -> Device:
+    import torch
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return CudaDevice(0) if num_gpus else MpsDevice() if has_mps else CpuDevice()
+    if name == "mps" and has_mps:
+        return MpsDevice()
+    index = name.removeprefix("cuda").removeprefix(":") or "0"
+    if name.startswith("cuda") and index.isdigit() and int(index) < num_gpus:
+        return CudaDevice(int(index))
+    present = [f"cuda:{i}" for i in range(num_gpus)] + ["mps"] * has_mps + ["cpu"]
+    raise UsageError(f"device {name!r} is not here", hint=f"This machine has: {', '.join(present)}.")

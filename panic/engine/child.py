@@ -1,0 +1,109 @@
+"""A child process with a pipe: started by command, so it needs nothing of the parent's main module.
+
+The parent sends pickled messages and gets the child's messages through a callback in a reader thread; the
+callback gets None once, when the child has ended for whatever reason. The child runs
+`function(connection, *arguments)` until it returns. Children ignore signals: the driver ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+class Child:
+    """A running child process.
+
+    Args:
+        entry: "package.module:function" to run in the child with its connection.
+        arguments: pickled and passed on.
+        on_message: called in a reader thread with every message, and with None when the child has ended.
+    """
+
+    def __init__(self, entry: str, arguments: tuple[Any, ...], on_message: Callable[[Any], None]) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        handle = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "panic.engine.child", entry, str(handle)],
+            pass_fds=[handle],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._on_message = on_message
+        self._send_lock = threading.Lock()
+        self.send(arguments)
+        self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Any) -> None:
+        """Send a message; lost without an error if the child has ended (its end is reported by itself)."""
+        with self._send_lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(message)
+
+    def kill(self) -> None:
+        """End it at once; `on_message(None)` follows."""
+        self._process.kill()
+
+    def close(self, wait_s: float = 5.0) -> None:
+        """Ask it to end by closing the pipe, then insist."""
+        self.send(None)
+        try:
+            self._process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        self._connection.close()
+
+    def exit_reason(self) -> str:
+        """Why it ended, in words."""
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "its pipe broke"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+    def _read(self) -> None:
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                break
+            self._on_message(message)
+        self._on_message(None)
+
+
+def main(entry: str, handle: str) -> None:
+    """Run in the child."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection: Connection[Any, Any] = Connection(int(handle))
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    module, function = entry.split(":")
+    arguments = connection.recv()
+    getattr(importlib.import_module(module), function)(connection, *arguments)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A killed driver must not leave models on the GPU."""
+    event = threading.Event()
+    while os.getppid() == parent:
+        event.wait(1.0)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,334 @@
+"""The driver: keeps the device busy, absorbs results, hands them to the writer, until nothing is missing.
+
+One thread, one inbox. Executor and diagram pool deliver into the inbox; the driver turns every result into
+store entries and successor items. The stages overlap: outputs of runs that have ended are embedded as items
+of the same ready queue, diagrams of runs whose vectors are there are computed in processes beside. What is
+missing is found by asking the store, so first run, resume, extension and repair are one path.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from panic.engine.contents import ContentCache
+from panic.engine.diagrams import DiagramFailure, DiagramStage
+from panic.engine.embeddings import IMAGE_BUCKET, EmbeddingStage
+from panic.engine.executor import Executor, Result, Task, TaskError
+from panic.engine.loops import Loops
+from panic.engine.outputs import Rejected
+from panic.engine.pinning import Pin
+from panic.engine.progress import Progress, estimate_s
+from panic.engine.queue import EMBEDDING_RUN, Item, ReadyQueue
+from panic.engine.writer import Entry, Writer
+from panic.errors import Interrupted, ModelDoesNotFit, ModelError, ModelMissing, PanicError
+from panic.models.protocol import Modality
+from panic.models.spec import ModelSpec
+from panic.store.records import NewBatch, NewDiagram
+
+log = logging.getLogger("panic.engine")
+
+PIPELINE_DEPTH = 2
+"""Tasks at the executor: one computing, one ready behind it."""
+TICK_S = 0.2
+FATAL: dict[str, type[PanicError]] = {
+    "memory": ModelDoesNotFit,
+    "unfit": ModelDoesNotFit,
+    "missing": ModelMissing,
+    "load": ModelError,
+}
+"""Kinds of task errors that no retry and no smaller batch mends."""
+
+Inbox = queue.SimpleQueue[Result | NewDiagram | DiagramFailure]
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A task at the executor."""
+
+    model: str
+    bucket: int
+    items: list[Item]
+
+
+class Driver:
+    """Performs one experiment's missing work on one executor.
+
+    Args:
+        next_batch: gives every batch its number.
+        open_epoch: records a halved batch size of a model and returns the new pin; called while the
+            writer is idle.
+        stop_requested: asked between batches; True finishes what is in flight and raises Interrupted.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, ModelSpec],
+        pins: dict[str, Pin],
+        session: int,
+        ready: ReadyQueue,
+        loops: Loops,
+        embeddings: EmbeddingStage,
+        diagrams: DiagramStage | None,
+        executor: Executor,
+        writer: Writer,
+        contents: ContentCache,
+        inbox: Inbox,
+        device_name: str,
+        max_retries: int,
+        fail_fast: bool,
+        next_batch: Callable[[], int],
+        open_epoch: Callable[[str, int], Pin],
+        stop_requested: Callable[[], bool],
+        on_progress: Callable[[Progress], None],
+        before: Progress,
+    ) -> None:
+        self._specs, self._pins, self._session = specs, pins, session
+        self._ready, self._loops = ready, loops
+        self._embeddings, self._diagrams = embeddings, diagrams
+        self._executor, self._writer, self._contents, self._inbox = executor, writer, contents, inbox
+        self._device_name, self._max_retries, self._fail_fast = device_name, max_retries, fail_fast
+        self._next_batch, self._open_epoch = next_batch, open_epoch
+        self._stop_requested, self._on_progress = stop_requested, on_progress
+        self._flights: dict[int, _Flight] = {}
+        self._alone: deque[tuple[str, int, Item]] = deque()
+        self._ended_at: deque[tuple[int, int]] = deque()
+        self._num_tasks = 0
+        self._resident: frozenset[str] = frozenset()
+        self._progress = self._before = before
+        self._invocations = 0
+        self._model_seconds: dict[str, float] = {}
+        self._started_at = time.monotonic()
+        self._progress_at = 0.0
+
+    def perform(self) -> None:
+        """Work until the store lacks nothing.
+
+        Raises: Interrupted after a clean stop, ModelMissing and the like for what no retry mends, what
+        writing raised. Everything computed before is in the store.
+        """
+        self._refill_all()
+        while True:
+            stopping = self._stop_requested()
+            if not stopping:
+                self._feed()
+            if not self._flights and (stopping or not self._diagrams or not self._diagrams.num_busy):
+                self._writer.flush()
+                if stopping:
+                    raise Interrupted("Stopped; what was computed is stored.", hint="Run it again to go on.")
+                if not self._refill_all() and not self._is_work_left():
+                    break
+                continue
+            self._receive()
+        self._report(force=True)
+        problems = [*self._embeddings.given_up, *(self._diagrams.given_up if self._diagrams else ())]
+        if problems:
+            raise ModelError(
+                f"{len(problems)} results are missing:\n" + "\n".join(problems[:10]),
+                hint="Everything else is stored; run it again to try these again.",
+            )
+
+    def _is_work_left(self) -> bool:
+        return bool(len(self._ready) or self._alone or (self._diagrams and self._diagrams.num_busy))
+
+    # Feeding the device
+
+    def _feed(self) -> None:
+        while len(self._flights) < PIPELINE_DEPTH:
+            if self._alone:
+                model, bucket, item = self._alone.popleft()
+                self._submit(model, bucket, [item])
+                continue
+            chosen = self._ready.choose(self._resident, only_full=bool(self._flights))
+            if chosen is None:
+                return
+            self._submit(*chosen, self._ready.take(*chosen))
+
+    def _submit(self, model: str, bucket: int, items: list[Item]) -> None:
+        modality = Modality.IMAGE if self._takes_images(model, bucket) else Modality.TEXT
+        self._num_tasks += 1
+        self._flights[self._num_tasks] = _Flight(model, bucket, items)
+        self._resident |= {model}
+        self._executor.submit(
+            Task(
+                number=self._num_tasks,
+                model=model,
+                batch_size=self._pins[model].batch_size,
+                inputs=[self._contents.get(item.input, modality) for item in items],
+                seeds=[item.seed for item in items],
+                upcoming=self._upcoming(model),
+            )
+        )
+
+    def _takes_images(self, model: str, bucket: int) -> bool:
+        return bucket == IMAGE_BUCKET or self._specs[model].modalities_in == (Modality.IMAGE,)
+
+    def _upcoming(self, model: str) -> tuple[str, ...]:
+        """Models in the order of their next use, as far as it can be foreseen."""
+        work = self._ready.work()
+        others = sorted((name for name in work if name != model), key=lambda name: -work[name])
+        return (*others, *(name for name in self._specs if name not in others and name != model), model)
+
+    # Absorbing results
+
+    def _receive(self) -> None:
+        try:
+            message = self._inbox.get(timeout=TICK_S)
+        except queue.Empty:
+            self._executor.check()
+        else:
+            if isinstance(message, Result):
+                self._absorb(message)
+            elif self._diagrams:
+                entry = self._diagrams.absorb(message)
+                if entry is not None:
+                    self._diagrams.written(entry, self._writer.add(entry))
+        self._refill_ended()
+        self._report()
+
+    def _absorb(self, result: Result) -> None:
+        flight = self._flights.pop(result.number)
+        if result.error is not None:
+            self._recover(flight, result.error)
+            return
+        self._resident = result.resident
+        pin = self._pins[flight.model]
+        batch = NewBatch(
+            id=self._next_batch(),
+            session=self._session,
+            model=pin.model,
+            epoch=pin.epoch,
+            device=self._device_name,
+            size=len(flight.items),
+            padded_size=pin.batch_size,
+            bucket=flight.bucket,
+            started_at=result.started_at,
+            duration_s=result.duration_s,
+        )
+        seconds = self._model_seconds.get(flight.model, 0.0) + result.duration_s
+        self._model_seconds[flight.model] = seconds
+        entry = Entry(batches=[batch])
+        for item, output in zip(flight.items, result.outputs, strict=True):
+            if isinstance(output, Rejected):
+                self._retry(flight, item, "rejected", output.reason, "", entry, alone=True)
+            elif item.run == EMBEDDING_RUN:
+                self._embeddings.absorb(item, flight.model, output, batch.id, entry)
+            else:
+                self._contents.add_unsaved(output.digest, output.value)
+                self._loops.absorb(item, flight.model, output, batch.id, entry)
+        if not self._stop_requested():
+            self._feed()
+        self._add(entry, flight.model)
+
+    def _add(self, entry: Entry, model: str) -> None:
+        self._invocations += len(entry.invocations)
+        number = self._writer.add(entry)
+        if entry.embeddings:
+            self._embeddings.written(entry, model, number)
+        self._ended_at.extend((number, run) for run in self._loops.take_ended())
+        if entry.failures and self._fail_fast:
+            self._writer.flush()
+            failure = entry.failures[0]
+            raise ModelError(
+                f"{model} failed at step {failure.step}: {failure.message}", hint="fail_fast is on."
+            )
+
+    # Failures
+
+    def _recover(self, flight: _Flight, error: TaskError) -> None:
+        log.warning("%s: a batch of %d gave no result: %s", flight.model, len(flight.items), error.message)
+        log.debug("%s", error.detail)
+        if error.kind == "untried":
+            self._ready.put_back(flight.model, flight.bucket, flight.items)
+        elif error.kind == "memory" and self._pins[flight.model].batch_size > 1:
+            self._halve(flight.model)
+            self._ready.put_back(flight.model, flight.bucket, flight.items)
+        elif error.kind in FATAL:
+            self._writer.flush()
+            raise FATAL[error.kind](error.message, hint=error.hint)
+        else:
+            entry = Entry()
+            alone = len(flight.items) == 1
+            for item in reversed(flight.items):
+                self._retry(flight, item, error.kind, error.message, error.detail, entry, alone=alone)
+            self._add(entry, flight.model)
+        self._resident = frozenset()
+
+    def _retry(
+        self, flight: _Flight, item: Item, kind: str, message: str, detail: str, entry: Entry, *, alone: bool
+    ) -> None:
+        """Try an item again with the same seed: with its batch, then alone; then it has failed.
+
+        alone: the failure is this item's own, not one of its batch.
+        """
+        item.attempts += 1
+        model = flight.model
+        if alone and item.attempts > self._max_retries:
+            if item.run == EMBEDDING_RUN:
+                self._embeddings.fail(item, model, message)
+            else:
+                self._loops.fail(item, model, kind, message, detail, entry)
+        elif item.attempts >= self._max_retries:
+            self._alone.appendleft((model, flight.bucket, item))
+        else:
+            self._ready.put_back(model, flight.bucket, [item])
+
+    def _halve(self, model: str) -> None:
+        """Open a shape epoch with half the batch size, recorded before its first result."""
+        self._writer.flush()
+        smaller = self._pins[model].batch_size // 2
+        self._pins[model] = self._open_epoch(model, smaller)
+        self._ready.set_batch_size(model, smaller)
+        self._loops.forget(model)
+        log.warning("%s: out of memory; its batch size is %d from now on", model, smaller)
+
+    # Stages that follow
+
+    def _refill_ended(self) -> None:
+        """Embed the outputs of runs that have ended and are in the store; compute diagrams that are due."""
+        committed = self._writer.committed
+        while self._ended_at and self._ended_at[0][0] <= committed:
+            self._embeddings.refill(committed, self._ended_at.popleft()[1])
+        if self._diagrams:
+            self._diagrams.refill(committed)
+
+    def _refill_all(self) -> bool:
+        """Ask the store for everything that is missing; whether there is something."""
+        self._ended_at.clear()
+        committed = self._writer.committed
+        found = self._embeddings.refill(committed)
+        if self._diagrams:
+            found += self._diagrams.refill(committed, force=True)
+        return found > 0
+
+    def _report(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now < self._progress_at:
+            return
+        self._progress_at = now + TICK_S
+        before, elapsed_s = self._before, now - self._started_at
+        remaining = self._loops.remaining_steps
+        diagrams = self._diagrams
+        self._on_progress(
+            replace(
+                before,
+                runs_ended=before.runs_total - len(self._loops),
+                runs_stuck=before.runs_stuck + self._loops.num_stuck,
+                runs_failed=before.runs_failed + self._loops.num_failed,
+                invocations=before.invocations + self._invocations,
+                invocations_total=before.invocations + self._invocations + remaining,
+                embeddings=self._embeddings.num_done,
+                embeddings_total=self._embeddings.num_known,
+                diagrams=diagrams.num_done if diagrams else 0,
+                diagrams_total=before.diagrams_total,
+                model_seconds=dict(self._model_seconds),
+                resident=tuple(sorted(self._resident)),
+                elapsed_s=elapsed_s,
+                eta_s=estimate_s(self._invocations, remaining, elapsed_s),
+            )
+        )

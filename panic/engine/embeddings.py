@@ -1,0 +1,93 @@
+"""The embeddings stage: each distinct output is embedded once per embedding model in a store.
+
+Work is what the store lacks: outputs of the runs that have ended, prompts included, without a vector. It
+becomes items of the same ready queue that the loops use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from panic.engine.contents import ContentCache
+from panic.engine.outputs import Output
+from panic.engine.pending import Pending
+from panic.engine.pinning import Pin
+from panic.engine.queue import EMBEDDING_RUN, Item
+from panic.engine.writer import Entry
+from panic.models.protocol import Modality
+from panic.models.spec import ModelSpec
+from panic.store import Store
+from panic.store.records import NewEmbedding
+
+Bucketer = Callable[[str], int]
+IMAGE_BUCKET = -1
+"""Bucket of images: a joint model's batches are of one modality each."""
+
+
+class EmbeddingStage:
+    """Finds outputs without vectors and keeps account of them.
+
+    Args:
+        store: for reading.
+        bucketers: for models that pad texts to their batch's longest: the padded length class of a text.
+        enqueue: called with (model, bucket, item).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        experiment: int,
+        specs: Mapping[str, ModelSpec],
+        pins: Mapping[str, Pin],
+        bucketers: Mapping[str, Bucketer],
+        contents: ContentCache,
+        enqueue: Callable[[str, int, Item], None],
+    ) -> None:
+        self._store, self._experiment = store, experiment
+        self._specs, self._pins, self._bucketers = specs, pins, bucketers
+        self._contents, self._enqueue = contents, enqueue
+        self._pending: Pending[tuple[str, bytes]] = Pending()
+        self.num_done = 0
+        self.given_up: list[str] = []
+
+    @property
+    def num_known(self) -> int:
+        """Embeddings done and known to be missing."""
+        return self.num_done + len(self._pending)
+
+    def refill(self, committed: int, run: int | None = None) -> int:
+        """Enqueue what the store lacks, of one run or of the whole experiment; how many items that is."""
+        self._pending.settle(committed)
+        found = 0
+        for name, spec in self._specs.items():
+            missing = self._store.missing_embeddings(
+                self._experiment, self._pins[name].model, spec.modalities_in, run=run
+            )
+            for digest, kind in missing:
+                if self._pending.claim((name, digest)):
+                    bucket = self._bucket(name, digest, Modality(kind))
+                    self._enqueue(name, bucket, Item(EMBEDDING_RUN, 0, digest, 0))
+                    found += 1
+        return found
+
+    def absorb(self, item: Item, model: str, output: Output, batch: int, entry: Entry) -> None:
+        """Take an item's vector."""
+        entry.embeddings.append(
+            NewEmbedding(output=item.input, model=self._pins[model].model, batch=batch, vector=output.value)
+        )
+        self.num_done += 1
+
+    def fail(self, item: Item, model: str, message: str) -> None:
+        """Leave an output without a vector; it stays claimed, so that this session does not try again."""
+        self.given_up.append(f"{model}: output {item.input.hex()[:12]} has no vector: {message}")
+
+    def written(self, entry: Entry, model: str, entry_number: int) -> None:
+        """The entry's vectors were handed to the writer."""
+        self._pending.written([(model, row.output) for row in entry.embeddings], entry_number)
+
+    def _bucket(self, name: str, digest: bytes, modality: Modality) -> int:
+        """Items of one bucket share a batch: one modality, one padded length."""
+        if modality is Modality.IMAGE:
+            return IMAGE_BUCKET
+        bucketer = self._bucketers.get(name)
+        return bucketer(str(self._contents.get(digest, modality))) if bucketer else 0

@@ -1,0 +1,294 @@
+"""Perform an experiment: open the store, pin, start executor and writer, let the driver work, close.
+
+    from panic import run
+    run("configs/demo.yaml", "panic-store")
+
+The same call goes on where an earlier one stopped, whatever stopped it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from panic.config import ExperimentConfig, identity_digest
+from panic.devices.device import open_device
+from panic.engine.contents import ContentCache
+from panic.engine.diagrams import DiagramPool, DiagramStage
+from panic.engine.driver import Driver, Inbox
+from panic.engine.embeddings import Bucketer, EmbeddingStage
+from panic.engine.executor import Executor, LocalExecutor, WorkerSettings
+from panic.engine.interrupts import stop_on_signals
+from panic.engine.loops import Loop, Loops
+from panic.engine.pinning import Pin, pin
+from panic.engine.plan import Plan, load_config, make_plan
+from panic.engine.process_executor import ProcessExecutor
+from panic.engine.progress import Progress
+from panic.engine.queue import Item, Lane, ReadyQueue
+from panic.engine.writer import Entry, Writer
+from panic.errors import Interrupted, UsageError
+from panic.models import registry
+from panic.models.protocol import Modality
+from panic.store import Store
+from panic.store.provenance import provenance
+from panic.store.records import Counts, NewInvocation, RunRow
+
+log = logging.getLogger("panic.engine")
+
+DEFAULT_STORE = "panic-store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an experiment has come to. state: "complete", or "failed" if some runs ended with a reason."""
+
+    experiment: str
+    name: str
+    state: str
+    counts: Counts
+    store: Path
+
+
+def run(
+    config: ExperimentConfig | str | os.PathLike[str],
+    store: str | os.PathLike[str] | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+    command: str = "",
+    retry_failed: bool = False,
+) -> Outcome:
+    """Perform an experiment until nothing is missing in its store.
+
+    Args:
+        config: a config, or the path of one.
+        store: folder of the store, created if missing; by default the config's, then ./panic-store.
+        overrides: dotted settings such as "max_length=10"; for a path only.
+        command: kept with the session; by default this process's command line.
+        retry_failed: try runs again that ended with a failure.
+
+    Raises: Interrupted after SIGINT or SIGTERM, ConfigError, ConflictError, StoreError, ModelError. Whatever
+    is raised, what was computed is stored.
+    """
+    if not isinstance(config, ExperimentConfig):
+        config = load_config(config, overrides)
+    elif overrides:
+        raise UsageError("overrides change a config file; this config is loaded already")
+    device = open_device(config.device)
+    plan = make_plan(config, device.kind)
+    path = Path(store or config.store or DEFAULT_STORE)
+    with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as writing:
+        experiment = writing.start_experiment(
+            config.name, identity_digest(config), config.model_dump(mode="json")
+        )
+        pins = pin(writing, experiment, plan, device.kind)
+        if retry_failed:
+            writing.forget_failures(experiment)
+        run_ids = writing.add_runs(experiment, plan.runs)
+        session = writing.start_session(experiment, command or shlex.join(sys.argv), provenance())
+        state = "failed"
+        try:
+            with Store(path) as reading:
+                _perform(
+                    plan,
+                    pins,
+                    experiment,
+                    session,
+                    run_ids,
+                    device.name,
+                    writing,
+                    reading,
+                    stop_requested,
+                    on_progress or (lambda progress: None),
+                )
+            state = "done"
+        except Interrupted:
+            state = "interrupted"
+            raise
+        finally:
+            writing.end_session(session, state)
+        row = writing.experiment(experiment)
+        counts = writing.counts(experiment)
+    return Outcome(
+        experiment=row.uid,
+        name=row.name,
+        state="failed" if counts.failed else "complete",
+        counts=counts,
+        store=path,
+    )
+
+
+def _perform(
+    plan: Plan,
+    pins: dict[str, Pin],
+    experiment: int,
+    session: int,
+    run_ids: Sequence[int],
+    device_name: str,
+    writing: Store,
+    reading: Store,
+    stop_requested: Callable[[], bool],
+    on_progress: Callable[[Progress], None],
+) -> None:
+    config, specs = plan.config, plan.specs
+    inbox: Inbox = queue.SimpleQueue()
+    contents = ContentCache(
+        config.pixel_cache_bytes,
+        lambda digest, kind: reading.image(digest) if kind is Modality.IMAGE else reading.text(digest),
+    )
+    ready = ReadyQueue(
+        Lane(
+            model=name,
+            batch_size=pins[name].batch_size,
+            order=order,
+            eager=name in plan.generative and Modality.IMAGE in spec.modalities_in,
+        )
+        for order, (name, spec) in enumerate(specs.items())
+    )
+    bucketers = _bucketers(plan)
+
+    def bucket(model: str, digest: bytes) -> int:
+        bucketer = bucketers.get(model)
+        return bucketer(str(contents.get(digest, Modality.TEXT))) if bucketer else 0
+
+    def enqueue(model: str, item: Item) -> None:
+        ready.put(model, bucket(model, item.input), item)
+
+    def open_epoch(name: str, batch_size: int) -> Pin:
+        old = pins[name]
+        number = writing.add_epoch(
+            experiment,
+            name,
+            model=old.model,
+            batch_size=batch_size,
+            device_kind=open_device(config.device).kind,
+            threads=old.threads,
+        )
+        return Pin(model=old.model, epoch=number, batch_size=batch_size, threads=old.threads)
+
+    loops = Loops(enqueue)
+    with ExitStack() as stack:
+        writer = Writer(writing.commit, contents.saved)
+        stack.callback(writer.close)
+        executor = _executor(plan, pins, inbox)
+        stack.callback(executor.close)
+        embeddings = EmbeddingStage(
+            reading, experiment, plan.embedding, pins, bucketers, contents, ready.put
+        )
+        diagrams = None
+        if config.diagrams:
+            pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.workers)
+            stack.callback(pool.close)
+            modality = Modality(config.diagrams.modality)
+            models = [
+                pins[name].model for name, spec in plan.embedding.items() if modality in spec.modalities_in
+            ]
+            diagrams = DiagramStage(pool, reading, experiment, models, config.diagrams)
+        before = _resume(plan, pins, experiment, run_ids, reading, loops, writer)
+        Driver(
+            specs=specs,
+            pins=pins,
+            session=session,
+            ready=ready,
+            loops=loops,
+            embeddings=embeddings,
+            diagrams=diagrams,
+            executor=executor,
+            writer=writer,
+            contents=contents,
+            inbox=inbox,
+            device_name=device_name,
+            max_retries=config.max_retries,
+            fail_fast=config.fail_fast,
+            next_batch=writing.next_batch_id,
+            open_epoch=open_epoch,
+            stop_requested=stop_requested,
+            on_progress=on_progress,
+            before=before,
+        ).perform()
+
+
+def _resume(
+    plan: Plan,
+    pins: dict[str, Pin],
+    experiment: int,
+    run_ids: Sequence[int],
+    store: Store,
+    loops: Loops,
+    writer: Writer,
+) -> Progress:
+    """Bring every run of the plan to where the store has it, and set it going."""
+    rows = {row.id: row for row in store.runs(experiment)}
+    tails = {run: (num_steps, digest) for run, num_steps, digest in store.tails(experiment)}
+    wanted = dict(zip(run_ids, plan.runs, strict=True))
+    unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
+    for id in unfinished:
+        loops.add(Loop(id, wanted[id], plan.config.root_seed, rows[id].max_length))
+    _recall(pins, experiment, rows, store, loops)
+    entry = Entry()
+    for id in unfinished:
+        loops.start(id, *tails[id], entry)
+    if entry.invocations or entry.stuck:
+        writer.add(entry)
+    loops.take_ended()
+    ended = [row for row in rows.values() if row.state not in ("todo", "running")]
+    return Progress(
+        runs_total=len(rows),
+        runs_stuck=sum(row.state == "stuck" for row in ended),
+        runs_failed=sum(row.state == "failed" for row in ended),
+        invocations=sum(num_steps for num_steps, _ in tails.values()) + len(entry.invocations),
+        diagrams_total=len(rows) * len(plan.embedding) if plan.config.diagrams else 0,
+    )
+
+
+def _recall(
+    pins: dict[str, Pin], experiment: int, rows: dict[int, RunRow], store: Store, loops: Loops
+) -> None:
+    """Tell the loops what fixed-seed runs have computed already."""
+    for run, step, _, epoch, seed, input, output, batch in store.fixed_seed_history(experiment):
+        network = rows[run].network
+        model = network[step % len(network)]
+        known = NewInvocation(run, step, input, output, seed, batch)
+        is_current = model in pins and pins[model].epoch == epoch
+        loops.recall(model, known, is_current=is_current)
+
+
+def _bucketers(plan: Plan) -> dict[str, Bucketer]:
+    """The padded length class of a text, for models whose padding follows the longest of a batch."""
+    bucketers: dict[str, Bucketer] = {}
+    for name, spec in plan.specs.items():
+        if Modality.TEXT in spec.modalities_in and spec.adapter in BUCKETING_ADAPTERS:
+            bucketer = getattr(registry.build(spec), "bucket", None)
+            if bucketer is not None:
+                bucketers[name] = bucketer
+    return bucketers
+
+
+BUCKETING_ADAPTERS = ("text-embedder", "joint-embedder", "python")
+
+
+def _executor(plan: Plan, pins: dict[str, Pin], inbox: Inbox) -> Executor:
+    """In this process for the CPU; in a child for a GPU, or where a time limit must be kept."""
+    config = plan.config
+    settings = WorkerSettings(
+        device=config.device,
+        specs=plan.specs,
+        threads=max(pin.threads for pin in pins.values()),
+        headroom_bytes=config.headroom,
+        memory_fraction=config.memory_fraction,
+        reject_constant_images=config.reject_constant_images,
+    )
+    kind = config.executor
+    if kind == "auto":
+        on_gpu = open_device(config.device).kind not in ("cpu", "sim")
+        kind = "process" if on_gpu or config.timeout_s is not None else "local"
+    if kind == "process":
+        return ProcessExecutor(settings, inbox.put, timeout_s=config.timeout_s)
+    return LocalExecutor(settings, registry.build, inbox.put)

@@ -1,0 +1,98 @@
+"""What is pinned with an experiment at its first start: fingerprints, batch sizes, device kind, threads.
+
+Kernels differ by shape and device, and a loop amplifies the last bit into another trajectory. So what an
+experiment started with, it goes on with; a setting that says otherwise is refused, not ignored.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from panic.engine.plan import Plan
+from panic.errors import ConflictError
+from panic.models import registry
+from panic.models.spec import ModelSpec
+from panic.store import Store
+from panic.store.records import EpochRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A model of an experiment as it is called now: its row in the store and its shape epoch."""
+
+    model: int
+    epoch: int
+    batch_size: int
+    threads: int
+
+
+def pin(store: Store, experiment: int, plan: Plan, device_kind: str) -> dict[str, Pin]:
+    """Pin every model of a plan, or check it against what was pinned before.
+
+    Raises: ConflictError if the device kind, an explicit batch size or number of threads, or the content
+    of a model differs from the experiment's first start.
+    """
+    pinned = {row.name: row for row in store.epochs(experiment)}
+    fingerprints = {name: registry.fingerprint(spec) for name, spec in plan.specs.items()}
+    conflicts = [
+        problem
+        for name, row in pinned.items()
+        if name in fingerprints
+        for problem in _conflicts(plan, row, fingerprints[name], device_kind)
+    ]
+    if conflicts:
+        raise ConflictError(
+            "\n".join(conflicts),
+            hint="What an experiment started with stays. Undo the setting, or give the config another name.",
+        )
+    return {
+        name: _pin_model(store, experiment, plan, spec, fingerprints[name], device_kind, pinned.get(name))
+        for name, spec in plan.specs.items()
+    }
+
+
+def _pin_model(
+    store: Store,
+    experiment: int,
+    plan: Plan,
+    spec: ModelSpec,
+    fingerprint: str,
+    device_kind: str,
+    row: EpochRow | None,
+) -> Pin:
+    if row is not None:
+        return Pin(
+            model=row.model, epoch=row.number, batch_size=row.batch_size, threads=row.threads or _cores()
+        )
+    model = store.add_model(spec.name, fingerprint, _plain(spec))
+    batch_size = plan.config.batch_sizes.get(spec.name, spec.batch_size)
+    threads = plan.config.threads or _cores()
+    number = store.add_epoch(
+        experiment, spec.name, model=model, batch_size=batch_size, device_kind=device_kind, threads=threads
+    )
+    return Pin(model=model, epoch=number, batch_size=batch_size, threads=threads)
+
+
+def _conflicts(plan: Plan, row: EpochRow, fingerprint: str, device_kind: str) -> list[str]:
+    config, name = plan.config, row.name
+    found = []
+    if row.fingerprint != fingerprint:
+        found.append(f"{name} is not the model this experiment started with: its weights or code changed")
+    if row.device_kind != device_kind:
+        found.append(f"{name} started on a device of kind {row.device_kind!r}; here it is {device_kind!r}")
+    asked = config.batch_sizes.get(name)
+    if asked is not None and row.number == 0 and asked != row.batch_size:
+        found.append(f"batch_sizes.{name} is {asked}; this experiment started with {row.batch_size}")
+    if config.threads is not None and row.threads is not None and config.threads != row.threads:
+        found.append(f"threads is {config.threads}; this experiment started with {row.threads}")
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _plain(spec: ModelSpec) -> dict[str, Any]:
+    return {name: value for name, value in asdict(spec).items() if value not in (None, "", (), {})}

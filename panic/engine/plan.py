@@ -1,0 +1,73 @@
+"""From a config to the runs that should exist and the models they need.
+
+    plan = make_plan(load_config("configs/demo.yaml"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from panic import config as configs
+from panic.config import ExperimentConfig
+from panic.engine.seeds import FRESH
+from panic.models import registry
+from panic.models.spec import ModelSpec
+from panic.store.records import NewRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an experiment consists of.
+
+    generative, embedding: the models by name, in the order the config mentions them.
+    """
+
+    config: ExperimentConfig
+    generative: dict[str, ModelSpec]
+    embedding: dict[str, ModelSpec]
+    runs: list[NewRun]
+
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        """All models by name, generative ones first."""
+        return self.generative | self.embedding
+
+
+def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read a config (YAML, JSON, TOML), apply dotted overrides, check it against the known models.
+
+    Raises: ConfigError with all mistakes and their places.
+    """
+    return configs.load(path, overrides, check=registry.check_config)
+
+
+def make_plan(config: ExperimentConfig, device_kind: str = "cpu") -> Plan:
+    """Expand a config: networks x prompts x seeds x repeats.
+
+    Repeats count for fresh noise only: repeats of a fixed seed would be copies. The device's kind decides
+    the models' dtypes where the config does not.
+    Raises: NotFound for a model that is not known (load_config tells such mistakes with their places).
+    """
+    generative = dict.fromkeys(name for network in config.networks for name in network)
+    runs = [
+        NewRun(
+            network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length
+        )
+        for network in config.networks
+        for prompt in config.prompts
+        for seed in config.seeds
+        for repeat in range(config.repeats if seed == FRESH else 1)
+    ]
+
+    def resolve(name: str) -> ModelSpec:
+        family = device_kind.split()[0]
+        return registry.resolve(name, config.models, config.model_folder, device_kind=family)
+
+    return Plan(
+        config=config,
+        generative={name: resolve(name) for name in generative},
+        embedding={name: resolve(name) for name in config.embeddings},
+        runs=runs,
+    )

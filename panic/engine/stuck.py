@@ -1,0 +1,63 @@
+"""Stuck detection: a fixed-seed run whose state repeats is periodic from there on.
+
+The state at step s is (s mod L, input of step s), L the network's length; the input of step 0 is the
+prompt, of step s > 0 the output of step s - 1. The first repeated state settles the future. A repeated
+output at another position of the network is not a repeated state; fresh noise (seed -1) has no state.
+
+    is_stuck(["draw", "a", "draw", "a"], 2, prompt="a", seed=42)   ->   Stuck(entry_step=0, period=2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """Where a run's cycle begins and how long it is.
+
+    entry_step: first step of the repeated state. period: in steps, a multiple of the network's length.
+    """
+
+    entry_step: int
+    period: int
+
+
+class StuckDetector:
+    """Follows one run and tells the moment its state repeats. Memory: one entry per step."""
+
+    __slots__ = ("_first_seen", "_length")
+
+    def __init__(self, network_length: int) -> None:
+        self._length = network_length
+        self._first_seen: dict[tuple[int, Hashable], int] = {}
+
+    def visit(self, step: int, item: Hashable) -> Stuck | None:
+        """Tell that `item` is the input of `step`; returns the cycle if this state was seen before."""
+        entry = self._first_seen.setdefault((step % self._length, item), step)
+        return Stuck(entry_step=entry, period=step - entry) if entry != step else None
+
+
+def is_stuck(
+    outputs: Sequence[Hashable], network_length: int, *, prompt: Hashable, seed: int
+) -> Stuck | None:
+    """Find a run's cycle after the fact; equals what the engine recorded.
+
+    Args:
+        outputs: the outputs of steps 0, 1, ... (texts, digests, anything hashable that identifies them).
+        network_length: number of models in the network.
+        prompt: the input of step 0, identified in the same way as the outputs.
+        seed: the run's seed; -1 means fresh noise at every step, which is never stuck.
+
+    Raises: ValueError if network_length < 1.
+    """
+    if network_length < 1:
+        raise ValueError(f"network_length must be at least 1, not {network_length}")
+    if seed == -1:
+        return None
+    detector = StuckDetector(network_length)
+    for step, item in enumerate((prompt, *outputs)):
+        if found := detector.visit(step, item):
+            return found
+    return None

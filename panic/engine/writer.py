@@ -1,0 +1,173 @@
+"""The one thread that writes results: encodes, batches, commits, in the order things happened.
+
+Entries wait in a bounded queue; several are stored in one transaction. Images are encoded by a small pool
+meanwhile. An entry is durable once `committed` has reached its number. When writing fails (a full disk)
+the error is kept and raised in the driver; what was committed before stays.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from panic.engine.outputs import Output
+from panic.models.protocol import Modality
+from panic.store.codec import encode_image
+from panic.store.records import (
+    Commit,
+    NewBatch,
+    NewDiagram,
+    NewEmbedding,
+    NewFailure,
+    NewInvocation,
+    NewOutput,
+    NewStuck,
+)
+
+QUEUED_ENTRIES = 48
+"""Entries that may wait: with the batches in flight, the most that is recomputed after a kill."""
+COMMIT_ROWS = 4096
+COMMIT_EVERY_S = 0.25
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """What one batch (or one coalesced run, failure, diagram) adds to the store."""
+
+    batches: list[NewBatch] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    invocations: list[NewInvocation] = field(default_factory=list)
+    stuck: list[NewStuck] = field(default_factory=list)
+    failures: list[NewFailure] = field(default_factory=list)
+    embeddings: list[NewEmbedding] = field(default_factory=list)
+    diagrams: list[NewDiagram] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.invocations) + len(self.embeddings) + len(self.diagrams) + 1
+
+
+class Writer:
+    """Writes entries in a thread of its own.
+
+    Args:
+        commit: stores one transaction; called from the writer's thread only.
+        on_saved: called with the digest of every output that is now in the store.
+    """
+
+    def __init__(self, commit: Callable[[Commit], None], on_saved: Callable[[bytes], None]) -> None:
+        self._commit = commit
+        self._on_saved = on_saved
+        self._queue: queue.Queue[tuple[Entry, list[Future[list[bytes]]]] | None] = queue.Queue(QUEUED_ENTRIES)
+        self._num_encoders = max(1, min(8, os.cpu_count() or 1))
+        self._encoders = ThreadPoolExecutor(self._num_encoders, thread_name_prefix="encode")
+        self.added = 0
+        self.committed = 0
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def add(self, entry: Entry) -> int:
+        """Queue an entry; blocks while the queue is full. Returns the entry's number.
+
+        Raises what writing raised, if it failed.
+        """
+        images = [output.value for output in entry.outputs if output.modality is Modality.IMAGE]
+        futures = [self._encoders.submit(_encode, chunk) for chunk in _chunks(images, self._num_encoders)]
+        while True:
+            if self.error is not None:
+                raise self.error
+            try:
+                self._queue.put((entry, futures), timeout=0.2)
+            except queue.Full:
+                continue
+            self.added += 1
+            return self.added
+
+    def flush(self) -> None:
+        """Wait until everything added is committed. Raises what writing raised, if it failed."""
+        while self.committed < self.added:
+            if self.error is not None:
+                raise self.error
+            time.sleep(0.002)
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Commit what is queued (unless writing failed) and stop."""
+        if self._thread.is_alive() and self.error is None:
+            self._queue.put(None)
+        self._thread.join()
+        self._encoders.shutdown(cancel_futures=True)
+
+    def _run(self) -> None:
+        try:
+            more = True
+            while more:
+                more = self._store_some()
+        except BaseException as error:
+            self.error = error
+
+    def _store_some(self) -> bool:
+        """Commit the entries that gather within a moment; False once the end was seen."""
+        more = True
+        gathered = []
+        rows, deadline = 0, 0.0
+        while rows < COMMIT_ROWS:
+            wait_s = max(0.0, deadline - time.monotonic()) if gathered else None
+            try:
+                got = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                break
+            if got is None:
+                more = False
+                break
+            if not gathered:
+                deadline = time.monotonic() + COMMIT_EVERY_S
+            gathered.append(got)
+            rows += got[0].num_rows
+        if gathered:
+            self._store(gathered)
+        return more
+
+    def _store(self, gathered: Sequence[tuple[Entry, list[Future[list[bytes]]]]]) -> None:
+        commit = Commit()
+        for entry, futures in gathered:
+            encoded = (data for future in futures for data in future.result())
+            commit.outputs.extend(_row(output, encoded) for output in entry.outputs)
+            commit.batches.extend(entry.batches)
+            commit.invocations.extend(entry.invocations)
+            commit.stuck.extend(entry.stuck)
+            commit.failures.extend(entry.failures)
+            commit.embeddings.extend(entry.embeddings)
+            commit.diagrams.extend(entry.diagrams)
+        self._commit(commit)
+        for entry, _ in gathered:
+            for output in entry.outputs:
+                self._on_saved(output.digest)
+        self.committed += len(gathered)
+
+
+def _row(output: Output, encoded: Iterator[bytes]) -> NewOutput:
+    if output.modality is Modality.TEXT:
+        return NewOutput(digest=output.digest, modality="text", text=output.value)
+    width, height = output.value.size
+    return NewOutput(
+        digest=output.digest, modality="image", width=width, height=height, image=next(encoded)
+    )
+
+
+def _chunks(items: Sequence[Image.Image], num_chunks: int) -> list[Sequence[Image.Image]]:
+    size = max(1, -(-len(items) // num_chunks))
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _encode(images: Sequence[Image.Image]) -> list[bytes]:
+    return [encode_image(image) for image in images]

@@ -1,0 +1,100 @@
+"""Every error a user can meet, as one tree by cause.
+
+`PanicError` carries a message that stands alone and an optional hint (the nearest fix). The command
+line prints both without a traceback and exits with `exit_code`: 1 failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+
+class PanicError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: what went wrong and where, readable alone.
+        hint: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(PanicError):
+    """The command or call was wrong; nothing was done."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """An experiment config has mistakes; the message lists all of them with their places."""
+
+
+class ConflictError(UsageError):
+    """A setting contradicts what was pinned with the experiment at its first start."""
+
+
+class StoreError(PanicError):
+    """The store cannot be used as asked."""
+
+
+class StoreMissing(StoreError):
+    """There is no store at the path."""
+
+    exit_code = 2
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written."""
+
+
+class StoreLocked(StoreError):
+    """Another process is writing results into the store."""
+
+
+class StoreTooNew(StoreError):
+    """The store's schema is newer than this version knows."""
+
+
+class StoreCorrupt(StoreError):
+    """A file of the store is damaged or is no store."""
+
+
+class NotFound(UsageError):
+    """No such experiment, run, output or model; the message names the nearest."""
+
+
+class ModelError(PanicError):
+    """A model cannot be built, loaded or called."""
+
+
+class ModelMissing(ModelError):
+    """Weights are not present locally; the hint says which command or token is needed."""
+
+
+class ModelDoesNotFit(ModelError):
+    """A model is larger than the device; the message gives the arithmetic."""
+
+
+class OutputRejected(ModelError):
+    """A model's output is not usable: empty text, not-a-number or constant image."""
+
+
+class OutOfMemory(PanicError):
+    """A device has no room for an allocation. Not fatal while something can be evicted or shrunk."""
+
+
+class WorkerCrashed(PanicError):
+    """The process that ran a model ended or hung; its batch can be retried in a new one."""
+
+
+class Interrupted(PanicError):
+    """The user asked to stop; all finished work is stored."""
+
+    exit_code = 130

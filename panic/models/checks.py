@@ -1,0 +1,176 @@
+"""What is wrong with the models of a config, found before any of them is loaded.
+
+`check_config` takes the raw mapping as it was parsed, which may be wrong in other ways, too (those are
+the schema's to report): it looks at what has the right form and reports all problems at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from panic.config.problems import Problem
+from panic.errors import NotFound, PanicError
+from panic.models.detect import ADAPTER_MODALITIES
+from panic.models.protocol import Modality
+from panic.models.resolve import parameter_problems, synthetic_models, unchecked
+from panic.models.spec import ModelSpec
+from panic.models.table import TABLE
+
+Path = tuple[str | int, ...]
+
+
+class _Specs:
+    """Specs by name, each resolved once; names that cannot be resolved give one problem per place."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        models = raw.get("models")
+        pairs = models.items() if isinstance(models, Mapping) else ()
+        self.variants = {
+            name: value
+            for name, value in pairs
+            if isinstance(value, Mapping) and isinstance(value.get("base"), str)
+        }
+        self.folder = raw.get("model_folder") if isinstance(raw.get("model_folder"), str) else None
+        self._known: dict[str, ModelSpec | PanicError] = {}
+
+    def get(self, name: str) -> ModelSpec | PanicError:
+        if name not in self._known:
+            try:
+                self._known[name] = unchecked(name, self.variants, self.folder)
+            except PanicError as error:
+                self._known[name] = error
+        return self._known[name]
+
+    def names(self) -> list[str]:
+        return [*self.variants, *TABLE, *synthetic_models()]
+
+    def problem(self, error: PanicError, name: str, path: Path) -> Problem:
+        if type(error) is NotFound and error.message.startswith("there is no model"):
+            hint = "" if error.hint.startswith("did you mean") and "/" not in name else error.hint
+            return Problem(path, error.message, found=name, allowed=self.names(), hint=hint)
+        return Problem(path, error.message, hint=error.hint)
+
+
+def check_config(raw: Mapping[str, Any]) -> list[Problem]:
+    """All problems with the models of a raw config: unknown names and parameters, modalities that do not
+    fit, embedding models that are none, diagrams of a modality that nothing embeds."""
+    specs = _Specs(raw)
+    problems = [problem for name in specs.variants for problem in _variant_problems(specs, name)]
+    networks = raw.get("networks")
+    for index, network in enumerate(networks if isinstance(networks, list) else []):
+        if isinstance(network, list) and all(isinstance(name, str) for name in network):
+            problems += _network_problems(specs, network, ("networks", index))
+    return problems + _embedding_problems(specs, raw)
+
+
+def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
+    variant = specs.variants[name]
+    base, adapter = variant["base"], variant.get("adapter")
+    if name in TABLE and base != name:
+        return [Problem(("models", name), f"the name {name} is taken by a known model", on_key=True)]
+    if adapter is not None and adapter not in ADAPTER_MODALITIES:
+        path = ("models", name, "adapter")
+        return [Problem(path, "there is no such adapter", found=adapter, allowed=tuple(ADAPTER_MODALITIES))]
+    spec = specs.get(name)
+    if isinstance(spec, PanicError):
+        at_base = specs.get(base) if base in specs.variants and base != name else None
+        if isinstance(at_base, PanicError) and at_base.message == spec.message:
+            return []  # told once, where the base is defined
+        return [specs.problem(spec, base, ("models", name, "base"))]
+    return [
+        replace(problem, path=("models", name, *problem.path))
+        for problem in parameter_problems(spec)
+        if not problem.path or problem.path[0] in variant
+    ]
+
+
+def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Problem]:
+    found: list[ModelSpec | None] = []
+    problems = []
+    for index, name in enumerate(network):
+        spec = specs.get(name)
+        place = (*path, index)
+        if isinstance(spec, PanicError):
+            if name not in specs.variants:  # a variant's problem is told where it is defined
+                problems.append(specs.problem(spec, name, place))
+            found.append(None)
+        elif spec.is_embedding:
+            problems.append(
+                Problem(
+                    place,
+                    f"{name} is an embedding model; a network takes generative ones",
+                    hint="embeddings: lists those",
+                )
+            )
+            found.append(None)
+        else:
+            if name not in specs.variants:
+                problems += [replace(problem, path=place) for problem in parameter_problems(spec)]
+            found.append(spec)
+    return problems + _fit_problems(found, path)
+
+
+def _fit_problems(network: list[ModelSpec | None], path: Path) -> list[Problem]:
+    problems = []
+    first = network[0] if network else None
+    if first and Modality.TEXT not in first.modalities_in:
+        problems.append(
+            Problem(
+                (*path, 0),
+                f"{first.name} takes {_listed(first)}, but a network begins with a prompt, which is text",
+            )
+        )
+    for index, (before, after) in enumerate(zip(network, [*network[1:], *network[:1]], strict=True)):
+        if not before or not after or before.modality_out in after.modalities_in:
+            continue
+        misfit = f"{before.name} gives {before.modality_out}, but {after.name} takes {_listed(after)}"
+        if index + 1 < len(network):
+            problems.append(Problem((*path, index + 1), misfit))
+        else:
+            problems.append(Problem((*path, index), f"the last model is followed by the first: {misfit}"))
+    return problems
+
+
+def _listed(spec: ModelSpec) -> str:
+    return " or ".join(spec.modalities_in)
+
+
+def _embedding_problems(specs: _Specs, raw: Mapping[str, Any]) -> list[Problem]:
+    names = raw.get("embeddings", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    problems = []
+    embedded: set[Modality] = set()
+    failed = False
+    for index, name in enumerate(names):
+        spec = specs.get(name)
+        place = ("embeddings", index)
+        if isinstance(spec, PanicError):
+            failed = True
+            if name not in specs.variants:
+                problems.append(specs.problem(spec, name, place))
+        elif not spec.is_embedding:
+            problems.append(
+                Problem(place, f"{name} gives {spec.modality_out}; an embedding model gives a vector")
+            )
+        else:
+            embedded.update(spec.modalities_in)
+    return problems if failed else problems + _diagram_problems(raw, embedded)
+
+
+def _diagram_problems(raw: Mapping[str, Any], embedded: set[Modality]) -> list[Problem]:
+    diagrams = raw.get("diagrams")
+    if not isinstance(diagrams, Mapping):
+        return []
+    modality = diagrams.get("modality", "text")
+    if modality not in ("text", "image") or modality in embedded:
+        return []
+    path: Path = ("diagrams", "modality") if "modality" in diagrams else ("diagrams",)
+    hint = "embeddings: needs a model that does" if embedded else "embeddings: is empty"
+    return [
+        Problem(
+            path, f"diagrams of {modality} need vectors, but no embedding model takes {modality}", hint=hint
+        )
+    ]

@@ -1,0 +1,197 @@
+"""Any diffusers text-to-image pipeline as a model: texts in, RGB images out.
+
+Loads what `AutoPipelineForText2Image` or, failing that, `DiffusionPipeline` can load from a folder. Every
+item has its own generator on the CPU, steps and guidance are always said, prompt rewriting is off unless a
+variant asks for it, and pictures with not-a-number pixels are answered with `OutputRejected`.
+
+    panic run config.yaml       # with `networks: [["local:/models/my-pipeline", "BLIP-base"]]`
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from panic.errors import ModelError, OutputRejected
+from panic.models import weights
+from panic.models.loading import calling, loading, module_bytes, torch_dtype
+from panic.models.seeding import generators
+from panic.models.spec import ModelSpec
+
+# Keywords that switch prompt rewriting off, passed to pipelines that have them.
+_QUIET: dict[str, Any] = {"complex_human_instruction": None, "system_prompt": ""}
+# Pipelines whose padding follows the longest prompt of the batch, with the multiple they pad to.
+_RAGGED = {"ZImagePipeline": 32, "QwenImagePipeline": 1}
+_STOCHASTIC = ("Ancestral", "DDPM", "LCM", "TCD", "SDE", "SCM", "SASolver", "UnCLIP", "CosineDPM")
+# Draw their noise from torch's global generator, whatever they are given.
+_GLOBAL_NOISE = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
+_KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+
+
+class DiffusersModel:
+    """A diffusers pipeline. `invoke` raises OutOfMemory; broken pictures come back as OutputRejected."""
+
+    modality_in = "text"
+    modality_out = "image"
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.parameters = dict(spec.parameters)
+        self._pipeline: Any = None
+        self._keywords: dict[str, Any] = {}
+        self._tokenizer: Any = None
+        self._pad_to: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        if self._pipeline is None:
+            return weights.size_bytes(self.spec)
+        return sum(
+            module_bytes(part) for part in self._pipeline.components.values() if hasattr(part, "parameters")
+        )
+
+    def load(self, device: str) -> None:
+        """Read the weights if that has not been done, and bring them onto a device.
+
+        Raises ModelMissing, ModelError, OutOfMemory.
+        """
+        folder = weights.folder_of(self.spec)
+        with loading(self.spec, folder):
+            if self._pipeline is None:
+                pipeline = _from_pretrained(self.spec, folder)
+                pipeline.set_progress_bar_config(disable=True)
+                self._keywords = call_keywords(self.spec, pipeline)
+                refuse_unseeded_noise(self.spec.name, pipeline)
+                self._pipeline = pipeline
+            self._pipeline.to(device)
+
+    def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Any]:
+        """n texts -> n RGB images (or OutputRejected in place of one)."""
+        count = len(inputs)
+        keywords = dict(self._keywords)
+        if "negative_prompt" in keywords:
+            keywords["negative_prompt"] = [keywords["negative_prompt"]] * count
+        with calling(self.spec, count):
+            result = self._pipeline(
+                prompt=list(inputs), generator=generators(seeds), output_type="np", **keywords
+            )
+        pixels = np.asarray(result.images)
+        if len(pixels) != count:
+            raise ModelError(f"{self.spec.name} drew {len(pixels)} images for {count} prompts")
+        return [to_image(picture, self.spec.name) for picture in pixels]
+
+    def bucket(self, item: str) -> int:
+        """Tokens that a prompt is padded to where the pipeline pads to the longest of its batch, else 0."""
+        if self._pad_to is None:
+            folder = weights.folder_of(self.spec)
+            self._pad_to = _RAGGED.get(class_name(self.spec, folder), 0)
+            if self._pad_to:
+                from transformers import AutoTokenizer
+
+                with loading(self.spec, folder):
+                    self._tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        if not self._pad_to:
+            return 0
+        if self._tokenizer.chat_template:
+            messages = [{"role": "user", "content": item}]
+            item = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            )
+        limit = self.parameters.get("max_sequence_length") or 512
+        tokens = min(len(self._tokenizer(item).input_ids), limit)
+        return -(-tokens // self._pad_to) * self._pad_to
+
+
+def class_name(spec: ModelSpec, folder: Path) -> str:
+    """The pipeline class that a folder was saved from."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ModelError(f"{spec.name}: {folder} has no model_index.json: it is no diffusers pipeline")
+    name = weights.read_json(index, spec.name).get("_class_name", "")
+    return str(name[-1] if isinstance(name, list) else name)
+
+
+def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
+    import diffusers
+
+    name = class_name(spec, folder)
+    options: dict[str, Any] = {"dtype": torch_dtype(spec)}
+    if "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8")):
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    if not hasattr(diffusers, name):
+        own = importlib.import_module("panic.pocket.pipeline")
+        if not hasattr(own, name):
+            raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
+        return getattr(own, name).from_pretrained(folder, **options)
+    try:
+        return diffusers.AutoPipelineForText2Image.from_pretrained(folder, **options)
+    except ValueError as error:
+        if "can't find a pipeline linked to" not in str(error):
+            raise
+    return diffusers.DiffusionPipeline.from_pretrained(folder, **options)
+
+
+def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
+    """The keywords of every call. Raises ModelError for a parameter the pipeline does not take."""
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    keywords = {name: value for name, value in _QUIET.items() if name in takes}
+    for name, value in spec.parameters.items():
+        if value is None:
+            continue
+        keyword = _KEYWORDS.get(name, name)
+        if keyword not in takes and not takes_any:
+            raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
+        keywords[keyword] = value
+    if "num_inference_steps" not in keywords:
+        keywords["num_inference_steps"] = takes["num_inference_steps"].default
+    if keywords["num_inference_steps"] != 2 and "intermediate_timesteps" in takes:
+        keywords["intermediate_timesteps"] = None  # SANA-Sprint's belongs to two steps
+    return keywords
+
+
+def refuse_unseeded_noise(name: str, pipeline: Any) -> None:
+    """Raises ModelError where steps would draw noise from torch's global generator.
+
+    Flux, Z-Image, Lumina2, SD3 and others do not hand the items' generators to `scheduler.step`: harmless
+    with their own schedulers, wrong with a stochastic one.
+    """
+    scheduler = pipeline.scheduler
+    kind = type(scheduler).__name__
+    seeded = kind not in _GLOBAL_NOISE and _passes_generator(type(pipeline))
+    if is_stochastic(scheduler) and not seeded:
+        raise ModelError(
+            f"{name}: {kind} draws noise at every step, and {type(pipeline).__name__} gives it no generator "
+            "per item: results would depend on batch mates",
+            hint="save the pipeline with a deterministic scheduler",
+        )
+
+
+def is_stochastic(scheduler: Any) -> bool:
+    """Whether a scheduler's steps draw noise."""
+    config = scheduler.config
+    return (
+        any(part in type(scheduler).__name__ for part in _STOCHASTIC)
+        or str(config.get("algorithm_type", "")).startswith("sde")
+        or bool(config.get("stochastic_sampling", False))
+    )
+
+
+def _passes_generator(pipeline_class: type[Any]) -> bool:
+    source = inspect.getsource(pipeline_class.__call__)
+    calls = source.split("scheduler.step(")[1:]
+    return all("generator" in call[:400] or "extra_step_kwargs" in call[:400] for call in calls)
+
+
+def to_image(pixels: np.ndarray[Any, Any], name: str) -> Image.Image | OutputRejected:
+    """(h, w, 3) floats in [0, 1] -> RGB image, rounded as diffusers does; OutputRejected if not finite."""
+    if not np.isfinite(pixels).all():
+        return OutputRejected(f"{name} drew a picture with not-a-number pixels")
+    return Image.fromarray((pixels * 255).round().astype(np.uint8)).convert("RGB")

@@ -1,0 +1,108 @@
+"""Which parameters a config may set for each adapter, with their defaults and limits.
+
+`None` means "not set": it is neither passed to the model nor part of the fingerprint, so a new optional
+parameter leaves old fingerprints as they are. `problem` answers what is wrong with a value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One settable value: its type, its default and its limits (`above` is exclusive)."""
+
+    kind: type
+    default: Any = None
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    multiple: int | None = None
+    choices: tuple[str, ...] = ()
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, or an empty string."""
+        if value is None and self.default is None:
+            return ""
+        if not self._has_kind(value):
+            return f"should be {_KIND_NAMES[self.kind]}"
+        if self.choices and value not in self.choices:
+            return "is not one of the allowed values"
+        if self.kind in (int, float):
+            return self._range_problem(value)
+        return ""
+
+    def _has_kind(self, value: Any) -> bool:
+        if self.kind is float:
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if self.kind is int:
+            return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, self.kind)
+
+    def _range_problem(self, value: float) -> str:
+        if self.low is not None and value < self.low:
+            return f"should be at least {self.low:g}"
+        if self.above is not None and value <= self.above:
+            return f"should be more than {self.above:g}"
+        if self.high is not None and value > self.high:
+            return f"should be at most {self.high:g}"
+        if self.multiple is not None and value % self.multiple:
+            return f"should be a multiple of {self.multiple}"
+        return ""
+
+
+_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+_NORMALISE = Parameter(kind=bool, default=True)
+
+PARAMETERS: dict[str, dict[str, Parameter]] = {
+    "diffusers": {
+        "steps": Parameter(kind=int, low=1, high=1000),
+        "guidance": Parameter(kind=float, low=0),
+        "width": Parameter(kind=int, low=8, high=4096, multiple=8),
+        "height": Parameter(kind=int, low=8, high=4096, multiple=8),
+        "negative_prompt": Parameter(kind=str),
+        "system_prompt": Parameter(kind=str),
+        "max_sequence_length": Parameter(kind=int, low=1, high=512),
+    },
+    "captioner": {
+        "prompt": Parameter(kind=str),
+        "max_new_tokens": Parameter(kind=int, default=48, low=1, high=4096),
+        "do_sample": Parameter(kind=bool, default=False),
+        "temperature": Parameter(kind=float, above=0),
+        "top_p": Parameter(kind=float, above=0, high=1),
+        "top_k": Parameter(kind=int, low=1),
+    },
+    "text-embedder": {
+        "pooling": Parameter(kind=str, choices=("mean", "cls", "last")),
+        "normalise": Parameter(kind=bool),
+        "prefix": Parameter(kind=str),
+        "max_tokens": Parameter(kind=int, low=1, high=512),
+    },
+    "image-embedder": {
+        "pooling": Parameter(kind=str, default="pooler", choices=("pooler", "cls", "mean")),
+        "normalise": _NORMALISE,
+    },
+    "joint-embedder": {"normalise": _NORMALISE},
+}
+
+
+def defaults(adapter: str) -> dict[str, Any]:
+    """The adapter's default values; empty for adapters without a list of their own."""
+    return {name: parameter.default for name, parameter in PARAMETERS.get(adapter, {}).items()}
+
+
+def conflicts(adapter: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that would silently do nothing, with the reason: name -> message."""
+    unused: tuple[str, ...]
+    if adapter == "captioner" and not values.get("do_sample"):
+        unused, reason = ("temperature", "top_p", "top_k"), "has no effect while do_sample is false"
+    elif adapter == "diffusers" and isinstance(values.get("guidance"), int | float) and values["guidance"] <= 1:
+        unused, reason = ("negative_prompt",), "has no effect at a guidance of 1 or less"
+    else:
+        return {}
+    return {name: reason for name in unused if values.get(name) is not None}

@@ -1,0 +1,55 @@
+"""What a model is to the rest of `panic`: five names.
+
+A model takes a batch of inputs of one modality with one seed per item, and returns a batch of outputs.
+Texts are `str`, images are RGB `PIL.Image.Image` (an (h, w, 3) uint8 array is accepted as an output),
+vectors are float32 arrays (d,). An output may depend on the fingerprint, the batch shape, the device
+kind, the item's own input and the item's own seed, and on nothing else: not on batch mates, not on
+earlier calls. A user's own model is any class with these five names:
+
+    class Shout:
+        modality_in = modality_out = "text"
+        size_bytes = 0
+        def load(self, device): ...
+        def invoke(self, inputs, seeds): return [text.upper() + "!" for text in inputs]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+
+class Modality(StrEnum):
+    """What goes into a model or comes out of it."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    VECTOR = "vector"
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A generative or embedding model that has been constructed and can be loaded and called.
+
+    Joint embedding models have `modality_in = ("text", "image")`; a batch is always of one modality.
+
+    Optional names, looked up with `getattr`:
+        `working_bytes(batch_size) -> int`: device memory needed beyond the weights during a call.
+        `bucket(item) -> int`: padded length class of an input; only items of one bucket share a batch.
+            Needed where the model's padding follows the longest item of its batch.
+        `parameters: dict`: what went into the fingerprint, for display.
+    """
+
+    modality_in: Any
+    modality_out: Any
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights on the device."""
+
+    def load(self, device: str) -> None:
+        """Bring the weights onto a torch device ("cpu", "cuda:0", "mps")."""
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """Map n inputs with n seeds to n outputs."""

@@ -1,0 +1,271 @@
+"""From a model's name to its spec: the table, variants, user's own models, folders, hub ids.
+
+A variant (`models:` in a config) is a base with other parameters, revision or dtype; its base may be
+another variant. Everything is read from plain data, JSON files and class attributes: nothing is built,
+no weights are read, torch is not imported (unless a user's own Python file does).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from panic.config.problems import Problem
+from panic.errors import ConfigError, ModelError, NotFound
+from panic.models import parameters as adapter_parameters
+from panic.models import python_models, weights
+from panic.models.detect import ADAPTER_MODALITIES, detect_adapter
+from panic.models.protocol import Modality
+from panic.models.spec import ModelSpec
+from panic.models.table import TABLE
+
+VARIANT_FIELDS = ("base", "revision", "dtype", "adapter")
+ACCELERATORS = ("cuda", "mps")
+
+
+def resolve(
+    name: str,
+    config_models: Mapping[str, Any] | None = None,
+    model_folder: str | Path | None = None,
+    *,
+    device_kind: str = "cpu",
+) -> ModelSpec:
+    """The spec of a model by name, with its parameters merged and its dtype decided.
+
+    A dtype that nobody asked for is the table's on "cuda" and "mps", and float32 elsewhere.
+    Raises NotFound (with the nearest name), ConfigError for parameters the model does not take.
+    """
+    spec = unchecked(name, config_models or {}, model_folder)
+    problems = parameter_problems(spec)
+    if problems:
+        raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
+    if spec.adapter not in adapter_parameters.PARAMETERS:
+        return replace(spec, dtype=None)
+    preferred = (spec.dtype or "float32") if device_kind in ACCELERATORS else "float32"
+    return replace(spec, dtype=_asked_dtype(name, config_models or {}) or preferred)
+
+
+def unchecked(
+    name: str,
+    variants: Mapping[str, Any],
+    model_folder: str | Path | None = None,
+    outer: tuple[str, ...] = (),
+) -> ModelSpec:
+    """The spec of a model by name, with parameters merged but not checked.
+
+    `outer` are the variants on the way here: inside its own definition a name means the table's model.
+    """
+    variant = None if name in outer else _variant(variants, name)
+    if variant is None:
+        return _lookup(name, variants, model_folder, outer)
+    spec = _base(str(variant.get("base", "")), variant, variants, model_folder, (*outer, name))
+    own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
+    revision = variant.get("revision") or spec.revision
+    return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
+
+
+def _base(
+    base: str,
+    variant: Mapping[str, Any],
+    variants: Mapping[str, Any],
+    model_folder: str | Path | None,
+    outer: tuple[str, ...],
+) -> ModelSpec:
+    """The spec that a variant is based on."""
+    adapter = variant.get("adapter")
+    listed = [spec for spec in TABLE.values() if spec.source == base]
+    if listed and adapter in (None, listed[0].adapter):
+        return listed[0]
+    if base in variants and base not in outer:
+        return unchecked(base, variants, model_folder, outer)
+    if base.startswith("local:"):
+        return _local(base, adapter)
+    if _is_hub_id(base):
+        return _hub(base, adapter, variant.get("revision"))
+    spec = unchecked(base, variants, model_folder, outer)
+    if adapter not in (None, spec.adapter):
+        raise ConfigError(f"{base} has an adapter already: {spec.adapter}", hint="leave out adapter:")
+    return spec
+
+
+def _variant(variants: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """A variant as a plain mapping, from the raw config or from the validated one."""
+    value = variants.get(name)
+    if value is None:
+        return None
+    return dict(value) if isinstance(value, Mapping) else dict(value.model_dump())
+
+
+def _asked_dtype(name: str, variants: Mapping[str, Any]) -> str | None:
+    """The dtype that the variant, or the nearest variant it is based on, asks for."""
+    seen: set[str] = set()
+    while name not in seen and (variant := _variant(variants, name)):
+        seen.add(name)
+        if variant.get("dtype"):
+            return str(variant["dtype"])
+        name = str(variant.get("base"))
+    return None
+
+
+def _lookup(
+    name: str, variants: Mapping[str, Any], model_folder: str | Path | None, outer: tuple[str, ...]
+) -> ModelSpec:
+    if name.startswith("local:"):
+        return _local(name)
+    if name.startswith("python:"):
+        return python_models.spec_of(name, name)
+    own = {} if name.startswith("synthetic/") else user_models(model_folder)
+    candidates = {**TABLE, **synthetic_models(), **own}
+    if name in candidates:
+        return candidates[name]
+    if name in outer:
+        raise NotFound(f"the variants {' -> '.join([*outer, name])} are based on each other")
+    raise _not_found(name, [*candidates, *(set(variants) - set(outer))])
+
+
+def _not_found(name: str, candidates: list[str]) -> NotFound:
+    nearest = [spec.name for spec in TABLE.values() if spec.source == name] or nearest_names(name, candidates)
+    if nearest:
+        hint = f"did you mean {' or '.join(nearest)}?"
+    elif _is_hub_id(name):
+        hint = f"a model of the hub needs a variant: {{base: {name}, adapter: diffusers}} (or captioner, ...)"
+    else:
+        hint = "`panic models` lists all; local:FOLDER and python:FILE.py:Class name your own"
+    return NotFound(f"there is no model {name or '(no name)'}", hint=hint)
+
+
+def nearest_names(name: str, candidates: list[str]) -> list[str]:
+    """Up to three known names that look like `name`, whatever the case."""
+    folded = {candidate.lower(): candidate for candidate in candidates}
+    return [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and ":" not in name and not name.startswith(("synthetic/", ".", "/", "~"))
+
+
+def _blank(name: str, source: str, revision: str | None = None) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        base=name,
+        adapter="",
+        modalities_in=(),
+        modality_out=Modality.TEXT,
+        source=source,
+        revision=revision,
+    )
+
+
+def _hub(source: str, adapter: str | None, revision: str | None) -> ModelSpec:
+    blank = _blank(source, source, revision)
+    return _with_adapter(blank, adapter or detect_adapter(weights.folder_of(blank), source))
+
+
+def _local(name: str, adapter: str | None = None) -> ModelSpec:
+    folder = Path(name.removeprefix("local:")).expanduser().resolve()
+    blank = _blank(name, f"local:{folder}")
+    return _with_adapter(blank, adapter or detect_adapter(weights.folder_of(blank), name))
+
+
+def _with_adapter(spec: ModelSpec, adapter: str) -> ModelSpec:
+    if adapter not in ADAPTER_MODALITIES:
+        known = ", ".join(ADAPTER_MODALITIES)
+        raise ConfigError(f"model {spec.name}: there is no adapter {adapter}", hint=f"one of {known}")
+    modalities_in, modality_out = ADAPTER_MODALITIES[adapter]
+    return replace(
+        spec,
+        adapter=adapter,
+        modalities_in=modalities_in,
+        modality_out=modality_out,
+        parameters=adapter_parameters.defaults(adapter),
+    )
+
+
+def synthetic_models() -> dict[str, ModelSpec]:
+    """The models without weights, by name."""
+    from panic.models import synthetic
+
+    return {
+        name: ModelSpec(
+            name=name,
+            base=name,
+            adapter="synthetic",
+            modalities_in=python_models.modalities(cls.modality_in),
+            modality_out=Modality(cls.modality_out),
+            parameters=dict(cls.PARAMETERS),
+            num_parameters=0,
+            licence="MIT",
+        )
+        for name, cls in synthetic.MODELS.items()
+    }
+
+
+def user_models(model_folder: str | Path | None) -> dict[str, ModelSpec]:
+    """The models of the user's folder (or of PANIC_MODELS), by class name."""
+    folder = model_folder or os.environ.get("PANIC_MODELS")
+    specs = python_models.specs_in(Path(folder).expanduser()) if folder else {}
+    for name in specs.keys() & TABLE.keys():
+        raise ModelError(f"{specs[name].source}: the name {name} is taken by a model of the table")
+    return specs
+
+
+def allowed_parameters(spec: ModelSpec) -> list[str]:
+    """The parameters that a config may set for a model."""
+    if spec.adapter == "synthetic":
+        return list(synthetic_models()[spec.base].parameters)
+    if spec.adapter == "python":
+        optional, required, _ = python_models.accepted_keywords(spec.source)
+        return [*required, *optional]
+    return list(spec.accepts or adapter_parameters.PARAMETERS.get(spec.adapter, {}))
+
+
+def parameter_problems(spec: ModelSpec) -> list[Problem]:
+    """What is wrong with a spec's parameters; paths are (parameter,), or () for the whole model."""
+    allowed = allowed_parameters(spec)
+    takes_any = spec.adapter == "python" and python_models.accepted_keywords(spec.source)[2]
+    unknown = [key for key in spec.parameters if key not in allowed and not takes_any]
+    problems = [
+        Problem(
+            (key,),
+            f"{spec.base} has no parameter '{key}'",
+            found=key,
+            allowed=allowed,
+            hint="" if allowed else "it takes none",
+            on_key=True,
+        )
+        for key in unknown
+    ]
+    if spec.adapter == "python":
+        required = python_models.accepted_keywords(spec.source)[1]
+        missing = [key for key in required if key not in spec.parameters]
+        return problems + [Problem((), f"{spec.base} needs the parameter '{key}'") for key in missing]
+    if spec.adapter == "synthetic":
+        return problems or _synthetic_problems(spec)
+    return problems + _value_problems(spec, unknown)
+
+
+def _value_problems(spec: ModelSpec, unknown: list[str]) -> list[Problem]:
+    schema = adapter_parameters.PARAMETERS.get(spec.adapter, {})
+    problems = [
+        Problem((key,), f"{key} {reason}")
+        for key, reason in adapter_parameters.conflicts(spec.adapter, spec.parameters).items()
+    ]
+    for key, value in spec.parameters.items():
+        if key not in unknown and (reason := schema[key].problem(value)):
+            found = value if value is not None else "null"
+            problems.append(Problem((key,), f"{key} {reason}", found=found, allowed=schema[key].choices))
+    return problems
+
+
+def _synthetic_problems(spec: ModelSpec) -> list[Problem]:
+    from panic.models import synthetic
+
+    try:
+        synthetic.MODELS[spec.base](**spec.parameters)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        return [Problem((), f"{spec.base} cannot be made with these parameters: {error}")]
+    return []

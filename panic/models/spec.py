@@ -1,0 +1,61 @@
+"""What is known about a model before it is built: plain data, picklable, no torch.
+
+A `ModelSpec` is a table entry (`panic.models.table`), or a variant of one with its own parameters, or what
+was found in a local folder or a Python file. `registry.resolve` makes one from a name, `registry.build`
+makes the model from it, in this or another process.
+
+    panic models --json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from panic.models.protocol import Modality
+
+BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
+DTYPES = tuple(BYTES_PER_ELEMENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A named, configured model.
+
+    `parameters` are effective values (defaults and the variant's own) that a config may set; `options` are
+    fixed by the table: how this checkpoint has to be called. Both are JSON values and part of the
+    fingerprint. `source` says where weights or code are: a hub id, "local:FOLDER", "pocket:NAME",
+    "python:FILE:Class", "class:module:Class", or "" for models without any.
+    """
+
+    name: str
+    base: str
+    adapter: str
+    modalities_in: tuple[Modality, ...]
+    modality_out: Modality
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    accepts: tuple[str, ...] = ()
+    """Parameters of the adapter that a config may set for this model; empty: all of them."""
+    source: str = ""
+    revision: str | None = None
+    dtype: str | None = None
+    """In the table: the dtype on an accelerator. After `resolve`: the dtype it will have."""
+    licence: str = ""
+    num_parameters: int | None = None
+    """Of the whole model, text encoders included; None: counted from the weight files."""
+    batch_size: int = 32
+    gated: bool = False
+    context_tokens: int | None = None
+    """Longest input text the model reads; the rest is cut off."""
+    note: str = ""
+
+    @property
+    def is_embedding(self) -> bool:
+        return self.modality_out == Modality.VECTOR
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the weights come from the Hugging Face hub."""
+        return bool(self.source) and ":" not in self.source

@@ -1,0 +1,297 @@
+"""Models with known dynamics: no weights, exact answers.
+
+`TextToImage` draws the state that its text names, `ImageToText` reads the state from the picture, moves
+by a Markov kernel with the item's seed, and names the new state: together they are a feedback loop whose
+transition matrix is known (`transition_matrix`). `RandomWalk` walks on a sphere and writes its
+coordinates into its text; `WalkEmbedding` reads them. `StateEmbedding` puts state k of n on the unit
+circle at the angle 2 pi k / n, so the persistence diagram of a cycle is known, too.
+
+    panic run configs/synthetic.yaml
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+KERNELS = ("identity", "column", "cycle", "dirichlet", "slow", "dead")
+_MAGIC = 0x9A71C
+_STATE = re.compile(r"state (\d+)\b")
+_SEED_BYTES = 16
+
+
+def _hash64(*parts: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(b"\0".join(parts), digest_size=8).digest(), "little")
+
+
+def _seed_bytes(seed: int) -> bytes:
+    return seed.to_bytes(_SEED_BYTES, "little", signed=True)
+
+
+def _uniform(seed: int) -> float:
+    """A number in [0, 1) that depends on the seed only."""
+    return (_hash64(b"uniform", _seed_bytes(seed)) >> 11) / 2**53
+
+
+def transition_matrix(
+    states: int, kernel: str = "cycle", epsilon: float = 0.0, alpha: float = 1.0, kernel_seed: int = 0
+) -> NDArray[np.float64]:
+    """The loop's transition matrix T = (1 - epsilon) M + epsilon D, rows summing to 1.
+
+    M is `identity` (fixed points), `column` (every state moves to state 0), `cycle` (k moves to k + 1),
+    `dirichlet` (rows drawn from Dirichlet(alpha)), `slow` (such rows with the largest entry swapped onto
+    the diagonal) or `dead` (swapped into column 0: not absorbing, only likely). The rows of D are drawn
+    from Dirichlet(alpha), independently of M.
+
+    Returns: (states, states) float64.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
+    rng = np.random.default_rng(kernel_seed)
+    noise = rng.dirichlet(np.full(states, alpha), size=states)
+    rows = np.arange(states)
+    if kernel == "identity":
+        main = np.eye(states)
+    elif kernel == "column":
+        main = np.zeros((states, states))
+        main[:, 0] = 1.0
+    elif kernel == "cycle":
+        main = np.roll(np.eye(states), 1, axis=1)
+    else:
+        main = rng.dirichlet(np.full(states, alpha), size=states)
+        target = {"dirichlet": None, "slow": rows, "dead": np.zeros_like(rows)}[kernel]
+        if target is not None:
+            largest = main.argmax(axis=1)
+            main[rows, largest], main[rows, target] = main[rows, target], main[rows, largest]
+    return (1.0 - epsilon) * main + epsilon * noise
+
+
+def named_state(text: str, states: int) -> int:
+    """The state a text names ("state 3"); any other text hashes to one."""
+    match = _STATE.search(text)
+    return int(match[1]) % states if match else _hash64(b"text", text.encode()) % states
+
+
+@lru_cache(maxsize=64)
+def _palette(states: int) -> NDArray[np.uint8]:
+    """(states, 3) distinct saturated colours around the colour circle."""
+    hue = np.arange(states) / states * 6.0
+    channels = [np.clip(np.abs((hue + shift) % 6.0 - 3.0) - 1.0, 0.0, 1.0) for shift in (0.0, 4.0, 2.0)]
+    return (np.stack(channels, axis=1) * 190 + 40).astype(np.uint8)
+
+
+class TextToImage:
+    """Draws the state that the text names: its colour, a dial with one hand, and a marker row to read back."""
+
+    modality_in: ClassVar[str] = "text"
+    modality_out: ClassVar[str] = "image"
+    PARAMETERS: ClassVar[dict[str, Any]] = {
+        "states": 8,
+        "size": 64,
+        "distinct": False,
+        "delay_s": 0.0,
+        "fail_at": None,
+    }
+    size_bytes = 0
+
+    def __init__(
+        self,
+        *,
+        states: int = 8,
+        size: int = 64,
+        distinct: bool = False,
+        delay_s: float = 0.0,
+        fail_at: int | None = None,
+    ) -> None:
+        self.states, self.size, self.distinct = states, size, distinct
+        self.delay_s, self.fail_at = delay_s, fail_at
+        grid = np.arange(size) - (size - 1) / 2
+        x, y = np.meshgrid(grid, grid)
+        angle = np.arctan2(x, -y) % (2 * np.pi)
+        self._cell = np.minimum((angle / (2 * np.pi) * states).astype(np.int64), states - 1)
+        self._disc = np.hypot(x, y) < size * 0.42
+
+    def load(self, device: str) -> None:
+        """There are no weights."""
+
+    def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        palette = _palette(self.states)
+        images = []
+        for text, seed in zip(inputs, seeds, strict=True):
+            state = named_state(text, self.states)
+            _fail(state, self.fail_at)
+            pixels = np.empty((self.size, self.size, 3), dtype=np.uint8)
+            pixels[:] = palette[state]
+            pixels[self._disc & (self._cell == state)] = 250
+            nonce = _hash64(b"image", _seed_bytes(seed), text.encode()) if self.distinct else 0
+            marker = np.array([_MAGIC, state, nonce & 0xFFFFFFFF, nonce >> 32], dtype="<u4").view(np.uint8)
+            pixels.reshape(-1)[: marker.size] = marker
+            images.append(Image.fromarray(pixels))
+        return images
+
+
+class ImageToText:
+    """Reads the state from the picture, moves by the kernel with the item's seed, names the new state."""
+
+    modality_in: ClassVar[str] = "image"
+    modality_out: ClassVar[str] = "text"
+    PARAMETERS: ClassVar[dict[str, Any]] = {
+        "states": 8,
+        "kernel": "cycle",
+        "epsilon": 0.0,
+        "alpha": 1.0,
+        "kernel_seed": 0,
+        "distinct": False,
+        "delay_s": 0.0,
+        "fail_at": None,
+    }
+    size_bytes = 0
+
+    def __init__(
+        self,
+        *,
+        states: int = 8,
+        kernel: str = "cycle",
+        epsilon: float = 0.0,
+        alpha: float = 1.0,
+        kernel_seed: int = 0,
+        distinct: bool = False,
+        delay_s: float = 0.0,
+        fail_at: int | None = None,
+    ) -> None:
+        self.states, self.distinct, self.delay_s, self.fail_at = states, distinct, delay_s, fail_at
+        self.matrix = transition_matrix(states, kernel, epsilon, alpha, kernel_seed)
+        self._cumulative = self.matrix.cumsum(axis=1)
+
+    def load(self, device: str) -> None:
+        """There are no weights."""
+
+    def invoke(self, inputs: Sequence[Image.Image], seeds: Sequence[int]) -> list[str]:
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        texts = []
+        for image, seed in zip(inputs, seeds, strict=True):
+            state, nonce = drawn_state(image, self.states)
+            _fail(state, self.fail_at)
+            row = self._cumulative[state]
+            new = min(int(np.searchsorted(row, _uniform(seed) * row[-1], side="right")), self.states - 1)
+            text = f"state {new}"
+            if self.distinct:
+                text += f" #{_hash64(b'caption', _seed_bytes(seed), nonce):016x}"
+            texts.append(text)
+        return texts
+
+
+def drawn_state(image: Image.Image, states: int) -> tuple[int, bytes]:
+    """The state in a picture's marker and the bytes that make the picture distinct; other pictures hash."""
+    pixels = image.tobytes()
+    marker = np.frombuffer(pixels[:16], dtype="<u4") if len(pixels) >= 16 else np.zeros(4, dtype="<u4")
+    if int(marker[0]) == _MAGIC:
+        return int(marker[1]) % states, pixels[8:16]
+    return _hash64(b"pixels", pixels) % states, hashlib.blake2b(pixels, digest_size=8).digest()
+
+
+def _fail(state: int, fail_at: int | None) -> None:
+    if fail_at is not None and state == fail_at:
+        raise RuntimeError(f"synthetic failure at state {state}")
+
+
+class RandomWalk:
+    """A driftless walk on the unit sphere: every step turns by a fixed angle towards a random direction.
+
+    Its text carries the coordinates, so that E<x_0, x_k> = cos(angle)^k can be seen in the embeddings.
+    """
+
+    modality_in: ClassVar[str] = "text"
+    modality_out: ClassVar[str] = "text"
+    PARAMETERS: ClassVar[dict[str, Any]] = {"dimension": 16, "angle": 0.2}
+    size_bytes = 0
+
+    def __init__(self, *, dimension: int = 16, angle: float = 0.2) -> None:
+        self.dimension, self.angle = dimension, angle
+
+    def load(self, device: str) -> None:
+        """There are no weights."""
+
+    def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        return [self._step(text, seed) for text, seed in zip(inputs, seeds, strict=True)]
+
+    def _step(self, text: str, seed: int) -> str:
+        point = walk_point(text, self.dimension)
+        direction = np.random.default_rng(_hash64(b"walk", _seed_bytes(seed))).standard_normal(self.dimension)
+        direction -= (direction @ point) * point
+        direction /= np.linalg.norm(direction)
+        moved = np.cos(self.angle) * point + np.sin(self.angle) * direction
+        return "walk " + " ".join(f"{value:.9f}" for value in moved)
+
+
+def walk_point(text: str, dimension: int) -> NDArray[np.float64]:
+    """The unit vector (dimension,) that a walk's text holds; any other text hashes to one."""
+    words = text.split()
+    if words[:1] == ["walk"] and len(words) == dimension + 1:
+        point = np.array([float(word) for word in words[1:]])
+    else:
+        point = np.random.default_rng(_hash64(b"start", text.encode())).standard_normal(dimension)
+    return point / np.linalg.norm(point)
+
+
+class WalkEmbedding:
+    """The coordinates that a walk's text holds, as its embedding."""
+
+    modality_in: ClassVar[str] = "text"
+    modality_out: ClassVar[str] = "vector"
+    PARAMETERS: ClassVar[dict[str, Any]] = {"dimension": 16}
+    size_bytes = 0
+
+    def __init__(self, *, dimension: int = 16) -> None:
+        self.dimension = dimension
+
+    def load(self, device: str) -> None:
+        """There are no weights."""
+
+    def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.float32]]:
+        return [walk_point(text, self.dimension).astype(np.float32) for text in inputs]
+
+
+class StateEmbedding:
+    """The state named by a text or drawn in a picture, as the point exp(2 pi i k / states) of the circle."""
+
+    modality_in: ClassVar[tuple[str, ...]] = ("text", "image")
+    modality_out: ClassVar[str] = "vector"
+    PARAMETERS: ClassVar[dict[str, Any]] = {"states": 8, "delay_s": 0.0}
+    size_bytes = 0
+
+    def __init__(self, *, states: int = 8, delay_s: float = 0.0) -> None:
+        self.states, self.delay_s = states, delay_s
+
+    def load(self, device: str) -> None:
+        """There are no weights."""
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[NDArray[np.float32]]:
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        states = [
+            named_state(item, self.states) if isinstance(item, str) else drawn_state(item, self.states)[0]
+            for item in inputs
+        ]
+        angles = 2 * np.pi * np.asarray(states) / self.states
+        return list(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
+
+
+MODELS: dict[str, type[Any]] = {
+    "synthetic/text-to-image": TextToImage,
+    "synthetic/image-to-text": ImageToText,
+    "synthetic/random-walk": RandomWalk,
+    "synthetic/walk-embedding": WalkEmbedding,
+    "synthetic/state-embedding": StateEmbedding,
+}

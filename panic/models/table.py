@@ -1,0 +1,358 @@
+"""The models that are known by name: one entry each, plain data.
+
+Adding a model is adding an entry. Steps and guidance are always stated, because several pipelines' own
+defaults belong to another checkpoint (FLUX.2-klein 4 steps, signature 50; Z-Image-Turbo 8 steps at guidance
+0, signature 50 at 5.0). Numbers of parameters include text encoders. `dtype` is the one on an accelerator;
+on a CPU it is float32 unless a variant says otherwise. Licences are the checkpoints' own: read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from panic.models import parameters as adapter_parameters
+from panic.models.protocol import Modality
+from panic.models.spec import ModelSpec
+
+TEXT, IMAGE, VECTOR = (Modality.TEXT,), (Modality.IMAGE,), Modality.VECTOR
+_SIZE = ("steps", "guidance", "width", "height")
+_CLIP_CONTEXT = 77
+
+
+def _spec(name: str, adapter: str, parameters: dict[str, Any], **fields: Any) -> ModelSpec:
+    fields.setdefault("base", name)
+    merged = {**adapter_parameters.defaults(adapter), **parameters}
+    if fields.get("accepts"):
+        merged = {key: value for key, value in merged.items() if key in fields["accepts"]}
+    return ModelSpec(name=name, adapter=adapter, parameters=merged, **fields)
+
+
+def _draws(
+    name: str, source: str, *, takes: tuple[str, ...] = (), size: int | None, **fields: Any
+) -> ModelSpec:
+    parameters = {"width": size, "height": size, **fields.pop("parameters")}
+    fields = {"dtype": "bfloat16", "batch_size": 4, **fields}
+    return _spec(
+        name,
+        "diffusers",
+        parameters,
+        source=source,
+        accepts=_SIZE + takes,
+        modalities_in=TEXT,
+        modality_out=Modality.IMAGE,
+        **fields,
+    )
+
+
+def _captions(name: str, source: str, **fields: Any) -> ModelSpec:
+    parameters = fields.pop("parameters", {})
+    fields = {"dtype": "bfloat16", "batch_size": 16, **fields}
+    return _spec(
+        name,
+        "captioner",
+        parameters,
+        source=source,
+        modalities_in=IMAGE,
+        modality_out=Modality.TEXT,
+        **fields,
+    )
+
+
+def _embeds(name: str, adapter: str, source: str, **fields: Any) -> ModelSpec:
+    modalities = {"text-embedder": TEXT, "image-embedder": IMAGE, "joint-embedder": TEXT + IMAGE}[adapter]
+    parameters = fields.pop("parameters", {})
+    fields = {"dtype": "float32", "batch_size": 64, **fields}
+    return _spec(
+        name, adapter, parameters, source=source, modalities_in=modalities, modality_out=VECTOR, **fields
+    )
+
+
+_CHAT_CAPTION = "Describe this image in one or two sentences."
+_SMOLVLM: dict[str, Any] = {"licence": "Apache-2.0", "parameters": {"prompt": _CHAT_CAPTION, "max_new_tokens": 96}}
+_SANA: dict[str, Any] = {
+    "licence": "NVIDIA and Gemma terms",
+    "parameters": {"steps": 2, "guidance": 4.5},
+    "takes": ("max_sequence_length",),
+    "size": 1024,
+    "context_tokens": 300,
+    "note": "the pipeline's prompt-rewriting instruction is off",
+}
+
+_ENTRIES = [
+    # text -> image
+    _draws(
+        "sd-turbo",
+        "stabilityai/sd-turbo",
+        parameters={"steps": 1, "guidance": 0.0},
+        takes=("negative_prompt",),
+        size=512,
+        dtype="float16",
+        batch_size=16,
+        licence="Stability AI community",
+        num_parameters=1_290_000_000,
+        context_tokens=_CLIP_CONTEXT,
+    ),
+    _draws(
+        "sdxl-turbo",
+        "stabilityai/sdxl-turbo",
+        parameters={"steps": 1, "guidance": 0.0},
+        takes=("negative_prompt",),
+        size=512,
+        dtype="float16",
+        batch_size=8,
+        licence="Stability AI non-commercial",
+        num_parameters=3_470_000_000,
+        context_tokens=_CLIP_CONTEXT,
+    ),
+    _draws(
+        "FLUX.1-schnell",
+        "black-forest-labs/FLUX.1-schnell",
+        parameters={"steps": 4, "guidance": 0.0, "max_sequence_length": 256},
+        takes=("max_sequence_length",),
+        size=1024,
+        licence="Apache-2.0",
+        num_parameters=16_870_000_000,
+        gated=True,
+        context_tokens=256,
+    ),
+    _draws(
+        "FLUX.2-klein-4B",
+        "black-forest-labs/FLUX.2-klein-4B",
+        parameters={"steps": 4, "guidance": 1.0, "max_sequence_length": 512},
+        takes=("max_sequence_length",),
+        size=1024,
+        licence="Apache-2.0",
+        num_parameters=8_000_000_000,
+        context_tokens=512,
+    ),
+    _draws(
+        "Z-Image-Turbo",
+        "Tongyi-MAI/Z-Image-Turbo",
+        parameters={"steps": 8, "guidance": 0.0, "max_sequence_length": 512},
+        takes=("max_sequence_length",),
+        size=1024,
+        batch_size=1,
+        licence="Apache-2.0",
+        num_parameters=10_250_000_000,
+        context_tokens=512,
+        note="slower in batches than one by one (others' figure, 0.85x)",
+    ),
+    _draws(
+        "SANA-Sprint-0.6B",
+        "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
+        num_parameters=3_500_000_000,
+        **_SANA,
+    ),
+    _draws(
+        "SANA-Sprint-1.6B",
+        "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
+        num_parameters=4_500_000_000,
+        **_SANA,
+    ),
+    _draws(
+        "SD3.5-medium",
+        "stabilityai/stable-diffusion-3.5-medium",
+        parameters={"steps": 28, "guidance": 4.5, "max_sequence_length": 256},
+        takes=("negative_prompt", "max_sequence_length"),
+        size=1024,
+        licence="Stability AI community",
+        num_parameters=8_100_000_000,
+        gated=True,
+        context_tokens=256,
+        note="without its T5 encoder the context would be 77 tokens",
+    ),
+    _draws(
+        "Lumina-Image-2.0",
+        "Alpha-VLLM/Lumina-Image-2.0",
+        parameters={"steps": 30, "guidance": 4.0, "system_prompt": "", "max_sequence_length": 256},
+        takes=("negative_prompt", "system_prompt", "max_sequence_length"),
+        size=1024,
+        licence="Apache-2.0",
+        num_parameters=5_300_000_000,
+        context_tokens=256,
+        note="the pipeline's own system prompt is off",
+    ),
+    # image -> text
+    _captions(
+        "BLIP-base",
+        "Salesforce/blip-image-captioning-base",
+        licence="BSD-3-Clause",
+        num_parameters=247_000_000,
+        dtype="float16",
+        batch_size=32,
+    ),
+    _captions(
+        "BLIP-2",
+        "Salesforce/blip2-opt-2.7b",
+        licence="MIT",
+        num_parameters=3_745_000_000,
+        dtype="float16",
+    ),
+    _captions(
+        "Florence-2-base",
+        "florence-community/Florence-2-base",
+        licence="MIT",
+        num_parameters=231_000_000,
+        parameters={"prompt": "<MORE_DETAILED_CAPTION>", "max_new_tokens": 128},
+    ),
+    _captions(
+        "Florence-2-large",
+        "florence-community/Florence-2-large",
+        licence="MIT",
+        num_parameters=776_000_000,
+        parameters={"prompt": "<MORE_DETAILED_CAPTION>", "max_new_tokens": 128},
+    ),
+    _captions(
+        "SmolVLM2-256M",
+        "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
+        num_parameters=256_000_000,
+        **_SMOLVLM,
+    ),
+    _captions(
+        "SmolVLM2-500M",
+        "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+        num_parameters=507_000_000,
+        **_SMOLVLM,
+    ),
+    _captions(
+        "SmolVLM2-2.2B",
+        "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+        num_parameters=2_247_000_000,
+        **_SMOLVLM,
+    ),
+    _captions(
+        "Qwen3-VL-2B",
+        "Qwen/Qwen3-VL-2B-Instruct",
+        licence="Apache-2.0",
+        num_parameters=2_128_000_000,
+        parameters={"prompt": _CHAT_CAPTION, "max_new_tokens": 96},
+    ),
+    _captions(
+        "Qwen3-VL-4B",
+        "Qwen/Qwen3-VL-4B-Instruct",
+        licence="Apache-2.0",
+        num_parameters=4_438_000_000,
+        parameters={"prompt": _CHAT_CAPTION, "max_new_tokens": 96},
+    ),
+    # embeddings
+    _embeds(
+        "all-mpnet-base-v2",
+        "text-embedder",
+        "sentence-transformers/all-mpnet-base-v2",
+        licence="Apache-2.0",
+        num_parameters=109_486_464,
+        parameters={"pooling": "mean", "normalise": True, "max_tokens": 384},
+        context_tokens=384,
+    ),
+    _embeds(
+        "all-MiniLM-L6-v2",
+        "text-embedder",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        licence="Apache-2.0",
+        num_parameters=22_713_216,
+        parameters={"pooling": "mean", "normalise": True, "max_tokens": 256},
+        context_tokens=256,
+    ),
+    _embeds(
+        "Qwen3-Embedding-0.6B",
+        "text-embedder",
+        "Qwen/Qwen3-Embedding-0.6B",
+        licence="Apache-2.0",
+        num_parameters=595_776_512,
+        dtype="bfloat16",
+        batch_size=32,
+        parameters={"pooling": "last", "normalise": True, "max_tokens": 512},
+        context_tokens=32_768,
+        note="last-token pooling",
+    ),
+    _embeds(
+        "embeddinggemma-300m",
+        "text-embedder",
+        "google/embeddinggemma-300m",
+        licence="Gemma terms",
+        num_parameters=307_581_696,
+        gated=True,
+        parameters={
+            "pooling": "mean",
+            "normalise": True,
+            "prefix": "task: clustering | query: ",
+            "max_tokens": 512,
+        },
+        context_tokens=2048,
+        note="mean pooling, two dense layers, task prefix; float16 is not supported by the model",
+    ),
+    _embeds(
+        "nomic-embed-text-v1.5",
+        "text-embedder",
+        "nomic-ai/nomic-embed-text-v1.5",
+        licence="Apache-2.0",
+        num_parameters=136_731_648,
+        parameters={"pooling": "mean", "normalise": True, "prefix": "clustering: ", "max_tokens": 512},
+        context_tokens=8192,
+        note="needs a task prefix",
+    ),
+    _embeds(
+        "siglip2-base-patch16-224",
+        "joint-embedder",
+        "google/siglip2-base-patch16-224",
+        licence="Apache-2.0",
+        num_parameters=375_187_970,
+        options={"lower_case": True},
+        context_tokens=64,
+    ),
+    _embeds(
+        "clip-vit-base-patch32",
+        "joint-embedder",
+        "openai/clip-vit-base-patch32",
+        licence="MIT",
+        num_parameters=151_277_313,
+        context_tokens=_CLIP_CONTEXT,
+    ),
+    _embeds(
+        "dinov2-base",
+        "image-embedder",
+        "facebook/dinov2-base",
+        licence="Apache-2.0",
+        num_parameters=86_580_480,
+        parameters={"pooling": "pooler", "normalise": True},
+    ),
+    # the pocket family: weights are in the package
+    _draws(
+        "PocketDiffusion",
+        "pocket:PocketDiffusion",
+        parameters={"steps": 10, "guidance": 2.5},
+        size=None,
+        dtype="float32",
+        batch_size=32,
+        licence="MIT",
+    ),
+    _captions(
+        "PocketCaptioner",
+        "pocket:PocketCaptioner",
+        parameters={"max_new_tokens": 32},
+        dtype="float32",
+        batch_size=32,
+        licence="MIT",
+    ),
+    _embeds(
+        "PocketText",
+        "text-embedder",
+        "pocket:PocketDiffusion",
+        parameters={"pooling": "mean", "normalise": True},
+        options={"model_folder": "text_encoder", "tokenizer_folder": "tokenizer"},
+        licence="MIT",
+    ),
+    _spec(
+        "PocketPixels",
+        "class",
+        {},
+        source="class:panic.pocket.pixels:PixelProjection",
+        modalities_in=IMAGE,
+        modality_out=VECTOR,
+        batch_size=64,
+        licence="MIT",
+        num_parameters=0,
+    ),
+]
+
+TABLE: dict[str, ModelSpec] = {spec.name: spec for spec in _ENTRIES}

@@ -1,0 +1,133 @@
+"""Any transformers image-to-text model as a model: RGB images in, texts out.
+
+Plain captioners (BLIP, BLIP-2, GIT, VisionEncoderDecoder), Florence-2 with its task prompt, and chat models
+(SmolVLM, Qwen-VL, LLaVA, Idefics) whose processor has a chat template. Decoding is greedy, or with
+`do_sample` exact sampling with the item's own seed; only new tokens are decoded.
+
+    panic run config.yaml       # with `networks: [["sd-turbo", "SmolVLM2-256M"]]`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from panic.errors import ModelError, OutputRejected
+from panic.models import weights
+from panic.models.loading import calling, loading, module_bytes, torch_dtype
+from panic.models.seeding import FiniteScores, processors
+from panic.models.spec import ModelSpec
+
+# Their processors scale every picture to one size; others cut large pictures into more patches.
+_ONE_SIZE = {"blip", "blip-2", "git", "florence2", "vision-encoder-decoder", "instructblip"}
+_DEFAULT_CHAT_PROMPT = "Describe this image in one or two sentences."
+
+
+class Captioner:
+    """An image-to-text model. `invoke` raises OutOfMemory; broken rows come back as OutputRejected."""
+
+    modality_in = "image"
+    modality_out = "text"
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.parameters = dict(spec.parameters)
+        self._model: Any = None
+        self._processor: Any = None
+        self._tokenizer: Any = None
+        self._one_size: bool | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return weights.size_bytes(self.spec) if self._model is None else module_bytes(self._model)
+
+    def load(self, device: str) -> None:
+        """Read the weights if that has not been done, and bring them onto a device.
+
+        Raises ModelMissing, ModelError, OutOfMemory.
+        """
+        folder = weights.folder_of(self.spec)
+        with loading(self.spec, folder):
+            if self._model is None:
+                from transformers import AutoModelForImageTextToText
+
+                model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch_dtype(self.spec))
+                self._processor, self._tokenizer = _processor(folder)
+                if not model.config.is_encoder_decoder:
+                    self._tokenizer.padding_side = "left"
+                self._model = model.eval()
+            self._model.to(device)
+
+    def bucket(self, item: Image.Image) -> int:
+        """Pictures of different size make different shapes in models that cut them into patches."""
+        if self._one_size is None:
+            config = weights.read_json(weights.folder_of(self.spec) / "config.json", self.spec.name)
+            self._one_size = config.get("model_type") in _ONE_SIZE
+        return 0 if self._one_size else item.width << 16 | item.height
+
+    def invoke(self, inputs: Sequence[Image.Image], seeds: Sequence[int]) -> list[Any]:
+        """n images -> n texts (or OutputRejected in place of one)."""
+        finite = FiniteScores()
+        with calling(self.spec, len(inputs)):
+            features = self._features([image.convert("RGB") for image in inputs])
+            features = features.to(self._model.device, self._model.dtype)
+            tokens = self._model.generate(
+                **features,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=self.parameters["max_new_tokens"],
+                logits_processor=processors(self.parameters, seeds, finite),
+            )
+            new_tokens = self._new_tokens(tokens.cpu(), features.get("input_ids"))
+        texts = self._tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
+        if len(texts) != len(inputs):
+            raise ModelError(f"{self.spec.name} wrote {len(texts)} texts for {len(inputs)} images")
+        broken = OutputRejected(f"{self.spec.name} computed not-a-number scores")
+        return [
+            broken if is_broken else text.strip()
+            for text, is_broken in zip(texts, finite.rows(len(texts)), strict=True)
+        ]
+
+    def _features(self, images: list[Image.Image]) -> Any:
+        prompt = self.parameters["prompt"]
+        if getattr(self._processor, "chat_template", None):
+            content = [{"type": "image"}, {"type": "text", "text": prompt or _DEFAULT_CHAT_PROMPT}]
+            text = self._processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            nested = [[image] for image in images]
+            return self._processor(
+                text=[text] * len(images), images=nested, padding=True, return_tensors="pt"
+            )
+        if prompt is None:
+            return self._processor(images=images, return_tensors="pt")
+        return self._processor(images=images, text=[prompt] * len(images), padding=True, return_tensors="pt")
+
+    def _new_tokens(self, tokens: Any, prompt: Any) -> list[Any]:
+        """Rows without the prompt that decoder-only models repeat (BLIP exchanges its first token)."""
+        if self._model.config.is_encoder_decoder or prompt is None:
+            return list(tokens)
+        return [
+            row[_repeated(row.tolist(), begin) :] for row, begin in zip(tokens, prompt.tolist(), strict=True)
+        ]
+
+
+def _repeated(row: list[int], prompt: list[int]) -> int:
+    """How many tokens of a row repeat the prompt; its first token may differ, its last may be missing."""
+    same = 1
+    while same < min(len(row), len(prompt)) and row[same] == prompt[same]:
+        same += 1
+    return same if same >= len(prompt) - 1 else 0
+
+
+def _processor(folder: Path) -> tuple[Any, Any]:
+    """(images and text -> features, tokenizer); pairs them where a folder has no processor of its own."""
+    from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+
+    processor = AutoProcessor.from_pretrained(folder)
+    if hasattr(processor, "tokenizer"):
+        return processor, processor.tokenizer
+    return AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,189 @@
+"""Where a model's files are: the hub's local cache, a folder, or the package itself.
+
+Nothing is downloaded here: what a run needs has to be known (and fingerprinted) before it starts, so
+missing weights end in `ModelMissing` with the command that fetches them. The hub's own environment
+variables (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN) hold as everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from panic.errors import ModelError, ModelMissing
+from panic.models.spec import BYTES_PER_ELEMENT, ModelSpec
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
+
+def folder_of(spec: ModelSpec) -> Path:
+    """The local folder with a model's files.
+
+    Raises ModelMissing if it is not there, with the command that fetches it.
+    """
+    kind, _, rest = spec.source.partition(":")
+    if kind == "local":
+        return _local_folder(spec.name, Path(rest).expanduser())
+    if kind == "pocket":
+        from panic.pocket import folder as pocket_folder
+
+        folder = Path(pocket_folder(rest))
+        if not folder.is_dir():
+            raise ModelMissing(f"{spec.name}: the weights {rest} are not in the package ({folder})")
+        return folder
+    return _hub_snapshot(spec)
+
+
+def _local_folder(name: str, folder: Path) -> Path:
+    if not folder.exists():
+        raise ModelMissing(f"{name}: there is no folder {folder}")
+    if not folder.is_dir():
+        raise ModelMissing(f"{name}: {folder} is a file; a folder as written by save_pretrained is needed")
+    if index_file(folder) is None:
+        raise ModelError(f"{name}: {folder} has neither model_index.json (diffusers) nor config.json")
+    return folder
+
+
+def index_file(folder: Path) -> Path | None:
+    """The file that says what a folder holds: a diffusers pipeline or a transformers model."""
+    for name in ("model_index.json", "config.json"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _hub_snapshot(spec: ModelSpec) -> Path:
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(spec):
+        folder = Path(snapshot_download(spec.source, revision=spec.revision, local_files_only=True))
+    if index_file(folder) is None or not any(weight_files(folder)):
+        raise ModelMissing(f"{spec.name}: only a part of {spec.source} is here", hint=fetch_hint(spec))
+    return folder
+
+
+def fetch_hint(spec: ModelSpec) -> str:
+    """The command that fetches a hub model, and what a gated one needs besides."""
+    revision = f" --revision {spec.revision}" if spec.revision else ""
+    hint = f"fetch it with: hf download {spec.source}{revision}"
+    if spec.gated:
+        hint += (
+            f"\nit is gated: accept its licence at https://huggingface.co/{spec.source} "
+            "and log in with a token first (hf auth login)"
+        )
+    return hint
+
+
+@contextmanager
+def hub_errors(spec: ModelSpec) -> Iterator[None]:
+    """Turns what the hub's client and the loaders raise about files into errors with a remedy."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise ModelMissing(
+            f"{spec.name}: {spec.source} is gated and this login has no access",
+            hint=f"accept its licence at https://huggingface.co/{spec.source}, then: hf auth login",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelMissing(f"{spec.name}: {spec.source} has no revision {spec.revision}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelMissing(
+            f"{spec.name}: no model {spec.source} on the hub, or it is private", hint=fetch_hint(spec)
+        ) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"{spec.name}: {spec.source!r} is not a hub id (organisation/name)") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        at = f" at revision {spec.revision}" if spec.revision else ""
+        raise ModelMissing(
+            f"{spec.name}: the weights of {spec.source}{at} are not on this machine", hint=fetch_hint(spec)
+        ) from error
+
+
+def is_present(spec: ModelSpec) -> bool:
+    """Whether a model could be loaded without fetching anything."""
+    if spec.source.startswith(("python:", "class:")) or not spec.source:
+        return True
+    try:
+        folder_of(spec)
+    except (ModelError, ImportError):
+        return False
+    return True
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """A model folder's JSON file that holds an object; ModelError if it does not."""
+    content = _json(path, name)
+    if not isinstance(content, dict):
+        raise ModelError(f"{name}: {path} should hold a JSON object")
+    return content
+
+
+def read_json_list(path: Path, name: str) -> list[dict[str, Any]]:
+    """A model folder's JSON file that holds a list of objects; ModelError if it does not."""
+    content = _json(path, name)
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        raise ModelError(f"{name}: {path} should hold a list of JSON objects")
+    return content
+
+
+def _json(path: Path, name: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name}: {path} cannot be read: {error}") from error
+
+
+def weight_files(folder: Path) -> Iterator[Path]:
+    """The weight files under a folder, hidden folders excepted."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in _WEIGHTS and path.is_file() and not hidden:
+            yield path
+
+
+def size_bytes(spec: ModelSpec) -> int:
+    """Bytes of the weights at the spec's dtype: from the table, or counted in the files' headers."""
+    return count_parameters(spec) * BYTES_PER_ELEMENT[spec.dtype or "float32"]
+
+
+def count_parameters(spec: ModelSpec) -> int:
+    """Number of parameters, from the table or from the headers of the safetensors files."""
+    if spec.num_parameters is not None:
+        return spec.num_parameters
+    folder = folder_of(spec) / str(spec.options.get("model_folder", ""))
+    by_folder: dict[Path, dict[str, list[Path]]] = {}
+    for path in weight_files(folder):
+        by_folder.setdefault(path.parent, {}).setdefault(path.suffix, []).append(path)
+    total = 0
+    for by_suffix in by_folder.values():
+        if ".safetensors" in by_suffix:
+            total += sum(_count_safetensors(path) for path in _without_variants(by_suffix[".safetensors"]))
+        else:
+            total += sum(path.stat().st_size // 4 for paths in by_suffix.values() for path in paths)
+    return total
+
+
+def _without_variants(paths: list[Path]) -> list[Path]:
+    """Drops copies at other precision (model.fp16.safetensors) where the plain file is there."""
+    plain = [path for path in paths if path.name.count(".") == 1]
+    return plain or paths
+
+
+def _count_safetensors(path: Path) -> int:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            elements = 1
+            for extent in tensor["shape"]:
+                elements *= extent
+            total += elements
+    return total

@@ -1,0 +1,20 @@
+"""The pocket models: tiny, really trained models in the standard classes, and the world they know.
+
+The weights are folders inside the package: `PocketDiffusion` loads with `diffusers.DiffusionPipeline`,
+`PocketCaptioner` with transformers' `AutoModelForImageTextToText` and `AutoProcessor`.
+
+    python -c "from panic.pocket import NAMES, folder; print(*map(folder, NAMES), sep='\\n')"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAMES = ("PocketDiffusion", "PocketCaptioner")
+
+
+def folder(name: str) -> Path:
+    """The folder with a pocket model's weights."""
+    if name not in NAMES:
+        raise KeyError(name)
+    return Path(__file__).parent / "weights" / name

@@ -1,0 +1,71 @@
+"""The pocket world: a small world of coloured shapes whose pictures and captions can be read back exactly.
+
+This is its front door: scenes (`scene`), words (`grammar`), pictures (`render`), reading (`oracle`).
+
+    python -c "from panic.pocket.world import prompts; print(*prompts('test', 5, seed=0), sep='\\n')"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from panic.pocket.grammar import describe, parse
+from panic.pocket.render import render, shrink
+from panic.pocket.scene import SPLITS, Layout, Scene, Thing, canonical, sample, split_of
+
+__all__ = [
+    "SPLITS",
+    "Example",
+    "Layout",
+    "Scene",
+    "Thing",
+    "canonical",
+    "describe",
+    "examples",
+    "parse",
+    "prompts",
+    "render",
+    "sample",
+    "shrink",
+    "split_of",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One picture (64, 64, 3) uint8 with its scene, its layout and a random phrasing."""
+
+    scene: Scene
+    layout: Layout
+    picture: np.ndarray
+    caption: str
+
+    @property
+    def canonical(self) -> str:
+        """The one caption that depends on the picture alone."""
+        return describe(canonical(self.scene, self.layout))
+
+
+def examples(split: str, n: int, seed: int | Sequence[int]) -> list[Example]:
+    """n examples of a split; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    placed = [sample(split, rng) for _ in range(n)]
+    pictures = render(placed, rng)
+    return [
+        Example(scene=scene, layout=layout, picture=picture, caption=describe(scene, rng))
+        for (scene, layout), picture in zip(placed, pictures, strict=True)
+    ]
+
+
+def prompts(split: str, n: int, seed: int) -> list[str]:
+    """n distinct canonical captions of a split, for the prompts of a config."""
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    rng = np.random.default_rng(seed)
+    found: dict[str, None] = {}
+    while len(found) < n:
+        found[describe(sample(split, rng)[0])] = None
+    return list(found)

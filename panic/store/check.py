@@ -1,0 +1,147 @@
+"""What `panic check` proves: files, foreign keys, steps, pixels, texts, vectors, stuck records.
+
+Constraints already forbid most nonsense; this reads everything and finds what a damaged disk, another
+program or a bug of ours did nevertheless.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from panic.errors import StoreCorrupt
+from panic.store.codec import decode_image, decode_vector
+from panic.store.digest import image_digest, text_digest
+from panic.store.files import Database
+
+if TYPE_CHECKING:
+    from panic.store.store import Store
+
+
+def check(store: Store) -> list[str]:
+    """All problems of a store, each with the name of what it concerns; an empty list is a sound store."""
+    problems = [*_files(store.db), *_files(store.images)]
+    with store.db.snapshot():
+        for prove in CHECKS:
+            try:
+                problems += prove(store)
+            except StoreCorrupt as error:
+                problems.append(error.message)
+    return list(dict.fromkeys(problems))
+
+
+def _files(database: Database) -> Iterator[str]:
+    try:
+        for (message,) in database.rows("PRAGMA integrity_check"):
+            if message != "ok":
+                yield f"{database.path.name}: {message}"
+        for table, row, parent, _ in database.rows("PRAGMA foreign_key_check"):
+            yield f"{database.path.name}: row {row} of {table} refers to a missing row of {parent}"
+    except StoreCorrupt as error:
+        yield error.message
+
+
+def _steps(store: Store) -> Iterator[str]:
+    for run, count, last in store.db.rows(
+        "SELECT run, count(*), max(step) FROM invocation GROUP BY run HAVING count(*) <> max(step) + 1"
+    ):
+        yield f"run {run}: {last + 1 - count} missing before its last step {last}"
+    for run, step in store.db.rows(
+        "WITH chain AS (SELECT run, step, input, lag(output) OVER (PARTITION BY run ORDER BY step) AS given,"
+        "   lag(step) OVER (PARTITION BY run ORDER BY step) AS before FROM invocation)"
+        " SELECT run, step FROM chain JOIN run ON run.id = chain.run"
+        " WHERE (step = 0 AND input <> prompt) OR (before = step - 1 AND input <> given) ORDER BY run, step"
+    ):
+        yield f"run {run}: the input of step {step} is not the output of the step before (or the prompt)"
+    for run, length, max_length in store.db.rows(
+        "SELECT run.id, max(step) + 1, max_length FROM run JOIN invocation ON invocation.run = run.id"
+        " GROUP BY run.id HAVING max(step) + 1 > max_length"
+    ):
+        yield f"run {run}: {length} steps, more than its maximum length {max_length}"
+
+
+def _outputs(store: Store) -> Iterator[str]:
+    for digest, modality, text, width, height in store.db.stream(
+        "SELECT digest, modality, text, width, height FROM output ORDER BY id"
+    ):
+        if modality == "text":
+            if text_digest(text) != digest:
+                yield f"text {digest.hex()}: its content is another text"
+            continue
+        data = store.images.value("SELECT bytes FROM image WHERE digest = ?", digest)
+        if data is None:
+            yield f"image {digest.hex()}: its pixels are missing"
+            continue
+        try:
+            image = decode_image(data)
+        except (OSError, SyntaxError, ValueError) as error:
+            yield f"image {digest.hex()}: its bytes cannot be decoded ({error})"
+            continue
+        if image.size != (width, height):
+            yield f"image {digest.hex()}: {image.width} x {image.height} pixels, not {width} x {height}"
+        elif image_digest(image) != digest:
+            yield f"image {digest.hex()}: its pixels are those of another image"
+
+
+def _vectors(store: Store) -> Iterator[str]:
+    dimensions: dict[str, int] = {}
+    for name, digest, dimension, data in store.db.stream(
+        "SELECT name, digest, dimension, vector FROM embedding JOIN model ON model.id = model"
+        " JOIN output ON output.id = output ORDER BY model.id, embedding.rowid"
+    ):
+        what = f"vector of {digest.hex()} under {name}"
+        expected = dimensions.setdefault(name, dimension)
+        if len(data) != 4 * expected:
+            yield f"{what}: {len(data)} bytes, not {expected} numbers of 4 bytes"
+        elif not np.isfinite(decode_vector(data)).all():
+            yield f"{what}: not all numbers are finite"
+
+
+def _stuck(store: Store) -> Iterator[str]:
+    recorded = {run: found for run, *found in store.db.rows("SELECT run, entry_step, period FROM stuck")}
+    networks = dict(store.db.rows("SELECT id, network FROM run WHERE seed <> -1"))
+    steps = store.db.stream(
+        "SELECT i.run, input, output FROM run CROSS JOIN invocation AS i ON i.run = run.id"
+        " WHERE run.seed <> -1 ORDER BY run.id, i.step"
+    )
+    for run, group in itertools.groupby(steps, key=lambda row: row[0]):
+        inputs, outputs = zip(*((input, output) for _, input, output in group), strict=True)
+        expected = first_repeat([*inputs, outputs[-1]], len(json.loads(networks[run])))
+        found = tuple(recorded.pop(run, ())) or None
+        if found != expected:
+            yield f"run {run}: stuck is recorded as {_cycle(found)}, but its steps say {_cycle(expected)}"
+        elif expected is not None and sum(expected) < len(inputs):
+            yield f"run {run}: has steps after it got stuck"
+    for run in recorded:
+        yield f"run {run}: stuck is recorded, but it has no steps with a fixed seed"
+
+
+def first_repeat(inputs: Sequence[object], network_length: int) -> tuple[int, int] | None:
+    """(entry step, period) of the first repeated state (step mod network length, input of the step)."""
+    seen: dict[tuple[int, object], int] = {}
+    for step, item in enumerate(inputs):
+        entry = seen.setdefault((step % network_length, item), step)
+        if entry != step:
+            return entry, step - entry
+    return None
+
+
+def _cycle(found: tuple[int, ...] | None) -> str:
+    return "not stuck" if found is None else f"entry step {found[0]}, period {found[1]}"
+
+
+def _epochs(store: Store) -> Iterator[str]:
+    for batch, epoch, name in store.db.rows(
+        "SELECT batch.id, batch.epoch, model.name FROM batch JOIN session ON session.id = session"
+        " JOIN model ON model.id = batch.model WHERE session.experiment NOTNULL AND NOT EXISTS"
+        " (SELECT 1 FROM epoch WHERE epoch.experiment = session.experiment AND epoch.model = batch.model"
+        " AND number = batch.epoch)"
+    ):
+        yield f"batch {batch}: shape epoch {epoch} of {name} was never opened in its experiment"
+
+
+CHECKS: list[Callable[[Store], Iterator[str]]] = [_steps, _outputs, _vectors, _stuck, _epochs]

@@ -1,0 +1,71 @@
+"""Images and vectors as bytes, exactly.
+
+Images are lossless WebP at the fastest setting: for 512 x 512 px 7.6 ms and 332 KB, against 20 ms and
+424 KB of PNG level 1 and 106 ms of WebP's own default. Vectors are little-endian float32, persistence
+bars little-endian float64, generators the self-describing .npy format.
+
+    >>> decode_vector(encode_vector(np.arange(3)))
+    array([0., 1., 2.], dtype=float32)
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ENCODING = "webp-lossless"
+
+
+def encode_image(image: Image) -> bytes:
+    """Lossless WebP of an RGB image."""
+    assert image.mode == "RGB", image.mode
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=True, exact=True, method=0, quality=0)
+    return file.getvalue()
+
+
+def decode_image(data: bytes) -> Image:
+    """The RGB image that was encoded, fully loaded."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def encode_vector(vector: NDArray[Any]) -> bytes:
+    """Little-endian float32 bytes of a vector (d,)."""
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def decode_vector(data: bytes) -> NDArray[np.float32]:
+    """The float32 vector (d,) of its bytes."""
+    return np.frombuffer(data, dtype="<f4")
+
+
+def encode_bars(bars: NDArray[Any]) -> bytes:
+    """Little-endian float64 bytes of persistence bars (m, 2)."""
+    return np.ascontiguousarray(bars, dtype="<f8").tobytes()
+
+
+def decode_bars(data: bytes) -> NDArray[np.float64]:
+    """Persistence bars (m, 2) as birth and death; a death may be infinite."""
+    return np.frombuffer(data, dtype="<f8").reshape(-1, 2)
+
+
+def encode_array(array: NDArray[Any]) -> bytes:
+    """Any plain array in the .npy format."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def decode_array(data: bytes) -> NDArray[Any]:
+    """The array of its .npy bytes."""
+    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    return array

@@ -1,0 +1,153 @@
+"""What a store holds: outputs, steps, texts, images, vectors, diagrams.
+
+Digests come out as 64 hexadecimal digits and may be given so, or as 32 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panic.errors import NotFound
+from panic.store.codec import decode_array, decode_bars, decode_image
+from panic.store.reading import USED_OUTPUTS, Selector, scope
+from panic.store.records import DiagramRow, InvocationRow, OutputRow, Vectors
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from panic.store.store import Store
+
+RUN_OUTPUTS = "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
+
+
+def outputs(store: Store, experiment: Selector | None = None, *, run: int | None = None) -> list[OutputRow]:
+    """Distinct outputs, prompts included, of a run, of an experiment, or of all; in order of appearance."""
+    where, parameters = scope(store, experiment, f"WHERE id IN ({USED_OUTPUTS})")
+    if run is not None:
+        where, parameters = f"WHERE id IN ({RUN_OUTPUTS})", (run,)
+    rows = store.db.rows(
+        f"SELECT lower(hex(digest)), modality, text, width, height FROM output {where} ORDER BY id",
+        *parameters,
+    )
+    return [OutputRow(digest=d, modality=m, text=t, width=w, height=h) for d, m, t, w, h in rows]
+
+
+def invocations(store: Store, run: int) -> list[InvocationRow]:
+    """The steps of a run."""
+    network = json.loads(store.db.value("SELECT network FROM run WHERE id = ?", run))
+    rows = store.db.rows(
+        "SELECT step, lower(hex(a.digest)), lower(hex(b.digest)), b.modality, b.text, i.seed, i.batch,"
+        " padded_size, device, started_at, duration_s"
+        " FROM invocation AS i JOIN output AS a ON a.id = i.input JOIN output AS b ON b.id = i.output"
+        " JOIN batch ON batch.id = i.batch WHERE i.run = ? ORDER BY step",
+        run,
+    )
+    names = InvocationRow.__slots__[3:]
+    return [
+        InvocationRow(
+            run=run, step=step, model=network[step % len(network)], **dict(zip(names, row, strict=True))
+        )
+        for step, *row in rows
+    ]
+
+
+def _digest(digest: bytes | str) -> bytes:
+    return bytes.fromhex(digest) if isinstance(digest, str) else digest
+
+
+def text(store: Store, digest: bytes | str) -> str:
+    """The text with this digest (32 bytes or 64 hexadecimal digits). NotFound otherwise."""
+    found = store.db.value("SELECT text FROM output WHERE digest = ?", _digest(digest))
+    if found is None:
+        raise NotFound(f"No text {_digest(digest).hex()} in {store.path}.")
+    return str(found)
+
+
+def image_bytes(store: Store, digest: bytes | str) -> bytes:
+    """The encoded image (lossless WebP) with this digest. NotFound otherwise."""
+    found = store.images.value("SELECT bytes FROM image WHERE digest = ?", _digest(digest))
+    if found is None:
+        raise NotFound(f"No image {_digest(digest).hex()} in {store.path}.")
+    return bytes(found)
+
+
+def image(store: Store, digest: bytes | str) -> Image:
+    """The RGB image with this digest. NotFound otherwise."""
+    return decode_image(image_bytes(store, digest))
+
+
+def vectors(store: Store, model: Selector, experiment: Selector | None = None) -> Vectors:
+    """All vectors (n, d) of a model, in the order in which their outputs appeared."""
+    where, parameters = scope(store, experiment, f"AND output IN ({USED_OUTPUTS})")
+    rows = store.db.rows(
+        "SELECT lower(hex(digest)), vector FROM embedding JOIN output ON output.id = embedding.output"
+        f" WHERE model = ?2 {where} ORDER BY output.id",
+        *(parameters or (None,)),
+        store.model(model).id,
+    )
+    return Vectors(digests=[row[0] for row in rows], vectors=stack([row[1] for row in rows]))
+
+
+def stack(blobs: list[bytes]) -> NDArray[np.float32]:
+    """Vectors (n, d) of their bytes; (0, 0) of none."""
+    if not blobs:
+        return np.empty((0, 0), np.float32)
+    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)
+
+
+def bars(
+    store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None = None
+) -> NDArray[np.float64]:
+    """Persistence bars (m, 2), birth and death, of a run's diagram with most points. NotFound otherwise."""
+    found = _bars_row(store, run, model, dimension, settings_digest)
+    return decode_bars(found[0])
+
+
+def generators(
+    store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None = None
+) -> NDArray[Any] | None:
+    """Generators of a run's bars, None if they were not computed. NotFound without a diagram."""
+    found = _bars_row(store, run, model, dimension, settings_digest)
+    return None if found[1] is None else decode_array(found[1])
+
+
+def _bars_row(store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None) -> Any:
+    row = store.model(model)
+    found = store.db.row(
+        "SELECT bars, generators FROM diagram JOIN diagram_bars ON diagram = diagram.id"
+        " WHERE run = ?1 AND model = ?2 AND dimension = ?3 AND coalesce(settings_digest = ?4, TRUE)"
+        " ORDER BY num_points DESC, diagram.id DESC",
+        *(run, row.id, dimension, settings_digest),
+    )
+    if found is None:
+        raise NotFound(f"No diagram of run {run} under {row.name} in dimension {dimension}.")
+    return found
+
+
+def diagrams(store: Store, experiment: Selector | None = None) -> list[DiagramRow]:
+    """Diagrams of an experiment's runs, or all."""
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(
+        "SELECT diagram.id, run, model, settings, settings_digest, num_points, num_unique, duration_s,"
+        " (SELECT json_group_array(dimension) FROM diagram_bars WHERE diagram = diagram.id)"
+        f" FROM diagram JOIN run ON run.id = diagram.run {where} ORDER BY diagram.id",
+        *parameters,
+    )
+    return [
+        DiagramRow(
+            id=id,
+            run=run,
+            model=model,
+            settings=json.loads(settings),
+            settings_digest=digest,
+            num_points=num_points,
+            num_unique=num_unique,
+            dimensions=tuple(sorted(json.loads(dimensions))),
+            duration_s=duration_s,
+        )
+        for id, run, model, settings, digest, num_points, num_unique, duration_s, dimensions in rows
+    ]

@@ -1,0 +1,97 @@
+"""Deleting an experiment: what only it used goes, what others use stays.
+
+SQLite looks for children of every deleted row, which without indexes that nothing else needs is a scan
+per row. So foreign keys are off while deleting, and checked as a whole before the end of the
+transaction. The store's rows go first, then the pixels: pixels that nobody refers to are harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from panic.store.reading import Selector, experiment
+
+if TYPE_CHECKING:
+    from panic.store.store import Store
+
+# Outputs of experiment ?1 that no other experiment has. Inputs are prompts or outputs of the same run.
+OWN_OUTPUTS = (
+    "SELECT prompt FROM run WHERE experiment = ?1"
+    " UNION SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
+    " EXCEPT SELECT prompt FROM run WHERE experiment <> ?1"
+    " EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment <> ?1"
+)
+OWN_RUNS = "SELECT id FROM run WHERE experiment = ?1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """How many rows deleting an experiment removes; outputs and embeddings that others use not counted."""
+
+    runs: int
+    invocations: int
+    outputs: int
+    embeddings: int
+    diagrams: int
+
+
+def preview_deletion(store: Store, selector: Selector) -> Deletion:
+    """What `delete_experiment` would remove."""
+    row = experiment(store, selector)
+    return Deletion(
+        runs=store.db.value("SELECT count(*) FROM run WHERE experiment = ?", row.id),
+        invocations=store.db.value(f"SELECT count(*) FROM invocation WHERE run IN ({OWN_RUNS})", row.id),
+        outputs=store.db.value(f"SELECT count(*) FROM ({OWN_OUTPUTS})", row.id),
+        embeddings=store.db.value(f"SELECT count(*) FROM embedding WHERE output IN ({OWN_OUTPUTS})", row.id),
+        diagrams=store.db.value(f"SELECT count(*) FROM diagram WHERE run IN ({OWN_RUNS})", row.id),
+    )
+
+
+def delete_experiment(store: Store, selector: Selector) -> Deletion:
+    """Remove an experiment with everything that only it used, in one transaction."""
+    row = experiment(store, selector)
+    counts = preview_deletion(store, row.id)
+    store.db.foreign_keys(on=False)
+    try:
+        with store.transaction() as connection:
+            connection.execute("CREATE TEMP TABLE own AS SELECT id, digest FROM output WHERE FALSE")
+            connection.execute(
+                f"INSERT INTO own SELECT id, digest FROM output WHERE id IN ({OWN_OUTPUTS})", (row.id,)
+            )
+            images = connection.execute(
+                "SELECT digest FROM own JOIN output USING (id, digest) WHERE modality = 'image'"
+            ).fetchall()
+            for sql in (
+                "DELETE FROM diagram_bars WHERE diagram IN"
+                f" (SELECT id FROM diagram WHERE run IN ({OWN_RUNS}))",
+                *(
+                    f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
+                    for table in ("diagram", "stuck", "failure", "invocation")
+                ),
+                "DELETE FROM run WHERE experiment = ?1",
+                "DELETE FROM epoch WHERE experiment = ?1",
+                "DELETE FROM embedding WHERE output IN (SELECT id FROM own)",
+                "DELETE FROM output WHERE id IN (SELECT id FROM own)",
+                "DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment = ?1)"
+                " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding)",
+                "UPDATE session SET experiment = NULL WHERE experiment = ?1",
+                "DELETE FROM annotation WHERE target = (SELECT uid FROM experiment WHERE id = ?1)",
+                "DELETE FROM experiment WHERE id = ?1",
+            ):
+                connection.execute(sql, (row.id,) if "?1" in sql else ())
+            connection.execute("DROP TABLE own")
+            broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+            assert not broken, broken
+    finally:
+        store.db.foreign_keys(on=True)
+    store.output_ids.clear()
+    with store.images.transaction() as connection:
+        connection.executemany("DELETE FROM image WHERE digest = ?", images)
+    return counts
+
+
+def compact(store: Store) -> None:
+    """Give the space of what was deleted back to the disk; needs that much free space meanwhile."""
+    for database in (store.db, store.images):
+        database.execute("VACUUM")

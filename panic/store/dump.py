@@ -1,0 +1,109 @@
+"""The canonical content of a store, for comparing stores: equal work gives equal lines.
+
+Names are natural keys (texts, digests, fingerprints) and the order follows from them; row numbers,
+sessions, batches, attempts and times do not appear. An experiment's lines come first (run by run: the
+run, its invocations, stuck, failure, diagrams), then its outputs by digest, then vectors.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from panic.store.codec import decode_bars
+from panic.store.contents import image
+from panic.store.digest import image_digest
+from panic.store.reading import USED_OUTPUTS, Selector, scope
+from panic.store.writing import canonical_json
+
+if TYPE_CHECKING:
+    from panic.store.store import Store
+
+Line = dict[str, Any]
+
+
+def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
+    """JSON-able lines of one experiment, or of all; one consistent state of the store."""
+    with store.db.snapshot():
+        for row in sorted(store.experiments(), key=lambda row: (row.name, row.identity_digest)):
+            if experiment is None or row.id == store.experiment(experiment).id:
+                yield {"kind": "experiment", "name": row.name, "identity_digest": row.identity_digest}
+                yield from _runs(store, row.id, row.identity_digest)
+        yield from _outputs(store, experiment)
+        yield from _embeddings(store, experiment)
+
+
+def _runs(store: Store, experiment: int, identity_digest: str) -> Iterator[Line]:
+    for id, network, prompt, seed, repeat, max_length in store.db.rows(
+        "SELECT run.id, network, text, seed, repeat, max_length FROM run JOIN output ON output.id = prompt"
+        " WHERE experiment = ? ORDER BY network, text, seed, repeat",
+        experiment,
+    ):
+        names = json.loads(network)
+        identity = canonical_json([identity_digest, names, prompt, seed, repeat])
+        key = {"run": hashlib.sha256(identity.encode()).hexdigest()[:16]}
+        shape = {"seed": seed, "repeat": repeat, "max_length": max_length}
+        yield {"kind": "run", **key, "network": names, "prompt": prompt, **shape}
+        for step, used_seed, input, output in store.db.rows(
+            "SELECT step, seed, lower(hex(a.digest)), lower(hex(b.digest)) FROM invocation AS i"
+            " JOIN output AS a ON a.id = i.input JOIN output AS b ON b.id = i.output"
+            " WHERE run = ? ORDER BY step",
+            id,
+        ):
+            what = {"model": names[step % len(names)], "seed": used_seed, "input": input, "output": output}
+            yield {"kind": "invocation", **key, "step": step, **what}
+        for entry_step, period in store.db.rows("SELECT entry_step, period FROM stuck WHERE run = ?", id):
+            yield {"kind": "stuck", **key, "entry_step": entry_step, "period": period}
+        for step, kind in store.db.rows("SELECT step, kind FROM failure WHERE run = ?", id):
+            yield {"kind": "failure", **key, "step": step, "failure": kind}
+        for line in _diagrams(store, id):
+            yield {"kind": "diagram", **key, **line}
+
+
+def _diagrams(store: Store, run: int) -> Iterator[Line]:
+    for fingerprint, settings, num_points, num_unique, dimension, bars, generators in store.db.rows(
+        "SELECT fingerprint, settings, num_points, num_unique, dimension, bars, generators FROM diagram"
+        " JOIN model ON model.id = diagram.model JOIN diagram_bars ON diagram_bars.diagram = diagram.id"
+        " WHERE run = ? ORDER BY fingerprint, settings_digest, num_points, dimension",
+        run,
+    ):
+        yield {
+            "model": fingerprint,
+            "settings": json.loads(settings),
+            "num_points": num_points,
+            "num_unique": num_unique,
+            "dimension": dimension,
+            "bars": [[birth, _finite(death)] for birth, death in decode_bars(bars).tolist()],
+            "generators_sha256": generators and hashlib.sha256(generators).hexdigest(),
+        }
+
+
+def _finite(death: float) -> float | None:
+    """JSON knows no infinity."""
+    return death if math.isfinite(death) else None
+
+
+def _outputs(store: Store, experiment: Selector | None) -> Iterator[Line]:
+    where, parameters = scope(store, experiment, f"WHERE id IN ({USED_OUTPUTS})")
+    for digest, modality, text in store.db.stream(
+        f"SELECT lower(hex(digest)), modality, text FROM output {where} ORDER BY digest", *parameters
+    ):
+        content = {"text": text}
+        if modality == "image":
+            content = {"pixels": image_digest(image(store, digest)).hex()}
+        yield {"kind": "output", "digest": digest, "modality": modality, **content}
+
+
+def _embeddings(store: Store, experiment: Selector | None) -> Iterator[Line]:
+    where, parameters = scope(store, experiment, f"WHERE output.id IN ({USED_OUTPUTS})")
+    for fingerprint, digest, vector in store.db.stream(
+        "SELECT fingerprint, lower(hex(digest)), vector FROM embedding JOIN model ON model.id = model"
+        f" JOIN output ON output.id = output {where} ORDER BY fingerprint, digest",
+        *parameters,
+    ):
+        encoded = base64.b64encode(vector).decode()
+        yield {"kind": "embedding", "model": fingerprint, "output": digest, "vector": encoded}

@@ -1,0 +1,310 @@
+"""The files of a store: opening, locking, and what can be wrong with them.
+
+A store is a folder on a local disk with `store.sqlite`, `images.sqlite` and, while a driver writes
+results, a locked file `lock` with its process number. SQLite's write-ahead log needs shared memory
+between the processes that use a file, which network file systems do not have; there it corrupts, so
+they are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+
+from panic.errors import StoreCorrupt, StoreError, StoreLocked, StoreReadOnly
+from panic.store import migrate
+
+BUSY_TIMEOUT_S = 30.0
+CACHE_KIB = 64 * 1024
+CHECKPOINT_PAGES = 4000
+NETWORK_FILE_SYSTEMS = re.compile(
+    r"(nfs\d?|cifs|smb\w*|afs|ncpfs|9p|ceph|lustre|gpfs|beegfs\w*|glusterfs|orangefs|pvfs2|davfs"
+    r"|fuse\.(sshfs|glusterfs|ceph\w*|s3fs|rclone|davfs2?|gcsfuse|goofys|juicefs|cifs|smbnetfs|beegfs))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """The process that writes results into a store."""
+
+    pid: int
+    host: str
+    started_at: float
+
+
+class Database:
+    """One SQLite file: plain tuples out, transactions in, errors translated into ours.
+
+    Used by one thread at a time, which need not be the one that opened it.
+    """
+
+    def __init__(self, path: Path, kind: str, *, write: bool, synchronous: str = "NORMAL") -> None:
+        self.path = path
+        self.write = write
+        with translated(path):
+            self.connection = _open_writer(path, synchronous) if write else _open_reader(path)
+        try:
+            with translated(path):
+                (migrate.migrate if write else migrate.require_current)(self.connection, kind, path)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def rows(self, sql: str, *parameters: object) -> list[Any]:
+        """All rows of a query."""
+        with translated(self.path):
+            return self.connection.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str, *parameters: object) -> Iterator[Any]:
+        """The rows of a query one by one, for results that may not fit into memory."""
+        with translated(self.path):
+            yield from self.connection.execute(sql, parameters)
+
+    def row(self, sql: str, *parameters: object) -> Any:
+        """The first row of a query, or None."""
+        with translated(self.path):
+            return self.connection.execute(sql, parameters).fetchone()
+
+    def value(self, sql: str, *parameters: object) -> Any:
+        """The first column of the first row of a query, or None."""
+        row = self.row(sql, *parameters)
+        return row and row[0]
+
+    def insert(self, sql: str, *parameters: object) -> int:
+        """Insert one row inside a transaction and return its row number."""
+        self.connection.execute(sql, parameters)
+        return self.connection.last_insert_rowid()
+
+    def raise_revision(self) -> None:
+        """Count a change of the store, inside its transaction."""
+        self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """One transaction: committed at the end, undone by any exception."""
+        if not self.write:
+            raise StoreReadOnly(
+                f"{self.path.parent} is open for reading only.", hint="Open it with Store(path, write=True)."
+            )
+        with translated(self.path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All queries within see one state of the file, whatever is written meanwhile."""
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.execute("COMMIT")
+
+    def execute(self, sql: str) -> None:
+        """Run a statement outside transactions."""
+        with translated(self.path):
+            self.connection.execute(sql)
+
+    def foreign_keys(self, *, on: bool) -> None:
+        """Switch the enforcement of foreign keys, between transactions."""
+        self.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
+
+    def close(self) -> None:
+        """Close the file; a writer first moves its log into the file, unless a reader is in the way."""
+        if self.write:
+            self.connection.set_busy_timeout(100)
+            with contextlib.suppress(apsw.Error):  # then the log stays, and nothing is lost
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+
+
+def _connect(path: Path, query: str) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(f"file:{quote(str(path.absolute()))}?{query}", flags=flags)
+    connection.set_busy_timeout(int(BUSY_TIMEOUT_S * 1000))
+    return connection
+
+
+def _open_writer(path: Path, synchronous: str) -> apsw.Connection:
+    connection = _connect(path, "mode=rwc")
+    try:
+        if connection.readonly("main"):  # SQLite's silent answer to missing permission
+            raise apsw.ReadOnlyError("no permission")
+        for pragma in (
+            "page_size=16384",
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            f"cache_size=-{CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_reader(path: Path) -> apsw.Connection:
+    """A read-only connection; in a folder where the shared memory file cannot be made, an immutable one."""
+    try:
+        return _prepared_reader(path, "mode=ro")
+    except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size > 0:
+            raise StoreReadOnly(
+                f"{path.parent} cannot be written, and {log.name} has changes that {path.name} lacks.",
+                hint="Copy the folder to where it can be written, and read it there.",
+            ) from error
+        return _prepared_reader(path, "mode=ro&immutable=1")
+
+
+def _prepared_reader(path: Path, query: str) -> apsw.Connection:
+    connection = _connect(path, query)
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what can happen to a file into a StoreError; our own mistakes stay apsw errors."""
+    try:
+        yield
+    except apsw.Error as error:
+        problem = _explain(error, path)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _explain(error: apsw.Error, path: Path) -> StoreError | None:
+    match error:
+        case apsw.NotADBError():
+            return StoreCorrupt(
+                f"{path} is not a database.",
+                hint="Is this the right path? A damaged store has to come from a backup.",
+            )
+        case apsw.CorruptError():
+            return StoreCorrupt(
+                f"{path} is damaged: {error}.",
+                hint=f"See what is affected with: panic check --store {path.parent}",
+            )
+        case apsw.FullError():
+            return StoreError(
+                f"No space left for {path}: {error}. Nothing that was stored is lost.",
+                hint="Make room on the disk and run the same command again; it continues where it stopped.",
+            )
+        case apsw.ReadOnlyError():
+            return StoreReadOnly(
+                f"{path} cannot be written: {error}.",
+                hint="Check the permissions of the folder and its files.",
+            )
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreLocked(f"{path} was in use by another process for {BUSY_TIMEOUT_S:.0f} s: {error}.")
+        case apsw.CantOpenError() | apsw.IOError() | apsw.PermissionsError():
+            return StoreError(
+                f"{path} cannot be used: {error}.",
+                hint="Check the permissions of the folder, and the free space and health of the disk.",
+            )
+    return None
+
+
+def take_lock(folder: Path) -> int:
+    """Become the driver of a store: the descriptor of its locked file. StoreLocked names the other one.
+
+    The kernel releases the lock when the process ends, however it ends.
+    """
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StoreReadOnly(f"{folder} cannot be written: {error.strerror}.") from error
+    deadline = time.monotonic() + 0.2  # a reader that asks for the driver holds the lock for microseconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            holder = _read_driver(descriptor)
+            os.close(descriptor)
+            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+            raise StoreLocked(
+                f"{folder} is being written by {who}.",
+                hint="Wait for it, stop it, or use another store. Reading is possible meanwhile.",
+            ) from None
+    content = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()})
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, content.encode(), 0)
+    return descriptor
+
+
+def current_driver(folder: Path) -> Driver | None:
+    """The process that writes results into the store now, if there is one."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _read_driver(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_driver(descriptor: int) -> Driver | None:
+    try:
+        return Driver(**json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
+        return None  # it has just taken the lock and not yet written who it is
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """Type of the file system that holds an absolute path, from the text of /proc/mounts; "" if unknown."""
+    best, found = -1, ""
+    for line in mounts.splitlines():
+        _, point, kind, *_ = line.split(" ")
+        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point)
+        if path.is_relative_to(point) and len(point) >= best:  # a later mount hides an earlier one
+            best, found = len(point), kind
+    return found
+
+
+def refuse_network(folder: Path) -> None:
+    """Raise StoreError if the folder is, or would be created, on a network file system."""
+    try:
+        mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # only Linux tells
+    kind = file_system(folder.resolve(), mounts)
+    if NETWORK_FILE_SYSTEMS.fullmatch(kind):
+        raise StoreError(
+            f"{folder} is on a network file system ({kind}), where SQLite's write-ahead log corrupts.",
+            hint="Put the store on a local disk (--store PATH or PANIC_STORE) and copy it when it is done.",
+        )

@@ -1,0 +1,71 @@
+"""Numbered migrations: `migrations/<file>/<number>.sql`, each applied in one transaction.
+
+A shipped migration is never edited; a change of the schema is a new number. The version of a file is
+its `PRAGMA user_version`, and `PRAGMA application_id` says that the file is one of ours.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreTooNew
+
+APPLICATION_ID = 0x70616E69  # "pani"
+
+
+def migrations(kind: str) -> list[str]:
+    """The SQL of every migration of a kind of file ("store" or "images"), oldest first."""
+    folder = resources.files("panic.store") / "migrations" / kind
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name)
+    return [file.read_text(encoding="utf-8") for file in files]
+
+
+def file_version(connection: apsw.Connection, path: Path) -> int:
+    """Schema version of a file; 0 is an empty file. StoreCorrupt if it is somebody else's database."""
+    version: int = connection.pragma("user_version")
+    application = connection.pragma("application_id")
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    if application != APPLICATION_ID and not empty:
+        raise StoreCorrupt(f"{path} is an SQLite database, but not of a panic store.")
+    return version
+
+
+def require_current(connection: apsw.Connection, kind: str, path: Path) -> None:
+    """Raise unless the file has exactly the schema that this version of panic reads."""
+    version, newest = file_version(connection, path), len(migrations(kind))
+    if version > newest:
+        raise StoreTooNew(
+            f"{path} has schema version {version}; this panic knows versions up to {newest}.",
+            hint="Upgrade panic (the version that wrote the store, or a later one). The store is unharmed.",
+        )
+    if version == 0:
+        raise StoreMissing(
+            f"{path} is empty: the store was never finished being created.",
+            hint="The command that was creating it finishes it when it is run again.",
+        )
+    if version < newest:
+        raise StoreError(
+            f"{path} has schema version {version}; this panic reads version {newest}.",
+            hint="Opening the store for writing (panic run or panic resume) brings it up to date.",
+        )
+
+
+def migrate(connection: apsw.Connection, kind: str, path: Path) -> None:
+    """Bring a file from whatever version it has to the newest one, one transaction per version."""
+    scripts = migrations(kind)
+    connection.execute("PRAGMA foreign_keys=OFF")
+    for version in range(file_version(connection, path) + 1, len(scripts) + 1):
+        try:
+            connection.execute(
+                f"BEGIN IMMEDIATE;\n{scripts[version - 1]}\n"
+                f"PRAGMA application_id={APPLICATION_ID};\nPRAGMA user_version={version};\nCOMMIT;"
+            )
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    connection.execute("PRAGMA foreign_keys=ON")
+    require_current(connection, kind, path)

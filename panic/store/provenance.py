@@ -1,0 +1,117 @@
+"""Where results come from: the command, the code, the packages, the hardware, the environment.
+
+Recorded once per session. Values of environment variables that look secret are left out, and so are
+user names and passwords in URLs. Nothing here raises: what cannot be found out is None.
+
+Try it: `python -c "from panic.store.provenance import provenance; print(provenance())"`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PATCH_LIMIT = 256 * 1024
+SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+URL_CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
+TIMEOUT_S = 10
+
+
+def provenance() -> dict[str, Any]:
+    """Everything about this process that may explain its results; takes about 0.1 s."""
+    return {
+        "command": sys.argv,
+        "folder": os.getcwd(),
+        "host": socket.gethostname(),
+        "python": sys.version,
+        "git": git_state(Path(__file__).parent) or git_state(Path.cwd()),
+        "source_digest": source_digest(),
+        "packages": packages(),
+        "hardware": hardware(),
+        "environment": redacted(os.environ),
+    }
+
+
+def redacted(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without its secrets."""
+    return {
+        name: "(redacted)" if SECRET_NAME.search(name) else URL_CREDENTIALS.sub(r"\1(redacted)@", value)
+        for name, value in sorted(environment.items())
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit, whether there are changes, and the patch of the checkout that holds a folder, if it is one.
+
+    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole.
+    """
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    # A folder in somebody else's checkout (an environment inside a project) is not that project's code.
+    if commit is None or _output("git", "-C", str(folder), "ls-files", "--error-unmatch", ".") is None:
+        return None
+    changes = _output("git", "-C", str(folder), "status", "--porcelain")
+    patch = _output("git", "-C", str(folder), "diff", "HEAD", "--no-ext-diff", "--no-color") or ""
+    return {
+        "commit": commit.strip(),
+        "dirty": bool(changes),
+        "patch": patch[:PATCH_LIMIT],
+        "patch_sha256": hashlib.sha256(patch.encode(errors="replace")).hexdigest(),
+        "patch_is_complete": len(patch) <= PATCH_LIMIT,
+    }
+
+
+def source_digest() -> str:
+    """SHA-256 over the names and contents of panic's own source files."""
+    folder = Path(__file__).parent.parent
+    state = hashlib.sha256()
+    for path in sorted(path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)):
+        content = path.read_bytes()
+        state.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
+    return state.hexdigest()
+
+
+def packages() -> dict[str, str]:
+    """Versions of all installed distributions."""
+    return dict(sorted((d.metadata["Name"], d.version) for d in metadata.distributions()))
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, memory and NVIDIA GPUs."""
+    gpus = None
+    if shutil.which("nvidia-smi"):
+        gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "num_cpus": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": gpus.splitlines() if gpus else [],
+    }
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor()
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, None if it fails, hangs or does not exist."""
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")

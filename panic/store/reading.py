@@ -1,0 +1,222 @@
+"""What anyone may ask a store, as functions over a `Store`.
+
+First what people and the analysis ask, answered with records; then what the engine asks, answered with
+plain tuples and digests as bytes, because it asks about every step. An experiment is given by its row
+number, name, beginning of its uid, or "latest".
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING
+
+from panic.errors import NotFound
+from panic.store.records import (
+    AnnotationRow,
+    Counts,
+    EpochRow,
+    ExperimentRow,
+    FailureRow,
+    ModelRow,
+    ModelTime,
+    RunRow,
+    SessionRow,
+)
+
+if TYPE_CHECKING:
+    from panic.store.store import Store
+
+Selector = int | str
+USED_OUTPUTS = (
+    "SELECT prompt FROM run WHERE experiment = ?1 UNION"
+    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
+)
+NUM_STEPS = "coalesce((SELECT max(step) + 1 FROM invocation WHERE invocation.run = run.id), 0)"
+
+
+def experiments(store: Store) -> list[ExperimentRow]:
+    """All experiments, oldest first."""
+    rows = store.db.rows(
+        "SELECT id, uid, name, identity_digest, config, created_at FROM experiment ORDER BY id"
+    )
+    return [
+        ExperimentRow(
+            id=id,
+            uid=uid,
+            name=name,
+            identity_digest=digest,
+            config=json.loads(config),
+            created_at=created_at,
+        )
+        for id, uid, name, digest, config, created_at in rows
+    ]
+
+
+def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
+    """One experiment; of several with a name the newest. "latest" is the one last worked on.
+
+    Raises NotFound, naming the nearest, also when several uids begin as given.
+    """
+    known = experiments(store)
+    if selector == "latest" and known:
+        last = store.db.value("SELECT experiment FROM session WHERE experiment NOTNULL ORDER BY id DESC")
+        selector = last or known[-1].id
+    if named := [row for row in known if selector in (row.id, row.name)]:
+        return named[-1]
+    begun = [row for row in known if len(str(selector)) >= 4 and row.uid.startswith(str(selector))]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise NotFound(
+            f"Several experiments in {store.path} begin with {selector!r}.",
+            hint=f"They are: {', '.join(f'{row.uid} ({row.name})' for row in begun[-10:])}.",
+        )
+    names = list(dict.fromkeys(row.name for row in known))
+    near = difflib.get_close_matches(str(selector), names, n=1)
+    if not names:
+        hint = "The store holds no experiments yet."
+    else:
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names[-10:])}."
+    raise NotFound(f"No experiment {str(selector)!r} in {store.path}.", hint=hint)
+
+
+def scope(
+    store: Store, selector: Selector | None, clause: str = "WHERE experiment = ?1"
+) -> tuple[str, tuple[int, ...]]:
+    """What to add to a query, and its parameters, to restrict it to an experiment; nothing for None."""
+    if selector is None:
+        return "", ()
+    return clause, (selector if isinstance(selector, int) else experiment(store, selector).id,)
+
+
+def models(store: Store) -> list[ModelRow]:
+    """Every model that was used."""
+    rows = store.db.rows("SELECT id, name, fingerprint, spec FROM model ORDER BY id")
+    return [
+        ModelRow(id=id, name=name, fingerprint=fingerprint, spec=json.loads(spec))
+        for id, name, fingerprint, spec in rows
+    ]
+
+
+def model(store: Store, selector: Selector) -> ModelRow:
+    """One model by row number, fingerprint or name; of several with a name the newest. NotFound otherwise."""
+    known = models(store)
+    found = [row for row in known if selector in (row.id, row.fingerprint, row.name)]
+    if found:
+        return found[-1]
+    near = difflib.get_close_matches(str(selector), [row.name for row in known], n=1)
+    raise NotFound(
+        f"No model {str(selector)!r} was used in {store.path}.",
+        hint=f"Did you mean {near[0]}?" if near else "",
+    )
+
+
+def _state(num_steps: int, max_length: int, is_stuck: bool, has_failed: bool) -> str:
+    if has_failed:
+        return "failed"
+    if is_stuck:
+        return "stuck"
+    if num_steps >= max_length:
+        return "done"
+    return "running" if num_steps else "todo"
+
+
+def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
+    """Runs with their state, in the order in which they were asked for."""
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(
+        f"SELECT run.id, experiment, network, text, seed, repeat, max_length, {NUM_STEPS},"
+        " entry_step, period, failure.step, kind, message, detail, attempts, failed_at"
+        " FROM run JOIN output ON output.id = run.prompt LEFT JOIN stuck ON stuck.run = run.id"
+        f" LEFT JOIN failure ON failure.run = run.id {where} ORDER BY run.id",
+        *parameters,
+    )
+    networks: dict[str, tuple[str, ...]] = {}
+    found = []
+    for id, of, network, prompt, seed, repeat, max_length, num_steps, entry_step, period, *failed in rows:
+        if network not in networks:
+            networks[network] = tuple(json.loads(network))
+        failure = None
+        if failed[0] is not None:
+            step, kind, message, detail, attempts, failed_at = failed
+            failure = FailureRow(
+                step=step, kind=kind, message=message, detail=detail, attempts=attempts, failed_at=failed_at
+            )
+        found.append(
+            RunRow(
+                id=id,
+                experiment=of,
+                network=networks[network],
+                prompt=prompt,
+                seed=seed,
+                repeat=repeat,
+                max_length=max_length,
+                num_steps=num_steps,
+                state=_state(num_steps, max_length, entry_step is not None, failure is not None),
+                entry_step=entry_step,
+                period=period,
+                failure=failure,
+            )
+        )
+    return found
+
+
+def counts(store: Store, experiment: Selector | None = None) -> Counts:
+    """How many runs (by state), invocations, embeddings and diagrams an experiment or the store has."""
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(
+        f"SELECT {NUM_STEPS}, max_length, stuck.run NOTNULL, failure.run NOTNULL FROM run"
+        f" LEFT JOIN stuck ON stuck.run = run.id LEFT JOIN failure ON failure.run = run.id {where}",
+        *parameters,
+    )
+    states = [_state(*row) for row in rows]
+    used, _ = scope(store, experiment, f"WHERE output IN ({USED_OUTPUTS})")
+    made, _ = scope(store, experiment, "WHERE run IN (SELECT id FROM run WHERE experiment = ?1)")
+    return Counts(
+        runs=len(states),
+        **{state: states.count(state) for state in ("todo", "running", "done", "stuck", "failed")},
+        invocations=sum(row[0] for row in rows),
+        embeddings=store.db.value(f"SELECT count(*) FROM embedding {used}", *parameters),
+        diagrams=store.db.value(f"SELECT count(*) FROM diagram {made}", *parameters),
+    )
+
+
+def epochs(store: Store, experiment: Selector) -> list[EpochRow]:
+    """Shape epochs of an experiment, by model name and number."""
+    where, parameters = scope(store, experiment)
+    names = EpochRow.__slots__
+    rows = store.db.rows(
+        "SELECT experiment, epoch.name, number, model, fingerprint, batch_size, device_kind, threads,"
+        f" opened_at FROM epoch JOIN model ON model.id = epoch.model {where} ORDER BY epoch.name, number",
+        *parameters,
+    )
+    return [EpochRow(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def sessions(store: Store, experiment: Selector | None = None) -> list[SessionRow]:
+    """Sessions, oldest first."""
+    where, parameters = scope(store, experiment)
+    names = SessionRow.__slots__
+    rows = store.db.rows(f"SELECT {', '.join(names)} FROM session {where} ORDER BY id", *parameters)
+    return [SessionRow(**dict(zip(names, (*row[:-1], json.loads(row[-1])), strict=True))) for row in rows]
+
+
+def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:
+    """Remarks on a target (uid or digest), or all; oldest first."""
+    names = AnnotationRow.__slots__
+    rows = store.db.rows(
+        f"SELECT {', '.join(names)} FROM annotation WHERE coalesce(target = ?, TRUE) ORDER BY id", target
+    )
+    return [AnnotationRow(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def model_times(store: Store, experiment: Selector | None = None) -> list[ModelTime]:
+    """Batches, items and seconds per model, of an experiment's sessions or of all."""
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(
+        "SELECT name, count(*), sum(size), sum(duration_s) FROM batch JOIN model ON model.id = batch.model"
+        f" JOIN session ON session.id = batch.session {where} GROUP BY model.id ORDER BY model.id",
+        *parameters,
+    )
+    return [ModelTime(model=m, batches=b, items=i, duration_s=d) for m, b, i, d in rows]

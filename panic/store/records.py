@@ -1,0 +1,288 @@
+"""What goes into the store (`New...`, `Commit`) and what comes out of it (`...Row`).
+
+Records to write carry digests as 32 bytes, records that were read as 64 hexadecimal digits. Row numbers
+(`run`, `batch`, `model`, `experiment`) are the store's small integers. Times are Unix seconds, durations
+seconds. Integers must fit into 63 bits, seeds too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run that should exist: the network's model names, the prompt, and how far it should go."""
+
+    network: tuple[str, ...]
+    prompt: str
+    seed: int
+    repeat: int = 0
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """One call of a model: `size` items, padded to `padded_size`, all of one token-length `bucket`."""
+
+    id: int
+    session: int
+    model: int
+    epoch: int
+    device: str
+    size: int
+    padded_size: int
+    bucket: int = 0
+    started_at: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOutput:
+    """A text, or an image of `width` x `height` pixels with its encoded bytes."""
+
+    digest: bytes
+    modality: str
+    text: str | None = None
+    width: int | None = None
+    height: int | None = None
+    image: bytes | None = None
+
+
+class NewInvocation(NamedTuple):
+    """Step `step` of a run: digests of its input and output, the item's seed, the batch that made it."""
+
+    run: int
+    step: int
+    input: bytes
+    output: bytes
+    seed: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewStuck:
+    """A run that is periodic from `entry_step` on, with `period` steps."""
+
+    run: int
+    entry_step: int
+    period: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFailure:
+    """The reason why a run ended at `step` after `attempts` attempts."""
+
+    run: int
+    step: int
+    kind: str
+    message: str
+    detail: str = ""
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEmbedding:
+    """A vector (d,) of an output under a model."""
+
+    output: bytes
+    model: int
+    batch: int
+    vector: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDiagram:
+    """Persistence bars (m, 2) of a run per dimension, with generators if they were computed.
+
+    `num_points` vectors went in, `num_unique` of them distinct.
+    """
+
+    run: int
+    model: int
+    settings: dict[str, Any]
+    settings_digest: str
+    num_points: int
+    num_unique: int
+    bars: dict[int, NDArray[Any]]
+    generators: dict[int, NDArray[Any]] = field(default_factory=dict)
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What one transaction stores: all of it or nothing."""
+
+    batches: list[NewBatch] = field(default_factory=list)
+    outputs: list[NewOutput] = field(default_factory=list)
+    invocations: list[NewInvocation] = field(default_factory=list)
+    stuck: list[NewStuck] = field(default_factory=list)
+    failures: list[NewFailure] = field(default_factory=list)
+    embeddings: list[NewEmbedding] = field(default_factory=list)
+    diagrams: list[NewDiagram] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRow:
+    id: int
+    uid: str
+    name: str
+    identity_digest: str
+    config: dict[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    id: int
+    name: str
+    fingerprint: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """Shape epoch `number` of the model called `name` in an experiment."""
+
+    experiment: int
+    name: str
+    number: int
+    model: int
+    fingerprint: str
+    batch_size: int
+    device_kind: str
+    threads: int | None
+    opened_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureRow:
+    step: int
+    kind: str
+    message: str
+    detail: str
+    attempts: int
+    failed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run and where it stands: `state` is todo, running (begun), done, stuck or failed."""
+
+    id: int
+    experiment: int
+    network: tuple[str, ...]
+    prompt: str
+    seed: int
+    repeat: int
+    max_length: int
+    num_steps: int
+    state: str
+    entry_step: int | None
+    period: int | None
+    failure: FailureRow | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRow:
+    digest: str
+    modality: str
+    text: str | None
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationRow:
+    """One step of a run: `model` as named in the network; the time is its whole batch's."""
+
+    run: int
+    step: int
+    model: str
+    input: str
+    output: str
+    modality: str
+    text: str | None
+    seed: int
+    batch: int
+    batch_size: int
+    device: str
+    started_at: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagramRow:
+    id: int
+    run: int
+    model: int
+    settings: dict[str, Any]
+    settings_digest: str
+    num_points: int
+    num_unique: int
+    dimensions: tuple[int, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """One process's work; `end_state` is None while it works, "killed" if it never said goodbye."""
+
+    id: int
+    experiment: int | None
+    command: str
+    pid: int
+    host: str
+    started_at: float
+    ended_at: float | None
+    end_state: str | None
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotationRow:
+    id: int
+    target_kind: str
+    target: str
+    kind: str
+    text: str
+    author: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much there is: runs by state, then the rows that belong to them."""
+
+    runs: int
+    todo: int
+    running: int
+    done: int
+    stuck: int
+    failed: int
+    invocations: int
+    embeddings: int
+    diagrams: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTime:
+    """Work per model: batches, items in them, seconds of model time."""
+
+    model: str
+    batches: int
+    items: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Vectors (n, d) and the digests (n) of what they stand for."""
+
+    digests: list[str]
+    vectors: NDArray[np.float32]

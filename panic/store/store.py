@@ -1,0 +1,186 @@
+"""The store of all results: one folder, opened for reading unless told otherwise.
+
+    with Store("panic-store") as store:
+        for run in store.runs("latest"):
+            print(run.prompt, run.state)
+
+Any number of processes may read while one, the driver, writes. Questions of people are in `reading.py` and
+`contents.py`, those of the engine in `queries.py`, changes in `writing.py`; this class holds the open files
+and is the table of contents. A `Store` is used by one thread at a time; open another one for another thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import apsw
+
+from panic.errors import StoreCorrupt, StoreError, StoreMissing
+from panic.store import check as checking
+from panic.store import contents, delete, queries, reading, writing
+from panic.store import dump as dumping
+from panic.store.files import Database, Driver, current_driver, refuse_network, take_lock
+
+
+class Store:
+    """A store at `path`.
+
+    Args:
+        write: become the driver: take the lock and bring the schema up to date.
+        create: with `write`, create the store if there is none.
+
+    Raises StoreMissing, StoreLocked (naming the process), StoreReadOnly, StoreTooNew, StoreCorrupt, and
+    StoreError for a path that cannot hold a store.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, write: bool = False, create: bool = False) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+        self._images: Database | None = None
+        _require_store(self.path, create=write and create)
+        refuse_network(self.path)
+        if write:
+            self._lock = take_lock(self.path)
+        try:
+            if write:
+                self._images = self._open_images(write=True)
+            self.db = Database(self.path / "store.sqlite", "store", write=write)
+            if write:
+                # The driver is the only one who adds outputs and batches, so it numbers them itself.
+                self.last_output_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM output")
+                self.last_batch_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM batch")
+                self.output_ids: dict[bytes, int] = {}
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_images(self, *, write: bool) -> Database:
+        path = self.path / "images.sqlite"
+        if not path.exists() and (self.path / "store.sqlite").exists():
+            raise StoreCorrupt(
+                f"{path} is missing: the store has lost its pixels.",
+                hint="A store is the whole folder; copy images.sqlite along with store.sqlite.",
+            )
+        return Database(path, "images", write=write, synchronous="FULL")
+
+    @property
+    def images(self) -> Database:
+        """The file of pixels, opened when first needed."""
+        if self._images is None:
+            self._images = self._open_images(write=False)
+        return self._images
+
+    @property
+    def revision(self) -> int:
+        """Rises with every change of the store."""
+        revision: int = self.db.value("SELECT value FROM meta WHERE key = 'revision'")
+        return revision
+
+    @property
+    def driver(self) -> Driver | None:
+        """The process that writes results into this store now, if any."""
+        return current_driver(self.path)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """A transaction of `store.sqlite` that raises the revision."""
+        with self.db.transaction() as connection:
+            self.db.raise_revision()
+            yield connection
+
+    def close(self) -> None:
+        """Close the files and let go of the lock."""
+        if hasattr(self, "db"):
+            self.db.close()
+        if self._images is not None:
+            self._images.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    experiments = reading.experiments
+    experiment = reading.experiment
+    models = reading.models
+    model = reading.model
+    runs = reading.runs
+    outputs = contents.outputs
+    invocations = contents.invocations
+    text = contents.text
+    image = contents.image
+    image_bytes = contents.image_bytes
+    vectors = contents.vectors
+    bars = contents.bars
+    generators = contents.generators
+    diagrams = contents.diagrams
+    counts = reading.counts
+    epochs = reading.epochs
+    sessions = reading.sessions
+    annotations = reading.list_annotations
+    model_times = reading.model_times
+
+    tails = queries.tails
+    fixed_seed_history = queries.fixed_seed_history
+    missing_embeddings = queries.missing_embeddings
+    ready_for_diagram = queries.ready_for_diagram
+    run_vectors = queries.run_vectors
+
+    start_experiment = writing.start_experiment
+    add_model = writing.add_model
+    add_epoch = writing.add_epoch
+    add_runs = writing.add_runs
+    start_session = writing.start_session
+    end_session = writing.end_session
+    next_batch_id = writing.next_batch_id
+    forget_failures = writing.forget_failures
+    commit = writing.commit
+    annotate = writing.annotate
+
+    dump = dumping.dump
+    check = checking.check
+    preview_deletion = delete.preview_deletion
+    delete_experiment = delete.delete_experiment
+    compact = delete.compact
+
+
+OWN_NAMES = ("lock", "store.sqlite", "images.sqlite", "logs", "reports")
+"""What a store's folder may hold before its first file is complete: creation can be killed, too."""
+
+
+def _require_store(path: Path, *, create: bool) -> None:
+    """Raise unless there is a store at the path, or one may be created there."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file; a store is a folder.", hint="Choose another path with --store.")
+    if (path / "store.sqlite").exists():
+        return
+    others = [name for name in _names(path) if not name.startswith(OWN_NAMES)]
+    if not create:
+        raise StoreMissing(
+            f"There is no store at {path}." if not others else f"{path} holds other things, but no store.",
+            hint="`panic run CONFIG` creates one. Name another with --store PATH or PANIC_STORE.",
+        )
+    if others:
+        raise StoreError(
+            f"{path} holds other things ({', '.join(sorted(others)[:3])}), but no store.",
+            hint="Choose an empty or a new folder with --store PATH or PANIC_STORE.",
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be created: {error.strerror}.") from error
+
+
+def _names(path: Path) -> list[str]:
+    return os.listdir(path) if path.is_dir() else []

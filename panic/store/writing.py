@@ -1,0 +1,284 @@
+"""What the driver does to a store: experiments, runs, sessions, and commits of results.
+
+All functions need a store opened with `write=True`, and one thread at a time. A commit is one
+transaction of `store.sqlite`, preceded by one of `images.sqlite`: pixels that nobody refers to are
+harmless, references to missing pixels are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from panic.store.codec import ENCODING, encode_array, encode_bars, encode_vector
+from panic.store.digest import text_digest
+from panic.store.files import Database
+from panic.store.records import Commit, NewDiagram, NewOutput, NewRun
+
+if TYPE_CHECKING:
+    from panic.store.store import Store
+
+DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
+
+
+def new_uid() -> str:
+    """A name that sorts by time: 48 bits of milliseconds, 80 random bits, as 32 hexadecimal digits."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def start_experiment(store: Store, name: str, identity_digest: str, config: dict[str, Any]) -> int:
+    """Create the experiment of this identity, or continue it with a config of larger extent."""
+    with store.transaction():
+        known = store.db.value("SELECT id FROM experiment WHERE identity_digest = ?", identity_digest)
+        text = json.dumps(config, ensure_ascii=False)
+        if known is not None:
+            store.db.connection.execute("UPDATE experiment SET config = ? WHERE id = ?", (text, known))
+            return int(known)
+        return store.db.insert(
+            "INSERT INTO experiment (uid, name, identity_digest, config, created_at) VALUES (?, ?, ?, ?, ?)",
+            *(new_uid(), name, identity_digest, text, time.time()),
+        )
+
+
+def add_model(store: Store, name: str, fingerprint: str, spec: dict[str, Any]) -> int:
+    """The row of the model with this fingerprint; a second name for it keeps the first."""
+    with store.transaction():
+        known = store.db.value("SELECT id FROM model WHERE fingerprint = ?", fingerprint)
+        if known is not None:
+            return int(known)
+        return store.db.insert(
+            "INSERT INTO model (name, fingerprint, spec) VALUES (?, ?, ?)",
+            *(name, fingerprint, canonical_json(spec)),
+        )
+
+
+def add_epoch(
+    store: Store,
+    experiment: int,
+    name: str,
+    *,
+    model: int,
+    batch_size: int,
+    device_kind: str,
+    threads: int | None = None,
+) -> int:
+    """Pin the shape of the model called `name` in an experiment; the number of the epoch that opens."""
+    with store.transaction():
+        number = store.db.value(
+            "SELECT coalesce(max(number) + 1, 0) FROM epoch WHERE experiment = ? AND name = ?",
+            experiment,
+            name,
+        )
+        store.db.insert(
+            "INSERT INTO epoch VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(experiment, name, number, model, batch_size, device_kind, threads, time.time()),
+        )
+        return int(number)
+
+
+def add_runs(store: Store, experiment: int, runs: Sequence[NewRun]) -> list[int]:
+    """The rows of these runs, in their order; new ones are created, max_length only grows."""
+    with store.transaction():
+        prompts = {text_digest(run.prompt): run.prompt for run in runs}
+        outputs = [NewOutput(digest=d, modality="text", text=text) for d, text in prompts.items()]
+        ids = _insert_outputs(store, outputs)
+        numbers = []
+        for run in runs:
+            number = store.db.value(
+                "INSERT INTO run (experiment, network, prompt, seed, repeat, max_length)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (experiment, network, prompt, seed, repeat)"
+                " DO UPDATE SET max_length = max(max_length, excluded.max_length) RETURNING id",
+                *(experiment, canonical_json(run.network), ids[text_digest(run.prompt)]),
+                *(run.seed, run.repeat, run.max_length),
+            )
+            numbers.append(number)
+    return numbers
+
+
+def start_session(store: Store, experiment: int, command: str, provenance: dict[str, Any]) -> int:
+    """Record that this process works on an experiment; sessions that never ended are marked killed."""
+    with store.transaction() as connection:
+        connection.execute("UPDATE session SET end_state = 'killed' WHERE end_state IS NULL")
+        return store.db.insert(
+            "INSERT INTO session (experiment, command, pid, host, started_at, provenance)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            *(
+                experiment,
+                command,
+                os.getpid(),
+                socket.gethostname(),
+                time.time(),
+                canonical_json(provenance),
+            ),
+        )
+
+
+def end_session(store: Store, session: int, state: str) -> None:
+    """Record how a session ended, e.g. "done", "interrupted", "failed"."""
+    with store.transaction() as connection:
+        connection.execute(
+            "UPDATE session SET ended_at = ?, end_state = ? WHERE id = ?", (time.time(), state, session)
+        )
+
+
+def next_batch_id(store: Store) -> int:
+    """A number for a batch that will be committed."""
+    store.last_batch_id += 1
+    return store.last_batch_id
+
+
+def annotate(
+    store: Store,
+    target_kind: str,
+    target: str,
+    text: str,
+    *,
+    kind: str = "comment",
+    author: str | None = None,
+) -> int:
+    """Add a remark on an experiment, run, output or session, named by uid or digest. Anyone may, any time."""
+    row = (target_kind, target, kind, text, author or getpass.getuser(), time.time())
+    with contextlib.closing(Database(store.db.path, "store", write=True)) as db, db.transaction():
+        db.raise_revision()
+        return db.insert(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at) VALUES (?, ?, ?, ?, ?, ?)",
+            *row,
+        )
+
+
+def forget_failures(store: Store, experiment: int) -> int:
+    """Let the failed runs of an experiment be tried again; how many there were."""
+    with store.transaction() as connection:
+        connection.execute(
+            "DELETE FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?)", (experiment,)
+        )
+        return connection.changes()
+
+
+def commit(store: Store, results: Commit) -> None:
+    """Store results: images first, then everything else, each in one transaction.
+
+    Outputs that are already there are kept. Everything that is referred to must be there or come along.
+    """
+    images = [(o.digest, ENCODING, o.image) for o in results.outputs if o.image is not None]
+    if images:
+        with store.images.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING", images
+            )
+    with store.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(b.id, b.session, b.model, b.epoch, b.device, b.size, b.padded_size, b.bucket),
+                    *(b.started_at, b.duration_s),
+                )
+                for b in results.batches
+            ],
+        )
+        ids = _insert_outputs(store, results.outputs)
+        _find_outputs(store, ids, (i.input for i in results.invocations))
+        _find_outputs(store, ids, (i.output for i in results.invocations))
+        _find_outputs(store, ids, (e.output for e in results.embeddings))
+        connection.executemany(
+            "INSERT INTO invocation VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (run, step, ids[i], ids[o], seed, batch)
+                for run, step, i, o, seed, batch in results.invocations
+            ],
+        )
+        connection.executemany(
+            "INSERT INTO stuck VALUES (?, ?, ?)",
+            [(s.run, s.entry_step, s.period) for s in results.stuck],
+        )
+        now = time.time()
+        connection.executemany(
+            "INSERT INTO failure VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(f.run, f.step, f.kind, f.message, f.detail, f.attempts, now) for f in results.failures],
+        )
+        connection.executemany(
+            "INSERT INTO embedding VALUES (?, ?, ?, ?, ?) ON CONFLICT (output, model) DO NOTHING",
+            [
+                (ids[e.output], e.model, e.batch, len(e.vector), encode_vector(e.vector))
+                for e in results.embeddings
+            ],
+        )
+        for diagram in results.diagrams:
+            _insert_diagram(store, diagram)
+    _remember(store, ids)
+
+
+def _insert_outputs(store: Store, outputs: Iterable[NewOutput]) -> dict[bytes, int]:
+    """Insert outputs that are not there yet; the rows of all of them by digest."""
+    known = store.output_ids
+    ids = {output.digest: known[output.digest] for output in outputs if output.digest in known}
+    fresh = {output.digest: output for output in outputs if output.digest not in known}
+    first = store.last_output_id + 1
+    store.last_output_id += len(fresh)
+    connection = store.db.connection
+    before = connection.total_changes()
+    connection.executemany(
+        "INSERT INTO output VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+        [
+            (number, o.digest, o.modality, o.text, o.width, o.height)
+            for number, o in enumerate(fresh.values(), first)
+        ],
+    )
+    if connection.total_changes() - before == len(fresh):
+        ids.update(zip(fresh, range(first, first + len(fresh)), strict=True))
+    else:
+        _find_outputs(store, ids, fresh)
+    return ids
+
+
+def _find_outputs(store: Store, ids: dict[bytes, int], digests: Iterable[bytes]) -> None:
+    """Add the rows of outputs that are in the store to `ids`; an unknown digest is a mistake of ours."""
+    known, missing = store.output_ids, set()
+    for digest in digests:
+        if digest not in ids:
+            if digest in known:
+                ids[digest] = known[digest]
+            else:
+                missing.add(digest)
+    for digest in missing:
+        number = store.db.value("SELECT id FROM output WHERE digest = ?", digest)
+        assert number is not None, f"no output {digest.hex()}"
+        ids[digest] = number
+
+
+def _remember(store: Store, ids: dict[bytes, int]) -> None:
+    """Keep the rows of the latest outputs, so that the next step's inputs need no query."""
+    known = store.output_ids
+    known.update(ids)
+    for digest in list(islice(known, max(0, len(known) - DIGEST_CACHE_SIZE))):
+        del known[digest]
+
+
+def _insert_diagram(store: Store, diagram: NewDiagram) -> None:
+    number = store.db.insert(
+        "INSERT INTO diagram (run, model, settings_digest, settings, num_points, num_unique, duration_s)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        *(diagram.run, diagram.model, diagram.settings_digest, canonical_json(diagram.settings)),
+        *(diagram.num_points, diagram.num_unique, diagram.duration_s),
+    )
+    for dimension, bars in sorted(diagram.bars.items()):
+        generators = diagram.generators.get(dimension)
+        store.db.insert(
+            "INSERT INTO diagram_bars VALUES (?, ?, ?, ?)",
+            *(number, dimension, encode_bars(bars)),
+            None if generators is None else encode_array(generators),
+        )

@@ -1,0 +1,130 @@
+"""Pairwise distances of a point cloud, exact enough for topology: float64, symmetric, duplicates collapsed.
+
+A caption that comes back gives the same point again, and a model call of another shape gives it again up
+to the last float32 bits. Left in, such points make bars of rounding noise (measured: 540 H0 bars for 150
+distinct points, and H2 a thousand times slower). So equal rows are collapsed before anything is computed
+and rows closer than `TOLERANCE` times the size of the cloud after it; multiplicities add no topology.
+
+    from panic.topology import distinct_points, pairwise
+    rows, first = distinct_points(points)       # first[i]: the place of rows[i] in points
+    matrix = pairwise(rows, "cosine")           # (n, n), zero diagonal, symmetric to the bit
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from panic.errors import UsageError
+
+METRICS = ("euclidean", "cosine", "chordal")
+
+TOLERANCE = 1e-7
+"""Two points this close, relative to the longest vector, are one: float32 cannot tell them apart."""
+
+_CLOSE = 1e-3  # below this distance (cloud scaled to 1) the Gram form has lost digits that float32 shows
+_CHUNK = 2048  # pairs recomputed at a time: 2048 x 768 x 8 bytes = 12 MiB
+
+
+class TopologyError(UsageError, ValueError):
+    """The points, the metric or the size asked for cannot give a diagram; the message says why."""
+
+
+def checked(points: ArrayLike) -> NDArray[Any]:
+    """The points as a finite real (n, d) array; no points at all are (0, 0). Raises TopologyError."""
+    array = np.asarray(points)
+    if array.size == 0 and (array.ndim < 2 or len(array) == 0):
+        return np.empty((0, 0))
+    if array.ndim != 2:
+        raise TopologyError(f"points must be an (n, d) array, found the shape {array.shape}")
+    if array.dtype.kind not in "biuf":
+        raise TopologyError(f"points must be real numbers, found {array.dtype}")
+    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if bad.size:
+        raise TopologyError(
+            f"{bad.size} of {len(array)} points hold NaN or infinity (the first is row {bad[0]})",
+            hint="leave those steps out, or find the model call that made them",
+        )
+    return array
+
+
+def distinct_points(points: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Distinct rows (m, d) as float64, and the first place (m,) of each in `points`.
+
+    The order of the rows depends on their values alone, so whatever is computed from them is the same,
+    to the bit, for any order of the points.
+    """
+    rows = np.ascontiguousarray(points) + 0.0  # -0.0 becomes 0.0, so that equal numbers are equal bytes
+    if rows.shape[1] == 0:
+        first = np.arange(min(len(rows), 1))
+    else:
+        as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+        first = np.unique(as_bytes, return_index=True)[1]  # 14x faster than np.unique(axis=0)
+    return rows[first].astype(np.float64), first
+
+
+def pairwise(points: NDArray[np.float64], metric: str = "euclidean") -> NDArray[np.float64]:
+    """Distances (n, n) of the rows of `points` (n, d): symmetric to the bit, zero diagonal.
+
+    `chordal` is the Euclidean distance of the directions, `cosine` is 1 - cos = chordal^2 / 2 (no metric,
+    but it orders pairs alike). Relative error about 1e-9 also for close pairs, which the Gram form alone
+    would lose. Raises TopologyError for an unknown metric, or a zero vector where directions are compared.
+    """
+    if metric not in METRICS:
+        raise TopologyError(f"unknown metric {metric!r}", hint=f"known: {', '.join(METRICS)}, precomputed")
+    if metric == "euclidean":
+        return _euclidean(points)
+    chordal = _euclidean(directions(points))
+    return chordal if metric == "chordal" else chordal**2 / 2
+
+
+def directions(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows scaled to length one. Raises TopologyError for a zero row."""
+    points = points / np.maximum(np.abs(points).max(axis=1, keepdims=True, initial=0.0), _TINY)
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    if (lengths == 0).any():
+        raise TopologyError("a zero vector has no direction", hint="use metric='euclidean'")
+    scaled: NDArray[np.float64] = points / lengths
+    return scaled
+
+
+def close_groups(matrix: NDArray[np.float64], tolerance: float) -> NDArray[np.intp]:
+    """First member of each group of points that are connected by distances up to `tolerance`."""
+    near = matrix <= tolerance
+    if np.count_nonzero(near) == len(matrix):  # the diagonal only
+        return np.arange(len(matrix))
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    labels = connected_components(csr_array(near), directed=False)[1]
+    return np.sort(np.unique(labels, return_index=True)[1])
+
+
+_TINY = np.finfo(np.float64).tiny
+
+
+def _euclidean(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gram form of the centred points; close pairs again from their differences."""
+    n = len(points)
+    largest = float(np.abs(points).max(initial=0.0))
+    if n < 2 or largest == 0.0:
+        return np.zeros((n, n))
+    exponent = int(np.frexp(largest)[1])
+    x = np.ldexp(points, -exponent)  # exact; squares can neither overflow nor vanish
+    x = x - x.mean(axis=0)
+    gram = x @ x.T
+    squares = np.diag(gram)
+    close_square = _CLOSE**2 * float(squares.max())
+    matrix = squares[:, None] + squares[None, :] - (gram + gram.T)
+    i, j = np.nonzero(np.triu(matrix < close_square, k=1))
+    np.maximum(matrix, 0.0, out=matrix)
+    for start in range(0, len(i), _CHUNK):
+        a, b = i[start : start + _CHUNK], j[start : start + _CHUNK]
+        difference = x[a] - x[b]
+        matrix[a, b] = matrix[b, a] = np.einsum("kd,kd->k", difference, difference)
+    np.fill_diagonal(matrix, 0.0)
+    result: NDArray[np.float64] = np.ldexp(np.sqrt(matrix, out=matrix), exponent)
+    return result

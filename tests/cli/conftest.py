@@ -1,0 +1,85 @@
+"""A store that the real `panic run` has filled once, and a way to call the command line in this process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from panic.cli.app import app
+
+CONFIG = """\
+name: {name}
+project: colours
+networks: [[draw, chain]]
+models:
+  draw: {{base: synthetic/text-to-image, states: 5, size: 32, delay_s: {delay_s}}}
+  chain: {{base: synthetic/image-to-text, states: 5, kernel: cycle, epsilon: 0.3, fail_at: {fail_at}}}
+  circle: {{base: synthetic/state-embedding, states: 5}}
+prompts: {prompts}
+seeds: [7, -1]
+repeats: 2
+max_length: {max_length}
+embeddings: [circle]
+{diagrams}
+device: cpu
+executor: local
+"""
+DIAGRAMS = "diagrams: {max_dimension: 1, modality: text}"
+Invoke = Callable[..., Result]
+
+
+def write_config(folder: Path, name: str = "demo", **changes: Any) -> Path:
+    """A config of the synthetic pair: 2 prompts x (1 fixed + 2 fresh seeds) = 6 runs of 8 steps."""
+    values = {"delay_s": 0.0, "max_length": 8, "prompts": ["state 0", "state 3"], "fail_at": "null"}
+    path = folder / f"{name}.yaml"
+    path.write_text(CONFIG.format(**({"name": name, "diagrams": ""} | values | changes)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in a folder of its own, without the user's settings."""
+    for name in ("PANIC_STORE", "PANIC_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: object, **options: Any) -> Result:
+    """The command line in this process; what escapes it is a failure of the test."""
+    before = dict(os.environ)
+    try:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def panic() -> Invoke:
+    return call
+
+
+@pytest.fixture(scope="session")
+def performed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store with two experiments: `demo`, complete with diagrams, and `broken`, where runs have failed."""
+    folder = tmp_path_factory.mktemp("performed")
+    store = folder / "panic-store"
+    done = call("run", write_config(folder, diagrams=DIAGRAMS), "--store", store)
+    assert done.exit_code == 0, done.output
+    failed = call("run", write_config(folder, "broken", fail_at=1), "--store", store)
+    assert failed.exit_code == 1, failed.output
+    yield store
+
+
+@pytest.fixture
+def store(performed: Path, tmp_path: Path) -> Path:
+    """A copy of that store, at ./panic-store of the test's folder."""
+    copy = tmp_path / "panic-store"
+    shutil.copytree(performed, copy)
+    return copy

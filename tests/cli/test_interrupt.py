@@ -1,0 +1,162 @@
+"""Signals, for real: a process is interrupted in the middle, watched from outside, and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Invoke, write_config
+
+COMMAND = [sys.executable, "-P", "-m", "panic"]
+LONG = {"delay_s": 0.05, "max_length": 60, "prompts": ["state 0"]}
+
+
+@contextlib.contextmanager
+def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """`panic` in a process of its own, which is gone at the end."""
+    command = [*COMMAND, *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_running(panic: Invoke) -> dict[str, Any]:
+    """The JSON of `panic status` as soon as some steps are stored."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        done = panic("status", "--json")
+        if done.exit_code == 0 and (status := json.loads(done.stdout))["invocations"] > 8:
+            return dict(status)
+        time.sleep(0.05)
+    raise AssertionError("it has not begun")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
+    panic: Invoke, tmp_path: Path, number: signal.Signals
+) -> None:
+    config = write_config(tmp_path, **LONG)
+    with started("run", config) as process:
+        status = wait_until_running(panic)
+        assert status["state"] == "running"
+        assert status["pid"] == process.pid
+        assert status["runs"]["total"] == 3
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+    assert "Stopping after the batch in flight" in errors
+    assert "error: Stopped; what was computed is stored." in errors
+    assert "Traceback" not in errors
+    status = json.loads(panic("status", "--json").stdout)
+    assert (status["state"], status["pid"], status["eta_s"]) == ("interrupted", None, None)
+    assert 8 < status["invocations"] < 180
+    assert panic("check").exit_code == 0
+    done = panic("resume")
+    assert done.exit_code == 0, done.output
+    panic("run", config, "--store", "uninterrupted")
+    assert panic("dump").stdout == panic("dump", "--store", "uninterrupted").stdout
+    assert json.loads(panic("list", "--json").stdout)[0]["state"] == "complete"
+
+
+def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path: Path) -> None:
+    configs = [write_config(tmp_path, name, **LONG) for name in ("one", "two")]
+    with started("run", *configs) as process:
+        wait_until_running(panic)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 130
+    assert [row["name"] for row in json.loads(panic("list", "--json").stdout)] == ["one"]
+
+
+def test_a_killed_run_is_interrupted_and_a_second_driver_is_refused(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path, **LONG)
+    with started("run", config) as process:
+        wait_until_running(panic)
+        refused = panic("run", config)
+        assert refused.exit_code == 1
+        assert f"process {process.pid}" in refused.stderr
+        refused = panic("resume")
+        assert refused.exit_code == 2
+        assert f"is being performed by process {process.pid}" in refused.stderr
+        refused = panic("delete", "demo", "-y")
+        assert refused.exit_code == 2
+        process.kill()
+        process.wait(timeout=30)
+    assert json.loads(panic("status", "--json").stdout)["state"] == "interrupted"
+    assert panic("show").exit_code == 0
+
+
+def test_watch_looks_again_until_it_ends(panic: Invoke, tmp_path: Path) -> None:
+    with started("run", write_config(tmp_path, **(LONG | {"max_length": 30}))) as process:
+        wait_until_running(panic)
+        done = panic("status", "--watch", "--interval", "0.1")
+        assert done.exit_code == 0, done.output
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert "complete" in done.stdout
+
+
+def in_terminal(*arguments: object) -> tuple[int, str]:
+    """Exit code and output of `panic` on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with the process
+        while select.select([ours], [], [], 60)[0] and (part := os.read(ours, 65536)):
+            seen += part
+            if b"Delete this? [y/N]:" in seen and not seen.endswith(b"\n") and b"asked" not in seen:
+                os.write(ours, b"n\n")
+                seen += b"asked"
+    os.close(ours)
+    return process.wait(timeout=30), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+
+
+def test_a_terminal_shows_bars(tmp_path: Path) -> None:
+    code, seen = in_terminal("run", write_config(tmp_path, delay_s=0.1))
+    assert code == 0, seen
+    assert re.search(r"runs +━+ +6/6", seen)
+    assert re.search(r"embeddings +━+ +(\d+)/\1\b", seen)
+    assert "model time: draw" in seen
+    assert "demo is complete" in seen
+
+
+def test_delete_asks_on_a_terminal(panic: Invoke, store: Path) -> None:
+    code, seen = in_terminal("delete", "demo")
+    assert code == 0, seen
+    assert "Nothing was deleted." in seen
+    assert "demo" in panic("list").stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:
+    done = subprocess.run(
+        f"set -o pipefail; {' '.join(COMMAND)} dump | head -n 1",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.count("\n") == 1
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,268 @@
+"""`panic run`, `panic resume`, `run-experiments`: performing, extending, failing, planning."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from panic.cli.app import run_experiments_app
+from panic.store import Store
+
+from .conftest import Invoke, write_config
+
+
+def dump(panic: Invoke, store: Path | str, *more: str) -> str:
+    done = panic("dump", *more, "--store", store)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_run_performs_and_says_where_things_are(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", write_config(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "demo is complete: 6 runs" in done.stdout
+    assert "Store: panic-store" in done.stdout
+    log = Path(re.search(r"Log: +(\S+)", done.stdout)[1])
+    assert re.fullmatch(r"colours_run_\d{8}-\d{6}\.log", log.name)
+    line = log.read_text().splitlines()[0]
+    assert f" {socket.gethostname()} {os.getpid()} " in line
+    assert re.search(r" \d+ MB panic\.", line)
+    assert json.loads(panic("status", "--json").stdout)["state"] == "complete"
+
+
+def test_progress_ends_with_one_line_where_there_is_no_terminal(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", write_config(tmp_path))
+    [line] = done.stderr.splitlines()
+    assert "runs 6/6" in line
+    assert re.search(r"embeddings (\d+)/\1\b", line)
+    assert re.search(r"chain [\d.]+ s", line)
+
+
+def test_quiet_says_nothing(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", write_config(tmp_path), "-q")
+    assert (done.exit_code, done.output) == (0, "")
+
+
+def test_the_same_command_again_changes_nothing(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    panic("run", config)
+    before = dump(panic, "panic-store")
+    assert panic("run", config).exit_code == 0
+    assert dump(panic, "panic-store") == before
+
+
+def test_set_extends_and_equals_a_longer_first_run(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    panic("run", config, "--store", "a", "--set", "max_length=4")
+    panic("run", config, "--store", "a", "--set", "max_length=12", "--set", "seeds=[7, -1, 9]")
+    panic("run", config, "--store", "b", "--set", "max_length=12", "--set", "seeds=[7, -1, 9]")
+    assert dump(panic, "a") == dump(panic, "b")
+
+
+def test_name_makes_another_experiment(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    panic("run", config)
+    assert panic("run", config, "--name", "1e3").exit_code == 0
+    assert [row["name"] for row in json.loads(panic("list", "--json").stdout)] == ["demo", "1e3"]
+
+
+def test_several_configs_are_performed_and_the_worst_code_counts(panic: Invoke, tmp_path: Path) -> None:
+    configs = [write_config(tmp_path, name) for name in ("one", "two", "three")]
+    write_config(tmp_path, "two", fail_at=1)
+    done = panic("run", *configs)
+    assert done.exit_code == 1
+    found = {row["name"]: row["state"] for row in json.loads(panic("list", "--json").stdout)}
+    assert found == {"one": "complete", "two": "failed", "three": "complete"}
+
+
+def test_a_mistake_in_one_config_stops_all_before_anything_starts(panic: Invoke, tmp_path: Path) -> None:
+    good, bad = write_config(tmp_path, "good"), write_config(tmp_path, "bad", max_length=0)
+    done = panic("run", good, bad, "missing.yaml")
+    assert done.exit_code == 2
+    assert "bad.yaml:" in done.stderr
+    assert "max_length" in done.stderr
+    assert "missing.yaml" in done.stderr
+    assert not Path("panic-store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--name", "x", "demo.yaml"], "--name names one experiment"),
+        (["--set", "networks.0.1=chian"], "chain"),
+        (["--set", "max_lenght=3"], "max_length"),
+        (["--set", "nonsense"], "KEY.KEY=VALUE"),
+        (["--set", "device=tpu"], "device"),
+        (["--sett", "a=b"], "No such option"),
+    ],
+)
+def test_mistakes_in_the_command_exit_2(
+    panic: Invoke, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    done = panic("run", write_config(tmp_path), *arguments)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.output
+    assert not Path("panic-store").exists()
+
+
+def test_brackets_in_a_message_are_not_markup(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", tmp_path / "[bold]x[/nonsense].yaml")
+    assert done.exit_code == 2
+    assert "[bold]x[/nonsense].yaml" in done.stderr
+
+
+def test_dry_run_tells_the_plan_and_does_nothing(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    done = panic("run", config, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "demo is new in panic-store" in done.stdout
+    assert re.search(r"runs: +6, of which 0 have ended", done.stdout)
+    assert re.search(r"at most 48, of which 0 ", done.stdout)
+    assert re.search(r"1 +draw +text → image", done.stdout)
+    assert re.search(r"3 +circle +text or image → vector", done.stdout)
+    assert "time: unknown" in done.stdout
+    assert not Path("panic-store").exists()
+
+
+def test_dry_run_counts_what_the_store_has(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path, prompts=["state 0"])
+    panic("run", config)
+    with Store("panic-store") as store:
+        before = store.counts("demo")
+    done = panic("run", config, "--dry-run")
+    assert "goes on" in done.stdout
+    assert "All runs have ended" in done.stdout
+    assert re.search(r"- +draw", done.stdout)  # nothing to load it for
+    done = panic("run", config, "--dry-run", "--set", "max_length=20")
+    total = before.invocations + 12 * before.done
+    assert f"at most {total}, of which {before.invocations} are in the store" in done.stdout
+    assert re.search(r"time: at most .* of model time", done.stdout)
+
+
+def test_failed_runs_have_reasons_and_are_tried_again_on_request(panic: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "fragile.py").write_text(
+        "from pathlib import Path\n"
+        "class Fragile:\n"
+        "    modality_in = modality_out = 'text'\n"
+        "    size_bytes = 0\n"
+        "    def load(self, device): pass\n"
+        "    def invoke(self, inputs, seeds):\n"
+        "        if Path('broken').exists(): raise RuntimeError('it is [broken]')\n"
+        "        return [text + '!' for text in inputs]\n"
+    )
+    config = tmp_path / "fragile.yaml"
+    config.write_text(
+        "name: fragile\nnetworks: [['python:fragile.py:Fragile']]\nprompts: [a]\nseeds: [-1]\n"
+        "max_length: 3\ndevice: cpu\nmax_retries: 0\n"
+    )
+    Path("broken").touch()
+    done = panic("run", config)
+    assert done.exit_code == 1, done.output
+    assert "fragile is failed" in done.stdout
+    assert "it is [broken]" in panic("show").stdout
+    assert panic("run", config).exit_code == 1
+    Path("broken").unlink()
+    assert panic("run", config).exit_code == 1  # a failure is a result
+    done = panic("resume", "--retry-failed")
+    assert done.exit_code == 0, done.output
+    assert json.loads(panic("status", "--json").stdout)["runs"] == {
+        "total": 1, "done": 1, "stuck": 0, "failed": 0
+    }  # fmt: skip
+
+
+def test_fail_fast_stops_at_the_first_failure(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", write_config(tmp_path, fail_at=1), "--fail-fast", "--set", "max_retries=0")
+    assert done.exit_code == 1
+    assert "synthetic failure at state 1" in done.stderr
+    assert "Traceback" not in done.output
+    assert json.loads(panic("status", "--json").stdout)["state"] == "failed"
+
+
+def test_the_store_is_the_option_then_the_environment_then_the_config(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path)
+    stored = ["--set", f"store={tmp_path / 'of-config'}"]
+    panic("run", config, *stored)
+    monkeypatch.setenv("PANIC_STORE", str(tmp_path / "of-environment"))
+    panic("run", config, *stored)
+    panic("run", config, *stored, "--store", tmp_path / "of-option")
+    panic("--store", tmp_path / "of-group", "run", config, *stored)
+    for name in ("of-config", "of-environment", "of-option", "of-group"):
+        assert (tmp_path / name / "store.sqlite").exists()
+    assert not (tmp_path / "panic-store").exists()
+
+
+def test_a_folder_with_other_things_is_refused(panic: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    done = panic("run", write_config(tmp_path), "--store", "photos")
+    assert done.exit_code == 1
+    assert "cat.jpg" in done.stderr
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_a_store_in_use_is_refused_naming_the_process(panic: Invoke, store: Path, tmp_path: Path) -> None:
+    with Store(store, write=True):
+        done = panic("run", write_config(tmp_path))
+    assert done.exit_code == 1
+    assert f"process {os.getpid()}" in done.stderr
+
+
+def test_a_problem_of_the_machine_is_told_without_a_traceback(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    panic("run", config)
+    (tmp_path / "panic-store" / "logs").rename(tmp_path / "old-logs")
+    (tmp_path / "panic-store" / "logs").touch()
+    done = panic("run", config)
+    assert done.exit_code == 1
+    assert "panic-store/logs: File exists" in done.stderr
+    assert "-v shows the traceback" in done.stderr
+    assert "Traceback" not in done.output
+    assert "Traceback" in panic("run", config, "-v").stderr
+
+
+def test_the_traceback_of_a_mistake_of_ours_is_in_the_log(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("panic.engine.perform.provenance", lambda: {}["gone"])
+    done = panic("run", write_config(tmp_path))
+    assert done.exit_code == 1
+    assert "KeyError: 'gone'" in done.stderr
+    assert "Traceback" not in done.output
+    [log] = Path("panic-store/logs").glob("*.log")
+    assert f"The traceback is in {Path('panic-store/logs') / log.name}" in done.stderr
+    assert "Traceback" in log.read_text()
+
+
+def test_resume_of_a_complete_experiment_does_nothing(panic: Invoke, store: Path) -> None:
+    done = panic("resume", "demo")
+    assert (done.exit_code, done.stdout) == (0, "demo is complete.\n")
+    assert panic("resume", "nope").exit_code == 2
+
+
+def test_run_experiments_is_panic_run(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    panic("run", config, "--set", "max_length=4", "--store", "a")
+    arguments = [str(config), "--set", "max_length=4", "--store", "b"]
+    done = CliRunner().invoke(run_experiments_app, arguments)
+    assert done.exit_code == 0, done.output
+    assert dump(panic, "a") == dump(panic, "b")
+    assert CliRunner().invoke(run_experiments_app, []).exit_code == 2
+
+
+def test_the_console_scripts_exit_with_the_codes() -> None:
+    for call in ("main", "run_experiments"):
+        code = f"import sys; sys.argv[1:] = ['run'] if {call!r} == 'main' else []; import panic.cli as c; c.{call}()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert "Missing argument 'CONFIG" in done.stderr

@@ -1,0 +1,196 @@
+"""What a user reads when a config has mistakes. Each file in `mistakes/` has its message beside it.
+
+After a change that is meant: `UPDATE_SNAPSHOTS=1 pytest tests/config/test_messages.py`, and read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.config import Problem, load
+from panic.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "mistakes"
+CASES = sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".txt")
+GOOD = """name: demo
+networks:
+  - [PocketDiffusion, PocketCaptioner]
+models: {quick: {base: PocketDiffusion, steps: 2}}
+prompts: [a small red circle]
+seeds: [42]
+max_length: 100
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("good.yaml").write_text(GOOD)
+    return "good.yaml"
+
+
+def message(path: str | Path, *overrides: str, **options: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_message_of_a_wrong_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+    text = message(name).replace(str(FOLDER), "FOLDER") + "\n"
+    snapshot = FOLDER / f"{name}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        snapshot.write_text(text, encoding="utf-8")
+    assert text == snapshot.read_text(encoding="utf-8")
+
+
+def test_missing_file_names_the_nearest(good: str) -> None:
+    assert message("god.yaml") == "god.yaml: no such file\ndid you mean good.yaml?"
+    assert message("x.json") == "x.json: no such file\nconfigs in .: good.yaml"
+    assert message("no/x.json") == "no/x.json: no such file\nthere is no folder no"
+
+
+def test_folder_and_foreign_suffix(good: str) -> None:
+    Path("folder.yaml").mkdir()
+    assert message("folder.yaml") == "folder.yaml: is a folder, not a config file"
+    assert message("good.txt") == "good.txt: a config ends in .yaml, .yml, .json, .toml"
+    assert message(".") == ".: a config ends in .yaml, .yml, .json, .toml, this is a folder"
+
+
+def test_unreadable_file(good: str) -> None:
+    Path("loop.yaml").symlink_to("loop.yaml")
+    assert message("loop.yaml") == "loop.yaml: cannot be read: Too many levels of symbolic links"
+    if os.geteuid() != 0:  # root reads everything
+        Path(good).chmod(0)
+        assert message(good) == "good.yaml: cannot be read: Permission denied"
+
+
+def test_file_that_is_no_utf8(good: str) -> None:
+    Path("latin.yaml").write_bytes("name: demo\nprompts: [ein grüner Kreis]\n".encode("latin-1"))
+    assert message("latin.yaml") == "latin.yaml:2:17: byte 0xfc is not UTF-8\nsave the file as UTF-8"
+    Path("wide.yaml").write_bytes("name: demo".encode("utf-16"))
+    assert message("wide.yaml") == "wide.yaml:1:1: this is UTF-16\nsave the file as UTF-8"
+
+
+def test_empty_file(good: str) -> None:
+    for name in ("empty.yaml", "empty.json", "empty.toml"):
+        Path(name).write_text(" \n")
+        assert message(name).startswith(f"{name}: is empty\n")
+
+
+def test_override_mistakes_show_the_override(good: str) -> None:
+    assert (
+        message(good, "max_length=0", "networks.5.1=x", "name.x=3", "seeds.0=a b", "nam=x")
+        == """good.yaml has 5 mistakes
+
+override 'max_length=0': max_length must be at least 1
+   | max_length=0
+   |            ^
+    found the whole number 0
+
+override 'networks.5.1=x': '5' is no index of networks
+   | networks.5.1=x
+   |          ^
+    0 to 0 exist, 1 appends
+
+override 'name.x=3': name is the text 'demo' and has no part 'x'
+   | name.x=3
+   |      ^
+
+override 'seeds.0=a b': seeds.0 must be a whole number
+   | seeds.0=a b
+   |         ^^^
+    found the text 'a b'
+
+override 'nam=x': unknown key 'nam'
+   | nam=x
+   | ^^^
+    did you mean 'name'?"""
+    )
+
+
+def test_override_that_is_none(good: str) -> None:
+    assert (
+        message(good, "max_length", "prompts=[a")
+        == """good.yaml has 2 mistakes
+
+override 'max_length': an override is KEY.KEY=VALUE
+   | max_length
+   |           ^
+    for example max_length=10
+
+override 'prompts=[a': not valid YAML: a ',' or a closing bracket is missing in the list
+   | prompts=[a
+   |           ^"""
+    )
+
+
+def test_problems_of_the_models_are_told_together_with_the_others(good: str) -> None:
+    def check(raw: dict[str, Any]) -> list[Problem]:
+        name = raw["networks"][0][1]
+        return [
+            Problem(("networks", 0, 1), f"there is no model {name}", name, ("PocketCaptioner", "BLIP")),
+            Problem(("models", "quick", "steps"), "steps must be even", hint="say 4"),
+            Problem(("models", "quick", "stops"), "unknown parameter", on_key=True),
+            Problem(("max_length",), "a second problem of one value is left out"),
+        ]
+
+    assert (
+        message(good, "networks.0.1=PocketCaptoner", "max_length=0", check=check)
+        == """good.yaml has 4 mistakes
+
+good.yaml:4:10: unknown parameter
+  4 | models: {quick: {base: PocketDiffusion, steps: 2}}
+    |          ^^^^^
+
+good.yaml:4:48: steps must be even
+  4 | models: {quick: {base: PocketDiffusion, steps: 2}}
+    |                                                ^
+    say 4
+
+override 'networks.0.1=PocketCaptoner': there is no model PocketCaptoner
+   | networks.0.1=PocketCaptoner
+   |              ^^^^^^^^^^^^^^
+    found the text 'PocketCaptoner'
+    did you mean 'PocketCaptioner'?
+    allowed: PocketCaptioner, BLIP
+
+override 'max_length=0': max_length must be at least 1
+   | max_length=0
+   |            ^
+    found the whole number 0"""
+    )
+
+
+def test_places_in_what_an_override_replaced_are_the_overrides(good: str) -> None:
+    def check(raw: dict[str, Any]) -> list[Problem]:
+        return [Problem(("models", "quick", "steps"), "steps are needed")]
+
+    assert (
+        message(good, "models.quick={base: X}", check=check)
+        == """override 'models.quick={base: X}': steps are needed
+   | models.quick={base: X}
+   |        ^^^^^"""
+    )
+
+
+def test_long_lines_are_cut_around_the_caret(good: str) -> None:
+    Path("long.json").write_text('{"name": "%s", "max_length": 0}' % ("x" * 500))
+    line, caret = next(
+        (text.splitlines()[1], text.splitlines()[2])
+        for text in message("long.json").split("\n\n")
+        if "max_length must" in text
+    )
+    assert line.endswith('", "max_length": 0}')
+    assert line[caret.index("^")] == "0"
+    assert len(line) < 110
+
+
+def test_carets_fit_under_wide_characters(good: str) -> None:
+    Path("wide.yaml").write_text("{名前: 3}\n", encoding="utf-8")
+    assert "  1 | {名前: 3}\n    |  ^^^^" in message("wide.yaml")

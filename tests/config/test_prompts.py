@@ -1,0 +1,146 @@
+"""Prompts from files and data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.config.problems import Problem
+from panic.config.prompts import expand
+
+ROWS = [("a", "test"), ("b", "train"), ("c", "test"), ("d, e", "test"), ("a", "test"), ("f", "test")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    import polars
+
+    quoted = "".join(f'"{text}",{split}\n' for text, split in ROWS)
+    (tmp_path / "p.csv").write_text(f"text,split\n{quoted}")
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"text": t, "split": s}) for t, s in ROWS))
+    polars.DataFrame({"text": [t for t, _ in ROWS], "split": [s for _, s in ROWS]}).write_parquet(
+        tmp_path / "p.parquet"
+    )
+    (tmp_path / "p.txt").write_text("".join(f"{text}\n\n" for text, _ in ROWS))
+    return tmp_path
+
+
+def texts(entry: Any, folder: Path, **options: Any) -> list[str]:
+    found, mistakes = expand(entry if isinstance(entry, list) else [entry], folder, **options)
+    assert mistakes == []
+    return found
+
+
+def mistake(entry: Any, folder: Path, **options: Any) -> Problem:
+    found, mistakes = expand([entry], folder, **options)
+    assert found == []
+    (problem,) = mistakes
+    return problem
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.parquet"])
+def test_split_keeps_the_order_and_each_text_once(name: str, folder: Path) -> None:
+    assert texts({"file": name, "split": "test"}, folder) == ["a", "c", "d, e", "f"]
+    assert texts({"file": name}, folder) == ["a", "b", "c", "d, e", "f"]
+    assert texts({"file": name, "n": 2}, folder) == ["a", "b"]
+
+
+def test_text_file_has_a_prompt_per_line(folder: Path) -> None:
+    assert texts({"file": "p.txt"}, folder) == ["a", "b", "c", "d, e", "f"]
+
+
+def test_line_ends_of_windows_are_no_part_of_a_prompt(folder: Path) -> None:
+    (folder / "w.txt").write_bytes(b"a\r\nb\r\n")
+    assert texts({"file": "w.txt"}, folder) == ["a", "b"]
+
+
+def test_entries_mix_and_a_file_does_not_repeat_an_inline_prompt(folder: Path) -> None:
+    assert texts(["x", "b", {"file": "p.txt"}], folder) == ["x", "b", "a", "c", "d, e", "f"]
+
+
+def test_a_larger_sample_contains_the_smaller_one_whatever_the_order(tmp_path: Path) -> None:
+    names = [f"prompt {number}" for number in range(200)]
+    (tmp_path / "p.txt").write_text("\n".join(names))
+    (tmp_path / "q.txt").write_text("\n".join(reversed(names)))
+    small = texts({"file": "p.txt", "n": 20, "seed": 0}, tmp_path)
+    large = texts({"file": "p.txt", "n": 50, "seed": 0}, tmp_path)
+    assert len(small) == 20
+    assert set(small) < set(large)
+    assert small == sorted(small, key=names.index)
+    assert set(texts({"file": "q.txt", "n": 20, "seed": 0}, tmp_path)) == set(small)
+    assert set(texts({"file": "p.txt", "n": 20, "seed": 1}, tmp_path)) != set(small)
+    numbers = [names.index(text) for text in large]
+    assert 60 < sum(numbers) / len(numbers) < 140  # 100 +- 8 if all are equally likely
+
+
+def test_the_sample_stays_the_same_over_versions(folder: Path) -> None:
+    assert texts({"file": "p.txt", "n": 2, "seed": 0}, folder) == ["c", "f"]
+
+
+def test_data_set(folder: Path) -> None:
+    datasets = {"world": lambda split, n, seed: [f"{split} {seed} {i}" for i in range(n)]}
+    expected = ["test 0 0", "test 0 1"]
+    assert texts({"dataset": "world", "n": 2}, folder, datasets=datasets) == expected
+    assert expand({"dataset": "world", "n": 2}, folder, datasets) == (expected, [])
+    assert mistake({"dataset": "wrld", "n": 2}, folder, datasets=datasets).allowed == ["world"]
+    assert (
+        mistake({"dataset": "world"}, folder, datasets=datasets).message
+        == "the key 'n' is missing in prompts.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "message"),
+    [
+        ({"file": "x.csv"}, "file", "there is no file FOLDER/x.csv"),
+        ({"file": "p.md"}, "file", "p.md: prompts can be read from .txt, .csv, .jsonl, .parquet"),
+        ({"file": "p.csv", "column": "txt"}, "column", "p.csv has no column 'txt'"),
+        ({"file": "p.txt", "split": "test"}, "split", "p.txt has no column 'split'"),
+        ({"file": "p.csv", "split": "valid"}, "split", "p.csv has no rows with split 'valid'"),
+        (
+            {"file": "p.csv", "split": "test", "n": 5},
+            "n",
+            "n is 5, and p.csv has 4 different prompts with split 'test'",
+        ),
+        ({"file": "p.csv", "n": 0}, "n", "prompts.0.n must be at least 1"),
+        ({"file": "p.csv", "sed": 0}, "sed", "unknown key 'sed' in prompts.0"),
+        ({"fil": "p.csv"}, "fil", "unknown key 'fil' in prompts.0"),
+        ({"file": "holes.csv"}, "file", "holes.csv has no text in column 'text' of rows 2, 3"),
+        ({"file": "number.jsonl"}, "file", "number.jsonl has no text in column 'text' of row 1"),
+        ({"file": "broken.jsonl"}, "file", "FOLDER/broken.jsonl:2:2: not valid JSON"),
+        ({"file": "list.jsonl"}, "file", 'FOLDER/list.jsonl:1:1: a line is {"text": ...}'),
+        ({"file": "latin.csv"}, "file", "FOLDER/latin.csv:2:3: byte 0xfc is not UTF-8"),
+        ({"file": "empty.txt"}, "file", "empty.txt has no prompts"),
+        ({"file": "folder.txt"}, "file", "FOLDER/folder.txt cannot be read: Is a directory"),
+        ({"a": "b"}, None, "a prompt that is a mapping must have the key 'file' or 'dataset'"),
+        ({}, None, "a prompt that is a mapping must have the key 'file' or 'dataset'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes(entry: dict[str, Any], path: str | None, message: str, folder: Path) -> None:
+    (folder / "holes.csv").write_text('text,split\na,b\n" ",c\n,d\n')
+    (folder / "number.jsonl").write_text('{"text": 3}\n{"text": "a"}')
+    (folder / "broken.jsonl").write_text('{"text": "a"}\n{text}')
+    (folder / "list.jsonl").write_text("[1]")
+    (folder / "latin.csv").write_bytes("text\ngrün".encode("latin-1"))
+    (folder / "empty.txt").write_text("\n\n")
+    (folder / "folder.txt").mkdir()
+    problem = mistake(entry, folder)
+    assert problem.message == message.replace("FOLDER", str(folder))
+    assert problem.path == (("prompts", 0) if path is None else ("prompts", 0, path))
+
+
+def test_file_that_is_no_parquet(folder: Path) -> None:
+    (folder / "x.parquet").write_text("no")
+    assert mistake({"file": "x.parquet"}, folder).message.startswith(
+        f"{folder}/x.parquet is no parquet file: "
+    )
+
+
+def test_nearest_file_is_named(folder: Path) -> None:
+    (folder / "prompts.csv").write_text("text\na")
+    assert mistake({"file": "promts.csv"}, folder).hint == "did you mean prompts.csv?"
+    assert mistake({"file": "x/p.csv"}, folder).hint == f"there is no folder {folder}/x"

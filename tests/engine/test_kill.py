@@ -1,0 +1,97 @@
+"""Promise 1: kill it at any moment, run the same command again, and the store is that of an unhindered run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from panic import run
+from panic.config import ExperimentConfig
+from panic.errors import StoreMissing
+from panic.store import Store
+from tests.engine.conftest import dump, make_config
+
+CHILD = """
+import sys
+from panic import run
+from panic.config import ExperimentConfig
+run(ExperimentConfig.model_validate_json(sys.argv[1]), sys.argv[2])
+"""
+
+
+def perform_in_child(config: ExperimentConfig, store: Path) -> subprocess.Popen[bytes]:
+    text = json.dumps(config.model_dump(mode="json"))
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, text, str(store)], stderr=subprocess.PIPE, env=dict(os.environ)
+    )
+
+
+def kill_and_rerun(config: ExperimentConfig, folder: Path, *, kills: int, seed: int) -> int:
+    """Kill the experiment at random moments of its work, then let it finish; how many kills hit."""
+    random_moments = random.Random(seed)
+    store, hits = folder / "killed", 0
+    for _ in range(kills):
+        process = perform_in_child(config, store)
+        wait_for_work(store, process)
+        time.sleep(random_moments.uniform(0.0, 0.4))
+        hits += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with contextlib.suppress(StoreMissing), Store(store) as opened:
+            assert opened.check() == []
+    final = perform_in_child(config, store)
+    errors = final.communicate()[1]
+    assert final.returncode == 0, errors.decode()
+    return hits
+
+
+def wait_for_work(store: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the child has taken the store's lock, so that kills hit the work and not the imports."""
+    while process.poll() is None:
+        try:
+            driver = json.loads((store / "lock").read_text() or "{}")
+        except (OSError, json.JSONDecodeError):
+            driver = {}
+        if driver.get("pid") == process.pid:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.timeout(300)
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
+    config = make_config(
+        models={
+            "draw": {"base": "synthetic/text-to-image", "states": 12, "size": 16, "delay_s": 0.004},
+            "chain": {
+                "base": "synthetic/image-to-text",
+                "states": 12,
+                "kernel": "cycle",
+                "epsilon": 0.3,
+                "delay_s": 0.004,
+            },
+            "circle": {"base": "synthetic/state-embedding", "states": 12, "delay_s": 0.02},
+        },
+        prompts=[f"prompt {number}" for number in range(6)],
+        seeds=[1, 2, -1],
+        repeats=4,
+        max_length=300,
+        embeddings=["circle"],
+        diagrams={"max_dimension": 1},
+    )
+    hits = kill_and_rerun(config, tmp_path, kills=20, seed=0)
+    run(config, tmp_path / "whole")
+    assert hits >= 5, "the kills came too late to mean anything"
+    assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
+    with Store(tmp_path / "killed") as store:
+        assert store.check() == []
+        counts = store.counts()
+        assert counts.diagrams == counts.runs

@@ -1,0 +1,271 @@
+"""The main job with synthetic models: complete, known, resumable, coalescing, and one failure is one failure."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from panic import is_stuck, run
+from panic.config import ExperimentConfig
+from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError
+from panic.models.synthetic import transition_matrix
+from panic.store import Store
+from tests.engine.conftest import dump, make_config
+
+
+def test_every_run_ends_and_the_store_is_sound(tmp_path: Path) -> None:
+    outcome = run(make_config(), tmp_path / "s")
+    assert outcome.state == "complete"
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        runs = store.runs()
+        assert [(row.seed, row.repeat) for row in runs[:3]] == [(42, 0), (-1, 0), (-1, 1)]
+        assert all(row.num_steps == 20 for row in runs if row.seed == -1)
+
+
+def test_a_cycle_is_found_with_its_exact_period(tmp_path: Path) -> None:
+    """Seven states, two models: period 14, entered at once from a prompt that names a state."""
+    run(make_config(max_length=100), tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        named = next(row for row in store.runs() if row.seed == 42 and row.prompt == "state 0")
+        assert (named.state, named.entry_step, named.period, named.num_steps) == ("stuck", 0, 14, 14)
+        other = next(row for row in store.runs() if row.seed == 42 and row.prompt == "hello")
+        assert (other.state, other.entry_step, other.period, other.num_steps) == ("stuck", 1, 14, 15)
+        for row in (named, other):
+            outputs = [step.output for step in store.invocations(row.id)]
+            prompt = store.invocations(row.id)[0].input
+            found = is_stuck(outputs, 2, prompt=prompt, seed=42)
+            assert found is not None
+            assert (found.entry_step, found.period) == (row.entry_step, row.period)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "entry_step", "period"), [("identity", 0, 2), ("column", 2, 2), ("cycle", 0, 14)]
+)
+def test_exact_kernels_get_stuck_as_they_must(
+    tmp_path: Path, kernel: str, entry_step: int, period: int
+) -> None:
+    run(make_config(chain={"kernel": kernel}, prompts=["state 3"], seeds=[1], repeats=1), tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        (row,) = store.runs()
+        assert (row.entry_step, row.period) == (entry_step, period)
+
+
+def test_fresh_noise_follows_the_transition_matrix(tmp_path: Path) -> None:
+    """4,000 transitions against the known matrix: every frequency within five standard errors."""
+    config = make_config(
+        chain={"kernel": "dirichlet", "epsilon": 0.3, "states": 3, "kernel_seed": 5},
+        draw={"states": 3, "size": 8},
+        prompts=["state 0"],
+        seeds=[-1],
+        repeats=40,
+        max_length=200,
+        batch_sizes={"draw": 40, "chain": 40},
+    )
+    run(config, tmp_path / "s")
+    counts = np.zeros((3, 3))
+    with Store(tmp_path / "s") as store:
+        for row in store.runs():
+            texts = [row.prompt, *(step.text for step in store.invocations(row.id) if step.text)]
+            states = [int(text.split()[1]) for text in texts]
+            np.add.at(counts, (states[:-1], states[1:]), 1)
+    matrix = transition_matrix(3, "dirichlet", 0.3, 1.0, 5)
+    totals = counts.sum(axis=1, keepdims=True)
+    error = np.sqrt(matrix * (1 - matrix) / totals)
+    assert counts.sum() == 4000
+    assert (np.abs(counts / totals - matrix) < 5 * error + 1e-9).all()
+
+
+def test_runs_that_meet_share_their_future(tmp_path: Path) -> None:
+    """Nine prompts, three states: with a fixed seed no more than 3 + 9 drawings and 3 readings are made."""
+    config = make_config(
+        draw={"states": 3},
+        chain={"states": 3},
+        prompts=[f"prompt {number}" for number in range(9)],
+        seeds=[42],
+        repeats=1,
+        max_length=50,
+    )
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        items = {times.model: times.items for times in store.model_times()}
+        assert items["draw"] == 9 + 3
+        assert items["chain"] == 3
+        assert all(row.state == "stuck" for row in store.runs())
+
+
+def test_performing_again_does_nothing(tmp_path: Path) -> None:
+    run(make_config(), tmp_path / "s")
+    before = dump(tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        batches = sum(times.batches for times in store.model_times())
+    run(make_config(), tmp_path / "s")
+    assert dump(tmp_path / "s") == before
+    with Store(tmp_path / "s") as store:
+        assert sum(times.batches for times in store.model_times()) == batches
+
+
+def test_extending_equals_having_asked_for_more_at_once(tmp_path: Path) -> None:
+    for length in (5, 13, 30):
+        run(make_config(max_length=length), tmp_path / "grown")
+    run(make_config(max_length=30), tmp_path / "whole")
+    assert dump(tmp_path / "grown") == dump(tmp_path / "whole")
+
+
+def test_more_prompts_and_repeats_extend_the_experiment(tmp_path: Path) -> None:
+    run(make_config(prompts=["hello"], repeats=1), tmp_path / "grown")
+    run(make_config(), tmp_path / "grown")
+    run(make_config(), tmp_path / "whole")
+    assert dump(tmp_path / "grown") == dump(tmp_path / "whole")
+
+
+def test_a_stop_between_batches_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT in the middle, then again: the same store as without it."""
+    import os
+    import signal
+
+    config = make_config(draw={"delay_s": 0.01}, max_length=40)
+    timer = threading.Timer(0.25, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "stopped")
+    timer.join()
+    with Store(tmp_path / "stopped") as store:
+        assert store.check() == []
+        assert any(row.state in ("todo", "running") for row in store.runs())
+        assert store.sessions()[-1].end_state == "interrupted"
+    run(config, tmp_path / "stopped")
+    run(config, tmp_path / "whole")
+    assert dump(tmp_path / "stopped") == dump(tmp_path / "whole")
+
+
+def test_embeddings_and_diagrams_have_known_values(tmp_path: Path) -> None:
+    """Twenty states on the unit circle: one H1 bar from 2 sin(pi/20) to 2 sin(7 pi/20)."""
+    config = make_config(
+        draw={"states": 20},
+        chain={"states": 20},
+        prompts=["state 0"],
+        seeds=[1],
+        repeats=1,
+        max_length=100,
+        models={
+            "draw": {"base": "synthetic/text-to-image", "states": 20},
+            "chain": {"base": "synthetic/image-to-text", "states": 20},
+            "circle": {"base": "synthetic/state-embedding", "states": 20},
+        },
+        embeddings=["circle"],
+        diagrams={"max_dimension": 1},
+    )
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        (row,) = store.runs()
+        bars = store.bars(row.id, "circle", 1)
+        assert len(store.vectors("circle").digests) == 40
+        np.testing.assert_allclose(bars, [[2 * np.sin(np.pi / 20), 2 * np.sin(7 * np.pi / 20)]], rtol=1e-6)
+        assert store.counts().diagrams == 1
+
+
+def test_one_failure_is_one_failure(tmp_path: Path) -> None:
+    """State 3 always fails: runs that reach it end there with the reason, the others go on."""
+    config = make_config(
+        chain={"kernel": "identity", "fail_at": 3},
+        prompts=[f"state {number}" for number in range(7)],
+        seeds=[-1],
+        repeats=1,
+        max_length=6,
+    )
+    outcome = run(config, tmp_path / "s")
+    assert outcome.state == "failed"
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        states = {row.prompt: row.state for row in store.runs()}
+        assert [prompt for prompt, state in states.items() if state == "failed"] == ["state 3"]
+        assert sum(state == "done" for state in states.values()) == 6
+        (failed,) = (row for row in store.runs() if row.state == "failed")
+        assert failed.failure is not None
+        assert failed.failure.step == 1
+        assert "synthetic failure at state 3" in failed.failure.message
+        assert failed.failure.attempts == 3
+        assert failed.num_steps == 1
+
+
+def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="synthetic failure"):
+        run(make_config(chain={"fail_at": 1}, fail_fast=True), tmp_path / "s")
+
+
+def test_failed_runs_are_retried_on_request_only(tmp_path: Path) -> None:
+    config = make_config(chain={"fail_at": 1}, max_retries=0)
+    failed = run(config, tmp_path / "s").counts.failed
+    assert failed == 6
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        first = [row.failure.failed_at for row in store.runs() if row.failure]
+    run(config, tmp_path / "s", retry_failed=True)
+    with Store(tmp_path / "s") as store:
+        again = [row.failure.failed_at for row in store.runs() if row.failure]
+    assert len(first) == len(again) == 6
+    assert min(again) > max(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_sizes": {"draw": 8, "chain": 4}}, "batch_sizes.draw is 8; this experiment started with 4"),
+        ({"device": "sim:1GiB"}, "started on a device of kind 'cpu'"),
+        ({"threads": 7}, "threads is 7"),
+    ],
+)
+def test_what_is_pinned_stays(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    run(make_config(max_length=2), tmp_path / "s")
+    with pytest.raises(ConflictError, match=message):
+        run(make_config(**change), tmp_path / "s")
+
+
+def test_two_networks_share_one_queue_and_a_budget(tmp_path: Path) -> None:
+    """A device that holds one of three models at a time gives the same results as the CPU."""
+    changes: dict[str, Any] = {"networks": [["draw", "chain"], ["draw", "other"]]}
+    models = {
+        "draw": {"base": "python:heavy.py:Draw"},
+        "chain": {"base": "python:heavy.py:Describe"},
+        "other": {"base": "python:heavy.py:Describe", "suffix": " again"},
+    }
+    write_heavy_models(tmp_path)
+    config = make_config(**changes, models=models, base_folder=str(tmp_path))
+    small = config.model_copy(update={"device": "sim:250", "headroom": 0})
+    large = config.model_copy(update={"device": "sim:10KiB", "headroom": 0})
+    run(small, tmp_path / "small")
+    run(large, tmp_path / "large")
+    assert dump(tmp_path / "small") == dump(tmp_path / "large")
+    with pytest.raises(ModelDoesNotFit, match="100 B more"):
+        run(config.model_copy(update={"device": "sim:60", "headroom": 0}), tmp_path / "tiny")
+
+
+def write_heavy_models(folder: Path) -> None:
+    (folder / "heavy.py").write_text(
+        '''
+from panic.models.synthetic import ImageToText, TextToImage
+
+class Draw(TextToImage):
+    size_bytes = 100
+    PARAMETERS = {}
+    def __init__(self):
+        super().__init__(size=8)
+
+class Describe(ImageToText):
+    size_bytes = 100
+    PARAMETERS = {}
+    def __init__(self, suffix=""):
+        super().__init__()
+        self.suffix = suffix
+    def working_bytes(self, batch_size):
+        return 10 * batch_size
+    def invoke(self, inputs, seeds):
+        return [text + self.suffix for text in super().invoke(inputs, seeds)]
+'''
+    )

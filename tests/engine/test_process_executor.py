@@ -1,0 +1,172 @@
+"""Models in a child process: crashes and hangs cost a batch, the driver goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic import run
+from panic.config import ExperimentConfig
+from panic.store import Store
+from tests.engine.conftest import dump, make_config
+
+MODELS = '''
+import os
+import time
+from pathlib import Path
+
+from panic.models.synthetic import ImageToText
+
+
+class Evil(ImageToText):
+    """Does something terrible when it reads state 3; once only if `once` names a file to remember it."""
+
+    PARAMETERS = {}
+
+    def __init__(self, deed="exit", once=""):
+        super().__init__(kernel="identity")
+        self.deed, self.once = deed, once
+
+    def invoke(self, inputs, seeds):
+        texts = super().invoke(inputs, seeds)
+        if "state 3" in texts and not (self.once and Path(self.once).exists()):
+            if self.once:
+                Path(self.once).touch()
+            if self.deed == "exit":
+                os._exit(7)
+            if self.deed == "hang":
+                time.sleep(600)
+        return texts
+'''
+
+
+def evil_config(folder: Path, **parameters: Any) -> ExperimentConfig:
+    (folder / "evil.py").write_text(MODELS)
+    return make_config(
+        models={
+            "draw": {"base": "synthetic/text-to-image", "size": 8},
+            "chain": {"base": f"python:{folder}/evil.py:Evil", **parameters},
+        },
+        prompts=[f"state {number}" for number in range(6)],
+        seeds=[-1],
+        repeats=1,
+        max_length=8,
+        executor="process",
+    )
+
+
+def test_same_results_as_in_this_process(tmp_path: Path) -> None:
+    config = make_config()
+    run(config, tmp_path / "local")
+    run(config.model_copy(update={"executor": "process"}), tmp_path / "child")
+    assert dump(tmp_path / "local") == dump(tmp_path / "child")
+
+
+def test_a_crash_ends_the_guilty_run_only(tmp_path: Path) -> None:
+    outcome = run(evil_config(tmp_path), tmp_path / "s")
+    assert outcome.state == "failed"
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        states = {row.prompt: row.state for row in store.runs()}
+        assert states.pop("state 3") == "failed"
+        assert set(states.values()) == {"done"}
+        (failed,) = (row for row in store.runs() if row.state == "failed")
+        assert failed.failure is not None
+        assert failed.failure.kind == "crash"
+        assert "exit status 7" in failed.failure.message
+
+
+def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path: Path) -> None:
+    outcome = run(evil_config(tmp_path, once=str(tmp_path / "done")), tmp_path / "s")
+    assert outcome.state == "complete"
+    assert (tmp_path / "done").exists()
+
+
+def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path) -> None:
+    config = evil_config(tmp_path, deed="hang").model_copy(update={"timeout_s": 0.5, "max_retries": 1})
+    start = time.monotonic()
+    run(config, tmp_path / "s")
+    assert time.monotonic() - start < 60
+    with Store(tmp_path / "s") as store:
+        (failed,) = (row for row in store.runs() if row.state == "failed")
+        assert failed.prompt == "state 3"
+        assert failed.failure is not None
+        assert "no answer within 0.5 s" in failed.failure.message
+
+
+def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:
+    """A killed driver must not leave a process with models behind."""
+    import signal
+    import subprocess
+    import sys
+
+    config = evil_config(tmp_path, deed="hang").model_copy(update={"timeout_s": 500.0})
+    code = (
+        "import sys\nfrom panic import run\nfrom panic.config import ExperimentConfig\n"
+        "run(ExperimentConfig.model_validate_json(sys.argv[1]), sys.argv[2])"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json(), str(tmp_path / "s")])
+    children: list[int] = []
+    deadline = time.monotonic() + 60
+    while not children and time.monotonic() < deadline:
+        children = children_of(driver.pid)
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    while any(is_alive(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children
+    assert not any(is_alive(pid) for pid in children)
+
+
+def children_of(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("executor", ["local", "process"])
+def test_out_of_memory_halves_the_batch_in_a_new_epoch(tmp_path: Path, executor: str) -> None:
+    (tmp_path / "wide.py").write_text(
+        "from panic.models.synthetic import ImageToText\n"
+        "class Wide(ImageToText):\n"
+        "    PARAMETERS = {}\n"
+        "    size_bytes = 50\n"
+        "    def __init__(self): super().__init__(kernel='cycle')\n"
+        "    def working_bytes(self, batch_size): return 20 * batch_size\n"
+    )
+    config = make_config(
+        models={
+            "draw": {"base": "synthetic/text-to-image"},
+            "chain": {"base": f"python:{tmp_path}/wide.py:Wide"},
+        },
+        batch_sizes={"draw": 4, "chain": 16},
+        device="sim:100",
+        headroom=0,
+        executor=executor,
+    )
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        sizes = [row.batch_size for row in store.epochs("latest") if row.name == "chain"]
+        assert sizes == [16, 8, 4, 2]
+        used = {step.batch_size for step in store.invocations(2) if step.model == "chain"}
+        assert used <= {1, 2}
+    before = dump(tmp_path / "s")
+    run(config, tmp_path / "s")
+    assert dump(tmp_path / "s") == before

@@ -1,0 +1,58 @@
+"""Known answers of the stuck rule, and agreement with a brute-force search."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panic import is_stuck
+from panic.engine.stuck import Stuck, StuckDetector
+
+
+def test_a_cycle_of_k_states_in_a_two_model_network_has_period_2k() -> None:
+    outputs = [f"picture {step // 2 % 3}" if step % 2 == 0 else f"state {(step // 2 + 1) % 3}" for step in range(12)]
+    assert is_stuck(outputs, 2, prompt="state 0", seed=42) == Stuck(entry_step=0, period=6)
+
+
+def test_the_entry_is_the_first_step_of_the_repeated_state() -> None:
+    outputs = ["A", "b", "C", "d", "C", "d"]
+    assert is_stuck(outputs, 2, prompt="a", seed=1) == Stuck(entry_step=3, period=2)
+
+
+def test_a_repeated_output_at_another_position_is_not_a_repeated_state() -> None:
+    assert is_stuck(["x", "x"], 3, prompt="p", seed=0) is None
+    assert is_stuck(["x", "x", "y"], 2, prompt="p", seed=0) is None
+
+
+def test_a_fixed_point_of_a_single_model() -> None:
+    assert is_stuck(["a", "a"], 1, prompt="b", seed=0) == Stuck(entry_step=1, period=1)
+    assert is_stuck(["b"], 1, prompt="b", seed=0) == Stuck(entry_step=0, period=1)
+
+
+def test_fresh_noise_is_never_stuck() -> None:
+    assert is_stuck(["a"] * 10, 1, prompt="a", seed=-1) is None
+
+
+def test_a_network_has_a_length() -> None:
+    with pytest.raises(ValueError, match="network_length"):
+        is_stuck([], 0, prompt="a", seed=0)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=30), st.integers(1, 4))
+def test_equals_the_definition(outputs: list[str], length: int) -> None:
+    states = [(step % length, item) for step, item in enumerate(["a", *outputs])]
+    expected = None
+    for step, state in enumerate(states):
+        if state in states[:step]:
+            entry = states.index(state)
+            expected = Stuck(entry_step=entry, period=step - entry)
+            break
+    assert is_stuck(outputs, length, prompt="a", seed=7) == expected
+
+
+def test_the_detector_tells_at_the_first_repeat() -> None:
+    detector = StuckDetector(2)
+    visits = [detector.visit(step, item) for step, item in enumerate(["a", "A", "b", "B", "a"])]
+    assert visits[:4] == [None] * 4
+    assert visits[4] == Stuck(entry_step=0, period=4)

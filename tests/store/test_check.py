@@ -1,0 +1,172 @@
+"""`check` finds every damage and calls it by its name."""
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from panic.store import Store
+from panic.store.codec import encode_image
+from panic.store.digest import image_digest, text_digest
+from tests.store.sample import picture
+from tests.store.test_files import corrupt_page
+
+
+def damage(path, *statements, parameters=()):
+    """Change a file behind the store's back, constraints ignored."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA ignore_check_constraints = ON")
+        for statement in statements:
+            assert other.execute(statement, parameters).rowcount != 0
+
+
+def problems(folder):
+    with Store(folder) as store:
+        return store.check()
+
+
+def only_problem(folder):
+    (problem,) = problems(folder)
+    return problem
+
+
+def test_a_sound_store_has_no_problems(folder, sample):
+    assert problems(folder) == []
+
+
+def test_a_hole_in_the_steps(folder, sample):
+    damage(folder / "store.sqlite", f"DELETE FROM invocation WHERE run = {sample.noisy} AND step = 1")
+    assert only_problem(folder) == f"run {sample.noisy}: 1 missing before its last step 3"
+
+
+def test_a_broken_chain(folder, sample):
+    damage(
+        folder / "store.sqlite",
+        f"UPDATE invocation SET input = (SELECT prompt FROM run WHERE id = {sample.failed})"
+        f" WHERE run = {sample.noisy} AND step = 2",
+    )
+    problem = only_problem(folder)
+    assert problem.startswith(f"run {sample.noisy}: the input of step 2 is not the output of the step before")
+
+
+def test_a_wrong_start(folder, sample):
+    damage(folder / "store.sqlite", f"UPDATE run SET prompt = 1 + prompt WHERE id = {sample.noisy}")
+    assert f"run {sample.noisy}: the input of step 0 is not" in only_problem(folder)
+
+
+def test_too_many_steps(folder, sample):
+    damage(folder / "store.sqlite", f"UPDATE run SET max_length = 3 WHERE id = {sample.noisy}")
+    assert only_problem(folder) == f"run {sample.noisy}: 4 steps, more than its maximum length 3"
+
+
+def test_a_missing_image(folder, sample):
+    digest = image_digest(picture(3))
+    damage(folder / "images.sqlite", "DELETE FROM image WHERE digest = ?", parameters=(digest,))
+    assert only_problem(folder) == f"image {digest.hex()}: its pixels are missing"
+
+
+def test_other_pixels(folder, sample):
+    digest = image_digest(picture(3))
+    update = "UPDATE image SET bytes = ? WHERE digest = ?"
+    damage(folder / "images.sqlite", update, parameters=(encode_image(picture(9)), digest))
+    assert only_problem(folder) == f"image {digest.hex()}: its pixels are those of another image"
+    damage(folder / "images.sqlite", update, parameters=(encode_image(picture(9, (9, 9))), digest))
+    assert only_problem(folder) == f"image {digest.hex()}: 9 x 9 pixels, not 8 x 6"
+
+
+def test_bytes_that_are_no_image(folder, sample):
+    digest = image_digest(picture(3))
+    with Store(folder) as store:
+        data = bytearray(store.image_bytes(digest))
+    for broken in (b"nonsense", bytes(data[: len(data) // 2])):
+        update = "UPDATE image SET bytes = ? WHERE digest = ?"
+        damage(folder / "images.sqlite", update, parameters=(broken, digest))
+        assert only_problem(folder).startswith(f"image {digest.hex()}: its bytes cannot be decoded")
+
+
+def test_another_text(folder, sample):
+    damage(folder / "store.sqlite", "UPDATE output SET text = 'cc' WHERE text = 'c'")
+    assert only_problem(folder) == f"text {text_digest('c').hex()}: its content is another text"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE stuck SET period = 4", "stuck is recorded as entry step 2, period 4"),
+        ("UPDATE stuck SET entry_step = 0", "but its steps say entry step 2, period 2"),
+        ("DELETE FROM stuck", "stuck is recorded as not stuck, but its steps say entry step 2, period 2"),
+    ],
+)
+def test_a_wrong_stuck_record(folder, sample, change, told):
+    damage(folder / "store.sqlite", change)
+    problem = only_problem(folder)
+    assert problem.startswith(f"run {sample.stuck}: ")
+    assert told in problem
+
+
+def test_stuck_with_fresh_noise(folder, sample):
+    damage(folder / "store.sqlite", f"INSERT INTO stuck VALUES ({sample.noisy}, 0, 2)")
+    assert (
+        only_problem(folder)
+        == f"run {sample.noisy}: stuck is recorded, but it has no steps with a fixed seed"
+    )
+
+
+def test_steps_after_getting_stuck(folder, sample):
+    damage(
+        folder / "store.sqlite",
+        "INSERT INTO invocation SELECT run, 4, output, input, seed, batch FROM invocation"
+        f" WHERE run = {sample.stuck} AND step = 3",
+    )
+    assert only_problem(folder) == f"run {sample.stuck}: has steps after it got stuck"
+
+
+def test_a_reference_to_nothing(folder, sample):
+    damage(folder / "store.sqlite", "DELETE FROM model WHERE name = 'draw'")
+    found = problems(folder)
+    assert any("batch refers to a missing row of model" in problem for problem in found)
+    assert any("epoch refers to a missing row of model" in problem for problem in found)
+
+
+@pytest.mark.parametrize("dimension", [3, 2])
+def test_a_vector_of_another_length(folder, sample, dimension):
+    digest = text_digest("b")
+    damage(
+        folder / "store.sqlite",
+        f"UPDATE embedding SET vector = zeroblob(8), dimension = {dimension}"
+        " WHERE output = (SELECT id FROM output WHERE text = 'b')",
+    )
+    expected = f"vector of {digest.hex()} under embed: 8 bytes, not 3 numbers of 4 bytes"
+    assert expected in problems(folder)
+
+
+def test_a_vector_that_is_not_finite(folder, sample):
+    damage(
+        folder / "store.sqlite",
+        "UPDATE embedding SET vector = X'0000C07F0000C07F0000C07F'"
+        " WHERE output = (SELECT id FROM output WHERE text = 'b')",
+    )
+    assert only_problem(folder).endswith("under embed: not all numbers are finite")
+
+
+def test_a_batch_of_an_unknown_epoch(folder, sample):
+    damage(folder / "store.sqlite", "UPDATE batch SET epoch = 5 WHERE id = 1")
+    assert only_problem(folder) == "batch 1: shape epoch 5 of draw was never opened in its experiment"
+
+
+@pytest.mark.parametrize(("name", "table"), [("store.sqlite", "invocation"), ("images.sqlite", "image")])
+def test_a_corrupted_page(folder, sample, name, table):
+    corrupt_page(folder / name, table)
+    found = problems(folder)
+    assert any(name in problem for problem in found)
+    assert found == list(dict.fromkeys(found))
+
+
+def test_a_broken_index(folder, sample):
+    damage(
+        folder / "store.sqlite",
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'failure')"
+        " WHERE name = 'stuck'",
+    )
+    assert any(problem.startswith("store.sqlite: ") for problem in problems(folder))

@@ -1,0 +1,326 @@
+"""Opening, locking, and everything that can be wrong with the files."""
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from panic.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+    StoreReadOnly,
+    StoreTooNew,
+)
+from panic.store import Store
+from panic.store.files import NETWORK_FILE_SYSTEMS, file_system
+from tests.store.sample import fill, picture, steps
+
+ROOT = Path(__file__).parents[2]
+MOUNTS = """\
+/dev/sda1 / ext4 rw,relatime 0 0
+server:/home /home nfs4 rw 0 0
+/dev/sdb1 /home/me/local\\040disk xfs rw 0 0
+me@host:/data /data fuse.sshfs rw 0 0
+tmpfs /data tmpfs rw 0 0
+"""
+
+
+def in_another_process(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def without_rights(action):
+    """The result of an action in a child process that may not overrule file modes, as root may."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            result = action()
+        except BaseException as error:
+            result = error
+        try:
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(result, pipe)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        result = pickle.load(pipe)
+    os.waitpid(child, 0)
+    return result
+
+
+@pytest.fixture
+def locked_away(filled):
+    """A copy of the filled store that nobody without special rights may write."""
+    base = Path(tempfile.mkdtemp())
+    folder = base / "store"
+    shutil.copytree(filled[0], folder)
+    base.chmod(0o755)
+
+    def close():
+        for file in folder.iterdir():
+            file.chmod(0o444)
+        folder.chmod(0o555)
+        return folder
+
+    yield folder, close
+    folder.chmod(0o755)
+    shutil.rmtree(base)
+
+
+def test_a_read_only_folder_can_be_read(locked_away):
+    folder, close = locked_away
+    close()
+
+    def names():
+        with Store(folder) as store:
+            return [row.name for row in store.experiments()], store.image(
+                store.outputs("beta")[1].digest
+            ).size
+
+    assert without_rights(names) == (["alpha", "beta"], (8, 6))
+    assert sorted(os.listdir(folder)) == ["images.sqlite", "lock", "store.sqlite"]
+    error = without_rights(lambda: Store(folder, write=True).close())
+    assert isinstance(error, StoreReadOnly)
+    assert "cannot be written" in error.message
+
+
+def test_a_read_only_folder_with_an_unfinished_log_says_so(locked_away):
+    folder, close = locked_away
+    driver = in_another_process(
+        f"from panic.store import Store; s = Store({str(folder)!r}, write=True);"
+        "s.start_experiment('late', 'late', {}); print('ready', flush=True); input()"
+    )
+    assert driver.stdout.readline() == "ready\n"
+    driver.kill()
+    driver.wait()
+    (folder / "store.sqlite-shm").unlink()  # as when copied without it
+    close()
+    error = without_rights(lambda: Store(folder).close())
+    assert isinstance(error, StoreReadOnly)
+    assert "store.sqlite-wal has changes" in error.message
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    with Store(folder) as store:
+        assert store.experiment("late").name == "late"
+
+
+def test_files_without_permission_to_write_are_reported(locked_away):
+    folder, _ = locked_away
+    folder.chmod(0o777)
+    (folder / "lock").unlink()
+    (folder / "store.sqlite").chmod(0o444)
+    error = without_rights(lambda: Store(folder, write=True).close())
+    assert isinstance(error, StoreReadOnly), error
+    assert ".sqlite cannot be written" in error.message
+
+
+def test_a_missing_store_is_not_created_by_looking(folder):
+    for write in (False, True):
+        with pytest.raises(StoreMissing, match="no store") as raised:
+            Store(folder, write=write)
+        assert "panic run" in raised.value.hint
+    assert not folder.exists()
+
+
+def test_a_path_that_is_a_file(folder):
+    folder.write_text("hello")
+    for options in ({}, {"write": True, "create": True}):
+        with pytest.raises(StoreError, match="is a file"):
+            Store(folder, **options)
+
+
+def test_a_folder_with_other_things(folder):
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    with pytest.raises(StoreMissing, match="holds other things"):
+        Store(folder)
+    with pytest.raises(StoreError, match=r"thesis\.tex"):
+        Store(folder, write=True, create=True)
+    assert os.listdir(folder) == ["thesis.tex"]
+
+
+def test_a_folder_below_a_file_cannot_be_created(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be created"):
+        Store(tmp_path / "file" / "store", write=True, create=True)
+
+
+def test_an_unfinished_creation_is_finished(folder):
+    folder.mkdir()
+    (folder / "store.sqlite").touch()
+    (folder / "images.sqlite").touch()
+    with pytest.raises(StoreCorrupt, match="never finished"):
+        Store(folder)
+    with Store(folder, write=True, create=True) as store:
+        assert store.check() == []
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
+def test_a_file_that_is_no_database(folder, sample, name):
+    (folder / name).write_bytes(b"This is no database, it is a text. " * 100)
+    with pytest.raises(StoreCorrupt, match=f"{name} is not a database"), Store(folder) as store:
+        store.image("0" * 64)
+    with pytest.raises(StoreCorrupt, match=f"{name} is not a database"):
+        Store(folder, write=True)
+
+
+def test_somebody_elses_database(folder):
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "store.sqlite")) as other:
+        other.execute("CREATE TABLE recipe (name TEXT)")
+    (folder / "images.sqlite").touch()
+    for options in ({}, {"write": True}):
+        with pytest.raises(StoreCorrupt, match="not of a panic store"):
+            Store(folder, **options)
+
+
+def test_lost_pixels(folder, sample):
+    (folder / "images.sqlite").unlink()
+    with pytest.raises(StoreCorrupt, match=r"images\.sqlite is missing"):
+        Store(folder, write=True)
+    with Store(folder) as store, pytest.raises(StoreCorrupt, match=r"images\.sqlite is missing"):
+        store.image("0" * 64)
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
+def test_a_newer_schema_is_refused_with_advice(folder, sample, name):
+    with contextlib.closing(sqlite3.connect(folder / name)) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreTooNew, match="version 99") as raised:
+        Store(folder, write=True)
+    assert "Upgrade panic" in raised.value.hint
+
+
+def test_a_second_driver_is_refused_and_told_who_is_first(folder, sample):
+    driver = in_another_process(
+        f"from panic.store import Store; s = Store({str(folder)!r}, write=True);"
+        "print('ready', flush=True); input()"
+    )
+    assert driver.stdout.readline() == "ready\n"
+    with pytest.raises(StoreLocked, match=f"process {driver.pid} on "):
+        Store(folder, write=True)
+    with Store(folder) as store:  # reading goes on
+        assert store.driver.pid == driver.pid
+        assert len(store.runs()) == 5
+    driver.kill()
+    driver.wait()
+    with Store(folder) as store:
+        assert store.driver is None
+    with Store(folder, write=True) as store:
+        assert store.driver.pid == os.getpid()
+
+
+def test_a_failed_opening_lets_go_of_the_lock(folder, sample):
+    content = (folder / "store.sqlite").read_bytes()
+    (folder / "store.sqlite").write_bytes(b"garbage " * 1000)
+    with pytest.raises(StoreCorrupt):
+        Store(folder, write=True)
+    (folder / "store.sqlite").write_bytes(content)
+    Store(folder, write=True).close()
+
+
+@pytest.mark.parametrize("database", ["db", "images"])
+def test_a_full_disk_loses_nothing(folder, sample, database):
+    with Store(folder, write=True) as store:
+        before = list(store.dump())
+        connection = getattr(store, database).connection
+        connection.pragma("max_page_count", connection.pragma("page_count"))
+        session = store.db.value("SELECT max(id) FROM session")
+        long = "a very long text " * 5000
+        contents = [picture(7, (200, 200)), long, picture(8, (200, 200)), long]
+        commit = steps(
+            store, session, (sample.draw, sample.tell), sample.untouched, "untouched", contents, seed=1
+        )
+        with pytest.raises(StoreError, match=r"No space left .* Nothing that was stored is lost") as raised:
+            store.commit(commit)
+        assert "run the same command again" in raised.value.hint
+        assert list(store.dump()) == before
+        connection.pragma("max_page_count", 1 << 30)
+        store.commit(commit)
+        assert store.tails(sample.alpha)[-1][:2] == (sample.untouched, 4)
+
+
+def test_a_corrupted_page_names_file_and_remedy(folder, sample):
+    corrupt_page(folder / "store.sqlite", "invocation")
+    with Store(folder) as store, pytest.raises(StoreCorrupt, match=r"store\.sqlite is damaged") as raised:
+        store.invocations(sample.stuck)
+    assert "panic check --store" in raised.value.hint
+
+
+def corrupt_page(path: Path, table: str) -> None:
+    """Overwrite the root page of a table."""
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        (page,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 16384)
+        file.write(b"\xa5" * 16384)
+
+
+def test_the_files_are_as_designed(folder):
+    with Store(folder, write=True, create=True) as store, Store(folder) as reader:
+        for database, synchronous in ((store.db, 1), (store.images, 2)):
+            pragma = database.connection.pragma
+            assert (pragma("page_size"), pragma("journal_mode")) == (16384, "wal")
+            assert (pragma("synchronous"), pragma("foreign_keys")) == (synchronous, 1)
+        assert reader.db.connection.pragma("foreign_keys") == 1
+        fill(store)
+        tables = store.db.rows("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'")
+        assert len(tables) >= 14
+        assert all(strict for name, strict in tables if not name.startswith("sqlite_"))
+    # Closed by the last one: nothing but the two files and the lock, which copying the folder keeps.
+    assert sorted(os.listdir(folder)) == ["images.sqlite", "lock", "store.sqlite"]
+    assert set(json.loads((folder / "lock").read_text())) == {"pid", "host", "started_at"}
+
+
+def test_the_log_is_moved_into_the_file_even_when_a_reader_stays(folder):
+    with Store(folder, write=True, create=True) as store, Store(folder) as reader:
+        fill(store)
+        assert len(reader.experiments()) == 2
+        store.close()
+        assert (folder / "store.sqlite-wal").stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "ext4"),
+        ("/homework", "ext4"),
+        ("/home/me", "nfs4"),
+        ("/home/me/local disk/store", "xfs"),
+        ("/data/store", "tmpfs"),  # mounted later, over the other
+    ],
+)
+def test_the_file_system_of_a_path(path, kind):
+    assert file_system(Path(path), MOUNTS) == kind
+
+
+def test_network_file_systems_are_known():
+    for kind in ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "9p", "ceph"):
+        assert NETWORK_FILE_SYSTEMS.fullmatch(kind)
+    for kind in ("ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "apfs", ""):
+        assert not NETWORK_FILE_SYSTEMS.fullmatch(kind)
+
+
+def test_a_network_file_system_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder.parent} nfs4 rw 0 0\n")
+    with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
+        Store(folder, write=True, create=True)

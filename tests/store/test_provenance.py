@@ -1,0 +1,83 @@
+"""Provenance is complete, small and without secrets."""
+
+import json
+import subprocess
+
+import pytest
+
+from panic.store.provenance import PATCH_LIMIT, git_state, packages, provenance, redacted, source_digest
+
+
+def git(folder, *arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("one\n")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-m", "first")
+    return tmp_path
+
+
+def test_it_is_json_with_everything(monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "sesame")
+    found = provenance()
+    text = json.dumps(found)
+    assert "sesame" not in text
+    assert found["packages"]["numpy"]
+    assert found["hardware"]["num_cpus"] >= 1
+    assert found["hardware"]["memory_bytes"] > 1e8
+    assert {"command", "host", "python", "git", "source_digest", "environment"} <= set(found)
+
+
+def test_secrets_are_left_out():
+    environment = {
+        "HF_TOKEN": "hf_abc",
+        "aws_secret_access": "xyz",
+        "DB_PASSWORD": "pw",
+        "API_KEY": "k",
+        "PROXY": "http://me:word@proxy.example:80/x",
+        "HOME": "/home/me",
+    }
+    found = redacted(environment)
+    assert set(found) == set(environment)
+    assert found["HOME"] == "/home/me"
+    assert found["PROXY"] == "http://(redacted)@proxy.example:80/x"
+    for name in ("HF_TOKEN", "aws_secret_access", "DB_PASSWORD", "API_KEY"):
+        assert found[name] == "(redacted)"
+
+
+def test_a_clean_checkout(checkout):
+    state = git_state(checkout)
+    assert len(state["commit"]) == 40
+    assert (state["dirty"], state["patch"], state["patch_is_complete"]) == (False, "", True)
+
+
+def test_changes_are_kept_as_a_patch(checkout):
+    (checkout / "code.py").write_text("two\n")
+    state = git_state(checkout)
+    assert state["dirty"]
+    assert "-one\n+two\n" in state["patch"]
+
+
+def test_a_long_patch_is_cut(checkout):
+    (checkout / "code.py").write_text("x" * 2 * PATCH_LIMIT)
+    state = git_state(checkout)
+    assert len(state["patch"]) == PATCH_LIMIT
+    assert not state["patch_is_complete"]
+
+
+def test_no_checkout(tmp_path, checkout):
+    inside = checkout / "environment"
+    inside.mkdir()
+    (inside / "module.py").touch()
+    assert git_state(inside) is None  # it lies in a checkout, but is no part of it
+    assert git_state(tmp_path / "missing") is None
+
+
+def test_the_source_digest_is_stable():
+    assert source_digest() == source_digest()
+    assert "pytest" in packages()

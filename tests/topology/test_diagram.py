@@ -1,0 +1,229 @@
+"""Diagrams against known answers, degenerate clouds, duplicates and float error."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
+
+from panic.errors import PanicError
+from panic.topology import TopologyError, diagram, entropy, estimate_bytes
+
+
+def circle(n: int, radius: float = 1.0) -> np.ndarray:
+    angle = 2 * np.pi * np.arange(n) / n
+    return radius * np.c_[np.cos(angle), np.sin(angle)]
+
+
+def octahedron() -> np.ndarray:
+    return np.vstack([np.eye(3), -np.eye(3)])
+
+
+def cloud(n: int = 40, d: int = 16, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+@pytest.mark.parametrize(("n", "radius"), [(20, 1.0), (7, 3.0), (31, 0.01), (12, 1e30), (12, 1e-30)])
+def test_a_circle_has_one_loop_with_the_known_birth_and_death(n, radius):
+    bars = diagram(circle(n, radius)).bars(1)
+    birth = 2 * radius * math.sin(math.pi / n)
+    death = 2 * radius * math.sin(math.pi * math.ceil(n / 3) / n)
+    np.testing.assert_allclose(bars, [[birth, death]], rtol=2e-7)
+
+
+def test_the_circle_of_twenty_to_the_digits():
+    np.testing.assert_allclose(diagram(circle(20)).bars(1), [[0.3129, 1.7820]], atol=5e-5)
+
+
+def test_an_octahedron_has_a_hole_and_no_loop():
+    found = diagram(octahedron(), max_dimension=2)
+    np.testing.assert_allclose(found.bars(2), [[math.sqrt(2), 2.0]], rtol=2e-7)
+    assert found.bars(1).shape == (0, 2)
+
+
+def test_deaths_of_components_are_the_minimum_spanning_tree():
+    points = cloud(60, 768).astype(np.float32)
+    deaths = diagram(points, max_dimension=0).bars(0)[:, 1]
+    tree = minimum_spanning_tree(squareform(pdist(points.astype(np.float64)))).data
+    assert np.isinf(deaths).sum() == 1
+    np.testing.assert_allclose(np.sort(deaths[np.isfinite(deaths)]), np.sort(tree), rtol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 4)), elements=st.integers(-4, 4)))
+def test_any_cloud_has_the_tree_of_its_distinct_points(points):
+    distinct = np.unique(points, axis=0)
+    deaths = diagram(points, max_dimension=0).bars(0)[:, 1]
+    assert len(deaths) == len(distinct)
+    tree = minimum_spanning_tree(squareform(pdist(distinct))).sum()
+    assert deaths[np.isfinite(deaths)].sum() == pytest.approx(tree, rel=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays(np.float32, (15, 3), elements=st.floats(-10, 10, width=32)),
+    st.permutations(range(15)),
+    st.sampled_from(["euclidean", "chordal"]),
+)
+def test_the_order_of_the_points_changes_no_bit(points, order, metric):
+    points = points + np.float32(20.0)  # directions exist
+    a, b = diagram(points, metric=metric), diagram(points[list(order)], metric=metric)
+    assert all(np.array_equal(a.bars(k), b.bars(k)) for k in (0, 1))
+
+
+def test_duplicates_add_no_bars():
+    points = cloud(30).astype(np.float32)
+    again = np.vstack([points, points[::-1], points[:10]])
+    once, often = diagram(points), diagram(again)
+    assert (often.num_points, often.num_unique) == (70, 30)
+    for k in (0, 1):
+        np.testing.assert_array_equal(once.bars(k), often.bars(k))
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_copies_that_differ_by_rounding_add_no_bars(size):
+    points = size * circle(20)
+    noise = np.random.default_rng(1).uniform(-1, 1, size=(40, 2)) * 1e-8 * size
+    found = diagram(np.vstack([points, points, points]) + np.vstack([np.zeros((20, 2)), noise]))
+    assert (found.num_unique, len(found.bars(0)), len(found.bars(1))) == (20, 20, 1)
+
+
+def test_negative_zero_is_zero():
+    assert diagram(np.array([[0.0, 1.0], [-0.0, 1.0]])).num_unique == 1
+
+
+def test_close_points_of_a_large_cloud_keep_their_distances():
+    """The Gram form alone is off by 2e-5 here."""
+    close = np.random.default_rng(0).normal(size=(2, 8)).repeat([9, 1], axis=0)
+    close[:9] += 5e-7 * cloud(9, 8)
+    deaths = diagram(close, max_dimension=0).bars(0)[:8, 1]
+    tree = minimum_spanning_tree(squareform(pdist(close[:9]))).data
+    np.testing.assert_allclose(deaths, np.sort(tree), rtol=1e-6)
+
+
+def test_float32_coordinates_of_a_grid_make_no_voids():
+    """Equal edges come out one float32 step apart; giotto-ph makes 3 to 8 bars of that."""
+    corners = np.stack(np.meshgrid(*[np.arange(4.0)] * 3), -1).reshape(-1, 3)
+    rotation = np.linalg.qr(cloud(16, 16))[0][:3]
+    found = diagram((corners @ rotation).astype(np.float32), max_dimension=2)
+    assert [len(found.bars(k)) for k in (0, 1, 2)] == [64, 81, 0]
+
+
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_too_few_or_equal_points_give_a_diagram(n, dimension):
+    found = diagram(np.ones((n, 3)), max_dimension=dimension, generators=True)
+    assert found.bars(0).tolist() == [[0.0, np.inf]][: min(n, 1)]
+    assert all(found.bars(k).shape == (0, 2) for k in range(1, dimension + 1))
+    assert (found.num_points, found.num_unique) == (n, min(n, 1))
+    assert [g.shape[1] for g in found.generators] == [3, 4, 4][: dimension + 1]
+
+
+def test_no_points_at_all():
+    assert diagram([]).bars(0).shape == (0, 2)
+
+
+def test_two_points():
+    assert diagram([[0, 0], [3, 4]]).bars(0).tolist() == [[0.0, 5.0], [0.0, np.inf]]
+
+
+def test_all_metrics_see_the_same_loop():
+    points = circle(20) * np.linspace(1, 3, 20)[:, None]  # directions are the circle's
+    chordal = diagram(points, metric="chordal").bars(1)
+    np.testing.assert_allclose(chordal, diagram(circle(20)).bars(1), rtol=1e-6)
+    np.testing.assert_allclose(diagram(points, metric="cosine").bars(1), chordal**2 / 2, rtol=1e-6)
+
+
+def test_cosine_collapses_equal_directions():
+    points = cloud(10).astype(np.float32)
+    assert diagram(np.vstack([points, 3 * points]), metric="cosine").num_unique == 10
+
+
+def test_a_given_matrix_gives_the_diagram_of_its_points():
+    points = np.vstack([circle(20), circle(20)[:3]])
+    matrix = squareform(pdist(points))
+    matrix[0, 1] = np.nextafter(matrix[0, 1], 9)  # one ulp of asymmetry, as matrix products have it
+    found, want = diagram(matrix, metric="precomputed"), diagram(points)
+    assert found.num_unique == want.num_unique == 20
+    for k in (0, 1):
+        np.testing.assert_allclose(found.bars(k), want.bars(k), rtol=2e-7)
+
+
+def test_generators_are_rows_of_the_points_and_have_the_length_of_their_bars():
+    points = np.vstack([circle(20), circle(20)])[np.random.default_rng(3).permutation(40)]
+    found = diagram(points, generators=True, threads=2)
+    distance = squareform(pdist(points))
+    (birth, death), (a, b, c, d) = found.bars(1)[0], found.generators[1][0]
+    assert distance[a, b] == pytest.approx(birth, rel=1e-6)
+    assert distance[c, d] == pytest.approx(death, rel=1e-6)
+    assert len(found.generators[0]) == len(found.bars(0)) == 20
+    for (_, death), (_, a, b) in zip(found.bars(0), found.generators[0], strict=True):
+        assert (a, b) == (-1, -1) if np.isinf(death) else distance[a, b] == pytest.approx(death, rel=1e-6)
+
+
+def test_generators_are_none_unless_asked_for():
+    assert diagram(circle(5)).generators is None
+
+
+def test_threads_change_nothing():
+    points = cloud(80, 3)
+    for k in (0, 1, 2):
+        np.testing.assert_array_equal(
+            diagram(points, max_dimension=2, threads=2).bars(k), diagram(points, max_dimension=2).bars(k)
+        )
+
+
+@pytest.mark.parametrize(
+    ("points", "keywords", "message"),
+    [
+        ([[0.0, np.nan], [1, 1]], {}, "1 of 2 points hold NaN"),
+        ([[np.inf, 1.0], [1, 1]], {}, "row 0"),
+        (np.zeros(4), {}, r"\(n, d\) array"),
+        ([["a"]], {}, "real numbers"),
+        (np.eye(3), {"metric": "manhattan"}, "euclidean, cosine, chordal"),
+        (np.zeros((2, 2)) + np.eye(2, 2)[:1], {"metric": "cosine", "max_dimension": -1}, "0 or more"),
+        ([[0.0, 0.0], [1, 1]], {"metric": "cosine"}, "no direction"),
+        ([[0, 1, 2], [1, 0, 3]], {"metric": "precomputed"}, "square"),
+        ([[0, 1], [2, 0]], {"metric": "precomputed"}, "symmetric"),
+        ([[0, -1], [-1, 0]], {"metric": "precomputed"}, "negative"),
+        ([[1, 1], [1, 1]], {"metric": "precomputed"}, "diagonal"),
+        ([[0, np.nan], [np.nan, 0]], {"metric": "precomputed"}, "NaN"),
+    ],
+)
+def test_unusable_input_is_refused_with_the_reason(points, keywords, message):
+    with pytest.raises(TopologyError, match=message) as caught:
+        diagram(points, **keywords)
+    assert isinstance(caught.value, PanicError)
+
+
+def test_a_dimension_that_was_not_computed_is_refused():
+    with pytest.raises(TopologyError, match="only 0 to 1"):
+        diagram(circle(5)).bars(2)
+
+
+def test_a_cloud_beyond_the_memory_is_refused_with_the_arithmetic():
+    with pytest.raises(TopologyError, match=r"C\(50, 2\) \+ C\(50, 3\)") as caught:
+        diagram(cloud(50), max_dimension=2, memory_limit_bytes=10_000)
+    assert "smaller max_dimension" in str(caught.value)
+    assert diagram(np.ones((50, 16)), max_dimension=2, memory_limit_bytes=10_000).num_unique == 1
+
+
+def test_the_estimate_is_the_sum_it_shows():
+    assert estimate_bytes(10, 3, 2) == 16 * 30 + 32 * 100 + 16 * (45 + 120)
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_equal_bars_have_the_entropy_of_their_number(n):
+    bars = np.vstack([np.tile([0.5, 0.8], (n, 1)), [[0.0, np.inf], [1.0, 1.0]]])
+    assert entropy(bars) == pytest.approx(math.log(n), rel=1e-12)
+
+
+def test_entropy_of_few_bars_and_of_uneven_ones():
+    assert entropy(np.empty((0, 2))) == entropy([[0, 1]]) == entropy([[0, np.inf]]) == 0.0
+    assert entropy([[0, 1], [0, 3]]) == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
