@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Performs experiments; ./run.sh --help says how. Makes the environment first where it is missing.
+# shellcheck disable=SC2119  # ensure_environment takes extras, not our arguments
 set -euo pipefail
 # shellcheck source=scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
-
-# shellcheck disable=SC2119  # ensure_environment takes extras, not our arguments
 
 LOGS=${PANIC_LOGS:-$ROOT/logs}
 

@@ -108,7 +108,7 @@ def build_stable_diffusion(
         norm_num_groups=4,
     )
     options = {"beta_schedule": "scaled_linear", "steps_offset": 1, **scheduler_options}
-    if scheduler == "DDIMScheduler":
+    if scheduler in ("DDIMScheduler", "DDPMScheduler"):
         options["clip_sample"] = False
     pipeline = diffusers.StableDiffusionPipeline(
         unet=unet,
@@ -244,9 +244,9 @@ def build_vision_encoder_decoder(folder: Path, seed: int = 0) -> Path:
     """A ViT + GPT-2 VisionEncoderDecoderModel, saved without a processor of its own."""
     from transformers import (
         GPT2Config,
-        ViTConfig,
         VisionEncoderDecoderConfig,
         VisionEncoderDecoderModel,
+        ViTConfig,
     )
 
     torch.manual_seed(seed)

@@ -25,7 +25,7 @@ def theme(ink: str, faint: str, grid: str, colours: tuple[str, ...]) -> dict[str
     """A Vega-Lite config: no frame, light grid, small grey labels."""
     text = {"labelColor": faint, "titleColor": faint, "labelFont": FONT, "titleFont": FONT}
     return {
-        "background": None,
+        "background": "transparent",
         "font": FONT,
         "view": {"stroke": None},
         "range": {"category": list(colours)},
@@ -67,10 +67,8 @@ def themed(chart: Any, mode: str = "light") -> Any:
 def time_by_model(frame: pl.DataFrame) -> Any:
     """Bars of seconds per model, coloured by stage, of a frame as `frames.times` gives it."""
     rows = frame.with_columns(
-        label=pl.struct("seconds", "items").map_elements(
-            lambda row: f"{seconds(row['seconds'])} · {seconds(row['seconds'] / row['items'])} each",
-            return_dtype=pl.String,
-        ),
+        label=pl.col("seconds").map_elements(seconds, return_dtype=pl.String),
+        per_item_s=pl.col("seconds") / pl.col("items"),
     )
     longest = float(frame["seconds"].max() or 0.0)  # type: ignore[arg-type]
     bars = alt.Chart(_data(rows)).encode(
@@ -80,13 +78,19 @@ def time_by_model(frame: pl.DataFrame) -> Any:
             title=None,
             axis=alt.Axis(labelLimit=260, domain=False, ticks=False),
         ),
-        x=alt.X("seconds:Q", title="seconds of work", scale=alt.Scale(domain=[0, longest * 1.35 or 1])),
+        x=alt.X(
+            "seconds:Q",
+            title="seconds of work",
+            axis=alt.Axis(tickCount=8),
+            scale=alt.Scale(domain=[0, longest * 1.15 or 1]),
+        ),
         tooltip=[
             alt.Tooltip("name:N", title="model"),
             alt.Tooltip("stage:N"),
             alt.Tooltip("seconds:Q", format=",.3~f"),
             alt.Tooltip("calls:Q", format=",", title="calls (batches)"),
             alt.Tooltip("items:Q", format=",", title="items"),
+            alt.Tooltip("per_item_s:Q", format=",.3~s", title="seconds per item"),
         ],
     )
     colour = alt.Color(
@@ -95,7 +99,7 @@ def time_by_model(frame: pl.DataFrame) -> Any:
     return alt.layer(
         bars.mark_bar(cornerRadiusEnd=3, height={"band": 0.7}).encode(color=colour),
         bars.mark_text(align="left", dx=6, fontSize=11).encode(text="label:N"),
-    ).properties(width="container", height=alt.Step(30))
+    ).properties(width="container", height=30 * len(frame))
 
 
 def drift(bands: pl.DataFrame, lines: pl.DataFrame) -> Any:
@@ -107,7 +111,9 @@ def drift(bands: pl.DataFrame, lines: pl.DataFrame) -> Any:
     chosen = alt.selection_point(fields=["network"], bind="legend")
     networks = bands["network"].unique(maintain_order=True).to_list()
     colour = alt.Color(
-        "network:N", scale=alt.Scale(domain=networks), legend=alt.Legend(orient="top", title=None, columns=1)
+        "network:N",
+        scale=alt.Scale(domain=networks),
+        legend=alt.Legend(orient="top", title=None, columns=1, symbolOpacity=1),
     )
     x = alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1))
     title = "cosine distance from the prompt"
@@ -115,16 +121,16 @@ def drift(bands: pl.DataFrame, lines: pl.DataFrame) -> Any:
     def visible(opacity: float) -> Any:
         return alt.condition(chosen, alt.value(opacity), alt.value(opacity / 12))
 
-    single = alt.Chart(_data(lines)).mark_line(strokeWidth=0.8, interpolate="monotone", clip=True)
+    single = alt.Chart(_data(lines)).mark_line(strokeWidth=0.8)
     over = alt.Chart(_data(bands))
     return alt.layer(
         single.encode(
             x=x, y=alt.Y("distance:Q", title=title), detail="run:N", color=colour, opacity=visible(0.22)
         ),
-        over.mark_area(interpolate="monotone").encode(
-            x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=colour, opacity=visible(0.2)
+        over.mark_area().encode(
+            x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=colour, opacity=visible(0.16)
         ),
-        over.mark_line(strokeWidth=2.6, interpolate="monotone").encode(
+        over.mark_line(strokeWidth=2.6).encode(
             x=x, y=alt.Y("median:Q", title=title), color=colour, opacity=visible(1.0)
         ),
         over.mark_point(size=70, filled=True, opacity=0).encode(
@@ -157,6 +163,7 @@ def persistence(frame: pl.DataFrame, title: str, largest: float | None = None) -
     )
     kinds = alt.Scale(domain=[HOMOLOGY[k] for k in sorted(HOMOLOGY) if k in frame["dimension"]])
     diagonal = pl.DataFrame({"birth": [0.0, end * 1.04 or 1.0], "death": [0.0, end * 1.04 or 1.0]})
+    legend = alt.Legend(orient="top", title=None, symbolOpacity=1)
     x = alt.X("birth:Q", scale=scale, title="birth (distance)")
     y = alt.Y("death:Q", scale=scale, title="death (distance)")
     return alt.layer(
@@ -166,8 +173,8 @@ def persistence(frame: pl.DataFrame, title: str, largest: float | None = None) -
         alt.Chart(_data(rows)).mark_point(filled=True, size=34, opacity=0.55).encode(
             x=x,
             y=y,
-            color=alt.Color("feature:N", scale=kinds, legend=alt.Legend(orient="top", title=None)),
-            shape=alt.Shape("feature:N", scale=kinds, legend=None),
+            color=alt.Color("feature:N", scale=kinds, legend=legend),
+            shape=alt.Shape("feature:N", scale=kinds, legend=legend),
             tooltip=[
                 alt.Tooltip("feature:N"),
                 alt.Tooltip("birth:Q", format=".4f"),

@@ -22,8 +22,8 @@ TIME_CAVEAT = (
     "loading of models and writing are not in it."
 )
 DRIFT_CAVEAT = (
-    "A stuck run is continued by its cycle. A captioner's texts differ from prompts in style alone, so the "
-    "first step may be far from the prompt where nothing was lost: read what follows it."
+    "A stuck run is continued by its cycle, a failed one is not. A captioner's texts differ from prompts in "
+    "style alone, so the first step may be far from the prompt where nothing was lost: read what follows it."
 )
 DIAGRAM_CAVEAT = (
     "All runs of a network are drawn together. The diagrams ignore the order of the steps, and random walks "
@@ -52,8 +52,8 @@ def time_reading(frame: pl.DataFrame, wall_s: float) -> str:
     total = float(frame["seconds"].sum())
     first = frame.row(0, named=True)
     return (
-        f"{first['name']} took {first['seconds'] / (total or 1):.0%} of {seconds(total)} of work; "
-        f"the sessions lasted {seconds(wall_s)} in all."
+        f"Most of the work went into {first['name']}: {first['seconds'] / (total or 1):.0%} of "
+        f"{seconds(total)}; the sessions lasted {seconds(wall_s)} in all."
     )
 
 

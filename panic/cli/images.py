@@ -13,7 +13,6 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
 from panic.cli.experiments import find_run
-from panic.cli.grid import Cell, draw_grid
 from panic.cli.render import console
 from panic.errors import NotFound, UsageError
 
@@ -49,6 +48,8 @@ def images(
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file.")] = False,
 ) -> None:
     """Save a grid of pictures: of one run along its steps, or of one step over all runs."""
+    from panic.cli.grid import Cell, draw_grid
+
     if (run is None) == (step is None):
         raise UsageError("Give either --run or --step.", hint="`panic show` lists the runs.")
     with shared.open_store() as store:

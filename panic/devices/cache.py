@@ -169,5 +169,3 @@ class ModelCache:
 def _working_bytes(model: Model, batch_size: int) -> int:
     estimate: Callable[[int], int] | None = getattr(model, "working_bytes", None)
     return estimate(batch_size) if estimate else 0
-
-

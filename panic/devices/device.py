@@ -190,7 +190,6 @@ class MpsDevice:
         torch.mps.empty_cache()
 
 
-
 def open_device(name: str) -> Device:
     """The device a config names: cpu, mps, cuda, cuda:N, sim:8GiB, or auto (the best that is there).
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class DiagramPool:
                 child = Child(
                     "panic.engine.diagrams:serve_connection",
                     self._arguments,
-                    lambda message, number=number: self._on_message(number, message),
+                    partial(self._on_message, number),
                 )
             task = self._waiting.popleft()
             self._busy[number] = (child, task)

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from panic.engine.buckets import Buckets
 from panic.engine.contents import ContentCache
 from panic.engine.diagrams import DiagramFailure, DiagramStage
-from panic.engine.embeddings import IMAGE_BUCKET, EmbeddingStage
+from panic.engine.embeddings import EmbeddingStage
 from panic.engine.executor import Executor, Result, Task, TaskError
 from panic.engine.loops import Loops
 from panic.engine.outputs import Rejected
@@ -26,7 +27,6 @@ from panic.engine.progress import Progress, estimate_s
 from panic.engine.queue import EMBEDDING_RUN, Item, ReadyQueue
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, ModelDoesNotFit, ModelError, ModelMissing, PanicError
-from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
 from panic.store.records import NewBatch, NewDiagram
 
@@ -78,6 +78,7 @@ class Driver:
         executor: Executor,
         writer: Writer,
         contents: ContentCache,
+        buckets: Buckets,
         inbox: Inbox,
         device_name: str,
         max_retries: int,
@@ -91,7 +92,8 @@ class Driver:
         self._specs, self._pins, self._session = specs, pins, session
         self._ready, self._loops = ready, loops
         self._embeddings, self._diagrams = embeddings, diagrams
-        self._executor, self._writer, self._contents, self._inbox = executor, writer, contents, inbox
+        self._executor, self._writer, self._inbox = executor, writer, inbox
+        self._contents, self._buckets = contents, buckets
         self._device_name, self._max_retries, self._fail_fast = device_name, max_retries, fail_fast
         self._next_batch, self._open_epoch = next_batch, open_epoch
         self._stop_requested, self._on_progress = stop_requested, on_progress
@@ -150,7 +152,7 @@ class Driver:
             self._submit(*chosen, self._ready.take(*chosen))
 
     def _submit(self, model: str, bucket: int, items: list[Item]) -> None:
-        modality = Modality.IMAGE if self._takes_images(model, bucket) else Modality.TEXT
+        modality = self._buckets.modality(model, bucket)
         self._num_tasks += 1
         self._flights[self._num_tasks] = _Flight(model, bucket, items)
         self._resident |= {model}
@@ -164,9 +166,6 @@ class Driver:
                 upcoming=self._upcoming(model),
             )
         )
-
-    def _takes_images(self, model: str, bucket: int) -> bool:
-        return bucket == IMAGE_BUCKET or self._specs[model].modalities_in == (Modality.IMAGE,)
 
     def _upcoming(self, model: str) -> tuple[str, ...]:
         """Models in the order of their next use, as far as it can be foreseen."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from panic.engine.contents import ContentCache
+from panic.engine.buckets import Buckets
 from panic.engine.outputs import Output
 from panic.engine.pending import Pending
 from panic.engine.pinning import Pin
@@ -19,17 +19,12 @@ from panic.models.spec import ModelSpec
 from panic.store import Store
 from panic.store.records import NewEmbedding
 
-Bucketer = Callable[[str], int]
-IMAGE_BUCKET = -1
-"""Bucket of images: a joint model's batches are of one modality each."""
-
 
 class EmbeddingStage:
     """Finds outputs without vectors and keeps account of them.
 
     Args:
         store: for reading.
-        bucketers: for models that pad texts to their batch's longest: the padded length class of a text.
         enqueue: called with (model, bucket, item).
     """
 
@@ -39,13 +34,11 @@ class EmbeddingStage:
         experiment: int,
         specs: Mapping[str, ModelSpec],
         pins: Mapping[str, Pin],
-        bucketers: Mapping[str, Bucketer],
-        contents: ContentCache,
+        buckets: Buckets,
         enqueue: Callable[[str, int, Item], None],
     ) -> None:
         self._store, self._experiment = store, experiment
-        self._specs, self._pins, self._bucketers = specs, pins, bucketers
-        self._contents, self._enqueue = contents, enqueue
+        self._specs, self._pins, self._buckets, self._enqueue = specs, pins, buckets, enqueue
         self._pending: Pending[tuple[str, bytes]] = Pending()
         self.num_done = 0
         self.given_up: list[str] = []
@@ -65,7 +58,7 @@ class EmbeddingStage:
             )
             for digest, kind in missing:
                 if self._pending.claim((name, digest)):
-                    bucket = self._bucket(name, digest, Modality(kind))
+                    bucket = self._buckets.of(name, digest, Modality(kind))
                     self._enqueue(name, bucket, Item(EMBEDDING_RUN, 0, digest, 0))
                     found += 1
         return found
@@ -84,10 +77,3 @@ class EmbeddingStage:
     def written(self, entry: Entry, model: str, entry_number: int) -> None:
         """The entry's vectors were handed to the writer."""
         self._pending.written([(model, row.output) for row in entry.embeddings], entry_number)
-
-    def _bucket(self, name: str, digest: bytes, modality: Modality) -> int:
-        """Items of one bucket share a batch: one modality, one padded length."""
-        if modality is Modality.IMAGE:
-            return IMAGE_BUCKET
-        bucketer = self._bucketers.get(name)
-        return bucketer(str(self._contents.get(digest, modality))) if bucketer else 0

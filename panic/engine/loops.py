@@ -147,9 +147,7 @@ class Loops:
         """Go on from an input as far as results are known; then ask for the next one."""
         while True:
             if loop.detector is not None and (cycle := loop.detector.visit(loop.step, input)):
-                entry.stuck.append(
-                    NewStuck(run=loop.id, entry_step=cycle.entry_step, period=cycle.period)
-                )
+                entry.stuck.append(NewStuck(run=loop.id, entry_step=cycle.entry_step, period=cycle.period))
                 self.num_stuck += 1
                 self._end(loop)
                 return

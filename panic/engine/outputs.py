@@ -70,9 +70,14 @@ def _finish_image(raw: Any, reject_constant: bool) -> Output | Rejected:
     if not isinstance(raw, Image.Image):
         raise TypeError(f"an image model returned {type(raw).__name__}, not PIL.Image.Image or a uint8 array")
     image = raw if raw.mode == "RGB" else raw.convert("RGB")
-    if reject_constant and all(low == high for low, high in image.getextrema()):
+    if reject_constant and _is_constant(image):
         return Rejected("constant image")
     return Output(Modality.IMAGE, image_digest(image), image)
+
+
+def _is_constant(image: Image.Image) -> bool:
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[0, 0]).all())
 
 
 def _finish_vector(raw: Any) -> Output | Rejected:

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from panic.config import ExperimentConfig, identity_digest
 from panic.devices.device import open_device
+from panic.engine.buckets import Buckets
 from panic.engine.contents import ContentCache
 from panic.engine.diagrams import DiagramPool, DiagramStage
 from panic.engine.driver import Driver, Inbox
-from panic.engine.embeddings import Bucketer, EmbeddingStage
+from panic.engine.embeddings import EmbeddingStage
 from panic.engine.executor import Executor, LocalExecutor, WorkerSettings
 from panic.engine.interrupts import stop_on_signals
 from panic.engine.loops import Loop, Loops
@@ -152,14 +153,10 @@ def _perform(
         )
         for order, (name, spec) in enumerate(specs.items())
     )
-    bucketers = _bucketers(plan)
-
-    def bucket(model: str, digest: bytes) -> int:
-        bucketer = bucketers.get(model)
-        return bucketer(str(contents.get(digest, Modality.TEXT))) if bucketer else 0
+    buckets = Buckets(specs, registry.build, contents)
 
     def enqueue(model: str, item: Item) -> None:
-        ready.put(model, bucket(model, item.input), item)
+        ready.put(model, buckets.of(model, item.input, specs[model].modalities_in[0]), item)
 
     def open_epoch(name: str, batch_size: int) -> Pin:
         old = pins[name]
@@ -179,9 +176,7 @@ def _perform(
         stack.callback(writer.close)
         executor = _executor(plan, pins, inbox)
         stack.callback(executor.close)
-        embeddings = EmbeddingStage(
-            reading, experiment, plan.embedding, pins, bucketers, contents, ready.put
-        )
+        embeddings = EmbeddingStage(reading, experiment, plan.embedding, pins, buckets, ready.put)
         diagrams = None
         if config.diagrams:
             pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.workers)
@@ -203,6 +198,7 @@ def _perform(
             executor=executor,
             writer=writer,
             contents=contents,
+            buckets=buckets,
             inbox=inbox,
             device_name=device_name,
             max_retries=config.max_retries,
@@ -258,20 +254,6 @@ def _recall(
         known = NewInvocation(run, step, input, output, seed, batch)
         is_current = model in pins and pins[model].epoch == epoch
         loops.recall(model, known, is_current=is_current)
-
-
-def _bucketers(plan: Plan) -> dict[str, Bucketer]:
-    """The padded length class of a text, for models whose padding follows the longest of a batch."""
-    bucketers: dict[str, Bucketer] = {}
-    for name, spec in plan.specs.items():
-        if Modality.TEXT in spec.modalities_in and spec.adapter in BUCKETING_ADAPTERS:
-            bucketer = getattr(registry.build(spec), "bucket", None)
-            if bucketer is not None:
-                bucketers[name] = bucketer
-    return bucketers
-
-
-BUCKETING_ADAPTERS = ("text-embedder", "joint-embedder", "python")
 
 
 def _executor(plan: Plan, pins: dict[str, Pin], inbox: Inbox) -> Executor:

@@ -1,6 +1,6 @@
 """From a config to the runs that should exist and the models they need.
 
-    plan = make_plan(load_config("configs/demo.yaml"))
+plan = make_plan(load_config("configs/demo.yaml"))
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def make_plan(config: ExperimentConfig, device_kind: str = "cpu") -> Plan:
     """
     generative = dict.fromkeys(name for network in config.networks for name in network)
     runs = [
-        NewRun(
-            network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length
-        )
+        NewRun(network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length)
         for network in config.networks
         for prompt in config.prompts
         for seed in config.seeds

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -123,8 +124,7 @@ def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings)
                 break
             if task is None:
                 break
-            number = task.number
-            result, raw = worker.serve(task, lambda number=number: send(("invoking", number)))
-            send(("invoked", number))
+            result, raw = worker.serve(task, partial(send, ("invoking", task.number)))
+            send(("invoked", task.number))
             finisher.submit(deliver, task, result, raw)
     worker.close()

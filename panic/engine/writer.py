@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from panic.engine.contents import size_bytes
 from panic.engine.outputs import Output
 from panic.models.protocol import Modality
 from panic.store.codec import encode_image
@@ -33,6 +34,8 @@ from panic.store.records import (
 
 QUEUED_ENTRIES = 48
 """Entries that may wait: with the batches in flight, the most that is recomputed after a kill."""
+QUEUED_BYTES = 256 * 2**20
+"""Pixels and texts that may wait, whatever the size of a picture."""
 COMMIT_ROWS = 4096
 COMMIT_EVERY_S = 0.25
 
@@ -53,6 +56,13 @@ class Entry:
     def num_rows(self) -> int:
         return len(self.invocations) + len(self.embeddings) + len(self.diagrams) + 1
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(size_bytes(output.value) for output in self.outputs)
+
+
+_Queued = tuple[Entry, list[Future[list[bytes]]]]
+
 
 class Writer:
     """Writes entries in a thread of its own.
@@ -65,7 +75,9 @@ class Writer:
     def __init__(self, commit: Callable[[Commit], None], on_saved: Callable[[bytes], None]) -> None:
         self._commit = commit
         self._on_saved = on_saved
-        self._queue: queue.Queue[tuple[Entry, list[Future[list[bytes]]]] | None] = queue.Queue(QUEUED_ENTRIES)
+        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._num_bytes = 0
         self._num_encoders = max(1, min(8, os.cpu_count() or 1))
         self._encoders = ThreadPoolExecutor(self._num_encoders, thread_name_prefix="encode")
         self.added = 0
@@ -75,37 +87,37 @@ class Writer:
         self._thread.start()
 
     def add(self, entry: Entry) -> int:
-        """Queue an entry; blocks while the queue is full. Returns the entry's number.
+        """Queue an entry; blocks while too much is queued. Returns the entry's number.
 
         Raises what writing raised, if it failed.
         """
+        while self._num_bytes > QUEUED_BYTES:
+            self._wait()
         images = [output.value for output in entry.outputs if output.modality is Modality.IMAGE]
         futures = [self._encoders.submit(_encode, chunk) for chunk in _chunks(images, self._num_encoders)]
-        while True:
-            if self.error is not None:
-                raise self.error
-            try:
-                self._queue.put((entry, futures), timeout=0.2)
-            except queue.Full:
-                continue
-            self.added += 1
-            return self.added
+        while self.added - self.committed >= QUEUED_ENTRIES:
+            self._wait()
+        with self._lock:
+            self._num_bytes += entry.num_bytes
+        self._queue.put((entry, futures))
+        self.added += 1
+        return self.added
 
     def flush(self) -> None:
         """Wait until everything added is committed. Raises what writing raised, if it failed."""
         while self.committed < self.added:
-            if self.error is not None:
-                raise self.error
-            time.sleep(0.002)
-        if self.error is not None:
-            raise self.error
+            self._wait()
 
     def close(self) -> None:
         """Commit what is queued (unless writing failed) and stop."""
-        if self._thread.is_alive() and self.error is None:
-            self._queue.put(None)
+        self._queue.put(None)
         self._thread.join()
         self._encoders.shutdown(cancel_futures=True)
+
+    def _wait(self) -> None:
+        if self.error is not None:
+            raise self.error
+        time.sleep(0.002)
 
     def _run(self) -> None:
         try:
@@ -118,7 +130,7 @@ class Writer:
     def _store_some(self) -> bool:
         """Commit the entries that gather within a moment; False once the end was seen."""
         more = True
-        gathered = []
+        gathered: list[_Queued] = []
         rows, deadline = 0, 0.0
         while rows < COMMIT_ROWS:
             wait_s = max(0.0, deadline - time.monotonic()) if gathered else None
@@ -137,7 +149,7 @@ class Writer:
             self._store(gathered)
         return more
 
-    def _store(self, gathered: Sequence[tuple[Entry, list[Future[list[bytes]]]]]) -> None:
+    def _store(self, gathered: Sequence[_Queued]) -> None:
         commit = Commit()
         for entry, futures in gathered:
             encoded = (data for future in futures for data in future.result())
@@ -152,6 +164,8 @@ class Writer:
         for entry, _ in gathered:
             for output in entry.outputs:
                 self._on_saved(output.digest)
+        with self._lock:
+            self._num_bytes -= sum(entry.num_bytes for entry, _ in gathered)
         self.committed += len(gathered)
 
 
@@ -159,9 +173,7 @@ def _row(output: Output, encoded: Iterator[bytes]) -> NewOutput:
     if output.modality is Modality.TEXT:
         return NewOutput(digest=output.digest, modality="text", text=output.value)
     width, height = output.value.size
-    return NewOutput(
-        digest=output.digest, modality="image", width=width, height=height, image=next(encoded)
-    )
+    return NewOutput(digest=output.digest, modality="image", width=width, height=height, image=next(encoded))
 
 
 def _chunks(items: Sequence[Image.Image], num_chunks: int) -> list[Sequence[Image.Image]]:

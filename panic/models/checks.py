@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from panic.config.problems import Problem
-from panic.errors import NotFound, PanicError
+from panic.errors import PanicError
 from panic.models.detect import ADAPTER_MODALITIES
 from panic.models.protocol import Modality
-from panic.models.resolve import parameter_problems, synthetic_models, unchecked
+from panic.models.resolve import UnknownModel, parameter_problems, unchecked, user_models
 from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
 
@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 
 class _Specs:
-    """Specs by name, each resolved once; names that cannot be resolved give one problem per place."""
+    """Specs by name, each resolved once, or the reason why it cannot be."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         models = raw.get("models")
@@ -30,7 +30,7 @@ class _Specs:
         self.variants = {
             name: value
             for name, value in pairs
-            if isinstance(value, Mapping) and isinstance(value.get("base"), str)
+            if isinstance(name, str) and isinstance(value, Mapping) and isinstance(value.get("base"), str)
         }
         self.folder = raw.get("model_folder") if isinstance(raw.get("model_folder"), str) else None
         self._known: dict[str, ModelSpec | PanicError] = {}
@@ -43,26 +43,28 @@ class _Specs:
                 self._known[name] = error
         return self._known[name]
 
-    def names(self) -> list[str]:
-        return [*self.variants, *TABLE, *synthetic_models()]
-
-    def problem(self, error: PanicError, name: str, path: Path) -> Problem:
-        if type(error) is NotFound and error.message.startswith("there is no model"):
-            hint = "" if error.hint.startswith("did you mean") and "/" not in name else error.hint
-            return Problem(path, error.message, found=name, allowed=self.names(), hint=hint)
-        return Problem(path, error.message, hint=error.hint)
-
 
 def check_config(raw: Mapping[str, Any]) -> list[Problem]:
     """All problems with the models of a raw config: unknown names and parameters, modalities that do not
     fit, embedding models that are none, diagrams of a modality that nothing embeds."""
     specs = _Specs(raw)
+    try:
+        user_models(specs.folder)
+    except PanicError as error:  # every name would fail for the same reason
+        return [Problem(("model_folder",), error.message, hint=error.hint)]
     problems = [problem for name in specs.variants for problem in _variant_problems(specs, name)]
     networks = raw.get("networks")
     for index, network in enumerate(networks if isinstance(networks, list) else []):
         if isinstance(network, list) and all(isinstance(name, str) for name in network):
             problems += _network_problems(specs, network, ("networks", index))
     return problems + _embedding_problems(specs, raw)
+
+
+def _unresolved(error: PanicError, path: Path) -> Problem:
+    if isinstance(error, UnknownModel):
+        hint = "" if error.hint.startswith("did you mean") else error.hint  # told from `allowed`
+        return Problem(path, error.message, found=error.name, allowed=tuple(error.candidates), hint=hint)
+    return Problem(path, error.message, hint=error.hint)
 
 
 def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
@@ -78,7 +80,7 @@ def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
         at_base = specs.get(base) if base in specs.variants and base != name else None
         if isinstance(at_base, PanicError) and at_base.message == spec.message:
             return []  # told once, where the base is defined
-        return [specs.problem(spec, base, ("models", name, "base"))]
+        return [_unresolved(spec, ("models", name, "base"))]
     return [
         replace(problem, path=("models", name, *problem.path))
         for problem in parameter_problems(spec)
@@ -94,7 +96,7 @@ def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Pro
         place = (*path, index)
         if isinstance(spec, PanicError):
             if name not in specs.variants:  # a variant's problem is told where it is defined
-                problems.append(specs.problem(spec, name, place))
+                problems.append(_unresolved(spec, place))
             found.append(None)
         elif spec.is_embedding:
             problems.append(
@@ -150,7 +152,7 @@ def _embedding_problems(specs: _Specs, raw: Mapping[str, Any]) -> list[Problem]:
         if isinstance(spec, PanicError):
             failed = True
             if name not in specs.variants:
-                problems.append(specs.problem(spec, name, place))
+                problems.append(_unresolved(spec, place))
         elif not spec.is_embedding:
             problems.append(
                 Problem(place, f"{name} gives {spec.modality_out}; an embedding model gives a vector")

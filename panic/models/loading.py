@@ -1,7 +1,7 @@
 """Around the heavy calls: one construction at a time, and every failure as one of our errors.
 
-`loading` is for from_pretrained and moves to a device, `calling` for a batch: both turn running out of
-device memory into `OutOfMemory` without its traceback, whose frames would keep the tensors alive.
+`loading` is for from_pretrained and moves to a device, `calling` for a batch. Both turn running out of
+device memory into `OutOfMemory`; drop that exception before a retry, its traceback keeps tensors alive.
 """
 
 from __future__ import annotations
@@ -31,14 +31,11 @@ def loading(spec: ModelSpec, folder: Path) -> Iterator[None]:
     except PanicError:
         raise
     except torch.OutOfMemoryError as error:
-        shortage = str(error)
+        raise OutOfMemory(f"{spec.name}: no room to load it: {error}") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
         hint = fetch_hint(spec) if spec.is_hub else "is the folder complete, as save_pretrained wrote it?"
         raise ModelError(f"{spec.name} cannot be loaded from {folder}: {reason}", hint=hint) from error
-    else:
-        return
-    raise OutOfMemory(f"{spec.name}: no room to load it: {shortage}")
 
 
 @contextmanager
@@ -48,10 +45,8 @@ def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
         with torch.inference_mode():
             yield
     except torch.OutOfMemoryError as error:
-        shortage = str(error)
-    else:
-        return
-    raise OutOfMemory(f"{spec.name}: no room for a batch of {num_items}: {shortage}")
+        message = f"{spec.name}: no room for a batch of {num_items}: {error}"
+        raise OutOfMemory(message) from error
 
 
 def torch_dtype(spec: ModelSpec) -> torch.dtype:

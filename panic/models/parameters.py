@@ -101,7 +101,9 @@ def conflicts(adapter: str, values: Mapping[str, Any]) -> dict[str, str]:
     unused: tuple[str, ...]
     if adapter == "captioner" and not values.get("do_sample"):
         unused, reason = ("temperature", "top_p", "top_k"), "has no effect while do_sample is false"
-    elif adapter == "diffusers" and isinstance(values.get("guidance"), int | float) and values["guidance"] <= 1:
+    elif (
+        adapter == "diffusers" and isinstance(values.get("guidance"), int | float) and values["guidance"] <= 1
+    ):
         unused, reason = ("negative_prompt",), "has no effect at a guidance of 1 or less"
     else:
         return {}

@@ -54,7 +54,7 @@ def load_file(file: Path) -> ModuleType:
     sys.modules[name] = module  # pickling and dataclasses look classes up by their module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ModelError(f"{_place(error, path)}: {type(error).__name__}: {_text(error)}") from error
     _modules[key] = module

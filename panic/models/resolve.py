@@ -124,18 +124,25 @@ def _lookup(
         return candidates[name]
     if name in outer:
         raise NotFound(f"the variants {' -> '.join([*outer, name])} are based on each other")
-    raise _not_found(name, [*candidates, *(set(variants) - set(outer))])
+    raise UnknownModel(name, [*(other for other in variants if other not in outer), *candidates])
 
 
-def _not_found(name: str, candidates: list[str]) -> NotFound:
-    nearest = [spec.name for spec in TABLE.values() if spec.source == name] or nearest_names(name, candidates)
-    if nearest:
-        hint = f"did you mean {' or '.join(nearest)}?"
-    elif _is_hub_id(name):
-        hint = f"a model of the hub needs a variant: {{base: {name}, adapter: diffusers}} (or captioner, ...)"
-    else:
-        hint = "`panic models` lists all; local:FOLDER and python:FILE.py:Class name your own"
-    return NotFound(f"there is no model {name or '(no name)'}", hint=hint)
+class UnknownModel(NotFound):
+    """No model has this name; `candidates` are the names there are."""
+
+    def __init__(self, name: str, candidates: list[str]) -> None:
+        by_source = [spec.name for spec in TABLE.values() if spec.source == name]
+        nearest = nearest_names(name, candidates)
+        if by_source:
+            hint = f"here it is called {by_source[0]}"
+        elif nearest:
+            hint = f"did you mean {' or '.join(nearest)}?"
+        elif _is_hub_id(name):
+            hint = f"a hub model needs a variant: {{base: {name}, adapter: diffusers}} (or captioner, ...)"
+        else:
+            hint = "`panic models` lists all; local:FOLDER and python:FILE.py:Class name your own"
+        super().__init__(f"there is no model {name or 'without a name'}", hint=hint)
+        self.name, self.candidates = name, candidates
 
 
 def nearest_names(name: str, candidates: list[str]) -> list[str]:

@@ -89,7 +89,7 @@ def _palette(states: int) -> NDArray[np.uint8]:
 
 
 class TextToImage:
-    """Draws the state that the text names: its colour, a dial with one hand, and a marker row to read back."""
+    """Draws the state that the text names: its colour, a dial with one hand, a marker to read back."""
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "image"
@@ -242,7 +242,8 @@ def walk_point(text: str, dimension: int) -> NDArray[np.float64]:
         point = np.array([float(word) for word in words[1:]])
     else:
         point = np.random.default_rng(_hash64(b"start", text.encode())).standard_normal(dimension)
-    return point / np.linalg.norm(point)
+    unit: NDArray[np.float64] = point / np.linalg.norm(point)
+    return unit
 
 
 class WalkEmbedding:

@@ -68,7 +68,10 @@ def _embeds(name: str, adapter: str, source: str, **fields: Any) -> ModelSpec:
 
 
 _CHAT_CAPTION = "Describe this image in one or two sentences."
-_SMOLVLM: dict[str, Any] = {"licence": "Apache-2.0", "parameters": {"prompt": _CHAT_CAPTION, "max_new_tokens": 96}}
+_SMOLVLM: dict[str, Any] = {
+    "licence": "Apache-2.0",
+    "parameters": {"prompt": _CHAT_CAPTION, "max_new_tokens": 96},
+}
 _SANA: dict[str, Any] = {
     "licence": "NVIDIA and Gemma terms",
     "parameters": {"steps": 2, "guidance": 4.5},

@@ -115,7 +115,7 @@ class Database:
         try:
             yield
         finally:
-            self.execute("COMMIT")
+            self.execute("ROLLBACK")
 
     def execute(self, sql: str) -> None:
         """Run a statement outside transactions."""
@@ -129,8 +129,8 @@ class Database:
     def close(self) -> None:
         """Close the file; a writer first moves its log into the file, unless a reader is in the way."""
         if self.write:
-            self.connection.set_busy_timeout(100)
             with contextlib.suppress(apsw.Error):  # then the log stays, and nothing is lost
+                self.connection.set_busy_timeout(100)
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connection.close()
 

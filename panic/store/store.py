@@ -7,6 +7,8 @@
 Any number of processes may read while one, the driver, writes. Questions of people are in `reading.py` and
 `contents.py`, those of the engine in `queries.py`, changes in `writing.py`; this class holds the open files
 and is the table of contents. A `Store` is used by one thread at a time; open another one for another thread.
+In a process that has a `Store` open, do not open its files with another SQLite library (the standard
+library's, connectorx): closing them there drops the locks that this one holds.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ embeddings: [circle]
 device: cpu
 executor: local
 """
+ROOT = Path(__file__).parents[2]
 DIAGRAMS = "diagrams: {max_dimension: 1, modality: text}"
 Invoke = Callable[..., Result]
 
@@ -47,6 +48,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, without the user's settings."""
     for name in ("PANIC_STORE", "PANIC_MODELS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
 
 

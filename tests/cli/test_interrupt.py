@@ -38,15 +38,16 @@ def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
         process.communicate()
 
 
-def wait_until_running(panic: Invoke) -> dict[str, Any]:
+def wait_until_running(panic: Invoke, process: subprocess.Popen[str]) -> dict[str, Any]:
     """The JSON of `panic status` as soon as some steps are stored."""
     deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         done = panic("status", "--json")
         if done.exit_code == 0 and (status := json.loads(done.stdout))["invocations"] > 8:
             return dict(status)
         time.sleep(0.05)
-    raise AssertionError("it has not begun")
+    process.kill()
+    raise AssertionError(f"it has not begun: {process.communicate()}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -55,7 +56,7 @@ def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
 ) -> None:
     config = write_config(tmp_path, **LONG)
     with started("run", config) as process:
-        status = wait_until_running(panic)
+        status = wait_until_running(panic, process)
         assert status["state"] == "running"
         assert status["pid"] == process.pid
         assert status["runs"]["total"] == 3
@@ -79,7 +80,7 @@ def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
 def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path: Path) -> None:
     configs = [write_config(tmp_path, name, **LONG) for name in ("one", "two")]
     with started("run", *configs) as process:
-        wait_until_running(panic)
+        wait_until_running(panic, process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 130
@@ -89,7 +90,7 @@ def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path
 def test_a_killed_run_is_interrupted_and_a_second_driver_is_refused(panic: Invoke, tmp_path: Path) -> None:
     config = write_config(tmp_path, **LONG)
     with started("run", config) as process:
-        wait_until_running(panic)
+        wait_until_running(panic, process)
         refused = panic("run", config)
         assert refused.exit_code == 1
         assert f"process {process.pid}" in refused.stderr
@@ -106,7 +107,7 @@ def test_a_killed_run_is_interrupted_and_a_second_driver_is_refused(panic: Invok
 
 def test_watch_looks_again_until_it_ends(panic: Invoke, tmp_path: Path) -> None:
     with started("run", write_config(tmp_path, **(LONG | {"max_length": 30}))) as process:
-        wait_until_running(panic)
+        wait_until_running(panic, process)
         done = panic("status", "--watch", "--interval", "0.1")
         assert done.exit_code == 0, done.output
         process.communicate(timeout=30)

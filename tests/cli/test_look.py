@@ -129,8 +129,10 @@ def test_stuck_tells_what_the_trajectories_say(panic: Invoke, store: Path) -> No
     with Store(store) as opened:
         for row in rows:
             steps = opened.invocations(row["run"])
-            found = is_stuck([step.input for step in steps] + [steps[-1].output], len(row["network"]))
-            assert found == (row["entry_step"], row["period"])
+            outputs = [step.output for step in steps]
+            found = is_stuck(outputs, len(row["network"]), prompt=steps[0].input, seed=row["seed"])
+            assert found is not None
+            assert (found.entry_step, found.period) == (row["entry_step"], row["period"])
     assert "draw → chain" in panic("stuck", "demo").stdout
 
 

@@ -166,5 +166,3 @@ def test_a_device_that_is_not_there_is_refused_with_what_is(name: str) -> None:
 def test_the_cpu_reports_what_is_free() -> None:
     device = open_device("cpu")
     assert MIB < device.free_bytes() <= device.total_bytes()
-
-

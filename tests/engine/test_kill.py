@@ -1,4 +1,4 @@
-"""Promise 1: kill it at any moment, run the same command again, and the store is that of an unhindered run."""
+"""Promise 1: kill it at any moment, run it again, and the store is that of an unhindered run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job with synthetic models: complete, known, resumable, coalescing, and one failure is one failure."""
+"""The main job with synthetic models: complete, known, resumable, coalescing; one failure is one failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from panic import is_stuck, run
-from panic.config import ExperimentConfig
 from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError
 from panic.models.synthetic import transition_matrix
 from panic.store import Store
@@ -248,7 +247,7 @@ def test_two_networks_share_one_queue_and_a_budget(tmp_path: Path) -> None:
 
 def write_heavy_models(folder: Path) -> None:
     (folder / "heavy.py").write_text(
-        '''
+        """
 from panic.models.synthetic import ImageToText, TextToImage
 
 class Draw(TextToImage):
@@ -267,5 +266,5 @@ class Describe(ImageToText):
         return 10 * batch_size
     def invoke(self, inputs, seeds):
         return [text + self.suffix for text in super().invoke(inputs, seeds)]
-'''
+"""
     )

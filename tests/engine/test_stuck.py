@@ -11,7 +11,9 @@ from panic.engine.stuck import Stuck, StuckDetector
 
 
 def test_a_cycle_of_k_states_in_a_two_model_network_has_period_2k() -> None:
-    outputs = [f"picture {step // 2 % 3}" if step % 2 == 0 else f"state {(step // 2 + 1) % 3}" for step in range(12)]
+    outputs = [
+        f"picture {step // 2 % 3}" if step % 2 == 0 else f"state {(step // 2 + 1) % 3}" for step in range(12)
+    ]
     assert is_stuck(outputs, 2, prompt="state 0", seed=42) == Stuck(entry_step=0, period=6)
 
 

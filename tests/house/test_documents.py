@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -77,13 +79,35 @@ def test_the_readmes_links_and_files_exist() -> None:
         assert (ROOT / link).exists(), link
 
 
+def test_what_the_package_imports_is_declared() -> None:
+    imported = set()
+    for path in (ROOT / "panic").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"panic"}
+    distributions = packages_distributions()
+    required = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gpu"]]
+    declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
+    # ... which pydantic and jinja2 are made of.
+    unknown = [name for name in foreign if not {canonical(d) for d in distributions.get(name, [])} & declared]
+    assert unknown == []
+
+
+def canonical(requirement: str) -> str:
+    """The name in a requirement, in lower case and with dashes."""
+    return re.split(r"[<>=\[ ]", requirement)[0].lower().replace("_", "-")
+
+
 def test_each_dependency_has_its_licence_and_its_exact_version_written_down() -> None:
     required = (
         PROJECT["dependencies"]
         + PROJECT["optional-dependencies"]["test"]
         + PROJECT["optional-dependencies"]["gpu"]
     )
-    names = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in required}
+    names = {canonical(requirement) for requirement in required}
     exact = {
         line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -109,8 +110,8 @@ def test_status_and_stop_see_a_detached_experiment(folder: Path) -> None:
     stopped = run(folder, "--stop")
     assert stopped.returncode == 0, stopped.stdout
     assert f"Asked PID {pid} to stop" in stopped.stdout
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    # Where nobody reaps orphans, the remains of a process keep its PID.
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert run(folder, "--stop").stdout == "Nothing runs in the background.\n"
     [log] = (folder / "logs").glob("*.log")
     assert "Traceback" not in log.read_text()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from panic.models import registry
 from tests.models.conftest import TEXTS, pictures
 
 DRAWN = {"steps": 2, "guidance": 4.0}
@@ -99,3 +100,19 @@ def test_calls_leave_global_state_alone(
     assert contents(model, inputs, [1, 2]) == first
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("kind", "modality", "parameters"), CASES, ids=IDS)
+def test_results_do_not_depend_on_batch_mates_on_a_gpu(
+    folder_of: Any, kind: str, modality: str, parameters: dict[str, Any], dtype: str
+) -> None:
+    variants = {"it": {"base": f"local:{folder_of(kind)}", "dtype": dtype, **parameters}}
+    model = registry.build(registry.resolve("it", variants, device_kind="cuda"))
+    model.load("cuda:0")
+    inputs: list[Any] = TEXTS if modality == "text" else pictures(8)
+    first = contents(model, inputs, SEEDS)
+    order = [3, 1, 7, 0, 5, 2, 4, 6]
+    assert contents(model, [inputs[i] for i in order], [SEEDS[i] for i in order]) == [first[i] for i in order]
+    assert contents(model, inputs[:3] + inputs[2:3] * 5, SEEDS[:3] + SEEDS[2:3] * 5)[:3] == first[:3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import registry
+from panic.models.table import TABLE
 from tests import tiny
 from tests.models.conftest import TEXTS, pictures
 
@@ -138,7 +140,6 @@ def test_a_text_without_tokens_is_rejected(tmp_path: Path) -> None:
 def test_vectors_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
     folder = tiny.build_sentence_bert(tmp_path / "nan")
     weights = load_file(folder / "model.safetensors")
-    weights["embeddings.word_embeddings.weight"][weights["embeddings.word_embeddings.weight"].shape[0] - 60] = 0
     letter = transformers.AutoTokenizer.from_pretrained(folder)("z").input_ids[1]
     weights["embeddings.word_embeddings.weight"][letter] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -218,3 +219,19 @@ def test_the_table_and_the_folder_agree_about_minilm(minilm: Path, tmp_path: Pat
     parameters = dict(registry.resolve("all-MiniLM-L6-v2").parameters)
     told = build(bare, **parameters).invoke(["zebra"], [0])[0]
     assert np.array_equal(build(minilm).invoke(["zebra"], [0])[0], told)
+
+
+def test_a_pipelines_text_encoder_embeds_texts(folder_of: Any) -> None:
+    """As PocketText does with the text encoder and the tokenizer of PocketDiffusion."""
+    folder = folder_of("stable-diffusion")
+    model = registry.build(replace(TABLE["PocketText"], source=f"local:{folder}"))
+    model.load("cpu")
+    vectors = model.invoke(TEXTS, range(8))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = transformers.CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+    with torch.no_grad():
+        hidden = encoder(**tokenizer(TEXTS[0], return_tensors="pt")).last_hidden_state[0]
+    expected = torch.nn.functional.normalize(hidden.mean(dim=0), dim=0)
+    assert np.allclose(vectors[0], expected, atol=1e-5)
+    assert model.bucket("a" * 500) == 77
+    assert model.size_bytes < registry.build(registry.resolve(f"local:{folder}")).size_bytes / 2

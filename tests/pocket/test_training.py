@@ -45,28 +45,23 @@ def test_loss_falls_on_a_tiny_set(name, tmp_path):
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    settings = Settings(steps=8, warmup=2, log_every=2)
+    settings = Settings(steps=8, warmup=2, checkpoint_every_s=0)  # a checkpoint after every step
 
-    def trained(folder, *stops):
-        for stop in (*stops, settings.steps):
-            part = pocket_pair.diffusion("tiny", 4, 0)
+    def train(folder, killed_at=None):
+        part = pocket_pair.diffusion("tiny", 4, 0)
 
-            def loss(step, part=part, stop=stop):
-                if step == stop:
-                    raise KeyboardInterrupt
-                return part.loss(step)
+        def loss(step):
+            if step == killed_at:
+                raise KeyboardInterrupt
+            return part.loss(step)
 
-            try:
-                average = fit(part.module, loss, settings, folder)
-            except KeyboardInterrupt:
-                continue
-        return average
+        return fit(part.module, loss, settings, folder)
 
-    whole = trained(tmp_path / "whole")
-    # A kill between checkpoints: what was not saved is trained again.
-    part = pocket_pair.diffusion("tiny", 4, 0)
-    fit(part.module, part.loss, settings, tmp_path / "parts", minutes=0)
-    pieces = trained(tmp_path / "parts", 3, 5)
+    whole = train(tmp_path / "whole")
+    for step in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "pieces", killed_at=step)
+    pieces = train(tmp_path / "pieces")
     assert whole.keys() == pieces.keys()
     assert all(torch.equal(whole[name], pieces[name]) for name in whole)
 

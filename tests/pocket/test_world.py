@@ -36,7 +36,10 @@ def shown():
 
 
 def test_the_world_is_as_large_as_promised():
-    assert len(SHAPES) >= 6 and len(COLOURS) == 8 and len(SIZES) == 3 and len(PATTERNS) == 4
+    assert len(SHAPES) >= 6
+    assert len(COLOURS) == 8
+    assert len(SIZES) == 3
+    assert len(PATTERNS) == 4
     assert set(RELATIONS) == {"left of", "right of", "above", "below", "inside"}
 
 

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,11 +41,13 @@ def test_text_without_utf8_has_no_digest():
         text_digest("\ud800")
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_texts_differ_when_their_digests_do(one, other):
     assert (text_digest(one) == text_digest(other)) == (one == other)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.booleans())
 def test_images_come_back_exactly(width, height, seed, flat):
     random = np.random.default_rng(seed)
@@ -57,6 +59,7 @@ def test_images_come_back_exactly(width, height, seed, flat):
     assert image_digest(back) == image_digest(image)
 
 
+@settings(deadline=None)
 @given(st.lists(floats, min_size=1))
 def test_vectors_come_back_exactly(numbers):
     vector = np.array(numbers, np.float32)
@@ -64,6 +67,7 @@ def test_vectors_come_back_exactly(numbers):
     assert len(encode_vector(vector)) == 4 * len(numbers)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(0))))
 def test_bars_come_back_exactly(pairs):
     bars = np.array(pairs, np.float64).reshape(-1, 2)

@@ -168,7 +168,7 @@ def test_an_unfinished_creation_is_finished(folder):
     folder.mkdir()
     (folder / "store.sqlite").touch()
     (folder / "images.sqlite").touch()
-    with pytest.raises(StoreCorrupt, match="never finished"):
+    with pytest.raises(StoreMissing, match="never finished"):
         Store(folder)
     with Store(folder, write=True, create=True) as store:
         assert store.check() == []

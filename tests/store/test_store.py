@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panic.errors import NotFound, StoreReadOnly
-from panic.store import Commit, NewBatch, NewInvocation, NewOutput, NewRun, Store
+from panic.store import Commit, NewBatch, NewInvocation, NewOutput, NewRun, Store, writing
 from panic.store.digest import image_digest, text_digest
 from panic.store.writing import new_uid
 from tests.store.sample import NETWORK, SETTINGS, batch, fill, output, picture, steps
@@ -407,3 +407,27 @@ def test_a_thousand_runs_are_listed_quickly(folder):
         assert store.counts("big").invocations == 50_000
         assert {run.state for run in store.runs("big")} == {"done"}
     assert time.perf_counter() - start < 0.3
+
+
+def test_inputs_that_left_the_memory_of_the_driver_are_found(writer, sample, monkeypatch):
+    monkeypatch.setattr(writing, "DIGEST_CACHE_SIZE", 2)
+    session = writer.start_session(sample.alpha, "x", {})
+    before = text_digest("untouched")
+    for step in range(6):
+        call = batch(writer, session, (sample.draw, sample.tell)[step % 2])
+        made = [output(f"{step}.{number}") for number in range(4)]
+        invocation = NewInvocation(sample.untouched, step, before, made[0].digest, 42, call.id)
+        writer.commit(Commit(batches=[call], outputs=made, invocations=[invocation]))
+        assert len(writer.output_ids) == 2
+        assert made[0].digest not in writer.output_ids
+        before = made[0].digest
+    assert writer.check() == []
+
+
+def test_the_same_output_many_times_in_one_commit(writer, sample):
+    session = writer.start_session(sample.alpha, "x", {})
+    (run,) = writer.add_runs(sample.alpha, [NewRun(network=NETWORK, prompt="y", seed=-1, max_length=6)])
+    contents = [picture(7), "e", picture(7), "f", picture(7), "e"]
+    writer.commit(steps(writer, session, (sample.draw, sample.tell), run, "y", contents, seed=3))
+    assert len(writer.outputs(run=run)) == 4
+    assert writer.check() == []

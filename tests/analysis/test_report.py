@@ -1,0 +1,169 @@
+"""The report of real stores: what it says, that it loads nothing, that a browser draws it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from panic.analysis import charts, readings
+from panic.analysis.report import PICTURE_BUDGET_BYTES, render, write_report
+from panic.errors import NotFound
+from panic.store import Store
+from tests.analysis.conftest import HOSTILE, Bench
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def page(bench: Bench, budget: int = PICTURE_BUDGET_BYTES) -> str:
+    return render(bench.store, bench.store.experiment("demo"), picture_budget_bytes=budget)
+
+
+def without_library(html: str) -> str:
+    """The page without its longest script, Vega."""
+    return html.replace(max(re.findall(r"<script>.*?</script>", html, re.DOTALL), key=len), "")
+
+
+def specs(html: str) -> list[dict]:
+    return json.loads(re.search(r'id="specs">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
+    path = write_report(full.store, "demo", tmp_path / "report.html")
+    assert path == tmp_path / "report.html"
+    assert [p.name for p in tmp_path.glob("report*")] == ["report.html"]
+    html = path.read_text(encoding="utf-8")
+    for text in (
+        "<b>draw</b><i>→</i><b>tell</b>", "stuck from step 0, period 10", "(5 turns)",
+        "failed at step 4: output", "the caption was &lt;empty&gt;", "torch 2.13.0", "a processor, 2 cores",
+        "panic run demo.yaml", "steps 2", "draw-fingerp", "1 of 1 runs with a fixed seed",
+        "Drift from the prompt · embed", "Persistence diagrams · embed",
+    ):  # fmt: skip
+        assert text in html
+    assert html.count('<img src="data:image/webp;base64,') == 12
+    assert len(specs(html)) == 3
+
+
+def test_it_loads_nothing(full):
+    html = without_library(page(full))
+    assert len(html) < 100_000
+    assert "default-src 'none'" in html
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", html)
+    assert not re.search(r"@import|url\(|<link|<iframe|fetch\(|XMLHttpRequest", html)
+    without_namespaces = html.replace("https://vega.github.io/schema/vega-lite/", "")
+    assert "http" not in without_namespaces.replace('<meta http-equiv="Content-Security-Policy"', "")
+
+
+def test_texts_are_escaped_everywhere(full):
+    html = page(full)
+    assert HOSTILE not in html
+    assert "<img src=x" not in html
+    assert "a red house &lt;/script&gt;&lt;img src=x onerror=" in html
+
+
+def test_an_experiment_that_has_not_begun_says_so(make_bench):
+    html = page(make_bench(embeddings=[], diagrams=None))
+    for text in (
+        "No run has begun yet",
+        "No model has been called yet",
+        "asks for no embeddings",
+        "asks for no diagrams",
+    ):
+        assert text in html
+    assert specs(html) == []
+
+
+def test_an_experiment_without_vectors_yet_says_so(bench):
+    bench.add("a start", ["one"])
+    html = page(bench)
+    assert "A process is working on it: 1 runs have not ended" in html
+    assert "No vectors of prompts and texts under embed yet" in html
+    assert "No diagrams have been computed yet" in html
+    assert "not ended" in html
+
+
+def test_an_experiment_that_was_interrupted_says_so(bench, tmp_path):
+    bench.add("a start", ["one"])
+    bench.store.end_session(bench.session, "interrupted")
+    assert "nobody works on them; `panic resume` goes on" in page(bench)
+
+
+def test_a_finished_experiment_is_complete(bench, tmp_path):
+    bench.add("a start", ["one"], max_length=2)
+    bench.store.end_session(bench.session, "done")
+    bench.store.close()
+    with Store(tmp_path / "store") as store:  # as the command line opens it
+        html = write_report(store, "latest", tmp_path / "r.html").read_text(encoding="utf-8")
+    assert '<span class="badge complete">complete</span>' in html
+    assert "None of the 1 runs with a fixed seed is stuck so far" in html
+
+
+def test_pictures_beyond_the_budget_are_mentioned(full):
+    html = page(full, budget=300)
+    assert re.search(r"\d+ more pictures are left out", html)
+    assert "no picture" in html
+
+
+def test_equal_texts_have_a_report(bench):
+    """A run that says one thing only: one point, no finite bars, no drift."""
+    run = bench.add("a start", ["a start"] * 5)
+    vector = np.ones(3)
+    bench.embed({"a start": vector})
+    bench.diagram(run, vector[None].repeat(5, axis=0))
+    html = page(bench)
+    assert "there are no finite bars" in html
+    assert "is at 0.00 at step 9" in html
+
+
+def test_an_unknown_experiment_writes_nothing(full, tmp_path):
+    with pytest.raises(NotFound):
+        write_report(full.store, "other", tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_durations_read_as_people_say_them():
+    assert [charts.seconds(s) for s in (7200, 90, 2.5, 0.012, 4e-5, 0)] == [
+        "2 h", "1.5 min", "2.5 s", "12 ms", "40 µs", "0 µs"
+    ]  # fmt: skip
+
+
+def test_charts_stand_alone_in_both_themes(full):
+    import vl_convert
+
+    from panic.analysis import frames
+
+    chart = charts.time_by_model(frames.times(full.store, full.store.experiment("demo")))
+    for mode, ink in (("light", "#1d2329"), ("dark", "#e8eaed")):
+        svg = vl_convert.vegalite_to_svg(charts.themed(chart, mode).to_dict())
+        assert "persistence diagrams" in svg
+        assert ink in svg
+
+
+def test_fresh_noise_is_never_called_stuck(bench):
+    bench.add("a start", ["one"], seed=-1)
+    assert "none can be stuck" in readings.stuck_reading(bench.store.runs("demo"))
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium here")
+    path = write_report(full.store, "demo", tmp_path / "report.html")
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert 'data-drawn="3"' in done.stdout
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 3
+    assert "could not be drawn" not in done.stdout
+    assert "data-owned" not in done.stdout
