@@ -51,6 +51,12 @@ find_python() {
     "Seen:${seen:- no Python at all}"$'\n'"Install Python 3.11, or name one: PANIC_PYTHON=/path/to/python3.11 $0"
 }
 
+# pip_install MARKER ARGUMENT...: the marker names pip itself, which outlives a script that is killed.
+pip_install() {
+  bash -c 'source "$1"; echo "$$ $(started $$)" >"$2"; shift 2; cd "$ROOT"; exec "$PYTHON" -m pip install "$@"' \
+    bash "$ROOT/scripts/environment.sh" "$1" --disable-pip-version-check --constraint constraints.txt --editable "${@:2}"
+}
+
 ensure_environment() {
   if [ -n "${PANIC_VENV:-}" ]; then
     [ -x "$PYTHON" ] || fail "PANIC_VENV=$PANIC_VENV has no bin/python."
@@ -97,8 +103,7 @@ ensure_environment() {
   fi
   say "Installing panic${wanted:+ with $wanted} into $VENV (minutes the first time)"
   if [ -t 1 ]; then quiet=""; fi
-  (cd "$ROOT" && "$PYTHON" -m pip install $quiet --disable-pip-version-check \
-    --constraint constraints.txt --editable ".${wanted:+[$wanted]}") >&2 ||
+  pip_install "$marker" ".${wanted:+[$wanted]}" ${quiet:+"$quiet"} >&2 ||
     fail "The installation failed (see above). Nothing else was changed; run this again to start it over."
   printf '%s\n' "$now" "$ROOT" "$wanted" >"$stamp"
   rm -f "$marker"

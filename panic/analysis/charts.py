@@ -195,6 +195,9 @@ def seconds(value: float) -> str:
 
 
 def _data(frame: pl.DataFrame) -> alt.InlineData:
-    """Rows in the specification, to four significant digits; altair's own way stops at 5,000 rows."""
+    """Rows in the specification, to four significant digits, as one CSV text.
+
+    Altair copies and checks every value of a list of rows (6 s for 12,000) and stops at 5,000 otherwise.
+    """
     short = frame.with_columns(pl.col(pl.Float64).round_sig_figs(4))
-    return alt.InlineData(values=short.to_dicts())
+    return alt.InlineData(values=short.write_csv(), format=alt.CsvDataFormat(type="csv"))

@@ -77,9 +77,9 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bool]:
     """Data URI of a WebP picture of at most `side` pixels; pictures up to half of that stay exact."""
     is_small = max(image.size) <= side // 2
     small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.BICUBIC)
     file = io.BytesIO()
-    small.save(file, "WEBP", lossless=is_small, quality=75, method=4)
+    small.save(file, "WEBP", lossless=is_small, quality=75, method=2)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii"), is_small
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.errors import PanicError
+from panic.errors import Interrupted, PanicError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -73,7 +73,7 @@ RequiredExperiment = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
 ]
 ExperimentArgument = Annotated[
-    str, typer.Argument(metavar="[EXPERIMENT]", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
+    str, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
 ]
 
 
@@ -111,6 +111,9 @@ def guarded(action: Callable[[], None], *, verbose: bool) -> int:
     try:
         action()
         sys.stdout.flush()
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        return stop.exit_code
     except PanicError as error:
         if verbose and error.__cause__ is not None:
             traceback.print_exception(error, file=sys.stderr)
@@ -146,7 +149,7 @@ def _unexpected(error: Exception, *, verbose: bool) -> int:
 def say_error(message: str, hint: str = "") -> None:
     """Print an error and what to do about it, as plain text: nothing in it is markup."""
     if message:
-        typer.secho("error: ", nl=False, err=True, fg="red", bold=True)
+        typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
         typer.echo(message, err=True)
     if hint:
         typer.secho(hint, err=True, dim=True)

@@ -14,6 +14,12 @@ import typer
 from panic.cli.common import Shared, command
 
 PROGRAMS = ("panic", "run-experiments")
+NUSHELL_TYPES = {
+    **dict.fromkeys(("CONFIG", "DIR", "FILE", "PATH"), "path"),
+    **dict.fromkeys(("N", "PIXELS", "RUN", "STEP"), "int"),
+    "EXPERIMENT": 'string@"nu-complete panic experiments"',
+    "SECONDS": "number",
+}
 
 
 class Shell(StrEnum):
@@ -30,8 +36,11 @@ def completion(
 ) -> None:
     """Print the completion script of a shell.
 
-    bash: source <(panic completion bash), in ~/.bashrc.  zsh: source <(panic completion zsh), in ~/.zshrc.
-    fish: panic completion fish | source.  nushell: save it as a file and `source` that.
+    \b
+    bash      source <(panic completion bash)     in ~/.bashrc
+    zsh       source <(panic completion zsh)      in ~/.zshrc, after compinit
+    fish      panic completion fish | source      in ~/.config/fish/config.fish
+    nushell   save it as a file and `source` that in config.nu
     """
     if shell is Shell.NUSHELL:
         from panic.cli.app import app, run_experiments_app
@@ -72,7 +81,7 @@ def _extern(name: str, node: Any) -> Iterator[str]:
 
 def _nushell_parameter(parameter: Any) -> str:
     """A parameter as nushell declares it: `--set: string  # help`, `...configs: path`, `name?: string`."""
-    kind = _nushell_type(parameter)
+    kind = NUSHELL_TYPES.get(parameter.metavar or "", "string")
     if parameter.param_type_name == "argument":
         name = parameter.name
         if parameter.nargs == -1:
@@ -83,19 +92,3 @@ def _nushell_parameter(parameter: Any) -> str:
     flag = f"{long}({short})" if short else long
     value = "" if parameter.is_flag else f": {kind}"
     return f"{flag}{value}  # {' '.join((parameter.help or '').split())}".rstrip(" #")
-
-
-def _nushell_type(parameter: Any) -> str:
-    choices = getattr(parameter.type, "choices", None)
-    if parameter.metavar and "EXPERIMENT" in parameter.metavar:
-        return 'string@"nu-complete panic experiments"'
-    if choices:
-        return "string"
-    kinds = {
-        "integer": "int",
-        "integer range": "int",
-        "float": "number",
-        "float range": "number",
-        "path": "path",
-    }
-    return kinds.get(parameter.type.name, "string")

@@ -120,7 +120,9 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
         return print_json(
             run_as_dict(run) | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
         )
-    console().print(f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}")
+    console().print(
+        f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
+    )
     console().print(f"prompt: {run.prompt}")
     rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
     return print_table(["step #", "model", "output"], rows)
@@ -260,10 +262,8 @@ def delete(
 
     with shared.open_store() as store:
         row = store.experiment(experiment)
-        now, goes = standing(store, row), store.preview_deletion(row.id)
+        goes = store.preview_deletion(row.id)
         num_bytes = _own_image_bytes(store, row)
-    if now.state == "running":
-        raise UsageError(f"{row.name} is being performed by process {now.pid}.", hint="Stop it first.")
     if not shared.quiet:
         console().print(
             f"{row.name} ({row.uid[:12]}): {goes.runs:,} runs, {goes.invocations:,} invocations, "

@@ -34,7 +34,7 @@ PLAIN = (
 OptionalExperiment = Annotated[
     str | None,
     typer.Argument(
-        metavar="[EXPERIMENT]",
+        metavar="EXPERIMENT",
         help="Name, beginning of an id, or latest; by default the whole store.",
         autocompletion=complete_experiment,
         show_default=False,

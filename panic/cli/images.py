@@ -43,8 +43,8 @@ def images(
     thumbnail: Annotated[
         int, typer.Option("--size", min=16, max=2048, metavar="PIXELS", help="Size of a thumbnail.")
     ] = 128,
-    columns: Annotated[int | None, typer.Option(min=1, help="Thumbnails in a row.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Only every n-th picture.")] = 1,
+    columns: Annotated[int | None, typer.Option(min=1, metavar="N", help="Thumbnails in a row.")] = None,
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Only every n-th picture.")] = 1,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file.")] = False,
 ) -> None:
     """Save a grid of pictures: of one run along its steps, or of one step over all runs."""

@@ -94,10 +94,8 @@ def resume(
 
     with shared.open_store() as store:
         row = store.experiment(experiment)
-        now = standing(store, row)
-    if now.state == "running":
-        raise UsageError(f"{row.name} is being performed by process {now.pid}.")
-    if now.state == "complete":
+        state = standing(store, row).state
+    if state == "complete":
         return console().print(f"{row.name} is complete.")
     config = ExperimentConfig.model_validate(row.config)
     if fail_fast:
@@ -120,11 +118,14 @@ def perform(shared: Shared, config: ExperimentConfig, *, retry_failed: bool) -> 
     logs.silence_libraries()
     file = logs.log_file(path, config.project)
     stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
-    with logs.logging_to(file, config.log_level, stderr_level=stderr_level):
+    # Bars first, so that messages go through them.
+    with (
+        showing_progress(quiet=shared.quiet) as on_progress,
+        logs.logging_to(file, config.log_level, stderr_level=stderr_level),
+    ):
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
-            with showing_progress(quiet=shared.quiet) as on_progress:
-                outcome = perform_config(config, path, on_progress=on_progress, retry_failed=retry_failed)
+            outcome = perform_config(config, path, on_progress=on_progress, retry_failed=retry_failed)
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
             raise

@@ -28,7 +28,7 @@ from panic.engine.embeddings import EmbeddingStage
 from panic.engine.executor import Executor, LocalExecutor, WorkerSettings
 from panic.engine.interrupts import stop_on_signals
 from panic.engine.loops import Loop, Loops
-from panic.engine.pinning import Pin, pin
+from panic.engine.pinning import Pin, pin, refuse_conflicts
 from panic.engine.plan import Plan, load_config, make_plan
 from panic.engine.process_executor import ProcessExecutor
 from panic.engine.progress import Progress
@@ -84,12 +84,15 @@ def run(
         raise UsageError("overrides change a config file; this config is loaded already")
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
+    fingerprints = {name: registry.fingerprint(spec) for name, spec in plan.specs.items()}
     path = Path(store or config.store or DEFAULT_STORE)
+    identity = identity_digest(config)
     with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as writing:
-        experiment = writing.start_experiment(
-            config.name, identity_digest(config), config.model_dump(mode="json")
-        )
-        pins = pin(writing, experiment, plan, device.kind)
+        for row in writing.experiments():
+            if row.identity_digest == identity:
+                refuse_conflicts(writing, row.id, plan, fingerprints, device.kind)
+        experiment = writing.start_experiment(config.name, identity, config.model_dump(mode="json"))
+        pins = pin(writing, experiment, plan, fingerprints, device.kind)
         if retry_failed:
             writing.forget_failures(experiment)
         run_ids = writing.add_runs(experiment, plan.runs)

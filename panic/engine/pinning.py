@@ -7,12 +7,12 @@ experiment started with, it goes on with; a setting that says otherwise is refus
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from panic.engine.plan import Plan
 from panic.errors import ConflictError
-from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store import Store
 from panic.store.records import EpochRow
@@ -28,25 +28,32 @@ class Pin:
     threads: int
 
 
-def pin(store: Store, experiment: int, plan: Plan, device_kind: str) -> dict[str, Pin]:
-    """Pin every model of a plan, or check it against what was pinned before.
+def refuse_conflicts(
+    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device_kind: str
+) -> None:
+    """Raise ConflictError if the plan contradicts what an experiment started with.
 
-    Raises: ConflictError if the device kind, an explicit batch size or number of threads, or the content
-    of a model differs from the experiment's first start.
+    That is: another device kind, another explicit batch size or number of threads, or a model whose
+    content has changed under its name.
     """
-    pinned = {row.name: row for row in store.epochs(experiment)}
-    fingerprints = {name: registry.fingerprint(spec) for name, spec in plan.specs.items()}
     conflicts = [
         problem
-        for name, row in pinned.items()
-        if name in fingerprints
-        for problem in _conflicts(plan, row, fingerprints[name], device_kind)
+        for row in store.epochs(experiment)
+        if row.name in fingerprints
+        for problem in _conflicts(plan, row, fingerprints[row.name], device_kind)
     ]
     if conflicts:
         raise ConflictError(
-            "\n".join(conflicts),
+            "\n".join(dict.fromkeys(conflicts)),
             hint="What an experiment started with stays. Undo the setting, or give the config another name.",
         )
+
+
+def pin(
+    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device_kind: str
+) -> dict[str, Pin]:
+    """The current shape epoch of every model of a plan; models that are new to the experiment are pinned."""
+    pinned = {row.name: row for row in store.epochs(experiment)}
     return {
         name: _pin_model(store, experiment, plan, spec, fingerprints[name], device_kind, pinned.get(name))
         for name, spec in plan.specs.items()

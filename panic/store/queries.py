@@ -67,12 +67,10 @@ def missing_embeddings(
 def ready_for_diagram(
     store: Store, experiment: int, model: int, settings_digest: str, modality: str
 ) -> list[int]:
-    """Runs that are complete (not failed), have all vectors, and no diagram of that many points."""
+    """Complete runs (a failed one never is) with all vectors and without a diagram of as many points."""
     rows = store.db.rows(
-        "WITH complete AS (SELECT run.id FROM run"
-        "   LEFT JOIN stuck ON stuck.run = run.id LEFT JOIN failure ON failure.run = run.id"
-        "   WHERE experiment = ?1 AND failure.run IS NULL"
-        f"  AND (stuck.run NOTNULL OR {NUM_STEPS} >= max_length)),"
+        "WITH complete AS (SELECT run.id FROM run LEFT JOIN stuck ON stuck.run = run.id"
+        f"  WHERE experiment = ?1 AND (stuck.run NOTNULL OR {NUM_STEPS} >= max_length)),"
         " cloud AS (SELECT complete.id, count(*) AS num_points"
         "   FROM complete CROSS JOIN invocation ON invocation.run = complete.id"
         "   JOIN output ON output.id = invocation.output AND modality = ?4"

@@ -11,7 +11,7 @@ Every part resumes from `OUT/<part>/checkpoint.pt`; the data of a step depend on
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from panic.pocket.tokens import MAX_TOKENS
 from panic.pocket.world import Example, describe, examples, shrink
@@ -27,6 +28,10 @@ from panic.train.loop import Settings, fit, generator
 from panic.train.pocket_export import export_captioner, export_diffusion
 
 DROP_CAPTION = 0.1
+LEAST_TIME = 50  # no sampler of up to 16 steps looks at less noise
+# Most of a picture is background, which is learnt first; objects count more until shapes are there.
+FOCUS = 3.0
+FOCUS_STEPS = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +75,28 @@ def diffusion(size: str, batch_size: int, seed: int) -> Part:
         noise = torch.randn(clean.shape, generator=dice)
         # Stratified: every batch sees the whole range of noise, which halves the variance of the loss.
         spread = (torch.arange(batch_size) + torch.rand(batch_size, generator=dice)) / batch_size
-        times = (spread * steps).long().clamp(max=steps - 1)
+        times = (LEAST_TIME + spread * (steps - LEAST_TIME)).long().clamp(max=steps - 1)
         noisy = scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
         text = encoder(input_ids=tokens.input_ids).last_hidden_state
-        predicted = unet(noisy, times, text).sample
-        return functional.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, times))
+        with sdpa_kernel(SDPBackend.MATH):  # 8 % faster than flash attention at this size on a CPU
+            predicted = unet(noisy, times, text).sample
+        error = (predicted.float() - scheduler.get_velocity(clean, noise, times)) ** 2
+        weight = 1 + FOCUS * max(0.0, 1 - step / FOCUS_STEPS) * fold(near_objects(shown))
+        return (weight * error).sum() / weight.sum()
 
     return Part(module=nn.ModuleDict({"unet": unet, "text_encoder": encoder}), loss=loss)
+
+
+def near_objects(shown: Sequence[Example]) -> Tensor:
+    """1 in the boxes around objects, 0 elsewhere: (n, 3, 32, 32)."""
+    axis = np.arange(32, dtype=np.float32) * 2 + 1
+    masks = np.zeros((len(shown), 32, 32), np.float32)
+    for mask, example in zip(masks, shown, strict=True):
+        layout = example.layout
+        for x, y, radius in zip(layout.x, layout.y, layout.radius, strict=True):
+            near = radius * 1.3
+            mask[np.ix_(abs(axis - y) < near, abs(axis - x) < near)] = 1
+    return torch.from_numpy(masks)[:, None].expand(-1, 3, -1, -1)
 
 
 def captioner(size: str, batch_size: int, seed: int) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def panic() -> Invoke:
 
 
 @pytest.fixture(scope="session")
-def performed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def performed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two experiments: `demo`, complete with diagrams, and `broken`, where runs have failed."""
     folder = tmp_path_factory.mktemp("performed")
     store = folder / "panic-store"
@@ -76,7 +76,7 @@ def performed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert done.exit_code == 0, done.output
     failed = call("run", write_config(folder, "broken", fail_at=1), "--store", store)
     assert failed.exit_code == 1, failed.output
-    yield store
+    return store
 
 
 @pytest.fixture

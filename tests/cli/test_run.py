@@ -46,6 +46,22 @@ def test_progress_ends_with_one_line_where_there_is_no_terminal(panic: Invoke, t
     assert re.search(r"chain [\d.]+ s", line)
 
 
+def test_a_line_of_progress_comes_every_minute(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("panic.cli.progress.LINE_EVERY_S", 0.3)
+    done = panic("run", write_config(tmp_path, delay_s=0.15))
+    lines = done.stderr.splitlines()
+    assert len(lines) > 2
+    assert re.search(r"runs 0/6.*, at most [\d.]+ s left", lines[0])
+    assert "runs 6/6" in lines[-1]
+
+
+def test_verbose_tells_the_log_on_stderr_too(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", write_config(tmp_path), "-v")
+    assert "INFO: demo is complete" in done.stderr
+
+
 def test_quiet_says_nothing(panic: Invoke, tmp_path: Path) -> None:
     done = panic("run", write_config(tmp_path), "-q")
     assert (done.exit_code, done.output) == (0, "")
@@ -261,8 +277,8 @@ def test_run_experiments_is_panic_run(panic: Invoke, tmp_path: Path) -> None:
 
 
 def test_the_console_scripts_exit_with_the_codes() -> None:
-    for call in ("main", "run_experiments"):
-        code = f"import sys; sys.argv[1:] = ['run'] if {call!r} == 'main' else []; import panic.cli as c; c.{call}()"
+    for arguments, call in ((["run"], "main"), ([], "run_experiments")):
+        code = f"import sys; sys.argv[1:] = {arguments}; from panic.cli import {call}; {call}()"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert "Missing argument 'CONFIG" in done.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from panic import is_stuck, run
-from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError
+from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.models.synthetic import transition_matrix
 from panic.store import Store
 from tests.engine.conftest import dump, make_config
@@ -222,8 +222,38 @@ def test_failed_runs_are_retried_on_request_only(tmp_path: Path) -> None:
 )
 def test_what_is_pinned_stays(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     run(make_config(max_length=2), tmp_path / "s")
+    before = dump(tmp_path / "s")
     with pytest.raises(ConflictError, match=message):
         run(make_config(**change), tmp_path / "s")
+    assert dump(tmp_path / "s") == before
+
+
+def test_changed_code_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    write_heavy_models(tmp_path)
+    config = make_config(
+        networks=[["draw", "mine"]],
+        models={
+            "draw": {"base": "synthetic/text-to-image"},
+            "mine": {"base": f"python:{tmp_path}/heavy.py:Describe"},
+        },
+        batch_sizes={},
+    )
+    run(config, tmp_path / "s")
+    code = (tmp_path / "heavy.py").read_text()
+    (tmp_path / "heavy.py").write_text(code.replace("text + self.suffix", "text + '!' + self.suffix"))
+    with pytest.raises(ConflictError, match="mine is not the model this experiment started with"):
+        run(config, tmp_path / "s")
+
+
+def test_a_model_without_weights_leaves_no_trace(tmp_path: Path) -> None:
+    config = make_config(
+        networks=[["sd-turbo", "chain"]],
+        batch_sizes={},
+        models={"chain": {"base": "synthetic/image-to-text"}},
+    )
+    with pytest.raises(ModelMissing, match="sd-turbo"):
+        run(config, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 def test_two_networks_share_one_queue_and_a_budget(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_second_run_installs_nothing(project: Project) -> None:
     assert first.returncode == 0, first.stderr
     assert first.stdout.splitlines()[-1] == f"pytest in {project.root}"
     assert len(project.installs()) == 1
-    assert project.installs()[0].endswith("--constraint constraints.txt --editable .[test]")
+    assert "--constraint constraints.txt --editable .[test]" in project.installs()[0]
     second = project.run()
     assert (second.returncode, second.stderr) == (0, "")
     assert len(project.installs()) == 1
@@ -116,7 +116,7 @@ def test_extras_are_added_and_kept(project: Project) -> None:
     ensure("")
     ensure("gpu")
     ensure("test")
-    assert [line.split()[-1] for line in project.installs()] == [".", ".[test]", ".[test,gpu]"]
+    assert [line.split()[-2] for line in project.installs()] == [".", ".[test]", ".[test,gpu]"]
 
 
 @needs_3_11

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from panic.train import pocket_pair
+from panic.train import pocket_pair, pocket_scores
 from panic.train.loop import Settings, fit, rate
+from panic.train.pocket_export import export_captioner, export_diffusion
 from panic.train.pocket_models import tokenizer
 
 
@@ -96,3 +97,17 @@ def test_learning_rate_rises_stays_and_falls():
     assert rates[10:80] == [1.0] * 70
     assert rates[99] == pytest.approx(0.05)
     assert np.all(np.diff(rates[80:]) <= 0)
+
+
+def test_exported_models_load_through_the_standard_classes(tmp_path):
+    for name, make in pocket_pair.PARTS.items():
+        part = make("tiny", 4, 0)
+        fit(part.module, part.loss, Settings(steps=1, warmup=0), tmp_path / name)
+    export_diffusion(tmp_path, tmp_path / "weights", "tiny")
+    export_captioner(tmp_path, tmp_path / "weights", "tiny")
+    pipeline, model, processor = pocket_scores.load(tmp_path / "weights")
+    assert pipeline.unet.dtype == pipeline.text_encoder.dtype == model.dtype == torch.float32
+    pictures = pocket_scores.draw(pipeline, ["a red circle", "ü" * 200], steps=2)
+    assert pictures.shape == (2, 64, 64, 3)
+    assert len(pocket_scores.tell(model, processor, pictures)) == 2
+    assert "1 step" in (tmp_path / "weights" / "PocketDiffusion" / "README.md").read_text()

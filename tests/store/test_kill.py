@@ -57,7 +57,9 @@ def test_killed_at_random_moments(folder):
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert driver.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0.01, 0.15))
+        for _ in range(moments.randint(1, 5)):  # commits, then some moment of the next one
+            told = max(told, int(driver.stdout.readline()))
+        time.sleep(moments.uniform(0, 0.02))
         driver.kill()
         lines = driver.stdout.read().splitlines()
         driver.wait()

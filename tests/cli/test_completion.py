@@ -1,0 +1,97 @@
+"""`panic completion`: scripts that the shells accept and that complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from panic.cli.app import app
+
+from .conftest import Invoke
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder with `panic` and `run-experiments`, as an installation puts them on the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, call in (("panic", "main"), ("run-experiments", "run_experiments")):
+        program = folder / name
+        program.write_text(f"#!{sys.executable}\nfrom panic.cli import {call}\n{call}()\n")
+        program.chmod(0o755)
+    return folder
+
+
+def completed(programs: Path, line: str) -> list[str]:
+    """What bash offers for a line that ends where the cursor is."""
+    words = line.split(" ")
+    script = f"""
+source <({programs}/panic completion bash)
+COMP_WORDS=({" ".join(f"'{word}'" for word in words)}); COMP_CWORD={len(words) - 1}
+_{words[0].replace("-", "_")}_completion {words[0]}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_options_and_experiments(programs: Path, store: Path) -> None:
+    assert sorted(completed(programs, "panic ")) == COMMANDS
+    assert completed(programs, "panic st") == ["status", "stuck"]
+    assert "--dry-run" in completed(programs, "panic run --d")
+    assert completed(programs, "panic show d") == ["demo"]
+    assert "--dry-run" in completed(programs, "run-experiments --d")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "nushell"])
+def test_every_shell_has_a_script_for_both_programs(panic: Invoke, shell: str) -> None:
+    done = panic("completion", shell)
+    assert done.exit_code == 0, done.output
+    assert "panic" in done.stdout
+    assert "run-experiments" in done.stdout
+    binary = {"nushell": "nu"}.get(shell, shell)
+    if shutil.which(binary):
+        Path("script").write_text(done.stdout)
+        check = {"nu": ["nu", "script"]}.get(binary, [binary, "-n", "script"])
+        subprocess.run(check, check=True, timeout=30)
+
+
+def test_an_unknown_shell_is_told_with_the_known_ones(panic: Invoke) -> None:
+    done = panic("completion", "tcsh")
+    assert done.exit_code == 2
+    assert "nushell" in done.stderr
+    assert panic("completion").exit_code == 2
+
+
+def test_the_nushell_script_knows_every_command_and_option(panic: Invoke) -> None:
+    script = panic("completion", "nushell").stdout
+    externs = dict(re.findall(r'export extern "([^"]+)" \[\n(.*?)^\]', script, re.M | re.S))
+    assert set(externs) == {"panic", "run-experiments", *(f"panic {name}" for name in COMMANDS)}
+    assert "  ...configs: path" in externs["panic run"]
+    assert "  --set: string  # " in externs["panic run"]
+    assert "  --verbose(-v)  # " in externs["panic list"]
+    assert '  experiment?: string@"nu-complete panic experiments"' in externs["panic show"]
+    assert '  experiment: string@"nu-complete panic experiments"' in externs["panic delete"]
+    assert "  --output(-o): path" in externs["panic export"]
+    assert "  --every: int" in externs["panic images"]
+    tree = typer.main.get_command(app)
+    for name, command in tree.commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert parameter.opts[0] in externs[f"panic {name}"]

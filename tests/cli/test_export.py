@@ -1,0 +1,100 @@
+"""`panic export` and `panic dump`: what leaves the store is what is in it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from panic.store import Store
+
+from .conftest import Invoke
+
+
+def test_every_table_is_exported(panic: Invoke, store: Path) -> None:
+    done = panic("export", "--output", "tables")
+    assert done.exit_code == 0, done.output
+    frames = {path.stem: pl.read_parquet(path) for path in Path("tables").iterdir()}
+    with Store(store) as opened:
+        tables = {name for (name,) in opened.db.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        special = {"meta", "embedding", "diagram_bars"}
+        assert {"bars", "embedding-circle"} == set(frames) - tables
+        assert tables - special <= set(frames)
+        for name in tables - special:
+            assert frames[name].height == opened.db.value(f"SELECT count(*) FROM {name}"), name
+        assert f"run.parquet: {frames['run'].height:,} rows" in done.stdout
+        run = next(run for run in opened.runs("demo") if run.state == "done")
+        steps = frames["invocation"].filter(pl.col("run") == run.id).join(
+            frames["output"], left_on="output", right_on="id"
+        )  # fmt: skip
+        assert steps.sort("step")["digest"].to_list() == [s.output for s in opened.invocations(run.id)]
+
+
+def test_vectors_are_arrays_of_fixed_size(panic: Invoke, store: Path) -> None:
+    panic("export", "--output", "tables")
+    frame = pl.read_parquet("tables/embedding-circle.parquet")
+    assert frame.schema["vector"] == pl.Array(pl.Float32, 2)
+    with Store(store) as opened:
+        vectors = opened.vectors("circle")
+    by_digest = dict(zip(vectors.digests, vectors.vectors, strict=True))
+    assert len(by_digest) == frame.height > 0
+    for digest, vector in frame.select("digest", "vector").iter_rows():
+        np.testing.assert_array_equal(np.float32(vector), by_digest[digest])
+
+
+def test_bars_are_exported_one_by_one(panic: Invoke, store: Path) -> None:
+    panic("export", "--output", "tables")
+    bars = pl.read_parquet("tables/bars.parquet")
+    with Store(store) as opened:
+        for diagram in opened.diagrams("demo"):
+            for dimension in diagram.dimensions:
+                mine = bars.filter(pl.col("diagram") == diagram.id, pl.col("dimension") == dimension)
+                stored = opened.bars(diagram.run, "circle", dimension)
+                np.testing.assert_array_equal(mine.select("birth", "death").to_numpy(), stored)
+    assert bars.height > 0
+
+
+def test_pictures_are_exported_on_request(panic: Invoke, store: Path) -> None:
+    panic("export", "--output", "tables")
+    assert not Path("tables/image.parquet").exists()
+    panic("export", "--output", "with-images", "--images")
+    frame = pl.read_parquet("with-images/image.parquet")
+    with Store(store) as opened:
+        digest, data = frame.select("digest", "bytes").row(0)
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.convert("RGB").tobytes() == opened.image(digest).tobytes()
+
+
+def test_a_folder_with_things_in_it_is_refused(panic: Invoke, store: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    done = panic("export", "--output", "mine")
+    assert done.exit_code == 2
+    assert "mine is not empty" in done.stderr
+    assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
+    assert panic("export", "--output", "mine", "--force").exit_code == 0
+    assert Path("mine/notes.txt").read_text() == "mine"
+    assert Path("mine/run.parquet").exists()
+    done = panic("export", "--output", "mine/notes.txt")
+    assert done.exit_code == 2
+    assert "is a file" in done.stderr
+    assert panic("export").exit_code == 2
+
+
+def test_an_export_without_a_store_leaves_no_folder(panic: Invoke) -> None:
+    assert panic("export", "--output", "tables").exit_code == 2
+    assert not Path("tables").exists()
+
+
+def test_dump_is_json_lines_of_one_or_all_experiments(panic: Invoke, store: Path) -> None:
+    every = [json.loads(line) for line in panic("dump").stdout.splitlines()]
+    one = [json.loads(line) for line in panic("dump", "demo").stdout.splitlines()]
+    assert {"experiment", "run", "invocation", "stuck"} <= {line["kind"] for line in one}
+    names = [[line["name"] for line in lines if line["kind"] == "experiment"] for lines in (every, one)]
+    assert names == [["broken", "demo"], ["demo"]]
+    assert len(one) < len(every)
+    assert panic("dump", "nope").exit_code == 2

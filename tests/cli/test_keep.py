@@ -1,0 +1,110 @@
+"""`panic delete`, `check`, `report`: keeping a store in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from panic.store import Store
+
+from .conftest import Invoke
+
+
+def names(store: Path) -> list[str]:
+    with Store(store) as opened:
+        return [row.name for row in opened.experiments()]
+
+
+def test_delete_shows_what_goes_and_deletes_with_yes(panic: Invoke, store: Path) -> None:
+    kept = panic("dump", "broken").stdout
+    with Store(store) as opened:
+        goes = opened.preview_deletion("demo")
+    done = panic("delete", "demo", "-y")
+    assert done.exit_code == 0, done.output
+    assert f"6 runs, {goes.invocations} invocations, {goes.outputs} outputs" in done.stdout
+    assert "B of pictures" in done.stdout
+    assert "demo is deleted." in done.stdout
+    assert names(store) == ["broken"]
+    assert panic("dump").stdout == kept
+    assert panic("check").exit_code == 0
+
+
+def test_delete_does_nothing_without_an_answer(panic: Invoke, store: Path) -> None:
+    done = panic("delete", "demo", input="y\n")  # stdin is no terminal
+    assert done.exit_code == 2
+    assert "6 runs" in done.stdout
+    assert "-y deletes without asking" in done.stderr
+    assert names(store) == ["demo", "broken"]
+
+
+def test_delete_wants_a_name_that_exists(panic: Invoke, store: Path) -> None:
+    assert panic("delete").exit_code == 2
+    assert panic("delete", "nope", "-y").exit_code == 2
+    assert names(store) == ["demo", "broken"]
+
+
+def test_delete_is_refused_while_another_writes(panic: Invoke, store: Path) -> None:
+    with Store(store, write=True):
+        done = panic("delete", "demo", "-y")
+    assert done.exit_code == 1
+    assert f"process {os.getpid()}" in done.stderr
+    assert names(store) == ["demo", "broken"]
+
+
+def test_check_of_a_sound_store(panic: Invoke, store: Path) -> None:
+    done = panic("check")
+    assert (done.exit_code, done.stdout) == (0, "The store is sound.\n")
+    assert json.loads(panic("check", "--json").stdout) == {"ok": True, "problems": []}
+
+
+def damaged(store: Path, file: str, sql: str) -> None:
+    with sqlite3.connect(store / file) as connection:
+        connection.execute(sql)
+
+
+@pytest.mark.parametrize(
+    ("file", "sql"),
+    [
+        ("images.sqlite", "DELETE FROM image WHERE rowid = (SELECT max(rowid) FROM image)"),
+        ("store.sqlite", "DELETE FROM invocation WHERE run = 2 AND step = 3"),
+        ("store.sqlite", "UPDATE output SET text = text || '?' WHERE text = 'state 3'"),
+    ],
+    ids=["picture", "step", "text"],
+)
+def test_check_finds_damage(panic: Invoke, store: Path, file: str, sql: str) -> None:
+    damaged(store, file, sql)
+    done = panic("check", "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert not found["ok"]
+    assert found["problems"]
+    done = panic("check")
+    assert done.exit_code == 1
+    assert found["problems"][0] in done.stdout
+    assert "problem" in done.stdout.splitlines()[-1]
+
+
+def test_check_of_a_file_that_is_no_database_is_a_problem(panic: Invoke, store: Path) -> None:
+    (store / "store.sqlite").write_bytes(b"no database at all" * 1000)
+    done = panic("check", "--json")
+    assert done.exit_code == 1
+    [problem] = json.loads(done.stdout)["problems"]
+    assert "is not a database" in problem
+
+
+def test_report_is_a_file_in_the_store_or_where_it_is_wanted(panic: Invoke, store: Path) -> None:
+    pytest.importorskip("panic.analysis.report")
+    done = panic("report", "demo")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "Report: panic-store/reports/demo.html\n"
+    assert "demo" in (store / "reports" / "demo.html").read_text()
+    done = panic("report", "demo", "--output", "here/report.html")
+    assert done.exit_code == 0, done.output
+    assert Path("here/report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    done = panic("report", "nope")
+    assert done.exit_code == 2
+    assert "No experiment 'nope'" in done.stderr
