@@ -2,7 +2,8 @@
 
 `record` adds an entry, or replaces the one of the same name, so that a rerun updates the figure and
 nothing else. An entry is {name, value, unit, baseline, ratio, limit, hardware, versions, command, date}:
-`baseline` is what the value was compared with in the same run, `limit` the bar it has to pass.
+`baseline` is what the value was compared with in the same run, `limit` the bar it has to pass; `load_1min`
+tells whether the machine was quiet.
 
     from benchmarks.record import record
     record("engine.invocations_per_s", 2450.0, unit="1/s", limit=2000.0, file="engine")
@@ -22,7 +23,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
-    "panic", "torch", "numpy", "diffusers", "transformers", "polars", "pillow", "giotto-ph", "gudhi",
+    "panic", "torch", "numpy", "diffusers", "transformers", "polars", "pillow", "apsw", "giotto-ph", "gudhi",
 )  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def record(
         "ratio": ratio,
         "limit": limit,
         **extra,
+        "load_1min": round(os.getloadavg()[0], 1),
         "hardware": hardware(),
         "versions": versions(),
         "command": command or command_line(),

@@ -163,7 +163,7 @@ def _has_text(modality: str, digest: str, place: dict[str, int]) -> bool:
 
 def _unit(found: Vectors) -> np.ndarray:
     lengths = np.linalg.norm(found.vectors, axis=1, keepdims=True) if len(found.digests) else 1.0
-    unit: np.ndarray = found.vectors
+    unit: np.ndarray = found.vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit
 
 

@@ -310,18 +310,26 @@ def _diagram_figures(store: Store, experiment: ExperimentRow, state: str) -> lis
         finite = of_model.filter(pl.col("death").is_finite())
         longest = finite.sort(pl.col("death") - pl.col("birth"), descending=True)
         largest = float(finite["death"].max() or 0.0)  # type: ignore[arg-type]
-        specs, cut = [], 0
-        for (network,), of_network in longest.group_by("network", maintain_order=True):
-            cut += max(0, len(of_network) - MAX_POINTS)
+        specs, cut, pointlike = [], 0, []
+        for (network,), of_network in of_model.group_by("network", maintain_order=True):
+            drawn = longest.filter(pl.col("network") == network)
+            if drawn.is_empty():
+                pointlike.append(str(network))
+                continue
+            cut += max(0, len(drawn) - MAX_POINTS)
             runs = of_network["run"].n_unique()
             name = f"{network}  ({runs:,} run{'s' if runs != 1 else ''})"
-            specs.append(charts.spec(charts.persistence(of_network.head(MAX_POINTS), name, largest)))
-        left_out = f" The {cut:,} shortest bars are not drawn." if cut else ""
+            specs.append(charts.spec(charts.persistence(drawn.head(MAX_POINTS), name, largest)))
+        reading = readings.diagram_reading(of_model) + " Bars that never end are not drawn."
+        if specs and pointlike:
+            reading += f" Every run of {', '.join(pointlike)} is a single point."
+        if cut:
+            reading += f" The {cut:,} shortest bars are not drawn."
         figures.append(
             Figure(
                 title=f"{title} · {model}",
                 specs=tuple(specs),
-                reading=readings.diagram_reading(of_model) + " Bars that never end are not drawn." + left_out,
+                reading=reading,
                 caveat=readings.DIAGRAM_CAVEAT,
             )
         )

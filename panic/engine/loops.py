@@ -23,7 +23,7 @@ Key = tuple[str, int, bytes]
 class Loop:
     """One run on its way. `root` is empty for a fixed seed, `detector` is None for fresh noise."""
 
-    __slots__ = ("detector", "id", "input", "max_length", "network", "root", "seed", "step")
+    __slots__ = ("detector", "id", "max_length", "network", "root", "seed", "step")
 
     def __init__(self, id: int, run: NewRun, root_seed: int, max_length: int) -> None:
         self.id = id
@@ -31,7 +31,6 @@ class Loop:
         self.seed = run.seed
         self.max_length = max_length
         self.step = 0
-        self.input = b""
         fresh = run.seed == FRESH
         self.root = run_root(root_seed, run.network, run.prompt, run.repeat) if fresh else b""
         self.detector = None if fresh else StuckDetector(len(run.network))
@@ -39,7 +38,11 @@ class Loop:
     @property
     def model(self) -> str:
         """The model of the next step."""
-        return self.network[self.step % len(self.network)]
+        return self.model_at(self.step)
+
+    def model_at(self, step: int) -> str:
+        """The model of a step."""
+        return self.network[step % len(self.network)]
 
 
 class Loops:
@@ -54,7 +57,6 @@ class Loops:
         self._loops: dict[int, Loop] = {}
         self._memo: dict[Key, tuple[bytes, int]] = {}
         self._waiting: dict[Key, list[Loop]] = {}
-        self._computed: set[str] = set()
         self._ended: list[int] = []
         self.num_stuck = 0
         self.num_failed = 0
@@ -79,23 +81,19 @@ class Loops:
         """
         loop = self._loops.get(known.run)
         if is_current:
-            self._computed.add(model)
             self._memo[model, known.seed, known.input] = (known.output, known.batch)
             if loop is not None and loop.detector is not None:
                 loop.detector.visit(known.step, known.input)
-        elif loop is not None:
-            loop.detector = StuckDetector(len(loop.network))
+        elif loop is not None and loop.detector is not None:
+            loop.detector.forget_until(known.step)
 
     def forget(self, model: str) -> None:
-        """A shape epoch of a model begins: earlier results and visits say nothing about the future."""
-        if model not in self._computed:
-            return
-        self._computed.remove(model)
+        """A shape epoch of a model begins: its earlier results say nothing about the future."""
         self._memo = {key: value for key, value in self._memo.items() if key[0] != model}
         for loop in self._loops.values():
-            if loop.detector is not None and model in loop.network:
-                loop.detector = StuckDetector(len(loop.network))
-                loop.detector.visit(loop.step, loop.input)
+            if loop.detector is not None:
+                made = (step for step in range(loop.step - 1, -1, -1) if loop.model_at(step) == model)
+                loop.detector.forget_until(next(made, -1))
 
     def start(self, run: int, step: int, input: bytes, entry: Entry) -> None:
         """Set a run going at a step."""
@@ -106,7 +104,6 @@ class Loops:
     def absorb(self, item: Item, model: str, output: Output, batch: int, entry: Entry) -> None:
         """Take an item's output: every run that waited for it makes a step."""
         digest = output.digest
-        self._computed.add(model)
         entry.outputs.append(output)
         for loop in self._waiters(item, model):
             if loop.seed != FRESH:
@@ -158,7 +155,6 @@ class Loops:
                 self._enqueue(loop.model, Item(loop.id, loop.step, input, step_seed(loop.root, loop.step)))
                 return
             key = (loop.model, loop.seed, input)
-            loop.input = input
             known = self._memo.get(key)
             if known is None:
                 waiting = self._waiting.get(key)

@@ -38,6 +38,10 @@ class StuckDetector:
         entry = self._first_seen.setdefault((step % self._length, item), step)
         return Stuck(entry_step=entry, period=step - entry) if entry != step else None
 
+    def forget_until(self, step: int) -> None:
+        """Forget the states up to a step: they were left by a map that is no longer the run's."""
+        self._first_seen = {state: seen for state, seen in self._first_seen.items() if seen > step}
+
 
 def is_stuck(
     outputs: Sequence[Hashable], network_length: int, *, prompt: Hashable, seed: int

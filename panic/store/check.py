@@ -105,12 +105,14 @@ def _stuck(store: Store) -> Iterator[str]:
     recorded = {run: found for run, *found in store.db.rows("SELECT run, entry_step, period FROM stuck")}
     networks = dict(store.db.rows("SELECT id, network FROM run WHERE seed <> -1"))
     steps = store.db.stream(
-        "SELECT i.run, input, output FROM run CROSS JOIN invocation AS i ON i.run = run.id"
-        " WHERE run.seed <> -1 ORDER BY run.id, i.step"
+        "SELECT i.run, input, output, epoch FROM run CROSS JOIN invocation AS i ON i.run = run.id"
+        " JOIN batch ON batch.id = i.batch WHERE run.seed <> -1 ORDER BY run.id, i.step"
     )
     for run, group in itertools.groupby(steps, key=lambda row: row[0]):
-        inputs, outputs = zip(*((input, output) for _, input, output in group), strict=True)
-        expected = first_repeat([*inputs, outputs[-1]], len(json.loads(networks[run])))
+        inputs, outputs, epochs = zip(*(row[1:] for row in group), strict=True)
+        network = json.loads(networks[run])
+        start = _one_map_from(epochs, network)
+        expected = first_repeat([*inputs, outputs[-1]], len(network), start)
         found = tuple(recorded.pop(run, ())) or None
         if found != expected:
             yield f"run {run}: stuck is recorded as {_cycle(found)}, but its steps say {_cycle(expected)}"
@@ -120,10 +122,19 @@ def _stuck(store: Store) -> Iterator[str]:
         yield f"run {run}: stuck is recorded, but it has no steps with a fixed seed"
 
 
-def first_repeat(inputs: Sequence[object], network_length: int) -> tuple[int, int] | None:
+def _one_map_from(epochs: Sequence[int], network: Sequence[str]) -> int:
+    """The step from which on every model of a run stayed in one shape epoch; states before say nothing."""
+    last: dict[str, int] = {}
+    for step in range(len(epochs) - 1, -1, -1):
+        if epochs[step] != last.setdefault(network[step % len(network)], epochs[step]):
+            return step + 1
+    return 0
+
+
+def first_repeat(inputs: Sequence[object], network_length: int, start: int = 0) -> tuple[int, int] | None:
     """(entry step, period) of the first repeated state (step mod network length, input of the step)."""
     seen: dict[tuple[int, object], int] = {}
-    for step, item in enumerate(inputs):
+    for step, item in enumerate(inputs[start:], start):
         entry = seen.setdefault((step % network_length, item), step)
         if entry != step:
             return entry, step - entry

@@ -83,7 +83,7 @@ def export_captioner(out: Path, to: Path, size: str = "pocket") -> Path:
         part="captioner",
         what="64x64 pictures to text: a small BLIP.",
         steps=f"{steps:,} steps of 48 pictures, half of them spoilt as a diffusion model might draw them",
-        use="`AutoModelForImageTextToText` and `AutoProcessor`, greedy or sampled.",
+        use="`AutoModelForImageTextToText` and `AutoProcessor`, greedy or sampled, `max_new_tokens=46`.",
     )
     return folder
 

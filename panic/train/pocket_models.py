@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from panic.pocket import folder
 from panic.pocket.scene import SIDE
 from panic.pocket.tokens import MAX_TOKENS, build
 from panic.pocket.world import examples
@@ -22,8 +23,11 @@ SCHEDULE: dict[str, Any] = {
     "prediction_type": "v_prediction",
     "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
+    "steps_offset": 1,
+    # StableDiffusionPipeline insists on clip_sample off; thresholding at 1 is the same clipping.
+    "clip_sample": False,
+    "thresholding": True,
+    "sample_max_value": 1.0,
     "set_alpha_to_one": True,
 }
 _UNET = {"pocket": {"block_out_channels": (64, 96)}, "tiny": {"block_out_channels": (16, 16)}}
@@ -46,7 +50,12 @@ _TEXT = {
 
 @cache
 def tokenizer() -> Any:
-    """The tokenizer, learnt on 4,000 captions of the training split."""
+    """The shipped tokenizer, or where there is none yet, one learnt on 4,000 training captions."""
+    from transformers import AutoTokenizer
+
+    shipped = folder("PocketDiffusion") / "tokenizer"
+    if shipped.exists():
+        return AutoTokenizer.from_pretrained(shipped)
     return build([example.caption for example in examples("train", 4000, 7)])
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from panic.pocket.oracle import Score, compare, read, says
 from panic.pocket.scene import is_held_out
+from panic.pocket.tokens import MAX_TOKENS
 from panic.pocket.world import Example, describe, examples, parse
 
 SEED = 1000
@@ -48,7 +49,7 @@ def tell(model: Any, processor: Any, pictures: np.ndarray) -> list[str]:
     texts: list[str] = []
     for start in range(0, len(pictures), BATCH):
         inputs = processor(images=list(pictures[start : start + BATCH]), return_tensors="pt")
-        ids = model.generate(**inputs, do_sample=False)
+        ids = model.generate(**inputs, do_sample=False, max_new_tokens=MAX_TOKENS - 2)
         texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
     return texts
 

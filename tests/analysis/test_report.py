@@ -65,6 +65,24 @@ def test_texts_are_escaped_everywhere(full):
     assert "a red house &lt;/script&gt;&lt;img src=x onerror=" in html
 
 
+def test_names_cannot_end_the_script_that_holds_the_charts(bench):
+    name = "</script><script>"
+    bench.models[name] = bench.models["tell"]
+    bench.add("a start", ["one"], network=(name,))
+    bench.embed({"a start": np.ones(2), "one": np.ones(2)})
+    html = page(bench)
+    assert html.count("</script>") == 4
+    assert name in json.dumps(specs(html))
+
+
+def test_a_network_whose_runs_are_points_is_named_beside_the_diagrams_of_others(full):
+    run = full.add("a start", ["text 0"] * 3, network=("tell",))
+    full.diagram(run, np.ones((3, 2)))
+    html = page(full)
+    assert "Every run of tell is a single point" in html
+    assert [spec["title"]["text"] for spec in specs(html)[2:]] == ["draw → tell  (2 runs)"]
+
+
 def test_an_experiment_that_has_not_begun_says_so(make_bench):
     html = page(make_bench(embeddings=[], diagrams=None))
     for text in (

@@ -170,3 +170,36 @@ def test_out_of_memory_halves_the_batch_in_a_new_epoch(tmp_path: Path, executor:
     before = dump(tmp_path / "s")
     run(config, tmp_path / "s")
     assert dump(tmp_path / "s") == before
+
+
+def test_a_run_is_stuck_only_by_states_of_one_shape_epoch(tmp_path: Path) -> None:
+    """A model that runs out of memory in the middle: live detection, resume and `check` agree."""
+    (tmp_path / "greedy.py").write_text(
+        "from pathlib import Path\n"
+        "from panic.errors import OutOfMemory\n"
+        "from panic.models.synthetic import ImageToText\n"
+        "class Greedy(ImageToText):\n"
+        "    PARAMETERS = {}\n"
+        "    calls = 0\n"
+        "    def __init__(self): super().__init__(kernel='cycle')\n"
+        "    def invoke(self, inputs, seeds):\n"
+        "        Greedy.calls += 1\n"
+        "        if Greedy.calls > 3 and len(inputs) > 2: raise OutOfMemory('no room')\n"
+        "        return super().invoke(inputs, seeds)\n"
+    )
+    config = make_config(
+        models={
+            "draw": {"base": "synthetic/text-to-image"},
+            "chain": {"base": f"python:{tmp_path}/greedy.py:Greedy"},
+        },
+        prompts=["state 0", "state 4"],
+        seeds=[1],
+        repeats=1,
+        max_length=60,
+        batch_sizes={"draw": 4, "chain": 4},
+    )
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        assert [row.batch_size for row in store.epochs("latest") if row.name == "chain"] == [4, 2]
+        assert all(row.state == "stuck" and row.entry_step for row in store.runs())

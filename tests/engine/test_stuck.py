@@ -58,3 +58,12 @@ def test_the_detector_tells_at_the_first_repeat() -> None:
     visits = [detector.visit(step, item) for step, item in enumerate(["a", "A", "b", "B", "a"])]
     assert visits[:4] == [None] * 4
     assert visits[4] == Stuck(entry_step=0, period=4)
+
+
+def test_states_of_an_earlier_map_are_forgotten() -> None:
+    detector = StuckDetector(1)
+    for step, item in enumerate("abc"):
+        assert detector.visit(step, item) is None
+    detector.forget_until(1)
+    assert detector.visit(3, "a") is None
+    assert detector.visit(4, "c") == Stuck(entry_step=2, period=2)

@@ -162,7 +162,7 @@ def test_ids_that_are_none_are_told() -> None:
 
 def test_running_out_of_memory_is_our_error(tmp_path: Path) -> None:
     for context in (loading(TABLE["sd-turbo"], tmp_path), calling(TABLE["sd-turbo"], 4)):
-        with pytest.raises(OutOfMemory, match="sd-turbo: no room.*2 GiB"), context:
+        with pytest.raises(OutOfMemory, match=r"sd-turbo: no room.*2 GiB"), context:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
