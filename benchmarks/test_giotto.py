@@ -49,9 +49,7 @@ def test_time_by_cloud_size(num_points):
     diagram(points[:10])  # imports
     alone, both = seconds(points, 1), seconds(points, 2)
     note = "6 attractors, 256 d float32, H0 and H1, distances included"
-    record(
-        f"giotto-ph, {num_points:4d} points, 1 thread", alone, unit="s", file="giotto_ph", input=note
-    )  # fmt: skip
+    record(f"giotto-ph, {num_points:4d} points, 1 thread", alone, unit="s", file="giotto_ph", input=note)
     record(
         f"giotto-ph, {num_points:4d} points, 2 threads", both, unit="s", file="giotto_ph", input=note,
         baseline=alone, ratio=alone / both,

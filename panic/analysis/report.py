@@ -13,17 +13,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from panic.analysis import charts, frames, readings
+from panic.analysis import charts, figures, frames, readings
 from panic.analysis.strips import Strip, Thumbnails, strip
 from panic.store import Store
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
@@ -33,21 +31,7 @@ PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph",
 MAX_RUNS = 60
 MAX_TILES = 24
 MAX_ROWS = 200  # of a table
-MAX_LINES = 60  # single runs in a drift chart
-MAX_STEPS = 200  # places on its axis
-MAX_POINTS = 2000  # of one persistence diagram
 PICTURE_BUDGET_BYTES = 12 * 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """Charts that belong together, what they show and what they do not; `missing`: why there are none."""
-
-    title: str
-    specs: tuple[dict[str, Any], ...] = ()
-    reading: str = ""
-    caveat: str = ""
-    missing: str = ""
 
 
 def write_report(store: Store, experiment: int | str, path: str | os.PathLike[str]) -> Path:
@@ -76,11 +60,7 @@ def render(
     thumbnails = Thumbnails(store, picture_budget_bytes)
     shown = frames.spread([run for run in runs if run.num_steps], MAX_RUNS)
     strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
-    figures = [
-        _time_figure(store, experiment, sessions),
-        *_drift_figures(store, experiment, state),
-        *_diagram_figures(store, experiment, state),
-    ]
+    shown_figures = figures.all_figures(store, experiment, sessions, is_over=state.startswith("complete"))
     stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]
     environment = Environment(
@@ -103,7 +83,7 @@ def render(
         stuck_caveat=readings.STUCK_CAVEAT,
         failed=failed[:MAX_ROWS],
         num_failed=len(failed),
-        figures=figures,
+        figures=shown_figures,
         sessions=sessions,
         origin=_origin(sessions),
         written_at=time.time(),
@@ -111,7 +91,7 @@ def render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         library=Markup(vega_bundle()),
-        specs=_script_json([spec for figure in figures for spec in figure.specs]),
+        specs=_script_json([spec for figure in shown_figures for spec in figure.specs]),
         themes=_script_json(charts.THEMES),
     )
 
@@ -239,101 +219,6 @@ def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]
         prompts = groups.setdefault(frames.network_name(one.run.network), {})
         prompts.setdefault(one.run.prompt, []).append(one)
     return [(network, list(prompts.items())) for network, prompts in groups.items()]
-
-
-def _time_figure(store: Store, experiment: ExperimentRow, sessions: list[SessionRow]) -> Figure:
-    frame = frames.times(store, experiment)
-    title = "What took how long"
-    if frame.is_empty():
-        return Figure(title=title, missing="No model has been called yet.")
-    wall_s = sum(
-        (s.ended_at or time.time()) - s.started_at for s in sessions if s.ended_at or s.end_state is None
-    )
-    return Figure(
-        title=title,
-        specs=(charts.spec(charts.time_by_model(frame)),),
-        reading=readings.time_reading(frame, wall_s),
-        caveat=readings.TIME_CAVEAT,
-    )
-
-
-def _drift_figures(store: Store, experiment: ExperimentRow, state: str) -> list[Figure]:
-    """Drift of the texts from the prompt, one figure per embedding model that reads texts."""
-    title = "Drift from the prompt"
-    names = experiment.config.get("embeddings", [])
-    if not names:
-        return [
-            Figure(title=title, missing="The config asks for no embeddings, so there is nothing to measure.")
-        ]
-    epochs = {epoch.name: epoch.model for epoch in store.epochs(experiment.id)}
-    figures, absent = [], []
-    for name in names:
-        frame = frames.drift(store, experiment, epochs[name]) if name in epochs else pl.DataFrame()
-        if frame.is_empty():
-            absent.append(name)
-            continue
-        bands = frames.drift_bands(frames.thinned(frame, MAX_STEPS))
-        lines = _some_lines(frames.thinned(frame, MAX_STEPS))
-        figures.append(
-            Figure(
-                title=f"{title} · {name}",
-                specs=(charts.spec(charts.drift(bands, lines)),),
-                reading=readings.drift_reading(bands),
-                caveat=readings.DRIFT_CAVEAT,
-            )
-        )
-    if absent:
-        later = " yet" if state in ("running", "unfinished") else ""
-        missing = f"No vectors of prompts and texts under {', '.join(absent)}{later}."
-        figures.append(Figure(title=title, missing=missing))
-    return figures
-
-
-def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
-    """The single runs to draw: some of every network."""
-    runs = frame.select("network", "run").unique(maintain_order=True)
-    turn = runs.with_columns(turn=pl.int_range(pl.len()).over("network")).sort("turn", maintain_order=True)
-    return frame.filter(pl.col("run").is_in(turn["run"].head(MAX_LINES).implode()))
-
-
-def _diagram_figures(store: Store, experiment: ExperimentRow, state: str) -> list[Figure]:
-    """Persistence diagrams by embedding model: one chart per network, all on the same axes."""
-    title = "Persistence diagrams"
-    if not experiment.config.get("diagrams"):
-        return [Figure(title=title, missing="The config asks for no diagrams.")]
-    bars = frames.bars(store, experiment)
-    if bars.is_empty():
-        later = " yet" if state in ("running", "unfinished") else ""
-        return [Figure(title=title, missing=f"No diagrams have been computed{later}.")]
-    figures = []
-    for (model,), of_model in bars.group_by("model", maintain_order=True):
-        finite = of_model.filter(pl.col("death").is_finite())
-        longest = finite.sort(pl.col("death") - pl.col("birth"), descending=True)
-        largest = float(finite["death"].max() or 0.0)  # type: ignore[arg-type]
-        specs, cut, pointlike = [], 0, []
-        for (network,), of_network in of_model.group_by("network", maintain_order=True):
-            drawn = longest.filter(pl.col("network") == network)
-            if drawn.is_empty():
-                pointlike.append(str(network))
-                continue
-            cut += max(0, len(drawn) - MAX_POINTS)
-            runs = of_network["run"].n_unique()
-            name = f"{network}  ({runs:,} run{'s' if runs != 1 else ''})"
-            specs.append(charts.spec(charts.persistence(drawn.head(MAX_POINTS), name, largest)))
-        reading = readings.diagram_reading(of_model) + " Bars that never end are not drawn."
-        if specs and pointlike:
-            reading += f" Every run of {', '.join(pointlike)} is a single point."
-        if cut:
-            reading += f" The {cut:,} shortest bars are not drawn."
-        figures.append(
-            Figure(
-                title=f"{title} · {model}",
-                specs=tuple(specs),
-                reading=reading,
-                caveat=readings.DIAGRAM_CAVEAT,
-            )
-        )
-    return figures
 
 
 def _origin(sessions: list[SessionRow]) -> dict[str, str]:

@@ -5,9 +5,7 @@ panic export --output tables; panic dump latest | sha256sum
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import Shared, command, complete_experiment
-from panic.cli.render import console
+from panic.cli.render import console, print_json
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def dump(shared: Shared, experiment: OptionalExperiment = None) -> None:
     """Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps."""
     with shared.open_store() as store:
         for entry in store.dump(experiment):
-            sys.stdout.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            print_json(entry, indent=None)
 
 
 @command

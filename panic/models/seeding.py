@@ -3,7 +3,7 @@
 transformers samples a batch with one global generator. Adding Gumbel noise to the scores and taking the
 largest is the same as sampling from their softmax (Gumbel-max), so a logits processor with a generator per
 row, under greedy decoding, samples exactly and independently of batch mates. Measured: equal captions in a
-permuted and in a single batch 16/16, with a global seed 0/16. The noise costs 0.6 ms per row and step at a
+permuted and in a single batch 16/16, with a global seed 0/16. The noise costs 1.5 ms per row and step at a
 vocabulary of 150,000.
 """
 
@@ -34,12 +34,14 @@ class GumbelNoise(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """(n, vocabulary) -> (n, vocabulary) float32."""
-        vocabulary = scores.shape[-1]
-        exponential = torch.stack(
-            [torch.empty(vocabulary).exponential_(generator=generator) for generator in self._generators]
-        )
-        noise = -exponential.clamp_min(torch.finfo(torch.float32).tiny).log()
-        return scores.float() + noise.to(scores.device)
+        rows = [_gumbel(scores.shape[-1], generator) for generator in self._generators]
+        return scores.float() + torch.stack(rows).to(scores.device)
+
+
+def _gumbel(count: int, generator: torch.Generator) -> torch.Tensor:
+    """(count,) float32, by way of float64: in float32 the largest of many would be coarse and often tied."""
+    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+    return uniform.clamp_min_(torch.finfo(torch.float64).tiny).log_().neg_().log_().neg_().float()
 
 
 class FiniteScores(LogitsProcessor):

@@ -11,8 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from panic.errors import StoreCorrupt
 from panic.store.codec import decode_image, decode_vector
 from panic.store.digest import image_digest, text_digest
@@ -88,6 +86,8 @@ def _outputs(store: Store) -> Iterator[str]:
 
 
 def _vectors(store: Store) -> Iterator[str]:
+    import numpy as np
+
     dimensions: dict[str, int] = {}
     for name, digest, dimension, data in store.db.stream(
         "SELECT name, digest, dimension, vector FROM embedding JOIN model ON model.id = model"

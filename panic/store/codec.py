@@ -2,7 +2,8 @@
 
 Images are lossless WebP at the fastest setting: for 512 x 512 px 7.6 ms and 332 KB, against 20 ms and
 424 KB of PNG level 1 and 106 ms of WebP's own default. Vectors are little-endian float32, persistence
-bars little-endian float64, generators the self-describing .npy format.
+bars little-endian float64, generators the self-describing .npy format. numpy is imported where it is
+used: `panic list` does without, which saves 0.1 s.
 
     >>> decode_vector(encode_vector(np.arange(3)))
     array([0., 1., 2.], dtype=float32)
@@ -13,10 +14,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 ENCODING = "webp-lossless"
@@ -40,26 +40,36 @@ def decode_image(data: bytes) -> Image:
 
 def encode_vector(vector: NDArray[Any]) -> bytes:
     """Little-endian float32 bytes of a vector (d,)."""
+    import numpy as np
+
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
 
 
 def decode_vector(data: bytes) -> NDArray[np.float32]:
     """The float32 vector (d,) of its bytes."""
+    import numpy as np
+
     return np.frombuffer(data, dtype="<f4")
 
 
 def encode_bars(bars: NDArray[Any]) -> bytes:
     """Little-endian float64 bytes of persistence bars (m, 2)."""
+    import numpy as np
+
     return np.ascontiguousarray(bars, dtype="<f8").tobytes()
 
 
 def decode_bars(data: bytes) -> NDArray[np.float64]:
     """Persistence bars (m, 2) as birth and death; a death may be infinite."""
+    import numpy as np
+
     return np.frombuffer(data, dtype="<f8").reshape(-1, 2)
 
 
 def encode_array(array: NDArray[Any]) -> bytes:
     """Any plain array in the .npy format."""
+    import numpy as np
+
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
@@ -67,5 +77,7 @@ def encode_array(array: NDArray[Any]) -> bytes:
 
 def decode_array(data: bytes) -> NDArray[Any]:
     """The array of its .npy bytes."""
+    import numpy as np
+
     array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     return array

@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from panic.errors import NotFound
 from panic.store.codec import decode_array, decode_bars, decode_image
 from panic.store.reading import USED_OUTPUTS, Selector, scope
 from panic.store.records import DiagramRow, InvocationRow, OutputRow, Vectors
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from panic.store.store import Store
@@ -94,6 +93,8 @@ def vectors(store: Store, model: Selector, experiment: Selector | None = None) -
 
 def stack(blobs: list[bytes]) -> NDArray[np.float32]:
     """Vectors (n, d) of their bytes; (0, 0) of none."""
+    import numpy as np
+
     if not blobs:
         return np.empty((0, 0), np.float32)
     return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)

@@ -31,15 +31,15 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-def completed(programs: Path, line: str) -> list[str]:
-    """What bash offers for a line that ends where the cursor is."""
-    words = line.split(" ")
-    script = f"""
-source <({programs}/panic completion bash)
-COMP_WORDS=({" ".join(f"'{word}'" for word in words)}); COMP_CWORD={len(words) - 1}
-_{words[0].replace("-", "_")}_completion {words[0]}
-printf '%s\\n' "${{COMPREPLY[@]}}"
-"""
+def completed(programs: Path, *lines: str) -> list[list[str]]:
+    """What bash offers for lines that end where the cursor is."""
+    script = f"source <({programs}/panic completion bash)\n"
+    for line in lines:
+        program, *rest = line.split(" ")
+        words = " ".join(f"'{word}'" for word in (program, *rest))
+        complete = f"_{program.replace('-', '_')}_completion {program}"
+        script += f"COMP_WORDS=({words}); COMP_CWORD={len(rest)}; {complete}\n"
+        script += 'echo "${COMPREPLY[@]}"\n'
     done = subprocess.run(
         ["bash", "-c", script],
         capture_output=True,
@@ -48,15 +48,18 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return [line.split() for line in done.stdout.splitlines()]
 
 
 def test_bash_completes_commands_options_and_experiments(programs: Path, store: Path) -> None:
-    assert sorted(completed(programs, "panic ")) == COMMANDS
-    assert completed(programs, "panic st") == ["status", "stuck"]
-    assert "--dry-run" in completed(programs, "panic run --d")
-    assert completed(programs, "panic show d") == ["demo"]
-    assert "--dry-run" in completed(programs, "run-experiments --d")
+    commands, some, option, experiment, other = completed(
+        programs, "panic ", "panic st", "panic run --d", "panic show d", "run-experiments --d"
+    )
+    assert sorted(commands) == COMMANDS
+    assert some == ["status", "stuck"]
+    assert option == ["--dry-run"]
+    assert experiment == ["demo"]
+    assert other == ["--dry-run"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "nushell"])

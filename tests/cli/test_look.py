@@ -122,6 +122,18 @@ def test_show_config_prints_a_file_that_reruns_it(panic: Invoke, store: Path, tm
     assert as_json(panic, "show", "demo", "--config")["name"] == "demo"
 
 
+def test_a_terminal_without_unicode_is_served(panic: Invoke, tmp_path: Path) -> None:
+    panic("run", write_config(tmp_path, prompts=["état 0"]))
+    command = [sys.executable, "-P", "-m", "panic"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    for arguments in (["show"], ["stuck"], ["show", "--json"]):
+        done = subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["config"]["prompts"] == ["état 0"]
+
+
 def test_stuck_tells_what_the_trajectories_say(panic: Invoke, store: Path) -> None:
     rows = as_json(panic, "stuck", "demo")
     assert rows
@@ -222,7 +234,7 @@ def test_looking_loads_no_heavy_packages(store: Path, arguments: list[str]) -> N
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     loaded = set(done.stdout.splitlines()[-1].split())
-    heavy = {"torch", "transformers", "diffusers", "polars", "altair", "PIL", "scipy", "yaml"}
+    heavy = {"torch", "transformers", "diffusers", "polars", "altair", "PIL", "numpy", "scipy", "yaml"}
     assert not loaded & heavy
     if arguments == ["--help"]:
-        assert not loaded & {"numpy", "pydantic", "rich", "apsw"}
+        assert not loaded & {"pydantic", "rich", "apsw"}
