@@ -66,11 +66,12 @@ def record(
 
 
 def hardware() -> dict[str, Any]:
-    """Processor model, cores, memory in GiB, and the GPU where torch is loaded and sees one."""
+    """Processor, cores, memory in GiB, load when recorded, and the GPU where torch is loaded and sees one."""
     facts: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
     torch = sys.modules.get("torch")

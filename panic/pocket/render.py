@@ -20,21 +20,24 @@ PHASE_JITTER_PX = 2.0
 
 def distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Signed distance to the outline of a shape of radius 1 (exact at the edges, a bound at corners)."""
+    across, down = np.abs(u), np.abs(v)
+    edge: np.ndarray
     match shape:
         case "circle":
-            return np.sqrt(u * u + v * v) - 1
+            edge = np.hypot(u, v) - 1
         case "square":
-            return np.maximum(abs(u), abs(v)) - 0.88
+            edge = np.maximum(across, down) - 0.88
         case "triangle":
-            return np.maximum(v - 0.82, (1.87 * abs(u) - (v + 1.05)) / 2.12)
+            edge = np.maximum(v - 0.82, (1.87 * across - (v + 1.05)) / 2.12)
         case "diamond":
-            return (abs(u) + abs(v) - 1.08) / 1.4142
+            edge = (across + down - 1.08) / 1.4142
         case "cross":
-            across, down = abs(u), abs(v)
-            return np.minimum(np.maximum(across - 1, down - 0.34), np.maximum(across - 0.34, down - 1))
+            edge = np.minimum(np.maximum(across - 1, down - 0.34), np.maximum(across - 0.34, down - 1))
         case "ring":
-            return abs(np.sqrt(u * u + v * v) - 0.74) - 0.26
-    raise ValueError(f"unknown shape {shape!r}")
+            edge = np.abs(np.hypot(u, v) - 0.74) - 0.26
+        case _:
+            raise ValueError(f"unknown shape {shape!r}")
+    return edge
 
 
 def coverage(
@@ -46,32 +49,35 @@ def coverage(
     across = (axis[None, None, :] - x.astype(np.float32)[:, None, None]) / r
     down = (axis[None, :, None] - y.astype(np.float32)[:, None, None]) / r
     cos, sin = (f(rotation).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
-    return np.clip(0.5 - distance(shape, across * cos + down * sin, down * cos - across * sin) * r, 0, 1)
+    edge = distance(shape, across * cos + down * sin, down * cos - across * sin)
+    covered: np.ndarray = np.clip(0.5 - edge * r, 0, 1)
+    return covered
 
 
 def pattern_mask(pattern: str, dx: float, dy: float, side: int = SIDE) -> np.ndarray:
     """Where a pattern shows its second colour, shifted by (dx, dy) pixels: (side, side) float32 in [0, 1]."""
     axis = np.arange(side, dtype=np.float32) + 0.5
-    wave_x, wave_y = (_triangle_wave(axis + shift) for shift in (dx, dy))
+    wave_x, wave_y = (_square_wave(axis + shift) for shift in (dx, dy))
+    mask: np.ndarray
     match pattern:
         case "plain":
-            return np.zeros((side, side), np.float32)
+            mask = np.zeros((side, side))
         case "striped":
-            return np.repeat(np.clip(wave_x + 0.5, 0, 1)[None, :], side, axis=0)
+            mask = np.repeat(np.clip(wave_x + 0.5, 0, 1)[None, :], side, axis=0)
         case "checkered":
-            a, b = np.clip(wave_x, -0.5, 0.5)[None, :], np.clip(wave_y, -0.5, 0.5)[:, None]
-            return (0.5 + 2 * a * b).astype(np.float32)
+            mask = 0.5 + 2 * np.clip(wave_x, -0.5, 0.5)[None, :] * np.clip(wave_y, -0.5, 0.5)[:, None]
         case "dotted":
-            near = ((axis + shift) % PERIOD_PX - PERIOD_PX / 2 for shift in (dx, dy))
-            across, down = near
-            reach = np.sqrt(across[None, :] ** 2 + down[:, None] ** 2)
-            return np.clip(4.0 - reach + 0.5, 0, 1).astype(np.float32)
-    raise ValueError(f"unknown pattern {pattern!r}")
+            across, down = ((axis + shift) % PERIOD_PX - PERIOD_PX / 2 for shift in (dx, dy))
+            mask = np.clip(4.5 - np.hypot(across[None, :], down[:, None]), 0, 1)
+        case _:
+            raise ValueError(f"unknown pattern {pattern!r}")
+    return mask.astype(np.float32)
 
 
 def shade(colour: np.ndarray) -> np.ndarray:
     """The second colour of a pattern on a background of this colour (..., 3)."""
-    return colour + SHADE * (128 - colour)
+    second: np.ndarray = colour + SHADE * (128 - colour)
+    return second
 
 
 def render(scenes: Sequence[tuple[Scene, Layout]], rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +106,8 @@ def render(scenes: Sequence[tuple[Scene, Layout]], rng: np.random.Generator) -> 
 def shrink(pictures: np.ndarray) -> np.ndarray:
     """Average 2x2 pixels: (n, 64, 64, 3) uint8 -> (n, 32, 32, 3) float32 in [0, 255]."""
     n, h, w, c = pictures.shape
-    return pictures.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=np.float32)
+    small: np.ndarray = pictures.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=np.float32)
+    return small
 
 
 def _background(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -108,12 +115,14 @@ def _background(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     colour += rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, 3).astype(np.float32)
     dx, dy = rng.uniform(-PHASE_JITTER_PX, PHASE_JITTER_PX, 2)
     mask = pattern_mask(scene.pattern, dx, dy)[..., None]
-    return colour + mask * (shade(colour) - colour)
+    ground: np.ndarray = colour + mask * (shade(colour) - colour)
+    return ground
 
 
-def _triangle_wave(position: np.ndarray) -> np.ndarray:
-    """Signed distance in pixels to the nearest edge of a square wave of PERIOD_PX: positive on one half."""
-    phase = position % PERIOD_PX
-    return np.minimum(phase, PERIOD_PX / 2 - phase) * (phase < PERIOD_PX / 2) - np.minimum(
-        phase - PERIOD_PX / 2, PERIOD_PX - phase
-    ) * (phase >= PERIOD_PX / 2)
+def _square_wave(position: np.ndarray) -> np.ndarray:
+    """Signed distance in pixels to the nearest edge of a square wave: positive on the first half period."""
+    half = PERIOD_PX / 2
+    phase = position % half
+    sign = np.where(position % PERIOD_PX < half, 1, -1)
+    distance: np.ndarray = sign * np.minimum(phase, half - phase)
+    return distance

@@ -206,7 +206,7 @@ def canonical(scene: Scene, layout: Layout) -> Scene:
         key=lambda i: (sizes.index(scene.objects[i].size), layout.x[i] // 4, layout.y[i]),
     )
     for candidate in permutations(order):
-        relations = []
+        relations: list[str | None] = []
         for i, j in itertools.pairwise(candidate):
             if holds.get(i) == j:
                 relations.append("inside")

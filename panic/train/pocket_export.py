@@ -46,7 +46,7 @@ def export_diffusion(out: Path, to: Path, size: str = "pocket") -> Path:
     autoencoder = pocket_models.autoencoder(size, 0)
     sharpening, sharpening_steps = ema(out, "decoder")
     autoencoder.load_state_dict(sharpening)
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=pair["text_encoder"],
         tokenizer=pocket_models.tokenizer(),
@@ -58,7 +58,7 @@ def export_diffusion(out: Path, to: Path, size: str = "pocket") -> Path:
     )
     folder = to / "PocketDiffusion"
     pipeline.to(torch.float16).save_pretrained(folder)
-    _load_as_float32(folder)
+    _tidy_configs(folder)
     _card(
         folder,
         part="diffusion",
@@ -77,7 +77,7 @@ def export_captioner(out: Path, to: Path, size: str = "pocket") -> Path:
     folder = to / "PocketCaptioner"
     model.half().save_pretrained(folder)
     pocket_models.processor().save_pretrained(folder)
-    _load_as_float32(folder)
+    _tidy_configs(folder)
     _card(
         folder,
         part="captioner",
@@ -88,12 +88,13 @@ def export_captioner(out: Path, to: Path, size: str = "pocket") -> Path:
     return folder
 
 
-def _load_as_float32(folder: Path) -> None:
+def _tidy_configs(folder: Path) -> None:
     """Make fp16 on disk float32 in memory: transformers takes the dtype from the configs."""
     for path in folder.rglob("config.json"):
-        config: dict[str, Any] = json.loads(path.read_text())
-        if "dtype" in config:
-            path.write_text(json.dumps(_with_float32(config), indent=2, sort_keys=True) + "\n")
+        config: dict[str, Any] = _with_float32(json.loads(path.read_text()))
+        if config.get("_class_name") == "AutoencoderTiny":
+            del config["block_out_channels"]  # written by diffusers and then complained about
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _with_float32(config: dict[str, Any]) -> dict[str, Any]:

@@ -30,14 +30,17 @@ SCHEDULE: dict[str, Any] = {
     "sample_max_value": 1.0,
     "set_alpha_to_one": True,
 }
-_UNET = {"pocket": {"block_out_channels": (64, 96)}, "tiny": {"block_out_channels": (16, 16)}}
+_UNET: dict[str, dict[str, Any]] = {
+    "pocket": {"block_out_channels": (64, 96)},
+    "tiny": {"block_out_channels": (16, 16)},
+}
 _DECODER = {"pocket": 24, "tiny": 8}
-_CAPTIONER = {
+_CAPTIONER: dict[str, dict[str, Any]] = {
     "pocket": {"hidden_size": 128, "intermediate_size": 320, "num_attention_heads": 4},
     "tiny": {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2},
 }
 _CAPTIONER_LAYERS = {"pocket": (4, 2), "tiny": (1, 1)}
-_TEXT = {
+_TEXT: dict[str, dict[str, Any]] = {
     "pocket": {
         "hidden_size": 128,
         "intermediate_size": 384,

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def diffusion(size: str, batch_size: int, seed: int) -> Part:
     from diffusers import DDIMScheduler
 
     unet, encoder = pocket_models.unet(size, seed), pocket_models.text_encoder(size, seed)
-    tokenizer, scheduler = pocket_models.tokenizer(), DDIMScheduler(**pocket_models.SCHEDULE)
+    tokenizer = pocket_models.tokenizer()
+    scheduler: Any = DDIMScheduler(**pocket_models.SCHEDULE)
     unet.to(memory_format=torch.channels_last)
     steps = scheduler.config.num_train_timesteps
 
@@ -80,7 +82,7 @@ def diffusion(size: str, batch_size: int, seed: int) -> Part:
         text = encoder(input_ids=tokens.input_ids).last_hidden_state
         with sdpa_kernel(SDPBackend.MATH):  # 8 % faster than flash attention at this size on a CPU
             predicted = unet(noisy, times, text).sample
-        error = (predicted.float() - scheduler.get_velocity(clean, noise, times)) ** 2
+        error: Tensor = (predicted.float() - scheduler.get_velocity(clean, noise, times)) ** 2
         weight = 1 + FOCUS * max(0.0, 1 - step / FOCUS_STEPS) * fold(near_objects(shown))
         return (weight * error).sum() / weight.sum()
 
