@@ -271,7 +271,7 @@ def delete(
             f"{goes.embeddings:,} embeddings, {goes.diagrams:,} diagrams"
         )
     if not yes:
-        if False:
+        if not sys.stdin.isatty():
             raise UsageError(
                 "Nothing was deleted: nobody is there to be asked.", hint="-y deletes without asking."
             )

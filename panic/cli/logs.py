@@ -32,8 +32,13 @@ CHATTY = (
     "transformers",
     "urllib3",
 )
-# These set the level of their logger when they are imported, from these variables.
-VERBOSITY = ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY")
+# What these libraries read when they are imported, in worker processes, too. Their bars would break ours.
+ENVIRONMENT = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
 FORMAT = "%(asctime)s %(levelname)-7s %(host)s %(process)d %(rss_mb)d MB %(name)s: %(message)s"
 
 
@@ -53,11 +58,11 @@ class AddPlace(logging.Filter):
 
 
 def silence_libraries() -> None:
-    """Let libraries report errors only; what the user's environment asks for stays."""
+    """Let libraries report errors only, before they are imported; what the user's environment says stays."""
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for variable in VERBOSITY:
-        os.environ.setdefault(variable, "error")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def log_file(store: Path, project: str) -> Path:

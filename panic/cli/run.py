@@ -56,6 +56,9 @@ def run(
         changes.append(f"name={json.dumps(name)}")
     if fail_fast:
         changes.append("fail_fast=true")
+    from panic.cli.logs import silence_libraries
+
+    silence_libraries()
     from panic.engine.plan import load_config
 
     loaded: list[ExperimentConfig] = []
@@ -89,8 +92,11 @@ def resume(
     fail_fast: FailFastOption = False,
 ) -> None:
     """Go on with an experiment that has not ended, from the config in the store."""
+    from panic.cli.logs import silence_libraries
     from panic.cli.standing import standing
     from panic.config import ExperimentConfig
+
+    silence_libraries()
 
     with shared.open_store() as store:
         row = store.experiment(experiment)
@@ -115,7 +121,6 @@ def perform(shared: Shared, config: ExperimentConfig, *, retry_failed: bool) -> 
     path = shared.store_path(config.store)
     with Store(path, write=True, create=True):
         pass  # There must be a store before there can be a log in it; a locked one is refused here.
-    logs.silence_libraries()
     file = logs.log_file(path, config.project)
     stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
     # Bars first, so that messages go through them.

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,15 +27,23 @@ class Child:
         entry: "package.module:function" to run in the child with its connection.
         arguments: pickled and passed on.
         on_message: called in a reader thread with every message, and with None when the child has ended.
+        environment: variables that differ from this process's.
     """
 
-    def __init__(self, entry: str, arguments: tuple[Any, ...], on_message: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        entry: str,
+        arguments: tuple[Any, ...],
+        on_message: Callable[[Any], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "panic.engine.child", entry, str(handle)],
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
+            env=os.environ | dict(environment or {}),
         )
         theirs.close()
         self._on_message = on_message

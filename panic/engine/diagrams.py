@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from panic.config import DiagramSettings
+from panic.devices.device import open_device
 from panic.engine.child import Child
 from panic.engine.pending import Pending
 from panic.engine.writer import Entry
 from panic.store import Store
 from panic.store.records import NewDiagram
+from panic.topology import diagram
 
 MAX_RETRIES = 2
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Of the numeric libraries in every process of the pool: the processes share the cores."""
 LOOKUP_EVERY_S = 0.5
 LOOKUP_SHARE = 0.05
 """Most of the driver's time that may go into asking the store which diagrams are due."""
@@ -71,9 +75,9 @@ class DiagramPool:
         *,
         num_workers: int | None = None,
     ) -> None:
-        self._arguments = (store, settings)
-        self._deliver = deliver
         self._num_workers = num_workers or max(1, (os.cpu_count() or 2) - 1)
+        self._arguments = (store, settings, open_device("cpu").total_bytes() * 3 // 4 // self._num_workers)
+        self._deliver = deliver
         self._lock = threading.Lock()
         self._waiting: deque[DiagramTask] = deque()
         self._busy: dict[int, tuple[Child, DiagramTask]] = {}
@@ -110,6 +114,7 @@ class DiagramPool:
                     "panic.engine.diagrams:serve_connection",
                     self._arguments,
                     partial(self._on_message, number),
+                    ONE_THREAD,
                 )
             task = self._waiting.popleft()
             self._busy[number] = (child, task)
@@ -185,10 +190,11 @@ class DiagramStage:
         self._pending.written([(row.run, row.model) for row in entry.diagrams], entry_number)
 
 
-def compute(store: Store, task: DiagramTask, settings: DiagramSettings) -> NewDiagram:
-    """The persistence diagram of one run, from the vectors in the store."""
-    from panic.topology import diagram
+def compute(store: Store, task: DiagramTask, settings: DiagramSettings, memory_bytes: int) -> NewDiagram:
+    """The persistence diagram of one run, from the vectors in the store.
 
+    Raises: TopologyError with the arithmetic for a cloud that needs more memory than there is.
+    """
     points = store.run_vectors(task.run, task.model, settings.modality)
     start = time.perf_counter()
     result = diagram(
@@ -196,6 +202,7 @@ def compute(store: Store, task: DiagramTask, settings: DiagramSettings) -> NewDi
         max_dimension=settings.max_dimension,
         metric=settings.metric,
         generators=settings.generators,
+        memory_limit_bytes=memory_bytes,
     )
     return NewDiagram(
         run=task.run,
@@ -209,8 +216,11 @@ def compute(store: Store, task: DiagramTask, settings: DiagramSettings) -> NewDi
     )
 
 
-def serve_connection(connection: Connection[Any, Any], path: Path, settings: DiagramSettings) -> None:
+def serve_connection(
+    connection: Connection[Any, Any], path: Path, settings: DiagramSettings, memory_bytes: int
+) -> None:
     """A child's main loop: tasks in, diagrams out, until None or the end of the pipe."""
+    diagram([[0.0], [1.0]])  # imports the back end before anything is timed
     with Store(path) as store:
         while True:
             try:
@@ -220,6 +230,6 @@ def serve_connection(connection: Connection[Any, Any], path: Path, settings: Dia
             if task is None:
                 return
             try:
-                connection.send(compute(store, task, settings))
+                connection.send(compute(store, task, settings, memory_bytes))
             except Exception as error:
                 connection.send(DiagramFailure(task, f"{type(error).__name__}: {error}"))

@@ -60,8 +60,13 @@ def make_plan(config: ExperimentConfig, device_kind: str = "cpu") -> Plan:
     ]
 
     def resolve(name: str) -> ModelSpec:
-        family = device_kind.split()[0]
-        return registry.resolve(name, config.models, config.model_folder, device_kind=family)
+        return registry.resolve(
+            name,
+            config.models,
+            config.model_folder,
+            base_folder=config.base_folder,
+            device_kind=device_kind.split()[0],
+        )
 
     return Plan(
         config=config,

@@ -14,7 +14,7 @@ from panic.config.problems import Problem
 from panic.errors import PanicError
 from panic.models.detect import ADAPTER_MODALITIES
 from panic.models.protocol import Modality
-from panic.models.resolve import UnknownModel, parameter_problems, unchecked, user_models
+from panic.models.resolve import Names, UnknownModel, parameter_problems, unchecked, user_models
 from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
 
@@ -33,12 +33,14 @@ class _Specs:
             if isinstance(name, str) and isinstance(value, Mapping) and isinstance(value.get("base"), str)
         }
         self.folder = raw.get("model_folder") if isinstance(raw.get("model_folder"), str) else None
+        base_folder = raw.get("base_folder") if isinstance(raw.get("base_folder"), str) else None
+        self._names = Names(variants=self.variants, model_folder=self.folder, base_folder=base_folder)
         self._known: dict[str, ModelSpec | PanicError] = {}
 
     def get(self, name: str) -> ModelSpec | PanicError:
         if name not in self._known:
             try:
-                self._known[name] = unchecked(name, self.variants, self.folder)
+                self._known[name] = unchecked(name, self._names)
             except PanicError as error:
                 self._known[name] = error
         return self._known[name]

@@ -34,10 +34,13 @@ class Model(Protocol):
 
     Joint embedding models have `modality_in = ("text", "image")`; a batch is always of one modality.
 
+    An item whose output is unusable gets a `panic.errors.OutputRejected` in its place; an exception means
+    that the whole batch gave nothing.
+
     Optional names, looked up with `getattr`:
         `working_bytes(batch_size) -> int`: device memory needed beyond the weights during a call.
-        `bucket(item) -> int`: padded length class of an input; only items of one bucket share a batch.
-            Needed where the model's padding follows the longest item of its batch.
+        `bucket(item) -> int`: padded length class of an input (0 or more); only items of one bucket share a
+            batch. Needed where the model's padding follows the longest item of its batch.
         `parameters: dict`: what went into the fingerprint, for display.
     """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,29 @@ VARIANT_FIELDS = ("base", "revision", "dtype", "adapter")
 ACCELERATORS = ("cuda", "mps")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the model names of a config can refer to, besides the table.
+
+    base_folder: what the relative paths of `local:` and `python:` names refer to; the working directory
+    if there is none.
+    """
+
+    variants: Mapping[str, Any] = field(default_factory=dict)
+    model_folder: str | Path | None = None
+    base_folder: str | Path | None = None
+
+    def path(self, text: str) -> Path:
+        """An absolute path."""
+        return (Path(self.base_folder or ".") / Path(text).expanduser()).resolve()
+
+
 def resolve(
     name: str,
     config_models: Mapping[str, Any] | None = None,
     model_folder: str | Path | None = None,
     *,
+    base_folder: str | Path | None = None,
     device_kind: str = "cpu",
 ) -> ModelSpec:
     """The spec of a model by name, with its parameters merged and its dtype decided.
@@ -39,54 +57,45 @@ def resolve(
     A dtype that nobody asked for is the table's on "cuda" and "mps", and float32 elsewhere.
     Raises NotFound (with the nearest name), ConfigError for parameters the model does not take.
     """
-    spec = unchecked(name, config_models or {}, model_folder)
+    variants = config_models or {}
+    names = Names(variants=variants, model_folder=model_folder, base_folder=base_folder)
+    spec = unchecked(name, names)
     problems = parameter_problems(spec)
     if problems:
         raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
     if spec.adapter not in adapter_parameters.PARAMETERS:
         return replace(spec, dtype=None)
     preferred = (spec.dtype or "float32") if device_kind in ACCELERATORS else "float32"
-    return replace(spec, dtype=_asked_dtype(name, config_models or {}) or preferred)
+    return replace(spec, dtype=_asked_dtype(name, variants) or preferred)
 
 
-def unchecked(
-    name: str,
-    variants: Mapping[str, Any],
-    model_folder: str | Path | None = None,
-    outer: tuple[str, ...] = (),
-) -> ModelSpec:
+def unchecked(name: str, names: Names, outer: tuple[str, ...] = ()) -> ModelSpec:
     """The spec of a model by name, with parameters merged but not checked.
 
     `outer` are the variants on the way here: inside its own definition a name means the table's model.
     """
-    variant = None if name in outer else _variant(variants, name)
+    variant = None if name in outer else _variant(names.variants, name)
     if variant is None:
-        return _lookup(name, variants, model_folder, outer)
-    spec = _base(str(variant.get("base", "")), variant, variants, model_folder, (*outer, name))
+        return _lookup(name, names, outer)
+    spec = _base(str(variant.get("base", "")), variant, names, (*outer, name))
     own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
     revision = variant.get("revision") or spec.revision
     return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
 
 
-def _base(
-    base: str,
-    variant: Mapping[str, Any],
-    variants: Mapping[str, Any],
-    model_folder: str | Path | None,
-    outer: tuple[str, ...],
-) -> ModelSpec:
+def _base(base: str, variant: Mapping[str, Any], names: Names, outer: tuple[str, ...]) -> ModelSpec:
     """The spec that a variant is based on."""
     adapter = variant.get("adapter")
     listed = [spec for spec in TABLE.values() if spec.source == base]
     if listed and adapter in (None, listed[0].adapter):
         return listed[0]
-    if base in variants and base not in outer:
-        return unchecked(base, variants, model_folder, outer)
+    if base in names.variants and base not in outer:
+        return unchecked(base, names, outer)
     if base.startswith("local:"):
-        return _local(base, adapter)
+        return _local(base, names, adapter)
     if _is_hub_id(base):
         return _hub(base, adapter, variant.get("revision"))
-    spec = unchecked(base, variants, model_folder, outer)
+    spec = unchecked(base, names, outer)
     if adapter not in (None, spec.adapter):
         raise ConfigError(f"{base} has an adapter already: {spec.adapter}", hint="leave out adapter:")
     return spec
@@ -111,20 +120,19 @@ def _asked_dtype(name: str, variants: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _lookup(
-    name: str, variants: Mapping[str, Any], model_folder: str | Path | None, outer: tuple[str, ...]
-) -> ModelSpec:
+def _lookup(name: str, names: Names, outer: tuple[str, ...]) -> ModelSpec:
     if name.startswith("local:"):
-        return _local(name)
+        return _local(name, names)
     if name.startswith("python:"):
-        return python_models.spec_of(name, name)
-    own = {} if name.startswith("synthetic/") else user_models(model_folder)
+        file, class_name = python_models.split_source(name)
+        return python_models.spec_of(f"python:{names.path(str(file))}:{class_name}", name)
+    own = {} if name.startswith("synthetic/") else user_models(names.model_folder)
     candidates = {**TABLE, **synthetic_models(), **own}
     if name in candidates:
         return candidates[name]
     if name in outer:
         raise NotFound(f"the variants {' -> '.join([*outer, name])} are based on each other")
-    raise UnknownModel(name, [*(other for other in variants if other not in outer), *candidates])
+    raise UnknownModel(name, [*(other for other in names.variants if other not in outer), *candidates])
 
 
 class UnknownModel(NotFound):
@@ -172,9 +180,8 @@ def _hub(source: str, adapter: str | None, revision: str | None) -> ModelSpec:
     return _with_adapter(blank, adapter or detect_adapter(weights.folder_of(blank), source))
 
 
-def _local(name: str, adapter: str | None = None) -> ModelSpec:
-    folder = Path(name.removeprefix("local:")).expanduser().resolve()
-    blank = _blank(name, f"local:{folder}")
+def _local(name: str, names: Names, adapter: str | None = None) -> ModelSpec:
+    blank = _blank(name, f"local:{names.path(name.removeprefix('local:'))}")
     return _with_adapter(blank, adapter or detect_adapter(weights.folder_of(blank), name))
 
 

@@ -170,7 +170,7 @@ PARTS: dict[str, Callable[[str, int, int], Part]] = {
 SETTINGS = {
     "diffusion": {"learning_rate": 8e-4, "steps": 8000, "bfloat16": True},
     "decoder": {"learning_rate": 2e-3, "steps": 2000},
-    "captioner": {"learning_rate": 1e-3, "steps": 6000},
+    "captioner": {"learning_rate": 1e-3, "steps": 8000, "bfloat16": True},
 }
 
 
