@@ -1,5 +1,7 @@
 """Run all benchmarks, one file after another, each in a process of its own; then print the figures.
 
+A machine with nothing else to do is a condition, not a nicety: see README.md beside this file.
+
     python -m benchmarks                    # everything: about 20 minutes on two quiet cores
     python -m benchmarks engine cli         # some of them
     python -m benchmarks --show             # only the figures that are there
@@ -16,6 +18,7 @@ from pathlib import Path
 from benchmarks.record import RESULTS
 
 HERE = Path(__file__).parent
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider")
 NAMES = sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py"))
 
 
@@ -31,7 +34,7 @@ def main() -> int:
         name
         for name in asked
         if subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", f"benchmarks/test_{name}.py"],
+            [*PYTEST, f"benchmarks/test_{name}.py"],
             cwd=HERE.parent,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         ).returncode
@@ -51,7 +54,9 @@ def show() -> None:
             limit = "" if entry["limit"] is None else f"  limit {entry['limit']:g}"
             baseline = "" if entry["baseline"] is None else f"  against {entry['baseline']:.4g}"
             value = f"{entry['value']:10.4g} {entry['unit']}"
-            print(f"  {entry['name']:<68}{value}{baseline}{limit}  (load {entry.get('load_1min', '?')})")
+            print(
+                f"  {entry['name']:<68}{value}{baseline}{limit}  (load {entry['hardware'].get('load', '?')})"
+            )
 
 
 if __name__ == "__main__":

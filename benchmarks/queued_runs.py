@@ -1,5 +1,7 @@
 """Peak memory of a process that performs an experiment of the synthetic pair, as JSON.
 
+What `test_engine.py` starts; memory must not be that of a process which has done other things before.
+
     python -m benchmarks.queued_runs RUNS STEPS STORE
 """
 

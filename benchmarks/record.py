@@ -2,8 +2,8 @@
 
 `record` adds an entry, or replaces the one of the same name, so that a rerun updates the figure and
 nothing else. An entry is {name, value, unit, baseline, ratio, limit, hardware, versions, command, date}:
-`baseline` is what the value was compared with in the same run, `limit` the bar it has to pass; `load_1min`
-tells whether the machine was quiet.
+`baseline` is what the value was compared with in the same run, `limit` the bar it has to pass; `load`
+in `hardware` tells whether the machine was quiet.
 
     from benchmarks.record import record
     record("engine.invocations_per_s", 2450.0, unit="1/s", limit=2000.0, file="engine")
@@ -49,7 +49,6 @@ def record(
         "ratio": ratio,
         "limit": limit,
         **extra,
-        "load_1min": round(os.getloadavg()[0], 1),
         "hardware": hardware(),
         "versions": versions(),
         "command": command or command_line(),

@@ -73,7 +73,9 @@ def test_invocations_per_second(tmp_path: Path, benchmark: Any) -> None:
         lambda: results.append(timed(config, tmp_path / f"engine{len(results)}")), rounds=5, warmup_rounds=1
     )
     best = min(results, key=lambda result: result.wall_s)
-    hand_s, hand_cpu_s = min((timed_by_hand(config, tmp_path / f"hand{n}") for n in range(3)), key=itemgetter(0))
+    hand_s, hand_cpu_s = min(
+        (timed_by_hand(config, tmp_path / f"hand{n}") for n in range(3)), key=itemgetter(0)
+    )
     rate, by_hand_rate = RUNS * STEPS / best.wall_s, RUNS * STEPS / hand_s
     keep(
         "throughput, zero-cost pair", rate, "invocations/s",
@@ -160,7 +162,7 @@ def test_memory_of_queued_runs(tmp_path: Path) -> None:
 
 
 def test_padded_tail(tmp_path: Path) -> None:
-    """One surviving run of tiny real models in batches padded to 32, against 32 runs, against batches of 1."""
+    """One surviving run of tiny real models in batches padded to 32, against 32 runs and batches of 1."""
     networks = tiny_pair(tmp_path)
 
     def step_s(repeats: int, batch_size: int) -> float:
@@ -180,7 +182,8 @@ def test_padded_tail(tmp_path: Path) -> None:
 
     full, tail, single = step_s(32, 32), step_s(1, 32), step_s(1, 1)
     keep(
-        "padded tail, one run in batches of 32", 1e3 * tail, "ms/step", baseline=1e3 * full, ratio=tail / full,
+        "padded tail, one run in batches of 32", 1e3 * tail, "ms/step",
+        baseline=1e3 * full, ratio=tail / full,
         baseline_is="a step of 32 runs in full batches", per_invocation_ratio=32 * tail / full,
         unpadded_ms=1e3 * single, over_unpadded=tail / single,
     )  # fmt: skip

@@ -109,7 +109,12 @@ def config_of(models: Path, prompts: list[str]) -> ExperimentConfig:
             "name": "handwritten",
             "networks": [["draw", "caption"]],
             "models": {
-                "draw": {"base": f"local:{models / 'sd'}", "steps": DIFFUSION_STEPS, "width": 64, "height": 64},
+                "draw": {
+                    "base": f"local:{models / 'sd'}",
+                    "steps": DIFFUSION_STEPS,
+                    "width": 64,
+                    "height": 64,
+                },
                 "caption": {"base": f"local:{models / 'blip'}", "max_new_tokens": MAX_NEW_TOKENS},
             },
             "prompts": prompts,
@@ -154,6 +159,6 @@ def test_throughput_against_a_plain_loop(
         "throughput against a plain loop, tiny pipelines, 32 runs", max(engine), unit="invocations/s",
         baseline=fastest_loop, ratio=ratio, limit=8.0, file="handwritten", turns=engine,
         plain_loop_by_threads={str(threads): times for threads, times in by_hand.items()},
-        input=f"32 runs x {STEPS} steps, {DIFFUSION_STEPS} diffusion steps of 64x64 px, {MAX_NEW_TOKENS} tokens",
+        input=f"32 runs x {STEPS} steps; 64x64 px in {DIFFUSION_STEPS} steps, {MAX_NEW_TOKENS} tokens",
     )  # fmt: skip
     assert ratio >= 8

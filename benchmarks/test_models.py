@@ -23,7 +23,8 @@ from tests import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[1]
-PRESENT = [spec.name for spec in registry.known() if spec.adapter != "synthetic" and registry.is_present(spec)]
+REAL = [spec for spec in registry.known() if spec.adapter != "synthetic"]
+PRESENT = [spec.name for spec in REAL if registry.is_present(spec)]
 PARAMETERS: dict[str, dict[str, Any]] = {
     "stable-diffusion": {"steps": 4, "width": 64, "height": 64},
     "flux": {"steps": 4, "width": 64, "height": 64, "guidance": 1.0},

@@ -37,6 +37,8 @@ QUEUED_ENTRIES = 48
 QUEUED_BYTES = 256 * 2**20
 """Pixels and texts that may wait, whatever the size of a picture."""
 COMMIT_ROWS = 4096
+COMMIT_ENTRIES = QUEUED_ENTRIES // 2
+"""Fewer than may wait: otherwise small batches fill the queue, and the driver waits for the next commit."""
 COMMIT_EVERY_S = 0.25
 
 
@@ -62,6 +64,8 @@ class Entry:
 
 
 _Queued = tuple[Entry, list[Future[list[bytes]]]]
+_FLUSH: _Queued = (Entry(), [])
+"""Somebody waits for what is queued before it."""
 
 
 class Writer:
@@ -105,6 +109,7 @@ class Writer:
 
     def flush(self) -> None:
         """Wait until everything added is committed. Raises what writing raised, if it failed."""
+        self._queue.put(_FLUSH)
         while self.committed < self.added:
             self._wait()
 
@@ -132,7 +137,7 @@ class Writer:
         more = True
         gathered: list[_Queued] = []
         rows, deadline = 0, 0.0
-        while rows < COMMIT_ROWS:
+        while rows < COMMIT_ROWS and len(gathered) < COMMIT_ENTRIES:
             wait_s = max(0.0, deadline - time.monotonic()) if gathered else None
             try:
                 got = self._queue.get(timeout=wait_s)
@@ -140,6 +145,8 @@ class Writer:
                 break
             if got is None:
                 more = False
+                break
+            if got is _FLUSH:
                 break
             if not gathered:
                 deadline = time.monotonic() + COMMIT_EVERY_S

@@ -29,6 +29,7 @@ from panic.train.loop import Settings, fit, generator
 from panic.train.pocket_export import export_captioner, export_diffusion
 
 DROP_CAPTION = 0.1
+FORGET_WORD = 0.15
 LEAST_TIME = 50  # no sampler of up to 16 steps looks at less noise
 # Most of a picture is background, which is learnt first; objects count more until shapes are there.
 FOCUS = 3.0
@@ -111,9 +112,13 @@ def captioner(size: str, batch_size: int, seed: int) -> Part:
         pictures = spoil(as_tensor(np.stack([e.picture for e in shown])), generator(seed, step))
         labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
         labels[:, 0] = -100
+        # Forgetting words that were said makes it look: otherwise "purple" rules out "cross" for ever, which
+        # training never shows together.
+        forgotten = torch.rand(labels.shape, generator=generator(seed, step, 1)) < FORGET_WORD
+        forgotten[:, 0] = False
         output = model(
             pixel_values=pictures,
-            input_ids=tokens.input_ids,
+            input_ids=tokens.input_ids.masked_fill(forgotten, tokenizer.pad_token_id),
             attention_mask=tokens.attention_mask,
             labels=labels,
         )

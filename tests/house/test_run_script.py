@@ -5,6 +5,7 @@ The environment is the one that runs the tests (PANIC_VENV), so nothing is insta
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from panic import Store
+from panic.errors import PanicError
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -58,7 +62,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env=variables,
-        timeout=60,
+        timeout=110,
     )
 
 
@@ -69,18 +73,29 @@ def experiments(folder: Path) -> dict[str, str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=110,
         check=True,
     )
     return {row["name"]: row["state"] for row in json.loads(done.stdout)}
 
 
-def wait_until_nothing_runs(folder: Path, timeout_s: float = 40) -> str:
+def wait_until_nothing_runs(folder: Path, timeout_s: float = 80) -> str:
     deadline = time.monotonic() + timeout_s
     while "Nothing runs" not in (text := run(folder, "--status").stdout):
         assert time.monotonic() < deadline, text
         time.sleep(0.3)
     return text
+
+
+def wait_until_known(folder: Path, name: str, timeout_s: float = 80) -> None:
+    """Until the store has an experiment of this name."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(PanicError), Store(folder / "panic-store") as store:
+            if name in [row.name for row in store.experiments()]:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"{name} did not begin in {timeout_s} s")
 
 
 def test_wait_performs_in_the_foreground_relative_to_the_callers_directory(folder: Path) -> None:
@@ -104,9 +119,7 @@ def test_status_and_stop_see_a_detached_experiment(folder: Path) -> None:
     pid = int(re.search(r"PID (\d+)", started.stdout)[1])  # type: ignore[index]
     status = run(folder, "--status").stdout
     assert f"PID {pid}: long.yaml" in status
-    deadline = time.monotonic() + 30
-    while not (folder / "panic-store" / "store.sqlite").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until_known(folder, "long")
     stopped = run(folder, "--stop")
     assert stopped.returncode == 0, stopped.stdout
     assert f"Asked PID {pid} to stop" in stopped.stdout
