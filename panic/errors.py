@@ -90,10 +90,6 @@ class OutOfMemory(PanicError):
     """A device has no room for an allocation. Not fatal while something can be evicted or shrunk."""
 
 
-class WorkerCrashed(PanicError):
-    """The process that ran a model ended or hung; its batch can be retried in a new one."""
-
-
 class Interrupted(PanicError):
     """The user asked to stop; all finished work is stored."""
 

@@ -184,10 +184,7 @@ def _perform(
         if config.diagrams:
             pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.workers)
             stack.callback(pool.close)
-            modality = Modality(config.diagrams.modality)
-            models = [
-                pins[name].model for name, spec in plan.embedding.items() if modality in spec.modalities_in
-            ]
+            models = [pins[name].model for name in _diagrammed(plan)]
             diagrams = DiagramStage(pool, reading, experiment, models, config.diagrams)
         before = _resume(plan, pins, experiment, run_ids, reading, loops, writer)
         Driver(
@@ -243,7 +240,7 @@ def _resume(
         runs_stuck=sum(row.state == "stuck" for row in ended),
         runs_failed=sum(row.state == "failed" for row in ended),
         invocations=sum(num_steps for num_steps, _ in tails.values()) + len(entry.invocations),
-        diagrams_total=len(rows) * len(plan.embedding) if plan.config.diagrams else 0,
+        diagrams_total=len(rows) * len(_diagrammed(plan)),
     )
 
 
@@ -257,6 +254,14 @@ def _recall(
         known = NewInvocation(run, step, input, output, seed, batch)
         is_current = model in pins and pins[model].epoch == epoch
         loops.recall(model, known, is_current=is_current)
+
+
+def _diagrammed(plan: Plan) -> list[str]:
+    """The embedding models whose vectors become diagrams."""
+    settings = plan.config.diagrams
+    return [
+        name for name, spec in plan.embedding.items() if settings and settings.modality in spec.modalities_in
+    ]
 
 
 def _executor(plan: Plan, pins: dict[str, Pin], inbox: Inbox) -> Executor:

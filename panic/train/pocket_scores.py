@@ -1,6 +1,6 @@
 """How well the pocket pair draws and tells, by the oracle; no weights but their own are needed.
 
-python -m panic.train.pocket_scores --folder panic/pocket/weights --n 200
+python -m panic.train.pocket_scores --n 200 --write
 """
 
 from __future__ import annotations
@@ -124,6 +124,29 @@ def measure(folder: Path, n: int) -> dict[str, Any]:
     }
 
 
+def write_cards(folder: Path, scores: dict[str, Any]) -> None:
+    """Put the scores into the model cards, in place of older ones."""
+    drawing = _table(scores["drawing"]) + (
+        f"\n{scores['steps']} steps, guidance {scores['guidance']}; pictures read by the oracle; attributes are "
+        f"shape and colour of every object. {scores['drawing, seconds per image']:.2f} s per picture in a "
+        "batch of 16.\n"
+    )
+    telling = _table(scores["telling"]) + (
+        "\nCaptions of rendered pictures; exact means all attributes and relations true. "
+        f"{scores['telling, seconds per image']:.3f} s per picture in a batch of 16.\n"
+    )
+    for name, text in (("PocketDiffusion", drawing), ("PocketCaptioner", telling)):
+        card = folder / name / "README.md"
+        before = card.read_text().split("\n## Scores")[0].rstrip()
+        title = f"## Scores on {scores['scenes']} scenes of the test split, seed {SEED}"
+        card.write_text(f"{before}\n\n{title}\n\n{text}")
+
+
+def _table(rates: dict[str, float]) -> str:
+    rows = "".join(f"| {name} | {100 * rate:.1f} % |\n" for name, rate in rates.items())
+    return f"| | right |\n|---|---|\n{rows}"
+
+
 def _rates(scores: Sequence[Score]) -> Iterator[tuple[str, float]]:
     for name in ("background", "pattern", "count", "attributes", "sizes", "relations", "exact"):
         yield name, _mean([getattr(score, name) for score in scores])
@@ -138,8 +161,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("panic/pocket/weights"))
     parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="put the scores into the model cards")
     given = parser.parse_args()
-    print(json.dumps(measure(given.folder, given.n), indent=2))
+    scores = measure(given.folder, given.n)
+    print(json.dumps(scores, indent=2))
+    if given.write:
+        write_cards(given.folder, scores)
 
 
 if __name__ == "__main__":
