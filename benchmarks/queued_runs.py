@@ -31,7 +31,7 @@ def main() -> None:
         while not stop.wait(0.02):
             peak = max(peak, process.memory_info().rss)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     outcome = run(config, store)
     stop.set()

@@ -1,6 +1,8 @@
 """How well the pocket pair draws and tells, by the oracle; no weights but their own are needed.
 
-python -m panic.train.pocket_scores --n 200 --write
+Scenes of the test split are drawn and read back, pictures of it described and parsed, and the loop is run.
+
+    python -m panic.train.pocket_scores --n 200 --write
 """
 
 from __future__ import annotations
@@ -127,8 +129,8 @@ def measure(folder: Path, n: int) -> dict[str, Any]:
 def write_cards(folder: Path, scores: dict[str, Any]) -> None:
     """Put the scores into the model cards, in place of older ones."""
     drawing = _table(scores["drawing"]) + (
-        f"\n{scores['steps']} steps, guidance {scores['guidance']}; pictures read by the oracle; attributes are "
-        f"shape and colour of every object. {scores['drawing, seconds per image']:.2f} s per picture in a "
+        f"\n{scores['steps']} steps, guidance {scores['guidance']}; read by the oracle; attributes "
+        f"are shape and colour of every object. {scores['drawing, seconds per image']:.2f} s per picture in a "
         "batch of 16.\n"
     )
     telling = _table(scores["telling"]) + (

@@ -35,14 +35,14 @@ def perform_in_child(config: ExperimentConfig, store: Path) -> subprocess.Popen[
     )
 
 
-def kill_and_rerun(config: ExperimentConfig, folder: Path, *, kills: int, seed: int) -> int:
+def kill_and_rerun(config: ExperimentConfig, folder: Path, *, kills: int, seed: int, within_s: float) -> int:
     """Kill the experiment at random moments of its work, then let it finish; how many kills hit."""
     random_moments = random.Random(seed)
     store, hits = folder / "killed", 0
     for _ in range(kills):
         process = perform_in_child(config, store)
         wait_for_work(store, process)
-        time.sleep(random_moments.uniform(0.0, 0.4))
+        time.sleep(random_moments.uniform(0.0, within_s))
         hits += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -87,7 +87,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
         embeddings=["circle"],
         diagrams={"max_dimension": 1},
     )
-    hits = kill_and_rerun(config, tmp_path, kills=20, seed=0)
+    hits = kill_and_rerun(config, tmp_path, kills=20, seed=0, within_s=0.4)
     run(config, tmp_path / "whole")
     assert hits >= 5, "the kills came too late to mean anything"
     assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
@@ -95,3 +95,29 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
         assert store.check() == []
         counts = store.counts()
         assert counts.diagrams == counts.runs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_of_the_pocket_pair_change_nothing(tmp_path: Path) -> None:
+    """The same with real diffusers and transformers pipelines and their trained weights."""
+    config = ExperimentConfig.model_validate(
+        {
+            "name": "pocket",
+            "networks": [["PocketDiffusion", "PocketCaptioner"]],
+            "models": {"PocketDiffusion": {"base": "PocketDiffusion", "steps": 2}},
+            "prompts": ["a small red circle above a large blue square", "a horse riding an astronaut"],
+            "seeds": [42, -1],
+            "repeats": 2,
+            "max_length": 60,
+            "embeddings": ["PocketText", "PocketPixels"],
+            "diagrams": {"max_dimension": 1},
+            "device": "cpu",
+            "threads": 2,
+            "batch_sizes": {"PocketDiffusion": 6, "PocketCaptioner": 6},
+        }
+    )
+    hits = kill_and_rerun(config, tmp_path, kills=20, seed=1, within_s=12.0)
+    run(config, tmp_path / "whole")
+    assert hits >= 3, "the kills came too late to mean anything"
+    assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
