@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from panic.devices.device import Device, format_bytes
+from panic.devices.device import Device, format_bytes, is_out_of_memory
 from panic.errors import ModelDoesNotFit, OutOfMemory
 from panic.models.protocol import Model
 
@@ -124,9 +124,14 @@ class ModelCache:
         self.device.reserve(size)
         try:
             model.load(self.device.torch_name)
-        except BaseException:
+        except BaseException as error:
             del model
             self.device.release(size)
+            if is_out_of_memory(error):
+                raise ModelDoesNotFit(
+                    f"{name}: no room on {self.device.name} while its weights were loaded "
+                    f"({format_bytes(size)}; {format_bytes(self._usable_bytes())} are free now)"
+                ) from None
             raise
         entry = _Resident(model, size)
         self._resident[name] = entry

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -223,3 +224,22 @@ def _open_torch_device(name: str) -> Device:
         return CudaDevice(int(index))
     present = [f"cuda:{i}" for i in range(num_gpus)] + ["mps"] * has_mps + ["cpu"]
     raise UsageError(f"device {name!r} is not here", hint=f"This machine has: {', '.join(present)}.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device has no room."""
+    torch = sys.modules.get("torch")
+    return isinstance(error, OutOfMemory) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+def is_poisoned(device: Device) -> bool:
+    """Whether a GPU's context is lost: after a device-side assert every later call in this process fails."""
+    if not device.torch_name.startswith("cuda"):
+        return False
+    import torch
+
+    try:
+        torch.cuda.synchronize(device.torch_name)
+    except RuntimeError:
+        return True
+    return False

@@ -7,10 +7,11 @@ callback gets None once, when the child has ended for whatever reason. The child
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import logging
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import threading
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
+
+log = logging.getLogger("panic.engine")
 
 
 class Child:
@@ -47,26 +50,29 @@ class Child:
         )
         theirs.close()
         self._on_message = on_message
-        self._send_lock = threading.Lock()
+        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.send(arguments)
         self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
         self._reader.start()
+        threading.Thread(target=self._write, name="child writer", daemon=True).start()
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def send(self, message: Any) -> None:
-        """Send a message; lost without an error if the child has ended (its end is reported by itself)."""
-        with self._send_lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._connection.send(message)
+        """Send a message without waiting; None asks the child to end.
+
+        Lost without an error if the child has ended: its end is reported by itself.
+        """
+        self._outbox.put(message)
 
     def kill(self) -> None:
         """End it at once; `on_message(None)` follows."""
         self._process.kill()
 
     def close(self, wait_s: float = 5.0) -> None:
-        """Ask it to end by closing the pipe, then insist."""
+        """Ask it to end, then insist."""
         self.send(None)
         try:
             self._process.wait(wait_s)
@@ -81,6 +87,8 @@ class Child:
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
             return "its pipe broke"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
@@ -90,8 +98,21 @@ class Child:
                 message = self._connection.recv()
             except (EOFError, OSError):
                 break
+            except Exception:  # a message that cannot be understood: nothing after it can be trusted
+                log.exception("a message of process %d cannot be read", self.pid)
+                self.kill()
+                break
             self._on_message(message)
         self._on_message(None)
+
+    def _write(self) -> None:
+        message: Any = ()
+        while message is not None:
+            message = self._outbox.get()
+            try:
+                self._connection.send(message)
+            except OSError:
+                return
 
 
 def main(entry: str, handle: str) -> None:

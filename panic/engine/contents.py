@@ -16,11 +16,14 @@ from PIL import Image
 from panic.models.protocol import Modality
 
 Content = str | Image.Image
+TEXT_OVERHEAD = 200
 
 
 def size_bytes(content: Content) -> int:
-    """Memory of an RGB image's pixels, or about that of a text."""
-    return 2 * len(content) if isinstance(content, str) else 3 * content.width * content.height
+    """Memory of an RGB image's pixels, or about that of a text and its places in dictionaries."""
+    return (
+        TEXT_OVERHEAD + 2 * len(content) if isinstance(content, str) else 3 * content.width * content.height
+    )
 
 
 class ContentCache:

@@ -122,7 +122,10 @@ class DiagramPool:
 
     def _on_message(self, number: int, message: NewDiagram | DiagramFailure | None) -> None:
         with self._lock:
-            if self._closing or number not in self._busy:
+            if self._closing:
+                return
+            if number not in self._busy:  # an idle process ended
+                self._idle = [(other, child) for other, child in self._idle if other != number]
                 return
             child, task = self._busy.pop(number)
             if message is None:
@@ -149,6 +152,7 @@ class DiagramStage:
         self._pending: Pending[tuple[int, int]] = Pending()
         self._next_lookup_at = 0.0
         self.num_busy = 0
+        self.num_found = 0
         self.num_done = 0
         self.given_up: list[str] = []
 
@@ -167,6 +171,7 @@ class DiagramStage:
                     self._pool.submit(DiagramTask(run, model))
                     found += 1
         self.num_busy += found
+        self.num_found += found
         now = time.monotonic()
         self._next_lookup_at = now + max(LOOKUP_EVERY_S, (now - start) / LOOKUP_SHARE)
         return found

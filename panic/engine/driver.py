@@ -53,6 +53,7 @@ class _Flight:
     model: str
     bucket: int
     items: list[Item]
+    pin: Pin
 
 
 class Driver:
@@ -100,9 +101,10 @@ class Driver:
         self._flights: dict[int, _Flight] = {}
         self._alone: deque[tuple[str, int, Item]] = deque()
         self._ended_at: deque[tuple[int, int]] = deque()
+        self._fatal: PanicError | None = None
         self._num_tasks = 0
         self._resident: frozenset[str] = frozenset()
-        self._progress = self._before = before
+        self._before = before
         self._invocations = 0
         self._model_seconds: dict[str, float] = {}
         self._started_at = time.monotonic()
@@ -116,11 +118,12 @@ class Driver:
         """
         self._refill_all()
         while True:
-            stopping = self._stop_requested()
-            if not stopping:
-                self._feed()
+            stopping = self._is_stopping()
+            self._feed()
             if not self._flights and (stopping or not self._diagrams or not self._diagrams.num_busy):
                 self._writer.flush()
+                if self._fatal is not None:
+                    raise self._fatal
                 if stopping:
                     raise Interrupted("Stopped; what was computed is stored.", hint="Run it again to go on.")
                 if not self._refill_all() and not self._is_work_left():
@@ -135,13 +138,16 @@ class Driver:
                 hint="Everything else is stored; run it again to try these again.",
             )
 
+    def _is_stopping(self) -> bool:
+        return self._fatal is not None or self._stop_requested()
+
     def _is_work_left(self) -> bool:
         return bool(len(self._ready) or self._alone or (self._diagrams and self._diagrams.num_busy))
 
     # Feeding the device
 
     def _feed(self) -> None:
-        while len(self._flights) < PIPELINE_DEPTH:
+        while len(self._flights) < PIPELINE_DEPTH and not self._is_stopping():
             if self._alone:
                 model, bucket, item = self._alone.popleft()
                 self._submit(model, bucket, [item])
@@ -154,7 +160,7 @@ class Driver:
     def _submit(self, model: str, bucket: int, items: list[Item]) -> None:
         modality = self._buckets.modality(model, bucket)
         self._num_tasks += 1
-        self._flights[self._num_tasks] = _Flight(model, bucket, items)
+        self._flights[self._num_tasks] = _Flight(model, bucket, items, self._pins[model])
         self._resident |= {model}
         self._executor.submit(
             Task(
@@ -196,7 +202,10 @@ class Driver:
             self._recover(flight, result.error)
             return
         self._resident = result.resident
-        pin = self._pins[flight.model]
+        if flight.pin != self._pins[flight.model]:  # made in a shape epoch that has ended meanwhile
+            self._ready.put_back(flight.model, flight.bucket, flight.items)
+            return
+        pin = flight.pin
         batch = NewBatch(
             id=self._next_batch(),
             session=self._session,
@@ -214,14 +223,13 @@ class Driver:
         entry = Entry(batches=[batch])
         for item, output in zip(flight.items, result.outputs, strict=True):
             if isinstance(output, Rejected):
-                self._retry(flight, item, "rejected", output.reason, "", entry, alone=True)
+                self._reject(flight, item, output.reason, entry)
             elif item.run == EMBEDDING_RUN:
                 self._embeddings.absorb(item, flight.model, output, batch.id, entry)
             else:
                 self._contents.add_unsaved(output.digest, output.value)
                 self._loops.absorb(item, flight.model, output, batch.id, entry)
-        if not self._stop_requested():
-            self._feed()
+        self._feed()
         self._add(entry, flight.model)
 
     def _add(self, entry: Entry, model: str) -> None:
@@ -231,9 +239,8 @@ class Driver:
             self._embeddings.written(entry, model, number)
         self._ended_at.extend((number, run) for run in self._loops.take_ended())
         if entry.failures and self._fail_fast:
-            self._writer.flush()
             failure = entry.failures[0]
-            raise ModelError(
+            self._fatal = ModelError(
                 f"{model} failed at step {failure.step}: {failure.message}", hint="fail_fast is on."
             )
 
@@ -242,14 +249,13 @@ class Driver:
     def _recover(self, flight: _Flight, error: TaskError) -> None:
         log.warning("%s: a batch of %d gave no result: %s", flight.model, len(flight.items), error.message)
         log.debug("%s", error.detail)
-        if error.kind == "untried":
+        if error.kind == "untried" or flight.pin != self._pins[flight.model]:
             self._ready.put_back(flight.model, flight.bucket, flight.items)
-        elif error.kind == "memory" and self._pins[flight.model].batch_size > 1:
+        elif error.kind == "memory" and flight.pin.batch_size > 1:
             self._halve(flight.model)
             self._ready.put_back(flight.model, flight.bucket, flight.items)
         elif error.kind in FATAL:
-            self._writer.flush()
-            raise FATAL[error.kind](error.message, hint=error.hint)
+            self._fatal = FATAL[error.kind](error.message, hint=error.hint)
         else:
             entry = Entry()
             alone = len(flight.items) == 1
@@ -268,14 +274,25 @@ class Driver:
         item.attempts += 1
         model = flight.model
         if alone and item.attempts > self._max_retries:
-            if item.run == EMBEDDING_RUN:
-                self._embeddings.fail(item, model, message)
-            else:
-                self._loops.fail(item, model, kind, message, detail, entry)
+            self._fail(model, item, kind, message, detail, entry)
         elif item.attempts >= self._max_retries:
             self._alone.appendleft((model, flight.bucket, item))
         else:
             self._ready.put_back(model, flight.bucket, [item])
+
+    def _reject(self, flight: _Flight, item: Item, reason: str, entry: Entry) -> None:
+        """Try an item with an unusable output again, within a batch: its mates are not at fault."""
+        item.attempts += 1
+        if item.attempts > self._max_retries:
+            self._fail(flight.model, item, "rejected", reason, "", entry)
+        else:
+            self._ready.put_back(flight.model, flight.bucket, [item])
+
+    def _fail(self, model: str, item: Item, kind: str, message: str, detail: str, entry: Entry) -> None:
+        if item.run == EMBEDDING_RUN:
+            self._embeddings.fail(item, model, message)
+        else:
+            self._loops.fail(item, model, kind, message, detail, entry)
 
     def _halve(self, model: str) -> None:
         """Open a shape epoch with half the batch size, recorded before its first result."""
@@ -321,10 +338,10 @@ class Driver:
                 runs_failed=before.runs_failed + self._loops.num_failed,
                 invocations=before.invocations + self._invocations,
                 invocations_total=before.invocations + self._invocations + remaining,
-                embeddings=self._embeddings.num_done,
-                embeddings_total=self._embeddings.num_known,
-                diagrams=diagrams.num_done if diagrams else 0,
-                diagrams_total=before.diagrams_total,
+                embeddings=before.embeddings + self._embeddings.num_done,
+                embeddings_total=before.embeddings + self._embeddings.num_found,
+                diagrams=before.diagrams + (diagrams.num_done if diagrams else 0),
+                diagrams_total=before.diagrams + (diagrams.num_found if diagrams else 0),
                 model_seconds=dict(self._model_seconds),
                 resident=tuple(sorted(self._resident)),
                 elapsed_s=elapsed_s,

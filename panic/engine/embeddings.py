@@ -40,13 +40,9 @@ class EmbeddingStage:
         self._store, self._experiment = store, experiment
         self._specs, self._pins, self._buckets, self._enqueue = specs, pins, buckets, enqueue
         self._pending: Pending[tuple[str, bytes]] = Pending()
+        self.num_found = 0
         self.num_done = 0
         self.given_up: list[str] = []
-
-    @property
-    def num_known(self) -> int:
-        """Embeddings done and known to be missing."""
-        return self.num_done + len(self._pending)
 
     def refill(self, committed: int, run: int | None = None) -> int:
         """Enqueue what the store lacks, of one run or of the whole experiment; how many items that is."""
@@ -61,6 +57,7 @@ class EmbeddingStage:
                     bucket = self._buckets.of(name, digest, Modality(kind))
                     self._enqueue(name, bucket, Item(EMBEDDING_RUN, 0, digest, 0))
                     found += 1
+        self.num_found += found
         return found
 
     def absorb(self, item: Item, model: str, output: Output, batch: int, entry: Entry) -> None:

@@ -23,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from panic.devices.cache import CacheStats, ModelCache
-from panic.devices.device import Device, open_device
+from panic.devices.cache import ModelCache
+from panic.devices.device import Device, is_out_of_memory, open_device
 from panic.engine.outputs import Output, Rejected, finish
-from panic.errors import ModelDoesNotFit, ModelMissing, OutOfMemory, OutputRejected, PanicError
+from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
 from panic.models.protocol import Model
 from panic.models.spec import ModelSpec
 
@@ -82,7 +82,6 @@ class Result:
     started_at: float = 0.0
     duration_s: float = 0.0
     resident: frozenset[str] = frozenset()
-    stats: CacheStats | None = None
 
 
 class Executor(Protocol):
@@ -95,7 +94,7 @@ class Executor(Protocol):
         """Called now and then by the driver; kills a worker that exceeded its time limit."""
 
     def close(self) -> None:
-        """Stop. Tasks that were not finished are lost."""
+        """Stop. What is submitted and not delivered may be lost."""
 
 
 class Worker:
@@ -132,17 +131,16 @@ class Worker:
         result = Result(number=task.number)
         raw = self._try(task, result, on_invoke)
         # Outside the handler of the first attempt: its traceback would keep the tensors alive.
-        if result.error and result.error.kind == "memory" and self.cache.evict_idle():
+        if result.error and result.error.kind in ("memory", "unfit") and self.cache.evict_idle():
             result.error = None
             raw = self._try(task, result, on_invoke)
         result.resident = self.cache.resident
-        result.stats = self.cache.stats
         return result, raw
 
     def _try(self, task: Task, result: Result, on_invoke: Callable[[], None]) -> list[Any]:
         try:
             return self._invoke(task, result, on_invoke)
-        except Exception as error:
+        except BaseException as error:  # a model that calls sys.exit must not end this thread unheard
             result.error = _task_error(error, loaded=result.started_at > 0)
             return []
 
@@ -175,8 +173,8 @@ class Worker:
         return result
 
 
-def _task_error(error: Exception, *, loaded: bool) -> TaskError:
-    if isinstance(error, OutOfMemory) or _is_torch_out_of_memory(error):
+def _task_error(error: BaseException, *, loaded: bool) -> TaskError:
+    if is_out_of_memory(error):
         kind = "memory"
     elif isinstance(error, ModelDoesNotFit):
         kind = "unfit"
@@ -189,11 +187,6 @@ def _task_error(error: Exception, *, loaded: bool) -> TaskError:
     message = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
     detail = "".join(traceback.format_exception(error))[-8000:]
     return TaskError(kind=kind, message=message, detail=detail, hint=getattr(error, "hint", ""))
-
-
-def _is_torch_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 class LocalExecutor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -25,7 +24,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             os._exit(INTERRUPTED)
         asked.set()
-        print("\nStopping after the batch in flight; once more to leave at once.", file=sys.stderr)
+        os.write(2, b"\nStopping after the batch in flight; once more to leave at once.\n")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

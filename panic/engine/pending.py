@@ -16,9 +16,6 @@ class Pending(Generic[Key]):
         self._keys: set[Key] = set()
         self._written: deque[tuple[int, list[Key]]] = deque()
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
     def claim(self, key: Key) -> bool:
         """Take a key; False if it is under way already."""
         if key in self._keys:

@@ -82,6 +82,8 @@ def run(
         config = load_config(config, overrides)
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
+    if config.executor == "local" and config.timeout_s is not None:
+        raise UsageError("timeout_s needs a process that can be ended", hint="executor: process, or auto")
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
     fingerprints = {name: registry.fingerprint(spec) for name, spec in plan.specs.items()}
@@ -234,13 +236,15 @@ def _resume(
     if entry.invocations or entry.stuck:
         writer.add(entry)
     loops.take_ended()
+    counts = store.counts(experiment)
     ended = [row for row in rows.values() if row.state not in ("todo", "running")]
     return Progress(
         runs_total=len(rows),
         runs_stuck=sum(row.state == "stuck" for row in ended),
         runs_failed=sum(row.state == "failed" for row in ended),
         invocations=sum(num_steps for num_steps, _ in tails.values()) + len(entry.invocations),
-        diagrams_total=len(rows) * len(_diagrammed(plan)),
+        embeddings=counts.embeddings,
+        diagrams=counts.diagrams,
     )
 
 

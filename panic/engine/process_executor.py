@@ -2,10 +2,13 @@
 
 The child serves tasks with the same `Worker` as the local executor. When it ends unexpectedly, the task it
 was working on fails as a crash, those behind it come back untried, and the next submit starts a new child.
+A child whose CUDA context no longer answers after an error leaves by itself.
 """
 
 from __future__ import annotations
 
+import os
+import queue
 import threading
 import time
 from collections import OrderedDict
@@ -15,8 +18,12 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from panic.devices.device import is_poisoned
 from panic.engine.child import Child
 from panic.engine.executor import Result, Task, TaskError, Worker, WorkerSettings
+
+START_RETRIES = 1
+"""How often a process may end before its first call of a model, for instance while loading."""
 
 
 class ProcessExecutor:
@@ -38,6 +45,8 @@ class ProcessExecutor:
         self._child: Child | None = None
         self._timed_out = False
         self._closing = False
+        self._leaving = False
+        self._failed_starts = 0
 
     @property
     def pid(self) -> int | None:
@@ -81,8 +90,11 @@ class ProcessExecutor:
                 self._pending.pop(message.number)
             self._deliver(message)
         else:
+            word, number = message
             with self._lock:
-                self._invoking = (message[1], time.monotonic()) if message[0] == "invoking" else None
+                self._invoking = (number, time.monotonic()) if word == "invoking" else None
+                self._leaving = word == "leaving"
+                self._failed_starts = 0
 
     def _child_ended(self) -> None:
         with self._lock:
@@ -93,13 +105,22 @@ class ProcessExecutor:
             if self._timed_out:
                 reason = f"no answer within {self._timeout_s:g} s"
             pending, self._pending = self._pending, OrderedDict()
+            kind = self._kind_of_end()
             guilty = self._invoking[0] if self._invoking else next(iter(pending), None)
-            self._child, self._invoking = None, None
+            self._child, self._invoking, self._leaving = None, None, False
         for number in pending:
-            crashed = number == guilty
-            message = f"the process that runs models ended: {reason}" if crashed else "not started"
-            error = TaskError(kind="crash" if crashed else "untried", message=message)
-            self._deliver(Result(number=number, error=error))
+            own = kind if number == guilty else "untried"
+            message = f"the process that runs models ended: {reason}" if own != "untried" else "not started"
+            self._deliver(Result(number=number, error=TaskError(kind=own, message=message)))
+
+    def _kind_of_end(self) -> str:
+        """What the end of the child means for the task it was at."""
+        if self._invoking:
+            return "crash"
+        if self._leaving:
+            return "untried"
+        self._failed_starts += 1
+        return "untried" if self._failed_starts <= START_RETRIES else "load"
 
 
 def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings) -> None:
@@ -108,23 +129,40 @@ def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings)
 
     worker = Worker(settings, build)
     lock = threading.Lock()
+    tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
 
     def send(message: Any) -> None:
         with lock:
             connection.send(message)
 
     def deliver(task: Task, result: Result, raw: list[Any]) -> None:
-        send(worker.finish(task, result, raw))
+        try:
+            send(worker.finish(task, result, raw))
+        except Exception as error:
+            text = f"its output cannot be sent: {type(error).__name__}: {error}"
+            send(Result(number=task.number, error=TaskError(kind="error", message=text)))
 
     with ThreadPoolExecutor(1) as finisher:
-        while True:
-            try:
-                task = connection.recv()
-            except EOFError:
-                break
-            if task is None:
-                break
+        while (task := tasks.get()) is not None:
             result, raw = worker.serve(task, partial(send, ("invoking", task.number)))
             send(("invoked", task.number))
             finisher.submit(deliver, task, result, raw)
+            if result.error is not None and is_poisoned(worker.device):
+                finisher.shutdown()
+                send(("leaving", task.number))
+                os._exit(1)
     worker.close()
+
+
+def _receive(connection: Connection[Any, Any], tasks: queue.SimpleQueue[Task | None]) -> None:
+    """Read tasks while the device is busy, so that the next one's pixels are here when it is free."""
+    task: Task | None = None
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            task = None
+        tasks.put(task)
+        if task is None:
+            return

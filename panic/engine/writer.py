@@ -95,6 +95,8 @@ class Writer:
 
         Raises what writing raised, if it failed.
         """
+        if self.error is not None:
+            raise self.error
         while self._num_bytes > QUEUED_BYTES:
             self._wait()
         images = [output.value for output in entry.outputs if output.modality is Modality.IMAGE]

@@ -88,13 +88,13 @@ def _outputs(store: Store) -> Iterator[str]:
 def _vectors(store: Store) -> Iterator[str]:
     import numpy as np
 
-    dimensions: dict[str, int] = {}
-    for name, digest, dimension, data in store.db.stream(
-        "SELECT name, digest, dimension, vector FROM embedding JOIN model ON model.id = model"
+    dimensions: dict[int, int] = {}
+    for model, name, digest, dimension, data in store.db.stream(
+        "SELECT model.id, name, digest, dimension, vector FROM embedding JOIN model ON model.id = model"
         " JOIN output ON output.id = output ORDER BY model.id, embedding.rowid"
     ):
         what = f"vector of {digest.hex()} under {name}"
-        expected = dimensions.setdefault(name, dimension)
+        expected = dimensions.setdefault(model, dimension)
         if len(data) != 4 * expected:
             yield f"{what}: {len(data)} bytes, not {expected} numbers of 4 bytes"
         elif not np.isfinite(decode_vector(data)).all():

@@ -92,6 +92,15 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
 
 
 def compact(store: Store) -> None:
-    """Give the space of what was deleted back to the disk; needs that much free space meanwhile."""
+    """Give the space of what was deleted back to the disk; needs that much free space meanwhile.
+
+    Also drops pixels that no output refers to, which a kill amid a deletion leaves behind.
+    """
+    known = {digest for (digest,) in store.db.rows("SELECT digest FROM output WHERE modality = 'image'")}
+    stored = [digest for (digest,) in store.images.rows("SELECT digest FROM image")]
+    with store.images.transaction() as connection:
+        for digest in stored:
+            if digest not in known:
+                connection.execute("DELETE FROM image WHERE digest = ?", (digest,))
     for database in (store.db, store.images):
         database.execute("VACUUM")

@@ -81,8 +81,9 @@ def source_digest() -> str:
 
 
 def packages() -> dict[str, str]:
-    """Versions of all installed distributions."""
-    return dict(sorted((d.metadata["Name"], d.version) for d in metadata.distributions()))
+    """Versions of all installed distributions; the remains of a broken installation have no name."""
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items()))
 
 
 def hardware() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from panic.store.contents import stack
+from panic.store.contents import RUN_OUTPUTS, stack
 from panic.store.reading import NUM_STEPS, USED_OUTPUTS
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from panic.store.store import Store
-
-
-RUN_OUTPUTS = "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
 
 
 def tails(store: Store, experiment: int) -> list[tuple[int, int, bytes]]:

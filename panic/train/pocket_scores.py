@@ -130,7 +130,7 @@ def write_cards(folder: Path, scores: dict[str, Any]) -> None:
     """Put the scores into the model cards, in place of older ones."""
     drawing = _table(scores["drawing"]) + (
         f"\n{scores['steps']} steps, guidance {scores['guidance']}; read by the oracle; attributes "
-        f"are shape and colour of every object. {scores['drawing, seconds per image']:.2f} s per picture in a "
+        f"are shape and colour of every object. {scores['drawing, seconds per image']:.2f} s each in a "
         "batch of 16.\n"
     )
     telling = _table(scores["telling"]) + (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from panic import is_stuck, run
+from panic.engine.progress import Progress
 from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.models.synthetic import transition_matrix
 from panic.store import Store
@@ -122,17 +124,18 @@ def test_more_prompts_and_repeats_extend_the_experiment(tmp_path: Path) -> None:
     assert dump(tmp_path / "grown") == dump(tmp_path / "whole")
 
 
-def test_a_stop_between_batches_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_between_batches_loses_nothing(tmp_path: Path) -> None:
     """SIGINT in the middle, then again: the same store as without it."""
-    import os
-    import signal
 
-    config = make_config(draw={"delay_s": 0.01}, max_length=40)
-    timer = threading.Timer(0.25, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    def interrupt_once(progress: Progress) -> None:
+        if not sent and progress.invocations >= 8:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sent: list[bool] = []
+    config = make_config(draw={"delay_s": 0.05}, max_length=40)
     with pytest.raises(Interrupted):
-        run(config, tmp_path / "stopped")
-    timer.join()
+        run(config, tmp_path / "stopped", on_progress=interrupt_once)
     with Store(tmp_path / "stopped") as store:
         assert store.check() == []
         assert any(row.state in ("todo", "running") for row in store.runs())

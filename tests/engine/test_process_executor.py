@@ -11,6 +11,7 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.errors import ModelError
 from panic.store import Store
 from tests.engine.conftest import dump, make_config
 
@@ -44,11 +45,11 @@ class Evil(ImageToText):
 '''
 
 
-def evil_config(folder: Path, **parameters: Any) -> ExperimentConfig:
+def evil_config(folder: Path, *, size: int = 8, **parameters: Any) -> ExperimentConfig:
     (folder / "evil.py").write_text(MODELS)
     return make_config(
         models={
-            "draw": {"base": "synthetic/text-to-image", "size": 8},
+            "draw": {"base": "synthetic/text-to-image", "size": size},
             "chain": {"base": f"python:{folder}/evil.py:Evil", **parameters},
         },
         prompts=[f"state {number}" for number in range(6)],
@@ -86,8 +87,17 @@ def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
-def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path) -> None:
-    config = evil_config(tmp_path, deed="hang").model_copy(update={"timeout_s": 0.5, "max_retries": 1})
+@pytest.mark.parametrize("size", [8, 400])
+def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path, size: int) -> None:
+    """Also when the next batch's pixels fill the pipe to the process that hangs."""
+    config = evil_config(tmp_path, size=size, deed="hang").model_copy(
+        update={
+            "timeout_s": 0.5,
+            "max_retries": 1,
+            "prompts": ["state 3", "state 1", "state 2"],
+            "batch_sizes": {"draw": 1, "chain": 1},
+        }
+    )
     start = time.monotonic()
     run(config, tmp_path / "s")
     assert time.monotonic() - start < 60
@@ -104,17 +114,17 @@ def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    config = evil_config(tmp_path, deed="hang").model_copy(update={"timeout_s": 500.0})
+    hanging = tmp_path / "hanging"
+    config = evil_config(tmp_path, deed="hang", once=str(hanging)).model_copy(update={"timeout_s": 500.0})
     code = (
         "import sys\nfrom panic import run\nfrom panic.config import ExperimentConfig\n"
         "run(ExperimentConfig.model_validate_json(sys.argv[1]), sys.argv[2])"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json(), str(tmp_path / "s")])
-    children: list[int] = []
     deadline = time.monotonic() + 60
-    while not children and time.monotonic() < deadline:
-        children = children_of(driver.pid)
+    while not hanging.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    children = children_of(driver.pid)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     while any(is_alive(pid) for pid in children) and time.monotonic() < deadline:
@@ -126,10 +136,8 @@ def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:
 def children_of(pid: int) -> list[int]:
     import psutil
 
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child.pid for child in children if "panic.engine.child" in child.cmdline()]
 
 
 def is_alive(pid: int) -> bool:
@@ -203,3 +211,88 @@ def test_a_run_is_stuck_only_by_states_of_one_shape_epoch(tmp_path: Path) -> Non
         assert store.check() == []
         assert [row.batch_size for row in store.epochs("latest") if row.name == "chain"] == [4, 2]
         assert all(row.state == "stuck" and row.entry_step for row in store.runs())
+
+
+def test_a_batch_behind_one_that_ran_out_of_memory_is_of_the_old_epoch(tmp_path: Path) -> None:
+    """Two full batches in flight: the first halves the shape, the second's results are not of the new one."""
+    (tmp_path / "moody.py").write_text(
+        "from panic.errors import OutOfMemory\n"
+        "from panic.models.synthetic import TextToImage\n"
+        "class Moody(TextToImage):\n"
+        "    PARAMETERS = {}\n"
+        "    calls = 0\n"
+        "    def __init__(self): super().__init__(size=8)\n"
+        "    def invoke(self, inputs, seeds):\n"
+        "        Moody.calls += 1\n"
+        "        if Moody.calls in (1, 2): raise OutOfMemory('no room')\n"
+        "        return super().invoke(inputs, seeds)\n"
+    )
+    config = make_config(
+        models={
+            "draw": {"base": f"python:{tmp_path}/moody.py:Moody"},
+            "chain": {"base": "synthetic/image-to-text"},
+        },
+        prompts=[f"prompt {number}" for number in range(40)],
+        seeds=[-1],
+        repeats=1,
+        max_length=4,
+        batch_sizes={"draw": 16, "chain": 16},
+    )
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        assert store.check() == []
+        assert [row.batch_size for row in store.epochs("latest") if row.name == "draw"] == [16, 8]
+        sizes = {step.batch_size for row in store.runs() for step in store.invocations(row.id)}
+        assert max(sizes) <= 16
+
+
+@pytest.mark.parametrize("executor", ["local", "process"])
+def test_a_model_that_exits_while_loading_is_told(tmp_path: Path, executor: str) -> None:
+    (tmp_path / "quitter.py").write_text(
+        "import os, sys\n"
+        "from panic.models.synthetic import ImageToText\n"
+        "class Quitter(ImageToText):\n"
+        "    PARAMETERS = {}\n"
+        "    def __init__(self): super().__init__()\n"
+        f"    def load(self, device): {'sys.exit(3)' if executor == 'local' else 'os._exit(3)'}\n"
+    )
+    config = make_config(
+        models={
+            "draw": {"base": "synthetic/text-to-image"},
+            "chain": {"base": f"python:{tmp_path}/quitter.py:Quitter"},
+        },
+        executor=executor,
+    )
+    with pytest.raises(ModelError, match="3"):
+        run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        assert not any(row.failure for row in store.runs())
+        assert store.counts().invocations == 6
+
+
+def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
+    import queue
+    import signal
+
+    from panic.config import DiagramSettings
+    from panic.engine.diagrams import DiagramFailure, DiagramPool, DiagramTask
+    from panic.store.records import NewDiagram
+
+    config = make_config(max_length=4, embeddings=["synthetic/state-embedding"])
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        model = store.model("synthetic/state-embedding").id
+    inbox: queue.SimpleQueue[NewDiagram | DiagramFailure] = queue.SimpleQueue()
+    pool = DiagramPool(tmp_path / "s", DiagramSettings(), inbox.put, num_workers=1)
+    try:
+        pool.submit(DiagramTask(1, model))
+        assert isinstance(inbox.get(timeout=60), NewDiagram)
+        (idle,) = children_of(os.getpid())
+        os.kill(idle, signal.SIGKILL)
+        while children_of(os.getpid()):
+            time.sleep(0.02)
+        time.sleep(0.2)
+        pool.submit(DiagramTask(2, model))
+        assert isinstance(inbox.get(timeout=60), NewDiagram)
+    finally:
+        pool.close()

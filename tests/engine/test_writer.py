@@ -54,6 +54,8 @@ def test_a_full_disk_is_told_and_what_was_stored_stays(tmp_path: Path) -> None:
         writer = Writer(store.commit, saved.append)
         with pytest.raises(StoreError, match="full"):
             add_many(writer, 200)
+        with pytest.raises(StoreError, match="full"):
+            writer.add(Entry())
         writer.close()
         assert 0 < len(saved) < 200
     with Store(tmp_path / "s") as store:
