@@ -9,7 +9,6 @@ variant asks for it, and pictures with not-a-number pixels are answered with `Ou
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Sequence
@@ -126,10 +125,7 @@ def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     if "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8")):
         options |= {"safety_checker": None, "requires_safety_checker": False}
     if not hasattr(diffusers, name):
-        own = importlib.import_module("panic.pocket.pipeline")
-        if not hasattr(own, name):
-            raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
-        return getattr(own, name).from_pretrained(folder, **options)
+        raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
     try:
         return diffusers.AutoPipelineForText2Image.from_pretrained(folder, **options)
     except ValueError as error:

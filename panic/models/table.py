@@ -323,7 +323,7 @@ _ENTRIES = [
     _draws(
         "PocketDiffusion",
         "pocket:PocketDiffusion",
-        parameters={"steps": 10, "guidance": 2.5},
+        parameters={"steps": 8, "guidance": 2.5},
         size=None,
         dtype="float32",
         batch_size=32,
