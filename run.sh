@@ -18,6 +18,9 @@ Usage:
   ./run.sh --help
 
 The store is ./panic-store, or what PANIC_STORE names. Giving the same config again continues it.
+Settings are not changed here: `panic run CONFIG --set KEY=VALUE --store PATH` does.
+Logs: what a background job says is in PANIC_LOGS (by default logs/ beside this script); what happens in an
+experiment is in logs/ of the store.
 Exit codes: 0 done, 1 failed, 2 a mistake in the command or a config, 130 interrupted.
 TEXT
 }
@@ -59,6 +62,7 @@ detach() {
   PYTHONUNBUFFERED=1 nohup $setsid "$PYTHON" -P -m panic run "$@" >"$log" 2>&1 </dev/null &
   pid=$!
   printf '%s\n' "$pid" "$(started "$pid")" "$(hostname)" "$*" >"$LOGS/$name.pid"
+  await_begin "$pid" "$log"
   cat <<TEXT
 Started in the background: PID $pid
 Log:     $log
@@ -68,14 +72,36 @@ Stop:    "$ROOT/run.sh" --stop
 TEXT
 }
 
-# jobs_do ACTION: call ACTION with (PID, log, configs) for each background job that still runs.
+# await_begin PID LOG: return as soon as the job shows progress, or after 3 s; leave if it has ended by then.
+await_begin() {
+  local tick code=0
+  for tick in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    if [ -z "$(started "$1")" ]; then break; fi
+    if [ "$tick" = 15 ] || grep -q '^runs ' "$2"; then return; fi
+    sleep 0.2
+  done
+  wait "$1" || code=$?
+  tail -n 20 "$2"
+  if [ "$code" != 0 ]; then
+    say "It failed at once (code $code). Log: $2"
+    exit 1
+  fi
+  printf 'Done already: PID %s\nLog:     %s\n' "$1" "$2"
+  exit
+}
+
+# jobs_do ACTION: call ACTION with (PID, log, configs) for each background job that still runs, and forget
+# those of this machine that have ended.
 jobs_do() {
   local file pid since host configs
   for file in "$LOGS"/*.pid; do
     [ -f "$file" ] || continue
     { read -r pid && read -r since && read -r host && IFS= read -r configs; } <"$file" || continue
-    if [ "$host" = "$(hostname)" ] && [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]; then
+    [ "$host" = "$(hostname)" ] || continue
+    if [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]; then
       "$1" "$pid" "${file%.pid}.log" "$configs"
+    else
+      rm -f "$file"
     fi
   done
 }

@@ -1,7 +1,7 @@
 """Polars frames of what a store holds about one experiment: the input of charts and of sentences.
 
 with Store("panic-store") as store:
-    drift(store, store.experiment("latest"), "PocketCLIP")
+    drift(store, store.experiment("latest"), "PocketText")
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One plain sentence of what a figure shows, and one of what it does not: text for reports.
 
-drift_reading(drift_bands(drift(store, experiment, "PocketCLIP")))
+drift_reading(drift_bands(drift(store, experiment, "PocketText")))
 """
 
 from __future__ import annotations

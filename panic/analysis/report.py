@@ -41,9 +41,12 @@ def write_report(store: Store, experiment: int | str, path: str | os.PathLike[st
     """
     html = render(store, store.experiment(experiment))
     path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(html, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -51,16 +54,14 @@ def render(
     store: Store, experiment: ExperimentRow, *, picture_budget_bytes: int = PICTURE_BUDGET_BYTES
 ) -> str:
     """The page as a text."""
-    runs, counts, sessions = (
-        store.runs(experiment.id),
-        store.counts(experiment.id),
-        store.sessions(experiment.id),
-    )
-    state = state_of(store, counts, sessions)
+    runs, sessions = store.runs(experiment.id), store.sessions(experiment.id)
+    now = store.standing(experiment)
+    counts = now.counts
+    is_over = now.state != "running" and not counts.todo + counts.running
     thumbnails = Thumbnails(store, picture_budget_bytes)
     shown = frames.spread([run for run in runs if run.num_steps], MAX_RUNS)
     strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
-    shown_figures = figures.all_figures(store, experiment, sessions, is_over=state.startswith("complete"))
+    shown_figures = figures.all_figures(store, experiment, sessions, is_over=is_over)
     stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]
     environment = Environment(
@@ -71,10 +72,10 @@ def render(
     return environment.get_template("report.html").render(
         experiment=experiment,
         config_json=json.dumps(experiment.config, indent=2, ensure_ascii=False),
-        state=state,
+        state=now.state,
         counts=counts,
         tiles=_key_figures(counts, runs),
-        notes=_notes(runs, counts, state, shown, strips, thumbnails),
+        notes=_notes(runs, counts, now.state, shown, strips, thumbnails),
         models=_models(store, experiment),
         groups=_groups(strips),
         stuck=sorted(stuck, key=lambda run: (run.entry_step or 0, run.id))[:MAX_ROWS],
@@ -94,16 +95,6 @@ def render(
         specs=_script_json([spec for figure in shown_figures for spec in figure.specs]),
         themes=_script_json(charts.THEMES),
     )
-
-
-def state_of(store: Store, counts: Counts, sessions: list[SessionRow]) -> str:
-    """running, unfinished, complete, or complete with failures."""
-    driver = store.driver
-    if driver is not None and any(s.end_state is None and s.pid == driver.pid for s in sessions):
-        return "running"
-    if counts.todo + counts.running:
-        return "unfinished"
-    return "complete, with failures" if counts.failed else "complete"
 
 
 def vega_bundle() -> str:
@@ -157,10 +148,12 @@ def _notes(
         notes["state"] = (
             f"A process is working on it: {open_runs:,} runs have not ended. This page is a snapshot."
         )
-    elif state == "unfinished":
+    elif open_runs:
         notes["state"] = (
             f"{open_runs:,} runs have not ended and nobody works on them; `panic resume` goes on."
         )
+    elif state == "interrupted":
+        notes["state"] = "Embeddings or diagrams may be missing; `panic resume` goes on."
     begun = sum(run.num_steps > 0 for run in runs)
     if begun > len(shown):
         notes["strips"] = f"{len(shown)} of {begun:,} runs are shown, spread over networks and prompts. "

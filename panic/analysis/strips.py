@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from panic.errors import NotFound
+from panic.errors import NotFound, StoreCorrupt
 from panic.store import Store
 from panic.store.records import RunRow
 
@@ -62,7 +62,7 @@ class Thumbnails:
         if digest not in self._made:
             try:
                 self._made[digest] = thumbnail(self.store.image(digest), self.side)
-            except NotFound:
+            except (NotFound, StoreCorrupt, OSError, EOFError):  # lost, or its bytes are no picture
                 self.num_missing += 1
                 self._made[digest] = "", False
         uri, is_small = self._made[digest]

@@ -23,7 +23,6 @@ from panic.errors import Interrupted, PanicError
 if TYPE_CHECKING:
     from panic.store import Store
 
-DEFAULT_STORE = Path("panic-store")
 INTERRUPTED = 130
 
 StoreOption = Annotated[
@@ -46,6 +45,8 @@ class Shared:
 
     def store_path(self, of_config: Path | None = None) -> Path:
         """The folder of the store: --store, PANIC_STORE, what the config says, ./panic-store."""
+        from panic.store import DEFAULT_STORE
+
         from_environment = os.environ.get("PANIC_STORE")
         return self.store or (Path(from_environment) if from_environment else of_config or DEFAULT_STORE)
 
@@ -68,12 +69,11 @@ def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in ["latest", *dict.fromkeys(reversed(names))] if name.startswith(incomplete)]
 
 
-_EXPERIMENT_HELP = "Name, beginning of an id, or latest."
-RequiredExperiment = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
-]
 ExperimentArgument = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help=_EXPERIMENT_HELP, autocompletion=complete_experiment)
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT", help="Name, beginning of an id, or latest.", autocompletion=complete_experiment
+    ),
 ]
 
 
@@ -124,8 +124,7 @@ def guarded(action: Callable[[], None], *, verbose: bool) -> int:
         say_error("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. The interpreter flushes stdout once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()  # the reader (`| head`) has seen enough
     except typer.Exit as leave:
         return leave.exit_code
     except Exception as error:
@@ -133,16 +132,28 @@ def guarded(action: Callable[[], None], *, verbose: bool) -> int:
     return 0
 
 
+def _drop_stdout() -> None:
+    """Forget what nobody can take: the interpreter flushes stdout once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _unexpected(error: Exception, *, verbose: bool) -> int:
-    """Tell about a mistake of ours, or of the machine (a full disk, a missing permission)."""
-    if isinstance(error, OSError) and error.filename:
-        say_error(f"{error.filename}: {error.strerror}")
+    """Tell about a trouble of the machine (a full disk, a missing permission) or a mistake of ours."""
+    notes = getattr(error, "__notes__", [])
+    if isinstance(error, OSError):
+        what = error.strerror or str(error)
+        say_error(f"{error.filename}: {what}" if error.filename else what)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_stdout()
     else:
         say_error(f"{type(error).__name__}: {error}")
+        notes = notes or ["-v shows the traceback."]
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     else:
-        say_error("", "\n".join(getattr(error, "__notes__", ["-v shows the traceback."])))
+        say_error("", "\n".join(notes))
     return 1
 
 

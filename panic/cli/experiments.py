@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli import render
-from panic.cli.common import ExperimentArgument, JsonOption, RequiredExperiment, Shared, command
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
 from panic.cli.render import console, moment, print_json, print_table
-from panic.cli.standing import last_sessions, standing
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ SHOWN_RUNS = 40
 def list_(shared: Shared, as_json: JsonOption = False) -> None:
     """List the experiments of the store."""
     with shared.open_store() as store:
-        sessions = last_sessions(store)
-        found = [(row, standing(store, row, sessions.get(row.id))) for row in store.experiments()]
+        sessions = store.last_sessions()
+        found = [(row, store.standing(row, sessions.get(row.id))) for row in store.experiments()]
     if as_json:
         return print_json(
             [
@@ -160,7 +159,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "id": row.uid,
-        "state": standing(store, row).state,
+        "state": store.standing(row).state,
         "created_at": row.created_at,
         "identity_digest": row.identity_digest,
         "config": row.config,
@@ -187,7 +186,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
 
 
 def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
-    now = standing(store, row)
+    now = store.standing(row)
     out = console()
     out.print(f"{row.name}  {row.uid}  {now.state}, created {moment(row.created_at)}")
     epochs = [
@@ -254,7 +253,7 @@ def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: Js
 @command
 def delete(
     shared: Shared,
-    experiment: RequiredExperiment,
+    experiment: ExperimentArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete an experiment; outputs that others use stay. Shows first what goes."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import Shared, command, complete_experiment
+from panic.cli.outputs import ForceOption, claim_folder
 from panic.cli.render import console, print_json
-from panic.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,15 +55,11 @@ def export(
     images: Annotated[
         bool, typer.Option("--images", help="Also the encoded pictures (lossless WebP).")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is in the folder.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write the whole store as Parquet files, one per table and one of vectors per embedding model."""
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; a folder is needed.")
-    if output.is_dir() and any(output.iterdir()) and not force:
-        raise UsageError(f"{output} is not empty.", hint="Name another folder; --force overwrites its files.")
     with shared.open_store() as store, store.db.snapshot():
-        output.mkdir(parents=True, exist_ok=True)
+        claim_folder(output, force=force)
         for name, frame in tables(store, images=images):
             frame.write_parquet(output / f"{name}.parquet")
             if not shared.quiet:

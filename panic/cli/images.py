@@ -13,6 +13,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
 from panic.cli.experiments import find_run
+from panic.cli.outputs import ForceOption, claim_file
 from panic.cli.render import console
 from panic.errors import NotFound, UsageError
 
@@ -45,7 +46,7 @@ def images(
     ] = 128,
     columns: Annotated[int | None, typer.Option(min=1, metavar="N", help="Thumbnails in a row.")] = None,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Only every n-th picture.")] = 1,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Save a grid of pictures: of one run along its steps, or of one step over all runs."""
     from panic.cli.grid import Cell, draw_grid
@@ -57,13 +58,12 @@ def images(
         file = output or Path(f"{row.name}-{f'run{run}' if run is not None else f'step{step}'}.png")
         if file.suffix.lower() != ".png":
             raise UsageError(f"{file} is no name for a PNG file.")
-        if file.exists() and not force:
-            raise UsageError(f"{file} is there already.", hint="--force overwrites it.")
         if run is not None:
             found = of_run(store, find_run(store, row, run))
         else:
             assert step is not None
             found = of_step(store, row, step)
+        claim_file(file, force=force)
         cells = [
             Cell(image=store.image(p.digest), label=p.label, caption=p.text if captions else "")
             for p in found[::every]

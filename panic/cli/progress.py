@@ -1,4 +1,4 @@
-"""How far a run is: bars on a terminal, otherwise one line a minute and one at the end.
+"""How far a run is: bars on a terminal, otherwise one line at once, one a minute and one at the end.
 
 with showing_progress() as on_progress: run(config, store, on_progress=on_progress)
 """
@@ -71,7 +71,7 @@ def _seconds(seconds: Mapping[str, float]) -> str:
 @contextlib.contextmanager
 def _lines() -> Iterator[OnProgress]:
     last: list[Progress] = []
-    printed_at = time.monotonic()
+    printed_at = -LINE_EVERY_S
 
     def on_progress(progress: Progress) -> None:
         nonlocal printed_at

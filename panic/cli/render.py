@@ -32,8 +32,12 @@ def console(*, err: bool = False) -> Console:
     """A rich console for the present stdout or stderr."""
     from rich.console import Console
 
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1; a reader that has seen enough is no failure
+
     stream = sys.stderr if err else sys.stdout
-    return Console(
+    return PipedConsole(
         file=stream,
         width=None if stream.isatty() else PIPE_WIDTH,
         highlight=False,

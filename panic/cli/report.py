@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.outputs import ForceOption, claim_file
 from panic.cli.render import console
 
 
@@ -20,8 +21,14 @@ def report(
     experiment: ExperimentArgument = "latest",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="By default reports/NAME.html in the store."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="By default reports/NAME.html in the store, which is written anew every time.",
+        ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams."""
     from panic.analysis.report import write_report
@@ -29,7 +36,7 @@ def report(
     with shared.open_store() as store:
         row = store.experiment(experiment)
         file = output or store.path / "reports" / f"{row.name}.html"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        claim_file(file, force=force or output is None)
         write_report(store, row.id, file)
     if not shared.quiet:
         console().print(f"Report: {file}")

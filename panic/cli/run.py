@@ -68,9 +68,9 @@ def run(
 
     def do(config: ExperimentConfig) -> None:
         if dry_run:
-            print_plan(shared, config)
+            print_plan(config, shared.store_path(config.store))
         else:
-            perform(shared, config, retry_failed=retry_failed)
+            perform(shared, config, shared.store_path(config.store), retry_failed=retry_failed)
 
     # All configs are checked before any is performed.
     for actions in ([partial(load, path) for path in configs], (partial(do, config) for config in loaded)):
@@ -91,34 +91,32 @@ def resume(
     retry_failed: RetryOption = False,
     fail_fast: FailFastOption = False,
 ) -> None:
-    """Go on with an experiment that has not ended, from the config in the store."""
+    """Go on with an experiment that has not ended, from the config in the store that it is found in."""
     from panic.cli.logs import silence_libraries
-    from panic.cli.standing import standing
     from panic.config import ExperimentConfig
 
     silence_libraries()
 
     with shared.open_store() as store:
         row = store.experiment(experiment)
-        state = standing(store, row).state
+        state = store.standing(row).state
     if state == "complete":
         return console().print(f"{row.name} is complete.")
     config = ExperimentConfig.model_validate(row.config)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     if dry_run:
-        return print_plan(shared, config)
-    return perform(shared, config, retry_failed=retry_failed)
+        return print_plan(config, store.path)
+    return perform(shared, config, store.path, retry_failed=retry_failed)
 
 
-def perform(shared: Shared, config: ExperimentConfig, *, retry_failed: bool) -> None:
-    """Perform one experiment with log, progress and a summary. Raises Exit(1) if runs failed."""
+def perform(shared: Shared, config: ExperimentConfig, path: Path, *, retry_failed: bool) -> None:
+    """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed."""
     from panic.cli import logs
     from panic.cli.progress import showing_progress
     from panic.engine.perform import run as perform_config
     from panic.store import Store
 
-    path = shared.store_path(config.store)
     with Store(path, write=True, create=True):
         pass  # There must be a store before there can be a log in it; a locked one is refused here.
     file = logs.log_file(path, config.project)
@@ -153,11 +151,11 @@ def perform(shared: Shared, config: ExperimentConfig, *, retry_failed: bool) -> 
         raise typer.Exit(1)
 
 
-def print_plan(shared: Shared, config: ExperimentConfig) -> None:
-    """Print what performing a config would do."""
+def print_plan(config: ExperimentConfig, path: Path) -> None:
+    """Print what performing a config in the store at `path` would do."""
     from panic.engine.preview import preview
 
-    plan = preview(config, shared.store_path(config.store))
+    plan = preview(config, path)
     out = console()
     known = "goes on" if plan.is_known else "is new"
     out.print(f"{plan.name} {known} in {plan.store}")

@@ -5,6 +5,7 @@ panic status --watch
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,13 @@ import typer
 
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
-from panic.cli.standing import Standing, eta_s, standing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from panic.store import Store
     from panic.store.records import ExperimentRow
+    from panic.store.standing import Standing
 
 
 @command
@@ -31,13 +32,17 @@ def status(
     ] = 2.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where an experiment stands; works while it runs elsewhere."""
+    """Show where an experiment stands; works while it runs elsewhere.
+
+    With --watch --json one line of JSON every time.
+    """
     with shared.open_store() as store:
         if as_json:
             while True:
                 row = store.experiment(experiment)
                 found = as_dict(store, row)
-                print_json(found)
+                print_json(found, indent=None if watch else 2)
+                sys.stdout.flush()
                 if not watch or found["state"] != "running":
                     return
                 time.sleep(interval)
@@ -49,7 +54,7 @@ def status(
 
 def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     """The JSON of an experiment's standing."""
-    now = standing(store, row)
+    now = store.standing(row)
     counts = now.counts
     return {
         "state": now.state,
@@ -57,7 +62,7 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "invocations": counts.invocations,
         "embeddings": counts.embeddings,
         "diagrams": counts.diagrams,
-        "eta_s": eta_s(store, row, now),
+        "eta_s": store.eta_s(row, now),
         "pid": now.pid,
     }
 
@@ -68,7 +73,7 @@ def _watch(store: Store, experiment: int, interval: float) -> None:
     with Live(console=console(), auto_refresh=False) as live:
         while True:
             [row] = [row for row in store.experiments() if row.id == experiment]
-            now = standing(store, row)
+            now = store.standing(row)
             live.update(_panel(store, row, now), refresh=True)
             if now.state != "running":
                 return
@@ -82,7 +87,7 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     from rich.table import Table
     from rich.text import Text
 
-    now = now or standing(store, row)
+    now = now or store.standing(row)
     counts = now.counts
     title = Text.assemble((row.name, "bold"), f"  {row.uid[:12]}  ", (now.state, STATE_STYLES[now.state]))
     lines = Table.grid(padding=(0, 2))
@@ -94,7 +99,7 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     lines.add_row("embeddings", "", f"{counts.embeddings:,}")
     lines.add_row("diagrams", "", f"{counts.diagrams:,}")
     if now.state == "running":
-        lines.add_row("time left", "", f"at most {duration(eta_s(store, row, now))}")
+        lines.add_row("time left", "", f"at most {duration(store.eta_s(row, now))}")
     if now.session is not None:
         verb = "process" if now.session.is_alive else "last process"
         lines.add_row(

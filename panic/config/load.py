@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,7 +21,13 @@ from pydantic.fields import FieldInfo
 
 from panic.config import problems, prompts, sources
 from panic.config.problems import Document, Path, Place, Problem, Source, dotted
-from panic.config.schema import DiagramSettings, ExperimentConfig, Variant, cross_field_problems
+from panic.config.schema import (
+    DiagramSettings,
+    ExperimentConfig,
+    Variant,
+    cross_field_problems,
+    too_many_runs,
+)
 from panic.errors import ConfigError
 
 Check = Callable[[dict[str, Any]], list[Problem]]
@@ -59,7 +65,8 @@ def load(
     texts, mistakes = prompts.expand(raw["prompts"], folder, datasets) if "prompts" in raw else ([], [])
     config, schema_mistakes = _validate(raw if "prompts" not in raw else {**raw, "prompts": texts})
     mistakes += schema_mistakes
-    mistakes += _unless_known(cross_field_problems(raw), mistakes)
+    between = cross_field_problems(raw) + too_many_runs({**raw, "prompts": texts})
+    mistakes += _unless_known(between, mistakes)
     mistakes += _unless_known(check(raw) if check else [], mistakes)
     mistakes += document.problems
     if mistakes or config is None:
@@ -71,14 +78,18 @@ def _resolve_folders(raw: dict[str, Any], file: FilePath) -> FilePath:
     """Make the paths in `raw` absolute and return the folder that relative ones refer to."""
     given = raw.get("base_folder")
     folder = file.resolve().parent
-    if isinstance(given, str):
-        folder = folder / FilePath(given).expanduser()
-    if given is None or isinstance(given, str):
+    if _is_path(given):
+        folder = folder / os.path.expanduser(given)
+    if given is None or _is_path(given):
         raw["base_folder"] = str(folder)
     for key in PATH_FIELDS:
-        if isinstance(raw.get(key), str):
-            raw[key] = str(folder / FilePath(raw[key]).expanduser())
+        if _is_path(raw.get(key)):
+            raw[key] = str(folder / os.path.expanduser(raw[key]))
     return folder
+
+
+def _is_path(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _validate(raw: Mapping[str, Any]) -> tuple[ExperimentConfig | None, list[Problem]]:
@@ -144,6 +155,8 @@ def apply_override(document: Document, source: Source) -> None:
     except sources.NotParsedError as error:
         document.problems.append(error.problem)
         return None
+    if len(segments) > sources.MAX_DEPTH:
+        return wrong(f"a key has at most {sources.MAX_DEPTH} parts", 0, index)
     path: Path = ()
     container = document.data
     for position, match in enumerate(segments):

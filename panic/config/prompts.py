@@ -16,6 +16,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -125,7 +126,7 @@ def _entry(path: Path, entry: Any, base_folder: FilePath, datasets: Datasets) ->
         raise _MistakesError(*found) from None
     if isinstance(wanted, DatasetPrompts):
         return _from_dataset(path, wanted, datasets)
-    return _sample(path, wanted, _from_file(path, wanted, base_folder / FilePath(wanted.file).expanduser()))
+    return _sample(path, wanted, _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file)))
 
 
 def _from_dataset(path: Path, wanted: DatasetPrompts, datasets: Datasets) -> list[str]:
@@ -183,19 +184,22 @@ def _from_file(path: Path, wanted: FilePrompts, file: FilePath) -> list[str]:
             message = f"{wanted.file} has no rows with split '{wanted.split}'"
             raise _MistakesError(Problem((*path, "split"), message, found=wanted.split, allowed=splits))
         rows = [(line, row) for line, row in rows if str(row["split"]) == wanted.split]
-    unusable = [
-        line
-        for line, row in rows
-        if not isinstance(row[wanted.column], str) or not row[wanted.column].strip()
-    ]
+    unusable = [line for line, row in rows if not _is_text(row[wanted.column])]
     if unusable:
         shown = ", ".join(map(str, unusable[:5])) + (" ..." if len(unusable) > 5 else "")
         rows_word = "rows" if len(unusable) > 1 else "row"
-        message = f"{wanted.file} has no text in column '{wanted.column}' of {rows_word} {shown}"
+        message = f"{wanted.file} has no usable text in column '{wanted.column}' of {rows_word} {shown}"
         raise _MistakesError(Problem(at, message))
     if not rows:
         raise _MistakesError(Problem(at, f"{wanted.file} has no prompts"))
     return list(dict.fromkeys(row[wanted.column] for _, row in rows))
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(check_text(value))
+    except PydanticCustomError:
+        return False
 
 
 Table = tuple[list[str], list[tuple[int, Row]]]

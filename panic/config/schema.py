@@ -30,6 +30,8 @@ from panic.config.problems import Problem, dotted, shorten
 
 MIB = 2**20
 MAX_SEED = 2**63 - 1
+MAX_COUNT = 2**31 - 1
+MAX_RUNS = 10**7
 SIZE_UNITS = {"": 1, "B": 1} | {
     prefix + unit: base**power
     for power, prefix in enumerate("KMGT", start=1)
@@ -51,7 +53,7 @@ def parse_size(value: Any) -> Any:
     """Return the bytes that a text like "8GiB" or "512MB" means; other types pass unchanged."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
     unit = (
         {name.lower(): factor for name, factor in SIZE_UNITS.items()}.get(match[2].lower()) if match else None
     )
@@ -81,8 +83,23 @@ def check_name(value: str) -> str:
     )
 
 
+def check_experiment_name(value: str) -> str:
+    """Accept names that select nothing else."""
+    if value == "latest":
+        raise PydanticCustomError("reserved", "cannot be 'latest', which means the newest experiment")
+    return value
+
+
+def check_no_nul(value: Any) -> Any:
+    """Accept what an operating system takes as a path."""
+    if "\0" in str(value):
+        raise PydanticCustomError("nul", "must not contain the character NUL")
+    return value
+
+
 def check_text(value: str) -> str:
     """Accept texts with something to read in them."""
+    check_no_nul(value)
     if not value.strip():
         raise PydanticCustomError("blank", "must not be empty")
     if any("\ud800" <= character <= "\udfff" for character in value):
@@ -91,10 +108,11 @@ def check_text(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
+ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-FilePath = Annotated[Path, Field(strict=False)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul)]
 Device = Annotated[str, AfterValidator(check_device)]
 
 IDENTITY, EXTENT = FieldClass.IDENTITY, FieldClass.EXTENT
@@ -131,7 +149,9 @@ class DiagramSettings(Part):
     """How persistence diagrams are computed."""
 
     max_dimension: Annotated[int, Field(ge=0, le=2, description="highest homology dimension")] = 1
-    metric: Annotated[Literal["euclidean"], Field(description="distance between two vectors")] = "euclidean"
+    metric: Annotated[
+        Literal["euclidean", "cosine", "chordal"], Field(description="distance between two vectors")
+    ] = "euclidean"
     modality: Annotated[Literal["text", "image"], Field(description="whose vectors are the points")] = "text"
     generators: Annotated[bool, Field(description="also keep representative generators")] = False
 
@@ -139,7 +159,7 @@ class DiagramSettings(Part):
 class ExperimentConfig(Part):
     """An experiment: networks x prompts x seeds x repeats, a maximum length, embeddings, diagrams."""
 
-    name: Annotated[Name, IDENTITY, Field(description="name of the experiment", examples=["demo"])]
+    name: Annotated[ExperimentName, IDENTITY, Field(description="name of the experiment", examples=["demo"])]
     project: Annotated[Name, OPERATIONAL, Field(description="stands in the names of log files")] = "panic"
     networks: Annotated[
         list[Annotated[list[Text], Field(min_length=1)]],
@@ -182,7 +202,9 @@ class ExperimentConfig(Part):
     timeout_s: Annotated[float | None, OPERATIONAL, Field(gt=0, description="time limit of a model call")] = (
         None
     )
-    max_retries: Annotated[int, OPERATIONAL, Field(ge=0, description="new attempts after a failure")] = 2
+    max_retries: Annotated[
+        int, OPERATIONAL, Field(ge=0, le=MAX_COUNT, description="new attempts after a failure")
+    ] = 2
     fail_fast: Annotated[bool, OPERATIONAL, Field(description="stop everything at the first failed run")] = (
         False
     )
@@ -211,7 +233,8 @@ class ExperimentConfig(Part):
 
     @model_validator(mode="after")
     def _cross_fields(self) -> Self:
-        problems = cross_field_problems(self.model_dump(mode="json"))
+        raw = self.model_dump(mode="json")
+        problems = cross_field_problems(raw) + too_many_runs(raw)
         if problems:
             raise PydanticCustomError(
                 "cross_fields", "{text}", {"text": "; ".join(p.message for p in problems)}
@@ -288,7 +311,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
             Problem(
                 ("diagrams",),
                 "diagrams need vectors, and there are no embeddings",
-                hint="add for example embeddings: [PocketCLIP]",
+                hint="add for example embeddings: [PocketText]",
                 on_key=True,
             )
         )
@@ -297,6 +320,28 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
             problems += _variant_problems(name, variant)
     problems += _batch_size_problems(raw)
     return problems
+
+
+def too_many_runs(raw: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem at the largest factor if networks x prompts x seeds x repeats is beyond MAX_RUNS."""
+    lists = {key: raw.get(key) for key in ("networks", "prompts", "seeds")}
+    repeats = raw.get("repeats", 1)
+    if not all(isinstance(entries, list) for entries in lists.values()) or not isinstance(repeats, int):
+        return []
+    factors = {key: len(entries) for key, entries in lists.items() if isinstance(entries, list)}
+    fresh = isinstance(lists["seeds"], list) and -1 in lists["seeds"]
+    per_prompt = factors["seeds"] + (repeats - 1 if fresh else 0)
+    num_runs = factors["networks"] * factors["prompts"] * per_prompt
+    if num_runs <= MAX_RUNS:
+        return []
+    largest = max(factors | {"repeats": repeats}, key=lambda key: (factors | {"repeats": repeats})[key])
+    return [
+        Problem(
+            (largest,),
+            f"{factors['networks']} networks x {factors['prompts']} prompts x {per_prompt} seeds and repeats "
+            f"are {num_runs} runs, and {MAX_RUNS} is the most",
+        )
+    ]
 
 
 def _duplicates(entries: Any, field: str, noun: str) -> list[Problem]:

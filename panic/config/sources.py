@@ -13,6 +13,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
 from pathlib import Path as FilePath
 from typing import Any, NoReturn
 
@@ -22,6 +25,7 @@ from panic.config import problems, toml_places
 from panic.config.problems import Document, Path, Place, Problem, Source
 from panic.errors import ConfigError
 
+MAX_DEPTH = 50
 FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".toml": "TOML"}
 
 RESOLVERS = (
@@ -115,7 +119,7 @@ def parse(source: Source, kind: str) -> Document:
     """Parse a source as "YAML", "JSON" or "TOML"."""
     document = Document(source=source)
     try:
-        {"YAML": _parse_yaml, "JSON": _parse_json, "TOML": _parse_toml}[kind](document)
+        _parse({"YAML": _parse_yaml, "JSON": _parse_json, "TOML": _parse_toml}[kind], document)
     except NotParsedError as error:
         raise ConfigError(problems.render([error.problem], document)) from None
     if document.data is None:
@@ -132,8 +136,21 @@ def parse_value(source: Source, begin: int) -> Document:
     """
     document = Document(source=source)
     if source.text[begin:].strip():
-        _parse_yaml(document, begin)
+        _parse(partial(_parse_yaml, begin=begin), document)
     return document
+
+
+def _parse(parser: Callable[[Document], None], document: Document) -> None:
+    """Parse a document; one that is nested deeper than any config needs is told where it gets too deep."""
+    text = document.source.text
+    try:
+        parser(document)
+        starts = [place.start for path, place in document.values.items() if len(path) > MAX_DEPTH]
+    except RecursionError:
+        depths = accumulate((character in "[{") - (character in "]}") for character in text)
+        starts = [next((index for index, depth in enumerate(depths) if depth > MAX_DEPTH), 0)]
+    if starts:
+        _fail(document.source, min(starts), f"this is nested more than {MAX_DEPTH} deep")
 
 
 def _fail(source: Source, start: int, message: str, hint: str = "") -> NoReturn:
@@ -339,6 +356,8 @@ def _parse_toml(document: Document) -> None:
             message = "a quote in this line is never closed"
         hint = "texts stand in quotes" if message == "Invalid value" else ""
         _fail(source, start, f"not valid TOML: {message[0].lower() + message[1:]}", hint)
+    except ValueError as error:  # a number with thousands of digits
+        _fail(source, 0, f"not valid TOML: {error}")
     for path, is_key, start, end in toml_places.scan(source.text):
         places = document.keys if is_key else document.values
         places.setdefault(path, Place(source=source, start=start, end=end))

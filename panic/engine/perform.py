@@ -37,13 +37,11 @@ from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, UsageError
 from panic.models import registry
 from panic.models.protocol import Modality
-from panic.store import Store
+from panic.store import DEFAULT_STORE, Store
 from panic.store.provenance import provenance
 from panic.store.records import Counts, NewInvocation, RunRow
 
 log = logging.getLogger("panic.engine")
-
-DEFAULT_STORE = "panic-store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

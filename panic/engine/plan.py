@@ -12,6 +12,7 @@ from os import PathLike
 from panic import config as configs
 from panic.config import ExperimentConfig
 from panic.engine.seeds import FRESH
+from panic.errors import ConfigError
 from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store.records import NewRun
@@ -40,7 +41,16 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
 
     Raises: ConfigError with all mistakes and their places.
     """
-    return configs.load(path, overrides, check=registry.check_config)
+    return configs.load(path, overrides, registry.check_config, {"pocket-world": _pocket_world})
+
+
+def _pocket_world(split: str, n: int, seed: int) -> list[str]:
+    from panic.pocket import world
+
+    try:
+        return world.prompts(split, n, seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def make_plan(config: ExperimentConfig, device_kind: str = "cpu") -> Plan:

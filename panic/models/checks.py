@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from panic.config.problems import Problem
-from panic.errors import PanicError
+from panic.errors import ConfigError, PanicError
 from panic.models.detect import ADAPTER_MODALITIES
 from panic.models.protocol import Modality
 from panic.models.resolve import Names, UnknownModel, parameter_problems, unchecked, user_models
@@ -27,10 +27,14 @@ class _Specs:
     def __init__(self, raw: Mapping[str, Any]) -> None:
         models = raw.get("models")
         pairs = models.items() if isinstance(models, Mapping) else ()
+        self.named = [name for name, _ in pairs]
         self.variants = {
             name: value
             for name, value in pairs
-            if isinstance(name, str) and isinstance(value, Mapping) and isinstance(value.get("base"), str)
+            if isinstance(name, str)
+            and isinstance(value, Mapping)
+            and isinstance(value.get("base"), str)
+            and isinstance(value.get("revision"), str | None)
         }
         self.folder = raw.get("model_folder") if isinstance(raw.get("model_folder"), str) else None
         base_folder = raw.get("base_folder") if isinstance(raw.get("base_folder"), str) else None
@@ -40,6 +44,8 @@ class _Specs:
     def get(self, name: str) -> ModelSpec | PanicError:
         if name not in self._known:
             try:
+                if name in self.named and name not in self.variants:
+                    raise ConfigError(f"{name} is no variant")  # the schema tells why
                 self._known[name] = unchecked(name, self._names)
             except PanicError as error:
                 self._known[name] = error
@@ -74,11 +80,13 @@ def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
     base, adapter = variant["base"], variant.get("adapter")
     if name in TABLE and base != name:
         return [Problem(("models", name), f"the name {name} is taken by a known model", on_key=True)]
-    if adapter is not None and adapter not in ADAPTER_MODALITIES:
+    if adapter is not None and adapter not in tuple(ADAPTER_MODALITIES):
         path = ("models", name, "adapter")
         return [Problem(path, "there is no such adapter", found=adapter, allowed=tuple(ADAPTER_MODALITIES))]
     spec = specs.get(name)
     if isinstance(spec, PanicError):
+        if base in specs.named and base not in specs.variants:
+            return []  # told by the schema, where the base is defined
         at_base = specs.get(base) if base in specs.variants and base != name else None
         if isinstance(at_base, PanicError) and at_base.message == spec.message:
             return []  # told once, where the base is defined
@@ -97,7 +105,7 @@ def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Pro
         spec = specs.get(name)
         place = (*path, index)
         if isinstance(spec, PanicError):
-            if name not in specs.variants:  # a variant's problem is told where it is defined
+            if name not in specs.named:  # a variant's problem is told where it is defined
                 problems.append(_unresolved(spec, place))
             found.append(None)
         elif spec.is_embedding:
@@ -153,7 +161,7 @@ def _embedding_problems(specs: _Specs, raw: Mapping[str, Any]) -> list[Problem]:
         place = ("embeddings", index)
         if isinstance(spec, PanicError):
             failed = True
-            if name not in specs.variants:
+            if name not in specs.named:
                 problems.append(_unresolved(spec, place))
         elif not spec.is_embedding:
             problems.append(

@@ -90,6 +90,23 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     "joint-embedder": {"normalise": _NORMALISE},
 }
 
+# Of the models in `panic.models.synthetic`; their defaults are theirs.
+SYNTHETIC: dict[str, Parameter] = {
+    "states": Parameter(kind=int, default=8, low=1, high=4096),
+    "size": Parameter(kind=int, default=64, low=3, high=4096),
+    "kernel": Parameter(
+        kind=str, default="cycle", choices=("identity", "column", "cycle", "dirichlet", "slow", "dead")
+    ),
+    "epsilon": Parameter(kind=float, default=0.0, low=0, high=1),
+    "alpha": Parameter(kind=float, default=1.0, above=0),
+    "kernel_seed": Parameter(kind=int, default=0, low=0),
+    "distinct": Parameter(kind=bool, default=False),
+    "delay_s": Parameter(kind=float, default=0.0, low=0),
+    "fail_at": Parameter(kind=int),
+    "dimension": Parameter(kind=int, default=16, low=2, high=4096),
+    "angle": Parameter(kind=float, default=0.2),
+}
+
 
 def defaults(adapter: str) -> dict[str, Any]:
     """The adapter's default values; empty for adapters without a list of their own."""

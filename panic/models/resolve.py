@@ -40,7 +40,9 @@ class Names:
     base_folder: str | Path | None = None
 
     def path(self, text: str) -> Path:
-        """An absolute path."""
+        """An absolute path. Raises ConfigError for what cannot be one."""
+        if "\0" in text:
+            raise ConfigError("a path must not contain the character NUL")
         return (Path(self.base_folder or ".") / Path(text).expanduser()).resolve()
 
 
@@ -186,7 +188,7 @@ def _local(name: str, names: Names, adapter: str | None = None) -> ModelSpec:
 
 
 def _with_adapter(spec: ModelSpec, adapter: str) -> ModelSpec:
-    if adapter not in ADAPTER_MODALITIES:
+    if adapter not in tuple(ADAPTER_MODALITIES):
         known = ", ".join(ADAPTER_MODALITIES)
         raise ConfigError(f"model {spec.name}: there is no adapter {adapter}", hint=f"one of {known}")
     modalities_in, modality_out = ADAPTER_MODALITIES[adapter]
@@ -257,13 +259,13 @@ def parameter_problems(spec: ModelSpec) -> list[Problem]:
         required = python_models.accepted_keywords(spec.source)[1]
         missing = [key for key in required if key not in spec.parameters]
         return problems + [Problem((), f"{spec.base} needs the parameter '{key}'") for key in missing]
-    if spec.adapter == "synthetic":
-        return problems or _synthetic_problems(spec)
     return problems + _value_problems(spec, unknown)
 
 
 def _value_problems(spec: ModelSpec, unknown: list[str]) -> list[Problem]:
     schema = adapter_parameters.PARAMETERS.get(spec.adapter, {})
+    if spec.adapter == "synthetic":
+        schema = adapter_parameters.SYNTHETIC
     problems = [
         Problem((key,), f"{key} {reason}")
         for key, reason in adapter_parameters.conflicts(spec.adapter, spec.parameters).items()
@@ -273,13 +275,3 @@ def _value_problems(spec: ModelSpec, unknown: list[str]) -> list[Problem]:
             found = value if value is not None else "null"
             problems.append(Problem((key,), f"{key} {reason}", found=found, allowed=schema[key].choices))
     return problems
-
-
-def _synthetic_problems(spec: ModelSpec) -> list[Problem]:
-    from panic.models import synthetic
-
-    try:
-        synthetic.MODELS[spec.base](**spec.parameters)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        return [Problem((), f"{spec.base} cannot be made with these parameters: {error}")]
-    return []

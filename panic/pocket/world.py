@@ -16,6 +16,8 @@ from panic.pocket.grammar import describe, parse
 from panic.pocket.render import render, shrink
 from panic.pocket.scene import SPLITS, Layout, Scene, Thing, canonical, sample, split_of
 
+MAX_PROMPTS = 1000  # about 2 ms each on a CPU
+
 __all__ = [
     "SPLITS",
     "Example",
@@ -64,6 +66,8 @@ def prompts(split: str, n: int, seed: int) -> list[str]:
     """n distinct canonical captions of a split, for the prompts of a config."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    if n > MAX_PROMPTS:
+        raise ValueError(f"{n} prompts are asked for, and {MAX_PROMPTS} is the most")
     rng = np.random.default_rng(seed)
     found: dict[str, None] = {}
     while len(found) < n:

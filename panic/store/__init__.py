@@ -14,9 +14,10 @@ from panic.store.records import (
     NewRun,
     NewStuck,
 )
-from panic.store.store import Store
+from panic.store.store import DEFAULT_STORE, Store
 
 __all__ = [
+    "DEFAULT_STORE",
     "Commit",
     "NewBatch",
     "NewDiagram",

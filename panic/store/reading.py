@@ -78,6 +78,8 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
         hint = "The store holds no experiments yet."
     else:
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names[-10:])}."
+    if any(row.uid.startswith(str(selector)) for row in known):
+        hint = "The beginning of a uid has at least 4 characters."
     raise NotFound(f"No experiment {str(selector)!r} in {store.path}.", hint=hint)
 
 

@@ -26,6 +26,7 @@ from panic.errors import StoreCorrupt, StoreError, StoreMissing
 from panic.store import check as checking
 from panic.store import contents, delete, queries, reading, writing
 from panic.store import dump as dumping
+from panic.store import standing as standings
 from panic.store.files import Database, Driver, current_driver, refuse_network, take_lock
 
 
@@ -132,6 +133,9 @@ class Store:
     sessions = reading.sessions
     annotations = reading.list_annotations
     model_times = reading.model_times
+    last_sessions = standings.last_sessions
+    standing = standings.standing
+    eta_s = standings.eta_s
 
     tails = queries.tails
     fixed_seed_history = queries.fixed_seed_history
@@ -157,6 +161,7 @@ class Store:
     compact = delete.compact
 
 
+DEFAULT_STORE = Path("panic-store")
 OWN_NAMES = ("lock", "store.sqlite", "images.sqlite", "logs", "reports")
 """What a store's folder may hold before its first file is complete: creation can be killed, too."""
 

@@ -192,6 +192,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
+    if given.part == "export" and given.to is None:
+        parser.error("export needs --to")
     torch.set_num_threads(given.threads)
     if given.part == "export":
         for write in (export_diffusion, export_captioner):

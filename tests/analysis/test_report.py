@@ -137,6 +137,13 @@ def test_equal_texts_have_a_report(bench):
     assert "is at 0.00 at step 9" in html
 
 
+def test_a_report_that_cannot_be_written_leaves_nothing_behind(full, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_report(full.store, "demo", tmp_path / "taken")
+    assert [path.name for path in tmp_path.glob("taken*")] == ["taken"]
+
+
 def test_an_unknown_experiment_writes_nothing(full, tmp_path):
     with pytest.raises(NotFound):
         write_report(full.store, "other", tmp_path / "report.html")

@@ -6,6 +6,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from panic.analysis.strips import Thumbnails, strip, thumbnail
@@ -57,9 +58,13 @@ def test_pictures_beyond_the_budget_are_left_out_and_counted(bench):
     assert thumbnails.remaining_bytes >= 0
 
 
-def test_a_lost_picture_is_counted_not_fatal(bench, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    ["DELETE FROM image", "UPDATE image SET bytes = x'00'", "UPDATE image SET bytes = substr(bytes, 1, 30)"],
+)
+def test_a_lost_picture_is_counted_not_fatal(bench, tmp_path, damage):
     bench.add("start", ["one"])
-    bench.store.images.connection.execute("DELETE FROM image")
+    bench.store.images.connection.execute(damage)
     with Store(tmp_path / "store") as store:
         thumbnails = Thumbnails(store, 10**6)
         found = strip(store, store.runs("demo")[0], thumbnails)

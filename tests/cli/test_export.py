@@ -83,6 +83,9 @@ def test_a_folder_with_things_in_it_is_refused(panic: Invoke, store: Path) -> No
     assert done.exit_code == 2
     assert "is a file" in done.stderr
     assert panic("export").exit_code == 2
+    done = panic("export", "--output", "mine/notes.txt/tables")
+    assert done.exit_code == 1
+    assert "traceback" not in done.stderr.lower()
 
 
 def test_an_export_without_a_store_leaves_no_folder(panic: Invoke) -> None:

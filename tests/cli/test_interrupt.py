@@ -111,6 +111,8 @@ def test_watch_looks_again_until_it_ends(panic: Invoke, tmp_path: Path) -> None:
         process.communicate(timeout=30)
         assert process.returncode == 0
     assert "complete" in done.stdout
+    done = panic("status", "--watch", "--json")  # one line each time
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["complete"]
 
 
 def in_terminal(*arguments: object) -> tuple[int, str]:
@@ -148,14 +150,26 @@ def test_delete_asks_on_a_terminal(panic: Invoke, store: Path) -> None:
     assert "demo" in panic("list").stdout
 
 
-def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:
-    done = subprocess.run(
-        f"set -o pipefail; {' '.join(COMMAND)} dump | head -n 1",
-        shell=True,
-        executable="/bin/bash",
+def in_shell(line: str) -> subprocess.CompletedProcess[str]:
+    """What bash makes of `panic LINE`."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} {line}"],
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:
+    done = in_shell("dump | head -n 1")
     assert done.stdout.count("\n") == 1
     assert (done.returncode, done.stderr) == (0, "")
+    done = in_shell("list | true")  # drawn by rich
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("command", ["dump", "list"])
+def test_a_full_disk_is_told_in_one_line(store: Path, command: str) -> None:
+    done = in_shell(f"{command} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")

@@ -94,6 +94,7 @@ def test_check_of_a_file_that_is_no_database_is_a_problem(panic: Invoke, store: 
     assert done.exit_code == 1
     [problem] = json.loads(done.stdout)["problems"]
     assert "is not a database" in problem
+    assert "\n" not in problem
 
 
 def test_report_is_a_file_in_the_store_or_where_it_is_wanted(panic: Invoke, store: Path) -> None:
@@ -105,6 +106,13 @@ def test_report_is_a_file_in_the_store_or_where_it_is_wanted(panic: Invoke, stor
     done = panic("report", "demo", "--output", "here/report.html")
     assert done.exit_code == 0, done.output
     assert Path("here/report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    done = panic("report", "demo", "--output", "here/report.html")
+    assert done.exit_code == 2
+    assert "is there already" in done.stderr
+    assert panic("report", "demo").exit_code == 0  # the report in the store is ours to overwrite
+    done = panic("report", "demo", "--output", "here", "--force")
+    assert done.exit_code == 2
+    assert "here is a folder" in done.stderr
     done = panic("report", "nope")
     assert done.exit_code == 2
     assert "No experiment 'nope'" in done.stderr

@@ -26,7 +26,7 @@ prompts:
 seeds: [42, -1]
 repeats: 4                  # of seed -1
 max_length: 100
-embeddings: [PocketCLIP]
+embeddings: [PocketText]
 diagrams: {max_dimension: 2}
 headroom: 1GiB
 """
@@ -37,7 +37,7 @@ prompts = ["a small red circle above a large blue square"]
 seeds = [42, -1]
 repeats = 4
 max_length = 100
-embeddings = ["PocketCLIP"]
+embeddings = ["PocketText"]
 headroom = "1GiB"
 [models.quick]
 base = "PocketDiffusion"
@@ -166,7 +166,9 @@ repeats: 4
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
-TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(
+    str.strip
+)
 VALUES = st.recursive(
     st.none()
     | st.booleans()

@@ -194,3 +194,25 @@ def test_long_lines_are_cut_around_the_caret(good: str) -> None:
 def test_carets_fit_under_wide_characters(good: str) -> None:
     Path("wide.yaml").write_text("{名前: 3}\n", encoding="utf-8")
     assert "  1 | {名前: 3}\n    |  ^^^^" in message("wide.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("repeats=3000000000", "repeats must be at most 2147483647"),
+        ("max_length=99999999999999999999", "max_length must be at most"),
+        ("name=latest", "name cannot be 'latest'"),
+        ('prompts=["a\\0"]', "must not contain the character NUL"),
+        ('prompts=[{file: "a\\0.txt"}]', "must not contain the character NUL"),
+        (f"prompts={'[' * 5000}", "nested more than 50 deep"),
+        (f"prompts={'[' * 60}{']' * 60}", "nested more than 50 deep"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_extreme_values_are_told(good: str, override: str, told: str) -> None:
+    assert told in message(good, override)
+
+
+def test_too_many_runs_are_told_with_the_arithmetic(good: str) -> None:
+    told = message(good, "seeds=[42, -1]", "repeats=20000000")
+    assert "1 networks x 1 prompts x 20000001 seeds and repeats are 20000001 runs" in told

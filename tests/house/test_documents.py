@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import panic
+import panic.errors
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -48,6 +49,25 @@ def test_the_readmes_configs_are_right(tmp_path: Path) -> None:
     for example in examples:
         (tmp_path / "example.yaml").write_text(example)
         panic.load_config(tmp_path / "example.yaml")
+
+
+def test_the_design_s_config_is_right(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "prompts.csv").write_text("text,split\n" + "".join(f"a{n},test\n" for n in range(20)))
+    (tmp_path / "example.yaml").write_text(example)
+    assert len(panic.load_config(tmp_path / "example.yaml").prompts) == 21
+
+
+def test_prompts_come_from_the_pocket_world(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    entry = "prompts=[{dataset: pocket-world, split: test, n: 5, seed: 0}]"
+    path.write_text((ROOT / "configs" / "demo.yaml").read_text())
+    once, again = panic.load_config(path, [entry]), panic.load_config(path, [entry])
+    assert len(once.prompts) == 5
+    assert once == again
+    with pytest.raises(panic.errors.ConfigError, match="unknown split 'tset'"):
+        panic.load_config(path, [entry.replace("test", "tset")])
 
 
 def test_the_readmes_python_is_python() -> None:

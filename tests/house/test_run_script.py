@@ -131,6 +131,18 @@ def test_status_and_stop_see_a_detached_experiment(folder: Path) -> None:
     assert experiments(folder)["long"] != "complete"
 
 
+def test_a_job_that_dies_at_once_is_no_success(folder: Path) -> None:
+    long = config(folder, "long", delay_s=0.1, max_length=5000)
+    assert run(folder, long).returncode == 0
+    wait_until_known(folder, "long")
+    second = run(folder, config(folder, "other"))
+    assert second.returncode == 1
+    assert "is being written by process" in second.stdout
+    assert "Started" not in second.stdout
+    run(folder, "--stop")
+    assert not list((folder / "logs").glob("*.pid"))
+
+
 def test_stop_leaves_a_process_alone_that_has_only_the_same_pid(folder: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         (folder / "logs").mkdir()

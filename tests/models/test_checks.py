@@ -58,7 +58,7 @@ def test_all_problems_are_found_at_once() -> None:
         "embeddings": ["minilm", "sd-turbo"],
     }
     found = problems(raw)
-    assert "kernel must be one of" in found.pop(("models", "mine"))
+    assert found.pop(("models", "mine", "kernel")) == "kernel is not one of the allowed values"
     assert found == {
         ("networks", 0, 1): "there is no model BLIPbase",
         ("networks", 1, 0): "there is no model nope",
@@ -179,3 +179,18 @@ def test_models_of_the_users_folder_are_checked_like_others(tmp_path: Path) -> N
     assert (first.path, second.path) == (("models", "loud", "mark"), ("networks", 1, 0))
     assert "Shout" in second.allowed
     assert list(first.allowed) == ["marks"]
+
+
+def test_lists_where_names_belong_are_told_once() -> None:
+    for wrong in ({"base": ["x"]}, {"base": "sd-turbo", "revision": ["x"]}):  # the schema's to tell
+        assert (
+            check_config({"networks": [["mine"]], "models": {"mine": wrong, "more": {"base": "mine"}}}) == []
+        )
+    raw = {"models": {"mine": {"base": "sd-turbo", "adapter": ["x"]}}}
+    assert list(problems(raw)) == [("models", "mine", "adapter")]
+
+
+def test_unknown_and_wrong_parameters_of_synthetic_models_are_told_together() -> None:
+    mine = {"base": "synthetic/text-to-image", "states": 0, "size": 1, "delay_s": -1, "nosuch": 3}
+    found = problems({"models": {"mine": mine}})
+    assert {path[-1] for path in found} == {"states", "size", "delay_s", "nosuch"}

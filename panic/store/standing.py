@@ -1,6 +1,6 @@
 """Where an experiment stands, read from the store alone, so that any process can tell.
 
-    standing(store, store.experiment("latest")).state
+    store.standing(store.experiment("latest")).state
 
 States: `running` (a live driver works on it), `complete` (nothing left to do), `failed` (ended, but some runs
 or the session failed), `interrupted` (stopped or killed before the end), `incomplete` (never begun, or

@@ -1,0 +1,33 @@
+"""Where results are written: what is refused, what is made.
+
+What is there already is overwritten with --force only, except for the report that panic keeps in the store.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panic.errors import UsageError
+
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
+
+
+def claim_file(path: Path, *, force: bool) -> None:
+    """Make the folder of a file that is to be written. UsageError if it may not be."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; the name of a file is needed.")
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already.", hint="--force overwrites it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def claim_folder(path: Path, *, force: bool) -> None:
+    """Make a folder for several files. UsageError if there are other things in it."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; a folder is needed.")
+    if path.is_dir() and any(path.iterdir()) and not force:
+        raise UsageError(f"{path} is not empty.", hint="Name another folder; --force overwrites its files.")
+    path.mkdir(parents=True, exist_ok=True)
