@@ -73,5 +73,6 @@ def as_dict(spec: ModelSpec) -> dict[str, Any]:
         "adapter": spec.adapter,
         "source": spec.source,
         "settings": dict(spec.parameters),
+        "context_tokens": spec.context_tokens,
         "note": spec.note,
     }

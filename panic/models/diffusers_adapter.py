@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ _STOCHASTIC = ("Ancestral", "DDPM", "LCM", "TCD", "SDE", "SCM", "SASolver", "UnC
 _GLOBAL_NOISE = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
 _KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
 
+log = logging.getLogger("panic.models")
+
 
 class DiffusersModel:
     """A diffusers pipeline. `invoke` raises OutOfMemory; broken pictures come back as OutputRejected."""
@@ -47,6 +50,7 @@ class DiffusersModel:
         self._keywords: dict[str, Any] = {}
         self._tokenizer: Any = None
         self._pad_to: int | None = None
+        self._told_cut = False
 
     @property
     def size_bytes(self) -> int:
@@ -74,6 +78,7 @@ class DiffusersModel:
     def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Any]:
         """n texts -> n RGB images (or OutputRejected in place of one)."""
         count = len(inputs)
+        self._tell_cut(inputs)
         keywords = dict(self._keywords)
         if "negative_prompt" in keywords:
             keywords["negative_prompt"] = [keywords["negative_prompt"]] * count
@@ -85,6 +90,17 @@ class DiffusersModel:
         if len(pixels) != count:
             raise ModelError(f"{self.spec.name} drew {len(pixels)} images for {count} prompts")
         return [to_image(picture, self.spec.name) for picture in pixels]
+
+    def _tell_cut(self, inputs: Sequence[str]) -> None:
+        """Say once that prompts are longer than what the model reads: the pipeline cuts them silently."""
+        tokenizer = getattr(self._pipeline, "tokenizer", None)
+        if self._told_cut or tokenizer is None:
+            return
+        limit = self.spec.context_tokens or tokenizer.model_max_length
+        longest = max(len(tokens) for tokens in tokenizer(list(inputs), truncation=False).input_ids)
+        if longest > limit:
+            self._told_cut = True
+            log.warning("%s reads %d tokens; a prompt of %d was cut", self.spec.name, limit, longest)
 
     def bucket(self, item: str) -> int:
         """Tokens that a prompt is padded to where the pipeline pads to the longest of its batch, else 0."""

@@ -157,3 +157,18 @@ def test_prompts_are_bucketed_where_padding_follows_the_longest(tmp_path: Path) 
     model: Any = registry.build(registry.resolve(f"local:{tmp_path}"))
     buckets = [model.bucket("a" * count) for count in (1, 30, 31, 62, 63, 2000)]
     assert buckets == [32, 32, 64, 64, 96, 512]
+
+
+def test_a_prompt_that_is_cut_is_told_once(folder_of: Any, caplog: pytest.LogCaptureFixture) -> None:
+    model = build(folder_of("stable-diffusion"), steps=1)
+    model.load("cpu")
+    model.invoke(["short"], [1])
+    assert not _ours(caplog)
+    for _ in range(2):
+        model.invoke(["a very long prompt " * 100], [1])
+    (message,) = _ours(caplog)
+    assert "was cut" in message
+
+
+def _ours(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "panic.models"]
