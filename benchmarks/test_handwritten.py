@@ -27,7 +27,7 @@ from panic.engine.seeds import run_root, step_seed
 from tests import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-STEPS, PROMPTS, REPEATS = 24, 4, 8
+STEPS, PROMPTS, REPEATS = 48, 4, 8
 DIFFUSION_STEPS, MAX_NEW_TOKENS = 4, 12
 TURNS = 2
 

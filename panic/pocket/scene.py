@@ -181,7 +181,10 @@ def sample(split: str, rng: np.random.Generator) -> tuple[Scene, Layout]:
     """A random scene of the split with a place for everything.
 
     Outside of training, every fifth scene has a combination that training never shows.
+    Raises ValueError for an unknown split.
     """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     unseen = split != "train" and rng.random() < HELD_OUT_SHARE
     while True:
         scene = sample_attributes(rng)
