@@ -103,6 +103,7 @@ class Child:
                 self.kill()
                 break
             self._on_message(message)
+        self._outbox.put(None)  # ends the writing thread, too
         self._on_message(None)
 
     def _write(self) -> None:
