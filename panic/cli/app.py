@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from panic import __version__
-from panic.cli import check, completion, experiments, export, images, models, report, run, status
+from panic.cli import check, completion, experiments, export, images, models, report, run, status, train
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption
 
 EXPLAIN = (
@@ -68,6 +68,7 @@ for command in (
     export.dump,
     experiments.delete,
     check.check,
+    train.train,
     completion.completion,
 ):
     app.command(name=command.__name__.rstrip("_"), context_settings={"help_option_names": ["-h", "--help"]})(

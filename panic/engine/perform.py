@@ -26,7 +26,7 @@ from panic.engine.diagrams import DiagramPool, DiagramStage
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.executor import Executor, LocalExecutor, WorkerSettings
-from panic.engine.interrupts import stop_on_signals
+from panic.interrupts import stop_on_signals
 from panic.engine.loops import Loop, Loops
 from panic.engine.pinning import Pin, pin, refuse_conflicts
 from panic.engine.plan import Plan, load_config, make_plan

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first stops the driver after the batch in flight, the second ends at once."""
+"""SIGINT and SIGTERM: the first stops long work after the batch in flight, the second ends at once."""
 
 from __future__ import annotations
 

@@ -1,0 +1,54 @@
+"""`panic train CONFIG`: train a small model that becomes a network's node; the same command goes on.
+
+panic train configs/train/pocket-clip.yaml --set steps=100
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panic.cli.common import Shared, command
+from panic.cli.render import console
+
+if TYPE_CHECKING:
+    from panic.train.loop import Progress
+
+
+SHOW_EVERY_S = 10.0
+
+
+@command
+def train(
+    shared: Shared,
+    config: Annotated[Path, typer.Argument(help="Training config: YAML, JSON or TOML.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config.")
+    ] = None,
+) -> None:
+    """Train a model, or go on where its training was stopped. The model lies in the config's `output`."""
+    from panic.train.run import train as perform
+
+    talks = not shared.quiet and os.environ.get("RANK", "0") == "0"
+    shown_at = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown_at
+        now = time.monotonic()
+        if talks and (now - shown_at > SHOW_EVERY_S or progress.step == progress.steps):
+            left = timedelta(seconds=round((progress.steps - progress.step) * progress.seconds_per_step))
+            console().print(
+                f"step {progress.step:,} of {progress.steps:,}, loss {progress.loss:.4f}, "
+                f"{progress.seconds_per_step:.2f} s per step, {left} left"
+            )
+            shown_at = now
+
+    folder = perform(config, overrides or (), show)
+    if talks:
+        console().print(f"The model is in {folder}; as a network's node: local:{folder}", soft_wrap=True)
+

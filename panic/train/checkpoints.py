@@ -1,0 +1,94 @@
+"""Checkpoints of a training: written whole or not at all, the last few and the best one kept.
+
+<output>.training/recipe.json            what the checkpoints are of
+<output>.training/step-00001000.pt       the last `keep_last`
+<output>.training/best.pt                the one with the lowest validation loss, and best.json its score
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panic.errors import ConflictError, PanicError
+from panic.train.config import Training, recipe
+
+
+class Checkpoints:
+    """The checkpoints in a folder, all of one recipe.
+
+    Raises ConflictError if those that are there are of another one.
+    """
+
+    def __init__(self, folder: Path, config: Training) -> None:
+        self.folder, self.keep_last = folder, config.keep_last
+        folder.mkdir(parents=True, exist_ok=True)
+        mine, path = recipe(config), folder / "recipe.json"
+        if path.exists():
+            _refuse_difference(json.loads(path.read_text()), mine, folder)
+        else:
+            _write_text(path, json.dumps(mine, indent=2, sort_keys=True) + "\n")
+
+    def latest(self) -> dict[str, Any] | None:
+        """The newest checkpoint, or None."""
+        found = self._all()
+        return read(found[-1]) if found else None
+
+    def save(self, state: dict[str, Any], step: int, score: float | None, is_writer: bool) -> None:
+        """Write a checkpoint; with a validation loss (`score`) it may become the best."""
+        if not is_writer:
+            return
+        path = self.folder / f"step-{step:08d}.pt"
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+        if score is not None and score < self._best():
+            link = self.folder / "best.partial"
+            link.unlink(missing_ok=True)
+            os.link(path, link)
+            link.replace(self.folder / "best.pt")
+            _write_text(self.folder / "best.json", json.dumps({"step": step, "loss": score}) + "\n")
+        for old in self._all()[: -self.keep_last]:
+            old.unlink()
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"))
+
+    def _best(self) -> float:
+        path = self.folder / "best.json"
+        return float(json.loads(path.read_text())["loss"]) if path.exists() else float("inf")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint's state, on the CPU.
+
+    Raises PanicError if the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler met
+        raise PanicError(
+            f"{path}: this checkpoint cannot be read ({type(error).__name__})",
+            hint="Delete it to go on from the one before.",
+        ) from error
+    return state
+
+
+def _refuse_difference(saved: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
+    differing = sorted(key for key in saved.keys() | mine.keys() if saved.get(key) != mine.get(key))
+    if differing:
+        lines = [f"  {key}: {saved.get(key)!r} then, {mine.get(key)!r} now" for key in differing]
+        raise ConflictError(
+            "\n".join([f"{folder} has checkpoints of another recipe:", *lines]),
+            hint="Choose another output, or delete that folder to begin anew.",
+        )
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,275 @@
+"""What a training config may say, and reading one with the same located messages as an experiment's.
+
+    task: diffusion            # autoencoder, diffusion, captioning, contrastive
+    output: checkpoints/mine   # where the model is written, in the standard layout of its library
+    data: {folder: photos}     # or {dataset: pocket-world}
+    model: {base: checkpoints/other}   # or the parts' own configs
+    steps: 10000
+
+Fields are either part of the recipe (changed: another training, and the checkpoints are refused) or
+`OPERATIONAL` (free to change between two calls of the same training).
+
+Try it: `python -c "from panic.train.config import load; print(load('configs/train/pocket-diffusion.yaml'))"`
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from panic.config import problems, sources
+from panic.config.load import apply_override
+from panic.config.problems import Problem, Source
+from panic.errors import ConfigError
+
+# May differ between two calls of one training: how long, how often it saves and looks, on what it runs.
+OPERATIONAL = frozenset(
+    {
+        "output",
+        "steps",
+        "minutes",
+        "checkpoint_minutes",
+        "keep_last",
+        "evaluate_every",
+        "log_every",
+        "compile",
+    }
+)
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Data(Section):
+    """What is learnt from: a folder of pictures, or a world that the package generates.
+
+    In a folder, captions come from `captions` (a CSV or JSONL file with columns file_name and text;
+    `metadata.csv` or `metadata.jsonl` if present), else from a text file beside each picture, else the name
+    of its subfolder is its caption and its class. `validation` is the share that is held back.
+    """
+
+    folder: str | None = None
+    captions: str | None = None
+    dataset: Literal["pocket-world"] | None = None
+    styles: Literal["all", "canonical"] = "all"
+    balance: bool = False
+    validation: Share = 0.05
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.folder is None) == (self.dataset is None):
+            raise PydanticCustomError("source", "needs exactly one of folder and dataset")
+        return self
+
+
+class Lora(Section):
+    """Low-rank adapters on top of frozen weights (peft)."""
+
+    rank: Count = 8
+    alpha: Count | None = None  # as large as the rank if not given
+    targets: list[str] = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+class Training(Section):
+    """What every training has. `batch_size` is the whole step's, over all processes and accumulation."""
+
+    output: str = Field(examples=["checkpoints/mine"])
+    data: Data = Field(examples=["{folder: photos}"])
+    image_size: Count = 64
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    steps: Count = Field(examples=[10000])
+    batch_size: Count = 32
+    accumulate: Count = 1
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    warmup: Annotated[int, Field(ge=0)] = 300
+    decay: Share = 0.3  # the rate falls to 5 % over this last share of the steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: Literal["no", "default", "reduce-overhead", "max-autotune"] = "no"
+    lora: Lora | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
+    keep_last: Count = 2
+    evaluate_every: Count = 1000
+    log_every: Count = 20
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise PydanticCustomError(
+                "accumulate", f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}"
+            )
+        return self
+
+
+class AutoencoderModel(Section):
+    """`base` (a folder or hub id), or the arguments of diffusers' AutoencoderTiny."""
+
+    base: str | None = None
+    autoencoder: dict[str, JsonValue] | None = None
+
+
+class DiffusionModel(Section):
+    """`base` (a text-to-image pipeline to go on from), or the parts of a new StableDiffusionPipeline.
+
+    `autoencoder` and `tokenizer` are folders; without an autoencoder the model works on pixels.
+    `text_encoder` holds arguments of CLIPTextConfig, or the folder of a CLIP model whose text encoder is
+    taken over. `unet` holds arguments of UNet2DConditionModel.
+    """
+
+    base: str | None = None
+    unet: dict[str, JsonValue] | None = None
+    text_encoder: dict[str, JsonValue] | str | None = None
+    autoencoder: str | None = None
+    tokenizer: str | None = None
+
+
+class CaptioningModel(Section):
+    """`base`, or the arguments of a new BlipConfig's vision_config and text_config."""
+
+    base: str | None = None
+    vision: dict[str, JsonValue] | None = None
+    text: dict[str, JsonValue] | None = None
+    tokenizer: str | None = None
+
+
+class ContrastiveModel(CaptioningModel):
+    """`base`, or the arguments of a new CLIPConfig's vision_config and text_config."""
+
+    projection: Count = 64
+
+
+class AutoencoderTraining(Training):
+    """Pictures through small latents and back (AutoencoderTiny), latents of mean 0 and variance 1."""
+
+    task: Literal["autoencoder"]
+    model: AutoencoderModel
+    roughen: Annotated[float, Field(ge=0)] = 0.6  # standard deviation of the noise on the latents
+    focus: Annotated[float, Field(ge=0)] = 1.0  # how much more the pixels of objects count
+
+
+class DiffusionTraining(Training):
+    """Text-to-image or class-to-image diffusion."""
+
+    task: Literal["diffusion"]
+    model: DiffusionModel
+    condition: Literal["text", "class"] = "text"
+    predict: Literal["epsilon", "sample", "v_prediction"] = "v_prediction"
+    betas: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] = "squaredcos_cap_v2"
+    zero_terminal_snr: bool = True
+    min_snr: Annotated[float, Field(gt=0)] | None = None
+    least_time: Annotated[int, Field(ge=0, lt=1000)] = 0
+    drop_caption: Share = 0.1
+    focus: Annotated[float, Field(ge=0)] = 0.0
+    focus_steps: Count = 5000
+    train_text_encoder: bool = True
+    sample_steps: Count = 8
+    guidance: Annotated[float, Field(ge=0)] = 2.5
+
+
+class CaptioningTraining(Training):
+    """Image-to-text: cross-entropy on captions."""
+
+    task: Literal["captioning"]
+    model: CaptioningModel
+    forget_words: Share = 0.0  # at most this share of a caption's words is hidden from the decoder
+    spoil: Share = 0.0  # share of the pictures that are blurred, tinted and roughened
+    emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}  # how much more some words count
+    max_tokens: Count = 48
+
+
+class ContrastiveTraining(Training):
+    """Joint text and image embeddings (CLIP)."""
+
+    task: Literal["contrastive"]
+    model: ContrastiveModel
+    spoil: Share = 0.0
+    max_tokens: Count = 48
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.accumulate > 1:
+            raise PydanticCustomError(
+                "accumulate", "a contrastive loss needs the whole batch at once: accumulate must be 1"
+            )
+        return self
+
+
+TASKS: dict[str, type[Training]] = {
+    "autoencoder": AutoencoderTraining,
+    "diffusion": DiffusionTraining,
+    "captioning": CaptioningTraining,
+    "contrastive": ContrastiveTraining,
+}
+_PATHS = (("output",), ("data", "folder"), ("data", "captions"))
+# Folders or hub ids: made absolute where the folder exists.
+_MODELS = tuple(("model", key) for key in ("base", "autoencoder", "tokenizer", "text_encoder"))
+
+
+def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Any:
+    """Read a training config from YAML, JSON or TOML; paths in it are relative to its folder.
+
+    Raises ConfigError with all mistakes and their places.
+    """
+    document = sources.read(Path(path).expanduser())
+    raw = document.data
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a config is a mapping (key: value), and this is {problems.describe(raw)}")
+    for number, text in enumerate(overrides, start=1):
+        apply_override(document, Source(name="override", text=text, number=number))
+    _resolve(raw, Path(path).expanduser().resolve().parent)
+    mistakes: list[Problem] = list(document.problems)
+    task = raw.get("task")
+    if task not in TASKS:
+        message = "task is not one of the allowed values" if "task" in raw else "the key 'task' is missing"
+        mistakes.append(Problem(("task",), message, found=task, allowed=tuple(TASKS)))
+    else:
+        kind = TASKS[task]
+        try:
+            config = kind.model_validate(raw)
+        except ValidationError as error:
+            mistakes += problems.from_pydantic(error.errors(), lambda at: _fields(kind, at))
+    if mistakes:
+        raise ConfigError(problems.render(mistakes, document))
+    return config
+
+
+def _resolve(raw: dict[str, Any], folder: Path) -> None:
+    for path in (*_PATHS, *_MODELS):
+        part: Any = raw
+        for key in path[:-1]:
+            part = part.get(key) if isinstance(part, dict) else None
+        value = part.get(path[-1]) if isinstance(part, dict) else None
+        if isinstance(value, str) and "\0" not in value:
+            place = folder / Path(value).expanduser()
+            if path in _PATHS or place.exists():
+                part[path[-1]] = str(place)
+
+
+def _fields(kind: type[BaseModel], at: problems.Path) -> Mapping[str, Any]:
+    for part in at:
+        field = kind.model_fields[str(part)]
+        inner = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_section(t)]
+        kind = inner[0]
+    return kind.model_fields
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def recipe(config: Training) -> dict[str, Any]:
+    """What makes this training the one it is: everything but the `OPERATIONAL` fields."""
+    return config.model_dump(mode="json", exclude=set(OPERATIONAL))

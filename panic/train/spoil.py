@@ -1,0 +1,20 @@
+"""Pictures spoilt as a diffusion model might draw them: blurred, tinted, roughened."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from panic.train.batches import Batch
+
+
+def spoil(pictures: Tensor, share: float, batch: Batch) -> Tensor:
+    """Spoil a share of the pictures (n, 3, h, w) in [-1, 1], each in its own measure."""
+    coarse = functional.interpolate(functional.avg_pool2d(pictures, 2), scale_factor=2.0, mode="bilinear")
+    blurred = torch.lerp(pictures, coarse, batch.rand(1, 1, 1))
+    patchy = functional.interpolate(batch.randn(3, 8, 8), size=pictures.shape[-1], mode="bilinear")
+    tint = (batch.rand(3, 1, 1) - 0.5) * 0.2
+    fine = 0.1 * batch.rand(1, 1, 1) * batch.randn(*pictures.shape[1:])
+    rough = blurred + tint + 0.12 * batch.rand(1, 1, 1) * patchy + fine
+    return torch.where(batch.rand(1, 1, 1) < share, rough.clamp(-1, 1), pictures)

@@ -1,0 +1,92 @@
+"""An autoencoder with small, smooth latents for a latent diffusion model (diffusers' AutoencoderTiny).
+
+The latents are roughened on their way, so that the decoder draws crisp shapes from what a diffusion model
+only nearly hits, and neighbouring latents mean similar pictures. They have mean 0 and variance 1 per
+channel: by batch normalisation in training, folded into the encoder's last convolution when saved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from panic.train.batches import Batch
+from panic.train.config import AutoencoderTraining
+from panic.train.data import DataSet, Item
+from panic.train.export import save_half
+from panic.train.grids import grid, to_pictures
+
+
+class Autoencoder(nn.Module):
+    """Losses: mean absolute error of each picture, its objects counting more by `focus`."""
+
+    def __init__(self, config: AutoencoderTraining, data: DataSet) -> None:
+        from diffusers import AutoencoderTiny
+
+        super().__init__()
+        self.config, self.data = config, data
+        torch.manual_seed(config.seed + 3)
+        self.model: Any = (
+            AutoencoderTiny.from_pretrained(config.model.base)
+            if config.model.base
+            else AutoencoderTiny.from_config(config.model.autoencoder or {})
+        )
+        self.model.to(memory_format=torch.channels_last)
+        self.norm = nn.BatchNorm2d(self.model.config.latent_channels, affine=False, momentum=0.01)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(n, 3, side, side) in [-1, 1] -> latents (n, c, h, w) of mean 0 and variance 1."""
+        latents: Tensor = self.norm(self.model.encoder(pictures).float())
+        return latents
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The losses of the items: (n,)."""
+        device = self.norm.running_mean.device  # type: ignore[union-attr]
+        pictures = batch.pictures().to(device, memory_format=torch.channels_last)
+        latents = self.encode(pictures)
+        amount = self.config.roughen * batch.rand(1, 1, 1)
+        rough = latents + (amount * batch.randn(*latents.shape[1:])).to(device)
+        drawn = self.model.decoder(rough).float()
+        weight = 1 + self.config.focus * batch.focus(pictures.shape[-1]).to(device)
+        error: Tensor = (weight * (drawn - pictures).abs()).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+        return error
+
+    @torch.no_grad()
+    def samples(self, items: list[Item]) -> Any:
+        """Pictures above what comes back of them."""
+        batch = Batch(items, range(len(items)), len(items), 0, 0)
+        pictures = batch.pictures().to(self.norm.running_mean.device)  # type: ignore[union-attr]
+        back = self.model.decoder(self.encode(pictures))
+        return grid([*to_pictures(pictures), *to_pictures(back)], columns=len(items))
+
+    def measures(self, items: list[Item]) -> dict[str, float]:
+        """Nothing but the loss."""
+        return {}
+
+    def compile_parts(self, mode: str) -> None:
+        """Compile encoder and decoder."""
+        self.model.encoder.compile(mode=mode)
+        self.model.decoder.compile(mode=mode)
+
+    def save(self, folder: Path) -> None:
+        """Write a plain AutoencoderTiny that does the same."""
+        save_half(self.folded(), folder)
+
+    def folded(self) -> Any:
+        """A copy of the autoencoder with the normalisation in its encoder's last convolution."""
+        from diffusers import AutoencoderTiny
+
+        plain: Any = AutoencoderTiny.from_config(self.model.config)
+        plain.load_state_dict(self.model.state_dict())
+        last = plain.encoder.layers[-1]
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = (variance + self.norm.eps).rsqrt().cpu()
+        with torch.no_grad():
+            last.weight.mul_(scale[:, None, None, None])
+            last.bias.sub_(mean.cpu()).mul_(scale)
+        return plain

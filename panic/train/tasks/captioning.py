@@ -1,0 +1,160 @@
+"""Image to text: a small BLIP (a vision transformer, and a causal decoder that looks at it), or a base.
+
+Hiding words that were already said (`forget_words`) makes the decoder look at the picture: otherwise words
+that training never shows together rule each other out for ever. Some words may count more (`emphasis`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from panic.errors import UsageError
+from panic.train.batches import Batch
+from panic.train.config import CaptioningTraining
+from panic.train.data import DataSet, Item
+from panic.train.export import save_half
+from panic.train.lora import add_lora, merged
+from panic.train.spoil import spoil
+from panic.train.tokens import tokenizer_of
+
+
+class Captioning(nn.Module):
+    """Losses: weighted cross-entropy of each item's canonical caption."""
+
+    def __init__(self, config: CaptioningTraining, data: DataSet) -> None:
+        super().__init__()
+        self.config, self.data = config, data
+        self.model, self.processor = _from_base(config) if config.model.base else _new(config, data)
+        self.tokenizer = self.processor.tokenizer
+        if config.lora:
+            add_lora(self.model, config.lora, config.seed)
+        importance = torch.ones(len(self.tokenizer))
+        for word, weight in config.emphasis.items():
+            importance[self._token(word)] = weight
+        self.register_buffer("importance", importance, persistent=False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The losses of the items: (n,)."""
+        device = self.model.device
+        tokens = self.tokenizer(
+            batch.canonical(),
+            padding="max_length",
+            max_length=self.config.max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        ).to(device)
+        pictures = spoil(batch.pictures(), self.config.spoil, batch).to(device)
+        share = self.config.forget_words * batch.rand(1)
+        forgotten = (batch.rand(self.config.max_tokens) < share).to(device)
+        forgotten[:, 0] = False
+        longest = int(tokens.attention_mask.sum(1).max())
+        ids, mask = tokens.input_ids[:, :longest], tokens.attention_mask[:, :longest]
+        logits = self.model(
+            pixel_values=self._normalise(pictures),
+            input_ids=ids.masked_fill(forgotten[:, :longest], self.tokenizer.pad_token_id),
+            attention_mask=mask,
+        ).logits[:, :-1]
+        said = ids[:, 1:]
+        error = functional.cross_entropy(logits.transpose(1, 2).float(), said, reduction="none")
+        weight = self.importance[said] * mask[:, 1:]  # type: ignore[index]
+        losses: Tensor = (weight * error).sum(1) / weight.sum(1).clamp(min=1)
+        return losses
+
+    def describe(self, items: list[Item]) -> list[str]:
+        """Captions of the items' pictures, greedily."""
+        inputs = self.processor(images=[item.picture for item in items], return_tensors="pt").to(
+            self.model.device
+        )
+        with torch.autocast(self.model.device.type, enabled=False):
+            ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=self.config.max_tokens - 2)
+        return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
+
+    def samples(self, items: list[Item]) -> Any:
+        """The captions of pictures, said and right."""
+        said = self.describe(items)
+        return "".join(f"{text}\n    {item.texts[0]}\n" for text, item in zip(said, items, strict=True))
+
+    def measures(self, items: list[Item]) -> dict[str, float]:
+        """The share of captions that are right to the word."""
+        said = self.describe(items)
+        return {"exact": sum(t == i.texts[0] for t, i in zip(said, items, strict=True)) / len(items)}
+
+    def compile_parts(self, mode: str) -> None:
+        """Compile the whole model."""
+        self.model.compile(mode=mode)
+
+    def save(self, folder: Path) -> None:
+        """Write the model with its processor; adapters are merged into it, and beside it in `lora/`."""
+        model = merged(self.model) if self.config.lora else self.model
+        save_half(model, folder)
+        self.processor.save_pretrained(folder)
+        if self.config.lora:
+            self.model.save_pretrained(folder / "lora")
+
+    def _normalise(self, pictures: Tensor) -> Tensor:
+        """[-1, 1] -> what the processor makes of such pictures."""
+        images = self.processor.image_processor
+        mean, std = (
+            torch.tensor(v, device=pictures.device)[:, None, None]
+            for v in (images.image_mean, images.image_std)
+        )
+        normalised: Tensor = ((pictures + 1) / 2 - mean) / std
+        return normalised
+
+    def _token(self, word: str) -> int:
+        ids = self.tokenizer(f" {word}", add_special_tokens=False).input_ids
+        if len(ids) != 1:
+            raise UsageError(
+                f"emphasis: {word!r} is {len(ids)} tokens, and only a word of one token can count more"
+            )
+        return int(ids[0])
+
+
+def _from_base(config: CaptioningTraining) -> tuple[Any, Any]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    base: Any = config.model.base
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    return model, AutoProcessor.from_pretrained(base)
+
+
+def _new(config: CaptioningTraining, data: DataSet) -> tuple[Any, Any]:
+    from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+    tokens = tokenizer_of(config.model.tokenizer, data)
+    special = {
+        "bos_token_id": tokens.bos_token_id,
+        "eos_token_id": tokens.eos_token_id,
+        "pad_token_id": tokens.pad_token_id,
+    }
+    seeing: dict[str, Any] = {"initializer_range": 0.02, "hidden_size": 128} | (config.model.vision or {})  # BLIP's own is 1e-10
+    speaking: dict[str, Any] = config.model.text or {}
+    torch.manual_seed(config.seed + 2)
+    model: Any = BlipForConditionalGeneration(
+        BlipConfig(
+            vision_config=seeing | {"image_size": config.image_size},
+            text_config={
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "label_smoothing": 0.0,
+                "encoder_hidden_size": seeing["hidden_size"],
+                "vocab_size": len(tokens),
+                "max_position_embeddings": config.max_tokens,
+                "sep_token_id": tokens.eos_token_id,
+            }
+            | special
+            | speaking,
+            projection_dim=seeing["hidden_size"],
+            image_text_hidden_size=seeing["hidden_size"],
+        )
+    )
+    model.generation_config.update(max_new_tokens=config.max_tokens - 2, **special)
+    side = {"height": config.image_size, "width": config.image_size}
+    return model, BlipProcessor(
+        BlipImageProcessor(size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3), tokens
+    )

@@ -1,0 +1,116 @@
+"""Joint text and image embeddings: CLIP (Radford et al. 2021), cross-entropy of a batch's pairs, both ways.
+
+The negatives of an item are the other items of its process's share of the batch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from panic.train.batches import Batch
+from panic.train.config import ContrastiveTraining
+from panic.train.data import DataSet, Item
+from panic.train.export import save_half
+from panic.train.lora import add_lora, merged
+from panic.train.spoil import spoil
+from panic.train.tokens import tokenizer_of
+
+
+class Contrastive(nn.Module):
+    """Losses: mean cross-entropy of finding each picture's text and each text's picture."""
+
+    def __init__(self, config: ContrastiveTraining, data: DataSet) -> None:
+        super().__init__()
+        self.config, self.data = config, data
+        self.model, self.processor = _from_base(config) if config.model.base else _new(config, data)
+        if config.lora:
+            add_lora(self.model, config.lora, config.seed)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The losses of the items: (n,)."""
+        pictures = spoil(batch.pictures(), self.config.spoil, batch)
+        seen, read = self.embed(pictures, batch.texts())
+        logits = (
+            self.model.logit_scale.clamp(max=4.6052).exp() * seen @ read.T
+        )  # at most 100, as in the paper
+        right = torch.arange(len(batch), device=logits.device)
+        by_picture = functional.cross_entropy(logits.float(), right, reduction="none")
+        by_text = functional.cross_entropy(logits.T.float(), right, reduction="none")
+        losses: Tensor = (by_picture + by_text) / 2
+        return losses
+
+    def embed(self, pictures: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Unit vectors of pictures (n, 3, h, w) in [-1, 1] and of texts: (n, d), (n, d)."""
+        device = self.model.device
+        images = self.processor.image_processor
+        mean, std = (torch.tensor(v)[:, None, None] for v in (images.image_mean, images.image_std))
+        tokens = self.processor.tokenizer(
+            texts, padding=True, max_length=self.config.max_tokens, truncation=True, return_tensors="pt"
+        ).to(device)
+        output = self.model(
+            pixel_values=(((pictures + 1) / 2 - mean) / std).to(device),
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+        )
+        return output.image_embeds, output.text_embeds
+
+    def samples(self, items: list[Item]) -> Any:
+        """Nothing to look at."""
+        return None
+
+    @torch.no_grad()
+    def measures(self, items: list[Item]) -> dict[str, float]:
+        """How often the right one of the items is found, by picture and by text."""
+        batch = Batch(items, range(len(items)), len(items), 0, 0)
+        seen, read = self.embed(batch.pictures(), batch.canonical())
+        right, found = torch.arange(len(items), device=seen.device), seen @ read.T
+        return {
+            "text of picture": (found.argmax(1) == right).float().mean().item(),
+            "picture of text": (found.argmax(0) == right).float().mean().item(),
+        }
+
+    def compile_parts(self, mode: str) -> None:
+        """Compile the whole model."""
+        self.model.compile(mode=mode)
+
+    def save(self, folder: Path) -> None:
+        """Write the model with its processor."""
+        save_half(merged(self.model) if self.config.lora else self.model, folder)
+        self.processor.save_pretrained(folder)
+
+
+def _from_base(config: ContrastiveTraining) -> tuple[Any, Any]:
+    from transformers import AutoProcessor, CLIPModel
+
+    base = config.model.base
+    assert base is not None
+    return CLIPModel.from_pretrained(base, dtype=torch.float32), AutoProcessor.from_pretrained(base)
+
+
+def _new(config: ContrastiveTraining, data: DataSet) -> tuple[Any, Any]:
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+    tokens = tokenizer_of(config.model.tokenizer, data)
+    text = {
+        "vocab_size": len(tokens),
+        "max_position_embeddings": config.max_tokens,
+        "bos_token_id": tokens.bos_token_id,
+        "eos_token_id": tokens.eos_token_id,
+        "pad_token_id": tokens.pad_token_id,
+    }
+    torch.manual_seed(config.seed + 4)
+    model = CLIPModel(
+        CLIPConfig(
+            vision_config={"image_size": config.image_size} | (config.model.vision or {}),
+            text_config=text | (config.model.text or {}),
+            projection_dim=config.model.projection,
+        )
+    )
+    side = {"height": config.image_size, "width": config.image_size}
+    images = CLIPImageProcessor(size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return model, CLIPProcessor(images, tokens)
