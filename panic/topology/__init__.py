@@ -1,21 +1,35 @@
 """Persistence diagrams of point clouds, and what can be said about them.
 
-from panic.topology import diagram, entropy
+from panic.topology import bottleneck, diagram, entropy
 diagram(points, max_dimension=1).bars(1)     # (m, 2)
 """
 
 from __future__ import annotations
 
-from panic.topology.diagram import Diagram, diagram, entropy, estimate_bytes
+from panic.topology.clouds import landmarks, sliding_window
+from panic.topology.diagram import Diagram, diagram, diagrams, entropy
 from panic.topology.distances import METRICS, TopologyError, distinct_points, pairwise
+from panic.topology.matching import bottleneck, distance_matrix, wasserstein
+from panic.topology.memory import estimate_bytes
+from panic.topology.vectors import betti_curve, landscape, persistence_image, silhouette
 
 __all__ = [
     "METRICS",
     "Diagram",
     "TopologyError",
+    "betti_curve",
+    "bottleneck",
     "diagram",
+    "diagrams",
+    "distance_matrix",
     "distinct_points",
     "entropy",
     "estimate_bytes",
+    "landmarks",
+    "landscape",
     "pairwise",
+    "persistence_image",
+    "silhouette",
+    "sliding_window",
+    "wasserstein",
 ]

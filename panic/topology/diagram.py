@@ -1,25 +1,28 @@
 """Persistence diagram of one point cloud: Vietoris-Rips, coefficients in the field of two elements.
 
-The back end is giotto-ph on distances that we compute ourselves in float64 (see `distances`). giotto-ph
-works in float32, so births and deaths are returned as float64 but are right to float32 precision
-(6e-8 relative); bars shorter than that are noise and left out.
+Exact float64 distances that we compute ourselves (see `distances`), after collapsing equal points; the
+library that is asked depends on size and dimension (see `backends`). Bars shorter than float32 resolves
+(2e-7 of their birth) are rounding noise of the vectors and left out.
 
-    from panic.topology import diagram, entropy
+    from panic.topology import diagram, diagrams, entropy
     d = diagram(vectors, max_dimension=1)     # vectors (n, d)
     d.bars(1)                                 # (m, 2) births and deaths; a death may be inf
     entropy(d.bars(0))
+    diagrams([vectors, others])               # many clouds, on all cores
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import comb
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from panic.topology.backends import persistence
 from panic.topology.distances import (
     TOLERANCE,
     TopologyError,
@@ -28,8 +31,7 @@ from panic.topology.distances import (
     distinct_points,
     pairwise,
 )
-
-_FLOAT32_NOISE = 2.0**-22  # four units in the last place: no bar of this relative length means anything
+from panic.topology.memory import default_limit_bytes, refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,40 +66,99 @@ def diagram(
     *,
     max_dimension: int = 1,
     metric: str = "euclidean",
+    threshold: float = np.inf,
     generators: bool = False,
     threads: int = 1,
+    backend: str = "auto",
     memory_limit_bytes: int | None = None,
 ) -> Diagram:
     """Diagram of `points` (n, d), or of a distance matrix (n, n) with metric "precomputed".
 
     Metrics: euclidean, cosine (1 - cos), chordal. Equal points are one point: multiplicities add no bars.
-    Generators are computed on one thread whatever `threads` says (with more, giotto-ph returns wrong ones).
-    `memory_limit_bytes` is what one diagram may need, by default three quarters of the machine's memory.
+    What is still alive at `threshold` (in units of the metric) has an infinite death; a small one saves time
+    and memory. Generators are computed by giotto-ph on one thread, whatever `threads` says.
+    `backend`: auto, ripser, collapse or giotto. `memory_limit_bytes` is what one diagram may need, by
+    default three quarters of the machine's memory.
     Raises TopologyError: not finite, wrong shape, unknown metric, or too large for the memory.
     """
     if max_dimension < 0:
         raise TopologyError(f"max_dimension must be 0 or more, found {max_dimension}")
+    if not threshold > 0:
+        raise TopologyError(f"threshold must be above 0, found {threshold}")
     array = checked(points)
-    limit = memory_limit_bytes if memory_limit_bytes is not None else _default_limit()
+    limit = memory_limit_bytes if memory_limit_bytes is not None else default_limit_bytes()
     if metric == "precomputed":
-        refuse_if_too_large(len(array), len(array), max_dimension, limit)
+        refuse(len(array), len(array), min(max_dimension, 1), limit)
         matrix, first = _checked_matrix(array), np.arange(len(array))
         tolerance = 0.0
     else:
         rows, first = distinct_points(array)
-        refuse_if_too_large(rows.shape[0], rows.shape[1], max_dimension, limit)
+        refuse(rows.shape[0], rows.shape[1], min(max_dimension, 1), limit)  # what no back end can do without
         matrix = pairwise(rows, metric)
         tolerance = _tolerance(rows, metric)
     kept = close_groups(matrix, tolerance)
     if len(kept) < len(matrix):
         matrix, first = matrix[np.ix_(kept, kept)], first[kept]
-    bars, cycles = _rips(matrix, max_dimension, generators, threads)
+    bars, cycles = persistence(
+        matrix,
+        max_dimension,
+        threshold=threshold,
+        backend=backend,
+        generators=generators,
+        threads=threads,
+        num_coordinates=array.shape[1],
+        limit_bytes=limit,
+    )
     return Diagram(
         bars_by_dimension=bars,
         num_points=len(array),
         num_unique=len(matrix),
         generators=None if cycles is None else tuple(_renumber(c, first) for c in cycles),
     )
+
+
+def diagrams(
+    clouds: Sequence[ArrayLike],
+    *,
+    workers: int | None = None,
+    memory_limit_bytes: int | None = None,
+    **how: Any,
+) -> list[Diagram]:
+    """Diagrams of many clouds, in their order; `how` as for `diagram`.
+
+    One thread per cloud on `workers` cores (all by default), the largest clouds first: gudhi lets go of
+    Python's lock. The memory limit is shared by those that are computed at once. Raises as `diagram`.
+    """
+    from threadpoolctl import threadpool_limits
+
+    count = workers or os.cpu_count() or 1
+    limit = (memory_limit_bytes or default_limit_bytes()) // count
+    order = sorted(range(len(clouds)), key=lambda place: -np.size(clouds[place]))
+
+    def compute(places: Iterable[int]) -> list[tuple[int, Diagram]]:
+        return [(place, diagram(clouds[place], memory_limit_bytes=limit, **how)) for place in places]
+
+    chunks = _chunks(order, [np.size(clouds[place]) for place in order], count)
+    # BLAS threads of several diagrams would wait for each other.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(count) as pool:
+        found = dict(pair for pairs in pool.map(compute, chunks) for pair in pairs)
+    return [found[place] for place in range(len(clouds))]
+
+
+def _chunks(order: list[int], sizes: list[int], count: int) -> list[list[int]]:
+    """Large clouds one by one, small ones in groups: a task costs more than a small diagram."""
+    if not order:
+        return []
+    largest = max(sum(sizes) // (16 * count), 1)
+    chunks: list[list[int]] = []
+    room = 0
+    for place, size in zip(order, sizes, strict=True):
+        if room < size or not chunks:
+            chunks.append([])
+            room = largest
+        chunks[-1].append(place)
+        room -= size
+    return chunks
 
 
 def entropy(bars: ArrayLike) -> float:
@@ -115,35 +176,6 @@ def entropy(bars: ArrayLike) -> float:
     share /= share.sum()
     share = share[share > 0]
     return float(-(share * np.log(share)).sum())
-
-
-def estimate_bytes(num_points: int, num_coordinates: int, max_dimension: int) -> int:
-    """Most memory one diagram can need: points, matrices, and 16 bytes for each simplex that may be a column.
-
-    A bound: apparent pairs never become columns, so clouds with structure need a fraction of it.
-    """
-    columns = sum(comb(num_points, k + 1) for k in range(1, max_dimension + 1))
-    return 16 * num_points * num_coordinates + 32 * num_points**2 + 16 * columns
-
-
-def refuse_if_too_large(num_points: int, num_coordinates: int, max_dimension: int, limit_bytes: int) -> None:
-    """Raise TopologyError with the arithmetic when the estimate is above `limit_bytes`."""
-    need = estimate_bytes(num_points, num_coordinates, max_dimension)
-    if need <= limit_bytes:
-        return
-    terms = " + ".join(f"C({num_points:,}, {k + 1})" for k in range(1, max_dimension + 1))
-    columns = f" + 16 x ({terms}) for columns" if terms else ""
-    raise TopologyError(
-        f"a diagram of {num_points:,} distinct points up to dimension {max_dimension} may need "
-        f"{need / 2**30:,.2f} GiB, the limit is {limit_bytes / 2**30:,.2f} GiB "
-        f"(16 x {num_points:,} x {num_coordinates:,} bytes for the points + 32 x {num_points:,}^2 for "
-        f"matrices{columns})",
-        hint="take fewer points (a part of the run), or a smaller max_dimension",
-    )
-
-
-def _default_limit() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def _tolerance(rows: NDArray[np.float64], metric: str) -> float:
@@ -169,45 +201,6 @@ def _checked_matrix(array: NDArray[Any]) -> NDArray[np.float64]:
     matrix = np.minimum(matrix, matrix.T)
     np.fill_diagonal(matrix, 0.0)
     return matrix
-
-
-def _rips(
-    matrix: NDArray[np.float64], max_dimension: int, generators: bool, threads: int
-) -> tuple[tuple[NDArray[np.float64], ...], list[NDArray[np.int64]] | None]:
-    """Bars and generators of a symmetric matrix of distinct points; the one place that knows the back end."""
-    if len(matrix) < 2:  # giotto-ph raises without points
-        bars = [np.empty((0, 2)) for _ in range(max_dimension + 1)]
-        cycles = [np.empty((0, 3 if k == 0 else 4), dtype=np.int64) for k in range(max_dimension + 1)]
-        if len(matrix) == 1:
-            bars[0], cycles[0] = np.array([[0.0, np.inf]]), np.array([[0, -1, -1]])
-        return tuple(bars), cycles if generators else None
-    from gph import ripser_parallel
-
-    exponent = int(np.frexp(matrix.max())[1])
-    found = ripser_parallel(
-        np.ldexp(matrix, -exponent),  # exact; float32 can neither overflow nor lose small clouds
-        maxdim=max_dimension,
-        metric="precomputed",
-        n_threads=1 if generators else threads,
-        return_generators=generators,
-    )
-    bars = [np.ldexp(b.astype(np.float64).reshape(-1, 2), exponent) for b in found["dgms"]]
-    order = [np.lexsort((b[:, 1], b[:, 0])) for b in bars]
-    order = [o[b[o, 1] - b[o, 0] > _FLOAT32_NOISE * b[o, 0]] for o, b in zip(order, bars, strict=True)]
-    sorted_bars = tuple(b[o] for o, b in zip(order, bars, strict=True))
-    if not generators:
-        return sorted_bars, None
-    return sorted_bars, [c[o] for o, c in zip(order, _cycles(found["gens"], max_dimension), strict=True)]
-
-
-def _cycles(found: Any, max_dimension: int) -> list[NDArray[np.int64]]:
-    """giotto-ph's four lists of generators in the order of its bars: finite ones first, then open ones."""
-    finite0, finite, open0, open_ = found
-    cycles = [np.vstack([finite0.reshape(-1, 3), np.c_[open0, -np.ones((len(open0), 2))]]).astype(np.int64)]
-    for k in range(max_dimension):
-        ends = np.c_[open_[k].reshape(-1, 2), -np.ones((len(open_[k]), 2))]
-        cycles.append(np.vstack([finite[k].reshape(-1, 4), ends]).astype(np.int64))
-    return cycles
 
 
 def _renumber(cycles: NDArray[np.int64], first: NDArray[np.intp]) -> NDArray[np.int64]:

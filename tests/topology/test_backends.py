@@ -1,0 +1,183 @@
+"""All back ends give the same bars; what is chosen, and what is refused for its size."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+from panic.topology import TopologyError, diagram, diagrams, estimate_bytes, landmarks, sliding_window
+from panic.topology.backends import choose, farthest_first, persistence
+from tests.topology.test_diagram import circle, cloud, octahedron
+
+
+def walk(n: int, d: int = 64, angle: float = 0.2, seed: int = 0) -> np.ndarray:
+    """A driftless walk on the sphere, as float32 embeddings have it."""
+    rng = np.random.default_rng(seed)
+    points = [np.eye(d)[0]]
+    for _ in range(n - 1):
+        step = rng.normal(size=d)
+        step -= (step @ points[-1]) * points[-1]
+        points.append(np.cos(angle) * points[-1] + np.sin(angle) * step / np.linalg.norm(step))
+    return np.array(points, dtype=np.float32)
+
+
+def attractors(n: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(6, 32))
+    return (centres[rng.integers(6, size=n)] + 0.3 * rng.normal(size=(n, 32))).astype(np.float32)
+
+
+CLOUDS = {
+    "walk": walk(60), "stuck": attractors(50), "noise": cloud(30, 8), "sphere": cloud(40, 3),
+    "pair": cloud(2), "triple": cloud(3), "octahedron": octahedron(), "circle": circle(30),
+    "sorted first": attractors(160),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+@pytest.mark.parametrize("backend", ["auto", "ripser", "collapse"])
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_back_ends_agree_with_giotto(name, backend, dimension):
+    if name == "sorted first" and dimension == 2:
+        dimension = 1  # seconds otherwise, and nothing new
+    want = diagram(CLOUDS[name], max_dimension=dimension, backend="giotto")
+    found = diagram(CLOUDS[name], max_dimension=dimension, backend=backend)
+    for k in range(dimension + 1):
+        np.testing.assert_allclose(found.bars(k), want.bars(k), rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "chordal"])
+def test_deaths_of_components_are_exact_to_float64(metric):
+    points = walk(50)
+    matrix = squareform(pdist(points.astype(np.float64), "cosine" if metric == "cosine" else "euclidean"))
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    want = np.sort(minimum_spanning_tree(matrix).data)
+    scale = np.abs(np.linalg.norm(points.astype(np.float64), axis=1) - 1).max()
+    assert scale < 1e-6  # so that chordal and euclidean agree to float32
+    rtol = 1e-6 if metric == "chordal" else 1e-9
+    np.testing.assert_allclose(diagram(points, metric=metric).bars(0)[:-1, 1], want, rtol=rtol)
+
+
+@pytest.mark.parametrize("backend", ["auto", "collapse", "giotto"])
+def test_what_is_alive_at_the_threshold_stays_open(backend):
+    """The circle's loop is born at 0.3129 and dies at 1.7820."""
+    found = diagram(circle(20), threshold=1.0, backend=backend)
+    np.testing.assert_allclose(found.bars(1), [[2 * np.sin(np.pi / 20), np.inf]], rtol=1e-6)
+    assert diagram(circle(20), threshold=0.3, backend=backend).bars(1).shape == (0, 2)
+    assert np.isinf(diagram(circle(20), threshold=0.3, backend=backend).bars(0)[:, 1]).all()
+    whole = diagram(circle(20), threshold=1.9, backend=backend).bars(1)
+    np.testing.assert_allclose(whole[0, 1], 2 * np.sin(np.pi * 7 / 20), rtol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, np.nan])
+def test_a_threshold_is_above_zero(threshold):
+    with pytest.raises(TopologyError, match="threshold"):
+        diagram(circle(5), threshold=threshold)
+
+
+def test_an_unknown_back_end_is_refused():
+    with pytest.raises(TopologyError, match="auto, ripser, collapse, giotto"):
+        diagram(circle(5), backend="dionysus")
+
+
+def test_collapsing_is_left_out_where_all_points_are_equally_far_apart():
+    spread = squareform(pdist(walk(120, 768, 0.5)))
+    stuck = squareform(pdist(attractors(120)))
+    cone = lambda m: m.max(axis=1).min()  # noqa: E731
+    assert choose(spread, cone(spread), 2, 1) == "ripser"
+    assert choose(spread, cone(spread), 2, 8) == "giotto"
+    assert choose(stuck, cone(stuck), 2, 8) == "collapse"
+    assert choose(stuck, cone(stuck), 1, 8) == "ripser"
+
+
+def test_farthest_first_visits_every_point_once_and_the_farthest_first():
+    matrix = squareform(pdist(np.array([[0.0], [1.0], [10.0], [4.0]])))
+    assert farthest_first(matrix).tolist() == [0, 2, 3, 1]
+    assert sorted(farthest_first(np.zeros((5, 5)))) == [0, 1, 2, 3, 4]
+
+
+def test_many_clouds_come_back_in_their_order():
+    clouds = [walk(n, seed=n) for n in (5, 80, 1, 30, 200, 30, 0)]
+    found = diagrams(clouds, workers=2, max_dimension=1)
+    for points, one in zip(clouds, found, strict=True):
+        assert one.num_points == len(points)
+        for k in (0, 1):
+            np.testing.assert_array_equal(one.bars(k), diagram(points).bars(k))
+    assert diagrams([]) == []
+    with pytest.raises(TopologyError, match="NaN"):
+        diagrams([clouds[0], [[np.nan]]])
+
+
+def test_gudhi_lets_other_threads_work():
+    """The loop below counts while a diagram is computed; it could not if Python's lock were held."""
+    points, counts, done = attractors(400), [0], threading.Event()
+
+    def compute() -> None:
+        diagram(points)
+        done.set()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    while not done.wait(0.002):
+        counts[0] += 1
+    thread.join()
+    assert counts[0] >= 2
+
+
+def test_a_cloud_beyond_the_first_bound_is_collapsed_and_counted():
+    """C(200, 3) columns would not fit; the walk collapses to a path without any triangle."""
+    points, limit = walk(200, 768, 0.05), 8 * 2**20
+    assert estimate_bytes(200, 768, 2) > limit
+    found = diagram(points, max_dimension=2, memory_limit_bytes=limit)
+    assert len(found.bars(0)) == 200
+
+
+def test_what_is_left_after_collapsing_can_be_too_much_as_well():
+    with pytest.raises(TopologyError, match="left after collapsing"):
+        diagram(walk(150, 768, 0.5), max_dimension=2, memory_limit_bytes=6_000_000)
+
+
+def test_generators_are_refused_by_the_first_bound():
+    with pytest.raises(TopologyError, match=r"C\(100, 3\)"):
+        diagram(cloud(100), max_dimension=2, generators=True, memory_limit_bytes=2_000_000)
+
+
+def test_three_dimensional_holes():
+    """The cross-polytope of four dimensions is a 3-sphere."""
+    points = np.vstack([np.eye(4), -np.eye(4)])
+    for backend in ("ripser", "collapse"):
+        (bars, _) = persistence(squareform(pdist(points)), 3, backend=backend)
+        np.testing.assert_allclose(bars[3], [[np.sqrt(2), 2.0]], rtol=1e-12)
+
+
+def test_windows_of_a_sine_make_a_loop_and_those_of_a_line_do_not():
+    t = np.linspace(0, 6 * np.pi, 120, endpoint=False)
+    lengths = lambda series: np.ptp(diagram(sliding_window(series, 8, 3)).bars(1), axis=1)  # noqa: E731
+    assert lengths(np.sin(t)).max() > 1.0
+    assert lengths(t).size == 0
+
+
+def test_windows_hold_the_values_one_delay_apart():
+    assert sliding_window(np.arange(6), 3, 2).tolist() == [[0, 2, 4], [1, 3, 5]]
+    assert sliding_window(np.arange(6).reshape(3, 2), 2).tolist() == [[0, 1, 2, 3], [2, 3, 4, 5]]
+    with pytest.raises(TopologyError, match="spans 5 steps, the series has 4"):
+        sliding_window(np.arange(4), 3, 2)
+    with pytest.raises(TopologyError, match="1 or more"):
+        sliding_window(np.arange(4), 0)
+
+
+def test_landmarks_state_their_error_and_bars_keep_to_it():
+    points = circle(200)
+    chosen, error = landmarks(points, 25)
+    assert len(set(chosen.tolist())) == 25
+    assert error == pytest.approx(squareform(pdist(points))[:, chosen].min(axis=1).max(), rel=1e-12)
+    (whole,), (part,) = diagram(points).bars(1), diagram(points[chosen]).bars(1)
+    assert np.abs(whole - part).max() <= 2 * error
+    assert landmarks(points, 1000)[1] == 0.0
+    assert landmarks(np.empty((0, 2)), 3)[0].size == 0
+    with pytest.raises(TopologyError, match="need a metric"):
+        landmarks(points, 3, metric="cosine")

@@ -1,0 +1,104 @@
+"""Distances between diagrams against gudhi, hera and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import gudhi
+import numpy as np
+import pytest
+from gudhi.hera import wasserstein_distance as hera
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from panic.topology import TopologyError, bottleneck, distance_matrix, wasserstein
+
+BARS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), max_size=7).map(
+    lambda bars: np.array([(b / 4, (b + length) / 4) for b, length in bars]).reshape(-1, 2)
+)
+FROM_ZERO = st.lists(st.integers(1, 12), max_size=7).map(
+    lambda deaths: np.array([(0.0, d / 4) for d in deaths]).reshape(-1, 2)
+)
+
+
+def by_assignment(a: np.ndarray, b: np.ndarray, order: float, p: float) -> float:
+    """The textbook way: m + n against n + m points, the diagonal's copies free among themselves."""
+    cost = np.zeros((len(a) + len(b), len(a) + len(b)))
+    to_diagonal = lambda x: np.linalg.norm((x[:, 1:] - x[:, :1]) / 2 * np.ones(2), p, axis=1) ** order  # noqa: E731
+    cost[: len(a), : len(b)] = np.linalg.norm(a[:, None] - b[None, :], p, axis=2) ** order
+    cost[: len(a), len(b) :] = to_diagonal(a)[:, None]
+    cost[len(a) :, : len(b)] = to_diagonal(b)[None, :]
+    rows, columns = linear_sum_assignment(cost)
+    return float(cost[rows, columns].sum() ** (1 / order))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.tuples(BARS, BARS), st.tuples(FROM_ZERO, FROM_ZERO)))
+def test_bottleneck_is_gudhis(pair):
+    assert bottleneck(*pair) == pytest.approx(gudhi.bottleneck_distance(*pair, e=0), abs=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(st.tuples(BARS, BARS), st.tuples(FROM_ZERO, FROM_ZERO)),
+    st.sampled_from([(1, 2), (2, 2), (1, np.inf), (2, 1), (1.5, 3)]),
+)
+def test_wasserstein_is_that_of_the_textbook(pair, how):
+    assert wasserstein(*pair, *how) == pytest.approx(by_assignment(*pair, *how), abs=1e-9)
+
+
+def test_wasserstein_is_heras():
+    rng = np.random.default_rng(0)
+    a, b = (np.cumsum(rng.exponential(size=(n, 2)), axis=1) for n in (40, 30))
+    for order, p in ((1, np.inf), (2, 2)):
+        assert wasserstein(a, b, order, p) == pytest.approx(hera(a, b, order, p, delta=1e-9), rel=1e-8)
+
+
+def test_numbers_by_hand():
+    a, b = [[0.0, 2.0]], [[0.0, 3.0]]
+    assert (bottleneck(a, b), wasserstein(a, b)) == (1.0, 1.0)
+    assert bottleneck(a, []) == 1.0
+    assert wasserstein(a, []) == pytest.approx(math.sqrt(2))
+    assert wasserstein(a, [], internal_p=np.inf) == 1.0
+    assert bottleneck([], []) == wasserstein([], []) == 0.0
+    # both to the diagonal is nearer than to each other
+    assert bottleneck([[0.0, 1.0]], [[10.0, 11.0]]) == 0.5
+    assert wasserstein([[0, 1], [5, 9]], [[5, 9]], order=2) == pytest.approx(math.sqrt(0.5))
+
+
+def test_open_bars_are_matched_by_birth():
+    a, b = [[0.0, np.inf], [1.0, np.inf]], [[1.5, np.inf], [0.25, np.inf]]
+    assert bottleneck(a, b) == 0.5
+    assert wasserstein(a, b) == 0.75
+    assert bottleneck(a, b[:1]) == wasserstein(a, b[:1]) == math.inf
+
+
+def test_equal_diagrams_have_no_distance_at_all():
+    bars = np.cumsum(np.random.default_rng(0).exponential(size=(50, 2)), axis=1)
+    assert bottleneck(bars, bars[::-1]) == wasserstein(bars, bars[::-1]) == 0.0
+    assert wasserstein(bars, np.vstack([bars, [[3.0, 3.0]]])) == 0.0  # a bar without length is none
+
+
+@pytest.mark.parametrize("kind", ["bottleneck", "wasserstein"])
+def test_a_matrix_holds_the_distances_of_pairs(kind):
+    rng = np.random.default_rng(1)
+    many = [np.cumsum(rng.exponential(size=(n % 7, 2)), axis=1) for n in range(45)]
+    matrix = distance_matrix(many, kind, workers=2)  # two processes
+    one = {"bottleneck": bottleneck, "wasserstein": wasserstein}[kind]
+    want = [[one(many[i], many[j]) for j in range(45)] for i in range(0, 45, 5)]
+    np.testing.assert_allclose(matrix[::5], want, atol=1e-12)
+    assert distance_matrix([], kind).shape == (0, 0)
+    lines = [np.c_[np.zeros(n), rng.exponential(size=n)] for n in (3, 9, 0, 5)]
+    matrix = distance_matrix(lines, kind, workers=1)
+    assert matrix[1, 2] == pytest.approx(one(lines[1], lines[2]), abs=1e-15)
+    assert matrix[3, 0] == pytest.approx(one(lines[3], lines[0]), abs=1e-15)
+
+
+def test_wrong_calls_are_refused():
+    with pytest.raises(TopologyError, match="NaN"):
+        bottleneck([[0, np.nan]], [])
+    with pytest.raises(TopologyError, match="order"):
+        wasserstein([], [], order=0.5)
+    with pytest.raises(TopologyError, match="bottleneck, wasserstein"):
+        distance_matrix([], "sliced")
