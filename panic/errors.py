@@ -1,10 +1,16 @@
 """Every error a user can meet, as one tree by cause.
 
 `PanicError` carries a message that stands alone and an optional hint (the nearest fix). The command
-line prints both without a traceback and exits with `exit_code`: 1 failed, 2 usage.
+line prints both without a traceback and exits with `exit_code`: 1 failed, 2 usage. `nearest` finds what
+a misspelt name may have meant, for the hint.
+
+    >>> nearest("dmeo", ["demo", "walk"])
+    ['demo']
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class PanicError(Exception):
@@ -94,3 +100,11 @@ class Interrupted(PanicError):
     """The user asked to stop; all finished work is stored."""
 
     exit_code = 130
+
+
+def nearest(word: str, candidates: Iterable[str], most: int = 1) -> list[str]:
+    """Up to `most` candidates that are spelt like `word`, nearest first, upper and lower case alike."""
+    import difflib
+
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    return [by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=most)]

@@ -9,13 +9,14 @@ Try it: `python -c "from panic.config import load; load('missing.yaml')"`
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from panic.errors import nearest
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -107,13 +108,6 @@ def dotted(path: Path) -> str:
     return ".".join(f'"{part}"' if isinstance(part, str) and "." in part else str(part) for part in path)
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that is spelt most like `word`, upper and lower case alike, if any is close."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[matches[0]] if matches else None
-
-
 def describe(value: Any) -> str:
     """Return a value with its kind, as a user would call it."""
     match value:
@@ -171,13 +165,20 @@ def _render_one(problem: Problem, place: Place | None, document: Document) -> st
     if first is not None:
         remarks.append("" if first.source.number else f"the first one is in line {first.line}")
     if problem.allowed:
-        near = nearest(str(problem.found), problem.allowed) if isinstance(problem.found, str) else None
-        if near:
-            remarks.append(f"did you mean {near!r}?")
+        near = nearest(problem.found, problem.allowed) if isinstance(problem.found, str) else []
+        remarks += [f"did you mean {name!r}?" for name in near]
         if not near or len(problem.allowed) <= MAX_SHOWN_ALLOWED:
-            remarks += textwrap.wrap(f"allowed: {', '.join(problem.allowed)}", MAX_SHOWN_COLUMNS)
+            allowed = f"allowed: {_listed(problem.allowed)}"
+            remarks += textwrap.wrap(allowed, MAX_SHOWN_COLUMNS, break_on_hyphens=False)
     remarks.append(problem.hint)
     return "\n".join(lines + [f"    {remark}" for remark in remarks if remark])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a row, the first ones of many."""
+    shown = ", ".join(names[:MAX_SHOWN_ALLOWED])
+    rest = len(names) - MAX_SHOWN_ALLOWED
+    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def excerpt(place: Place, label: str) -> list[str]:
@@ -245,9 +246,10 @@ def from_pydantic(
     """
     errors = list(errors)
     misspelt = {
-        (*error["loc"][:-1], nearest(str(error["loc"][-1]), fields_at(prefix + tuple(error["loc"][:-1]))))
+        (*error["loc"][:-1], near)
         for error in errors
         if error["type"] == "extra_forbidden"
+        for near in nearest(str(error["loc"][-1]), fields_at(prefix + tuple(error["loc"][:-1])))
     }
     return [
         _translate(error, fields_at, prefix)

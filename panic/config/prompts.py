@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from panic.config import problems, sources
 from panic.config.problems import Path, Problem
 from panic.config.schema import MAX_SEED, Count, Part, Text, check_text
-from panic.errors import ConfigError
+from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -107,7 +107,7 @@ def _entry(path: Path, entry: Any, base_folder: FilePath, datasets: Datasets) ->
     kind: type[FilePrompts] | type[DatasetPrompts]
     if "dataset" in entry:
         kind = DatasetPrompts
-    elif "file" in entry or problems.nearest(next(iter(entry), ""), ["file"]):
+    elif "file" in entry or nearest(next(iter(entry), ""), ["file"]):
         kind = FilePrompts
     else:
         hint = "put a text that contains ': ' in quotes"
@@ -209,8 +209,8 @@ def _files_nearby(file: FilePath, suffixes: Sequence[str]) -> str:
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}"
     names = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in suffixes)
-    near = problems.nearest(file.name, names)
-    return f"did you mean {near}?" if near else ""
+    near = nearest(file.name, names)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _txt(file: FilePath) -> Table:

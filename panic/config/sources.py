@@ -11,6 +11,7 @@ Try it: `python -c "from panic.config.sources import read; print(read('configs/d
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -23,10 +24,20 @@ import yaml
 
 from panic.config import problems, toml_places
 from panic.config.problems import Document, Path, Place, Problem, Source
-from panic.errors import ConfigError
+from panic.errors import ConfigError, nearest
 
 MAX_DEPTH = 50
+MAX_SHOWN_FILES = 10
 FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".toml": "TOML"}
+
+EXAMPLE = """\
+    name: demo
+    networks: [[PocketDiffusion, PocketCaptioner]]
+    prompts: [a small red circle above a large blue square]
+    seeds: [42, -1]
+    max_length: 20
+"""
+"""A config that runs everywhere, for those who have none yet."""
 
 RESOLVERS = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -87,16 +98,14 @@ class NotParsedError(Exception):
 
 def read(path: FilePath) -> Document:
     """Read and parse a config file; its suffix says what it is."""
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(
-            f"{path}: a config ends in {', '.join(FORMATS)}" + (", this is a folder" if path.is_dir() else "")
-        )
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder, not a config file", hint=_configs_in(path))
+    if path.suffix.lower() not in FORMATS and path.exists():
+        raise ConfigError(f"{path}: a config ends in {', '.join(FORMATS)}")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", hint=_nearest_files(path)) from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder, not a config file") from None
+        raise ConfigError(f"{path}: no such file", hint=_configs_in(path.parent, like=path)) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     return parse(Source(name=str(path), text=decode(data, str(path))), FORMATS[path.suffix.lower()])
@@ -158,15 +167,21 @@ def _fail(source: Source, start: int, message: str, hint: str = "") -> NoReturn:
     raise NotParsedError(Problem((), message, hint=hint, place=place))
 
 
-def _nearest_files(path: FilePath) -> str:
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    names = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in FORMATS)
-    if near := problems.nearest(path.name, names):
-        return f"did you mean {path.parent / near}?"
-    return (
-        f"configs in {path.parent}: {', '.join(names)}" if names else f"there are no configs in {path.parent}"
-    )
+def _configs_in(folder: FilePath, like: FilePath | None = None) -> str:
+    """Say which configs there are in a folder and its `configs`, or how to begin without any."""
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    places = [place for place in (folder, folder / "configs") if os.access(place, os.R_OK | os.X_OK)]
+    files = sorted(file for place in places for file in place.iterdir() if file.suffix.lower() in FORMATS)
+    if like is not None:
+        by_name = {file.name if like.suffix else file.stem: file for file in reversed(files)}
+        if near := nearest(like.name, by_name):
+            return f"did you mean {by_name[near[0]]}?"
+    if not files:
+        return f"there are no configs in {folder}; to begin, save this as demo.yaml:\n\n{EXAMPLE}"
+    names = [str(file.relative_to(folder)) for file in files[:MAX_SHOWN_FILES]]
+    more = f" and {len(files) - len(names)} more" if len(files) > len(names) else ""
+    return f"configs in {folder}: {', '.join(names)}{more}"
 
 
 # --- YAML

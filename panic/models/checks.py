@@ -6,12 +6,12 @@ the schema's to report): it looks at what has the right form and reports all pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from panic.config.problems import Problem
-from panic.errors import ConfigError, PanicError
+from panic.errors import ConfigError, PanicError, nearest
 from panic.models.detect import ADAPTER_MODALITIES
 from panic.models.protocol import Modality
 from panic.models.resolve import Names, UnknownModel, parameter_problems, unchecked, user_models
@@ -68,11 +68,19 @@ def check_config(raw: Mapping[str, Any]) -> list[Problem]:
     return problems + _embedding_problems(specs, raw)
 
 
-def _unresolved(error: PanicError, path: Path) -> Problem:
-    if isinstance(error, UnknownModel):
-        hint = "" if error.hint.startswith("did you mean") else error.hint  # told from `allowed`
-        return Problem(path, error.message, found=error.name, allowed=tuple(error.candidates), hint=hint)
-    return Problem(path, error.message, hint=error.hint)
+def _unresolved(
+    specs: _Specs, error: PanicError, path: Path, fits: Callable[[ModelSpec], bool] = lambda spec: True
+) -> Problem:
+    """What is wrong with a name; of the known models those are told that fit its place."""
+    if not isinstance(error, UnknownModel):
+        return Problem(path, error.message, hint=error.hint)
+    known = [(name, specs.get(name)) for name in error.candidates]
+    allowed = [name for name, spec in known if isinstance(spec, ModelSpec) and fits(spec)]
+    hint = error.hint
+    if hint.startswith("did you mean"):  # told from `allowed`, unless it does not fit
+        near = nearest(error.name, error.candidates)[0]
+        hint = "" if nearest(error.name, allowed) else f"{near} is spelt like it, but does not fit here"
+    return Problem(path, error.message, found=error.name, allowed=allowed, hint=hint)
 
 
 def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
@@ -90,7 +98,7 @@ def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
         at_base = specs.get(base) if base in specs.variants and base != name else None
         if isinstance(at_base, PanicError) and at_base.message == spec.message:
             return []  # told once, where the base is defined
-        return [_unresolved(spec, ("models", name, "base"))]
+        return [_unresolved(specs, spec, ("models", name, "base"))]
     return [
         replace(problem, path=("models", name, *problem.path))
         for problem in parameter_problems(spec)
@@ -106,7 +114,7 @@ def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Pro
         place = (*path, index)
         if isinstance(spec, PanicError):
             if name not in specs.named:  # a variant's problem is told where it is defined
-                problems.append(_unresolved(spec, place))
+                problems.append(_unresolved(specs, spec, place, _fits_between(specs, network, index)))
             found.append(None)
         elif spec.is_embedding:
             problems.append(
@@ -122,6 +130,23 @@ def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Pro
                 problems += [replace(problem, path=place) for problem in parameter_problems(spec)]
             found.append(spec)
     return problems + _fit_problems(found, path)
+
+
+def _fits_between(specs: _Specs, network: list[str], index: int) -> Callable[[ModelSpec], bool]:
+    """Whether a model could stand at a place of a network, as far as its neighbours there are known."""
+    before, after = (specs.get(network[near % len(network)]) for near in (index - 1, index + 1))
+    given = {Modality.TEXT} if index == 0 else set()
+    if isinstance(before, ModelSpec):
+        given.add(before.modality_out)
+
+    def fits(spec: ModelSpec) -> bool:
+        return (
+            not spec.is_embedding
+            and given <= set(spec.modalities_in)
+            and not (isinstance(after, ModelSpec) and spec.modality_out not in after.modalities_in)
+        )
+
+    return fits
 
 
 def _fit_problems(network: list[ModelSpec | None], path: Path) -> list[Problem]:
@@ -162,7 +187,7 @@ def _embedding_problems(specs: _Specs, raw: Mapping[str, Any]) -> list[Problem]:
         if isinstance(spec, PanicError):
             failed = True
             if name not in specs.named:
-                problems.append(_unresolved(spec, place))
+                problems.append(_unresolved(specs, spec, place, lambda spec: spec.is_embedding))
         elif not spec.is_embedding:
             problems.append(
                 Problem(place, f"{name} gives {spec.modality_out}; an embedding model gives a vector")

@@ -7,7 +7,6 @@ no weights are read, torch is not imported (unless a user's own Python file does
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from panic.config.problems import Problem
-from panic.errors import ConfigError, ModelError, NotFound
+from panic.errors import ConfigError, ModelError, NotFound, nearest
 from panic.models import parameters as adapter_parameters
 from panic.models import python_models, weights
 from panic.models.detect import ADAPTER_MODALITIES, detect_adapter
@@ -142,23 +141,17 @@ class UnknownModel(NotFound):
 
     def __init__(self, name: str, candidates: list[str]) -> None:
         by_source = [spec.name for spec in TABLE.values() if spec.source == name]
-        nearest = nearest_names(name, candidates)
+        near = nearest(name, candidates, most=3)
         if by_source:
             hint = f"here it is called {by_source[0]}"
-        elif nearest:
-            hint = f"did you mean {' or '.join(nearest)}?"
+        elif near:
+            hint = f"did you mean {' or '.join(near)}?"
         elif _is_hub_id(name):
             hint = f"a hub model needs a variant: {{base: {name}, adapter: diffusers}} (or captioner, ...)"
         else:
             hint = "`panic models` lists all; local:FOLDER and python:FILE.py:Class name your own"
         super().__init__(f"there is no model {name or 'without a name'}", hint=hint)
         self.name, self.candidates = name, candidates
-
-
-def nearest_names(name: str, candidates: list[str]) -> list[str]:
-    """Up to three known names that look like `name`, whatever the case."""
-    folded = {candidate.lower(): candidate for candidate in candidates}
-    return [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
 
 
 def _is_hub_id(name: str) -> bool:

@@ -7,11 +7,10 @@ number, name, beginning of its uid, or "latest".
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import TYPE_CHECKING
 
-from panic.errors import NotFound
+from panic.errors import NotFound, nearest
 from panic.store.records import (
     AnnotationRow,
     Counts,
@@ -73,7 +72,7 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
             hint=f"They are: {', '.join(f'{row.uid} ({row.name})' for row in begun[-10:])}.",
         )
     names = list(dict.fromkeys(row.name for row in known))
-    near = difflib.get_close_matches(str(selector), names, n=1)
+    near = nearest(str(selector), names)
     if not names:
         hint = "The store holds no experiments yet."
     else:
@@ -107,7 +106,7 @@ def model(store: Store, selector: Selector) -> ModelRow:
     found = [row for row in known if selector in (row.id, row.fingerprint, row.name)]
     if found:
         return found[-1]
-    near = difflib.get_close_matches(str(selector), [row.name for row in known], n=1)
+    near = nearest(str(selector), (row.name for row in known))
     raise NotFound(
         f"No model {str(selector)!r} was used in {store.path}.",
         hint=f"Did you mean {near[0]}?" if near else "",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from panic import load_config
 from panic.config import Problem, load
 from panic.errors import ConfigError
 
@@ -53,13 +54,36 @@ def test_missing_file_names_the_nearest(good: str) -> None:
     assert message("god.yaml") == "god.yaml: no such file\ndid you mean good.yaml?"
     assert message("x.json") == "x.json: no such file\nconfigs in .: good.yaml"
     assert message("no/x.json") == "no/x.json: no such file\nthere is no folder no"
+    assert message("goood") == "goood: no such file\ndid you mean good.yaml?"
+    Path("configs").mkdir()
+    for name in ("demo", "walk", *(f"other{number}" for number in range(10))):
+        Path(f"configs/{name}.yaml").touch()
+    assert message("dmeo.yaml") == "dmeo.yaml: no such file\ndid you mean configs/demo.yaml?"
+    told = message("x.json")
+    assert told.startswith("x.json: no such file\nconfigs in .: configs/demo.yaml, configs/other0.yaml, ")
+    assert told.endswith("configs/other8.yaml and 3 more")
+
+
+def test_where_there_are_no_configs_the_message_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says to save loads, checked against the known models."""
+    monkeypatch.chdir(tmp_path)
+    told = message("x.yaml")
+    assert "there are no configs in .; to begin, save this as demo.yaml" in told
+    Path("demo.yaml").write_text(told.split("\n\n", 1)[1])
+    assert load_config("demo.yaml").seeds == [42, -1]
 
 
 def test_folder_and_foreign_suffix(good: str) -> None:
     Path("folder.yaml").mkdir()
-    assert message("folder.yaml") == "folder.yaml: is a folder, not a config file"
+    Path("folder.yaml/inside.yaml").touch()
+    assert message("folder.yaml") == (
+        "folder.yaml: is a folder, not a config file\nconfigs in folder.yaml: inside.yaml"
+    )
+    Path("good.txt").touch()
     assert message("good.txt") == "good.txt: a config ends in .yaml, .yml, .json, .toml"
-    assert message(".") == ".: a config ends in .yaml, .yml, .json, .toml, this is a folder"
+    assert message(".").startswith(".: is a folder, not a config file\nconfigs in .: ")
 
 
 def test_unreadable_file(good: str) -> None:
@@ -216,3 +240,13 @@ def test_extreme_values_are_told(good: str, override: str, told: str) -> None:
 def test_too_many_runs_are_told_with_the_arithmetic(good: str) -> None:
     told = message(good, "seeds=[42, -1]", "repeats=20000000")
     assert "1 networks x 1 prompts x 20000001 seeds and repeats are 20000001 runs" in told
+
+
+def test_of_many_allowed_names_the_first_are_told(good: str) -> None:
+    def check(raw: dict[str, Any]) -> list[Problem]:
+        names = [f"model {number}" for number in range(30)]
+        return [Problem(("networks", 0, 1), "there is no such model", "zzz", names)]
+
+    told = message(good, check=check)
+    assert "model 11 and 18 more" in told
+    assert "model 12" not in told

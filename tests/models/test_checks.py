@@ -77,7 +77,36 @@ def test_problems_carry_what_is_allowed() -> None:
     unknown_parameter, unknown_model = check_config(raw)
     assert unknown_parameter.on_key
     assert "temperature" in unknown_parameter.allowed
-    assert {"sd-turbo", "it", "synthetic/random-walk"} <= set(unknown_model.allowed)
+    assert {"sd-turbo", "synthetic/random-walk"} <= set(unknown_model.allowed)
+
+
+def fitting(network: list[str], **more: Any) -> set[str]:
+    """The models that are offered for the one unknown name of a network."""
+    (problem,) = check_config({"networks": [network], **more})
+    return set(problem.allowed)
+
+
+def test_only_models_that_fit_the_place_are_offered() -> None:
+    drawing, captioning = {"sd-turbo", "synthetic/text-to-image"}, {"BLIP-2", "synthetic/image-to-text"}
+    embedding = {"dinov2-base", "PocketText"}
+    first = fitting(["zzz", "BLIP-2"])
+    assert drawing <= first
+    assert not (captioning | embedding | {"synthetic/random-walk"}) & first
+    assert captioning <= fitting(["sd-turbo", "zzz"])
+    assert not (drawing | embedding) & fitting(["sd-turbo", "zzz"])
+    mine = {"mine": {"base": "BLIP-base", "max_new_tokens": 9}, "lost": {"base": "sd-turbo", "revision": 3}}
+    assert "mine" in fitting(["sd-turbo", "zzz"], models=mine)
+    (problem,) = check_config({"embeddings": ["zzz"]})
+    assert embedding <= set(problem.allowed)
+    assert not (drawing | captioning) & set(problem.allowed)
+    assert "`panic models` lists all" in problem.hint
+
+
+def test_a_near_name_that_does_not_fit_is_told_as_such() -> None:
+    (problem,) = check_config({"networks": [["sd-turbo", "dinov2-bse"]]})
+    assert problem.hint == "dinov2-base is spelt like it, but does not fit here"
+    (problem,) = check_config({"networks": [["sd-turbo", "BLIP2"]]})
+    assert (problem.hint, "BLIP-2" in problem.allowed) == ("", True)
 
 
 @pytest.mark.parametrize(
