@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from panic.engine.outputs import Output
 from panic.engine.queue import Item
 from panic.engine.seeds import FRESH, run_root, step_seed
-from panic.engine.stuck import StuckDetector
 from panic.engine.writer import Entry
 from panic.store.records import NewFailure, NewInvocation, NewRun, NewStuck
+from panic.store.stuck import StuckDetector
 
 Key = tuple[str, int, bytes]
 """(model name, seed, input digest): what an output of a fixed seed depends on within a shape epoch."""
@@ -55,7 +55,8 @@ class Loops:
     def __init__(self, enqueue: Callable[[str, Item], None]) -> None:
         self._enqueue = enqueue
         self._loops: dict[int, Loop] = {}
-        self._memo: dict[Key, tuple[bytes, int]] = {}
+        # (model, seed) -> input -> (output, batch): a key of its own per step would cost 64 bytes more.
+        self._memo: dict[tuple[str, int], dict[bytes, tuple[bytes, int]]] = {}
         self._waiting: dict[Key, list[Loop]] = {}
         self._ended: list[int] = []
         self.num_stuck = 0
@@ -81,7 +82,7 @@ class Loops:
         """
         loop = self._loops.get(known.run)
         if is_current:
-            self._memo[model, known.seed, known.input] = (known.output, known.batch)
+            self._remember(model, known.seed, known.input, known.output, known.batch)
             if loop is not None and loop.detector is not None:
                 loop.detector.visit(known.step, known.input)
         elif loop is not None and loop.detector is not None:
@@ -89,7 +90,7 @@ class Loops:
 
     def forget(self, model: str) -> None:
         """A shape epoch of a model begins: its earlier results say nothing about the future."""
-        self._memo = {key: value for key, value in self._memo.items() if key[0] != model}
+        self._memo = {key: known for key, known in self._memo.items() if key[0] != model}
         for loop in self._loops.values():
             if loop.detector is not None:
                 made = (step for step in range(loop.step - 1, -1, -1) if loop.model_at(step) == model)
@@ -107,7 +108,7 @@ class Loops:
         entry.outputs.append(output)
         for loop in self._waiters(item, model):
             if loop.seed != FRESH:
-                self._memo[model, item.seed, item.input] = (digest, batch)
+                self._remember(model, item.seed, item.input, digest, batch)
             self._step(loop, item.input, digest, item.seed, batch, entry)
             self._advance(loop, digest, entry)
 
@@ -132,6 +133,9 @@ class Loops:
         ended, self._ended = self._ended, []
         return ended
 
+    def _remember(self, model: str, seed: int, input: bytes, output: bytes, batch: int) -> None:
+        self._memo.setdefault((model, seed), {})[input] = (output, batch)
+
     def _waiters(self, item: Item, model: str) -> Sequence[Loop]:
         loop = self._loops[item.run]
         return self._waiting.pop((model, item.seed, item.input)) if loop.seed != FRESH else [loop]
@@ -155,7 +159,7 @@ class Loops:
                 self._enqueue(loop.model, Item(loop.id, loop.step, input, step_seed(loop.root, loop.step)))
                 return
             key = (loop.model, loop.seed, input)
-            known = self._memo.get(key)
+            known = self._memo.get(key[:2], {}).get(input)
             if known is None:
                 waiting = self._waiting.get(key)
                 if waiting is not None:

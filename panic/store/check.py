@@ -15,6 +15,7 @@ from panic.errors import StoreCorrupt
 from panic.store.codec import decode_image, decode_vector
 from panic.store.digest import image_digest, text_digest
 from panic.store.files import Database
+from panic.store.stuck import Stuck, first_repeat
 
 if TYPE_CHECKING:
     from panic.store.store import Store
@@ -102,7 +103,8 @@ def _vectors(store: Store) -> Iterator[str]:
 
 
 def _stuck(store: Store) -> Iterator[str]:
-    recorded = {run: found for run, *found in store.db.rows("SELECT run, entry_step, period FROM stuck")}
+    rows = store.db.rows("SELECT run, entry_step, period FROM stuck")
+    recorded = {run: Stuck(entry_step=entry_step, period=period) for run, entry_step, period in rows}
     networks = dict(store.db.rows("SELECT id, network FROM run WHERE seed <> -1"))
     steps = store.db.stream(
         "SELECT i.run, input, output, epoch FROM run CROSS JOIN invocation AS i ON i.run = run.id"
@@ -113,10 +115,10 @@ def _stuck(store: Store) -> Iterator[str]:
         network = json.loads(networks[run])
         start = _one_map_from(epochs, network)
         expected = first_repeat([*inputs, outputs[-1]], len(network), start)
-        found = tuple(recorded.pop(run, ())) or None
+        found = recorded.pop(run, None)
         if found != expected:
             yield f"run {run}: stuck is recorded as {_cycle(found)}, but its steps say {_cycle(expected)}"
-        elif expected is not None and sum(expected) < len(inputs):
+        elif expected is not None and expected.entry_step + expected.period < len(inputs):
             yield f"run {run}: has steps after it got stuck"
     for run in recorded:
         yield f"run {run}: stuck is recorded, but it has no steps with a fixed seed"
@@ -131,18 +133,8 @@ def _one_map_from(epochs: Sequence[int], network: Sequence[str]) -> int:
     return 0
 
 
-def first_repeat(inputs: Sequence[object], network_length: int, start: int = 0) -> tuple[int, int] | None:
-    """(entry step, period) of the first repeated state (step mod network length, input of the step)."""
-    seen: dict[tuple[int, object], int] = {}
-    for step, item in enumerate(inputs[start:], start):
-        entry = seen.setdefault((step % network_length, item), step)
-        if entry != step:
-            return entry, step - entry
-    return None
-
-
-def _cycle(found: tuple[int, ...] | None) -> str:
-    return "not stuck" if found is None else f"entry step {found[0]}, period {found[1]}"
+def _cycle(found: Stuck | None) -> str:
+    return "not stuck" if found is None else f"entry step {found.entry_step}, period {found.period}"
 
 
 def _epochs(store: Store) -> Iterator[str]:

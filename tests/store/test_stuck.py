@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panic import is_stuck
-from panic.engine.stuck import Stuck, StuckDetector
+from panic.store.stuck import Stuck, StuckDetector
 
 
 def test_a_cycle_of_k_states_in_a_two_model_network_has_period_2k() -> None:

@@ -1,8 +1,9 @@
-"""Stuck detection: a fixed-seed run whose state repeats is periodic from there on.
+"""The stuck rule: a fixed-seed run whose state repeats is periodic from there on.
 
 The state at step s is (s mod L, input of step s), L the network's length; the input of step 0 is the
 prompt, of step s > 0 the output of step s - 1. The first repeated state settles the future. A repeated
 output at another position of the network is not a repeated state; fresh noise (seed -1) has no state.
+The engine asks while a run is on its way, `panic check` asks again of what is stored.
 
     is_stuck(["draw", "a", "draw", "a"], 2, prompt="a", seed=42)   ->   Stuck(entry_step=0, period=2)
 """
@@ -27,20 +28,31 @@ class Stuck:
 class StuckDetector:
     """Follows one run and tells the moment its state repeats. Memory: one entry per step."""
 
-    __slots__ = ("_first_seen", "_length")
+    __slots__ = ("_first_seen",)
 
     def __init__(self, network_length: int) -> None:
-        self._length = network_length
-        self._first_seen: dict[tuple[int, Hashable], int] = {}
+        # One dictionary per position: keys without a tuple around them save 56 bytes a step.
+        self._first_seen: list[dict[Hashable, int]] = [{} for _ in range(network_length)]
 
     def visit(self, step: int, item: Hashable) -> Stuck | None:
         """Tell that `item` is the input of `step`; returns the cycle if this state was seen before."""
-        entry = self._first_seen.setdefault((step % self._length, item), step)
+        entry = self._first_seen[step % len(self._first_seen)].setdefault(item, step)
         return Stuck(entry_step=entry, period=step - entry) if entry != step else None
 
     def forget_until(self, step: int) -> None:
         """Forget the states up to a step: they were left by a map that is no longer the run's."""
-        self._first_seen = {state: seen for state, seen in self._first_seen.items() if seen > step}
+        self._first_seen = [
+            {item: seen for item, seen in position.items() if seen > step} for position in self._first_seen
+        ]
+
+
+def first_repeat(inputs: Sequence[Hashable], network_length: int, start: int = 0) -> Stuck | None:
+    """The first repeated state among the inputs of steps 0, 1, ...; those before `start` do not count."""
+    detector = StuckDetector(network_length)
+    for step, item in enumerate(inputs[start:], start):
+        if found := detector.visit(step, item):
+            return found
+    return None
 
 
 def is_stuck(
@@ -58,10 +70,4 @@ def is_stuck(
     """
     if network_length < 1:
         raise ValueError(f"network_length must be at least 1, not {network_length}")
-    if seed == -1:
-        return None
-    detector = StuckDetector(network_length)
-    for step, item in enumerate((prompt, *outputs)):
-        if found := detector.visit(step, item):
-            return found
-    return None
+    return None if seed == -1 else first_repeat([prompt, *outputs], network_length)
