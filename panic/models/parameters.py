@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from panic.errors import ModelError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
@@ -90,7 +92,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     "joint-embedder": {"normalise": _NORMALISE},
 }
 
-# Of the models in `panic.models.synthetic`; their defaults are theirs.
+# Of the models in `panic.models.synthetic`, which check what they are given against it themselves.
 SYNTHETIC: dict[str, Parameter] = {
     "states": Parameter(kind=int, default=8, low=1, high=4096),
     "size": Parameter(kind=int, default=64, low=3, high=4096),
@@ -106,6 +108,18 @@ SYNTHETIC: dict[str, Parameter] = {
     "dimension": Parameter(kind=int, default=16, low=2, high=4096),
     "angle": Parameter(kind=float, default=0.2),
 }
+
+
+def settled(model: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a model's parameters: what is given, else the default. ModelError tells what is wrong."""
+    problems = [f"it has no parameter '{name}'" for name in given if name not in parameters]
+    for name, parameter in parameters.items():
+        if name in given and (reason := parameter.problem(given[name])):
+            allowed = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
+            problems.append(f"{name} {reason}{allowed}: {given[name]!r}")
+    if problems:
+        raise ModelError(f"{model}: {'; '.join(problems)}")
+    return {name: given.get(name, parameter.default) for name, parameter in parameters.items()}
 
 
 def defaults(adapter: str) -> dict[str, Any]:

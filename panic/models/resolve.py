@@ -205,7 +205,7 @@ def synthetic_models() -> dict[str, ModelSpec]:
             adapter="synthetic",
             modalities_in=python_models.modalities(cls.modality_in),
             modality_out=Modality(cls.modality_out),
-            parameters=dict(cls.PARAMETERS),
+            parameters={key: parameter.default for key, parameter in cls.PARAMETERS.items()},
             num_parameters=0,
             licence="MIT",
         )

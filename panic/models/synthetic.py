@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-KERNELS = ("identity", "column", "cycle", "dirichlet", "slow", "dead")
+from panic.models.parameters import SYNTHETIC, Parameter, settled
+
 _MAGIC = 0x9A71C
 _STATE = re.compile(r"state (\d+)\b")
 _SEED_BYTES = 16
@@ -42,7 +43,7 @@ def _uniform(seed: int) -> float:
 
 
 def transition_matrix(
-    states: int, kernel: str = "cycle", epsilon: float = 0.0, alpha: float = 1.0, kernel_seed: int = 0
+    states: int, kernel: str, epsilon: float = 0.0, alpha: float = 1.0, kernel_seed: int = 0
 ) -> NDArray[np.float64]:
     """The loop's transition matrix T = (1 - epsilon) M + epsilon D, rows summing to 1.
 
@@ -51,10 +52,16 @@ def transition_matrix(
     the diagonal) or `dead` (swapped into column 0: not absorbing, only likely). The rows of D are drawn
     from Dirichlet(alpha), independently of M.
 
-    Returns: (states, states) float64.
+    Returns: (states, states) float64. Raises: ModelError for values out of their limits.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
+    given = {
+        "states": states,
+        "kernel": kernel,
+        "epsilon": epsilon,
+        "alpha": alpha,
+        "kernel_seed": kernel_seed,
+    }
+    settled("the transition matrix", SYNTHETIC, given)
     rng = np.random.default_rng(kernel_seed)
     noise = rng.dirichlet(np.full(states, alpha), size=states)
     rows = np.arange(states)
@@ -80,6 +87,10 @@ def named_state(text: str, states: int) -> int:
     return int(match[1]) % states if match else _hash64(b"text", text.encode()) % states
 
 
+def _parameters(*names: str) -> dict[str, Parameter]:
+    return {name: SYNTHETIC[name] for name in names}
+
+
 @lru_cache(maxsize=64)
 def _palette(states: int) -> NDArray[np.uint8]:
     """(states, 3) distinct saturated colours around the colour circle."""
@@ -93,26 +104,14 @@ class TextToImage:
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "image"
-    PARAMETERS: ClassVar[dict[str, Any]] = {
-        "states": 8,
-        "size": 64,
-        "distinct": False,
-        "delay_s": 0.0,
-        "fail_at": None,
-    }
+    PARAMETERS: ClassVar = _parameters("states", "size", "distinct", "delay_s", "fail_at")
     size_bytes = 0
 
-    def __init__(
-        self,
-        *,
-        states: int = 8,
-        size: int = 64,
-        distinct: bool = False,
-        delay_s: float = 0.0,
-        fail_at: int | None = None,
-    ) -> None:
-        self.states, self.size, self.distinct = states, size, distinct
-        self.delay_s, self.fail_at = delay_s, fail_at
+    def __init__(self, **settings: Any) -> None:
+        values = settled("synthetic/text-to-image", TextToImage.PARAMETERS, settings)
+        self.states, self.size, self.distinct = values["states"], values["size"], values["distinct"]
+        self.delay_s, self.fail_at = values["delay_s"], values["fail_at"]
+        states, size = self.states, self.size
         grid = np.arange(size) - (size - 1) / 2
         x, y = np.meshgrid(grid, grid)
         angle = np.arctan2(x, -y) % (2 * np.pi)
@@ -145,32 +144,17 @@ class ImageToText:
 
     modality_in: ClassVar[str] = "image"
     modality_out: ClassVar[str] = "text"
-    PARAMETERS: ClassVar[dict[str, Any]] = {
-        "states": 8,
-        "kernel": "cycle",
-        "epsilon": 0.0,
-        "alpha": 1.0,
-        "kernel_seed": 0,
-        "distinct": False,
-        "delay_s": 0.0,
-        "fail_at": None,
-    }
+    PARAMETERS: ClassVar = _parameters(
+        "states", "kernel", "epsilon", "alpha", "kernel_seed", "distinct", "delay_s", "fail_at"
+    )
     size_bytes = 0
 
-    def __init__(
-        self,
-        *,
-        states: int = 8,
-        kernel: str = "cycle",
-        epsilon: float = 0.0,
-        alpha: float = 1.0,
-        kernel_seed: int = 0,
-        distinct: bool = False,
-        delay_s: float = 0.0,
-        fail_at: int | None = None,
-    ) -> None:
-        self.states, self.distinct, self.delay_s, self.fail_at = states, distinct, delay_s, fail_at
-        self.matrix = transition_matrix(states, kernel, epsilon, alpha, kernel_seed)
+    def __init__(self, **settings: Any) -> None:
+        values = settled("synthetic/image-to-text", ImageToText.PARAMETERS, settings)
+        self.states, self.distinct = values["states"], values["distinct"]
+        self.delay_s, self.fail_at = values["delay_s"], values["fail_at"]
+        chain = ("states", "kernel", "epsilon", "alpha", "kernel_seed")
+        self.matrix = transition_matrix(**{name: values[name] for name in chain})
         self._cumulative = self.matrix.cumsum(axis=1)
 
     def load(self, device: str) -> None:
@@ -214,11 +198,12 @@ class RandomWalk:
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "text"
-    PARAMETERS: ClassVar[dict[str, Any]] = {"dimension": 16, "angle": 0.2}
+    PARAMETERS: ClassVar = _parameters("dimension", "angle")
     size_bytes = 0
 
-    def __init__(self, *, dimension: int = 16, angle: float = 0.2) -> None:
-        self.dimension, self.angle = dimension, angle
+    def __init__(self, **settings: Any) -> None:
+        values = settled("synthetic/random-walk", RandomWalk.PARAMETERS, settings)
+        self.dimension, self.angle = values["dimension"], values["angle"]
 
     def load(self, device: str) -> None:
         """There are no weights."""
@@ -251,11 +236,11 @@ class WalkEmbedding:
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "vector"
-    PARAMETERS: ClassVar[dict[str, Any]] = {"dimension": 16}
+    PARAMETERS: ClassVar = _parameters("dimension")
     size_bytes = 0
 
-    def __init__(self, *, dimension: int = 16) -> None:
-        self.dimension = dimension
+    def __init__(self, **settings: Any) -> None:
+        self.dimension = settled("synthetic/walk-embedding", WalkEmbedding.PARAMETERS, settings)["dimension"]
 
     def load(self, device: str) -> None:
         """There are no weights."""
@@ -269,11 +254,12 @@ class StateEmbedding:
 
     modality_in: ClassVar[tuple[str, ...]] = ("text", "image")
     modality_out: ClassVar[str] = "vector"
-    PARAMETERS: ClassVar[dict[str, Any]] = {"states": 8, "delay_s": 0.0}
+    PARAMETERS: ClassVar = _parameters("states", "delay_s")
     size_bytes = 0
 
-    def __init__(self, *, states: int = 8, delay_s: float = 0.0) -> None:
-        self.states, self.delay_s = states, delay_s
+    def __init__(self, **settings: Any) -> None:
+        values = settled("synthetic/state-embedding", StateEmbedding.PARAMETERS, settings)
+        self.states, self.delay_s = values["states"], values["delay_s"]
 
     def load(self, device: str) -> None:
         """There are no weights."""
