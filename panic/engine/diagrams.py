@@ -1,7 +1,9 @@
 """The diagrams stage: persistence diagrams of complete runs, in processes beside the models.
 
 A child process reads a run's vectors from the store (read-only) and sends the bars back; the driver
-writes them. Processes, because the library that computes them keeps Python's lock all the while.
+writes them. Processes on all cores, which make way for the models (`nice`): a cloud that is beyond its
+share of the memory then costs a diagram and not the experiment. Small diagrams are handed out several at a
+time, so that no process waits for a message.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
+import sys
 import threading
 import time
 from collections import deque
@@ -31,6 +35,10 @@ from panic.topology import diagram
 MAX_RETRIES = 2
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """Of the numeric libraries in every process of the pool: the processes share the cores."""
+NICE = 5
+AHEAD = 16
+"""Most tasks that a process holds; only one while diagrams take longer than `SHORT_S`."""
+SHORT_S = 0.05
 LOOKUP_EVERY_S = 0.5
 LOOKUP_SHARE = 0.05
 """Most of the driver's time that may go into asking the store which diagrams are due."""
@@ -75,14 +83,14 @@ class DiagramPool:
         *,
         num_workers: int | None = None,
     ) -> None:
-        self._num_workers = num_workers or max(1, (os.cpu_count() or 2) - 1)
+        self._num_workers = num_workers or os.cpu_count() or 1
         self._arguments = (store, settings, open_device("cpu").total_bytes() * 3 // 4 // self._num_workers)
         self._deliver = deliver
         self._lock = threading.Lock()
         self._waiting: deque[DiagramTask] = deque()
-        self._busy: dict[int, tuple[Child, DiagramTask]] = {}
-        self._idle: list[tuple[int, Child]] = []
+        self._children: dict[int, tuple[Child, deque[DiagramTask]]] = {}
         self._started = 0
+        self._ahead = 1
         self._closing = False
 
     def submit(self, task: DiagramTask) -> None:
@@ -96,44 +104,54 @@ class DiagramPool:
         with self._lock:
             self._closing = True
             self._waiting.clear()
-            children = [child for child, _ in self._busy.values()]
-            idle = [child for _, child in self._idle]
-        for child in children:
-            child.kill()
-        for child in [*children, *idle]:
+            children = list(self._children.values())
+        for child, tasks in children:
+            if tasks:
+                child.kill()
+        for child, _ in children:
             child.close()
 
     def _assign(self) -> None:
-        while self._waiting and (self._idle or len(self._busy) < self._num_workers):
-            if self._idle:
-                number, child = self._idle.pop()
-            else:
-                number = self._started
-                self._started += 1
-                child = Child(
-                    "panic.engine.diagrams:serve_connection",
-                    self._arguments,
-                    partial(self._on_message, number),
-                    ONE_THREAD,
-                )
+        """Hand out what waits: to idle processes, to new ones, then ahead to those that hold least."""
+        while self._waiting:
+            tasks_of = {number: tasks for number, (_, tasks) in self._children.items()}
+            number = min(tasks_of, key=lambda number: len(tasks_of[number]), default=-1)
+            if number < 0 or (tasks_of[number] and len(self._children) < self._num_workers):
+                number = self._start()
+            child, tasks = self._children[number]
+            if len(tasks) >= self._ahead:
+                return
             task = self._waiting.popleft()
-            self._busy[number] = (child, task)
+            tasks.append(task)
             child.send(task)
 
+    def _start(self) -> int:
+        number = self._started
+        self._started += 1
+        entry = "panic.engine.diagrams:serve_connection"
+        child = Child(entry, self._arguments, partial(self._on_message, number), ONE_THREAD)
+        self._children[number] = (child, deque())
+        return number
+
     def _on_message(self, number: int, message: NewDiagram | DiagramFailure | None) -> None:
+        """A result, in the order of the tasks; None when the process has ended, which its first task did."""
         with self._lock:
-            if self._closing:
+            if self._closing or number not in self._children:
                 return
-            if number not in self._busy:  # an idle process ended
-                self._idle = [(other, child) for other, child in self._idle if other != number]
-                return
-            child, task = self._busy.pop(number)
+            child, tasks = self._children[number]
             if message is None:
-                message = DiagramFailure(task, f"its process ended: {child.exit_reason()}", crashed=True)
+                del self._children[number]
+                if tasks:
+                    reason = f"its process ended: {child.exit_reason()}"
+                    message = DiagramFailure(tasks.popleft(), reason, crashed=True)
+                    self._waiting.extendleft(reversed(tasks))
             else:
-                self._idle.append((number, child))
+                tasks.popleft()
+                if isinstance(message, NewDiagram):
+                    self._ahead = AHEAD if message.duration_s < SHORT_S else 1
             self._assign()
-        self._deliver(message)
+        if message is not None:
+            self._deliver(message)
 
 
 class DiagramStage:
@@ -217,6 +235,7 @@ def compute(store: Store, task: DiagramTask, settings: DiagramSettings, memory_b
         num_points=len(points),
         num_unique=result.num_unique,
         bars={dimension: result.bars(dimension) for dimension in range(settings.max_dimension + 1)},
+        generators=dict(enumerate(result.generators or ())),
         duration_s=time.perf_counter() - start,
     )
 
@@ -225,7 +244,9 @@ def serve_connection(
     connection: Connection[Any, Any], path: Path, settings: DiagramSettings, memory_bytes: int
 ) -> None:
     """A child's main loop: tasks in, diagrams out, until None or the end of the pipe."""
+    os.nice(NICE)
     diagram([[0.0], [1.0]])  # imports the back end before anything is timed
+    limit_memory(memory_bytes)
     with Store(path) as store:
         while True:
             try:
@@ -236,5 +257,23 @@ def serve_connection(
                 return
             try:
                 connection.send(compute(store, task, settings, memory_bytes))
+            except MemoryError:
+                reason = f"it needs more than its share of the memory, {memory_bytes / 2**30:.1f} GiB"
+                connection.send(DiagramFailure(task, reason))
             except Exception as error:
                 connection.send(DiagramFailure(task, f"{type(error).__name__}: {error}"))
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let this process have `more_bytes` beyond what it has: an allocation fails, the system kills nobody.
+
+    The estimate of `panic.topology.memory` bounds columns, not what reducing them may add. Linux only.
+    """
+    if sys.platform != "linux":
+        return
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    used = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:")) * 1024
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    wanted = used + more_bytes
+    if hard == resource.RLIM_INFINITY or wanted < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
