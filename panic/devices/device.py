@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from panic.errors import OutOfMemory, UsageError
 
@@ -27,6 +29,27 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
+
+
+class Block(Protocol):
+    """A part of a model's weights that moves at once."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on the device."""
+
+    def fill(self) -> None:
+        """Copy the bytes into memory that is allocated already, on the current stream."""
+
+
+class Transfer(Protocol):
+    """Copies of blocks to a device, in their order."""
+
+    def wait(self) -> float:
+        """Return when all have arrived; seconds waited. Raises what a copy raised."""
+
+    def cancel(self) -> int:
+        """Begin no more copies, wait for those begun; how many blocks have arrived."""
 
 
 class Device(Protocol):
@@ -44,11 +67,21 @@ class Device(Protocol):
     def torch_name(self) -> str:
         """The torch device that models are loaded onto."""
 
+    @property
+    def has_own_memory(self) -> bool:
+        """Whether weights are copied from main memory, so that a copy there makes a reload cheap."""
+
     def total_bytes(self) -> int:
         """Memory of the device."""
 
     def free_bytes(self) -> int:
         """Memory that could be taken now, other tenants and our own allocator's reserve considered."""
+
+    def others_bytes(self) -> int:
+        """Memory that others hold now."""
+
+    def rounded(self, num_bytes: int) -> int:
+        """What an allocation of this size takes."""
 
     def reserve(self, num_bytes: int) -> None:
         """Take room before weights are loaded. Raises OutOfMemory where the ledger is exact."""
@@ -56,41 +89,76 @@ class Device(Protocol):
     def release(self, num_bytes: int) -> None:
         """Give room back after weights were dropped."""
 
+    def trim(self) -> None:
+        """Give unused memory back to the driver."""
 
-@dataclass(slots=True)
-class SimulatedDevice:
-    """A byte budget on the CPU: exact accounting, no hardware. `tenants_bytes` is what others hold."""
+    def begin_call(self, working_bytes: int) -> None:
+        """A model is about to compute. Raises OutOfMemory where the ledger is exact."""
 
-    name: str
-    capacity_bytes: int
-    tenants_bytes: int = 0
-    allocated_bytes: int = 0
-    peak_bytes: int = 0
-    kind: str = "sim"
-    torch_name: str = "cpu"
+    def end_call(self) -> int | None:
+        """The call is over; the most memory it held beyond the weights, None if that cannot be known."""
 
-    def total_bytes(self) -> int:
-        return self.capacity_bytes
+    def transfer(self, blocks: Sequence[Block], *, ahead: bool) -> Transfer:
+        """Begin to fill blocks; with `ahead` beside the computing, else done when this returns."""
 
-    def free_bytes(self) -> int:
-        return max(0, self.capacity_bytes - self.tenants_bytes - self.allocated_bytes)
+    def now(self) -> float:
+        """Seconds on the device's clock."""
+
+    def computed(self, seconds: float) -> None:
+        """Told after a call how long it took."""
+
+
+class BlockingTransfer:
+    """Copies made at once, for devices without a bus of their own."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        started = time.perf_counter()
+        for block in blocks:
+            block.fill()
+        self._num_blocks = len(blocks)
+        self._seconds = time.perf_counter() - started
+
+    def wait(self) -> float:
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def cancel(self) -> int:
+        return self._num_blocks
+
+
+class _HostMemory:
+    """What the CPU and Apple's GPU have in common: no bus, no ledger, no peak to be read."""
+
+    __slots__ = ()
+    has_own_memory = False
+
+    def rounded(self, num_bytes: int) -> int:
+        return num_bytes
 
     def reserve(self, num_bytes: int) -> None:
-        if num_bytes > self.free_bytes():
-            raise OutOfMemory(
-                f"{self.name}: {format_bytes(num_bytes)} asked for, {format_bytes(self.free_bytes())} free "
-                f"of {format_bytes(self.capacity_bytes)}"
-            )
-        self.allocated_bytes += num_bytes
-        self.peak_bytes = max(self.peak_bytes, self.allocated_bytes)
+        """The operating system keeps the books."""
 
-    def release(self, num_bytes: int) -> None:
-        self.allocated_bytes -= num_bytes
-        assert self.allocated_bytes >= 0, "more released than reserved"
+    def trim(self) -> None:
+        """Nothing is held back."""
+
+    def begin_call(self, working_bytes: int) -> None:
+        """Nothing is reserved."""
+
+    def end_call(self) -> int | None:
+        return None
+
+    def transfer(self, blocks: Sequence[Block], *, ahead: bool) -> Transfer:
+        return BlockingTransfer(blocks)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def computed(self, seconds: float) -> None:
+        """Real time has passed by itself."""
 
 
 @dataclass(slots=True)
-class CpuDevice:
+class CpuDevice(_HostMemory):
     """Main memory, within the container's limit where there is one."""
 
     name: str = "cpu"
@@ -108,8 +176,8 @@ class CpuDevice:
         limit = _container_limit()
         return available if limit is None else min(available, max(0, limit - _container_usage()))
 
-    def reserve(self, num_bytes: int) -> None:
-        """The operating system keeps the books."""
+    def others_bytes(self) -> int:
+        return 0  # everything else on the machine: it comes and goes, and free_bytes knows
 
     def release(self, num_bytes: int) -> None:
         """The operating system keeps the books."""
@@ -133,39 +201,7 @@ def _container_usage() -> int:
 
 
 @dataclass(slots=True)
-class CudaDevice:
-    """One CUDA GPU: free = what the driver reports + what our allocator holds but does not use."""
-
-    index: int
-    name: str = ""
-    kind: str = ""
-    torch_name: str = ""
-    _torch: Any = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        import torch
-
-        self._torch = torch
-        self.torch_name = self.name = f"cuda:{self.index}"
-        self.kind = f"cuda {torch.cuda.get_device_name(self.index)}"
-
-    def total_bytes(self) -> int:
-        return int(self._torch.cuda.mem_get_info(self.index)[1])
-
-    def free_bytes(self) -> int:
-        cuda = self._torch.cuda
-        slack = cuda.memory_reserved(self.index) - cuda.memory_allocated(self.index)
-        return int(cuda.mem_get_info(self.index)[0]) + int(slack)
-
-    def reserve(self, num_bytes: int) -> None:
-        """The driver keeps the books."""
-
-    def release(self, num_bytes: int) -> None:
-        self._torch.cuda.empty_cache()
-
-
-@dataclass(slots=True)
-class MpsDevice:
+class MpsDevice(_HostMemory):
     """Apple's GPU, which shares main memory."""
 
     name: str = "mps"
@@ -182,8 +218,8 @@ class MpsDevice:
 
         return self.total_bytes() - int(torch.mps.driver_allocated_memory())
 
-    def reserve(self, num_bytes: int) -> None:
-        """The driver keeps the books."""
+    def others_bytes(self) -> int:
+        return 0  # main memory, see CpuDevice
 
     def release(self, num_bytes: int) -> None:
         import torch
@@ -201,6 +237,8 @@ def open_device(name: str) -> Device:
     if match := re.fullmatch(r"sim:([\d.]+)\s*([a-zA-Z]*)", name):
         unit = _UNITS.get(match[2].lower())
         if unit is not None:
+            from panic.devices.simulated import SimulatedDevice
+
             return SimulatedDevice(name=name, capacity_bytes=int(float(match[1]) * unit))
     if name == "auto" or name == "mps" or name.startswith("cuda"):
         return _open_torch_device(name)
@@ -212,6 +250,8 @@ def open_device(name: str) -> Device:
 
 def _open_torch_device(name: str) -> Device:
     import torch
+
+    from panic.devices.cuda import CudaDevice
 
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()

@@ -223,7 +223,7 @@ def _cheapest_way(
     here: frozenset[str],
     pinned: frozenset[str],
 ) -> frozenset[str] | None:
-    """The resident set at the first use on a way that loads the fewest bytes; ties keep the larger set."""
+    """The resident set at the first use on a way that loads the fewest bytes; ties keep more, then sooner."""
     size_of = dict(sizes)
     ways: dict[frozenset[str], tuple[int, frozenset[str]]] = {here: (0, here)}
     for position, use in enumerate(order):
@@ -240,8 +240,13 @@ def _cheapest_way(
         ways = following
     if not ways:
         return None
-    best = min(ways.values(), key=lambda way: (way[0], -sum(size_of[name] for name in way[1])))
-    return best[1]
+    models = [use.model for use in order]
+
+    def rank(way: tuple[int, frozenset[str]]) -> tuple[int, int, int]:
+        later = sum(models.index(name) if name in models else len(models) for name in way[1])
+        return way[0], -sum(size_of[name] for name in way[1]), later
+
+    return min(ways.values(), key=rank)[1]
 
 
 @lru_cache(maxsize=4096)

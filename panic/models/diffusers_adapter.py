@@ -56,9 +56,11 @@ class DiffusersModel:
     def size_bytes(self) -> int:
         if self._pipeline is None:
             return weights.size_bytes(self.spec)
-        return sum(
-            module_bytes(part) for part in self._pipeline.components.values() if hasattr(part, "parameters")
-        )
+        return sum(module_bytes(module) for module in self.weight_modules())
+
+    def weight_modules(self) -> list[Any]:
+        """The parts of the loaded pipeline that have weights."""
+        return [part for part in self._pipeline.components.values() if hasattr(part, "parameters")]
 
     def load(self, device: str) -> None:
         """Read the weights if that has not been done, and bring them onto a device.

@@ -38,6 +38,10 @@ class _Embedder:
     def size_bytes(self) -> int:
         return weights.size_bytes(self.spec) if self._model is None else module_bytes(self._model)
 
+    def weight_modules(self) -> list[Any]:
+        """Everything loaded that has weights."""
+        return [self._model]
+
     def load(self, device: str) -> None:
         """Read the weights if that has not been done, and bring them onto a device.
 
@@ -83,6 +87,9 @@ class TextEmbedder(_Embedder):
 
     def _load_others(self, folder: Path) -> None:
         self._dense = [Dense(path) for path in self._prepared().dense]
+
+    def weight_modules(self) -> list[Any]:
+        return [self._model, *self._dense]
 
     def load(self, device: str) -> None:
         self._prepared()

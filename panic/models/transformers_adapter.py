@@ -44,6 +44,10 @@ class Captioner:
     def size_bytes(self) -> int:
         return weights.size_bytes(self.spec) if self._model is None else module_bytes(self._model)
 
+    def weight_modules(self) -> list[Any]:
+        """The loaded model."""
+        return [self._model]
+
     def load(self, device: str) -> None:
         """Read the weights if that has not been done, and bring them onto a device.
 

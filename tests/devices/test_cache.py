@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic.devices.cache import ModelCache
-from panic.devices.device import SimulatedDevice, open_device
+from panic.devices.device import open_device
+from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit, OutOfMemory, UsageError
 
 MIB = 2**20

@@ -1,0 +1,168 @@
+"""One CUDA GPU: what is really free, copies beside the computing, main memory that is pinned once.
+
+Free is what the driver reports plus what our allocator holds but does not use. Copies made ahead run on a
+side stream, fed by one thread: at most two blocks are on their way, so a prefetch can be cancelled
+within two blocks' time. Their memory is allocated before, on the computing stream; the side stream waits for
+that point, and `wait` returns when the copies have ended, so no stream need know the other's tensors.
+
+    CudaDevice(0).free_bytes()
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from panic.devices.device import Block, BlockingTransfer, Transfer
+
+MIB = 2**20
+IN_FLIGHT = 2
+"""Blocks that a prefetch has on the bus: one moving, one ready behind it."""
+_cuda: Any = torch.cuda  # typed in part only
+_PORTABLE = 1  # cudaHostRegisterPortable: pinned for every GPU of the process
+
+log = logging.getLogger("panic.devices")
+
+
+class CudaDevice:
+    """A GPU by its index among the visible ones."""
+
+    has_own_memory = True
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.name = self.torch_name = f"cuda:{index}"
+        self.kind = f"cuda {torch.cuda.get_device_name(index)}"
+        self._base = 0
+        self._side: torch.cuda.Stream | None = None
+        self._copier: ThreadPoolExecutor | None = None
+
+    def total_bytes(self) -> int:
+        return int(torch.cuda.mem_get_info(self.index)[1])
+
+    def free_bytes(self) -> int:
+        unused = torch.cuda.memory_reserved(self.index) - torch.cuda.memory_allocated(self.index)
+        return int(torch.cuda.mem_get_info(self.index)[0]) + int(unused)
+
+    def others_bytes(self) -> int:
+        """Other processes', and this one's CUDA context."""
+        free, total = torch.cuda.mem_get_info(self.index)
+        return max(0, int(total) - int(free) - int(torch.cuda.memory_reserved(self.index)))
+
+    def rounded(self, num_bytes: int) -> int:
+        """torch's allocator hands out large pieces in multiples of 2 MiB."""
+        return -(-num_bytes // (2 * MIB)) * 2 * MIB if num_bytes > MIB else -(-num_bytes // 512) * 512
+
+    def reserve(self, num_bytes: int) -> None:
+        """The driver keeps the books."""
+
+    def release(self, num_bytes: int) -> None:
+        """Freed memory stays with our allocator, whose unused part counts as free: the next load takes it."""
+
+    def trim(self) -> None:
+        """Give unused memory back to the driver, for others and against fragmentation."""
+        torch.cuda.empty_cache()
+
+    def begin_call(self, working_bytes: int) -> None:
+        torch.cuda.reset_peak_memory_stats(self.index)
+        self._base = torch.cuda.memory_allocated(self.index)
+
+    def end_call(self) -> int | None:
+        return max(0, torch.cuda.max_memory_allocated(self.index) - self._base)
+
+    def transfer(self, blocks: Sequence[Block], *, ahead: bool) -> Transfer:
+        if not ahead:
+            return _OnComputingStream(blocks, self.index)
+        if self._side is None or self._copier is None:
+            self._side = _cuda.Stream(self.index)
+            self._copier = ThreadPoolExecutor(1, thread_name_prefix="copies")
+        return _OnSideStream(blocks, self.index, self._side, self._copier)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def computed(self, seconds: float) -> None:
+        """Real time has passed by itself."""
+
+
+class _OnComputingStream(BlockingTransfer):
+    """Copies one after another; done when constructed."""
+
+    def __init__(self, blocks: Sequence[Block], index: int) -> None:
+        started = time.perf_counter()
+        super().__init__(blocks)
+        torch.cuda.current_stream(index).synchronize()
+        self._seconds = time.perf_counter() - started
+
+
+class _OnSideStream:
+    """Copies by a thread on the side stream."""
+
+    def __init__(
+        self, blocks: Sequence[Block], index: int, side: torch.cuda.Stream, copier: ThreadPoolExecutor
+    ) -> None:
+        self._blocks, self._index, self._side = blocks, index, side
+        self._cancelled = threading.Event()
+        self._num_filled = 0
+        # The memory may have been somebody's until the work that is queued by now has ended.
+        self._allocated = _cuda.Event()
+        self._allocated.record(torch.cuda.current_stream(index))
+        self._done = copier.submit(self._copy)
+
+    def wait(self) -> float:
+        started = time.perf_counter()
+        self._done.result()
+        return time.perf_counter() - started
+
+    def cancel(self) -> int:
+        self._cancelled.set()
+        self._done.exception()  # waits; what was raised is of no interest any more
+        return self._num_filled
+
+    def _copy(self) -> None:
+        torch.cuda.set_device(self._index)
+        on_the_bus: deque[torch.cuda.Event] = deque()
+        try:
+            with torch.cuda.stream(self._side):
+                self._side.wait_event(self._allocated)
+                for block in self._blocks:
+                    if self._cancelled.is_set():
+                        break
+                    block.fill()
+                    event = _cuda.Event()
+                    event.record(self._side)
+                    on_the_bus.append(event)
+                    if len(on_the_bus) >= IN_FLIGHT:
+                        on_the_bus.popleft().synchronize()
+                        self._num_filled += 1
+        finally:
+            self._side.synchronize()
+        self._num_filled += len(on_the_bus)
+
+
+def pin(buffer: torch.Tensor, owner: Any) -> bool:
+    """Page-lock a buffer in main memory, exactly, for as long as its owner lives.
+
+    torch's own `pin_memory` rounds up to a power of two (20.4 GiB take 32). Returns whether it worked: where
+    the system allows no more locked memory, copies are slower and nothing else changes.
+    """
+    cudart = _cuda.cudart()
+    code = int(cudart.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, _PORTABLE))
+    if code:
+        log.warning("no page-locked memory for %d MiB (CUDA error %d)", buffer.nbytes // MIB, code)
+        return False
+    # The buffer is an argument, so that it is unlocked before it is freed.
+    weakref.finalize(owner, _unpin, buffer)
+    return True
+
+
+def _unpin(buffer: torch.Tensor) -> None:
+    _cuda.cudart().cudaHostUnregister(buffer.data_ptr())

@@ -1,0 +1,182 @@
+"""What a cache did: counts while it runs, and a file of JSON lines to ask later.
+
+One line per event: {"t", "event", "model", ...}. A "use" line stands for a stretch of calls of one model;
+the order of these lines is the order of work, so that the regret can be told afterwards: bytes moved over
+the fewest that any cache of that capacity could have moved for the same order.
+
+    summarise(read_events([path])).regret
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from panic.devices.planning import Load, State, Use, apply, plan
+
+LOOKAHEAD = 64
+"""Uses that the offline optimum looks ahead; further than any model's next use in practice."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CacheStats:
+    """What a cache did: counts, bytes moved to the device, and seconds spent waiting for them.
+
+    A hit is a call whose model was there as a whole. Prefetched bytes count as loaded, too.
+    """
+
+    hits: int = 0
+    loads: int = 0
+    builds: int = 0
+    evictions: int = 0
+    loaded_bytes: int = 0
+    load_s: float = 0.0
+    prefetches: int = 0
+    prefetch_hits: int = 0
+    prefetched_bytes: int = 0
+    stall_s: float = 0.0
+    out_of_memory: int = 0
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Successive calls of one model with the same working memory, and the capacity at their beginning."""
+
+    model: str
+    size: int
+    working: int
+    capacity: int
+    calls: int = 0
+    hits: int = 0
+
+
+class EventLog:
+    """Appends events to a file of JSON lines; without a path it keeps nothing."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._file = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8", buffering=1)  # line by line: a kill loses one
+
+    def add(self, event: str, **fields: Any) -> None:
+        """Write one event."""
+        if self._file is not None:
+            self._file.write(json.dumps({"t": round(time.time(), 6), "event": event, **fields}) + "\n")
+
+    def add_use(self, stretch: Stretch) -> None:
+        """Write a stretch of calls."""
+        self.add("use", **asdict(stretch))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_events(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The events of files, one file after another; a last line that a kill cut short is left out."""
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(event, dict) and "event" in event:
+                    yield event
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """Events added up. Bytes by tier say where loads came from: "host" or "disk" (read first, then moved).
+
+    least_bytes: the fewest that could have been moved for the same order of work from an empty device.
+    """
+
+    calls: int = 0
+    hits: int = 0
+    loads_by_tier: Counter[str] = field(default_factory=Counter)
+    bytes_by_tier: Counter[str] = field(default_factory=Counter)
+    load_s: float = 0.0
+    stall_s: float = 0.0
+    prefetches: int = 0
+    prefetch_hits: int = 0
+    evictions_by_reason: Counter[str] = field(default_factory=Counter)
+    out_of_memory: int = 0
+    least_bytes: int = 0
+
+    @property
+    def moved_bytes(self) -> int:
+        return sum(self.bytes_by_tier.values())
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Rate of the loads that were waited for and came from main memory; 0 where there was none."""
+        return self._timed_bytes / self.load_s if self.load_s else 0.0
+
+    @property
+    def regret(self) -> float | None:
+        """Bytes moved over the fewest possible, less one; None if nothing had to move."""
+        return self.moved_bytes / self.least_bytes - 1 if self.least_bytes else None
+
+    _timed_bytes: int = 0
+
+
+def summarise(events: Iterable[dict[str, Any]]) -> Summary:
+    """Add events up; those of several workers one after another."""
+    total = Summary()
+    order: list[tuple[Use, int]] = []
+    sizes: dict[str, int] = {}
+
+    def close_order() -> None:
+        total.least_bytes += fewest_bytes(order, sizes)
+        order.clear()
+
+    for event in events:
+        kind, num_bytes = event["event"], int(event.get("bytes", 0))
+        if kind == "start":
+            close_order()
+        elif kind == "use":
+            total.calls += event["calls"]
+            total.hits += event["hits"]
+            sizes[event["model"]] = event["size"]
+            order.append((Use(event["model"], event["working"]), event["capacity"]))
+        elif kind in ("load", "prefetch"):
+            tier = event.get("tier", "host")
+            total.loads_by_tier[tier] += kind == "load"
+            total.bytes_by_tier[tier] += num_bytes
+            total.prefetches += kind == "prefetch"
+            if kind == "load" and tier == "host":
+                total.load_s += event["seconds"]
+                total._timed_bytes += num_bytes
+            total.stall_s += event.get("seconds", 0.0) if kind == "load" else 0.0
+        elif kind == "arrived":
+            total.prefetch_hits += 1
+            total.stall_s += event["seconds"]
+        elif kind == "cancelled":
+            total.bytes_by_tier["host"] -= num_bytes
+        elif kind == "evict":
+            total.evictions_by_reason[event["reason"]] += 1
+        elif kind == "out_of_memory":
+            total.out_of_memory += 1
+    close_order()
+    return total
+
+
+def fewest_bytes(order: Sequence[tuple[Use, int]], sizes: dict[str, int]) -> int:
+    """Bytes that the optimum moves for (use, capacity) in this order, models staying in part."""
+    moved = 0
+    state = State(capacity_bytes=0, sizes=sizes)
+    for position, (use, capacity) in enumerate(order):
+        state = State(capacity_bytes=capacity, sizes=sizes, resident=state.resident)
+        actions = plan(state, [use for use, _ in order[position : position + LOOKAHEAD]])
+        moved += sum(action.num_bytes for action in actions if isinstance(action, Load))
+        state = apply(state, [*actions, Load(use.model, 0)])
+    return moved

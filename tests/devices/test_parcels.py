@@ -1,0 +1,197 @@
+"""Real modules as slabs: the same results and the same bytes after any number of drops and restores."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panic.devices.cache import ModelCache
+from panic.devices.parcels import CannotFlatten, Parcel, cut, pack, slab
+from panic.devices.simulated import SimulatedDevice
+from panic.models import registry
+from tests import tiny
+
+
+def device() -> SimulatedDevice:
+    return SimulatedDevice(name="sim", capacity_bytes=2**40)
+
+
+def bring(parcel: Parcel) -> None:
+    for block in parcel.blocks:
+        block.allocate()
+        block.fill()
+        block.bind()
+
+
+def module(channels_last: bool = False) -> torch.nn.Module:
+    torch.manual_seed(0)
+    made = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 40, 3), torch.nn.BatchNorm2d(40), torch.nn.Flatten(), torch.nn.Linear(40 * 36, 300)
+    ).eval()
+    return made.to(memory_format=torch.channels_last) if channels_last else made
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_results_and_strides_stay_through_drops_and_restores(channels_last: bool) -> None:
+    net, pictures = module(channels_last), torch.randn(2, 3, 8, 8)
+    before = {name: (tensor.stride(), tensor.clone()) for name, tensor in net.state_dict().items()}
+    expected = net(pictures)
+    parcel = slab([net], device())
+    assert len(parcel.blocks) > 2
+    for _ in range(3):
+        bring(parcel)
+        assert torch.equal(net(pictures), expected)
+        for block in parcel.blocks:
+            block.drop()
+        assert torch.equal(net(pictures), expected)
+    for name, tensor in net.state_dict().items():
+        assert tensor.stride() == before[name][0]
+        assert torch.equal(tensor, before[name][1])
+
+
+def test_a_bound_block_is_other_memory_than_the_slab_and_a_dropped_one_is_given_back() -> None:
+    net = module()
+    parcel = slab([net], device())
+    on_host = net[3].weight.data_ptr()
+    bring(parcel)
+    assert net[3].weight.data_ptr() != on_host
+    buffer = weakref.ref(parcel.blocks[-1].buffer)
+    for block in parcel.blocks:
+        block.drop()
+    assert net[3].weight.data_ptr() == on_host
+    gc.collect()
+    assert buffer() is None
+
+
+def test_the_slab_is_exactly_sized_and_holds_everything() -> None:
+    net = module()
+    parcel = slab([net], device())
+    assert {tensor.untyped_storage().nbytes() for tensor in net.state_dict().values()} == {parcel.host_bytes}
+    exact = sum(t.numel() * t.element_size() for t in net.state_dict().values())
+    assert exact <= parcel.host_bytes < exact + 256 * len(net.state_dict())
+    assert sum(block.num_bytes for block in parcel.blocks) == parcel.host_bytes
+
+
+def test_shared_tensors_stay_shared() -> None:
+    first, second, third = (torch.nn.Linear(64, 64) for _ in range(3))
+    second.weight = first.weight
+    third.weight = torch.nn.Parameter(first.weight.data)  # another object, the same memory
+    parcel = slab([first, second, third], device())
+    assert parcel.host_bytes == 64 * 64 * 4 + 3 * 64 * 4
+    bring(parcel)
+    assert second.weight is first.weight
+    assert third.weight.data_ptr() == first.weight.data_ptr()
+
+
+def test_a_tensor_that_is_a_view_with_gaps_becomes_a_plain_one() -> None:
+    net = torch.nn.Linear(8, 8)
+    net.weight.data = torch.arange(256.0).reshape(16, 16)[::2, ::2]
+    expected = net.weight.data.clone()
+    bring(slab([net], device()))
+    assert torch.equal(net.weight, expected)
+    assert net.weight.is_contiguous()
+
+
+def test_empty_and_scalar_tensors() -> None:
+    net = torch.nn.BatchNorm1d(3)
+    net.register_buffer("nothing", torch.empty(0, 4))
+    bring(slab([net], device()))
+    assert net.nothing.shape == (0, 4)
+    assert net.num_batches_tracked == 0
+
+
+def test_special_tensors_are_refused() -> None:
+    class Quantised(torch.nn.Parameter):
+        pass
+
+    net = torch.nn.Linear(2, 2)
+    net.weight = Quantised(net.weight.data)
+    with pytest.raises(CannotFlatten, match="Quantised"):
+        slab([net], device())
+    with pytest.raises(CannotFlatten, match="meta"):
+        slab([torch.nn.Linear(2, 2, device="meta")], device())
+
+
+@given(st.lists(st.integers(0, 3000), max_size=30), st.integers(256, 4096))
+def test_blocks_are_full_but_never_split_a_tensor(sizes: list[int], block_bytes: int) -> None:
+    ranges = cut(sizes, block_bytes)
+    assert [number for start, end in ranges for number in range(start, end)] == list(range(len(sizes)))
+    aligned = [-(-size // 256) * 256 for size in sizes]
+    for start, end in ranges:
+        assert sum(aligned[start:end]) <= block_bytes or end - start == 1
+        if end < len(sizes):
+            assert sum(aligned[start : end + 1]) > block_bytes
+
+
+def test_a_module_without_weights_is_an_empty_parcel() -> None:
+    assert slab([torch.nn.ReLU()], device()).blocks == []
+
+
+KINDS = {
+    "stable-diffusion": ({"steps": 2, "width": 64, "height": 64}, ["a red circle", "a dog"]),
+    "blip": ({"max_new_tokens": 6}, None),
+}
+
+
+def results(name: str, outputs: list[Any]) -> list[Any]:
+    return [output.tobytes() if hasattr(output, "tobytes") else output for output in outputs]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_real_pipeline_gives_the_same_bits_from_a_slab(tmp_path: Path, kind: str) -> None:
+    """Loaded plainly, against moved in blocks, evicted in part, evicted as a whole, and prefetched."""
+    from PIL import Image
+
+    parameters, inputs = KINDS[kind]
+    inputs = inputs or [
+        Image.effect_mandelbrot((48, 48), (-2, -1, 1, 1), 20 + n).convert("RGB") for n in (0, 9)
+    ]
+    tiny.BUILDERS[kind](tmp_path / kind)
+    models = {"it": {"base": f"local:{tmp_path / kind}", **parameters}}
+
+    def build(name: str) -> Any:
+        return registry.build(registry.resolve(name, models))
+
+    plain = build("it")
+    plain.load("cpu")
+    expected = results(kind, plain.invoke(inputs, [1, 2]))
+    cache = ModelCache(SimulatedDevice(name="sim", capacity_bytes=2**33, rate_bytes_per_s=1e9), build)
+    for drop in (0, 1, 10**12):
+        with cache.lease("it", 2) as model:
+            assert results(kind, model.invoke(inputs, [1, 2])) == expected
+        if drop:
+            cache._here.drop(cache._here.entries["it"], drop, "test")
+    assert cache.stats.builds == 1
+    assert cache.stats.loads == 2
+    size = pack(build("it"), device()).host_bytes
+    assert cache.stats.loaded_bytes < 2 * size
+
+
+def test_models_without_modules_move_as_a_whole() -> None:
+    class Plain:
+        modality_in = modality_out = "text"
+        size_bytes = 7
+        loaded_onto = ""
+
+        def load(self, device: str) -> None:
+            self.loaded_onto = device
+
+        def invoke(self, inputs: Any, seeds: Any) -> Any:
+            return inputs
+
+    model = Plain()
+    parcel = pack(model, device())
+    assert (parcel.whole, parcel.keeps_host, [block.num_bytes for block in parcel.blocks]) == (
+        True,
+        False,
+        [7],
+    )
+    bring(parcel)
+    assert model.loaded_onto == "cpu"
