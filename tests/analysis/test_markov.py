@@ -1,0 +1,159 @@
+"""Chains and dwells against exact answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.dynamics import (
+    absorption,
+    dwell_times,
+    entropy_rate,
+    mean_dwell,
+    mean_first_passage,
+    stationary,
+    survival,
+    timescales,
+    transition_counts,
+    transition_matrix,
+)
+
+TWO = np.array([[0.98, 0.02], [0.05, 0.95]])
+
+
+def simulated(t: np.ndarray, n: int, start: int = 0, seed: int = 0) -> np.ndarray:
+    rng, states = np.random.default_rng(seed), [start]
+    cumulative = t.cumsum(axis=1)
+    for draw in rng.random(n - 1):
+        states.append(int(np.searchsorted(cumulative[states[-1]], draw, side="right")))
+    return np.array(states)
+
+
+def gambler(size: int = 10) -> np.ndarray:
+    t = np.zeros((size + 1, size + 1))
+    t[0, 0] = t[size, size] = 1
+    for i in range(1, size):
+        t[i, i - 1] = t[i, i + 1] = 0.5
+    return t
+
+
+def test_two_states_to_the_digits():
+    assert stationary(TWO) == pytest.approx([0.7143, 0.2857], abs=5e-5)
+    assert stationary(TWO) == pytest.approx([5 / 7, 2 / 7], rel=1e-14)
+    assert timescales(TWO) == pytest.approx([13.780], abs=5e-4)
+    want = -sum(w * (p * math.log(p) + (1 - p) * math.log(1 - p)) for w, p in ((5 / 7, 0.02), (2 / 7, 0.05)))
+    assert entropy_rate(TWO) == pytest.approx(want, rel=1e-12)
+    assert mean_first_passage(TWO, 1) == pytest.approx([50, 0])
+    assert mean_first_passage(TWO, 0) == pytest.approx([0, 20])
+
+
+def test_gamblers_ruin():
+    """E[T] = i (N - i) until either end; ruin with probability 1 - i / N."""
+    i = np.arange(11)
+    assert mean_first_passage(gambler(), [0, 10]) == pytest.approx(i * (10 - i))
+    assert absorption(gambler())[:, 0] == pytest.approx(1 - i / 10)
+    assert mean_first_passage(gambler(), 0).tolist() == [0.0] + [math.inf] * 10  # the other end may keep it
+    with pytest.raises(AnalysisError, match="2 parts that are never left: 0; 10"):
+        stationary(gambler())
+
+
+def test_counts_stop_at_the_end_of_a_run_and_at_outliers():
+    assert transition_counts([[0, 1, 1], [0, 0, -1, 0]], 3).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert transition_matrix([0, 1, 0, 0, 1], 2).tolist() == [[1 / 3, 2 / 3], [1, 0]]
+    assert transition_matrix(np.array([0, 1, 0]), 3)[2].tolist() == [0, 0, 0]
+    with pytest.raises(AnalysisError, match="state 2: never left"):
+        stationary(transition_matrix([0, 1, 0], 3))
+
+
+def test_a_long_run_shows_its_chain():
+    found = transition_matrix(simulated(TWO, 200_000), 2)
+    assert np.abs(found - TWO).max() < 0.003
+
+
+def test_periodic_and_nearly_separate_chains():
+    cycle = np.roll(np.eye(4), 1, axis=1)
+    assert stationary(cycle) == pytest.approx([0.25] * 4)
+    assert np.isinf(timescales(cycle)).all()
+    assert entropy_rate(cycle) == 0
+    tiny = np.array([[1 - 1e-15, 1e-15], [3e-15, 1 - 3e-15]])
+    assert stationary(tiny)[0] == pytest.approx(0.75, rel=0.1)
+    assert timescales(np.full((3, 3), 1 / 3)) == pytest.approx([0, 0])
+    transient = np.array([[0.5, 0.5, 0], [0, 0, 1], [0, 1, 0]])
+    assert stationary(transient) == pytest.approx([0, 0.5, 0.5])
+
+
+def test_one_state_is_a_chain():
+    one = transition_matrix([0, 0, 0])
+    assert (stationary(one).tolist(), timescales(one).size, entropy_rate(one)) == ([1.0], 0, 0.0)
+    assert mean_first_passage(one, 0).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: transition_matrix([]), "no labels"),
+        (lambda: transition_matrix([0, 3], 2), "a label is 3"),
+        (lambda: transition_matrix([0.5, 1]), "whole numbers"),
+        (lambda: transition_matrix([-2, 1]), "-1"),
+        (lambda: stationary([[0.5, 0.4], [0, 1]]), "sum to 1"),
+        (lambda: stationary([[np.nan]]), "finite"),
+        (lambda: stationary([[1, 0]]), "square"),
+        (lambda: mean_first_passage(TWO, 2), "from 0 to 1"),
+        (lambda: mean_first_passage(TWO, []), "target"),
+        (lambda: survival([], []), "at least one"),
+        (lambda: survival([1, 2], [True]), "pair up"),
+    ],
+)
+def test_what_is_no_chain_is_refused(call, message):
+    with pytest.raises(AnalysisError, match=message):
+        call()
+
+
+def test_dwells_by_hand():
+    found = dwell_times([[0, 0, 1, -1, 1, 1], [], [2]])
+    assert found.rows() == [
+        (0, 0, 0, 2, False),
+        (0, 1, 2, 1, False),
+        (0, 1, 4, 2, True),
+        (2, 2, 0, 1, True),
+    ]
+    assert dwell_times([]).is_empty()
+    assert dwell_times(np.array([-1, -1])).is_empty()
+
+
+def test_censored_dwells_are_not_too_short():
+    """Means of 50 and 20 in windows of 100: complete dwells alone give 29.4; time per exit is right."""
+    rng = np.random.default_rng(0)
+    windows = [simulated(TWO, 100, start=int(rng.random() < 2 / 7), seed=seed) for seed in range(3000)]
+    dwells = dwell_times(windows)
+    complete = dwells.filter(~dwells["is_censored"], dwells["label"] == 0)["length"].mean()
+    assert complete == pytest.approx(29.4, abs=1.0)
+    found = mean_dwell(dwells)
+    assert found["mean"].to_list() == pytest.approx([50, 20], rel=0.05)
+    assert (found["low"] < found["mean"]).all()
+    assert (found["high"] > found["mean"]).all()
+    assert found["low"][0] < 50 < found["high"][0]
+    of_state = dwells.filter(dwells["label"] == 0)
+    curve = survival(of_state["length"], of_state["is_censored"])
+    at_20 = curve.filter(curve["length"] <= 20)["survival"][-1]
+    assert at_20 == pytest.approx(0.98**20, abs=0.02)
+
+
+def test_survival_by_hand():
+    """Ends at 1, 3, 3; one censored at 2: 3/4, then 3/4 x 0."""
+    found = survival([1, 2, 3, 3], [False, True, False, False])
+    assert found["length"].to_list() == [0, 1, 3]
+    assert found["survival"].to_list() == pytest.approx([1, 0.75, 0])
+    assert found["num_at_risk"].to_list() == [4, 4, 2]
+    assert survival([5, 6], [True, True])["survival"].to_list() == [1.0]
+
+
+def test_a_dwell_that_never_ends_has_an_infinite_mean():
+    found = mean_dwell(dwell_times([3, 3, 3]))
+    assert found.row(0, named=True)["mean"] == math.inf
+    assert found.row(0, named=True)["high"] == math.inf
+    assert 0 < found.row(0, named=True)["low"] < 3
+    assert mean_dwell(dwell_times([])).is_empty()
