@@ -1,5 +1,10 @@
-"""From a store to answers: frames, charts and the report.
+"""From a store to answers: frames, dynamics, statistics, charts and the report.
 
-from panic.analysis.report import write_report
-write_report(store, "latest", "report.html")
+from panic.analysis import load
+load(store, "latest").invocations
 """
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.loading import Frames, load
+
+__all__ = ["AnalysisError", "Frames", "load"]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from panic.analysis.loading import ARROW, Frames, load
 from panic.store import Store
 from panic.store.digest import text_digest
 from panic.store.records import ExperimentRow, RunRow, Vectors
 
-ARROW = " → "
+__all__ = ["Frames", "bars", "drift", "drift_bands", "load", "network_name", "spread", "thinned", "times"]
 
 
 def network_name(network: tuple[str, ...] | list[str]) -> str:

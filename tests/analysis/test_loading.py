@@ -1,0 +1,121 @@
+"""Frames of a store against what was written into it."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic.analysis import load
+from panic.errors import NotFound
+from panic.store import Store
+from tests.analysis.conftest import HOSTILE, angle_vector
+
+
+def test_frames_hold_what_the_store_holds(full):
+    data = load(full.store, "demo")
+    assert data.experiments["name"].to_list() == ["demo"]
+    assert data.runs["state"].to_list() == ["stuck", "done", "failed", "todo"]
+    assert data.runs.row(0, named=True)["period"] == 10
+    assert data.runs["failure"].to_list() == [None, None, "the caption was <empty>", None]
+    steps = data.invocations
+    assert steps.columns == ["run", "step", "model", "modality", "input", "output", "seed", "batch"]
+    assert steps.filter(pl.col("run") == 1)["step"].to_list() == list(range(10))
+    assert steps.filter(pl.col("step") == 1)["model"].unique().to_list() == ["tell"]
+    assert steps.filter(pl.col("step") == 0)["modality"].unique().to_list() == ["image"]
+    texts = steps.filter(pl.col("run") == 2, pl.col("modality") == "text").join(data.outputs, on="output")
+    assert texts.sort("step")["text"].to_list() == [f"text {i}" for i in (4, 3, 2, 1, 0)]
+    assert set(data.outputs.filter(pl.col("modality") == "text")["text"]) >= {"a start", HOSTILE}
+    first = full.store.invocations(1)[0]
+    row = data.outputs.filter(pl.col("output") == steps["output"][0]).row(0, named=True)
+    assert (row["digest"], row["width"]) == (first.output, 16)
+    assert data.timings["duration_s"].sum() == pytest.approx(0.25 * len(data.timings))
+    assert set(data.timings["model"]) == {"draw", "tell"}
+
+
+def test_vectors_are_one_array_and_one_column(full):
+    data = load(full.store, "demo")
+    matrix, frame = data.matrix("embed"), data.embeddings("embed")
+    assert matrix.shape == (7, 2)
+    assert frame.schema["vector"] == pl.Array(pl.Float32, 2)
+    np.testing.assert_array_equal(frame["vector"].to_numpy(), matrix)
+    assert np.shares_memory(frame["vector"].to_numpy(), matrix)
+    want = full.store.vectors("embed", "demo")
+    digests = frame.join(data.outputs, on="output", maintain_order="left")["digest"]
+    assert digests.to_list() == want.digests
+    np.testing.assert_array_equal(matrix, want.vectors)
+    path = data.trajectory(2, "embed", "text")
+    np.testing.assert_allclose(path, [angle_vector(72 * i) for i in (4, 3, 2, 1, 0)])
+    with pytest.raises(NotFound, match="without a vector"):
+        data.trajectory(1, "embed", "image")
+
+
+def test_bars_are_those_of_the_largest_diagram(full):
+    data = load(full.store, "demo")
+    loops = data.bars.filter(pl.col("dimension") == 1)
+    assert loops["run"].to_list() == [1, 2]
+    np.testing.assert_allclose(loops["birth"], 2 * np.sin(np.pi / 5), rtol=1e-6)
+    before = len(data.bars)
+    full.diagram(1, np.array([angle_vector(60 * i) for i in range(6)]))
+    again = load(full.store, "demo").bars
+    assert len(again) == before + 1
+    assert again.filter(pl.col("run") == 1)["num_points"].unique().to_list() == [6]
+
+
+def test_runs_experiments_and_everything(full):
+    other = full.store.start_experiment("other", "0" * 64, {"name": "other"})
+    everything, some = load(full.store), load(full.store, runs=[2, 3])
+    assert everything.experiments["name"].to_list() == ["demo", "other"]
+    assert load(full.store, other).experiments["name"].to_list() == ["other"]
+    assert some.runs["run"].to_list() == [2, 3]
+    assert set(some.invocations["run"]) == {2, 3}
+    assert set(some.bars["run"]) == {2}
+    assert len(everything.invocations) == 24
+    assert len(everything.outputs) == 12
+    assert len(load(full.store, runs=[3]).outputs) == 5  # a prompt, two texts, two pictures
+    with pytest.raises(NotFound, match="No run 99"):
+        _ = load(full.store, runs=[99]).runs
+    with pytest.raises(NotFound):
+        load(full.store, "nothing")
+
+
+def test_an_empty_experiment_has_empty_frames(bench):
+    data = load(bench.store, "demo")
+    assert [len(f) for f in (data.runs, data.invocations, data.outputs, data.bars, data.timings)] == [0] * 5
+    assert data.matrix("embed").shape == (0, 0)
+    assert data.embeddings("embed").is_empty()
+    assert data.annotations.is_empty()
+
+
+def test_the_cache_follows_the_revision(full, tmp_path):
+    def loaded(folder):
+        data = load(full.store, "demo", cache=folder)
+        return data.invocations, data.outputs, data.embeddings("embed"), data.matrix("embed")
+
+    plain, first, second = loaded(False), loaded(tmp_path / "cache"), loaded(tmp_path / "cache")
+    for a, b, c in zip(plain[:3], first[:3], second[:3], strict=True):
+        assert a.equals(b)
+        assert a.equals(c)
+    np.testing.assert_array_equal(plain[3], second[3])
+    files = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert len(files) == 3
+    full.add("a start", ["new"], seed=-1, repeat=9)
+    assert len(loaded(tmp_path / "cache")[0]) == len(plain[0]) + 2
+    new = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert len(new) == 3
+    assert not files & new
+
+
+def test_the_cache_lives_in_the_store_and_harms_it_not(full, tmp_path):
+    assert len(load(full.store, cache=True).invocations) == 24
+    assert len(list((tmp_path / "store" / "frames").glob("*.parquet"))) == 1
+    full.store.close()
+    with Store(tmp_path / "store") as store:
+        assert len(load(store, cache=True).invocations) == 24
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_done_without(full, tmp_path, caplog):
+    (tmp_path / "file").write_text("not a folder")
+    data = load(full.store, "demo", cache=tmp_path / "file" / "frames")
+    assert len(data.invocations) == 24
+    assert "no frames are kept" in caplog.text
