@@ -239,7 +239,8 @@ def open_device(name: str) -> Device:
         if unit is not None:
             from panic.devices.simulated import SimulatedDevice
 
-            return SimulatedDevice(name=name, capacity_bytes=int(float(match[1]) * unit))
+            capacity_bytes = int(float(match[1]) * unit)
+            return SimulatedDevice(name=name, capacity_bytes=capacity_bytes, follows_real_time=True)
     if name == "auto" or name == "mps" or name.startswith("cuda"):
         return _open_torch_device(name)
     raise UsageError(

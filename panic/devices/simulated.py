@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from panic.devices.device import Block, format_bytes
@@ -47,6 +48,7 @@ class SimulatedDevice:
     kind: str = "sim"
     torch_name: str = "cpu"
     has_own_memory: bool = True
+    follows_real_time: bool = False
     _pledged: int = 0
     _used: int = 0
     _used_peak: int = 0
@@ -120,8 +122,9 @@ class SimulatedDevice:
         self.now_s += seconds
 
     def computed(self, seconds: float) -> None:
-        """Real models on this device take the time they took."""
-        self.advance(seconds)
+        """Real models on this device take the time they took, if it `follows_real_time`."""
+        if self.follows_real_time:
+            self.advance(seconds)
 
     def transfer(self, blocks: Sequence[Block], *, ahead: bool) -> SimulatedTransfer:
         transfer = SimulatedTransfer(self, list(blocks))
@@ -156,7 +159,12 @@ class SimulatedTransfer:
     def cancel(self) -> int:
         """The block that is on the bus arrives; those behind it do not start."""
         device = self.device
-        self._fill()
+        with suppress(Exception):  # what cannot be copied has not arrived
+            self._fill()
+            self._end_what_is_on_the_bus(device)
+        return self.num_filled
+
+    def _end_what_is_on_the_bus(self, device: SimulatedDevice) -> None:
         if self.num_filled < len(self.blocks):
             begun_at = self.arrives_at_s[self.num_filled - 1] if self.num_filled else 0.0
             on_the_bus = begun_at <= device.now_s and device.rate_bytes_per_s < float("inf")
@@ -165,7 +173,6 @@ class SimulatedTransfer:
             device.bus_free_at_s = device.now_s
             del self.blocks[keep:], self.arrives_at_s[keep:]
             self._fill()
-        return self.num_filled
 
     def _fill(self) -> None:
         """Copy what has arrived by now; an error of a source shows here."""

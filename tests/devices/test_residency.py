@@ -1,0 +1,311 @@
+"""The cache in blocks, on a virtual clock: partial eviction, prefetch, working memory, faults, soak."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from panic.devices.cache import ModelCache
+from panic.devices.events import EventLog, read_events, summarise
+from panic.devices.simulated import SimulatedDevice
+from panic.errors import ModelDoesNotFit, OutOfMemory
+from tests.devices.paper import paper_cache
+
+GB = 10**9
+
+
+def sim(capacity: int, **options: object) -> SimulatedDevice:
+    return SimulatedDevice(name="sim", capacity_bytes=capacity, **options)  # type: ignore[arg-type]
+
+
+def call(cache: ModelCache, name: str, upcoming: Sequence[str] = (), batch: int = 1) -> None:
+    with cache.lease(name, batch, upcoming) as model:
+        model.invoke(["x"] * batch, [0] * batch)
+
+
+def cycle(cache: ModelCache, order: str, times: int) -> None:
+    for _ in range(times):
+        for position, name in enumerate(order):
+            call(cache, name, [*order[position + 1 :], *order[: position + 1]])
+
+
+def test_only_what_is_needed_is_evicted_and_only_that_is_loaded_again() -> None:
+    cache, _ = paper_cache(sim(20), {"a": [5, 5, 5], "b": [5, 5, 5]})
+    cycle(cache, "ab", 10)
+    assert cache.stats.loaded_bytes == 15 + 15 + 18 * 10
+    assert cache.resident_bytes() == {"a": 5, "b": 15}
+    assert cache.stats.builds == 2
+
+
+def test_granularity_counts_what_blocks_really_take() -> None:
+    device = sim(16, granularity_bytes=4)
+    cache, _ = paper_cache(device, {"a": [5], "b": [5]})
+    cycle(cache, "ab", 3)
+    assert device.allocated_bytes == 16
+    assert cache.stats.loads == 2
+    assert cache.stats.evictions == 0
+    device = sim(15, granularity_bytes=4)
+    cache, _ = paper_cache(device, {"a": [5], "b": [5]})
+    cycle(cache, "ab", 3)
+    assert cache.stats.loads == 6
+
+
+def test_prefetch_hides_copies_behind_computing() -> None:
+    """Three models of 4 GB at 10 GB/s, room for two: a call of 1 s hides a copy of 0.4 s."""
+    device = sim(8 * GB, rate_bytes_per_s=10e9)
+    cache, _ = paper_cache(device, {name: [GB] * 4 for name in "abc"}, seconds=1.0)
+    cycle(cache, "abc", 2)
+    started, stalled = device.now_s, cache.stats.stall_s
+    cycle(cache, "abc", 20)
+    assert cache.stats.stall_s == stalled
+    assert device.now_s - started == pytest.approx(60)
+    assert cache.stats.prefetch_hits >= 40
+
+
+def test_without_prefetch_the_same_waits() -> None:
+    device = sim(8 * GB, rate_bytes_per_s=10e9)
+    options = {"seconds": 1.0, "prefetching": False}
+    cache, _ = paper_cache(device, {name: [GB] * 4 for name in "abc"}, **options)
+    cycle(cache, "abc", 10)
+    assert cache.stats.stall_s == pytest.approx(cache.stats.loaded_bytes / 10e9)
+    assert cache.stats.stall_s > 3.0
+
+
+def test_repeated_calls_of_a_model_leave_a_prefetch_alone() -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, models = paper_cache(device, {"a": [10], "b": [10, 10]}, seconds=0.5)
+    call(cache, "b")
+    cache.evict("b")
+    for _ in range(4):
+        call(cache, "a", ["b", "a"])
+    assert cache.stats.prefetches == 1
+    assert {block.state for block in models["b"].blocks} == {"allocated"}
+    call(cache, "b", ["a", "b"])
+    assert cache.stats.prefetch_hits == 1
+
+
+def test_a_cancelled_prefetch_keeps_what_arrived_and_gives_the_rest_back() -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, models = paper_cache(device, {"a": [10], "b": [10, 10, 10]}, seconds=1.5)
+    call(cache, "b")
+    cache.evict("b")
+    call(cache, "a", ["b", "a"])  # the first block needs one second, the second is on the bus
+    loaded = cache.stats.loaded_bytes
+    cache.evict_idle()
+    assert device.now_s == pytest.approx(3 + 1 + 1.5 + 1.5 + 0.5)
+    assert loaded - cache.stats.loaded_bytes == 10
+    assert device.allocated_bytes == 0
+    assert {block.state for block in models["b"].blocks} == {"gone"}
+
+
+def test_a_prefetch_gives_way_to_a_model_that_was_not_foreseen() -> None:
+    device = sim(30, rate_bytes_per_s=1.0)
+    cache, _ = paper_cache(device, {"a": [10], "b": [10, 10], "c": [20]}, seconds=1.0)
+    call(cache, "b")
+    cache.evict("b")
+    call(cache, "a", ["b", "a"])
+    call(cache, "c")
+    assert "c" in cache.resident
+    assert device.allocated_bytes <= 30
+
+
+def test_host_budget_forgets_what_is_needed_furthest_and_builds_it_again() -> None:
+    cache, _ = paper_cache(sim(100), {name: [10] for name in "abc"}, host_budget_bytes=20)
+    call(cache, "a", ["b", "c", "a"])
+    call(cache, "b", ["c", "a", "b"])
+    call(cache, "c", ["a", "b", "c"])
+    assert cache.resident == {"a", "c"}
+    call(cache, "b", ["c", "a", "b"])
+    assert cache.stats.builds == 4
+
+
+# Working memory
+
+
+def test_working_memory_is_learnt_from_calls() -> None:
+    device = sim(100)
+    cache, _ = paper_cache(device, {"a": [10], "b": [50]}, needs=10)
+    call(cache, "a", batch=2)
+    assert cache.working.estimate("a", 2) == 21
+    assert cache.working.estimate("a", 4) == 42
+    call(cache, "b", batch=2)
+    call(cache, "a", batch=6)  # 63 + 10: b has to give way, before the call and not in it
+    assert cache.resident_bytes().get("b", 0) == 0
+    assert cache.stats.out_of_memory == 0
+
+
+def test_a_peak_that_lies_is_found_out_and_known_from_then_on() -> None:
+    """The model announces 1 byte an item and takes 30: the first call fails, then it is known better."""
+    device = sim(100)
+    cache, _ = paper_cache(device, {"a": [40], "b": [40]}, needs=30, told=1)
+    cache.working.observe("b", 1, 0)
+    cache.working.observe("a", 1, 0)
+    call(cache, "b")
+    with pytest.raises(OutOfMemory):
+        call(cache, "a")
+    assert device.allocated_bytes == 80
+    assert cache.evict_idle() == 2  # what the worker does before it tries again
+    call(cache, "a")
+    assert cache.working.estimate("a", 1) == 32
+    call(cache, "b", ["a"])
+    call(cache, "a", ["b"])
+
+
+# Others on the device
+
+
+def test_a_tenant_in_mid_step_is_noticed_at_the_next_load() -> None:
+    device = sim(40 * GB, tenants_trace=[(0.0, 0), (10.0, 10 * GB)])
+    cache, _ = paper_cache(device, {name: [2 * GB] * 6 for name in "abc"}, seconds=3.0)
+    cycle(cache, "abc", 1)
+    assert len(cache.resident) == 3
+    device.advance(2.0)
+    cache.evict("a")
+    call(cache, "a", ["b", "c", "a"])
+    assert device.allocated_bytes == 30 * GB
+    assert cache.resident_bytes() == {"b": 12 * GB, "c": 6 * GB, "a": 12 * GB}
+
+
+def test_room_that_a_tenant_has_just_given_back_is_the_last_resort() -> None:
+    device = sim(30, tenants_bytes=10)
+    cache, _ = paper_cache(device, {"a": [10], "b": [10], "c": [10], "d": [20]})
+    call(cache, "a")
+    call(cache, "b")
+    device.tenants_bytes = 0
+    call(cache, "c")
+    assert cache.resident == {"b", "c"}
+    device.advance(61)
+    call(cache, "a")
+    assert cache.resident == {"a", "b", "c"}
+    device.tenants_bytes = 15
+    call(cache, "a")
+    device.tenants_bytes = 0
+    call(cache, "d")  # needs it, so it is taken
+    assert "d" in cache.resident
+
+
+# Faults
+
+
+def test_no_room_at_the_nth_allocation_is_tried_again_with_everything_else_gone() -> None:
+    for nth in range(1, 7):
+        device = sim(100)
+        cache, _ = paper_cache(device, {"a": [10, 10], "b": [10, 10, 10]})
+        call(cache, "a")
+        device.num_allocations, device.fail_at = 0, nth
+        call(cache, "b")
+        assert cache.stats.out_of_memory == (nth <= 3)
+        assert ("a" in cache.resident) == (nth > 3)
+        assert device.allocated_bytes == sum(cache.resident_bytes().values())
+
+
+def test_an_error_in_mid_load_leaves_nothing_behind_and_passes() -> None:
+    device = sim(100)
+    cache, models = paper_cache(device, {"a": [10, 10, 10]})
+    call(cache, "a")
+    cache.evict("a")
+    models["a"].blocks[1].errors.append(OSError("disk"))
+    with pytest.raises(OSError, match="disk"):
+        call(cache, "a")
+    assert device.allocated_bytes == 0
+    call(cache, "a")
+
+
+def test_an_error_in_a_prefetch_is_told_by_the_lease_that_needs_it() -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, models = paper_cache(device, {"a": [10], "b": [10, 10]}, seconds=5.0)
+    call(cache, "b")
+    cache.evict("b")
+    models["b"].blocks[1].errors += [OSError("disk"), OSError("disk")]
+    call(cache, "a", ["b", "a"])
+    with pytest.raises(OSError, match="disk"):
+        call(cache, "b", ["a", "b"])
+    models["b"].blocks[1].errors.clear()
+    call(cache, "b", ["a", "b"])
+    assert device.allocated_bytes == 30
+
+
+def test_what_never_fits_is_refused_with_the_arithmetic() -> None:
+    cache, _ = paper_cache(sim(25), {"a": [10], "b": [10, 10, 10]}, headroom_bytes=2)
+    call(cache, "a")
+    with pytest.raises(ModelDoesNotFit, match=r"30 B more on sim: 23 B are free of 25 B .* 2 B kept"):
+        call(cache, "b")
+
+
+# Events
+
+
+def test_events_tell_the_whole_story_and_the_regret(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    device = sim(20, rate_bytes_per_s=10.0)
+    options = {"seconds": 0.1, "prefetching": False, "events": EventLog(path)}
+    cache, _ = paper_cache(device, {"a": [5, 5, 5], "b": [5, 5, 5]}, **options)
+    for name in "aabbaabb":
+        call(cache, name, ["b", "a"] if name == "a" else ["a", "b"])
+    cache.close()
+    total = summarise(read_events([path]))
+    assert (total.calls, total.hits) == (8, 4)
+    assert total.moved_bytes == cache.stats.loaded_bytes == 50
+    assert total.least_bytes == 50
+    assert total.regret == 0
+    assert total.bytes_by_tier == {"disk": 30, "host": 20}
+    assert total.bytes_per_s == pytest.approx(10)
+    assert total.stall_s == pytest.approx(5)
+    assert total.evictions_by_reason == {"room": 3, "memory": 2}
+
+
+def test_regret_of_a_cache_that_is_not_told_the_future(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    cache, _ = paper_cache(sim(20), {name: [5, 5] for name in "abc"}, events=EventLog(path))
+    for name in "abc" * 6:
+        call(cache, name)
+    cache.close()
+    regret = summarise(read_events([path])).regret
+    assert regret is not None
+    assert regret > 0.5
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"t": 1, "event": "out_of_memory", "model": "a"}\n{"t": 2, "eve')
+    assert summarise(read_events([path])).out_of_memory == 1
+
+
+# Soak
+
+
+def test_bytes_stay_flat_over_many_cycles() -> None:
+    soak(2_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_bytes_stay_flat_over_100_000_cycles() -> None:
+    soak(100_000)
+
+
+def soak(num_cycles: int) -> None:
+    device = sim(30, rate_bytes_per_s=100.0)
+    cache, _ = paper_cache(device, {"a": [5, 5], "b": [5, 5, 5], "c": [4, 4, 4]}, seconds=0.01, needs=1)
+    cycle(cache, "abc", 100)
+    seen = set()
+    gc.collect()
+    tracemalloc.start()
+    before = 0
+    for number in range(num_cycles):
+        cycle(cache, "abc", 1)
+        seen.add(device.allocated_bytes)
+        if number == num_cycles // 10:
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert len(seen) <= 3
+    assert grown < 20_000
+    cache.close()
+    assert device.allocated_bytes == 0

@@ -1,0 +1,68 @@
+"""Working memory, accounting, placement: small functions with known answers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panic.devices.accounting import Room
+from panic.devices.simulated import SimulatedDevice
+from panic.devices.working import WorkingMemory, envelope
+
+
+def test_two_sizes_give_the_line_through_them() -> None:
+    assert envelope({1: 300, 4: 600}, 8) == 1000
+    assert envelope({1: 300, 4: 600}, 2) == 400
+
+
+def test_one_size_gives_bounds() -> None:
+    assert envelope({4: 600}, 4) == 600
+    assert envelope({4: 600}, 8) == 1200
+    assert envelope({4: 600}, 1) == 600
+    assert envelope({}, 4) is None
+
+
+def test_a_need_that_shrinks_with_the_batch_counts_as_constant() -> None:
+    assert envelope({1: 500, 4: 400}, 16) == 500
+
+
+@given(
+    st.dictionaries(st.integers(1, 64), st.integers(0, 10**10), min_size=1, max_size=6), st.integers(1, 64)
+)
+def test_no_observation_lies_above_the_envelope(peaks: dict[int, int], batch_size: int) -> None:
+    for size, peak in peaks.items():
+        assert (envelope(peaks, size) or 0) >= peak - 1
+    smaller, larger = envelope(peaks, batch_size), envelope(peaks, batch_size + 1)
+    assert smaller is not None
+    assert larger is not None
+    assert smaller <= larger
+
+
+def test_only_more_than_was_known_is_new() -> None:
+    memory = WorkingMemory({"m": {2: 100}})
+    assert not memory.observe("m", 2, 90)
+    assert memory.observe("m", 2, 110)
+    assert memory.observe("m", 4, 10)
+    assert memory.take_new() == [("m", 2, 110), ("m", 4, 10)]
+    assert memory.take_new() == []
+    assert memory.estimate("m", 2) == round(110 * 1.05)
+    assert memory.estimate("other", 2) is None
+
+
+def test_the_most_others_held_within_the_window_counts() -> None:
+    device = SimulatedDevice(
+        name="sim", capacity_bytes=100, tenants_trace=[(0, 10), (10, 50), (20, 30), (25, 40), (30, 20)]
+    )
+    room = Room(device, headroom_bytes=5, window_s=20)
+    seen = []
+    for time in (0, 10, 20, 25, 30, 31, 46, 100):
+        device.now_s = time
+        seen.append((room.usable_bytes(), room.usable_bytes(prudent=False)))
+    assert [100 - 5 - prudent for prudent, _ in seen] == [10, 50, 50, 50, 50, 40, 20, 20]
+    assert [100 - 5 - now for _, now in seen] == [10, 50, 30, 40, 20, 20, 20, 20]
+
+
+def test_the_fraction_is_of_the_whole_device() -> None:
+    device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_bytes=30)
+    assert Room(device, memory_fraction=0.5).usable_bytes() == pytest.approx(20)
