@@ -220,7 +220,7 @@ class ModelCache:
                 raise self._no_room(entry, needed)
 
     def _no_room(self, entry: Entry, needed: int) -> OutOfMemory:
-        device, free = self.device, self._usable(prudent=False)
+        device, free = self.device, max(0, self._usable(prudent=False))
         in_use = sum(self._here.held().values())
         return OutOfMemory(
             f"{entry.name} needs {format_bytes(needed)} more on {device.name}: {format_bytes(free)} "
