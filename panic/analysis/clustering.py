@@ -1,0 +1,192 @@
+"""Clusters of embeddings: what a run says or shows, as labels, with how far they can be trusted.
+
+HDBSCAN leaves 60-70 % of caption embeddings outside all clusters, so the outlier share stands beside every
+result; k-means leaves nothing out and always finds as many clusters as it is asked for. Labels of different
+experiments compare only against one frozen reference.
+
+    found = cluster(matrix)                          # labels (n,), -1 = outlier; medoids; outlier share
+    stability(matrix).mean()                         # ARI of clusterings of parts of the data
+    reference = freeze(matrix, found)                # keep it: reference.save("reference.npz")
+    assign(reference, other_matrix)                  # labels of another experiment
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from panic.analysis.checks import OUTLIER, AnalysisError, labels, unit, vectors
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+METHODS = ("hdbscan", "kmeans")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clustering:
+    """Labels (n,) from 0 by falling size, -1 for outliers; the row of each cluster's medoid; sizes."""
+
+    labels: Labels
+    medoids: Labels
+    sizes: Labels
+    outlier_share: float
+    method: str
+
+    @property
+    def num_clusters(self) -> int:
+        return len(self.sizes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Frozen clusters: centres (k, d) of length one, and radii (k,) within which a point belongs to them."""
+
+    centres: Array
+    radii: Array
+
+    def save(self, path: str | Path) -> None:
+        """Write as .npz."""
+        with Path(path).open("wb") as file:
+            np.savez(file, centres=self.centres, radii=self.radii)
+
+    @staticmethod
+    def load(path: str | Path) -> Reference:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            return Reference(centres=data["centres"], radii=data["radii"])
+
+
+def cluster(
+    values: ArrayLike,
+    *,
+    method: str = "hdbscan",
+    num_clusters: int | None = None,
+    min_cluster_size: int = 5,
+    seed: int = 0,
+) -> Clustering:
+    """Clusters of the directions of vectors (n, d).
+
+    `kmeans` needs `num_clusters`; `hdbscan` finds the number, and fewer than `min_cluster_size` points are
+    all outliers. Equal points are one cluster. AnalysisError for NaN, zero vectors, or more clusters than
+    distinct points.
+    """
+    points = unit(values)
+    if method not in METHODS:
+        raise AnalysisError(f"unknown method {method!r}", hint=f"known: {', '.join(METHODS)}")
+    if min_cluster_size < 2:
+        raise AnalysisError(f"min_cluster_size must be 2 or more, found {min_cluster_size}")
+    num_distinct = len(np.unique(points, axis=0)) if len(points) else 0
+    if method == "kmeans":
+        if num_clusters is None or not 1 <= num_clusters <= max(num_distinct, 1):
+            raise AnalysisError(f"num_clusters must be 1 to {max(num_distinct, 1)}, found {num_clusters}")
+        raw = _kmeans(points, num_clusters, seed) if len(points) else np.empty(0, dtype=np.int64)
+    elif len(points) < min_cluster_size:
+        raw = np.full(len(points), OUTLIER)
+    elif num_distinct == 1:
+        raw = np.zeros(len(points), dtype=np.int64)
+    else:
+        from sklearn.cluster import HDBSCAN
+
+        raw = HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(points)
+    return _described(points, raw.astype(np.int64), method)
+
+
+def stability(
+    values: ArrayLike, *, share: float = 0.8, repeats: int = 20, seed: int = 0, **how: Any
+) -> Array:
+    """Adjusted Rand indices (repeats,) of clusterings of random parts with that of the whole; 1 = the same.
+
+    `how` as for `cluster`. Outliers count as a cluster of their own. About 0 where the clusters are chance.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    points = unit(values, least=2)
+    if not 0 < share <= 1 or repeats < 1:
+        raise AnalysisError(f"share must be above 0 and up to 1, repeats 1 or more: {share}, {repeats}")
+    whole = cluster(points, seed=seed, **how).labels
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(repeats):
+        part = np.sort(rng.choice(len(points), size=max(2, round(share * len(points))), replace=False))
+        again = cluster(points[part], seed=seed + number, **how).labels
+        found.append(adjusted_rand_score(whole[part], again))
+    return np.array(found)
+
+
+def freeze(values: ArrayLike, clustering: Clustering, *, quantile: float = 0.99) -> Reference:
+    """Centres and radii of clusters, against which any vectors can be labelled by `assign`.
+
+    A radius holds `quantile` of the cluster's members. AnalysisError without clusters.
+    """
+    points = unit(values)
+    if len(points) != len(clustering.labels):
+        raise AnalysisError(f"{len(points)} vectors and {len(clustering.labels)} labels do not pair up")
+    if not clustering.num_clusters:
+        raise AnalysisError("there are no clusters to freeze", hint="take more points, or kmeans")
+    centres, radii = [], []
+    for number in range(clustering.num_clusters):
+        members = points[clustering.labels == number]
+        centre = members.mean(axis=0)
+        centre /= max(float(np.linalg.norm(centre)), np.finfo(float).tiny)
+        centres.append(centre)
+        radii.append(np.quantile(np.linalg.norm(members - centre, axis=1), quantile))
+    return Reference(centres=np.array(centres), radii=np.array(radii))
+
+
+def assign(reference: Reference, values: ArrayLike, *, slack: float = 1.0) -> Labels:
+    """Label (n,) of the nearest centre, -1 beyond `slack` times its radius (and float32's last digits)."""
+    points = unit(values)
+    if not len(points):
+        return np.empty(0, dtype=np.int64)
+    if points.shape[1] != reference.centres.shape[1]:
+        raise AnalysisError(
+            f"vectors have {points.shape[1]} coordinates, the reference {reference.centres.shape[1]}",
+            hint="a reference belongs to one embedding model",
+        )
+    cosine = points @ reference.centres.T
+    nearest = cosine.argmax(axis=1)
+    distance = np.sqrt(np.maximum(2 - 2 * cosine[np.arange(len(points)), nearest], 0))
+    return np.where(distance <= slack * reference.radii[nearest] + 1e-6, nearest, OUTLIER)
+
+
+def medoids(values: ArrayLike, of_labels: ArrayLike) -> Labels:
+    """Row (k,) of each label's medoid: the member with the least sum of squared distances to the others.
+
+    Which is the one nearest to their mean. -1 for a label that nothing has.
+    """
+    points, found = vectors(values), labels(of_labels)
+    if len(points) != len(found):
+        raise AnalysisError(f"{len(points)} vectors and {len(found)} labels do not pair up")
+    rows = np.full(found.max(initial=-1) + 1, -1, dtype=np.int64)
+    for number in range(len(rows)):
+        members = np.flatnonzero(found == number)
+        if members.size:
+            offsets = points[members] - points[members].mean(axis=0)
+            rows[number] = members[np.einsum("nd,nd->n", offsets, offsets).argmin()]
+    return rows
+
+
+def _kmeans(points: Array, num_clusters: int, seed: int) -> Labels:
+    from sklearn.cluster import KMeans
+
+    found: Labels = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(points)
+    return found
+
+
+def _described(points: Array, raw: Labels, method: str) -> Clustering:
+    names, counts = np.unique(raw[raw != OUTLIER], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    renamed = np.full(len(raw), OUTLIER, dtype=np.int64)
+    for new, old in enumerate(names[order]):
+        renamed[raw == old] = new
+    return Clustering(
+        labels=renamed,
+        medoids=medoids(points, renamed),
+        sizes=counts[order].astype(np.int64),
+        outlier_share=float(np.mean(renamed == OUTLIER)) if len(renamed) else 0.0,
+        method=method,
+    )

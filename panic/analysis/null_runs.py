@@ -1,0 +1,128 @@
+"""Null models as runs in the store: what charts, diagrams and statistics read like any other runs.
+
+Every run of an experiment gets a surrogate of its vectors under one embedding model: an experiment of its
+own, a run from the same prompt, a text per step that says what it is, and the surrogate's vector as that
+text's embedding under the same model. Runs that are there already are kept, so the call can be repeated.
+
+    with Store("panic-store", write=True) as store:
+        name = write_nulls(store, "demo", "PocketText", "matched_walk")
+        load(store, name).trajectory(...)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from panic.analysis import nulls
+from panic.analysis.checks import AnalysisError
+from panic.analysis.loading import load
+from panic.store import Commit, NewBatch, NewEmbedding, NewInvocation, NewOutput, NewRun, Store
+from panic.store.digest import text_digest
+
+KINDS = {
+    "sphere_walk": nulls.walk_like,
+    "matched_walk": nulls.matched_walk,
+    "autoregression": nulls.autoregression,
+    "gaussian_process": nulls.gaussian_process,
+    "shuffled": nulls.shuffled,
+}
+
+
+def write_nulls(
+    store: Store, experiment: int | str, model: str, kind: str, *, modality: str = "text", seed: int = 0
+) -> str:
+    """Write a surrogate of every run of an experiment that has vectors; the name of the new experiment.
+
+    `store` must be open for writing. Runs without a step of this modality are left out. AnalysisError for an
+    unknown kind or when no run can have a surrogate; NotFound when a vector is missing.
+    """
+    if kind not in KINDS:
+        raise AnalysisError(f"unknown null model {kind!r}", hint=f"known: {', '.join(KINDS)}")
+    source, embedding = store.experiment(experiment), store.model(model)
+    data = load(store, source.id)
+    identity = json.dumps([source.uid, embedding.fingerprint, kind, modality, seed])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    surrogates: list[tuple[int, str, np.ndarray[Any, np.dtype[np.float64]]]] = []
+    for run, prompt in data.runs.select("run", "prompt").iter_rows():
+        vectors = data.trajectory(run, model, modality)
+        if len(vectors):
+            # Of the run's own row, so that runs added later change none that are there.
+            surrogates.append((run, prompt, KINDS[kind](vectors, np.random.default_rng([seed, run]))))
+    if not surrogates:
+        raise AnalysisError(
+            f"no run of {source.name} has {modality} outputs: there is nothing to make nulls of"
+        )
+    name, network = f"{source.name}-null-{kind}", (f"null/{kind}",)
+    config = {
+        "name": name, "networks": [list(network)], "prompts": sorted({prompt for _, prompt, _ in surrogates}),
+        "seeds": [-1], "max_length": max(len(made) for *_, made in surrogates), "embeddings": [model],
+        "diagrams": source.config.get("diagrams"), "null_of": source.uid, "null_seed": seed,
+    }  # fmt: skip
+    target = store.start_experiment(name, digest, config)
+    turn: Counter[str] = Counter()
+    asked = []
+    for _, prompt, made in surrogates:
+        asked.append(
+            NewRun(network=network, prompt=prompt, seed=-1, repeat=turn[prompt], max_length=len(made))
+        )
+        turn[prompt] += 1
+    rows = store.add_runs(target, asked)
+    spec = {"modalities_in": ["text"], "modality_out": "text", "null": kind}
+    maker = store.add_model(network[0], f"null-{kind}", spec)
+    store.add_epoch(target, network[0], model=maker, batch_size=1, device_kind="cpu")
+    store.add_epoch(target, model, model=embedding.id, batch_size=1, device_kind="cpu")
+    session = store.start_session(target, f"write_nulls {source.name} {kind}", {})
+    done = {run.id for run in store.runs(target) if run.num_steps}
+    for row, (run, prompt, made) in zip(rows, surrogates, strict=True):
+        if row not in done:
+            store.commit(
+                _commit(
+                    store,
+                    row,
+                    f"{kind} of run {run}, {digest[:8]}",
+                    prompt,
+                    made,
+                    maker,
+                    embedding.id,
+                    session,
+                )
+            )
+    store.end_session(session, "done")
+    return name
+
+
+def _commit(
+    store: Store, row: int, title: str, prompt: str, made: Any, maker: int, embedding: int, session: int
+) -> Commit:
+    """One surrogate: two batches of one text and one vector per step."""
+    batches = [
+        NewBatch(
+            id=store.next_batch_id(), session=session, model=model, epoch=0, device="cpu", size=len(made),
+            padded_size=len(made), started_at=time.time(), duration_s=0.0,
+        )
+        for model in (maker, embedding)
+    ]  # fmt: skip
+    texts = [f"{title}, step {step}" for step in range(len(made))]
+    digests = [text_digest(text) for text in texts]
+    inputs = [text_digest(prompt), *digests[:-1]]
+    return Commit(
+        batches=batches,
+        outputs=[
+            NewOutput(digest=digest, modality="text", text=text)
+            for digest, text in zip(digests, texts, strict=True)
+        ],
+        invocations=[
+            NewInvocation(row, step, before, after, step, batches[0].id)
+            for step, (before, after) in enumerate(zip(inputs, digests, strict=True))
+        ],
+        embeddings=[
+            NewEmbedding(output=digest, model=embedding, batch=batches[1].id, vector=vector)
+            for digest, vector in zip(digests, made, strict=True)
+        ],
+    )

@@ -1,0 +1,220 @@
+"""Null models: what a statistic would be if nothing of interest were going on.
+
+Each function makes a surrogate of a run from a random generator; `null_band` draws many and puts the run's
+own statistic beside them. Which null to take depends on the question:
+
+| surrogate | keeps | asks |
+|---|---|---|
+| `sphere_walk` | the step angle | is there any pull at all? |
+| `matched_walk` | every step's angle and distance from the start | anything beyond step size and drift? |
+| `autoregression` | mean, spread and lag-1 correlation per component | anything beyond a linear pull? |
+| `gaussian_process` | the run's own D(k) | anything beyond second moments? |
+| `shuffled` | the points | does their order matter? |
+| `markov_labels` | transitions between labels | memory beyond the last step? |
+
+    band = null_band(lambda x: entropy(diagram(x).bars(0)), vectors, matched_walk)
+    band.value, (band.low, band.high), band.p_value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from panic.analysis.checks import AnalysisError, runs_of_labels, unit, vectors
+from panic.analysis.dynamics import transition_matrix
+
+Array = NDArray[np.float64]
+Generator = np.random.Generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A statistic (scalar or curve) and where `level` of its surrogates lie.
+
+    `p_value` is two-sided and per element: twice the smaller share of surrogates at or beyond the value,
+    the value among them. For a curve, correct for looking at all of it (`statistics.adjust`).
+    """
+
+    value: Array
+    low: Array
+    high: Array
+    mean: Array
+    p_value: Array
+    draws: Array
+    level: float
+
+    @property
+    def is_outside(self) -> NDArray[np.bool_]:
+        """Where the value leaves the band."""
+        outside: NDArray[np.bool_] = (self.value < self.low) | (self.value > self.high)
+        return outside
+
+
+def null_band(
+    statistic: Callable[[Any], Any],
+    data: Any,
+    surrogate: Callable[[Any, Generator], Any],
+    *,
+    num_surrogates: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Band:
+    """`statistic(data)` against its values on surrogates of the data, (num_surrogates, ...).
+
+    AnalysisError when the statistic is NaN on the data, or on a surrogate (then it is no fair null).
+    """
+    if num_surrogates < 2 or not 0 < level < 1:
+        raise AnalysisError(f"2 surrogates and a level between 0 and 1: {num_surrogates}, {level}")
+    rng = np.random.default_rng(seed)
+    value = np.asarray(statistic(data), dtype=np.float64)
+    draws = np.array([statistic(surrogate(data, rng)) for _ in range(num_surrogates)], dtype=np.float64)
+    if np.isnan(value).any() or np.isnan(draws).any():
+        raise AnalysisError("the statistic is NaN on the data or on a surrogate", hint="leave those lags out")
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    above, below = (draws >= value).sum(axis=0), (draws <= value).sum(axis=0)
+    p = np.minimum(1.0, 2 * (1 + np.minimum(above, below)) / (1 + num_surrogates))
+    return Band(
+        value=value,
+        low=low,
+        high=high,
+        mean=draws.mean(axis=0),
+        p_value=np.asarray(p),
+        draws=draws,
+        level=level,
+    )
+
+
+def sphere_walk(
+    num_steps: int, dimension: int, angle: float, rng: Generator, *, start: ArrayLike | None = None
+) -> Array:
+    """Isotropic walk (num_steps, dimension) on the unit sphere that turns by `angle` (radians) every step.
+
+    E<x_0, x_k> = cos(angle)^k.
+    """
+    if dimension < 2 or num_steps < 0:
+        raise AnalysisError(f"a walk needs 2 dimensions and 0 steps or more, found {dimension}, {num_steps}")
+    points = np.empty((num_steps, dimension))
+    if not num_steps:
+        return points
+    points[0] = unit(rng.normal(size=(1, dimension)) if start is None else [np.asarray(start)])[0]
+    for step in range(1, num_steps):
+        aside = _perpendicular(rng, points[step - 1 : step])
+        points[step] = np.cos(angle) * points[step - 1] + np.sin(angle) * aside
+        points[step] /= np.linalg.norm(points[step])
+    return points
+
+
+def walk_like(values: ArrayLike, rng: Generator) -> Array:
+    """`sphere_walk` from the run's own start, as long, with its root mean square step."""
+    points = unit(values)
+    if len(points) < 2:
+        return points.copy()
+    cosine = float(np.clip((points[:-1] * points[1:]).sum(axis=1).mean(), -1, 1))
+    return sphere_walk(len(points), points.shape[1], float(np.arccos(cosine)), rng, start=points[0])
+
+
+def matched_walk(values: ArrayLike, rng: Generator) -> Array:
+    """Walk (n, d) on the sphere with the run's own angle of every step and distance from the start.
+
+    Each step's components along the start and along the last point are the run's; what is left of it points
+    in a random direction. Needs d > 2; AnalysisError otherwise.
+    """
+    points = unit(values)
+    if len(points) < 2:
+        return points.copy()
+    if points.shape[1] < 3:
+        raise AnalysisError(f"a matched walk needs 3 coordinates or more, found {points.shape[1]}")
+    walk = np.empty_like(points)
+    walk[0] = points[0]
+    for step in range(1, len(points)):
+        known = np.stack([points[0], points[step - 1]])
+        weights = np.linalg.lstsq(known.T, points[step], rcond=1e-10)[0]
+        rest = float(np.linalg.norm(points[step] - weights @ known))
+        own = np.stack([walk[0], walk[step - 1]])
+        walk[step] = weights @ own + rest * _perpendicular(rng, own)
+        walk[step] /= np.linalg.norm(walk[step])
+    return walk
+
+
+def autoregression(values: ArrayLike, rng: Generator) -> Array:
+    """AR(1) surrogate (n, d), the discrete Ornstein-Uhlenbeck process, fitted per principal component.
+
+    From the run's own start; components are independent of each other. AnalysisError below 4 states.
+    """
+    points = vectors(values, least=4)
+    mean = points.mean(axis=0)
+    _, spread, axes = np.linalg.svd(points - mean, full_matrices=False)
+    axes = axes[spread > 1e-12 * max(float(spread[0]), np.finfo(float).tiny)]
+    scores = (points - mean) @ axes.T
+    before, after = scores[:-1], scores[1:]
+    rho = (before * after).sum(axis=0) / np.maximum((before**2).sum(axis=0), np.finfo(float).tiny)
+    rho = np.clip(rho, -0.999, 0.999)
+    noise = np.std(after - rho * before, axis=0)
+    made = np.empty_like(scores)
+    made[0] = scores[0]
+    for step in range(1, len(scores)):
+        made[step] = rho * made[step - 1] + noise * rng.normal(size=len(rho))
+    return np.asarray(mean + made @ axes)
+
+
+def gaussian_process(values: ArrayLike, rng: Generator) -> Array:
+    """Gaussian surrogate (n, d) with stationary increments and the run's own mean squared D(k).
+
+    From the run's start, isotropic in d dimensions. D(k) and the autocovariance of the increments determine
+    each other; that is estimated with the divisor n, which makes it a covariance whatever the run (taking
+    D(k) itself and cutting its negative eigenvalues off made D(1) 45 % too large). Long lags are damped.
+    """
+    points = vectors(values)
+    if len(points) < 2:
+        return points.copy()
+    steps = np.diff(points, axis=0)
+    count, dimension = steps.shape
+    power = (np.abs(np.fft.rfft(steps, n=2 * count, axis=0)) ** 2).sum(axis=1)
+    by_lag = np.fft.irfft(power)[:count] / (count * dimension)
+    eigenvalues, axes = np.linalg.eigh(by_lag[np.abs(np.arange(count)[:, None] - np.arange(count)[None, :])])
+    moved = (axes * np.sqrt(np.maximum(eigenvalues, 0))) @ rng.normal(size=(count, dimension))
+    return np.concatenate([points[:1], points[0] + moved.cumsum(axis=0)])
+
+
+def shuffled(values: ArrayLike, rng: Generator) -> NDArray[Any]:
+    """The same states in random order; the first stays, it is the start."""
+    array = np.asarray(values)
+    if len(array) < 3:
+        return array.copy()
+    return np.concatenate([array[:1], rng.permutation(array[1:])])
+
+
+def markov_labels(labels: Any, rng: Generator, *, num_states: int | None = None) -> NDArray[np.int64]:
+    """Order-1 surrogate (n,) of the labels (n,) of one run: its start, length and transitions.
+
+    A state that the run ends in and never left goes on to any state as often as the run has it. Outliers
+    (-1) are a state of their own here.
+    """
+    (run,) = runs_of_labels(labels) or [np.empty(0, dtype=np.int64)]
+    if len(run) < 2:
+        return run.copy()
+    shifted = run + 1
+    matrix = transition_matrix(shifted, None if num_states is None else num_states + 1)
+    share = np.bincount(shifted, minlength=len(matrix)) / len(shifted)
+    matrix[matrix.sum(axis=1) == 0] = share
+    cumulative = matrix.cumsum(axis=1)
+    made = np.empty(len(run), dtype=np.int64)
+    made[0] = shifted[0]
+    for step, draw in enumerate(rng.random(len(run) - 1), start=1):
+        row = cumulative[made[step - 1]]
+        made[step] = np.searchsorted(row, draw * row[-1], side="right")
+    return made - 1
+
+
+def _perpendicular(rng: Generator, rows: Array) -> Array:
+    """A random unit vector perpendicular to the rows (k, d)."""
+    basis, triangle = np.linalg.qr(rows.T)
+    scale = np.abs(triangle.diagonal())
+    basis = basis[:, scale > 1e-9 * max(float(scale.max()), np.finfo(float).tiny)]
+    draw = rng.normal(size=(1, rows.shape[1]))
+    return unit(draw - draw @ basis @ basis.T)[0]

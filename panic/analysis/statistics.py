@@ -1,0 +1,351 @@
+"""Do groups of runs differ, by how much, and what makes the difference?
+
+Runs that start from one prompt are not independent, so prompts (`units`) are what is permuted: where the
+grouping is between prompts, whole prompts change groups; where every prompt is in several groups (each
+prompt under each network), labels change within prompts. Without units every value is its own.
+
+    permutation_test(drift, networks, units=prompts)
+    permanova(distances, networks, units=prompts)
+    decompose(vectors, {"prompt": prompts, "network": networks})
+    adjust([a.p_value, b.p_value])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from panic.analysis.checks import AnalysisError, codes, series, vectors
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Statistic = Callable[[Codes], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTest:
+    """A test's statistic, its p value, an effect size (`effect_name`), and what was resampled."""
+
+    statistic: float
+    p_value: float
+    effect: float
+    effect_name: str
+    num_groups: int
+    num_values: int
+    num_units: int
+    resampling: str
+
+
+def permutation_test(
+    values: ArrayLike,
+    groups: Sequence[Any] | ArrayLike,
+    *,
+    units: Sequence[Any] | ArrayLike | None = None,
+    num_permutations: int = 9999,
+    seed: int = 0,
+) -> GroupTest:
+    """One-way test of equal group means of values (n,): F by permutation, effect eta squared."""
+    numbers = series(values, "values")
+    of_group, of_unit, design = _design(len(numbers), groups, units)
+    total = float(((numbers - numbers.mean()) ** 2).sum())
+
+    def f(labels: Codes) -> float:
+        counts = np.bincount(labels)
+        means = np.bincount(labels, weights=numbers) / counts
+        between = float((counts * (means - numbers.mean()) ** 2).sum())
+        return _f(between, total - between, len(counts), len(numbers))
+
+    statistic, p = _permute(f, of_group, of_unit, design, num_permutations, seed)
+    return _result(statistic, p, of_group, of_unit, design, len(numbers))
+
+
+def permanova(
+    distances: ArrayLike,
+    groups: Sequence[Any] | ArrayLike,
+    *,
+    units: Sequence[Any] | ArrayLike | None = None,
+    num_permutations: int = 999,
+    seed: int = 0,
+) -> GroupTest:
+    """Pseudo-F of groups in a distance matrix (n, n) by permutation (Anderson 2001); effect R squared.
+
+    Sensitive to a difference in spread as well as in place.
+    """
+    squares = _square(distances) ** 2
+    size = len(squares)
+    of_group, of_unit, design = _design(size, groups, units)
+    total = float(squares.sum()) / (2 * size)
+
+    def f(labels: Codes) -> float:
+        within = sum(
+            float(squares[np.ix_(rows, rows)].sum()) / (2 * len(rows))
+            for rows in (np.flatnonzero(labels == group) for group in range(labels.max() + 1))
+        )
+        return _f(total - within, within, int(labels.max()) + 1, size)
+
+    statistic, p = _permute(f, of_group, of_unit, design, num_permutations, seed)
+    return _result(statistic, p, of_group, of_unit, design, size, "R squared")
+
+
+def label_test(
+    distances: ArrayLike,
+    groups: Sequence[Any] | ArrayLike,
+    *,
+    order: float = 1,
+    units: Sequence[Any] | ArrayLike | None = None,
+    num_permutations: int = 999,
+    seed: int = 0,
+) -> GroupTest:
+    """Robinson and Turner's test (2017) of groups of diagrams, from their distance matrix (n, n).
+
+    The statistic is the mean distance^order within groups, summed over groups; small means that the groups
+    are tight. The effect is the share by which it is below its mean over permutations.
+    """
+    powers = _square(distances) ** order
+    of_group, of_unit, design = _design(len(powers), groups, units)
+    draws: list[float] = []
+
+    def minus_loss(labels: Codes) -> float:
+        loss = 0.0
+        for group in range(labels.max() + 1):
+            rows = np.flatnonzero(labels == group)
+            if len(rows) > 1:
+                loss += float(powers[np.ix_(rows, rows)].sum()) / (2 * len(rows) * (len(rows) - 1))
+        draws.append(loss)
+        return -loss
+
+    statistic, p = _permute(minus_loss, of_group, of_unit, design, num_permutations, seed)
+    mean = float(np.mean(draws[1:])) if len(draws) > 1 else 0.0
+    effect = 1 + statistic / mean if mean else 0.0
+    made = _result(-statistic, p, of_group, of_unit, design, len(powers), "relative tightness")
+    return replace(made, effect=effect)
+
+
+def kruskal(
+    values: ArrayLike, groups: Sequence[Any] | ArrayLike, *, units: Sequence[Any] | ArrayLike | None = None
+) -> GroupTest:
+    """Kruskal-Wallis on the means of each unit in each group; effect epsilon squared, H / (n - 1).
+
+    Equal values everywhere give p = 1. Between units only: for units in several groups use
+    `permutation_test`, which AnalysisError says.
+    """
+    from scipy import stats
+
+    numbers = series(values, "values")
+    of_group, of_unit, design = _design(len(numbers), groups, units)
+    if design == "within units":
+        raise AnalysisError(
+            "Kruskal-Wallis takes units as independent, and here one unit is in several groups",
+            hint="use permutation_test with the same units",
+        )
+    means = np.bincount(of_unit, weights=numbers) / np.bincount(of_unit)
+    group_of_unit = of_group[np.unique(of_unit, return_index=True)[1]]
+    parts = [means[group_of_unit == group] for group in range(of_group.max() + 1)]
+    if np.ptp(means) == 0:
+        h, p = 0.0, 1.0
+    else:
+        h, p = (float(x) for x in stats.kruskal(*parts))
+    made = _result(h, p, of_group, of_unit, design, len(numbers), "epsilon squared")
+    effect = h / (len(means) - 1)
+    return replace(made, effect=effect)
+
+
+def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFrame:
+    """Linear mixed model with a random intercept per value of column `groups`, by REML (statsmodels).
+
+    `formula` in R's notation: "drift ~ network". One row per term: term, estimate, standard_error, low, high
+    (95 %), p_value, is_converged; the term "Group Var" is the variance between groups, without a p value.
+    AnalysisError for unknown columns, NaN, one group only, or a model that cannot be fitted.
+    """
+    import warnings
+
+    import statsmodels.formula.api as smf
+
+    if groups not in frame.columns:
+        raise AnalysisError(f"no column {groups!r}", hint=f"there are: {', '.join(frame.columns)}")
+    if frame[groups].n_unique() < 2:
+        raise AnalysisError(f"all rows have one {groups}: nothing varies between groups")
+    columns = {name: frame[name].to_numpy() for name in frame.columns}
+    if any(values.dtype.kind == "f" and not np.isfinite(values).all() for values in columns.values()):
+        raise AnalysisError("the frame holds NaN or infinity", hint="drop those rows")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say is in is_converged
+            model = smf.mixedlm(formula, columns, groups=columns[groups])
+            fitted = model.fit(reml=True)
+    except Exception as error:  # patsy and linear algebra raise what they like
+        raise AnalysisError(f"the mixed model {formula!r} cannot be fitted: {error}") from error
+    columns_of = (fitted.params, fitted.bse, *np.asarray(fitted.conf_int()).T, fitted.pvalues)
+    table = np.stack([np.asarray(column) for column in columns_of], axis=1)
+    rows = [(name, *table[i], fitted.converged) for i, name in enumerate(model.exog_names)]
+    rows.append(("Group Var", np.asarray(fitted.cov_re)[0, 0], *[None] * 4, fitted.converged))
+    schema = dict.fromkeys(("estimate", "standard_error", "low", "high", "p_value"), pl.Float64)
+    return pl.DataFrame(
+        [(row[0], *(None if v is None else float(v) for v in row[1:-1]), bool(row[-1])) for row in rows],
+        schema={"term": pl.String, **schema, "is_converged": pl.Boolean},
+        orient="row",
+    )
+
+
+def decompose(values: ArrayLike, factors: Mapping[str, Sequence[Any] | ArrayLike]) -> pl.DataFrame:
+    """Which factor explains how much of the variance of values (n,) or vectors (n, d)?
+
+    One row per factor: `alone` (eta squared of a model of this factor only), `unique` (what is lost when it
+    is left out of the model of all main effects), num_levels; then "all" (main effects together) and
+    "rest". In a balanced design alone = unique. More levels explain more by chance: compare `by_chance`,
+    (levels - 1) / (n - 1).
+    """
+    numbers = vectors(values, "values", least=2)
+    centred = numbers - numbers.mean(axis=0)
+    total = float((centred**2).sum())
+    designs = {name: _dummies(codes(np.asarray(levels))) for name, levels in factors.items()}
+    for name, design in designs.items():
+        if len(design) != len(numbers):
+            raise AnalysisError(f"{len(numbers)} values and {len(design)} levels of {name} do not pair up")
+    if not designs:
+        raise AnalysisError("there are no factors")
+    whole = _explained(list(designs.values()), centred, total)
+    rows: list[tuple[str, float, float | None, int, float]] = []
+    for name, design in designs.items():
+        others = [other for key, other in designs.items() if key != name]
+        alone = _explained([design], centred, total)
+        levels = design.shape[1]
+        rows.append(
+            (
+                name,
+                alone,
+                whole - _explained(others, centred, total),
+                levels,
+                (levels - 1) / (len(numbers) - 1),
+            )
+        )
+    rows.append(("all", whole, None, 0, 0.0))
+    rows.append(("rest", 1 - whole if total else 0.0, None, 0, 0.0))
+    schema = {"factor": pl.String, "alone": pl.Float64, "unique": pl.Float64, "num_levels": pl.Int64}
+    return pl.DataFrame(rows, schema={**schema, "by_chance": pl.Float64}, orient="row")
+
+
+def adjust(p_values: ArrayLike, method: str = "holm") -> Array:
+    """p values (m,) corrected for their number: "holm" (any error), "bh" (false discovery rate)."""
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise AnalysisError("p values must be numbers from 0 to 1")
+    if method not in ("holm", "bh"):
+        raise AnalysisError(f"unknown method {method!r}", hint="known: holm, bh")
+    if not p.size:
+        return p
+    adjusted: Array = multipletests(p, method="fdr_bh" if method == "bh" else "holm")[1]
+    return adjusted
+
+
+def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
+    """Difference of means over the pooled standard deviation, with Hedges' correction; NaN without spread."""
+    x, y = series(a, "values", least=2), series(b, "values", least=2)
+    freedom = len(x) + len(y) - 2
+    pooled = np.sqrt((x.var() * len(x) + y.var() * len(y)) / freedom)
+    return float((x.mean() - y.mean()) / pooled * (1 - 3 / (4 * freedom - 1))) if pooled else float("nan")
+
+
+def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
+    """P(a > b) - P(a < b) over all pairs: -1 to 1, without any assumption on the shape."""
+    x, y = series(a, "values", least=1), np.sort(series(b, "values", least=1))
+    below, up_to = np.searchsorted(y, x, side="left"), np.searchsorted(y, x, side="right")
+    return float((below - (len(y) - up_to)).sum() / (len(x) * len(y)))
+
+
+def _design(size: int, groups: Any, units: Any) -> tuple[Codes, Codes, str]:
+    """Groups and units as numbers, and what may be permuted."""
+    of_group = codes(np.asarray(groups))
+    of_unit = np.arange(size) if units is None else codes(np.asarray(units))
+    if len(of_group) != size or len(of_unit) != size:
+        raise AnalysisError(f"{size} values, {len(of_group)} groups and {len(of_unit)} units do not pair up")
+    num_groups = int(of_group.max(initial=-1)) + 1
+    if num_groups < 2:
+        raise AnalysisError(f"at least 2 groups are needed, found {num_groups}")
+    pairs = len(np.unique(of_unit * num_groups + of_group))
+    num_units = int(of_unit.max()) + 1
+    design = "between units" if pairs == num_units else "within units"
+    if design == "between units" and num_units <= num_groups:
+        raise AnalysisError(
+            f"{num_units} units in {num_groups} groups: with one unit per group nothing can be told apart",
+            hint="use more prompts per group",
+        )
+    return of_group, of_unit, design
+
+
+def _permute(
+    statistic: Statistic, groups: Codes, units: Codes, design: str, count: int, seed: int
+) -> tuple[float, float]:
+    """The statistic, and the share of permutations that reach it (it among them); large is extreme."""
+    rng = np.random.default_rng(seed)
+    seen = statistic(groups)
+    first = np.unique(units, return_index=True)[1]
+    order = np.argsort(units, kind="stable")
+    reached = 1
+    bar = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen  # sums differ in their last bits
+    for _ in range(count):
+        if design == "between units":
+            labels = rng.permutation(groups[first])[units]
+        else:
+            labels = np.empty_like(groups)
+            labels[order] = groups[order[np.lexsort((rng.random(len(units)), units[order]))]]
+        reached += statistic(labels) >= bar
+    return seen, reached / (count + 1)
+
+
+def _result(
+    statistic: float, p: float, groups: Codes, units: Codes, design: str, size: int, name: str = "eta squared"
+) -> GroupTest:
+    num_groups = int(groups.max()) + 1
+    between, within = num_groups - 1, max(size - num_groups, 1)
+    share = 1.0 if np.isinf(statistic) else statistic * between / (statistic * between + within)
+    return GroupTest(
+        statistic=float(statistic),
+        p_value=float(p),
+        effect=float(share) if np.isfinite(share) else float("nan"),
+        effect_name=name,
+        num_groups=num_groups,
+        num_values=size,
+        num_units=int(units.max()) + 1,
+        resampling=design,
+    )
+
+
+def _f(between: float, within: float, num_groups: int, size: int) -> float:
+    """F of sums of squares; 0 where nothing varies, inf where only groups do."""
+    scale = between + within
+    if scale <= 0 or between <= 1e-15 * scale:
+        return 0.0
+    if within <= 1e-15 * scale:
+        return float("inf")
+    return (between / (num_groups - 1)) / (within / max(size - num_groups, 1))
+
+
+def _square(distances: ArrayLike) -> Array:
+    matrix = vectors(distances, "distances")
+    if matrix.shape[0] != matrix.shape[1]:
+        raise AnalysisError(f"a distance matrix must be square, found {matrix.shape}")
+    if (matrix < 0).any() or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-6 * matrix.max(initial=0.0):
+        raise AnalysisError("distances must be symmetric and not negative")
+    return matrix
+
+
+def _dummies(levels: Codes) -> Array:
+    return np.eye(int(levels.max(initial=-1)) + 1)[levels]
+
+
+def _explained(designs: list[Array], centred: Array, total: float) -> float:
+    """Share of the total sum of squares that columns and a constant explain."""
+    if not designs or total == 0:
+        return 0.0
+    columns = np.concatenate([np.ones((len(centred), 1)), *designs], axis=1)
+    basis, values, _ = np.linalg.svd(columns, full_matrices=False)
+    basis = basis[:, values > 1e-10 * values[0]]
+    return float(((basis.T @ centred) ** 2).sum() / total)

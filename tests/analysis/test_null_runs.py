@@ -1,0 +1,64 @@
+"""Null models in the store: read like any other runs, written once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panic.analysis import AnalysisError, load
+from panic.analysis.dynamics import step_sizes
+from panic.analysis.null_runs import KINDS, write_nulls
+
+
+@pytest.fixture
+def walked(bench):
+    """Two runs of six texts each with vectors in five dimensions."""
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        texts = [f"text {number} {i}" for i in range(6)]
+        bench.add("a start", texts, seed=-1, repeat=number, max_length=12)
+        bench.embed({text: rng.normal(size=5) for text in texts})
+    return bench.store
+
+
+def test_surrogates_are_runs_from_the_same_prompts(walked):
+    name = write_nulls(walked, "demo", "embed", "matched_walk")
+    assert name == "demo-null-matched_walk"
+    data, source = load(walked, name), load(walked, "demo")
+    assert data.runs["state"].to_list() == ["done", "done"]
+    assert data.runs["prompt"].to_list() == ["a start"] * 2
+    for made, run in zip(data.runs["run"], source.runs["run"], strict=True):
+        null, own = data.trajectory(made, "embed", "text"), source.trajectory(run, "embed", "text")
+        np.testing.assert_allclose(step_sizes(null), step_sizes(own), atol=1e-5)
+        assert not np.allclose(null[3], own[3] / np.linalg.norm(own[3]), atol=1e-3)
+    assert walked.check() == []
+
+
+def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench):
+    name = write_nulls(walked, "demo", "embed", "shuffled")
+    before = [load(walked, name).trajectory(run, "embed", "text") for run in load(walked, name).runs["run"]]
+    bench.add("a start", ["text 0 1", "text 0 2"], seed=-1, repeat=7)
+    assert write_nulls(walked, "demo", "embed", "shuffled") == name
+    data = load(walked, name)
+    assert data.runs["num_steps"].to_list() == [6, 6, 2]
+    for run, vectors in zip(data.runs["run"], before, strict=False):
+        np.testing.assert_array_equal(data.trajectory(run, "embed", "text"), vectors)
+    assert len(walked.experiments()) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_keeps_length_and_start(walked, kind):
+    data = load(walked, write_nulls(walked, "demo", "embed", kind, seed=3))
+    own = load(walked, "demo").trajectory(1, "embed", "text")
+    null = data.trajectory(data.runs["run"][0], "embed", "text")
+    assert null.shape == own.shape
+    first = null[0] / np.linalg.norm(null[0])
+    assert first == pytest.approx(own[0] / np.linalg.norm(own[0]), abs=1e-5)
+
+
+def test_nothing_to_make_nulls_of_is_refused(walked):
+    with pytest.raises(AnalysisError, match="matched_walk"):
+        write_nulls(walked, "demo", "embed", "brownian")
+    walked.start_experiment("other", "1" * 64, {"name": "other"})
+    with pytest.raises(AnalysisError, match="no run of other"):
+        write_nulls(walked, "other", "embed", "shuffled")

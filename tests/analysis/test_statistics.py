@@ -1,0 +1,200 @@
+"""Statistics against textbook answers, null rates, and designs that must be refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.statistics import (
+    adjust,
+    cliffs_delta,
+    cohens_d,
+    decompose,
+    kruskal,
+    label_test,
+    mixed_model,
+    permanova,
+    permutation_test,
+)
+
+RNG = np.random.default_rng
+
+
+def distances(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points[:, None] - points[None, :], axis=-1)
+
+
+def test_the_permutation_test_is_f_and_exact_on_a_small_example():
+    """Six values in two groups: 20 ways to split them, 2 as extreme as the one seen: p = 0.1."""
+    values, groups = [1, 2, 3, 7, 8, 9], ["a"] * 3 + ["b"] * 3
+    found = permutation_test(values, groups, num_permutations=4000)
+    assert found.statistic == pytest.approx(stats.f_oneway(values[:3], values[3:]).statistic)
+    assert found.p_value == pytest.approx(0.1, abs=0.02)
+    assert found.effect == pytest.approx(54 / 58)
+    assert (found.resampling, found.num_units) == ("between units", 6)
+
+
+def test_null_p_values_are_uniform_although_runs_of_a_prompt_are_alike():
+    """10 prompts x 6 runs, prompts differ, groups of prompts do not: about 5 % of p values below 0.05."""
+    prompts = np.repeat(np.arange(10), 6)
+    groups = prompts // 5
+    by_prompt, naive = [], []
+    for seed in range(150):
+        rng = RNG(seed)
+        values = rng.normal(size=10)[prompts] + 0.3 * rng.normal(size=60)
+        by_prompt.append(permutation_test(values, groups, units=prompts, num_permutations=99).p_value)
+        naive.append(permutation_test(values, groups, num_permutations=99).p_value)
+    assert np.mean(np.array(by_prompt) <= 0.05) < 0.11
+    assert np.mean(np.array(naive) <= 0.05) > 0.3  # what pretending independence would do
+
+
+def test_networks_within_prompts_are_permuted_within_them():
+    prompts, networks = np.repeat(np.arange(12), 4), np.tile([0, 0, 1, 1], 12)
+    rng = RNG(0)
+    values = 5 * rng.normal(size=12)[prompts] + 0.8 * networks + 0.3 * rng.normal(size=48)
+    within = permutation_test(values, networks, units=prompts, num_permutations=499)
+    assert (within.resampling, within.num_units) == ("within units", 12)
+    assert within.p_value < 0.01
+    assert permutation_test(values, networks, num_permutations=499).p_value > 0.05
+
+
+def test_permanova_of_points_on_a_line_is_anova():
+    values, groups = RNG(1).normal(size=30), np.arange(30) % 3
+    values[groups == 1] += 1
+    found = permanova(distances(values[:, None]), groups, num_permutations=499)
+    anova = stats.f_oneway(*(values[groups == g] for g in range(3)))
+    assert found.statistic == pytest.approx(anova.statistic, rel=1e-9)
+    assert found.effect == pytest.approx(anova.statistic * 2 / (anova.statistic * 2 + 27), rel=1e-9)
+    assert found.p_value < 0.05
+    assert permanova(distances(RNG(3).normal(size=(30, 4))), groups, num_permutations=199).p_value > 0.05
+
+
+def test_groups_of_diagrams_are_told_apart_by_their_labels():
+    """Robinson and Turner: circles of two sizes differ, halves of one size do not."""
+    from panic.topology import diagram, distance_matrix
+
+    def bars(radius: float, seed: int) -> np.ndarray:
+        angle = 2 * np.pi * np.arange(15) / 15
+        points = radius * np.c_[np.cos(angle), np.sin(angle)] + 0.02 * RNG(seed).normal(size=(15, 2))
+        return diagram(points).bars(1)
+
+    groups = np.arange(12) % 2
+    two = distance_matrix([bars(1 + g, seed) for seed, g in enumerate(groups)])
+    found = label_test(two, groups, num_permutations=499)
+    assert found.p_value < 0.02
+    assert 0.8 < found.effect <= 1
+    one = distance_matrix([bars(1, seed) for seed in range(12)])
+    assert label_test(one, groups, num_permutations=199).p_value > 0.05
+
+
+def test_the_joint_loss_by_hand():
+    """Two groups of two: half the distance within each, over 1."""
+    matrix = np.array([[0, 2, 9, 9], [2, 0, 9, 9], [9, 9, 0, 4], [9, 9, 4, 0.0]])
+    assert label_test(matrix, [0, 0, 1, 1], num_permutations=50).statistic == pytest.approx(3.0)
+    assert label_test(matrix, [0, 0, 1, 1], order=2, num_permutations=50).statistic == pytest.approx(10.0)
+
+
+def test_kruskal_is_scipys_on_means_of_units():
+    values, groups = RNG(0).normal(size=24), np.arange(24) % 3
+    found = kruskal(values, groups)
+    want = stats.kruskal(*(values[groups == g] for g in range(3)))
+    assert (found.statistic, found.p_value) == pytest.approx((want.statistic, want.pvalue))
+    assert found.effect == pytest.approx(want.statistic / 23)
+    units = np.repeat(np.arange(12), 2)
+    by_unit = kruskal(values, units % 3, units=units)
+    means = values.reshape(12, 2).mean(axis=1)
+    want = stats.kruskal(*(means[np.arange(12) % 3 == g] for g in range(3)))
+    assert by_unit.p_value == pytest.approx(want.pvalue)
+    assert kruskal(np.ones(6), [0, 0, 0, 1, 1, 1]).p_value == 1.0
+
+
+def test_a_mixed_model_finds_its_terms():
+    prompts = np.repeat([f"p{i}" for i in range(30)], 10)
+    network = np.tile(["one", "two"], 150)
+    rng = RNG(0)
+    drift = 1 + 0.5 * (network == "two") + np.repeat(rng.normal(size=30), 10) + 0.4 * rng.normal(size=300)
+    frame = pl.DataFrame({"prompt": prompts, "network": network, "drift": drift})
+    found = mixed_model(frame, "drift ~ network", groups="prompt")
+    effect, variance = found.row(1, named=True), found.row(2, named=True)
+    assert effect["term"] == "network[T.two]"
+    assert effect["low"] < 0.5 < effect["high"]
+    assert effect["p_value"] < 1e-6
+    assert variance["term"] == "Group Var"
+    assert variance["estimate"] == pytest.approx(1, abs=0.5)
+    assert found["is_converged"].all()
+    with pytest.raises(AnalysisError, match="no column"):
+        mixed_model(frame, "drift ~ network", groups="promt")
+    with pytest.raises(AnalysisError, match="cannot be fitted"):
+        mixed_model(frame, "drift ~ nothing", groups="prompt")
+    with pytest.raises(AnalysisError, match="one prompt"):
+        mixed_model(frame.filter(pl.col("prompt") == "p0"), "drift ~ network", groups="prompt")
+    with pytest.raises(AnalysisError, match="NaN"):
+        mixed_model(frame.with_columns(drift=float("nan")), "drift ~ network", groups="prompt")
+
+
+def test_variance_is_shared_among_factors():
+    """Balanced, prompt variance 4, network variance 1, noise 0.25: the shares of a two-way design."""
+    prompt, network = np.repeat(np.arange(8), 8), np.tile(np.repeat(np.arange(2), 4), 8)
+    effect_p, effect_n = np.linspace(-3, 3, 8), np.array([-1.0, 1.0])
+    clean = effect_p[prompt] + effect_n[network]
+    found = decompose(clean, {"prompt": prompt, "network": network})
+    total = effect_p.var() + 1
+    assert found["factor"].to_list() == ["prompt", "network", "all", "rest"]
+    assert found["alone"].to_list() == pytest.approx([effect_p.var() / total, 1 / total, 1, 0], abs=1e-12)
+    assert found["unique"].to_list()[:2] == pytest.approx(found["alone"].to_list()[:2])
+    noise = decompose(RNG(0).normal(size=(64, 500)), {"prompt": prompt, "network": network})
+    assert noise["alone"][0] == pytest.approx(noise["by_chance"][0], rel=0.1)
+    confounded = decompose(clean, {"prompt": prompt, "again": prompt})
+    assert confounded["unique"].to_list()[:2] == pytest.approx([0, 0], abs=1e-12)
+    assert decompose(np.ones(4), {"prompt": [0, 0, 1, 1]})["alone"].to_list() == [0, 0, 0]
+
+
+def test_corrections_by_hand():
+    p = [0.01, 0.04, 0.03]
+    assert adjust(p).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust(p, "bh").tolist() == pytest.approx([0.03, 0.04, 0.04])
+    assert adjust([]).size == 0
+    with pytest.raises(AnalysisError, match="holm, bh"):
+        adjust(p, "bonferoni")
+    with pytest.raises(AnalysisError, match="from 0 to 1"):
+        adjust([2.0])
+
+
+def test_effects_by_hand():
+    assert cliffs_delta([1, 2, 3], [0, 2]) == pytest.approx((4 - 1) / 6)
+    assert cliffs_delta([5], [1, 2]) == 1.0
+    a, b = RNG(0).normal(1, 1, 4000), RNG(1).normal(0, 1, 4000)
+    assert cohens_d(a, b) == pytest.approx(1, abs=0.06)
+    assert np.isnan(cohens_d([1, 1], [1, 1]))
+
+
+@pytest.mark.parametrize("test", [permutation_test, kruskal])
+@pytest.mark.parametrize(
+    ("values", "groups", "message"),
+    [
+        ([1, 2, 3], ["a", "a", "a"], "at least 2 groups"),
+        ([1, 2], ["a", "b"], "one unit per group"),
+        ([1, np.nan, 3], ["a", "b", "a"], "NaN"),
+        ([1, 2, 3], ["a", "b"], "pair up"),
+        ([], [], "at least 2 groups"),
+    ],
+)
+def test_designs_that_tell_nothing_are_refused(test, values, groups, message):
+    with pytest.raises(AnalysisError, match=message):
+        test(values, groups)
+
+
+def test_more_refusals():
+    with pytest.raises(AnalysisError, match="several groups"):
+        kruskal([1, 2, 3, 4], [0, 1, 0, 1], units=[0, 0, 1, 1])
+    with pytest.raises(AnalysisError, match="square"):
+        permanova(np.ones((2, 3)), [0, 1])
+    with pytest.raises(AnalysisError, match="symmetric"):
+        permanova([[0, 1, 2], [3, 0, 1], [1, 1, 0]], [0, 1, 1])
+    with pytest.raises(AnalysisError, match="no factors"):
+        decompose([1, 2], {})
+    equal = permutation_test([1, 1, 1, 1], [0, 0, 1, 1], num_permutations=19)
+    assert (equal.statistic, equal.p_value) == (0.0, 1.0)
