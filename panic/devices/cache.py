@@ -102,10 +102,10 @@ class ModelCache:
             self.stats.hits += is_hit
             self._here.touch(entry)
             self._tell(entry, uses[0], is_hit)
+            self._prefetch(uses)  # before the call: its memory is no working memory
             self.device.begin_call(uses[0].working_bytes)
             peak_bytes = None
             try:
-                self._prefetch(uses)
                 started_s, device_started_s = time.perf_counter(), self.device.now()
                 yield entry.model
                 self.device.computed(time.perf_counter() - started_s)
@@ -233,13 +233,14 @@ class ModelCache:
         here = self._here
         if not self.prefetching or not self.device.has_own_memory or here.coming or len(uses) < 2:
             return
-        # The working memory of the call is reserved by now; models that are not built have no bytes to copy.
-        foreseen = [Use(uses[0].model), *(use for use in uses[1:] if use.model in here.entries)]
+        # Models that are not built have no bytes to copy.
+        foreseen = [uses[0], *(use for use in uses[1:] if use.model in here.entries)]
         for action in planning.prefetch(self._state(), foreseen, eager=self._is_eager(uses)):
             if isinstance(action, Evict):
                 here.drop(here.entries[action.model], action.num_bytes, "prefetch")
             elif isinstance(action, Prefetch) and not here.entries[action.model].parcel.whole:
-                here.start(here.entries[action.model], min(action.num_bytes, self._usable()))
+                room = self._usable() - uses[0].working_bytes
+                here.start(here.entries[action.model], min(action.num_bytes, room))
 
     def _is_eager(self, uses: Sequence[Use]) -> bool:
         """Whether a repeating order of work gains from bringing the next model at the price of more bytes."""

@@ -160,7 +160,7 @@ def pin(buffer: torch.Tensor, owner: Any) -> bool:
         log.warning("no page-locked memory for %d MiB (CUDA error %d)", buffer.nbytes // MIB, code)
         return False
     # The buffer is an argument, so that it is unlocked before it is freed.
-    weakref.finalize(owner, _unpin, buffer)
+    weakref.finalize(owner, _unpin, buffer).atexit = False  # the end of the process unlocks it, too
     return True
 
 

@@ -130,6 +130,16 @@ def test_blocks_are_full_but_never_split_a_tensor(sizes: list[int], block_bytes:
             assert sum(aligned[start : end + 1]) > block_bytes
 
 
+def test_a_parcel_can_tell_when_it_goes() -> None:
+    """Page-locked memory is unlocked then."""
+    told: list[str] = []
+    parcel = slab([module()], device())
+    weakref.finalize(parcel, told.append, "gone")
+    del parcel
+    gc.collect()
+    assert told == ["gone"]
+
+
 def test_a_module_without_weights_is_an_empty_parcel() -> None:
     assert slab([torch.nn.ReLU()], device()).blocks == []
 
