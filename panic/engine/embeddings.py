@@ -26,6 +26,7 @@ class EmbeddingStage:
     Args:
         store: for reading.
         enqueue: called with (model, bucket, item).
+        lost: images whose pixels are gone for good.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class EmbeddingStage:
         pins: Mapping[str, Pin],
         buckets: Buckets,
         enqueue: Callable[[str, int, Item], None],
+        lost: frozenset[bytes] = frozenset(),
     ) -> None:
         self._store, self._experiment = store, experiment
         self._specs, self._pins, self._buckets, self._enqueue = specs, pins, buckets, enqueue
+        self._lost = lost
         self._pending: Pending[tuple[str, bytes]] = Pending()
         self.num_found = 0
         self.num_done = 0
@@ -53,7 +56,7 @@ class EmbeddingStage:
                 self._experiment, self._pins[name].model, spec.modalities_in, run=run
             )
             for digest, kind in missing:
-                if self._pending.claim((name, digest)):
+                if digest not in self._lost and self._pending.claim((name, digest)):
                     bucket = self._buckets.of(name, digest, Modality(kind))
                     self._enqueue(name, bucket, Item(EMBEDDING_RUN, 0, digest, 0))
                     found += 1

@@ -33,6 +33,7 @@ from panic.engine.plan import Plan, load_config, make_plan
 from panic.engine.process_executor import ProcessExecutor
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane, ReadyQueue
+from panic.engine.restore import LOST, Restorer
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, UsageError
 from panic.models import registry
@@ -63,6 +64,7 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     command: str = "",
     retry_failed: bool = False,
+    repair: bool = False,
 ) -> Outcome:
     """Perform an experiment until nothing is missing in its store.
 
@@ -72,6 +74,8 @@ def run(
         overrides: dotted settings such as "max_length=10"; for a path only.
         command: kept with the session; by default this process's command line.
         retry_failed: try runs again that ended with a failure.
+        repair: look at every stored image, drop those that are damaged, and try again to compute lost ones.
+            Missing images are always computed again.
 
     Raises: Interrupted after SIGINT or SIGTERM, ConfigError, ConflictError, StoreError, ModelError. Whatever
     is raised, what was computed is stored.
@@ -95,6 +99,9 @@ def run(
         pins = pin(writing, experiment, plan, fingerprints, device.kind)
         if retry_failed:
             writing.forget_failures(experiment)
+        if repair:
+            writing.forget_failures(experiment, LOST)
+            writing.drop_images(writing.damaged_images(experiment))
         run_ids = writing.add_runs(experiment, plan.runs)
         session = writing.start_session(experiment, command or shlex.join(sys.argv), provenance())
         state = "failed"
@@ -179,14 +186,25 @@ def _perform(
         stack.callback(writer.close)
         executor = _executor(plan, pins, inbox)
         stack.callback(executor.close)
-        embeddings = EmbeddingStage(reading, experiment, plan.embedding, pins, buckets, ready.put)
+        restorer = Restorer(
+            executors=[executor],
+            inbox=inbox,
+            writer=writer,
+            contents=contents,
+            buckets=buckets,
+            max_retries=config.max_retries,
+            stop_requested=stop_requested,
+            on_progress=on_progress,
+        )
+        lost = restorer.restore(reading, experiment)
+        embeddings = EmbeddingStage(reading, experiment, plan.embedding, pins, buckets, ready.put, lost)
         diagrams = None
         if config.diagrams:
             pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.workers)
             stack.callback(pool.close)
             models = [pins[name].model for name in _diagrammed(plan)]
             diagrams = DiagramStage(pool, reading, experiment, models, config.diagrams)
-        before = _resume(plan, pins, experiment, run_ids, reading, loops, writer)
+        before = _resume(plan, pins, experiment, run_ids, reading, loops, writer, lost)
         Driver(
             specs=specs,
             pins=pins,
@@ -219,6 +237,7 @@ def _resume(
     store: Store,
     loops: Loops,
     writer: Writer,
+    lost: frozenset[bytes],
 ) -> Progress:
     """Bring every run of the plan to where the store has it, and set it going."""
     rows = {row.id: row for row in store.runs(experiment)}
@@ -227,7 +246,7 @@ def _resume(
     unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
     for id in unfinished:
         loops.add(Loop(id, wanted[id], plan.config.root_seed, rows[id].max_length))
-    _recall(pins, experiment, rows, store, loops)
+    _recall(pins, experiment, rows, store, loops, lost)
     entry = Entry()
     for id in unfinished:
         loops.start(id, *tails[id], entry)
@@ -247,10 +266,17 @@ def _resume(
 
 
 def _recall(
-    pins: dict[str, Pin], experiment: int, rows: dict[int, RunRow], store: Store, loops: Loops
+    pins: dict[str, Pin],
+    experiment: int,
+    rows: dict[int, RunRow],
+    store: Store,
+    loops: Loops,
+    lost: frozenset[bytes],
 ) -> None:
-    """Tell the loops what fixed-seed runs have computed already."""
+    """Tell the loops what fixed-seed runs have computed already; nothing can go on from a lost image."""
     for run, step, _, epoch, seed, input, output, batch in store.fixed_seed_history(experiment):
+        if output in lost:
+            continue
         network = rows[run].network
         model = network[step % len(network)]
         known = NewInvocation(run, step, input, output, seed, batch)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from panic.errors import StoreCorrupt
-from panic.store.codec import decode_image, decode_vector
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import decode_vector
+from panic.store.digest import text_digest
 from panic.store.files import Database
+from panic.store.pixels import image_problem, remedies
 from panic.store.stuck import Stuck, first_repeat
 
 if TYPE_CHECKING:
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
 
 
 def check(store: Store) -> list[str]:
-    """All problems of a store, each with the name of what it concerns; an empty list is a sound store."""
-    problems = [*_files(store.db), *_files(store.images)]
+    """All problems of a store, each with the name of what it concerns; an empty list is a sound store.
+
+    For images that can be computed again, the last problems name the command that does it.
+    """
+    problems = [*_files(store.db)]
+    proofs: list[Callable[[Store], Iterator[str]]] = [lambda store: _files(store.images), *CHECKS]
     with store.db.snapshot():
-        for prove in CHECKS:
+        for prove in proofs:
             try:
                 problems += prove(store)
             except StoreCorrupt as error:
-                problems.append(error.message)
+                problems.append(" ".join(str(error).split("\n")))
     return list(dict.fromkeys(problems))
 
 
@@ -41,7 +46,7 @@ def _files(database: Database) -> Iterator[str]:
         for table, row, parent, _ in database.rows("PRAGMA foreign_key_check"):
             yield f"{database.path.name}: row {row} of {table} refers to a missing row of {parent}"
     except StoreCorrupt as error:
-        yield error.message
+        yield " ".join(str(error).split("\n"))
 
 
 def _steps(store: Store) -> Iterator[str]:
@@ -64,6 +69,7 @@ def _steps(store: Store) -> Iterator[str]:
 
 
 def _outputs(store: Store) -> Iterator[str]:
+    lost: set[bytes] = set()
     for digest, modality, text, width, height in store.db.stream(
         "SELECT digest, modality, text, width, height FROM output ORDER BY id"
     ):
@@ -71,19 +77,12 @@ def _outputs(store: Store) -> Iterator[str]:
             if text_digest(text) != digest:
                 yield f"text {digest.hex()}: its content is another text"
             continue
-        data = store.images.value("SELECT bytes FROM image WHERE digest = ?", digest)
-        if data is None:
-            yield f"image {digest.hex()}: its pixels are missing"
-            continue
-        try:
-            image = decode_image(data)
-        except (OSError, SyntaxError, ValueError) as error:
-            yield f"image {digest.hex()}: its bytes cannot be decoded ({error})"
-            continue
-        if image.size != (width, height):
-            yield f"image {digest.hex()}: {image.width} x {image.height} pixels, not {width} x {height}"
-        elif image_digest(image) != digest:
-            yield f"image {digest.hex()}: its pixels are those of another image"
+        if not store.has_images:  # told once, of the file
+            lost.add(digest)
+        elif problem := image_problem(store, digest, width, height):
+            lost.add(digest)
+            yield f"image {digest.hex()}: {problem}"
+    yield from remedies(store, lost) if lost else ()
 
 
 def _vectors(store: Store) -> Iterator[str]:

@@ -31,11 +31,14 @@ def encode_image(image: Image) -> bytes:
 
 
 def decode_image(data: bytes) -> Image:
-    """The RGB image that was encoded, fully loaded."""
+    """The RGB image that was encoded, fully loaded. Raises ValueError if the bytes are damaged."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except Exception as error:  # damaged bytes make Pillow raise many kinds
+        raise ValueError(f"its bytes cannot be decoded ({type(error).__name__})") from error
 
 
 def encode_vector(vector: NDArray[Any]) -> bytes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from panic.errors import NotFound
+from panic.errors import NotFound, StoreCorrupt
 from panic.store.codec import decode_array, decode_bars, decode_image
+from panic.store.pixels import remedies
 from panic.store.reading import USED_OUTPUTS, Selector, scope
 from panic.store.records import DiagramRow, InvocationRow, OutputRow, Vectors
 
@@ -67,16 +68,30 @@ def text(store: Store, digest: bytes | str) -> str:
 
 
 def image_bytes(store: Store, digest: bytes | str) -> bytes:
-    """The encoded image (lossless WebP) with this digest. NotFound otherwise."""
+    """The encoded image (lossless WebP) with this digest.
+
+    Raises NotFound, or StoreCorrupt if the image is known and its pixels are missing.
+    """
     found = store.images.value("SELECT bytes FROM image WHERE digest = ?", _digest(digest))
     if found is None:
+        if store.db.value("SELECT width FROM output WHERE digest = ?", _digest(digest)) is not None:
+            raise _lost(store, digest, "its pixels are missing")
         raise NotFound(f"No image {_digest(digest).hex()} in {store.path}.")
     return bytes(found)
 
 
 def image(store: Store, digest: bytes | str) -> Image:
-    """The RGB image with this digest. NotFound otherwise."""
-    return decode_image(image_bytes(store, digest))
+    """The RGB image with this digest. NotFound, or StoreCorrupt if its pixels are missing or damaged."""
+    data = image_bytes(store, digest)
+    try:
+        return decode_image(data)
+    except ValueError as error:
+        raise _lost(store, digest, str(error)) from error
+
+
+def _lost(store: Store, digest: bytes | str, problem: str) -> StoreCorrupt:
+    hint = "\n".join(remedies(store, {_digest(digest)}))
+    return StoreCorrupt(f"Image {_digest(digest).hex()} in {store.path}: {problem}.", hint=hint)
 
 
 def vectors(store: Store, model: Selector, experiment: Selector | None = None) -> Vectors:

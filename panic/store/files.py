@@ -203,15 +203,9 @@ def translated(path: Path) -> Iterator[None]:
 def _explain(error: apsw.Error, path: Path) -> StoreError | None:
     match error:
         case apsw.NotADBError():
-            return StoreCorrupt(
-                f"{path} is not a database.",
-                hint="Is this the right path? A damaged store has to come from a backup.",
-            )
+            return StoreCorrupt(f"{path} is not a database.", hint=_mended(path))
         case apsw.CorruptError():
-            return StoreCorrupt(
-                f"{path} is damaged: {error}.",
-                hint=f"See what is affected with: panic check --store {path.parent}",
-            )
+            return StoreCorrupt(f"{path} is damaged: {error}.", hint=_mended(path))
         case apsw.FullError():
             return StoreError(
                 f"No space left for {path}: {error}. Nothing that was stored is lost.",
@@ -230,6 +224,13 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
                 hint="Check the permissions of the folder, and the free space and health of the disk.",
             )
     return None
+
+
+def _mended(path: Path) -> str:
+    """How a damaged file of a store can be mended."""
+    if path.name == "images.sqlite":
+        return "Move it away: performing an experiment again (panic resume) computes its images again."
+    return f"It has to come from a backup. What is affected: panic check --store {path.parent}"
 
 
 def take_lock(folder: Path) -> int:

@@ -115,6 +115,18 @@ class NewDiagram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOrigin:
+    """What made an image: the model as named in the network, called with `batch_size` items."""
+
+    digest: bytes
+    model: str
+    batch_size: int
+    seed: int
+    input: bytes
+    input_modality: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
     """What one transaction stores: all of it or nothing."""
 

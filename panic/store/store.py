@@ -24,7 +24,7 @@ import apsw
 
 from panic.errors import StoreCorrupt, StoreError, StoreMissing
 from panic.store import check as checking
-from panic.store import contents, delete, queries, reading, writing
+from panic.store import contents, delete, pixels, queries, reading, writing
 from panic.store import dump as dumping
 from panic.store import standing as standings
 from panic.store.files import Database, Driver, current_driver, refuse_network, take_lock
@@ -35,7 +35,8 @@ class Store:
 
     Args:
         write: become the driver: take the lock and bring the schema up to date.
-        create: with `write`, create the store if there is none.
+        create: with `write`, create the store if there is none; of a store that has lost its file of pixels,
+            that file (the engine computes its contents again).
 
     Raises StoreMissing, StoreLocked (naming the process), StoreReadOnly, StoreTooNew, StoreCorrupt, and
     StoreError for a path that cannot hold a store.
@@ -51,7 +52,7 @@ class Store:
             self._lock = take_lock(self.path)
         try:
             if write:
-                self._images = self._open_images(write=True)
+                self._images = self._open_images(write=True, create=create)
             self.db = Database(self.path / "store.sqlite", "store", write=write)
             if write:
                 # The driver is the only one who adds outputs and batches, so it numbers them itself.
@@ -62,14 +63,20 @@ class Store:
             self.close()
             raise
 
-    def _open_images(self, *, write: bool) -> Database:
+    def _open_images(self, *, write: bool, create: bool = False) -> Database:
         path = self.path / "images.sqlite"
-        if not path.exists() and (self.path / "store.sqlite").exists():
+        if not create and not path.exists() and (self.path / "store.sqlite").exists():
             raise StoreCorrupt(
                 f"{path} is missing: the store has lost its pixels.",
-                hint="A store is the whole folder; copy images.sqlite along with store.sqlite.",
+                hint="A store is the whole folder: copy images.sqlite along with store.sqlite. Where it is gone, "
+                "performing an experiment again (panic resume) computes its images again.",
             )
         return Database(path, "images", write=write, synchronous="FULL")
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the file of pixels is there; without it, all of them are missing."""
+        return self._images is not None or (self.path / "images.sqlite").exists()
 
     @property
     def images(self) -> Database:
@@ -156,6 +163,12 @@ class Store:
 
     dump = dumping.dump
     check = checking.check
+    missing_images = pixels.missing_images
+    damaged_images = pixels.damaged_images
+    drop_images = pixels.drop_images
+    image_origins = pixels.image_origins
+    image_users = pixels.image_users
+    lost_images = pixels.lost_images
     preview_deletion = delete.preview_deletion
     delete_experiment = delete.delete_experiment
     compact = delete.compact

@@ -159,11 +159,13 @@ def annotate(
         )
 
 
-def forget_failures(store: Store, experiment: int) -> int:
-    """Let the failed runs of an experiment be tried again; how many there were."""
+def forget_failures(store: Store, experiment: int, kind: str | None = None) -> int:
+    """Let the failed runs of an experiment (of one kind of failure) be tried again; how many there were."""
     with store.transaction() as connection:
         connection.execute(
-            "DELETE FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?)", (experiment,)
+            "DELETE FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?)"
+            " AND coalesce(kind = ?, TRUE)",
+            (experiment, kind),
         )
         return connection.changes()
 

@@ -5,10 +5,11 @@ import sqlite3
 
 import pytest
 
-from panic.store import Store
+from panic.errors import StoreCorrupt
+from panic.store import Commit, Store
 from panic.store.codec import encode_image
 from panic.store.digest import image_digest, text_digest
-from tests.store.sample import picture
+from tests.store.sample import output, picture
 from tests.store.test_files import corrupt_page
 
 
@@ -27,6 +28,16 @@ def problems(folder):
 
 def only_problem(folder):
     (problem,) = problems(folder)
+    return problem
+
+
+def only_lost(folder, *experiments):
+    """The only problem, of an image, which is followed by a remedy per experiment that has it."""
+    problem, *remedies = problems(folder)
+    assert remedies == [
+        f"experiment {name}: `panic resume {name} --repair --store {folder}` computes 1 image again"
+        for name in experiments
+    ]
     return problem
 
 
@@ -62,16 +73,31 @@ def test_too_many_steps(folder, sample):
 def test_a_missing_image(folder, sample):
     digest = image_digest(picture(3))
     damage(folder / "images.sqlite", "DELETE FROM image WHERE digest = ?", parameters=(digest,))
-    assert only_problem(folder) == f"image {digest.hex()}: its pixels are missing"
+    assert only_lost(folder, "alpha") == f"image {digest.hex()}: its pixels are missing"
+    shared = image_digest(picture(1))
+    with Store(folder, write=True) as store:
+        store.commit(Commit(outputs=[output(picture(3))]))
+    damage(folder / "images.sqlite", "DELETE FROM image WHERE digest = ?", parameters=(shared,))
+    assert only_lost(folder, "alpha", "beta") == f"image {shared.hex()}: its pixels are missing"
+
+
+def test_a_missing_file_of_images(folder, sample):
+    (folder / "images.sqlite").unlink()
+    of_file, *remedies = problems(folder)
+    assert "images.sqlite is missing" in of_file
+    assert remedies == [
+        f"experiment alpha: `panic resume alpha --repair --store {folder}` computes 4 images again",
+        f"experiment beta: `panic resume beta --repair --store {folder}` computes 1 image again",
+    ]
 
 
 def test_other_pixels(folder, sample):
     digest = image_digest(picture(3))
     update = "UPDATE image SET bytes = ? WHERE digest = ?"
     damage(folder / "images.sqlite", update, parameters=(encode_image(picture(9)), digest))
-    assert only_problem(folder) == f"image {digest.hex()}: its pixels are those of another image"
+    assert only_lost(folder, "alpha") == f"image {digest.hex()}: its pixels are those of another image"
     damage(folder / "images.sqlite", update, parameters=(encode_image(picture(9, (9, 9))), digest))
-    assert only_problem(folder) == f"image {digest.hex()}: 9 x 9 pixels, not 8 x 6"
+    assert only_lost(folder, "alpha") == f"image {digest.hex()}: 9 x 9 pixels, not 8 x 6"
 
 
 def test_bytes_that_are_no_image(folder, sample):
@@ -81,7 +107,10 @@ def test_bytes_that_are_no_image(folder, sample):
     for broken in (b"nonsense", bytes(data[: len(data) // 2])):
         update = "UPDATE image SET bytes = ? WHERE digest = ?"
         damage(folder / "images.sqlite", update, parameters=(broken, digest))
-        assert only_problem(folder).startswith(f"image {digest.hex()}: its bytes cannot be decoded")
+        assert only_lost(folder, "alpha").startswith(f"image {digest.hex()}: its bytes cannot be decoded")
+        with Store(folder) as store, pytest.raises(StoreCorrupt, match="cannot be decoded") as caught:
+            store.image(digest)
+        assert "panic resume alpha --repair" in caught.value.hint
 
 
 def test_another_text(folder, sample):
