@@ -48,7 +48,12 @@ def train(
             )
             shown_at = now
 
-    folder = perform(config, overrides or (), show)
+    outcome = perform(config, overrides or (), show)
     if talks:
-        console().print(f"The model is in {folder}; as a network's node: local:{folder}", soft_wrap=True)
-
+        if outcome.step < outcome.steps:
+            console().print(
+                f"Time is up after step {outcome.step:,} of {outcome.steps:,}; the same command goes on."
+            )
+        console().print(
+            f"The model is in {outcome.folder}; as a network's node: local:{outcome.folder}", soft_wrap=True
+        )

@@ -9,6 +9,7 @@ variant asks for it, and pictures with not-a-number pixels are answered with `Ou
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import logging
@@ -22,6 +23,7 @@ from PIL import Image
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
 from panic.models.loading import calling, loading, module_bytes, torch_dtype
+from panic.models.parameters import folders
 from panic.models.seeding import generators
 from panic.models.spec import ModelSpec
 
@@ -71,6 +73,8 @@ class DiffusersModel:
         with loading(self.spec, folder):
             if self._pipeline is None:
                 pipeline = _from_pretrained(self.spec, folder)
+                if lora := self.spec.parameters.get("lora"):
+                    add_lora(self.spec.name, pipeline, Path(lora))
                 pipeline.set_progress_bar_config(disable=True)
                 self._keywords = call_keywords(self.spec, pipeline)
                 refuse_unseeded_noise(self.spec.name, pipeline)
@@ -142,6 +146,10 @@ def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     options: dict[str, Any] = {"dtype": torch_dtype(spec)}
     if "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8")):
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    if name == "ConditionalPipeline":  # our own, of `panic train`
+        from panic.models.conditional import ConditionalPipeline
+
+        return ConditionalPipeline.from_pretrained(folder, **options)
     if not hasattr(diffusers, name):
         raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
     try:
@@ -152,13 +160,33 @@ def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     return diffusers.DiffusionPipeline.from_pretrained(folder, **options)
 
 
+def add_lora(name: str, pipeline: Any, folder: Path) -> None:
+    """Add the adapters of a folder to a pipeline's weights for good.
+
+    Raises ModelError if the folder holds none, or none for this pipeline.
+    """
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(f"{name}: a {type(pipeline).__name__} takes no lora")
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError(f"{name}: lora needs peft", hint="install it with: pip install 'panic[lora]'")
+    try:
+        pipeline.load_lora_weights(folder, local_files_only=True)
+    except Exception as error:  # files of another model fail in many ways
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ModelError(f"{name}: the adapters of {folder} do not fit: {reason}") from error
+    if not pipeline.get_active_adapters():
+        raise ModelError(f"{name}: {folder} holds no adapters for this pipeline")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+
+
 def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     """The keywords of every call. Raises ModelError for a parameter the pipeline does not take."""
     takes = inspect.signature(type(pipeline).__call__).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     keywords = {name: value for name, value in _QUIET.items() if name in takes}
     for name, value in spec.parameters.items():
-        if value is None:
+        if value is None or name in folders(spec.adapter):
             continue
         keyword = _KEYWORDS.get(name, name)
         if keyword not in takes and not takes_any:

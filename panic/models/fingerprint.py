@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from panic.models import python_models, weights
+from panic.models.parameters import folders
 from panic.models.spec import ModelSpec
 
 _READS_IMAGES = {"captioner", "image-embedder", "joint-embedder"}
@@ -30,7 +30,7 @@ def fingerprint(spec: ModelSpec) -> str:
     """
     content: dict[str, Any] = {
         "adapter": spec.adapter,
-        "parameters": _set_values(spec.parameters),
+        "parameters": _set_values(spec),
         "options": dict(spec.options),
         "dtype": spec.dtype,
         "weights": _weights(spec),
@@ -45,8 +45,13 @@ def image_backend() -> str:
     return "torchvision" if importlib.util.find_spec("torchvision") else "pil"
 
 
-def _set_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if value is not None}
+def _set_values(spec: ModelSpec) -> dict[str, Any]:
+    """The parameters that are set; of those that are folders their content."""
+    values = {name: value for name, value in spec.parameters.items() if value is not None}
+    for name in folders(spec.adapter):
+        if name in values:
+            values[name] = folder_digest(Path(values[name]))
+    return values
 
 
 def _weights(spec: ModelSpec) -> Any:

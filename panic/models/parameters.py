@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError
@@ -16,7 +17,10 @@ from panic.errors import ModelError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One settable value: its type, its default and its limits (`above` is exclusive)."""
+    """One settable value: its type, its default and its limits (`above` is exclusive).
+
+    `is_folder`: a path, relative to the config's folder; what it holds is part of the fingerprint.
+    """
 
     kind: type
     default: Any = None
@@ -25,6 +29,7 @@ class Parameter:
     high: float | None = None
     multiple: int | None = None
     choices: tuple[str, ...] = ()
+    is_folder: bool = False
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value, or an empty string."""
@@ -34,6 +39,8 @@ class Parameter:
             return f"should be {_KIND_NAMES[self.kind]}"
         if self.choices and value not in self.choices:
             return "is not one of the allowed values"
+        if self.is_folder and not Path(value).is_dir():
+            return "should be a folder, and there is none of this name"
         if self.kind in (int, float):
             return self._range_problem(value)
         return ""
@@ -70,6 +77,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "negative_prompt": Parameter(kind=str),
         "system_prompt": Parameter(kind=str),
         "max_sequence_length": Parameter(kind=int, low=1, high=512),
+        "lora": Parameter(kind=str, is_folder=True),
     },
     "captioner": {
         "prompt": Parameter(kind=str),
@@ -120,6 +128,11 @@ def settled(model: str, parameters: Mapping[str, Parameter], given: Mapping[str,
     if problems:
         raise ModelError(f"{model}: {'; '.join(problems)}")
     return {name: given.get(name, parameter.default) for name, parameter in parameters.items()}
+
+
+def folders(adapter: str) -> list[str]:
+    """The adapter's parameters that are paths of folders."""
+    return [name for name, parameter in PARAMETERS.get(adapter, {}).items() if parameter.is_folder]
 
 
 def defaults(adapter: str) -> dict[str, Any]:

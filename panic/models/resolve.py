@@ -80,6 +80,9 @@ def unchecked(name: str, names: Names, outer: tuple[str, ...] = ()) -> ModelSpec
         return _lookup(name, names, outer)
     spec = _base(str(variant.get("base", "")), variant, names, (*outer, name))
     own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
+    for key in adapter_parameters.folders(spec.adapter):
+        if isinstance(own.get(key), str):
+            own[key] = str(names.path(own[key]))
     revision = variant.get("revision") or spec.revision
     return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
 

@@ -37,7 +37,7 @@ def _draws(
         "diffusers",
         parameters,
         source=source,
-        accepts=_SIZE + takes,
+        accepts=(*_SIZE, "lora", *takes),
         modalities_in=TEXT,
         modality_out=Modality.IMAGE,
         **fields,

@@ -6,5 +6,6 @@ import sys
 
 from panic.cli import main
 
-sys.argv = [sys.argv[0], "train", *sys.argv[1:]]
-main()
+if __name__ == "__main__":
+    sys.argv = [sys.argv[0], "train", *sys.argv[1:]]
+    main()

@@ -22,9 +22,15 @@ class Batch:
 
     def __init__(self, items: Sequence[Item], positions: range, size: int, seed: int, step: int) -> None:
         self.items = items
-        self.positions, self.size, self.step = positions, size, step
+        self.positions, self.size, self.step, self._seed = positions, size, step, seed
         self._dice = np.random.default_rng((seed, step, 1))
         self._torch_dice = torch.Generator().manual_seed(int(self._dice.integers(2**62)))
+
+    def seed_dropout(self) -> None:
+        """Set torch's own generator, which dropout draws from: a resumed training drops the same."""
+        torch.manual_seed(
+            int(np.random.default_rng((self._seed, self.step, 2, self.positions.start)).integers(2**62))
+        )
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -9,48 +9,53 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from panic.errors import ConflictError, PanicError
-from panic.train.config import Training, recipe
 
 
 class Checkpoints:
-    """The checkpoints in a folder, all of one recipe.
+    """The checkpoints in a folder, all of one recipe (`panic.train.config.recipe`, and what the data are).
 
-    Raises ConflictError if those that are there are of another one.
+    Several processes read them, the one that `is_writer` writes. Raises ConflictError if those that are
+    there are of another recipe.
     """
 
-    def __init__(self, folder: Path, config: Training) -> None:
-        self.folder, self.keep_last = folder, config.keep_last
-        folder.mkdir(parents=True, exist_ok=True)
-        mine, path = recipe(config), folder / "recipe.json"
+    def __init__(
+        self, folder: Path, recipe: dict[str, Any], *, keep_last: int, is_writer: bool = True
+    ) -> None:
+        self.folder, self.keep_last, self.is_writer = folder, keep_last, is_writer
+        path = folder / "recipe.json"
         if path.exists():
-            _refuse_difference(json.loads(path.read_text()), mine, folder)
-        else:
-            _write_text(path, json.dumps(mine, indent=2, sort_keys=True) + "\n")
+            _refuse_difference(json.loads(path.read_text()), recipe, folder)
+        elif is_writer:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
 
     def latest(self) -> dict[str, Any] | None:
         """The newest checkpoint, or None."""
         found = self._all()
         return read(found[-1]) if found else None
 
-    def save(self, state: dict[str, Any], step: int, score: float | None, is_writer: bool) -> None:
+    def best(self) -> dict[str, Any] | None:
+        """The checkpoint with the lowest validation loss, or None."""
+        path = self.folder / "best.pt"
+        return read(path) if path.exists() else None
+
+    def save(self, state: dict[str, Any], step: int, score: float | None = None) -> None:
         """Write a checkpoint; with a validation loss (`score`) it may become the best."""
-        if not is_writer:
+        if not self.is_writer:
             return
         path = self.folder / f"step-{step:08d}.pt"
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
-        if score is not None and score < self._best():
-            link = self.folder / "best.partial"
-            link.unlink(missing_ok=True)
-            os.link(path, link)
-            link.replace(self.folder / "best.pt")
+        if score is not None and score < self._lowest():
+            _link(path, self.folder / "best.pt")
             _write_text(self.folder / "best.json", json.dumps({"step": step, "loss": score}) + "\n")
         for old in self._all()[: -self.keep_last]:
             old.unlink()
@@ -58,7 +63,7 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))
 
-    def _best(self) -> float:
+    def _lowest(self) -> float:
         path = self.folder / "best.json"
         return float(json.loads(path.read_text())["loss"]) if path.exists() else float("inf")
 
@@ -81,11 +86,26 @@ def read(path: Path) -> dict[str, Any]:
 def _refuse_difference(saved: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
     differing = sorted(key for key in saved.keys() | mine.keys() if saved.get(key) != mine.get(key))
     if differing:
-        lines = [f"  {key}: {saved.get(key)!r} then, {mine.get(key)!r} now" for key in differing]
+        lines = [f"  {key}: {_said(saved, key)} then, {_said(mine, key)} now" for key in differing]
         raise ConflictError(
             "\n".join([f"{folder} has checkpoints of another recipe:", *lines]),
             hint="Choose another output, or delete that folder to begin anew.",
         )
+
+
+def _said(recipe: dict[str, Any], key: str) -> str:
+    return repr(recipe[key]) if key in recipe else "the default"
+
+
+def _link(path: Path, other: Path) -> None:
+    """Make `other` the same file as `path`; a copy where the file system has no links."""
+    partial = other.with_name(other.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(path, partial)
+    except OSError:
+        shutil.copyfile(path, partial)
+    partial.replace(other)
 
 
 def _write_text(path: Path, text: str) -> None:

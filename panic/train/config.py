@@ -36,6 +36,7 @@ OPERATIONAL = frozenset(
         "checkpoint_minutes",
         "keep_last",
         "evaluate_every",
+        "export",
         "log_every",
         "compile",
     }
@@ -73,11 +74,11 @@ class Data(Section):
 
 
 class Lora(Section):
-    """Low-rank adapters on top of frozen weights (peft)."""
+    """Low-rank adapters on top of frozen weights (peft), by default on all projections of attention."""
 
     rank: Count = 8
     alpha: Count | None = None  # as large as the rank if not given
-    targets: list[str] = ["to_q", "to_k", "to_v", "to_out.0"]
+    targets: list[str] | None = None  # names of linear layers
 
 
 class Training(Section):
@@ -103,6 +104,7 @@ class Training(Section):
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
     keep_last: Count = 2
     evaluate_every: Count = 1000
+    export: Literal["last", "best"] = "last"  # weights of the last step, or of the best evaluation
     log_every: Count = 20
 
     @model_validator(mode="after")
@@ -114,39 +116,49 @@ class Training(Section):
         return self
 
 
-class AutoencoderModel(Section):
-    """`base` (a folder or hub id), or the arguments of diffusers' AutoencoderTiny."""
+class Model(Section):
+    """`base` is a folder, a model that `panic models` lists, or a hub id with weights on this machine."""
 
     base: str | None = None
+
+    @model_validator(mode="after")
+    def _base_is_whole(self) -> Self:
+        given = sorted(self.model_fields_set - {"base"})
+        if self.base is not None and given:
+            raise PydanticCustomError("base", f"has a base, and its parts are the base's: {', '.join(given)}")
+        return self
+
+
+class AutoencoderModel(Model):
+    """`base`, or the arguments of diffusers' AutoencoderTiny."""
+
     autoencoder: dict[str, JsonValue] | None = None
 
 
-class DiffusionModel(Section):
-    """`base` (a text-to-image pipeline to go on from), or the parts of a new StableDiffusionPipeline.
+class DiffusionModel(Model):
+    """`base` (a StableDiffusionPipeline or a ConditionalPipeline to go on from), or the parts of a new one.
 
     `autoencoder` and `tokenizer` are folders; without an autoencoder the model works on pixels.
     `text_encoder` holds arguments of CLIPTextConfig, or the folder of a CLIP model whose text encoder is
     taken over. `unet` holds arguments of UNet2DConditionModel.
     """
 
-    base: str | None = None
     unet: dict[str, JsonValue] | None = None
     text_encoder: dict[str, JsonValue] | str | None = None
     autoencoder: str | None = None
     tokenizer: str | None = None
 
 
-class CaptioningModel(Section):
-    """`base`, or the arguments of a new BlipConfig's vision_config and text_config."""
+class CaptioningModel(Model):
+    """`base` (a BLIP), or the arguments of a new BlipConfig's vision_config and text_config."""
 
-    base: str | None = None
     vision: dict[str, JsonValue] | None = None
     text: dict[str, JsonValue] | None = None
     tokenizer: str | None = None
 
 
 class ContrastiveModel(CaptioningModel):
-    """`base`, or the arguments of a new CLIPConfig's vision_config and text_config."""
+    """`base` (a CLIP), or the arguments of a new CLIPConfig's vision_config and text_config."""
 
     projection: Count = 64
 
@@ -159,24 +171,50 @@ class AutoencoderTraining(Training):
     roughen: Annotated[float, Field(ge=0)] = 0.6  # standard deviation of the noise on the latents
     focus: Annotated[float, Field(ge=0)] = 1.0  # how much more the pixels of objects count
 
+    @model_validator(mode="after")
+    def _no_adapters(self) -> Self:
+        if self.lora is not None:
+            raise PydanticCustomError(
+                "lora", "an autoencoder is convolutions: lora has nothing to hold on to"
+            )
+        return self
+
 
 class DiffusionTraining(Training):
-    """Text-to-image or class-to-image diffusion."""
+    """Text-to-image or class-to-image diffusion.
+
+    `condition: class` adds an embedding of the item's class (its subfolder) to that of the time; the text
+    is then the class's name. `predict`, `betas` and `zero_terminal_snr` are of new models (v_prediction,
+    squaredcos_cap_v2, true); a base has its own.
+    """
 
     task: Literal["diffusion"]
     model: DiffusionModel
     condition: Literal["text", "class"] = "text"
-    predict: Literal["epsilon", "sample", "v_prediction"] = "v_prediction"
-    betas: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] = "squaredcos_cap_v2"
-    zero_terminal_snr: bool = True
+    predict: Literal["epsilon", "sample", "v_prediction"] | None = None
+    betas: Literal["squaredcos_cap_v2", "scaled_linear", "linear"] | None = None
+    zero_terminal_snr: bool | None = None
     min_snr: Annotated[float, Field(gt=0)] | None = None
     least_time: Annotated[int, Field(ge=0, lt=1000)] = 0
     drop_caption: Share = 0.1
     focus: Annotated[float, Field(ge=0)] = 0.0
     focus_steps: Count = 5000
-    train_text_encoder: bool = True
+    train_text_encoder: bool = True  # not with lora, whose adapters are in the UNet alone
     sample_steps: Count = 8
     guidance: Annotated[float, Field(ge=0)] = 2.5
+
+    @model_validator(mode="after")
+    def _schedule(self) -> Self:
+        own = [name for name in ("predict", "betas", "zero_terminal_snr") if getattr(self, name) is not None]
+        if self.model.base is not None and own:
+            raise PydanticCustomError("base", f"the model has a base, which decides on {', '.join(own)}")
+        if self.predict == "epsilon" and self.zero_terminal_snr is not False and self.model.base is None:
+            raise PydanticCustomError(
+                "epsilon",
+                "with predict: epsilon, zero_terminal_snr must be false: where nothing of the picture "
+                "is left, knowing the noise says nothing about it",
+            )
+        return self
 
 
 class CaptioningTraining(Training):
@@ -271,5 +309,5 @@ def _is_section(kind: Any) -> bool:
 
 
 def recipe(config: Training) -> dict[str, Any]:
-    """What makes this training the one it is: everything but the `OPERATIONAL` fields."""
-    return config.model_dump(mode="json", exclude=set(OPERATIONAL))
+    """What makes this training the one it is: what was said, but for `OPERATIONAL` fields and defaults."""
+    return config.model_dump(mode="json", exclude=set(OPERATIONAL), exclude_defaults=True)

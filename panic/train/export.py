@@ -1,26 +1,45 @@
-"""Writes models as the folders that their libraries load: float16 on disk, float32 in memory."""
+"""Writes models as the folders that their libraries load: float16 on disk, float32 in memory.
+
+with whole(Path("checkpoints/mine")) as folder:
+    save_half(model, folder)
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-def save_half(model: Any, folder: Path, **how: Any) -> None:
-    """Save a copy of a model or pipeline in float16, replacing what is in the folder only once it is whole.
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` once everything is there."""
+    partial, old = (folder.with_name(folder.name + ending) for ending in (".partial", ".old"))
+    for path in (partial, old):
+        shutil.rmtree(path, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
-    `how` goes to save_pretrained.
-    """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    half(model).save_pretrained(partial, **how)
-    load_as_float32(partial)
-    replace(partial, folder)
+
+def save_half(model: Any, folder: Path) -> None:
+    """Save a copy of a model or pipeline in float16; it loads as float32."""
+    half(model).save_pretrained(folder)
+    for path in folder.rglob("config.json"):
+        # transformers takes the dtype from the configs
+        config: dict[str, Any] = _with_float32(json.loads(path.read_text()))
+        if config.get("_class_name") == "AutoencoderTiny":
+            config.pop("block_out_channels", None)  # written by diffusers and then complained about
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def half(model: Any) -> Any:
@@ -30,28 +49,17 @@ def half(model: Any) -> Any:
             name: half(part) if isinstance(part, torch.nn.Module) else part
             for name, part in model.components.items()
         }
-        return type(model)(**parts)
+        return type(model)(**parts, **_settings(model, parts))
     return copy.deepcopy(model).to("cpu", torch.float16)
 
 
-def replace(partial: Path, folder: Path) -> None:
-    """Put a whole folder in the place of an older one."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def load_as_float32(folder: Path) -> None:
-    """Make fp16 on disk float32 in memory: transformers takes the dtype from the configs."""
-    for path in folder.rglob("config.json"):
-        config: dict[str, Any] = _with_float32(json.loads(path.read_text()))
-        if config.get("_class_name") == "AutoencoderTiny":
-            config.pop("block_out_channels", None)  # written by diffusers and then complained about
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+def _settings(pipeline: Any, parts: dict[str, Any]) -> dict[str, Any]:
+    """What a pipeline was made with besides its parts."""
+    return {
+        name: value
+        for name, value in pipeline.config.items()
+        if name not in parts and not name.startswith("_")
+    }
 
 
 def _with_float32(config: dict[str, Any]) -> dict[str, Any]:

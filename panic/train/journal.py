@@ -82,8 +82,10 @@ class Journal:
             with path.open(newline="") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
             kept = [row for row in rows if row and row[0].isdigit() and int(row[0]) <= step]
-            with path.open("w", newline="") as file:
+            partial = path.with_suffix(".partial")
+            with partial.open("w", newline="") as file:
                 csv.writer(file).writerows([header, *kept])
+            partial.replace(path)
 
     def loss(self, step: int, loss: float, learning_rate: float) -> None:
         """One row of loss.csv."""
@@ -103,7 +105,7 @@ class Journal:
         self._append("profile", {"step": step} | profile.row())
 
     def evaluation(self, step: int, measures: Mapping[str, float], samples: Any) -> None:
-        """One row of evaluation.csv, and the samples as a picture or a text."""
+        """One row of evaluation.csv, and the samples as a picture or a text (None: nothing to look at)."""
         self._append("evaluation", {"step": step} | {key: f"{value:.6g}" for key, value in measures.items()})
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)

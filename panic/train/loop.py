@@ -5,7 +5,7 @@ randomness comes from the step (panic.train.batches), so a checkpoint needs no r
 training gives the same weights as an uninterrupted one.
 
 One process, or several under `accelerate launch -m panic.train CONFIG`: every one takes its share of each
-batch, gradients are averaged.
+batch, gradients are averaged, the main one evaluates and writes while the others wait.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from panic.errors import Interrupted, PanicError
+from panic.errors import Interrupted, PanicError, UsageError
 from panic.interrupts import stop_on_signals
 from panic.train.batches import Batch
 from panic.train.checkpoints import Checkpoints
-from panic.train.config import Training
+from panic.train.config import Training, recipe
 from panic.train.data import DataSet, Item
 from panic.train.journal import Journal, Profile
 
 NUM_SHOWN = 16  # validation items of an evaluation's samples
 NUM_JUDGED = 64  # validation items of its loss
+PATIENCE = timedelta(hours=2)  # of processes that wait while the main one evaluates
 
 
 class TrainingFailed(PanicError):
@@ -39,7 +43,10 @@ class TrainingFailed(PanicError):
 
 
 class Task(Protocol):
-    """What is trained. A task is an nn.Module; `__call__(batch)` gives the items' losses (n,)."""
+    """What is trained. A task is an nn.Module; `__call__(batch)` gives the items' losses (n,).
+
+    Several processes call it for training only: it must not wait for others while it is in eval mode.
+    """
 
     def __call__(self, batch: Batch) -> Tensor: ...
 
@@ -79,37 +86,76 @@ def rate(step: int, config: Training) -> float:
 
 def fit(
     task: Any, data: DataSet, config: Training, *, show: Callable[[Progress], None] = lambda progress: None
-) -> None:
+) -> int:
     """Train up to `config.steps` (or for `config.minutes`), from the last checkpoint if there is one.
 
     Writes the model with averaged weights to `config.output`, everything else beside it to
-    `<output>.training`. A signal ends it after the step in flight, with a checkpoint.
+    `<output>.training`. A signal ends it after the step in flight, with a checkpoint. Returns the number of
+    steps that the model has been trained for.
 
-    Raises Interrupted after a signal; TrainingFailed where the loss is not a number; ConflictError where the
-    checkpoints are of another recipe.
+    Raises UsageError for what cannot be done on this machine, ConflictError where the checkpoints are of
+    another recipe, TrainingFailed where the loss is not a number, Interrupted after a signal.
     """
-    accelerator = Accelerator(mixed_precision=config.precision)
-    folder = Path(f"{config.output}.training")
-    checkpoints = Checkpoints(folder, config)
-    trained = _Trained(task, config, accelerator)
-    journal, profile = Journal(folder, accelerator.is_main_process), Profile(accelerator.device)
-    step = trained.restore(checkpoints.latest())
+    with _accelerator(config) as accelerator:
+        return _fit(task, data, config, accelerator, show)
+
+
+@contextmanager
+def _accelerator(config: Training) -> Iterator[Accelerator]:
+    """Devices and processes of one training; afterwards the next may have another precision.
+
+    Raises UsageError for a precision that this device lacks.
+    """
+    handlers = [
+        # A base may have parts that its task does not use.
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        InitProcessGroupKwargs(timeout=PATIENCE),
+    ]
+    try:
+        try:
+            accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=handlers)
+        except ValueError as error:
+            raise UsageError(f"precision: {error}") from error
+        if config.precision != "no" and not accelerator.native_amp:  # on a CPU fp16 is silently left out
+            raise UsageError(f"precision: {config.precision} does not work on {accelerator.device.type}")
+        yield accelerator
+        accelerator.end_training()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _fit(
+    task: Any,
+    data: DataSet,
+    config: Training,
+    accelerator: Accelerator,
+    show: Callable[[Progress], None],
+) -> int:
+    folder, is_main = Path(f"{config.output}.training"), accelerator.is_main_process
+    described = recipe(config) | {"data_digest": data.digest}
+    with accelerator.main_process_first():
+        checkpoints = Checkpoints(folder, described, keep_last=config.keep_last, is_writer=is_main)
+    trained = _Trained(task, data, config, accelerator)
+    journal, profile = Journal(folder, is_main), Profile(accelerator.device)
+    step = saved_step = trained.restore(checkpoints.latest())
     journal.forget_after(step)
     if config.compile != "no":
         task.compile_parts(config.compile)
     started = saved_at = time.monotonic()
     recent: list[float] = []
-    with stop_on_signals() as stopping:
-        while step < config.steps and not stopping():
-            if config.minutes and time.monotonic() - started > config.minutes * 60:
-                break
-            recent.append(trained.step(data, step, profile))
+    is_stopped = is_late = False
+    with stop_on_signals() as stopping, trained:
+        while step < config.steps and not (is_stopped or is_late):
+            loss = trained.step(step, profile)
             step += 1
-            if not math.isfinite(recent[-1]):
+            late = config.minutes is not None and time.monotonic() - started > config.minutes * 60
+            loss, is_stopped, is_late = trained.agree(loss, stopping(), late)
+            if not math.isfinite(loss):
                 raise TrainingFailed(
                     f"the loss of step {step} is not a number",
                     hint="Try a lower learning_rate, or precision: no. The last checkpoint is untouched.",
                 )
+            recent.append(loss)
             if step % config.log_every == 0:
                 loss = sum(recent) / len(recent)
                 journal.loss(step, loss, rate(step - 1, config))
@@ -117,59 +163,81 @@ def fit(
                 show(Progress(step=step, steps=config.steps, loss=loss, seconds_per_step=profile.per_step()))
                 profile.restart()
                 recent = []
-            if step % config.evaluate_every == 0 or step == config.steps:
+            score = None
+            if is_due := step % config.evaluate_every == 0 or step == config.steps:
                 with profile.part("evaluate"):
-                    score = trained.evaluate(data, step, journal)
-                checkpoints.save(trained.state(step), step, score, accelerator.is_main_process)
-                saved_at = time.monotonic()
-            elif time.monotonic() - saved_at > config.checkpoint_minutes * 60:
+                    score = trained.evaluate(step, journal) if is_main else None
+                    accelerator.wait_for_everyone()
+            if is_due or time.monotonic() - saved_at > config.checkpoint_minutes * 60:
                 with profile.part("save"):
-                    checkpoints.save(trained.state(step), step, None, accelerator.is_main_process)
-                saved_at = time.monotonic()
-        checkpoints.save(trained.state(step), step, None, accelerator.is_main_process)
-        if accelerator.is_main_process:
+                    checkpoints.save(trained.state(step), step, score)
+                saved_step, saved_at = step, time.monotonic()
+        if step != saved_step:
+            checkpoints.save(trained.state(step), step)
+        if is_main:
+            if config.export == "best":
+                trained.restore(checkpoints.best())
             with trained.averaged():
                 task.save(Path(config.output))
-        stopped = stopping()
-    accelerator.end_training()
-    if stopped:
+        is_stopped = is_stopped or stopping()
+    if is_stopped and step < config.steps:
         raise Interrupted(
             f"stopped after step {step} of {config.steps}", hint="The same command goes on from there."
         )
+    return step
 
 
 class _Trained:
-    """A task with its optimiser and its averaged weights."""
+    """A task with its data, its optimiser and its averaged weights.
 
-    def __init__(self, task: Any, config: Training, accelerator: Accelerator) -> None:
+    As a context it fetches the next items in a thread while the present ones are trained on.
+    """
+
+    def __init__(self, task: Any, data: DataSet, config: Training, accelerator: Accelerator) -> None:
         from diffusers.training_utils import EMAModel
 
-        self.task, self.config, self.accelerator = task, config, accelerator
-        self.task.to(accelerator.device)
+        self.task, self.data, self.config, self.accelerator = task, data, config, accelerator
+        num_shares = config.accumulate * accelerator.num_processes
+        if config.batch_size % num_shares:
+            raise UsageError(
+                f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes "
+                f"with accumulate {config.accumulate}",
+                hint=f"Take a multiple of {num_shares}.",
+            )
+        self.share = config.batch_size // num_shares
+        self.task.to(accelerator.device).train()
         self.names, self.parameters = zip(
             *((name, p) for name, p in task.named_parameters() if p.requires_grad), strict=True
         )
-        fused = accelerator.device.type == "cuda"
         optimiser = torch.optim.AdamW(
             self.parameters,
             config.learning_rate,
             betas=(0.9, 0.98),
             weight_decay=config.weight_decay,
-            fused=fused,
+            fused=accelerator.device.type == "cuda",
         )
         self.model, self.optimiser = accelerator.prepare(task, optimiser)
         self.average = EMAModel(self.parameters, decay=config.ema)
+        self._thread = ThreadPoolExecutor(1)
+        self._next: tuple[tuple[int, int], Future[Batch]] | None = None
 
-    def step(self, data: DataSet, step: int, profile: Profile) -> float:
+    def __enter__(self) -> _Trained:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def step(self, step: int, profile: Profile) -> float:
         """One step of the optimiser; returns the mean loss of this process's items."""
         config, accelerator = self.config, self.accelerator
         total = 0.0
         for part in range(config.accumulate):
             with profile.part("data"):
-                batch = self._share(data, step, part)
+                batch = self._batch(step, part)
+            batch.seed_dropout()
             last = part == config.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                with profile.part("forward"), accelerator.autocast():
+                with profile.part("forward"):  # `prepare` has put autocast around it
                     loss = self.model(batch).mean() / config.accumulate
                 with profile.part("backward"):
                     accelerator.backward(loss)
@@ -184,65 +252,86 @@ class _Trained:
         profile.count()
         return total
 
-    def _share(self, data: DataSet, step: int, part: int) -> Batch:
-        """This process's items of one part of a step's batch."""
-        size, processes = self.config.batch_size, self.accelerator.num_processes
-        share = size // (self.config.accumulate * processes)
-        if share * self.config.accumulate * processes != size:
-            raise TrainingFailed(
-                f"batch_size {size} cannot be shared by {processes} x {self.config.accumulate} parts"
-            )
-        first = (part * processes + self.accelerator.process_index) * share
-        positions = range(first, first + share)
-        items = data.training(self.config.seed, step, size, positions)
-        return Batch(items, positions, size, self.config.seed, step)
+    def agree(self, loss: float, is_stopped: bool, is_late: bool) -> tuple[float, bool, bool]:
+        """The mean loss over all processes, and whether one of them was told to stop or is late.
+
+        Processes that decided for themselves would wait for each other for ever.
+        """
+        if self.accelerator.num_processes == 1:
+            return loss, is_stopped, is_late
+        mine = torch.tensor([loss, is_stopped, is_late], device=self.accelerator.device)
+        mean, stopped, late = self.accelerator.reduce(mine, "mean").tolist()
+        return mean, stopped > 0, late > 0
+
+    def _batch(self, step: int, part: int) -> Batch:
+        """This process's items of one part of a step's batch; the next part's are fetched meanwhile."""
+        key = (step, part)
+        fetched = self._next[1].result() if self._next and self._next[0] == key else self._fetch(*key)
+        following = (step, part + 1) if part + 1 < self.config.accumulate else (step + 1, 0)
+        self._next = (following, self._thread.submit(self._fetch, *following))
+        return fetched
+
+    def _fetch(self, step: int, part: int) -> Batch:
+        config, accelerator = self.config, self.accelerator
+        first = (part * accelerator.num_processes + accelerator.process_index) * self.share
+        positions = range(first, first + self.share)
+        items = self.data.training(config.seed, step, config.batch_size, positions)
+        return Batch(items, positions, config.batch_size, config.seed, step)
 
     @torch.no_grad()
-    def evaluate(self, data: DataSet, step: int, journal: Journal) -> float:
+    def evaluate(self, step: int, journal: Journal) -> float:
         """The loss of the averaged weights on validation items, with samples to look at."""
-        items = data.validation(NUM_JUDGED)
-        size = min(self.config.batch_size, len(items))
+        items = self.data.validation(NUM_JUDGED)
+        size = min(self.share, len(items))
         losses = []
         with self.averaged():
             for first in range(0, len(items) - size + 1, size):
-                batch = Batch(items[first : first + size], range(size), size, self.config.seed, -1 % 2**31)
+                batch = Batch(items[first : first + size], range(size), size, self.config.seed, 2**31 - 1)
                 losses.append(self.task(batch).mean().item())
-            score = sum(losses) / len(losses)
-            if self.accelerator.is_main_process:
-                measures = {"loss": score, **self.task.measures(items)}
-                journal.evaluation(step, measures, self.task.samples(items[:NUM_SHOWN]))
-        return float(score)
+            score = float(sum(losses) / len(losses))
+            measures = {"loss": score, **self.task.measures(items)}
+            journal.evaluation(step, measures, self.task.samples(items[:NUM_SHOWN]))
+        return score
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The task with averaged weights; the trained ones come back afterwards."""
-        training = self.task.training
         self.average.store(self.parameters)
-        self.average.copy_to(self.parameters)
-        self.task.eval()
         try:
+            self.average.copy_to(self.parameters)
+            self.task.eval()
             yield
         finally:
             self.average.restore(self.parameters)
-            self.task.train(training)
+            self.task.train()
 
     def state(self, step: int) -> dict[str, Any]:
         """Everything that a resumed training needs; frozen weights are not in it."""
-        buffers = {name: value for name, value in self.task.named_buffers() if name in self.task.state_dict()}
+        kept, scaler = self.task.state_dict(), self.accelerator.scaler
         return {
             "step": step,
-            "weights": dict(zip(self.names, self.parameters, strict=True)),
-            "buffers": buffers,
+            "weights": {name: kept[name] for name in self.names},
+            "buffers": {name: value for name, value in self.task.named_buffers() if name in kept},
             "ema": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
         }
 
     def restore(self, saved: dict[str, Any] | None) -> int:
-        """Put a checkpoint's state in place and return its step; 0 where there is none."""
+        """Put a checkpoint's state in place and return its step; 0 where there is none.
+
+        Raises TrainingFailed if it has other weights than the task.
+        """
         if saved is None:
             return 0
+        if differing := sorted(saved["weights"].keys() ^ set(self.names)):
+            raise TrainingFailed(
+                f"the checkpoint has other weights than this model: {', '.join(differing[:3])}"
+            )
         self.task.load_state_dict(saved["weights"] | saved["buffers"], strict=False)
         self.average.load_state_dict(saved["ema"])
         self.average.to(self.accelerator.device)
         self.optimiser.load_state_dict(saved["optimiser"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
         return int(saved["step"])

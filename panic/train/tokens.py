@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from panic.pocket.tokens import build
+from panic.train.bases import folder_of, told_as
 from panic.train.data import DataSet
 
 
-def tokenizer_of(folder: str | None, data: DataSet) -> Any:
-    """The tokenizer of a folder or hub id; without one, byte-level BPE learnt on the captions."""
-    if folder is None:
+def tokenizer_of(name: str | None, data: DataSet) -> Any:
+    """The tokenizer of a folder or a model; without one, byte-level BPE learnt on the captions.
+
+    Raises UsageError if there is no such tokenizer.
+    """
+    if name is None:
         return build(data.captions())
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    folder = folder_of(name, "model.tokenizer")
+    inner = folder / "tokenizer"  # of a pipeline
+    with told_as(f"model.tokenizer: {folder} holds no tokenizer"):
+        return AutoTokenizer.from_pretrained(inner if inner.is_dir() else folder)

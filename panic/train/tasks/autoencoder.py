@@ -2,7 +2,8 @@
 
 The latents are roughened on their way, so that the decoder draws crisp shapes from what a diffusion model
 only nearly hits, and neighbouring latents mean similar pictures. They have mean 0 and variance 1 per
-channel: by batch normalisation in training, folded into the encoder's last convolution when saved.
+channel: by batch normalisation in training, folded into the encoder's last convolution when saved. Several
+processes, and the parts of an accumulated batch, normalise by their own items.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from panic.train.bases import folder_of, told_as
 from panic.train.batches import Batch
 from panic.train.config import AutoencoderTraining
 from panic.train.data import DataSet, Item
-from panic.train.export import save_half
+from panic.train.export import save_half, whole
 from panic.train.grids import grid, to_pictures
 
 
@@ -29,11 +31,13 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config, self.data = config, data
         torch.manual_seed(config.seed + 3)
-        self.model: Any = (
-            AutoencoderTiny.from_pretrained(config.model.base)
-            if config.model.base
-            else AutoencoderTiny.from_config(config.model.autoencoder or {})
-        )
+        if config.model.base:
+            folder = folder_of(config.model.base, "model.base")
+            with told_as(f"model.base: {folder} is no AutoencoderTiny"):
+                self.model: Any = AutoencoderTiny.from_pretrained(folder)
+        else:
+            with told_as("model.autoencoder"):
+                self.model = AutoencoderTiny(**(config.model.autoencoder or {}))
         self.model.to(memory_format=torch.channels_last)
         self.norm = nn.BatchNorm2d(self.model.config.latent_channels, affine=False, momentum=0.01)
 
@@ -73,7 +77,8 @@ class Autoencoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write a plain AutoencoderTiny that does the same."""
-        save_half(self.folded(), folder)
+        with whole(folder) as partial:
+            save_half(self.folded(), partial)
 
     def folded(self) -> Any:
         """A copy of the autoencoder with the normalisation in its encoder's last convolution."""

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from panic.errors import UsageError
+from panic.train.bases import folder_of, whole_model
 from panic.train.batches import Batch
 from panic.train.config import CaptioningTraining
 from panic.train.data import DataSet, Item
-from panic.train.export import save_half
+from panic.train.export import save_half, whole
 from panic.train.lora import add_lora, merged
 from panic.train.spoil import spoil
 from panic.train.tokens import tokenizer_of
@@ -54,6 +55,7 @@ class Captioning(nn.Module):
         forgotten[:, 0] = False
         longest = int(tokens.attention_mask.sum(1).max())
         ids, mask = tokens.input_ids[:, :longest], tokens.attention_mask[:, :longest]
+        ids[:, 0] = self.model.config.text_config.bos_token_id  # what `generate` begins with
         logits = self.model(
             pixel_values=self._normalise(pictures),
             input_ids=ids.masked_fill(forgotten[:, :longest], self.tokenizer.pad_token_id),
@@ -90,11 +92,11 @@ class Captioning(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the model with its processor; adapters are merged into it, and beside it in `lora/`."""
-        model = merged(self.model) if self.config.lora else self.model
-        save_half(model, folder)
-        self.processor.save_pretrained(folder)
-        if self.config.lora:
-            self.model.save_pretrained(folder / "lora")
+        with whole(folder) as partial:
+            save_half(merged(self.model) if self.config.lora else self.model, partial)
+            self.processor.save_pretrained(partial)
+            if self.config.lora:
+                self.model.save_pretrained(partial / "lora")
 
     def _normalise(self, pictures: Tensor) -> Tensor:
         """[-1, 1] -> what the processor makes of such pictures."""
@@ -116,11 +118,14 @@ class Captioning(nn.Module):
 
 
 def _from_base(config: CaptioningTraining) -> tuple[Any, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoProcessor, BlipForConditionalGeneration
 
-    base: Any = config.model.base
-    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
-    return model, AutoProcessor.from_pretrained(base)
+    assert config.model.base is not None
+    folder = folder_of(config.model.base, "model.base")
+    return (
+        whole_model(BlipForConditionalGeneration, folder, config.image_size),
+        AutoProcessor.from_pretrained(folder),
+    )
 
 
 def _new(config: CaptioningTraining, data: DataSet) -> tuple[Any, Any]:
@@ -132,7 +137,8 @@ def _new(config: CaptioningTraining, data: DataSet) -> tuple[Any, Any]:
         "eos_token_id": tokens.eos_token_id,
         "pad_token_id": tokens.pad_token_id,
     }
-    seeing: dict[str, Any] = {"initializer_range": 0.02, "hidden_size": 128} | (config.model.vision or {})  # BLIP's own is 1e-10
+    # BLIP's own initializer_range is 1e-10.
+    seeing: dict[str, Any] = {"initializer_range": 0.02, "hidden_size": 128} | (config.model.vision or {})
     speaking: dict[str, Any] = config.model.text or {}
     torch.manual_seed(config.seed + 2)
     model: Any = BlipForConditionalGeneration(

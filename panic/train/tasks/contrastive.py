@@ -1,6 +1,6 @@
 """Joint text and image embeddings: CLIP (Radford et al. 2021), cross-entropy of a batch's pairs, both ways.
 
-The negatives of an item are the other items of its process's share of the batch.
+The negatives of an item are all other items of the batch, those of other processes among them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
+from panic.train.bases import folder_of, whole_model
 from panic.train.batches import Batch
 from panic.train.config import ContrastiveTraining
 from panic.train.data import DataSet, Item
-from panic.train.export import save_half
+from panic.train.export import save_half, whole
 from panic.train.lora import add_lora, merged
 from panic.train.spoil import spoil
 from panic.train.tokens import tokenizer_of
@@ -35,12 +37,14 @@ class Contrastive(nn.Module):
         """The losses of the items: (n,)."""
         pictures = spoil(batch.pictures(), self.config.spoil, batch)
         seen, read = self.embed(pictures, batch.texts())
-        logits = (
-            self.model.logit_scale.clamp(max=4.6052).exp() * seen @ read.T
-        )  # at most 100, as in the paper
-        right = torch.arange(len(batch), device=logits.device)
-        by_picture = functional.cross_entropy(logits.float(), right, reduction="none")
-        by_text = functional.cross_entropy(logits.T.float(), right, reduction="none")
+        all_seen, all_read, first = seen, read, 0
+        if self.training and distributed.is_initialized():
+            all_seen, all_read = (torch.cat(all_gather(v)) for v in (seen, read))  # type: ignore[no-untyped-call]
+            first = distributed.get_rank() * len(seen)
+        scale = self.model.logit_scale.clamp(max=4.6052).exp()  # at most 100, as in the paper
+        right = first + torch.arange(len(seen), device=seen.device)
+        by_picture = functional.cross_entropy(scale * seen @ all_read.T, right, reduction="none")
+        by_text = functional.cross_entropy(scale * read @ all_seen.T, right, reduction="none")
         losses: Tensor = (by_picture + by_text) / 2
         return losses
 
@@ -57,7 +61,7 @@ class Contrastive(nn.Module):
             input_ids=tokens.input_ids,
             attention_mask=tokens.attention_mask,
         )
-        return output.image_embeds, output.text_embeds
+        return output.image_embeds.float(), output.text_embeds.float()
 
     def samples(self, items: list[Item]) -> Any:
         """Nothing to look at."""
@@ -79,17 +83,20 @@ class Contrastive(nn.Module):
         self.model.compile(mode=mode)
 
     def save(self, folder: Path) -> None:
-        """Write the model with its processor."""
-        save_half(merged(self.model) if self.config.lora else self.model, folder)
-        self.processor.save_pretrained(folder)
+        """Write the model with its processor; adapters are merged into it, and beside it in `lora/`."""
+        with whole(folder) as partial:
+            save_half(merged(self.model) if self.config.lora else self.model, partial)
+            self.processor.save_pretrained(partial)
+            if self.config.lora:
+                self.model.save_pretrained(partial / "lora")
 
 
 def _from_base(config: ContrastiveTraining) -> tuple[Any, Any]:
     from transformers import AutoProcessor, CLIPModel
 
-    base = config.model.base
-    assert base is not None
-    return CLIPModel.from_pretrained(base, dtype=torch.float32), AutoProcessor.from_pretrained(base)
+    assert config.model.base is not None
+    folder = folder_of(config.model.base, "model.base")
+    return whole_model(CLIPModel, folder, config.image_size), AutoProcessor.from_pretrained(folder)
 
 
 def _new(config: ContrastiveTraining, data: DataSet) -> tuple[Any, Any]:

@@ -1,0 +1,67 @@
+"""Where the models are that a training goes on from, or takes parts of: nothing is downloaded.
+
+A base is a folder, the name of a model that `panic models` lists, or a hub id whose weights are on this
+machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panic.errors import PanicError, UsageError
+
+
+def folder_of(name: str, key: str) -> Path:
+    """The folder with a model's files; `key` is where the config names it, for the message.
+
+    Raises UsageError if there is none.
+    """
+    from panic.models import registry, weights
+
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return weights.folder_of(registry.resolve("base", {"base": {"base": name}}))
+    except PanicError as error:
+        raise UsageError(
+            f"{key}: there is no folder {name}, and no model of this name is on this machine",
+            hint=error.hint if "fetch it" in error.hint else "`panic models` lists those with a name.",
+        ) from error
+
+
+@contextmanager
+def told_as(what: str) -> Iterator[None]:
+    """Turn what a library says about arguments or files into a UsageError that begins with `what`."""
+    try:
+        yield
+    except PanicError:
+        raise
+    except (TypeError, ValueError, KeyError, OSError, AttributeError, RuntimeError) as error:
+        raise UsageError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def whole_model(kind: Any, folder: Path, image_size: int) -> Any:
+    """A model of transformers that looks at pictures of `image_size`, with float32 weights.
+
+    Raises UsageError if the folder holds another kind of model, or one of another size.
+    """
+    from transformers import AutoConfig
+
+    with told_as(f"model.base: {folder} cannot be loaded"):
+        config = AutoConfig.from_pretrained(folder)
+        if config.model_type != kind.config_class.model_type:
+            raise UsageError(
+                f"model.base: {folder} is a {config.model_type} model, and this task goes on from "
+                f"a {kind.__name__}"
+            )
+        if config.vision_config.image_size != image_size:
+            raise UsageError(
+                f"model.base looks at pictures of {config.vision_config.image_size}x"
+                f"{config.vision_config.image_size}, and image_size is {image_size}"
+            )
+        return kind.from_pretrained(folder, dtype=torch.float32)

@@ -1,0 +1,203 @@
+"""Pictures of a folder as a data set, with captions from a table, from texts beside them, or by subfolder.
+
+Everything is looked at before training starts, every picture decoded once: a broken file should not end the
+night's work. What is wrong is a `DataError` that names the file.
+
+    python -c "from panic.train.folder import Folder; print(Folder('photos', size=64).validation(1)[0].texts)"
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from panic.train.data import DataError, Item
+from panic.train.pictures import SUFFIXES, check, load
+
+NUM_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without Python's lock
+Row = tuple[Path, str, int]
+
+
+class Folder:
+    """Pictures with captions. `validation` is a share of them, chosen by name: adding some moves none.
+
+    Raises DataError for a folder that cannot be learnt from.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        size: int,
+        captions: str | None = None,
+        balance: bool = False,
+        held_back: float = 0.05,
+    ) -> None:
+        self.folder, self.size = Path(folder), size
+        files = _files(self.folder)
+        texts = self._texts(files, captions)
+        classes = [self._class(path) for path in files]
+        self.labels = tuple(sorted(set(classes))) if all(classes) else ()
+        if balance and len(self.labels) < 2:
+            found = (
+                f"only the class {self.labels[0]!r}" if self.labels else "no subfolders with names of classes"
+            )
+            raise DataError(f"{self.folder}: balance needs at least two classes, and there is {found}")
+        self._threads = ThreadPoolExecutor(NUM_THREADS)
+        list(self._threads.map(check, files))
+        number = {label: index for index, label in enumerate(self.labels)}
+        rows = [(p, texts[p], number.get(c, 0)) for p, c in zip(files, classes, strict=True)]
+        is_held = [_share(path.relative_to(self.folder)) < held_back for path in files]
+        # Where chance holds back nothing of a small folder, or everything, all serve as both.
+        held = [row for row, held in zip(rows, is_held, strict=True) if held] or rows
+        self._held = sorted(held, key=lambda row: _share(row[0].relative_to(self.folder)))  # classes mixed
+        self._rows = [row for row, held in zip(rows, is_held, strict=True) if not held] or rows
+        self._by_class = self._classes() if balance else []
+        self.digest = _digest(rows, self.folder)
+
+    def training(self, seed: int, step: int, size: int, positions: range) -> list[Item]:
+        """The items at some positions of a step's batch: shuffled epochs, or drawn by class if balanced."""
+        return self._load([self._rows[self.index(seed, step * size + i)] for i in positions])
+
+    def index(self, seed: int, position: int) -> int:
+        """Which picture stands at a position of the endless sequence of training."""
+        if self._by_class:
+            dice = np.random.default_rng((seed, position))
+            members = self._by_class[dice.integers(len(self._by_class))]
+            return members[dice.integers(len(members))]
+        epoch, place = divmod(position, len(self._rows))
+        return int(_order(seed, epoch, len(self._rows))[place])
+
+    def validation(self, n: int) -> list[Item]:
+        """Pictures that training never shows (but of a very small folder)."""
+        return self._load(self._held[:n])
+
+    def captions(self) -> Iterator[str]:
+        """All captions."""
+        return (text for _, text, _ in self._rows)
+
+    def _load(self, rows: Sequence[Row]) -> list[Item]:
+        pictures = self._threads.map(lambda row: load(row[0], self.size), rows)
+        return [
+            Item(picture=picture, texts=(text,), label=label)
+            for picture, (_, text, label) in zip(pictures, rows, strict=True)
+        ]
+
+    def _classes(self) -> list[list[int]]:
+        """The positions of each class's pictures in training."""
+        members: dict[int, list[int]] = {}
+        for index, (_, _, label) in enumerate(self._rows):
+            members.setdefault(label, []).append(index)
+        return list(members.values())
+
+    def _class(self, path: Path) -> str:
+        parent = path.parent
+        return "" if parent == self.folder else parent.relative_to(self.folder).as_posix()
+
+    def _texts(self, files: Sequence[Path], captions: str | None) -> dict[Path, str]:
+        """The caption of each picture."""
+        tables = [self.folder / "metadata.csv", self.folder / "metadata.jsonl"]
+        table = Path(captions) if captions else next((path for path in tables if path.is_file()), None)
+        told = _read_table(table, self.folder) if table else {}
+        strangers = sorted(told.keys() - set(files))
+        if strangers:
+            raise DataError(f"{table}: {len(strangers)} rows name no picture, the first one {strangers[0]}")
+        texts = {}
+        for path in files:
+            if table:
+                text, missing = told.get(path), f"{table} has no text for it"
+            elif (beside := path.with_suffix(".txt")).is_file():
+                text, missing = _read(beside), f"{beside.name} is empty"
+            else:
+                text = self._class(path).replace("_", " ").replace("/", " ")
+                missing = f"there is no {beside.name} beside it, and it is in no subfolder"
+            if not text or not text.strip():
+                raise DataError(f"{path}: this picture has no caption: {missing}")
+            texts[path] = text.strip()
+        return texts
+
+
+def _files(folder: Path) -> list[Path]:
+    """The pictures in a folder and its subfolders, hidden ones excepted."""
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}")
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not files:
+        raise DataError(f"{folder}: no pictures in this folder", hint=f"They end in {', '.join(SUFFIXES)}.")
+    return files
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x})",
+            hint="Save the file with the encoding UTF-8.",
+        ) from error
+
+
+def _read_table(table: Path, folder: Path) -> dict[Path, str]:
+    """Captions by picture from a CSV or JSONL file with file_name and text."""
+    text = _read(table)
+    if table.suffix == ".jsonl":
+        rows = [
+            _json(table, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()
+        ]
+    else:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    told = {}
+    for number, row in enumerate(rows, start=1):
+        if missing := [name for name in ("file_name", "text") if name not in row]:
+            has = ", ".join(str(key) for key in row)
+            raise DataError(
+                f"{table}: row {number} has no {' and no '.join(missing)}",
+                hint=f"A table of captions has the columns file_name and text; this one has {has}.",
+            )
+        told[folder / str(row["file_name"])] = str(row["text"] or "")
+    return told
+
+
+def _json(table: Path, number: int, line: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{table}: line {number} is no JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{table}: line {number} is no JSON object")
+    return row
+
+
+def _share(path: Path) -> float:
+    """A number in [0, 1) that depends on a file's name alone."""
+    return int.from_bytes(hashlib.sha256(path.as_posix().encode()).digest()[:4]) / 2**32
+
+
+def _digest(rows: Sequence[Row], folder: Path) -> str:
+    """SHA-256 over the names, sizes and captions of the pictures."""
+    digest = hashlib.sha256()
+    for path, text, _ in rows:
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{text}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n)

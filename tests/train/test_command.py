@@ -1,0 +1,214 @@
+"""`panic train` from outside: exit codes and messages, kills for real, several processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from panic.cli.app import app
+from tests import tiny
+from tests.train import small
+from tests.train.test_loop import assert_close
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logging(monkeypatch):
+    """Loggers of other packages keep the stream that CliRunner has closed since."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+
+def write(path: Path, task: str, **changes) -> Path:
+    """A config file, whose data and output lie beside it."""
+    values = small.raw(task, path.parent, **changes)
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def panic(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(config: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "panic", "train", str(config), *arguments]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    """Until there is such a file (the last one if there are several)."""
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_says_where_the_model_is(tmp_path):
+    result = panic("train", write(tmp_path / "a.yaml", "autoencoder", steps=2))
+    assert result.exit_code == 0, result.output
+    assert "step 2 of 2, loss 0." in result.output
+    assert f"The model is in {tmp_path / 'model'}; as a network's node: local:{tmp_path / 'model'}" in (
+        result.output
+    )
+
+
+def test_says_that_time_is_up(tmp_path):
+    config = write(tmp_path / "a.yaml", "autoencoder")
+    result = panic("train", config, "--set", "minutes=0.00001")
+    assert result.exit_code == 0
+    assert "Time is up after step 1 of 6; the same command goes on." in result.output
+    assert panic("train", config, "--quiet").output == ""
+    assert small.newest(small.config("autoencoder", tmp_path))["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("autoencoder", {"steps": 0}, "steps must be at least 1"),
+        ("autoencoder", {"stesp": 5}, "did you mean"),
+        ("autoencoder", {"batch_size": 6, "accumulate": 4}, "no multiple of accumulate"),
+        ("autoencoder", {"lora": {}}, "lora has nothing to hold on to"),
+        ("autoencoder", {"data": {"folder": "nowhere"}}, "there is no folder"),
+        ("autoencoder", {"precision": "fp16"}, "precision: fp16 does not work on cpu"),
+        ("autoencoder", {"model": {"autoencoder": {"latent_chanels": 4}}}, "latent_chanels"),
+        ("diffusion", {"model": {"unet": {"layers": 3}}}, "model.unet: UNet2DConditionModel has no layers"),
+        ("diffusion", {"image_size": 32}, "pictures of image_size 32 are (3, 32, 32)"),
+        ("diffusion", {"predict": "epsilon"}, "zero_terminal_snr must be false"),
+        ("diffusion", {"model": {"base": "x", "unet": {}}}, "its parts are the base's: unet"),
+        ("diffusion", {"model": {"base": "x"}, "predict": "epsilon"}, "has a base, which decides on predict"),
+        ("diffusion", {"model": {"base": "nowhere/mine"}}, "model.base: there is no folder nowhere/mine"),
+        (
+            "diffusion",
+            {"model": small.MODELS["diffusion"] | {"tokenizer": "gone"}},
+            "model.tokenizer: there is",
+        ),
+        ("diffusion", {"lora": {"targets": ["q"]}}, "no layer is called q"),
+        ("contrastive", {"accumulate": 2}, "needs the whole batch at once"),
+        ("captioning", {"emphasis": {"left": -1}}, "emphasis.left must be more than 0"),
+        ("captioning", {"emphasis": {"unheard of": 2}}, "only a word of one token"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(tmp_path, task, changes, message):
+    result = panic("train", write(tmp_path / "a.yaml", task, **changes))
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split()), result.output
+    assert "Traceback" not in result.output
+
+
+def test_bases_that_cannot_be_trained_are_told(tmp_path):
+    tiny.build_flux(tmp_path / "flux")
+    tiny.build_git(tmp_path / "git")
+    tiny.build_blip(tmp_path / "blip")
+    for task, base, message in [
+        ("diffusion", "flux", "is a FluxPipeline, and a diffusion training goes on from"),
+        ("diffusion", "git", "is no pipeline"),
+        ("captioning", "git", "is a git model, and this task goes on from a BlipForConditionalGeneration"),
+        ("captioning", "blip", "looks at pictures of 32x32, and image_size is 16"),
+        ("contrastive", "blip", "is a blip model, and this task goes on from a CLIPModel"),
+        ("autoencoder", "blip", "is no AutoencoderTiny"),
+    ]:
+        result = panic("train", write(tmp_path / "a.yaml", task, model={"base": base}))
+        assert result.exit_code == 2, result.output
+        assert message in " ".join(result.output.split()), result.output
+
+
+def test_a_training_that_fails_exits_with_1(tmp_path):
+    changes = {"learning_rate": 1.0, "clip": 1e30, "steps": 400, "weight_decay": 1e30, "evaluate_every": 1000}
+    result = panic("train", write(tmp_path / "a.yaml", "contrastive", **changes))
+    assert result.exit_code == 1
+    assert "is not a number" in result.output
+    assert "Try a lower learning_rate" in result.output
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+    config = write(tmp_path / "a.yaml", "autoencoder", steps=2)
+    assert panic("train", config).exit_code == 0
+    damaged = tmp_path / "model.training" / "step-00000002.pt"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    result = panic("train", config)
+    assert result.exit_code == 1
+    assert "step-00000002.pt: this checkpoint cannot be read" in result.output
+    damaged.unlink()
+    assert panic("train", config).exit_code == 0
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    """SIGKILL of a real process; goes on in this one."""
+    changes = {"steps": 100, "checkpoint_minutes": 0.0, "evaluate_every": 1000, "precision": "bf16"}
+    pieces, whole = tmp_path / "pieces", tmp_path / "whole"
+    for folder in (pieces, whole):
+        folder.mkdir()
+        write(folder / "a.yaml", "autoencoder", **changes)
+    process = start(pieces / "a.yaml")
+    wait_for(process, pieces / "model.training", "step-0000000[4-9].pt")
+    process.kill()
+    process.communicate()
+    settings = small.config("autoencoder", pieces)
+    assert 4 <= small.newest(settings)["step"] < 100
+    for folder in (pieces, whole):
+        assert panic("train", folder / "a.yaml").exit_code == 0
+    a, b = (small.newest(small.config("autoencoder", folder)) for folder in (pieces, whole))
+    assert a["step"] == b["step"] == 100
+    assert all(torch.equal(x, small.averages(b)[name]) for name, x in small.averages(a).items())
+    assert len(small.losses(settings)) == 100
+
+
+@pytest.mark.slow
+def test_a_signal_ends_with_a_checkpoint_and_130(tmp_path):
+    config = write(tmp_path / "a.yaml", "autoencoder", steps=100_000, checkpoint_minutes=60.0)
+    process = start(config)
+    wait_for(process, tmp_path / "model.training", "loss.csv")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on from there" in error
+    assert (tmp_path / "model" / "config.json").exists()
+    assert small.newest(small.config("autoencoder", tmp_path))["step"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["contrastive", "diffusion", "captioning"])
+def test_two_processes_equal_one(tmp_path, task):
+    """Negatives, gradients and noise are those of the whole batch; the main process alone writes."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        write(folder / "a.yaml", task, steps=4, batch_size=8, evaluate_every=2, **_few_samples(task))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command = [
+        *launch,
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "-m",
+        "panic.train",
+        str(two / "a.yaml"),
+    ]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The model is in") == 1
+    assert panic("train", one / "a.yaml").exit_code == 0
+    a, b = (small.config(task, folder) for folder in (one, two))
+    assert_close(small.newest(a), small.newest(b))
+    assert small.losses(b) == pytest.approx(small.losses(a), rel=1e-3)
+    assert len(small.rows(b, "evaluation")) == 2
+
+
+def _few_samples(task: str) -> dict[str, int]:
+    return {"sample_steps": 1} if task == "diffusion" else {}
