@@ -46,6 +46,8 @@ def line(progress: Progress) -> str:
         parts.append(f"failed {progress.runs_failed:,}")
     for what, done, total in _stages(progress):
         parts.append(f"{what} {done:,}/{total:,}")
+    if progress.message:
+        parts.append(progress.message)
     parts.append(f"elapsed {duration(progress.elapsed_s)}")
     if progress.eta_s:
         parts.append(f"at most {duration(progress.eta_s)} left")

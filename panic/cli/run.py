@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("panic.cli")
 
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the runs again that failed.")]
+RepairOption = Annotated[
+    bool,
+    typer.Option("--repair", help="Look for damaged images, too, and compute them again as missing ones."),
+]
 FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first failure.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")]
 
@@ -43,6 +47,7 @@ def run(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Another name for the experiment.")] = None,
     dry_run: DryRunOption = False,
     retry_failed: RetryOption = False,
+    repair: RepairOption = False,
     fail_fast: FailFastOption = False,
 ) -> None:
     """Perform experiments, one after another. The same command again goes on where it stopped.
@@ -70,7 +75,7 @@ def run(
         if dry_run:
             print_plan(config, shared.store_path(config.store))
         else:
-            perform(shared, config, shared.store_path(config.store), retry_failed=retry_failed)
+            perform(shared, config, shared.store_path(config.store), retry_failed=retry_failed, repair=repair)
 
     # All configs are checked before any is performed.
     for actions in ([partial(load, path) for path in configs], (partial(do, config) for config in loaded)):
@@ -89,6 +94,7 @@ def resume(
     experiment: ExperimentArgument = "latest",
     dry_run: DryRunOption = False,
     retry_failed: RetryOption = False,
+    repair: RepairOption = False,
     fail_fast: FailFastOption = False,
 ) -> None:
     """Go on with an experiment that has not ended, from the config in the store that it is found in."""
@@ -99,18 +105,20 @@ def resume(
 
     with shared.open_store() as store:
         row = store.experiment(experiment)
-        state = store.standing(row).state
-    if state == "complete":
+        is_complete = store.standing(row).state == "complete" and not any(store.missing_images(row.id))
+    if is_complete and not repair:
         return console().print(f"{row.name} is complete.")
     config = ExperimentConfig.model_validate(row.config)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     if dry_run:
         return print_plan(config, store.path)
-    return perform(shared, config, store.path, retry_failed=retry_failed)
+    return perform(shared, config, store.path, retry_failed=retry_failed, repair=repair)
 
 
-def perform(shared: Shared, config: ExperimentConfig, path: Path, *, retry_failed: bool) -> None:
+def perform(
+    shared: Shared, config: ExperimentConfig, path: Path, *, retry_failed: bool, repair: bool
+) -> None:
     """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed."""
     from panic.cli import logs
     from panic.cli.progress import showing_progress
@@ -128,7 +136,9 @@ def perform(shared: Shared, config: ExperimentConfig, path: Path, *, retry_faile
     ):
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
-            outcome = perform_config(config, path, on_progress=on_progress, retry_failed=retry_failed)
+            outcome = perform_config(
+                config, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair
+            )
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
             raise
@@ -169,6 +179,8 @@ def print_plan(config: ExperimentConfig, path: Path) -> None:
         for m in sorted(plan.models, key=lambda m: m.order or len(plan.models) + 1)
     ]
     print_table(["load order #", "model", "modality", "size #", "batch size #", "present"], rows)
+    if plan.images_missing:
+        out.print(f"images:      {plan.images_missing:,} are missing and are computed again")
     if plan.invocations_existing == plan.invocations_total:
         out.print("All runs have ended.")
     elif plan.eta_s is None:

@@ -43,8 +43,8 @@ class PreviewModel:
 class Preview:
     """What there is to do. invocations_total and eta_s are upper bounds: a run that gets stuck ends early.
 
-    runs_existing: runs that have ended. eta_s: model time at the speed seen in this store; None where a model
-    has not been seen.
+    runs_existing: runs that have ended. images_missing: whose pixels the store has lost. eta_s: model time at
+    the speed seen in this store; None where a model has not been seen.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Preview:
     runs_existing: int
     invocations_total: int
     invocations_existing: int
+    images_missing: int
     models: list[PreviewModel]
     eta_s: float | None
 
@@ -101,6 +102,7 @@ def _preview(plan: Plan, path: Path, store: Store | None, row: ExperimentRow | N
         runs_existing=ended,
         invocations_total=total,
         invocations_existing=existing,
+        images_missing=sum(1 for _ in store.missing_images(row.id)) if store and row else 0,
         models=[
             PreviewModel(
                 name=name,

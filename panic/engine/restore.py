@@ -83,7 +83,7 @@ class Restorer:
         given_up = store.lost_images(experiment) & missing
         wanted = missing - given_up
         if wanted:
-            log.warning("the pixels of %d images are missing: computing them again", len(wanted))
+            log.warning("%d of the experiment's images are missing: computing them again", len(wanted))
             self._compute(store.image_origins(experiment, wanted), _standing(store, experiment))
             log.info("%d of %d images are back", self._num_back, len(wanted))
             self._give_up(store, experiment)

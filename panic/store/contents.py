@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
 from panic.store.codec import decode_array, decode_bars, decode_image
-from panic.store.pixels import remedies
 from panic.store.reading import USED_OUTPUTS, Selector, scope
 from panic.store.records import DiagramRow, InvocationRow, OutputRow, Vectors
 
@@ -90,7 +89,7 @@ def image(store: Store, digest: bytes | str) -> Image:
 
 
 def _lost(store: Store, digest: bytes | str, problem: str) -> StoreCorrupt:
-    hint = "\n".join(remedies(store, {_digest(digest)}))
+    hint = "panic resume EXPERIMENT --repair computes it again; panic check names the experiment."
     return StoreCorrupt(f"Image {_digest(digest).hex()} in {store.path}: {problem}.", hint=hint)
 
 

@@ -129,10 +129,13 @@ def remedies(store: Store, digests: Collection[bytes]) -> list[str]:
     counts = Counter(experiment for experiment, digest in rows if digest in digests)
     known = experiments(store)
     newest = {row.name: row.id for row in known}
-    return [
-        f"experiment {row.name}: `panic resume {row.name if newest[row.name] == row.id else row.uid[:12]}"
-        f" --repair --store {shlex.quote(str(store.path))}` computes"
-        f" {'1 image' if counts[row.id] == 1 else f'{counts[row.id]:,} images'} again"
-        for row in known
-        if counts[row.id]
-    ]
+    found = []
+    for row in known:
+        if number := counts[row.id]:
+            lacks = f"{number:,} images are" if number > 1 else "an image is"
+            selector = row.name if newest[row.name] == row.id else row.uid[:12]
+            command = f"panic resume {selector} --repair --store {shlex.quote(str(store.path))}"
+            found.append(
+                f"experiment {row.name}: {lacks} missing or damaged; `{command}` computes what is lost"
+            )
+    return found

@@ -68,8 +68,8 @@ class Store:
         if not create and not path.exists() and (self.path / "store.sqlite").exists():
             raise StoreCorrupt(
                 f"{path} is missing: the store has lost its pixels.",
-                hint="A store is the whole folder: copy images.sqlite along with store.sqlite. Where it is gone, "
-                "performing an experiment again (panic resume) computes its images again.",
+                hint="A store is its whole folder: copy images.sqlite along with store.sqlite. If it is gone,"
+                " performing an experiment again (panic resume) computes its images again.",
             )
         return Database(path, "images", write=write, synchronous="FULL")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,16 @@ def test_pictures_of_any_shape_fit_and_long_captions_are_cut() -> None:
     assert max(font.getlength(line) for line in lines) <= 64
     assert wrap("short", 64, font) == ["short"]
     assert "".join(wrap("y" * 12, 64, font)) == "y" * 12
+
+
+@pytest.mark.parametrize("change", ["UPDATE image SET bytes = X'78'", "DELETE FROM image"])
+def test_pictures_that_are_lost_are_told_with_the_remedy(panic: Invoke, store: Path, change: str) -> None:
+    run = runs(store, "done")[0]
+    with sqlite3.connect(store / "images.sqlite") as connection:
+        connection.execute(change)
+    done = panic("images", "demo", "--run", run.id)
+    assert done.exit_code == 1
+    assert "Image " in done.stderr
+    assert "panic resume EXPERIMENT --repair computes it again" in done.stderr
+    assert "Traceback" not in done.output
+    assert not Path(f"demo-run{run.id}.png").exists()

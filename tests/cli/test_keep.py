@@ -88,6 +88,55 @@ def test_check_finds_damage(panic: Invoke, store: Path, file: str, sql: str) -> 
     assert "problem" in done.stdout.splitlines()[-1]
 
 
+def remedy_of(text: str) -> list[str]:
+    """The arguments of the command that a message names, in backquotes."""
+    return text.split("`")[1].split()[1:]
+
+
+@pytest.mark.parametrize("lost", ["row", "bytes", "file"])
+def test_check_names_the_command_that_mends_lost_pictures(panic: Invoke, store: Path, lost: str) -> None:
+    before = panic("dump").stdout
+    if lost == "file":
+        (store / "images.sqlite").unlink()
+    else:
+        change = "DELETE FROM image" if lost == "row" else "UPDATE image SET bytes = X'78'"
+        damaged(store, "images.sqlite", f"{change} WHERE rowid = 1")
+    problems = json.loads(panic("check", "--json").stdout)["problems"]
+    [problem] = [problem for problem in problems if problem.startswith("experiment demo: ")]
+    assert "missing or damaged" in problem
+    lacking = panic("dump")
+    assert lacking.exit_code == 1
+    assert "Traceback" not in lacking.output
+    done = panic(*remedy_of(problem))
+    assert done.exit_code == 0, done.output
+    assert panic("resume", "broken", "--repair").exit_code == 1  # its runs have failed for another reason
+    assert panic("check").exit_code == 0
+    assert panic("dump").stdout == before
+
+
+def test_a_complete_experiment_that_has_lost_pictures_is_resumed(panic: Invoke, store: Path) -> None:
+    before = panic("dump", "demo").stdout
+    damaged(store, "images.sqlite", "DELETE FROM image WHERE rowid = 1")
+    assert "images:      1 are missing" in panic("resume", "demo", "--dry-run").stdout
+    done = panic("resume", "demo")
+    assert done.exit_code == 0, done.output
+    assert "WARNING: 1 of the experiment's images are missing" in done.stderr
+    assert "images computed again: 1 of 1" in done.stderr
+    assert panic("dump", "demo").stdout == before
+    assert panic("resume", "demo").stdout == "demo is complete.\n"
+
+
+def test_a_damaged_file_of_pictures_can_be_moved_away(panic: Invoke, store: Path) -> None:
+    before = panic("dump", "demo").stdout
+    (store / "images.sqlite").write_bytes(b"no database at all" * 1000)
+    done = panic("resume", "demo", "--repair")
+    assert done.exit_code == 1
+    assert "Move it away" in done.stderr
+    (store / "images.sqlite").rename("away")
+    assert panic("resume", "demo").exit_code == 0
+    assert panic("dump", "demo").stdout == before
+
+
 def test_check_of_a_file_that_is_no_database_is_a_problem(panic: Invoke, store: Path) -> None:
     (store / "store.sqlite").write_bytes(b"no database at all" * 1000)
     done = panic("check", "--json")

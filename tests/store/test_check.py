@@ -31,12 +31,15 @@ def only_problem(folder):
     return problem
 
 
+def remedy(name, folder):
+    return f"`panic resume {name} --repair --store {folder}` computes what is lost"
+
+
 def only_lost(folder, *experiments):
     """The only problem, of an image, which is followed by a remedy per experiment that has it."""
     problem, *remedies = problems(folder)
     assert remedies == [
-        f"experiment {name}: `panic resume {name} --repair --store {folder}` computes 1 image again"
-        for name in experiments
+        f"experiment {name}: an image is missing or damaged; {remedy(name, folder)}" for name in experiments
     ]
     return problem
 
@@ -86,8 +89,8 @@ def test_a_missing_file_of_images(folder, sample):
     of_file, *remedies = problems(folder)
     assert "images.sqlite is missing" in of_file
     assert remedies == [
-        f"experiment alpha: `panic resume alpha --repair --store {folder}` computes 4 images again",
-        f"experiment beta: `panic resume beta --repair --store {folder}` computes 1 image again",
+        f"experiment alpha: 4 images are missing or damaged; {remedy('alpha', folder)}",
+        f"experiment beta: an image is missing or damaged; {remedy('beta', folder)}",
     ]
 
 
@@ -110,7 +113,7 @@ def test_bytes_that_are_no_image(folder, sample):
         assert only_lost(folder, "alpha").startswith(f"image {digest.hex()}: its bytes cannot be decoded")
         with Store(folder) as store, pytest.raises(StoreCorrupt, match="cannot be decoded") as caught:
             store.image(digest)
-        assert "panic resume alpha --repair" in caught.value.hint
+        assert "panic resume EXPERIMENT --repair" in caught.value.hint
 
 
 def test_another_text(folder, sample):
