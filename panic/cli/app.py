@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from panic import __version__
-from panic.cli import check, completion, experiments, export, images, models, report, run, status, train
+from panic.cli import (
+    cache,
+    check,
+    completion,
+    devices,
+    experiments,
+    export,
+    images,
+    models,
+    report,
+    run,
+    status,
+    train,
+)
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption
 
 EXPLAIN = (
@@ -62,6 +75,7 @@ for command in (
     experiments.show,
     experiments.stuck,
     models.models,
+    devices.devices,
     images.images,
     report.report,
     export.export,
@@ -74,4 +88,5 @@ for command in (
     app.command(name=command.__name__.rstrip("_"), context_settings={"help_option_names": ["-h", "--help"]})(
         command
     )
+app.add_typer(cache.app, name="cache")
 run_experiments_app.command(name="run-experiments")(run.run)

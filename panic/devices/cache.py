@@ -71,6 +71,7 @@ class ModelCache:
     def __post_init__(self) -> None:
         self._here = Residency(self.device, self.stats, self.events)
         self._room = Room(self.device)
+        self.events.add("start", device=self.device.name)
 
     @property
     def resident(self) -> frozenset[str]:
@@ -112,8 +113,8 @@ class ModelCache:
                 entry.compute_s = smooth(entry.compute_s, self.device.now() - device_started_s)
             finally:
                 peak_bytes = self.device.end_call()
-            if peak_bytes is not None:
-                self.working.observe(name, batch_size, peak_bytes)
+            if peak_bytes and self.working.observe(name, batch_size, peak_bytes):
+                self.events.add("working", model=name, batch=batch_size, bytes=peak_bytes)
         finally:
             entry.leases -= 1
 

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from panic.devices.planning import Load, State, Use, apply, plan
 
+MAX_BYTES = 64 * 2**20
+"""Of one process's events: some 400,000 lines; what follows is not told."""
 LOOKAHEAD = 64
 """Uses that the offline optimum looks ahead; further than any model's next use in practice."""
 
@@ -56,19 +58,24 @@ class Stretch:
 
 
 class EventLog:
-    """Appends events to a file of JSON lines; without a path it keeps nothing."""
+    """Appends events to a file of JSON lines, at most `MAX_BYTES`; without a path it keeps nothing."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._file = None
+        self._file: TextIO | None = None
+        self._num_bytes = 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", buffering=1)  # line by line: a kill loses one
 
     def add(self, event: str, **fields: Any) -> None:
         """Write one event."""
-        if self._file is not None:
-            self._file.write(json.dumps({"t": round(time.time(), 6), "event": event, **fields}) + "\n")
+        if self._file is None:
+            return
+        line = json.dumps({"t": round(time.time(), 6), "event": event, **fields}) + "\n"
+        self._num_bytes += self._file.write(line)
+        if self._num_bytes > MAX_BYTES:
+            self.close()
 
     def add_use(self, stretch: Stretch) -> None:
         """Write a stretch of calls."""

@@ -10,7 +10,7 @@ as much as the one seen, both upper bounds as long as a >= 0 and b >= 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Peaks = Mapping[int, int]
@@ -41,7 +41,6 @@ class WorkingMemory:
 
     peaks: dict[str, dict[int, int]] = field(default_factory=dict)
     margin: float = 0.05
-    new: list[tuple[str, int, int]] = field(default_factory=list)
 
     def observe(self, model: str, batch_size: int, peak_bytes: int) -> bool:
         """Take in what a call needed; whether it is more than was known."""
@@ -49,15 +48,9 @@ class WorkingMemory:
         if peak_bytes <= known.get(batch_size, -1):
             return False
         known[batch_size] = peak_bytes
-        self.new.append((model, batch_size, peak_bytes))
         return True
 
     def estimate(self, model: str, batch_size: int) -> int | None:
         """Bytes to keep free for a call; None if the model has not been seen."""
         bytes_ = envelope(self.peaks.get(model, {}), batch_size)
         return None if bytes_ is None else round(bytes_ * (1 + self.margin))
-
-    def take_new(self) -> Iterable[tuple[str, int, int]]:
-        """(model, batch size, bytes) observed since the last call."""
-        taken, self.new = self.new, []
-        return taken

@@ -44,8 +44,7 @@ def test_only_more_than_was_known_is_new() -> None:
     assert not memory.observe("m", 2, 90)
     assert memory.observe("m", 2, 110)
     assert memory.observe("m", 4, 10)
-    assert memory.take_new() == [("m", 2, 110), ("m", 4, 10)]
-    assert memory.take_new() == []
+    assert memory.peaks == {"m": {2: 110, 4: 10}}
     assert memory.estimate("m", 2) == round(110 * 1.05)
     assert memory.estimate("other", 2) is None
 

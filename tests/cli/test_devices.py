@@ -1,0 +1,77 @@
+"""`panic devices` and `panic cache`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from panic.cli.devices import PROCESS
+from panic.devices.events import EventLog
+from panic.devices.simulated import SimulatedDevice
+from panic.store import Store, working
+from tests.devices.paper import paper_cache
+
+
+def test_devices_lists_the_cpu_with_its_memory(panic) -> None:
+    done = panic("devices", "--json")
+    assert done.exit_code == 0, done.output
+    cpu = json.loads(done.stdout)[-1]
+    assert (cpu["name"], cpu["users"]) == ("cpu", [])
+    assert 0 < cpu["free_bytes"] <= cpu["total_bytes"]
+    table = panic("devices").stdout
+    assert "cpu" in table
+
+
+def test_processes_are_read_from_what_torch_prints() -> None:
+    """Its format in torch 2.13: f"process {pid:>10d} uses {mem:>12.3f} MB GPU memory"."""
+    printed = "GPU:0\nprocess       4242 uses     1024.500 MB GPU memory\nprocess 7 uses 2.0 MB GPU memory"
+    assert PROCESS.findall(printed) == [("4242", "1024.500"), ("7", "2.0")]
+    assert PROCESS.findall("pynvml module not found, please install nvidia-ml-py") == []
+
+
+def write_events(store: Path, name: str) -> None:
+    """Two models of 15 bytes take turns on a device of 20."""
+    with Store(store) as opened:
+        uid = opened.experiment(name).uid
+    device = SimulatedDevice(name="sim", capacity_bytes=20, rate_bytes_per_s=10.0)
+    log = EventLog(store / "cache" / f"{uid}-1-1.jsonl")
+    cache, _ = paper_cache(device, {name: [5, 5, 5] for name in "ab"}, events=log)
+    for name in "abab":
+        with cache.lease(name, 1, ["b", "a"] if name == "a" else ["a", "b"]) as model:
+            model.invoke(["x"])
+    cache.close()
+
+
+def test_stats_of_an_experiment(panic, store: Path) -> None:
+    write_events(store, "demo")
+    done = panic("cache", "stats", "demo", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["calls"], told["hits"], told["regret"]) == (4, 0, 0)
+    assert told["moved_bytes"] == told["least_bytes"] == 15 + 15 + 10 + 10
+    assert told["bytes_by_tier"] == {"disk": 30, "host": 20}
+    table = panic("cache", "stats", "demo").stdout
+    assert "4, of which 0 found their model" in table
+    assert "0.0 %" in table
+    other = panic("cache", "stats", "broken")
+    assert (other.exit_code, "no events" in other.stdout) == (0, True)
+
+
+def test_stats_of_an_experiment_that_is_not_there(panic, store: Path) -> None:
+    done = panic("cache", "stats", "nothing")
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+
+
+def test_clear_forgets_events_and_what_was_learnt_and_no_result(panic, store: Path) -> None:
+    write_events(store, "demo")
+    with Store(store, write=True) as opened:
+        working.learn(opened, "sim", [("f", 1, 100)])
+        before = list(opened.dump())
+    done = panic("cache", "clear")
+    assert done.exit_code == 0, done.output
+    assert "1 observations" in done.stdout
+    assert list((store / "cache").iterdir()) == []
+    with Store(store) as opened:
+        assert working.known(opened, "sim") == {}
+        assert list(opened.dump()) == before
