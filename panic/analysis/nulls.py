@@ -217,4 +217,5 @@ def _perpendicular(rng: Generator, rows: Array) -> Array:
     scale = np.abs(triangle.diagonal())
     basis = basis[:, scale > 1e-9 * max(float(scale.max()), np.finfo(float).tiny)]
     draw = rng.normal(size=(1, rows.shape[1]))
-    return unit(draw - draw @ basis @ basis.T)[0]
+    direction: Array = unit(draw - draw @ basis @ basis.T)[0]
+    return direction

@@ -33,8 +33,16 @@ from panic.store.records import NewDiagram
 from panic.topology import diagram
 
 MAX_RETRIES = 2
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""Of the numeric libraries in every process of the pool: the processes share the cores."""
+ENVIRONMENT = {
+    # Of the numeric libraries: the processes share the cores.
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # glibc: keep the memory of one diagram for the next (1.3 instead of 2.0 ms for 100 points).
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+}
+"""Of every process of the pool."""
 NICE = 5
 AHEAD = 16
 """Most tasks that a process holds; only one while diagrams take longer than `SHORT_S`."""
@@ -129,7 +137,7 @@ class DiagramPool:
         number = self._started
         self._started += 1
         entry = "panic.engine.diagrams:serve_connection"
-        child = Child(entry, self._arguments, partial(self._on_message, number), ONE_THREAD)
+        child = Child(entry, self._arguments, partial(self._on_message, number), ENVIRONMENT)
         self._children[number] = (child, deque())
         return number
 

@@ -29,6 +29,7 @@ from panic.topology.distances import (
     checked,
     close_groups,
     distinct_points,
+    moderate,
     pairwise,
 )
 from panic.topology.memory import default_limit_bytes, refuse
@@ -181,8 +182,9 @@ def entropy(bars: ArrayLike) -> float:
 def _tolerance(rows: NDArray[np.float64], metric: str) -> float:
     """The distance up to which two rows are one point, in the units of the metric."""
     if metric == "euclidean":
-        largest = np.abs(rows).max(initial=0.0)
-        return float(TOLERANCE * largest * np.linalg.norm(rows / (largest or 1.0), axis=1).max(initial=0.0))
+        scaled, exponent = moderate(rows)
+        longest = np.einsum("nd,nd->n", scaled, scaled).max(initial=0.0)
+        return float(np.ldexp(TOLERANCE * np.sqrt(longest), exponent))
     return TOLERANCE if metric == "chordal" else TOLERANCE**2 / 2
 
 

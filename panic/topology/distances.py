@@ -104,16 +104,15 @@ def close_groups(matrix: NDArray[np.float64], tolerance: float) -> NDArray[np.in
 
 
 _TINY = np.finfo(np.float64).tiny
+_MODERATE = 200  # powers of two: a copy of 100 x 768 numbers is 5 % of a small diagram
 
 
 def _euclidean(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gram form of the centred points; close pairs again from their differences."""
     n = len(points)
-    largest = float(np.abs(points).max(initial=0.0))
-    if n < 2 or largest == 0.0:
+    if n < 2 or not points.any():
         return np.zeros((n, n))
-    exponent = int(np.frexp(largest)[1])
-    x = np.ldexp(points, -exponent)  # exact; squares can neither overflow nor vanish
+    x, exponent = moderate(points)
     x = x - x.mean(axis=0)
     gram = x @ x.T
     squares = np.diag(gram)
@@ -128,3 +127,10 @@ def _euclidean(points: NDArray[np.float64]) -> NDArray[np.float64]:
     np.fill_diagonal(matrix, 0.0)
     result: NDArray[np.float64] = np.ldexp(np.sqrt(matrix, out=matrix), exponent)
     return result
+
+
+def moderate(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """The points as x and e, points = x 2^e: x can be squared, neither overflowing nor vanishing. Exact."""
+    largest = max(float(points.max(initial=0.0)), -float(points.min(initial=0.0)))
+    exponent = int(np.frexp(largest)[1])
+    return (points, 0) if abs(exponent) < _MODERATE else (np.ldexp(points, -exponent), exponent)
