@@ -168,6 +168,7 @@ class AutoencoderTraining(Training):
 
     task: Literal["autoencoder"]
     model: AutoencoderModel
+    learn: Literal["both", "decoder"] = "both"  # the decoder alone, where a UNet knows the latents already
     roughen: Annotated[float, Field(ge=0)] = 0.6  # standard deviation of the noise on the latents
     focus: Annotated[float, Field(ge=0)] = 1.0  # how much more the pixels of objects count
 

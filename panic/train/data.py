@@ -127,12 +127,15 @@ class World:
 
 
 def _near_objects(layout: Layout) -> np.ndarray:
-    """1 in the boxes around a layout's objects, 0 elsewhere: (64, 64) float32."""
+    """About 1 in the boxes around objects, more where they are small, else 0: (64, 64) float32.
+
+    Without that, small crosses come back from an autoencoder as circles: they have few pixels.
+    """
     from panic.pocket.scene import SIDE
 
     axis = np.arange(SIDE, dtype=np.float32) + 0.5
     mask = np.zeros((SIDE, SIDE), np.float32)
     for x, y, radius in zip(layout.x, layout.y, layout.radius, strict=True):
         near = radius * 1.3
-        mask[np.ix_(abs(axis - y) < near, abs(axis - x) < near)] = 1
+        mask[np.ix_(abs(axis - y) < near, abs(axis - x) < near)] = (10 / radius) ** 2
     return mask

@@ -232,3 +232,19 @@ def test_lora_of_a_captioner(tmp_path):
     assert (plain - right).abs().max() > 0.1
     torch.testing.assert_close(merged, right, rtol=0.02, atol=0.05)
     torch.testing.assert_close(apart, right, rtol=0.02, atol=0.05)
+
+
+def test_a_decoder_alone_learns_without_touching_the_latents(tmp_path):
+    from diffusers import AutoencoderTiny
+
+    first = small.config("autoencoder", tmp_path / "first")
+    small.fit(first)
+    second = small.config(
+        "autoencoder", tmp_path / "second", model={"base": first.output}, learn="decoder", learning_rate=1e-3
+    )
+    small.fit(second)
+    before, after = (
+        AutoencoderTiny.from_pretrained(config.output).state_dict() for config in (first, second)
+    )
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}

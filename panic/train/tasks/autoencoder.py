@@ -39,12 +39,13 @@ class Autoencoder(nn.Module):
             with told_as("model.autoencoder"):
                 self.model = AutoencoderTiny(**(config.model.autoencoder or {}))
         self.model.to(memory_format=torch.channels_last)
+        self.model.encoder.requires_grad_(config.learn == "both")
         self.norm = nn.BatchNorm2d(self.model.config.latent_channels, affine=False, momentum=0.01)
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(n, 3, side, side) in [-1, 1] -> latents (n, c, h, w) of mean 0 and variance 1."""
-        latents: Tensor = self.norm(self.model.encoder(pictures).float())
-        return latents
+        latents: Tensor = self.model.encoder(pictures).float()
+        return latents if self.config.learn == "decoder" else self.norm(latents)
 
     def forward(self, batch: Batch) -> Tensor:
         """The losses of the items: (n,)."""
@@ -86,6 +87,8 @@ class Autoencoder(nn.Module):
 
         plain: Any = AutoencoderTiny.from_config(self.model.config)
         plain.load_state_dict(self.model.state_dict())
+        if self.config.learn == "decoder":
+            return plain
         last = plain.encoder.layers[-1]
         mean, variance = self.norm.running_mean, self.norm.running_var
         assert mean is not None
