@@ -123,14 +123,14 @@ class ModelCache:
         self._here.cancel()
         entry = self._here.entries[name]
         assert entry.leases == 0, f"{name} is in use"
-        self._here.drop(entry, entry.here, "asked")
+        self._here.drop(entry, None, "asked")
 
     def evict_idle(self) -> int:
         """Drop everything that is not in use; returns how many models that were."""
         self._here.cancel()
         idle = [entry for entry in self._here.entries.values() if not entry.leases and entry.num_here]
         for entry in idle:
-            self._here.drop(entry, entry.here, "memory")
+            self._here.drop(entry, None, "memory")
         self.device.trim()
         return len(idle)
 
@@ -184,7 +184,7 @@ class ModelCache:
             except OutOfMemory as error:
                 raise ModelDoesNotFit(error.message, hint=error.hint) from None
         self._make_room(entry, uses, missing + working)
-        if missing:
+        if not entry.is_complete:  # also a model without weights is loaded
             self._load(entry)
 
     def _load(self, entry: Entry) -> None:

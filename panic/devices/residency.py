@@ -117,12 +117,12 @@ class Residency:
         self.events.add("load", model=entry.name, bytes=num_bytes, tier=tier, seconds=round(seconds, 6))
         return None
 
-    def drop(self, entry: Entry, num_bytes: int, reason: str) -> None:
-        """Drop blocks from the end until at least `num_bytes` have come free."""
+    def drop(self, entry: Entry, num_bytes: int | None, reason: str) -> None:
+        """Drop blocks from the end until at least `num_bytes` have come free; None drops all."""
         if self.coming and self.coming.entry is entry:
             self.cancel()
         freed = 0
-        while entry.num_here and freed < num_bytes:
+        while entry.num_here and (num_bytes is None or freed < num_bytes):
             entry.num_here -= 1
             freed += self._release(entry, entry.num_here)
         self.stats.evictions += 1
@@ -131,7 +131,7 @@ class Residency:
     def forget(self, entry: Entry) -> None:
         """Drop a model from main memory, too."""
         if entry.num_here:
-            self.drop(entry, entry.here, "host budget")
+            self.drop(entry, None, "host budget")
         self.entries.pop(entry.name, None)
         self.events.add("forget", model=entry.name, bytes=entry.parcel.host_bytes)
 

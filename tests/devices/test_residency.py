@@ -123,6 +123,15 @@ def test_host_budget_forgets_what_is_needed_furthest_and_builds_it_again() -> No
     assert cache.stats.builds == 4
 
 
+def test_a_model_without_weights_is_loaded_and_dropped_like_any_other() -> None:
+    cache, models = paper_cache(sim(10), {"a": [0]})
+    call(cache, "a")
+    assert models["a"].blocks[0].state == "bound"
+    assert cache.resident == {"a"}
+    assert cache.evict_idle() == 1
+    assert models["a"].blocks[0].state == "gone"
+
+
 # Working memory
 
 
