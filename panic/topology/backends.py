@@ -66,7 +66,8 @@ def persistence(
         bars, cycles = _giotto(scaled, max_dimension, limit, generators, threads)
     else:
         chosen = backend if backend != "auto" else choose(scaled, cone, max_dimension, threads)
-        if limit < cone or (limit_bytes is not None and estimate_bytes(*size) > limit_bytes):
+        is_large = limit_bytes is not None and estimate_bytes(*size) > limit_bytes
+        if limit < cone or is_large:
             chosen = "collapse"  # whatever was asked for: only it can do with less
         cycles = None
         if chosen == "giotto":
@@ -76,7 +77,8 @@ def persistence(
             bars = _ripser(scaled, max_dimension)
         else:
             graph = _collapsed(scaled, min(limit, cone), max_dimension)
-            refuse(*size, limit_bytes, simplices(graph, max_dimension))
+            if is_large:
+                refuse(*size, limit_bytes, simplices(graph, max_dimension))
             bars = _gudhi(graph, "distance coo_matrix", max_dimension)
     bars = [np.ldexp(b, exponent) for b in bars]
     order_of = [np.lexsort((b[:, 1], b[:, 0])) for b in bars]
@@ -93,9 +95,11 @@ def choose(matrix: NDArray[np.float64], cone: float, max_dimension: int, threads
     """
     if max_dimension < 2:
         return "ripser"
-    pairs = matrix[np.triu_indices(len(matrix), k=1)]
-    spread_out = np.mean(pairs <= cone) > _SPREAD_SHARE and pairs.std() < _SPREAD_VARIATION * pairs.mean()
-    if not spread_out:
+    pairs = len(matrix) * (len(matrix) - 1)  # each twice; the diagonal adds nothing to sums, n to the count
+    share = (np.count_nonzero(matrix <= cone) - len(matrix)) / pairs
+    mean = matrix.sum() / pairs
+    variance = np.vdot(matrix, matrix) / pairs - mean**2
+    if share <= _SPREAD_SHARE or variance >= (_SPREAD_VARIATION * mean) ** 2:
         return "collapse"
     return "giotto" if threads >= _GIOTTO_THREADS else "ripser"
 
@@ -131,7 +135,12 @@ def _collapsed(matrix: NDArray[np.float64], threshold: float, max_dimension: int
     row, column = np.nonzero(np.tril(matrix <= threshold, k=-1))
     ends = row.astype(np.int32), column.astype(np.int32)
     graph = coo_matrix((matrix[row, column], ends), shape=matrix.shape)
-    return reduce_graph(graph) if max_dimension > 1 and graph.nnz else graph
+    if max_dimension > 1 and graph.nnz:
+        graph = reduce_graph(graph)
+    if len(matrix) >= _SORT_FROM:  # after collapsing, which is slower in this order
+        place = np.argsort(farthest_first(matrix)).astype(np.int32)
+        graph = coo_matrix((graph.data, (place[graph.row], place[graph.col])), shape=matrix.shape)
+    return graph
 
 
 def _gudhi(data: Any, kind: str, max_dimension: int) -> list[NDArray[np.float64]]:

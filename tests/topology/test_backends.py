@@ -154,6 +154,22 @@ def test_three_dimensional_holes():
         np.testing.assert_allclose(bars[3], [[np.sqrt(2), 2.0]], rtol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["ripser", "collapse", "giotto"])
+def test_coefficients_are_of_two_elements(backend):
+    """The projective plane has a loop and a hole over Z/2, and neither over a field of odd order."""
+    triangles = ["012", "023", "034", "045", "015", "124", "235", "134", "245", "135"]
+    faces = [frozenset(map(int, t)) for t in triangles]
+    edges = {frozenset(pair) for t in faces for pair in ((*(t - {v}),) for v in t)}
+    assert all(sum(edge <= t for t in faces) == 2 for edge in edges)
+    simplices = [frozenset([v]) for v in range(6)] + sorted(edges, key=sorted) + faces
+    # The barycentric subdivision: simplices in one another are 1 apart, all others 2.
+    matrix = np.array(
+        [[0.0 if a == b else 1.0 if a < b or b < a else 2.0 for b in simplices] for a in simplices]
+    )
+    found = diagram(matrix, metric="precomputed", max_dimension=2, backend=backend)
+    assert found.bars(1).tolist() == found.bars(2).tolist() == [[1.0, 2.0]]
+
+
 def test_windows_of_a_sine_make_a_loop_and_those_of_a_line_do_not():
     t = np.linspace(0, 6 * np.pi, 120, endpoint=False)
     lengths = lambda series: np.ptp(diagram(sliding_window(series, 8, 3)).bars(1), axis=1)  # noqa: E731
