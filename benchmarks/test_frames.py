@@ -33,7 +33,8 @@ from panic.store import Store
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 with Store(sys.argv[1]) as store:
     store.runs(); pl.DataFrame({"a": [1]})
-    before, start, cpu = peak(), time.perf_counter(), time.process_time()
+    before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+    start, cpu = time.perf_counter(), time.process_time()
     data = load(store, "latest" if len(sys.argv) > 2 else None)
     steps = data.invocations
     steps_s = time.perf_counter() - start

@@ -163,7 +163,11 @@ def test_recurrence_of_a_cycle_and_of_a_short_word_by_hand():
     assert (word.rate, word.determinism, word.longest_line) == (0.5, 0.0, 0)
     assert math.isnan(word.mean_line)
     stays = recurrence([7] * 5)
-    assert (stays.rate, stays.determinism, stays.laminarity) == (1.0, 0.9, 0.9)  # one line of length 1 in a corner
+    assert (stays.rate, stays.determinism, stays.laminarity) == (
+        1.0,
+        0.9,
+        0.9,
+    )  # one line of length 1 in a corner
 
 
 def test_recurrence_of_vectors_is_that_of_their_symbols():
