@@ -19,7 +19,7 @@ def check(shared: Shared, as_json: JsonOption = False) -> None:
         with shared.open_store() as store:
             problems = store.check()
     except StoreCorrupt as error:
-        problems = [" ".join(str(error).split("\n"))]
+        problems = [f"{error.message} {error.hint}".strip()]
     if as_json:
         print_json({"ok": not problems, "problems": problems})
     else:

@@ -28,6 +28,7 @@ from panic.errors import ConfigError, nearest
 
 MAX_DEPTH = 50
 MAX_SHOWN_FILES = 10
+MAX_VALUES = 250_000
 FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".toml": "TOML"}
 
 EXAMPLE = """\
@@ -199,7 +200,22 @@ def _parse_yaml(document: Document, begin: int = 0) -> None:
     except yaml.reader.ReaderError as error:
         message, hint = YAML_WORDS.get(error.reason, (error.reason, ""))
         _fail(source, error.position, f"not valid YAML: {message}", hint)
-    document.data = None if node is None else _from_node(node, (), document, set())
+    if node is None:
+        return
+    if (number := _num_values(node, {})) > MAX_VALUES:
+        hint = f"{MAX_VALUES:,} is the most; prompts can be in a file of their own"
+        _fail(source, 0, f"with its anchors put in, this has {number:.3g} values", hint)
+    document.data = _from_node(node, (), document, set())
+
+
+def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node has once its aliases are put in: a few lines can name billions."""
+    if id(node) not in known:
+        known[id(node)] = 1  # of an anchor that contains itself, which is told elsewhere
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_num_values(child, known) for child in flat)
+    return known[id(node)]
 
 
 def _yaml_words(error: yaml.MarkedYAMLError, source: Source) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,32 +22,48 @@ from panic.store.stuck import Stuck, first_repeat
 if TYPE_CHECKING:
     from panic.store.store import Store
 
+TREE = re.compile(r"^Tree (\d+)\b")
+
 
 def check(store: Store) -> list[str]:
     """All problems of a store, each with the name of what it concerns; an empty list is a sound store.
 
     For images that can be computed again, the last problems name the command that does it.
     """
-    problems = [*_files(store.db)]
-    proofs: list[Callable[[Store], Iterator[str]]] = [lambda store: _files(store.images), *CHECKS]
+    problems: list[str] = []
     with store.db.snapshot():
-        for prove in proofs:
+        for prove in CHECKS:
             try:
-                problems += prove(store)
+                for problem in prove(store):  # what is found before an error counts
+                    problems.append(problem)
             except StoreCorrupt as error:
-                problems.append(" ".join(str(error).split("\n")))
+                problems.append(_told(error))
     return list(dict.fromkeys(problems))
 
 
-def _files(database: Database) -> Iterator[str]:
-    try:
-        for (message,) in database.rows("PRAGMA integrity_check"):
-            if message != "ok":
-                yield f"{database.path.name}: {message}"
-        for table, row, parent, _ in database.rows("PRAGMA foreign_key_check"):
-            yield f"{database.path.name}: row {row} of {table} refers to a missing row of {parent}"
-    except StoreCorrupt as error:
-        yield " ".join(str(error).split("\n"))
+def _told(error: StoreCorrupt) -> str:
+    """An error in one line, without the advice to do what is being done."""
+    return error.message if "panic check" in error.hint else f"{error.message} {error.hint}".strip()
+
+
+def _main_file(store: Store) -> Iterator[str]:
+    return _file(store.db)
+
+
+def _image_file(store: Store) -> Iterator[str]:
+    return _file(store.images)
+
+
+def _file(database: Database) -> Iterator[str]:
+    """What SQLite itself finds; streamed, because a damaged page may end the search in the middle."""
+    trees = dict(database.rows("SELECT rootpage, name FROM sqlite_schema"))
+    for (messages,) in database.stream("PRAGMA integrity_check"):
+        for message in messages.split("\n"):
+            if message != "ok" and not message.startswith("***"):
+                named = TREE.sub(lambda match: f"in {trees.get(int(match[1]), match[0])}", message)
+                yield f"{database.path.name}: {named}"
+    for table, row, parent, _ in database.stream("PRAGMA foreign_key_check"):
+        yield f"{database.path.name}: row {row} of {table} refers to a missing row of {parent}"
 
 
 def _steps(store: Store) -> Iterator[str]:
@@ -146,4 +163,12 @@ def _epochs(store: Store) -> Iterator[str]:
         yield f"batch {batch}: shape epoch {epoch} of {name} was never opened in its experiment"
 
 
-CHECKS: list[Callable[[Store], Iterator[str]]] = [_steps, _outputs, _vectors, _stuck, _epochs]
+CHECKS: list[Callable[[Store], Iterator[str]]] = [
+    _main_file,
+    _image_file,
+    _steps,
+    _outputs,
+    _vectors,
+    _stuck,
+    _epochs,
+]

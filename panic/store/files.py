@@ -203,9 +203,11 @@ def translated(path: Path) -> Iterator[None]:
 def _explain(error: apsw.Error, path: Path) -> StoreError | None:
     match error:
         case apsw.NotADBError():
-            return StoreCorrupt(f"{path} is not a database.", hint=_mended(path))
+            is_ours = "Is this the right path? A damaged store has to come from a backup."
+            return StoreCorrupt(f"{path} is not a database.", hint=_new_images(path) or is_ours)
         case apsw.CorruptError():
-            return StoreCorrupt(f"{path} is damaged: {error}.", hint=_mended(path))
+            affected = f"It has to come from a backup. What is affected: panic check --store {path.parent}"
+            return StoreCorrupt(f"{path} is damaged: {error}.", hint=_new_images(path) or affected)
         case apsw.FullError():
             return StoreError(
                 f"No space left for {path}: {error}. Nothing that was stored is lost.",
@@ -226,11 +228,11 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
     return None
 
 
-def _mended(path: Path) -> str:
-    """How a damaged file of a store can be mended."""
-    if path.name == "images.sqlite":
-        return "Move it away: performing an experiment again (panic resume) computes its images again."
-    return f"It has to come from a backup. What is affected: panic check --store {path.parent}"
+def _new_images(path: Path) -> str:
+    """How to mend a damaged file, if it is the one of pixels."""
+    if path.name != "images.sqlite":
+        return ""
+    return "Move it away: performing an experiment again (panic resume) computes its images again."
 
 
 def take_lock(folder: Path) -> int:

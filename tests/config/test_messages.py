@@ -250,3 +250,14 @@ def test_of_many_allowed_names_the_first_are_told(good: str) -> None:
     told = message(good, check=check)
     assert "model 11 and 18 more" in told
     assert "model 12" not in told
+
+
+def test_anchors_that_name_billions_of_values_are_refused_at_once(good: str) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    Path("laughs.yaml").write_text("\n".join(lines))
+    assert "with its anchors put in, this has 1.23e+12 values" in message("laughs.yaml")
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+    Path("laughs.yaml").write_text("\n".join(lines))
+    assert "values" in message("laughs.yaml")

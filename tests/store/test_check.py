@@ -190,7 +190,9 @@ def test_a_batch_of_an_unknown_epoch(folder, sample):
 def test_a_corrupted_page(folder, sample, name, table):
     corrupt_page(folder / name, table)
     found = problems(folder)
-    assert any(name in problem for problem in found)
+    assert f"{name}: in {table} page" in found[0]  # what is affected, by name
+    assert any(f"{name} is damaged" in problem for problem in found)
+    assert not any("panic check" in problem for problem in found)
     assert found == list(dict.fromkeys(found))
 
 
