@@ -16,6 +16,7 @@ from panic.cli import (
     check,
     completion,
     devices,
+    evaluate,
     experiments,
     export,
     images,
@@ -83,6 +84,7 @@ for command in (
     experiments.delete,
     check.check,
     train.train,
+    evaluate.evaluate,
     completion.completion,
 ):
     app.command(name=command.__name__.rstrip("_"), context_settings={"help_option_names": ["-h", "--help"]})(

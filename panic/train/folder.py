@@ -81,6 +81,15 @@ class Folder:
         """Pictures that training never shows (but of a very small folder)."""
         return self._load(self._held[:n])
 
+    def __len__(self) -> int:
+        """How many pictures there are to train on."""
+        return len(self._rows)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where they are."""
+        return [path for path, _, _ in self._rows]
+
     def captions(self) -> Iterator[str]:
         """All captions."""
         return (text for _, text, _ in self._rows)

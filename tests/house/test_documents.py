@@ -109,10 +109,11 @@ def test_what_the_package_imports_is_declared() -> None:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"panic"}
     distributions = packages_distributions()
-    required = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gpu"]]
+    extras = PROJECT["optional-dependencies"]
+    required = [*PROJECT["dependencies"], *extras["gpu"], *extras["lora"], *extras["fidelity"]]
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.
-    unknown = [name for name in foreign if not {canonical(d) for d in distributions.get(name, [])} & declared]
+    unknown = [n for n in foreign if not {canonical(d) for d in distributions.get(n, [n])} & declared]
     assert unknown == []
 
 

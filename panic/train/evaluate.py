@@ -1,0 +1,224 @@
+"""How good a model is: FID and its relatives on a folder of pictures, or what the pocket world's oracle says.
+
+Pictures are drawn through the model's adapter, as in an experiment: one seed for each, its own steps and
+guidance. FID, KID, Inception score, precision and recall are torch-fidelity's, all on features of the
+Inception network of the FID paper; drawn pictures are its first input, which the Inception score is of.
+
+    panic evaluate local:checkpoints/mine photos --n 5000
+    panic evaluate PocketDiffusion pocket-world --n 1000
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from panic.errors import ModelError, ModelMissing, UsageError
+from panic.models import registry, weights
+from panic.models.protocol import Modality, Model
+from panic.models.spec import ModelSpec
+from panic.train.folder import Folder
+from panic.train.pictures import load
+
+WORLD = "pocket-world"
+EXTRACTOR = "inception-v3-compat"
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
+FEWEST = 10  # pictures for a figure at all: precision and recall look at three neighbours
+ENOUGH = 2048  # with fewer pictures than features their covariance is singular
+Show = Callable[[int, int], None]
+
+
+def evaluate(
+    name: str,
+    data: str,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    batch_size: int = 16,
+    extractor: str = EXTRACTOR,
+    show: Show = lambda done, n: None,
+) -> dict[str, Any]:
+    """Figures of a model on `data`: a folder of pictures with captions, or "pocket-world".
+
+    name: as in a config, or a folder. n: how many pictures are drawn (or captions written, pairs matched).
+
+    Raises UsageError for a model or data that do not go together, ModelMissing where weights are not here.
+    """
+    base = f"local:{name}" if Path(name).is_dir() else name
+    kind = device.partition(":")[0]
+    spec = registry.resolve(base, device_kind=kind)
+    if parameters:
+        spec = registry.resolve(name, {name: {"base": base, **parameters}}, device_kind=kind)
+    if data == WORLD:
+        return _by_oracle(spec, n, seed, device)
+    if not _draws(spec):
+        raise UsageError(
+            f"{name} draws no pictures of texts: other models are evaluated on {WORLD} alone",
+        )
+    refuse_without_fidelity(extractor)
+    folder = Folder(data, size=8, held_back=0.0)
+    _refuse_few(n, len(folder))
+    model = registry.build(spec)
+    model.load(device)
+    texts = list(folder.captions())
+    captions = [texts[i] for i in _spread(len(folder), n, seed)]
+    with tempfile.TemporaryDirectory() as place:
+        drawn = [Path(place) / f"{i:06d}.png" for i in range(n)]
+        for first in range(0, n, batch_size):
+            some = captions[first : first + batch_size]
+            pictures = _draw(model, some, range(seed + first, seed + first + len(some)))
+            for path, picture in zip(drawn[first : first + batch_size], pictures, strict=True):
+                picture.save(path)
+            show(first + len(some), n)
+        width, height = pictures[0].size
+        if width != height:
+            raise UsageError(f"{name} draws pictures of {width}x{height}: only squares can be compared")
+        return fidelity(drawn, folder.paths, width, device=device, extractor=extractor, seed=seed)
+
+
+def refuse_without_fidelity(extractor: str = EXTRACTOR) -> None:
+    """Raises UsageError without torch-fidelity, ModelMissing without the weights of its Inception network."""
+    if importlib.util.find_spec("torch_fidelity") is None:
+        raise UsageError(
+            "FID and its relatives need torch-fidelity",
+            hint="Install it with: pip install 'panic[fidelity]' (torchvision from the same index as torch).",
+        )
+    place = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION.rpartition("/")[2]
+    if extractor == EXTRACTOR and not place.is_file():
+        raise ModelMissing(
+            f"the weights of torch-fidelity's Inception network are not here ({place})",
+            hint=f"fetch them with: curl -L --create-dirs -o {place} {INCEPTION}",
+        )
+
+
+def fidelity(
+    drawn: Sequence[Path],
+    real: Sequence[Path],
+    size: int,
+    *,
+    device: str = "cpu",
+    extractor: str = EXTRACTOR,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """FID, KID, Inception score, precision and recall of drawn pictures (files) against real ones.
+
+    size: side of the squares that both become. Raises UsageError for too few pictures.
+    """
+    from torch_fidelity import calculate_metrics
+
+    _refuse_few(len(drawn), len(real))
+    num = min(len(drawn), len(real))
+    found = calculate_metrics(
+        input1=_Pictures(drawn, size),
+        input2=_Pictures(real, size),
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        feature_extractor=extractor,
+        kid_subset_size=min(1000, num),
+        isc_splits=10 if len(drawn) >= 10_000 else 1,  # of small parts the score is too low
+        cuda=device.startswith("cuda"),
+        cache=False,
+        rng_seed=seed,
+        verbose=False,
+    )
+    figures = {
+        "fid": found["frechet_inception_distance"],
+        "kid": found["kernel_inception_distance_mean"],
+        "inception_score": found["inception_score_mean"],
+        "precision": found["precision"],
+        "recall": found["recall"],
+    }
+    scores: dict[str, Any] = {"drawn": len(drawn), "real": len(real)}
+    scores |= {name: float(value) for name, value in figures.items()}
+    if num < ENOUGH:
+        scores["note"] = f"FID of fewer than {ENOUGH:,} pictures is too high: compare equal counts only"
+    return scores
+
+
+def _refuse_few(num_drawn: int, num_real: int) -> None:
+    if min(num_drawn, num_real) < FEWEST:
+        raise UsageError(
+            f"{num_drawn} drawn and {num_real} real pictures are too few: at least {FEWEST} of each"
+        )
+
+
+class _Pictures(torch.utils.data.Dataset[torch.Tensor]):
+    """Files as torch-fidelity takes pictures, in processes of its own: (3, size, size) uint8."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(load(self.paths[index], self.size).copy()).permute(2, 0, 1)
+
+
+def _by_oracle(spec: ModelSpec, n: int, seed: int, device: str) -> dict[str, Any]:
+    """Scores of a model on n scenes of the pocket world's test split."""
+    from panic.pocket.world import examples
+    from panic.train import pocket_scores
+
+    shown = examples("test", n, pocket_scores.SEED)
+    if _draws(spec):
+        model = registry.build(spec)
+        model.load(device)
+
+        def pipeline(texts: list[str], generator: list[torch.Generator], **how: Any) -> Any:
+            """The adapter as a pipeline is called; steps and guidance are the model's own."""
+            return SimpleNamespace(images=_draw(model, texts, [g.initial_seed() for g in generator]))
+
+        return {"scenes": n, **pocket_scores.score_drawing(pipeline, shown, seed=seed)}
+    folder = weights.folder_of(spec)
+    if spec.adapter == "captioner":
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        captioner = AutoModelForImageTextToText.from_pretrained(folder).eval()
+        return {
+            "scenes": n,
+            **pocket_scores.score_telling(captioner, AutoProcessor.from_pretrained(folder), shown),
+        }
+    if spec.adapter == "joint-embedder":
+        from transformers import AutoModel, AutoProcessor
+
+        joint = AutoModel.from_pretrained(folder).eval()
+        return {
+            "scenes": n,
+            **pocket_scores.score_matching(joint, AutoProcessor.from_pretrained(folder), shown),
+        }
+    raise UsageError(f"{spec.name}: the oracle judges drawings, captions and joint embeddings")
+
+
+def _draws(spec: ModelSpec) -> bool:
+    return Modality.TEXT in spec.modalities_in and spec.modality_out == Modality.IMAGE
+
+
+def _draw(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    """Pictures of texts. Raises ModelError for one that is none (not-a-number pixels)."""
+    pictures = model.invoke(texts, seeds)
+    for picture in pictures:
+        if isinstance(picture, Exception):
+            raise ModelError(str(picture)) from picture
+    return list(pictures)
+
+
+def _spread(size: int, n: int, seed: int) -> np.ndarray:
+    """n positions among `size`, each as often as the others (or once more): (n,)."""
+    rounds = [np.random.default_rng((seed, r)).permutation(size) for r in range(-(-n // size))]
+    return np.concatenate(rounds)[:n]
