@@ -6,7 +6,10 @@ drift_reading(drift_bands(drift(store, experiment, "PocketText")))
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from math import log
 from statistics import median
+from typing import Any
 
 import polars as pl
 
@@ -28,6 +31,49 @@ DRIFT_CAVEAT = (
 DIAGRAM_CAVEAT = (
     "All runs of a network are drawn together. The diagrams ignore the order of the steps, and random walks "
     "of the same size make bars, too: without such a control a long bar is a hint, not a finding."
+)
+
+PERIODS_CAVEAT = (
+    "The period is counted in model calls: a loop of a drawing and a describing model that repeats one "
+    "picture has the period 2. Early entries are common where a captioner has few words for many pictures."
+)
+GRID_CAVEAT = (
+    "One picture per cell hides how much repeats differ; the command panic images --step N shows all runs."
+)
+LAG_CAVEAT = (
+    "Only outputs of one kind are compared. A stuck run counts up to the step at which it got stuck. The "
+    "value at lag 1 is noise and motion together; 2 D(1) - D(2) estimates the noise of a walk."
+)
+TWIN_CAVEAT = (
+    "Runs of one prompt with fresh noise are apart from their first step on, so this is no response to a "
+    "small change; a rate needs several steps of growth before the distances saturate, else none is given."
+)
+MAP_CAVEAT = (
+    "Two of many dimensions: what lies together here may be apart in others. Axes have no unit and no sign."
+)
+CLUSTER_CAVEAT = (
+    "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for "
+    "captions. A rerun on part of the data (clustering.stability) says how far the borders can be trusted."
+)
+DWELL_CAVEAT = (
+    "Dwells that the end of a run cuts off are counted as such, not dropped; an outlier ends a dwell. Runs "
+    "with a fixed seed are not random, so the bands speak for those with fresh noise."
+)
+RECURRENCE_CAVEAT = (
+    "Exactly the same text or picture, not a similar one. A stuck run ends where it repeats: its future is "
+    "known."
+)
+ENTROPY_CAVEAT = (
+    "It grows with the number of bars, and so with the length of a run and the variety of its outputs: "
+    "compare runs of equal length, and look at the bars."
+)
+LOOP_CAVEAT = (
+    "Each walk has the run's own step angles and distances from its start, and otherwise no direction. With "
+    "several runs, one in twenty leaves its band by chance."
+)
+PROBE_CAVEAT = (
+    "Linear probes on the first principal components, whole runs held out. A probe that fails may lack data; "
+    "one that succeeds says what can be read, not what the loop uses."
 )
 
 
@@ -84,6 +130,125 @@ def diagram_reading(frame: pl.DataFrame) -> str:
         return f"{text}; there are no loops."
     longest = loops.row(0, named=True)
     return (
-        f"{text}; of {len(loops):,} loops the longest lives from {longest['birth']:.2g} to "
-        f"{longest['death']:.2g} (run {longest['run']}, {longest['network']})."
+        f"{text}; of {len(loops):,} loop{'s' if len(loops) != 1 else ''} the longest lives "
+        f"from {longest['birth']:.2g} to {longest['death']:.2g} (run {longest['run']}, {longest['network']})."
     )
+
+
+def periods_reading(runs: pl.DataFrame) -> str:
+    """Which periods there are, by network."""
+    stuck = runs.filter(pl.col("period").is_not_null())
+    turns = (stuck["period"] == stuck["num_models"]).sum()
+    latest = stuck.sort("entry_step").row(-1, named=True)
+    return (
+        f"{len(stuck):,} runs are stuck; {turns:,} of them stand still (their period is one turn of the "
+        f"network). The longest way there was that of run {latest['run']}: "
+        f"it entered its cycle at step {latest['entry_step']}."
+    )
+
+
+def grid_reading(num_prompts: int, num_networks: int, max_prompts: int, max_networks: int) -> str:
+    """What the grid of pictures shows, and how much of it."""
+    cut = num_prompts > max_prompts or num_networks > max_networks
+    some = f"; {min(num_prompts, max_prompts)} x {min(num_networks, max_networks)} are shown" if cut else ""
+    return (
+        f"The last picture of the first run of each prompt (rows: {num_prompts}) under each network "
+        f"(columns: {num_networks}{some}). Rows that look alike have forgotten the network, columns the "
+        "prompt."
+    )
+
+
+def lag_reading(curves: pl.DataFrame, modality: str) -> str:
+    """Does the distance grow with the lag?"""
+    parts = []
+    for (group,), rows in curves.filter(pl.col("lag") > 0).group_by("group", maintain_order=True):
+        rows = rows.sort("lag")
+        first, last = float(rows["distance"][0]), float(rows["distance"][-1])
+        kind = "wanders off" if last > 1.5 * max(first, 1e-9) else "stays within what one step covers"
+        parts.append(f"{group} {kind} (D({rows['lag'][0]}) = {first:.2g}, D({rows['lag'][-1]}) = {last:.2g})")
+    more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return f"By {modality}s of one run, k of them apart: {'; '.join(parts[:4])}{more}."
+
+
+def twin_reading(pairs: pl.DataFrame, fit: Any, why: str) -> str:
+    """How far runs of one prompt end up from each other, and whether that grew."""
+    last = pairs.sort("step").group_by("pair").last()["distance"]
+    text = (
+        f"{pairs['pair'].n_unique():,} pairs of runs that differ in their noise end {_median(last):.2g} apart"
+    )
+    if fit is None:
+        return f"{text}; no rate of growth is given: {why}."
+    return f"{text}; the distance grows by {fit.rate:.2g} per step at first (R² {fit.r2:.2f})."
+
+
+def map_reading(places: pl.DataFrame, share: float, modality: str) -> str:
+    """How much of what there is the map shows."""
+    return (
+        f"{len(places):,} {modality}s of {places['run'].n_unique():,} runs, in the plane that carries "
+        f"{share:.0%} of their variance. Point at one to see it and the path of its run."
+    )
+
+
+def cluster_reading(found: Any, num_steps: int) -> str:
+    """How many clusters, and how much lies outside."""
+    if not found.num_clusters:
+        return f"No cluster was found in {num_steps:,} steps: no region is visited much more than others."
+    clusters = "one cluster" if found.num_clusters == 1 else f"{found.num_clusters} clusters"
+    return f"{num_steps:,} steps fall into {clusters}; {found.outlier_share:.0%} of the outputs lie outside."
+
+
+def dwell_reading(dwells: pl.DataFrame) -> str:
+    """How long a run stays in a cluster."""
+    cut = float(dwells["is_censored"].mean() or 0.0)  # type: ignore[arg-type]
+    return (
+        f"{len(dwells):,} stays in clusters, of {_median(dwells['length']):g} outputs in the median; "
+        f"{cut:.0%} last to the end of their run, so the true ones are longer."
+    )
+
+
+def recurrence_reading(rates: list[float], num_runs: int) -> str:
+    """How often outputs come back."""
+    back = sum(rate > 0 for rate in rates)
+    return (
+        f"{back} of the {len(rates)} runs shown (of {num_runs:,}) say or draw something again; "
+        f"in the median {median(rates):.0%} of the pairs of steps are equal."
+    )
+
+
+def entropy_reading(entropies: pl.DataFrame) -> str:
+    """Median entropies of the components by network."""
+    medians = (
+        entropies.filter(pl.col("dimension") == 0)
+        .group_by("group", maintain_order=True)
+        .agg(pl.col("entropy").median(), pl.col("num_bars").median())
+        .sort("entropy", descending=True)
+    )
+    parts = [
+        f"{row['group']} {row['entropy']:.2f} (of at most {log(max(row['num_bars'], 1)):.2f})"
+        for row in medians.head(4).iter_rows(named=True)
+    ]
+    return f"Median entropy of the components: {'; '.join(parts)}. Equal bars reach the maximum."
+
+
+def loop_reading(table: pl.DataFrame) -> str:
+    """How many runs leave their band."""
+    above = (table["value"] > table["high"]).sum()
+    names = table.filter(pl.col("value") > pl.col("high"))["x"].head(4).to_list()
+    told = f" ({', '.join(names)})" if names else ""
+    return f"The longest loop of {above} of {len(table)} runs is longer than 95 % of its walks have{told}."
+
+
+def probe_reading(scores: pl.DataFrame, absent: Mapping[str, str]) -> str:
+    """What can be read, what not, and what was not asked."""
+    parts = [
+        f"the {row['target']} can {'' if row['accuracy'] > row['baseline_high'] else 'not '}be read "
+        f"({row['accuracy']:.0%} right; shuffled labels {row['baseline']:.0%})"
+        for row in scores.iter_rows(named=True)
+    ]
+    text = "; ".join(parts)
+    left_out = f" Not tried: {', '.join(absent)} (too few runs of each, or only one kind)." if absent else ""
+    return f"{text[:1].upper()}{text[1:]}.{left_out}"
+
+
+def _median(values: pl.Series) -> float:
+    return float(values.median() or 0.0)  # type: ignore[arg-type]

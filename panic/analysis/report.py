@@ -14,7 +14,6 @@ import json
 import os
 import time
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,10 @@ def render(
     thumbnails = Thumbnails(store, picture_budget_bytes)
     shown = frames.spread([run for run in runs if run.num_steps], MAX_RUNS)
     strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
-    shown_figures = figures.all_figures(store, experiment, sessions, is_over=is_over)
+    material = figures.Material.of(
+        store, experiment, is_over=is_over, picture_budget_bytes=picture_budget_bytes // 4
+    )
+    shown_figures = figures.all_figures(material)
     stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]
     environment = Environment(
@@ -91,32 +93,10 @@ def render(
         revision=store.revision,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        library=Markup(vega_bundle()),
-        specs=_script_json([spec for figure in shown_figures for spec in figure.specs]),
-        themes=_script_json(charts.THEMES),
+        library=Markup(charts.vega_bundle()),
+        specs=Markup(charts.script_json([spec for figure in shown_figures for spec in figure.specs])),
+        themes=Markup(charts.script_json(charts.THEMES)),
     )
-
-
-def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, kept in the user's cache: making it takes 5 s."""
-    import vl_convert
-
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "panic"
-    file = cache / f"vega-{metadata.version('vl-convert-python')}.js"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    # A text "</script" inside the library would end the element that holds it.
-    bundle = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
-        "</script", "<\\/script"
-    )
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(bundle, encoding="utf-8")
-        temporary.replace(file)
-    except OSError:
-        pass  # no place for a cache: put it together every time
-    return bundle
 
 
 def _key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str]]:
@@ -238,11 +218,3 @@ def _origin(sessions: list[SessionRow]) -> dict[str, str]:
 
 def _moment(at: float | None) -> str:
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element: no text in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)

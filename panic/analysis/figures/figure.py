@@ -1,0 +1,103 @@
+"""What a figure is, and what figures are made of.
+
+Material.of(store, store.experiment("latest"), is_over=True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from panic.analysis import frames, tables
+from panic.analysis.checks import AnalysisError
+from panic.analysis.loading import Frames, load
+from panic.analysis.strips import Thumbnails
+from panic.errors import NotFound
+from panic.store import Store
+from panic.store.records import ExperimentRow, SessionRow
+
+MAX_RUNS = 300  # that figures sum up
+MAX_TOTAL_STEPS = 100_000  # of these runs together
+PICTURE_BUDGET_BYTES = 3 * 2**20
+SIDE = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Charts that belong together, what they show and what they do not; `missing`: why there are none."""
+
+    title: str
+    specs: tuple[dict[str, Any], ...] = ()
+    reading: str = ""
+    caveat: str = ""
+    missing: str = ""
+
+
+@dataclass(kw_only=True)
+class Material:
+    """An experiment, its runs as frames (some of them, if there are very many), thumbnails for charts."""
+
+    store: Store
+    experiment: ExperimentRow
+    sessions: list[SessionRow]
+    is_over: bool
+    thumbnails: Thumbnails = field(repr=False)
+
+    @staticmethod
+    def of(
+        store: Store,
+        experiment: ExperimentRow,
+        *,
+        is_over: bool,
+        picture_budget_bytes: int = PICTURE_BUDGET_BYTES,
+    ) -> Material:
+        return Material(
+            store=store,
+            experiment=experiment,
+            sessions=store.sessions(experiment.id),
+            is_over=is_over,
+            thumbnails=Thumbnails(store, picture_budget_bytes, SIDE),
+        )
+
+    @cached_property
+    def all_runs(self) -> Frames:
+        """All runs; ask it for `runs` only, the rest may be large."""
+        return load(self.store, self.experiment.id)
+
+    @cached_property
+    def data(self) -> Frames:
+        """The runs that figures sum up, evenly chosen over networks and prompts."""
+        begun = [run for run in self.store.runs(self.experiment.id) if run.num_steps]
+        longest = max((run.num_steps for run in begun), default=1)
+        limit = max(12, min(MAX_RUNS, MAX_TOTAL_STEPS // longest))
+        return load(self.store, runs=[run.id for run in frames.spread(begun, limit)])
+
+    @cached_property
+    def models(self) -> list[tuple[str, str]]:
+        """Embedding models with vectors, and the modality that each is looked at under."""
+        epochs = {epoch.name: epoch.model for epoch in self.store.epochs(self.experiment.id)}
+        found = []
+        for name in self.experiment.config.get("embeddings", []):
+            try:
+                found.append((name, tables.modality_of(self.data, epochs[name])))
+            except (KeyError, NotFound):
+                continue
+        return found
+
+    @cached_property
+    def states(self) -> tables.States:
+        """Clusters under the first embedding model. AnalysisError without one."""
+        if not self.models:
+            raise AnalysisError("There are no vectors.")
+        return tables.clusters(self.data, *self.models[0])
+
+
+def drawn(title: str, draw: Callable[[], Figure]) -> Figure:
+    """What `draw` makes, or a figure that tells why it could not."""
+    try:
+        return draw()
+    except (AnalysisError, NotFound) as error:
+        text = error.message[:1].upper() + error.message[1:]
+        return Figure(title=title, missing=text if text.endswith(".") else f"{text}.")

@@ -1,0 +1,111 @@
+"""Figures of motion: drift from the prompt, distance by lag, twins that part."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from panic.analysis import charts, dynamics, frames, readings, tables
+from panic.analysis.checks import AnalysisError
+from panic.analysis.figures.figure import MAX_RUNS, Figure, Material, drawn
+
+MAX_LINES = 60  # runs drawn singly
+MAX_STEPS = 200  # places on an axis
+MAX_LAG = 24
+
+
+def drift_figures(material: Material) -> list[Figure]:
+    """Drift of the texts from the prompt and its distribution, one figure per model that reads texts."""
+    title = "Drift from the prompt"
+    store, experiment = material.store, material.experiment
+    names = experiment.config.get("embeddings", [])
+    if not names:
+        return [
+            Figure(title=title, missing="The config asks for no embeddings, so there is nothing to measure.")
+        ]
+    epochs = {epoch.name: epoch.model for epoch in store.epochs(experiment.id)}
+    figures, absent = [], []
+    begun = sum(run.num_steps > 0 for run in store.runs(experiment.id))
+    some = f" This is of {MAX_RUNS} of {begun:,} runs." if begun > MAX_RUNS else ""
+    for name in names:
+        frame = (
+            frames.drift(store, experiment, epochs[name], max_runs=MAX_RUNS)
+            if name in epochs
+            else pl.DataFrame()
+        )
+        if frame.is_empty():
+            absent.append(name)
+            continue
+        thin = frames.thinned(frame, MAX_STEPS)
+        bands = frames.drift_bands(thin)
+        specs = [charts.spec(charts.drift(bands, _some_lines(thin)))]
+        if frame["step"].n_unique() > 3:
+            specs.append(charts.spec(charts.drift_ridgeline(frame)))
+        figures.append(
+            Figure(
+                title=f"{title} · {name}",
+                specs=tuple(specs),
+                reading=readings.drift_reading(bands) + some,
+                caveat=readings.DRIFT_CAVEAT,
+            )
+        )
+    if absent:
+        later = "" if material.is_over else " yet"
+        missing = f"No vectors of prompts and texts under {', '.join(absent)}{later}."
+        figures.append(Figure(title=title, missing=missing))
+    return figures
+
+
+def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
+    """The single runs to draw: some of every network."""
+    runs = frame.select("network", "run").unique(maintain_order=True)
+    turn = runs.with_columns(turn=pl.int_range(pl.len()).over("network")).sort("turn", maintain_order=True)
+    return frame.filter(pl.col("run").is_in(turn["run"].head(MAX_LINES).implode()))
+
+
+def lag_figures(material: Material) -> list[Figure]:
+    """D(k) under every embedding model, within one modality."""
+
+    def draw(title: str, model: str, modality: str) -> Figure:
+        curves = tables.lag_curves(material.data, model, modality, MAX_LAG)
+        return Figure(
+            title=title,
+            specs=(charts.spec(charts.distance_by_lag(curves)),),
+            reading=readings.lag_reading(curves, modality),
+            caveat=readings.LAG_CAVEAT,
+        )
+
+    return [
+        drawn(title, lambda t=title, n=name, m=modality: draw(t, n, m))  # type: ignore[misc]
+        for name, modality in material.models
+        for title in [f"Does it wander or come back? · {name}"]
+    ]
+
+
+def twin_figures(material: Material) -> list[Figure]:
+    """Distances of runs that differ in their noise alone, under the first embedding model."""
+    if not material.models:
+        return []
+    name, modality = material.models[0]
+    pairs = tables.twins(material.data, name, modality)
+    if pairs.is_empty() or pairs["distance"].max() == 0:
+        return []
+    try:
+        fit = dynamics.ftle(_whole(pairs))
+        why = ""
+    except AnalysisError as error:
+        fit, why = None, error.message
+    chart = charts.divergence(pairs, fit=fit)
+    return [
+        Figure(
+            title=f"How fast runs of one prompt part · {name}",
+            specs=(charts.spec(chart),),
+            reading=readings.twin_reading(pairs, fit, why),
+            caveat=readings.TWIN_CAVEAT,
+        )
+    ]
+
+
+def _whole(pairs: pl.DataFrame) -> list[list[float]]:
+    """Distances (pairs, steps) over the steps that all pairs have."""
+    wide = pairs.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls().drop("step")
+    return [column.to_list() for column in wide.iter_columns()]

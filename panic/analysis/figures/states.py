@@ -1,0 +1,135 @@
+"""Figures of states: a map of the outputs, clusters in time, moves, dwells, recurrences."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from panic.analysis import charts, dynamics, frames, readings, tables
+from panic.analysis.figures.figure import Figure, Material, drawn
+
+MAX_PICTURES = 300  # that hovering over a map shows
+MAX_TIMELINES = 40  # runs
+MAX_STATES = 12  # in a graph
+MAX_CELLS = 4000  # of a timeline
+RECURRENCES = 6  # runs
+MAX_SIDE = 100  # steps of a recurrence plot
+
+
+def map_figures(material: Material) -> list[Figure]:
+    """Outputs in the plane of their two main directions, one figure per embedding model."""
+
+    def draw(title: str, model: str, modality: str) -> Figure:
+        places, share = tables.place_map(material.data, model, modality, max_points=2500)
+        places = _with_pictures(material, places, modality)
+        factors = [f for f in ("network", "prompt") if 1 < places[f].n_unique() <= 7] or ["step"]
+        specs = [
+            charts.spec(charts.embedding_map(places, f"by {factor}", by=factor), title=len(factors) > 1)
+            for factor in factors
+        ]
+        return Figure(
+            title=title,
+            specs=tuple(specs),
+            reading=readings.map_reading(places, share, modality),
+            caveat=readings.MAP_CAVEAT,
+        )
+
+    return [
+        drawn(title, lambda t=title, n=name, m=modality: draw(t, n, m))  # type: ignore[misc]
+        for name, modality in material.models
+        for title in [f"Map · {name}"]
+    ]
+
+
+def _with_pictures(material: Material, places: pl.DataFrame, modality: str) -> pl.DataFrame:
+    """A column `image` with the picture itself, or the one that the text was made from."""
+    digests = material.data.outputs.filter(pl.col("modality") == "image").select("output", "digest")
+    source = "output" if modality == "image" else "input"
+    steps = material.data.invocations.select("run", "step", pl.col(source).alias("picture"))
+    found = places.join(steps, on=["run", "step"], how="left", maintain_order="left").join(
+        digests.rename({"output": "picture"}), on="picture", how="left", maintain_order="left"
+    )
+    kept = found["digest"].drop_nulls().unique(maintain_order=True)
+    kept = kept.gather_every(max(1, -(-len(kept) // MAX_PICTURES))) if len(kept) else kept
+    uris = {digest: material.thumbnails.get(digest)[0] for digest in kept}
+    image = pl.col("digest").replace_strict(uris, default=None, return_dtype=pl.String)
+    made = found.with_columns(image=image if uris else pl.lit(None, pl.String)).drop("picture", "digest")
+    return made.drop("image") if made["image"].is_null().all() else made
+
+
+def cluster_figures(material: Material) -> list[Figure]:
+    """Timelines, moves and dwells of clusters, under the first embedding model."""
+    if not material.models:
+        return []
+    name, _ = material.models[0]
+    return [
+        drawn(f"Clusters in time · {name}", lambda: _timeline(material, f"Clusters in time · {name}")),
+        drawn(f"Where it stays · {name}", lambda: _dwells(material, f"Where it stays · {name}")),
+    ]
+
+
+def _timeline(material: Material, title: str) -> Figure:
+    states = material.states
+    runs = frames.spread(
+        [r for r in material.store.runs(material.experiment.id) if r.id in set(states.frame["run"])],
+        MAX_TIMELINES,
+    )
+    shown = states.frame.filter(pl.col("run").is_in([run.id for run in runs]))
+    shown = frames.thinned(shown, max(20, MAX_CELLS // max(len(runs), 1)))
+    return Figure(
+        title=title,
+        specs=(charts.spec(charts.cluster_timeline(shown, names=states.names)),),
+        reading=readings.cluster_reading(states.clustering, len(states.frame)),
+        caveat=readings.CLUSTER_CAVEAT,
+    )
+
+
+def _dwells(material: Material, title: str) -> Figure:
+    states = material.states
+    curves = tables.dwell_curves(states)
+    specs = [charts.spec(charts.dwell_survival(curves))]
+    count = min(states.clustering.num_clusters, MAX_STATES)
+    labels = [np.where(run < count, run, -1) for run in states.labels()]
+    if count > 1 and dynamics.transition_counts(labels, count).sum():
+        matrix = dynamics.transition_matrix(labels, count)
+        together = np.concatenate(labels)
+        weights = np.bincount(together[together >= 0], minlength=count)
+        graph = charts.transition_graph(matrix, weights=weights / weights.sum(), names=states.names)
+        specs.append(charts.spec(graph))
+    return Figure(
+        title=title,
+        specs=tuple(specs),
+        reading=readings.dwell_reading(dynamics.dwell_times(states.labels())),
+        caveat=readings.DWELL_CAVEAT,
+    )
+
+
+def recurrence_figure(material: Material) -> list[Figure]:
+    """Where runs say or draw exactly the same again; some runs, of every network and prompt."""
+    begun = [run for run in material.store.runs(material.experiment.id) if run.num_steps > 3]
+    chosen = frames.spread(begun, RECURRENCES)
+    specs, shares = [], []
+    for run in chosen:
+        steps = material.data.invocations.filter(pl.col("run") == run.id)
+        one = steps.filter(pl.col("modality").cast(pl.String) == "text")
+        one = one if len(one) > 1 else steps
+        if len(one) < 2:
+            continue
+        one = one.tail(MAX_SIDE)
+        stride = int(one["step"].diff().drop_nulls().min() or 1)  # type: ignore[arg-type]
+        symbols = one["output"].to_numpy()
+        matrix = dynamics.recurrence_matrix(symbols)
+        shares.append(dynamics.recurrence(symbols).rate)
+        label = f"run {run.id}, {'fresh noise' if run.seed == -1 else f'seed {run.seed}'}"
+        chart = charts.recurrence_plot(matrix, label, stride=stride, first=int(one["step"][0]))
+        specs.append(charts.spec(chart, title=True))
+    if not specs:
+        return []
+    return [
+        Figure(
+            title="Has it been here before?",
+            specs=tuple(specs),
+            reading=readings.recurrence_reading(shares, len(begun)),
+            caveat=readings.RECURRENCE_CAVEAT,
+        )
+    ]

@@ -1,0 +1,292 @@
+"""From a store to the tables that charts take: maps, clusters in time, dwells, D(k), pictures, surrogates.
+
+Steps are those of one modality, because an alternating loop resembles itself at lag 2 by construction; a
+stuck run is continued by its cycle where time matters (`continued`), for its future is known.
+
+    data = load(store, "latest")
+    places, share = place_map(data, "PocketText", "text")
+    states = clusters(data, "PocketText", "text")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from textwrap import shorten
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from panic.analysis import dynamics
+from panic.analysis.checks import OUTLIER, AnalysisError
+from panic.analysis.clustering import Clustering, assign, cluster, freeze
+from panic.analysis.loading import Frames
+from panic.analysis.nulls import matched_walk, null_band
+from panic.analysis.probing import probe
+from panic.errors import NotFound
+from panic.topology import diagram, entropy
+
+Vectors = NDArray[np.float32]
+MAX_CLUSTERED = 5000  # HDBSCAN on more takes minutes
+FACTORS = ("prompt", "network", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class States:
+    """Steps with their cluster: run, network, step, output, label, text; and the text that names each."""
+
+    frame: pl.DataFrame
+    names: dict[int, str]
+    clustering: Clustering
+
+    def labels(self) -> list[NDArray[np.int64]]:
+        """Labels (n,) of every run in step order."""
+        groups = self.frame.sort("run", "step").group_by("run", maintain_order=True)
+        return [group["label"].to_numpy() for _, group in groups]
+
+
+def steps_of(data: Frames, model: str, modality: str) -> pl.DataFrame:
+    """Steps whose output has a vector under a model: what the run is, step, output, row in the matrix."""
+    of = data.embeddings(model).select("output").with_row_index("row")
+    return (
+        data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
+        .join(of, on="output")
+        .join(data.runs.select("run", "network", "prompt", "seed", "repeat"), on="run")
+        .sort("run", "step")
+        .select("run", "network", "prompt", "seed", "repeat", "step", "output", "row")
+    )
+
+
+def trajectories(data: Frames, model: str, modality: str, *, least: int = 2) -> Iterator[tuple[int, Vectors]]:
+    """Every run that has at least `least` vectors of a modality, (steps, d) in step order."""
+    matrix = data.matrix(model)
+    for (run,), group in steps_of(data, model, modality).group_by("run", maintain_order=True):
+        if len(group) >= least:
+            yield int(run), matrix[group["row"].to_numpy()]
+
+
+def place_map(
+    data: Frames, model: str, modality: str, *, max_points: int = 4000, seed: int = 0
+) -> tuple[pl.DataFrame, float]:
+    """Outputs in the plane of their two main directions (PCA): the columns of `steps_of`, text, x, y.
+
+    Of at most `max_points` steps, taken by whole runs; and the share of the variance that the plane carries.
+    AnalysisError with fewer than 3 distinct outputs.
+    """
+    steps = steps_of(data, model, modality)
+    if len(steps) > max_points:
+        sizes = steps.group_by("run").len().sample(fraction=1.0, shuffle=True, seed=seed)
+        kept = sizes.filter(pl.col("len").cum_sum() <= max_points)["run"]
+        steps = steps.filter(pl.col("run").is_in(kept.implode()))
+    used = steps["row"].unique().sort().to_numpy()
+    if len(used) < 3:
+        raise AnalysisError(f"a map needs 3 distinct outputs, found {len(used)}")
+    points = data.matrix(model)[used].astype(np.float64)
+    centred = points - points.mean(axis=0)
+    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
+    plane = np.zeros((len(used), 2))
+    plane[:, : min(2, len(spread))] = (left * spread)[:, :2]
+    where = pl.DataFrame({"row": used, "x": plane[:, 0], "y": plane[:, 1]}).cast({"row": steps["row"].dtype})
+    total = float((spread**2).sum())
+    texts = data.outputs.select("output", "text")
+    return steps.join(where, on="row").join(texts, on="output", how="left").sort("run", "step"), (
+        float((spread[:2] ** 2).sum()) / total if total else 0.0
+    )
+
+
+def clusters(data: Frames, model: str, modality: str, *, min_cluster_size: int = 5) -> States:
+    """Clusters of the outputs (HDBSCAN), and every step's label. AnalysisError without outputs.
+
+    An output counts as often as it was visited, up to `min_cluster_size` times, so that one that a run comes
+    back to is a cluster of its own. Beyond MAX_CLUSTERED, a sample is clustered and the rest assigned.
+    """
+    steps = steps_of(data, model, modality)
+    if steps.is_empty():
+        raise AnalysisError(f"there are no {modality} vectors of {model}")
+    rows, visits = np.unique(steps["row"].to_numpy(), return_counts=True)
+    weighted = np.repeat(rows, np.minimum(visits, min_cluster_size))
+    chosen = weighted[:: -(-len(weighted) // MAX_CLUSTERED)]
+    found = cluster(data.matrix(model)[chosen], min_cluster_size=min_cluster_size)
+    if len(chosen) == len(weighted) or not found.num_clusters:
+        label_of = dict(zip(chosen.tolist(), found.labels.tolist(), strict=True))
+    else:
+        reference = freeze(data.matrix(model)[chosen], found)
+        label_of = dict(zip(rows.tolist(), assign(reference, data.matrix(model)[rows]).tolist(), strict=True))
+    frame = steps.join(data.outputs.select("output", "text"), on="output", how="left").with_columns(
+        label=pl.col("row").replace_strict(label_of, default=OUTLIER, return_dtype=pl.Int64)
+    )
+    texts = dict(frame.select("row", "text").unique().iter_rows())
+    medoids = enumerate(chosen[found.medoids].tolist())
+    names = {label: shorten(texts.get(row) or f"output {row}", 70, placeholder="…") for label, row in medoids}
+    return States(frame=frame.sort("run", "step"), names=names, clustering=found)
+
+
+def lag_curves(data: Frames, model: str, modality: str, max_lag: int = 20) -> pl.DataFrame:
+    """D(k) by network: group, lag, distance (median over runs), low, high (quartiles), num_runs."""
+    networks = dict(data.runs.select("run", "network").iter_rows())
+    parts = []
+    for run, points in trajectories(data, model, modality, least=3):
+        lags = min(max_lag, len(points) - 1)
+        found = dynamics.distance_by_lag(points, lags)
+        parts.append(
+            pl.DataFrame({"group": networks[run], "run": run, "lag": np.arange(lags + 1), "distance": found})
+        )
+    if not parts:
+        raise AnalysisError(f"no run has 3 {modality} vectors of {model}")
+    return (
+        pl.concat(parts)
+        .group_by("group", "lag", maintain_order=True)
+        .agg(
+            low=pl.col("distance").quantile(0.25, "linear"),
+            high=pl.col("distance").quantile(0.75, "linear"),
+            distance=pl.col("distance").median(),
+            num_runs=pl.len(),
+        )
+        .sort("group", "lag", maintain_order=True)
+    )
+
+
+def dwell_curves(states: States, *, by: str = "network") -> pl.DataFrame:
+    """Survival of dwells by group: group, then the columns of `dynamics.survival`."""
+    parts = []
+    for (group,), rows in states.frame.sort("run", "step").group_by(by, maintain_order=True):
+        labels = [one["label"].to_numpy() for _, one in rows.group_by("run", maintain_order=True)]
+        dwells = dynamics.dwell_times(labels)
+        if len(dwells):
+            curve = dynamics.survival(dwells["length"], dwells["is_censored"])
+            parts.append(curve.select(pl.lit(str(group)).alias("group"), pl.all()))
+    if not parts:
+        raise AnalysisError("no step belongs to a cluster, so nothing dwells")
+    return pl.concat(parts)
+
+
+def twins(data: Frames, model: str, modality: str, *, max_pairs: int = 200) -> pl.DataFrame:
+    """Distances of runs of one network and prompt that differ in seed or repeat: pair, step, distance."""
+    points = dict(trajectories(data, model, modality))
+    steps = steps_of(data, model, modality)
+    parts = [pl.DataFrame(schema={"pair": pl.String, "step": pl.Int64, "distance": pl.Float64})]
+    for _, group in data.runs.filter(pl.col("seed") == -1).group_by("network", "prompt", maintain_order=True):
+        runs = [run for run in group["run"] if run in points]
+        for a, b in pairwise(runs):
+            if len(parts) > max_pairs:
+                break
+            apart = dynamics.divergence(points[a], points[b])
+            at = steps.filter(pl.col("run") == a)["step"].to_numpy()[: len(apart)]
+            parts.append(pl.DataFrame({"pair": f"runs {a} and {b}", "step": at, "distance": apart}))
+    return pl.concat(parts)
+
+
+def entropies(data: Frames, model: str) -> pl.DataFrame:
+    """Persistence entropy of every run: group (network), run, dimension, entropy, num_bars, longest."""
+    networks = dict(data.runs.select("run", "network").iter_rows())
+    rows = []
+    for (run, dimension), group in data.bars.filter(pl.col("model") == model).group_by(
+        "run", "dimension", maintain_order=True
+    ):
+        ends = group.select("birth", "death").to_numpy()
+        finite = ends[np.isfinite(ends[:, 1])]
+        longest = float((finite[:, 1] - finite[:, 0]).max()) if len(finite) else 0.0
+        rows.append((networks[run], run, dimension, entropy(finite), len(finite), longest))
+    schema = {"group": pl.String, "run": pl.Int64, "dimension": pl.Int64, "entropy": pl.Float64}
+    return pl.DataFrame(rows, {**schema, "num_bars": pl.Int64, "longest": pl.Float64}, orient="row")
+
+
+def longest_loops_against_walks(
+    data: Frames, model: str, modality: str, *, max_runs: int = 12, num_surrogates: int = 40, least: int = 6
+) -> pl.DataFrame:
+    """Length of every run's longest H1 bar against walks with its own steps: x, value, low, high, mean, run.
+
+    Of at most `max_runs` runs with `least` or more vectors in 3 or more dimensions, evenly chosen.
+    """
+
+    def longest(points: Vectors) -> float:
+        bars = diagram(points, max_dimension=1).bars(1)
+        return float((bars[:, 1] - bars[:, 0]).max()) if len(bars) else 0.0
+
+    runs = [(run, points[:200]) for run, points in trajectories(data, model, modality, least=least)]
+    runs = [
+        (run, points) for run, points in runs if points.shape[1] > 2 and (points**2).sum(axis=1).min() > 0
+    ]
+    if not runs:
+        raise AnalysisError(f"no run has {least} {modality} vectors of {model} in 3 or more dimensions")
+    chosen = [runs[i] for i in np.unique(np.linspace(0, len(runs) - 1, max_runs).round().astype(int))]
+    rows = []
+    for run, points in chosen:
+        unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+        band = null_band(longest, unit, matched_walk, num_surrogates=num_surrogates)
+        rows.append(
+            (f"run {run}", float(band.value), float(band.low), float(band.high), float(band.mean), run)
+        )
+    names = ("x", "value", "low", "high", "mean")
+    return pl.DataFrame(rows, [*names, "run"], orient="row")
+
+
+def probe_table(
+    data: Frames,
+    model: str,
+    modality: str,
+    *,
+    targets: Sequence[str] = FACTORS,
+    max_points: int = 1000,
+    num_components: int = 24,
+    num_shuffles: int = 20,
+) -> tuple[pl.DataFrame, Mapping[str, str]]:
+    """Probe scores by target, and why some lack: target, accuracy, baseline, baseline_high, p_value, chance.
+
+    From the first `num_components` principal components of at most `max_points` steps: probes of all
+    dimensions of 150 texts took 0.2 s per fit, and there are 100 fits per target.
+    """
+    steps = steps_of(data, model, modality).with_columns(
+        seed=pl.when(pl.col("seed") == -1).then(pl.lit("fresh")).otherwise(pl.col("seed").cast(pl.String))
+    )
+    if len(steps) > max_points:
+        steps = steps.gather_every(-(-len(steps) // max_points))
+    points = data.matrix(model)[steps["row"].to_numpy()].astype(np.float64)
+    left, spread, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    scores = (left * spread)[:, :num_components]
+    rows, absent = [], {}
+    for target in targets:
+        try:
+            score = probe(scores, steps[target].to_numpy(), steps["run"], num_shuffles=num_shuffles)
+        except AnalysisError as error:
+            absent[target] = error.message
+            continue
+        chance = 1 / score.num_classes
+        rows.append((target, score.accuracy, score.baseline, score.baseline_high, score.p_value, chance))
+    names = ("target", "accuracy", "baseline", "baseline_high", "p_value", "chance")
+    schema = {name: pl.String if name == "target" else pl.Float64 for name in names}
+    return pl.DataFrame(rows, schema, orient="row"), absent
+
+
+def modality_of(data: Frames, model: int | str) -> str:
+    """What a model's vectors stand for: the modality that it reads and the loops write; text first.
+
+    NotFound if it has no vectors.
+    """
+    written = data.invocations.join(data.embeddings(model).select("output"), on="output", how="semi")
+    found = written["modality"].cast(pl.String).unique().sort(descending=True).to_list()
+    if not found:
+        raise NotFound(f"There are no vectors of {model} yet.")
+    return str(found[0])
+
+
+def final_images(data: Frames) -> pl.DataFrame:
+    """The last picture of one run per prompt and network: row, column, run, digest, text (drawn from)."""
+    outputs = data.outputs.select("output", "digest", "text")
+    last = (
+        data.invocations.filter(pl.col("modality").cast(pl.String) == "image")
+        .group_by("run", maintain_order=True)
+        .last()
+        .select("run", "input", "output")
+    )
+    return (
+        data.runs.select("run", "network", "prompt", "seed", "repeat")
+        .join(last, on="run", maintain_order="left")
+        .join(outputs.drop("text"), on="output", maintain_order="left")
+        .join(outputs.select(input="output", text="text"), on="input", how="left", maintain_order="left")
+        .group_by("prompt", "network", maintain_order=True)
+        .first()
+        .select(row="prompt", column="network", run="run", digest="digest", text="text")
+    )

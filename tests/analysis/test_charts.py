@@ -1,0 +1,241 @@
+"""Every chart draws what its numbers say, and is complete in itself in every format."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import vl_convert
+from PIL import Image
+
+from panic.analysis import charts, dynamics
+from panic.analysis.charts import theme
+from panic.analysis.strips import thumbnail
+from panic.errors import UsageError
+
+DOT = thumbnail(Image.new("RGB", (2, 2), "red"))[0]
+STEPS = list(range(20))
+
+
+def bars() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "dimension": [0, 0, 1], "birth": [0.0, 0.0, 1.0], "death": [1.5, np.inf, 2.0], "run": [1, 1, 1],
+            "network": "a → b",
+        }
+    )  # fmt: skip
+
+
+def steps() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"network": "a → b", "run": [1] * 20 + [2] * 20, "step": STEPS * 2, "distance": np.linspace(0, 1, 40)}
+    )
+
+
+def runs() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "network": "a → b", "num_models": 2, "run": [1, 2, 3], "prompt": 'a "red", one', "seed": 42,
+            "entry_step": [4, 0, None], "period": [2, 14, None],
+        }
+    )  # fmt: skip
+
+
+def curve() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"x": [1, 2], "value": [1.0, 2.0], "low": [0.5, 0.5], "high": [1.5, 1.5], "mean": [1.0, 1.0]}
+    )
+
+
+def labels() -> pl.DataFrame:
+    return pl.DataFrame({"run": [1] * 5 + [10] * 5, "step": STEPS[1:10:2] * 2, "label": [0, 0, 1, -1, 9] * 2})
+
+
+def twins() -> pl.DataFrame:
+    grown = np.minimum(1e-4 * np.exp(0.5 * np.arange(40)), 1.0)
+    return pl.DataFrame({"pair": "a", "step": np.arange(40), "distance": grown})
+
+
+def lags() -> pl.DataFrame:
+    ones = {"low": [0.0, 0.1], "high": [0.0, 0.3]}
+    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], **ones})
+
+
+def drift() -> Any:
+    from panic.analysis.frames import drift_bands
+
+    return charts.drift(drift_bands(steps()), steps())
+
+
+def survival() -> pl.DataFrame:
+    found = dynamics.survival([1, 2, 2, 5], [False, False, True, True])
+    return found.select(pl.lit("a → b").alias("group"), pl.all())
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "time": lambda: charts.time_by_model(
+        pl.DataFrame({"stage": ["loops"], "name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]})
+    ),
+    "stuck": lambda: charts.stuck_periods(runs()),
+    "drift": drift,
+    "ridgeline": lambda: charts.drift_ridgeline(steps()),
+    "lags": lambda: charts.distance_by_lag(lags()),
+    "divergence": lambda: charts.divergence(twins(), fit=dynamics.ftle(twins()["distance"].to_numpy())),
+    "persistence": lambda: charts.persistence(bars()),
+    "barcode": lambda: charts.barcode(bars()),
+    "entropy": lambda: charts.entropy_by_group(
+        pl.DataFrame({"group": ["a"], "run": [1], "dimension": [0], "entropy": [0.7], "num_bars": [2]})
+    ),
+    "map": lambda: charts.embedding_map(
+        steps().with_columns(x="distance", y=1 - pl.col("distance"), text=pl.lit("t"), image=pl.lit(DOT)),
+        by="step",
+    ),
+    "timeline": lambda: charts.cluster_timeline(labels(), names={0: "a circle"}),
+    "graph": lambda: charts.transition_graph(np.array([[0.9, 0.1], [0.5, 0.5]]), names={0: "a circle"}),
+    "dwell": lambda: charts.dwell_survival(survival()),
+    "recurrence": lambda: charts.recurrence_plot(np.eye(4, dtype=bool), stride=2, first=1),
+    "null rows": lambda: charts.null_band(curve().with_columns(x=pl.Series(["run 1", "run 2"]))),
+    "null curve": lambda: charts.null_band(curve(), x_title="lag"),
+    "probe": lambda: charts.probe_scores(
+        pl.DataFrame(
+            {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
+        )
+    ),
+    "strip": lambda: charts.run_strip(pl.DataFrame({"step": [0, 2], "image": DOT, "text": "words"})),
+    "grid": lambda: charts.image_grid(
+        pl.DataFrame({"row": ["one", "two"], "column": "a → b", "image": DOT, "text": "words"})
+    ),
+}  # fmt: skip
+
+
+def sources(node: Any) -> Iterator[dict[str, Any]]:
+    """Every `data` of a specification, outer ones first."""
+    if isinstance(node, dict):
+        if isinstance(node.get("data"), dict):
+            yield node["data"]
+        for key, value in node.items():
+            if key not in ("data", "datasets"):
+                yield from sources(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from sources(value)
+
+
+def rows_of(chart: Any) -> list[pl.DataFrame]:
+    """The tables that a chart draws, in the order of its layers."""
+    made = chart.to_dict()
+    texts = [data.get("values") or made["datasets"][data["name"]] for data in sources(made)]
+    return [pl.read_csv(io.StringIO(text), infer_schema_length=None) for text in texts]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_it_draws_and_stands_alone(name):
+    chart = MAKERS[name]()
+    made = chart.to_dict()
+    assert made["title"]["text"]
+    assert made["config"]["range"]["category"] == list(theme.OKABE_ITO)
+    svg = vl_convert.vegalite_to_svg(made, allowed_base_urls=[])
+    assert "NaN" not in svg
+    assert len(re.findall(r"<(?:path|rect|image|text|line)\b", svg)) > 5
+    assert made["title"]["text"].split()[0] in svg
+    dark = vl_convert.vegalite_to_svg(charts.themed(chart, "dark").to_dict(), allowed_base_urls=[])
+    assert "#e8eaed" in dark
+
+
+def test_every_public_chart_is_tried():
+    tried = {code.co_names for code in (maker.__code__ for maker in MAKERS.values())}
+    named = {name for names in tried for name in names} | {"drift"}
+    drawing = {name for name in charts.__all__ if name.islower()} - {
+        "save", "script_json", "seconds", "spec", "themed", "vega_bundle",
+    }  # fmt: skip
+    assert drawing <= named
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begin"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<svg"), (".json", b'{"')]
+)
+def test_saved_files_are_what_their_name_says(tmp_path, suffix, begin):
+    path = charts.save(MAKERS["recurrence"](), tmp_path / f"chart{suffix}")
+    assert path.read_bytes().startswith(begin)
+
+
+def test_a_png_is_larger_by_its_scale(tmp_path):
+    sizes = []
+    for scale in (1.0, 2.0):
+        path = charts.save(MAKERS["recurrence"](), tmp_path / "chart.png", scale=scale)
+        sizes.append(Image.open(path).size)
+    assert sizes[1] == pytest.approx([2 * side for side in sizes[0]], abs=2)
+
+
+def test_a_page_is_complete_in_itself(tmp_path):
+    hostile = runs().with_columns(prompt=pl.lit("</script><script>owned()</script>"))
+    path = charts.save(charts.stuck_periods(hostile), tmp_path / "chart.html")
+    page = path.read_text(encoding="utf-8")
+    library = charts.vega_bundle()
+    assert library in page
+    rest = page.replace(library, "")
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", rest)
+    assert "owned()</script>" not in rest
+    assert rest.count("</script>") == 3
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="no name for a chart") as error:
+        charts.save(MAKERS["recurrence"](), tmp_path / "chart.docx")
+    assert ".svg" in str(error.value.hint)
+
+
+def test_only_ordinary_widths_follow_the_page():
+    assert charts.spec(MAKERS["stuck"]())["width"] == "container"
+    assert charts.spec(MAKERS["recurrence"]())["width"] == theme.SQUARE
+    assert "config" not in charts.spec(MAKERS["stuck"]())
+    assert "title" not in charts.spec(MAKERS["stuck"]())
+    assert charts.spec(MAKERS["persistence"](), title=True)["title"]["text"] == "Persistence diagram"
+
+
+def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them():
+    _, points = rows_of(charts.persistence(bars()))
+    assert points["death"].to_list() == [1.5, 2.0]
+    (drawn,) = rows_of(charts.barcode(bars()))
+    assert drawn["death"].to_list() == pytest.approx([2.12, 1.5, 2.0])
+
+
+def test_a_ridge_keeps_its_mass_above_zero():
+    at_zero = pl.DataFrame({"network": "n", "step": [1, 1], "distance": [0.0, 0.0]})
+    ridges = rows_of(charts.drift_ridgeline(at_zero))[0]
+    assert ridges["distance"].min() == 0
+    assert ridges.sort("top")["distance"][-1] < 1e-4
+
+
+def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
+    many = pl.DataFrame({"run": 1, "step": STEPS[:9], "label": STEPS[:9]})
+    (rows,) = rows_of(charts.cluster_timeline(many))
+    assert (rows["shown"] == "other clusters").sum() == 2
+    made = charts.cluster_timeline(labels()).to_dict()
+    assert made["data"]["format"]["parse"]["run"] == "number"
+
+
+def test_rare_moves_are_not_drawn():
+    matrix = np.array([[0.97, 0.03, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    tables = rows_of(charts.transition_graph(matrix))
+    moves = {move for table in tables if "move" in table.columns for move in table["move"]}
+    assert moves == {"state 1 → state 2", "state 2 → state 0"}
+
+
+def test_recurrences_stand_at_the_steps_of_the_run():
+    matrix = np.array([[True, False], [False, True]])
+    (rows,) = rows_of(charts.recurrence_plot(matrix, stride=2, first=5))
+    assert rows.rows() == [(5, 7, 5, 7), (7, 9, 7, 9)]
+
+
+def test_a_fit_is_a_line_of_its_rate():
+    fit = dynamics.ftle(twins()["distance"].to_numpy())
+    line = rows_of(charts.divergence(twins(), fit=fit))[-1]
+    slope = np.polyfit(line["step"].to_numpy(), np.log(line["distance"].to_numpy()), 1)[0]
+    assert slope == pytest.approx(0.5, rel=0.01)
+    assert (line["step"].min(), line["step"].max()) == (fit.first, fit.last)
