@@ -21,6 +21,7 @@ def test_frames_hold_what_the_store_holds(full):
     steps = data.invocations
     assert steps.columns == ["run", "step", "model", "modality", "input", "output", "seed", "batch"]
     assert steps.filter(pl.col("run") == 1)["step"].to_list() == list(range(10))
+    assert steps.select("run", "step").rows() == sorted(steps.select("run", "step").rows())
     assert steps.filter(pl.col("step") == 1)["model"].unique().to_list() == ["tell"]
     assert steps.filter(pl.col("step") == 0)["modality"].unique().to_list() == ["image"]
     texts = steps.filter(pl.col("run") == 2, pl.col("modality") == "text").join(data.outputs, on="output")
