@@ -25,6 +25,7 @@ from panic.cli import (
     run,
     status,
     train,
+    video,
 )
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption
 
@@ -79,6 +80,7 @@ for command in (
     devices.devices,
     images.images,
     report.report,
+    video.video,
     export.export,
     export.dump,
     experiments.delete,
