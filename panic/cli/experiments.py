@@ -95,9 +95,9 @@ def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
 def _show_config(row: ExperimentRow, as_json: bool) -> None:
     if as_json:
         return print_json(row.config)
-    from panic.config import ExperimentConfig, to_yaml
+    from panic.config import stored, to_yaml
 
-    sys.stdout.write(to_yaml(ExperimentConfig.model_validate(row.config)))
+    sys.stdout.write(to_yaml(stored(row.config, row.name)))
     return None
 
 

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,18 @@ class AddPlace(logging.Filter):
         return True
 
 
+class LogFile(logging.FileHandler):
+    """A log that stays incomplete on a full disk: that is told by what it stops, not by its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of logging
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def silence_libraries() -> None:
     """Let libraries report errors only, before they are imported; what the user's environment says stays."""
     for name in CHATTY:
@@ -78,7 +91,7 @@ def log_file(store: Path, project: str) -> Path:
 def logging_to(path: Path, level: str, *, stderr_level: int) -> Iterator[None]:
     """Write our log to a file, and what is at least `stderr_level` to stderr, for a while."""
     ours = logging.getLogger("panic")
-    to_file, to_stderr = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    to_file, to_stderr = LogFile(path, encoding="utf-8"), logging.StreamHandler()
     to_file.addFilter(AddPlace())
     to_file.setFormatter(logging.Formatter(FORMAT))
     to_file.setLevel(level.upper())

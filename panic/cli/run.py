@@ -5,6 +5,7 @@ panic run configs/demo.yaml --set max_length=20 --dry-run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shlex
@@ -99,7 +100,7 @@ def resume(
 ) -> None:
     """Go on with an experiment that has not ended, from the config in the store that it is found in."""
     from panic.cli.logs import silence_libraries
-    from panic.config import ExperimentConfig
+    from panic.config import stored
 
     silence_libraries()
 
@@ -108,7 +109,7 @@ def resume(
         is_complete = store.standing(row).state == "complete" and not any(store.missing_images(row.id))
     if is_complete and not repair:
         return console().print(f"{row.name} is complete.")
-    config = ExperimentConfig.model_validate(row.config)
+    config = stored(row.config, row.name)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     if dry_run:
@@ -143,7 +144,7 @@ def perform(
             log.info("%s ended: %s", config.name, error.message)
             raise
         except Exception as error:
-            with file.open("a", encoding="utf-8") as out:
+            with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as out:
                 traceback.print_exception(error, file=out)
             error.add_note(f"The traceback is in {file}; -v shows it here.")
             raise

@@ -3,7 +3,7 @@
 Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml'))"`
 """
 
-from panic.config.load import load, to_yaml
+from panic.config.load import load, stored, to_yaml
 from panic.config.problems import Problem
 from panic.config.schema import (
     FIELD_CLASSES,
@@ -25,5 +25,6 @@ __all__ = [
     "identity",
     "identity_digest",
     "load",
+    "stored",
     "to_yaml",
 ]

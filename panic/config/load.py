@@ -74,6 +74,22 @@ def load(
     return config
 
 
+def stored(values: Mapping[str, Any], name: str) -> ExperimentConfig:
+    """The config of the experiment called `name`, as a store keeps it.
+
+    Raises:
+        ConfigError: if it was stored by a version of panic whose configs were other ones.
+    """
+    try:
+        return ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        found = problems.from_pydantic(error.errors(), _fields_at)
+        raise ConfigError(
+            f"the stored config of {name} is not one of this version: {'; '.join(p.message for p in found)}",
+            hint="perform it from its config file, or with the version that stored it",
+        ) from None
+
+
 def _resolve_folders(raw: dict[str, Any], file: FilePath) -> FilePath:
     """Make the paths in `raw` absolute and return the folder that relative ones refer to."""
     given = raw.get("base_folder")

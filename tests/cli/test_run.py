@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import resource
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from panic.cli.app import run_experiments_app
+from panic.cli.logs import logging_to
 from panic.store import Store
 
 from .conftest import Invoke, write_config
@@ -258,6 +262,45 @@ def test_the_traceback_of_a_mistake_of_ours_is_in_the_log(
     [log] = Path("panic-store/logs").glob("*.log")
     assert f"The traceback is in {Path('panic-store/logs') / log.name}" in done.stderr
     assert "Traceback" in log.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_on_a_full_disk_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_to(Path("/dev/full"), "info", stderr_level=logging.ERROR):
+        logging.getLogger("panic.cli").info("nobody can read this")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path, max_length=200)
+    command = [sys.executable, "-P", "-m", "panic", "run", str(config), "--set", "models.draw.distinct=true"]
+    command += ["--set", "models.chain.distinct=true", "--set", "seeds=[-1]", "--set", "repeats=4"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1, done.stderr
+    assert "free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert panic("check").exit_code == 0
+    kept = json.loads(panic("status", "--json").stdout)["invocations"]
+    assert kept > 0
+    assert panic(*command[4:]).exit_code == 0
+    assert panic(*command[4:], "--store", "whole").exit_code == 0
+    assert dump(panic, "panic-store") == dump(panic, "whole")
+
+
+def test_a_stored_config_of_another_version_is_told(panic: Invoke, store: Path) -> None:
+    with sqlite3.connect(store / "store.sqlite") as connection:
+        connection.execute("UPDATE experiment SET config = json_set(config, '$.later', 1, '$.repeats', 0)")
+    for arguments in (["resume", "broken"], ["show", "broken", "--config"]):
+        done = panic(*arguments)
+        assert done.exit_code == 2
+        assert "the stored config of broken is not one of this version" in done.stderr
+        assert "unknown key 'later'" in done.stderr
+        assert "repeats must be at least 1" in done.stderr
+    assert panic("show", "broken").exit_code == 0
 
 
 def test_resume_of_a_complete_experiment_does_nothing(panic: Invoke, store: Path) -> None:
