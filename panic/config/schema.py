@@ -220,7 +220,10 @@ class ExperimentConfig(Part):
         OPERATIONAL,
         Field(description="least level that is logged"),
     ] = "info"
-    workers: Annotated[Count | None, OPERATIONAL, Field(description="processes for diagrams")] = None
+    workers: Annotated[
+        Count | None, OPERATIONAL, Field(description="how many call models at the same time")
+    ] = None
+    diagram_workers: Annotated[Count | None, OPERATIONAL, Field(description="processes for diagrams")] = None
     store: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of the store")] = None
     model_folder: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of your own models")] = (
         None

@@ -1,6 +1,6 @@
 """The driver: keeps the device busy, absorbs results, hands them to the writer, until nothing is missing.
 
-One thread, one inbox. Executor and diagram pool deliver into the inbox; the driver turns every result into
+One thread, one inbox. Workers and diagram pool deliver into the inbox; the driver turns every result into
 store entries and successor items. The stages overlap: outputs of runs that have ended are embedded as items
 of the same ready queue, diagrams of runs whose vectors are there are computed in processes beside. What is
 missing is found by asking the store, so first run, resume, extension and repair are one path.
@@ -12,19 +12,20 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from panic.engine.buckets import Buckets
 from panic.engine.contents import ContentCache
 from panic.engine.diagrams import DiagramFailure, DiagramStage
 from panic.engine.embeddings import EmbeddingStage
-from panic.engine.executor import Executor, Result, Task, TaskError
+from panic.engine.executor import Result, Task, TaskError
 from panic.engine.loops import Loops
 from panic.engine.outputs import Rejected
 from panic.engine.pinning import Pin
 from panic.engine.progress import Progress, estimate_s
 from panic.engine.queue import EMBEDDING_RUN, Item, ReadyQueue
+from panic.engine.workers import Seat
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, ModelDoesNotFit, ModelError, ModelMissing, PanicError
 from panic.models.spec import ModelSpec
@@ -33,7 +34,7 @@ from panic.store.records import NewBatch, NewDiagram
 log = logging.getLogger("panic.engine")
 
 PIPELINE_DEPTH = 2
-"""Tasks at the executor: one computing, one ready behind it."""
+"""Tasks at a worker: one computing, one ready behind it."""
 TICK_S = 0.2
 FATAL: dict[str, type[PanicError]] = {
     "memory": ModelDoesNotFit,
@@ -48,8 +49,9 @@ Inbox = queue.SimpleQueue[Result | NewDiagram | DiagramFailure]
 
 @dataclass(slots=True)
 class _Flight:
-    """A task at the executor."""
+    """A task at a worker."""
 
+    seat: Seat
     model: str
     bucket: int
     items: list[Item]
@@ -57,9 +59,10 @@ class _Flight:
 
 
 class Driver:
-    """Performs one experiment's missing work on one executor.
+    """Performs one experiment's missing work with some workers.
 
     Args:
+        seats: the workers; an idle one is served first.
         next_batch: gives every batch its number.
         open_epoch: records a halved batch size of a model and returns the new pin; called while the
             writer is idle.
@@ -76,12 +79,11 @@ class Driver:
         loops: Loops,
         embeddings: EmbeddingStage,
         diagrams: DiagramStage | None,
-        executor: Executor,
+        seats: Sequence[Seat],
         writer: Writer,
         contents: ContentCache,
         buckets: Buckets,
         inbox: Inbox,
-        device_name: str,
         max_retries: int,
         fail_fast: bool,
         next_batch: Callable[[], int],
@@ -93,9 +95,9 @@ class Driver:
         self._specs, self._pins, self._session = specs, pins, session
         self._ready, self._loops = ready, loops
         self._embeddings, self._diagrams = embeddings, diagrams
-        self._executor, self._writer, self._inbox = executor, writer, inbox
+        self._seats, self._writer, self._inbox = seats, writer, inbox
         self._contents, self._buckets = contents, buckets
-        self._device_name, self._max_retries, self._fail_fast = device_name, max_retries, fail_fast
+        self._max_retries, self._fail_fast = max_retries, fail_fast
         self._next_batch, self._open_epoch = next_batch, open_epoch
         self._stop_requested, self._on_progress = stop_requested, on_progress
         self._flights: dict[int, _Flight] = {}
@@ -103,7 +105,6 @@ class Driver:
         self._ended_at: deque[tuple[int, int]] = deque()
         self._fatal: PanicError | None = None
         self._num_tasks = 0
-        self._resident: frozenset[str] = frozenset()
         self._before = before
         self._invocations = 0
         self._model_seconds: dict[str, float] = {}
@@ -144,25 +145,37 @@ class Driver:
     def _is_work_left(self) -> bool:
         return bool(len(self._ready) or self._alone or (self._diagrams and self._diagrams.num_busy))
 
-    # Feeding the device
+    # Feeding the workers
 
     def _feed(self) -> None:
-        while len(self._flights) < PIPELINE_DEPTH and not self._is_stopping():
-            if self._alone:
-                model, bucket, item = self._alone.popleft()
-                self._submit(model, bucket, [item])
-                continue
-            chosen = self._ready.choose(self._resident, only_full=bool(self._flights))
-            if chosen is None:
-                return
-            self._submit(*chosen, self._ready.take(*chosen))
+        while not self._is_stopping() and any(self._feed_one(seat) for seat in self._open_seats()):
+            pass
 
-    def _submit(self, model: str, bucket: int, items: list[Item]) -> None:
+    def _open_seats(self) -> list[Seat]:
+        """Workers that can take a task, idle ones first; those that still start only if all of them do."""
+        started = [seat for seat in self._seats if seat.executor.is_ready] or self._seats
+        return sorted(
+            (seat for seat in started if seat.num_tasks < PIPELINE_DEPTH), key=lambda seat: seat.num_tasks
+        )
+
+    def _feed_one(self, seat: Seat) -> bool:
+        """Give a worker a task; False if there is none for it."""
+        if self._alone:
+            model, bucket, item = self._alone.popleft()
+            self._submit(seat, model, bucket, [item])
+            return True
+        chosen = self._ready.choose(seat.resident, only_full=seat.num_tasks > 0)
+        if chosen is not None:
+            self._submit(seat, *chosen, self._ready.take(*chosen))
+        return chosen is not None
+
+    def _submit(self, seat: Seat, model: str, bucket: int, items: list[Item]) -> None:
         modality = self._buckets.modality(model, bucket)
         self._num_tasks += 1
-        self._flights[self._num_tasks] = _Flight(model, bucket, items, self._pins[model])
-        self._resident |= {model}
-        self._executor.submit(
+        self._flights[self._num_tasks] = _Flight(seat, model, bucket, items, self._pins[model])
+        seat.num_tasks += 1
+        seat.resident |= {model}
+        seat.executor.submit(
             Task(
                 number=self._num_tasks,
                 model=model,
@@ -182,10 +195,12 @@ class Driver:
     # Absorbing results
 
     def _receive(self) -> None:
+        for seat in self._seats:
+            seat.executor.check()
         try:
             message = self._inbox.get(timeout=TICK_S)
         except queue.Empty:
-            self._executor.check()
+            pass
         else:
             if isinstance(message, Result):
                 self._absorb(message)
@@ -198,10 +213,11 @@ class Driver:
 
     def _absorb(self, result: Result) -> None:
         flight = self._flights.pop(result.number)
+        flight.seat.num_tasks -= 1
         if result.error is not None:
             self._recover(flight, result.error)
             return
-        self._resident = result.resident
+        flight.seat.resident = result.resident
         if flight.pin != self._pins[flight.model]:  # made in a shape epoch that has ended meanwhile
             self._ready.put_back(flight.model, flight.bucket, flight.items)
             return
@@ -211,7 +227,7 @@ class Driver:
             session=self._session,
             model=pin.model,
             epoch=pin.epoch,
-            device=self._device_name,
+            device=flight.seat.executor.device,
             size=len(flight.items),
             padded_size=pin.batch_size,
             bucket=flight.bucket,
@@ -262,7 +278,7 @@ class Driver:
             for item in reversed(flight.items):
                 self._retry(flight, item, error.kind, error.message, error.detail, entry, alone=alone)
             self._add(entry, flight.model)
-        self._resident = frozenset()
+        flight.seat.resident = frozenset()
 
     def _retry(
         self, flight: _Flight, item: Item, kind: str, message: str, detail: str, entry: Entry, *, alone: bool
@@ -343,7 +359,7 @@ class Driver:
                 diagrams=before.diagrams + (diagrams.num_done if diagrams else 0),
                 diagrams_total=before.diagrams + (diagrams.num_found if diagrams else 0),
                 model_seconds=dict(self._model_seconds),
-                resident=tuple(sorted(self._resident)),
+                resident=tuple(sorted({name for seat in self._seats for name in seat.resident})),
                 elapsed_s=elapsed_s,
                 eta_s=estimate_s(self._invocations, remaining, elapsed_s),
             )

@@ -1,9 +1,10 @@
-"""Who runs the models: one protocol, two executors (in this process; one child process per device).
+"""Who runs the models: one protocol, two executors (in this process; in a child process).
 
 The driver submits tasks (a batch for one model, already pinned in shape); results are delivered by a call,
 from another thread, in the order they finish. An executor owns its device's model cache. `serve` is what
 both do with a task: lease the model, pad the batch to its pinned size, invoke, drop the padding. Checking
 and hashing the outputs happens in a second thread, while the device is already busy with the next batch.
+Several executors make several workers (`workers.py`).
 
     executor = LocalExecutor(WorkerSettings(device="cpu", specs={...}), build, inbox.put)
     executor.submit(Task(number=1, model="blip", batch_size=8, inputs=images, seeds=seeds))
@@ -87,6 +88,14 @@ class Result:
 class Executor(Protocol):
     """Runs tasks of one device in the order they are submitted; each gives exactly one `Result`."""
 
+    @property
+    def device(self) -> str:
+        """Name of the device, as it is stored with every batch."""
+
+    @property
+    def is_ready(self) -> bool:
+        """False while it starts: others that are ready should be asked first."""
+
     def submit(self, task: Task) -> None:
         """Queue a task."""
 
@@ -125,6 +134,15 @@ class Worker:
         self.cache.evict_idle()
         if self._threads_before is not None:
             sys.modules["torch"].set_num_threads(self._threads_before)
+
+    def load_all(self) -> None:
+        """Load the models ahead of their first use; what does not load is told when it is asked for."""
+        for name in self.settings.specs:
+            try:
+                with self.cache.lease(name, 1):
+                    pass
+            except Exception:
+                log.debug("%s could not be loaded ahead", name, exc_info=True)
 
     def serve(self, task: Task, on_invoke: Callable[[], None] = lambda: None) -> tuple[Result, list[Any]]:
         """Run a task; returns the result without outputs, and the raw outputs."""
@@ -192,12 +210,15 @@ def _task_error(error: BaseException, *, loaded: bool) -> TaskError:
 class LocalExecutor:
     """Runs models in a thread of this process: for the CPU and the simulated device."""
 
+    is_ready = True
+
     def __init__(
         self,
         settings: WorkerSettings,
         build: Callable[[ModelSpec], Model],
         deliver: Callable[[Result], None],
     ) -> None:
+        self.device = settings.device
         self._deliver = deliver
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._worker = Worker(settings, build)

@@ -19,23 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from panic.config import ExperimentConfig, identity_digest
-from panic.devices.device import open_device
+from panic.devices.device import Device, open_device
 from panic.engine.buckets import Buckets
 from panic.engine.contents import ContentCache
 from panic.engine.diagrams import DiagramPool, DiagramStage
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
-from panic.engine.executor import Executor, LocalExecutor, WorkerSettings
-from panic.interrupts import stop_on_signals
 from panic.engine.loops import Loop, Loops
 from panic.engine.pinning import Pin, pin, refuse_conflicts
 from panic.engine.plan import Plan, load_config, make_plan
-from panic.engine.process_executor import ProcessExecutor
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane, ReadyQueue
 from panic.engine.restore import LOST, Restorer
+from panic.engine.workers import Seat, count_workers, open_executors, refuse_impossible
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, UsageError
+from panic.interrupts import stop_on_signals
 from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import DEFAULT_STORE, Store
@@ -84,8 +83,7 @@ def run(
         config = load_config(config, overrides)
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
-    if config.executor == "local" and config.timeout_s is not None:
-        raise UsageError("timeout_s needs a process that can be ended", hint="executor: process, or auto")
+    refuse_impossible(config)
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
     fingerprints = {name: registry.fingerprint(spec) for name, spec in plan.specs.items()}
@@ -113,7 +111,7 @@ def run(
                     experiment,
                     session,
                     run_ids,
-                    device.name,
+                    device,
                     writing,
                     reading,
                     stop_requested,
@@ -142,7 +140,7 @@ def _perform(
     experiment: int,
     session: int,
     run_ids: Sequence[int],
-    device_name: str,
+    device: Device,
     writing: Store,
     reading: Store,
     stop_requested: Callable[[], bool],
@@ -175,7 +173,7 @@ def _perform(
             name,
             model=old.model,
             batch_size=batch_size,
-            device_kind=open_device(config.device).kind,
+            device_kind=device.kind,
             threads=old.threads,
         )
         return Pin(model=old.model, epoch=number, batch_size=batch_size, threads=old.threads)
@@ -184,10 +182,13 @@ def _perform(
     with ExitStack() as stack:
         writer = Writer(writing.commit, contents.saved)
         stack.callback(writer.close)
-        executor = _executor(plan, pins, inbox)
-        stack.callback(executor.close)
+        num_runs, num_missing = _missing(reading, experiment, run_ids)
+        num_workers = count_workers(plan, pins, device, num_runs, num_missing)
+        seats = [Seat(e) for e in open_executors(plan, pins, device, num_workers, inbox.put)]
+        for seat in seats:
+            stack.callback(seat.executor.close)
         restorer = Restorer(
-            executors=[executor],
+            executors=[seat.executor for seat in seats],
             inbox=inbox,
             writer=writer,
             contents=contents,
@@ -200,7 +201,7 @@ def _perform(
         embeddings = EmbeddingStage(reading, experiment, plan.embedding, pins, buckets, ready.put, lost)
         diagrams = None
         if config.diagrams:
-            pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.workers)
+            pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.diagram_workers)
             stack.callback(pool.close)
             models = [pins[name].model for name in _diagrammed(plan)]
             diagrams = DiagramStage(pool, reading, experiment, models, config.diagrams)
@@ -213,12 +214,11 @@ def _perform(
             loops=loops,
             embeddings=embeddings,
             diagrams=diagrams,
-            executor=executor,
+            seats=seats,
             writer=writer,
             contents=contents,
             buckets=buckets,
             inbox=inbox,
-            device_name=device_name,
             max_retries=config.max_retries,
             fail_fast=config.fail_fast,
             next_batch=writing.next_batch_id,
@@ -227,6 +227,17 @@ def _perform(
             on_progress=on_progress,
             before=before,
         ).perform()
+
+
+def _missing(store: Store, experiment: int, run_ids: Sequence[int]) -> tuple[int, int]:
+    """(runs that have not ended, invocations they lack if none gets stuck)."""
+    wanted = set(run_ids)
+    lacking = [
+        row.max_length - row.num_steps
+        for row in store.runs(experiment)
+        if row.id in wanted and row.state in ("todo", "running")
+    ]
+    return len(lacking), sum(lacking)
 
 
 def _resume(
@@ -290,23 +301,3 @@ def _diagrammed(plan: Plan) -> list[str]:
     return [
         name for name, spec in plan.embedding.items() if settings and settings.modality in spec.modalities_in
     ]
-
-
-def _executor(plan: Plan, pins: dict[str, Pin], inbox: Inbox) -> Executor:
-    """In this process for the CPU; in a child for a GPU, or where a time limit must be kept."""
-    config = plan.config
-    settings = WorkerSettings(
-        device=config.device,
-        specs=plan.specs,
-        threads=max(pin.threads for pin in pins.values()),
-        headroom_bytes=config.headroom,
-        memory_fraction=config.memory_fraction,
-        reject_constant_images=config.reject_constant_images,
-    )
-    kind = config.executor
-    if kind == "auto":
-        on_gpu = open_device(config.device).kind not in ("cpu", "sim")
-        kind = "process" if on_gpu or config.timeout_s is not None else "local"
-    if kind == "process":
-        return ProcessExecutor(settings, inbox.put, timeout_s=config.timeout_s)
-    return LocalExecutor(settings, registry.build, inbox.put)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from panic.engine.plan import Plan
+from panic.engine.plan import Plan, small_bytes
 from panic.errors import ConflictError
 from panic.models.spec import ModelSpec
 from panic.store import Store
@@ -71,11 +71,11 @@ def _pin_model(
 ) -> Pin:
     if row is not None:
         return Pin(
-            model=row.model, epoch=row.number, batch_size=row.batch_size, threads=row.threads or _cores()
+            model=row.model, epoch=row.number, batch_size=row.batch_size, threads=row.threads or num_cores()
         )
     model = store.add_model(spec.name, fingerprint, _plain(spec))
     batch_size = plan.config.batch_sizes.get(spec.name, spec.batch_size)
-    threads = plan.config.threads or _cores()
+    threads = plan.config.threads or _default_threads(plan, device_kind)
     number = store.add_epoch(
         experiment, spec.name, model=model, batch_size=batch_size, device_kind=device_kind, threads=threads
     )
@@ -97,7 +97,13 @@ def _conflicts(plan: Plan, row: EpochRow, fingerprint: str, device_kind: str) ->
     return found
 
 
-def _cores() -> int:
+def _default_threads(plan: Plan, device_kind: str) -> int:
+    """One for small models, which several workers serve better; else all cores. Never depends on workers."""
+    return num_cores() if small_bytes(plan, device_kind) is None else 1
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -12,10 +12,13 @@ from os import PathLike
 from panic import config as configs
 from panic.config import ExperimentConfig
 from panic.engine.seeds import FRESH
-from panic.errors import ConfigError
+from panic.errors import ConfigError, ModelError
 from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store.records import NewRun
+
+SMALL_BYTES = 64 * 2**20
+"""All weights of an experiment, below which several calls at a time beat one call on several cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,20 @@ class Plan:
     def specs(self) -> dict[str, ModelSpec]:
         """All models by name, generative ones first."""
         return self.generative | self.embedding
+
+
+def small_bytes(plan: Plan, device_kind: str) -> int | None:
+    """Bytes of all weights where they are small and the models run on the CPU, else None.
+
+    Synthetic models have no weights and nothing to gain; of a user's own models nothing is known.
+    """
+    if device_kind != "cpu":
+        return None
+    try:
+        total = sum(registry.size_bytes(spec) for spec in plan.specs.values())
+    except ModelError:
+        return None
+    return total if 0 < total <= SMALL_BYTES else None
 
 
 def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> ExperimentConfig:

@@ -7,6 +7,7 @@ A child whose CUDA context no longer answers after an error leaves by itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -22,6 +23,8 @@ from panic.devices.device import is_poisoned
 from panic.engine.child import Child
 from panic.engine.executor import Result, Task, TaskError, Worker, WorkerSettings
 
+log = logging.getLogger("panic.engine")
+
 START_RETRIES = 1
 """How often a process may end before its first call of a model, for instance while loading."""
 
@@ -31,11 +34,20 @@ class ProcessExecutor:
 
     Args:
         timeout_s: the longest a single model call may take (loading not counted), or None.
+        ahead: start the process and load its models now, and be ready when that is done; otherwise the
+            process starts with the first task.
     """
 
     def __init__(
-        self, settings: WorkerSettings, deliver: Callable[[Result], None], *, timeout_s: float | None = None
+        self,
+        settings: WorkerSettings,
+        deliver: Callable[[Result], None],
+        *,
+        timeout_s: float | None = None,
+        ahead: bool = False,
     ) -> None:
+        self.device = settings.device
+        self.is_ready = not ahead
         self._deliver = deliver
         self._settings = settings
         self._timeout_s = timeout_s
@@ -47,6 +59,9 @@ class ProcessExecutor:
         self._closing = False
         self._leaving = False
         self._failed_starts = 0
+        if ahead:
+            with self._lock:
+                self._start()
 
     @property
     def pid(self) -> int | None:
@@ -57,12 +72,14 @@ class ProcessExecutor:
     def submit(self, task: Task) -> None:
         with self._lock:
             self._pending[task.number] = task
-            if self._child is None:
-                self._timed_out = False
-                self._child = Child(
-                    "panic.engine.process_executor:serve_connection", (self._settings,), self._on_message
-                )
-            self._child.send(task)
+            child = self._child or self._start()
+            child.send(task)
+
+    def _start(self) -> Child:
+        self._timed_out = False
+        arguments = (self._settings, not self.is_ready)
+        self._child = Child("panic.engine.process_executor:serve_connection", arguments, self._on_message)
+        return self._child
 
     def check(self) -> None:
         with self._lock:
@@ -80,6 +97,8 @@ class ProcessExecutor:
             self._closing = True
             child = self._child
         if child is not None:
+            if not self.is_ready:
+                child.kill()  # it would hear the request only after its imports
             child.close()
 
     def _on_message(self, message: Any) -> None:
@@ -92,6 +111,7 @@ class ProcessExecutor:
         else:
             word, number = message
             with self._lock:
+                self.is_ready = True
                 self._invoking = (number, time.monotonic()) if word == "invoking" else None
                 self._leaving = word == "leaving"
                 self._failed_starts = 0
@@ -108,6 +128,8 @@ class ProcessExecutor:
             kind = self._kind_of_end()
             guilty = self._invoking[0] if self._invoking else next(iter(pending), None)
             self._child, self._invoking, self._leaving = None, None, False
+            if not self.is_ready:
+                log.warning("a process that runs models did not start: %s", reason)
         for number in pending:
             own = kind if number == guilty else "untried"
             message = f"the process that runs models ended: {reason}" if own != "untried" else "not started"
@@ -123,8 +145,11 @@ class ProcessExecutor:
         return "untried" if self._failed_starts <= START_RETRIES else "load"
 
 
-def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings) -> None:
-    """The child's main loop: tasks in, results out, until None or the end of the pipe."""
+def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings, ahead: bool) -> None:
+    """The child's main loop: tasks in, results out, until None or the end of the pipe.
+
+    ahead: load the models before the first task, and tell when that is done.
+    """
     from panic.models.registry import build
 
     worker = Worker(settings, build)
@@ -143,6 +168,9 @@ def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings)
             text = f"its output cannot be sent: {type(error).__name__}: {error}"
             send(Result(number=task.number, error=TaskError(kind="error", message=text)))
 
+    if ahead:
+        worker.load_all()
+        send(("ready", 0))
     with ThreadPoolExecutor(1) as finisher:
         while (task := tasks.get()) is not None:
             result, raw = worker.serve(task, partial(send, ("invoking", task.number)))

@@ -35,6 +35,7 @@ CHANGED: dict[str, Any] = {
     "headroom": "1GiB",
     "log_level": "debug",
     "workers": 1,
+    "diagram_workers": 1,
     "store": "store",
     "model_folder": "models",
     "base_folder": "base",

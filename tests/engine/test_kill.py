@@ -113,7 +113,7 @@ def test_twenty_kills_of_the_pocket_pair_change_nothing(tmp_path: Path) -> None:
             "embeddings": ["PocketText", "PocketPixels"],
             "diagrams": {"max_dimension": 1},
             "device": "cpu",
-            "threads": 2,
+            "threads": 1,
             "batch_sizes": {"PocketDiffusion": 6, "PocketCaptioner": 6},
         }
     )
