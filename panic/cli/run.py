@@ -11,20 +11,22 @@ import logging
 import shlex
 import sys
 import traceback
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded
-from panic.cli.render import console, duration, print_table, size
+from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
+from panic.cli.render import console, duration, print_table, shorten, size
 from panic.errors import PanicError, UsageError
 
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
 
 log = logging.getLogger("panic.cli")
+SHOWN_REASONS = 3
 
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the runs again that failed.")]
 RepairOption = Annotated[
@@ -159,7 +161,26 @@ def perform(
     if not shared.quiet:
         console().print(f"{summary}\nStore: {outcome.store}\nLog:   {file}")
     if outcome.state == "failed":
+        tell_failures(outcome.store, outcome.experiment)
         raise typer.Exit(1)
+
+
+def tell_failures(path: Path, experiment: str) -> None:
+    """Say on stderr why runs have failed, the most frequent reasons first."""
+    from panic.store import Store
+
+    with Store(path) as store:
+        name = store.experiment(experiment).name
+        failures = [run.failure for run in store.runs(experiment) if run.failure is not None]
+    reasons = Counter(failure.message.split("\n", 1)[0] for failure in failures).most_common()
+    lines = [f"{shorten(reason, 200)} ({number:,} x)" for reason, number in reasons[:SHOWN_REASONS]]
+    if len(reasons) > SHOWN_REASONS:
+        lines.append(f"and {len(reasons) - SHOWN_REASONS:,} other reasons")
+    told = "1 run has failed" if len(failures) == 1 else f"{len(failures):,} runs have failed"
+    say_error(
+        f"{told}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{told}:", *lines]),
+        f"panic show {name} tells where. They are tried again with --retry-failed only.",
+    )
 
 
 def print_plan(config: ExperimentConfig, path: Path) -> None:

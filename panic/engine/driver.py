@@ -271,7 +271,8 @@ class Driver:
             self._halve(flight.model)
             self._ready.put_back(flight.model, flight.bucket, flight.items)
         elif error.kind in FATAL:
-            self._fatal = FATAL[error.kind](error.message, hint=error.hint)
+            named = "" if flight.model in error.message else f"{flight.model}: "
+            self._fatal = FATAL[error.kind](f"{named}{error.message}", hint=error.hint)
         else:
             entry = Entry()
             alone = len(flight.items) == 1

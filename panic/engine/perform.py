@@ -86,7 +86,7 @@ def run(
     refuse_impossible(config)
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
-    fingerprints = {name: registry.fingerprint(spec) for name, spec in plan.specs.items()}
+    fingerprints = registry.fingerprints(plan.specs)
     path = Path(store or config.store or DEFAULT_STORE)
     identity = identity_digest(config)
     with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as writing:

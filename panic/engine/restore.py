@@ -162,7 +162,7 @@ class Restorer:
             hint = f"Images are computed again in the shape that made them, batches of {size}. {error.hint}"
             raise ModelDoesNotFit(f"{model}: {error.message}", hint=hint)
         elif error.kind in FATAL:
-            raise FATAL[error.kind](error.message, hint=error.hint)
+            raise FATAL[error.kind](f"{call.origins[0].model}: {error.message}", hint=error.hint)
         elif error.kind == "untried":
             self._waiting.appendleft(call)
         else:

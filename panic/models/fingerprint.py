@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from panic.errors import ModelMissing
 from panic.models import python_models, weights
 from panic.models.parameters import folders
 from panic.models.spec import ModelSpec
@@ -38,6 +40,25 @@ def fingerprint(spec: ModelSpec) -> str:
     if spec.adapter in _READS_IMAGES:
         content["image_processor"] = image_backend()
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
+    """The fingerprints of several models by name.
+
+    Raises ModelMissing that names all of those whose weights are not on this machine, each with its remedy.
+    """
+    found, missing = {}, []
+    for name, spec in specs.items():
+        try:
+            found[name] = fingerprint(spec)
+        except ModelMissing as error:
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
+    if missing:
+        text = "\n\n".join(str(error) for error in missing)
+        raise ModelMissing(f"the weights of {len(missing)} models are missing\n\n{text}")
+    return found
 
 
 def image_backend() -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from panic.models import python_models
 from panic.models.checks import check_config
-from panic.models.fingerprint import fingerprint
+from panic.models.fingerprint import fingerprint, fingerprints
 from panic.models.protocol import Model
 from panic.models.resolve import parameter_problems, resolve, synthetic_models, user_models
 from panic.models.spec import ModelSpec
@@ -29,6 +29,7 @@ __all__ = [
     "check_config",
     "count_parameters",
     "fingerprint",
+    "fingerprints",
     "is_present",
     "known",
     "parameter_problems",

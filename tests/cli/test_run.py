@@ -189,6 +189,8 @@ def test_failed_runs_have_reasons_and_are_tried_again_on_request(panic: Invoke, 
     done = panic("run", config)
     assert done.exit_code == 1, done.output
     assert "fragile is failed" in done.stdout
+    assert "1 run has failed: RuntimeError: it is [broken] (1 x)" in done.stderr
+    assert "panic show fragile tells where" in done.stderr
     assert "it is [broken]" in panic("show").stdout
     assert panic("run", config).exit_code == 1
     Path("broken").unlink()
@@ -198,6 +200,38 @@ def test_failed_runs_have_reasons_and_are_tried_again_on_request(panic: Invoke, 
     assert json.loads(panic("status", "--json").stdout)["runs"] == {
         "total": 1, "done": 1, "stuck": 0, "failed": 0
     }  # fmt: skip
+
+
+def test_the_most_frequent_reasons_of_failures_are_told(panic: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "picky.py").write_text(
+        "class Picky:\n"
+        "    modality_in = modality_out = 'text'\n"
+        "    size_bytes = 0\n"
+        "    batch_size = 1\n"
+        "    def load(self, device): pass\n"
+        "    def invoke(self, inputs, seeds):\n"
+        "        if inputs[0] < 'e': raise RuntimeError(f'no {inputs[0]}\\nat all')\n"
+        "        return ['']\n"
+    )
+    config = tmp_path / "picky.yaml"
+    config.write_text(
+        "name: picky\nnetworks: [['python:picky.py:Picky']]\nprompts: [a, b, c, d, x, y]\nseeds: [-1]\n"
+        "max_length: 3\ndevice: cpu\nmax_retries: 0\n"
+    )
+    done = panic("run", config, "-q")
+    assert done.exit_code == 1
+    told = done.stderr.splitlines()
+    assert told[:2] == ["Error: 6 runs have failed:", "  empty text (2 x)"]
+    assert "RuntimeError: no a (1 x)" in told[2]
+    assert told[4] == "  and 2 other reasons"
+
+
+def test_all_models_without_weights_are_told_at_once(panic: Invoke, tmp_path: Path) -> None:
+    done = panic("run", write_config(tmp_path), "--set", "networks=[[sd-turbo, BLIP-base]]")
+    assert done.exit_code == 1
+    assert "the weights of 2 models are missing" in done.stderr
+    assert "hf download stabilityai/sd-turbo" in done.stderr
+    assert "hf download Salesforce/blip-image-captioning-base" in done.stderr
 
 
 def test_fail_fast_stops_at_the_first_failure(panic: Invoke, tmp_path: Path) -> None:
