@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from benchmarks.record import RESULTS, record
+from panic import run
+from panic.config import ExperimentConfig
 from panic.devices.device import format_bytes
+from panic.devices.events import read_events, summarise
 from panic.devices.optimum import least_bytes
 from panic.devices.planning import Action, Evict, Load, State, Use, plan
 from panic.devices.replay import Planner, replay
 from panic.devices.simulated import SimulatedDevice
+from panic.models import registry
 from tests.devices.paper import paper_cache
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -202,6 +208,39 @@ def test_stall_time_with_prefetch() -> None:
         bytes_over_no_prefetch=bytes_moved[True] / bytes_moved[False] - 1,
     )  # fmt: skip
     assert max(stalls[True]) <= entry["limit"]
+
+
+@pytest.mark.parametrize("share", [1.5, 0.8])
+def test_a_loop_of_pocket_models_under_a_budget(tmp_path: Path, share: float) -> None:
+    """The whole engine on a simulated device that holds all models (and room to spare), or 80 % of them."""
+    pytest.importorskip("torch")
+    names = ["PocketDiffusion", "PocketCaptioner", "PocketText"]
+    together = sum(registry.size_bytes(registry.resolve(name)) for name in names)
+    config = ExperimentConfig.model_validate(
+        {
+            "name": "budget",
+            "networks": [names[:2]],
+            "prompts": [f"{number} small red circles" for number in range(8)],
+            "seeds": [-1],
+            "max_length": 8,
+            "embeddings": names[2:],
+            "device": f"sim:{round(share * together)}",
+            "headroom": 0,
+            "batch_sizes": dict.fromkeys(names, 8),
+        }
+    )
+    started = time.perf_counter()
+    run(config, tmp_path)
+    wall_s = time.perf_counter() - started
+    total = summarise(read_events(sorted((tmp_path / "cache").glob("*.jsonl"))))
+    record(
+        f"cache.pocket_loop.budget_{share:g}", wall_s, unit="s", file="cache", budget=share,
+        weights_bytes=together, moved_bytes=total.moved_bytes, least_bytes=total.least_bytes,
+        regret=total.regret, calls=total.calls, hits=total.hits,
+    )  # fmt: skip
+    assert total.regret is not None
+    assert total.regret <= 0.1
+    assert (total.moved_bytes > 1.1 * together) == (share < 1)
 
 
 def write_table(rows: dict[str, list[float]]) -> None:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
+from panic.engine.memory import MemorySettings, host_budget
 from panic.engine.outputs import Output, Rejected, finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
 from panic.models.protocol import Model
@@ -44,6 +45,7 @@ class WorkerSettings:
     headroom_bytes: int = 0
     memory_fraction: float = 1.0
     reject_constant_images: bool = False
+    memory: MemorySettings = field(default_factory=MemorySettings)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +121,9 @@ class Worker:
             self._build,
             headroom_bytes=settings.headroom_bytes,
             memory_fraction=settings.memory_fraction,
+            host_budget_bytes=host_budget(self.device),
+            working=settings.memory.working(),
+            events=settings.memory.event_log(self.device),
         )
 
     def _build(self, name: str) -> Model:
@@ -131,7 +136,7 @@ class Worker:
 
     def close(self) -> None:
         """Drop all models and give torch its threads back."""
-        self.cache.evict_idle()
+        self.cache.close()
         if self._threads_before is not None:
             sys.modules["torch"].set_num_threads(self._threads_before)
 

@@ -26,6 +26,7 @@ from panic.engine.diagrams import DiagramPool, DiagramStage
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.loops import Loop, Loops
+from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, pin, refuse_conflicts
 from panic.engine.plan import Plan, load_config, make_plan
 from panic.engine.progress import Progress
@@ -102,6 +103,8 @@ def run(
             writing.drop_images(writing.damaged_images(experiment))
         run_ids = writing.add_runs(experiment, plan.runs)
         session = writing.start_session(experiment, command or shlex.join(sys.argv), provenance())
+        uid = writing.experiment(experiment).uid
+        memory = memory_settings(writing, device, fingerprints, uid, session)
         state = "failed"
         try:
             with Store(path) as reading:
@@ -112,6 +115,7 @@ def run(
                     session,
                     run_ids,
                     device,
+                    memory,
                     writing,
                     reading,
                     stop_requested,
@@ -122,6 +126,7 @@ def run(
             state = "interrupted"
             raise
         finally:
+            learn(writing, device, fingerprints, memory)
             writing.end_session(session, state)
         row = writing.experiment(experiment)
         counts = writing.counts(experiment)
@@ -141,6 +146,7 @@ def _perform(
     session: int,
     run_ids: Sequence[int],
     device: Device,
+    memory: MemorySettings,
     writing: Store,
     reading: Store,
     stop_requested: Callable[[], bool],
@@ -184,7 +190,7 @@ def _perform(
         stack.callback(writer.close)
         num_runs, num_missing = _missing(reading, experiment, run_ids)
         num_workers = count_workers(plan, pins, device, num_runs, num_missing)
-        seats = [Seat(e) for e in open_executors(plan, pins, device, num_workers, inbox.put)]
+        seats = [Seat(e) for e in open_executors(plan, pins, device, num_workers, inbox.put, memory)]
         for seat in seats:
             stack.callback(seat.executor.close)
         restorer = Restorer(

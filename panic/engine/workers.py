@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
 from panic.engine.executor import Executor, LocalExecutor, Result, WorkerSettings
+from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Pin, num_cores
 from panic.engine.plan import Plan, small_bytes
 from panic.engine.process_executor import ProcessExecutor
@@ -79,7 +80,12 @@ def count_workers(plan: Plan, pins: dict[str, Pin], device: Device, num_runs: in
 
 
 def open_executors(
-    plan: Plan, pins: dict[str, Pin], device: Device, num_workers: int, deliver: Callable[[Result], None]
+    plan: Plan,
+    pins: dict[str, Pin],
+    device: Device,
+    num_workers: int,
+    deliver: Callable[[Result], None],
+    memory: MemorySettings,
 ) -> list[Executor]:
     """One executor per worker: in this process for the CPU; in a child for a GPU, for a time limit, and
     for every worker but the first."""
@@ -91,6 +97,7 @@ def open_executors(
         headroom_bytes=config.headroom,
         memory_fraction=config.memory_fraction,
         reject_constant_images=config.reject_constant_images,
+        memory=memory,
     )
     if num_workers > 1:
         log.info("%d workers on %s, threads of each: %d", num_workers, device.name, threads)
