@@ -226,6 +226,7 @@ def test_a_loop_of_pocket_models_under_a_budget(tmp_path: Path, share: float) ->
             "embeddings": names[2:],
             "device": f"sim:{round(share * together)}",
             "headroom": 0,
+            "threads": 1,
             "batch_sizes": dict.fromkeys(names, 8),
         }
     )
