@@ -8,6 +8,7 @@ so that `panic --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -16,7 +17,7 @@ def main() -> None:
     """The console script `panic`."""
     from panic.cli.app import app
 
-    _print_anything()
+    _prepare_streams()
     app(prog_name="panic")
 
 
@@ -24,12 +25,16 @@ def run_experiments() -> None:
     """The console script `run-experiments CONFIG...`, equal to `panic run CONFIG...`."""
     from panic.cli.app import run_experiments_app
 
-    _print_anything()
+    _prepare_streams()
     run_experiments_app(prog_name="run-experiments")
 
 
-def _print_anything() -> None:
-    """Escape what a terminal's encoding lacks, instead of failing on it."""
+def _prepare_streams() -> None:
+    """Escape what a terminal's encoding lacks, instead of failing on it; closed streams take anything."""
+    if sys.stdout is None:  # `panic list >&-`: Python has no stream then
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -70,6 +70,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an experiment: its settings, models, sessions and runs."""
+    if config and run is not None:
+        raise UsageError("Give either --config or --run.")
     with shared.open_store() as store:
         row = store.experiment(experiment)
         if config:

@@ -25,6 +25,7 @@ Path = tuple[str | int, ...]
 
 MAX_SHOWN_COLUMNS = 100
 MAX_SHOWN_ALLOWED = 12
+MAX_SHOWN_WITHOUT_NEAREST = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +177,8 @@ def _render_one(problem: Problem, place: Place | None, document: Document) -> st
 
 def _listed(names: Sequence[str]) -> str:
     """Names in a row, the first ones of many."""
-    shown = ", ".join(names[:MAX_SHOWN_ALLOWED])
-    rest = len(names) - MAX_SHOWN_ALLOWED
+    shown = ", ".join(names[:MAX_SHOWN_WITHOUT_NEAREST])
+    rest = len(names) - MAX_SHOWN_WITHOUT_NEAREST
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,7 @@ def test_show_config_prints_a_file_that_reruns_it(panic: Invoke, store: Path, tm
     assert panic("run", again, "--store", "other").exit_code == 0
     assert panic("dump", "--store", "other").stdout == panic("dump", "demo").stdout
     assert as_json(panic, "show", "demo", "--config")["name"] == "demo"
+    assert panic("show", "demo", "--config", "--run", 1).exit_code == 2
 
 
 def test_a_terminal_without_unicode_is_served(panic: Invoke, tmp_path: Path) -> None:
@@ -132,6 +134,13 @@ def test_a_terminal_without_unicode_is_served(panic: Invoke, tmp_path: Path) -> 
         )
         assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["config"]["prompts"] == ["état 0"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_stop_nothing(store: Path, closed: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -P -m panic list {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_stuck_tells_what_the_trajectories_say(panic: Invoke, store: Path) -> None:

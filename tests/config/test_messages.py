@@ -244,12 +244,12 @@ def test_too_many_runs_are_told_with_the_arithmetic(good: str) -> None:
 
 def test_of_many_allowed_names_the_first_are_told(good: str) -> None:
     def check(raw: dict[str, Any]) -> list[Problem]:
-        names = [f"model {number}" for number in range(30)]
+        names = [f"model {number}" for number in range(50)]
         return [Problem(("networks", 0, 1), "there is no such model", "zzz", names)]
 
     told = message(good, check=check)
-    assert "model 11 and 18 more" in told
-    assert "model 12" not in told
+    assert "model 31 and 18 more" in told
+    assert "model 32" not in told
 
 
 def test_anchors_that_name_billions_of_values_are_refused_at_once(good: str) -> None:
