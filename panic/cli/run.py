@@ -34,7 +34,13 @@ RepairOption = Annotated[
     typer.Option("--repair", help="Look for damaged images, too, and compute them again as missing ones."),
 ]
 FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first failure.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", "--plan", help="Print the plan, do nothing.")]
+FractionOption = Annotated[
+    float | None, typer.Option(metavar="SHARE", help="Share of the device's memory that may be used.")
+]
+HeadroomOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Device memory that stays free, such as 2GiB.")
+]
 
 
 @command
@@ -52,6 +58,8 @@ def run(
     retry_failed: RetryOption = False,
     repair: RepairOption = False,
     fail_fast: FailFastOption = False,
+    memory_fraction: FractionOption = None,
+    headroom: HeadroomOption = None,
 ) -> None:
     """Perform experiments, one after another. The same command again goes on where it stopped.
 
@@ -64,6 +72,10 @@ def run(
         changes.append(f"name={json.dumps(name)}")
     if fail_fast:
         changes.append("fail_fast=true")
+    if memory_fraction is not None:
+        changes.append(f"memory_fraction={memory_fraction}")
+    if headroom is not None:
+        changes.append(f"headroom={headroom}")
     from panic.cli.logs import silence_libraries
 
     silence_libraries()

@@ -9,6 +9,7 @@ from panic.cli.devices import PROCESS
 from panic.devices.events import EventLog
 from panic.devices.simulated import SimulatedDevice
 from panic.store import Store, working
+from tests.cli.conftest import write_config
 from tests.devices.paper import paper_cache
 
 
@@ -75,3 +76,19 @@ def test_clear_forgets_events_and_what_was_learnt_and_no_result(panic, store: Pa
     with Store(store) as opened:
         assert working.known(opened, "sim") == {}
         assert list(opened.dump()) == before
+
+
+def test_memory_options_are_settings_of_the_experiment(panic, tmp_path: Path) -> None:
+    """And the plan shows the shapes."""
+    config = write_config(tmp_path)
+    planned = panic("run", config, "--plan", "--memory-fraction", "0.5", "--headroom", "2GiB")
+    assert planned.exit_code == 0, planned.output
+    assert "batch size" in planned.stdout
+    done = panic("run", config, "--memory-fraction", "0.5", "--headroom", "1MiB")
+    assert done.exit_code == 0, done.output
+    with Store(tmp_path / "panic-store") as store:
+        kept = store.experiment("demo").config
+    assert (kept["memory_fraction"], kept["headroom"]) == (0.5, 2**20)
+    wrong = panic("run", config, "--memory-fraction", "1.5")
+    assert wrong.exit_code == 2
+    assert "memory_fraction" in wrong.output
