@@ -18,6 +18,7 @@ from textwrap import shorten
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from panic.analysis import dynamics
 from panic.analysis.checks import OUTLIER, AnalysisError
@@ -119,7 +120,7 @@ def clusters(data: Frames, model: str, modality: str, *, min_cluster_size: int =
     )
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
-    names = {label: shorten(texts.get(row) or f"output {row}", 70, placeholder="…") for label, row in medoids}
+    names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
     return States(frame=frame.sort("run", "step"), names=names, clustering=found)
 
 
@@ -245,11 +246,13 @@ def probe_table(
         steps = steps.gather_every(-(-len(steps) // max_points))
     points = data.matrix(model)[steps["row"].to_numpy()].astype(np.float64)
     left, spread, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    scores = (left * spread)[:, :num_components]
+    is_real = spread > 1e-6 * spread.max(initial=0.0)  # standardising would blow rounding up to a feature
+    scores = (left * spread)[:, is_real][:, :num_components]
     rows, absent = [], {}
     for target in targets:
         try:
-            score = probe(scores, steps[target].to_numpy(), steps["run"], num_shuffles=num_shuffles)
+            with threadpool_limits(1):  # small problems: 0.5 s of CPU instead of 9
+                score = probe(scores, steps[target].to_numpy(), steps["run"], num_shuffles=num_shuffles)
         except AnalysisError as error:
             absent[target] = error.message
             continue

@@ -34,7 +34,7 @@ def time_by_model(frame: pl.DataFrame, title: str = "What took how long") -> Any
             "seconds:Q",
             title="seconds of work",
             axis=alt.Axis(tickCount=8),
-            scale=alt.Scale(domain=[0, longest * 1.15 or 1]),
+            scale=alt.Scale(domain=[0, longest * 1.3 or 1]),
         ),
         tooltip=[
             alt.Tooltip("name:N", title="model"),
@@ -70,7 +70,7 @@ def stuck_periods(runs: pl.DataFrame, title: str = "Periods of stuck runs") -> A
         scale=alt.Scale(domain=[0, last], padding=10),
     )
     periods = [str(p) for p in stuck["period"].unique().sort()]
-    y = alt.Y("period:O", title="period (steps)", sort=periods[::-1], axis=alt.Axis(grid=True))
+    y = alt.Y("period:O", title="period (steps)", sort="descending", axis=alt.Axis(grid=True))
     chart = (
         alt.Chart(data(rows))
         .transform_calculate(jitter="random() - 0.5")

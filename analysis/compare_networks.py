@@ -1,0 +1,165 @@
+"""What dominates: the prompt, the network, the seed? Variance, permutation tests, probes.
+
+marimo edit analysis/compare_networks.py        # or: marimo run, python analysis/compare_networks.py
+"""
+
+import marimo
+
+app = marimo.App(width="medium", app_title="panic · compare networks")
+
+
+@app.cell
+def _():
+    import os
+
+    import marimo as mo
+    import numpy as np
+    import polars as pl
+
+    from panic.analysis import AnalysisError, charts, frames, load, readings, statistics, tables
+    from panic.store import Store
+
+    store = Store(os.environ.get("PANIC_STORE", "panic-store"))
+    experiment = store.experiment()
+    data = load(store, experiment.id)
+    model = experiment.config["embeddings"][0]
+    modality = tables.modality_of(data, model)
+    runs = data.runs.with_columns(
+        noise=pl.when(pl.col("seed") == -1).then(pl.lit("fresh noise")).otherwise(pl.lit("fixed seed"))
+    )
+    factors = [name for name in ("network", "prompt", "noise") if runs[name].n_unique() > 1]
+    mo.md(
+        f"""# What dominates?
+
+        `{experiment.name}` has {runs["network"].n_unique()} networks, {runs["prompt"].n_unique()} prompts and
+        {runs["seed"].n_unique()} seeds. Runs of one prompt are not independent, so tests resample prompts, or
+        labels within them."""
+    )
+    return (
+        AnalysisError, charts, data, experiment, factors, frames, mo, modality, model, np, pl, readings, runs,
+        statistics, store, tables,
+    )  # fmt: skip
+
+
+@app.cell
+def _(charts, factors, mo, data, modality, model, runs, tables):
+    _places, _share = tables.place_map(data, model, modality, max_points=3000)
+    _places = _places.drop("network", "prompt", "seed").join(
+        runs.select("run", "network", "prompt", "noise"), on="run", maintain_order="left"
+    )
+    mo.vstack(
+        [
+            mo.md("## The same map, coloured by what the runs are"),
+            *(
+                charts.embedding_map(_places, f"by {factor}", by=factor, explained=_share)
+                for factor in (factors or ["step"])
+            ),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(data, modality, model, np, pl, runs, tables):
+    _last = [(run, points[-1]) for run, points in tables.trajectories(data, model, modality, least=1)]
+    ends = np.array([point for _, point in _last], dtype=np.float64)
+    ends = ends / np.linalg.norm(ends, axis=1, keepdims=True)
+    of_ends = pl.DataFrame({"run": [run for run, _ in _last]}).join(runs, on="run", maintain_order="left")
+    return ends, of_ends
+
+
+@app.cell
+def _(AnalysisError, ends, factors, mo, np, of_ends, pl, statistics):
+    _shares = statistics.decompose(ends, {f: of_ends[f].to_list() for f in factors}) if factors else None
+    _apart = np.sqrt(np.maximum(2 - 2 * ends @ ends.T, 0))
+    np.fill_diagonal(_apart, 0)
+    _rows = []
+    for _factor in factors:
+        try:
+            _units = None if _factor == "prompt" else of_ends["prompt"].to_list()
+            _test = statistics.permanova(_apart, of_ends[_factor].to_list(), units=_units)
+            _rows.append((_factor, _test.statistic, _test.effect, _test.p_value, _test.resampling))
+        except AnalysisError as _error:
+            _rows.append((_factor, None, None, None, _error.message))
+    _tests = pl.DataFrame(
+        _rows,
+        {
+            "factor": pl.String,
+            "pseudo F": pl.Float64,
+            "R squared": pl.Float64,
+            "p": pl.Float64,
+            "note": pl.String,
+        },
+        orient="row",
+    )
+    _known = [row for row in _rows if row[3] is not None]
+    if _known:
+        _adjusted = dict(zip([r[0] for r in _known], statistics.adjust([r[3] for r in _known]), strict=True))
+        _tests = _tests.with_columns(
+            pl.col("factor")
+            .replace_strict(_adjusted, default=None, return_dtype=pl.Float64)
+            .alias("p (Holm)")
+        )
+    mo.vstack(
+        [
+            mo.md(
+                "## Where runs end: which part explains how much?\n\nShares of the variance of the last "
+                "vectors (`alone`: of a model of this factor only; `by_chance`: what as many random groups "
+                "would explain), then PERMANOVA of their distances."
+            ),
+            mo.ui.table(_shares.to_dicts(), selection=None)
+            if _shares is not None
+            else mo.md("Nothing varies."),
+            mo.ui.table(_tests.to_dicts(), selection=None) if len(_tests) else mo.md(""),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(charts, data, mo, modality, model, readings, tables):
+    _scores, _absent = tables.probe_table(data, model, modality)
+    mo.vstack(
+        [
+            mo.md("## What can be read from a single output?"),
+            mo.md(readings.probe_reading(_scores, _absent))
+            if len(_scores)
+            else mo.md(f"Nothing: {dict(_absent)}"),
+            *([charts.probe_scores(_scores)] if len(_scores) else []),
+            mo.md(f"_{readings.PROBE_CAVEAT}_"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(charts, experiment, frames, mo, model, readings, store):
+    _drift = frames.drift(store, experiment, model)
+    _parts = [mo.md("## Drift, network by network")]
+    if len(_drift):
+        _bands = frames.drift_bands(_drift)
+        _parts += [
+            mo.md(readings.drift_reading(_bands)),
+            charts.drift(_bands, _drift),
+            charts.drift_ridgeline(_drift),
+        ]
+    else:
+        _parts.append(mo.md("This model has not read the prompts, so there is no drift from them."))
+    mo.vstack(_parts)
+    return
+
+
+@app.cell
+def _(charts, data, mo, model, tables):
+    _entropies = tables.entropies(data, model)
+    mo.vstack(
+        [
+            mo.md("## Shapes, network by network"),
+            charts.entropy_by_group(_entropies) if len(_entropies) else mo.md("There are no diagrams."),
+        ]
+    )
+    return
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,140 @@
+"""Tables for charts against numbers that can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic.analysis import AnalysisError, load, tables
+from panic.analysis.checks import OUTLIER
+from panic.errors import NotFound
+from tests.analysis.conftest import angle_vector
+
+TEXT = ("embed", "text")
+
+
+def corner(number: int) -> np.ndarray:
+    return np.eye(4, dtype=np.float32)[number]
+
+
+def walk(bench, letters: str, **how):
+    return bench.add("start", list(letters), max_length=2 * len(letters), **how)
+
+
+def test_distance_by_lag_is_the_median_over_runs_of_texts_only(bench):
+    walk(bench, "abab")
+    walk(bench, "aaaa", seed=-1)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    found = tables.lag_curves(load(bench.store, "demo"), *TEXT, 3)
+    assert found["lag"].to_list() == [0, 1, 2, 3]
+    assert found["distance"].to_list() == pytest.approx([0, 0.5, 0, 0.5])  # of 1, 0, 1 and of 0
+    assert found["high"].to_list() == pytest.approx([0, 0.75, 0, 0.75])
+    assert found["num_runs"].to_list() == [2] * 4
+
+
+def test_an_output_that_is_visited_often_is_a_cluster_of_its_own(bench):
+    run = walk(bench, "aaaaaabbbbbbbc")
+    bench.embed({"a": corner(0), "b": corner(1), "c": corner(2)})
+    states = tables.clusters(load(bench.store, "demo"), *TEXT)
+    (labels,) = states.labels()
+    assert [states.names.get(label) for label in labels] == ["a"] * 6 + ["b"] * 7 + [None]
+    assert labels[-1] == OUTLIER
+    assert states.frame["step"].to_list() == list(range(1, 28, 2))
+    assert states.frame["run"].unique().to_list() == [run]
+
+
+def test_dwells_are_censored_at_the_end_of_each_run(bench):
+    walk(bench, "aaaaaabbbbbb")
+    walk(bench, "bbbbbbaaaaaa", seed=-1)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    curve = tables.dwell_curves(tables.clusters(load(bench.store, "demo"), *TEXT))
+    assert curve.select("length", "survival", "num_at_risk").rows() == [(0.0, 1.0, 4), (6.0, 0.5, 4)]
+    assert curve["group"].unique().to_list() == ["draw → tell"]
+
+
+def test_a_map_keeps_the_distances_of_a_plane(bench):
+    walk(bench, "abc")
+    vectors = {"a": corner(0), "b": corner(1), "c": corner(2)}
+    bench.embed(vectors)
+    places, share = tables.place_map(load(bench.store, "demo"), *TEXT)
+    assert share == pytest.approx(1.0)
+    points = places.select("x", "y").to_numpy()
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.linalg.norm(points[i] - points[j]) == pytest.approx(np.sqrt(2), rel=1e-5)
+    assert places["text"].to_list() == ["a", "b", "c"]
+
+
+def test_a_map_takes_whole_runs_up_to_its_limit(bench):
+    for repeat in range(4):
+        walk(bench, "abcd", seed=-1, repeat=repeat)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    places, _ = tables.place_map(load(bench.store, "demo"), *TEXT, max_points=9)
+    assert places.group_by("run").len()["len"].to_list() == [4, 4]
+
+
+def test_a_map_of_two_outputs_is_refused(bench):
+    walk(bench, "abab")
+    bench.embed({"a": corner(0), "b": corner(1)})
+    with pytest.raises(AnalysisError, match="3 distinct outputs, found 2"):
+        tables.place_map(load(bench.store, "demo"), *TEXT)
+
+
+def test_twins_share_network_and_prompt_and_have_fresh_noise(bench):
+    walk(bench, "aab")
+    first = walk(bench, "aab", seed=-1)
+    second = walk(bench, "aba", seed=-1, repeat=1)
+    bench.add("another", ["b", "b", "b"], seed=-1)
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90)})
+    found = tables.twins(load(bench.store, "demo"), *TEXT)
+    assert found["pair"].unique().to_list() == [f"runs {first} and {second}"]
+    assert found["step"].to_list() == [1, 3, 5]
+    assert found["distance"].to_list() == pytest.approx([0, np.sqrt(2), np.sqrt(2)])
+
+
+def test_entropy_of_equal_bars_is_the_logarithm_of_their_number(full):
+    found = tables.entropies(load(full.store, "demo"), "embed")
+    components = found.filter(pl.col("dimension") == 0)
+    assert components["num_bars"].to_list() == [4, 4]
+    assert components["entropy"].to_list() == pytest.approx([np.log(4)] * 2, rel=1e-5)
+    loops = found.filter(pl.col("dimension") == 1)
+    assert loops["longest"][0] == pytest.approx(2 * np.sin(2 * np.pi / 5) - 2 * np.sin(np.pi / 5), rel=1e-5)
+
+
+def test_a_circle_has_a_longer_loop_than_walks_with_its_steps(bench):
+    letters = "abcdefghijklmnopqrst"
+    walk(bench, letters)
+    turns = 2 * np.pi * np.arange(20) / 20
+    circle = np.stack([np.cos(turns), np.sin(turns), np.zeros(20), np.zeros(20)], axis=1).astype(np.float32)
+    bench.embed(dict(zip(letters, circle, strict=True)))
+    found = tables.longest_loops_against_walks(load(bench.store, "demo"), *TEXT, num_surrogates=20)
+    row = found.row(0, named=True)
+    assert row["value"] == pytest.approx(1.7820 - 0.3129, abs=1e-3)
+    assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_a_prompt_that_every_text_names_can_be_read_from_it(bench):
+    for prompt, letters in (("start", "ab"), ("another", "cd")):
+        for repeat in range(4):
+            bench.add(prompt, list(letters) * 3, seed=-1, repeat=repeat, max_length=12)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abcd")})
+    scores, absent = tables.probe_table(load(bench.store, "demo"), *TEXT, num_shuffles=9)
+    assert scores["target"].to_list() == ["prompt"]
+    assert scores["accuracy"][0] == 1.0
+    assert scores["chance"][0] == 0.5
+    assert set(absent) == {"network", "seed"}
+
+
+def test_final_pictures_are_those_of_the_last_drawing_step(full):
+    cells = tables.final_images(load(full.store, "demo"))
+    assert cells["row"].to_list()[0] == "a start"
+    assert cells["column"].unique().to_list() == ["draw → tell"]
+    steps = full.store.invocations(cells["run"][0])
+    assert cells["digest"][0] == [s.output for s in steps if s.modality == "image"][-1]
+    assert cells["text"][0] == "text 3"
+
+
+def test_the_modality_of_a_model_without_vectors_is_not_guessed(bench):
+    walk(bench, "ab")
+    with pytest.raises(NotFound, match="no vectors of embed yet"):
+        tables.modality_of(load(bench.store, "demo"), "embed")
