@@ -208,7 +208,7 @@ Table = tuple[list[str], list[tuple[int, Row]]]
 def _files_nearby(file: FilePath, suffixes: Sequence[str]) -> str:
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}"
-    names = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in suffixes)
+    names = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in suffixes and p.exists())
     near = nearest(file.name, names)
     return f"did you mean {near[0]}?" if near else ""
 
@@ -219,11 +219,16 @@ def _txt(file: FilePath) -> Table:
 
 
 def _csv(file: FilePath) -> Table:
-    reader = csv.DictReader(io.StringIO(sources.decode(file.read_bytes(), str(file)), newline=""))
+    lines = io.StringIO(sources.decode(file.read_bytes(), str(file)), newline="")
+    reader = csv.DictReader(lines, strict=True)
     try:
         rows = list(enumerate(reader, start=1))
     except csv.Error as error:
-        raise ConfigError(f"{file}:{reader.line_num}:1: not valid CSV: {error}") from None
+        raise ConfigError(f"{file}:{reader.reader.line_num}:1: not valid CSV: {error}") from None
+    if wide := [number for number, row in rows if None in row]:
+        raise ConfigError(
+            f"{file} has more values than columns in row {wide[0]}", hint="put a text with a comma in quotes"
+        )
     return list(reader.fieldnames or []), rows
 
 

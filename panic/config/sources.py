@@ -173,7 +173,12 @@ def _configs_in(folder: FilePath, like: FilePath | None = None) -> str:
     if not folder.is_dir():
         return f"there is no folder {folder}"
     places = [place for place in (folder, folder / "configs") if os.access(place, os.R_OK | os.X_OK)]
-    files = sorted(file for place in places for file in place.iterdir() if file.suffix.lower() in FORMATS)
+    files = sorted(
+        file
+        for place in places
+        for file in place.iterdir()
+        if file.suffix.lower() in FORMATS and file.exists()
+    )
     if like is not None:
         by_name = {file.name if like.suffix else file.stem: file for file in reversed(files)}
         if near := nearest(like.name, by_name):

@@ -219,7 +219,10 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
                 hint="Check the permissions of the folder and its files.",
             )
         case apsw.BusyError() | apsw.LockedError():
-            return StoreLocked(f"{path} was in use by another process for {BUSY_TIMEOUT_S:.0f} s: {error}.")
+            return StoreLocked(
+                f"{path} was in use by another process for {BUSY_TIMEOUT_S:.0f} s: {error}.",
+                hint="Wait for it, then run the same command again; what was computed is stored.",
+            )
         case apsw.CantOpenError() | apsw.IOError() | apsw.PermissionsError():
             return StoreError(
                 f"{path} cannot be used: {error}.",

@@ -113,6 +113,8 @@ def test_data_set(folder: Path) -> None:
         ({"file": "broken.jsonl"}, "file", "FOLDER/broken.jsonl:2:2: not valid JSON"),
         ({"file": "list.jsonl"}, "file", 'FOLDER/list.jsonl:1:1: a line is {"text": ...}'),
         ({"file": "latin.csv"}, "file", "FOLDER/latin.csv:2:3: byte 0xfc is not UTF-8"),
+        ({"file": "commas.csv"}, "file", "FOLDER/commas.csv has more values than columns in row 2"),
+        ({"file": "quote.csv"}, "file", "FOLDER/quote.csv:3:1: not valid CSV: unexpected end of data"),
         ({"file": "empty.txt"}, "file", "empty.txt has no prompts"),
         ({"file": "folder.txt"}, "file", "FOLDER/folder.txt cannot be read: Is a directory"),
         ({"a": "b"}, None, "a prompt that is a mapping must have the key 'file' or 'dataset'"),
@@ -125,6 +127,8 @@ def test_mistakes(entry: dict[str, Any], path: str | None, message: str, folder:
     (folder / "number.jsonl").write_text('{"text": 3}\n{"text": "a"}')
     (folder / "broken.jsonl").write_text('{"text": "a"}\n{text}')
     (folder / "list.jsonl").write_text("[1]")
+    (folder / "commas.csv").write_text("text\na\na circle, red\n")
+    (folder / "quote.csv").write_text('text\na\n"never closed\n')
     (folder / "latin.csv").write_bytes("text\ngrün".encode("latin-1"))
     (folder / "empty.txt").write_text("\n\n")
     (folder / "folder.txt").mkdir()
