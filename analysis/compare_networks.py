@@ -31,8 +31,8 @@ def _():
     mo.md(
         f"""# What dominates?
 
-        `{experiment.name}` has {runs["network"].n_unique()} networks, {runs["prompt"].n_unique()} prompts and
-        {runs["seed"].n_unique()} seeds. Runs of one prompt are not independent, so tests resample prompts, or
+        `{experiment.name}` has {runs["network"].n_unique()} network(s), {runs["prompt"].n_unique()} prompt(s),
+        {runs["seed"].n_unique()} seed(s). Runs of one prompt are not independent, so tests resample prompts, or
         labels within them."""
     )
     return (
@@ -92,6 +92,10 @@ def _(AnalysisError, ends, factors, mo, np, of_ends, pl, statistics):
         },
         orient="row",
     )
+
+    def _rounded(table):
+        return table.with_columns(pl.col(pl.Float64).round(3)).to_dicts()
+
     _known = [row for row in _rows if row[3] is not None]
     if _known:
         _adjusted = dict(zip([r[0] for r in _known], statistics.adjust([r[3] for r in _known]), strict=True))
@@ -107,10 +111,10 @@ def _(AnalysisError, ends, factors, mo, np, of_ends, pl, statistics):
                 "vectors (`alone`: of a model of this factor only; `by_chance`: what as many random groups "
                 "would explain), then PERMANOVA of their distances."
             ),
-            mo.ui.table(_shares.to_dicts(), selection=None)
+            mo.ui.table(_rounded(_shares), selection=None)
             if _shares is not None
             else mo.md("Nothing varies."),
-            mo.ui.table(_tests.to_dicts(), selection=None) if len(_tests) else mo.md(""),
+            mo.ui.table(_rounded(_tests), selection=None) if len(_tests) else mo.md(""),
         ]
     )
     return

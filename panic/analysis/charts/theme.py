@@ -68,7 +68,9 @@ THEMES = {
 def finish(chart: Any, title: str, caption: str = "", *, width: int = WIDTH, height: int = 300) -> Any:
     """The chart with its title, a caption of what it shows, a size and the light theme."""
     heading = (
-        alt.Title(title, subtitle=_wrapped(caption, width), limit=width + 60) if title else alt.Undefined
+        alt.Title(title, subtitle=_wrapped(caption, width), limit=max(width, 420) + 60)
+        if title
+        else alt.Undefined
     )
     made = chart.properties(width=width, height=height, title=heading)
     made.config = _config("light")
