@@ -31,9 +31,9 @@ def _():
     mo.md(
         f"""# What dominates?
 
-        `{experiment.name}` has {runs["network"].n_unique()} network(s), {runs["prompt"].n_unique()} prompt(s),
-        {runs["seed"].n_unique()} seed(s). Runs of one prompt are not independent, so tests resample prompts, or
-        labels within them."""
+        `{experiment.name}` has networks: {runs["network"].n_unique()}, prompts: {runs["prompt"].n_unique()},
+        seeds: {runs["seed"].n_unique()}. Runs of one prompt are not independent, so tests resample prompts,
+        or labels within them."""
     )
     return (
         AnalysisError, charts, data, experiment, factors, frames, mo, modality, model, np, pl, readings, runs,
