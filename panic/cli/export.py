@@ -27,7 +27,7 @@ TYPES = {"INTEGER": "Int64", "REAL": "Float64", "TEXT": "String"}
 # Tables without blobs, as they are; the others need work (see below).
 PLAIN = (
     *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
-    *("stuck", "failure", "diagram", "annotation"),
+    *("stuck", "failure", "diagram", "annotation", "working_memory"),
 )
 OptionalExperiment = Annotated[
     str | None,
