@@ -41,7 +41,7 @@ class Model(Protocol):
         `working_bytes(batch_size) -> int`: device memory needed beyond the weights during a call.
         `bucket(item) -> int`: padded length class of an input (0 or more); only items of one bucket share a
             batch. Needed where the model's padding follows the longest item of its batch.
-        `weight_modules() -> Sequence[torch.nn.Module]`: after `load("cpu")`, everything that has weights; then only
+        `weight_modules() -> Sequence[torch.nn.Module]`: after `load("cpu")`, all that has weights; then only
             their bytes move between main memory and a GPU, and `load` is not called again.
         `parameters: dict`: what went into the fingerprint, for display.
     """
