@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from panic.pocket import NAMES, folder
+from panic.pocket import folder
 from panic.pocket.world import examples
 from panic.train import pocket_scores
 
@@ -25,21 +25,20 @@ def test_standard_classes_float32_and_small(pair):
     assert type(model).__module__.startswith("transformers.")
     assert processor.tokenizer.model_max_length == pipeline.tokenizer.model_max_length
     assert pipeline.unet.dtype == pipeline.text_encoder.dtype == model.dtype == torch.float32
-    weights = [path for name in NAMES for path in folder(name).rglob("*.safetensors")]
-    assert sum(path.stat().st_size for path in weights) < 9e6
     with pytest.raises(KeyError):
         folder("PocketCLOP")
 
 
 def test_draws_recognisably(pair):
     scores = pocket_scores.score_drawing(pair[0], examples("test", 48, 77))
-    assert scores["all, background"] >= 0.9
+    assert scores["all, background"] >= 0.95
+    assert scores["1 objects, attributes"] >= 0.5
 
 
 def test_tells_recognisably(pair):
     scores = pocket_scores.score_telling(*pair[1:], examples("test", 64, 78))
-    assert scores["parse"] >= 0.9
-    assert scores["background"] >= 0.9
+    assert scores["parse"] >= 0.98
+    assert scores["exact"] >= 0.75
 
 
 def test_a_picture_depends_on_its_prompt_and_seed_and_not_on_its_mates(pair):
