@@ -19,7 +19,7 @@ from panic.errors import UsageError
 from panic.train.config import Data
 
 if TYPE_CHECKING:
-    from panic.pocket.scene import Layout
+    from panic.pocket.scene import Layout, Scene
 
 
 class DataError(UsageError):
@@ -121,21 +121,22 @@ class World:
             return (shown.canonical, describe(shown.scene), shown.caption, shown.caption)
 
         return [
-            Item(picture=e.picture, texts=texts(e), focus=_near_objects(e.layout))
+            Item(picture=e.picture, texts=texts(e), focus=_near_objects(e.scene, e.layout))
             for e in examples(split, n, seed)
         ]
 
 
-def _near_objects(layout: Layout) -> np.ndarray:
-    """About 1 in the boxes around objects, more where they are small, else 0: (64, 64) float32.
+def _near_objects(scene: Scene, layout: Layout) -> np.ndarray:
+    """About 1 in the boxes around objects, more where they are small or thin, else 0: (64, 64) float32.
 
-    Without that, small crosses come back from an autoencoder as circles: they have few pixels.
+    Without that, small crosses come back from an autoencoder as circles or diamonds: their arms are 5 pixels.
     """
     from panic.pocket.scene import SIDE
 
     axis = np.arange(SIDE, dtype=np.float32) + 0.5
     mask = np.zeros((SIDE, SIDE), np.float32)
-    for x, y, radius in zip(layout.x, layout.y, layout.radius, strict=True):
+    for thing, x, y, radius in zip(scene.objects, layout.x, layout.y, layout.radius, strict=True):
         near = radius * 1.3
-        mask[np.ix_(abs(axis - y) < near, abs(axis - x) < near)] = (10 / radius) ** 2
+        thin = 2.5 if thing.shape == "cross" else 1.0
+        mask[np.ix_(abs(axis - y) < near, abs(axis - x) < near)] = thin * (10 / radius) ** 2
     return mask
