@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ class _OnSideStream:
                     if self._cancelled.is_set():
                         break
                     block.fill()
-                    event = _cuda.Event()
+                    event = _cuda.Event(blocking=True)  # else waiting keeps a core busy
                     event.record(self._side)
                     on_the_bus.append(event)
                     if len(on_the_bus) >= IN_FLIGHT:
@@ -148,20 +149,31 @@ class _OnSideStream:
         self._num_filled += len(on_the_bus)
 
 
-def pin(buffer: torch.Tensor, owner: Any) -> bool:
+def pin(buffer: torch.Tensor, owner: Any, device: str) -> bool:
     """Page-lock a buffer in main memory, exactly, for as long as its owner lives.
 
     torch's own `pin_memory` rounds up to a power of two (20.4 GiB take 32). Returns whether it worked: where
     the system allows no more locked memory, copies are slower and nothing else changes.
+
+    Args:
+        device: whose context is used; without it a worker of the second GPU would open one on the first.
     """
-    cudart = _cuda.cudart()
-    code = int(cudart.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, _PORTABLE))
-    if code:
-        log.warning("no page-locked memory for %d MiB (CUDA error %d)", buffer.nbytes // MIB, code)
-        return False
+    with torch.cuda.device(device):
+        code = int(_cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, _PORTABLE))
+        if code:
+            log.warning("no page-locked memory for %d MiB (CUDA error %d)", buffer.nbytes // MIB, code)
+            _clear_error(device)
+            return False
     # The buffer is an argument, so that it is unlocked before it is freed.
     weakref.finalize(owner, _unpin, buffer).atexit = False  # the end of the process unlocks it, too
     return True
+
+
+def _clear_error(device: str) -> None:
+    """CUDA keeps the error of a call until it is asked for, and torch asks after its next kernel: let that be
+    a kernel of no consequence."""
+    with suppress(RuntimeError):
+        torch.ones(1, device=device)
 
 
 def _unpin(buffer: torch.Tensor) -> None:

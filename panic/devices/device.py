@@ -22,6 +22,10 @@ from panic.errors import OutOfMemory, UsageError
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
+_NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
+"""Of CUDA and MPS, of cuBLAS and cuDNN, of torch's allocator in main memory."""
+
+
 def format_bytes(count: float) -> str:
     """1536 -> "1.5 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -268,9 +272,15 @@ def _open_torch_device(name: str) -> Device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device has no room."""
+    """Whether an error says that a device has no room.
+
+    Only torch's allocator has an exception of its own for that; libraries that take memory beside it, the
+    driver, Apple's GPU and main memory say so in words.
+    """
     torch = sys.modules.get("torch")
-    return isinstance(error, OutOfMemory) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+    if isinstance(error, OutOfMemory | MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM)
 
 
 def is_poisoned(device: Device) -> bool:

@@ -132,7 +132,7 @@ def slab(modules: Sequence[Any], device: Device) -> Parcel:
     if device.torch_name.startswith("cuda") and total:
         from panic.devices.cuda import pin
 
-        pin(host, parcel)
+        pin(host, parcel, device.torch_name)
     return parcel
 
 

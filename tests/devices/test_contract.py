@@ -182,3 +182,17 @@ def test_slabs_are_page_locked_exactly_and_unlocked_when_they_go() -> None:
     host: Any = parcel.blocks[0]
     assert host.host.is_pinned()
     assert parcel.host_bytes == 64 * MIB
+
+
+@pytest.mark.gpu
+def test_memory_that_cannot_be_locked_does_no_harm() -> None:
+    """A buffer that is locked already is refused; the next kernel must not be blamed for that."""
+    from panic.devices.cuda import pin
+
+    class Owner:
+        """Something that can be referred to weakly."""
+
+    buffer, owner = torch.empty(MIB, dtype=torch.uint8), Owner()
+    assert pin(buffer, owner, "cuda:0")
+    assert not pin(buffer, owner, "cuda:0")
+    assert torch.ones(4, device="cuda:0").sum().item() == 4

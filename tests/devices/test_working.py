@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from panic.devices.accounting import Room
+from panic.devices.device import is_out_of_memory
 from panic.devices.simulated import SimulatedDevice
 from panic.devices.working import WorkingMemory, envelope
+from panic.errors import OutOfMemory
 
 
 def test_two_sizes_give_the_line_through_them() -> None:
@@ -65,3 +68,21 @@ def test_the_most_others_held_within_the_window_counts() -> None:
 def test_the_fraction_is_of_the_whole_device() -> None:
     device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_bytes=30)
     assert Room(device, memory_fraction=0.5).usable_bytes() == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OutOfMemory("full"), True),
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("out of memory is a fine prompt"), False),
+    ],
+)
+def test_every_way_to_say_that_there_is_no_room(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
