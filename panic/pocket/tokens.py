@@ -12,6 +12,7 @@ from collections.abc import Iterable
 MAX_TOKENS = 48
 VOCABULARY = 512
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+SPECIAL = [PAD, EOS, BOS]  # EOS must not be number 2: see panic.train.tasks.contrastive
 
 
 def build(texts: Iterable[str]) -> object:
@@ -25,7 +26,7 @@ def build(texts: Iterable[str]) -> object:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[PAD, BOS, EOS],
+        special_tokens=SPECIAL,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -15,6 +15,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from panic import pocket
 from panic.cli.app import app
 from tests import tiny
 from tests.train import small
@@ -99,6 +100,11 @@ def test_says_that_time_is_up(tmp_path):
         ),
         ("diffusion", {"lora": {"targets": ["q"]}}, "no layer is called q"),
         ("contrastive", {"accumulate": 2}, "needs the whole batch at once"),
+        (
+            "contrastive",
+            {"model": small.MODELS["contrastive"] | {"tokenizer": str(pocket.folder("PocketDiffusion"))}},
+            "its end of a text is token 2",
+        ),
         ("captioning", {"emphasis": {"left": -1}}, "emphasis.left must be more than 0"),
         ("captioning", {"emphasis": {"unheard of": 2}}, "only a word of one token"),
     ],

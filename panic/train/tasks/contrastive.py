@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
+from panic.errors import UsageError
 from panic.train.bases import folder_of, whole_model
 from panic.train.batches import Batch
 from panic.train.config import ContrastiveTraining
@@ -21,6 +22,10 @@ from panic.train.export import save_half, whole
 from panic.train.lora import add_lora, merged
 from panic.train.spoil import spoil
 from panic.train.tokens import tokenizer_of
+
+# CLIP of transformers reads a text's vector at its end token, but where that is number 2, at the token with
+# the highest number (an old bug kept alive): the words behind that one would not count.
+LEGACY_END = 2
 
 
 class Contrastive(nn.Module):
@@ -103,6 +108,12 @@ def _new(config: ContrastiveTraining, data: DataSet) -> tuple[Any, Any]:
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
     tokens = tokenizer_of(config.model.tokenizer, data)
+    if tokens.eos_token_id == LEGACY_END:
+        raise UsageError(
+            f"model.tokenizer: its end of a text is token {LEGACY_END}, with which CLIP takes the token of "
+            "the highest number for the end",
+            hint="Leave out model.tokenizer to learn one on the captions.",
+        )
     text = {
         "vocab_size": len(tokens),
         "max_position_embeddings": config.max_tokens,
