@@ -12,14 +12,16 @@ experiments compare only against one frozen reference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panic.analysis.checks import OUTLIER, AnalysisError, labels, unit, vectors
+from panic.analysis.checks import OUTLIER, AnalysisError, codes, labels, unit, vectors
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -43,21 +45,36 @@ class Clustering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Frozen clusters: centres (k, d) of length one, and radii (k,) within which a point belongs to them."""
+    """Frozen clusters: centres (k, d) of length one, and radii (k,) within which a point belongs to them.
+
+    `names`: what stands for each, such as its medoid's text. `fingerprint`: the embedding model's, so that
+    vectors of another one are not measured by it ("" where nobody said).
+    """
 
     centres: Array
     radii: Array
+    names: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     def save(self, path: str | Path) -> None:
         """Write as .npz."""
+        names = np.array(self.names, dtype=np.str_)
         with Path(path).open("wb") as file:
-            np.savez(file, centres=self.centres, radii=self.radii)
+            np.savez(file, centres=self.centres, radii=self.radii, names=names, fingerprint=self.fingerprint)
 
     @staticmethod
     def load(path: str | Path) -> Reference:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as data:
-            return Reference(centres=data["centres"], radii=data["radii"])
+        """Read what `save` wrote. AnalysisError for another file."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                return Reference(
+                    centres=data["centres"],
+                    radii=data["radii"],
+                    names=tuple(str(name) for name in data["names"]),
+                    fingerprint=str(data["fingerprint"]),
+                )
+        except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
+            raise AnalysisError(f"{path} is no frozen reference: {error}") from error
 
 
 def cluster(
@@ -96,28 +113,51 @@ def cluster(
 
 
 def stability(
-    values: ArrayLike, *, share: float = 0.8, repeats: int = 20, seed: int = 0, **how: Any
+    values: ArrayLike,
+    *,
+    units: ArrayLike | None = None,
+    share: float = 0.8,
+    repeats: int = 20,
+    seed: int = 0,
+    **how: Any,
 ) -> Array:
     """Adjusted Rand indices (repeats,) of clusterings of random parts with that of the whole; 1 = the same.
 
-    `how` as for `cluster`. Outliers count as a cluster of their own. About 0 where the clusters are chance.
+    `units` (n,): what is left out as a whole, such as the run of every step; without them single points,
+    which is too kind where points of one run resemble each other. `how` as for `cluster`. Outliers count as
+    a cluster of their own. About 0 where the clusters are chance. AnalysisError without any cluster: then
+    nothing agrees with nothing, which the index calls perfect.
     """
     from sklearn.metrics import adjusted_rand_score
 
     points = unit(values, least=2)
+    of_unit = np.arange(len(points)) if units is None else codes(np.asarray(units))
+    if len(of_unit) != len(points):
+        raise AnalysisError(f"{len(points)} vectors and {len(of_unit)} units do not pair up")
     if not 0 < share <= 1 or repeats < 1:
         raise AnalysisError(f"share must be above 0 and up to 1, repeats 1 or more: {share}, {repeats}")
-    whole = cluster(points, seed=seed, **how).labels
+    whole = cluster(points, seed=seed, **how)
+    if not whole.num_clusters:
+        raise AnalysisError("there are no clusters whose stability could be asked for")
+    num_units = int(of_unit.max()) + 1
     rng = np.random.default_rng(seed)
     found = []
     for number in range(repeats):
-        part = np.sort(rng.choice(len(points), size=max(2, round(share * len(points))), replace=False))
+        kept = rng.choice(num_units, size=max(1, round(share * num_units)), replace=False)
+        part = np.flatnonzero(np.isin(of_unit, kept))
         again = cluster(points[part], seed=seed + number, **how).labels
-        found.append(adjusted_rand_score(whole[part], again))
+        found.append(adjusted_rand_score(whole.labels[part], again))
     return np.array(found)
 
 
-def freeze(values: ArrayLike, clustering: Clustering, *, quantile: float = 0.99) -> Reference:
+def freeze(
+    values: ArrayLike,
+    clustering: Clustering,
+    *,
+    quantile: float = 0.99,
+    names: Sequence[str] = (),
+    fingerprint: str = "",
+) -> Reference:
     """Centres and radii of clusters, against which any vectors can be labelled by `assign`.
 
     A radius holds `quantile` of the cluster's members. AnalysisError without clusters.
@@ -134,7 +174,9 @@ def freeze(values: ArrayLike, clustering: Clustering, *, quantile: float = 0.99)
         centre /= max(float(np.linalg.norm(centre)), np.finfo(float).tiny)
         centres.append(centre)
         radii.append(np.quantile(np.linalg.norm(members - centre, axis=1), quantile))
-    return Reference(centres=np.array(centres), radii=np.array(radii))
+    return Reference(
+        centres=np.array(centres), radii=np.array(radii), names=tuple(names), fingerprint=fingerprint
+    )
 
 
 def assign(reference: Reference, values: ArrayLike, *, slack: float = 1.0) -> Labels:

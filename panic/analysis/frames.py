@@ -11,10 +11,12 @@ import polars as pl
 
 from panic.analysis.loading import ARROW, Frames, load
 from panic.store import Store
-from panic.store.digest import text_digest
-from panic.store.records import ExperimentRow, RunRow, Vectors
+from panic.store.records import ExperimentRow, RunRow
 
-__all__ = ["Frames", "bars", "drift", "drift_bands", "load", "network_name", "spread", "thinned", "times"]
+__all__ = [
+    "Frames", "bars", "continued", "drift", "drift_bands", "load", "network_name", "spread", "thinned",
+    "times",
+]  # fmt: skip
 
 
 def network_name(network: tuple[str, ...] | list[str]) -> str:
@@ -32,42 +34,64 @@ def spread(runs: list[RunRow], limit: int) -> list[RunRow]:
     return [run for run in runs if run.id in chosen]
 
 
-def drift(store: Store, experiment: ExperimentRow, model: int | str, *, max_runs: int = 300) -> pl.DataFrame:
-    """Cosine distance of every text from its run's prompt: network, run, step, distance, is_known.
+def drift(
+    store: Store, experiment: ExperimentRow, model: int | str, *, modality: str = "text", max_runs: int = 300
+) -> pl.DataFrame:
+    """How far every output of a modality is from its run's start: columns as in DRIFT, by run and step.
 
-    Of at most `max_runs` runs. A stuck run is continued by its cycle up to its full length (`is_known`):
-    its future is known, and leaving it out would let the moving runs alone speak for the late steps.
-    Steps whose text has no vector are missing.
+    `distance`: cosine distance of a text from the run's prompt, of a picture from its first picture (a text
+    and a picture of the same thing are far apart even under a model that reads both). `step_size`: that from
+    the output of the same modality before, null for the first. `is_known`: a step that a stuck run was spared
+    (`continued`); leaving those out would let the moving runs alone speak for the late steps.
+    Of at most `max_runs` runs; outputs without a vector, and runs without one of their start, are missing.
     """
-    found = store.vectors(model, experiment.id)
-    place = {digest: i for i, digest in enumerate(found.digests)}
-    unit = _unit(found)
-    parts = [pl.DataFrame(schema=DRIFT)]
-    for run in spread([r for r in store.runs(experiment.id) if r.num_steps], max_runs):
-        start = place.get(text_digest(run.prompt).hex())
-        at = [
-            (r.step, place[r.output])
-            for r in store.invocations(run.id)
-            if _has_text(r.modality, r.output, place)
-        ]
-        if start is None or not at:
-            continue
-        steps, rows = (np.array(column) for column in zip(*at, strict=True))
-        distance = 1.0 - unit[rows] @ unit[start]
-        steps, distance = _continued(run, steps, distance)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "network": network_name(run.network),
-                    "run": run.id,
-                    "step": steps,
-                    "distance": np.maximum(distance, 0.0),
-                    "is_known": steps >= run.num_steps,
-                },
-                schema=DRIFT,
-            )
-        )
-    return pl.concat(parts)
+    chosen = spread([run for run in store.runs(experiment.id) if run.num_steps], max_runs)
+    data = load(store, runs=[run.id for run in chosen])
+    place = data.embeddings(model).select("output").with_row_index("row")
+    steps = (
+        data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
+        .join(place, on="output")
+        .sort("run", "step")
+        .join(_starts(data, place, modality), on="run", maintain_order="left")
+    )
+    if steps.is_empty():
+        return pl.DataFrame(schema=DRIFT)
+    matrix = data.matrix(model).astype(np.float64)
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    stored = data.runs.select("run", "num_steps")
+    found = (
+        continued(steps.select("run", "step", "row", "start"), data.runs)
+        .with_columns(before=pl.col("row").shift(1).over("run"))
+        .join(stored, on="run", maintain_order="left")
+        .join(data.runs.select("run", "network"), on="run", maintain_order="left")
+    )
+    return found.select(
+        "network",
+        "run",
+        "step",
+        distance=pl.Series(_cosine_distances(unit, found["row"], found["start"])),
+        step_size=pl.Series(_cosine_distances(unit, found["row"], found["before"])).fill_nan(None),
+        is_known=pl.col("step") >= pl.col("num_steps"),
+    ).cast(DRIFT)  # type: ignore[arg-type]
+
+
+def _starts(data: Frames, place: pl.DataFrame, modality: str) -> pl.DataFrame:
+    """What each run's outputs are measured from: run, start (a row of the matrix)."""
+    if modality == "text":
+        prompts = data.outputs.filter(pl.col("modality") == "text").select("output", prompt="text")
+        found = data.runs.select("run", "prompt").join(prompts, on="prompt").join(place, on="output")
+    else:
+        of_kind = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
+        first = of_kind.sort("run", "step").group_by("run", maintain_order=True).first()
+        found = first.join(place, on="output")
+    return found.select("run", start="row")
+
+
+def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarray:
+    """Half the squared distances of rows of unit vectors, which loses no digits; NaN where b is null."""
+    at = b.fill_null(0).to_numpy()
+    found: np.ndarray = ((unit[a.to_numpy()] - unit[at]) ** 2).sum(axis=1) / 2
+    return np.where(b.is_null().to_numpy(), np.nan, found)
 
 
 DRIFT = {
@@ -75,22 +99,52 @@ DRIFT = {
     "run": pl.Int64,
     "step": pl.Int64,
     "distance": pl.Float64,
+    "step_size": pl.Float64,
     "is_known": pl.Boolean,
 }
 
 
-def drift_bands(frame: pl.DataFrame) -> pl.DataFrame:
-    """Median and quartiles of the drift over runs: network, step, low, median, high, num_runs."""
+def drift_bands(frame: pl.DataFrame, value: str = "distance") -> pl.DataFrame:
+    """Median and quartiles of a column of `drift` over runs: network, step, low, median, high, num_runs."""
     return (
-        frame.group_by("network", "step")
+        frame.filter(pl.col(value).is_not_null())
+        .group_by("network", "step")
         .agg(
-            low=pl.col("distance").quantile(0.25, "linear"),
-            median=pl.col("distance").median(),
-            high=pl.col("distance").quantile(0.75, "linear"),
+            low=pl.col(value).quantile(0.25, "linear"),
+            median=pl.col(value).median(),
+            high=pl.col(value).quantile(0.75, "linear"),
             num_runs=pl.len(),
         )
         .sort("network", "step")
     )
+
+
+def continued(steps: pl.DataFrame, runs: pl.DataFrame, *, limit: int = 20_000) -> pl.DataFrame:
+    """Steps (run, step and what they hold) with those that stuck runs were spared: their known future.
+
+    A stuck run repeats the steps of its cycle up to its full length, or to `limit`. `runs` as `Frames.runs`
+    gives them. Sorted by run and step.
+    """
+    stuck = runs.filter(pl.col("period").is_not_null()).select(
+        "run", "num_steps", "max_length", "entry_step", "period"
+    )
+    cycle = steps.join(stuck, on="run").filter(
+        pl.col("step").is_between("entry_step", pl.col("entry_step") + pl.col("period"), closed="left")
+    )
+    later = (
+        cycle.with_columns(
+            step=pl.int_ranges(
+                pl.col("step") + pl.col("period"),
+                pl.col("max_length").clip(upper_bound=limit),
+                pl.col("period"),
+            )
+        )
+        .explode("step")
+        .filter(pl.col("step") >= pl.col("num_steps"))
+        .select(steps.columns)
+        .cast(dict(steps.schema))  # type: ignore[arg-type]
+    )
+    return pl.concat([steps, later]).sort("run", "step")
 
 
 def thinned(frame: pl.DataFrame, max_steps: int) -> pl.DataFrame:
@@ -104,27 +158,10 @@ def thinned(frame: pl.DataFrame, max_steps: int) -> pl.DataFrame:
 
 def bars(store: Store, experiment: ExperimentRow) -> pl.DataFrame:
     """One row per bar of every run's largest diagram: model, network, run, dimension, birth, death."""
-    names = {model.id: model.name for model in store.models()}
-    networks = {run.id: network_name(run.network) for run in store.runs(experiment.id)}
-    newest = {(d.run, d.model): d for d in sorted(store.diagrams(experiment.id), key=lambda d: d.num_points)}
-    parts = [pl.DataFrame(schema=BARS)]
-    for (run, model), diagram in newest.items():
-        for dimension in diagram.dimensions:
-            found = store.bars(run, model, dimension, diagram.settings_digest)
-            parts.append(
-                pl.DataFrame(
-                    {
-                        "model": names[model],
-                        "network": networks[run],
-                        "run": run,
-                        "dimension": dimension,
-                        "birth": found[:, 0],
-                        "death": found[:, 1],
-                    },
-                    schema=BARS,
-                )
-            )
-    return pl.concat(parts)
+    data = load(store, experiment.id)
+    networks = data.runs.select("run", "network")
+    found = data.bars.join(networks, on="run", maintain_order="left").select(list(BARS))
+    return found.cast(BARS)  # type: ignore[arg-type]
 
 
 BARS = {
@@ -156,28 +193,3 @@ def times(store: Store, experiment: ExperimentRow) -> pl.DataFrame:
         "items": pl.Int64,
     }
     return pl.DataFrame(rows, schema=schema, orient="row").sort("seconds", descending=True)
-
-
-def _has_text(modality: str, digest: str, place: dict[str, int]) -> bool:
-    return modality == "text" and digest in place
-
-
-def _unit(found: Vectors) -> np.ndarray:
-    lengths = np.linalg.norm(found.vectors, axis=1, keepdims=True) if len(found.digests) else 1.0
-    unit: np.ndarray = found.vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return unit
-
-
-def _continued(run: RunRow, steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a stuck run, repeated by its cycle up to its full length."""
-    if run.entry_step is None or run.period is None:
-        return steps, values
-    in_cycle = steps >= run.entry_step
-    cycle_steps, cycle = steps[in_cycle], values[in_cycle]
-    if not len(cycle_steps):
-        return steps, values
-    turns = np.arange(1, (run.max_length - run.num_steps) // run.period + 2)
-    later = (cycle_steps[None, :] + turns[:, None] * run.period).ravel()
-    again = np.tile(cycle, len(turns))
-    kept = (later >= run.num_steps) & (later < run.max_length)
-    return np.append(steps, later[kept]), np.append(values, again[kept])

@@ -156,7 +156,7 @@ def dwell_curves(states: States, *, by: str = "network") -> pl.DataFrame:
         labels = [one["label"].to_numpy() for _, one in rows.group_by("run", maintain_order=True)]
         dwells = dynamics.dwell_times(labels)
         if len(dwells):
-            curve = dynamics.survival(dwells["length"], dwells["is_censored"])
+            curve = dynamics.dwell_survival(dwells)
             parts.append(curve.select(pl.lit(str(group)).alias("group"), pl.all()))
     if not parts:
         raise AnalysisError("no step belongs to a cluster, so nothing dwells")

@@ -51,6 +51,21 @@ def test_noise_is_outside_and_unstable():
     assert stability(noise, method="kmeans", num_clusters=6, repeats=5).mean() < 0.7
 
 
+def test_stability_leaves_out_whole_runs_and_needs_a_cluster():
+    """Runs that are tight heaps stay clusters; of runs along a line, borders move with what is left out."""
+    rng = RNG(0)
+    runs = np.repeat(np.arange(8), 6)
+    heaps = rng.normal(size=(8, 12))[runs] + 1e-3 * rng.normal(size=(48, 12))
+    assert stability(heaps, repeats=4, units=runs).min() == 1.0
+    chain = np.stack([np.cos(np.arange(48) / 12), np.sin(np.arange(48) / 12)], axis=1)
+    by_run = stability(chain, units=runs, method="kmeans", num_clusters=6, share=0.5, repeats=10)
+    assert by_run.mean() < stability(chain, method="kmeans", num_clusters=6, share=0.5, repeats=10).mean()
+    with pytest.raises(AnalysisError, match="no clusters whose stability"):
+        stability(np.eye(4))
+    with pytest.raises(AnalysisError, match="48 vectors and 8 units"):
+        stability(heaps, units=np.arange(8))
+
+
 def test_a_medoid_has_the_least_squared_distances():
     points, truth = groups(spread=1.0)
     for number, row in enumerate(medoids(points, truth)):
@@ -62,9 +77,13 @@ def test_a_medoid_has_the_least_squared_distances():
 
 def test_a_frozen_reference_labels_other_data(tmp_path):
     points, _ = groups()
-    reference = freeze(points, cluster(points))
+    reference = freeze(points, cluster(points), names=["one", "two", "three"], fingerprint="f")
     reference.save(tmp_path / "reference.npz")
     again = Reference.load(tmp_path / "reference.npz")
+    assert (again.names, again.fingerprint) == (("one", "two", "three"), "f")
+    (tmp_path / "other.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(AnalysisError, match="no frozen reference"):
+        Reference.load(tmp_path / "other.npz")
     others, truth = groups((10, 10, 10), seed=5)
     assert (assign(again, others, slack=1.5) == truth).all()
     assert (assign(again, 7 * points) == cluster(points).labels).mean() > 0.95  # 99 % by construction

@@ -56,6 +56,26 @@ def test_the_logistic_map_grows_by_ln_2():
     assert found.r2 > 0.999
     assert found.is_saturated
     assert found.last < 40
+    assert found.standard_error < 0.01
+
+
+def test_growth_without_an_end_is_not_called_saturated():
+    grown = 1e-6 * np.exp(0.1 * np.arange(60))
+    found = ftle(grown)
+    assert (found.rate, found.r2) == pytest.approx((0.1, 1.0))
+    assert not found.is_saturated
+    assert ftle(np.minimum(grown, 1e-4)).is_saturated
+    assert not ftle(1e-6 * np.exp(0.1 * np.arange(6)), window=4).is_saturated
+
+
+def test_the_error_of_a_rate_is_that_over_pairs():
+    """Straight lines of different slopes: each fits perfectly, and only their spread says how sure it is."""
+    rates = np.array([0.5, 0.6, 0.7])
+    pairs = np.minimum(1e-6 * np.exp(rates[:, None] * np.arange(60)), 1.0)
+    found = ftle(pairs)
+    assert found.rate == pytest.approx(0.6)
+    assert found.standard_error == pytest.approx(0.1 / np.sqrt(3))
+    assert ftle(pairs[1]).standard_error == pytest.approx(0, abs=1e-9)
 
 
 def test_henon_grows_by_0_419():

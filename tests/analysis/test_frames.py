@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from panic.analysis import frames
-from panic.store import NewRun
+from panic.store import Commit, NewEmbedding, NewRun
 from tests.analysis.conftest import angle_vector
 
 
@@ -39,6 +39,50 @@ def test_a_stuck_run_goes_on_by_its_cycle(bench):
     assert found["step"].to_list() == [1, 3, 5, 7, 9, 11, 13]
     assert found["distance"].to_list() == pytest.approx([1, 0.5, 2, 0.5, 2, 0.5, 2], abs=1e-6)
     assert found["is_known"].to_list() == [False] * 3 + [True] * 4
+
+
+def test_pictures_drift_from_the_first_picture_and_step_sizes_are_within_a_modality(bench):
+    """A model that reads pictures has no vector of the prompt; one step is from a picture to the next."""
+    run = bench.add("start", ["a", "b", "c"], max_length=10)
+    bench.stuck(run, 2, 4)
+    digests = [step.output for step in bench.store.invocations(run) if step.modality == "image"]
+    batch = bench._batch("embed", 3)
+    vectors = [angle_vector(degrees) for degrees in (10, 70, 190)]
+    bench.store.commit(
+        Commit(
+            batches=[batch],
+            embeddings=[
+                NewEmbedding(
+                    output=bytes.fromhex(digest), model=bench.models["embed"], batch=batch.id, vector=vector
+                )
+                for digest, vector in zip(digests, vectors, strict=True)
+            ],
+        )
+    )
+    experiment = bench.store.experiment("demo")
+    found = frames.drift(bench.store, experiment, "embed", modality="image")
+    assert found["step"].to_list() == [0, 2, 4, 6, 8]
+    assert found["distance"].to_list() == pytest.approx([0, 0.5, 2, 0.5, 2], abs=1e-6)
+    assert found["step_size"].to_list()[1:] == pytest.approx([0.5, 1.5, 1.5, 1.5], abs=1e-6)
+    assert found["step_size"][0] is None
+    assert found["is_known"].to_list() == [False] * 3 + [True] * 2
+    assert frames.drift_bands(found, "step_size")["step"].to_list() == [2, 4, 6, 8]
+    assert frames.drift(bench.store, experiment, "embed").is_empty()
+
+
+def test_only_stuck_runs_go_on_and_not_beyond_their_length():
+    steps = pl.DataFrame({"run": [1, 1, 1, 2, 2], "step": [0, 1, 2, 0, 1], "label": [5, 6, 7, 8, 9]})
+    runs = pl.DataFrame(
+        {
+            "run": [1, 2], "num_steps": [3, 2], "max_length": [8, 8], "entry_step": [1, None],
+            "period": [2, None],
+        }
+    )  # fmt: skip
+    found = frames.continued(steps, runs)
+    assert found.filter(pl.col("run") == 1)["label"].to_list() == [5, 6, 7, 6, 7, 6, 7, 6]
+    assert found.filter(pl.col("run") == 2)["label"].to_list() == [8, 9]
+    assert frames.continued(steps, runs, limit=5)["step"].to_list() == [0, 1, 2, 3, 4, 0, 1]
+    assert frames.continued(steps.clear(), runs).is_empty()
 
 
 def test_drift_without_the_vector_of_the_prompt_is_empty(bench):

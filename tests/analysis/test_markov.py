@@ -10,6 +10,7 @@ import pytest
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import (
     absorption,
+    dwell_survival,
     dwell_times,
     entropy_rate,
     mean_dwell,
@@ -140,6 +141,27 @@ def test_censored_dwells_are_not_too_short():
     curve = survival(of_state["length"], of_state["is_censored"])
     at_20 = curve.filter(curve["length"] <= 20)["survival"][-1]
     assert at_20 == pytest.approx(0.98**20, abs=0.02)
+
+
+def test_short_windows_do_not_lengthen_dwells():
+    """Mean 10 in windows of 8, most dwells cut off: a step whose end was not seen is no chance to end."""
+    stay = np.array([[0.9, 0.1], [0.1, 0.9]])
+    dwells = dwell_times([simulated(stay, 8, start=seed % 2, seed=seed) for seed in range(3000)])
+    counts = transition_counts([simulated(stay, 8, start=seed % 2, seed=seed) for seed in range(200)], 2)
+    few = mean_dwell(dwells.filter(dwells["run"] < 200))
+    assert few["num_chances"].to_list() == counts.sum(axis=1).tolist()
+    assert few["num_exits"].to_list() == [counts[0, 1], counts[1, 0]]
+    found = mean_dwell(dwells)
+    assert found["mean"].to_list() == pytest.approx([10, 10], rel=0.06)
+    assert (found["low"] < 10).all()
+    assert (found["high"] > 10).all()
+    curve = dwell_survival(dwells)
+    assert curve["length"].to_list() == list(range(8))
+    np.testing.assert_allclose(curve["survival"], 0.9 ** np.arange(8), atol=0.015)
+    naive = survival(dwells["length"], dwells["is_censored"])
+    assert naive["low"][-1] > 0.9**7  # too long beyond its own band
+    with pytest.raises(AnalysisError, match="no dwell was seen"):
+        dwell_survival(dwell_times([[1], [2]]))
 
 
 def test_survival_by_hand():

@@ -46,10 +46,12 @@ def test_an_output_that_is_visited_often_is_a_cluster_of_its_own(bench):
 
 def test_dwells_are_censored_at_the_end_of_each_run(bench):
     walk(bench, "aaaaaabbbbbb")
-    walk(bench, "bbbbbbaaaaaa", seed=-1)
+    walk(bench, "bbbbbbaaaaaaa", seed=-1)
     bench.embed({"a": corner(0), "b": corner(1)})
     curve = tables.dwell_curves(tables.clusters(load(bench.store, "demo"), *TEXT))
-    assert curve.select("length", "survival", "num_at_risk").rows() == [(0.0, 1.0, 4), (6.0, 0.5, 4)]
+    # Two end after 6, one is seen for 7 and outlasts 6; one is cut off in its sixth, and may end there.
+    assert curve["num_at_risk"].to_list() == [4, 3]
+    assert curve["survival"].to_list() == pytest.approx([1, 1 / 3])
     assert curve["group"].unique().to_list() == ["draw → tell"]
 
 

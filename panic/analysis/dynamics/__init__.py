@@ -37,7 +37,7 @@ from panic.analysis.dynamics.returns import (
     recurrence,
     recurrence_matrix,
 )
-from panic.analysis.dynamics.spells import dwell_times, mean_dwell, survival
+from panic.analysis.dynamics.spells import dwell_survival, dwell_times, mean_dwell, survival
 
 __all__ = [
     "Attractor",
@@ -49,6 +49,7 @@ __all__ = [
     "distance_by_lag",
     "divergence",
     "drift",
+    "dwell_survival",
     "dwell_times",
     "entropy_rate",
     "first_visits",

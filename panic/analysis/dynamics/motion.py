@@ -20,12 +20,14 @@ METRICS = ("cosine", "euclidean", "sqeuclidean")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ftle:
-    """Finite-time Lyapunov exponent: the slope of log distance over the steps `first` to `last`.
+    """Finite-time Lyapunov exponent: the slope of log distance over the columns `first` to `last`.
 
-    `rate` per unit of time, its standard error, `r2` of the line, `saturation` the level at which the
-    distances end, `is_saturated` whether they reach it. Without growth before the level is reached the rate
-    says nothing: distances on a sphere are bounded, and over the whole window even driftless twin walks have
-    a positive slope, which shrinks as the window grows.
+    `rate` per unit of time, its standard error (over pairs, if there are several; from a line's residuals,
+    which resemble their neighbours, it would be too small), `r2` of the line, `saturation` the level at which
+    the distances end, `is_saturated` whether they have stopped to grow there: in the last quarter by less
+    than a quarter of the rate. Without growth before the level is reached the rate says nothing: distances on a
+    sphere are bounded, and over the whole window even driftless twin walks have a positive slope, which
+    shrinks as the window grows.
     """
 
     rate: float
@@ -110,7 +112,8 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
 
     Logarithms are averaged over pairs and fitted by a line from the first step to the last one before
     `below` times the saturation level is reached (the geometric mean of the last quarter), or over the first
-    `window` steps. Steps at which a pair has met (distance 0) are left out.
+    `window` steps. Steps at which a pair has met (distance 0) are left out, so the rate is that of pairs
+    that are apart.
     AnalysisError with fewer than 3 usable steps: then there was no early growth to measure.
     """
     pairs = np.atleast_2d(np.asarray(distances, dtype=np.float64))
@@ -132,7 +135,14 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
             f"{count} steps before the distances saturate: no early growth to fit",
             hint="start the twins closer to each other, or give the window",
         )
-    slope, _, error, r2 = _line(apart[:count].astype(np.float64) * step, mean[:count])
+    time = apart.astype(np.float64) * step
+    slope, _, error, r2 = _line(time[:count], mean[:count])
+    single = log[:, apart[:count]]
+    single = single[~np.isnan(single).any(axis=1)]
+    if len(single) > 1:
+        slopes = [_line(time[:count], one)[0] for one in single]
+        error = float(np.std(slopes, ddof=1) / np.sqrt(len(slopes)))
+    tail = slice(-max(2, len(mean) // 4), None)
     return Ftle(
         rate=slope,
         standard_error=error,
@@ -140,7 +150,7 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
         first=int(apart[0]),
         last=int(apart[count - 1]),
         saturation=float(np.exp(level)),
-        is_saturated=bool(len(mean) > count and mean[count - 1] < level),
+        is_saturated=slope > 0 and _line(time[tail], mean[tail])[0] < slope / 4,
     )
 
 

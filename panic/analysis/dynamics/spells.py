@@ -2,10 +2,11 @@
 
 A run begins at its prompt, so its first dwell begins there, too; its last one goes on beyond the end and is
 censored. Taking only complete dwells favours short ones: two states with means of 50 and 20 steps, seen in
-windows of 100, come out as 29 instead of 50; time per exit gives 50.6.
+windows of 100, come out as 29 instead of 50. A censored dwell that was seen for `length` steps had one chance
+less to end than it has steps: whether it goes on after the last one is what was not seen.
 
     dwells = dwell_times(labels)
-    mean_dwell(dwells), survival(dwells["length"], dwells["is_censored"])
+    mean_dwell(dwells), dwell_survival(dwells)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def dwell_times(labels: Any) -> pl.DataFrame:
     """One row per dwell in labels (n,) of a run or of several: run, label, start, length, is_censored.
 
     A dwell is a stretch of equal labels. Outliers (-1) have none and end what they interrupt: A, -, A are
-    two dwells of one step each. The last dwell of a run is censored.
+    two dwells of one step each. The last dwell of a run is censored: it lasts `length` steps or more.
     """
     parts = [pl.DataFrame(schema=DWELLS)]
     for number, run in enumerate(runs_of_labels(labels)):
@@ -56,27 +57,43 @@ def dwell_times(labels: Any) -> pl.DataFrame:
 
 
 def mean_dwell(dwells: pl.DataFrame) -> pl.DataFrame:
-    """Mean dwell per label, from time and exits: label, mean, num_exits, time, low, high.
+    """Mean dwell per label, from chances and exits: label, mean, num_exits, num_chances, low, high.
 
-    Time spent divided by the number of exits is right for memoryless dwells in spite of censoring; inf where
-    no exit was seen. (low, high) is the 95 % interval of that mean from the number of exits (exponential).
+    A chance is a step after which it was seen whether the dwell ends. Chances per exit is the maximum
+    likelihood estimate for memoryless dwells, in spite of censoring, and equals 1 / (1 - p_ii) of the
+    transition matrix; inf where no exit was seen, NaN without a chance. (low, high) is the exact
+    (Clopper-Pearson) 95 % interval, of the probability to leave.
     """
-    from scipy.stats import chi2
+    from scipy.stats import beta
 
     found = (
         dwells.group_by("label")
-        .agg(time=pl.col("length").sum(), num_exits=(~pl.col("is_censored")).sum())
-        .with_columns(mean=pl.col("time") / pl.col("num_exits"))
+        .agg(
+            num_chances=(pl.col("length") - pl.col("is_censored").cast(pl.Int64)).sum(),
+            num_exits=(~pl.col("is_censored")).sum().cast(pl.Int64),
+        )
+        .with_columns(mean=pl.col("num_chances") / pl.col("num_exits"))
         .sort("label")
     )
-    time, exits = found["time"].to_numpy().astype(float), found["num_exits"].to_numpy().astype(float)
-    high = np.divide(
-        2 * time, chi2.ppf(0.025, 2 * np.maximum(exits, 0.5)), where=exits > 0, out=time * np.inf
+    chances, exits = (found[name].to_numpy().astype(float) for name in ("num_chances", "num_exits"))
+    most = np.where(exits < chances, beta.ppf(0.975, exits + 1, np.maximum(chances - exits, 1)), 1.0)
+    least = np.where(exits > 0, beta.ppf(0.025, np.maximum(exits, 1), chances - exits + 1), 0.0)
+    high = np.divide(1, least, out=np.full(len(least), np.inf), where=least > 0)
+    return found.with_columns(low=pl.Series(1 / most), high=pl.Series(high)).select(
+        "label", "mean", "num_exits", "num_chances", "low", "high"
     )
-    low = 2 * time / chi2.ppf(0.975, 2 * exits + 2)
-    return found.with_columns(low=pl.Series(low), high=pl.Series(high)).select(
-        "label", "mean", "num_exits", "time", "low", "high"
-    )
+
+
+def dwell_survival(dwells: pl.DataFrame) -> pl.DataFrame:
+    """`survival` of dwells in steps: a censored one is known to outlast all of its steps but the last.
+
+    Counting the last one, too, gave dwells of mean 10, seen in windows of 8, a mean of 11.7, and 0.51 instead
+    of 0.48 for more than 7 steps. AnalysisError when nothing is known, such as of runs of one step.
+    """
+    known = dwells["length"] - dwells["is_censored"].cast(pl.Int64)
+    if not (known > 0).any():
+        raise AnalysisError("no dwell was seen to go on or to end", hint="runs of one output tell nothing")
+    return survival(known.filter(known > 0), dwells["is_censored"].filter(known > 0))
 
 
 def survival(lengths: ArrayLike, is_censored: ArrayLike) -> pl.DataFrame:
