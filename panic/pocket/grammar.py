@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -46,10 +47,15 @@ _BETWEEN = re.compile(rf"^(?: is)? ({'|'.join(sorted(_RELATIONS, key=len, revers
 
 def describe(scene: Scene, rng: np.random.Generator | None = None) -> str:
     """The scene as a sentence: canonical without `rng`, otherwise a random phrasing."""
+    return _tell(scene, lambda words: words[0] if rng is None else words[rng.integers(len(words))])
 
-    def pick(words: tuple[str, ...]) -> str:
-        return words[0] if rng is None else words[rng.integers(len(words))]
 
+def retell(scene: Scene) -> str:
+    """The scene as a sentence in the last wording of each list, while `describe` takes the first one."""
+    return _tell(scene, lambda words: words[-1])
+
+
+def _tell(scene: Scene, pick: Callable[[tuple[str, ...]], str]) -> str:
     things = ""
     for i, thing in enumerate(scene.objects):
         words = f"{pick(SIZE_WORDS[thing.size])} {thing.colour} {thing.shape}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,6 +90,30 @@ def key(scene: Scene) -> str:
     """A text that is equal for two scenes that say the same."""
     other = reverse(scene)
     return min(repr(scene), repr(other)) if other else repr(scene)
+
+
+def shift_background(scene: Scene, places: int) -> Scene:
+    """The scene with its background's colour that many places further in `COLOURS`; red follows black.
+
+    Objects of the new colour get the old one: what differed in colour still does.
+    """
+    names = list(COLOURS)
+    old, new = scene.colour, names[(names.index(scene.colour) + places) % len(names)]
+    return replace(
+        scene,
+        colour=new,
+        objects=tuple(replace(t, colour=old) if t.colour == new else t for t in scene.objects),
+    )
+
+
+def largest(scene: Scene, layout: Layout) -> Scene:
+    """The scene with its largest object alone; of several the leftmost, of those the topmost one."""
+    sizes = list(SIZES)
+    first = min(
+        range(len(scene.objects)),
+        key=lambda i: (-sizes.index(scene.objects[i].size), layout.x[i] // 4, layout.y[i]),
+    )
+    return Scene(colour=scene.colour, pattern=scene.pattern, objects=(scene.objects[first],))
 
 
 def is_held_out(scene: Scene) -> bool:

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from panic.pocket.grammar import describe, parse
+from panic.pocket.grammar import describe, parse, retell
 from panic.pocket.render import render, shrink
-from panic.pocket.scene import SPLITS, Layout, Scene, Thing, canonical, sample, split_of
+from panic.pocket.scene import (
+    SPLITS,
+    Layout,
+    Scene,
+    Thing,
+    canonical,
+    largest,
+    sample,
+    shift_background,
+    split_of,
+)
 
 MAX_PROMPTS = 1000  # about 2 ms each on a CPU
 
@@ -31,6 +41,7 @@ __all__ = [
     "prompts",
     "render",
     "sample",
+    "shift_background",
     "shrink",
     "split_of",
 ]
@@ -50,12 +61,28 @@ class Example:
         """The one caption that depends on the picture alone."""
         return describe(canonical(self.scene, self.layout))
 
+    @property
+    def terse(self) -> str:
+        """The largest object alone, in other words; depends on the picture alone, too."""
+        return retell(largest(self.scene, self.layout))
 
-def examples(split: str, n: int, seed: int | Sequence[int]) -> list[Example]:
-    """n examples of a split; the same for the same seed."""
+
+def examples(split: str, n: int, seed: int | Sequence[int], *, background_shift: int = 0) -> list[Example]:
+    """n examples of a split; the same for the same seed.
+
+    With a `background_shift` the pictures show their scenes with another background (`shift_background`), as
+    a biased painter would; neither what is told nor what is shown in training is of another split.
+    """
     rng = np.random.default_rng(seed)
-    placed = [sample(split, rng) for _ in range(n)]
-    pictures = render(placed, rng)
+    placed: list[tuple[Scene, Layout]] = []
+    shown: list[tuple[Scene, Layout]] = []
+    while len(placed) < n:
+        scene, layout = sample(split, rng)
+        other = shift_background(scene, background_shift)
+        if split != "train" or split_of(other) == "train":
+            placed.append((scene, layout))
+            shown.append((other, layout))
+    pictures = render(shown, rng)
     return [
         Example(scene=scene, layout=layout, picture=picture, caption=describe(scene, rng))
         for (scene, layout), picture in zip(placed, pictures, strict=True)

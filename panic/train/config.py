@@ -41,6 +41,8 @@ OPERATIONAL = frozenset(
         "compile",
     }
 )
+_OF_FOLDERS = frozenset({"captions", "balance", "validation"})
+_OF_WORLDS = frozenset({"styles", "background_shift"})
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -57,19 +59,28 @@ class Data(Section):
     In a folder, captions come from `captions` (a CSV or JSONL file with columns file_name and text;
     `metadata.csv` or `metadata.jsonl` if present), else from a text file beside each picture, else the name
     of its subfolder is its caption and its class. `validation` is the share that is held back.
+
+    Of the pocket world: `styles` are all phrasings, the canonical ones, or terse ones (the largest object
+    alone, in other words). With a `background_shift` pictures have a background that many places further in
+    the world's list of colours than their texts say.
     """
 
     folder: str | None = None
     captions: str | None = None
-    dataset: Literal["pocket-world"] | None = None
-    styles: Literal["all", "canonical"] = "all"
     balance: bool = False
     validation: Share = 0.05
+    dataset: Literal["pocket-world"] | None = None
+    styles: Literal["all", "canonical", "terse"] = "all"
+    background_shift: Annotated[int, Field(ge=0, le=7)] = 0
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.folder is None) == (self.dataset is None):
             raise PydanticCustomError("source", "needs exactly one of folder and dataset")
+        stray = self.model_fields_set & (_OF_WORLDS if self.folder else _OF_FOLDERS)
+        if stray:
+            other = "a dataset" if self.folder else "a folder"
+            raise PydanticCustomError("source", f"only {other} has {', '.join(sorted(stray))}")
         return self
 
 

@@ -16,15 +16,19 @@ from panic.pocket.scene import (
     SHAPES,
     SIZES,
     SPLITS,
+    Layout,
     Scene,
     Thing,
     canonical,
     is_held_out,
     key,
+    largest,
+    place,
     sample,
+    shift_background,
     split_of,
 )
-from panic.pocket.world import examples, prompts, shrink
+from panic.pocket.world import Example, examples, prompts, shrink
 
 RED_CIRCLE = Thing(size="small", colour="red", shape="circle")
 BLUE_SQUARE = Thing(size="large", colour="blue", shape="square")
@@ -162,3 +166,43 @@ def test_pictures_are_anti_aliased_jittered_and_repeatable():
     small = shrink(pictures)
     assert small.shape == (8, 32, 32, 3)
     assert abs(small.mean() - pictures.mean()) < 0.01
+
+
+def test_a_shifted_background_swaps_two_colours():
+    scene = Scene(colour="blue", objects=(RED_CIRCLE, Thing(size="large", colour="purple", shape="ring")))
+    other = shift_background(scene, 1)
+    assert other.colour == "purple"
+    assert [thing.colour for thing in other.objects] == ["red", "blue"]
+    assert [thing.shape for thing in other.objects] == ["circle", "ring"]
+    assert shift_background(scene, 0) == scene
+    colours = [shift_background(scene, places).colour for places in range(9)]
+    assert set(colours) == set(COLOURS)
+    assert colours[0] == colours[8]
+
+
+def test_pictures_of_biased_examples_show_the_other_background_and_no_other_split():
+    for example in examples("train", 60, 4, background_shift=3):
+        other = shift_background(example.scene, 3)
+        assert compare(other, read(example.picture)).exact
+        assert split_of(example.scene) == split_of(other) == "train"
+        assert parse(example.caption) == example.scene
+
+
+def test_a_terse_caption_tells_the_largest_object_in_other_words(shown):
+    scene = Scene(colour="green", objects=(RED_CIRCLE, BLUE_SQUARE), relations=("above",))
+    placed = Example(scene=scene, layout=place(scene, np.random.default_rng(0)), picture=None, caption="")
+    assert placed.terse == "a plain green background with a huge blue square"
+    for example in shown[:200]:
+        told = parse(example.terse)
+        assert len(told.objects) == 1
+        assert (told.colour, told.pattern) == (example.scene.colour, example.scene.pattern)
+        assert max(example.scene.objects, key=lambda t: SIZES[t.size]).size == told.objects[0].size
+
+
+def test_of_equally_large_objects_the_leftmost_is_told():
+    things = (RED_CIRCLE, Thing(size="small", colour="blue", shape="ring"))
+    layout = Layout(
+        x=np.array([40.0, 20.0]), y=np.array([10.0, 50.0]), radius=np.ones(2), rotation=np.zeros(2)
+    )
+    scene = Scene(colour="green", objects=things, relations=("right of",))
+    assert largest(scene, layout).objects == things[1:]

@@ -226,6 +226,31 @@ def test_the_world_has_one_size():
         open_data(Data(dataset="pocket-world"), 32)
 
 
+def test_a_world_of_another_style_and_bias():
+    plain = World().training(5, 7, 4, range(4))
+    for item in open_data(Data(dataset="pocket-world", styles="terse"), 64).training(5, 7, 4, range(4)):
+        assert len(item.texts) == 1
+        assert item.texts[0].startswith(("a plain", "a striped", "a dotted", "a checkered"))
+    biased = open_data(Data(dataset="pocket-world", background_shift=1), 64).training(5, 7, 4, range(4))
+    assert not any((a.picture == b.picture).all() for a, b in zip(plain, biased, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "exactly one of folder and dataset"),
+        ({"dataset": "pocket-world", "balance": True}, "only a folder has balance"),
+        (
+            {"folder": "x", "styles": "terse", "background_shift": 1},
+            "only a dataset has background_shift, styles",
+        ),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Data(**given)
+
+
 def test_the_world_gives_the_same_items_by_parts():
     whole = World().training(5, 7, 6, range(6))
     parts = [item for i in (4, 2, 0) for item in World().training(5, 7, 6, range(i, i + 2))]
