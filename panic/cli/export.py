@@ -27,7 +27,7 @@ TYPES = {"INTEGER": "Int64", "REAL": "Float64", "TEXT": "String"}
 # Tables without blobs, as they are; the others need work (see below).
 PLAIN = (
     *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
-    *("stuck", "failure", "diagram", "annotation", "working_memory"),
+    *("stuck", "failure", "diagram", "measure", "distance", "annotation", "working_memory"),
 )
 OptionalExperiment = Annotated[
     str | None,
@@ -81,6 +81,7 @@ def tables(store: Store, *, images: bool = False) -> Iterator[tuple[str, pl.Data
     )
     yield from _vectors(store)
     yield "bars", _bars(store)
+    yield "vectorisation", _vectorisations(store)
     if images:
         yield "image", _images(store)
 
@@ -146,6 +147,25 @@ def _bars(store: Store) -> pl.DataFrame:
         found += [(diagram, dimension, birth, death) for birth, death in decode_bars(blob).tolist()]
     schema = {"diagram": pl.Int64, "dimension": pl.Int64, "birth": pl.Float64, "death": pl.Float64}
     return pl.DataFrame(found, schema=schema, orient="row")
+
+
+def _vectorisations(store: Store) -> pl.DataFrame:
+    """One row per diagram, dimension and measure: the values in one list, the last axis running fastest."""
+    import polars as pl
+
+    from panic.store.codec import decode_array
+
+    rows = [
+        (*key, list(array.shape), array.ravel())
+        for *key, array in (
+            (diagram, dimension, measure, decode_array(blob))
+            for diagram, dimension, measure, blob in store.db.stream(
+                "SELECT diagram, dimension, measure, vector FROM vectorisation ORDER BY 1, 2, 3"
+            )
+        )
+    ]
+    frame = pl.DataFrame(rows, schema=["diagram", "dimension", "measure", "shape", "values"], orient="row")
+    return frame.cast({"shape": pl.List(pl.Int64), "values": pl.List(pl.Float64)})
 
 
 def _images(store: Store) -> pl.DataFrame:

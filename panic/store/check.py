@@ -1,4 +1,4 @@
-"""What `panic check` proves: files, foreign keys, steps, pixels, texts, vectors, stuck records.
+"""What `panic check` proves: files, foreign keys, steps, pixels, texts, vectors, diagrams, stuck records.
 
 Constraints already forbid most nonsense; this reads everything and finds what a damaged disk, another
 program or a bug of ours did nevertheless.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from panic.errors import StoreCorrupt
-from panic.store.codec import decode_vector
+from panic.store.codec import decode_array, decode_bars, decode_vector
 from panic.store.digest import text_digest
 from panic.store.files import Database
 from panic.store.pixels import image_problem, remedies
@@ -153,6 +153,34 @@ def _cycle(found: Stuck | None) -> str:
     return "not stuck" if found is None else f"entry step {found.entry_step}, period {found.period}"
 
 
+def _diagrams(store: Store) -> Iterator[str]:
+    import numpy as np
+
+    for run, dimension, data in store.db.stream(
+        "SELECT run, dimension, bars FROM diagram JOIN diagram_bars ON diagram = diagram.id"
+        " ORDER BY diagram.id"
+    ):
+        births, deaths = decode_bars(data).T
+        if not (np.isfinite(births).all() and (births <= deaths).all()):
+            yield f"diagram of run {run}, dimension {dimension}: not all bars are births and later deaths"
+    for run, dimension, measure, data in store.db.stream(
+        "SELECT run, dimension, measure.settings, vector FROM vectorisation"
+        " JOIN diagram ON diagram.id = diagram JOIN measure ON measure.id = measure ORDER BY diagram.id"
+    ):
+        what = f"vectorisation of run {run}, dimension {dimension}, {measure}"
+        try:
+            if not np.isfinite(decode_array(data)).all():
+                yield f"{what}: not all numbers are finite"
+        except (ValueError, EOFError):
+            yield f"{what}: its bytes are no array"
+    for one, other in store.db.rows(
+        "SELECT DISTINCT one.run, two.run FROM distance JOIN diagram AS one ON one.id = a"
+        " JOIN diagram AS two ON two.id = b"
+        " WHERE one.model <> two.model OR one.settings_digest <> two.settings_digest"
+    ):
+        yield f"distance of runs {one} and {other}: their diagrams are of other models or settings"
+
+
 def _epochs(store: Store) -> Iterator[str]:
     for batch, epoch, name in store.db.rows(
         "SELECT batch.id, batch.epoch, model.name FROM batch JOIN session ON session.id = session"
@@ -170,5 +198,6 @@ CHECKS: list[Callable[[Store], Iterator[str]]] = [
     _outputs,
     _vectors,
     _stuck,
+    _diagrams,
     _epochs,
 ]

@@ -147,8 +147,8 @@ def diagrams(store: Store, experiment: Selector | None = None) -> list[DiagramRo
     """Diagrams of an experiment's runs, or all."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
-        "SELECT diagram.id, run, model, settings, settings_digest, num_points, num_unique, duration_s,"
-        " (SELECT json_group_array(dimension) FROM diagram_bars WHERE diagram = diagram.id)"
+        "SELECT diagram.id, run, model, settings, settings_digest, num_points, num_unique, error,"
+        " duration_s, (SELECT json_group_array(dimension) FROM diagram_bars WHERE diagram = diagram.id)"
         f" FROM diagram JOIN run ON run.id = diagram.run {where} ORDER BY diagram.id",
         *parameters,
     )
@@ -162,7 +162,8 @@ def diagrams(store: Store, experiment: Selector | None = None) -> list[DiagramRo
             num_points=num_points,
             num_unique=num_unique,
             dimensions=tuple(sorted(json.loads(dimensions))),
+            error=error,
             duration_s=duration_s,
         )
-        for id, run, model, settings, digest, num_points, num_unique, duration_s, dimensions in rows
+        for id, run, model, settings, digest, num_points, num_unique, error, duration_s, dimensions in rows
     ]

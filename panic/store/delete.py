@@ -23,6 +23,7 @@ OWN_OUTPUTS = (
     " EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment <> ?1"
 )
 OWN_RUNS = "SELECT id FROM run WHERE experiment = ?1"
+OWN_DIAGRAMS = f"SELECT id FROM diagram WHERE run IN ({OWN_RUNS})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,9 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 "SELECT digest FROM own JOIN output USING (id, digest) WHERE modality = 'image'"
             ).fetchall()
             for sql in (
-                "DELETE FROM diagram_bars WHERE diagram IN"
-                f" (SELECT id FROM diagram WHERE run IN ({OWN_RUNS}))",
+                f"DELETE FROM distance WHERE a IN ({OWN_DIAGRAMS})",
+                f"DELETE FROM vectorisation WHERE diagram IN ({OWN_DIAGRAMS})",
+                f"DELETE FROM diagram_bars WHERE diagram IN ({OWN_DIAGRAMS})",
                 *(
                     f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
                     for table in ("diagram", "stuck", "failure", "invocation")
@@ -75,6 +77,8 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
                 "DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment = ?1)"
                 " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding)",
+                "DELETE FROM measure WHERE id NOT IN"
+                " (SELECT measure FROM vectorisation UNION SELECT measure FROM distance)",
                 "UPDATE session SET experiment = NULL WHERE experiment = ?1",
                 "DELETE FROM annotation WHERE target = (SELECT uid FROM experiment WHERE id = ?1)",
                 "DELETE FROM experiment WHERE id = ?1",

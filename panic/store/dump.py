@@ -2,7 +2,8 @@
 
 Names are natural keys (texts, digests, fingerprints) and the order follows from them; row numbers,
 sessions, batches, attempts and times do not appear. An experiment's lines come first (run by run: the
-run, its invocations, stuck, failure, diagrams), then its outputs by digest, then vectors.
+run, its invocations, stuck, failure, diagrams, vectorisations; then distances), then outputs by digest,
+then vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from panic.store.codec import decode_bars
+from panic.store.codec import decode_array, decode_bars
 from panic.store.contents import image
 from panic.store.digest import image_digest
 from panic.store.reading import USED_OUTPUTS, Selector, scope
@@ -38,6 +39,7 @@ def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
 
 
 def _runs(store: Store, experiment: int, identity_digest: str) -> Iterator[Line]:
+    keys: dict[int, Line] = {}
     for id, network, prompt, seed, repeat, max_length in store.db.rows(
         "SELECT run.id, network, text, seed, repeat, max_length FROM run JOIN output ON output.id = prompt"
         " WHERE experiment = ? ORDER BY network, text, seed, repeat",
@@ -45,7 +47,7 @@ def _runs(store: Store, experiment: int, identity_digest: str) -> Iterator[Line]
     ):
         names = json.loads(network)
         identity = canonical_json([identity_digest, names, prompt, seed, repeat])
-        key = {"run": hashlib.sha256(identity.encode()).hexdigest()[:16]}
+        key = keys[id] = {"run": hashlib.sha256(identity.encode()).hexdigest()[:16]}
         shape = {"seed": seed, "repeat": repeat, "max_length": max_length}
         yield {"kind": "run", **key, "network": names, "prompt": prompt, **shape}
         for step, used_seed, input, output in store.db.rows(
@@ -62,12 +64,16 @@ def _runs(store: Store, experiment: int, identity_digest: str) -> Iterator[Line]
             yield {"kind": "failure", **key, "step": step, "failure": kind}
         for line in _diagrams(store, id):
             yield {"kind": "diagram", **key, **line}
+        for line in _vectorisations(store, id):
+            yield {"kind": "vectorisation", **key, **line}
+    yield from _distances(store, keys)
 
 
 def _diagrams(store: Store, run: int) -> Iterator[Line]:
-    for fingerprint, settings, num_points, num_unique, dimension, bars, generators in store.db.rows(
-        "SELECT fingerprint, settings, num_points, num_unique, dimension, bars, generators FROM diagram"
-        " JOIN model ON model.id = diagram.model JOIN diagram_bars ON diagram_bars.diagram = diagram.id"
+    for fingerprint, settings, num_points, num_unique, error, dimension, bars, generators in store.db.rows(
+        "SELECT fingerprint, settings, num_points, num_unique, error, dimension, bars, generators"
+        " FROM diagram JOIN model ON model.id = diagram.model"
+        " JOIN diagram_bars ON diagram_bars.diagram = diagram.id"
         " WHERE run = ? ORDER BY fingerprint, settings_digest, num_points, dimension",
         run,
     ):
@@ -79,7 +85,54 @@ def _diagrams(store: Store, run: int) -> Iterator[Line]:
             "dimension": dimension,
             "bars": [[birth, _finite(death)] for birth, death in decode_bars(bars).tolist()],
             "generators_sha256": generators and hashlib.sha256(generators).hexdigest(),
+        } | ({"error": error} if error else {})
+
+
+def _vectorisations(store: Store, run: int) -> Iterator[Line]:
+    for fingerprint, settings, num_points, dimension, measure, vector in store.db.rows(
+        "SELECT fingerprint, diagram.settings, num_points, dimension, measure.settings, vector FROM diagram"
+        " JOIN model ON model.id = diagram.model JOIN vectorisation ON vectorisation.diagram = diagram.id"
+        " JOIN measure ON measure.id = measure WHERE run = ?"
+        " ORDER BY fingerprint, settings_digest, num_points, dimension, digest",
+        run,
+    ):
+        yield {
+            "model": fingerprint,
+            "settings": json.loads(settings),
+            "num_points": num_points,
+            "dimension": dimension,
+            "measure": json.loads(measure),
+            "values": decode_array(vector).tolist(),
         }
+
+
+def _distances(store: Store, keys: dict[int, Line]) -> Iterator[Line]:
+    """Lines of pairs, each from the run whose key comes first."""
+    places = {run: place for place, run in enumerate(sorted(keys, key=lambda run: keys[run]["run"]))}
+    lines = []
+    rows = store.db.rows(
+        "SELECT one.run, two.run, one.num_points, two.num_points, fingerprint, one.settings, dimension,"
+        " measure.settings, distance FROM diagram AS one JOIN distance ON a = one.id"
+        " JOIN diagram AS two ON two.id = b JOIN measure ON measure.id = measure"
+        " JOIN model ON model.id = one.model WHERE one.run IN (SELECT value FROM json_each(?))",
+        json.dumps(list(keys)),
+    )
+    for one, two, points_one, points_two, fingerprint, settings, dimension, measure, distance in rows:
+        (_, run, points), (_, other, other_points) = sorted(
+            [(places[one], one, points_one), (places[two], two, points_two)]
+        )
+        order = (places[run], places[other], fingerprint, settings, points, other_points, dimension, measure)
+        line = {
+            "other": keys[other]["run"],
+            "model": fingerprint,
+            "settings": json.loads(settings),
+            "num_points": [points, other_points],
+            "dimension": dimension,
+            "measure": json.loads(measure),
+            "distance": _finite(distance),
+        }
+        lines.append((order, {"kind": "distance", **keys[run], **line}))
+    yield from (line for _, line in sorted(lines, key=lambda pair: pair[0]))
 
 
 def _finite(death: float) -> float | None:

@@ -62,9 +62,18 @@ def missing_embeddings(
 
 
 def ready_for_diagram(
-    store: Store, experiment: int, model: int, settings_digest: str, modality: str
+    store: Store,
+    experiment: int,
+    model: int,
+    settings_digest: str,
+    modality: str,
+    *,
+    min_points: int = 1,
 ) -> list[int]:
-    """Complete runs (a failed one never is) with all vectors and without a diagram of as many points."""
+    """Complete runs (a failed one never is) with all vectors and without a diagram of as many points.
+
+    None of less than `min_points`: they have no diagram.
+    """
     rows = store.db.rows(
         "WITH complete AS (SELECT run.id FROM run LEFT JOIN stuck ON stuck.run = run.id"
         f"  WHERE experiment = ?1 AND (stuck.run NOTNULL OR {NUM_STEPS} >= max_length)),"
@@ -72,10 +81,10 @@ def ready_for_diagram(
         "   FROM complete CROSS JOIN invocation ON invocation.run = complete.id"
         "   JOIN output ON output.id = invocation.output AND modality = ?4"
         "   LEFT JOIN embedding ON embedding.output = output.id AND model = ?2"
-        "   GROUP BY complete.id HAVING count(*) = count(model))"
+        "   GROUP BY complete.id HAVING count(*) = count(model) AND count(*) >= ?5)"
         " SELECT id FROM cloud WHERE NOT EXISTS (SELECT 1 FROM diagram WHERE run = cloud.id"
         "   AND model = ?2 AND settings_digest = ?3 AND diagram.num_points = cloud.num_points) ORDER BY id",
-        *(experiment, model, settings_digest, str(modality)),
+        *(experiment, model, settings_digest, str(modality), min_points),
     )
     return [run for (run,) in rows]
 

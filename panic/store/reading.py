@@ -164,7 +164,7 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
 
 
 def counts(store: Store, experiment: Selector | None = None) -> Counts:
-    """How many runs (by state), invocations, embeddings and diagrams an experiment or the store has."""
+    """How many runs (by state), invocations, embeddings, diagrams and so on there are."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
         f"SELECT {NUM_STEPS}, max_length, stuck.run NOTNULL, failure.run NOTNULL FROM run"
@@ -180,6 +180,12 @@ def counts(store: Store, experiment: Selector | None = None) -> Counts:
         invocations=sum(row[0] for row in rows),
         embeddings=store.db.value(f"SELECT count(*) FROM embedding {used}", *parameters),
         diagrams=store.db.value(f"SELECT count(*) FROM diagram {made}", *parameters),
+        vectorisations=store.db.value(
+            f"SELECT count(*) FROM diagram JOIN vectorisation ON diagram = diagram.id {made}", *parameters
+        ),
+        distances=store.db.value(
+            f"SELECT count(*) FROM diagram JOIN distance ON a = diagram.id {made}", *parameters
+        ),
     )
 
 

@@ -100,7 +100,8 @@ class NewEmbedding:
 class NewDiagram:
     """Persistence bars (m, 2) of a run per dimension, with generators if they were computed.
 
-    `num_points` vectors went in, `num_unique` of them distinct.
+    `num_points` vectors went in, `num_unique` points were left. No birth or death is further than `error`
+    from that of all points (see `panic.topology.landmarks`).
     """
 
     run: int
@@ -111,7 +112,28 @@ class NewDiagram:
     num_unique: int
     bars: dict[int, NDArray[Any]]
     generators: dict[int, NDArray[Any]] = field(default_factory=dict)
+    error: float = 0.0
     duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVectorisation:
+    """A diagram's bars of one dimension as an array of any shape, by a measure."""
+
+    diagram: int
+    dimension: int
+    measure: int
+    vector: NDArray[Any]
+
+
+class NewDistance(NamedTuple):
+    """The distance of two diagrams in one dimension by a measure; `a` is the smaller row number."""
+
+    a: int
+    b: int
+    dimension: int
+    measure: int
+    distance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +159,8 @@ class Commit:
     failures: list[NewFailure] = field(default_factory=list)
     embeddings: list[NewEmbedding] = field(default_factory=list)
     diagrams: list[NewDiagram] = field(default_factory=list)
+    vectorisations: list[NewVectorisation] = field(default_factory=list)
+    distances: list[NewDistance] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +262,34 @@ class DiagramRow:
     num_points: int
     num_unique: int
     dimensions: tuple[int, ...]
+    error: float
     duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRow:
+    """A vectorisation or distance with its settings, its kind among them."""
+
+    id: int
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectorisations:
+    """Arrays (n, ...) of the diagrams of `runs` (n), and the settings that made them."""
+
+    runs: list[int]
+    values: NDArray[np.float64]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistanceMatrix:
+    """Distances (n, n) between the diagrams of `runs` (n), NaN where one is missing; their settings."""
+
+    runs: list[int]
+    matrix: NDArray[np.float64]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +331,8 @@ class Counts:
     invocations: int
     embeddings: int
     diagrams: int
+    vectorisations: int
+    distances: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

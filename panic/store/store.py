@@ -24,7 +24,7 @@ import apsw
 
 from panic.errors import StoreCorrupt, StoreError, StoreMissing
 from panic.store import check as checking
-from panic.store import contents, delete, pixels, queries, reading, writing
+from panic.store import contents, delete, measures, pixels, queries, reading, writing
 from panic.store import dump as dumping
 from panic.store import standing as standings
 from panic.store.files import Database, Driver, current_driver, refuse_network, take_lock
@@ -135,6 +135,8 @@ class Store:
     bars = contents.bars
     generators = contents.generators
     diagrams = contents.diagrams
+    vectorisations = measures.vectorisations
+    distances = measures.distances
     counts = reading.counts
     epochs = reading.epochs
     sessions = reading.sessions
@@ -149,9 +151,13 @@ class Store:
     missing_embeddings = queries.missing_embeddings
     ready_for_diagram = queries.ready_for_diagram
     run_vectors = queries.run_vectors
+    missing_vectorisations = measures.missing_vectorisations
+    missing_distances = measures.missing_distances
+    diagram_bars = measures.diagram_bars
 
     start_experiment = writing.start_experiment
     add_model = writing.add_model
+    add_measure = measures.add_measure
     add_epoch = writing.add_epoch
     add_runs = writing.add_runs
     start_session = writing.start_session

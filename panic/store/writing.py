@@ -221,6 +221,11 @@ def commit(store: Store, results: Commit) -> None:
         )
         for diagram in results.diagrams:
             _insert_diagram(store, diagram)
+        connection.executemany(
+            "INSERT INTO vectorisation VALUES (?, ?, ?, ?)",
+            [(v.diagram, v.dimension, v.measure, encode_array(v.vector)) for v in results.vectorisations],
+        )
+        connection.executemany("INSERT INTO distance VALUES (?, ?, ?, ?, ?)", results.distances)
     _remember(store, ids)
 
 
@@ -272,10 +277,10 @@ def _remember(store: Store, ids: dict[bytes, int]) -> None:
 
 def _insert_diagram(store: Store, diagram: NewDiagram) -> None:
     number = store.db.insert(
-        "INSERT INTO diagram (run, model, settings_digest, settings, num_points, num_unique, duration_s)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO diagram (run, model, settings_digest, settings, num_points, num_unique, error,"
+        " duration_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         *(diagram.run, diagram.model, diagram.settings_digest, canonical_json(diagram.settings)),
-        *(diagram.num_points, diagram.num_unique, diagram.duration_s),
+        *(diagram.num_points, diagram.num_unique, diagram.error, diagram.duration_s),
     )
     for dimension, bars in sorted(diagram.bars.items()):
         generators = diagram.generators.get(dimension)
