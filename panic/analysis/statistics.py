@@ -29,12 +29,18 @@ Statistic = Callable[[Codes], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTest:
-    """A test's statistic, its p value, an effect size (`effect_name`), and what was resampled."""
+    """A test's statistic, its p value, an effect size (`effect_name`), and what was resampled.
+
+    `baseline` and `baseline_high`: the effect's mean and 95 % quantile if groups made no difference. More
+    groups explain more by chance, so an effect means something beside them only.
+    """
 
     statistic: float
     p_value: float
     effect: float
     effect_name: str
+    baseline: float
+    baseline_high: float
     num_groups: int
     num_values: int
     num_units: int
@@ -60,8 +66,8 @@ def permutation_test(
         between = float((counts * (means - numbers.mean()) ** 2).sum())
         return _f(between, total - between, len(counts), len(numbers))
 
-    statistic, p = _permute(f, of_group, of_unit, design, num_permutations, seed)
-    return _result(statistic, p, of_group, of_unit, design, len(numbers))
+    statistic, p, draws = _permute(f, of_group, of_unit, design, num_permutations, seed)
+    return _result(statistic, p, draws, of_group, of_unit, design, len(numbers), "eta squared")
 
 
 def permanova(
@@ -88,8 +94,8 @@ def permanova(
         )
         return _f(total - within, within, int(labels.max()) + 1, size)
 
-    statistic, p = _permute(f, of_group, of_unit, design, num_permutations, seed)
-    return _result(statistic, p, of_group, of_unit, design, size, "R squared")
+    statistic, p, draws = _permute(f, of_group, of_unit, design, num_permutations, seed)
+    return _result(statistic, p, draws, of_group, of_unit, design, size, "R squared")
 
 
 def label_test(
@@ -108,7 +114,6 @@ def label_test(
     """
     powers = _square(distances) ** order
     of_group, of_unit, design = _design(len(powers), groups, units)
-    draws: list[float] = []
 
     def minus_loss(labels: Codes) -> float:
         loss = 0.0
@@ -116,14 +121,22 @@ def label_test(
             rows = np.flatnonzero(labels == group)
             if len(rows) > 1:
                 loss += float(powers[np.ix_(rows, rows)].sum()) / (2 * len(rows) * (len(rows) - 1))
-        draws.append(loss)
         return -loss
 
-    statistic, p = _permute(minus_loss, of_group, of_unit, design, num_permutations, seed)
-    mean = float(np.mean(draws[1:])) if len(draws) > 1 else 0.0
-    effect = 1 + statistic / mean if mean else 0.0
-    made = _result(-statistic, p, of_group, of_unit, design, len(powers), "relative tightness")
-    return replace(made, effect=effect)
+    statistic, p, draws = _permute(minus_loss, of_group, of_unit, design, num_permutations, seed)
+    mean = float(draws.mean()) if draws.size else 0.0  # of minus the loss
+    tightness = 1 - np.append(statistic, draws) / mean if mean else np.zeros(1 + len(draws))
+    return _made(
+        -statistic,
+        p,
+        tightness[0],
+        tightness[1:],
+        of_group,
+        of_unit,
+        design,
+        len(powers),
+        "relative tightness",
+    )
 
 
 def kruskal(
@@ -150,9 +163,13 @@ def kruskal(
         h, p = 0.0, 1.0
     else:
         h, p = (float(x) for x in stats.kruskal(*parts))
-    made = _result(h, p, of_group, of_unit, design, len(numbers), "epsilon squared")
-    effect = h / (len(means) - 1)
-    return replace(made, effect=effect)
+    freedom = len(parts) - 1
+    made = _made(
+        h, p, h / (len(means) - 1), np.empty(0), of_group, of_unit, design, len(numbers), "epsilon squared"
+    )
+    # H has its known law: chi squared with a mean of as many as there are degrees of freedom.
+    high = float(stats.chi2.ppf(0.95, freedom))
+    return replace(made, baseline=freedom / (len(means) - 1), baseline_high=high / (len(means) - 1))
 
 
 def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFrame:
@@ -282,36 +299,53 @@ def _design(size: int, groups: Any, units: Any) -> tuple[Codes, Codes, str]:
 
 def _permute(
     statistic: Statistic, groups: Codes, units: Codes, design: str, count: int, seed: int
-) -> tuple[float, float]:
-    """The statistic, and the share of permutations that reach it (it among them); large is extreme."""
+) -> tuple[float, float, Array]:
+    """The statistic, the share of permutations that reach it (it among them), and what these gave."""
     rng = np.random.default_rng(seed)
     seen = statistic(groups)
     first = np.unique(units, return_index=True)[1]
     order = np.argsort(units, kind="stable")
-    reached = 1
+    draws = np.empty(count)
     bar = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen  # sums differ in their last bits
-    for _ in range(count):
+    for number in range(count):
         if design == "between units":
             labels = rng.permutation(groups[first])[units]
         else:
             labels = np.empty_like(groups)
             labels[order] = groups[order[np.lexsort((rng.random(len(units)), units[order]))]]
-        reached += statistic(labels) >= bar
-    return seen, reached / (count + 1)
+        draws[number] = statistic(labels)
+    return seen, float((1 + (draws >= bar).sum()) / (count + 1)), draws
 
 
 def _result(
-    statistic: float, p: float, groups: Codes, units: Codes, design: str, size: int, name: str = "eta squared"
+    f: float, p: float, draws: Array, groups: Codes, units: Codes, design: str, size: int, name: str
 ) -> GroupTest:
+    """Of an F and those of permutations: the effect is the share of the sum of squares."""
     num_groups = int(groups.max()) + 1
-    between, within = num_groups - 1, max(size - num_groups, 1)
-    share = 1.0 if np.isinf(statistic) else statistic * between / (statistic * between + within)
+    odds = np.append(f, draws) * (num_groups - 1) / max(size - num_groups, 1)
+    shares = np.where(np.isinf(odds), 1.0, odds / (1 + np.where(np.isinf(odds), 0, odds)))
+    return _made(f, p, shares[0], shares[1:], groups, units, design, size, name)
+
+
+def _made(
+    statistic: float,
+    p: float,
+    effect: float,
+    by_chance: Array,
+    groups: Codes,
+    units: Codes,
+    design: str,
+    size: int,
+    name: str,
+) -> GroupTest:
     return GroupTest(
         statistic=float(statistic),
         p_value=float(p),
-        effect=float(share) if np.isfinite(share) else float("nan"),
+        effect=float(effect),
         effect_name=name,
-        num_groups=num_groups,
+        baseline=float(by_chance.mean()) if by_chance.size else float("nan"),
+        baseline_high=float(np.quantile(by_chance, 0.95)) if by_chance.size else float("nan"),
+        num_groups=int(groups.max()) + 1,
         num_values=size,
         num_units=int(units.max()) + 1,
         resampling=design,

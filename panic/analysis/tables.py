@@ -1,7 +1,7 @@
 """From a store to the tables that charts take: maps, clusters in time, dwells, D(k), pictures, surrogates.
 
 Steps are those of one modality, because an alternating loop resembles itself at lag 2 by construction; a
-stuck run is continued by its cycle where time matters (`continued`), for its future is known.
+stuck run is continued by its cycle where time matters (`frames.continued`), for its future is known.
 
     data = load(store, "latest")
     places, share = place_map(data, "PocketText", "text")
@@ -11,7 +11,7 @@ stuck run is continued by its cycle where time matters (`continued`), for its fu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from textwrap import shorten
 
@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from panic.analysis import dynamics
 from panic.analysis.checks import OUTLIER, AnalysisError
-from panic.analysis.clustering import Clustering, assign, cluster, freeze
+from panic.analysis.clustering import Clustering, assign, cluster, freeze, stability
+from panic.analysis.frames import continued
 from panic.analysis.loading import Frames
 from panic.analysis.nulls import matched_walk, null_band
 from panic.analysis.probing import probe
@@ -36,11 +37,16 @@ FACTORS = ("prompt", "network", "seed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class States:
-    """Steps with their cluster: run, network, step, output, label, text; and the text that names each."""
+    """Steps with their cluster: what the run is, step, output, label, text, is_known; and what names each.
+
+    Stuck runs go on by their cycle (`frames.continued`; `is_known`). `rows` of the matrix were clustered: an
+    output as often as it was visited, within limits.
+    """
 
     frame: pl.DataFrame
     names: dict[int, str]
     clustering: Clustering
+    rows: NDArray[np.int64]
 
     def labels(self) -> list[NDArray[np.int64]]:
         """Labels (n,) of every run in step order."""
@@ -77,10 +83,7 @@ def place_map(
     AnalysisError with fewer than 3 distinct outputs.
     """
     steps = steps_of(data, model, modality)
-    if len(steps) > max_points:
-        sizes = steps.group_by("run").len().sample(fraction=1.0, shuffle=True, seed=seed)
-        kept = sizes.filter(pl.col("len").cum_sum() <= max_points)["run"]
-        steps = steps.filter(pl.col("run").is_in(kept.implode()))
+    steps = _of_some_runs(steps, max_points, seed)
     used = steps["row"].unique().sort().to_numpy()
     if len(used) < 3:
         raise AnalysisError(f"a map needs 3 distinct outputs, found {len(used)}")
@@ -121,7 +124,23 @@ def clusters(data: Frames, model: str, modality: str, *, min_cluster_size: int =
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
     names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
-    return States(frame=frame.sort("run", "step"), names=names, clustering=found)
+    stored = data.runs.select("run", "num_steps")
+    whole = continued(frame, data.runs).join(stored, on="run", maintain_order="left")
+    return States(
+        frame=whole.with_columns(is_known=pl.col("step") >= pl.col("num_steps")).drop("num_steps"),
+        names=names,
+        clustering=found,
+        rows=chosen.astype(np.int64),
+    )
+
+
+def cluster_stability(
+    data: Frames, model: str, modality: str, *, max_points: int = 1500, repeats: int = 8, seed: int = 0
+) -> NDArray[np.float64]:
+    """`clustering.stability` (repeats,) of the steps when a fifth of the runs is left out, of some runs."""
+    steps = _of_some_runs(steps_of(data, model, modality), max_points, seed)
+    points = data.matrix(model)[steps["row"].to_numpy()]
+    return stability(points, units=steps["run"].to_numpy(), repeats=repeats, seed=seed)
 
 
 def lag_curves(data: Frames, model: str, modality: str, max_lag: int = 20) -> pl.DataFrame:
@@ -177,6 +196,18 @@ def twins(data: Frames, model: str, modality: str, *, max_pairs: int = 200) -> p
             at = steps.filter(pl.col("run") == a)["step"].to_numpy()[: len(apart)]
             parts.append(pl.DataFrame({"pair": f"runs {a} and {b}", "step": at, "distance": apart}))
     return pl.concat(parts)
+
+
+def growth(pairs: pl.DataFrame) -> dynamics.Ftle:
+    """`dynamics.ftle` of `twins`, per step of the run, over the steps that all pairs have.
+
+    `first` and `last` are steps. AnalysisError where there was no early growth.
+    """
+    wide = pairs.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls()
+    steps = wide["step"].to_numpy()
+    stride = float(np.diff(steps).min()) if len(steps) > 1 else 1.0
+    found = dynamics.ftle(wide.drop("step").to_numpy().T, step=stride)
+    return replace(found, first=int(steps[found.first]), last=int(steps[found.last]))
 
 
 def entropies(data: Frames, model: str) -> pl.DataFrame:
@@ -293,3 +324,13 @@ def final_images(data: Frames) -> pl.DataFrame:
         .first()
         .select(row="prompt", column="network", run="run", digest="digest", text="text")
     )
+
+
+def _of_some_runs(steps: pl.DataFrame, max_points: int, seed: int) -> pl.DataFrame:
+    """At most `max_points` steps, of whole runs taken at random; of one run at least, cut if it is longer."""
+    if len(steps) <= max_points:
+        return steps
+    sizes = steps.group_by("run", maintain_order=True).len().sample(fraction=1.0, shuffle=True, seed=seed)
+    kept = sizes.filter(pl.col("len").cum_sum() <= max_points)["run"]
+    kept = kept if len(kept) else sizes["run"].head(1)
+    return steps.filter(pl.col("run").is_in(kept.implode())).head(max_points)

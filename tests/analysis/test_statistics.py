@@ -35,6 +35,8 @@ def test_the_permutation_test_is_f_and_exact_on_a_small_example():
     assert found.p_value == pytest.approx(0.1, abs=0.02)
     assert found.effect == pytest.approx(54 / 58)
     assert (found.resampling, found.num_units) == ("between units", 6)
+    assert found.baseline == pytest.approx(1 / 5, abs=0.02)  # two groups of six values: 1 / (n - 1)
+    assert found.baseline < found.baseline_high <= 54 / 58
 
 
 def test_null_p_values_are_uniform_although_runs_of_a_prompt_are_alike():
@@ -86,6 +88,8 @@ def test_groups_of_diagrams_are_told_apart_by_their_labels():
     found = label_test(two, groups, num_permutations=499)
     assert found.p_value < 0.02
     assert 0.8 < found.effect <= 1
+    assert found.baseline == pytest.approx(0, abs=1e-12)
+    assert 0 < found.baseline_high < found.effect
     one = distance_matrix([bars(1, seed) for seed in range(12)])
     assert label_test(one, groups, num_permutations=199).p_value > 0.05
 
@@ -103,6 +107,7 @@ def test_kruskal_is_scipys_on_means_of_units():
     want = stats.kruskal(*(values[groups == g] for g in range(3)))
     assert (found.statistic, found.p_value) == pytest.approx((want.statistic, want.pvalue))
     assert found.effect == pytest.approx(want.statistic / 23)
+    assert (found.baseline, found.baseline_high) == pytest.approx((2 / 23, 5.991 / 23), rel=1e-3)
     units = np.repeat(np.arange(12), 2)
     by_unit = kruskal(values, units % 3, units=units)
     means = values.reshape(12, 2).mean(axis=1)

@@ -94,6 +94,17 @@ def test_twins_share_network_and_prompt_and_have_fresh_noise(bench):
     assert found["distance"].to_list() == pytest.approx([0, np.sqrt(2), np.sqrt(2)])
 
 
+def test_growth_is_per_step_of_the_run_although_texts_are_at_every_second():
+    """Doubling with every text, which is every second step: ln 2 / 2 per step, over the steps that exist."""
+    steps = np.arange(1, 61, 2)
+    apart = np.minimum(1e-6 * 2.0 ** np.arange(30), 1.0)
+    pairs = pl.concat([pl.DataFrame({"pair": name, "step": steps, "distance": apart}) for name in ("a", "b")])
+    found = tables.growth(pairs)
+    assert found.rate == pytest.approx(np.log(2) / 2)
+    assert (found.first, found.last) == (1, 2 * 16 + 1)  # 1e-6 x 2^16 = 0.066 < 0.1 x the level
+    assert found.is_saturated
+
+
 def test_entropy_of_equal_bars_is_the_logarithm_of_their_number(full):
     found = tables.entropies(load(full.store, "demo"), "embed")
     components = found.filter(pl.col("dimension") == 0)

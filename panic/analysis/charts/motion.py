@@ -153,7 +153,7 @@ def divergence(
 ) -> Any:
     """Distance of pairs of runs by step, with their geometric mean; columns pair, step, distance.
 
-    `fit`: a `dynamics.Ftle`, drawn as a line over the steps that it was fitted to. Pairs that have met
+    `fit`: a `dynamics.Ftle` whose `first` and `last` are steps, drawn over those. Pairs that have met
     (distance 0) are left out of a logarithmic chart.
     """
     shown = frame.filter(pl.col("distance") > 0) if logarithmic else frame

@@ -25,8 +25,8 @@ class Ftle:
     `rate` per unit of time, its standard error (over pairs, if there are several; from a line's residuals,
     which resemble their neighbours, it would be too small), `r2` of the line, `saturation` the level at which
     the distances end, `is_saturated` whether they have stopped to grow there: in the last quarter by less
-    than a quarter of the rate. Without growth before the level is reached the rate says nothing: distances on a
-    sphere are bounded, and over the whole window even driftless twin walks have a positive slope, which
+    than a quarter of the rate. Without growth before the level is reached the rate says nothing: distances on
+    a sphere are bounded, and over the whole window even driftless twin walks have a positive slope, which
     shrinks as the window grows.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from panic.analysis import charts, dynamics, frames, readings, tables
+from panic.analysis import charts, frames, readings, tables
 from panic.analysis.checks import AnalysisError
 from panic.analysis.figures.figure import MAX_RUNS, Figure, Material, drawn
 
@@ -90,7 +90,7 @@ def twin_figures(material: Material) -> list[Figure]:
     if pairs.is_empty() or pairs["distance"].max() == 0:
         return []
     try:
-        fit = dynamics.ftle(_whole(pairs))
+        fit = tables.growth(pairs)
         why = ""
     except AnalysisError as error:
         fit, why = None, error.message
@@ -103,9 +103,3 @@ def twin_figures(material: Material) -> list[Figure]:
             caveat=readings.TWIN_CAVEAT,
         )
     ]
-
-
-def _whole(pairs: pl.DataFrame) -> list[list[float]]:
-    """Distances (pairs, steps) over the steps that all pairs have."""
-    wide = pairs.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls().drop("step")
-    return [column.to_list() for column in wide.iter_columns()]
