@@ -126,7 +126,7 @@ def by_cache(schedule: Schedule, *, prefetching: bool) -> tuple[float, float, fl
     working = {use.model: use.working_bytes for use in schedule.cycle}
     for name, num_bytes in working.items():
         cache.working.margin = 0.0
-        cache.working.observe(name, 1, num_bytes)
+        cache.working.observe(name, 0, 1, num_bytes)
     order = [use.model for use in schedule.cycle]
     marks = []
     for _ in range(NUM_CYCLES):

@@ -36,6 +36,16 @@ ASK_AGAIN = 64
 """Prefetches after which it is asked again whether eager ones pay: durations and rates drift slowly."""
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Working memory of a call: bytes to make room for, bytes without which it fails for sure, whether any of
+    that is more than a guess."""
+
+    wanted: int
+    least: int
+    is_known: bool
+
+
 @dataclass(slots=True)
 class ModelCache:
     """Models resident on one device.
@@ -83,38 +93,44 @@ class ModelCache:
         return self._here.held()
 
     @contextmanager
-    def lease(self, name: str, batch_size: int, upcoming: Sequence[str] = ()) -> Iterator[Model]:
+    def lease(
+        self, name: str, batch_size: int, upcoming: Sequence[str] = (), *, bucket: int = 0
+    ) -> Iterator[Model]:
         """Yield the named model, loaded, with room for a call of the given batch size.
 
         Args:
             upcoming: names of the models needed next, in order; empty means unknown (then LRU). An order
                 that ends with `name` repeats.
+            bucket: the shape of the call's items, where the model's need follows it.
 
         Raises: ModelDoesNotFit if the weights alone are too large, OutOfMemory if there is no room for the
         call's working memory (both with the arithmetic), or what building or loading the model raises.
         """
         entry = self._entry(name, upcoming)
-        uses = self._uses(entry, batch_size, upcoming)
+        need = self._need(entry, bucket, batch_size)
+        uses = self._uses(entry, need, upcoming)
         entry.leases += 1
         try:
             self._here.arrive(entry)
             is_hit = entry.is_complete
-            self._bring(entry, uses)
+            self._bring(entry, uses, need)
             self.stats.hits += is_hit
             self._here.touch(entry)
             self._tell(entry, uses[0], is_hit)
-            self._prefetch(uses)  # before the call: its memory is no working memory
-            self.device.begin_call(uses[0].working_bytes)
-            peak_bytes = None
+            if need.is_known and not entry.fell_short:
+                self._prefetch(uses)  # before the call: its memory is no working memory
+            self.device.begin_call(self._granted(need))
             try:
                 started_s, device_started_s = time.perf_counter(), self.device.now()
+                entry.fell_short = True  # unless the call succeeds
                 yield entry.model
+                entry.fell_short = False
                 self.device.computed(time.perf_counter() - started_s)
                 entry.compute_s = smooth(entry.compute_s, self.device.now() - device_started_s)
             finally:
                 peak_bytes = self.device.end_call()
-            if peak_bytes and self.working.observe(name, batch_size, peak_bytes):
-                self.events.add("working", model=name, batch=batch_size, bytes=peak_bytes)
+            if peak_bytes is not None and self.working.observe(name, bucket, batch_size, peak_bytes):
+                self.events.add("working", model=name, bucket=bucket, batch=batch_size, bytes=peak_bytes)
         finally:
             entry.leases -= 1
 
@@ -172,18 +188,17 @@ class ModelCache:
 
     # The device
 
-    def _bring(self, entry: Entry, uses: Sequence[Use]) -> None:
+    def _bring(self, entry: Entry, uses: Sequence[Use], need: Need) -> None:
         """Make room for a use and load what is missing."""
-        working = uses[0].working_bytes
-        if entry.is_complete and not working:
+        if entry.is_complete and not need.wanted:
             return  # asking the CPU how much is free takes 0.4 ms, at every call of a model
         missing = entry.size - entry.here
         if missing:
             try:
-                self._make_room(entry, uses, missing)
+                self._make_room(entry, uses, missing, missing)
             except OutOfMemory as error:
                 raise ModelDoesNotFit(error.message, hint=error.hint) from None
-        self._make_room(entry, uses, missing + working)
+        self._make_room(entry, uses, missing + need.wanted, missing + need.least)
         if not entry.is_complete:  # also a model without weights is loaded
             self._load(entry)
 
@@ -207,18 +222,21 @@ class ModelCache:
         if failure is not None:
             raise failure
 
-    def _make_room(self, entry: Entry, uses: Sequence[Use], needed: int) -> None:
-        """Evict as planned until `needed` bytes can be taken; free memory is read after each eviction."""
-        while (short := needed - self._usable()) > 0:
+    def _make_room(self, entry: Entry, uses: Sequence[Use], wanted: int, least: int) -> None:
+        """Evict as planned until `wanted` bytes can be taken; free memory is read after each eviction.
+
+        Raises OutOfMemory if not even `least` bytes can: what is only expected is no reason to give up.
+        """
+        while (short := wanted - self._usable()) > 0:
             victims = planning.evictions(self._state(), uses, short)
             if victims:
                 self._here.drop(self._here.entries[victims[0].model], victims[0].num_bytes, "room")
             elif self._here.coming:
                 self._here.cancel()
-            elif needed <= self._usable(prudent=False):
+            elif least <= self._usable(prudent=False):
                 return
             else:
-                raise self._no_room(entry, needed)
+                raise self._no_room(entry, least)
 
     def _no_room(self, entry: Entry, needed: int) -> OutOfMemory:
         device, free = self.device, max(0, self._usable(prudent=False))
@@ -279,23 +297,27 @@ class ModelCache:
             whole=frozenset(self._whole),
         )
 
-    def _uses(self, entry: Entry, batch_size: int, upcoming: Sequence[str]) -> list[Use]:
+    def _uses(self, entry: Entry, need: Need, upcoming: Sequence[str]) -> list[Use]:
         """This use and those to come of models whose size is known, several cycles if they repeat."""
-        first = Use(entry.name, self._working(entry, batch_size))
-        later = [Use(name, self._later_working(name)) for name in upcoming if name in self._sizes]
+        # Of later ones the shape is not known here: they count with the most that they have needed so far.
+        later = [Use(name, self.working.most(name)) for name in upcoming if name in self._sizes]
         repeats = later and later[-1].model == entry.name
-        return [first, *later * (MAX_CYCLES if repeats else 1)]
+        return [Use(entry.name, need.wanted), *later * (MAX_CYCLES if repeats else 1)]
 
-    def _working(self, entry: Entry, batch_size: int) -> int:
-        learnt = self.working.estimate(entry.name, batch_size)
+    def _need(self, entry: Entry, bucket: int, batch_size: int) -> Need:
+        """Working memory of a call: what was seen or, of a model that was not seen, what it says itself."""
+        learnt = self.working.estimate(entry.name, bucket, batch_size)
         if learnt is not None:
-            return learnt
+            return Need(learnt, self.working.seen(entry.name, bucket, batch_size), True)
         told: Callable[[int], int] | None = getattr(entry.model, "working_bytes", None)
-        return told(batch_size) if told else 0
+        said = told(batch_size) if told else 0
+        return Need(said, said, told is not None)
 
-    def _later_working(self, name: str) -> int:
-        """The most that a model has needed so far: its next batch size is not known here."""
-        return max(self.working.peaks.get(name, {}).values(), default=0)
+    def _granted(self, need: Need) -> int:
+        """What is set aside for a call: all that is expected, or as much of it as there is."""
+        if not need.wanted:
+            return 0
+        return max(need.least, min(need.wanted, self._usable(prudent=False)))
 
     def _usable(self, *, prudent: bool = True) -> int:
         self._room.headroom_bytes, self._room.memory_fraction = self.headroom_bytes, self.memory_fraction

@@ -24,7 +24,10 @@ SMOOTHING = 0.3
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """A constructed model. sizes: what its blocks take on the device. is_new: not yet loaded once."""
+    """A constructed model.
+
+    sizes: what its blocks take on the device. is_new: not yet loaded once. fell_short: its last call failed.
+    """
 
     name: str
     model: Model
@@ -33,6 +36,7 @@ class Entry:
     num_here: int = 0
     leases: int = 0
     is_new: bool = True
+    fell_short: bool = False
     compute_s: float = 0.0
 
     @property

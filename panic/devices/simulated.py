@@ -88,8 +88,8 @@ class SimulatedDevice:
         self.reserve(working_bytes)
         self._pledged, self._used, self._used_peak = working_bytes, 0, 0
 
-    def end_call(self) -> int | None:
-        peak = self._used_peak or None
+    def end_call(self) -> int:
+        peak = self._used_peak
         self.release(max(self._pledged, self._used))
         self._pledged = self._used = self._used_peak = 0
         return peak

@@ -1,9 +1,9 @@
 """Working memory learnt from observation: what calls have needed beyond the weights, as an upper envelope.
 
-The need of a model at one image size grows with the batch like a + b * n. The envelope is the straight line
-of least squares through the largest need seen at every batch size, lifted until no observation lies above.
-Of one batch size only, nothing is known about a: then larger batches count in proportion and smaller ones
-as much as the one seen, both upper bounds as long as a >= 0 and b >= 0.
+The need of a model for items of one shape (its bucket) grows with the batch like a + b * n. The envelope is
+the straight line of least squares through the largest need seen at every batch size, lifted until no
+observation lies above. Of one batch size only, nothing is known about a: then larger batches count in
+proportion and smaller ones as much as the one seen, both upper bounds as long as a >= 0 and b >= 0.
 
     envelope({1: 300, 4: 600}, 8) -> 1000
 """
@@ -21,8 +21,6 @@ def envelope(peaks: Peaks, batch_size: int) -> int | None:
     """Bytes that a call of this batch size is expected to need at most; None if nothing was seen."""
     if not peaks:
         return None
-    if batch_size in peaks and len(peaks) == 1:
-        return peaks[batch_size]
     if len(peaks) == 1:
         ((size, peak),) = peaks.items()
         return -(-peak * max(batch_size, size) // size)
@@ -37,20 +35,38 @@ def envelope(peaks: Peaks, batch_size: int) -> int | None:
 
 @dataclass(slots=True)
 class WorkingMemory:
-    """The observations of one device kind, by model name; `margin` is added to what they say."""
+    """The observations of one device kind, by model name, bucket and batch size.
 
-    peaks: dict[str, dict[int, int]] = field(default_factory=dict)
+    margin: added to what they say.
+    """
+
+    peaks: dict[str, dict[int, dict[int, int]]] = field(default_factory=dict)
     margin: float = 0.05
 
-    def observe(self, model: str, batch_size: int, peak_bytes: int) -> bool:
+    def observe(self, model: str, bucket: int, batch_size: int, peak_bytes: int) -> bool:
         """Take in what a call needed; whether it is more than was known."""
-        known = self.peaks.setdefault(model, {})
+        known = self.peaks.setdefault(model, {}).setdefault(bucket, {})
         if peak_bytes <= known.get(batch_size, -1):
             return False
         known[batch_size] = peak_bytes
         return True
 
-    def estimate(self, model: str, batch_size: int) -> int | None:
-        """Bytes to keep free for a call; None if the model has not been seen."""
-        bytes_ = envelope(self.peaks.get(model, {}), batch_size)
-        return None if bytes_ is None else round(bytes_ * (1 + self.margin))
+    def seen(self, model: str, bucket: int, batch_size: int) -> int:
+        """The most that a call of this very shape has needed; 0 if there was none."""
+        return self.peaks.get(model, {}).get(bucket, {}).get(batch_size, 0)
+
+    def most(self, model: str) -> int:
+        """The most that any call of a model has needed."""
+        return max(
+            (need for peaks in self.peaks.get(model, {}).values() for need in peaks.values()), default=0
+        )
+
+    def estimate(self, model: str, bucket: int, batch_size: int) -> int | None:
+        """Bytes to keep free for a call; None if the model has not been seen.
+
+        Items of a shape that has not been seen count as the most demanding one that has.
+        """
+        buckets = self.peaks.get(model, {})
+        known = [buckets[bucket]] if bucket in buckets else list(buckets.values())
+        needs = [envelope(peaks, batch_size) or 0 for peaks in known]
+        return round(max(needs) * (1 + self.margin)) if needs else None

@@ -182,6 +182,7 @@ class Driver:
                 batch_size=self._pins[model].batch_size,
                 inputs=[self._contents.get(item.input, modality) for item in items],
                 seeds=[item.seed for item in items],
+                bucket=bucket,
                 upcoming=self._upcoming(model),
             )
         )

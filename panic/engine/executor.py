@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
-from panic.engine.memory import MemorySettings, host_budget
+from panic.engine.memory import MemorySettings
 from panic.engine.outputs import Output, Rejected, finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
 from panic.models.protocol import Model
@@ -50,7 +50,7 @@ class WorkerSettings:
 
 @dataclass(slots=True, kw_only=True)
 class Task:
-    """One model call: at most `batch_size` inputs, padded to it."""
+    """One model call: at most `batch_size` inputs of one bucket, padded to it."""
 
     number: int
     model: str
@@ -63,6 +63,7 @@ class Task:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskError:
     """Why a task gave no outputs.
+    bucket: int = 0
 
     kind: "memory" (a smaller batch may do), "unfit" (the weights alone are too large), "missing" (no
     weights here), "load" (building or loading failed), "error" (the call failed), "rejected" (its output
@@ -121,7 +122,7 @@ class Worker:
             self._build,
             headroom_bytes=settings.headroom_bytes,
             memory_fraction=settings.memory_fraction,
-            host_budget_bytes=host_budget(self.device),
+            host_budget_bytes=settings.memory.host_budget(self.device),
             working=settings.memory.working(),
             events=settings.memory.event_log(self.device),
         )
@@ -172,7 +173,7 @@ class Worker:
         missing = task.batch_size - count
         inputs = task.inputs + task.inputs[-1:] * missing
         seeds = task.seeds + task.seeds[-1:] * missing
-        with self.cache.lease(task.model, task.batch_size, task.upcoming) as model:
+        with self.cache.lease(task.model, task.batch_size, task.upcoming, bucket=task.bucket) as model:
             result.started_at = time.time()
             on_invoke()
             start = time.perf_counter()

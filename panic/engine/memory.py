@@ -26,27 +26,34 @@ HOST_SHARE = 0.6
 class MemorySettings:
     """What a worker's cache is told; picklable.
 
-    peaks: largest need seen beyond the weights, by model name and batch size. events: beginning of the
-    path of the file of events.
+    peaks: largest need seen beyond the weights, by model name, bucket and batch size. events: beginning of
+    the path of the file of events. num_workers: that share the main memory.
     """
 
-    peaks: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    peaks: Mapping[str, Mapping[int, Mapping[int, int]]] = field(default_factory=dict)
     events: Path | None = None
+    num_workers: int = 1
 
     def working(self) -> WorkingMemory:
         """A worker's own copy of what is known."""
-        return WorkingMemory({name: dict(peaks) for name, peaks in self.peaks.items()})
+        return WorkingMemory(
+            {
+                name: {bucket: dict(peaks) for bucket, peaks in buckets.items()}
+                for name, buckets in self.peaks.items()
+            }
+        )
+
+    def host_budget(self, device: Device) -> int | None:
+        """Main memory for weights of a device with its own memory, the container's limit considered."""
+        if not device.has_own_memory:
+            return None
+        return round(HOST_SHARE * CpuDevice().free_bytes() / self.num_workers)
 
     def event_log(self, device: Device) -> EventLog:
         """This process's file of events; in main memory nothing moves, so nothing is told."""
         if self.events is None or not device.has_own_memory:
             return EventLog()
         return EventLog(self.events.with_name(f"{self.events.name}-{os.getpid()}.jsonl"))
-
-
-def host_budget(device: Device) -> int | None:
-    """Main memory for weights of a device with its own memory, the container's limit considered."""
-    return round(HOST_SHARE * CpuDevice().free_bytes()) if device.has_own_memory else None
 
 
 def memory_settings(
@@ -71,8 +78,8 @@ def learn(store: Store, device: Device, fingerprints: Mapping[str, str], setting
         return
     files = settings.events.parent.glob(f"{settings.events.name}-*.jsonl")
     observed = [
-        (fingerprints[event["model"]], event["batch"], event["bytes"])
+        (fingerprints[event["model"]], event["bucket"], event["batch"], event["bytes"])
         for event in read_events(files)
-        if event["event"] == "working" and event["model"] in fingerprints
+        if event["event"] == "working" and event["model"] in fingerprints and event["bytes"]
     ]
     working.learn(store, device.kind, observed)

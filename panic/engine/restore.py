@@ -141,6 +141,7 @@ class Restorer:
                 batch_size=first.batch_size,
                 inputs=[self._contents.get(o.input, Modality(o.input_modality)) for o in call.origins],
                 seeds=[origin.seed for origin in call.origins],
+                bucket=self._buckets.of(first.model, first.input, Modality(first.input_modality)),
             )
         )
 

@@ -97,7 +97,7 @@ def open_executors(
         headroom_bytes=config.headroom,
         memory_fraction=config.memory_fraction,
         reject_constant_images=config.reject_constant_images,
-        memory=memory,
+        memory=replace(memory, num_workers=num_workers),
     )
     if num_workers > 1:
         log.info("%d workers on %s, threads of each: %d", num_workers, device.name, threads)

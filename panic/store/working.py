@@ -1,7 +1,7 @@
 """Working memory of models, as observed: kept for the next experiment, apart from results.
 
-learn(store, "cuda NVIDIA H200", [(fingerprint, 8, 3_200_000_000)])
-known(store, "cuda NVIDIA H200")[fingerprint][8]
+learn(store, "cuda NVIDIA H200", [(fingerprint, 0, 8, 3_200_000_000)])
+known(store, "cuda NVIDIA H200")[fingerprint][0][8]
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from panic.store.store import Store
 
 
-def known(store: Store, device_kind: str) -> dict[str, dict[int, int]]:
-    """Most bytes seen beyond the weights on a kind of device, by fingerprint and batch size."""
-    found: dict[str, dict[int, int]] = {}
-    sql = "SELECT fingerprint, batch_size, peak_bytes FROM working_memory WHERE device_kind = ?"
-    for fingerprint, batch_size, peak_bytes in store.db.rows(sql, device_kind):
-        found.setdefault(fingerprint, {})[batch_size] = peak_bytes
+def known(store: Store, device_kind: str) -> dict[str, dict[int, dict[int, int]]]:
+    """Most bytes seen beyond the weights on a kind of device, by fingerprint, bucket and batch size."""
+    found: dict[str, dict[int, dict[int, int]]] = {}
+    sql = "SELECT fingerprint, bucket, batch_size, peak_bytes FROM working_memory WHERE device_kind = ?"
+    for fingerprint, bucket, batch_size, peak_bytes in store.db.rows(sql, device_kind):
+        found.setdefault(fingerprint, {}).setdefault(bucket, {})[batch_size] = peak_bytes
     return found
 
 
-def learn(store: Store, device_kind: str, peaks: Iterable[tuple[str, int, int]]) -> None:
-    """Take in (fingerprint, batch size, bytes); less than what is known changes nothing."""
-    rows = [(fingerprint, device_kind, size, peak, time.time()) for fingerprint, size, peak in peaks]
+def learn(store: Store, device_kind: str, peaks: Iterable[tuple[str, int, int, int]]) -> None:
+    """Take in (fingerprint, bucket, batch size, bytes); less than what is known changes nothing."""
+    rows = [(fingerprint, device_kind, *peak, time.time()) for fingerprint, *peak in peaks]
     if rows:
         with store.transaction() as connection:
             connection.executemany(
-                "INSERT INTO working_memory VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO working_memory VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET peak_bytes = excluded.peak_bytes,"
                 " observed_at = excluded.observed_at"
                 " WHERE excluded.peak_bytes > peak_bytes",

@@ -67,7 +67,7 @@ def test_stats_of_an_experiment_that_is_not_there(panic, store: Path) -> None:
 def test_clear_forgets_events_and_what_was_learnt_and_no_result(panic, store: Path) -> None:
     write_events(store, "demo")
     with Store(store, write=True) as opened:
-        working.learn(opened, "sim", [("f", 1, 100)])
+        working.learn(opened, "sim", [("f", 0, 1, 100)])
         before = list(opened.dump())
     done = panic("cache", "clear")
     assert done.exit_code == 0, done.output

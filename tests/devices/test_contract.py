@@ -149,7 +149,7 @@ def test_working_memory_is_read_from_the_allocator() -> None:
 
     take(100 * MIB, 1)
     take(400 * MIB, 4)
-    estimate = cache.working.estimate("a", 8)
+    estimate = cache.working.estimate("a", 0, 8)
     assert estimate is not None
     assert 800 * MIB <= estimate <= 900 * MIB
     cache.close()

@@ -22,8 +22,8 @@ def sim(capacity: int, **options: object) -> SimulatedDevice:
     return SimulatedDevice(name="sim", capacity_bytes=capacity, **options)  # type: ignore[arg-type]
 
 
-def call(cache: ModelCache, name: str, upcoming: Sequence[str] = (), batch: int = 1) -> None:
-    with cache.lease(name, batch, upcoming) as model:
+def call(cache: ModelCache, name: str, upcoming: Sequence[str] = (), batch: int = 1, bucket: int = 0) -> None:
+    with cache.lease(name, batch, upcoming, bucket=bucket) as model:
         model.invoke(["x"] * batch, [0] * batch)
 
 
@@ -139,8 +139,8 @@ def test_working_memory_is_learnt_from_calls() -> None:
     device = sim(100)
     cache, _ = paper_cache(device, {"a": [10], "b": [50]}, needs=10)
     call(cache, "a", batch=2)
-    assert cache.working.estimate("a", 2) == 21
-    assert cache.working.estimate("a", 4) == 42
+    assert cache.working.estimate("a", 0, 2) == 21
+    assert cache.working.estimate("a", 0, 4) == 42
     call(cache, "b", batch=2)
     call(cache, "a", batch=6)  # 63 + 10: b has to give way, before the call and not in it
     assert cache.resident_bytes().get("b", 0) == 0
@@ -151,17 +151,73 @@ def test_a_peak_that_lies_is_found_out_and_known_from_then_on() -> None:
     """The model announces 1 byte an item and takes 30: the first call fails, then it is known better."""
     device = sim(100)
     cache, _ = paper_cache(device, {"a": [40], "b": [40]}, needs=30, told=1)
-    cache.working.observe("b", 1, 0)
-    cache.working.observe("a", 1, 0)
+    cache.working.observe("b", 0, 1, 0)
+    cache.working.observe("a", 0, 1, 0)
     call(cache, "b")
     with pytest.raises(OutOfMemory):
         call(cache, "a")
     assert device.allocated_bytes == 80
     assert cache.evict_idle() == 2  # what the worker does before it tries again
     call(cache, "a")
-    assert cache.working.estimate("a", 1) == 32
+    assert cache.working.estimate("a", 0, 1) == 32
     call(cache, "b", ["a"])
     call(cache, "a", ["b"])
+
+
+def test_what_is_only_expected_makes_room_and_is_no_reason_to_give_up() -> None:
+    """Seen at a batch of 1, so 3 should need three times as much: more than there is, but it is not so."""
+    device = sim(100)
+    cache, models = paper_cache(device, {"a": [40], "b": [10]}, needs=30)
+    call(cache, "b")
+    call(cache, "a")
+    models["a"].needs = 15
+    call(cache, "a", batch=3)
+    assert cache.resident == {"a"}
+    assert cache.working.seen("a", 0, 3) == 45
+    models["a"].needs = 20
+    call(cache, "a", batch=3)  # 60 are there, though 48 were reckoned with
+    with pytest.raises(OutOfMemory, match="100 B more"):  # was needed for sure
+        call(paper_cache(sim(90), {"a": [40]}, needs=20, working=cache.working)[0], "a", batch=3)
+
+
+def test_items_of_another_shape_need_something_else() -> None:
+    device = sim(100)
+    cache, models = paper_cache(device, {"a": [20], "b": [40]}, needs=5)
+    call(cache, "a", bucket=64)
+    models["a"].needs = 60
+    call(cache, "a", bucket=1024)
+    models["a"].needs = 5
+    call(cache, "a", bucket=64)
+    call(cache, "b")
+    call(cache, "a", bucket=64)
+    assert cache.resident == {"a", "b"}
+    call(cache, "a", bucket=1024)
+    assert cache.resident == {"a"}
+
+
+def test_nothing_is_brought_ahead_into_room_that_a_call_may_need() -> None:
+    """How much it needs is not known before the first call, and after a call that failed."""
+    device = sim(100)
+    cache, models = paper_cache(device, {"a": [40], "b": [40]}, told=None)
+    call(cache, "b")
+    cache.evict("b")
+    models["b"].needs = 0
+    cache._entry("a", ())
+    models["a"].needs = 60
+    call(cache, "a", ["b", "a"])
+    assert cache.stats.prefetches == 0
+    models["a"].needs = 30
+    call(cache, "a", ["b", "a"])
+    models["a"].needs = 10
+    cache.working.peaks["a"][0][1] = 10
+    cache.evict_idle()
+    models["a"].needs = 60
+    with pytest.raises(OutOfMemory):
+        call(cache, "a", ["b", "a"])
+    assert cache.stats.prefetches == 1
+    cache.evict_idle()
+    call(cache, "a", ["b", "a"])  # the worker's second try
+    assert cache.stats.prefetches == 1
 
 
 # Others on the device

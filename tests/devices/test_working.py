@@ -43,13 +43,22 @@ def test_no_observation_lies_above_the_envelope(peaks: dict[int, int], batch_siz
 
 
 def test_only_more_than_was_known_is_new() -> None:
-    memory = WorkingMemory({"m": {2: 100}})
-    assert not memory.observe("m", 2, 90)
-    assert memory.observe("m", 2, 110)
-    assert memory.observe("m", 4, 10)
-    assert memory.peaks == {"m": {2: 110, 4: 10}}
-    assert memory.estimate("m", 2) == round(110 * 1.05)
-    assert memory.estimate("other", 2) is None
+    memory = WorkingMemory({"m": {0: {2: 100}}})
+    assert not memory.observe("m", 0, 2, 90)
+    assert memory.observe("m", 0, 2, 110)
+    assert memory.observe("m", 0, 4, 10)
+    assert memory.peaks == {"m": {0: {2: 110, 4: 10}}}
+    assert memory.estimate("m", 0, 2) == round(110 * 1.05)
+    assert memory.estimate("other", 0, 2) is None
+
+
+def test_every_shape_of_the_items_has_an_envelope_of_its_own() -> None:
+    memory = WorkingMemory({"m": {64: {1: 100}, 512: {1: 700, 2: 900}}}, margin=0.0)
+    assert memory.estimate("m", 64, 4) == 400
+    assert memory.estimate("m", 512, 4) == 1300
+    assert memory.estimate("m", 128, 4) == 1300, "as much as the most demanding one that was seen"
+    assert (memory.seen("m", 512, 2), memory.seen("m", 512, 4), memory.seen("m", 128, 1)) == (900, 0, 0)
+    assert (memory.most("m"), memory.most("other")) == (900, 0)
 
 
 def test_the_most_others_held_within_the_window_counts() -> None:
