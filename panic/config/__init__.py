@@ -3,11 +3,11 @@
 Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml'))"`
 """
 
+from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
 from panic.config.load import load, stored, to_yaml
 from panic.config.problems import Problem
 from panic.config.schema import (
     FIELD_CLASSES,
-    DiagramSettings,
     ExperimentConfig,
     FieldClass,
     Variant,
@@ -18,10 +18,13 @@ from panic.config.schema import (
 __all__ = [
     "FIELD_CLASSES",
     "DiagramSettings",
+    "Distance",
     "ExperimentConfig",
     "FieldClass",
     "Problem",
     "Variant",
+    "Vectorisation",
+    "Window",
     "identity",
     "identity_digest",
     "load",

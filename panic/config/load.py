@@ -20,9 +20,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from panic.config import problems, prompts, sources
+from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
 from panic.config.problems import Document, Path, Place, Problem, Source, dotted
 from panic.config.schema import (
-    DiagramSettings,
     ExperimentConfig,
     Variant,
     cross_field_problems,
@@ -33,6 +33,14 @@ from panic.errors import ConfigError
 Check = Callable[[dict[str, Any]], list[Problem]]
 SEGMENT = re.compile(r'\s*("[^"]*"|[^.="\s]+)\s*')
 PATH_FIELDS = ("store", "model_folder")
+PARTS: dict[Path, type[BaseModel]] = {
+    ("models",): Variant,
+    ("diagrams",): DiagramSettings,
+    ("diagrams", "window"): Window,
+    ("vectorisations",): Vectorisation,
+    ("distances",): Distance,
+}
+"""What stands below these keys."""
 
 
 def load(
@@ -126,11 +134,7 @@ def _validate(raw: Mapping[str, Any]) -> tuple[ExperimentConfig | None, list[Pro
 
 
 def _fields_at(path: Path) -> Mapping[str, FieldInfo]:
-    part: type[BaseModel] = ExperimentConfig
-    if path[:1] == ("models",):
-        part = Variant
-    elif path[:1] == ("diagrams",):
-        part = DiagramSettings
+    part = PARTS.get(path[:2]) or PARTS.get(path[:1]) or ExperimentConfig
     return part.model_fields
 
 
@@ -263,9 +267,15 @@ def to_yaml(config: ExperimentConfig) -> str:
             name: _FlowMapping(variant.model_dump(mode="json", exclude_defaults=True))
             for name, variant in config.models.items()
         }
+    if config.diagrams is not None:
+        values["diagrams"] = config.diagrams.key
     for key in ("diagrams", "batch_sizes"):
         if key in values:
             values[key] = _FlowMapping(values[key])
+    for key in ("vectorisations", "distances"):
+        values[key] = [
+            _FlowMapping(part.model_dump(mode="json", exclude_none=True)) for part in getattr(config, key)
+        ]
     text: str = yaml.dump(
         values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=10**6
     )

@@ -14,7 +14,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from panic.errors import nearest
 
@@ -107,6 +107,11 @@ class Document:
 def dotted(path: Path) -> str:
     """Return a path as it is written in an override: `networks.0.1`."""
     return ".".join(f'"{part}"' if isinstance(part, str) and "." in part else str(part) for part in path)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number (true and false are none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def describe(value: Any) -> str:

@@ -25,8 +25,9 @@ from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
+from panic.config.fields import Count, Part
 from panic.config.problems import Path, Problem
-from panic.config.schema import MAX_SEED, Count, Part, Text, check_text
+from panic.config.schema import MAX_SEED, Text, check_text
 from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]

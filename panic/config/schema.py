@@ -23,14 +23,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from panic.config.diagrams import (
+    DiagramSettings,
+    DistanceSettings,
+    VectorisationSettings,
+    diagram_problems,
+)
+from panic.config.fields import MAX_COUNT, Count, Part
 from panic.config.problems import Problem, dotted, shorten
 
 MIB = 2**20
 MAX_SEED = 2**63 - 1
-MAX_COUNT = 2**31 - 1
 MAX_RUNS = 10**7
 SIZE_UNITS = {"": 1, "B": 1} | {
     prefix + unit: base**power
@@ -111,18 +117,11 @@ Name = Annotated[str, AfterValidator(check_name)]
 ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul)]
 Device = Annotated[str, AfterValidator(check_device)]
 
 IDENTITY, EXTENT = FieldClass.IDENTITY, FieldClass.EXTENT
 PINNED, OPERATIONAL = FieldClass.PINNED, FieldClass.OPERATIONAL
-
-
-class Part(BaseModel):
-    """Base of all parts of a config: no unknown keys, no guessing of types, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Variant(Part):
@@ -143,17 +142,6 @@ class Variant(Part):
     def parameters(self) -> dict[str, Any]:
         """The model's own parameters: steps, guidance, prompt and so on."""
         return dict(self.__pydantic_extra__)
-
-
-class DiagramSettings(Part):
-    """How persistence diagrams are computed."""
-
-    max_dimension: Annotated[int, Field(ge=0, le=2, description="highest homology dimension")] = 1
-    metric: Annotated[
-        Literal["euclidean", "cosine", "chordal"], Field(description="distance between two vectors")
-    ] = "euclidean"
-    modality: Annotated[Literal["text", "image"], Field(description="whose vectors are the points")] = "text"
-    generators: Annotated[bool, Field(description="also keep representative generators")] = False
 
 
 class ExperimentConfig(Part):
@@ -188,6 +176,12 @@ class ExperimentConfig(Part):
     max_length: Annotated[Count, EXTENT, Field(description="model calls per run", examples=["100"])]
     embeddings: Annotated[list[Text], IDENTITY, Field(description="embedding models")] = []
     diagrams: Annotated[DiagramSettings | None, IDENTITY, Field(description="persistence diagrams")] = None
+    vectorisations: Annotated[
+        list[VectorisationSettings], EXTENT, Field(description="vectors of every diagram")
+    ] = []
+    distances: Annotated[
+        list[DistanceSettings], EXTENT, Field(description="distances between the diagrams of all runs")
+    ] = []
     reject_constant_images: Annotated[
         bool, IDENTITY, Field(description="a picture of one colour ends its run")
     ] = False
@@ -321,6 +315,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
     if isinstance(models, Mapping):
         for name, variant in models.items():
             problems += _variant_problems(name, variant)
+    problems += diagram_problems(raw)
     problems += _batch_size_problems(raw)
     return problems
 

@@ -200,6 +200,23 @@ CONFIGS = st.builds(
 )
 
 
+def test_settings_of_diagrams_rerun(tmp_path: Path) -> None:
+    text = YAML.replace(
+        "diagrams: {max_dimension: 2}",
+        """\
+diagrams: {threshold: 1, window: {dimension: 3}, landmarks: 9}
+vectorisations: [entropy, {kind: image, range: [0, 2], bandwidth: 0.1}]
+distances: [bottleneck, {kind: wasserstein, internal_p: inf}]""",
+    )
+    (tmp_path / "one.yaml").write_text(text)
+    config = load(tmp_path / "one.yaml")
+    (tmp_path / "again.yaml").write_text(to_yaml(config))
+    assert load(tmp_path / "again.yaml") == config
+    assert [v.kind for v in config.vectorisations] == ["entropy", "image"]
+    assert config.diagrams is not None
+    assert config.diagrams.window is not None
+
+
 @given(CONFIGS)
 def test_any_resolved_config_reruns(
     tmp_path_factory: pytest.TempPathFactory, config: ExperimentConfig

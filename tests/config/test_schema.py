@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from panic.config import FIELD_CLASSES, ExperimentConfig, FieldClass, identity_digest
+from panic.config import (
+    FIELD_CLASSES,
+    DiagramSettings,
+    Distance,
+    ExperimentConfig,
+    FieldClass,
+    Vectorisation,
+    Window,
+    identity_digest,
+)
 from panic.config.schema import parse_size
 
 CHANGED: dict[str, Any] = {
@@ -22,6 +31,8 @@ CHANGED: dict[str, Any] = {
     "max_length": 3,
     "embeddings": ["E", "F"],
     "diagrams": {"max_dimension": 2},
+    "vectorisations": ["entropy"],
+    "distances": ["bottleneck"],
     "reject_constant_images": True,
     "device": "cpu",
     "threads": 1,
@@ -180,3 +191,22 @@ def test_refused(changes: dict[str, Any]) -> None:
 def test_a_config_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         config().max_length = 3  # type: ignore[misc]
+
+
+def test_keys_hold_what_counts_and_nothing_else() -> None:
+    """They identify results in stores: a change would compute all of them again."""
+    assert DiagramSettings(threshold=None).key == DiagramSettings().key
+    assert set(DiagramSettings().key) == {"max_dimension", "metric", "modality", "generators"}
+    window = DiagramSettings.model_validate({"window": {"dimension": 3}, "landmarks": 50, "threshold": 1})
+    assert (window.key["window"], window.key["landmarks"]) == ({"dimension": 3, "delay": 1}, 50)
+    assert Vectorisation(kind="entropy").key == {"kind": "entropy"}
+    assert Vectorisation(kind="silhouette", range=[0, 2]).key == {
+        "kind": "silhouette", "range": [0.0, 2.0], "resolution": 100, "power": 1.0
+    }  # fmt: skip
+    assert Distance(kind="wasserstein").key == Distance(kind="wasserstein", order=1, internal_p=2).key
+    assert Distance(kind="wasserstein", internal_p="inf").key["internal_p"] == "inf"
+
+
+def test_a_window_spans_its_delays() -> None:
+    assert Window(dimension=4, delay=3).span == 10
+    assert Window(dimension=1).span == 1
