@@ -9,6 +9,9 @@ Several executors make several workers (`workers.py`).
     executor = LocalExecutor(WorkerSettings(device="cpu", specs={...}), build, inbox.put)
     executor.submit(Task(number=1, model="blip", batch_size=8, inputs=images, seeds=seeds))
     inbox.get()
+
+A model gets copies of pictures, and copies of what it gives are kept: it may shrink its inputs in place or
+draw every picture into one buffer, while others still need what they were given.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
@@ -57,13 +63,13 @@ class Task:
     batch_size: int
     inputs: list[Any]
     seeds: list[int]
+    bucket: int = 0
     upcoming: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskError:
     """Why a task gave no outputs.
-    bucket: int = 0
 
     kind: "memory" (a smaller batch may do), "unfit" (the weights alone are too large), "missing" (no
     weights here), "load" (building or loading failed), "error" (the call failed), "rejected" (its output
@@ -171,7 +177,7 @@ class Worker:
     def _invoke(self, task: Task, result: Result, on_invoke: Callable[[], None]) -> list[Any]:
         count = len(task.inputs)
         missing = task.batch_size - count
-        inputs = task.inputs + task.inputs[-1:] * missing
+        inputs = [_own(item) for item in task.inputs + task.inputs[-1:] * missing]
         seeds = task.seeds + task.seeds[-1:] * missing
         with self.cache.lease(task.model, task.batch_size, task.upcoming, bucket=task.bucket) as model:
             result.started_at = time.time()
@@ -183,7 +189,7 @@ class Worker:
             raise RuntimeError(
                 f"{task.model} returned {len(outputs)} outputs for a batch of {task.batch_size} inputs"
             )
-        return outputs[:count]
+        return [_own(item) for item in outputs[:count]]
 
     def finish(self, task: Task, result: Result, raw: Sequence[Any]) -> Result:
         """Check and hash raw outputs; may run in another thread than `serve`."""
@@ -195,6 +201,11 @@ class Worker:
             except Exception as error:
                 result.error = _task_error(error, loaded=True)
         return result
+
+
+def _own(item: Any) -> Any:
+    """A picture or array that nobody else will change; 2 us at 64 px, 0.4 ms at 1024 px."""
+    return item.copy() if isinstance(item, Image.Image | np.ndarray) else item
 
 
 def _task_error(error: BaseException, *, loaded: bool) -> TaskError:
