@@ -9,7 +9,6 @@ variant asks for it, and pictures with not-a-number pixels are answered with `Ou
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import logging
@@ -23,6 +22,7 @@ from PIL import Image
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
 from panic.models.loading import calling, loading, module_bytes, torch_dtype
+from panic.models.lora import fuse_pipeline
 from panic.models.parameters import folders
 from panic.models.seeding import generators
 from panic.models.spec import ModelSpec
@@ -74,7 +74,7 @@ class DiffusersModel:
             if self._pipeline is None:
                 pipeline = _from_pretrained(self.spec, folder)
                 if lora := self.spec.parameters.get("lora"):
-                    add_lora(self.spec.name, pipeline, Path(lora))
+                    fuse_pipeline(self.spec.name, pipeline, Path(lora))
                 pipeline.set_progress_bar_config(disable=True)
                 self._keywords = call_keywords(self.spec, pipeline)
                 refuse_unseeded_noise(self.spec.name, pipeline)
@@ -158,26 +158,6 @@ def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
         if "can't find a pipeline linked to" not in str(error):
             raise
     return diffusers.DiffusionPipeline.from_pretrained(folder, **options)
-
-
-def add_lora(name: str, pipeline: Any, folder: Path) -> None:
-    """Add the adapters of a folder to a pipeline's weights for good.
-
-    Raises ModelError if the folder holds none, or none for this pipeline.
-    """
-    if not hasattr(pipeline, "load_lora_weights"):
-        raise ModelError(f"{name}: a {type(pipeline).__name__} takes no lora")
-    if importlib.util.find_spec("peft") is None:
-        raise ModelError(f"{name}: lora needs peft", hint="install it with: pip install 'panic[lora]'")
-    try:
-        pipeline.load_lora_weights(folder, local_files_only=True)
-    except Exception as error:  # files of another model fail in many ways
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ModelError(f"{name}: the adapters of {folder} do not fit: {reason}") from error
-    if not pipeline.get_active_adapters():
-        raise ModelError(f"{name}: {folder} holds no adapters for this pipeline")
-    pipeline.fuse_lora()
-    pipeline.unload_lora_weights()
 
 
 def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:

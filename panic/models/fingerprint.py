@@ -17,7 +17,6 @@ from typing import Any
 
 from panic.errors import ModelMissing
 from panic.models import python_models, weights
-from panic.models.parameters import folders
 from panic.models.spec import ModelSpec
 
 _READS_IMAGES = {"captioner", "image-embedder", "joint-embedder"}
@@ -69,10 +68,7 @@ def image_backend() -> str:
 def _set_values(spec: ModelSpec) -> dict[str, Any]:
     """The parameters that are set; of those that are folders their content."""
     values = {name: value for name, value in spec.parameters.items() if value is not None}
-    for name in folders(spec.adapter):
-        if name in values:
-            values[name] = folder_digest(Path(values[name]))
-    return values
+    return values | {name: folder_digest(folder) for name, folder in weights.added_folders(spec).items()}
 
 
 def _weights(spec: ModelSpec) -> Any:
@@ -90,9 +86,9 @@ def _weights(spec: ModelSpec) -> Any:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the relative names and contents of a model folder's files (documents excepted)."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(weights.files_in(folder)):
         relative = path.relative_to(folder)
-        if not path.is_file() or path.suffix in _DOCUMENTS or relative.parts[0].startswith("."):
+        if path.suffix in _DOCUMENTS or relative.parts[0].startswith("."):
             continue
         digest.update(f"{relative.as_posix()}\0{_file_digest(path)}\n".encode())
     return digest.hexdigest()

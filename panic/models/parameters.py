@@ -67,6 +67,7 @@ class Parameter:
 _KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 _NORMALISE = Parameter(kind=bool, default=True)
+_LORA = Parameter(kind=str, is_folder=True)
 
 PARAMETERS: dict[str, dict[str, Parameter]] = {
     "diffusers": {
@@ -77,7 +78,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "negative_prompt": Parameter(kind=str),
         "system_prompt": Parameter(kind=str),
         "max_sequence_length": Parameter(kind=int, low=1, high=512),
-        "lora": Parameter(kind=str, is_folder=True),
+        "lora": _LORA,
     },
     "captioner": {
         "prompt": Parameter(kind=str),
@@ -86,6 +87,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "temperature": Parameter(kind=float, above=0),
         "top_p": Parameter(kind=float, above=0, high=1),
         "top_k": Parameter(kind=int, low=1),
+        "lora": _LORA,
     },
     "text-embedder": {
         "pooling": Parameter(kind=str, choices=("mean", "cls", "last")),

@@ -13,6 +13,7 @@ from typing import Any
 from panic.models import parameters as adapter_parameters
 from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
+from panic.pocket import folder as pocket_folder
 
 TEXT, IMAGE, VECTOR = (Modality.TEXT,), (Modality.IMAGE,), Modality.VECTOR
 _SIZE = ("steps", "guidance", "width", "height")
@@ -329,6 +330,16 @@ _ENTRIES = [
         batch_size=32,
         licence="MIT",
     ),
+    _draws(
+        "PocketDiffusion-B",
+        "pocket:PocketDiffusion",
+        parameters={"steps": 8, "guidance": 2.5, "lora": str(pocket_folder("PocketDiffusion-B"))},
+        size=None,
+        dtype="float32",
+        batch_size=32,
+        licence="MIT",
+        note="its backgrounds are one colour further than the text says",
+    ),
     _captions(
         "PocketCaptioner",
         "pocket:PocketCaptioner",
@@ -336,6 +347,22 @@ _ENTRIES = [
         dtype="float32",
         batch_size=32,
         licence="MIT",
+    ),
+    _captions(
+        "PocketCaptioner-B",
+        "pocket:PocketCaptioner",
+        parameters={"max_new_tokens": 32, "lora": str(pocket_folder("PocketCaptioner-B"))},
+        dtype="float32",
+        batch_size=32,
+        licence="MIT",
+        note="tells the largest object alone",
+    ),
+    _embeds(
+        "PocketCLIP",
+        "joint-embedder",
+        "pocket:PocketCLIP",
+        licence="MIT",
+        context_tokens=48,
     ),
     _embeds(
         "PocketText",

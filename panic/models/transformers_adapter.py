@@ -18,6 +18,7 @@ from PIL import Image
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
 from panic.models.loading import calling, loading, module_bytes, torch_dtype
+from panic.models.lora import fuse_model
 from panic.models.seeding import FiniteScores, processors
 from panic.models.spec import ModelSpec
 
@@ -59,6 +60,8 @@ class Captioner:
                 from transformers import AutoModelForImageTextToText
 
                 model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch_dtype(self.spec))
+                if lora := self.spec.parameters.get("lora"):
+                    model = fuse_model(self.spec.name, model, Path(lora))
                 self._processor, self._tokenizer = _processor(folder)
                 if not model.config.is_encoder_decoder:
                     self._tokenizer.padding_side = "left"

@@ -8,6 +8,8 @@ variables (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN) hold as everywhere.
 from __future__ import annotations
 
 import json
+import math
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError, ModelMissing
+from panic.models.parameters import folders
 from panic.models.spec import BYTES_PER_ELEMENT, ModelSpec
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -111,9 +114,22 @@ def is_present(spec: ModelSpec) -> bool:
         return True
     try:
         folder_of(spec)
+        added_folders(spec)
     except (ModelError, ImportError):
         return False
     return True
+
+
+def added_folders(spec: ModelSpec) -> dict[str, Path]:
+    """The folders of weights that are added to a model's own, by parameter.
+
+    Raises ModelMissing if there is nothing in one.
+    """
+    found = {name: Path(spec.parameters[name]) for name in folders(spec.adapter) if spec.parameters.get(name)}
+    for name, folder in found.items():
+        if next(weight_files(folder), None) is None:
+            raise ModelMissing(f"{spec.name}: there are no weights in {folder}, its {name}")
+    return found
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -141,9 +157,21 @@ def _json(path: Path, name: str) -> Any:
 
 def weight_files(folder: Path) -> Iterator[Path]:
     """The weight files under a folder, hidden folders excepted."""
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(files_in(folder)):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix in _WEIGHTS and path.is_file() and not hidden:
+        if path.suffix in _WEIGHTS and not hidden:
+            yield path
+
+
+def files_in(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, also where a subfolder is a link; not again where it leads back up."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from files_in(path, (*above, real))
+        elif path.is_file():
             yield path
 
 
@@ -176,14 +204,11 @@ def _without_variants(paths: list[Path]) -> list[Path]:
 
 
 def _count_safetensors(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            elements = 1
-            for extent in tensor["shape"]:
-                elements *= extent
-            total += elements
-    return total
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, path.stat().st_size)))
+        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = "is it cut off, or a pointer of Git LFS (git lfs pull fetches what it stands for)?"
+        raise ModelError(f"{path} is no file of safetensors", hint=hint) from error

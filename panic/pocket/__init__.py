@@ -1,7 +1,8 @@
 """The pocket models: tiny, really trained models in the standard classes, and the world they know.
 
 The weights are folders inside the package: `PocketDiffusion` loads with `diffusers.DiffusionPipeline`,
-`PocketCaptioner` with transformers' `AutoModelForImageTextToText` and `AutoProcessor`.
+`PocketCaptioner` with transformers' `AutoModelForImageTextToText` and `AutoProcessor`, `PocketCLIP` with its
+`CLIPModel`. Those of the variants, `-B`, are adapters (LoRA) on the first two.
 
     python -c "from panic.pocket import NAMES, folder; print(*map(folder, NAMES), sep='\\n')"
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-NAMES = ("PocketDiffusion", "PocketCaptioner")
+NAMES = ("PocketDiffusion", "PocketCaptioner", "PocketCLIP", "PocketDiffusion-B", "PocketCaptioner-B")
 
 
 def folder(name: str) -> Path:

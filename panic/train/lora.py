@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,12 +31,9 @@ ATTENTION = (
 def add_lora(model: Any, lora: Lora, seed: int) -> None:
     """Freeze a model and put trainable adapters on it; they change nothing before they are trained.
 
-    Raises UsageError if no layer has one of the target names, or peft is not installed.
+    Raises UsageError if no layer has one of the target names.
     """
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise UsageError("lora needs peft", hint="Install it with: pip install 'panic[lora]'") from error
+    from peft import LoraConfig
 
     model.requires_grad_(False)
     linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
@@ -64,3 +62,27 @@ def merged(model: Any) -> Any:
             parent.register_module(name.rpartition(".")[2], part.get_base_layer())
     plain._hf_peft_config_loaded = False
     return plain
+
+
+def adapters(model: Any) -> dict[str, torch.Tensor]:
+    """The adapters of a model on the CPU in float16, by peft's names."""
+    from peft.utils import get_peft_model_state_dict
+
+    return {
+        name: value.detach().to("cpu", torch.float16).contiguous()
+        for name, value in get_peft_model_state_dict(model).items()
+    }
+
+
+def save_adapters(model: Any, folder: Path) -> None:
+    """Write the adapters of a transformers model as peft reads them; the same bytes for the same weights."""
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    weights = {f"base_model.model.{name}": value for name, value in adapters(model).items()}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.copy(model.peft_config["default"])
+    config.base_model_name_or_path = None  # where it was on this machine
+    config.target_modules = sorted(config.target_modules)  # a set
+    config.inference_mode = True
+    config.save_pretrained(folder)

@@ -110,7 +110,7 @@ def test_what_the_package_imports_is_declared() -> None:
     foreign = imported - set(sys.stdlib_module_names) - {"panic"}
     distributions = packages_distributions()
     extras = PROJECT["optional-dependencies"]
-    required = [*PROJECT["dependencies"], *extras["gpu"], *extras["lora"], *extras["fidelity"]]
+    required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"]]
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.
     unknown = [n for n in foreign if not {canonical(d) for d in distributions.get(n, [n])} & declared]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from panic.errors import ConfigError, ModelError, UsageError
+from panic.errors import ConfigError, ModelError, ModelMissing, UsageError
 from panic.models import registry
 from panic.models.conditional import ConditionalPipeline, class_of
 from panic.train.data import DataError
@@ -154,6 +158,69 @@ def test_lora_is_part_of_the_fingerprint_by_content(adapters, tmp_path):
     assert fingerprint(copy) == fingerprint("model/lora") != fingerprint(None)
     (copy / "more.safetensors").write_bytes(b"x")
     assert fingerprint(copy) != fingerprint("model/lora")
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory):
+    """A captioner, and adapters trained on it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("captions")
+    tiny.build_blip(folder / "base")
+    settings = small.config(
+        "captioning",
+        folder,
+        model={"base": str(folder / "base")},
+        image_size=32,
+        lora={"rank": 2, "targets": ["query", "value", "dense"]},
+        steps=3,
+        learning_rate=0.1,
+        ema=0.0,
+    )
+    small.fit(settings)
+    return folder
+
+
+def caption(variant, base_folder):
+    spec = registry.resolve("mine", {"mine": {"max_new_tokens": 8, **variant}}, base_folder=base_folder)
+    model = registry.build(spec)
+    model.load("cpu")
+    dice = np.random.default_rng(0)
+    pictures = [Image.fromarray(dice.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in range(6)]
+    return model.invoke(pictures, range(6)), model.size_bytes
+
+
+def test_a_captioner_takes_adapters_as_a_variant(captions):
+    plain, added, merged = (
+        caption({"base": base, **lora}, captions)
+        for base, lora in [("local:base", {}), ("local:base", {"lora": "model/lora"}), ("local:model", {})]
+    )
+    assert plain[0] != added[0]
+    assert added[0] == merged[0]
+    assert plain[1] == added[1]
+
+
+def test_adapters_of_another_captioner_are_told(captions, adapters):
+    for folder, reason in [("pictures", "No such file"), (adapters[0] / "model" / "lora", "No such file")]:
+        with pytest.raises(ModelError, match=f"adapters of .* do not fit: {reason}"):
+            caption({"base": "local:base", "lora": str(folder)}, captions)
+    with pytest.raises(ModelError, match=r"adapters of .*model/lora do not fit"):
+        caption({"base": "PocketCaptioner", "lora": "model/lora"}, captions)
+    deeper = captions / "deeper"
+    shutil.copytree(captions / "model" / "lora", deeper)
+    weights = load_file(deeper / "adapter_model.safetensors")
+    name, value = sorted(weights.items())[0]
+    save_file(weights | {name.replace("0", "7"): value.clone()}, deeper / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="do not fit: no counterpart of"):
+        caption({"base": "local:base", "lora": "deeper"}, captions)
+
+
+def test_a_folder_without_weights_makes_a_model_missing(captions):
+    variants = {"mine": {"base": "local:base", "lora": "pictures"}}
+    spec = registry.resolve("mine", variants, base_folder=captions)
+    assert registry.is_present(registry.resolve("local:base", base_folder=captions))
+    assert not registry.is_present(spec)
+    with pytest.raises(ModelMissing, match=r"mine: there are no weights in .*pictures, its lora"):
+        registry.fingerprint(spec)
 
 
 def test_lora_that_is_not_there_or_does_not_fit_is_told(adapters):

@@ -11,6 +11,7 @@ import torch
 from panic import Store, load_config, run
 from panic.store.reading import runs
 from panic.train.data import open_data
+from panic.train.lora import save_adapters
 from panic.train.tasks import build
 from tests import tiny
 from tests.train import small
@@ -237,6 +238,12 @@ def test_lora_of_a_captioner(tmp_path):
     assert (plain - right).abs().max() > 0.1
     torch.testing.assert_close(merged, right, rtol=0.02, atol=0.05)
     torch.testing.assert_close(apart, right, rtol=0.02, atol=0.05)
+
+    files = [path.read_bytes() for path in sorted(Path(settings.output, "lora").iterdir())]
+    assert len(files) == 2
+    assert not any(str(tmp_path).encode() in content for content in files)
+    save_adapters(task.model, tmp_path / "again")
+    assert [path.read_bytes() for path in sorted((tmp_path / "again").iterdir())] == files
 
 
 def test_a_decoder_alone_learns_without_touching_the_latents(tmp_path):

@@ -19,7 +19,7 @@ from panic.train.batches import Batch
 from panic.train.config import ContrastiveTraining
 from panic.train.data import DataSet, Item
 from panic.train.export import save_half, whole
-from panic.train.lora import add_lora, merged
+from panic.train.lora import add_lora, merged, save_adapters
 from panic.train.spoil import spoil
 from panic.train.tokens import tokenizer_of
 
@@ -93,7 +93,7 @@ class Contrastive(nn.Module):
             save_half(merged(self.model) if self.config.lora else self.model, partial)
             self.processor.save_pretrained(partial)
             if self.config.lora:
-                self.model.save_pretrained(partial / "lora")
+                save_adapters(self.model, partial / "lora")
 
 
 def _from_base(config: ContrastiveTraining) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from panic.train.config import DiffusionTraining
 from panic.train.data import DataSet, Item
 from panic.train.export import save_half, whole
 from panic.train.grids import grid
-from panic.train.lora import add_lora, merged
+from panic.train.lora import adapters, add_lora, merged
 from panic.train.tasks.diffusion_parts import Parts, from_base, new
 
 SHOWN_AT_ONCE = 8  # samples drawn in one batch
@@ -175,13 +175,9 @@ class Diffusion(nn.Module):
 
 def _save_adapters(pipeline_class: Any, unet: Any, folder: Path) -> None:
     """Write a UNet's adapters as `load_lora_weights` of its pipeline reads them."""
-    from peft.utils import get_peft_model_state_dict
-
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in get_peft_model_state_dict(unet).items()
-    }
+    config = unet.peft_config["default"].to_dict()
     pipeline_class.save_lora_weights(
         folder,
-        unet_lora_layers=weights,
-        unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        unet_lora_layers=adapters(unet),
+        unet_lora_adapter_metadata=config | {"target_modules": sorted(config["target_modules"])},
     )
