@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("panic.cli")
 SHOWN_REASONS = 3
+SHAPE_FROM = {
+    "experiment": "experiment",
+    "config": "config",
+    "model": "model",
+    "trial": "model, less if it does not fit",
+}
 
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the runs again that failed.")]
 RepairOption = Annotated[
@@ -209,10 +215,13 @@ def print_plan(config: ExperimentConfig, path: Path) -> None:
         f"of which {plan.invocations_existing:,} are in the store"
     )
     rows = [
-        (m.order, m.name, m.modality, size(m.size_bytes), m.batch_size, "yes" if m.is_present else "missing")
+        (
+            *(m.order, m.name, m.modality, size(m.size_bytes)),
+            *(m.batch_size, SHAPE_FROM[m.shape_from], "yes" if m.is_present else "missing"),
+        )
         for m in sorted(plan.models, key=lambda m: m.order or len(plan.models) + 1)
     ]
-    print_table(["load order #", "model", "modality", "size #", "batch size #", "present"], rows)
+    print_table(["load order #", "model", "modality", "size #", "batch size #", "from", "present"], rows)
     if plan.images_missing:
         out.print(f"images:      {plan.images_missing:,} are missing and are computed again")
     if plan.invocations_existing == plan.invocations_total:

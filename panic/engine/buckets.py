@@ -35,10 +35,21 @@ class Buckets:
 
     def of(self, model: str, digest: bytes, modality: Modality) -> int:
         """The bucket of an output as an input of a model; 0 where all of them fit together."""
-        if modality is Modality.IMAGE and len(self._specs[model].modalities_in) > 1:
+        if self._is_joint_image(model, modality):
             return JOINT_IMAGES
         bucketer = self._bucketers.get(model)
         return bucketer(self._contents.get(digest, modality)) if bucketer else 0
+
+    def of_content(self, model: str, content: Content) -> int:
+        """The bucket of a content that need not be in the store."""
+        modality = Modality.TEXT if isinstance(content, str) else Modality.IMAGE
+        if self._is_joint_image(model, modality):
+            return JOINT_IMAGES
+        bucketer = self._bucketers.get(model)
+        return bucketer(content) if bucketer else 0
+
+    def _is_joint_image(self, model: str, modality: Modality) -> bool:
+        return modality is Modality.IMAGE and len(self._specs[model].modalities_in) > 1
 
     def modality(self, model: str, bucket: int) -> Modality:
         """What the items of a bucket are."""

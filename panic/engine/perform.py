@@ -13,7 +13,7 @@ import os
 import queue
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,14 @@ from pathlib import Path
 from panic.config import ExperimentConfig, identity_digest
 from panic.devices.device import Device, open_device
 from panic.engine.buckets import Buckets
+from panic.engine.calibration import Trial
 from panic.engine.contents import ContentCache
 from panic.engine.diagrams import DiagramPool, DiagramStage
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.loops import Loop, Loops
 from panic.engine.memory import MemorySettings, learn, memory_settings
-from panic.engine.pinning import Pin, pin, refuse_conflicts
+from panic.engine.pinning import Pin, pin, refuse_conflicts, shapes, untried
 from panic.engine.plan import Plan, load_config, make_plan
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane, ReadyQueue
@@ -95,7 +96,6 @@ def run(
             if row.identity_digest == identity:
                 refuse_conflicts(writing, row.id, plan, fingerprints, device.kind)
         experiment = writing.start_experiment(config.name, identity, config.model_dump(mode="json"))
-        pins = pin(writing, experiment, plan, fingerprints, device.kind)
         if retry_failed:
             writing.forget_failures(experiment)
         if repair:
@@ -110,7 +110,7 @@ def run(
             with Store(path) as reading:
                 _perform(
                     plan,
-                    pins,
+                    fingerprints,
                     experiment,
                     session,
                     run_ids,
@@ -141,7 +141,7 @@ def run(
 
 def _perform(
     plan: Plan,
-    pins: dict[str, Pin],
+    fingerprints: Mapping[str, str],
     experiment: int,
     session: int,
     run_ids: Sequence[int],
@@ -158,17 +158,10 @@ def _perform(
         config.pixel_cache_bytes,
         lambda digest, kind: reading.image(digest) if kind is Modality.IMAGE else reading.text(digest),
     )
-    ready = ReadyQueue(
-        Lane(
-            model=name,
-            batch_size=pins[name].batch_size,
-            order=order,
-            eager=name in plan.generative and Modality.IMAGE in spec.modalities_in,
-        )
-        for order, (name, spec) in enumerate(specs.items())
-    )
     buckets = Buckets(specs, registry.build, contents)
 
+    epochs = reading.epochs(experiment)
+    called = shapes(plan, epochs, device.kind)
     def enqueue(model: str, item: Item) -> None:
         ready.put(model, buckets.of(model, item.input, specs[model].modalities_in[0]), item)
 
@@ -184,16 +177,28 @@ def _perform(
         )
         return Pin(model=old.model, epoch=number, batch_size=batch_size, threads=old.threads)
 
-    loops = Loops(enqueue)
     with ExitStack() as stack:
         writer = Writer(writing.commit, contents.saved)
         stack.callback(writer.close)
         num_runs, num_missing = _missing(reading, experiment, run_ids)
-        num_workers = count_workers(plan, pins, device, num_runs, num_missing)
-        seats = [Seat(e) for e in open_executors(plan, pins, device, num_workers, inbox.put, memory)]
+        num_workers = count_workers(plan, called, device, num_runs, num_missing)
+        seats = [Seat(e) for e in open_executors(plan, called, device, num_workers, inbox.put, memory)]
         for seat in seats:
             stack.callback(seat.executor.close)
         restorer = Restorer(
+        trial = Trial(seats[0].executor, inbox, specs, buckets, stop_requested)
+        wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
+        pins = pin(writing, experiment, plan, fingerprints, device.kind, trial.batch_sizes(wanted))
+        ready = ReadyQueue(
+            Lane(
+                model=name,
+                batch_size=pins[name].batch_size,
+                order=order,
+                eager=name in plan.generative and Modality.IMAGE in spec.modalities_in,
+            )
+            for order, (name, spec) in enumerate(specs.items())
+        )
+        loops = Loops(enqueue)
             executors=[seat.executor for seat in seats],
             inbox=inbox,
             writer=writer,

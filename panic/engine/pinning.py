@@ -7,10 +7,11 @@ experiment started with, it goes on with; a setting that says otherwise is refus
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from panic.devices.device import Device
 from panic.engine.plan import Plan, small_bytes
 from panic.errors import ConflictError
 from panic.models.spec import ModelSpec
@@ -19,13 +20,51 @@ from panic.store.records import EpochRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
+class Shape:
+    """How a model is called."""
+
+    batch_size: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin(Shape):
     """A model of an experiment as it is called now: its row in the store and its shape epoch."""
 
     model: int
     epoch: int
-    batch_size: int
-    threads: int
+
+
+def shapes(plan: Plan, epochs: Iterable[EpochRow], device_kind: str) -> dict[str, Shape]:
+    """How the models of a plan are called if nothing proves too large.
+
+    That is what the experiment has pinned (its epochs, oldest first), else what the config says, else what
+    the model itself asks for.
+    """
+    pinned = {row.name: row for row in epochs}
+    return {name: _shape(plan, spec, device_kind, pinned.get(name)) for name, spec in plan.specs.items()}
+
+
+def _shape(plan: Plan, spec: ModelSpec, device_kind: str, row: EpochRow | None) -> Shape:
+    if row is not None:
+        return Shape(batch_size=row.batch_size, threads=row.threads or num_cores())
+    return Shape(
+        batch_size=plan.config.batch_sizes.get(spec.name, spec.batch_size),
+        threads=plan.config.threads or _default_threads(plan, device_kind),
+    )
+
+
+def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]:
+    """Models whose batch size nobody has decided: on a device with memory of its own it is tried out.
+
+    Synthetic models take none.
+    """
+    decided = {*plan.config.batch_sizes, *(row.name for row in epochs)}
+    return [
+        name
+        for name, spec in plan.specs.items()
+        if device.has_own_memory and name not in decided and spec.adapter != "synthetic"
+    ]
 
 
 def refuse_conflicts(
@@ -50,36 +89,36 @@ def refuse_conflicts(
 
 
 def pin(
-    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device_kind: str
-) -> dict[str, Pin]:
-    """The current shape epoch of every model of a plan; models that are new to the experiment are pinned."""
-    pinned = {row.name: row for row in store.epochs(experiment)}
-    return {
-        name: _pin_model(store, experiment, plan, spec, fingerprints[name], device_kind, pinned.get(name))
-        for name, spec in plan.specs.items()
-    }
-
-
-def _pin_model(
     store: Store,
     experiment: int,
     plan: Plan,
-    spec: ModelSpec,
-    fingerprint: str,
+    fingerprints: Mapping[str, str],
     device_kind: str,
-    row: EpochRow | None,
-) -> Pin:
-    if row is not None:
-        return Pin(
-            model=row.model, epoch=row.number, batch_size=row.batch_size, threads=row.threads or num_cores()
-        )
-    model = store.add_model(spec.name, fingerprint, _plain(spec))
-    batch_size = plan.config.batch_sizes.get(spec.name, spec.batch_size)
-    threads = plan.config.threads or _default_threads(plan, device_kind)
-    number = store.add_epoch(
-        experiment, spec.name, model=model, batch_size=batch_size, device_kind=device_kind, threads=threads
-    )
-    return Pin(model=model, epoch=number, batch_size=batch_size, threads=threads)
+    tried: Mapping[str, int] | None = None,
+) -> dict[str, Pin]:
+    """The current shape epoch of every model of a plan; models that are new to the experiment are pinned.
+
+    Args:
+        tried: batch sizes that were tried out.
+    """
+    pinned = {row.name: row for row in store.epochs(experiment)}
+    pins: dict[str, Pin] = {}
+    for name, shape in shapes(plan, pinned.values(), device_kind).items():
+        batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads
+        if row := pinned.get(name):
+            model, number = row.model, row.number
+        else:
+            model = store.add_model(name, fingerprints[name], _plain(plan.specs[name]))
+            number = store.add_epoch(
+                experiment,
+                name,
+                model=model,
+                batch_size=batch_size,
+                device_kind=device_kind,
+                threads=threads,
+            )
+        pins[name] = Pin(model=model, epoch=number, batch_size=batch_size, threads=threads)
+    return pins
 
 
 def _conflicts(plan: Plan, row: EpochRow, fingerprint: str, device_kind: str) -> list[str]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from panic.config import ExperimentConfig, identity_digest
-from panic.devices.device import open_device
+from panic.devices.device import Device, open_device
+from panic.engine.pinning import shapes, untried
 from panic.engine.plan import Plan, make_plan
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store import Store
-from panic.store.records import ExperimentRow, NewRun, RunRow
+from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
 
 Key = tuple[tuple[str, ...], str, int, int]
 
@@ -27,14 +28,16 @@ Key = tuple[tuple[str, ...], str, int, int]
 class PreviewModel:
     """A model that the experiment uses.
 
-    size_bytes: of the weights, None if they are not here to be counted. order: 1 for the model that is loaded
-    first, None for a model without work.
+    size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
+    the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
+    may halve it. order: 1 for the model that is loaded first, None for a model without work.
     """
 
     name: str
     modality: str
     size_bytes: int | None
     batch_size: int
+    shape_from: str
     is_present: bool
     order: int | None
 
@@ -61,23 +64,26 @@ class Preview:
 
 def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Preview:
     """Compare a config with what a store has; a store that is not there has nothing."""
-    plan = make_plan(config, open_device(config.device).kind)
+    device = open_device(config.device)
+    plan = make_plan(config, device.kind)
     try:
         with Store(store_path) as store:
             row = next(
                 (row for row in store.experiments() if row.identity_digest == identity_digest(config)), None
             )
-            return _preview(plan, Path(store_path), store, row)
+            return _preview(plan, device, Path(store_path), store, row)
     except StoreMissing:
-        return _preview(plan, Path(store_path), None, None)
+        return _preview(plan, device, Path(store_path), None, None)
 
 
-def _preview(plan: Plan, path: Path, store: Store | None, row: ExperimentRow | None) -> Preview:
+def _preview(
+    plan: Plan, device: Device, path: Path, store: Store | None, row: ExperimentRow | None
+) -> Preview:
     known: dict[Key, RunRow] = {}
-    pinned: dict[str, tuple[int, int]] = {}
+    epochs: list[EpochRow] = []
     if store is not None and row is not None:
         known = {(r.network, r.prompt, r.seed, r.repeat): r for r in store.runs(row.id)}
-        pinned = {epoch.name: (epoch.model, epoch.batch_size) for epoch in store.epochs(row.id)}
+        epochs = store.epochs(row.id)
     existing = total = ended = 0
     left: Counter[str] = Counter()
     for run in plan.runs:
@@ -86,14 +92,22 @@ def _preview(plan: Plan, path: Path, store: Store | None, row: ExperimentRow | N
         existing, total, ended = existing + begin, total + end, ended + (begin == end)
         for position, name in enumerate(run.network):
             left[name] += _steps_at(position, len(run.network), begin, end)
+    pinned = {epoch.name: epoch.model for epoch in epochs}
     idle = {name for name in plan.generative if not left[name]}
     if store is not None and row is not None and total == existing:
         idle |= {
             name
             for name, spec in plan.embedding.items()
-            if name in pinned and not store.missing_embeddings(row.id, pinned[name][0], spec.modalities_in)
+            if name in pinned and not store.missing_embeddings(row.id, pinned[name], spec.modalities_in)
         }
     order = [name for name in plan.specs if name not in idle]
+    called = shapes(plan, epochs, device.kind)
+    origin = (
+        dict.fromkeys(plan.specs, "model")
+        | dict.fromkeys(untried(plan, epochs, device), "trial")
+        | dict.fromkeys(plan.config.batch_sizes, "config")
+        | dict.fromkeys(pinned, "experiment")
+    )
     return Preview(
         name=plan.config.name,
         store=path,
@@ -108,9 +122,8 @@ def _preview(plan: Plan, path: Path, store: Store | None, row: ExperimentRow | N
                 name=name,
                 modality=f"{' or '.join(spec.modalities_in)} → {spec.modality_out}",
                 size_bytes=_size_bytes(spec),
-                batch_size=pinned[name][1]
-                if name in pinned
-                else plan.config.batch_sizes.get(name, spec.batch_size),
+                batch_size=called[name].batch_size,
+                shape_from=origin[name],
                 is_present=registry.is_present(spec),
                 order=order.index(name) + 1 if name in order else None,
             )

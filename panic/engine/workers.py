@@ -10,14 +10,14 @@ when they are ready. Results do not depend on how many there are: shapes and thr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
 from panic.engine.executor import Executor, LocalExecutor, Result, WorkerSettings
 from panic.engine.memory import MemorySettings
-from panic.engine.pinning import Pin, num_cores
+from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
 from panic.engine.process_executor import ProcessExecutor
 from panic.errors import UsageError
@@ -52,7 +52,9 @@ def refuse_impossible(config: ExperimentConfig) -> None:
         raise UsageError("more than one worker needs processes", hint="executor: process, or auto")
 
 
-def count_workers(plan: Plan, pins: dict[str, Pin], device: Device, num_runs: int, num_missing: int) -> int:
+def count_workers(
+    plan: Plan, shapes: Mapping[str, Shape], device: Device, num_runs: int, num_missing: int
+) -> int:
     """The config's number of workers, or as many as small models on a CPU can keep busy.
 
     Each has a batch to serve, its threads a core each, and room for the models of its own.
@@ -67,10 +69,10 @@ def count_workers(plan: Plan, pins: dict[str, Pin], device: Device, num_runs: in
     weights_bytes = small_bytes(plan, device.kind)
     if weights_bytes is None or config.executor == "local":
         return 1
-    smallest_batch = min(pins[name].batch_size for name in plan.generative)
+    smallest_batch = min(shapes[name].batch_size for name in plan.generative)
     room = int((device.free_bytes() - config.headroom) * config.memory_fraction)
     limits = (
-        num_cores() // _threads(pins),
+        num_cores() // _threads(shapes),
         -(-num_runs // smallest_batch),
         num_missing // WORTH_STARTING,
         room // (PROCESS_BYTES + weights_bytes),
@@ -81,7 +83,7 @@ def count_workers(plan: Plan, pins: dict[str, Pin], device: Device, num_runs: in
 
 def open_executors(
     plan: Plan,
-    pins: dict[str, Pin],
+    shapes: Mapping[str, Shape],
     device: Device,
     num_workers: int,
     deliver: Callable[[Result], None],
@@ -89,7 +91,7 @@ def open_executors(
 ) -> list[Executor]:
     """One executor per worker: in this process for the CPU; in a child for a GPU, for a time limit, and
     for every worker but the first."""
-    config, threads = plan.config, _threads(pins)
+    config, threads = plan.config, _threads(shapes)
     settings = WorkerSettings(
         device=device.name,
         specs=plan.specs,
@@ -120,5 +122,5 @@ def open_executors(
     return [first, *others]
 
 
-def _threads(pins: dict[str, Pin]) -> int:
-    return max(pin.threads for pin in pins.values())
+def _threads(shapes: Mapping[str, Shape]) -> int:
+    return max(shape.threads for shape in shapes.values())
