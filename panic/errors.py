@@ -68,6 +68,10 @@ class StoreTooNew(StoreError):
     """The store's schema is newer than this version knows."""
 
 
+class StoreTooOld(StoreError):
+    """The store's schema is older; opening it for writing brings it up to date."""
+
+
 class StoreCorrupt(StoreError):
     """A file of the store is damaged or is no store."""
 

@@ -91,7 +91,7 @@ def log_file(store: Path, project: str) -> Path:
 def logging_to(path: Path, level: str, *, stderr_level: int) -> Iterator[None]:
     """Write our log to a file, and what is at least `stderr_level` to stderr, for a while."""
     ours = logging.getLogger("panic")
-    to_file, to_stderr = LogFile(path, encoding="utf-8"), logging.StreamHandler()
+    to_file, to_stderr = LogFile(path, encoding="utf-8", errors="backslashreplace"), logging.StreamHandler()
     to_file.addFilter(AddPlace())
     to_file.setFormatter(logging.Formatter(FORMAT))
     to_file.setLevel(level.upper())

@@ -20,7 +20,7 @@ import typer
 
 from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.errors import PanicError, UsageError
+from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
@@ -123,7 +123,8 @@ def resume(
     from panic.config import stored
 
     silence_libraries()
-
+    if not dry_run:
+        _bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = store.experiment(experiment)
         is_complete = store.standing(row).state == "complete" and not any(store.missing_images(row.id))
@@ -135,6 +136,18 @@ def resume(
     if dry_run:
         return print_plan(config, store.path)
     return perform(shared, config, store.path, retry_failed=retry_failed, repair=repair)
+
+
+def _bring_up_to_date(path: Path) -> None:
+    """Give a store of an earlier version the present schema."""
+    from panic.store import Store
+
+    try:
+        with Store(path):
+            pass
+    except StoreTooOld:
+        with Store(path, write=True, create=True):
+            pass
 
 
 def perform(

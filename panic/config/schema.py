@@ -103,21 +103,26 @@ def check_no_nul(value: Any) -> Any:
     return value
 
 
+def check_utf8(value: Any) -> Any:
+    """Accept texts and paths that a file can hold; names of files may be of any bytes."""
+    if any("\ud800" <= character <= "\udfff" for character in str(value)):
+        raise PydanticCustomError("surrogate", "must be a text that can be written as UTF-8")
+    return value
+
+
 def check_text(value: str) -> str:
     """Accept texts with something to read in them."""
     check_no_nul(value)
     if not value.strip():
         raise PydanticCustomError("blank", "must not be empty")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise PydanticCustomError("surrogate", "must be a text that can be written as UTF-8")
-    return value
+    return str(check_utf8(value))
 
 
 Name = Annotated[str, AfterValidator(check_name)]
 ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]
 Device = Annotated[str, AfterValidator(check_device)]
 
 IDENTITY, EXTENT = FieldClass.IDENTITY, FieldClass.EXTENT

@@ -39,10 +39,12 @@ def detect_adapter(folder: Path, name: str) -> str:
     if index.name == "model_index.json":
         return "diffusers"
     config = read_json(index, name)
-    architecture = (config.get("architectures") or [""])[0]
+    named = config.get("architectures")
+    first = named[0] if isinstance(named, list) and named else ""
+    architecture = first if isinstance(first, str) else ""
     if (folder / "modules.json").is_file():
         return "text-embedder"
-    if config.get("model_type") in _JOINT:
+    if str(config.get("model_type")) in _JOINT:
         return "joint-embedder"
     if architecture.endswith(_CAPTION_ENDINGS):
         return "captioner"

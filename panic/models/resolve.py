@@ -42,7 +42,8 @@ class Names:
         """An absolute path. Raises ConfigError for what cannot be one."""
         if "\0" in text:
             raise ConfigError("a path must not contain the character NUL")
-        return (Path(self.base_folder or ".") / Path(text).expanduser()).resolve()
+        # realpath, because Path.resolve raises for links that lead to each other.
+        return Path(os.path.realpath(Path(self.base_folder or ".") / Path(text).expanduser()))
 
 
 def resolve(

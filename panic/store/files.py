@@ -137,7 +137,7 @@ class Database:
 
 def _connect(path: Path, query: str) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(f"file:{quote(str(path.absolute()))}?{query}", flags=flags)
+    connection = apsw.Connection(f"file:{quote(os.fsencode(path.absolute()))}?{query}", flags=flags)
     connection.set_busy_timeout(int(BUSY_TIMEOUT_S * 1000))
     return connection
 

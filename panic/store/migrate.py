@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreTooNew
+from panic.errors import StoreCorrupt, StoreMissing, StoreTooNew, StoreTooOld
 
 APPLICATION_ID = 0x70616E69  # "pani"
 
@@ -47,9 +47,9 @@ def require_current(connection: apsw.Connection, kind: str, path: Path) -> None:
             hint="The command that was creating it finishes it when it is run again.",
         )
     if version < newest:
-        raise StoreError(
+        raise StoreTooOld(
             f"{path} has schema version {version}; this panic reads version {newest}.",
-            hint="Opening the store for writing (panic run or panic resume) brings it up to date.",
+            hint="panic resume brings the store up to date, and so does panic run.",
         )
 
 

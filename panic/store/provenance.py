@@ -30,8 +30,8 @@ TIMEOUT_S = 10
 def provenance() -> dict[str, Any]:
     """Everything about this process that may explain its results; takes about 0.1 s."""
     return {
-        "command": sys.argv,
-        "folder": os.getcwd(),
+        "command": [readable(argument) for argument in sys.argv],
+        "folder": readable(os.getcwd()),
         "host": socket.gethostname(),
         "python": sys.version,
         "git": git_state(Path(__file__).parent) or git_state(Path.cwd()),
@@ -45,9 +45,16 @@ def provenance() -> dict[str, Any]:
 def redacted(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without its secrets."""
     return {
-        name: "(redacted)" if SECRET_NAME.search(name) else URL_CREDENTIALS.sub(r"\1(redacted)@", value)
+        readable(name): "(redacted)"
+        if SECRET_NAME.search(name)
+        else readable(URL_CREDENTIALS.sub(r"\1(redacted)@", value))
         for name, value in sorted(environment.items())
     }
+
+
+def readable(text: str) -> str:
+    """A text of the operating system as UTF-8, which its bytes need not be: others are shown as \\xff."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from panic.store.codec import ENCODING, encode_array, encode_bars, encode_vector
 from panic.store.digest import text_digest
 from panic.store.files import Database
+from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewOutput, NewRun
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def start_session(store: Store, experiment: int, command: str, provenance: dict[
             " VALUES (?, ?, ?, ?, ?, ?)",
             *(
                 experiment,
-                command,
+                readable(command),
                 os.getpid(),
                 socket.gethostname(),
                 time.time(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from panic.cli.app import run_experiments_app
 from panic.cli.logs import logging_to
 from panic.store import Store
 
-from .conftest import Invoke, write_config
+from .conftest import ROOT, Invoke, write_config
 
 
 def dump(panic: Invoke, store: Path | str, *more: str) -> str:
@@ -367,3 +368,39 @@ def test_the_console_scripts_exit_with_the_codes() -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert "Missing argument 'CONFIG" in done.stderr
+
+
+def test_paths_and_variables_that_are_not_utf8_stop_nothing(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in the file system and the environment are bytes; a store under such a name works, too."""
+    config = write_config(tmp_path).rename(tmp_path / os.fsdecode(b"caf\xe9.yaml"))
+    store = tmp_path / os.fsdecode(b"st\xff")
+    monkeypatch.setenv("OWNER", os.fsdecode(b"J\xfcrgen"))
+    monkeypatch.setattr(sys, "argv", ["panic", "run", str(config)])
+    done = panic("run", config, "--store", store, "--quiet")
+    assert done.exit_code == 0, done.output
+    with Store(store) as opened:
+        (session,) = opened.sessions()
+        assert "caf\\xe9.yaml" in session.command
+    assert "caf\\udce9.yaml" in next((store / "logs").glob("*.log")).read_text()
+    monkeypatch.undo()
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    told = panic("run", write_config(odd), "--store", tmp_path / "other")
+    assert told.exit_code == 2
+    assert "base_folder must be a text that can be written as UTF-8" in told.stderr
+
+
+def test_resume_brings_an_older_store_up_to_date(panic: Invoke, tmp_path: Path) -> None:
+    for name in ("store", "images"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        with contextlib.closing(sqlite3.connect(tmp_path / "old" / f"{name}.sqlite")) as connection:
+            script = ROOT / "tests" / "store" / "fixtures" / f"0001.{name}.sql"
+            connection.executescript(script.read_text(encoding="utf-8"))
+    refused = panic("list", "--store", tmp_path / "old")
+    assert refused.exit_code == 1
+    assert "panic resume brings the store up to date" in refused.stderr
+    panic("resume", "--store", tmp_path / "old")  # its config is of another version; its results are not lost
+    listed = panic("list", "--store", tmp_path / "old", "--json")
+    assert [row["name"] for row in json.loads(listed.stdout)] == ["alpha", "beta"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from panic.errors import ConfigError, ModelError, NotFound
+from panic.errors import ConfigError, ModelError, ModelMissing, NotFound
 from panic.models import registry
 from panic.models.parameters import PARAMETERS
 from panic.models.protocol import Modality, Model
@@ -207,3 +207,21 @@ def test_the_registry_does_not_import_torch() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "config",
+    ['{"architectures": [1]}', '{"architectures": {"a": 1}}', '{"architectures": []}', '{"model_type": []}'],
+)
+def test_a_config_of_another_form_is_told(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=r"no adapter for the architecture missing in config\.json"):
+        registry.resolve(f"local:{tmp_path}")
+
+
+def test_links_that_lead_to_each_other_are_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ModelMissing, match="there is no folder"):
+        registry.resolve(f"local:{tmp_path}/loop")
+    with pytest.raises(NotFound, match="there is no Python file"):
+        registry.resolve(f"python:{tmp_path}/loop:Model")

@@ -8,10 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 
 from panic.errors import ModelError, ModelMissing, OutOfMemory
 from panic.models import registry, weights
@@ -25,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
 
 
@@ -182,3 +181,34 @@ def test_copies_in_half_precision_are_not_counted_twice(folder_of: Any, tmp_path
     shutil.copy(tmp_path / "blip/model.safetensors", tmp_path / "blip/model.fp16.safetensors")
     (tmp_path / "blip/pytorch_model.bin").write_bytes(b"0" * 4000)
     assert registry.count_parameters(registry.resolve(f"local:{tmp_path / 'blip'}")) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"abc", b"version https://git-lfs.github.com/spec/v1\n", bytes(4096), b"\2" + bytes(7) + b"[]"],
+    ids=["empty", "cut off", "a pointer of Git LFS", "zeros", "no header"],
+)
+def test_a_file_of_weights_that_is_none_is_told(tmp_path: Path, folder_of: Any, content: bytes) -> None:
+    folder = tmp_path / "blip"
+    shutil.copytree(folder_of("blip"), folder)
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors is no file of safetensors") as caught:
+        registry.size_bytes(registry.resolve(f"local:{folder}"))
+    assert "git lfs pull" in caught.value.hint
+
+
+def test_a_subfolder_that_is_a_link_belongs_to_the_model(tmp_path: Path, folder_of: Any) -> None:
+    """Its weights are counted and part of the fingerprint; a link that leads back up ends nowhere."""
+    pipeline = tmp_path / "pipeline"
+    shutil.copytree(folder_of("stable-diffusion"), pipeline)
+    spec = registry.resolve(f"local:{pipeline}")
+    plain, fingerprint = registry.count_parameters(spec), registry.fingerprint(spec)
+    shutil.move(pipeline / "unet", tmp_path / "elsewhere")
+    (pipeline / "unet").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(pipeline)
+    (tmp_path / "elsewhere" / "itself").symlink_to(tmp_path / "elsewhere" / "itself")
+    assert registry.count_parameters(spec) == plain
+    assert registry.fingerprint(spec) == fingerprint
+    with next((tmp_path / "elsewhere").glob("*.safetensors")).open("ab") as file:
+        file.write(b"!")
+    assert registry.fingerprint(spec) != fingerprint

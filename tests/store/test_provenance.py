@@ -1,7 +1,9 @@
 """Provenance is complete, small and without secrets."""
 
 import json
+import os
 import subprocess
+import sys
 
 import pytest
 
@@ -81,3 +83,17 @@ def test_no_checkout(tmp_path, checkout):
 def test_the_source_digest_is_stable():
     assert source_digest() == source_digest()
     assert "pytest" in packages()
+
+
+def test_names_and_values_that_are_not_utf8_are_shown(monkeypatch, tmp_path):
+    """The operating system gives bytes; what is no UTF-8 among them must not end in the store as an error."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NAME", os.fsdecode(b"J\xfcrgen \xc3\xa9"))
+    monkeypatch.setattr(sys, "argv", ["panic", os.fsdecode(b"\xff.yaml")])
+    found = provenance()
+    assert found["environment"]["NAME"] == "J\\xfcrgen \u00e9"
+    assert found["command"] == ["panic", "\\xff.yaml"]
+    assert found["folder"].endswith("/caf\\xe9")
+    json.dumps(found, ensure_ascii=False).encode()
