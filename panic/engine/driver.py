@@ -104,6 +104,7 @@ class Driver:
         self._alone: deque[tuple[str, int, Item]] = deque()
         self._ended_at: deque[tuple[int, int]] = deque()
         self._fatal: PanicError | None = None
+        self._told: set[tuple[str, str]] = set()
         self._num_tasks = 0
         self._before = before
         self._invocations = 0
@@ -264,8 +265,7 @@ class Driver:
     # Failures
 
     def _recover(self, flight: _Flight, error: TaskError) -> None:
-        log.warning("%s: a batch of %d gave no result: %s", flight.model, len(flight.items), error.message)
-        log.debug("%s", error.detail)
+        self._tell(flight, error)
         if error.kind == "untried" or flight.pin != self._pins[flight.model]:
             self._ready.put_back(flight.model, flight.bucket, flight.items)
         elif error.kind == "memory" and flight.pin.batch_size > 1:
@@ -281,6 +281,14 @@ class Driver:
                 self._retry(flight, item, error.kind, error.message, error.detail, entry, alone=alone)
             self._add(entry, flight.model)
         flight.seat.resident = frozenset()
+
+    def _tell(self, flight: _Flight, error: TaskError) -> None:
+        """Warn of what has not been told before; a model that fails for ten thousand runs is one warning."""
+        key = (flight.model, error.message)
+        level = logging.INFO if key in self._told else logging.WARNING
+        self._told.add(key)
+        log.log(level, "%s: a batch of %d gave no result: %s", flight.model, len(flight.items), error.message)
+        log.debug("%s", error.detail)
 
     def _retry(
         self, flight: _Flight, item: Item, kind: str, message: str, detail: str, entry: Entry, *, alone: bool

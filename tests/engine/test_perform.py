@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -213,6 +214,15 @@ def test_failed_runs_are_retried_on_request_only(tmp_path: Path) -> None:
         again = [row.failure.failed_at for row in store.runs() if row.failure]
     assert len(first) == len(again) == 6
     assert min(again) > max(first)
+
+
+def test_a_model_that_always_fails_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "panic.engine")
+    outcome = run(make_config(chain={"fail_at": 1}, max_retries=1, repeats=20), tmp_path / "s")
+    assert outcome.counts.failed == 42
+    told = [record.levelname for record in caplog.records if "synthetic failure at state 1" in record.message]
+    assert told.count("WARNING") == 1
+    assert told.count("INFO") > 40
 
 
 @pytest.mark.parametrize(
