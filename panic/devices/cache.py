@@ -108,7 +108,7 @@ class ModelCache:
         """
         entry = self._entry(name, upcoming)
         need = self._need(entry, bucket, batch_size)
-        uses = self._uses(entry, need, upcoming)
+        uses, cycle = self._uses(entry, need, upcoming)
         entry.leases += 1
         try:
             self._here.arrive(entry)
@@ -118,7 +118,7 @@ class ModelCache:
             self._here.touch(entry)
             self._tell(entry, uses[0], is_hit)
             if need.is_known and not entry.fell_short:
-                self._prefetch(uses)  # before the call: its memory is no working memory
+                self._prefetch(uses, cycle)  # before the call: its memory is no working memory
             self.device.begin_call(self._granted(need))
             try:
                 started_s, device_started_s = time.perf_counter(), self.device.now()
@@ -248,22 +248,21 @@ class ModelCache:
             hint="Use a smaller batch size, a smaller dtype, another device, or less headroom.",
         )
 
-    def _prefetch(self, uses: Sequence[Use]) -> None:
+    def _prefetch(self, uses: Sequence[Use], cycle: Sequence[Use]) -> None:
         here = self._here
         if not self.prefetching or not self.device.has_own_memory or here.coming or len(uses) < 2:
             return
         # Models that are not built have no bytes to copy.
         foreseen = [uses[0], *(use for use in uses[1:] if use.model in here.entries)]
-        for action in planning.prefetch(self._state(), foreseen, eager=self._is_eager(uses)):
+        for action in planning.prefetch(self._state(), foreseen, eager=self._is_eager(cycle)):
             if isinstance(action, Evict):
                 here.drop(here.entries[action.model], action.num_bytes, "prefetch")
             elif isinstance(action, Prefetch) and not here.entries[action.model].parcel.whole:
                 room = self._usable() - uses[0].working_bytes
                 here.start(here.entries[action.model], min(action.num_bytes, room))
 
-    def _is_eager(self, uses: Sequence[Use]) -> bool:
+    def _is_eager(self, cycle: Sequence[Use]) -> bool:
         """Whether a repeating order of work gains from bringing the next model at the price of more bytes."""
-        cycle = _cycle(uses)
         compute_s = {name: entry.compute_s for name, entry in self._here.entries.items()}
         if not self._here.rate_bytes_per_s or not cycle or not all(compute_s.get(u.model) for u in cycle):
             return False
@@ -297,12 +296,17 @@ class ModelCache:
             whole=frozenset(self._whole),
         )
 
-    def _uses(self, entry: Entry, need: Need, upcoming: Sequence[str]) -> list[Use]:
-        """This use and those to come of models whose size is known, several cycles if they repeat."""
+    def _uses(self, entry: Entry, need: Need, upcoming: Sequence[str]) -> tuple[list[Use], list[Use]]:
+        """This use and those to come of models whose size is known, several cycles if they repeat; one cycle.
+
+        The cycle begins with this use and is empty if nothing repeats or no other model is in it.
+        """
         # Of later ones the shape is not known here: they count with the most that they have needed so far.
         later = [Use(name, self.working.most(name)) for name in upcoming if name in self._sizes]
-        repeats = later and later[-1].model == entry.name
-        return [Use(entry.name, need.wanted), *later * (MAX_CYCLES if repeats else 1)]
+        first = Use(entry.name, need.wanted)
+        if not later or later[-1].model != entry.name:
+            return [first, *later], []
+        return [first, *later * MAX_CYCLES], [first, *later[:-1]] if len(set(later)) > 1 else []
 
     def _need(self, entry: Entry, bucket: int, batch_size: int) -> Need:
         """Working memory of a call: what was seen or, of a model that was not seen, what it says itself."""
@@ -341,11 +345,3 @@ class ModelCache:
         if self._stretch is not None:
             self.events.add_use(self._stretch)
         self._stretch = None
-
-
-def _cycle(uses: Sequence[Use]) -> list[Use]:
-    """The order of work up to where it repeats; empty if it does not."""
-    for position, use in enumerate(uses[1:], start=1):
-        if use.model == uses[0].model:
-            return list(uses[:position]) if position > 1 else []
-    return []

@@ -20,6 +20,7 @@ from panic.engine.contents import ContentCache
 from panic.engine.diagrams import DiagramFailure, DiagramStage
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.executor import Result, Task, TaskError
+from panic.engine.forecast import forecast
 from panic.engine.loops import Loops
 from panic.engine.outputs import Rejected
 from panic.engine.pinning import Pin
@@ -184,15 +185,16 @@ class Driver:
                 inputs=[self._contents.get(item.input, modality) for item in items],
                 seeds=[item.seed for item in items],
                 bucket=bucket,
-                upcoming=self._upcoming(model),
+                upcoming=self._upcoming(seat, model),
             )
         )
 
-    def _upcoming(self, model: str) -> tuple[str, ...]:
-        """Models in the order of their next use, as far as it can be foreseen."""
-        work = self._ready.work()
-        others = sorted((name for name in work if name != model), key=lambda name: -work[name])
-        return (*others, *(name for name in self._specs if name not in others and name != model), model)
+    def _upcoming(self, seat: Seat, model: str) -> tuple[str, ...]:
+        """Models in the order of their next uses; told once for a stretch of calls of one model."""
+        if seat.model != model:
+            seat.model = model
+            seat.upcoming = forecast(self._loops.standing, self._ready.work(), model, seat.resident)
+        return seat.upcoming
 
     # Absorbing results
 

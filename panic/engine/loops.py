@@ -7,8 +7,10 @@ together (`_memo` for what is known, `_waiting` for what is being computed).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
+from panic.engine.forecast import Place
 from panic.engine.outputs import Output
 from panic.engine.queue import Item
 from panic.engine.seeds import FRESH, run_root, step_seed
@@ -40,6 +42,11 @@ class Loop:
         """The model of the next step."""
         return self.model_at(self.step)
 
+    @property
+    def place(self) -> Place:
+        """Where the next step is."""
+        return self.network, self.step % len(self.network)
+
     def model_at(self, step: int) -> str:
         """The model of a step."""
         return self.network[step % len(self.network)]
@@ -50,6 +57,8 @@ class Loops:
 
     Args:
         enqueue: called with (model, item) when a call of a model is needed.
+
+    `standing` counts the runs by the place of their next step.
     """
 
     def __init__(self, enqueue: Callable[[str, Item], None]) -> None:
@@ -59,6 +68,7 @@ class Loops:
         self._memo: dict[tuple[str, int], dict[bytes, tuple[bytes, int]]] = {}
         self._waiting: dict[Key, list[Loop]] = {}
         self._ended: list[int] = []
+        self.standing: Counter[Place] = Counter()
         self.num_stuck = 0
         self.num_failed = 0
 
@@ -100,6 +110,7 @@ class Loops:
         """Set a run going at a step."""
         loop = self._loops[run]
         loop.step = step
+        self.standing[loop.place] += 1
         self._advance(loop, input, entry)
 
     def absorb(self, item: Item, model: str, output: Output, batch: int, entry: Entry) -> None:
@@ -142,7 +153,9 @@ class Loops:
 
     def _step(self, loop: Loop, input: bytes, output: bytes, seed: int, batch: int, entry: Entry) -> None:
         entry.invocations.append(NewInvocation(loop.id, loop.step, input, output, seed, batch))
+        self.standing[loop.place] -= 1
         loop.step += 1
+        self.standing[loop.place] += 1
 
     def _advance(self, loop: Loop, input: bytes, entry: Entry) -> None:
         """Go on from an input as far as results are known; then ask for the next one."""
@@ -174,4 +187,5 @@ class Loops:
 
     def _end(self, loop: Loop) -> None:
         del self._loops[loop.id]
+        self.standing[loop.place] -= 1
         self._ended.append(loop.id)

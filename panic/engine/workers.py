@@ -35,11 +35,14 @@ WORTH_STARTING = 200
 
 @dataclass(slots=True)
 class Seat:
-    """A worker as the driver sees it: what is on its device, and how many tasks it has."""
+    """A worker as the driver sees it: what is on its device, how many tasks it has, which model it was given
+    last and which were foreseen to follow."""
 
     executor: Executor
     resident: frozenset[str] = frozenset()
     num_tasks: int = 0
+    model: str = ""
+    upcoming: tuple[str, ...] = ()
 
 
 def refuse_impossible(config: ExperimentConfig) -> None:

@@ -66,6 +66,18 @@ def test_prefetch_hides_copies_behind_computing() -> None:
     assert cache.stats.prefetch_hits >= 40
 
 
+@pytest.mark.parametrize("order", ["abac", "abcbd", "aabac"])
+def test_prefetch_hides_copies_where_a_model_is_used_several_times_a_cycle(order: str) -> None:
+    """The cycle ends where the order repeats, and not where its first model is used again."""
+    device = sim(8 * GB, rate_bytes_per_s=10e9)
+    cache, _ = paper_cache(device, {name: [GB] * 4 for name in order}, seconds=1.0)
+    cycle(cache, order, 3)
+    started, stalled = device.now_s, cache.stats.stall_s
+    cycle(cache, order, 20)
+    assert cache.stats.stall_s == stalled
+    assert device.now_s - started == pytest.approx(20 * len(order))
+
+
 def test_without_prefetch_the_same_waits() -> None:
     device = sim(8 * GB, rate_bytes_per_s=10e9)
     options = {"seconds": 1.0, "prefetching": False}

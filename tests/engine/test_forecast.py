@@ -1,0 +1,70 @@
+"""The order of work that the model cache is told."""
+
+from __future__ import annotations
+
+from panic.engine.forecast import MAX_USES, forecast
+from panic.engine.loops import Loop, Loops
+from panic.engine.outputs import Output
+from panic.engine.queue import Item
+from panic.engine.writer import Entry
+from panic.models.protocol import Modality
+from panic.store.records import NewRun
+
+PAIR, TWICE = ("draw", "say"), ("draw", "say", "draw", "tell")
+
+
+def test_two_models_take_turns() -> None:
+    assert forecast({(PAIR, 0): 100}, {"draw": 100}, "draw") == ("say", "draw")
+    assert forecast({(PAIR, 1): 100}, {"say": 100}, "say") == ("draw", "say")
+
+
+def test_a_model_that_is_used_twice_a_cycle_is_named_twice() -> None:
+    """Serving the first "draw": it is needed again right after "say", long before "tell" is."""
+    assert forecast({(TWICE, 0): 9}, {}, "draw") == ("say", "draw", "tell", "draw")
+    assert forecast({(TWICE, 2): 9}, {}, "draw") == ("tell", "draw", "say", "draw")
+
+
+def test_runs_that_are_behind_catch_up_and_then_it_repeats() -> None:
+    order = forecast({(PAIR, 0): 10, (PAIR, 1): 3}, {}, "draw")
+    assert order == ("say", "draw", "say", "draw")
+
+
+def test_networks_share_their_models() -> None:
+    other = ("draw", "tell")
+    order = forecast({(PAIR, 0): 5, (other, 0): 9}, {}, "draw")
+    assert order[0] == "tell", "it has most work"
+    assert set(order) >= {"tell", "draw"}
+    first = forecast({(PAIR, 0): 5, (other, 0): 9}, {}, "draw", frozenset({"draw", "say"}))[0]
+    assert first == "say", "it is there already"
+
+
+def test_embeddings_come_once_and_nothing_follows_the_last_of_them() -> None:
+    assert forecast({}, {"clip": 50, "text": 70}, "clip") == ("text",)
+    assert forecast({(PAIR, 0): 5}, {"clip": 8}, "draw") == ("clip", "say", "draw", "say", "draw")
+    assert forecast({(PAIR, 0): 5}, {"clip": 3}, "draw") == ("say", "draw"), "it waits for the loops"
+
+
+def test_lengths_that_never_meet_end_somewhere() -> None:
+    crowds = {(tuple("abcde"), 0): 7, (tuple("afghijk"), 2): 5, (tuple("lmb"), 1): 4}
+    order = forecast(crowds, {}, "a")
+    assert 0 < len(order) <= MAX_USES
+
+
+def test_loops_know_where_their_runs_stand() -> None:
+    asked: list[tuple[str, Item]] = []
+    loops = Loops(lambda model, item: asked.append((model, item)))
+    for id, seed in ((1, -1), (2, 7)):
+        run = NewRun(network=TWICE, prompt="p", seed=seed, repeat=0, max_length=3)
+        loops.add(Loop(id, run, 0, 3))
+        loops.start(id, 0, b"p", Entry())
+    assert loops.standing == {(TWICE, 0): 2}
+    for step in range(3):
+        model, item = asked.pop(0)
+        loops.absorb(item, model, Output(Modality.TEXT, bytes([step]), ""), 1, Entry())
+        if step == 0:
+            assert loops.standing == {(TWICE, 0): 1, (TWICE, 1): 1}
+    while asked:
+        model, item = asked.pop(0)
+        loops.fail(item, model, "error", "no", "", Entry())
+    assert not len(loops)
+    assert sum(loops.standing.values()) == 0
