@@ -9,9 +9,9 @@ from __future__ import annotations
 from panic.topology.clouds import landmarks, sliding_window
 from panic.topology.diagram import Diagram, diagram, diagrams, entropy
 from panic.topology.distances import METRICS, TopologyError, distinct_points, pairwise
-from panic.topology.matching import bottleneck, distance_matrix, wasserstein
+from panic.topology.matching import bottleneck, distance_matrix, distances_to, wasserstein
 from panic.topology.memory import estimate_bytes
-from panic.topology.vectors import betti_curve, landscape, persistence_image, silhouette
+from panic.topology.vectors import betti_curve, landscape, persistence_image, silhouette, vectorise
 
 __all__ = [
     "METRICS",
@@ -22,6 +22,7 @@ __all__ = [
     "diagram",
     "diagrams",
     "distance_matrix",
+    "distances_to",
     "distinct_points",
     "entropy",
     "estimate_bytes",
@@ -31,5 +32,6 @@ __all__ = [
     "persistence_image",
     "silhouette",
     "sliding_window",
+    "vectorise",
     "wasserstein",
 ]

@@ -104,9 +104,9 @@ def choose(matrix: NDArray[np.float64], cone: float, max_dimension: int, threads
     return "giotto" if threads >= _GIOTTO_THREADS else "ripser"
 
 
-def farthest_first(matrix: NDArray[np.float64], count: int | None = None) -> NDArray[np.intp]:
+def farthest_first(matrix: NDArray[np.float64]) -> NDArray[np.intp]:
     """Rows of a distance matrix, each the farthest from all before it (Gonzalez 1985); the first is row 0."""
-    order = np.zeros(len(matrix) if count is None else count, dtype=np.intp)
+    order = np.zeros(len(matrix), dtype=np.intp)
     nearest = matrix[0].copy()
     nearest[0] = -1.0
     for place in range(1, len(order)):

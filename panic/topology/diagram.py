@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.topology.backends import persistence
+from panic.topology.clouds import landmarks as farthest_points
 from panic.topology.distances import (
     TOLERANCE,
     TopologyError,
@@ -42,12 +43,14 @@ class Diagram:
     `generators`, where computed, has one integer array per dimension whose rows belong to the rows of
     `bars`: (m, 3) = birth vertex and the two ends of the death edge in dimension 0, (m, 4) = the two ends
     of the birth edge and of the death edge above it. The numbers are rows of the points given; -1 stands
-    where nothing dies. `num_unique` counts the points that were left after collapsing equal ones.
+    where nothing dies. `num_unique` counts the points that were left after collapsing equal ones (and taking
+    landmarks). No birth or death is further than `error` from that of all points; 0 without landmarks.
     """
 
     bars_by_dimension: tuple[NDArray[np.float64], ...]
     num_points: int
     num_unique: int
+    error: float = 0.0
     generators: tuple[NDArray[np.int64], ...] | None = None
 
     @property
@@ -68,6 +71,7 @@ def diagram(
     max_dimension: int = 1,
     metric: str = "euclidean",
     threshold: float = np.inf,
+    landmarks: int | None = None,
     generators: bool = False,
     threads: int = 1,
     backend: str = "auto",
@@ -77,7 +81,9 @@ def diagram(
 
     Metrics: euclidean, cosine (1 - cos), chordal. Equal points are one point: multiplicities add no bars.
     What is still alive at `threshold` (in units of the metric) has an infinite death; a small one saves time
-    and memory. Generators are computed by giotto-ph on one thread, whatever `threads` says.
+    and memory. Of more than `landmarks` distinct points so many are taken, which moves births and deaths by
+    up to `Diagram.error` (see `panic.topology.landmarks`). Generators are computed by giotto-ph on one
+    thread, whatever `threads` says.
     `backend`: auto, ripser, collapse or giotto. `memory_limit_bytes` is what one diagram may need, by
     default three quarters of the machine's memory.
     Raises TopologyError: not finite, wrong shape, unknown metric, or too large for the memory.
@@ -88,12 +94,18 @@ def diagram(
         raise TopologyError(f"threshold must be above 0, found {threshold}")
     array = checked(points)
     limit = memory_limit_bytes if memory_limit_bytes is not None else default_limit_bytes()
+    error = 0.0
     if metric == "precomputed":
+        if landmarks is not None:
+            raise TopologyError("landmarks are chosen from points, and this is a matrix of distances")
         refuse(len(array), len(array), min(max_dimension, 1), limit)
         matrix, first = _checked_matrix(array), np.arange(len(array))
         tolerance = 0.0
     else:
         rows, first = distinct_points(array)
+        if landmarks is not None and len(rows) > landmarks:
+            chosen, radius = farthest_points(rows, landmarks, metric=metric)
+            rows, first, error = rows[chosen], first[chosen], 2 * radius
         refuse(rows.shape[0], rows.shape[1], min(max_dimension, 1), limit)  # what no back end can do without
         matrix = pairwise(rows, metric)
         tolerance = _tolerance(rows, metric)
@@ -114,6 +126,7 @@ def diagram(
         bars_by_dimension=bars,
         num_points=len(array),
         num_unique=len(matrix),
+        error=error,
         generators=None if cycles is None else tuple(_renumber(c, first) for c in cycles),
     )
 

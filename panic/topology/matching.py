@@ -63,7 +63,7 @@ def distance_matrix(
     """
     if kind not in KINDS:
         raise TopologyError(f"unknown distance {kind!r}", hint=f"known: {', '.join(KINDS)}")
-    bars = [_bars(d) for d in diagrams]
+    bars = [_bars(d) for d in diagrams]  # refused before anything is computed
     row = partial(_row, bars, kind, how)
     count = min(workers, max(1, len(bars) // 20))
     if count == 1:
@@ -77,11 +77,21 @@ def distance_matrix(
     return matrix
 
 
+def distances_to(a: ArrayLike, others: Sequence[ArrayLike], kind: str = "wasserstein", **how: Any) -> Array:
+    """Distances (k,) of `a` to k others, the same to the bit whatever the others are.
+
+    `kind`: bottleneck, or wasserstein with its `order` and `internal_p`. Raises TopologyError.
+    """
+    if kind not in KINDS:
+        raise TopologyError(f"unknown distance {kind!r}", hint=f"known: {', '.join(KINDS)}")
+    if kind == "bottleneck":
+        return np.array([bottleneck(a, b, **how) for b in others])
+    return _wasserstein_row(_bars(a), [_bars(b) for b in others], **how)
+
+
 def _row(bars: list[Array], kind: str, how: dict[str, Any], i: int) -> Array:
     """Distances of diagram `i` to all after it."""
-    if kind == "bottleneck":
-        return np.array([bottleneck(bars[i], b, **how) for b in bars[i + 1 :]])
-    return _wasserstein_row(bars[i], bars[i + 1 :], **how)
+    return distances_to(bars[i], bars[i + 1 :], kind, **how)
 
 
 def _bars(bars: ArrayLike) -> Array:
@@ -98,8 +108,9 @@ def _split(bars: ArrayLike) -> tuple[Array, Array]:
     return array[(deaths > births) & (deaths < np.inf)], np.sort(births[deaths == np.inf])
 
 
-def _wasserstein_row(a: Array, others: list[Array], order: float = 1, internal_p: float = 2) -> Array:
+def _wasserstein_row(a: Array, others: list[Array], order: float = 1, internal_p: float | str = 2) -> Array:
     """Distances (k,) of `a` to k others; those of bars that are all born at 0 in one go."""
+    internal_p = float(internal_p)  # of a config, "inf"
     if not (1 <= order < np.inf and internal_p >= 1):
         raise TopologyError(
             f"order must be from 1 on and finite, internal_p from 1 on: {order}, {internal_p}"
@@ -110,10 +121,10 @@ def _wasserstein_row(a: Array, others: list[Array], order: float = 1, internal_p
     total = np.array(
         [np.sum(np.abs(opened - o) ** order) if len(o) == len(opened) else np.inf for _, o in split]
     )
-    if not finite[:, 0].any() and not any(b[:, 0].any() for b, _ in split):
-        total += _on_a_line(finite[:, 1], [b[:, 1] for b, _ in split], half, float(order))
-    else:
-        total += [_wasserstein(finite, b, half, float(order), float(internal_p)) for b, _ in split]
+    on_a_line = [k for k, (b, _) in enumerate(split) if not (finite[:, 0].any() or b[:, 0].any())]
+    total[on_a_line] += _on_a_line(finite[:, 1], [split[k][0][:, 1] for k in on_a_line], half, float(order))
+    for k in set(range(len(split))).difference(on_a_line):
+        total[k] += _wasserstein(finite, split[k][0], half, float(order), float(internal_p))
     return np.asarray(total ** (1 / order), dtype=np.float64)
 
 
@@ -146,13 +157,15 @@ def _on_a_line(a: Array, others: list[Array], half: float, order: float) -> Arra
     for row, deaths in zip(b, others, strict=True):
         row[len(row) - len(deaths) :] = np.sort(deaths)
     alone = (half * b) ** order
+    # Summed without the padding: a distance must not depend, by its last bit, on what else is in the batch.
+    all_alone = np.array([((half * np.sort(o)) ** order).sum() for o in others])
     least = np.zeros((len(b), b.shape[1] + 1))
     for death in np.sort(a):
         matched = np.abs(b - death) ** order - alone + least[:, :-1]
         least += (half * death) ** order
         np.minimum(least[:, 1:], matched, out=least[:, 1:])
         np.minimum.accumulate(least, axis=1, out=least)
-    total: Array = np.maximum(least[:, -1] + alone.sum(axis=1), 0.0)
+    total: Array = np.maximum(least[:, -1] + all_alone, 0.0)
     return total
 
 

@@ -13,10 +13,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from panic.topology.diagram import entropy
 from panic.topology.distances import TopologyError
 
 Array = NDArray[np.float64]
 Range = tuple[float, float]
+
+
+def vectorise(bars: ArrayLike, kind: str, **settings: Any) -> Array:
+    """Bars (m, 2) as an array of a fixed shape: what a config's `vectorisations` ask for.
+
+    Kinds and shapes: entropy (); landscape (num_landscapes, resolution); silhouette and betti_curve
+    (resolution,); image (resolution, resolution), over births in `range` and lengths up to its span. The
+    settings are those of the functions here, `range` is their sample_range. TopologyError for another kind.
+    """
+    if kind == "entropy":
+        return np.array(entropy(bars))
+    if kind == "image":
+        low, high = settings.pop("range")
+        size, limits = settings.pop("resolution"), (low, high, 0.0, high - low)
+        return persistence_image(bars, resolution=(size, size), sample_range=limits, **settings)
+    curves = {"landscape": landscape, "silhouette": silhouette, "betti_curve": betti_curve}
+    if kind not in curves:
+        known = ", ".join(("entropy", "image", *curves))
+        raise TopologyError(f"unknown vectorisation {kind!r}", hint=f"known: {known}")
+    low, high = settings.pop("range")
+    return curves[kind](bars, sample_range=(low, high), **settings)
 
 
 def grid(bars: ArrayLike, resolution: int = 100, sample_range: Range | None = None) -> Array:

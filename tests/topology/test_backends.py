@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from panic.topology import TopologyError, diagram, diagrams, estimate_bytes, landmarks, sliding_window
+from panic.topology import (
+    TopologyError,
+    bottleneck,
+    diagram,
+    diagrams,
+    estimate_bytes,
+    landmarks,
+    sliding_window,
+)
 from panic.topology.backends import choose, farthest_first, persistence
 from tests.topology.test_diagram import circle, cloud, octahedron
 
@@ -197,3 +205,32 @@ def test_landmarks_state_their_error_and_bars_keep_to_it():
     assert landmarks(np.empty((0, 2)), 3)[0].size == 0
     with pytest.raises(TopologyError, match="need a metric"):
         landmarks(points, 3, metric="cosine")
+
+
+def test_a_diagram_of_landmarks_states_its_error_and_keeps_to_it():
+    points = np.vstack([circle(200), circle(200)[:50]])
+    whole, part = diagram(points), diagram(points, landmarks=25)
+    assert (part.num_points, part.num_unique, whole.num_unique) == (250, 25, 200)
+    assert part.error == pytest.approx(2 * landmarks(points, 25)[1], rel=1e-9)
+    for k in (0, 1):
+        assert 0 < bottleneck(whole.bars(k), part.bars(k)) <= part.error
+    enough = diagram(points, landmarks=200)
+    assert enough.error == whole.error == 0.0
+    np.testing.assert_array_equal(enough.bars(1), whole.bars(1))
+
+
+def test_generators_of_landmarks_are_rows_of_all_points():
+    points = circle(60)
+    found = diagram(points, landmarks=20, generators=True)
+    (birth, death), (a, b, c, d) = found.bars(1)[0], found.generators[1][0]
+    assert np.linalg.norm(points[a] - points[b]) == pytest.approx(birth, rel=1e-6)
+    assert np.linalg.norm(points[c] - points[d]) == pytest.approx(death, rel=1e-6)
+
+
+def test_landmarks_of_what_has_none_are_refused():
+    with pytest.raises(TopologyError, match="need a metric"):
+        diagram(circle(20), landmarks=5, metric="cosine")
+    with pytest.raises(TopologyError, match="chosen from points"):
+        diagram(np.zeros((2, 2)), landmarks=1, metric="precomputed")
+    with pytest.raises(TopologyError, match="1 or more"):
+        diagram(circle(20), landmarks=0)

@@ -95,6 +95,19 @@ def test_a_matrix_holds_the_distances_of_pairs(kind):
     assert matrix[3, 0] == pytest.approx(one(lines[3], lines[0]), abs=1e-15)
 
 
+@pytest.mark.parametrize("kind", ["bottleneck", "wasserstein"])
+@pytest.mark.parametrize("born", ["at 0", "later"])
+def test_a_distance_is_the_same_to_the_bit_in_any_batch(kind, born):
+    """What is computed after a kill comes in other batches than before it."""
+    rng = np.random.default_rng(2)
+    bars = [np.c_[np.zeros(n), rng.exponential(size=n)] for n in (40, 9, 130, 300)]
+    if born == "later":
+        bars = [b + rng.random(len(b))[:, None] for b in bars]
+    together = distance_matrix(bars, kind)[0]
+    alone = [distance_matrix([bars[0], b], kind)[0, 1] for b in bars]
+    assert together[1:].tolist() == alone[1:]
+
+
 def test_wrong_calls_are_refused():
     with pytest.raises(TopologyError, match="NaN"):
         bottleneck([[0, np.nan]], [])

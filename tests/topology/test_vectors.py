@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from panic.topology import TopologyError, betti_curve, landscape, persistence_image, silhouette
+from panic.config import Vectorisation
+from panic.topology import (
+    TopologyError,
+    betti_curve,
+    entropy,
+    landscape,
+    persistence_image,
+    silhouette,
+    vectorise,
+)
 
 BARS = [[0.0, 4.0], [1.0, 3.0], [2.0, np.inf]]
 AT = {"sample_range": (0.0, 4.0), "resolution": 5}  # 0, 1, 2, 3, 4
@@ -40,6 +49,28 @@ def test_nothing_gives_zeros(bars):
     assert not silhouette(bars).any()
     assert not persistence_image(bars, bandwidth=1.0).any()
     assert betti_curve(bars).shape == (100,)
+
+
+def test_settings_of_a_config_make_vectors_of_one_shape():
+    settings = [
+        Vectorisation(kind="entropy"),
+        Vectorisation(kind="landscape", range=[0, 4], num_landscapes=2, resolution=5),
+        Vectorisation(kind="silhouette", range=[0, 4], resolution=5),
+        Vectorisation(kind="betti_curve", range=[0, 4], resolution=5),
+        Vectorisation(kind="image", range=[0, 4], resolution=6, bandwidth=0.5),
+    ]
+    for bars in (BARS, [], [[0.0, np.inf]]):
+        shapes = [vectorise(bars, **one.key).shape for one in settings]
+        assert shapes == [(), (2, 5), (5,), (5,), (6, 6)]
+    found = [vectorise(BARS, **one.key) for one in settings]
+    assert found[0] == pytest.approx(entropy(BARS))
+    np.testing.assert_allclose(found[1], [[0, 1, 2, 1, 0], [0, 0, 1, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(found[2], np.array([0, 4, 10, 4, 0]) / 6, atol=1e-12)
+    assert found[3].tolist() == [1, 2, 3, 2, 1]
+    want = persistence_image(BARS, bandwidth=0.5, resolution=(6, 6), sample_range=(0, 4, 0, 4))
+    np.testing.assert_array_equal(found[4], want)
+    with pytest.raises(TopologyError, match="entropy, image, landscape"):
+        vectorise(BARS, "fourier")
 
 
 def test_wrong_calls_are_refused():
