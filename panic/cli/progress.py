@@ -60,6 +60,8 @@ def _stages(progress: Progress) -> list[tuple[str, int, int]]:
     stages = [
         ("embeddings", progress.embeddings, progress.embeddings_total),
         ("diagrams", progress.diagrams, progress.diagrams_total),
+        ("vectorisations", progress.vectorisations, progress.vectorisations_total),
+        ("distances", progress.distances, progress.distances_total),
     ]
     return [stage for stage in stages if stage[2]]
 

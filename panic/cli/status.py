@@ -62,6 +62,8 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "invocations": counts.invocations,
         "embeddings": counts.embeddings,
         "diagrams": counts.diagrams,
+        "vectorisations": counts.vectorisations,
+        "distances": counts.distances,
         "eta_s": store.eta_s(row, now),
         "pid": now.pid,
     }
@@ -98,6 +100,9 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     lines.add_row("invocations", "", f"{counts.invocations:,}")
     lines.add_row("embeddings", "", f"{counts.embeddings:,}")
     lines.add_row("diagrams", "", f"{counts.diagrams:,}")
+    for what, number in (("vectorisations", counts.vectorisations), ("distances", counts.distances)):
+        if number:
+            lines.add_row(what, "", f"{number:,}")
     if now.state == "running":
         lines.add_row("time left", "", f"at most {duration(store.eta_s(row, now))}")
     if now.session is not None:

@@ -113,9 +113,9 @@ class Vectorisation(_OfDiagrams):
         Field(description="from where to where it is sampled: the same for all runs", examples=["[0, 2]"]),
     ] = None
     resolution: Annotated[
-        int | None, Field(ge=2, le=10_000, description="number of samples (per axis of an image)")
+        int | None, Field(ge=2, le=1000, description="number of samples (per axis of an image)")
     ] = None
-    num_landscapes: Annotated[int | None, Field(ge=1, le=10_000, description="highest tents kept")] = None
+    num_landscapes: Annotated[int | None, Field(ge=1, le=1000, description="highest tents kept")] = None
     power: Annotated[float | None, Field(ge=0, description="weights are lengths to this power")] = None
     bandwidth: Annotated[float | None, Field(gt=0, description="of an image's Gaussians")] = None
 

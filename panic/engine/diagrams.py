@@ -1,55 +1,44 @@
-"""The diagrams stage: persistence diagrams of complete runs, in processes beside the models.
+"""The stages behind the embeddings: persistence diagrams of complete runs, then what is taken of them.
 
-A child process reads a run's vectors from the store (read-only) and sends the bars back; the driver
-writes them. Processes on all cores, which make way for the models (`nice`): a cloud that is beyond its
-share of the memory then costs a diagram and not the experiment. Small diagrams are handed out several at a
-time, so that no process waits for a message.
+Diagrams are computed as soon as a run is complete and has its vectors, in processes beside the models.
+Vectorisations and distances come when there are no more diagrams to come: a run that has grown has another
+diagram then. Each stage asks the store what it lacks, so a killed one goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import resource
-import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-from panic.config import DiagramSettings
-from panic.devices.device import open_device
-from panic.engine.child import Child
+from panic.config import DiagramSettings, ExperimentConfig
 from panic.engine.pending import Pending
+from panic.engine.pool import Answer, Bench, Pool, Task
+from panic.engine.progress import Progress
 from panic.engine.writer import Entry
 from panic.store import Store
-from panic.store.records import NewDiagram
-from panic.topology import diagram
+from panic.store.records import NewDiagram, NewDistance, NewVectorisation
+from panic.topology import diagram, distances_to, sliding_window, vectorise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_RETRIES = 2
-ENVIRONMENT = {
-    # Of the numeric libraries: the processes share the cores.
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    # glibc: keep the memory of one diagram for the next (1.3 instead of 2.0 ms for 100 points).
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-}
-"""Of every process of the pool."""
-NICE = 5
-AHEAD = 16
-"""Most tasks that a process holds; only one while diagrams take longer than `SHORT_S`."""
-SHORT_S = 0.05
 LOOKUP_EVERY_S = 0.5
 LOOKUP_SHARE = 0.05
 """Most of the driver's time that may go into asking the store which diagrams are due."""
+PAIRS_OF_A_TASK = 256
+"""Pairs of diagrams that one task compares: 0.1 to 1 s of work."""
+KEPT_DIAGRAMS = 4096
+"""Diagrams that a process keeps in memory for further pairs; 2 KB each for runs of 100 points."""
+
+Measures = tuple[tuple[int, str], ...]
+"""Rows of measures with their settings as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,228 +49,268 @@ class DiagramTask:
     model: int
     attempts: int = 0
 
+    @property
+    def num_results(self) -> int:
+        return 1
+
+    def __str__(self) -> str:
+        return f"the diagram of run {self.run}"
+
+    def compute(self, bench: Bench) -> Entry:
+        """Raises TopologyError with the arithmetic for a cloud that needs more memory than there is."""
+        settings = bench.settings
+        vectors = bench.store.run_vectors(self.run, self.model, settings.modality)
+        start = time.perf_counter()
+        window = settings.window
+        result = diagram(
+            vectors if window is None else sliding_window(vectors, window.dimension, window.delay),
+            max_dimension=settings.max_dimension,
+            metric=settings.metric,
+            threshold=settings.threshold or float("inf"),
+            landmarks=settings.landmarks,
+            generators=settings.generators,
+            memory_limit_bytes=bench.memory_bytes,
+        )
+        row = NewDiagram(
+            run=self.run,
+            model=self.model,
+            settings=settings.key,
+            settings_digest=settings_digest(settings),
+            num_points=len(vectors),
+            num_unique=result.num_unique,
+            bars={dimension: result.bars(dimension) for dimension in range(settings.max_dimension + 1)},
+            generators=dict(enumerate(result.generators or ())),
+            error=result.error,
+            duration_s=time.perf_counter() - start,
+        )
+        return Entry(diagrams=[row])
+
 
 @dataclass(frozen=True, slots=True)
-class DiagramFailure:
-    """Why a diagram was not computed."""
+class VectorisationTask:
+    """Vectorisations of one diagram, in all of its dimensions."""
 
-    task: DiagramTask
-    message: str
-    crashed: bool = False
+    diagram: int
+    measures: Measures
+    dimensions: int
+    attempts: int = 0
+
+    @property
+    def num_results(self) -> int:
+        return len(self.measures) * self.dimensions
+
+    def __str__(self) -> str:
+        return f"vectorisations of diagram {self.diagram}"
+
+    def compute(self, bench: Bench) -> Entry:
+        return Entry(
+            vectorisations=[
+                NewVectorisation(
+                    diagram=self.diagram,
+                    dimension=dimension,
+                    measure=measure,
+                    vector=vectorise(bars, **json.loads(settings)),
+                )
+                for dimension, bars in bench.store.diagram_bars(self.diagram).items()
+                for measure, settings in self.measures
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceTask:
+    """Distances of one diagram to some others by one measure, in all dimensions."""
+
+    diagram: int
+    others: tuple[int, ...]
+    measure: int
+    settings: str
+    dimensions: int
+    attempts: int = 0
+
+    @property
+    def num_results(self) -> int:
+        return len(self.others) * self.dimensions
+
+    def __str__(self) -> str:
+        return f"the distances of diagram {self.diagram} to {len(self.others)} others"
+
+    def compute(self, bench: Bench) -> Entry:
+        bars, *others = (_bars(bench.store, number) for number in (self.diagram, *self.others))
+        found = []
+        for dimension in range(self.dimensions):
+            compared = [other[dimension] for other in others]
+            row = distances_to(bars[dimension], compared, **json.loads(self.settings))
+            for other, distance in zip(self.others, row.tolist(), strict=True):
+                pair = min(self.diagram, other), max(self.diagram, other)
+                found.append(NewDistance(*pair, dimension, self.measure, distance))
+        return Entry(distances=found)
+
+
+@lru_cache(KEPT_DIAGRAMS)
+def _bars(store: Store, number: int) -> dict[int, NDArray[np.float64]]:
+    return store.diagram_bars(number)
 
 
 def settings_digest(settings: DiagramSettings) -> str:
     """Identifies diagram settings: SHA-256 (hex) of their canonical JSON."""
-    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(settings.key, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class DiagramPool:
-    """Child processes that compute diagrams; started when the first diagram is due.
+class Stage:
+    """One kind of tasks: finds those that are due and keeps account of them.
 
     Args:
-        deliver: called from another thread with a NewDiagram or a DiagramFailure for every task.
+        find: the tasks whose results the store lacks.
     """
 
-    def __init__(
-        self,
-        store: Path,
-        settings: DiagramSettings,
-        deliver: Callable[[NewDiagram | DiagramFailure], None],
-        *,
-        num_workers: int | None = None,
-    ) -> None:
-        self._num_workers = num_workers or os.cpu_count() or 1
-        self._arguments = (store, settings, open_device("cpu").total_bytes() * 3 // 4 // self._num_workers)
-        self._deliver = deliver
-        self._lock = threading.Lock()
-        self._waiting: deque[DiagramTask] = deque()
-        self._children: dict[int, tuple[Child, deque[DiagramTask]]] = {}
-        self._started = 0
-        self._ahead = 1
-        self._closing = False
+    def __init__(self, pool: Pool, find: Callable[[], Iterable[Task]]) -> None:
+        self._pool, self._find = pool, find
+        self._pending: Pending[Task] = Pending()
+        self.num_busy = 0
+        self.num_found = 0
+        self.num_done = 0
 
-    def submit(self, task: DiagramTask) -> None:
-        """Compute a diagram as soon as a process is free."""
-        with self._lock:
-            self._waiting.append(task)
-            self._assign()
+    def refill(self, committed: int) -> int:
+        """Start what the store lacks; how many tasks."""
+        self._pending.settle(committed)
+        found = 0
+        for task in self._find():
+            if self._pending.claim(task):
+                self._pool.submit(task)
+                self.num_found += task.num_results
+                found += 1
+        self.num_busy += found
+        return found
 
-    def close(self) -> None:
-        """Stop; diagrams in the making are given up."""
-        with self._lock:
-            self._closing = True
-            self._waiting.clear()
-            children = list(self._children.values())
-        for child, tasks in children:
-            if tasks:
-                child.kill()
-        for child, _ in children:
-            child.close()
+    def again(self, task: Any) -> None:
+        """Try a task once more."""
+        self._pool.submit(replace(task, attempts=task.attempts + 1))
 
-    def _assign(self) -> None:
-        """Hand out what waits: to idle processes, to new ones, then ahead to those that hold least."""
-        while self._waiting:
-            tasks_of = {number: tasks for number, (_, tasks) in self._children.items()}
-            number = min(tasks_of, key=lambda number: len(tasks_of[number]), default=-1)
-            if number < 0 or (tasks_of[number] and len(self._children) < self._num_workers):
-                number = self._start()
-            child, tasks = self._children[number]
-            if len(tasks) >= self._ahead:
-                return
-            task = self._waiting.popleft()
-            tasks.append(task)
-            child.send(task)
+    def done(self, task: Task) -> None:
+        self.num_busy -= 1
+        self.num_done += task.num_results
 
-    def _start(self) -> int:
-        number = self._started
-        self._started += 1
-        entry = "panic.engine.diagrams:serve_connection"
-        child = Child(entry, self._arguments, partial(self._on_message, number), ENVIRONMENT)
-        self._children[number] = (child, deque())
-        return number
-
-    def _on_message(self, number: int, message: NewDiagram | DiagramFailure | None) -> None:
-        """A result, in the order of the tasks; None when the process has ended, which its first task did."""
-        with self._lock:
-            if self._closing or number not in self._children:
-                return
-            child, tasks = self._children[number]
-            if message is None:
-                del self._children[number]
-                if tasks:
-                    reason = f"its process ended: {child.exit_reason()}"
-                    message = DiagramFailure(tasks.popleft(), reason, crashed=True)
-                    self._waiting.extendleft(reversed(tasks))
-            else:
-                tasks.popleft()
-                if isinstance(message, NewDiagram):
-                    self._ahead = AHEAD if message.duration_s < SHORT_S else 1
-            self._assign()
-        if message is not None:
-            self._deliver(message)
+    def written(self, task: Any, entry_number: int) -> None:
+        """The task's results were handed to the writer."""
+        self._pending.written([replace(task, attempts=0)], entry_number)
 
 
-class DiagramStage:
-    """Finds the runs whose diagrams are due and keeps account of them.
+class DiagramStages:
+    """Diagrams, vectorisations and distances of one experiment.
 
     Args:
         store: for reading.
         models: rows of the embedding models.
+        vectorisations, distances: rows of these measures, and their settings.
     """
 
     def __init__(
-        self, pool: DiagramPool, store: Store, experiment: int, models: list[int], settings: DiagramSettings
+        self,
+        pool: Pool,
+        store: Store,
+        experiment: int,
+        models: Sequence[int],
+        settings: DiagramSettings,
+        vectorisations: Measures = (),
+        distances: Measures = (),
     ) -> None:
-        self._pool, self._store, self._experiment = pool, store, experiment
-        self._models, self._settings = models, settings
-        self._pending: Pending[tuple[int, int]] = Pending()
+        self._store, self._experiment, self._models, self._settings = store, experiment, models, settings
+        self._digest, self._dimensions = settings_digest(settings), settings.max_dimension + 1
+        self._measures = {VectorisationTask: vectorisations, DistanceTask: distances}
+        self.diagrams = Stage(pool, self._due_diagrams)
+        self.vectorisations = Stage(pool, self._due_vectorisations)
+        self.distances = Stage(pool, self._due_distances)
+        self._stages: dict[type, Stage] = {
+            DiagramTask: self.diagrams,
+            VectorisationTask: self.vectorisations,
+            DistanceTask: self.distances,
+        }
         self._next_lookup_at = 0.0
-        self.num_busy = 0
-        self.num_found = 0
-        self.num_done = 0
         self.given_up: list[str] = []
+
+    @property
+    def num_busy(self) -> int:
+        """Tasks at the pool."""
+        return sum(stage.num_busy for stage in self._stages.values())
 
     def refill(self, committed: int, *, force: bool = False) -> int:
         """Start the diagrams that the store lacks; how many. Does nothing if asked too often."""
         start = time.monotonic()
         if not force and start < self._next_lookup_at:
             return 0
-        self._pending.settle(committed)
-        found = 0
-        digest = settings_digest(self._settings)
-        for model in self._models:
-            due = self._store.ready_for_diagram(self._experiment, model, digest, self._settings.modality)
-            for run in due:
-                if self._pending.claim((run, model)):
-                    self._pool.submit(DiagramTask(run, model))
-                    found += 1
-        self.num_busy += found
-        self.num_found += found
+        found = self.diagrams.refill(committed)
         now = time.monotonic()
         self._next_lookup_at = now + max(LOOKUP_EVERY_S, (now - start) / LOOKUP_SHARE)
         return found
 
-    def absorb(self, message: NewDiagram | DiagramFailure) -> Entry | None:
-        """Take a diagram; a failed one is tried again if its process ended, and given up otherwise."""
-        if isinstance(message, NewDiagram):
-            self.num_busy -= 1
-            self.num_done += 1
-            return Entry(diagrams=[message])
-        task = message.task
-        if message.crashed and task.attempts < MAX_RETRIES:
-            self._pool.submit(replace(task, attempts=task.attempts + 1))
+    def refill_last(self, committed: int) -> int:
+        """Start the vectorisations and distances that the store lacks, once no more diagrams come."""
+        return self.vectorisations.refill(committed) + self.distances.refill(committed)
+
+    def absorb(self, answer: Answer) -> Entry | None:
+        """Take an answer; a task is tried again if its process ended, and given up if it failed otherwise."""
+        stage = self._stages[type(answer.task)]
+        if answer.entry is not None:
+            stage.done(answer.task)
+        elif answer.crashed and answer.task.attempts < MAX_RETRIES:
+            stage.again(answer.task)
         else:
-            self.num_busy -= 1
-            self.given_up.append(f"run {task.run} has no diagram: {message.message}")
-        return None
+            stage.num_busy -= 1
+            self.given_up.append(f"{answer.task}: {answer.problem}")
+        return answer.entry
 
-    def written(self, entry: Entry, entry_number: int) -> None:
-        """The entry's diagrams were handed to the writer."""
-        self._pending.written([(row.run, row.model) for row in entry.diagrams], entry_number)
+    def written(self, answer: Answer, entry_number: int) -> None:
+        """The answer's results were handed to the writer."""
+        self._stages[type(answer.task)].written(answer.task, entry_number)
+
+    def progress(self, before: Progress) -> Progress:
+        """What there is of each stage by now, and what has been found missing so far plus what there was."""
+        return replace(
+            before,
+            diagrams=before.diagrams + self.diagrams.num_done,
+            diagrams_total=before.diagrams + self.diagrams.num_found,
+            vectorisations=before.vectorisations + self.vectorisations.num_done,
+            vectorisations_total=before.vectorisations + self.vectorisations.num_found,
+            distances=before.distances + self.distances.num_done,
+            distances_total=before.distances + self.distances.num_found,
+        )
+
+    def _due_diagrams(self) -> Iterable[Task]:
+        window = self._settings.window
+        for model in self._models:
+            for run in self._store.ready_for_diagram(
+                self._experiment,
+                model,
+                self._digest,
+                self._settings.modality,
+                min_points=1 if window is None else window.span,
+            ):
+                yield DiagramTask(run, model)
+
+    def _due_vectorisations(self) -> Iterable[Task]:
+        settings_of = dict(self._measures[VectorisationTask])
+        for model in self._models if settings_of else ():
+            key = (self._experiment, model, self._digest)
+            for number, lacking in self._store.missing_vectorisations(*key, list(settings_of)):
+                measures = tuple((measure, settings_of[measure]) for measure in lacking)
+                yield VectorisationTask(number, measures, self._dimensions)
+
+    def _due_distances(self) -> Iterable[Task]:
+        for measure, settings in self._measures[DistanceTask]:
+            for model in self._models:
+                key = (self._experiment, model, self._digest, measure, self._dimensions)
+                for one, others in self._store.missing_distances(*key):
+                    for start in range(0, len(others), PAIRS_OF_A_TASK):
+                        chunk = tuple(others[start : start + PAIRS_OF_A_TASK])
+                        yield DistanceTask(one, chunk, measure, settings, self._dimensions)
 
 
-def compute(store: Store, task: DiagramTask, settings: DiagramSettings, memory_bytes: int) -> NewDiagram:
-    """The persistence diagram of one run, from the vectors in the store.
-
-    Raises: TopologyError with the arithmetic for a cloud that needs more memory than there is.
-    """
-    points = store.run_vectors(task.run, task.model, settings.modality)
-    start = time.perf_counter()
-    result = diagram(
-        points,
-        max_dimension=settings.max_dimension,
-        metric=settings.metric,
-        generators=settings.generators,
-        memory_limit_bytes=memory_bytes,
+def add_measures(store: Store, config: ExperimentConfig) -> tuple[Measures, Measures]:
+    """The rows of a config's vectorisations and distances, added where they are new, with their settings."""
+    vectorisations, distances = (
+        tuple((store.add_measure(part.key), json.dumps(part.key)) for part in parts)
+        for parts in (config.vectorisations, config.distances)
     )
-    return NewDiagram(
-        run=task.run,
-        model=task.model,
-        settings=settings.model_dump(mode="json"),
-        settings_digest=settings_digest(settings),
-        num_points=len(points),
-        num_unique=result.num_unique,
-        bars={dimension: result.bars(dimension) for dimension in range(settings.max_dimension + 1)},
-        generators=dict(enumerate(result.generators or ())),
-        duration_s=time.perf_counter() - start,
-    )
-
-
-def serve_connection(
-    connection: Connection[Any, Any], path: Path, settings: DiagramSettings, memory_bytes: int
-) -> None:
-    """A child's main loop: tasks in, diagrams out, until None or the end of the pipe."""
-    os.nice(NICE)
-    diagram([[0.0], [1.0]])  # imports the back end before anything is timed
-    limit_memory(memory_bytes)
-    with Store(path) as store:
-        while True:
-            try:
-                task = connection.recv()
-            except EOFError:
-                return
-            if task is None:
-                return
-            try:
-                connection.send(compute(store, task, settings, memory_bytes))
-            except MemoryError:
-                reason = f"it needs more than its share of the memory, {memory_bytes / 2**30:.1f} GiB"
-                connection.send(DiagramFailure(task, reason))
-            except Exception as error:
-                connection.send(DiagramFailure(task, f"{type(error).__name__}: {error}"))
-
-
-def limit_memory(more_bytes: int) -> None:
-    """Let this process have `more_bytes` beyond what it has: an allocation fails, the system kills nobody.
-
-    The estimate of `panic.topology.memory` bounds columns, not what reducing them may add. Linux only.
-    """
-    if sys.platform != "linux":
-        return
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    used = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:")) * 1024
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = used + more_bytes
-    if hard == resource.RLIM_INFINITY or wanted < hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    return vectorisations, distances

@@ -17,20 +17,21 @@ from dataclasses import dataclass, replace
 
 from panic.engine.buckets import Buckets
 from panic.engine.contents import ContentCache
-from panic.engine.diagrams import DiagramFailure, DiagramStage
+from panic.engine.diagrams import DiagramStages
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.executor import Result, Task, TaskError
 from panic.engine.forecast import forecast
 from panic.engine.loops import Loops
 from panic.engine.outputs import Rejected
 from panic.engine.pinning import Pin
+from panic.engine.pool import Answer
 from panic.engine.progress import Progress, estimate_s
 from panic.engine.queue import EMBEDDING_RUN, Item, ReadyQueue
 from panic.engine.workers import Seat
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, ModelDoesNotFit, ModelError, ModelMissing, PanicError
 from panic.models.spec import ModelSpec
-from panic.store.records import NewBatch, NewDiagram
+from panic.store.records import NewBatch
 
 log = logging.getLogger("panic.engine")
 
@@ -45,7 +46,7 @@ FATAL: dict[str, type[PanicError]] = {
 }
 """Kinds of task errors that no retry and no smaller batch mends."""
 
-Inbox = queue.SimpleQueue[Result | NewDiagram | DiagramFailure]
+Inbox = queue.SimpleQueue[Result | Answer]
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class Driver:
         ready: ReadyQueue,
         loops: Loops,
         embeddings: EmbeddingStage,
-        diagrams: DiagramStage | None,
+        diagrams: DiagramStages | None,
         seats: Sequence[Seat],
         writer: Writer,
         contents: ContentCache,
@@ -129,7 +130,7 @@ class Driver:
                     raise self._fatal
                 if stopping:
                     raise Interrupted("Stopped; what was computed is stored.", hint="Run it again to go on.")
-                if not self._refill_all() and not self._is_work_left():
+                if not self._refill_all() and not self._is_work_left() and not self._refill_last():
                     break
                 continue
             self._receive()
@@ -211,7 +212,7 @@ class Driver:
             elif self._diagrams:
                 entry = self._diagrams.absorb(message)
                 if entry is not None:
-                    self._diagrams.written(entry, self._writer.add(entry))
+                    self._diagrams.written(message, self._writer.add(entry))
         self._refill_ended()
         self._report()
 
@@ -350,6 +351,10 @@ class Driver:
             found += self._diagrams.refill(committed, force=True)
         return found > 0
 
+    def _refill_last(self) -> bool:
+        """Compute what needs all diagrams; whether there is something."""
+        return self._diagrams is not None and self._diagrams.refill_last(self._writer.committed) > 0
+
     def _report(self, *, force: bool = False) -> None:
         now = time.monotonic()
         if not force and now < self._progress_at:
@@ -357,10 +362,9 @@ class Driver:
         self._progress_at = now + TICK_S
         before, elapsed_s = self._before, now - self._started_at
         remaining = self._loops.remaining_steps
-        diagrams = self._diagrams
         self._on_progress(
             replace(
-                before,
+                self._diagrams.progress(before) if self._diagrams else before,
                 runs_ended=before.runs_total - len(self._loops),
                 runs_stuck=before.runs_stuck + self._loops.num_stuck,
                 runs_failed=before.runs_failed + self._loops.num_failed,
@@ -368,8 +372,6 @@ class Driver:
                 invocations_total=before.invocations + self._invocations + remaining,
                 embeddings=before.embeddings + self._embeddings.num_done,
                 embeddings_total=before.embeddings + self._embeddings.num_found,
-                diagrams=before.diagrams + (diagrams.num_done if diagrams else 0),
-                diagrams_total=before.diagrams + (diagrams.num_found if diagrams else 0),
                 model_seconds=dict(self._model_seconds),
                 resident=tuple(sorted({name for seat in self._seats for name in seat.resident})),
                 elapsed_s=elapsed_s,

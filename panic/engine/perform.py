@@ -23,13 +23,14 @@ from panic.devices.device import Device, open_device
 from panic.engine.buckets import Buckets
 from panic.engine.calibration import Trial
 from panic.engine.contents import ContentCache
-from panic.engine.diagrams import DiagramPool, DiagramStage
+from panic.engine.diagrams import DiagramStages, add_measures
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.loops import Loop, Loops
 from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, pin, refuse_conflicts, shapes, untried
 from panic.engine.plan import Plan, load_config, make_plan
+from panic.engine.pool import Pool
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane, ReadyQueue
 from panic.engine.restore import LOST, Restorer
@@ -153,15 +154,16 @@ def _perform(
     on_progress: Callable[[Progress], None],
 ) -> None:
     config, specs = plan.config, plan.specs
+    measures = add_measures(writing, config)
     inbox: Inbox = queue.SimpleQueue()
     contents = ContentCache(
         config.pixel_cache_bytes,
         lambda digest, kind: reading.image(digest) if kind is Modality.IMAGE else reading.text(digest),
     )
     buckets = Buckets(specs, registry.build, contents)
-
     epochs = reading.epochs(experiment)
     called = shapes(plan, epochs, device.kind)
+
     def enqueue(model: str, item: Item) -> None:
         ready.put(model, buckets.of(model, item.input, specs[model].modalities_in[0]), item)
 
@@ -185,7 +187,6 @@ def _perform(
         seats = [Seat(e) for e in open_executors(plan, called, device, num_workers, inbox.put, memory)]
         for seat in seats:
             stack.callback(seat.executor.close)
-        restorer = Restorer(
         trial = Trial(seats[0].executor, inbox, specs, buckets, stop_requested)
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         pins = pin(writing, experiment, plan, fingerprints, device.kind, trial.batch_sizes(wanted))
@@ -199,6 +200,7 @@ def _perform(
             for order, (name, spec) in enumerate(specs.items())
         )
         loops = Loops(enqueue)
+        restorer = Restorer(
             executors=[seat.executor for seat in seats],
             inbox=inbox,
             writer=writer,
@@ -212,10 +214,10 @@ def _perform(
         embeddings = EmbeddingStage(reading, experiment, plan.embedding, pins, buckets, ready.put, lost)
         diagrams = None
         if config.diagrams:
-            pool = DiagramPool(reading.path, config.diagrams, inbox.put, num_workers=config.diagram_workers)
+            pool = Pool(reading.path, config.diagrams, inbox.put, num_workers=config.diagram_workers)
             stack.callback(pool.close)
             models = [pins[name].model for name in _diagrammed(plan)]
-            diagrams = DiagramStage(pool, reading, experiment, models, config.diagrams)
+            diagrams = DiagramStages(pool, reading, experiment, models, config.diagrams, *measures)
         before = _resume(plan, pins, experiment, run_ids, reading, loops, writer, lost)
         Driver(
             specs=specs,
@@ -284,6 +286,8 @@ def _resume(
         invocations=sum(num_steps for num_steps, _ in tails.values()) + len(entry.invocations),
         embeddings=counts.embeddings,
         diagrams=counts.diagrams,
+        vectorisations=counts.vectorisations,
+        distances=counts.distances,
     )
 
 

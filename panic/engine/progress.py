@@ -10,7 +10,7 @@ class Progress:
     """Where an experiment stands.
 
     invocations_total and so eta_s are upper bounds: a run that gets stuck ends early.
-    embeddings_total and diagrams_total: what has been found missing so far plus what there was.
+    embeddings_total, diagrams_total and so on: what has been found missing so far plus what there was.
     """
 
     runs_total: int = 0
@@ -23,6 +23,10 @@ class Progress:
     embeddings_total: int = 0
     diagrams: int = 0
     diagrams_total: int = 0
+    vectorisations: int = 0
+    vectorisations_total: int = 0
+    distances: int = 0
+    distances_total: int = 0
     model_seconds: dict[str, float] = field(default_factory=dict)
     resident: tuple[str, ...] = ()
     elapsed_s: float = 0.0

@@ -25,11 +25,13 @@ from panic.store.records import (
     Commit,
     NewBatch,
     NewDiagram,
+    NewDistance,
     NewEmbedding,
     NewFailure,
     NewInvocation,
     NewOutput,
     NewStuck,
+    NewVectorisation,
 )
 
 QUEUED_ENTRIES = 48
@@ -53,10 +55,13 @@ class Entry:
     failures: list[NewFailure] = field(default_factory=list)
     embeddings: list[NewEmbedding] = field(default_factory=list)
     diagrams: list[NewDiagram] = field(default_factory=list)
+    vectorisations: list[NewVectorisation] = field(default_factory=list)
+    distances: list[NewDistance] = field(default_factory=list)
 
     @property
     def num_rows(self) -> int:
-        return len(self.invocations) + len(self.embeddings) + len(self.diagrams) + 1
+        of_diagrams = len(self.diagrams) + len(self.vectorisations) + len(self.distances)
+        return len(self.invocations) + len(self.embeddings) + of_diagrams + 1
 
     @property
     def num_bytes(self) -> int:
@@ -169,6 +174,8 @@ class Writer:
             commit.failures.extend(entry.failures)
             commit.embeddings.extend(entry.embeddings)
             commit.diagrams.extend(entry.diagrams)
+            commit.vectorisations.extend(entry.vectorisations)
+            commit.distances.extend(entry.distances)
         self._commit(commit)
         for entry, _ in gathered:
             for output in entry.outputs:

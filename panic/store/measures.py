@@ -69,11 +69,11 @@ def missing_vectorisations(
 
 
 def missing_distances(
-    store: Store, experiment: int, model: int, settings_digest: str, measures: Sequence[int], dimensions: int
+    store: Store, experiment: int, model: int, settings_digest: str, measure: int, dimensions: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """(diagram, diagrams of later runs to which a distance is missing) of the current diagrams.
+    """(diagram, diagrams of later runs to which it lacks distances) of the current diagrams.
 
-    A pair is complete with a distance for each measure and each of the `dimensions`.
+    A pair is complete with a distance by the measure in each of so many `dimensions`.
     """
     key = (experiment, model, settings_digest)
     current = [id for id, _, _ in store.db.rows(f"{CURRENT} ORDER BY run", *key)]
@@ -81,8 +81,8 @@ def missing_distances(
         (a, b)
         for a, b in store.db.stream(
             f"SELECT a, b FROM ({CURRENT}) AS current JOIN distance ON a = current.id"
-            f" WHERE measure IN {GIVEN} GROUP BY a, b HAVING count(*) = ?5",
-            *(*key, json.dumps(list(measures)), len(measures) * dimensions),
+            " WHERE measure = ?4 GROUP BY a, b HAVING count(*) = ?5",
+            *(*key, measure, dimensions),
         )
     }
     for place, one in enumerate(current):

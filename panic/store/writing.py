@@ -223,10 +223,12 @@ def commit(store: Store, results: Commit) -> None:
         for diagram in results.diagrams:
             _insert_diagram(store, diagram)
         connection.executemany(
-            "INSERT INTO vectorisation VALUES (?, ?, ?, ?)",
+            "INSERT INTO vectorisation VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             [(v.diagram, v.dimension, v.measure, encode_array(v.vector)) for v in results.vectorisations],
         )
-        connection.executemany("INSERT INTO distance VALUES (?, ?, ?, ?, ?)", results.distances)
+        connection.executemany(
+            "INSERT INTO distance VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", results.distances
+        )
     _remember(store, ids)
 
 

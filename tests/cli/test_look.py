@@ -59,6 +59,8 @@ def test_status(panic: Invoke, store: Path) -> None:
         "invocations": counts.invocations,
         "embeddings": counts.embeddings,
         "diagrams": 6,
+        "vectorisations": 0,
+        "distances": 0,
         "eta_s": None,
         "pid": None,
     }

@@ -1,4 +1,4 @@
-"""The diagrams stage's processes: every task answered once, whatever ends; what settings ask for is kept."""
+"""Diagrams and what is taken of them: every task answered once; what settings ask for is kept."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from panic import run
-from panic.config import DiagramSettings
-from panic.engine.diagrams import DiagramFailure, DiagramPool, DiagramTask, settings_digest
+from panic.config import DiagramSettings, ExperimentConfig
+from panic.engine.diagrams import DiagramTask, VectorisationTask, settings_digest
+from panic.engine.pool import Answer, Pool
+from panic.engine.progress import Progress
 from panic.store import Store
-from panic.store.records import NewDiagram
-from tests.engine.conftest import make_config
+from panic.topology import bottleneck, diagram, entropy, landscape, sliding_window, wasserstein
+from tests.engine.conftest import dump, make_config
 from tests.engine.test_process_executor import children_of
 
 
@@ -29,6 +33,11 @@ def embedded(tmp_path: Path) -> tuple[Path, int]:
         return tmp_path / "s", store.model("synthetic/state-embedding").id
 
 
+def runs_of(answers: list[Answer]) -> list[int]:
+    """The runs whose diagrams were computed, in the order of the answers."""
+    return [row.run for answer in answers if answer.entry for row in answer.entry.diagrams]
+
+
 def test_keys_of_settings_in_existing_stores_stay() -> None:
     """The key of diagrams in every store so far; a change would compute all of them again."""
     known = "764890bb50649f30fa7f4ad57f2df4cf"
@@ -37,14 +46,14 @@ def test_keys_of_settings_in_existing_stores_stay() -> None:
 
 def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[NewDiagram | DiagramFailure] = queue.SimpleQueue()
-    pool = DiagramPool(path, DiagramSettings(), inbox.put, num_workers=2)
+    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    pool = Pool(path, DiagramSettings(), inbox.put, num_workers=2)
     asked = [1, 2, 3, 4] * 15
     try:
         for number in asked:
             pool.submit(DiagramTask(number, model))
         answers = [inbox.get(timeout=60) for _ in asked]
-        assert sorted(a.run for a in answers if isinstance(a, NewDiagram)) == sorted(asked)
+        assert sorted(runs_of(answers)) == sorted(asked)
         assert inbox.empty()
         assert len(children_of(os.getpid())) <= 2
     finally:
@@ -53,21 +62,21 @@ def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[
 
 def test_a_process_that_dies_costs_one_attempt_and_its_other_tasks_go_on(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[NewDiagram | DiagramFailure] = queue.SimpleQueue()
-    pool = DiagramPool(path, DiagramSettings(), inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    pool = Pool(path, DiagramSettings(), inbox.put, num_workers=1)
     try:
         pool.submit(DiagramTask(1, model))
-        assert isinstance(inbox.get(timeout=60), NewDiagram)
+        assert inbox.get(timeout=60).entry is not None
         (child,) = children_of(os.getpid())
         os.kill(child, signal.SIGSTOP)  # so that it certainly holds several
         for number in (1, 2, 3):
             pool.submit(DiagramTask(number, model))
         os.kill(child, signal.SIGKILL)
         answers = [inbox.get(timeout=60) for _ in range(3)]
-        (failure,) = [a for a in answers if isinstance(a, DiagramFailure)]
+        (failure,) = [a for a in answers if a.entry is None]
         assert failure.crashed
-        assert failure.task.run == 1
-        assert [a.run for a in answers if isinstance(a, NewDiagram)] == [2, 3]
+        assert failure.task == DiagramTask(1, model)
+        assert runs_of(answers) == [2, 3]
     finally:
         pool.close()
 
@@ -88,10 +97,127 @@ def test_generators_are_stored_where_the_config_asks_for_them(tmp_path: Path) ->
         assert found.shape == (len(store.bars(row.id, "synthetic/state-embedding", 0)), 3)
 
 
+MEASURES: dict[str, Any] = {
+    "vectorisations": ["entropy", {"kind": "landscape", "range": [0, 2], "resolution": 9}],
+    "distances": ["bottleneck", {"kind": "wasserstein", "order": 2, "internal_p": "inf"}],
+}
+
+
+def measured(**changes: Any) -> ExperimentConfig:
+    """Runs of fresh noise with diagrams of several points."""
+    return make_config(
+        chain={"kernel": "dirichlet", "epsilon": 0.5},
+        seeds=[-1],
+        embeddings=["synthetic/state-embedding"],
+        diagram_workers=1,
+        **{"repeats": 3, "max_length": 16, "diagrams": {"max_dimension": 1}} | changes,
+    )
+
+
+def test_vectorisations_and_distances_are_those_of_the_stored_diagrams(tmp_path: Path) -> None:
+    run(measured(**MEASURES), tmp_path / "s")
+    model = "synthetic/state-embedding"
+    with Store(tmp_path / "s") as store:
+        runs = [row.id for row in store.runs()]
+        for dimension in (0, 1):
+            bars = [store.bars(number, model, dimension) for number in runs]
+            entropies = store.vectorisations("test", model, dimension=dimension, kind="entropy")
+            assert (entropies.runs, entropies.values.tolist()) == (runs, [entropy(b) for b in bars])
+            tents = store.vectorisations("test", model, dimension=dimension, kind="landscape").values
+            assert tents.shape == (len(runs), 5, 9)
+            np.testing.assert_array_equal(tents[2], landscape(bars[2], resolution=9, sample_range=(0, 2)))
+            for kind, distance in (("bottleneck", bottleneck), ("wasserstein", wasserstein)):
+                found = store.distances("test", model, dimension=dimension, kind=kind)
+                how = {"order": 2, "internal_p": np.inf} if kind == "wasserstein" else {}
+                want = [[distance(a, b, **how) for b in bars] for a in bars]
+                assert found.runs == runs
+                np.testing.assert_allclose(found.matrix, want, atol=1e-12)
+        counts = store.counts()
+        assert (counts.vectorisations, counts.distances) == (6 * 2 * 2, 15 * 2 * 2)
+        assert len({tuple(map(tuple, store.bars(number, model, 0))) for number in runs}) > 1
+        assert store.check() == []
+
+
+def test_measures_that_come_later_join_the_experiment_and_those_there_are_kept(tmp_path: Path) -> None:
+    run(measured(vectorisations=["entropy"]), tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        store.db.execute("UPDATE vectorisation SET rowid = rowid + 1000")
+    last: list[Progress] = []
+    run(measured(repeats=4, **MEASURES), tmp_path / "s", on_progress=last.append)
+    with Store(tmp_path / "s") as store:
+        assert len(store.experiments()) == 1
+        counts = store.counts()
+        assert (counts.runs, counts.vectorisations, counts.distances) == (8, 8 * 2 * 2, 28 * 2 * 2)
+        assert store.db.value("SELECT count(*) FROM vectorisation WHERE rowid > 1000") >= 12
+    shown = last[-1]
+    assert (shown.vectorisations, shown.vectorisations_total) == (32, 32)
+    assert (shown.distances, shown.distances_total) == (112, 112)
+
+
+def test_what_a_killed_stage_lacks_is_computed_and_nothing_else(tmp_path: Path) -> None:
+    config = measured(repeats=4, **MEASURES)
+    run(config, tmp_path / "s")
+    whole = dump(tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        store.db.execute("DELETE FROM vectorisation WHERE (diagram + dimension) % 2")
+        store.db.execute("DELETE FROM distance WHERE (a + b + dimension + measure) % 3 = 0 AND b <> 2")
+        store.db.execute("DELETE FROM distance WHERE b = 5")
+    run(config, tmp_path / "s")
+    assert dump(tmp_path / "s") == whole
+
+
+def test_windows_and_landmarks_are_settings_of_the_stage(tmp_path: Path) -> None:
+    settings = {"window": {"dimension": 2, "delay": 2}, "landmarks": 4, "metric": "chordal", "threshold": 1.5}
+    run(measured(max_length=40, diagrams=settings), tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        model = store.model("synthetic/state-embedding").id
+        for row in store.diagrams():
+            vectors = store.run_vectors(row.run, model, "text")
+            windows = sliding_window(vectors, 2, 2)
+            want = diagram(windows, metric="chordal", landmarks=4, threshold=1.5)
+            assert (row.num_points, row.num_unique, row.error) == (20, 4, want.error)
+            assert want.error > 0
+            for k in (0, 1):
+                np.testing.assert_array_equal(store.bars(row.run, model, k), want.bars(k))
+            assert row.settings == settings | {"max_dimension": 1, "modality": "text", "generators": False}
+        errors = [line["error"] for line in store.dump() if line["kind"] == "diagram"]
+        assert len(errors) == 2 * 6
+
+
+def test_a_run_shorter_than_a_window_has_no_diagram(tmp_path: Path) -> None:
+    """The first run gets stuck after a few steps; that is no failure of the experiment."""
+    config = make_config(
+        chain={"kernel": "column"}, seeds=[42, -1], repeats=1, prompts=["state 0"], max_length=30,
+        embeddings=["synthetic/state-embedding"], diagrams={"window": {"dimension": 6}},
+        distances=["bottleneck"], diagram_workers=1,
+    )  # fmt: skip
+    assert run(config, tmp_path / "s").state == "complete"
+    with Store(tmp_path / "s") as store:
+        (stuck, fresh) = store.runs()
+        assert (stuck.state, fresh.state) == ("stuck", "done")
+        assert [row.run for row in store.diagrams()] == [fresh.id]
+
+
+def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded: tuple[Path, int]) -> None:
+    path, model = embedded
+    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    pool = Pool(path, DiagramSettings(landmarks=1, metric="cosine"), inbox.put, num_workers=1)
+    try:
+        pool.submit(DiagramTask(1, model))
+        pool.submit(DiagramTask(2, model))
+        pool.submit(VectorisationTask(1, (), 2))
+        failed = [inbox.get(timeout=60) for _ in range(2)]
+        assert all("landmarks need a metric" in answer.problem for answer in failed)
+        assert not any(answer.crashed for answer in failed)
+        assert inbox.get(timeout=60).entry is not None
+    finally:
+        pool.close()
+
+
 def test_beyond_its_share_an_allocation_fails_and_nobody_is_killed() -> None:
     code = (
         "import numpy as np\n"
-        "from panic.engine.diagrams import limit_memory\n"
+        "from panic.engine.pool import limit_memory\n"
         "limit_memory(50 * 2**20)\n"
         "np.ones(2 * 2**20)\n"
         "try:\n    np.ones(20 * 2**20)\nexcept MemoryError:\n    print('refused')\n"

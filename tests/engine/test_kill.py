@@ -86,6 +86,8 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
         max_length=300,
         embeddings=["circle"],
         diagrams={"max_dimension": 1},
+        vectorisations=["entropy"],
+        distances=["wasserstein"],
     )
     hits = kill_and_rerun(config, tmp_path, kills=20, seed=0, within_s=0.4)
     run(config, tmp_path / "whole")
@@ -95,6 +97,8 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
         assert store.check() == []
         counts = store.counts()
         assert counts.diagrams == counts.runs
+        assert counts.vectorisations == 2 * counts.runs
+        assert counts.distances == counts.runs * (counts.runs - 1)  # half of it, in two dimensions
 
 
 @pytest.mark.slow

@@ -275,24 +275,24 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
     import signal
 
     from panic.config import DiagramSettings
-    from panic.engine.diagrams import DiagramFailure, DiagramPool, DiagramTask
-    from panic.store.records import NewDiagram
+    from panic.engine.diagrams import DiagramTask
+    from panic.engine.pool import Answer, Pool
 
     config = make_config(max_length=4, embeddings=["synthetic/state-embedding"])
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
         model = store.model("synthetic/state-embedding").id
-    inbox: queue.SimpleQueue[NewDiagram | DiagramFailure] = queue.SimpleQueue()
-    pool = DiagramPool(tmp_path / "s", DiagramSettings(), inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    pool = Pool(tmp_path / "s", DiagramSettings(), inbox.put, num_workers=1)
     try:
         pool.submit(DiagramTask(1, model))
-        assert isinstance(inbox.get(timeout=60), NewDiagram)
+        assert inbox.get(timeout=60).entry is not None
         (idle,) = children_of(os.getpid())
         os.kill(idle, signal.SIGKILL)
         while children_of(os.getpid()):
             time.sleep(0.02)
         time.sleep(0.2)
         pool.submit(DiagramTask(2, model))
-        assert isinstance(inbox.get(timeout=60), NewDiagram)
+        assert inbox.get(timeout=60).entry is not None
     finally:
         pool.close()

@@ -77,12 +77,12 @@ def test_what_is_missing_is_what_is_not_there(writer, sample):
 def test_a_pair_is_missing_until_all_of_its_distances_are_there(writer, sample):
     key = (sample.alpha, sample.embed, "settings")
     measure = writer.add_measure(WASSERSTEIN)
-    assert list(writer.missing_distances(*key, [measure], 2)) == [(1, [2])]
+    assert list(writer.missing_distances(*key, measure, 2)) == [(1, [2])]
     put_all(writer)
-    assert list(writer.missing_distances(*key, [measure], 2)) == []
+    assert list(writer.missing_distances(*key, measure, 2)) == []
     writer.db.execute("DELETE FROM distance WHERE dimension = 1")
-    assert list(writer.missing_distances(*key, [measure], 2)) == [(1, [2])]
-    assert list(writer.missing_distances(*key, [measure], 1)) == []
+    assert list(writer.missing_distances(*key, measure, 2)) == [(1, [2])]
+    assert list(writer.missing_distances(*key, measure, 1)) == []
 
 
 def test_of_a_run_that_has_grown_the_larger_diagram_counts(writer, sample):
@@ -90,7 +90,7 @@ def test_of_a_run_that_has_grown_the_larger_diagram_counts(writer, sample):
     add_diagram(writer, sample.stuck, sample.embed, 3)
     key = (sample.alpha, sample.embed, "settings")
     measure = writer.add_measure(WASSERSTEIN)
-    assert list(writer.missing_distances(*key, [measure], 2)) == [(3, [2])]  # the stuck run comes first
+    assert list(writer.missing_distances(*key, measure, 2)) == [(3, [2])]  # the stuck run comes first
     assert writer.vectorisations("alpha", "embed", dimension=0, kind="entropy").runs == [sample.noisy]
     add_diagram(writer, sample.untouched, sample.embed, 2)
     writer.commit(Commit(distances=[NewDistance(2, 3, 0, measure, 0.5)]))
