@@ -13,18 +13,19 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from panic.errors import ModelError, ModelMissing, UsageError
-from panic.models import registry, weights
+from panic.errors import ModelMissing, UsageError
+from panic.models import registry
 from panic.models.protocol import Modality, Model
 from panic.models.spec import ModelSpec
+from panic.pocket.world import examples
+from panic.train import pocket_scores
 from panic.train.folder import Folder
 from panic.train.pictures import load
 
@@ -79,7 +80,7 @@ def evaluate(
         drawn = [Path(place) / f"{i:06d}.png" for i in range(n)]
         for first in range(0, n, batch_size):
             some = captions[first : first + batch_size]
-            pictures = _draw(model, some, range(seed + first, seed + first + len(some)))
+            pictures = pocket_scores.call(model, some, range(seed + first, seed + first + len(some)))
             for path, picture in zip(drawn[first : first + batch_size], pictures, strict=True):
                 picture.save(path)
             show(first + len(some), n)
@@ -172,50 +173,24 @@ class _Pictures(torch.utils.data.Dataset[torch.Tensor]):
 
 def _by_oracle(spec: ModelSpec, n: int, seed: int, device: str) -> dict[str, Any]:
     """Scores of a model on n scenes of the pocket world's test split."""
-    from panic.pocket.world import examples
-    from panic.train import pocket_scores
-
     shown = examples("test", n, pocket_scores.SEED)
+    score: Callable[[Model], dict[str, float]]
+    taken, given = set(spec.modalities_in), spec.modality_out
     if _draws(spec):
-        model = registry.build(spec)
-        model.load(device)
-
-        def pipeline(texts: list[str], generator: list[torch.Generator], **how: Any) -> Any:
-            """The adapter as a pipeline is called; steps and guidance are the model's own."""
-            return SimpleNamespace(images=_draw(model, texts, [g.initial_seed() for g in generator]))
-
-        return {"scenes": n, **pocket_scores.score_drawing(pipeline, shown, seed=seed)}
-    folder = weights.folder_of(spec)
-    if spec.adapter == "captioner":
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        captioner = AutoModelForImageTextToText.from_pretrained(folder).eval()
-        return {
-            "scenes": n,
-            **pocket_scores.score_telling(captioner, AutoProcessor.from_pretrained(folder), shown),
-        }
-    if spec.adapter == "joint-embedder":
-        from transformers import AutoModel, AutoProcessor
-
-        joint = AutoModel.from_pretrained(folder).eval()
-        return {
-            "scenes": n,
-            **pocket_scores.score_matching(joint, AutoProcessor.from_pretrained(folder), shown),
-        }
-    raise UsageError(f"{spec.name}: the oracle judges drawings, captions and joint embeddings")
+        score = partial(pocket_scores.score_drawing, shown=shown, seed=seed)
+    elif Modality.IMAGE in taken and given == Modality.TEXT:
+        score = partial(pocket_scores.score_telling, shown=shown)
+    elif taken == {Modality.TEXT, Modality.IMAGE}:
+        score = partial(pocket_scores.score_matching, shown=shown)
+    else:
+        raise UsageError(f"{spec.name}: the oracle judges drawings, captions and joint embeddings")
+    model = registry.build(spec)
+    model.load(device)
+    return {"scenes": n, **score(model)}
 
 
 def _draws(spec: ModelSpec) -> bool:
     return Modality.TEXT in spec.modalities_in and spec.modality_out == Modality.IMAGE
-
-
-def _draw(model: Model, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-    """Pictures of texts. Raises ModelError for one that is none (not-a-number pixels)."""
-    pictures = model.invoke(texts, seeds)
-    for picture in pictures:
-        if isinstance(picture, Exception):
-            raise ModelError(str(picture)) from picture
-    return list(pictures)
 
 
 def _spread(size: int, n: int, seed: int) -> np.ndarray:

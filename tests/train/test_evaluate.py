@@ -44,6 +44,26 @@ def test_a_perfect_painter_of_the_world_is_right_in_everything(tmp_path):
     assert scores["all, attributes"] == scores["all, background"] == 1.0
 
 
+TELLER = """
+from panic.pocket.world import examples
+
+class Teller:
+    modality_in, modality_out, size_bytes = "image", "text", 0
+
+    def load(self, device):
+        self.texts = {e.picture.tobytes(): e.canonical for e in examples("test", 12, SEED)}
+
+    def invoke(self, inputs, seeds):
+        return [self.texts[picture.tobytes()] for picture in inputs]
+"""
+
+
+def test_a_perfect_teller_is_right_in_everything(tmp_path):
+    (tmp_path / "teller.py").write_text(TELLER.replace("SEED", str(pocket_scores.SEED)))
+    scores = evaluate.evaluate(f"python:{tmp_path / 'teller.py'}:Teller", "pocket-world", n=12)
+    assert scores["exact"] == scores["background"] == 1.0
+
+
 def test_scores_of_a_tiny_pipeline_are_none(tmp_path):
     """64x64 pictures of noise: it runs, by its own number of steps, and hits nothing."""
     tiny.build_stable_diffusion(tmp_path / "sd")
@@ -121,6 +141,13 @@ def test_figures_against_a_folder(extractor, tmp_path):
     assert poor["fid"] > 0.1
     assert poor["precision"] == 0.0
     assert poor["inception_score"] == pytest.approx(1)  # of the drawn pictures, not of the real ones
+    half = evaluate.fidelity(
+        [p for p in same if p.parent.name == "red"], same, small.SIDE, extractor=extractor
+    )
+    assert (half["precision"], half["recall"]) == (
+        1.0,
+        0.5,
+    )  # all drawn ones are real, half of the real ones drawn
 
 
 def test_a_model_is_drawn_with_and_compared(extractor, tmp_path):
