@@ -120,7 +120,7 @@ def _(charts, experiment, frames, mo, readings, store):
         if len(_drift):
             _bands = frames.drift_bands(_drift)
             _parts += [mo.md(f"{readings.drift_reading(_bands)} ({_model})"), charts.drift(_bands, _drift)]
-    _parts.append(mo.md(f"_{readings.DRIFT_CAVEAT}_"))
+    _parts.append(mo.md(f"_{readings.DRIFT_CAVEATS['text']}_"))
     mo.vstack(_parts)
     return
 

@@ -21,59 +21,82 @@ STUCK_CAVEAT = (
     "elsewhere."
 )
 TIME_CAVEAT = (
-    "These are durations of calls, so work that ran side by side counts fully for each; "
-    "loading of models and writing are not in it."
+    "These are durations of calls, so work that ran side by side counts fully for each; loading of models"
+    " and writing are not in it."
 )
-DRIFT_CAVEAT = (
-    "A stuck run is continued by its cycle, a failed one is not. A captioner's texts differ from prompts in "
-    "style alone, so the first step may be far from the prompt where nothing was lost: read what follows it."
-)
+DRIFT_CAVEATS = {
+    "text": (
+        "A stuck run is continued by its cycle, a failed one is not. A captioner's texts differ from "
+        "prompts in style alone, so the first step may be far from the prompt where nothing was lost: "
+        "read what follows it."
+    ),
+    "image": (
+        "A stuck run is continued by its cycle, a failed one is not. Measured from the first picture, not"
+        " from the prompt: a text and a picture of the same thing are far apart even under a model that "
+        "reads both."
+    ),
+}
 DIAGRAM_CAVEAT = (
-    "All runs of a network are drawn together. The diagrams ignore the order of the steps, and random walks "
-    "of the same size make bars, too: without such a control a long bar is a hint, not a finding."
+    "All runs of a network are drawn together. The diagrams ignore the order of the steps, and random "
+    "walks of the same size make bars, too: without such a control a long bar is a hint, not a finding."
 )
 
 PERIODS_CAVEAT = (
     "The period is counted in model calls: a loop of a drawing and a describing model that repeats one "
-    "picture has the period 2. Early entries are common where a captioner has few words for many pictures."
+    "picture has the period 2. Early entries are common where a captioner has few words for many "
+    "pictures."
 )
 GRID_CAVEAT = (
     "One picture per cell hides how much repeats differ; the command panic images --step N shows all runs."
 )
 LAG_CAVEAT = (
-    "Only outputs of one kind are compared. A stuck run counts up to the step at which it got stuck. The "
-    "value at lag 1 is noise and motion together; 2 D(1) - D(2) estimates the noise of a walk."
+    "Only outputs of one kind are compared, at lags up to half of a run. A stuck run counts up to the step "
+    "at which it got stuck. The value at lag 1 is noise and motion together; 2 D(1) - D(2) estimates the "
+    "noise of a walk. A shuffle keeps the first output, so its band need not be flat."
 )
 TWIN_CAVEAT = (
     "Runs of one prompt with fresh noise are apart from their first step on, so this is no response to a "
-    "small change; a rate needs several steps of growth before the distances saturate, else none is given."
+    "small change; a rate needs several steps of growth before the distances saturate, else none is "
+    "given."
 )
 MAP_CAVEAT = (
     "Two of many dimensions: what lies together here may be apart in others. Axes have no unit and no sign."
 )
 CLUSTER_CAVEAT = (
-    "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for "
-    "captions. A rerun on part of the data (clustering.stability) says how far the borders can be trusted."
+    "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for"
+    " captions. Agreement is the adjusted Rand index with clusterings that lack a fifth of the runs: 1 is"
+    " the same, 0 is chance; below about 0.7 the borders are not to be trusted. Stuck runs go on by their"
+    " cycle."
 )
 DWELL_CAVEAT = (
-    "Dwells that the end of a run cuts off are counted as such, not dropped; an outlier ends a dwell. Runs "
-    "with a fixed seed are not random, so the bands speak for those with fresh noise."
+    "Dwells that the end of a run cuts off are counted as such, not dropped; an outlier ends a dwell. A "
+    "stuck run stays for good, up to its full length. Runs with a fixed seed are not random, so the bands"
+    " speak for those with fresh noise."
 )
 RECURRENCE_CAVEAT = (
-    "Exactly the same text or picture, not a similar one. A stuck run ends where it repeats: its future is "
-    "known."
+    "Exactly the same text or picture, not a similar one. A stuck run is drawn on for as long again as it"
+    " was computed, for its future is known; the shares are of what is drawn."
 )
 ENTROPY_CAVEAT = (
     "It grows with the number of bars, and so with the length of a run and the variety of its outputs: "
     "compare runs of equal length, and look at the bars."
 )
 LOOP_CAVEAT = (
-    "Each walk has the run's own step angles and distances from its start, and otherwise no direction. With "
-    "several runs, one in twenty leaves its band by chance."
+    "Each walk has the run's own step angles and distances from its start, and otherwise no direction; it"
+    " comes back to no place exactly. One run in forty is above its band by chance, another one below."
+)
+EFFECTS_CAVEAT = (
+    "Labels are shuffled among runs that agree in all else, so a difference between prompts is not taken "
+    "for one between networks. PERMANOVA also answers to a difference in spread; more levels explain more"
+    " by chance (the grey bars). With few prompts nothing can become clear."
+)
+SHARES_CAVEAT = (
+    "The clusters are those of this experiment, frozen: places that only others visit lie outside all. A "
+    "cluster is a ball around its mean here."
 )
 PROBE_CAVEAT = (
-    "Linear probes on the first principal components, whole runs held out. A probe that fails may lack data; "
-    "one that succeeds says what can be read, not what the loop uses."
+    "Linear probes on the first principal components, whole runs held out. A probe that fails may lack "
+    "data; one that succeeds says what can be read, not what the loop uses."
 )
 
 
@@ -103,8 +126,9 @@ def time_reading(frame: pl.DataFrame, wall_s: float) -> str:
     )
 
 
-def drift_reading(bands: pl.DataFrame) -> str:
-    """How far from their prompts the networks are at the end."""
+def drift_reading(bands: pl.DataFrame, modality: str = "text") -> str:
+    """How far from their start the networks are at the end."""
+    start = "prompt" if modality == "text" else "first picture"
     last = bands.group_by("network", maintain_order=True).last().sort("median", descending=True)
     first = bands.group_by("network", maintain_order=True).first()
     starts = dict(zip(first["network"], first["median"], strict=True))
@@ -114,7 +138,23 @@ def drift_reading(bands: pl.DataFrame) -> str:
         for row in last.head(4).iter_rows(named=True)
     ]
     more = f"; {len(last) - 4} more networks lie below" if len(last) > 4 else ""
-    return f"Half of the texts are farther from the prompt than the line: {'; '.join(parts)}{more}."
+    return (
+        f"Half of the {'texts' if modality == 'text' else 'pictures'} are farther from the {start} than the "
+        f"line: {'; '.join(parts)}{more}."
+    )
+
+
+def step_reading(bands: pl.DataFrame, modality: str = "text") -> str:
+    """Whether the steps become smaller; nothing where there are none."""
+    parts = []
+    for (network,), rows in bands.sort("step").group_by("network", maintain_order=True):
+        third = max(1, len(rows) // 3)
+        early, late = _median(rows["median"].head(third)), _median(rows["median"].tail(third))
+        parts.append(f"{network} {early:.2g} early and {late:.2g} late")
+    if not parts:
+        return ""
+    more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return f" A step from one {modality} to the next covers, in the median: {'; '.join(parts[:4])}{more}."
 
 
 def diagram_reading(frame: pl.DataFrame) -> str:
@@ -159,15 +199,34 @@ def grid_reading(num_prompts: int, num_networks: int, max_prompts: int, max_netw
 
 
 def lag_reading(curves: pl.DataFrame, modality: str) -> str:
-    """Does the distance grow with the lag?"""
+    """Does the distance grow with the lag, compared with shuffles of the order if they are there?"""
     parts = []
     for (group,), rows in curves.filter(pl.col("lag") > 0).group_by("group", maintain_order=True):
         rows = rows.sort("lag")
         first, last = float(rows["distance"][0]), float(rows["distance"][-1])
-        kind = "wanders off" if last > 1.5 * max(first, 1e-9) else "stays within what one step covers"
-        parts.append(f"{group} {kind} (D({rows['lag'][0]}) = {first:.2g}, D({rows['lag'][-1]}) = {last:.2g})")
+        values = f"D({rows['lag'][0]}) = {first:.2g}, D({rows['lag'][-1]}) = {last:.2g}"
+        if "null_low" in rows.columns and rows["null_low"][0] is not None:
+            kind = _motion(rows)
+        else:
+            kind = "wanders off" if last > 1.5 * max(first, 1e-9) else "stays within what one step covers"
+        parts.append(f"{group} {kind} ({values})")
     more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
     return f"By {modality}s of one run, k of them apart: {'; '.join(parts[:4])}{more}."
+
+
+def _motion(rows: pl.DataFrame) -> str:
+    """What a curve D(1), D(2), ... says beside its null band."""
+    if rows["distance"].max() == 0:
+        return "stands still"
+    late = rows.tail(max(1, len(rows) // 3))
+    below = pl.min_horizontal("null_low", pl.lit(rows["distance"][0] / 2))
+    back = rows.filter(pl.col("lag") > 1, pl.col("distance") < below)["lag"]
+    nearer = rows["distance"][0] < rows["null_low"][0]
+    kind = f"{'remembers' if nearer else 'does not remember'} the output before"
+    if len(back):
+        return f"{kind} and comes back after {back[0]}"
+    farther = (late["distance"] > late["null_high"]).all()
+    return f"{kind} and {'wanders off' if farther else 'stays in its region'}"
 
 
 def twin_reading(pairs: pl.DataFrame, fit: Any, why: str) -> str:
@@ -189,12 +248,14 @@ def map_reading(places: pl.DataFrame, share: float, modality: str) -> str:
     )
 
 
-def cluster_reading(found: Any, num_steps: int) -> str:
-    """How many clusters, and how much lies outside."""
+def cluster_reading(found: Any, num_steps: int, agreement: float | None = None) -> str:
+    """How many clusters, how much lies outside, and how well they hold (`agreement`: median ARI)."""
     if not found.num_clusters:
         return f"No cluster was found in {num_steps:,} steps: no region is visited much more than others."
     clusters = "one cluster" if found.num_clusters == 1 else f"{found.num_clusters} clusters"
-    return f"{num_steps:,} steps fall into {clusters}; {found.outlier_share:.0%} of the outputs lie outside."
+    outside = f"{found.outlier_share:.0%} of the outputs lie outside."
+    told = "" if agreement is None else f" Clusterings without a fifth of the runs agree by {agreement:.2f}."
+    return f"{num_steps:,} steps fall into {clusters}; {outside}{told}"
 
 
 def dwell_reading(dwells: pl.DataFrame) -> str:
@@ -235,7 +296,36 @@ def loop_reading(table: pl.DataFrame) -> str:
     above = (table["value"] > table["high"]).sum()
     names = table.filter(pl.col("value") > pl.col("high"))["x"].head(4).to_list()
     told = f" ({', '.join(names)})" if names else ""
-    return f"The longest loop of {above} of {len(table)} runs is longer than 95 % of its walks have{told}."
+    return (
+        f"The longest loop of {above} of {len(table)} runs is longer than 97.5 % of its walks have{told}; "
+        f"chance alone would give {len(table) / 40:.2g}."
+    )
+
+
+def effects_reading(table: pl.DataFrame, absent: Mapping[str, str]) -> str:
+    """Which factors make a difference, and which of them the largest."""
+    parts = []
+    for (measure,), rows in table.group_by("measure", maintain_order=True):
+        clear = rows.filter(pl.col("p_adjusted") < 0.05).sort("effect", descending=True)
+        named = [f"the {row['factor']} ({row['effect']:.0%})" for row in clear.iter_rows(named=True)]
+        parts.append(f"{measure}: {', then '.join(named) or 'nothing is clear'}")
+    text = "; ".join(parts)
+    left_out = f" Not tested: {', '.join(absent)}." if absent else ""
+    return f"What makes a difference to {text}.{left_out}"
+
+
+def shares_reading(shares: pl.DataFrame, own: str) -> str:
+    """How much of other experiments lies in this one's clusters."""
+    inside = (
+        shares.filter(pl.col("label") >= 0)
+        .group_by("experiment", maintain_order=True)
+        .agg(pl.col("share").sum())
+    )
+    parts = [
+        f"{row['share']:.0%} of {'its own steps' if row['experiment'] == own else row['experiment']}"
+        for row in inside.iter_rows(named=True)
+    ]
+    return f"In the clusters of {own}: {', '.join(parts)}."
 
 
 def probe_reading(scores: pl.DataFrame, absent: Mapping[str, str]) -> str:

@@ -25,13 +25,15 @@ from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Clustering, assign, cluster, freeze, stability
 from panic.analysis.frames import continued
 from panic.analysis.loading import Frames
-from panic.analysis.nulls import matched_walk, null_band
+from panic.analysis.nulls import matched_walk, null_band, shuffled
 from panic.analysis.probing import probe
 from panic.errors import NotFound
 from panic.topology import diagram, entropy
+from panic.topology import pairwise as pairwise_distances
 
 Vectors = NDArray[np.float32]
 MAX_CLUSTERED = 5000  # HDBSCAN on more takes minutes
+SHUFFLED = 400  # outputs of a run whose order is shuffled
 FACTORS = ("prompt", "network", "seed")
 
 
@@ -143,19 +145,33 @@ def cluster_stability(
     return stability(points, units=steps["run"].to_numpy(), repeats=repeats, seed=seed)
 
 
-def lag_curves(data: Frames, model: str, modality: str, max_lag: int = 20) -> pl.DataFrame:
-    """D(k) by network: group, lag, distance (median over runs), low, high (quartiles), num_runs."""
+def lag_curves(
+    data: Frames,
+    model: str,
+    modality: str,
+    max_lag: int = 20,
+    *,
+    num_surrogates: int = 0,
+    max_runs: int = 60,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """D(k) by network: group, lag, distance (median over runs), low, high (quartiles), num_runs.
+
+    Of every run up to half of its length: longer lags compare its beginning with its end and little else.
+    With `num_surrogates` also null_low, null_high: the 95 % band of the median when the order of every run
+    but its first state is shuffled, from at most `max_runs` runs of each network; null for lag 0.
+    """
     networks = dict(data.runs.select("run", "network").iter_rows())
     parts = []
     for run, points in trajectories(data, model, modality, least=3):
-        lags = min(max_lag, len(points) - 1)
+        lags = min(max_lag, max(1, len(points) // 2))
         found = dynamics.distance_by_lag(points, lags)
         parts.append(
             pl.DataFrame({"group": networks[run], "run": run, "lag": np.arange(lags + 1), "distance": found})
         )
     if not parts:
         raise AnalysisError(f"no run has 3 {modality} vectors of {model}")
-    return (
+    curves = (
         pl.concat(parts)
         .group_by("group", "lag", maintain_order=True)
         .agg(
@@ -166,6 +182,39 @@ def lag_curves(data: Frames, model: str, modality: str, max_lag: int = 20) -> pl
         )
         .sort("group", "lag", maintain_order=True)
     )
+    if not num_surrogates:
+        return curves
+    rng = np.random.default_rng(seed)
+    chosen: dict[str, list[Vectors]] = {}
+    for run, points in trajectories(data, model, modality, least=3):
+        of_network = chosen.setdefault(networks[run], [])
+        if len(of_network) < max_runs:
+            of_network.append(points)
+    bands = [
+        pl.DataFrame({"group": group, "lag": np.arange(1, max_lag + 1), "null_low": low, "null_high": high})
+        for group, runs in chosen.items()
+        for low, high in [_shuffled_band(runs, max_lag, num_surrogates, rng)]
+    ]
+    beside = pl.concat(bands).with_columns(pl.col("null_low", "null_high").fill_nan(None))
+    return curves.join(beside, on=["group", "lag"], how="left", maintain_order="left")
+
+
+def _shuffled_band(
+    runs: list[Vectors], max_lag: int, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % band (max_lag,), (max_lag,) of the median over runs of D(1), D(2), ... of shuffled orders."""
+    draws = np.full((len(runs), count, max_lag), np.nan)
+    for place, points in enumerate(runs):
+        apart = pairwise_distances(points[:SHUFFLED].astype(np.float64), "cosine")
+        for number in range(count):
+            order = shuffled(np.arange(len(apart)), rng)
+            for lag in range(1, min(max_lag, max(1, len(apart) // 2)) + 1):
+                draws[place, number, lag - 1] = apart[order[:-lag], order[lag:]].mean()
+    known = ~np.isnan(draws).all(axis=(0, 1))
+    low, high = np.full(max_lag, np.nan), np.full(max_lag, np.nan)
+    medians = np.nanmedian(draws[:, :, known], axis=0)
+    low[known], high[known] = np.quantile(medians, [0.025, 0.975], axis=0)
+    return low, high
 
 
 def dwell_curves(states: States, *, by: str = "network") -> pl.DataFrame:

@@ -72,6 +72,27 @@ def drift() -> Any:
     return charts.drift(drift_bands(steps()), steps())
 
 
+def effects() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "factor": ["prompt", "network"], "measure": "where runs end", "effect": [0.6, 0.1],
+            "effect_name": "R squared", "baseline": [0.2, 0.05], "baseline_high": [0.3, 0.12],
+            "p_value": [0.001, 0.4], "p_adjusted": [0.002, 0.4], "num_runs": 24, "num_groups": [6, 2],
+        }
+    )  # fmt: skip
+
+
+def shares() -> pl.DataFrame:
+    nan = float("nan")
+    return pl.DataFrame(
+        {
+            "experiment": ["a"] * 3 + ["b"] * 3, "label": [0, 1, -1] * 2, "num_runs": 4,
+            "name": ["small", "large", "outside"] * 2, "share": [0.1, 0.5, 0.4, 0.2, 0.7, 0.1],
+            "low": [0.05, 0.3, 0.3, nan, nan, nan], "high": [0.2, 0.6, 0.5, nan, nan, nan],
+        }
+    )  # fmt: skip
+
+
 def survival() -> pl.DataFrame:
     found = dynamics.survival([1, 2, 2, 5], [False, False, True, True])
     return found.select(pl.lit("a → b").alias("group"), pl.all())
@@ -105,6 +126,11 @@ MAKERS: dict[str, Callable[[], Any]] = {
         pl.DataFrame(
             {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
         )
+    ),
+    "effects": lambda: charts.group_effects(effects()),
+    "shares": lambda: charts.cluster_shares(shares()),
+    "null lags": lambda: charts.distance_by_lag(
+        lags().with_columns(null_low=pl.Series([None, 0.1]), null_high=pl.Series([None, 0.2]))
     ),
     "strip": lambda: charts.run_strip(pl.DataFrame({"step": [0, 2], "image": DOT, "text": "words"})),
     "grid": lambda: charts.image_grid(
@@ -218,6 +244,14 @@ def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
     assert (rows["shown"] == "other clusters").sum() == 2
     made = charts.cluster_timeline(labels()).to_dict()
     assert made["data"]["format"]["parse"]["run"] == "number"
+
+
+def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
+    (rows,) = rows_of(charts.group_effects(effects()))[:1]
+    assert rows["verdict"].to_list() == ["p < 0.05", "not clear"]
+    made = charts.cluster_shares(shares(), top=1).to_dict()
+    assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]
+    assert "The 1 smallest clusters are not drawn" in " ".join(made["title"]["subtitle"])
 
 
 def test_rare_moves_are_not_drawn():

@@ -160,6 +160,8 @@ def test_short_windows_do_not_lengthen_dwells():
     np.testing.assert_allclose(curve["survival"], 0.9 ** np.arange(8), atol=0.015)
     naive = survival(dwells["length"], dwells["is_censored"])
     assert naive["low"][-1] > 0.9**7  # too long beyond its own band
+    cut = dwell_survival(dwell_times([[0, 1, 1, 1]]))  # one ended after 1; of the other, 2 are known
+    assert cut.select("length", "survival", "num_at_risk").rows() == [(0, 1, 2), (1, 0.5, 2), (2, 0.5, 1)]
     with pytest.raises(AnalysisError, match="no dwell was seen"):
         dwell_survival(dwell_times([[1], [2]]))
 

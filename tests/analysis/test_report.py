@@ -41,7 +41,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "<b>draw</b><i>→</i><b>tell</b>", "stuck from step 0, period 10", "(5 turns)",
         "failed at step 4: output", "the caption was &lt;empty&gt;", "torch 2.13.0", "a processor, 2 cores",
         "panic run demo.yaml", "steps 2", "draw-fingerp", "1 of 1 runs with a fixed seed",
-        "Drift from the prompt · embed", "Persistence diagrams · embed",
+        "Drift of the texts from the prompt · embed", "Persistence diagrams · embed",
     ):  # fmt: skip
         assert text in html
     assert html.count('<img src="data:image/webp;base64,') == 12
@@ -50,7 +50,9 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 14
+    assert html.count("data-chart=") == len(specs(html)) == 16
+    assert html.count("<figcaption>Thick: median of runs; band: quartiles") == 1  # once for charts alike
+    assert "<figcaption>Dot: effect (filled: p &lt; 0.05)" in html
 
 
 def test_it_loads_nothing(full):
@@ -106,7 +108,7 @@ def test_an_experiment_without_vectors_yet_says_so(bench):
     bench.add("a start", ["one"])
     html = page(bench)
     assert "A process is working on it: 1 runs have not ended" in html
-    assert "No vectors of prompts and texts under embed yet" in html
+    assert "No vectors of prompts and texts, or of pictures, under embed yet" in html
     assert "No diagrams have been computed yet" in html
     assert "not ended" in html
 
@@ -195,6 +197,6 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
         capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    assert 'data-drawn="14"' in done.stdout
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 14
+    assert 'data-drawn="16"' in done.stdout
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 16
     assert "data-owned" not in done.stdout

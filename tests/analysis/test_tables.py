@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from panic.analysis import AnalysisError, load, tables
+from panic.analysis import AnalysisError, load, readings, tables
 from panic.analysis.checks import OUTLIER
 from panic.errors import NotFound
 from tests.analysis.conftest import angle_vector
@@ -23,14 +23,22 @@ def walk(bench, letters: str, **how):
 
 
 def test_distance_by_lag_is_the_median_over_runs_of_texts_only(bench):
-    walk(bench, "abab")
-    walk(bench, "aaaa", seed=-1)
+    walk(bench, "ababab")
+    walk(bench, "aaaaaa", seed=-1)
     bench.embed({"a": corner(0), "b": corner(1)})
-    found = tables.lag_curves(load(bench.store, "demo"), *TEXT, 3)
-    assert found["lag"].to_list() == [0, 1, 2, 3]
+    data = load(bench.store, "demo")
+    found = tables.lag_curves(data, *TEXT, 9)
+    assert found["lag"].to_list() == [0, 1, 2, 3]  # half of the run
     assert found["distance"].to_list() == pytest.approx([0, 0.5, 0, 0.5])  # of 1, 0, 1 and of 0
     assert found["high"].to_list() == pytest.approx([0, 0.75, 0, 0.75])
     assert found["num_runs"].to_list() == [2] * 4
+    banded = tables.lag_curves(data, *TEXT, 9, num_surrogates=40)
+    assert banded.drop("null_low", "null_high").equals(found)
+    assert banded["null_low"][0] is None
+    # Shuffled, 3 of 5 pairs differ; the median is half of that, for the other run never moves.
+    assert (banded["null_low"][1:] < 0.3).all()
+    assert ((banded["null_high"][1:] > 0.3) & (banded["null_high"][1:] < 0.5 + 1e-9)).all()
+    assert banded["null_low"][1] > 0  # a or b must follow the other at least once
 
 
 def test_an_output_that_is_visited_often_is_a_cluster_of_its_own(bench):
@@ -151,3 +159,19 @@ def test_the_modality_of_a_model_without_vectors_is_not_guessed(bench):
     walk(bench, "ab")
     with pytest.raises(NotFound, match="no vectors of embed yet"):
         tables.modality_of(load(bench.store, "demo"), "embed")
+
+
+@pytest.mark.parametrize(
+    ("distances", "said"),
+    [
+        ([0.0] * 6, "stands still"),
+        ([0.5, 0.9, 0.1, 0.5, 0.9, 0.1], "does not remember the output before and comes back after 3"),
+        ([0.1, 0.3, 0.5, 0.7, 0.8, 0.9], "remembers the output before and wanders off"),
+        ([0.1, 0.4, 0.5, 0.5, 0.5, 0.9], "remembers the output before and stays in its region"),
+    ],
+)
+def test_motion_is_read_beside_its_null_band(distances, said):
+    curves = pl.DataFrame(
+        {"group": "n", "lag": range(1, 7), "distance": distances, "null_low": 0.4, "null_high": 0.6}
+    )
+    assert said in readings.lag_reading(curves, "text")

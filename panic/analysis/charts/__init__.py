@@ -10,6 +10,8 @@
 | how sensitive is it? | `divergence` |
 | which shape has its path? | `persistence`, `barcode`, `entropy_by_group` |
 | what is left of prompt or network? | `probe_scores` |
+| which part dominates? | `group_effects` |
+| do experiments end in the same places? | `cluster_shares` |
 | is that more than chance? | `null_band` |
 | what does it look like? | `run_strip`, `image_grid` |
 
@@ -17,7 +19,7 @@
 """
 
 from panic.analysis.charts.bars import HOMOLOGY, barcode, entropy_by_group, persistence
-from panic.analysis.charts.evidence import null_band, probe_scores
+from panic.analysis.charts.evidence import cluster_shares, group_effects, null_band, probe_scores
 from panic.analysis.charts.motion import distance_by_lag, divergence, drift, drift_ridgeline
 from panic.analysis.charts.pictures import image_grid, run_strip
 from panic.analysis.charts.states import (
@@ -44,6 +46,7 @@ __all__ = [
     "HOMOLOGY",
     "THEMES",
     "barcode",
+    "cluster_shares",
     "cluster_timeline",
     "distance_by_lag",
     "divergence",
@@ -52,6 +55,7 @@ __all__ = [
     "dwell_survival",
     "embedding_map",
     "entropy_by_group",
+    "group_effects",
     "image_grid",
     "null_band",
     "persistence",

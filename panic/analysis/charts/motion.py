@@ -18,11 +18,18 @@ OVERLAP = 1.7  # height of a ridge in rows
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 
 
-def drift(bands: pl.DataFrame, lines: pl.DataFrame, title: str = "Drift from the prompt") -> Any:
-    """Median, quartile band and single runs of the distance from the prompt by step, by network.
+def drift(
+    bands: pl.DataFrame,
+    lines: pl.DataFrame,
+    title: str = "Drift from the prompt",
+    *,
+    value: str = "distance",
+    value_title: str = DISTANCE,
+) -> Any:
+    """Median, quartile band and single runs of the distance from the start by step, by network.
 
-    `bands` as `frames.drift_bands` gives them, `lines` as `frames.drift` does. Clicking a network in the
-    legend fades the others.
+    `bands` as `frames.drift_bands` gives them, `lines` as `frames.drift` does, of which `value` is drawn.
+    Clicking a network in the legend fades the others.
     """
     chosen = alt.selection_point(fields=["network"], bind="legend")
     by = colour("network", names_of(bands, "network"))
@@ -31,17 +38,19 @@ def drift(bands: pl.DataFrame, lines: pl.DataFrame, title: str = "Drift from the
     def visible(opacity: float) -> Any:
         return alt.condition(chosen, alt.value(opacity), alt.value(opacity / 12))
 
-    single = alt.Chart(data(lines)).mark_line(strokeWidth=0.8)
+    single = alt.Chart(data(lines.select("run", "network", "step", distance=value))).mark_line(
+        strokeWidth=0.8
+    )
     over = alt.Chart(data(bands))
     chart = alt.layer(
         single.encode(
-            x=x, y=alt.Y("distance:Q", title=DISTANCE), detail="run:N", color=by, opacity=visible(0.22)
+            x=x, y=alt.Y("distance:Q", title=value_title), detail="run:N", color=by, opacity=visible(0.22)
         ),
         over.mark_area().encode(
-            x=x, y=alt.Y("low:Q", title=DISTANCE), y2="high:Q", color=by, opacity=visible(0.16)
+            x=x, y=alt.Y("low:Q", title=value_title), y2="high:Q", color=by, opacity=visible(0.16)
         ),
         over.mark_line(strokeWidth=2.6).encode(
-            x=x, y=alt.Y("median:Q", title=DISTANCE), color=by, opacity=visible(1.0)
+            x=x, y=alt.Y("median:Q", title=value_title), color=by, opacity=visible(1.0)
         ),
         over.mark_point(size=70, filled=True, opacity=0).encode(
             x=x,
@@ -61,9 +70,13 @@ def drift(bands: pl.DataFrame, lines: pl.DataFrame, title: str = "Drift from the
 
 
 def drift_ridgeline(
-    frame: pl.DataFrame, title: str = "Where the texts are, stretch by stretch", *, num_rows: int = 8
+    frame: pl.DataFrame,
+    title: str = "Where the outputs are, stretch by stretch",
+    *,
+    num_rows: int = 8,
+    value_title: str = DISTANCE,
 ) -> Any:
-    """Distribution of the distance from the prompt in stretches of steps, one ridge each, later ones below.
+    """Distribution of the distance from the start in stretches of steps, one ridge each, later ones below.
 
     Columns network, step, distance, as `frames.drift` gives them.
     """
@@ -80,7 +93,7 @@ def drift_ridgeline(
     )
     scale = alt.Scale(domain=[-float(rows or 0) - 0.1, OVERLAP], nice=False)  # type: ignore[arg-type]
     base = alt.Chart(data(ridges)).encode(
-        x=alt.X("distance:Q", title=DISTANCE, axis=alt.Axis(grid=False)),
+        x=alt.X("distance:Q", title=value_title, axis=alt.Axis(grid=False)),
         color=colour("network", names_of(frame, "network")),
         detail=["row:N", "network:N"],
     )
@@ -124,9 +137,13 @@ def _ridges(frame: pl.DataFrame, num_rows: int) -> pl.DataFrame:
 
 
 def distance_by_lag(frame: pl.DataFrame, title: str = "How far apart after k steps: D(k)") -> Any:
-    """Mean distance of states k steps apart; columns group, lag, distance, low, high (quartiles of runs)."""
+    """Mean distance of outputs k apart; columns group, lag, distance, low, high (quartiles of runs).
+
+    With null_low and null_high: where the median lies when the order is shuffled, as a grey band per group.
+    """
     by = colour("group", names_of(frame, "group"))
-    base = alt.Chart(data(frame)).encode(x=alt.X("lag:Q", title="lag k (steps)", axis=STEPS), color=by)
+    x = alt.X("lag:Q", title="lag k (outputs of one kind)", axis=STEPS)
+    base = alt.Chart(data(frame)).encode(x=x, color=by)
     y = alt.Y("distance:Q", title="mean cosine distance")
     chart = alt.layer(
         base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="mean cosine distance"), y2="high:Q"),
@@ -145,6 +162,13 @@ def distance_by_lag(frame: pl.DataFrame, title: str = "How far apart after k ste
         "Flat: it stays in one region. Rising: it wanders off. Dips: it comes back after so many steps. "
         "The jump at the first lag is noise and motion together. Line: median of runs, band: quartiles."
     )
+    if "null_low" in frame.columns:
+        shuffled = alt.Chart(data(frame.filter(pl.col("null_low").is_not_null())))
+        band = shuffled.mark_area(color=GREY, opacity=0.4).encode(
+            x=x, y=alt.Y("null_low:Q", title="mean cosine distance"), y2="null_high:Q", detail="group:N"
+        )
+        chart = alt.layer(band, chart)
+        caption += " Grey: where the median lies in 95 % of shuffles of the order."
     return finish(chart, title, caption)
 
 
@@ -157,7 +181,7 @@ def divergence(
     (distance 0) are left out of a logarithmic chart.
     """
     shown = frame.filter(pl.col("distance") > 0) if logarithmic else frame
-    scale = alt.Scale(type="log") if logarithmic else alt.Scale(zero=True)
+    scale = alt.Scale(type="log", nice=False, padding=8) if logarithmic else alt.Scale(zero=True)
     axis = alt.Axis(values=_decades(shown["distance"]), format="~g") if logarithmic else alt.Axis()
     x = alt.X("step:Q", title="step", axis=STEPS)
     y = alt.Y("distance:Q", title="distance of the twins", scale=scale, axis=axis)

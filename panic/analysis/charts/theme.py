@@ -87,13 +87,16 @@ def themed(chart: Any, mode: str = "light") -> Any:
 def spec(chart: alt.TopLevelMixin, *, title: bool = False) -> dict[str, Any]:
     """The Vega-Lite specification for a page that brings its own theme, width and headings.
 
-    A chart of the ordinary width takes that of its place; square ones and grids of pictures keep theirs.
+    A chart of the ordinary width takes that of its place; square ones and grids of pictures keep theirs. Its
+    caption becomes the `description`, which the page shows below it and screen readers say.
     """
-    found: dict[str, Any] = chart.to_dict()
+    found: dict[str, Any] = chart.to_dict(validate=False)  # tests validate them; it takes most of the time
     found.pop("config", None)
     if found.get("width") == WIDTH:
         found["width"] = "container"
     heading = found.pop("title", None)
+    if isinstance(heading, dict) and (caption := " ".join(heading.get("subtitle") or [])):
+        found["description"] = caption
     if title and isinstance(heading, dict):
         found["title"] = {key: heading[key] for key in ("text",) if key in heading} | {"fontSize": 13}
     return found

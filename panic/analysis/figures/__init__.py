@@ -17,7 +17,7 @@ __all__ = ["Figure", "Material", "all_figures"]
 
 
 def all_figures(material: Material) -> list[Figure]:
-    """Work, pictures, motion, states, shapes and probes; what nobody asked for is left out."""
+    """Work, pictures, motion, states, shapes and groups; what nobody asked for is left out."""
     makers = (
         work.time_figure,
         work.stuck_figure,
@@ -30,7 +30,9 @@ def all_figures(material: Material) -> list[Figure]:
         states.recurrence_figure,
         shape.diagram_figures,
         shape.loop_figures,
+        groups.effect_figures,
         groups.probe_figures,
+        groups.share_figures,
     )
     found: list[Figure] = []
     # Many small problems: threads of linear algebra wait for each other longer than they work.

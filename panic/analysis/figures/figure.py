@@ -69,10 +69,14 @@ class Material:
     @cached_property
     def data(self) -> Frames:
         """The runs that figures sum up, evenly chosen over networks and prompts."""
-        begun = [run for run in self.store.runs(self.experiment.id) if run.num_steps]
+        return load(self.store, runs=self.some_runs(self.experiment.id))
+
+    def some_runs(self, experiment: int) -> list[int]:
+        """Runs of an experiment, evenly chosen over networks and prompts, if there are very many."""
+        begun = [run for run in self.store.runs(experiment) if run.num_steps]
         longest = max((run.num_steps for run in begun), default=1)
         limit = max(12, min(MAX_RUNS, MAX_TOTAL_STEPS // longest))
-        return load(self.store, runs=[run.id for run in frames.spread(begun, limit)])
+        return [run.id for run in frames.spread(begun, limit)]
 
     @cached_property
     def models(self) -> list[tuple[str, str]]:

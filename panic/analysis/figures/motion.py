@@ -11,11 +11,14 @@ from panic.analysis.figures.figure import MAX_RUNS, Figure, Material, drawn
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
 MAX_LAG = 24
+NUM_SHUFFLES = 60
+TITLES = {"text": "Drift of the texts from the prompt", "image": "Drift of the pictures"}
+STARTS = {"text": "the prompt", "image": "the first picture"}
 
 
 def drift_figures(material: Material) -> list[Figure]:
-    """Drift of the texts from the prompt and its distribution, one figure per model that reads texts."""
-    title = "Drift from the prompt"
+    """Drift of texts from the prompt and of pictures from the first one, with step sizes, by model."""
+    title = "Drift"
     store, experiment = material.store, material.experiment
     names = experiment.config.get("embeddings", [])
     if not names:
@@ -27,32 +30,49 @@ def drift_figures(material: Material) -> list[Figure]:
     begun = sum(run.num_steps > 0 for run in store.runs(experiment.id))
     some = f" This is of {MAX_RUNS} of {begun:,} runs." if begun > MAX_RUNS else ""
     for name in names:
-        frame = (
-            frames.drift(store, experiment, epochs[name], max_runs=MAX_RUNS)
-            if name in epochs
-            else pl.DataFrame()
-        )
-        if frame.is_empty():
+        found = False
+        for modality in ("text", "image"):
+            if name not in epochs:
+                continue
+            frame = frames.drift(store, experiment, epochs[name], modality=modality, max_runs=MAX_RUNS)
+            if frame.is_empty():
+                continue
+            found = True
+            figures.append(_drift(f"{TITLES[modality]} · {name}", frame, modality, some))
+        if not found:
             absent.append(name)
-            continue
-        thin = frames.thinned(frame, MAX_STEPS)
-        bands = frames.drift_bands(thin)
-        specs = [charts.spec(charts.drift(bands, _some_lines(thin)))]
-        if frame["step"].n_unique() > 3:
-            specs.append(charts.spec(charts.drift_ridgeline(frame)))
-        figures.append(
-            Figure(
-                title=f"{title} · {name}",
-                specs=tuple(specs),
-                reading=readings.drift_reading(bands) + some,
-                caveat=readings.DRIFT_CAVEAT,
-            )
-        )
     if absent:
         later = "" if material.is_over else " yet"
-        missing = f"No vectors of prompts and texts under {', '.join(absent)}{later}."
+        missing = f"No vectors of prompts and texts, or of pictures, under {', '.join(absent)}{later}."
         figures.append(Figure(title=title, missing=missing))
     return figures
+
+
+def _drift(title: str, frame: pl.DataFrame, modality: str, some: str) -> Figure:
+    start = STARTS[modality]
+    thin = frames.thinned(frame, MAX_STEPS)
+    bands, lines = frames.drift_bands(thin), _some_lines(thin)
+    distance = f"cosine distance from {start}"
+    specs = [charts.spec(charts.drift(bands, lines, f"from {start}", value_title=distance), title=True)]
+    steps = frames.drift_bands(thin, "step_size")
+    if not steps.is_empty():
+        sizes = charts.drift(
+            steps,
+            lines.filter(pl.col("step_size").is_not_null()),
+            f"from one {modality} to the next",
+            value="step_size",
+            value_title=f"cosine distance from the {modality} before",
+        )
+        specs.append(charts.spec(sizes, title=True))
+    if frame["step"].n_unique() > 3:
+        ridges = charts.drift_ridgeline(frame, "stretch by stretch", value_title=distance)
+        specs.append(charts.spec(ridges, title=True))
+    return Figure(
+        title=title,
+        specs=tuple(specs),
+        reading=readings.drift_reading(bands, modality) + readings.step_reading(steps, modality) + some,
+        caveat=readings.DRIFT_CAVEATS[modality],
+    )
 
 
 def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
@@ -66,7 +86,7 @@ def lag_figures(material: Material) -> list[Figure]:
     """D(k) under every embedding model, within one modality."""
 
     def draw(title: str, model: str, modality: str) -> Figure:
-        curves = tables.lag_curves(material.data, model, modality, MAX_LAG)
+        curves = tables.lag_curves(material.data, model, modality, MAX_LAG, num_surrogates=NUM_SHUFFLES)
         return Figure(
             title=title,
             specs=(charts.spec(charts.distance_by_lag(curves)),),

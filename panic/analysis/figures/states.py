@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis import charts, dynamics, frames, readings, tables
+from panic.analysis.checks import AnalysisError
 from panic.analysis.figures.figure import Figure, Material, drawn
 
 MAX_PICTURES = 300  # that hovering over a map shows
@@ -79,9 +80,19 @@ def _timeline(material: Material, title: str) -> Figure:
     return Figure(
         title=title,
         specs=(charts.spec(charts.cluster_timeline(shown, names=states.names)),),
-        reading=readings.cluster_reading(states.clustering, len(states.frame)),
+        reading=readings.cluster_reading(
+            states.clustering, int((~states.frame["is_known"]).sum()), _agreement(material)
+        ),
         caveat=readings.CLUSTER_CAVEAT,
     )
+
+
+def _agreement(material: Material) -> float | None:
+    """Median adjusted Rand index with clusterings of parts; None where there is none."""
+    try:
+        return float(np.median(tables.cluster_stability(material.data, *material.models[0])))
+    except AnalysisError:
+        return None
 
 
 def _dwells(material: Material, title: str) -> Figure:
@@ -110,7 +121,8 @@ def recurrence_figure(material: Material) -> list[Figure]:
     chosen = frames.spread(begun, RECURRENCES)
     specs, shares = [], []
     for run in chosen:
-        steps = material.data.invocations.filter(pl.col("run") == run.id)
+        stored = material.data.invocations.filter(pl.col("run") == run.id)
+        steps = frames.continued(stored, material.data.runs, limit=2 * run.num_steps)
         one = steps.filter(pl.col("modality").cast(pl.String) == "text")
         one = one if len(one) > 1 else steps
         if len(one) < 2:
@@ -120,7 +132,8 @@ def recurrence_figure(material: Material) -> list[Figure]:
         symbols = one["output"].to_numpy()
         matrix = dynamics.recurrence_matrix(symbols)
         shares.append(dynamics.recurrence(symbols).rate)
-        label = f"run {run.id}, {'fresh noise' if run.seed == -1 else f'seed {run.seed}'}"
+        kind = "fresh noise" if run.seed == -1 else f"seed {run.seed}"
+        label = f"run {run.id}, {kind}{', stuck' if run.period is not None else ''}"
         chart = charts.recurrence_plot(matrix, label, stride=stride, first=int(one["step"][0]))
         specs.append(charts.spec(chart, title=True))
     if not specs:
