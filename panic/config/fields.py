@@ -1,16 +1,101 @@
-"""What all parts of a config have in common."""
+"""What all parts of a config have in common: their base, and the kinds of values that fields have."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 MAX_COUNT = 2**31 - 1
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+MAX_SEED = 2**63 - 1
+MAX_BATCH = 65_536  # batches are padded to their size, so a slip of the finger would fill the memory
+MAX_WORKERS = 1024  # processes or threads
+SIZE_UNITS = {"": 1, "B": 1} | {
+    prefix + unit: base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
 
 
 class Part(BaseModel):
     """Base of all parts of a config: no unknown keys, no guessing of types, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def parse_size(value: Any) -> Any:
+    """Return the bytes that a text like "8GiB" or "512MB" means; other types pass unchanged."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    unit = (
+        {name.lower(): factor for name, factor in SIZE_UNITS.items()}.get(match[2].lower()) if match else None
+    )
+    if match is None or unit is None:
+        raise PydanticCustomError("size", "must be a size such as 8GiB, 512MB or a number of bytes")
+    return int(float(match[1]) * unit)
+
+
+def check_device(value: str) -> str:
+    """Accept auto, cpu, mps, cuda, cuda:N and sim:SIZE."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        return value
+    if value.startswith("sim:"):
+        parse_size(value.removeprefix("sim:"))
+        return value
+    raise PydanticCustomError(
+        "device", "is not a known device", {"allowed": ["auto", "cpu", "mps", "cuda", "cuda:0", "sim:8GiB"]}
+    )
+
+
+def check_name(value: str) -> str:
+    """Accept names that can be part of a file name."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        return value
+    raise PydanticCustomError(
+        "name", "may have letters, digits, '.', '_' and '-', and starts with a letter or digit"
+    )
+
+
+def check_experiment_name(value: str) -> str:
+    """Accept names that select nothing else."""
+    if value == "latest":
+        raise PydanticCustomError("reserved", "cannot be 'latest', which means the newest experiment")
+    return value
+
+
+def check_no_nul(value: Any) -> Any:
+    """Accept what an operating system takes as a path."""
+    if "\0" in str(value):
+        raise PydanticCustomError("nul", "must not contain the character NUL")
+    return value
+
+
+def check_utf8(value: Any) -> Any:
+    """Accept texts and paths that a file can hold; names of files may be of any bytes."""
+    if any("\ud800" <= character <= "\udfff" for character in str(value)):
+        raise PydanticCustomError("surrogate", "must be a text that can be written as UTF-8")
+    return value
+
+
+def check_text(value: str) -> str:
+    """Accept texts with something to read in them."""
+    check_no_nul(value)
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    return str(check_utf8(value))
+
+
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Name = Annotated[str, AfterValidator(check_name)]
+ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
+Text = Annotated[str, AfterValidator(check_text)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]
+Device = Annotated[str, AfterValidator(check_device)]

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from panic.config import problems, prompts, sources
+from panic.config import problems, prompts, sources, yaml_places
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
 from panic.config.problems import Document, Path, Place, Problem, Source, dotted
 from panic.config.schema import (
@@ -172,7 +172,7 @@ def apply_override(document: Document, source: Source) -> None:
         )
     try:
         value = sources.parse_value(source, index + 1)
-    except sources.NotParsedError as error:
+    except problems.NotParsedError as error:
         document.problems.append(error.problem)
         return None
     if len(segments) > sources.MAX_DEPTH:
@@ -235,7 +235,7 @@ class _FlowMapping(dict[str, Any]):
     """A mapping that is written in one line."""
 
 
-class _Dumper(sources.Yaml12Dumper):
+class _Dumper(yaml_places.Yaml12Dumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 

@@ -14,7 +14,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from panic.errors import nearest
 
@@ -92,6 +92,15 @@ class Document:
     values: dict[Path, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
+    def add_key(self, key: str, path: Path, place: Place, seen: Mapping[str, Any]) -> bool:
+        """Note the place of a key of the mapping at `path`; a key that was seen before is a problem."""
+        if key in seen:
+            message = f"the key '{key}' is given twice"
+            self.problems.append(Problem((), message, place=place, on_key=True, first=(*path, key)))
+            return False
+        self.keys[(*path, key)] = place
+        return True
+
     def place(self, path: Path, *, on_key: bool = False) -> Place | None:
         """Return where `path` is written, or the nearest enclosing entry; None for the whole document."""
         for length in range(len(path), 0, -1):
@@ -102,6 +111,20 @@ class Document:
             if (found := first.get(prefix) or second.get(prefix)) is not None:
                 return found
         return None
+
+
+class NotParsedError(Exception):
+    """A text breaks the rules of its format; `problem` says where."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def fail(source: Source, start: int, message: str, hint: str = "") -> NoReturn:
+    """Raise NotParsedError that points at one character of a source."""
+    place = Place(source=source, start=start, end=start + 1)
+    raise NotParsedError(Problem((), message, hint=hint, place=place))
 
 
 def dotted(path: Path) -> str:

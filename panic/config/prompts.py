@@ -25,13 +25,11 @@ from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
-from panic.config.fields import Count, Part
+from panic.config.fields import Count, Part, Seed, Text, check_text
 from panic.config.problems import Path, Problem
-from panic.config.schema import MAX_SEED, Text, check_text
 from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Row = dict[str, Any]
 
 
@@ -230,7 +228,10 @@ def _csv(file: FilePath) -> Table:
         raise ConfigError(
             f"{file} has more values than columns in row {wide[0]}", hint="put a text with a comma in quotes"
         )
-    return list(reader.fieldnames or []), rows
+    columns = list(reader.fieldnames or [])
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ConfigError(f"{file} has several columns called '{twice[0]}'")
+    return columns, rows
 
 
 def _jsonl(file: FilePath) -> Table:
@@ -243,6 +244,8 @@ def _jsonl(file: FilePath) -> Table:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ConfigError(f"{file}:{number}:{error.pos + 1}: not valid JSON") from None
+        except (ValueError, RecursionError):  # thousands of digits, thousands of brackets
+            raise ConfigError(f"{file}:{number}:1: a number or nesting too large") from None
         if not isinstance(row, dict):
             raise ConfigError(f'{file}:{number}:1: a line is {{"text": ...}}')
         columns |= dict.fromkeys(row)

@@ -17,13 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from panic.config.diagrams import (
@@ -32,17 +30,25 @@ from panic.config.diagrams import (
     VectorisationSettings,
     diagram_problems,
 )
-from panic.config.fields import MAX_COUNT, Count, Part
+from panic.config.fields import (
+    MAX_COUNT,
+    MAX_SEED,
+    BatchSize,
+    Count,
+    Device,
+    ExperimentName,
+    FilePath,
+    Name,
+    Part,
+    Seed,
+    Size,
+    Text,
+    Workers,
+)
 from panic.config.problems import Problem, dotted, shorten
 
 MIB = 2**20
-MAX_SEED = 2**63 - 1
 MAX_RUNS = 10**7
-SIZE_UNITS = {"": 1, "B": 1} | {
-    prefix + unit: base**power
-    for power, prefix in enumerate("KMGT", start=1)
-    for unit, base in (("B", 1000), ("iB", 1024))
-}
 RESERVED_PREFIXES = ("local:", "python:", "synthetic/")
 
 
@@ -54,76 +60,6 @@ class FieldClass(StrEnum):
     PINNED = "pinned"
     OPERATIONAL = "operational"
 
-
-def parse_size(value: Any) -> Any:
-    """Return the bytes that a text like "8GiB" or "512MB" means; other types pass unchanged."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
-    unit = (
-        {name.lower(): factor for name, factor in SIZE_UNITS.items()}.get(match[2].lower()) if match else None
-    )
-    if match is None or unit is None:
-        raise PydanticCustomError("size", "must be a size such as 8GiB, 512MB or a number of bytes")
-    return int(float(match[1]) * unit)
-
-
-def check_device(value: str) -> str:
-    """Accept auto, cpu, mps, cuda, cuda:N and sim:SIZE."""
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-        return value
-    if value.startswith("sim:"):
-        parse_size(value.removeprefix("sim:"))
-        return value
-    raise PydanticCustomError(
-        "device", "is not a known device", {"allowed": ["auto", "cpu", "mps", "cuda", "cuda:0", "sim:8GiB"]}
-    )
-
-
-def check_name(value: str) -> str:
-    """Accept names that can be part of a file name."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        return value
-    raise PydanticCustomError(
-        "name", "may have letters, digits, '.', '_' and '-', and starts with a letter or digit"
-    )
-
-
-def check_experiment_name(value: str) -> str:
-    """Accept names that select nothing else."""
-    if value == "latest":
-        raise PydanticCustomError("reserved", "cannot be 'latest', which means the newest experiment")
-    return value
-
-
-def check_no_nul(value: Any) -> Any:
-    """Accept what an operating system takes as a path."""
-    if "\0" in str(value):
-        raise PydanticCustomError("nul", "must not contain the character NUL")
-    return value
-
-
-def check_utf8(value: Any) -> Any:
-    """Accept texts and paths that a file can hold; names of files may be of any bytes."""
-    if any("\ud800" <= character <= "\udfff" for character in str(value)):
-        raise PydanticCustomError("surrogate", "must be a text that can be written as UTF-8")
-    return value
-
-
-def check_text(value: str) -> str:
-    """Accept texts with something to read in them."""
-    check_no_nul(value)
-    if not value.strip():
-        raise PydanticCustomError("blank", "must not be empty")
-    return str(check_utf8(value))
-
-
-Name = Annotated[str, AfterValidator(check_name)]
-ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
-Text = Annotated[str, AfterValidator(check_text)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]
-Device = Annotated[str, AfterValidator(check_device)]
 
 IDENTITY, EXTENT = FieldClass.IDENTITY, FieldClass.EXTENT
 PINNED, OPERATIONAL = FieldClass.PINNED, FieldClass.OPERATIONAL
@@ -175,9 +111,7 @@ class ExperimentConfig(Part):
         Field(min_length=1, description="-1 is fresh noise at every step", examples=["[42, -1]"]),
     ]
     repeats: Annotated[Count, EXTENT, Field(description="runs of seed -1 per network and prompt")] = 1
-    root_seed: Annotated[
-        int, IDENTITY, Field(ge=0, le=MAX_SEED, description="all fresh noise derives from it")
-    ] = 0
+    root_seed: Annotated[Seed, IDENTITY, Field(description="all fresh noise derives from it")] = 0
     max_length: Annotated[Count, EXTENT, Field(description="model calls per run", examples=["100"])]
     embeddings: Annotated[list[Text], IDENTITY, Field(description="embedding models")] = []
     diagrams: Annotated[DiagramSettings | None, IDENTITY, Field(description="persistence diagrams")] = None
@@ -192,8 +126,8 @@ class ExperimentConfig(Part):
     ] = False
 
     device: Annotated[Device, PINNED, Field(description="auto, cpu, mps, cuda, cuda:N or sim:SIZE")] = "auto"
-    threads: Annotated[Count | None, PINNED, Field(description="CPU threads of the models")] = None
-    batch_sizes: Annotated[dict[str, Count], PINNED, Field(description="batch size by model name")] = {}
+    threads: Annotated[Workers | None, PINNED, Field(description="CPU threads of the models")] = None
+    batch_sizes: Annotated[dict[str, BatchSize], PINNED, Field(description="batch size by model name")] = {}
 
     executor: Annotated[
         Literal["auto", "local", "process"], OPERATIONAL, Field(description="where models are called")
@@ -220,9 +154,11 @@ class ExperimentConfig(Part):
         Field(description="least level that is logged"),
     ] = "info"
     workers: Annotated[
-        Count | None, OPERATIONAL, Field(description="how many call models at the same time")
+        Workers | None, OPERATIONAL, Field(description="how many call models at the same time")
     ] = None
-    diagram_workers: Annotated[Count | None, OPERATIONAL, Field(description="processes for diagrams")] = None
+    diagram_workers: Annotated[Workers | None, OPERATIONAL, Field(description="processes for diagrams")] = (
+        None
+    )
     store: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of the store")] = None
     model_folder: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of your own models")] = (
         None

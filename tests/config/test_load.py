@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic.config import ExperimentConfig, identity_digest, load, to_yaml
@@ -217,6 +217,7 @@ distances: [bottleneck, {kind: wasserstein, internal_p: inf}]""",
     assert config.diagrams.window is not None
 
 
+@settings(deadline=None)
 @given(CONFIGS)
 def test_any_resolved_config_reruns(
     tmp_path_factory: pytest.TempPathFactory, config: ExperimentConfig

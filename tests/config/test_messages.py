@@ -225,6 +225,9 @@ def test_carets_fit_under_wide_characters(good: str) -> None:
     [
         ("repeats=3000000000", "repeats must be at most 2147483647"),
         ("max_length=99999999999999999999", "max_length must be at most"),
+        ("batch_sizes={draw: 2000000000}", "batch_sizes.draw must be at most 65536"),
+        ("threads=1000000", "threads must be at most 1024"),
+        ("workers=1000000", "workers must be at most 1024"),
         ("name=latest", "name cannot be 'latest'"),
         ('prompts=["a\\0"]', "must not contain the character NUL"),
         ('prompts=[{file: "a\\0.txt"}]', "must not contain the character NUL"),

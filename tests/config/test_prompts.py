@@ -115,6 +115,9 @@ def test_data_set(folder: Path) -> None:
         ({"file": "latin.csv"}, "file", "FOLDER/latin.csv:2:3: byte 0xfc is not UTF-8"),
         ({"file": "commas.csv"}, "file", "FOLDER/commas.csv has more values than columns in row 2"),
         ({"file": "quote.csv"}, "file", "FOLDER/quote.csv:3:1: not valid CSV: unexpected end of data"),
+        ({"file": "twice.csv"}, "file", "FOLDER/twice.csv has several columns called 'text'"),
+        ({"file": "deep.jsonl"}, "file", "FOLDER/deep.jsonl:1:1: a number or nesting too large"),
+        ({"file": "digits.jsonl"}, "file", "FOLDER/digits.jsonl:2:1: a number or nesting too large"),
         ({"file": "empty.txt"}, "file", "empty.txt has no prompts"),
         ({"file": "folder.txt"}, "file", "FOLDER/folder.txt cannot be read: Is a directory"),
         ({"a": "b"}, None, "a prompt that is a mapping must have the key 'file' or 'dataset'"),
@@ -129,6 +132,9 @@ def test_mistakes(entry: dict[str, Any], path: str | None, message: str, folder:
     (folder / "list.jsonl").write_text("[1]")
     (folder / "commas.csv").write_text("text\na\na circle, red\n")
     (folder / "quote.csv").write_text('text\na\n"never closed\n')
+    (folder / "twice.csv").write_text("text,n,text\n1,2,3\n")
+    (folder / "deep.jsonl").write_text("[" * 100_000)
+    (folder / "digits.jsonl").write_text('{"text": "a"}\n{"text": "b", "n": ' + "9" * 5000 + "}\n")
     (folder / "latin.csv").write_bytes("text\ngrün".encode("latin-1"))
     (folder / "empty.txt").write_text("\n\n")
     (folder / "folder.txt").mkdir()

@@ -17,7 +17,7 @@ from panic.config import (
     Window,
     identity_digest,
 )
-from panic.config.schema import parse_size
+from panic.config.fields import parse_size
 
 CHANGED: dict[str, Any] = {
     "name": "other",

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic.config.problems import Document, Path, Source
-from panic.config.sources import Yaml12Dumper, parse
+from panic.config.sources import parse
+from panic.config.yaml_places import Yaml12Dumper
 from panic.errors import ConfigError
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -45,6 +46,7 @@ def written(parsed: Document, path: Path) -> str:
     return place.source.text[place.start : place.end]
 
 
+@settings(deadline=None)
 @given(ROOTS, st.sampled_from([None, 2, "\t"]), st.booleans())
 def test_json(data: dict[str, Any], indent: Any, ascii_only: bool) -> None:
     parsed = document(json.dumps(data, indent=indent, ensure_ascii=ascii_only), "JSON")
@@ -58,6 +60,7 @@ def test_json(data: dict[str, Any], indent: Any, ascii_only: bool) -> None:
             assert json.loads(place.source.text[place.start : place.end]) == path[-1]
 
 
+@settings(deadline=None)
 @given(ROOTS, st.booleans())
 def test_yaml(data: dict[str, Any], is_flow: bool) -> None:
     text = yaml.dump(data, Dumper=Yaml12Dumper, default_flow_style=is_flow, allow_unicode=True, width=10**6)

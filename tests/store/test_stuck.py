@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic import is_stuck
@@ -41,6 +41,7 @@ def test_a_network_has_a_length() -> None:
         is_stuck([], 0, prompt="a", seed=0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.integers(1, 4))
 def test_equals_the_definition(outputs: list[str], length: int) -> None:
     states = [(step % length, item) for step, item in enumerate(["a", *outputs])]
