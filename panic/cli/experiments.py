@@ -90,7 +90,8 @@ def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
     for run in runs:
         if run.id == number:
             return run
-    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if runs else "It has no runs."
+    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if len(runs) > 1 else "It has no runs."
+    there_are = f"Its only run is {runs[0].id}." if len(runs) == 1 else there_are
     raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
 
 

@@ -31,15 +31,23 @@ def provenance() -> dict[str, Any]:
     """Everything about this process that may explain its results; takes about 0.1 s."""
     return {
         "command": [readable(argument) for argument in sys.argv],
-        "folder": readable(os.getcwd()),
+        "folder": working_folder(),
         "host": socket.gethostname(),
         "python": sys.version,
-        "git": git_state(Path(__file__).parent) or git_state(Path.cwd()),
+        "git": git_state(Path(__file__).parent) or git_state(Path(".")),
         "source_digest": source_digest(),
         "packages": packages(),
         "hardware": hardware(),
         "environment": redacted(os.environ),
     }
+
+
+def working_folder() -> str | None:
+    """The working directory, None if it has been deleted."""
+    try:
+        return readable(os.getcwd())
+    except OSError:
+        return None
 
 
 def redacted(environment: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +90,10 @@ def source_digest() -> str:
     folder = Path(__file__).parent.parent
     state = hashlib.sha256()
     for path in sorted(path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError:  # a checkout that is being updated
+            content = b"unreadable"
         state.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
     return state.hexdigest()
 

@@ -97,3 +97,18 @@ def test_names_and_values_that_are_not_utf8_are_shown(monkeypatch, tmp_path):
     assert found["command"] == ["panic", "\\xff.yaml"]
     assert found["folder"].endswith("/caf\\xe9")
     json.dumps(found, ensure_ascii=False).encode()
+
+
+def test_a_deleted_working_folder_and_a_file_that_vanishes_stop_nothing(monkeypatch, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert provenance()["folder"] is None
+    package = tmp_path / "package" / "store"
+    package.mkdir(parents=True)
+    (package / "here.py").write_text("1")
+    monkeypatch.setattr("panic.store.provenance.__file__", str(package / "here.py"))
+    before = source_digest()
+    (package / "broken.py").symlink_to(package / "nowhere")
+    assert source_digest() != before
