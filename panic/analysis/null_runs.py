@@ -31,6 +31,7 @@ KINDS = {
     "autoregression": nulls.autoregression,
     "gaussian_process": nulls.gaussian_process,
     "shuffled": nulls.shuffled,
+    "markov": nulls.markov_path,
 }
 
 

@@ -10,7 +10,7 @@ own statistic beside them. Which null to take depends on the question:
 | `autoregression` | mean, spread and lag-1 correlation per component | anything beyond a linear pull? |
 | `gaussian_process` | the run's own D(k) | anything beyond second moments? |
 | `shuffled` | the points | does their order matter? |
-| `markov_labels` | transitions between labels | memory beyond the last step? |
+| `markov_labels`, `markov_path` | transitions of labels, of states | memory beyond the last step? |
 
     band = null_band(lambda x: entropy(diagram(x).bars(0)), vectors, matched_walk)
     band.value, (band.low, band.high), band.p_value
@@ -209,6 +209,18 @@ def markov_labels(labels: Any, rng: Generator, *, num_states: int | None = None)
         row = cumulative[made[step - 1]]
         made[step] = np.searchsorted(row, draw * row[-1], side="right")
     return made - 1
+
+
+def markov_path(values: ArrayLike, rng: Generator) -> NDArray[Any]:
+    """Order-1 Markov surrogate (n, d) of a run: its own states, each followed by what followed it in the run.
+
+    Equal rows are one state (`markov_labels`). A run that never comes back has no choice and is itself.
+    """
+    array = np.asarray(values)
+    if len(array) < 2:
+        return array.copy()
+    states, labels = np.unique(vectors(array), axis=0, return_inverse=True)
+    return states[markov_labels(labels.reshape(-1), rng)].astype(array.dtype)
 
 
 def _perpendicular(rng: Generator, rows: Array) -> Array:

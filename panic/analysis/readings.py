@@ -240,11 +240,12 @@ def twin_reading(pairs: pl.DataFrame, fit: Any, why: str) -> str:
     return f"{text}; the distance grows by {fit.rate:.2g} per step at first (R² {fit.r2:.2f})."
 
 
-def map_reading(places: pl.DataFrame, share: float, modality: str) -> str:
+def map_reading(places: pl.DataFrame, share: float | None, modality: str) -> str:
     """How much of what there is the map shows."""
+    where = f"in the plane that carries {share:.0%} of their variance" if share is not None else "by UMAP"
     return (
-        f"{len(places):,} {modality}s of {places['run'].n_unique():,} runs, in the plane that carries "
-        f"{share:.0%} of their variance. Point at one to see it and the path of its run."
+        f"{len(places):,} {modality}s of {places['run'].n_unique():,} runs, {where}. Point at one to see it "
+        "and the path of its run."
     )
 
 

@@ -27,6 +27,7 @@ from panic.analysis.frames import continued
 from panic.analysis.loading import Frames
 from panic.analysis.nulls import matched_walk, null_band, shuffled
 from panic.analysis.probing import probe
+from panic.analysis.projections import PROJECTIONS
 from panic.errors import NotFound
 from panic.topology import diagram, entropy
 from panic.topology import pairwise as pairwise_distances
@@ -50,9 +51,10 @@ class States:
     clustering: Clustering
     rows: NDArray[np.int64]
 
-    def labels(self) -> list[NDArray[np.int64]]:
-        """Labels (n,) of every run in step order."""
-        groups = self.frame.sort("run", "step").group_by("run", maintain_order=True)
+    def labels(self, network: str | None = None) -> list[NDArray[np.int64]]:
+        """Labels (n,) of every run, or every run of a network, in step order."""
+        rows = self.frame if network is None else self.frame.filter(pl.col("network") == network)
+        groups = rows.sort("run", "step").group_by("run", maintain_order=True)
         return [group["label"].to_numpy() for _, group in groups]
 
 
@@ -77,29 +79,26 @@ def trajectories(data: Frames, model: str, modality: str, *, least: int = 2) -> 
 
 
 def place_map(
-    data: Frames, model: str, modality: str, *, max_points: int = 4000, seed: int = 0
-) -> tuple[pl.DataFrame, float]:
-    """Outputs in the plane of their two main directions (PCA): the columns of `steps_of`, text, x, y.
+    data: Frames, model: str, modality: str, *, method: str = "pca", max_points: int = 4000, seed: int = 0
+) -> tuple[pl.DataFrame, float | None]:
+    """Outputs in two dimensions: the columns of `steps_of`, text, x, y; and the variance's share in them.
 
-    Of at most `max_points` steps, taken by whole runs; and the share of the variance that the plane carries.
-    AnalysisError with fewer than 3 distinct outputs.
+    `pca`: the plane of their two main directions. `umap` (extra `umap`): neighbours stay neighbours, by the
+    cosine; distances and sizes of groups mean nothing there, and no share of variance is given. Of at most
+    `max_points` steps, taken by whole runs. AnalysisError with fewer than 3 distinct outputs (umap: 10).
     """
+    if method not in PROJECTIONS:
+        raise AnalysisError(f"unknown method {method!r}", hint=f"known: {', '.join(PROJECTIONS)}")
     steps = steps_of(data, model, modality)
     steps = _of_some_runs(steps, max_points, seed)
     used = steps["row"].unique().sort().to_numpy()
     if len(used) < 3:
         raise AnalysisError(f"a map needs 3 distinct outputs, found {len(used)}")
     points = data.matrix(model)[used].astype(np.float64)
-    centred = points - points.mean(axis=0)
-    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
-    plane = np.zeros((len(used), 2))
-    plane[:, : min(2, len(spread))] = (left * spread)[:, :2]
+    plane, share = PROJECTIONS[method](points, seed)
     where = pl.DataFrame({"row": used, "x": plane[:, 0], "y": plane[:, 1]}).cast({"row": steps["row"].dtype})
-    total = float((spread**2).sum())
     texts = data.outputs.select("output", "text")
-    return steps.join(where, on="row").join(texts, on="output", how="left").sort("run", "step"), (
-        float((spread[:2] ** 2).sum()) / total if total else 0.0
-    )
+    return steps.join(where, on="row").join(texts, on="output", how="left").sort("run", "step"), share
 
 
 def clusters(data: Frames, model: str, modality: str, *, min_cluster_size: int = 5) -> States:

@@ -12,6 +12,7 @@ from panic.analysis.nulls import (
     autoregression,
     gaussian_process,
     markov_labels,
+    markov_path,
     matched_walk,
     null_band,
     shuffled,
@@ -218,6 +219,13 @@ def test_shuffles_keep_the_points_and_markov_surrogates_the_transitions():
     assert entropy_rate(transition_matrix(made, 3)) < entropy_rate(transition_matrix(mixed, 3))
     assert markov_labels([0, -1, 0, 1], RNG(0))[0] == 0  # 1 is never left: it goes on anywhere
     assert markov_labels([3], RNG(0)).tolist() == [3]
+    path = np.eye(3)[labels]
+    again = markov_path(path, RNG(1))
+    np.testing.assert_allclose(
+        transition_matrix(again.argmax(axis=1), 3), transition_matrix(labels, 3), atol=0.05
+    )
+    assert not np.array_equal(again, path)
+    np.testing.assert_array_equal(markov_path(np.eye(5), RNG(0)), np.eye(5))  # it never comes back
 
 
 def test_a_statistic_stands_beside_its_null_band():
@@ -240,7 +248,7 @@ def test_a_curve_has_a_band_and_a_walk_is_inside_its_own(path):
         null_band(lambda x: distance_by_lag(x, 200), path, walk_like, num_surrogates=3)
 
 
-@pytest.mark.parametrize("make", [walk_like, matched_walk, gaussian_process, shuffled])
+@pytest.mark.parametrize("make", [walk_like, matched_walk, gaussian_process, shuffled, markov_path])
 @pytest.mark.parametrize("n", [1, 2])
 def test_short_runs_have_surrogates(make, n):
     assert make(np.eye(4)[:n], RNG(0)).shape == (n, 4)

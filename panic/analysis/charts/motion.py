@@ -111,12 +111,16 @@ def _ridges(frame: pl.DataFrame, num_rows: int) -> pl.DataFrame:
     size = max(1, -(-(last - first + 1) // num_rows))
     low, high = float(frame["distance"].min()), float(frame["distance"].max())  # type: ignore[arg-type]
     width = max(0.03 * (high - low), 1e-3)
-    grid = np.linspace(max(0.0, low - 3 * width), high + 3 * width, 140)
-    parts = []
     staged = frame.with_columns(row=(pl.col("step") - first) // size)
-    for (network, row), group in staged.group_by("network", "row", maintain_order=True):
-        values = group["distance"].to_numpy()
-        spread = max(width, 1.06 * values.std() * len(values) ** -0.2)  # Silverman's rule
+    groups = [
+        (network, row, group["distance"].to_numpy())
+        for (network, row), group in staged.group_by("network", "row", maintain_order=True)
+    ]
+    spreads = [max(width, 1.06 * values.std() * len(values) ** -0.2) for *_, values in groups]  # Silverman
+    wide = 2.5 * max(spreads)
+    grid = np.linspace(max(0.0, low - wide), high + wide, 160)
+    parts = []
+    for (network, row, values), spread in zip(groups, spreads, strict=True):
         mirrored = np.append(values, -values)  # there is nothing below 0, and no mass may get lost there
         density = np.exp(-0.5 * ((grid[:, None] - mirrored) / spread) ** 2).sum(axis=1)
         row, base = int(row), -float(row)

@@ -12,6 +12,7 @@ from panic.analysis.figures.figure import Figure, Material, drawn
 MAX_PICTURES = 300  # that hovering over a map shows
 MAX_TIMELINES = 40  # runs
 MAX_STATES = 12  # in a graph
+MAX_GRAPHS = 6  # networks
 MAX_CELLS = 4000  # of a timeline
 RECURRENCES = 6  # runs
 MAX_SIDE = 100  # steps of a recurrence plot
@@ -100,13 +101,16 @@ def _dwells(material: Material, title: str) -> Figure:
     curves = tables.dwell_curves(states)
     specs = [charts.spec(charts.dwell_survival(curves))]
     count = min(states.clustering.num_clusters, MAX_STATES)
-    labels = [np.where(run < count, run, -1) for run in states.labels()]
-    if count > 1 and dynamics.transition_counts(labels, count).sum():
-        matrix = dynamics.transition_matrix(labels, count)
+    groups = states.frame.group_by("network", maintain_order=True)
+    for (network,), _ in list(groups)[:MAX_GRAPHS] if count > 1 else []:  # a mixture of chains is none
+        labels = [np.where(run < count, run, -1) for run in states.labels(str(network))]
         together = np.concatenate(labels)
         weights = np.bincount(together[together >= 0], minlength=count)
-        graph = charts.transition_graph(matrix, weights=weights / weights.sum(), names=states.names)
-        specs.append(charts.spec(graph))
+        if dynamics.transition_counts(labels, count).sum():
+            matrix = dynamics.transition_matrix(labels, count)
+            shares = weights / weights.sum()
+            graph = charts.transition_graph(matrix, str(network), weights=shares, names=states.names)
+            specs.append(charts.spec(graph, title=True))
     return Figure(
         title=title,
         specs=tuple(specs),
