@@ -1,7 +1,7 @@
 """The model cache: knows what comes next, keeps what will be needed, brings the next model early.
 
-A lease makes a model resident and keeps it so until it is given back. Weights live in main memory (within
-`host_budget_bytes`) as blocks that are copied to the device when needed and dropped when `planning` says so,
+A lease makes a model resident and keeps it so until it is given back. Weights live in main memory
+(`host`) as blocks that are copied to the device when needed and dropped when `planning` says so,
 also in part; what is *then* free is read again after every eviction. What is leased is never evicted, nothing
 is used before its copy has ended. Not thread safe: one cache belongs to the one thread that runs models on
 its device.
@@ -13,6 +13,7 @@ its device.
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,19 +22,20 @@ from dataclasses import dataclass, field
 from panic.devices import planning
 from panic.devices.accounting import Room
 from panic.devices.device import Device, format_bytes, is_out_of_memory
-from panic.devices.events import CacheStats, EventLog, Stretch
-from panic.devices.parcels import Parcel, pack
+from panic.devices.events import CacheStats, EventLog
+from panic.devices.host import HostTier
+from panic.devices.offload import arrange, streamed
 from panic.devices.planning import Evict, Prefetch, State, Use
-from panic.devices.replay import better_ahead
+from panic.devices.replay import Eagerness
 from panic.devices.residency import Entry, Residency, smooth
 from panic.devices.working import WorkingMemory
 from panic.errors import ModelDoesNotFit, OutOfMemory
 from panic.models.protocol import Model
 
+log = logging.getLogger("panic.devices")
+
 MAX_CYCLES = 4
 """Cycles of a repeating order of work that are laid out for planning."""
-ASK_AGAIN = 64
-"""Prefetches after which it is asked again whether eager ones pay: durations and rates drift slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +57,25 @@ class ModelCache:
         build: constructs a model by name, weights not yet on the device.
         headroom_bytes: left free for others.
         memory_fraction: share of the device's total memory that may be used.
-        host_budget_bytes: main memory for weights of a device with its own memory; None is no limit.
+        host: main memory for weights, perhaps shared with the caches of other devices.
         prefetching: bring the next model while one computes.
         working: what is known about the working memory of calls.
-        pack: how a model's weights move.
     """
 
     device: Device
     build: Callable[[str], Model]
     headroom_bytes: int = 0
     memory_fraction: float = 1.0
-    host_budget_bytes: int | None = None
+    host: HostTier = field(default_factory=HostTier)
     prefetching: bool = True
     stats: CacheStats = field(default_factory=CacheStats)
     working: WorkingMemory = field(default_factory=WorkingMemory)
     events: EventLog = field(default_factory=EventLog)
-    pack: Callable[[Model, Device], Parcel] = pack
     _here: Residency = field(init=False)
     _room: Room = field(init=False)
     _sizes: dict[str, int] = field(default_factory=dict)
     _whole: set[str] = field(default_factory=set)
-    _ahead: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
-    _stretch: Stretch | None = None
+    _eagerness: Eagerness = field(default_factory=Eagerness)
 
     def __post_init__(self) -> None:
         self._here = Residency(self.device, self.stats, self.events)
@@ -103,8 +102,9 @@ class ModelCache:
                 that ends with `name` repeats.
             bucket: the shape of the call's items, where the model's need follows it.
 
-        Raises: ModelDoesNotFit if the weights alone are too large, OutOfMemory if there is no room for the
-        call's working memory (both with the arithmetic), or what building or loading the model raises.
+        Raises: ModelDoesNotFit if the weights alone are too large and not even one layer at a time fits,
+        OutOfMemory if there is no room for the call's working memory (both with the arithmetic), or what
+        building or loading the model raises.
         """
         entry = self._entry(name, upcoming)
         need = self._need(entry, bucket, batch_size)
@@ -116,23 +116,41 @@ class ModelCache:
             self._bring(entry, uses, need)
             self.stats.hits += is_hit
             self._here.touch(entry)
-            self._tell(entry, uses[0], is_hit)
-            if need.is_known and not entry.fell_short:
+            if self.events.path is not None:
+                capacity_bytes = self._state().capacity_bytes
+                self.events.add_call(name, entry.size, uses[0].working_bytes, capacity_bytes, is_hit=is_hit)
+            if need.is_known and not entry.fell_short and not entry.is_offloaded:
                 self._prefetch(uses, cycle)  # before the call: its memory is no working memory
-            self.device.begin_call(self._granted(need))
-            try:
-                started_s, device_started_s = time.perf_counter(), self.device.now()
-                entry.fell_short = True  # unless the call succeeds
-                yield entry.model
-                entry.fell_short = False
-                self.device.computed(time.perf_counter() - started_s)
-                entry.compute_s = smooth(entry.compute_s, self.device.now() - device_started_s)
-            finally:
-                peak_bytes = self.device.end_call()
-            if peak_bytes is not None and self.working.observe(name, bucket, batch_size, peak_bytes):
+            with self._streamed(entry, need) as window_bytes:
+                self.device.begin_call(self._granted(need, window_bytes))
+                try:
+                    started_s, device_started_s = time.perf_counter(), self.device.now()
+                    entry.fell_short = True  # unless the call succeeds
+                    yield entry.model
+                    entry.fell_short = False
+                    self.device.computed(time.perf_counter() - started_s)
+                    entry.compute_s = smooth(entry.compute_s, self.device.now() - device_started_s)
+                finally:
+                    peak_bytes = self.device.end_call()
+            is_more = peak_bytes is not None and self.working.observe(
+                entry.known_as, bucket, batch_size, peak_bytes
+            )
+            if is_more and not entry.is_offloaded:
                 self.events.add("working", model=name, bucket=bucket, batch=batch_size, bytes=peak_bytes)
         finally:
             entry.leases -= 1
+
+    def offload(self, name: str) -> bool:
+        """Bring a model's layers one after another from now on; False if it has none or does so already."""
+        entry = self._here.entries.get(name)
+        if entry is None or entry.is_offloaded or not entry.parcel.modules:
+            return False
+        if arrange(entry.parcel, entry.sizes, self.device.total_bytes()) is None:
+            return False
+        entry.is_offloaded = True
+        log.warning("%s does not fit on %s: its layers come one after another", name, self.device.name)
+        self.events.add("offload", model=name)
+        return True
 
     def evict(self, name: str) -> None:
         """Drop a model that is not in use from the device."""
@@ -153,7 +171,6 @@ class ModelCache:
     def close(self) -> None:
         """Drop all models, from main memory, too."""
         self.evict_idle()
-        self._end_stretch()
         self._here.entries.clear()
         self.events.close()
 
@@ -163,8 +180,9 @@ class ModelCache:
         if name in self._here.entries:
             return self._here.entries[name]
         model = self.build(name)
-        self._make_host_room(model.size_bytes, upcoming)
-        entry = self._here.add(name, model, self.pack(model, self.device))
+        if self.host.buffer(name) is None:
+            self._make_host_room(model.size_bytes, upcoming)
+        entry = self._here.add(name, model, self.host.take_in(name, model, self.device))
         self._sizes[name] = entry.size
         if entry.parcel.whole:
             self._whole.add(name)
@@ -172,19 +190,21 @@ class ModelCache:
 
     def _make_host_room(self, needed: int, upcoming: Sequence[str]) -> None:
         """Forget models, furthest next use first. One that alone exceeds the budget is let in."""
-        entries = list(self._here.entries.values())
-        held = sum(entry.parcel.host_bytes for entry in entries)
-        if self.host_budget_bytes is None or held + needed <= self.host_budget_bytes:
+        if not self.host.lacks(needed):
             return
         later = list(upcoming)
-        entries.sort(key=lambda e: -(later.index(e.name) if e.name in later else len(later)))
-        for entry in entries:
-            if not entry.leases and entry.parcel.host_bytes and held + needed > self.host_budget_bytes:
-                held -= entry.parcel.host_bytes
-                self._here.cancel()
-                self._here.forget(entry)
-        del entries
+        names = sorted(self._here.entries, key=lambda n: -(later.index(n) if n in later else len(later)))
+        for name in names:
+            if self.host.lacks(needed):
+                self._forget_idle(name)
         gc.collect()
+
+    def _forget_idle(self, name: str) -> None:
+        """Drop a model from main memory, too, if that makes room there."""
+        entry = self._here.entries[name]
+        if not entry.leases and self.host.is_only_user(name, entry.parcel):
+            self._here.cancel()
+            self._here.forget(entry)
 
     # The device
 
@@ -193,14 +213,40 @@ class ModelCache:
         if entry.is_complete and not need.wanted:
             return  # asking the CPU how much is free takes 0.4 ms, at every call of a model
         missing = entry.size - entry.here
-        if missing:
+        if missing and not entry.is_offloaded:
             try:
                 self._make_room(entry, uses, missing, missing)
             except OutOfMemory as error:
-                raise ModelDoesNotFit(error.message, hint=error.hint) from None
+                if not self.offload(entry.name):
+                    raise ModelDoesNotFit(error.message, hint=error.hint) from None
+        if entry.is_offloaded:
+            return
         self._make_room(entry, uses, missing + need.wanted, missing + need.least)
         if not entry.is_complete:  # also a model without weights is loaded
             self._load(entry)
+
+    @contextmanager
+    def _streamed(self, entry: Entry, need: Need) -> Iterator[int]:
+        """Of an offloaded model: its layers during a call, as many of them staying as are known to fit.
+
+        Yields bytes for those that come and go.
+        """
+        if not entry.is_offloaded:
+            yield 0
+            return
+        self.evict_idle()
+        if entry.num_here:
+            self._here.drop(entry, None, "offload")
+        usable = max(0, self._usable(prudent=False))
+        layout = arrange(entry.parcel, entry.sizes, usable - need.wanted, fill=need.is_known)
+        if layout is None:
+            raise ModelDoesNotFit(
+                f"{entry.name}: not even one layer at a time fits on {self.device.name} beside "
+                f"{format_bytes(need.wanted)} for the call: {format_bytes(usable)} are free",
+                hint="Use a smaller dtype, another device, or less headroom.",
+            )
+        with streamed(entry.parcel, layout, self.device):
+            yield layout.window_bytes
 
     def _load(self, entry: Entry) -> None:
         """Load; if there is no room against all reckoning, once more with everything else gone."""
@@ -252,8 +298,9 @@ class ModelCache:
         here = self._here
         if not self.prefetching or not self.device.has_own_memory or here.coming or len(uses) < 2:
             return
-        # Models that are not built have no bytes to copy.
-        foreseen = [uses[0], *(use for use in uses[1:] if use.model in here.entries)]
+        # Models that are not built have no bytes to copy, and offloaded ones are never there as a whole.
+        movable = {name for name, entry in here.entries.items() if not entry.is_offloaded}
+        foreseen = [uses[0], *(use for use in uses[1:] if use.model in movable)]
         for action in planning.prefetch(self._state(), foreseen, eager=self._is_eager(cycle)):
             if isinstance(action, Evict):
                 here.drop(here.entries[action.model], action.num_bytes, "prefetch")
@@ -264,24 +311,9 @@ class ModelCache:
     def _is_eager(self, cycle: Sequence[Use]) -> bool:
         """Whether a repeating order of work gains from bringing the next model at the price of more bytes."""
         compute_s = {name: entry.compute_s for name, entry in self._here.entries.items()}
-        if not self._here.rate_bytes_per_s or not cycle or not all(compute_s.get(u.model) for u in cycle):
-            return False
-        key = tuple(use.model for use in cycle)
-        asked, answer = self._ahead.get(key, (0, ""))
-        if asked % ASK_AGAIN == 0:
-            try:
-                answer = better_ahead(
-                    cycle,
-                    self._sizes,
-                    self._state().capacity_bytes,
-                    rate_bytes_per_s=self._here.rate_bytes_per_s,
-                    compute_s=compute_s,
-                    whole=frozenset(self._whole),
-                )
-            except ModelDoesNotFit:
-                answer = "free"
-        self._ahead[key] = asked + 1, answer
-        return answer == "eager"
+        capacity_bytes = self._state().capacity_bytes
+        rate, whole = self._here.rate_bytes_per_s, frozenset(self._whole)
+        return self._eagerness.pays(cycle, self._sizes, capacity_bytes, rate, compute_s, whole)
 
     # What planning is told
 
@@ -310,38 +342,19 @@ class ModelCache:
 
     def _need(self, entry: Entry, bucket: int, batch_size: int) -> Need:
         """Working memory of a call: what was seen or, of a model that was not seen, what it says itself."""
-        learnt = self.working.estimate(entry.name, bucket, batch_size)
+        learnt = self.working.estimate(entry.known_as, bucket, batch_size)
         if learnt is not None:
-            return Need(learnt, self.working.seen(entry.name, bucket, batch_size), True)
+            return Need(learnt, self.working.seen(entry.known_as, bucket, batch_size), True)
         told: Callable[[int], int] | None = getattr(entry.model, "working_bytes", None)
         said = told(batch_size) if told else 0
         return Need(said, said, told is not None)
 
-    def _granted(self, need: Need) -> int:
+    def _granted(self, need: Need, window_bytes: int) -> int:
         """What is set aside for a call: all that is expected, or as much of it as there is."""
         if not need.wanted:
             return 0
-        return max(need.least, min(need.wanted, self._usable(prudent=False)))
+        return max(need.least, min(need.wanted, self._usable(prudent=False) - window_bytes))
 
     def _usable(self, *, prudent: bool = True) -> int:
         self._room.headroom_bytes, self._room.memory_fraction = self.headroom_bytes, self.memory_fraction
         return self._room.usable_bytes(prudent=prudent)
-
-    # What is told
-
-    def _tell(self, entry: Entry, use: Use, is_hit: bool) -> None:
-        if self.events.path is None:
-            return
-        stretch = self._stretch
-        if stretch is None or (stretch.model, stretch.working) != (entry.name, use.working_bytes):
-            self._end_stretch()
-            capacity = self._state().capacity_bytes
-            stretch = Stretch(entry.name, entry.size, use.working_bytes, capacity)
-            self._stretch = stretch
-        stretch.calls += 1
-        stretch.hits += is_hit
-
-    def _end_stretch(self) -> None:
-        if self._stretch is not None:
-            self.events.add_use(self._stretch)
-        self._stretch = None

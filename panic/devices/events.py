@@ -64,6 +64,7 @@ class EventLog:
         self.path = path
         self._file: TextIO | None = None
         self._num_bytes = 0
+        self._stretch: Stretch | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", buffering=1)  # line by line: a kill loses one
@@ -75,13 +76,26 @@ class EventLog:
         line = json.dumps({"t": round(time.time(), 6), "event": event, **fields}) + "\n"
         self._num_bytes += self._file.write(line)
         if self._num_bytes > MAX_BYTES:
+            self._stretch = None
             self.close()
 
-    def add_use(self, stretch: Stretch) -> None:
-        """Write a stretch of calls."""
-        self.add("use", **asdict(stretch))
+    def add_call(self, model: str, size: int, working: int, capacity: int, *, is_hit: bool) -> None:
+        """Count a call; written as a stretch when one of another model or need follows."""
+        stretch = self._stretch
+        if stretch is None or (stretch.model, stretch.working) != (model, working):
+            self._end_stretch()
+            stretch = self._stretch = Stretch(model, size, working, capacity)
+        stretch.calls += 1
+        stretch.hits += is_hit
+
+    def _end_stretch(self) -> None:
+        if self._stretch is not None:
+            self.add("use", **asdict(self._stretch))
+        self._stretch = None
 
     def close(self) -> None:
+        """Write what is left."""
+        self._end_stretch()
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -34,6 +34,10 @@ log = logging.getLogger("panic.devices")
 class Movable(Block, Protocol):
     """A block with its life on the device: allocate, fill, bind, drop."""
 
+    @property
+    def held(self) -> Sequence[Any]:
+        """The tensors whose bytes it holds; empty if that is not known."""
+
     def allocate(self) -> None:
         """Take memory on the device."""
 
@@ -44,33 +48,47 @@ class Movable(Block, Protocol):
         """Give the memory back; the model must not be running."""
 
 
-@dataclass(slots=True, kw_only=True)
+class HostBuffer:
+    """Bytes in main memory that models are views of, page-locked for as long as this object lives."""
+
+    __slots__ = ("__weakref__", "data")
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Parcel:
     """A model's weights as blocks, in the order they are loaded.
 
     whole: cannot stay in part. keeps_host: main memory holds the weights after a drop. host_bytes: there.
+    buffer: where they are there, if in one piece. modules: whose parameters and buffers they are.
     """
 
     blocks: Sequence[Movable]
     whole: bool
     keeps_host: bool
     host_bytes: int
+    buffer: HostBuffer | None = None
+    modules: Sequence[Any] = ()
 
 
 class CannotFlatten(Exception):
     """A module has tensors that are no plain ones."""
 
 
-def pack(model: Model, device: Device) -> Parcel:
+def pack(model: Model, device: Device, shared: HostBuffer | None = None) -> Parcel:
     """The weights of a constructed model as a parcel for this device.
 
+    Args:
+        shared: another instance's buffer, used if it holds the same bytes.
     Raises what reading the weights raises.
     """
     modules: Callable[[], Sequence[Any]] | None = getattr(model, "weight_modules", None)
     if device.has_own_memory and modules is not None:
         model.load("cpu")
         try:
-            return slab(modules(), device)
+            return slab(modules(), device, shared)
         except CannotFlatten as error:
             log.info("weights move as a whole: %s", error)
     keeps_host = device.torch_name.startswith("cuda")
@@ -87,6 +105,7 @@ class _WholeModel:
     torch_name: str
     num_bytes: int
     keeps_host: bool
+    held: Sequence[Any] = ()
 
     def allocate(self) -> None:
         """`load` does."""
@@ -102,10 +121,13 @@ class _WholeModel:
             self.model.load("cpu")
 
 
-def slab(modules: Sequence[Any], device: Device) -> Parcel:
+def slab(modules: Sequence[Any], device: Device, shared: HostBuffer | None = None) -> Parcel:
     """Move all parameters and buffers of modules into one flat buffer. Raises CannotFlatten.
 
     Tensors that are shared stay shared; strides are kept (convolutions in channels-last order stay so).
+
+    Args:
+        shared: a buffer that the modules become views of without a copy if it holds their bytes.
     """
     import torch
 
@@ -118,28 +140,38 @@ def slab(modules: Sequence[Any], device: Device) -> Parcel:
     sizes = [group[0].numel() * group[0].element_size() for group in groups]
     total = sum(_aligned(size) for size in sizes)
     ranges = cut(sizes, max(MIN_BLOCK, min(MAX_BLOCK, total // NUM_BLOCKS)))
-    host = torch.empty(total, dtype=torch.uint8)
+    is_there = shared is not None and _holds(shared.data, [group[0] for group in groups], total)
+    buffer = shared if shared is not None and is_there else HostBuffer(torch.empty(total, dtype=torch.uint8))
+    host = buffer.data
     blocks: list[Movable] = []
     offset = 0
     for start, end in ranges:
         num_bytes = sum(_aligned(size) for size in sizes[start:end])
         block = _SlabBlock(host[offset : offset + num_bytes], device.torch_name)
         for group, size in zip(groups[start:end], sizes[start:end], strict=True):
-            block.add(group, size)
+            block.add(group, size, is_there=is_there)
         offset += num_bytes
         blocks.append(block)
-    parcel = _SlabParcel(blocks=blocks, whole=False, keeps_host=True, host_bytes=total)
-    if device.torch_name.startswith("cuda") and total:
+    if device.torch_name.startswith("cuda") and total and not is_there:
         from panic.devices.cuda import pin
 
-        pin(host, parcel, device.torch_name)
-    return parcel
+        pin(host, buffer, device.torch_name)
+    return Parcel(
+        blocks=blocks, whole=False, keeps_host=True, host_bytes=total, buffer=buffer, modules=modules
+    )
 
 
-class _SlabParcel(Parcel):
-    """A parcel that can be referred to weakly: its buffer is unlocked when it goes."""
-
-    __slots__ = ("__weakref__",)
+def _holds(host: Any, tensors: Sequence[Any], total: int) -> bool:
+    """Whether a buffer is what these tensors would be copied into, byte for byte."""
+    if host.numel() != total:
+        return False
+    offset = 0
+    for tensor in tensors:
+        num_bytes = tensor.numel() * tensor.element_size()
+        if not _view(host, tensor, offset, num_bytes, _slab_stride(tensor)).equal(tensor.data):
+            return False
+        offset += _aligned(num_bytes)
+    return True
 
 
 def cut(sizes: Sequence[int], block_bytes: int) -> list[tuple[int, int]]:
@@ -168,12 +200,19 @@ class _SlabBlock:
     def num_bytes(self) -> int:
         return int(self.host.numel())
 
-    def add(self, group: Sequence[Any], num_bytes: int) -> None:
-        """Take over a tensor (and those that share its memory) into the next free place in main memory."""
+    @property
+    def held(self) -> list[Any]:
+        return [tensor for tensor, _ in self.tensors]
+
+    def add(self, group: Sequence[Any], num_bytes: int, *, is_there: bool) -> None:
+        """Take over a tensor (and those that share its memory) into the next free place in main memory.
+
+        is_there: the place holds its bytes already.
+        """
         first = group[0]
-        stride = first.stride() if _is_dense(first) else _contiguous_stride(first.shape)
-        place = (self._filled, num_bytes, stride)
-        _view(self.host, first, *place).copy_(first.data)
+        place = (self._filled, num_bytes, _slab_stride(first))
+        if not is_there:
+            _view(self.host, first, *place).copy_(first.data)
         for tensor in group:
             self.tensors.append((tensor, place))
             tensor.data = _view(self.host, tensor, *place)
@@ -221,6 +260,11 @@ def _aligned(num_bytes: int) -> int:
 
 def _view(buffer: Any, like: Any, offset: int, num_bytes: int, stride: tuple[int, ...]) -> Any:
     return buffer[offset : offset + num_bytes].view(like.dtype).as_strided(like.shape, stride)
+
+
+def _slab_stride(tensor: Any) -> tuple[int, ...]:
+    stride: tuple[int, ...] = tensor.stride()
+    return stride if _is_dense(tensor) else _contiguous_stride(tensor.shape)
 
 
 def _is_dense(tensor: Any) -> bool:

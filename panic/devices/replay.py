@@ -9,11 +9,15 @@ them, the same loop compares the planner with others in the benchmarks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from panic.devices import planning
 from panic.devices.planning import Action, Evict, State, Use
 from panic.errors import ModelDoesNotFit
+
+ASK_AGAIN = 64
+"""Prefetches of an order of work after which it is asked again whether eager ones pay."""
 
 Planner = Callable[[State, Sequence[Use]], list[Action]]
 
@@ -103,6 +107,36 @@ def better_ahead(
         for ahead in ("free", "eager")
     }
     return "eager" if walls["eager"] < 0.999 * walls["free"] else "free"
+
+
+@dataclass(slots=True)
+class Eagerness:
+    """Answers of `better_ahead` by order of work, asked again now and then: durations and rates drift."""
+
+    _known: dict[tuple[str, ...], tuple[int, bool]] = field(default_factory=dict)
+
+    def pays(
+        self,
+        cycle: Sequence[Use],
+        sizes: Mapping[str, int],
+        capacity_bytes: int,
+        rate_bytes_per_s: float,
+        compute_s: Mapping[str, float],
+        whole: frozenset[str],
+    ) -> bool:
+        """Whether eager prefetch saves time; False as long as something has not been measured."""
+        if not rate_bytes_per_s or not cycle or not all(compute_s.get(use.model) for use in cycle):
+            return False
+        key = tuple(use.model for use in cycle)
+        asked, answer = self._known.get(key, (0, False))
+        if asked % ASK_AGAIN == 0:
+            options: dict[str, Any] = {"rate_bytes_per_s": rate_bytes_per_s, "compute_s": compute_s}
+            try:
+                answer = better_ahead(cycle, sizes, capacity_bytes, whole=whole, **options) == "eager"
+            except ModelDoesNotFit:
+                answer = False
+        self._known[key] = asked + 1, answer
+        return answer
 
 
 def _do(state: State, actions: Sequence[Action], use: Use) -> tuple[State, int]:

@@ -8,6 +8,7 @@ used by it; blocks on their way are bound only after their copy has ended.
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from panic.devices.device import Device, Transfer
 from panic.devices.events import CacheStats, EventLog
 from panic.devices.parcels import Movable, Parcel
 from panic.models.protocol import Model
+
+log = logging.getLogger("panic.devices")
 
 WORTH_COLLECTING = 16 * 2**20
 """Bytes of a dropped model from which on its memory is asked back at once; that takes 20-50 ms."""
@@ -27,6 +30,7 @@ class Entry:
     """A constructed model.
 
     sizes: what its blocks take on the device. is_new: not yet loaded once. fell_short: its last call failed.
+    is_offloaded: its layers come one after another while it computes.
     """
 
     name: str
@@ -37,11 +41,17 @@ class Entry:
     leases: int = 0
     is_new: bool = True
     fell_short: bool = False
+    is_offloaded: bool = False
     compute_s: float = 0.0
 
     @property
     def size(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def known_as(self) -> str:
+        """Under which name working memory is learnt: an offloaded model's has layers in it."""
+        return f"{self.name} in layers" if self.is_offloaded else self.name
 
     @property
     def here(self) -> int:
@@ -223,7 +233,11 @@ class Residency:
         entry.num_here += num_blocks
 
     def _release(self, entry: Entry, position: int) -> int:
-        entry.parcel.blocks[position].drop()
+        try:
+            entry.parcel.blocks[position].drop()
+        except Exception as error:  # some quantised modules cannot be moved back: let go of them altogether
+            log.warning("%s cannot be moved back and will be read again: %s", entry.name, str(error))
+            entry.parcel.keeps_host = False
         if not entry.parcel.keeps_host:
             self.entries.pop(entry.name, None)
             if entry.size > WORTH_COLLECTING:

@@ -32,6 +32,7 @@ from PIL import Image
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
+from panic.devices.host import HostTier
 from panic.engine.memory import MemorySettings
 from panic.engine.outputs import Output, Rejected, finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
@@ -128,7 +129,7 @@ class Worker:
             self._build,
             headroom_bytes=settings.headroom_bytes,
             memory_fraction=settings.memory_fraction,
-            host_budget_bytes=settings.memory.host_budget(self.device),
+            host=HostTier(settings.memory.host_budget(self.device)),
             working=settings.memory.working(),
             events=settings.memory.event_log(self.device),
         )
@@ -162,6 +163,10 @@ class Worker:
         raw = self._try(task, result, on_invoke)
         # Outside the handler of the first attempt: its traceback would keep the tensors alive.
         if result.error and result.error.kind in ("memory", "unfit") and self.cache.evict_idle():
+            result.error = None
+            raw = self._try(task, result, on_invoke)
+        is_last_resort = result.error and result.error.kind == "memory" and task.batch_size == 1
+        if is_last_resort and self.cache.offload(task.model):
             result.error = None
             raw = self._try(task, result, on_invoke)
         result.resident = self.cache.resident

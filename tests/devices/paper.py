@@ -12,7 +12,8 @@ from typing import Any
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import Device
-from panic.devices.parcels import Parcel
+from panic.devices.host import HostTier
+from panic.devices.parcels import HostBuffer, Parcel
 from panic.devices.simulated import SimulatedDevice
 
 
@@ -21,6 +22,7 @@ class PaperBlock:
     num_bytes: int
     state: str = "gone"
     errors: list[BaseException] = field(default_factory=list)
+    held: Sequence[Any] = ()
 
     def allocate(self) -> None:
         assert self.state == "gone", self.state
@@ -79,7 +81,7 @@ class PaperModel:
         return inputs
 
 
-def pack_paper(model: Any, device: Device) -> Parcel:
+def pack_paper(model: Any, device: Device, shared: HostBuffer | None = None) -> Parcel:
     host_bytes = model.size_bytes if model.keeps_host else 0
     return Parcel(blocks=model.blocks, whole=model.whole, keeps_host=model.keeps_host, host_bytes=host_bytes)
 
@@ -87,7 +89,8 @@ def pack_paper(model: Any, device: Device) -> Parcel:
 def paper_cache(
     device: SimulatedDevice, sizes: Mapping[str, Sequence[int]], **options: Any
 ) -> tuple[ModelCache, dict[str, PaperModel]]:
-    """A cache of models by name and block sizes; options are the models' or the cache's."""
+    """A cache of models by name and block sizes; options are the models', the cache's, or `host_bytes`."""
+    host = HostTier(options.pop("host_bytes", None), pack_paper)
     of_cache = {name: options.pop(name) for name in list(options) if name in ModelCache.__dataclass_fields__}
     models: dict[str, PaperModel] = {}
 
@@ -95,4 +98,4 @@ def paper_cache(
         models[name] = PaperModel([PaperBlock(size) for size in sizes[name]], device, **options)
         return models[name]
 
-    return ModelCache(device, build, pack=pack_paper, **of_cache), models
+    return ModelCache(device, build, **{"host": host} | of_cache), models

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,6 @@ def test_empty_and_scalar_tensors() -> None:
 
 
 def test_special_tensors_are_refused() -> None:
-    class Quantised(torch.nn.Parameter):
-        pass
-
     net = torch.nn.Linear(2, 2)
     net.weight = Quantised(net.weight.data)
     with pytest.raises(CannotFlatten, match="Quantised"):
@@ -130,14 +128,32 @@ def test_blocks_are_full_but_never_split_a_tensor(sizes: list[int], block_bytes:
             assert sum(aligned[start : end + 1]) > block_bytes
 
 
-def test_a_parcel_can_tell_when_it_goes() -> None:
+def test_a_buffer_goes_with_its_parcel() -> None:
     """Page-locked memory is unlocked then."""
     told: list[str] = []
     parcel = slab([module()], device())
-    weakref.finalize(parcel, told.append, "gone")
+    weakref.finalize(parcel.buffer, told.append, "gone")
     del parcel
     gc.collect()
     assert told == ["gone"]
+
+
+def test_a_second_instance_becomes_views_of_the_first_ones_buffer() -> None:
+    first, second, pictures = module(), module(), torch.randn(2, 3, 8, 8)
+    expected = first(pictures)
+    parcel = slab([first], device())
+    shared = slab([second], device(), parcel.buffer)
+    assert shared.buffer is parcel.buffer
+    assert second[3].weight.data_ptr() == first[3].weight.data_ptr()
+    bring(shared)
+    assert second[3].weight.data_ptr() != first[3].weight.data_ptr()
+    assert torch.equal(second(pictures), expected)
+    assert torch.equal(first(pictures), expected)
+    with torch.no_grad():
+        third = module()
+        third[3].bias[7] += 1
+    assert slab([third], device(), parcel.buffer).buffer is not parcel.buffer
+    assert slab([torch.nn.Linear(3, 3)], device(), parcel.buffer).buffer is not parcel.buffer
 
 
 def test_a_module_without_weights_is_an_empty_parcel() -> None:
@@ -182,6 +198,64 @@ def test_a_real_pipeline_gives_the_same_bits_from_a_slab(tmp_path: Path, kind: s
     assert cache.stats.loads == 2
     size = pack(build("it"), device()).host_bytes
     assert cache.stats.loaded_bytes < 2 * size
+
+
+class Quantised(torch.nn.Parameter):
+    """A special tensor, as quantisation libraries have them."""
+
+
+class QuantisedModel:
+    """Its weights cannot be flattened; moved back to main memory only if it is not `stubborn`."""
+
+    modality_in = modality_out = "text"
+    size_bytes = 64
+
+    def __init__(self, stubborn: bool) -> None:
+        self.net = torch.nn.Linear(4, 4, bias=False)
+        self.net.weight = Quantised(self.net.weight.data)
+        self.stubborn = stubborn
+        self.moves: list[str] = []
+
+    def weight_modules(self) -> list[Any]:
+        return [self.net]
+
+    def load(self, device: str) -> None:
+        if self.stubborn and self.moves and device == "cpu":
+            raise ValueError("`.to` is not supported for 4-bit models")
+        self.moves.append(device)
+
+    def invoke(self, inputs: Any, seeds: Any) -> Any:
+        return inputs
+
+
+@dataclass(slots=True)
+class Gpu(SimulatedDevice):
+    """A simulated device whose models believe that it is a GPU."""
+
+    torch_name: str = "cuda:9"
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_quantised_modules_move_as_a_whole(stubborn: bool) -> None:
+    """One that cannot be moved back is let go of, with its memory, and read again when it is needed."""
+    gpu = Gpu(name="sim", capacity_bytes=100)
+    built: list[QuantisedModel] = []
+
+    def build(name: str) -> QuantisedModel:
+        built.append(QuantisedModel(stubborn))
+        return built[-1]
+
+    cache = ModelCache(gpu, build)
+    for name in "aba":
+        with cache.lease(name, 1, ["b", "a"] if name == "a" else ["a", "b"]):
+            assert gpu.allocated_bytes == 64
+    assert built[0].moves == (["cpu", "cuda:9"] if stubborn else ["cpu", "cuda:9", "cpu", "cuda:9"])
+    assert len(built) == (3 if stubborn else 2)
+    gone = weakref.ref(built.pop(0))
+    cache.close()
+    assert gpu.allocated_bytes == 0
+    gc.collect()
+    assert gone() is None
 
 
 def test_models_without_modules_move_as_a_whole() -> None:

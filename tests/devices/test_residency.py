@@ -126,7 +126,7 @@ def test_a_prefetch_gives_way_to_a_model_that_was_not_foreseen() -> None:
 
 
 def test_host_budget_forgets_what_is_needed_furthest_and_builds_it_again() -> None:
-    cache, _ = paper_cache(sim(100), {name: [10] for name in "abc"}, host_budget_bytes=20)
+    cache, _ = paper_cache(sim(100), {name: [10] for name in "abc"}, host_bytes=20)
     call(cache, "a", ["b", "c", "a"])
     call(cache, "b", ["c", "a", "b"])
     call(cache, "c", ["a", "b", "c"])

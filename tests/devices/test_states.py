@@ -51,7 +51,7 @@ class CacheStates(RuleBasedStateMachine):
             keeps_host=not whole,
             needs=working,
             seconds=seconds,
-            host_budget_bytes=host_budget,
+            host_bytes=host_budget,
         )
         self.leases: list[tuple[AbstractContextManager[Any], str]] = []
         self.pledged: list[int] = []

@@ -1,0 +1,63 @@
+"""Main memory for weights: one budget, and one copy, for the caches of all devices of a process.
+
+When the budget is exceeded, a cache that brings a model in gives up others of its own. Of a model that
+several devices serve, the weights are there once: a second instance becomes views of the first one's buffer
+if that holds the same bytes.
+
+    host = HostTier(budget_bytes=64 * 2**30)
+    caches = [ModelCache(open_device(f"cuda:{n}"), build, host=host) for n in range(2)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+from weakref import WeakSet
+
+from panic.devices.device import Device
+from panic.devices.parcels import HostBuffer, Parcel, pack
+from panic.models.protocol import Model
+
+
+@dataclass(slots=True)
+class HostTier:
+    """The parcels that live: what a cache lets go of is counted no more. None is no limit. Thread safe.
+
+    pack: how a model's weights move, given a buffer that may hold them already.
+    """
+
+    budget_bytes: int | None = None
+    pack: Callable[[Model, Device, HostBuffer | None], Parcel] = pack
+    _parcels: dict[str, WeakSet[Parcel]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in main memory, each buffer once."""
+        parcels = [parcel for name in list(self._parcels) for parcel in self._of(name)]
+        return sum({id(parcel.buffer or parcel): parcel.host_bytes for parcel in parcels}.values())
+
+    def lacks(self, num_bytes: int) -> bool:
+        """Whether as many more would exceed the budget."""
+        return self.budget_bytes is not None and self.held_bytes + num_bytes > self.budget_bytes
+
+    def buffer(self, name: str) -> HostBuffer | None:
+        """Where the weights of a model are, if some cache has them."""
+        return next((parcel.buffer for parcel in self._of(name) if parcel.buffer is not None), None)
+
+    def is_only_user(self, name: str, parcel: Parcel) -> bool:
+        """Whether memory comes free when a cache lets go of a parcel."""
+        others = [other for other in self._of(name) if other is not parcel]
+        return bool(parcel.host_bytes) and all(other.buffer is not parcel.buffer for other in others)
+
+    def take_in(self, name: str, model: Model, device: Device) -> Parcel:
+        """The weights of a constructed model as a parcel. Raises what reading the weights raises."""
+        parcel = self.pack(model, device, self.buffer(name))
+        with self._lock:
+            self._parcels.setdefault(name, WeakSet()).add(parcel)
+        return parcel
+
+    def _of(self, name: str) -> list[Parcel]:
+        with self._lock:
+            return list(self._parcels.get(name, ()))

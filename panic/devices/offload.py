@@ -1,0 +1,128 @@
+"""The last resort for a model that does not fit: its layers come one after another while it computes.
+
+Layers are the elements of its lists and sequences of modules. A layer's blocks are brought when its forward
+pass begins and dropped when it has ended; everything else stays for the whole call, and so do as many layers
+as there is room for. Nothing else changes: the same kernels on the same shapes give the same results, only
+slower.
+
+    layout = arrange(parcel, room_bytes)
+    with streamed(parcel, layout, device):
+        model.invoke(prompts, seeds)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from panic.devices.device import Device
+from panic.devices.parcels import Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Blocks by number: those that stay for the whole call, and of every other layer those it needs.
+
+    num_bytes: on the device at the most, working memory not counted. window_bytes: of that, for layers
+    that come and go.
+    """
+
+    stays: tuple[int, ...]
+    layers: tuple[tuple[Any, tuple[int, ...]], ...]
+    num_bytes: int
+    window_bytes: int
+
+
+def arrange(parcel: Parcel, sizes: Sequence[int], room_bytes: int, *, fill: bool = True) -> Layout | None:
+    """What stays and what comes and goes within some room; None if not even one layer at a time fits.
+
+    Args:
+        sizes: what the parcel's blocks take on the device.
+        fill: whether layers stay as long as there is room.
+    """
+    block_of = {id(tensor): number for number, block in enumerate(parcel.blocks) for tensor in block.held}
+    modules = parcel.modules
+    needs = [
+        (layer, tuple(sorted({block_of[id(tensor)] for tensor in _tensors(layer)})))
+        for module in modules
+        for layer in _layers(module, room_bytes // 2)
+    ]
+    in_layers = {id(tensor) for layer, _ in needs for tensor in _tensors(layer)}
+    outside = {block_of[key] for key in block_of if key not in in_layers}
+
+    def window(stays: set[int]) -> int:
+        each = (sum(sizes[number] for number in need if number not in stays) for _, need in needs)
+        return max(each, default=0)
+
+    def total(stays: set[int]) -> int:
+        return sum(sizes[number] for number in stays) + window(stays)
+
+    if total(outside) > room_bytes:
+        return None
+    stays = set(outside)
+    for number in range(len(sizes) if fill else 0):
+        if total(stays | {number}) <= room_bytes:
+            stays.add(number)
+    layers = ((layer, tuple(number for number in need if number not in stays)) for layer, need in needs)
+    return Layout(tuple(sorted(stays)), tuple(layers), total(stays), window(stays))
+
+
+@contextmanager
+def streamed(parcel: Parcel, layout: Layout, device: Device) -> Iterator[None]:
+    """While this is open, the model can be called. Raises what allocating and copying raises."""
+    there: list[int] = []
+
+    def bring(numbers: Sequence[int]) -> None:
+        blocks = [parcel.blocks[number] for number in numbers]
+        for number, block in zip(numbers, blocks, strict=True):
+            device.reserve(block.num_bytes)
+            there.append(number)
+            block.allocate()
+        device.transfer(blocks, ahead=False).wait()
+        for block in blocks:
+            block.bind()
+
+    def drop(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            there.remove(number)
+            parcel.blocks[number].drop()
+            device.release(parcel.blocks[number].num_bytes)
+
+    def hook(stack: ExitStack, layer: Any, numbers: Sequence[int]) -> None:
+        mine: list[list[int]] = []  # a stack, because layers may be nested or call themselves
+
+        def before(*_: Any) -> None:
+            mine.append([number for number in numbers if number not in there])
+            bring(mine[-1])
+
+        def after(*_: Any) -> None:
+            drop(mine.pop())
+
+        stack.callback(layer.register_forward_pre_hook(before).remove)
+        stack.callback(layer.register_forward_hook(after).remove)
+
+    with ExitStack() as stack:
+        stack.callback(lambda: drop(list(there)))  # after the hooks are gone, whatever happened
+        bring(layout.stays)
+        for layer, numbers in layout.layers:
+            if numbers:
+                hook(stack, layer, numbers)
+        yield
+
+
+def _layers(module: Any, limit_bytes: int) -> list[Any]:
+    """Elements of lists and sequences, outermost first; one that is too large is taken apart."""
+    import torch
+
+    is_list = isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
+    found: list[Any] = []
+    for child in module.children():
+        num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(child))
+        found += [child] if is_list and num_bytes <= limit_bytes else _layers(child, limit_bytes)
+    return found
+
+
+def _tensors(module: Any) -> list[Any]:
+    return [*module.parameters(), *module.buffers()]

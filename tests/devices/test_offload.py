@@ -1,0 +1,147 @@
+"""Models that do not fit: layer by layer, with the same results and within the bytes that there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from panic.devices.cache import ModelCache
+from panic.devices.device import format_bytes
+from panic.devices.offload import arrange
+from panic.devices.parcels import slab
+from panic.devices.simulated import SimulatedDevice
+from panic.errors import ModelDoesNotFit, OutOfMemory
+from tests.devices.test_contract import MIB, Layers, call
+
+KIB = 2**10
+
+
+def cache_of(capacity: int, **options: Any) -> tuple[ModelCache, SimulatedDevice]:
+    """A model of 4 MiB in 16 layers of 256 KiB; 128 KiB a block."""
+    device = SimulatedDevice(name="sim", capacity_bytes=capacity, rate_bytes_per_s=1e9)
+    return ModelCache(device, lambda name: Layers(name, 4 * MIB), **options), device
+
+
+def test_a_model_larger_than_the_device_gives_the_same_bits() -> None:
+    roomy, _ = cache_of(64 * MIB)
+    expected = call(roomy, "a")
+    cache, device = cache_of(2 * MIB)
+    for _ in range(3):
+        assert call(cache, "a") == expected
+    assert device.peak_bytes <= 2 * MIB
+    assert device.allocated_bytes == 0
+    assert cache.resident == frozenset()
+    moved = device.copied_bytes / 3
+    assert moved == pytest.approx(4 * MIB), "7 layers stay for a call, 9 come and go: each is moved once"
+
+
+def test_others_make_room_and_come_back() -> None:
+    cache, device = cache_of(4 * MIB + 512 * KIB)
+    expected = call(cache, "a")
+    build = cache.build
+    cache.build = lambda name: Layers(name, 8 * MIB) if name == "large" else build(name)
+    call(cache, "large", ["a", "large"])
+    assert call(cache, "a", ["large", "a"]) == expected
+    assert cache.resident == {"a"}
+    assert device.allocated_bytes == 4 * MIB
+
+
+def test_layers_stay_as_long_as_there_is_room_beside_the_call() -> None:
+    device = SimulatedDevice(name="sim", capacity_bytes=2**40)
+    parcel = slab(Layers("a", 4 * MIB).weight_modules(), device)
+    sizes = [block.num_bytes for block in parcel.blocks]
+    assert {format_bytes(size) for size in sizes} == {"256.0 KiB"}
+    layout = arrange(parcel, sizes, 2 * MIB)
+    assert layout is not None
+    assert (len(layout.stays), layout.window_bytes, layout.num_bytes) == (7, 256 * KIB, 2 * MIB)
+    least = arrange(parcel, sizes, 2 * MIB, fill=False)
+    assert least is not None
+    assert (least.stays, least.num_bytes) == ((), 256 * KIB)
+    everything = arrange(parcel, sizes, 4 * MIB)
+    assert everything is not None
+    assert (len(everything.stays), everything.window_bytes) == (16, 0)
+    assert arrange(parcel, sizes, 200 * KIB) is None
+
+
+def test_what_is_in_no_layer_stays_and_a_layer_that_is_too_large_is_taken_apart() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(256, 256, bias=False)
+            *inner, last = (torch.nn.Linear(256, 256, bias=False) for _ in range(5))
+            self.blocks = torch.nn.ModuleList([torch.nn.ModuleList(inner), last])
+
+    device = SimulatedDevice(name="sim", capacity_bytes=2**40)
+    parcel = slab([Net()], device)
+    sizes = [block.num_bytes for block in parcel.blocks]
+    layout = arrange(parcel, sizes, 512 * KIB, fill=False)
+    assert layout is not None
+    assert layout.stays == (0,)
+    assert [numbers for _, numbers in layout.layers] == [(1,), (2,), (3,), (4,), (5,)]
+
+
+def test_not_even_one_layer_is_refused_with_the_arithmetic() -> None:
+    cache, device = cache_of(200 * KIB)
+    with pytest.raises(ModelDoesNotFit, match=r"4\.0 MiB more on sim: 200\.0 KiB are free"):
+        call(cache, "a")
+    assert device.allocated_bytes == 0
+    cache, device = cache_of(2 * MIB, headroom_bytes=2 * MIB - 200 * KIB)
+    with pytest.raises(ModelDoesNotFit, match=r"not even one layer at a time.* 200\.0 KiB are free"):
+        call(cache, "a")
+    assert device.allocated_bytes == 0
+
+
+def test_an_error_in_mid_call_leaves_nothing_behind() -> None:
+    cache, device = cache_of(2 * MIB)
+    expected = call(cache, "a")
+    for nth in range(1, 17):
+        device.num_allocations, device.fail_at = 0, nth
+        with pytest.raises(OutOfMemory):
+            call(cache, "a")
+        assert device.allocated_bytes == 0
+    device.fail_at = None
+    assert call(cache, "a") == expected
+
+
+def test_models_that_cannot_be_taken_apart_are_not_offloaded() -> None:
+    class Plain:
+        modality_in = modality_out = "text"
+        size_bytes = 7
+
+        def load(self, device: str) -> None:
+            """Nothing to do."""
+
+        def invoke(self, inputs: Any, seeds: Any) -> Any:
+            return inputs
+
+    cache = ModelCache(SimulatedDevice(name="sim", capacity_bytes=10), lambda name: Plain())
+    with cache.lease("a", 1):
+        pass
+    assert not cache.offload("a")
+    assert not cache.offload("unknown")
+
+
+def test_a_real_pipeline_gives_the_same_bits_layer_by_layer(tmp_path: Path) -> None:
+    from panic.models import registry
+    from tests import tiny
+
+    folder = tiny.build_stable_diffusion(tmp_path / "sd")
+    models = {"it": {"base": f"local:{folder}", "steps": 2, "width": 64, "height": 64}}
+
+    def draw(capacity: int) -> tuple[list[bytes], ModelCache, SimulatedDevice]:
+        device = SimulatedDevice(name="sim", capacity_bytes=capacity)
+        cache = ModelCache(device, lambda name: registry.build(registry.resolve(name, models)))
+        with cache.lease("it", 2) as model:
+            pictures = model.invoke(["a dog", "a circle"], [1, 2])
+        return [picture.tobytes() for picture in pictures], cache, device
+
+    expected, roomy, _ = draw(2**33)
+    budget = round(0.9 * roomy.resident_bytes()["it"])
+    found, cache, device = draw(budget)
+    assert found == expected
+    assert cache.resident == frozenset()
+    assert device.peak_bytes <= budget
+    assert device.allocated_bytes == 0
