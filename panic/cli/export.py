@@ -16,6 +16,7 @@ import typer
 from panic.cli.common import Shared, command, complete_experiment
 from panic.cli.outputs import ForceOption, claim_folder
 from panic.cli.render import console, print_json
+from panic.errors import PanicError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,10 +59,15 @@ def export(
     force: ForceOption = False,
 ) -> None:
     """Write the whole store as Parquet files, one per table and one of vectors per embedding model."""
+    from polars.exceptions import ComputeError
+
     with shared.open_store() as store, store.db.snapshot():
         claim_folder(output, force=force)
         for name, frame in tables(store, images=images):
-            frame.write_parquet(output / f"{name}.parquet")
+            try:
+                frame.write_parquet(output / f"{name}.parquet")
+            except ComputeError as error:  # polars' word for what the disk answered
+                raise PanicError(f"{output / name}.parquet cannot be written: {error}") from error
             if not shared.quiet:
                 console().print(f"{name}.parquet: {frame.height:,} rows")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from PIL import Image
 
 from panic.store import Store
@@ -101,3 +102,13 @@ def test_dump_is_json_lines_of_one_or_all_experiments(panic: Invoke, store: Path
     assert names == [["broken", "demo"], ["demo"]]
     assert len(one) < len(every)
     assert panic("dump", "nope").exit_code == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_with_the_file(panic: Invoke, store: Path) -> None:
+    Path("tables").mkdir()
+    Path("tables/run.parquet").symlink_to("/dev/full")
+    done = panic("export", "--output", "tables", "--force")
+    assert done.exit_code == 1
+    assert "tables/run.parquet cannot be written: " in done.stderr
+    assert "No space left on device" in done.stderr
