@@ -16,7 +16,7 @@ def _():
     import numpy as np
     import polars as pl
 
-    from panic.analysis import AnalysisError, charts, frames, load, readings, statistics, tables
+    from panic.analysis import charts, comparisons, frames, load, readings, statistics, tables
     from panic.store import Store
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
@@ -36,8 +36,8 @@ def _():
         or labels within them."""
     )
     return (
-        AnalysisError, charts, data, experiment, factors, frames, mo, modality, model, np, pl, readings, runs,
-        statistics, store, tables,
+        charts, comparisons, data, experiment, factors, frames, load, mo, modality, model, np, pl, readings,
+        runs, statistics, store, tables,
     )  # fmt: skip
 
 
@@ -69,52 +69,34 @@ def _(data, modality, model, np, pl, runs, tables):
 
 
 @app.cell
-def _(AnalysisError, ends, factors, mo, np, of_ends, pl, statistics):
+def _(ends, factors, mo, of_ends, pl, statistics):
     _shares = statistics.decompose(ends, {f: of_ends[f].to_list() for f in factors}) if factors else None
-    _apart = np.sqrt(np.maximum(2 - 2 * ends @ ends.T, 0))
-    np.fill_diagonal(_apart, 0)
-    _rows = []
-    for _factor in factors:
-        try:
-            _units = None if _factor == "prompt" else of_ends["prompt"].to_list()
-            _test = statistics.permanova(_apart, of_ends[_factor].to_list(), units=_units)
-            _rows.append((_factor, _test.statistic, _test.effect, _test.p_value, _test.resampling))
-        except AnalysisError as _error:
-            _rows.append((_factor, None, None, None, _error.message))
-    _tests = pl.DataFrame(
-        _rows,
-        {
-            "factor": pl.String,
-            "pseudo F": pl.Float64,
-            "R squared": pl.Float64,
-            "p": pl.Float64,
-            "note": pl.String,
-        },
-        orient="row",
-    )
-
-    def _rounded(table):
-        return table.with_columns(pl.col(pl.Float64).round(3)).to_dicts()
-
-    _known = [row for row in _rows if row[3] is not None]
-    if _known:
-        _adjusted = dict(zip([r[0] for r in _known], statistics.adjust([r[3] for r in _known]), strict=True))
-        _tests = _tests.with_columns(
-            pl.col("factor")
-            .replace_strict(_adjusted, default=None, return_dtype=pl.Float64)
-            .alias("p (Holm)")
-        )
     mo.vstack(
         [
             mo.md(
                 "## Where runs end: which part explains how much?\n\nShares of the variance of the last "
-                "vectors (`alone`: of a model of this factor only; `by_chance`: what as many random groups "
-                "would explain), then PERMANOVA of their distances."
+                "vectors: `alone` of a model of this factor only, `unique` what is lost without it, "
+                "`by_chance` what as many random groups would explain."
             ),
-            mo.ui.table(_rounded(_shares), selection=None)
+            mo.ui.table(_shares.with_columns(pl.col(pl.Float64).round(3)).to_dicts(), selection=None)
             if _shares is not None
             else mo.md("Nothing varies."),
-            mo.ui.table(_rounded(_tests), selection=None) if len(_tests) else mo.md(""),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(charts, comparisons, data, mo, modality, model, readings):
+    _table, _absent = comparisons.what_matters(data, model, modality)
+    mo.vstack(
+        [
+            mo.md("## What makes the difference?"),
+            mo.md(readings.effects_reading(_table, _absent))
+            if len(_table)
+            else mo.md(f"Nothing to test: {_absent or 'no factor has two levels'}"),
+            *([charts.group_effects(_table)] if len(_table) else []),
+            mo.md(f"_{readings.EFFECTS_CAVEAT}_"),
         ]
     )
     return
@@ -162,6 +144,26 @@ def _(charts, data, mo, model, tables):
             charts.entropy_by_group(_entropies) if len(_entropies) else mo.md("There are no diagrams."),
         ]
     )
+    return
+
+
+@app.cell
+def _(charts, comparisons, data, experiment, load, mo, modality, model, readings, store, tables):
+    _found = {experiment.name: data}
+    for _row in store.experiments():
+        if _row.name not in _found and len(tables.steps_of(_other := load(store, _row.id), model, modality)):
+            _found[_row.name] = _other
+    if len(_found) > 1:
+        _reference = comparisons.reference_of(data, model, modality)
+        _shares = comparisons.cluster_shares(_reference, _found, model, modality)
+        _parts = [
+            mo.md(readings.shares_reading(_shares, experiment.name)),
+            charts.cluster_shares(_shares),
+            mo.md(f"_{readings.SHARES_CAVEAT}_"),
+        ]
+    else:
+        _parts = [mo.md(f"No other experiment of this store has {modality}s that `{model}` has read.")]
+    mo.vstack([mo.md("## Do other experiments end up in the same places?"), *_parts])
     return
 
 

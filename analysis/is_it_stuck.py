@@ -15,7 +15,7 @@ def _():
     import marimo as mo
     import polars as pl
 
-    from panic.analysis import AnalysisError, charts, dynamics, load, readings, tables
+    from panic.analysis import AnalysisError, charts, dynamics, frames, load, readings, tables
     from panic.store import Store
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
@@ -36,6 +36,7 @@ def _():
         data,
         dynamics,
         experiment,
+        frames,
         mo,
         modality,
         model,
@@ -83,8 +84,9 @@ def _(data, mo):
 
 
 @app.cell
-def _(charts, data, dynamics, mo, pl, run_choice):
-    _steps = data.invocations.filter(pl.col("run") == run_choice.value)
+def _(charts, data, dynamics, frames, mo, pl, run_choice):
+    _stored = data.invocations.filter(pl.col("run") == run_choice.value)
+    _steps = frames.continued(_stored, data.runs, limit=2 * len(_stored))  # a stuck run's future is known
     _texts = _steps.filter(pl.col("modality").cast(pl.String) == "text")
     _texts = (_texts if len(_texts) > 1 else _steps).tail(120)
     _symbols = _texts["output"].to_numpy()
