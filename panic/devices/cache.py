@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from panic.devices import planning
 from panic.devices.accounting import Room
@@ -26,9 +27,10 @@ from panic.devices.events import CacheStats, EventLog
 from panic.devices.host import HostTier
 from panic.devices.offload import arrange, streamed
 from panic.devices.planning import Evict, Prefetch, State, Use
+from panic.devices.readahead import ReadAhead
 from panic.devices.replay import Eagerness
 from panic.devices.residency import Entry, Residency, smooth
-from panic.devices.working import WorkingMemory
+from panic.devices.working import Need, WorkingMemory
 from panic.errors import ModelDoesNotFit, OutOfMemory
 from panic.models.protocol import Model
 
@@ -36,16 +38,6 @@ log = logging.getLogger("panic.devices")
 
 MAX_CYCLES = 4
 """Cycles of a repeating order of work that are laid out for planning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Working memory of a call: bytes to make room for, bytes without which it fails for sure, whether any of
-    that is more than a guess."""
-
-    wanted: int
-    least: int
-    is_known: bool
 
 
 @dataclass(slots=True)
@@ -59,6 +51,7 @@ class ModelCache:
         memory_fraction: share of the device's total memory that may be used.
         host: main memory for weights, perhaps shared with the caches of other devices.
         prefetching: bring the next model while one computes.
+        files: weight files of a model by name, which are read ahead if it has to be constructed soon.
         working: what is known about the working memory of calls.
     """
 
@@ -68,11 +61,13 @@ class ModelCache:
     memory_fraction: float = 1.0
     host: HostTier = field(default_factory=HostTier)
     prefetching: bool = True
+    files: Callable[[str], Sequence[Path]] = lambda name: ()
     stats: CacheStats = field(default_factory=CacheStats)
     working: WorkingMemory = field(default_factory=WorkingMemory)
     events: EventLog = field(default_factory=EventLog)
     _here: Residency = field(init=False)
     _room: Room = field(init=False)
+    _reader: ReadAhead = field(init=False)
     _sizes: dict[str, int] = field(default_factory=dict)
     _whole: set[str] = field(default_factory=set)
     _eagerness: Eagerness = field(default_factory=Eagerness)
@@ -80,6 +75,7 @@ class ModelCache:
     def __post_init__(self) -> None:
         self._here = Residency(self.device, self.stats, self.events)
         self._room = Room(self.device)
+        self._reader = ReadAhead(self.files)
         self.events.add("start", device=self.device.name)
 
     @property
@@ -107,7 +103,8 @@ class ModelCache:
         building or loading the model raises.
         """
         entry = self._entry(name, upcoming)
-        need = self._need(entry, bucket, batch_size)
+        told = getattr(entry.model, "working_bytes", None)
+        need = self.working.need(entry.known_as, bucket, batch_size, told)
         uses, cycle = self._uses(entry, need, upcoming)
         entry.leases += 1
         try:
@@ -116,11 +113,12 @@ class ModelCache:
             self._bring(entry, uses, need)
             self.stats.hits += is_hit
             self._here.touch(entry)
-            if self.events.path is not None:
+            if self.events.path is not None and not entry.is_offloaded:
                 capacity_bytes = self._state().capacity_bytes
                 self.events.add_call(name, entry.size, uses[0].working_bytes, capacity_bytes, is_hit=is_hit)
             if need.is_known and not entry.fell_short and not entry.is_offloaded:
                 self._prefetch(uses, cycle)  # before the call: its memory is no working memory
+            self._read_ahead(upcoming)
             with self._streamed(entry, need) as window_bytes:
                 self.device.begin_call(self._granted(need, window_bytes))
                 try:
@@ -173,6 +171,7 @@ class ModelCache:
         self.evict_idle()
         self._here.entries.clear()
         self.events.close()
+        self._reader.close()
 
     # Main memory
 
@@ -183,10 +182,17 @@ class ModelCache:
         if self.host.buffer(name) is None:
             self._make_host_room(model.size_bytes, upcoming)
         entry = self._here.add(name, model, self.host.take_in(name, model, self.device))
+        self._reader.taken(name)
         self._sizes[name] = entry.size
         if entry.parcel.whole:
             self._whole.add(name)
         return entry
+
+    def _read_ahead(self, upcoming: Sequence[str]) -> None:
+        """Have the files of the next model read that must be constructed."""
+        absent = next((name for name in upcoming if name not in self._here.entries), None)
+        if self.prefetching and self.device.has_own_memory and absent is not None:
+            self._reader.start(absent)
 
     def _make_host_room(self, needed: int, upcoming: Sequence[str]) -> None:
         """Forget models, furthest next use first. One that alone exceeds the budget is let in."""
@@ -245,7 +251,7 @@ class ModelCache:
                 f"{format_bytes(need.wanted)} for the call: {format_bytes(usable)} are free",
                 hint="Use a smaller dtype, another device, or less headroom.",
             )
-        with streamed(entry.parcel, layout, self.device):
+        with streamed(entry.parcel, entry.sizes, layout, self.device):
             yield layout.window_bytes
 
     def _load(self, entry: Entry) -> None:
@@ -339,15 +345,6 @@ class ModelCache:
         if not later or later[-1].model != entry.name:
             return [first, *later], []
         return [first, *later * MAX_CYCLES], [first, *later[:-1]] if len(set(later)) > 1 else []
-
-    def _need(self, entry: Entry, bucket: int, batch_size: int) -> Need:
-        """Working memory of a call: what was seen or, of a model that was not seen, what it says itself."""
-        learnt = self.working.estimate(entry.known_as, bucket, batch_size)
-        if learnt is not None:
-            return Need(learnt, self.working.seen(entry.known_as, bucket, batch_size), True)
-        told: Callable[[int], int] | None = getattr(entry.model, "working_bytes", None)
-        said = told(batch_size) if told else 0
-        return Need(said, said, told is not None)
 
     def _granted(self, need: Need, window_bytes: int) -> int:
         """What is set aside for a call: all that is expected, or as much of it as there is."""

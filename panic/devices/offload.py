@@ -1,12 +1,12 @@
 """The last resort for a model that does not fit: its layers come one after another while it computes.
 
 Layers are the elements of its lists and sequences of modules. A layer's blocks are brought when its forward
-pass begins and dropped when it has ended; everything else stays for the whole call, and so do as many layers
-as there is room for. Nothing else changes: the same kernels on the same shapes give the same results, only
-slower.
+pass begins and dropped when another one needs their room; everything else stays for the whole call, and so
+do as many layers as there is room for. Nothing else changes: the same kernels on the same shapes give the
+same results, only slower.
 
-    layout = arrange(parcel, room_bytes)
-    with streamed(parcel, layout, device):
+    layout = arrange(parcel, sizes, room_bytes)
+    with streamed(parcel, sizes, layout, device):
         model.invoke(prompts, seeds)
 """
 
@@ -70,9 +70,10 @@ def arrange(parcel: Parcel, sizes: Sequence[int], room_bytes: int, *, fill: bool
 
 
 @contextmanager
-def streamed(parcel: Parcel, layout: Layout, device: Device) -> Iterator[None]:
+def streamed(parcel: Parcel, sizes: Sequence[int], layout: Layout, device: Device) -> Iterator[None]:
     """While this is open, the model can be called. Raises what allocating and copying raises."""
-    there: list[int] = []
+    there: list[int] = []  # oldest first
+    active: list[Sequence[int]] = []
 
     def bring(numbers: Sequence[int]) -> None:
         blocks = [parcel.blocks[number] for number in numbers]
@@ -90,15 +91,22 @@ def streamed(parcel: Parcel, layout: Layout, device: Device) -> Iterator[None]:
             parcel.blocks[number].drop()
             device.release(parcel.blocks[number].num_bytes)
 
-    def hook(stack: ExitStack, layer: Any, numbers: Sequence[int]) -> None:
-        mine: list[list[int]] = []  # a stack, because layers may be nested or call themselves
+    def make_room(needed: Sequence[int]) -> None:
+        room = layout.num_bytes - sum(sizes[number] for number in needed)
+        for number in list(there):
+            in_use = number in layout.stays or any(number in numbers for numbers in active)
+            if sum(sizes[other] for other in there) > room and not in_use:
+                drop([number])
 
+    def hook(stack: ExitStack, layer: Any, numbers: Sequence[int]) -> None:
         def before(*_: Any) -> None:
-            mine.append([number for number in numbers if number not in there])
-            bring(mine[-1])
+            active.append(numbers)
+            missing = [number for number in numbers if number not in there]
+            make_room(missing)
+            bring(missing)
 
         def after(*_: Any) -> None:
-            drop(mine.pop())
+            active.pop()
 
         stack.callback(layer.register_forward_pre_hook(before).remove)
         stack.callback(layer.register_forward_hook(after).remove)

@@ -10,7 +10,7 @@ proportion and smaller ones as much as the one seen, both upper bounds as long a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Peaks = Mapping[int, int]
@@ -31,6 +31,16 @@ def envelope(peaks: Peaks, batch_size: int) -> int | None:
     slope = max(0.0, slope)
     base = max(need - slope * size for size, need in peaks.items())
     return round(max(0.0, base) + slope * batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Working memory of a call: bytes to make room for, bytes without which it fails for sure, whether any of
+    that is more than a guess."""
+
+    wanted: int
+    least: int
+    is_known: bool
 
 
 @dataclass(slots=True)
@@ -70,3 +80,13 @@ class WorkingMemory:
         known = [buckets[bucket]] if bucket in buckets else list(buckets.values())
         needs = [envelope(peaks, batch_size) or 0 for peaks in known]
         return round(max(needs) * (1 + self.margin)) if needs else None
+
+    def need(
+        self, model: str, bucket: int, batch_size: int, told: Callable[[int], int] | None = None
+    ) -> Need:
+        """Of a call: what was seen or, of a model that has not been seen, what it says itself."""
+        learnt = self.estimate(model, bucket, batch_size)
+        if learnt is not None:
+            return Need(learnt, self.seen(model, bucket, batch_size), True)
+        said = told(batch_size) if told else 0
+        return Need(said, said, told is not None)

@@ -36,6 +36,7 @@ from panic.devices.host import HostTier
 from panic.engine.memory import MemorySettings
 from panic.engine.outputs import Output, Rejected, finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
+from panic.models import registry
 from panic.models.protocol import Model
 from panic.models.spec import ModelSpec
 
@@ -129,6 +130,7 @@ class Worker:
             self._build,
             headroom_bytes=settings.headroom_bytes,
             memory_fraction=settings.memory_fraction,
+            files=lambda name: registry.files(settings.specs[name]),
             host=HostTier(settings.memory.host_budget(self.device)),
             working=settings.memory.working(),
             events=settings.memory.event_log(self.device),

@@ -22,12 +22,13 @@ from panic.models.protocol import Model
 from panic.models.resolve import parameter_problems, resolve, synthetic_models, user_models
 from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
-from panic.models.weights import count_parameters, is_present, size_bytes
+from panic.models.weights import count_parameters, files, is_present, size_bytes
 
 __all__ = [
     "build",
     "check_config",
     "count_parameters",
+    "files",
     "fingerprint",
     "fingerprints",
     "is_present",

@@ -163,6 +163,17 @@ def weight_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def files(spec: ModelSpec) -> list[Path]:
+    """The weight files of a model; empty for one without any, or whose weights are not here."""
+    if not (spec.is_hub or spec.source.startswith(("local:", "pocket:"))):
+        return []
+    try:
+        found = list(weight_files(folder_of(spec)))
+    except ModelError:
+        return []
+    return [path for path in found if path.suffix == ".safetensors"] or found
+
+
 def files_in(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     """All files below a folder, also where a subfolder is a link; not again where it leads back up."""
     real = os.path.realpath(folder)

@@ -133,10 +133,24 @@ def test_a_cancelled_prefetch_gives_its_memory_back(bench: Bench) -> None:
 
 
 def test_what_can_never_fit_is_refused_with_the_arithmetic(bench: Bench) -> None:
-    cache = bench.cache(0.5)
-    with pytest.raises(ModelDoesNotFit, match="are free of"):
+    cache = bench.cache(0.01)
+    with pytest.raises(ModelDoesNotFit, match="are free"):
         call(cache, "a")
     assert cache.resident_bytes() == {}
+
+
+def test_what_fits_only_in_part_gives_the_same_bits_layer_by_layer(bench: Bench) -> None:
+    roomy = bench.cache(2)
+    expected = call(roomy, "a")
+    roomy.close()
+    before = bench.device.free_bytes()
+    cache = bench.cache(0.5)
+    for _ in range(2):
+        assert call(cache, "a") == expected
+    assert cache.resident_bytes() == {}
+    cache.evict_idle()
+    assert abs(bench.device.free_bytes() - before) <= 0.2 * bench.size
+    cache.close()
 
 
 @pytest.mark.gpu
