@@ -1,7 +1,7 @@
 """Drawing scenes of the pocket world: signed distances, one pixel of anti-aliasing, a little jitter.
 
-`render` draws a batch (n, 64, 64, 3) uint8 in about 0.2 ms per scene; `shrink` gives the 32x32 pictures that
-the diffusion model works on. Every shape fills the box [-1, 1]^2 at radius 1, y downwards.
+`render` draws a batch (n, 64, 64, 3) uint8 in about 0.2 ms per scene. Every shape fills the
+box [-1, 1]^2 at radius 1, y downwards.
 """
 
 from __future__ import annotations
@@ -101,13 +101,6 @@ def render(scenes: Sequence[tuple[Scene, Layout]], rng: np.random.Generator) -> 
             alpha = coverage(shape, x, y, radius, rotation)[..., None]
             canvas[rows] += alpha * (paint[:, None, None, :] - canvas[rows])
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
-
-
-def shrink(pictures: np.ndarray) -> np.ndarray:
-    """Average 2x2 pixels: (n, 64, 64, 3) uint8 -> (n, 32, 32, 3) float32 in [0, 255]."""
-    n, h, w, c = pictures.shape
-    small: np.ndarray = pictures.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=np.float32)
-    return small
 
 
 def _background(scene: Scene, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from panic.pocket.grammar import describe, parse, retell
-from panic.pocket.render import render, shrink
+from panic.pocket.render import render
 from panic.pocket.scene import (
     SPLITS,
     Layout,
@@ -42,7 +42,6 @@ __all__ = [
     "render",
     "sample",
     "shift_background",
-    "shrink",
     "split_of",
 ]
 

@@ -10,6 +10,7 @@ batch, gradients are averaged, the main one evaluates and writes while the other
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -133,6 +134,8 @@ def _fit(
 ) -> int:
     folder, is_main = Path(f"{config.output}.training"), accelerator.is_main_process
     described = recipe(config) | {"data_digest": data.digest}
+    if config.lora:  # adapters are worth nothing on other weights than theirs
+        described["frozen_digest"] = _frozen_digest(task)
     with accelerator.main_process_first():
         checkpoints = Checkpoints(folder, described, keep_last=config.keep_last, is_writer=is_main)
     trained = _Trained(task, data, config, accelerator)
@@ -185,6 +188,16 @@ def _fit(
             f"stopped after step {step} of {config.steps}", hint="The same command goes on from there."
         )
     return step
+
+
+def _frozen_digest(task: torch.nn.Module) -> str:
+    """SHA-256 over the weights that training leaves as they are."""
+    digest = hashlib.sha256()
+    for name, weight in task.named_parameters():
+        if not weight.requires_grad:
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Trained:

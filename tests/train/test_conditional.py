@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from panic.errors import ConfigError, ModelError, ModelMissing, UsageError
+from panic.errors import ConfigError, ConflictError, ModelError, ModelMissing, UsageError
 from panic.models import registry
 from panic.models.conditional import ConditionalPipeline, class_of
 from panic.train.data import DataError
@@ -231,3 +231,14 @@ def test_lora_that_is_not_there_or_does_not_fit_is_told(adapters):
         invoke({"base": "local:base", "lora": "pictures"}, folder)
     with pytest.raises(ModelError, match=r"adapters of .*model/lora do not fit"):
         invoke({"base": "PocketDiffusion", "lora": "model/lora"}, folder)
+
+
+def test_adapters_do_not_go_on_with_other_weights_below(tmp_path):
+    tiny.build_blip(tmp_path / "base")
+    changes = {"model": {"base": str(tmp_path / "base")}, "image_size": 32, "lora": {"rank": 2}, "steps": 1}
+    small.fit(small.config("captioning", tmp_path, **changes))
+    small.fit(small.config("captioning", tmp_path, **(changes | {"steps": 2})))
+    shutil.rmtree(tmp_path / "base")
+    tiny.build_blip(tmp_path / "base", seed=1)
+    with pytest.raises(ConflictError, match="frozen_digest"):
+        small.fit(small.config("captioning", tmp_path, **(changes | {"steps": 3})))

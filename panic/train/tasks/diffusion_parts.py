@@ -73,7 +73,7 @@ def from_base(config: DiffusionTraining, data: DataSet) -> Parts:
         )
     checker = {"safety_checker": None} if name == "StableDiffusionPipeline" else {}
     with told_as(f"model.base: {folder} cannot be loaded"):
-        base: Any = kinds[name].from_pretrained(folder, **checker)
+        base: Any = kinds[name].from_pretrained(folder, dtype=torch.float32, **checker)
     labels = tuple((base.config.get("labels") or {}).values())
     _check_labels(config, data, labels or None)
     return Parts(
