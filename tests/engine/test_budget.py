@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.events import read_events, summarise
+from panic.engine.executor import Result, Task, Worker, WorkerSettings
 from panic.models import registry
 from panic.store import Store
 from tests import tiny
+from tests.devices.test_contract import Layers
 from tests.engine.conftest import dump
 
 
@@ -55,6 +58,50 @@ def test_results_do_not_depend_on_what_fits(tmp_path: Path, pair: dict[str, Any]
     assert told["tight"].calls == told["roomy"].calls >= 6
     assert told["tight"].bytes_by_tier["host"] > 0
     assert told["tight"].regret < 0.5
+
+
+def test_a_model_that_does_not_fit_comes_layer_by_layer_with_the_same_results(
+    tmp_path: Path, pair: dict[str, Any]
+) -> None:
+    largest = max(registry.size_bytes(registry.resolve(name, pair)) for name in pair)
+    perform(pair, 10 * largest, tmp_path / "roomy")
+    perform(pair, round(0.9 * largest), tmp_path / "layers")
+    assert dump(tmp_path / "layers") == dump(tmp_path / "roomy")
+    with Store(tmp_path / "layers") as store:
+        uid = store.experiment("latest").uid
+        assert {epoch.batch_size for epoch in store.epochs("latest")} == {4}
+    events = list(read_events((tmp_path / "layers" / "cache").glob(f"{uid}*.jsonl")))
+    assert [event["model"] for event in events if event["event"] == "offload"] == ["draw"]
+
+
+class Hungry(Layers):
+    """4 MiB of layers; an item takes 3 MiB."""
+
+    def working_bytes(self, batch_size: int) -> int:
+        return 3 * 2**20 * batch_size
+
+
+def test_at_batch_size_1_a_model_gives_up_its_place_before_it_does_not_fit() -> None:
+    def serve(budget: int, batch_size: int) -> Result:
+        spec = registry.resolve("synthetic/random-walk")
+        settings = WorkerSettings(device=f"sim:{budget}", specs={"a": spec})
+        worker = Worker(settings, lambda spec: Hungry("a", 4 * 2**20))  # type: ignore[arg-type]
+        inputs = [torch.ones(256)] * batch_size
+        task = Task(number=1, model="a", batch_size=batch_size, inputs=inputs, seeds=[0] * batch_size)
+        result, raw = worker.serve(task)
+        assert len(raw) == (batch_size if result.error is None else 0)
+        return result
+
+    assert serve(8 * 2**20, 1).resident == {"a"}
+    offloaded = serve(6 * 2**20, 1)
+    assert (offloaded.error, offloaded.resident) == (None, frozenset())
+    halve = serve(6 * 2**20, 2).error
+    assert halve is not None
+    assert halve.kind == "memory", "a smaller batch is tried first"
+    unfit = serve(3 * 2**20, 1).error
+    assert unfit is not None
+    assert unfit.kind == "unfit"
+    assert "not even one layer at a time" in unfit.message
 
 
 def summary_of(path: Path) -> Any:
