@@ -57,7 +57,7 @@ LOOP = f"{{}} in a loop from {LOOP_PROMPTS} test captions, after {LOOP_ROUNDS} r
 CARDS = {
     "PocketDiffusion": Card(
         what="Text to 64x64 pictures: a UNet on 8x8 latents, a CLIP text encoder, a small autoencoder.",
-        config="pocket-autoencoder.yaml, then pocket-diffusion.yaml",
+        config="pocket-autoencoder.yaml, pocket-decoder.yaml, pocket-diffusion.yaml",
         use="`DiffusionPipeline.from_pretrained(folder)`, 8 steps, guidance 2.5.",
         parts={
             "drawing": "Drawings of canonical captions; attributes are shape and colour of every object.",
