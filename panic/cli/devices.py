@@ -5,6 +5,7 @@ panic devices --json
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -69,6 +70,7 @@ def _users(name: str) -> list[dict[str, Any]]:
     return [
         {"pid": int(pid), "name": _process_name(int(pid)), "bytes": round(float(mib) * 2**20)}
         for pid, mib in PROCESS.findall(told)
+        if int(pid) != os.getpid()  # asking takes some memory, too
     ]
 
 

@@ -12,7 +12,7 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from panic.engine.buckets import Buckets
@@ -30,7 +30,6 @@ from panic.engine.queue import EMBEDDING_RUN, Item, ReadyQueue
 from panic.engine.workers import Seat
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, ModelDoesNotFit, ModelError, ModelMissing, PanicError
-from panic.models.spec import ModelSpec
 from panic.store.records import NewBatch
 
 log = logging.getLogger("panic.engine")
@@ -74,7 +73,6 @@ class Driver:
     def __init__(
         self,
         *,
-        specs: Mapping[str, ModelSpec],
         pins: dict[str, Pin],
         session: int,
         ready: ReadyQueue,
@@ -94,7 +92,7 @@ class Driver:
         on_progress: Callable[[Progress], None],
         before: Progress,
     ) -> None:
-        self._specs, self._pins, self._session = specs, pins, session
+        self._pins, self._session = pins, session
         self._ready, self._loops = ready, loops
         self._embeddings, self._diagrams = embeddings, diagrams
         self._seats, self._writer, self._inbox = seats, writer, inbox

@@ -220,7 +220,6 @@ def _perform(
             diagrams = DiagramStages(pool, reading, experiment, models, config.diagrams, *measures)
         before = _resume(plan, pins, experiment, run_ids, reading, loops, writer, lost)
         Driver(
-            specs=specs,
             pins=pins,
             session=session,
             ready=ready,

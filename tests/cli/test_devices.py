@@ -86,6 +86,8 @@ def test_memory_options_are_settings_of_the_experiment(panic, tmp_path: Path) ->
     assert "batch size" in planned.stdout
     done = panic("run", config, "--memory-fraction", "0.5", "--headroom", "1MiB")
     assert done.exit_code == 0, done.output
+    assert " experiment " not in planned.stdout
+    assert " experiment " in panic("run", config, "--plan").stdout, "now it says who decides the shapes"
     with Store(tmp_path / "panic-store") as store:
         kept = store.experiment("demo").config
     assert (kept["memory_fraction"], kept["headroom"]) == (0.5, 2**20)
