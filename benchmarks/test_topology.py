@@ -2,7 +2,7 @@
 
 - `diagrams` on all cores against `ripser_parallel(points)` run after run, on one thread and on torch's own
   number of cores, whichever is faster; H0-H1 and H0-H2, walks on the sphere and runs stuck at six attractors.
-- The diagrams stage's own work per run, store and process included, is in the engine's figures.
+- Peak memory of the stage's processes over a whole experiment, against that of one diagram.
 - Distances of 200 diagrams against persim (`pip install persim`; it is no dependency).
 
 The baseline of the slowest cases runs on a part of the clouds and is scaled up; `measured_on` says on how
@@ -15,15 +15,22 @@ many. Figures go to benchmarks/results/topology.json.
 from __future__ import annotations
 
 import os
+import queue
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import record
+from benchmarks.vectors_store import build
+from panic.config import DiagramSettings
+from panic.engine.diagrams import DiagramTask
+from panic.engine.pool import Answer, Pool
 from panic.topology import diagram, diagrams, distance_matrix
 from panic.topology.memory import estimate_bytes
 
@@ -114,6 +121,61 @@ def test_diagrams_of_an_experiment(kind, runs, points, dimension, target, sample
         measured_on=len(some),
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         bound_mib=CORES * estimate_bytes(points, 768, dimension) / 2**20,
+    )
+
+
+def stage(folder: Path, _: int, model: int, num_runs: int, workers: int) -> tuple[float, list[int]]:
+    """Seconds for the diagrams that a store lacks, and the peak bytes of each process; nothing is written."""
+    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    known = {child.pid for child in psutil.Process().children()}
+    pool = Pool(folder, DiagramSettings(), inbox.put, num_workers=workers)
+    start = time.perf_counter()
+    try:
+        for run in range(1, num_runs + 1):
+            pool.submit(DiagramTask(run, model))
+        answers = [inbox.get(timeout=3600) for _ in range(num_runs)]
+        took = time.perf_counter() - start
+        assert all(answer.entry is not None for answer in answers), answers[0].problem
+        mine = [child.pid for child in psutil.Process().children() if child.pid not in known]
+        return took, [peak_bytes(pid) for pid in mine]
+    finally:
+        pool.close()
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("kind", "runs", "points"), [("walk", 1000, 100), ("stuck", 50, 1000)])
+def test_memory_of_the_stage(kind, runs, points, tmp_path):
+    """All processes together, against as many that compute one diagram; above a process of two points."""
+    make = {"walk": walk, "stuck": stuck}[kind]
+    runs = max(2 * CORES, round(runs * SHARE))
+    few = build(tmp_path / "few", CORES, lambda seed: make(2, seed))
+    found = build(tmp_path / "all", runs, lambda seed: make(points, seed))
+    idle = max(stage(tmp_path / "few", *few, 1, 1)[1])
+    one = max(stage(tmp_path / "all", *found, 1, 1)[1]) - idle
+    took, peaks = stage(tmp_path / "all", *found, runs, CORES)
+    above = [peak - idle for peak in peaks]
+    bound = estimate_bytes(points, 768, 1)
+    record(
+        f"memory of the diagrams stage, {kind}, {runs} x {points} points, H0-H1",
+        sum(above) / 2**20,
+        unit="MiB",
+        baseline=CORES * one / 2**20,
+        ratio=sum(above) / (CORES * one),
+        limit=1.0,
+        file="topology",
+        processes=len(peaks),
+        one_diagram_mib=one / 2**20,
+        most_of_a_process_mib=max(above) / 2**20,
+        idle_process_mib=idle / 2**20,
+        estimate_mib=bound / 2**20,
+        diagrams_per_s=runs / took,
     )
 
 

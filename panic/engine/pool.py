@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
 }
 """Of every process of the pool."""
+CACHE_KIB = 1024
+"""Of SQLite, per process: every vector is read once, so the store's own 64 MiB would only fill up."""
 NICE = 5
 AHEAD = 16
 """Most tasks that a process holds; only one while tasks take longer than `SHORT_S`."""
@@ -177,6 +179,7 @@ def serve_connection(
     diagram([[0.0], [1.0]])  # imports the back end before anything is timed
     limit_memory(memory_bytes)
     with Store(path) as store:
+        store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         bench = Bench(store=store, settings=settings, memory_bytes=memory_bytes)
         while True:
             try:

@@ -110,7 +110,7 @@ _MODERATE = 200  # powers of two: a copy of 100 x 768 numbers is 5 % of a small 
 def _euclidean(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gram form of the centred points; close pairs again from their differences."""
     n = len(points)
-    if n < 2 or not points.any():
+    if n < 2:
         return np.zeros((n, n))
     x, exponent = moderate(points)
     x = x - x.mean(axis=0)
@@ -118,7 +118,8 @@ def _euclidean(points: NDArray[np.float64]) -> NDArray[np.float64]:
     squares = np.diag(gram)
     close_square = _CLOSE**2 * float(squares.max())
     matrix = squares[:, None] + squares[None, :] - (gram + gram.T)
-    i, j = np.nonzero(np.triu(matrix < close_square, k=1))
+    close = matrix < close_square  # rarely more than the diagonal
+    i, j = np.nonzero(np.triu(close, k=1)) if np.count_nonzero(close) > n else ((), ())
     np.maximum(matrix, 0.0, out=matrix)
     for start in range(0, len(i), _CHUNK):
         a, b = i[start : start + _CHUNK], j[start : start + _CHUNK]

@@ -18,6 +18,8 @@ import numpy as np
 
 from panic.topology.distances import TopologyError
 
+BYTES_PER_COORDINATE = 28
+"""Of each number of each point: float32 as stored, joined and without duplicates; float64, and centred."""
 BYTES_PER_POINT_PAIR = 32
 """Of each of the n^2 entries of a distance matrix: float64, in up to four matrices at a time."""
 BYTES_PER_EDGE = 64
@@ -33,7 +35,7 @@ def estimate_bytes(
         num_simplices = sum(comb(num_points, k + 1) for k in range(2, max_dimension + 1))
     edges = comb(num_points, 2) if max_dimension > 0 else 0
     return (
-        16 * num_points * num_coordinates
+        BYTES_PER_COORDINATE * num_points * num_coordinates
         + BYTES_PER_POINT_PAIR * num_points**2
         + BYTES_PER_EDGE * edges
         + BYTES_PER_COLUMN * num_simplices
@@ -53,7 +55,7 @@ def refuse(
         return
     n = f"{num_points:,}"
     terms = [
-        f"16 x {n} x {num_coordinates:,} bytes for the points",
+        f"{BYTES_PER_COORDINATE} x {n} x {num_coordinates:,} bytes for the points",
         f"{BYTES_PER_POINT_PAIR} x {n}^2 for matrices",
     ]
     if max_dimension > 0:

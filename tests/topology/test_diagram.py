@@ -215,7 +215,7 @@ def test_a_cloud_beyond_the_memory_is_refused_with_the_arithmetic():
 
 
 def test_the_estimate_is_the_sum_it_shows():
-    assert estimate_bytes(10, 3, 2) == 16 * 30 + 32 * 100 + 64 * 45 + 16 * 120
+    assert estimate_bytes(10, 3, 2) == 28 * 30 + 32 * 100 + 64 * 45 + 16 * 120
 
 
 @pytest.mark.parametrize("n", [2, 3, 50])
