@@ -105,9 +105,9 @@ def test_what_the_package_imports_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"panic"}
-    distributions = packages_distributions()
+    distributions = {"umap": ["umap-learn"], **packages_distributions()}  # which need not be installed
     extras = PROJECT["optional-dependencies"]
-    required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"]]
+    required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"], *extras["umap"]]
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.
     unknown = [n for n in foreign if not {canonical(d) for d in distributions.get(n, [n])} & declared]
