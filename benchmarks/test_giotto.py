@@ -38,7 +38,7 @@ def seconds(points: np.ndarray) -> tuple[float, float]:
         while True:
             for threads in best:
                 start = time.perf_counter()
-                diagram(points, max_dimension=1, threads=threads)
+                diagram(points, max_dimension=1, threads=threads, backend="giotto")
                 best[threads] = min(best[threads], time.perf_counter() - start)
             if time.perf_counter() - began > 4.0:
                 return float(best[1]), float(best[2])
@@ -49,7 +49,7 @@ def seconds(points: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("num_points", SIZES)
 def test_time_by_cloud_size(num_points):
     points = attractors(num_points)
-    diagram(points[:10])  # imports
+    diagram(points[:10], backend="giotto")  # imports
     alone, both = seconds(points)
     facts = {
         "unit": "s",
