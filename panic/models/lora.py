@@ -8,6 +8,7 @@ Folders as `panic train` with `lora:` writes them, or as diffusers' `save_lora_w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,8 @@ def fuse_model(name: str, model: Any, folder: Path) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    with _fitting(name, folder):
+    with _fitting(name, folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers among themselves
         given = load_file(folder / "adapter_model.safetensors")
         adapted = PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
         missing = get_peft_model_state_dict(adapted).keys() ^ given.keys()

@@ -73,6 +73,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     "diffusers": {
         "steps": Parameter(kind=int, low=1, high=1000),
         "guidance": Parameter(kind=float, low=0),
+        "eta": Parameter(kind=float, low=0, high=1),
         "width": Parameter(kind=int, low=8, high=4096, multiple=8),
         "height": Parameter(kind=int, low=8, high=4096, multiple=8),
         "negative_prompt": Parameter(kind=str),

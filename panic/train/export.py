@@ -37,6 +37,7 @@ def save_half(model: Any, folder: Path) -> None:
     for path in folder.rglob("config.json"):
         # transformers takes the dtype from the configs
         config: dict[str, Any] = _with_float32(json.loads(path.read_text()))
+        config.pop("_name_or_path", None)  # where the base was on this machine
         if config.get("_class_name") == "AutoencoderTiny":
             config.pop("block_out_channels", None)  # written by diffusers and then complained about
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -58,7 +58,7 @@ CARDS = {
     "PocketDiffusion": Card(
         what="Text to 64x64 pictures: a UNet on 8x8 latents, a CLIP text encoder, a small autoencoder.",
         config="pocket-autoencoder.yaml, pocket-decoder.yaml, pocket-diffusion.yaml",
-        use="`DiffusionPipeline.from_pretrained(folder)`, 8 steps, guidance 2.5.",
+        use="`DiffusionPipeline.from_pretrained(folder)`, 10 steps, guidance 2.5, eta 0.7.",
         parts={
             "drawing": "Drawings of canonical captions; attributes are shape and colour of every object.",
             "autoencoder": "Rendered pictures through the autoencoder: the ceiling of the drawings.",
