@@ -77,7 +77,7 @@ class DiffusersModel:
                     fuse_pipeline(self.spec.name, pipeline, Path(lora))
                 pipeline.set_progress_bar_config(disable=True)
                 self._keywords = call_keywords(self.spec, pipeline)
-                refuse_unseeded_noise(self.spec, pipeline)
+                refuse_unseeded_noise(self.spec.name, pipeline)
                 self._pipeline = pipeline
             self._pipeline.to(device)
 
@@ -179,7 +179,7 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     return keywords
 
 
-def refuse_unseeded_noise(spec: ModelSpec, pipeline: Any) -> None:
+def refuse_unseeded_noise(name: str, pipeline: Any) -> None:
     """Raises ModelError where steps would draw noise from torch's global generator.
 
     Flux, Z-Image, Lumina2, SD3 and others do not hand the items' generators to `scheduler.step`: harmless
@@ -188,11 +188,11 @@ def refuse_unseeded_noise(spec: ModelSpec, pipeline: Any) -> None:
     scheduler = pipeline.scheduler
     kind = type(scheduler).__name__
     seeded = kind not in _GLOBAL_NOISE and _passes_generator(type(pipeline))
-    if (is_stochastic(scheduler) or spec.parameters.get("eta")) and not seeded:
+    if is_stochastic(scheduler) and not seeded:
         raise ModelError(
-            f"{spec.name}: {kind} draws noise at every step, and {type(pipeline).__name__} gives it no "
-            "generator per item: results would depend on batch mates",
-            hint="save the pipeline with a deterministic scheduler, without eta",
+            f"{name}: {kind} draws noise at every step, and {type(pipeline).__name__} gives it no generator "
+            "per item: results would depend on batch mates",
+            hint="save the pipeline with a deterministic scheduler",
         )
 
 
