@@ -176,7 +176,8 @@ def serve_connection(
 ) -> None:
     """A child's main loop: tasks in, answers out, until None or the end of the pipe."""
     os.nice(NICE)
-    diagram([[0.0], [1.0]])  # imports the back end before anything is timed
+    # Imports the back end, and compiles it where that is the first time, before anything is timed.
+    diagram([[0.0], [1.0]], max_dimension=settings.max_dimension)
     limit_memory(memory_bytes)
     with Store(path) as store:
         store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")

@@ -1,13 +1,14 @@
-"""The one place that knows the libraries that compute persistence, and which of them to ask.
+"""The one place that knows who computes persistence, and whom to ask.
 
 Input: exact float64 distances of distinct points. Output: bars per dimension over the field of two
-elements. What is asked, by measured crossover (figures in LOG.md, 2026-11-21):
+elements. Who is asked (figures in LOG.md, 2026-11-27):
 
-- `ripser`: gudhi's Ripser on the whole matrix, float64. H0 and H1; and H2 of clouds whose points are all
-  about equally far apart.
-- `collapse`: gudhi's edge collapse, then its Ripser on what is left, float64. H2 and above otherwise; finite
-  thresholds; whatever is too large for the others.
-- `giotto`: giotto-ph, float32. Generators; H2 and above of spread-out clouds on four and more threads.
+- `annotation`: our own, float64, up to dimension 2 (see `panic.topology.annotation`): 5-20 times faster than
+  the libraries on whole clouds.
+- `ripser`: gudhi's Ripser on the whole matrix, float64. Where hundreds of classes are alive at once.
+- `collapse`: gudhi's edge collapse, then its Ripser on what is left, float64. Dimensions above 2, and
+  whatever is too large for the others.
+- `giotto`: giotto-ph, float32. Generators.
 
 The order of the vertices decides how many pairs Ripser finds without reducing anything: farthest-first
 order is 1.2-2.5x faster than the order of a random walk, so large clouds are sorted that way.
@@ -22,15 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panic.topology.annotation import annotated
 from panic.topology.distances import TopologyError
 from panic.topology.memory import estimate_bytes, refuse, simplices
 
-BACKENDS = ("auto", "ripser", "collapse", "giotto")
+BACKENDS = ("auto", "annotation", "ripser", "collapse", "giotto")
 
 _NOISE = 2.0**-22  # no bar of this relative length means anything where vectors were float32
 _SORT_FROM = 150  # points; below, sorting costs what it saves
-_SPREAD_SHARE, _SPREAD_VARIATION = 0.88, 0.2
-_GIOTTO_THREADS = 4
 
 Bars = tuple[NDArray[np.float64], ...]
 
@@ -65,21 +65,7 @@ def persistence(
         refuse(*size, limit_bytes)
         bars, cycles = _giotto(scaled, max_dimension, limit, generators, threads)
     else:
-        chosen = backend if backend != "auto" else choose(scaled, cone, max_dimension, threads)
-        is_large = limit_bytes is not None and estimate_bytes(*size) > limit_bytes
-        if limit < cone or is_large:
-            chosen = "collapse"  # whatever was asked for: only it can do with less
-        cycles = None
-        if chosen == "giotto":
-            order = farthest_first(scaled)
-            bars, _ = _giotto(_sorted(scaled, order), max_dimension, np.inf, False, threads)
-        elif chosen == "ripser":
-            bars = _ripser(scaled, max_dimension)
-        else:
-            graph = _collapsed(scaled, min(limit, cone), max_dimension)
-            if is_large:
-                refuse(*size, limit_bytes, simplices(graph, max_dimension))
-            bars = _gudhi(graph, "distance coo_matrix", max_dimension)
+        bars, cycles = _exact(scaled, max_dimension, min(limit, cone), backend, size, limit_bytes), None
     bars = [np.ldexp(b, exponent) for b in bars]
     order_of = [np.lexsort((b[:, 1], b[:, 0])) for b in bars]
     order_of = [o[b[o, 1] - b[o, 0] > _NOISE * b[o, 0]] for o, b in zip(order_of, bars, strict=True)]
@@ -87,21 +73,28 @@ def persistence(
     return sorted_bars, None if cycles is None else [c[o] for o, c in zip(order_of, cycles, strict=True)]
 
 
-def choose(matrix: NDArray[np.float64], cone: float, max_dimension: int, threads: int) -> str:
-    """The back end for a whole cloud, by dimension and by how spread out it is.
-
-    Collapsing removes edges that other points make redundant. Where nearly all pairs are about equally
-    far apart (a long walk in many dimensions, noise) there are few such edges, and it only costs time.
-    """
-    if max_dimension < 2:
-        return "ripser"
-    pairs = len(matrix) * (len(matrix) - 1)  # each twice; the diagonal adds nothing to sums, n to the count
-    share = (np.count_nonzero(matrix <= cone) - len(matrix)) / pairs
-    mean = matrix.sum() / pairs
-    variance = np.vdot(matrix, matrix) / pairs - mean**2
-    if share <= _SPREAD_SHARE or variance >= (_SPREAD_VARIATION * mean) ** 2:
-        return "collapse"
-    return "giotto" if threads >= _GIOTTO_THREADS else "ripser"
+def _exact(
+    matrix: NDArray[np.float64],
+    max_dimension: int,
+    limit: float,
+    backend: str,
+    size: tuple[int, int, int],
+    limit_bytes: int | None,
+) -> list[NDArray[np.float64]]:
+    """Bars of the edges up to `limit` in float64, from the first back end that can."""
+    if backend in ("auto", "annotation"):
+        room = None if limit_bytes is None else limit_bytes - estimate_bytes(*size[:2], 0)
+        bars = annotated(matrix, max_dimension, limit, room_bytes=room)
+        if bars is not None:
+            return bars
+    is_large = limit_bytes is not None and estimate_bytes(*size) > limit_bytes
+    is_whole = limit >= matrix.max(axis=1).min()
+    if is_whole and not is_large and (backend == "ripser" or (backend != "collapse" and max_dimension < 2)):
+        return _ripser(matrix, max_dimension)
+    graph = _collapsed(matrix, limit, max_dimension)  # whatever was asked for: only it can do with less
+    if is_large:
+        refuse(*size, limit_bytes, simplices(graph, max_dimension))
+    return _gudhi(graph, "distance coo_matrix", max_dimension)
 
 
 def farthest_first(matrix: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -1,0 +1,150 @@
+"""Our own back end against gudhi's Ripser, bar by bar: where lengths tie, where many classes live at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import pdist, squareform
+
+from panic.topology.annotation import annotated, edges
+from panic.topology.annotation.bits import count, insert, lowest, remove, take, unite, youngest
+from panic.topology.annotation.cavities import triangles
+from panic.topology.annotation.collapse import collapse
+from panic.topology.backends import persistence
+from tests.topology.test_backends import attractors, walk
+from tests.topology.test_diagram import circle, cloud
+
+
+def matrix_of(points: np.ndarray) -> np.ndarray:
+    return squareform(pdist(points.astype(np.float64)))
+
+
+def circles(num: int, points: int) -> np.ndarray:
+    """Circles far from each other: as many loops alive at the same time."""
+    return np.vstack([circle(points) + np.array([10 * i, 0]) for i in range(num)])
+
+
+def assert_same(matrix: np.ndarray, dimension: int, threshold: float = np.inf) -> None:
+    want, _ = persistence(matrix, dimension, backend="collapse", threshold=threshold)
+    found, _ = persistence(matrix, dimension, backend="annotation", threshold=threshold)
+    for k in range(dimension + 1):
+        np.testing.assert_array_equal(found[k], want[k])
+
+
+CLOUDS = {
+    "walk": walk(90), "stuck": attractors(90), "noise": cloud(40, 16), "plane": cloud(70, 2),
+    "sphere": cloud(60, 3) / np.linalg.norm(cloud(60, 3), axis=1, keepdims=True),
+    "65 points": cloud(65, 5), "64 points": cloud(64, 5), "150 points": attractors(150),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_bars_are_those_of_ripser_to_the_bit(name, dimension):
+    assert_same(matrix_of(CLOUDS[name]), dimension)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.8, 1.2])
+def test_bars_up_to_a_threshold_are_those_of_ripser(threshold):
+    matrix = matrix_of(attractors(60))
+    for dimension in (0, 1, 2):
+        assert_same(matrix, dimension, threshold * float(np.median(matrix)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    arrays(np.float64, st.tuples(st.integers(2, 12), st.just(2)), elements=st.integers(0, 4), unique=False),
+    st.integers(1, 2),
+)
+def test_bars_of_grids_where_most_lengths_tie(points, dimension):
+    points = np.unique(points, axis=0)
+    if len(points) > 1:
+        assert_same(matrix_of(points), dimension)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 14))
+def test_bars_of_matrices_that_are_no_distances(seed, n):
+    """Without the triangle inequality the order of the edges is any order; 5 lengths make ties."""
+    half = np.triu(np.random.default_rng(seed).integers(1, 6, (n, n)).astype(float), 1)
+    for dimension in (1, 2):
+        assert_same(half + half.T, dimension)
+
+
+def test_more_loops_at_once_than_a_word_has_bits():
+    points = circles(70, 6)
+    found, _ = persistence(matrix_of(points), 1, backend="annotation")
+    loops = found[1][np.isclose(found[1][:, 0], 1.0)]
+    assert len(loops) == 70
+    np.testing.assert_allclose(loops[:, 1], np.sqrt(3))
+    assert annotated(matrix_of(points), 1, 12.0) is not None
+
+
+def test_more_cavities_at_once_than_a_word_has_bits():
+    octahedron = np.vstack([np.eye(3), -np.eye(3)])
+    points = np.vstack([octahedron + np.array([10 * i, 0, 0]) for i in range(66)])
+    found, _ = persistence(matrix_of(points), 2, backend="annotation", threshold=3.0)
+    np.testing.assert_allclose(found[2], np.tile([np.sqrt(2), 2.0], (66, 1)))
+
+
+def test_what_it_cannot_do_it_leaves_to_others():
+    matrix = matrix_of(circles(70, 6))
+    limit = float(matrix.max(axis=1).min())
+    assert annotated(matrix, 3, limit) is None
+    assert annotated(matrix, 1, limit, room_bytes=1000) is None
+    pairs = len(matrix) * (len(matrix) - 1) // 2
+    one_word = 64 * pairs + 8 * len(matrix) ** 2
+    assert annotated(matrix, 1, limit, room_bytes=one_word) is None  # 70 loops need two
+    assert annotated(matrix, 1, limit, room_bytes=one_word + 8 * len(matrix) ** 2) is not None
+    assert_same(matrix, 1)
+
+
+def test_edges_are_in_order_and_not_longer_than_the_limit():
+    matrix = matrix_of(cloud(300, 3))  # beyond the pairs that are kept between calls
+    heads, tails, lengths = edges(matrix, 1.5)
+    assert (heads < tails).all()
+    np.testing.assert_array_equal(matrix[heads, tails], lengths)
+    assert (np.diff(lengths) >= 0).all()
+    assert len(lengths) == np.count_nonzero(np.triu(matrix <= 1.5, 1))
+
+
+def test_collapsing_a_full_simplex_leaves_a_tree():
+    """All points of a line see each other through their neighbours."""
+    matrix = matrix_of(np.arange(9.0)[:, None])
+    heads, tails, _ = edges(matrix, 8.0)
+    stays, comes = collapse(9, heads, tails)
+    assert sorted(zip(heads[stays].tolist(), tails[stays].tolist(), strict=True)) == [
+        (i, i + 1) for i in range(8)
+    ]
+    np.testing.assert_array_equal(np.sort(stays), np.sort(comes))
+
+
+def test_triangles_of_a_complete_graph():
+    heads, tails, _ = edges(np.ones((9, 9)) - np.eye(9), 1.0)
+    assert triangles(9, heads, tails) == 84
+
+
+def test_sets_of_bits():
+    members = np.zeros(2, np.uint64)
+    for place in (100, 3, 63):
+        insert(members, place)
+    remove(members, 63)
+    assert [take(members), take(members), take(members)] == [3, 100, -1]
+    insert(members, 5)
+    insert(members, 70)
+    born = np.arange(128)[::-1].copy()
+    assert youngest(members, born) == 5
+    parent = np.arange(4)
+    assert [unite(parent, 0, 1), unite(parent, 2, 3), unite(parent, 1, 3), unite(parent, 0, 2)] == [
+        1,
+        1,
+        1,
+        0,
+    ]
+    from numba import njit
+
+    word = np.uint64(0b10110000)
+    assert njit(lambda bits: (lowest(bits), count(bits)))(word) == (4, 3)
