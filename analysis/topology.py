@@ -17,7 +17,7 @@ def _():
     import polars as pl
 
     from panic import topology
-    from panic.analysis import AnalysisError, charts, load, readings, statistics, tables
+    from panic.analysis import AnalysisError, against_chance, charts, load, readings, statistics, tables
     from panic.store import Store
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
@@ -32,7 +32,21 @@ def _():
         into components (H0) and close loops (H1); a bar lives from the radius where its feature appears to
         where it ends. Plain diagrams ignore the order of the steps; sliding windows do not."""
     )
-    return AnalysisError, charts, data, mo, modality, model, np, pl, readings, statistics, tables, topology
+    return (
+        AnalysisError,
+        against_chance,
+        charts,
+        data,
+        mo,
+        modality,
+        model,
+        np,
+        pl,
+        readings,
+        statistics,
+        tables,
+        topology,
+    )
 
 
 @app.cell
@@ -119,11 +133,11 @@ def _(AnalysisError, data, mo, np, of_model, pl, statistics, topology):
 
 
 @app.cell
-def _(AnalysisError, charts, data, mo, modality, model, readings, tables):
+def _(AnalysisError, against_chance, charts, data, mo, modality, model, readings):
     try:
-        _table = tables.longest_loops_against_walks(data, model, modality)
+        _table = against_chance.loops_against_walks(data, model, modality)
         _parts = [
-            mo.md(readings.loop_reading(_table)),
+            mo.md(readings.band_reading(_table, readings.LONGEST_LOOP)),
             charts.null_band(
                 _table, "Longest loop and random walks", value_title="length of the longest H1 bar"
             ),

@@ -7,7 +7,8 @@ Pictures are never loaded; `Store.image` has them, one by one.
 
     with Store("panic-store") as store:
         data = load(store, "latest")
-        data.runs, data.invocations, data.outputs, data.bars, data.timings
+        data.runs, data.invocations, data.outputs, data.timings
+        data.bars, data.vectorisations, data.distances
         data.matrix("PocketText")                     # (n, d) float32
         data.trajectory(run, "PocketText", "text")    # (steps, d) in step order
 """
@@ -29,12 +30,21 @@ from numpy.typing import NDArray
 
 from panic.errors import NotFound
 from panic.store import Store
+from panic.store.codec import decode_array
 from panic.store.files import translated
 
 log = logging.getLogger("panic.analysis")
 
 CHUNK = 8192  # vectors in flight: 8 MiB of 256 numbers each
 ARROW = " → "
+CURRENT = (
+    "SELECT id, run, model, settings_digest, max(num_points) AS num_points, num_unique FROM diagram {where}"
+    " GROUP BY run, model, settings_digest"
+)
+"""Of each run, model and settings the diagram with most points."""
+MEASURED = {
+    "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "dimension": pl.Int64,
+}  # fmt: skip
 INVOCATIONS = ("run", "step", "input", "output", "seed", "batch")
 
 
@@ -127,17 +137,19 @@ class Frames:
     @cached_property
     def timings(self) -> pl.DataFrame:
         """One row per model call: batch, session, model, device, sizes, started_at, duration_s."""
-        where = "WHERE id IN (SELECT batch FROM invocation WHERE run IN ({runs}))"
+        where = (
+            f"WHERE id IN (SELECT batch FROM invocation WHERE run IN ({self._chosen}))"
+            if self._chosen
+            else ""
+        )
         rows = self._rows(
-            "SELECT id, session, model, device, size, padded_size, started_at, duration_s FROM batch {where}",
-            where,
+            f"SELECT id, session, model, device, size, padded_size, started_at, duration_s FROM batch {where}"
         )
         schema = {
             "batch": pl.Int64, "session": pl.Int64, "model": pl.Int64, "device": pl.String, "size": pl.Int64,
             "padded_size": pl.Int64, "started_at": pl.Float64, "duration_s": pl.Float64,
         }  # fmt: skip
-        frame = pl.DataFrame(rows, schema=schema, orient="row")
-        return frame.with_columns(pl.col("model").replace_strict(self._names(), return_dtype=pl.String))
+        return self._with_model_names(pl.DataFrame(rows, schema=schema, orient="row"))
 
     @cached_property
     def bars(self) -> pl.DataFrame:
@@ -146,22 +158,54 @@ class Frames:
         Of each run, model and settings the diagram with most points.
         """
         rows = self._rows(
-            "SELECT run, model, settings_digest, num_points, num_unique, dimension, bars FROM diagram"
-            " JOIN diagram_bars ON diagram = diagram.id {where} ORDER BY run, model, num_points",
-            "WHERE run IN ({runs})",
+            "SELECT run, model, settings_digest, num_points, num_unique, dimension, bars"
+            " FROM ({current}) AS d JOIN diagram_bars ON diagram = d.id"
+            " ORDER BY run, model, settings_digest, dimension"
         )
-        largest = {row[:3]: row[3] for row in rows}
-        rows = [row for row in rows if row[3] == largest[row[:3]]]
         counts = np.array([len(row[6]) // 16 for row in rows], dtype=np.int64)
         ends = np.frombuffer(b"".join(row[6] for row in rows), "<f8").reshape(-1, 2)
         schema = {
             "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "num_points": pl.Int64,
             "num_unique": pl.Int64, "dimension": pl.Int64,
         }  # fmt: skip
-        heads = pl.DataFrame([row[:6] for row in rows], schema=schema, orient="row")
-        named = heads.with_columns(pl.col("model").replace_strict(self._names(), return_dtype=pl.String))
+        named = self._with_model_names(pl.DataFrame([row[:6] for row in rows], schema=schema, orient="row"))
         places = np.repeat(np.arange(len(rows)), counts)
         return named[places].with_columns(birth=pl.Series(ends[:, 0]), death=pl.Series(ends[:, 1]))
+
+    @cached_property
+    def vectorisations(self) -> pl.DataFrame:
+        """One row each: run, model, settings_digest, dimension, kind, settings (JSON), shape, values.
+
+        Of the diagrams in `bars`; `values` is the array row by row, a list of one for an entropy.
+        """
+        rows = self._rows(
+            "SELECT run, model, settings_digest, dimension, settings ->> 'kind', settings, vector"
+            " FROM ({current}) AS d JOIN vectorisation ON diagram = d.id JOIN measure ON measure.id = measure"
+            " ORDER BY run, model, measure, dimension"
+        )
+        arrays = [decode_array(row[-1]) for row in rows]
+        schema = MEASURED | {"kind": pl.String, "settings": pl.String}
+        heads = pl.DataFrame([row[:-1] for row in rows], schema=schema, orient="row")
+        return self._with_model_names(heads).with_columns(
+            shape=pl.Series([list(a.shape) for a in arrays], dtype=pl.List(pl.Int64)),
+            values=pl.Series([a.ravel() for a in arrays], dtype=pl.List(pl.Float64)),
+        )
+
+    @cached_property
+    def distances(self) -> pl.DataFrame:
+        """One row per pair of runs: run, other (> run), and as `vectorisations`, with distance.
+
+        Of the diagrams in `bars`; infinite where their numbers of endless bars differ.
+        """
+        rows = self._rows(
+            "SELECT min(d.run, e.run), max(d.run, e.run), d.model, d.settings_digest, dimension,"
+            " settings ->> 'kind', settings, distance"
+            " FROM ({current}) AS d JOIN distance ON a = d.id JOIN ({current}) AS e ON b = e.id"
+            " JOIN measure ON measure.id = measure ORDER BY 1, 2, measure, dimension"
+        )
+        schema = {"run": pl.Int64, "other": pl.Int64} | MEASURED
+        schema |= {"kind": pl.String, "settings": pl.String, "distance": pl.Float64}
+        return self._with_model_names(pl.DataFrame(rows, schema=schema, orient="row"))
 
     @cached_property
     def annotations(self) -> pl.DataFrame:
@@ -268,15 +312,19 @@ class Frames:
         )
         return clause.format(outputs=used)
 
-    def _rows(self, sql: str, where: str) -> list[Any]:
-        clause = where.format(runs=self._chosen) if self._chosen else ""
-        rows: list[Any] = self._execute(sql.format(where=clause)).fetchall()
+    def _rows(self, sql: str) -> list[Any]:
+        """All rows; `{current}` stands for the diagrams with most points of the chosen runs."""
+        where = f"WHERE run IN ({self._chosen})" if self._chosen else ""
+        rows: list[Any] = self._execute(sql.replace("{current}", CURRENT.format(where=where))).fetchall()
         return rows
 
     def _execute(self, sql: str) -> Any:
         """A cursor; its rows are iterated in C, other than those of `Database.stream`."""
         with translated(self.store.db.path):
             return self.store.db.connection.execute(sql, self._parameters if "?1" in sql else ())
+
+    def _with_model_names(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.col("model").replace_strict(self._names(), return_dtype=pl.String))
 
     def _names(self) -> dict[int, str]:
         return {model.id: model.name for model in self.store.models()}

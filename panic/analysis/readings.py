@@ -79,12 +79,16 @@ RECURRENCE_CAVEAT = (
 )
 ENTROPY_CAVEAT = (
     "It grows with the number of bars, and so with the length of a run and the variety of its outputs: "
-    "compare runs of equal length, and look at the bars."
+    "compare runs of equal length, and look at the bars. A walk comes back to no place exactly, so a run "
+    "that repeats itself is below its band for that alone."
 )
 LOOP_CAVEAT = (
     "Each walk has the run's own step angles and distances from its start, and otherwise no direction; it"
     " comes back to no place exactly. One run in forty is above its band by chance, another one below."
 )
+LONGEST_LOOP = ("longest loop", "walks")
+ENTROPY = ("entropy of the components", "walks")
+DWELL = ("mean dwell", "shuffles")
 EFFECTS_CAVEAT = (
     "Labels are shuffled among runs that agree in all else, so a difference between prompts is not taken "
     "for one between networks. PERMANOVA also answers to a difference in spread; more levels explain more"
@@ -292,15 +296,21 @@ def entropy_reading(entropies: pl.DataFrame) -> str:
     return f"Median entropy of the components: {'; '.join(parts)}. Equal bars reach the maximum."
 
 
-def loop_reading(table: pl.DataFrame) -> str:
-    """How many runs leave their band."""
-    above = (table["value"] > table["high"]).sum()
-    names = table.filter(pl.col("value") > pl.col("high"))["x"].head(4).to_list()
-    told = f" ({', '.join(names)})" if names else ""
-    return (
-        f"The longest loop of {above} of {len(table)} runs is longer than 97.5 % of its walks have{told}; "
-        f"chance alone would give {len(table) / 40:.2g}."
-    )
+def band_reading(table: pl.DataFrame, what: tuple[str, str]) -> str:
+    """How many runs leave their band at either side; `what` is measured, and what the surrogates are."""
+    statistic, surrogates = what
+    parts = []
+    for side, outside in (
+        ("above", pl.col("value") > pl.col("high")),
+        ("below", pl.col("value") < pl.col("low")),
+    ):
+        names = table.filter(outside)["x"].to_list()
+        told = f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else ""
+        parts.append(
+            f"{side} what 97.5 % of its {surrogates} have in {len(names)} of {len(table)} runs{told}"
+        )
+    chance = f"chance alone would give {len(table) / 40:.2g} at each side"
+    return f"The {statistic} is {' and '.join(parts)}; {chance}."
 
 
 def effects_reading(table: pl.DataFrame, absent: Mapping[str, str]) -> str:

@@ -25,11 +25,11 @@ from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Clustering, assign, cluster, freeze, stability
 from panic.analysis.frames import continued
 from panic.analysis.loading import Frames
-from panic.analysis.nulls import matched_walk, null_band, shuffled
+from panic.analysis.nulls import shuffled
 from panic.analysis.probing import probe
 from panic.analysis.projections import PROJECTIONS
 from panic.errors import NotFound
-from panic.topology import diagram, entropy
+from panic.topology import entropy
 from panic.topology import pairwise as pairwise_distances
 
 Vectors = NDArray[np.float32]
@@ -271,36 +271,6 @@ def entropies(data: Frames, model: str) -> pl.DataFrame:
         rows.append((networks[run], run, dimension, entropy(finite), len(finite), longest))
     schema = {"group": pl.String, "run": pl.Int64, "dimension": pl.Int64, "entropy": pl.Float64}
     return pl.DataFrame(rows, {**schema, "num_bars": pl.Int64, "longest": pl.Float64}, orient="row")
-
-
-def longest_loops_against_walks(
-    data: Frames, model: str, modality: str, *, max_runs: int = 12, num_surrogates: int = 40, least: int = 6
-) -> pl.DataFrame:
-    """Length of every run's longest H1 bar against walks with its own steps: x, value, low, high, mean, run.
-
-    Of at most `max_runs` runs with `least` or more vectors in 3 or more dimensions, evenly chosen.
-    """
-
-    def longest(points: Vectors) -> float:
-        bars = diagram(points, max_dimension=1).bars(1)
-        return float((bars[:, 1] - bars[:, 0]).max()) if len(bars) else 0.0
-
-    runs = [(run, points[:200]) for run, points in trajectories(data, model, modality, least=least)]
-    runs = [
-        (run, points) for run, points in runs if points.shape[1] > 2 and (points**2).sum(axis=1).min() > 0
-    ]
-    if not runs:
-        raise AnalysisError(f"no run has {least} {modality} vectors of {model} in 3 or more dimensions")
-    chosen = [runs[i] for i in np.unique(np.linspace(0, len(runs) - 1, max_runs).round().astype(int))]
-    rows = []
-    for run, points in chosen:
-        unit = points / np.linalg.norm(points, axis=1, keepdims=True)
-        band = null_band(longest, unit, matched_walk, num_surrogates=num_surrogates)
-        rows.append(
-            (f"run {run}", float(band.value), float(band.low), float(band.high), float(band.mean), run)
-        )
-    names = ("x", "value", "low", "high", "mean")
-    return pl.DataFrame(rows, [*names, "run"], orient="row")
 
 
 def probe_table(

@@ -223,6 +223,13 @@ def test_noise_has_no_period():
     assert abs(periodicity(rng.integers(4, size=5000), 3).scores[1:]).max() < 0.05
 
 
+def test_slow_wandering_has_no_period_and_a_slow_wave_its_own():
+    """Likeness of a walk only falls with the lag; that of a wave of 20 steps rises again, up to lag 20."""
+    assert periodicity(sphere_walk(200, angle=0.05)).period is None
+    turns = 2 * np.pi * np.arange(100) / 20
+    assert periodicity(np.stack([np.cos(turns), np.sin(turns)], axis=1)).period == 20
+
+
 def test_order_patterns_by_hand_and_of_known_processes():
     """4, 7, 9, 10, 6, 11, 3: 0.918 bits at order 2 and 1.522 at order 3 (Bandt and Pompe 2002)."""
     example = [4, 7, 9, 10, 6, 11, 3]

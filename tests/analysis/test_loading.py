@@ -8,7 +8,8 @@ import pytest
 
 from panic.analysis import load
 from panic.errors import NotFound
-from panic.store import Store
+from panic.store import Commit, Store
+from panic.store.records import NewDistance, NewVectorisation
 from tests.analysis.conftest import HOSTILE, angle_vector
 
 
@@ -49,6 +50,44 @@ def test_vectors_are_one_array_and_one_column(full):
     np.testing.assert_allclose(path, [angle_vector(72 * i) for i in (4, 3, 2, 1, 0)])
     with pytest.raises(NotFound, match="without a vector"):
         data.trajectory(1, "embed", "image")
+
+
+def test_what_is_taken_of_diagrams_comes_with_its_settings(full):
+    """Of the largest diagrams only; an entropy is a list of one, a landscape keeps its shape."""
+    store = full.store
+    older = store.db.value("SELECT id FROM diagram WHERE run = 1")
+    full.diagram(1, np.array([angle_vector(60 * i) for i in range(6)]))
+    newer, second = (store.db.value("SELECT max(id) FROM diagram WHERE run = ?", run) for run in (1, 2))
+    entropy = store.add_measure({"kind": "entropy"})
+    landscape = store.add_measure({"kind": "landscape", "resolution": 3})
+    wasserstein = store.add_measure({"kind": "wasserstein", "order": 1.0})
+    grid = np.arange(6.0).reshape(2, 3)
+    store.commit(
+        Commit(
+            vectorisations=[
+                NewVectorisation(diagram=d, dimension=1, measure=m, vector=v)
+                for d, m, v in (
+                    (older, entropy, np.array(9.0)), (newer, entropy, np.array(0.5)),
+                    (newer, landscape, grid),
+                )
+            ],
+            distances=[
+                NewDistance(*sorted((newer, second)), 0, wasserstein, np.inf),
+                NewDistance(*sorted((older, second)), 0, wasserstein, 7.0),
+            ],
+        )
+    )  # fmt: skip
+    data = load(store, "demo")
+    found = data.vectorisations.select("run", "model", "dimension", "kind", "shape", "values").rows()
+    assert found == [
+        (1, "embed", 1, "entropy", [], [0.5]),
+        (1, "embed", 1, "landscape", [2, 3], grid.ravel().tolist()),
+    ]
+    assert data.vectorisations["settings"][1] == '{"kind":"landscape","resolution":3}'
+    pairs = data.distances.select("run", "other", "model", "dimension", "kind", "distance").rows()
+    assert pairs == [(1, 2, "embed", 0, "wasserstein", np.inf)]
+    assert load(store, runs=[1]).distances.is_empty()
+    assert load(store, runs=[2]).vectorisations.columns == data.vectorisations.columns
 
 
 def test_bars_are_those_of_the_largest_diagram(full):

@@ -157,18 +157,6 @@ def test_entropy_of_equal_bars_is_the_logarithm_of_their_number(full):
     assert loops["longest"][0] == pytest.approx(2 * np.sin(2 * np.pi / 5) - 2 * np.sin(np.pi / 5), rel=1e-5)
 
 
-def test_a_circle_has_a_longer_loop_than_walks_with_its_steps(bench):
-    letters = "abcdefghijklmnopqrst"
-    walk(bench, letters)
-    turns = 2 * np.pi * np.arange(20) / 20
-    circle = np.stack([np.cos(turns), np.sin(turns), np.zeros(20), np.zeros(20)], axis=1).astype(np.float32)
-    bench.embed(dict(zip(letters, circle, strict=True)))
-    found = tables.longest_loops_against_walks(load(bench.store, "demo"), *TEXT, num_surrogates=20)
-    row = found.row(0, named=True)
-    assert row["value"] == pytest.approx(1.7820 - 0.3129, abs=1e-3)
-    assert row["low"] <= row["mean"] <= row["high"]
-
-
 def test_a_prompt_that_every_text_names_can_be_read_from_it(bench):
     for prompt, letters in (("start", "ab"), ("another", "cd")):
         for repeat in range(4):

@@ -46,7 +46,8 @@ class Periodicity:
     """How alike states k steps apart are, beyond what chance gives.
 
     `scores` (max_lag + 1,): 1 = always equal, 0 = as alike as any two states; NaN beyond the run.
-    `period`: the least lag that scores at least 90 % of the best lag, None if the best is below `least`.
+    `period`: the least peak of the scores that reaches 90 % of the highest peak, whose height is `score`;
+    None if that is below `least`, or if likeness only falls with the lag: slow wandering is no period.
     """
 
     scores: Array
@@ -149,9 +150,12 @@ def periodicity(
         counts = np.bincount(array).astype(float)
         chance = float((counts * (counts - 1)).sum() / (size * (size - 1)))
     scores = np.where(np.isnan(raw), np.nan, 1.0) if chance > 1 - 1e-12 else (raw - chance) / (1 - chance)
-    best = float(np.nanmax(scores[1:]))
-    period = int(np.flatnonzero(scores[1:] >= 0.9 * best)[0]) + 1 if best >= least else None
-    return Periodicity(scores=scores, period=period, score=best)
+    known = np.nan_to_num(scores, nan=-np.inf)
+    before, after = known[:-1], np.append(known[2:], -np.inf)
+    is_peak = (known[1:] >= before - 1e-12) & (known[1:] >= after - 1e-12)
+    best = float(known[1:][is_peak].max(initial=-np.inf))
+    period = int(np.flatnonzero(is_peak & (known[1:] >= 0.9 * best))[0]) + 1 if best >= least else None
+    return Periodicity(scores=scores, period=period, score=best if is_peak.any() else float("nan"))
 
 
 def permutation_entropy(

@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from panic.analysis import charts, frames, readings, tables
+from panic.analysis import against_chance, charts, frames, readings, tables
+from panic.analysis.checks import AnalysisError
 from panic.analysis.figures.figure import Figure, Material, drawn
 
 MAX_POINTS = 2000  # of one persistence diagram
@@ -63,14 +64,24 @@ def _entropy(material: Material, model: str, bars: pl.DataFrame) -> list[Figure]
         return []
     run = finite.group_by("run", maintain_order=True).len().sort("len", descending=True)["run"][0]
     of_run = bars.filter(pl.col("run") == run)
+    specs = [
+        charts.spec(charts.entropy_by_group(entropies)),
+        charts.spec(charts.barcode(of_run, f"bars of run {run}"), title=True),
+    ]
+    reading, modality = readings.entropy_reading(entropies), dict(material.models)[model]
+    try:
+        table = against_chance.entropies_against_walks(material.data, model, modality)
+    except AnalysisError:
+        pass  # too short, or too few dimensions: the entropies stand for themselves
+    else:
+        band = charts.null_band(table, "Entropy against random walks", value_title="entropy of H0 (nats)")
+        specs.append(charts.spec(band, title=True))
+        reading += f" {readings.band_reading(table, readings.ENTROPY)}"
     return [
         Figure(
             title=f"Persistence entropy · {model}",
-            specs=(
-                charts.spec(charts.entropy_by_group(entropies)),
-                charts.spec(charts.barcode(of_run, f"bars of run {run}"), title=True),
-            ),
-            reading=readings.entropy_reading(entropies),
+            specs=tuple(specs),
+            reading=reading,
             caveat=readings.ENTROPY_CAVEAT,
         )
     ]
@@ -84,12 +95,12 @@ def loop_figures(material: Material) -> list[Figure]:
     title = f"Longest loops against random walks · {name}"
 
     def draw() -> Figure:
-        table = tables.longest_loops_against_walks(material.data, name, modality)
+        table = against_chance.loops_against_walks(material.data, name, modality)
         chart = charts.null_band(table, value_title="length of the longest H1 bar (distance)")
         return Figure(
             title=title,
             specs=(charts.spec(chart),),
-            reading=readings.loop_reading(table),
+            reading=readings.band_reading(table, readings.LONGEST_LOOP),
             caveat=readings.LOOP_CAVEAT,
         )
 
