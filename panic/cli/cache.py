@@ -78,12 +78,15 @@ def as_dict(total: Summary) -> dict[str, Any]:
         "prefetch_hits": total.prefetch_hits,
         "evictions_by_reason": dict(total.evictions_by_reason),
         "out_of_memory": total.out_of_memory,
+        "streamed_calls": dict(total.streamed_calls),
+        "streamed_bytes": total.streamed_bytes,
     }
 
 
 def _told(total: Summary) -> list[tuple[str, str]]:
     by_tier = ", ".join(f"{size(num)} from {tier}" for tier, num in sorted(total.bytes_by_tier.items()))
     reasons = ", ".join(f"{num} for {why}" for why, num in sorted(total.evictions_by_reason.items()))
+    streamed = ", ".join(f"{num:,} calls of {model}" for model, num in sorted(total.streamed_calls.items()))
     return [
         ("calls", f"{total.calls:,}, of which {total.hits:,} found their model on the device"),
         ("bytes_moved", f"{size(total.moved_bytes)} ({by_tier or 'none'})"),
@@ -93,4 +96,5 @@ def _told(total: Summary) -> list[tuple[str, str]]:
         ("prefetches", f"{total.prefetches:,}, of which {total.prefetch_hits:,} were used"),
         ("evictions", reasons or "none"),
         ("out_of_memory", f"{total.out_of_memory:,}"),
+        ("layer_by_layer", f"{streamed}: {size(total.streamed_bytes)}" if streamed else "none"),
     ]

@@ -251,8 +251,12 @@ class ModelCache:
                 f"{format_bytes(need.wanted)} for the call: {format_bytes(usable)} are free",
                 hint="Use a smaller dtype, another device, or less headroom.",
             )
-        with streamed(entry.parcel, entry.sizes, layout, self.device):
-            yield layout.window_bytes
+        with streamed(entry.parcel, entry.sizes, layout, self.device) as num_copied:
+            try:
+                yield layout.window_bytes
+            finally:
+                self.stats.streamed_bytes += num_copied()
+                self.events.add("streamed", model=entry.name, bytes=num_copied())
 
     def _load(self, entry: Entry) -> None:
         """Load; if there is no room against all reckoning, once more with everything else gone."""

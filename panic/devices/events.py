@@ -29,7 +29,8 @@ LOOKAHEAD = 64
 class CacheStats:
     """What a cache did: counts, bytes moved to the device, and seconds spent waiting for them.
 
-    A hit is a call whose model was there as a whole. Prefetched bytes count as loaded, too.
+    A hit is a call whose model was there as a whole. Prefetched bytes count as loaded, too; those of models
+    that come layer by layer during their calls are `streamed_bytes` alone.
     """
 
     hits: int = 0
@@ -43,6 +44,7 @@ class CacheStats:
     prefetched_bytes: int = 0
     stall_s: float = 0.0
     out_of_memory: int = 0
+    streamed_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class Summary:
     """Events added up. Bytes by tier say where loads came from: "host" or "disk" (read first, then moved).
 
     least_bytes: the fewest that could have been moved for the same order of work from an empty device.
+    Models that do not fit come layer by layer: their calls and bytes are apart, and no part of the regret.
     """
 
     calls: int = 0
@@ -132,6 +135,8 @@ class Summary:
     evictions_by_reason: Counter[str] = field(default_factory=Counter)
     out_of_memory: int = 0
     least_bytes: int = 0
+    streamed_calls: Counter[str] = field(default_factory=Counter)
+    streamed_bytes: int = 0
 
     @property
     def moved_bytes(self) -> int:
@@ -187,6 +192,9 @@ def summarise(events: Iterable[dict[str, Any]]) -> Summary:
             total.evictions_by_reason[event["reason"]] += 1
         elif kind == "out_of_memory":
             total.out_of_memory += 1
+        elif kind == "streamed":
+            total.streamed_calls[event["model"]] += 1
+            total.streamed_bytes += num_bytes
     close_order()
     return total
 

@@ -12,7 +12,7 @@ same results, only slower.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,12 +70,19 @@ def arrange(parcel: Parcel, sizes: Sequence[int], room_bytes: int, *, fill: bool
 
 
 @contextmanager
-def streamed(parcel: Parcel, sizes: Sequence[int], layout: Layout, device: Device) -> Iterator[None]:
-    """While this is open, the model can be called. Raises what allocating and copying raises."""
+def streamed(
+    parcel: Parcel, sizes: Sequence[int], layout: Layout, device: Device
+) -> Iterator[Callable[[], int]]:
+    """While this is open, the model can be called. Gives how many bytes were copied so far.
+
+    Raises what allocating and copying raises.
+    """
+    num_copied = 0
     there: list[int] = []  # oldest first
     active: list[Sequence[int]] = []
 
     def bring(numbers: Sequence[int]) -> None:
+        nonlocal num_copied
         blocks = [parcel.blocks[number] for number in numbers]
         for number, block in zip(numbers, blocks, strict=True):
             device.reserve(block.num_bytes)
@@ -84,6 +91,7 @@ def streamed(parcel: Parcel, sizes: Sequence[int], layout: Layout, device: Devic
         device.transfer(blocks, ahead=False).wait()
         for block in blocks:
             block.bind()
+            num_copied += block.num_bytes
 
     def drop(numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -117,7 +125,7 @@ def streamed(parcel: Parcel, sizes: Sequence[int], layout: Layout, device: Devic
         for layer, numbers in layout.layers:
             if numbers:
                 hook(stack, layer, numbers)
-        yield
+        yield lambda: num_copied
 
 
 def _layers(module: Any, limit_bytes: int) -> list[Any]:

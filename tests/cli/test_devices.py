@@ -40,6 +40,7 @@ def write_events(store: Path, name: str) -> None:
     for name in "abab":
         with cache.lease(name, 1, ["b", "a"] if name == "a" else ["a", "b"]) as model:
             model.invoke(["x"])
+    log.add("streamed", model="huge", bytes=2**20)
     cache.close()
 
 
@@ -54,6 +55,8 @@ def test_stats_of_an_experiment(panic, store: Path) -> None:
     table = panic("cache", "stats", "demo").stdout
     assert "4, of which 0 found their model" in table
     assert "0.0 %" in table
+    assert (told["streamed_calls"], told["streamed_bytes"]) == ({"huge": 1}, 2**20)
+    assert "1 calls of huge: 1.05 MB" in table
     other = panic("cache", "stats", "broken")
     assert (other.exit_code, "no events" in other.stdout) == (0, True)
 

@@ -10,6 +10,7 @@ import torch
 
 from panic.devices.cache import ModelCache
 from panic.devices.device import format_bytes
+from panic.devices.events import EventLog, read_events, summarise
 from panic.devices.offload import arrange
 from panic.devices.parcels import slab
 from panic.devices.simulated import SimulatedDevice
@@ -36,6 +37,18 @@ def test_a_model_larger_than_the_device_gives_the_same_bits() -> None:
     assert cache.resident == frozenset()
     moved = device.copied_bytes / 3
     assert moved == pytest.approx(4 * MIB), "7 layers stay for a call, 9 come and go: each is moved once"
+
+
+def test_bytes_that_come_layer_by_layer_are_told_apart(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    cache, device = cache_of(2 * MIB, events=log)
+    for _ in range(3):
+        call(cache, "a")
+    cache.close()
+    told = summarise(read_events([tmp_path / "events.jsonl"]))
+    assert told.streamed_calls == {"a": 3}
+    assert told.streamed_bytes == cache.stats.streamed_bytes == device.copied_bytes == 3 * 4 * MIB
+    assert (told.calls, told.moved_bytes, told.regret) == (0, 0, None)
 
 
 def test_others_make_room_and_come_back() -> None:
