@@ -43,6 +43,7 @@ PATTERN_ODDS = (0.55, 0.15, 0.15, 0.15)
 CLEAR = 1.35  # |dx| over |dy| from which two objects stand clearly beside each other
 MARGIN_PX = 1.5
 GAP_PX = 1.5
+TIDY_GAP_PX = 7.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +168,13 @@ def sample_attributes(rng: np.random.Generator) -> Scene | None:
     )
 
 
-def place(scene: Scene, rng: np.random.Generator, tries: int = 192) -> Layout | None:
-    """Place the objects so that relations clearly hold and nothing touches; None if they do not fit."""
+def place(
+    scene: Scene, rng: np.random.Generator, tries: int = 192, *, is_tidy: bool = False
+) -> Layout | None:
+    """Place the objects so that relations clearly hold and nothing touches; None if they do not fit.
+
+    Of all tries the first that does, or the tidiest: near the middle, in line, a small gap between.
+    """
     count = len(scene.objects)
     radius = np.array([SIZES[thing.size] for thing in scene.objects]) * rng.uniform(0.94, 1.06, count)
     low = radius + MARGIN_PX
@@ -178,12 +184,15 @@ def place(scene: Scene, rng: np.random.Generator, tries: int = 192) -> Layout | 
         x[:, i] = x[:, i + 1] + rng.uniform(-1, 1, tries)
         y[:, i] = y[:, i + 1] + rng.uniform(-1, 1, tries)
     good = np.ones(tries, bool)
+    mess = sum(abs(axis.min(1) + axis.max(1) - SIDE) / 2 for axis in (x, y))
     for i in range(count):
         for j in range(i + 1, count):
             dx, dy = x[:, i] - x[:, j], y[:, i] - y[:, j]
             if i in inside and j == i + 1:
                 continue
-            good &= np.maximum(abs(dx), abs(dy)) >= radius[i] + radius[j] + GAP_PX
+            gap = np.maximum(abs(dx), abs(dy)) - radius[i] - radius[j]
+            mess += np.minimum(abs(dx), abs(dy)) + abs(gap - TIDY_GAP_PX) / 2
+            good &= gap >= GAP_PX
             if j == i + 1:
                 match scene.relations[i]:
                     case "left of":
@@ -197,12 +206,16 @@ def place(scene: Scene, rng: np.random.Generator, tries: int = 192) -> Layout | 
     found = np.flatnonzero(good)
     if not len(found):
         return None
-    first = found[0]
-    return Layout(x=x[first], y=y[first], radius=radius, rotation=rng.uniform(-0.1, 0.1, count))
+    taken = found[mess[found].argmin()] if is_tidy else found[0]
+    return Layout(x=x[taken], y=y[taken], radius=radius, rotation=rng.uniform(-0.1, 0.1, count))
 
 
-def sample(split: str, rng: np.random.Generator) -> tuple[Scene, Layout]:
-    """A random scene of the split with a place for everything.
+def sample(
+    split: str, rng: np.random.Generator, *, tidy: float = 0.0, objects: int | None = None
+) -> tuple[Scene, Layout]:
+    """A random scene of the split with a place for everything, in a share `tidy` of them the tidiest.
+
+    `objects`: only scenes of so many.
 
     Outside of training, every fifth scene has a combination that training never shows.
     Raises ValueError for an unknown split.
@@ -214,7 +227,9 @@ def sample(split: str, rng: np.random.Generator) -> tuple[Scene, Layout]:
         scene = sample_attributes(rng)
         if scene is None or is_held_out(scene) != unseen or split_of(scene) != split:
             continue
-        layout = place(scene, rng)
+        if objects is not None and len(scene.objects) != objects:
+            continue
+        layout = place(scene, rng, is_tidy=tidy > 0 and rng.random() < tidy)
         if layout is not None:
             return scene, layout
 

@@ -66,8 +66,16 @@ class Example:
         return retell(largest(self.scene, self.layout))
 
 
-def examples(split: str, n: int, seed: int | Sequence[int], *, background_shift: int = 0) -> list[Example]:
-    """n examples of a split; the same for the same seed.
+def examples(
+    split: str,
+    n: int,
+    seed: int | Sequence[int],
+    *,
+    background_shift: int = 0,
+    tidy: float = 0.0,
+    objects: int | None = None,
+) -> list[Example]:
+    """n examples of a split, the same for the same seed; `tidy` and `objects` as for `sample`.
 
     With a `background_shift` the pictures show their scenes with another background (`shift_background`), as
     a biased painter would; neither what is told nor what is shown in training is of another split.
@@ -76,7 +84,7 @@ def examples(split: str, n: int, seed: int | Sequence[int], *, background_shift:
     placed: list[tuple[Scene, Layout]] = []
     shown: list[tuple[Scene, Layout]] = []
     while len(placed) < n:
-        scene, layout = sample(split, rng)
+        scene, layout = sample(split, rng, tidy=tidy, objects=objects)
         other = shift_background(scene, background_shift)
         if split != "train" or split_of(other) == "train":
             placed.append((scene, layout))

@@ -42,7 +42,7 @@ OPERATIONAL = frozenset(
     }
 )
 _OF_FOLDERS = frozenset({"captions", "balance", "validation"})
-_OF_WORLDS = frozenset({"styles", "background_shift"})
+_OF_WORLDS = frozenset({"styles", "background_shift", "tidy", "objects"})
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,9 +60,12 @@ class Data(Section):
     `metadata.csv` or `metadata.jsonl` if present), else from a text file beside each picture, else the name
     of its subfolder is its caption and its class. `validation` is the share that is held back.
 
-    Of the pocket world: `styles` are all phrasings, the canonical ones, or terse ones (the largest object
-    alone, in other words). With a `background_shift` pictures have a background that many places further in
-    the world's list of colours than their texts say.
+    Of the pocket world: `styles` are all phrasings, the canonical ones (whose order the picture decides),
+    plain ones (the same words in any order), or terse ones (the largest object alone, in other words). With a
+    `background_shift` pictures have a background that many places further in the world's list of colours than
+    their texts say. A share `tidy` of the scenes has its objects in line near the middle: where they stand is
+    then no dice but what the text says, which is sooner learnt. With `objects`, only scenes of so many are
+    shown.
     """
 
     folder: str | None = None
@@ -70,8 +73,10 @@ class Data(Section):
     balance: bool = False
     validation: Share = 0.05
     dataset: Literal["pocket-world"] | None = None
-    styles: Literal["all", "canonical", "terse"] = "all"
+    styles: Literal["all", "canonical", "plain", "terse"] = "all"
     background_shift: Annotated[int, Field(ge=0, le=7)] = 0
+    tidy: Share = 0.0
+    objects: Annotated[int, Field(ge=1, le=3)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -182,6 +187,9 @@ class AutoencoderTraining(Training):
     learn: Literal["both", "decoder"] = "both"  # the decoder alone, where a UNet knows the latents already
     roughen: Annotated[float, Field(ge=0)] = 0.6  # standard deviation of the noise on the latents
     focus: Annotated[float, Field(ge=0)] = 1.0  # how much more the pixels of objects count
+    recolour: Share = (
+        0.0  # share of the pictures whose colours are exchanged, so that no colour means a shape
+    )
 
     @model_validator(mode="after")
     def _no_adapters(self) -> Self:

@@ -67,7 +67,7 @@ def open_data(data: Data, size: int) -> DataSet:
     Raises DataError for a folder that cannot be learnt from.
     """
     if data.folder is None:
-        return World(size=size, styles=data.styles, background_shift=data.background_shift)
+        return World(data, size=size)
     from panic.train.folder import Folder
 
     return Folder(
@@ -85,12 +85,12 @@ class World:
     labels: tuple[str, ...] = ()
     digest = "pocket-world"
 
-    def __init__(self, *, size: int = 64, styles: str = "all", background_shift: int = 0) -> None:
+    def __init__(self, shown: Data | None = None, *, size: int = 64) -> None:
         from panic.pocket.scene import SIDE
 
         if size != SIDE:
             raise DataError(f"pocket-world has pictures of {SIDE}x{SIDE}, and image_size is {size}")
-        self.styles, self.background_shift = styles, background_shift
+        self.shown = shown or Data(dataset="pocket-world")
         self._drawn: tuple[tuple[int, int, int], list[Item]] | None = None
 
     def training(self, seed: int, step: int, size: int, positions: range) -> list[Item]:
@@ -115,16 +115,25 @@ class World:
         from panic.pocket.world import Example, describe, examples
 
         def texts(shown: Example) -> tuple[str, ...]:
-            if self.styles == "canonical":
+            if self.shown.styles == "canonical":
                 return (shown.canonical,)
-            if self.styles == "terse":
+            if self.shown.styles == "plain":
+                return (describe(shown.scene),)
+            if self.shown.styles == "terse":
                 return (shown.terse,)
             # Twice the plain wording: it is what a captioner says in a loop.
             return (shown.canonical, describe(shown.scene), shown.caption, shown.caption)
 
         return [
             Item(picture=e.picture, texts=texts(e), focus=_near_objects(e.scene, e.layout))
-            for e in examples(split, n, seed, background_shift=self.background_shift)
+            for e in examples(
+                split,
+                n,
+                seed,
+                background_shift=self.shown.background_shift,
+                tidy=self.shown.tidy,
+                objects=self.shown.objects,
+            )
         ]
 
 

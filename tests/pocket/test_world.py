@@ -165,6 +165,31 @@ def test_pictures_are_anti_aliased_jittered_and_repeatable():
     assert len(np.unique(pictures[0].reshape(-1, 3), axis=0)) > 10
 
 
+@pytest.mark.parametrize("relation", ["left of", "above"])
+def test_the_tidiest_placement_is_in_line_near_the_middle(relation):
+    scene = Scene(colour="green", objects=(RED_CIRCLE, BLUE_SQUARE), relations=(relation,))
+    along, across = ("x", "y") if relation == "left of" else ("y", "x")
+
+    def mess(layout):
+        """How far off the middle, and off the line, in pixels."""
+        return abs(getattr(layout, along).mean() - 32) + abs(np.diff(getattr(layout, across))[0])
+
+    tidy, wild = [], []
+    for seed in range(20):
+        layout = place(scene, np.random.default_rng(seed), is_tidy=True)
+        assert np.diff(getattr(layout, along))[0] > 0
+        tidy.append(mess(layout))
+        wild.append(mess(place(scene, np.random.default_rng(seed))))
+    assert max(tidy) < 16
+    assert np.mean(wild) > 2 * np.mean(tidy)
+
+
+def test_a_share_of_examples_is_tidy_and_all_have_so_many_objects():
+    same = examples("train", 6, 3, tidy=0.0)
+    assert [e.scene for e in same] == [e.scene for e in examples("train", 6, 3)]
+    assert {len(e.scene.objects) for e in examples("train", 12, 3, objects=3)} == {3}
+
+
 def test_a_shifted_background_swaps_two_colours():
     scene = Scene(colour="blue", objects=(RED_CIRCLE, Thing(size="large", colour="purple", shape="ring")))
     other = shift_background(scene, 1)

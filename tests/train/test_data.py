@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panic.pocket.oracle import read
+from panic.pocket.world import describe, parse
 from panic.train.config import Data
 from panic.train.data import DataError, World, open_data
 from panic.train.folder import Folder
@@ -233,6 +235,18 @@ def test_a_world_of_another_style_and_bias():
         assert item.texts[0].startswith(("a plain", "a striped", "a dotted", "a checkered"))
     biased = open_data(Data(dataset="pocket-world", background_shift=1), 64).training(5, 7, 4, range(4))
     assert not any((a.picture == b.picture).all() for a, b in zip(plain, biased, strict=True))
+
+
+def test_a_world_of_tidy_pairs_in_plain_words():
+    data = Data(dataset="pocket-world", styles="plain", tidy=1.0, objects=2)
+    for item in open_data(data, 64).training(5, 7, 8, range(8)):
+        (text,) = item.texts
+        scene = parse(text)
+        assert len(scene.objects) == 2
+        assert describe(scene) == text
+        seen = read(item.picture).seen
+        middle = np.mean([[s.x for s in seen], [s.y for s in seen]], axis=1)
+        assert np.abs(middle - 32).max() < 14
 
 
 @pytest.mark.parametrize(

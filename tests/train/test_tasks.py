@@ -10,6 +10,7 @@ import torch
 
 from panic import Store, load_config, run
 from panic.store.reading import runs
+from panic.train.batches import Batch
 from panic.train.data import open_data
 from panic.train.lora import save_adapters
 from panic.train.tasks import build
@@ -260,6 +261,30 @@ def test_a_decoder_alone_learns_without_touching_the_latents(tmp_path):
     )
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder"}
+
+
+def test_recoloured_pictures_are_the_same_shapes_in_other_colours(tmp_path):
+    """Channels are exchanged and turned over: distances from the middle stay, as a set, at every pixel."""
+    settings = small.config("autoencoder", tmp_path, recolour=1.0)
+    data = open_data(settings.data, small.SIDE)
+    items = data.training(0, 0, 8, range(8))
+    plain = Batch(items, range(8), 8, 0, 0).pictures()
+    shown = build(settings, data)._recoloured(Batch(items, range(8), 8, 0, 0))
+    torch.testing.assert_close(shown.abs().sort(1).values, plain.abs().sort(1).values)
+    assert sum(not torch.equal(a, b) for a, b in zip(shown, plain, strict=True)) >= 5
+    untouched = build(small.config("autoencoder", tmp_path), data)._recoloured(
+        Batch(items, range(8), 8, 0, 0)
+    )
+    torch.testing.assert_close(untouched, plain)
+
+
+def test_words_start_far_apart(tmp_path):
+    """A new text encoder tells words apart that pictures hardly do: left and right."""
+    task = build(
+        small.config("diffusion", tmp_path), open_data(small.config("diffusion", tmp_path).data, small.SIDE)
+    )
+    words = task.text_encoder.get_input_embeddings().weight
+    assert 0.4 < words.std() < 0.6
 
 
 def test_every_word_of_a_text_counts_for_its_vector(trained):
