@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from panic.config import DiagramSettings, ExperimentConfig
 from panic.engine.pending import Pending
+from panic.engine.plan import Plan
 from panic.engine.pool import Answer, Bench, Pool, Task
 from panic.engine.progress import Progress
 from panic.engine.writer import Entry
@@ -27,6 +29,8 @@ from panic.topology import diagram, distances_to, sliding_window, vectorise
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+log = logging.getLogger("panic.engine")
 
 MAX_RETRIES = 2
 LOOKUP_EVERY_S = 0.5
@@ -305,6 +309,21 @@ class DiagramStages:
                     for start in range(0, len(others), PAIRS_OF_A_TASK):
                         chunk = tuple(others[start : start + PAIRS_OF_A_TASK])
                         yield DistanceTask(one, chunk, measure, settings, self._dimensions)
+
+
+def warn_of_short_runs(plan: Plan) -> None:
+    """Say which networks' runs have fewer outputs than one window of the diagrams spans: they have none."""
+    settings = plan.config.diagrams
+    window = settings.window if settings is not None else None
+    for network in dict.fromkeys(run.network for run in plan.runs) if settings and window else ():
+        writes = [str(plan.specs[name].modality_out) == settings.modality for name in network]
+        most = max(run.max_length for run in plan.runs if run.network == network)
+        whole, rest = divmod(most, len(network))
+        if (num_points := whole * sum(writes) + sum(writes[:rest])) < window.span:
+            log.warning(
+                "%s: a run has %d %s outputs, and a window of the diagrams spans %d: no run has a diagram",
+                " → ".join(network), num_points, settings.modality, window.span,
+            )  # fmt: skip
 
 
 def add_measures(store: Store, config: ExperimentConfig) -> tuple[Measures, Measures]:

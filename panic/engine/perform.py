@@ -23,7 +23,7 @@ from panic.devices.device import Device, open_device
 from panic.engine.buckets import Buckets
 from panic.engine.calibration import Trial
 from panic.engine.contents import ContentCache
-from panic.engine.diagrams import DiagramStages, add_measures
+from panic.engine.diagrams import DiagramStages, add_measures, warn_of_short_runs
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.loops import Loop, Loops
@@ -90,6 +90,7 @@ def run(
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
     fingerprints = registry.fingerprints(plan.specs)
+    warn_of_short_runs(plan)
     path = Path(store or config.store or DEFAULT_STORE)
     identity = identity_digest(config)
     with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as writing:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from panic.config import ExperimentConfig, identity_digest
 from panic.devices.device import Device, open_device
-from panic.engine.pinning import shapes, untried
+from panic.engine.pinning import refuse_conflicts, shapes, untried
 from panic.engine.plan import Plan, make_plan
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
@@ -63,7 +63,10 @@ class Preview:
 
 
 def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Preview:
-    """Compare a config with what a store has; a store that is not there has nothing."""
+    """Compare a config with what a store has; a store that is not there has nothing.
+
+    Raises ConflictError where the experiment started with other settings, or with models that have changed.
+    """
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
     try:
@@ -71,6 +74,9 @@ def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Pre
             row = next(
                 (row for row in store.experiments() if row.identity_digest == identity_digest(config)), None
             )
+            if row is not None:
+                present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
+                refuse_conflicts(store, row.id, plan, registry.fingerprints(present), device.kind)
             return _preview(plan, device, Path(store_path), store, row)
     except StoreMissing:
         return _preview(plan, device, Path(store_path), None, None)

@@ -155,6 +155,15 @@ def test_dry_run_tells_the_plan_and_does_nothing(panic: Invoke, tmp_path: Path) 
     assert not Path("panic-store").exists()
 
 
+def test_dry_run_tells_what_the_experiment_did_not_start_with(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path, prompts=["state 0"])
+    panic("run", config)
+    done = panic("run", config, "--dry-run", "--set", "batch_sizes.draw=7", "--set", "threads=5")
+    assert done.exit_code == 2
+    assert "batch_sizes.draw is 7; this experiment started with" in done.stderr
+    assert "threads is 5; this experiment started with" in done.stderr
+
+
 def test_dry_run_counts_what_the_store_has(panic: Invoke, tmp_path: Path) -> None:
     config = write_config(tmp_path, prompts=["state 0"])
     panic("run", config)

@@ -198,6 +198,20 @@ def test_a_run_shorter_than_a_window_has_no_diagram(tmp_path: Path) -> None:
         assert [row.run for row in store.diagrams()] == [fresh.id]
 
 
+def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, caplog) -> None:
+    config = make_config(
+        seeds=[-1], repeats=1, prompts=["state 0"], max_length=11, embeddings=["synthetic/state-embedding"],
+        diagrams={"window": {"dimension": 6}}, diagram_workers=1,
+    )  # fmt: skip
+    assert run(config, tmp_path / "s").state == "complete"
+    assert "a run has 5 text outputs, and a window of the diagrams spans 6" in caplog.text
+    caplog.clear()
+    run(config.model_copy(update={"max_length": 12}), tmp_path / "s")
+    assert "spans" not in caplog.text
+    with Store(tmp_path / "s") as store:
+        assert [row.num_points for row in store.diagrams()] == [6]
+
+
 def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded: tuple[Path, int]) -> None:
     path, model = embedded
     inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
