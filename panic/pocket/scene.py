@@ -43,7 +43,7 @@ PATTERN_ODDS = (0.55, 0.15, 0.15, 0.15)
 CLEAR = 1.35  # |dx| over |dy| from which two objects stand clearly beside each other
 MARGIN_PX = 1.5
 GAP_PX = 1.5
-TIDY_GAP_PX = 7.0
+TIDY_GAP_PX = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

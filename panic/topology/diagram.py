@@ -84,8 +84,8 @@ def diagram(
     and memory. Of more than `landmarks` distinct points so many are taken, which moves births and deaths by
     up to `Diagram.error` (see `panic.topology.landmarks`). Generators are computed by giotto-ph on one
     thread, whatever `threads` says.
-    `backend`: auto, ripser, collapse or giotto. `memory_limit_bytes` is what one diagram may need, by
-    default three quarters of the machine's memory.
+    `backend`: auto, annotation, ripser, collapse or giotto. `memory_limit_bytes` is what one diagram may
+    need, by default three quarters of the machine's memory.
     Raises TopologyError: not finite, wrong shape, unknown metric, or too large for the memory.
     """
     if max_dimension < 0:
@@ -140,8 +140,9 @@ def diagrams(
 ) -> list[Diagram]:
     """Diagrams of many clouds, in their order; `how` as for `diagram`.
 
-    One thread per cloud on `workers` cores (all by default), the largest clouds first: gudhi lets go of
-    Python's lock. The memory limit is shared by those that are computed at once. Raises as `diagram`.
+    One thread per cloud on `workers` cores (all by default), the largest clouds first: our kernels and
+    gudhi let go of Python's lock. The memory limit is shared by those that are computed at once. Raises as
+    `diagram`.
     """
     from threadpoolctl import threadpool_limits
 

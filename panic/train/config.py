@@ -220,6 +220,7 @@ class DiffusionTraining(Training):
     focus: Annotated[float, Field(ge=0)] = 0.0
     focus_steps: Count = 5000
     train_text_encoder: bool = True  # not with lora, whose adapters are in the UNet alone
+    fresh_words: list[str] = []  # of a base's text encoder that begin anew: words that it takes for one
     sample_steps: Count = 8
     guidance: Annotated[float, Field(ge=0)] = 2.5
 

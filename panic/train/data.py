@@ -149,5 +149,8 @@ def _near_objects(scene: Scene, layout: Layout) -> np.ndarray:
     for thing, x, y, radius in zip(scene.objects, layout.x, layout.y, layout.radius, strict=True):
         near = radius * 1.3
         thin = 2.5 if thing.shape == "cross" else 1.0
-        mask[np.ix_(abs(axis - y) < near, abs(axis - x) < near)] = thin * (10 / radius) ** 2
+        box = np.ix_(abs(axis - y) < near, abs(axis - x) < near)
+        mask[box] = np.maximum(
+            mask[box], thin * (10 / radius) ** 2
+        )  # what is inside counts as the smaller one
     return mask

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from panic.pocket.oracle import read
+from panic.pocket.scene import place
 from panic.pocket.world import describe, parse
 from panic.train.config import Data
-from panic.train.data import DataError, World, open_data
+from panic.train.data import DataError, World, _near_objects, open_data
 from panic.train.folder import Folder
 from tests.train import small
 
@@ -247,6 +248,16 @@ def test_a_world_of_tidy_pairs_in_plain_words():
         seen = read(item.picture).seen
         middle = np.mean([[s.x for s in seen], [s.y for s in seen]], axis=1)
         assert np.abs(middle - 32).max() < 14
+
+
+def test_what_is_inside_of_something_counts_as_the_small_thing_it_is():
+    """The box of its holder once took its weight: 58 % of such pairs came back from the autoencoder."""
+    scene = parse("a small red circle inside a large blue square on a green background")
+    layout = place(scene, np.random.default_rng(0))
+    mask = _near_objects(scene, layout)
+    assert mask[int(layout.y[0]), int(layout.x[0])] == pytest.approx((10 / layout.radius[0]) ** 2)
+    edge = int(layout.x[1] + 0.8 * layout.radius[1])
+    assert mask[int(layout.y[1]), edge] == pytest.approx((10 / layout.radius[1]) ** 2)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class Diffusion(nn.Module):
             self.autoencoder.requires_grad_(False)
         if self.text_encoder is not None:
             self.text_encoder.requires_grad_(config.train_text_encoder and not config.lora)
+        self._forget(config.fresh_words)
         if config.lora:
             add_lora(self.unet, config.lora, config.seed)
         self.unet.to(memory_format=torch.channels_last)
@@ -155,6 +156,26 @@ class Diffusion(nn.Module):
             pipeline.register_modules(unet=merged(self.unet))
             save_half(pipeline, partial)
             _save_adapters(type(pipeline), self.unet, partial / "lora")
+
+    def _forget(self, words: list[str]) -> None:
+        """Give some words random embeddings of the size that words have, so that they are far apart.
+
+        Raises UsageError for what is no single word of the tokenizer.
+        """
+        if not words:
+            return
+        if self.text_encoder is None:
+            raise UsageError("fresh_words: a model of classes has no words")
+        weights = self.text_encoder.get_input_embeddings().weight
+        spread = float(weights.detach().std())
+        generator = torch.Generator().manual_seed(self.config.seed + 5)
+        for word in words:
+            tokens = self.parts.tokenizer.tokenize(f" {word}")
+            if len(tokens) != 1:
+                raise UsageError(f"fresh_words: {word!r} is {len(tokens)} tokens, and must be one")
+            row = self.parts.tokenizer.convert_tokens_to_ids(tokens[0])
+            with torch.no_grad():
+                weights[row] = spread * torch.randn(weights.shape[1], generator=generator)
 
     def _check_sizes(self) -> None:
         """Raises UsageError if the pictures do not become latents of the size that the UNet draws."""
