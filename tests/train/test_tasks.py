@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from panic import Store, load_config, run
+from panic.errors import UsageError
 from panic.store.reading import runs
 from panic.train.batches import Batch
 from panic.train.data import open_data
@@ -285,6 +286,21 @@ def test_words_start_far_apart(tmp_path):
     )
     words = task.text_encoder.get_input_embeddings().weight
     assert 0.4 < words.std() < 0.6
+
+
+def test_fresh_words_begin_anew_and_no_others(tmp_path, trained):
+    model = {"base": trained["diffusion"].output}
+    settings = small.config("diffusion", tmp_path, model=model, fresh_words=["red"])
+    data = open_data(settings.data, small.SIDE)
+    task, same = build(settings, data), build(small.config("diffusion", tmp_path, model=model), data)
+    moved = (
+        task.text_encoder.get_input_embeddings().weight != same.text_encoder.get_input_embeddings().weight
+    ).any(1)
+    row = task.parts.tokenizer.convert_tokens_to_ids(task.parts.tokenizer.tokenize(" red")[0])
+    assert moved.nonzero().ravel().tolist() == [row]
+    for words, message in ((["no such words"], "must be one"),):
+        with pytest.raises(UsageError, match=message):
+            build(small.config("diffusion", tmp_path, model=model, fresh_words=words), data)
 
 
 def test_every_word_of_a_text_counts_for_its_vector(trained):
