@@ -19,7 +19,7 @@ from panic.analysis.nulls import matched_walk, null_band, shuffled
 from panic.analysis.tables import States, trajectories
 from panic.topology import diagram, entropy
 
-MAX_POINTS = 200  # of a run: H1 of 40 surrogates of each
+LEAST_POINTS, MAX_POINTS = 6, 200  # of a run
 
 
 def loops_against_walks(data: Frames, model: str, modality: str, **limits: int) -> pl.DataFrame:
@@ -54,24 +54,24 @@ def dwells_against_shuffles(states: States, **limits: int) -> pl.DataFrame:
         return float(dwell_times(labels)["length"].mean() or 0.0)  # type: ignore[arg-type]
 
     groups = states.frame.sort("run", "step").group_by("run", maintain_order=True)
-    runs = [(int(run), group["label"].to_numpy()) for (run,), group in groups]  # type: ignore[call-overload]
+    runs = [(int(run), group["label"].to_numpy()) for (run,), group in groups]
     mixed = [(run, labels) for run, labels in runs if len(np.unique(labels[labels != OUTLIER])) > 1]
     if not mixed:
         raise AnalysisError("no run is in two clusters or more")
     return _bands(mixed, mean_length, shuffled, **limits)
 
 
-def _directions(
-    data: Frames, model: str, modality: str, least: int = 6
-) -> list[tuple[int, NDArray[np.float64]]]:
-    """Runs with unit vectors (n, d) of at least `least` outputs, in 3 or more dimensions."""
+def _directions(data: Frames, model: str, modality: str) -> list[tuple[int, NDArray[np.float64]]]:
+    """Runs with unit vectors (n, d) of at least `LEAST_POINTS` outputs, in 3 or more dimensions."""
     found = []
-    for run, points in trajectories(data, model, modality, least=least):
+    for run, points in trajectories(data, model, modality, least=LEAST_POINTS):
         lengths = np.linalg.norm(points[:MAX_POINTS], axis=1, keepdims=True)
         if points.shape[1] > 2 and lengths.min() > 0:
             found.append((run, points[:MAX_POINTS].astype(np.float64) / lengths))
     if not found:
-        raise AnalysisError(f"no run has {least} {modality} vectors of {model} in 3 or more dimensions")
+        raise AnalysisError(
+            f"no run has {LEAST_POINTS} {modality} vectors of {model} in 3 or more dimensions"
+        )
     return found
 
 
@@ -81,7 +81,7 @@ def _bands(
     surrogate: Callable[[Any, np.random.Generator], Any],
     *,
     max_runs: int = 12,
-    num_surrogates: int = 40,
+    num_surrogates: int = 39,  # the least that 97.5 % can be said of
 ) -> pl.DataFrame:
     """x (its name), value, low, high, mean, run: of at most `max_runs` runs, evenly chosen."""
     chosen = [runs[i] for i in np.unique(np.linspace(0, len(runs) - 1, max_runs).round().astype(int))]

@@ -181,14 +181,14 @@ class Frames:
         rows = self._rows(
             "SELECT run, model, settings_digest, dimension, settings ->> 'kind', settings, vector"
             " FROM ({current}) AS d JOIN vectorisation ON diagram = d.id JOIN measure ON measure.id = measure"
-            " ORDER BY run, model, measure, dimension"
+            " ORDER BY run, model, settings_digest, measure, dimension"
         )
         arrays = [decode_array(row[-1]) for row in rows]
         schema = MEASURED | {"kind": pl.String, "settings": pl.String}
         heads = pl.DataFrame([row[:-1] for row in rows], schema=schema, orient="row")
         return self._with_model_names(heads).with_columns(
             shape=pl.Series([list(a.shape) for a in arrays], dtype=pl.List(pl.Int64)),
-            values=pl.Series([a.ravel() for a in arrays], dtype=pl.List(pl.Float64)),
+            values=pl.Series([a.ravel().tolist() for a in arrays], dtype=pl.List(pl.Float64)),
         )
 
     @cached_property
@@ -201,7 +201,7 @@ class Frames:
             "SELECT min(d.run, e.run), max(d.run, e.run), d.model, d.settings_digest, dimension,"
             " settings ->> 'kind', settings, distance"
             " FROM ({current}) AS d JOIN distance ON a = d.id JOIN ({current}) AS e ON b = e.id"
-            " JOIN measure ON measure.id = measure ORDER BY 1, 2, measure, dimension"
+            " JOIN measure ON measure.id = measure ORDER BY 1, 2, 3, 4, measure, dimension"
         )
         schema = {"run": pl.Int64, "other": pl.Int64} | MEASURED
         schema |= {"kind": pl.String, "settings": pl.String, "distance": pl.Float64}

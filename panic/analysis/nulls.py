@@ -75,7 +75,9 @@ def null_band(
     draws = np.array([statistic(surrogate(data, rng)) for _ in range(num_surrogates)], dtype=np.float64)
     if np.isnan(value).any() or np.isnan(draws).any():
         raise AnalysisError("the statistic is NaN on the data or on a surrogate", hint="leave those lags out")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # Weibull's positions: a value like any surrogate is outside with the chance that the level says. NumPy's
+    # default puts it outside of 40 surrogates at 2.5 % nearly twice as often.
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
     above, below = (draws >= value).sum(axis=0), (draws <= value).sum(axis=0)
     p = np.minimum(1.0, 2 * (1 + np.minimum(above, below)) / (1 + num_surrogates))
     return Band(

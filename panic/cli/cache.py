@@ -86,7 +86,7 @@ def as_dict(total: Summary) -> dict[str, Any]:
 def _told(total: Summary) -> list[tuple[str, str]]:
     by_tier = ", ".join(f"{size(num)} from {tier}" for tier, num in sorted(total.bytes_by_tier.items()))
     reasons = ", ".join(f"{num} for {why}" for why, num in sorted(total.evictions_by_reason.items()))
-    streamed = ", ".join(f"{num:,} calls of {model}" for model, num in sorted(total.streamed_calls.items()))
+    streamed = ", ".join(f"{model} {num:,} times" for model, num in sorted(total.streamed_calls.items()))
     return [
         ("calls", f"{total.calls:,}, of which {total.hits:,} found their model on the device"),
         ("bytes_moved", f"{size(total.moved_bytes)} ({by_tier or 'none'})"),

@@ -314,8 +314,10 @@ class DiagramStages:
 def warn_of_short_runs(plan: Plan) -> None:
     """Say which networks' runs have fewer outputs than one window of the diagrams spans: they have none."""
     settings = plan.config.diagrams
-    window = settings.window if settings is not None else None
-    for network in dict.fromkeys(run.network for run in plan.runs) if settings and window else ():
+    if settings is None or settings.window is None:
+        return
+    window = settings.window
+    for network in dict.fromkeys(run.network for run in plan.runs):
         writes = [str(plan.specs[name].modality_out) == settings.modality for name in network]
         most = max(run.max_length for run in plan.runs if run.network == network)
         whole, rest = divmod(most, len(network))

@@ -176,8 +176,9 @@ def serve_connection(
 ) -> None:
     """A child's main loop: tasks in, answers out, until None or the end of the pipe."""
     os.nice(NICE)
-    # Imports the back end, and compiles it where that is the first time, before anything is timed.
-    diagram([[0.0], [1.0]], max_dimension=settings.max_dimension)
+    # Imports the back ends, and compiles ours where that is the first time, before anything is timed.
+    for backend in ("auto", "collapse"):
+        diagram([[0.0], [1.0]], max_dimension=settings.max_dimension, backend=backend)
     limit_memory(memory_bytes)
     with Store(path) as store:
         store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")

@@ -3,9 +3,8 @@
 Input: exact float64 distances of distinct points. Output: bars per dimension over the field of two
 elements. Who is asked (figures in LOG.md, 2026-11-27):
 
-- `annotation`: our own, float64, up to dimension 2 (see `panic.topology.annotation`): 5-20 times faster than
-  the libraries on whole clouds.
-- `ripser`: gudhi's Ripser on the whole matrix, float64. Where hundreds of classes are alive at once.
+- `annotation`: our own, float64, up to dimension 2 (see `panic.topology.annotation`), several times faster.
+- `ripser`: gudhi's Ripser on the whole matrix, float64. Where over a thousand loops are alive at once.
 - `collapse`: gudhi's edge collapse, then its Ripser on what is left, float64. Dimensions above 2, and
   whatever is too large for the others.
 - `giotto`: giotto-ph, float32. Generators.
@@ -65,7 +64,8 @@ def persistence(
         refuse(*size, limit_bytes)
         bars, cycles = _giotto(scaled, max_dimension, limit, generators, threads)
     else:
-        bars, cycles = _exact(scaled, max_dimension, min(limit, cone), backend, size, limit_bytes), None
+        bars = _exact(scaled, max_dimension, min(limit, cone), limit >= cone, backend, size, limit_bytes)
+        cycles = None
     bars = [np.ldexp(b, exponent) for b in bars]
     order_of = [np.lexsort((b[:, 1], b[:, 0])) for b in bars]
     order_of = [o[b[o, 1] - b[o, 0] > _NOISE * b[o, 0]] for o, b in zip(order_of, bars, strict=True)]
@@ -77,18 +77,26 @@ def _exact(
     matrix: NDArray[np.float64],
     max_dimension: int,
     limit: float,
+    is_whole: bool,
     backend: str,
     size: tuple[int, int, int],
     limit_bytes: int | None,
 ) -> list[NDArray[np.float64]]:
-    """Bars of the edges up to `limit` in float64, from the first back end that can."""
+    """Bars of the edges up to `limit` in float64, from the first back end that can.
+
+    `is_whole`: nothing happens beyond the limit.
+    """
     if backend in ("auto", "annotation"):
         room = None if limit_bytes is None else limit_bytes - estimate_bytes(*size[:2], 0)
         bars = annotated(matrix, max_dimension, limit, room_bytes=room)
         if bars is not None:
             return bars
+        if backend == "annotation":
+            raise TopologyError(
+                "annotations do not do this: a dimension above 2, too many classes alive at once, or no room",
+                hint="backend='auto' asks the next one",
+            )
     is_large = limit_bytes is not None and estimate_bytes(*size) > limit_bytes
-    is_whole = limit >= matrix.max(axis=1).min()
     if is_whole and not is_large and (backend == "ripser" or (backend != "collapse" and max_dimension < 2)):
         return _ripser(matrix, max_dimension)
     graph = _collapsed(matrix, limit, max_dimension)  # whatever was asked for: only it can do with less

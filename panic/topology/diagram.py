@@ -83,7 +83,7 @@ def diagram(
     What is still alive at `threshold` (in units of the metric) has an infinite death; a small one saves time
     and memory. Of more than `landmarks` distinct points so many are taken, which moves births and deaths by
     up to `Diagram.error` (see `panic.topology.landmarks`). Generators are computed by giotto-ph on one
-    thread, whatever `threads` says.
+    thread, whatever `threads` says; else that is for giotto-ph alone.
     `backend`: auto, annotation, ripser, collapse or giotto. `memory_limit_bytes` is what one diagram may
     need, by default three quarters of the machine's memory.
     Raises TopologyError: not finite, wrong shape, unknown metric, or too large for the memory.

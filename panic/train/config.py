@@ -235,6 +235,10 @@ class DiffusionTraining(Training):
                 "with predict: epsilon, zero_terminal_snr must be false: where nothing of the picture "
                 "is left, knowing the noise says nothing about it",
             )
+        if self.fresh_words and (self.model.base is None or self.lora or not self.train_text_encoder):
+            raise PydanticCustomError(
+                "fresh_words", "fresh_words are of a base whose text encoder is trained along, without lora"
+            )
         return self
 
 

@@ -38,6 +38,7 @@ from panic.train.journal import Journal, Profile
 
 NUM_SHOWN = 16  # validation items of an evaluation's samples
 NUM_JUDGED = 64  # validation items of its loss
+SMALL_PARAMETERS = 50_000_000
 PATIENCE = timedelta(hours=2)  # of processes that wait while the main one evaluates
 
 
@@ -234,8 +235,10 @@ class _Trained:
         self.model, self.optimiser = accelerator.prepare(task, optimiser)
         self.average = EMAModel(self.parameters, decay=config.ema, foreach=True)
         # The backward pass of the fused attention takes half of a small UNet's whole step on a CPU: LOG.md.
-        is_cpu = accelerator.device.type == "cpu"
-        self.attention = partial(sdpa_kernel, SDPBackend.MATH) if is_cpu else nullcontext
+        # In a large model the plain one would fill the memory.
+        is_small = sum(p.numel() for p in self.parameters) < SMALL_PARAMETERS
+        is_plain = is_small and accelerator.device.type == "cpu"
+        self.attention = partial(sdpa_kernel, SDPBackend.MATH) if is_plain else nullcontext
         self._thread = ThreadPoolExecutor(1)
         self._next: tuple[tuple[int, int], Future[Batch]] | None = None
 

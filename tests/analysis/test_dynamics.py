@@ -228,6 +228,11 @@ def test_slow_wandering_has_no_period_and_a_slow_wave_its_own():
     assert periodicity(sphere_walk(200, angle=0.05)).period is None
     turns = 2 * np.pi * np.arange(100) / 20
     assert periodicity(np.stack([np.cos(turns), np.sin(turns)], axis=1)).period == 20
+    slower = 2 * np.pi * np.arange(100) / 56  # its period is beyond the lags that are looked at
+    wave = periodicity(np.stack([np.cos(slower), np.sin(slower)], axis=1))
+    assert wave.period is None
+    assert wave.scores.shape == (51,)
+    assert math.isnan(periodicity(sphere_walk(10, angle=0.05), 12).score)
 
 
 def test_order_patterns_by_hand_and_of_known_processes():

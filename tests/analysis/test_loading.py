@@ -86,8 +86,26 @@ def test_what_is_taken_of_diagrams_comes_with_its_settings(full):
     assert data.vectorisations["settings"][1] == '{"kind":"landscape","resolution":3}'
     pairs = data.distances.select("run", "other", "model", "dimension", "kind", "distance").rows()
     assert pairs == [(1, 2, "embed", 0, "wasserstein", np.inf)]
+    assert data.vectorisations.schema["values"] == pl.List(pl.Float64)
     assert load(store, runs=[1]).distances.is_empty()
     assert load(store, runs=[2]).vectorisations.columns == data.vectorisations.columns
+
+
+def test_entropies_alone_are_lists_like_all_others(full):
+    """Polars takes equally long arrays for another type."""
+    (one, two) = (full.store.db.value("SELECT id FROM diagram WHERE run = ?", run) for run in (1, 2))
+    entropy = full.store.add_measure({"kind": "entropy"})
+    full.store.commit(
+        Commit(
+            vectorisations=[
+                NewVectorisation(diagram=d, dimension=0, measure=entropy, vector=np.array(v))
+                for d, v in ((one, 0.5), (two, 0.25))
+            ]
+        )
+    )
+    found = load(full.store, "demo").vectorisations
+    assert found.schema["values"] == pl.List(pl.Float64)
+    assert found["values"].list.first().to_list() == [0.5, 0.25]
 
 
 def test_bars_are_those_of_the_largest_diagram(full):

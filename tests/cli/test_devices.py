@@ -56,7 +56,7 @@ def test_stats_of_an_experiment(panic, store: Path) -> None:
     assert "4, of which 0 found their model" in table
     assert "0.0 %" in table
     assert (told["streamed_calls"], told["streamed_bytes"]) == ({"huge": 1}, 2**20)
-    assert "1 calls of huge: 1.05 MB" in table
+    assert "huge 1 times: 1.05 MB" in table
     other = panic("cache", "stats", "broken")
     assert (other.exit_code, "no events" in other.stdout) == (0, True)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import pdist, squareform
 
+from panic.topology import TopologyError
 from panic.topology.annotation import annotated, edges
 from panic.topology.annotation.bits import count, insert, lowest, remove, take, unite, youngest
 from panic.topology.annotation.cavities import triangles
@@ -94,6 +95,8 @@ def test_what_it_cannot_do_it_leaves_to_others():
     matrix = matrix_of(circles(70, 6))
     limit = float(matrix.max(axis=1).min())
     assert annotated(matrix, 3, limit) is None
+    with pytest.raises(TopologyError, match="do not do this"):
+        persistence(matrix, 3, backend="annotation")
     assert annotated(matrix, 1, limit, room_bytes=1000) is None
     pairs = len(matrix) * (len(matrix) - 1) // 2
     one_word = 64 * pairs + 8 * len(matrix) ** 2

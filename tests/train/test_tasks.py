@@ -298,9 +298,11 @@ def test_fresh_words_begin_anew_and_no_others(tmp_path, trained):
     ).any(1)
     row = task.parts.tokenizer.convert_tokens_to_ids(task.parts.tokenizer.tokenize(" red")[0])
     assert moved.nonzero().ravel().tolist() == [row]
-    for words, message in ((["no such words"], "must be one"),):
-        with pytest.raises(UsageError, match=message):
-            build(small.config("diffusion", tmp_path, model=model, fresh_words=words), data)
+    for word in ("no such words", ""):
+        with pytest.raises(UsageError, match="must be one"):
+            build(small.config("diffusion", tmp_path, model=model, fresh_words=[word]), data)
+    with pytest.raises(ValueError, match="without lora"):
+        small.config("diffusion", tmp_path, model=model, fresh_words=["red"], lora={"rank": 2})
 
 
 def test_every_word_of_a_text_counts_for_its_vector(trained):

@@ -47,7 +47,8 @@ class Periodicity:
 
     `scores` (max_lag + 1,): 1 = always equal, 0 = as alike as any two states; NaN beyond the run.
     `period`: the least peak of the scores that reaches 90 % of the highest peak, whose height is `score`;
-    None if that is below `least`, or if likeness only falls with the lag: slow wandering is no period.
+    None if that is below `least`, or if likeness only falls with the lag: slow wandering is no period. (A
+    bump of noise on its way down can pass for one: 1 % of sticky random labels.)
     """
 
     scores: Array
@@ -137,12 +138,12 @@ def periodicity(
     if max_lag is not None and max_lag < 1:
         raise AnalysisError(f"max_lag must be 1 or more, found {max_lag}")
     lags = max_lag if max_lag is not None else max(size // 2, 1)
-    raw = np.full(lags + 1, np.nan)
-    for lag in range(min(lags, size - 1) + 1 if size else 0):
+    raw = np.full(lags + 2, np.nan)  # one more, to see whether the last one is a peak
+    for lag in range(min(lags + 1, size - 1) + 1 if size else 0):
         a, b = array[: size - lag], array[lag:]
         raw[lag] = (a * b).sum(axis=1).mean() if vectorial else (a == b).mean()
     if size < 3:
-        return Periodicity(scores=raw, period=None, score=float("nan"))
+        return Periodicity(scores=raw[:-1], period=None, score=float("nan"))
     if vectorial:
         total = array.sum(axis=0)
         chance = float((total @ total - size) / (size * (size - 1)))
@@ -151,11 +152,11 @@ def periodicity(
         chance = float((counts * (counts - 1)).sum() / (size * (size - 1)))
     scores = np.where(np.isnan(raw), np.nan, 1.0) if chance > 1 - 1e-12 else (raw - chance) / (1 - chance)
     known = np.nan_to_num(scores, nan=-np.inf)
-    before, after = known[:-1], np.append(known[2:], -np.inf)
-    is_peak = (known[1:] >= before - 1e-12) & (known[1:] >= after - 1e-12)
-    best = float(known[1:][is_peak].max(initial=-np.inf))
-    period = int(np.flatnonzero(is_peak & (known[1:] >= 0.9 * best))[0]) + 1 if best >= least else None
-    return Periodicity(scores=scores, period=period, score=best if is_peak.any() else float("nan"))
+    here, before, after = known[1:-1], known[:-2], known[2:]
+    is_peak = np.isfinite(here) & (here >= before - 1e-12) & (here >= after - 1e-12)
+    best = float(here[is_peak].max(initial=-np.inf))
+    period = int(np.flatnonzero(is_peak & (here >= 0.9 * best))[0]) + 1 if best >= least else None
+    return Periodicity(scores=scores[:-1], period=period, score=best if is_peak.any() else float("nan"))
 
 
 def permutation_entropy(

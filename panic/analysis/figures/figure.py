@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from panic.analysis import frames, tables
+import polars as pl
+
+from panic.analysis import charts, frames, readings, tables
 from panic.analysis.checks import AnalysisError
 from panic.analysis.loading import Frames, load
 from panic.analysis.strips import Thumbnails
@@ -33,6 +35,14 @@ class Figure:
     reading: str = ""
     caveat: str = ""
     missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """What a null band adds to a figure: a chart and a sentence, or nothing."""
+
+    specs: tuple[dict[str, Any], ...] = ()
+    readings: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -96,6 +106,16 @@ class Material:
         if not self.models:
             raise AnalysisError("There are no vectors.")
         return tables.clusters(self.data, *self.models[0])
+
+
+def banded(draw: Callable[[], pl.DataFrame], title: str, value_title: str, what: tuple[str, str]) -> Band:
+    """The chart and the reading of a table of `against_chance`; empty where there is no band to draw."""
+    try:
+        table = draw()
+    except AnalysisError:  # too short, too few dimensions, or nothing ever left: the rest stands for itself
+        return Band()
+    chart = charts.null_band(table, title, value_title=value_title)
+    return Band(specs=(charts.spec(chart, title=True),), readings=(readings.band_reading(table, what),))
 
 
 def drawn(title: str, draw: Callable[[], Figure]) -> Figure:

@@ -7,8 +7,7 @@ from typing import Any
 import polars as pl
 
 from panic.analysis import against_chance, charts, frames, readings, tables
-from panic.analysis.checks import AnalysisError
-from panic.analysis.figures.figure import Figure, Material, drawn
+from panic.analysis.figures.figure import Figure, Material, banded, drawn
 
 MAX_POINTS = 2000  # of one persistence diagram
 
@@ -68,20 +67,18 @@ def _entropy(material: Material, model: str, bars: pl.DataFrame) -> list[Figure]
         charts.spec(charts.entropy_by_group(entropies)),
         charts.spec(charts.barcode(of_run, f"bars of run {run}"), title=True),
     ]
-    reading, modality = readings.entropy_reading(entropies), dict(material.models)[model]
-    try:
-        table = against_chance.entropies_against_walks(material.data, model, modality)
-    except AnalysisError:
-        pass  # too short, or too few dimensions: the entropies stand for themselves
-    else:
-        band = charts.null_band(table, "Entropy against random walks", value_title="entropy of H0 (nats)")
-        specs.append(charts.spec(band, title=True))
-        reading += f" {readings.band_reading(table, readings.ENTROPY)}"
+    modality = dict(material.models)[model]
+    band = banded(
+        lambda: against_chance.entropies_against_walks(material.data, model, modality),
+        "Entropy against random walks",
+        "entropy of H0 (nats)",
+        readings.ENTROPY,
+    )
     return [
         Figure(
             title=f"Persistence entropy · {model}",
-            specs=tuple(specs),
-            reading=reading,
+            specs=(*specs, *band.specs),
+            reading=" ".join([readings.entropy_reading(entropies), *band.readings]),
             caveat=readings.ENTROPY_CAVEAT,
         )
     ]

@@ -7,7 +7,7 @@ import polars as pl
 
 from panic.analysis import against_chance, charts, dynamics, frames, readings, tables
 from panic.analysis.checks import AnalysisError
-from panic.analysis.figures.figure import Figure, Material, drawn
+from panic.analysis.figures.figure import Figure, Material, banded, drawn
 
 MAX_PICTURES = 300  # that hovering over a map shows
 MAX_TIMELINES = 40  # runs
@@ -100,15 +100,13 @@ def _dwells(material: Material, title: str) -> Figure:
     states = material.states
     curves = tables.dwell_curves(states)
     specs = [charts.spec(charts.dwell_survival(curves))]
-    reading = readings.dwell_reading(dynamics.dwell_times(states.labels()))
-    try:
-        table = against_chance.dwells_against_shuffles(states)
-    except AnalysisError:
-        pass  # nothing is ever left: the curve says so
-    else:
-        band = charts.null_band(table, "Dwells against random order", value_title="mean dwell (outputs)")
-        specs.append(charts.spec(band, title=True))
-        reading += f" {readings.band_reading(table, readings.DWELL)}"
+    band = banded(
+        lambda: against_chance.dwells_against_shuffles(states),
+        "Dwells against random order",
+        "mean dwell (outputs)",
+        readings.DWELL,
+    )
+    specs += band.specs
     count = min(states.clustering.num_clusters, MAX_STATES)
     groups = states.frame.group_by("network", maintain_order=True)
     for (network,), _ in list(groups)[:MAX_GRAPHS] if count > 1 else []:  # a mixture of chains is none
@@ -123,7 +121,7 @@ def _dwells(material: Material, title: str) -> Figure:
     return Figure(
         title=title,
         specs=tuple(specs),
-        reading=reading,
+        reading=" ".join([readings.dwell_reading(dynamics.dwell_times(states.labels())), *band.readings]),
         caveat=readings.DWELL_CAVEAT,
     )
 

@@ -1,7 +1,7 @@
 """Bars of dimension 0 to 2 of a Rips filtration by annotations, 64 classes at a time: our own back end.
 
-Loops are found in the whole graph (`loops`), cavities in the collapsed one (`collapse`, `cavities`). Against
-Ripser it is 8-15 times faster on 100 points; figures in LOG.md, 2026-11-27.
+Loops are found in the whole graph (`loops`), cavities in the collapsed one (`collapse`, `cavities`). Figures
+against Ripser are in LOG.md, 2026-11-27.
 
     bars = annotated(matrix, 2, limit=1.5)     # distances (n, n), edges up to 1.5
 """
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 MAX_DIMENSION = 2
 _MOST_WORDS = {1: 16, 2: 64}
-"""Classes alive at once are 63 times this many at most; with more, whoever reduces columns is faster."""
+"""By dimension; a word holds 63 loops or 64 cavities. With more, whoever reduces columns is faster."""
 _BYTES_PER_PAIR = 64
+_KEPT_POINTS = 256  # pairs of so many are kept from one cloud to the next
 
 
 def annotated(
@@ -24,8 +25,8 @@ def annotated(
 ) -> list[NDArray[np.float64]] | None:
     """Bars (m, 2) per dimension, of distances (n, n) up to `limit`; what is still alive there never dies.
 
-    None where that would take more than `room_bytes`, above dimension 2, and where too many classes are alive
-    at once.
+    None where that would take more than `room_bytes` (for all classes alive at once), above dimension 2, and
+    where too many are alive.
     """
     num_points = len(matrix)
     room = np.inf if room_bytes is None else room_bytes - _BYTES_PER_PAIR * num_points * (num_points - 1) / 2
@@ -44,6 +45,7 @@ def annotated(
         num_triangles = cavities.triangles(num_points, heads, tails)
         work = partial(cavities.cavities, num_points, heads, tails, lengths, num_triangles)
         bytes_per_word = 8 * (len(lengths) + num_triangles)
+        room -= 8 * len(lengths) * ((num_points + 63) // 64)  # links
     words = 1
     while words <= _MOST_WORDS[max_dimension] and words * bytes_per_word <= room:
         is_enough, deaths, *bars = work(words)
@@ -75,7 +77,6 @@ def _new_pairs(num_points: int) -> tuple[NDArray[np.int32], NDArray[np.int32], N
     return i.astype(np.int32), j.astype(np.int32), i * num_points + j
 
 
-_KEPT_POINTS = 256
 _kept_pairs = lru_cache(8)(_new_pairs)
 
 

@@ -1,4 +1,4 @@
-"""Bars of dimension 0 and 1 by annotations: every edge carries its class, 64 classes in a word.
+"""Bars of dimension 0 and 1 by annotations: every edge carries its class, 63 classes in a word.
 
 Edges come in order of length. One that joins two components ends a bar of dimension 0. One whose ends have
 no neighbour in common closes a loop: a class is born, and its bit is the edge's annotation. Any other edge

@@ -171,7 +171,7 @@ class Diffusion(nn.Module):
         generator = torch.Generator().manual_seed(self.config.seed + 5)
         for word in words:
             tokens = self.parts.tokenizer.tokenize(f" {word}")
-            if len(tokens) != 1:
+            if len(tokens) != 1 or not word.strip():
                 raise UsageError(f"fresh_words: {word!r} is {len(tokens)} tokens, and must be one")
             row = self.parts.tokenizer.convert_tokens_to_ids(tokens[0])
             with torch.no_grad():
