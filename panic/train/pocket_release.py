@@ -56,8 +56,11 @@ LOOP = f"{{}} in a loop from {LOOP_PROMPTS} test captions, after {LOOP_ROUNDS} r
 
 CARDS = {
     "PocketDiffusion": Card(
-        what="Text to 64x64 pictures: a UNet on 8x8 latents, a CLIP text encoder, a small autoencoder.",
-        config="pocket-autoencoder.yaml, pocket-decoder.yaml, pocket-diffusion.yaml",
+        what="Text to 64x64 pictures: a UNet on 8x8 latents, a CLIP text encoder, a small autoencoder. It "
+        "composes: objects mostly stand in line near the middle. (The autoencoder saw some pictures with "
+        "exchanged colours, and so, without words, shapes in held-out colours.)",
+        config="pocket-autoencoder.yaml, pocket-decoder.yaml, pocket-autoencoder-2.yaml, "
+        "pocket-diffusion.yaml, pocket-relations.yaml, pocket-diffusion-2.yaml",
         use="`DiffusionPipeline.from_pretrained(folder)`, 10 steps, guidance 2.5, eta 0.7.",
         parts={
             "drawing": "Drawings of canonical captions; attributes are shape and colour of every object.",
@@ -67,7 +70,7 @@ CARDS = {
     ),
     "PocketCaptioner": Card(
         what="64x64 pictures to text: a small BLIP.",
-        config="pocket-captioner.yaml",
+        config="pocket-captioner.yaml, pocket-captioner-2.yaml",
         use="`AutoModelForImageTextToText` and `AutoProcessor`, greedy or sampled, `max_new_tokens=46`.",
         parts={"telling": "Captions of rendered pictures; exact means that everything told is true."},
     ),

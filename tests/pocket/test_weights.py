@@ -107,17 +107,20 @@ def test_a_picture_depends_on_its_prompt_and_seed_and_not_on_its_mates(painter):
 
 # What the present weights do not reach; strict: it fails here, too, when they do.
 MISSED = {
-    ("telling", "exact"): "92.8 %",
-    ("telling", "exact, combinations held out"): "83.3 %",
-    ("drawing", "1 objects, attributes"): "91.6 %",
-    ("drawing", "2 objects, attributes"): "62.2 %",
-    ("drawing", "2 objects, relations"): "34.7 %",
+    ("drawing", "2 objects, attributes"): "75.5 %",
+    ("drawing", "2 objects, relations"): "67.8 %",
+}
+# Within four scenes of the bar, on either side: another processor's last bits may decide.
+AT_THE_BAR = {
+    ("telling", "exact"): "94.6 %",
+    ("drawing", "1 objects, attributes"): "95.3 %",
 }
 
 
 def _bar(part, name, least):
-    missed = MISSED.get((part, name))
-    marks = pytest.mark.xfail(reason=f"{missed} with these weights", strict=True) if missed else ()
+    is_missed = (part, name) in MISSED
+    reached = (MISSED | AT_THE_BAR).get((part, name))
+    marks = pytest.mark.xfail(reason=f"{reached} with these weights", strict=is_missed) if reached else ()
     return pytest.param((part, name, least), id=f"{part}, {name}", marks=marks)
 
 
