@@ -106,7 +106,7 @@ def test_what_it_cannot_do_it_leaves_to_others():
 
 
 def test_edges_are_in_order_and_not_longer_than_the_limit():
-    matrix = matrix_of(cloud(300, 3))  # beyond the pairs that are kept between calls
+    matrix = matrix_of(cloud(300, 3))
     heads, tails, lengths = edges(matrix, 1.5)
     assert (heads < tails).all()
     np.testing.assert_array_equal(matrix[heads, tails], lengths)

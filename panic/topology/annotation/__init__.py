@@ -8,7 +8,7 @@ against Ripser are in LOG.md, 2026-11-27.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ MAX_DIMENSION = 2
 _MOST_WORDS = {1: 16, 2: 64}
 """By dimension; a word holds 63 loops or 64 cavities. With more, whoever reduces columns is faster."""
 _BYTES_PER_PAIR = 64
-_KEPT_POINTS = 256  # pairs of so many are kept from one cloud to the next
 
 
 def annotated(
@@ -60,24 +59,11 @@ def edges(
     matrix: NDArray[np.float64], limit: float
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """Ends and lengths of the edges up to `limit`, in order of length."""
-    heads, tails, places = _pairs(len(matrix))
-    lengths = matrix.ravel()[places]
-    kept = np.flatnonzero(lengths <= limit)
-    kept = kept[np.argsort(lengths[kept])]
-    return heads[kept], tails[kept], lengths[kept]
+    from panic.topology.annotation.loops import short_pairs
 
-
-def _pairs(num_points: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]:
-    """All pairs i < j: i, j, and their place in a raveled matrix."""
-    return _kept_pairs(num_points) if num_points <= _KEPT_POINTS else _new_pairs(num_points)
-
-
-def _new_pairs(num_points: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]:
-    i, j = np.triu_indices(num_points, 1)
-    return i.astype(np.int32), j.astype(np.int32), i * num_points + j
-
-
-_kept_pairs = lru_cache(8)(_new_pairs)
+    heads, tails, lengths = short_pairs(matrix, limit)
+    order = np.argsort(lengths)
+    return heads[order], tails[order], lengths[order]
 
 
 def _from_zero(deaths: NDArray[np.float64], num_points: int) -> NDArray[np.float64]:

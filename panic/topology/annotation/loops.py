@@ -36,6 +36,21 @@ ABSENT = np.uint64(1 << 63)
 
 
 @compiled
+def short_pairs(matrix: Any, limit: float) -> tuple[Any, Any, Any]:
+    """Ends i < j of the pairs of a distance matrix up to `limit`, and their distances."""
+    size = len(matrix)
+    most = size * (size - 1) // 2
+    heads, tails, lengths = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most)
+    found = 0
+    for i in range(size):
+        for j in range(i + 1, size):
+            if matrix[i, j] <= limit:
+                heads[found], tails[found], lengths[found] = i, j, matrix[i, j]
+                found += 1
+    return heads[:found], tails[:found], lengths[:found]
+
+
+@compiled
 def components(num_points: int, heads: Any, tails: Any, lengths: Any) -> Any:
     """Deaths of dimension 0 of a graph whose edges are in order of length."""
     parent = np.arange(num_points)
