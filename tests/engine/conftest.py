@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from panic.config import ExperimentConfig
+from panic.engine.progress import Progress
 from panic.store import Store
 
 SYNTHETIC: dict[str, Any] = {
@@ -40,6 +43,18 @@ def dump(path: Path) -> list[str]:
     """The canonical content of a store, as text lines."""
     with Store(path) as store:
         return [json.dumps(line, sort_keys=True) for line in store.dump()]
+
+
+def interrupt_when(holds: Callable[[Progress], bool]) -> Callable[[Progress], None]:
+    """An `on_progress` that sends SIGINT the first time it holds; a second one would end the process."""
+    sent: list[Progress] = []
+
+    def on_progress(progress: Progress) -> None:
+        if not sent and holds(progress):
+            sent.append(progress)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_progress
 
 
 @pytest.fixture

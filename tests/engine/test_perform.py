@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,10 @@ import numpy as np
 import pytest
 
 from panic import is_stuck, run
-from panic.engine.progress import Progress
 from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.models.synthetic import transition_matrix
 from panic.store import Store
-from tests.engine.conftest import dump, make_config
+from tests.engine.conftest import dump, interrupt_when, make_config
 
 
 def test_every_run_ends_and_the_store_is_sound(tmp_path: Path) -> None:
@@ -127,16 +124,13 @@ def test_more_prompts_and_repeats_extend_the_experiment(tmp_path: Path) -> None:
 
 def test_a_stop_between_batches_loses_nothing(tmp_path: Path) -> None:
     """SIGINT in the middle, then again: the same store as without it."""
-
-    def interrupt_once(progress: Progress) -> None:
-        if not sent and progress.invocations >= 8:
-            sent.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    sent: list[bool] = []
     config = make_config(draw={"delay_s": 0.05}, max_length=40)
     with pytest.raises(Interrupted):
-        run(config, tmp_path / "stopped", on_progress=interrupt_once)
+        run(
+            config,
+            tmp_path / "stopped",
+            on_progress=interrupt_when(lambda progress: progress.invocations >= 8),
+        )
     with Store(tmp_path / "stopped") as store:
         assert store.check() == []
         assert any(row.state in ("todo", "running") for row in store.runs())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,10 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.engine.progress import Progress
 from panic.errors import Interrupted, ModelDoesNotFit, StoreCorrupt
 from panic.store import Store
 from tests import tiny
-from tests.engine.conftest import dump, make_config
+from tests.engine.conftest import dump, interrupt_when, make_config
 
 
 def full_config(**changes: Any) -> ExperimentConfig:
@@ -238,11 +235,7 @@ def test_what_does_not_come_back_ends_its_runs_and_nothing_wrong_is_stored(
 
 def test_a_stop_keeps_what_is_back(whole: Path, store: Path) -> None:
     (store / "images.sqlite").unlink()
-
-    def interrupt(progress: Progress) -> None:
-        if "computed again: 4 of" in progress.message:
-            os.kill(os.getpid(), signal.SIGINT)
-
+    interrupt = interrupt_when(lambda progress: "computed again: 4 of" in progress.message)
     with pytest.raises(Interrupted):
         run(full_config(), store, on_progress=interrupt)
     kept = spoil(store, "UPDATE image SET encoding = encoding")

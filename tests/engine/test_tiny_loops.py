@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.engine.progress import Progress
 from panic.errors import Interrupted
 from panic.store import Store
 from tests import tiny
+from tests.engine.conftest import interrupt_when
 
 STEPS = 6
 PROMPTS = ["a red circle", "two dogs", "x", "the sea at night, calm", "zebra", "a house", "nothing", "end"]
@@ -68,11 +66,7 @@ def test_texts_of_40_runs_are_those_of_64_runs_of_a_rerun_and_of_a_resume(
 ) -> None:
     for name, num_prompts in (("40", 5), ("64", 8), ("again", 8)):
         run(config_of(pair, num_prompts), tmp_path / name)
-
-    def stop_in_the_middle(progress: Progress) -> None:
-        if progress.invocations >= 64:
-            os.kill(os.getpid(), signal.SIGINT)
-
+    stop_in_the_middle = interrupt_when(lambda progress: progress.invocations >= 64)
     with pytest.raises(Interrupted):
         run(config_of(pair, 8), tmp_path / "stopped", on_progress=stop_in_the_middle)
     with Store(tmp_path / "stopped") as store:
