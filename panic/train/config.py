@@ -216,6 +216,7 @@ class DiffusionTraining(Training):
     zero_terminal_snr: bool | None = None
     min_snr: Annotated[float, Field(gt=0)] | None = None
     least_time: Annotated[int, Field(ge=0, lt=1000)] = 0
+    visited_times: Share = 0.0  # share of the noise levels that are those a sampler of `sample_steps` visits
     drop_caption: Share = 0.1
     focus: Annotated[float, Field(ge=0)] = 0.0
     focus_steps: Count = 5000

@@ -305,6 +305,21 @@ def test_fresh_words_begin_anew_and_no_others(tmp_path, trained):
         small.config("diffusion", tmp_path, model=model, fresh_words=["red"], lora={"rank": 2})
 
 
+def test_noise_levels_that_a_sampler_visits(tmp_path):
+    """Four trailing steps of 1,000: 999, 749, 499 and 249, each met by a quarter of what is visited."""
+
+    def times(**changes: object) -> torch.Tensor:
+        settings = small.config("diffusion", tmp_path, sample_steps=4, **changes)
+        data = open_data(settings.data, small.SIDE)
+        return build(settings, data)._times(Batch([], range(64), 64, 0, 0))
+
+    assert sorted(times(visited_times=1.0).tolist()) == [t for t in (249, 499, 749, 999) for _ in range(16)]
+    assert times().unique().numel() > 32
+    assert times(least_time=900).min() >= 900
+    half = times(visited_times=0.5)
+    assert 20 <= sum(int((half == t).sum()) for t in (249, 499, 749, 999)) <= 44
+
+
 def test_every_word_of_a_text_counts_for_its_vector(trained):
     """CLIP of transformers has two ways to find a text's end, one of which stops at a rare word."""
     from transformers import AutoProcessor, CLIPModel

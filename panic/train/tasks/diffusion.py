@@ -8,6 +8,7 @@ Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy",
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,11 @@ class Diffusion(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The losses of the items: (n,)."""
-        config, device, num_times = self.config, self.unet.device, self.scheduler.config.num_train_timesteps
+        config, device = self.config, self.unet.device
         condition = self._condition(batch, dropped=batch.choices() < config.drop_caption)
         clean = self.encode(batch.pictures().to(device))
         noise = batch.randn(*clean.shape[1:]).to(device)
-        spread = config.least_time + batch.spread() * (num_times - config.least_time)
-        times = spread.long().clamp(max=num_times - 1).to(device)
+        times = self._times(batch).to(device)
         noisy = self.scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
         predicted = self.unet(noisy, times, **condition).sample.float()
         error = (predicted - self._target(clean, noise, times)) ** 2
@@ -76,6 +76,21 @@ class Diffusion(nn.Module):
             error = error * weight / weight.mean((1, 2, 3), keepdim=True)
         losses: Tensor = error.mean((1, 2, 3))
         return losses if config.min_snr is None else losses * self.min_snr(times, config.min_snr)
+
+    def _times(self, batch: Batch) -> Tensor:
+        """Noise levels from `least_time` on: (n,) int64; some are the very ones that drawing asks for.
+
+        Of those few the first decides where things stand, and a thousand equal ones hardly ever meet it.
+        """
+        least, num_times = self.config.least_time, self.scheduler.config.num_train_timesteps
+        spread = batch.spread()
+        times = (least + spread * (num_times - least)).long().clamp(max=num_times - 1)
+        if not self.config.visited_times:
+            return times
+        sampler = deepcopy(self.scheduler)
+        sampler.set_timesteps(self.config.sample_steps)
+        visited = sampler.timesteps[(spread * len(sampler.timesteps)).long()].round().long()
+        return torch.where(batch.rand() < self.config.visited_times, visited, times)
 
     def _condition(self, batch: Batch, dropped: np.ndarray) -> dict[str, Tensor]:
         """What the UNet is told; nothing for the items of classifier-free dropout."""
