@@ -38,7 +38,7 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
 }
 """Of every process of the pool."""
-CACHE_KIB = 1024
+CACHE_KIB = 256
 """Of SQLite, per process: every vector is read once, so the store's own 64 MiB would only fill up."""
 NICE = 5
 AHEAD = 16

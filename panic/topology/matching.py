@@ -28,6 +28,8 @@ from scipy.optimize import linear_sum_assignment
 from panic.topology.distances import TopologyError
 
 Array = NDArray[np.float64]
+Split = tuple[Array, Array]
+"""A diagram's finite bars longer than 0 (m, 2), and the sorted births of its infinite ones (k,)."""
 KINDS = ("bottleneck", "wasserstein")
 
 
@@ -37,11 +39,7 @@ def bottleneck(a: ArrayLike, b: ArrayLike) -> float:
     To each other in the maximum norm, or to the diagonal. Infinite bars are matched among themselves by
     birth; inf if their numbers differ. Raises TopologyError for NaN.
     """
-    (a_finite, a_open), (b_finite, b_open) = _split(a), _split(b)
-    if len(a_open) != len(b_open):
-        return float("inf")
-    opened = float(np.abs(a_open - b_open).max(initial=0.0))
-    return max(opened, _bottleneck(a_finite, b_finite))
+    return _bottleneck_of(_split(a), _split(b))
 
 
 def wasserstein(a: ArrayLike, b: ArrayLike, order: float = 1, internal_p: float = 2) -> float:
@@ -50,7 +48,7 @@ def wasserstein(a: ArrayLike, b: ArrayLike, order: float = 1, internal_p: float 
     Distances are those of the `internal_p` norm of the plane (np.inf allowed), to another bar or to the
     diagonal. Infinite bars as in `bottleneck`. Raises TopologyError for NaN, an order or a p below 1.
     """
-    return float(_wasserstein_row(_bars(a), [_bars(b)], order, internal_p)[0])
+    return float(_wasserstein_row(_split(a), [_split(b)], order, internal_p)[0])
 
 
 def distance_matrix(
@@ -61,17 +59,17 @@ def distance_matrix(
     `kind`: bottleneck, or wasserstein with its `order` and `internal_p`. More than one of `workers` are
     processes, started anew: the calling script needs its `if __name__ == "__main__":`. Raises TopologyError.
     """
-    if kind not in KINDS:
-        raise TopologyError(f"unknown distance {kind!r}", hint=f"known: {', '.join(KINDS)}")
-    bars = [_bars(d) for d in diagrams]  # refused before anything is computed
-    row = partial(_row, bars, kind, how)
-    count = min(workers, max(1, len(bars) // 20))
+    _check(kind)
+    split = [_split(d) for d in diagrams]  # refused before anything is computed
+    row = partial(_after, split, kind, how)
+    size = len(split)
+    count = min(workers, max(1, size // 20))
     if count == 1:
-        rows = [row(i) for i in range(len(bars))]
+        rows = [row(i) for i in range(size)]
     else:  # forking would copy locks that other threads hold
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            rows = list(pool.map(row, range(len(bars)), chunksize=max(1, len(bars) // (8 * count))))
-    matrix = np.zeros((len(bars), len(bars)))
+            rows = list(pool.map(row, range(size), chunksize=max(1, size // (8 * count))))
+    matrix = np.zeros((size, size))
     for i, values in enumerate(rows):
         matrix[i, i + 1 :] = matrix[i + 1 :, i] = values
     return matrix
@@ -82,33 +80,37 @@ def distances_to(a: ArrayLike, others: Sequence[ArrayLike], kind: str = "wassers
 
     `kind`: bottleneck, or wasserstein with its `order` and `internal_p`. Raises TopologyError.
     """
+    _check(kind)
+    return _row(_split(a), [_split(b) for b in others], kind, how)
+
+
+def _check(kind: str) -> None:
     if kind not in KINDS:
         raise TopologyError(f"unknown distance {kind!r}", hint=f"known: {', '.join(KINDS)}")
-    if kind == "bottleneck":
-        return np.array([bottleneck(a, b, **how) for b in others])
-    return _wasserstein_row(_bars(a), [_bars(b) for b in others], **how)
 
 
-def _row(bars: list[Array], kind: str, how: dict[str, Any], i: int) -> Array:
+def _after(split: list[Split], kind: str, how: dict[str, Any], i: int) -> Array:
     """Distances of diagram `i` to all after it."""
-    return distances_to(bars[i], bars[i + 1 :], kind, **how)
+    return _row(split[i], split[i + 1 :], kind, how)
 
 
-def _bars(bars: ArrayLike) -> Array:
+def _row(a: Split, others: list[Split], kind: str, how: dict[str, Any]) -> Array:
+    """Distances (k,) of `a` to k others."""
+    if kind == "bottleneck":
+        return np.array([_bottleneck_of(a, b, **how) for b in others])
+    return _wasserstein_row(a, others, **how)
+
+
+def _split(bars: ArrayLike) -> Split:
+    """Raises TopologyError for what are no bars."""
     array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
-    if np.isnan(array).any() or np.isinf(array[:, 0]).any():
-        raise TopologyError("bars must be births and deaths; only a death may be infinite, none may be NaN")
-    return array
-
-
-def _split(bars: ArrayLike) -> tuple[Array, Array]:
-    """Finite bars longer than 0, and the sorted births of the infinite ones."""
-    array = _bars(bars)
     births, deaths = array[:, 0], array[:, 1]
+    if np.isnan(array).any() or np.isinf(births).any():
+        raise TopologyError("bars must be births and deaths; only a death may be infinite, none may be NaN")
     return array[(deaths > births) & (deaths < np.inf)], np.sort(births[deaths == np.inf])
 
 
-def _wasserstein_row(a: Array, others: list[Array], order: float = 1, internal_p: float | str = 2) -> Array:
+def _wasserstein_row(a: Split, others: list[Split], order: float = 1, internal_p: float | str = 2) -> Array:
     """Distances (k,) of `a` to k others; those of bars that are all born at 0 in one go."""
     internal_p = float(internal_p)  # of a config, "inf"
     if not (1 <= order < np.inf and internal_p >= 1):
@@ -116,15 +118,14 @@ def _wasserstein_row(a: Array, others: list[Array], order: float = 1, internal_p
             f"order must be from 1 on and finite, internal_p from 1 on: {order}, {internal_p}"
         )
     half = 0.5 if np.isinf(internal_p) else 2.0 ** (1.0 / internal_p) / 2.0
-    finite, opened = _split(a)
-    split = [_split(b) for b in others]
+    finite, opened = a
     total = np.array(
-        [np.sum(np.abs(opened - o) ** order) if len(o) == len(opened) else np.inf for _, o in split]
+        [np.sum(np.abs(opened - o) ** order) if len(o) == len(opened) else np.inf for _, o in others]
     )
-    on_a_line = [k for k, (b, _) in enumerate(split) if not (finite[:, 0].any() or b[:, 0].any())]
-    total[on_a_line] += _on_a_line(finite[:, 1], [split[k][0][:, 1] for k in on_a_line], half, float(order))
-    for k in set(range(len(split))).difference(on_a_line):
-        total[k] += _wasserstein(finite, split[k][0], half, float(order), float(internal_p))
+    on_a_line = [k for k, (b, _) in enumerate(others) if not (finite[:, 0].any() or b[:, 0].any())]
+    total[on_a_line] += _on_a_line(finite[:, 1], [others[k][0][:, 1] for k in on_a_line], half, float(order))
+    for k in set(range(len(others))).difference(on_a_line):
+        total[k] += _wasserstein(finite, others[k][0], half, float(order), internal_p)
     return np.asarray(total ** (1 / order), dtype=np.float64)
 
 
@@ -135,11 +136,12 @@ def _wasserstein(a: Array, b: Array, half: float, order: float, p: float) -> flo
         return float(a_alone.sum() + b_alone.sum())
     together = _plane(a, b, p) ** order
     gain = a_alone[:, None] + b_alone[None, :] - together
-    rows, columns = np.flatnonzero((gain > 0).any(axis=1)), np.flatnonzero((gain > 0).any(axis=0))
+    gains = gain > 0
+    rows, columns = np.flatnonzero(gains.any(axis=1)), np.flatnonzero(gains.any(axis=0))
     if len(rows):
         i, j = linear_sum_assignment(np.maximum(gain[rows[:, None], columns], 0.0), maximize=True)
         i, j = rows[i], columns[j]
-        kept = gain[i, j] > 0
+        kept = gains[i, j]
         i, j = i[kept], j[kept]
         a_alone[i] = b_alone[j] = 0.0  # summed, not subtracted: equal diagrams have the distance 0
         return float(together[i, j].sum() + a_alone.sum() + b_alone.sum())
@@ -177,6 +179,14 @@ def _plane(a: Array, b: Array, p: float) -> Array:
         return np.maximum(x, y)
     distance: Array = x + y if p == 1 else np.sqrt(x * x + y * y) if p == 2 else (x**p + y**p) ** (1 / p)
     return distance
+
+
+def _bottleneck_of(a: Split, b: Split) -> float:
+    (a_finite, a_open), (b_finite, b_open) = a, b
+    if len(a_open) != len(b_open):
+        return float("inf")
+    opened = float(np.abs(a_open - b_open).max(initial=0.0))
+    return max(opened, _bottleneck(a_finite, b_finite))
 
 
 def _bottleneck(a: Array, b: Array) -> float:

@@ -187,9 +187,7 @@ class AutoencoderTraining(Training):
     learn: Literal["both", "decoder"] = "both"  # the decoder alone, where a UNet knows the latents already
     roughen: Annotated[float, Field(ge=0)] = 0.6  # standard deviation of the noise on the latents
     focus: Annotated[float, Field(ge=0)] = 1.0  # how much more the pixels of objects count
-    recolour: Share = (
-        0.0  # share of the pictures whose colours are exchanged, so that no colour means a shape
-    )
+    recolour: Share = 0.0  # share of the pictures whose colours are exchanged: no colour means a shape
 
     @model_validator(mode="after")
     def _no_adapters(self) -> Self:
@@ -251,7 +249,17 @@ class CaptioningTraining(Training):
     forget_words: Share = 0.0  # at most this share of a caption's words is hidden from the decoder
     spoil: Share = 0.0  # share of the pictures that are blurred, tinted and roughened
     emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}  # how much more some words count
+    recolour: Share = 0.0  # share of the pictures whose colours are exchanged: no colour means a shape
+    colour_words: list[str] = []  # what such pictures are not asked for
     max_tokens: Count = 48
+
+    @model_validator(mode="after")
+    def _colours_are_known(self) -> Self:
+        if self.recolour and not self.colour_words:
+            raise PydanticCustomError(
+                "recolour", "recolour needs colour_words: they are wrong in other colours"
+            )
+        return self
 
 
 class ContrastiveTraining(Training):

@@ -60,7 +60,7 @@ CARDS = {
         "composes: objects mostly stand in line near the middle. (The autoencoder saw some pictures with "
         "exchanged colours, and so, without words, shapes in held-out colours.)",
         config="pocket-autoencoder.yaml, pocket-decoder.yaml, pocket-autoencoder-2.yaml, "
-        "pocket-diffusion.yaml, pocket-relations.yaml, pocket-diffusion-2.yaml",
+        "pocket-diffusion.yaml, pocket-relations.yaml, pocket-diffusion-2.yaml, pocket-diffusion-3.yaml",
         use="`DiffusionPipeline.from_pretrained(folder)`, 10 steps, guidance 2.5, eta 0.7.",
         parts={
             "drawing": "Drawings of canonical captions; attributes are shape and colour of every object.",
@@ -69,8 +69,9 @@ CARDS = {
         },
     ),
     "PocketCaptioner": Card(
-        what="64x64 pictures to text: a small BLIP.",
-        config="pocket-captioner.yaml, pocket-captioner-2.yaml",
+        what="64x64 pictures to text: a small BLIP. (It saw some pictures with exchanged colours, which it was "
+        "not asked for, and so shapes in held-out colours.)",
+        config="pocket-captioner.yaml, pocket-captioner-2.yaml, pocket-captioner-3.yaml",
         use="`AutoModelForImageTextToText` and `AutoProcessor`, greedy or sampled, `max_new_tokens=46`.",
         parts={"telling": "Captions of rendered pictures; exact means that everything told is true."},
     ),

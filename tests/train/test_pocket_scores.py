@@ -162,7 +162,7 @@ def test_a_card_tells_scores_speed_and_config():
     text = pocket_release.card("PocketCaptioner", scores, "24,000 steps")
     for told in (
         "0.004 s per picture in batches of 16 on a CPU with 2 threads (meant to be at most 0.05 s)",
-        "pocket-captioner-2.yaml; 24,000 steps",
+        "pocket-captioner-3.yaml; 24,000 steps",
         "1,000 scenes",
     ):
         assert told in text

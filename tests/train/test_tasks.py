@@ -14,6 +14,7 @@ from panic.store.reading import runs
 from panic.train.batches import Batch
 from panic.train.data import open_data
 from panic.train.lora import save_adapters
+from panic.train.spoil import recolour
 from panic.train.tasks import build
 from tests import tiny
 from tests.train import small
@@ -266,17 +267,34 @@ def test_a_decoder_alone_learns_without_touching_the_latents(tmp_path):
 
 def test_recoloured_pictures_are_the_same_shapes_in_other_colours(tmp_path):
     """Channels are exchanged and turned over: distances from the middle stay, as a set, at every pixel."""
-    settings = small.config("autoencoder", tmp_path, recolour=1.0)
-    data = open_data(settings.data, small.SIDE)
-    items = data.training(0, 0, 8, range(8))
-    plain = Batch(items, range(8), 8, 0, 0).pictures()
-    shown = build(settings, data)._recoloured(Batch(items, range(8), 8, 0, 0))
+    data = open_data(small.config("autoencoder", tmp_path).data, small.SIDE)
+    batch = Batch(data.training(0, 0, 8, range(8)), range(8), 8, 0, 0)
+    plain = batch.pictures()
+    shown, chosen = recolour(plain, 1.0, batch)
+    assert chosen.all()
     torch.testing.assert_close(shown.abs().sort(1).values, plain.abs().sort(1).values)
     assert sum(not torch.equal(a, b) for a, b in zip(shown, plain, strict=True)) >= 5
-    untouched = build(small.config("autoencoder", tmp_path), data)._recoloured(
-        Batch(items, range(8), 8, 0, 0)
-    )
-    torch.testing.assert_close(untouched, plain)
+    shown, chosen = recolour(plain, 0.5, batch)
+    assert 0 < chosen.sum() < 8
+    torch.testing.assert_close(shown[~chosen], plain[~chosen])
+
+
+def test_a_recoloured_picture_is_not_asked_for_its_colours(tmp_path):
+    """All pictures recoloured: the only gradient of a text "red" is that of its end."""
+    with pytest.raises(ValueError, match="colour_words"):
+        small.config("captioning", tmp_path, recolour=1.0)
+    settings = small.config("captioning", tmp_path, recolour=1.0, colour_words=list(small.COLOURS))
+    data = open_data(settings.data, small.SIDE)
+    task = build(settings, data).eval()
+    reds = [task._token(word) for word in small.COLOURS]
+    batch = Batch(data.training(0, 0, 8, range(8)), range(8), 8, 0, 0)
+    assert set(batch.canonical()) == set(small.COLOURS)
+    task(batch).sum().backward()
+    output = task.model.text_decoder.get_output_embeddings().bias.grad
+    assert output is not None
+    # A softmax pushes down what is not asked for; a word that is asked for is pulled up.
+    assert all(output[red] > 0 for red in reds)
+    assert output[task.tokenizer.eos_token_id] < 0
 
 
 def test_words_start_far_apart(tmp_path):

@@ -20,6 +20,7 @@ from panic.train.config import AutoencoderTraining
 from panic.train.data import DataSet, Item
 from panic.train.export import save_half, whole
 from panic.train.grids import grid, to_pictures
+from panic.train.spoil import recolour
 
 
 class Autoencoder(nn.Module):
@@ -50,7 +51,10 @@ class Autoencoder(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The losses of the items: (n,)."""
         device = self.norm.running_mean.device  # type: ignore[union-attr]
-        pictures = self._recoloured(batch).to(device, memory_format=torch.channels_last)
+        shown = batch.pictures()
+        if self.config.recolour:
+            shown, _ = recolour(shown, self.config.recolour, batch)
+        pictures = shown.to(device, memory_format=torch.channels_last)
         latents = self.encode(pictures)
         amount = self.config.roughen * batch.rand(1, 1, 1)
         rough = latents + (amount * batch.randn(*latents.shape[1:])).to(device)
@@ -58,16 +62,6 @@ class Autoencoder(nn.Module):
         weight = 1 + self.config.focus * batch.focus(pictures.shape[-1]).to(device)
         error: Tensor = (weight * (drawn - pictures).abs()).mean((1, 2, 3)) / weight.mean((1, 2, 3))
         return error
-
-    def _recoloured(self, batch: Batch) -> Tensor:
-        """The pictures, some with their channels exchanged and turned into negatives at random."""
-        pictures = batch.pictures()
-        if not self.config.recolour:
-            return pictures
-        order, sign = batch.rand(3).argsort(1), (batch.rand(3) < 0.5).float() * 2 - 1
-        exchanged = pictures.gather(1, order[:, :, None, None].expand_as(pictures)) * sign[:, :, None, None]
-        chosen = batch.rand(1, 1, 1) < self.config.recolour
-        return torch.where(chosen, exchanged, pictures)
 
     @torch.no_grad()
     def samples(self, items: list[Item]) -> Any:

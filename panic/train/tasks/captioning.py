@@ -20,7 +20,7 @@ from panic.train.config import CaptioningTraining
 from panic.train.data import DataSet, Item
 from panic.train.export import save_half, whole
 from panic.train.lora import add_lora, merged, save_adapters
-from panic.train.spoil import spoil
+from panic.train.spoil import recolour, spoil
 from panic.train.tokens import tokenizer_of
 
 
@@ -38,6 +38,8 @@ class Captioning(nn.Module):
         for word, weight in config.emphasis.items():
             importance[self._token(word)] = weight
         self.register_buffer("importance", importance, persistent=False)
+        colours = torch.tensor([self._token(word) for word in config.colour_words], dtype=torch.long)
+        self.register_buffer("colours", colours, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         """The losses of the items: (n,)."""
@@ -49,21 +51,25 @@ class Captioning(nn.Module):
             truncation=True,
             return_tensors="pt",
         ).to(device)
-        pictures = spoil(batch.pictures(), self.config.spoil, batch).to(device)
+        shown, unasked = batch.pictures(), torch.zeros(len(batch), dtype=torch.bool)
+        if self.config.recolour:
+            shown, unasked = recolour(shown, self.config.recolour, batch)
+        pictures = spoil(shown, self.config.spoil, batch).to(device)
         share = self.config.forget_words * batch.rand(1)
         forgotten = (batch.rand(self.config.max_tokens) < share).to(device)
         forgotten[:, 0] = False
         longest = int(tokens.attention_mask.sum(1).max())
         ids, mask = tokens.input_ids[:, :longest], tokens.attention_mask[:, :longest]
         ids[:, 0] = self.model.config.text_config.bos_token_id  # what `generate` begins with
+        untold = unasked.to(device)[:, None] & torch.isin(ids, self.colours)  # type: ignore[arg-type]
         logits = self.model(
             pixel_values=self._normalise(pictures),
-            input_ids=ids.masked_fill(forgotten[:, :longest], self.tokenizer.pad_token_id),
+            input_ids=ids.masked_fill(forgotten[:, :longest] | untold, self.tokenizer.pad_token_id),
             attention_mask=mask,
         ).logits[:, :-1]
         said = ids[:, 1:]
         error = functional.cross_entropy(logits.transpose(1, 2).float(), said, reduction="none")
-        weight = self.importance[said] * mask[:, 1:]  # type: ignore[index]
+        weight = self.importance[said] * mask[:, 1:] * ~untold[:, 1:]  # type: ignore[index]
         losses: Tensor = (weight * error).sum(1) / weight.sum(1).clamp(min=1)
         return losses
 
@@ -112,7 +118,8 @@ class Captioning(nn.Module):
         ids = self.tokenizer(f" {word}", add_special_tokens=False).input_ids
         if len(ids) != 1:
             raise UsageError(
-                f"emphasis: {word!r} is {len(ids)} tokens, and only a word of one token can count more"
+                f"emphasis and colour_words: {word!r} is {len(ids)} tokens, and only a word of one token can "
+                "count more or not at all"
             )
         return int(ids[0])
 

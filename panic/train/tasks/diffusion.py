@@ -84,7 +84,7 @@ class Diffusion(nn.Module):
         """
         least, num_times = self.config.least_time, self.scheduler.config.num_train_timesteps
         spread = batch.spread()
-        times = (least + spread * (num_times - least)).long().clamp(max=num_times - 1)
+        times: Tensor = (least + spread * (num_times - least)).long().clamp(max=num_times - 1)
         if not self.config.visited_times:
             return times
         sampler = deepcopy(self.scheduler)
