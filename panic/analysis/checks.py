@@ -83,6 +83,8 @@ def runs_of_labels(values: Any) -> list[NDArray[np.int64]]:
 def codes(symbols: ArrayLike | Sequence[Any]) -> NDArray[np.int64]:
     """Symbols of any kind (n,) - texts, digests, labels - as numbers; equal ones get equal numbers."""
     array = np.asarray(symbols)
+    if array.dtype == object and any(symbol is None for symbol in array.flat):
+        raise AnalysisError("symbols must not be None")
     if array.ndim != 1:
         raise AnalysisError(f"symbols must be one per step, found the shape {array.shape}")
     if array.dtype.kind == "f" and np.isnan(array).any():

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import chain, islice
@@ -209,7 +210,7 @@ class Frames:
 
     @cached_property
     def annotations(self) -> pl.DataFrame:
-        """Remarks of people: target_kind, target, kind, text, author, at."""
+        """Remarks of people on anything in the store: target_kind, target, kind, text, author, at."""
         names = ("target_kind", "target", "kind", "text", "author", "at")
         rows = [tuple(getattr(row, name) for name in names) for row in self.store.annotations()]
         schema = {name: pl.Float64 if name == "at" else pl.String for name in names}
@@ -336,11 +337,14 @@ class Frames:
         scope = hashlib.sha256(f"{uids}{self._chosen}{self._parameters}".encode()).hexdigest()[:16]
         path = self._folder / f"{name}-{scope}-r{self.store.revision}.parquet"
         if path.exists():
-            return pl.read_parquet(path)
+            try:
+                return pl.read_parquet(path)
+            except (pl.exceptions.PolarsError, OSError) as error:
+                log.warning("%s is no frame (%s) and is made anew", path, error)
         frame = load()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
             frame.write_parquet(temporary, compression="lz4")
             temporary.replace(path)
         except OSError as error:

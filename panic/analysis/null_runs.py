@@ -40,8 +40,10 @@ def write_nulls(
 ) -> str:
     """Write a surrogate of every run of an experiment that has vectors; the name of the new experiment.
 
-    `store` must be open for writing. Runs without a step of this modality are left out. AnalysisError for an
-    unknown kind or when no run can have a surrogate; NotFound when a vector is missing.
+    The name tells the kind, the model, and a modality or a seed that is not the default. It is then the
+    store's latest experiment. `store` must be open for writing. Runs without a step of this modality are
+    left out. AnalysisError for an unknown kind or when no run can have a surrogate; NotFound when a vector
+    is missing.
     """
     if kind not in KINDS:
         raise AnalysisError(f"unknown null model {kind!r}", hint=f"known: {', '.join(KINDS)}")
@@ -59,7 +61,10 @@ def write_nulls(
         raise AnalysisError(
             f"no run of {source.name} has {modality} outputs: there is nothing to make nulls of"
         )
-    name, network = f"{source.name}-null-{kind}", (f"null/{kind}",)
+    told = ["null", kind, model]
+    told += [modality] if modality != "text" else []
+    told += [f"seed{seed}"] if seed else []
+    name, network = "-".join([source.name, *told]), (f"null/{kind}",)
     config = {
         "name": name, "networks": [list(network)], "prompts": sorted({prompt for _, prompt, _ in surrogates}),
         "seeds": [-1], "max_length": max(len(made) for *_, made in surrogates), "embeddings": [model],

@@ -28,6 +28,7 @@ from panic.topology.distances import (
     TOLERANCE,
     TopologyError,
     checked,
+    checked_bars,
     close_groups,
     distinct_points,
     moderate,
@@ -181,8 +182,9 @@ def entropy(bars: ArrayLike) -> float:
 
     ln n for n equal bars, 0.0 for none or one. Infinite and empty bars do not count.
     Source: Atienza et al. 2020. It grows with the number of bars: compare it with a null model.
+    Raises TopologyError for NaN.
     """
-    array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
+    array = checked_bars(bars)
     lengths = array[:, 1] - array[:, 0]
     lengths = lengths[np.isfinite(lengths) & (lengths > 0)]
     if lengths.size < 2:

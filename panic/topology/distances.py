@@ -51,6 +51,14 @@ def checked(points: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def checked_bars(bars: ArrayLike) -> NDArray[np.float64]:
+    """Bars as (m, 2) float64; a death may be infinite. Raises TopologyError for NaN, or an infinite birth."""
+    array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
+    if np.isnan(array).any() or np.isinf(array[:, 0]).any():
+        raise TopologyError("bars must be births and deaths; only a death may be infinite, none may be NaN")
+    return array
+
+
 def distinct_points(points: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Distinct rows (m, d) as float64, and the first place (m,) of each in `points`.
 

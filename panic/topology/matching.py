@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from panic.topology.distances import TopologyError
+from panic.topology.distances import TopologyError, checked_bars
 
 Array = NDArray[np.float64]
 Split = tuple[Array, Array]
@@ -103,10 +103,8 @@ def _row(a: Split, others: list[Split], kind: str, how: dict[str, Any]) -> Array
 
 def _split(bars: ArrayLike) -> Split:
     """Raises TopologyError for what are no bars."""
-    array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
+    array = checked_bars(bars)
     births, deaths = array[:, 0], array[:, 1]
-    if np.isnan(array).any() or np.isinf(births).any():
-        raise TopologyError("bars must be births and deaths; only a death may be infinite, none may be NaN")
     return array[(deaths > births) & (deaths < np.inf)], np.sort(births[deaths == np.inf])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.topology.diagram import entropy
-from panic.topology.distances import TopologyError
+from panic.topology.distances import TopologyError, checked_bars
 
 Array = NDArray[np.float64]
 Range = tuple[float, float]
@@ -87,7 +87,7 @@ def silhouette(
 
 def betti_curve(bars: ArrayLike, *, resolution: int = 100, sample_range: Range | None = None) -> Array:
     """How many bars are alive (birth <= t < death) at each t of the grid, infinite ones included."""
-    array, at = np.asarray(bars, dtype=np.float64).reshape(-1, 2), grid(bars, resolution, sample_range)
+    array, at = checked_bars(bars), grid(bars, resolution, sample_range)
     born, died = (np.searchsorted(np.sort(array[:, k]), at, side="right") for k in (0, 1))
     return (born - died).astype(np.float64)
 
@@ -123,9 +123,7 @@ def _values(made: Any, finite: Array) -> Array:
 
 
 def _finite(bars: ArrayLike) -> Array:
-    array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
-    if np.isnan(array).any():
-        raise TopologyError("bars must not hold NaN")
+    array = checked_bars(bars)
     return array[np.isfinite(array[:, 1]) & (array[:, 1] > array[:, 0])]
 
 

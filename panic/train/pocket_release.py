@@ -69,8 +69,8 @@ CARDS = {
         },
     ),
     "PocketCaptioner": Card(
-        what="64x64 pictures to text: a small BLIP. (It saw some pictures with exchanged colours, which it was "
-        "not asked for, and so shapes in held-out colours.)",
+        what="64x64 pictures to text: a small BLIP. (It saw some pictures with exchanged colours, which it "
+        "was not asked for, and so shapes in held-out colours.)",
         config="pocket-captioner.yaml, pocket-captioner-2.yaml, pocket-captioner-3.yaml",
         use="`AutoModelForImageTextToText` and `AutoProcessor`, greedy or sampled, `max_new_tokens=46`.",
         parts={"telling": "Captions of rendered pictures; exact means that everything told is true."},

@@ -254,6 +254,12 @@ def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     assert "The 1 smallest clusters are not drawn" in " ".join(made["title"]["subtitle"])
 
 
+def test_ridges_of_nothing_are_refused():
+    empty = pl.DataFrame(schema={"network": pl.String, "step": pl.Int64, "distance": pl.Float64})
+    with pytest.raises(UsageError, match="no distance to draw"):
+        charts.drift_ridgeline(empty)
+
+
 def test_rare_moves_are_not_drawn():
     matrix = np.array([[0.97, 0.03, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
     tables = rows_of(charts.transition_graph(matrix))

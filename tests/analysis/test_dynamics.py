@@ -293,6 +293,7 @@ def test_equal_states_have_an_answer():
         (lambda: attractor([1, 2], [1, 2]), "at least 3"),
         (lambda: attractor([1, 2, 3], [1, 2, 3, 4]), "pair up"),
         (lambda: recurrence([1.0, np.nan]), "NaN"),
+        (lambda: recurrence(["a", None, "b"]), "must not be None"),
         (lambda: recurrence([1, 2], min_line=0), "min_line"),
         (lambda: periodicity([1, 2, 3], 0), "max_lag"),
         (lambda: permutation_entropy([1, 2], 3), "at least 3"),

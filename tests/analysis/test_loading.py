@@ -162,6 +162,11 @@ def test_the_cache_follows_the_revision(full, tmp_path):
     new = {path.name for path in (tmp_path / "cache").iterdir()}
     assert len(new) == 3
     assert not files & new
+    for broken in new:
+        (tmp_path / "cache" / broken).write_bytes(b"PAR1, and no more")
+    assert len(loaded(tmp_path / "cache")[0]) == len(plain[0]) + 2
+    assert len(loaded(tmp_path / "cache")[0]) == len(plain[0]) + 2
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == new
 
 
 def test_the_cache_lives_in_the_store_and_harms_it_not(full, tmp_path):

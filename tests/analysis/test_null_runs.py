@@ -23,7 +23,7 @@ def walked(bench):
 
 def test_surrogates_are_runs_from_the_same_prompts(walked):
     name = write_nulls(walked, "demo", "embed", "matched_walk")
-    assert name == "demo-null-matched_walk"
+    assert name == "demo-null-matched_walk-embed"
     data, source = load(walked, name), load(walked, "demo")
     assert data.runs["state"].to_list() == ["done", "done"]
     assert data.runs["prompt"].to_list() == ["a start"] * 2
@@ -44,6 +44,14 @@ def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench
     for run, vectors in zip(data.runs["run"], before, strict=False):
         np.testing.assert_array_equal(data.trajectory(run, "embed", "text"), vectors)
     assert len(walked.experiments()) == 2
+
+
+def test_seeds_have_experiments_of_their_own(walked):
+    names = [write_nulls(walked, "demo", "embed", "shuffled", seed=seed) for seed in (0, 1, 0)]
+    assert names == ["demo-null-shuffled-embed", "demo-null-shuffled-embed-seed1", names[0]]
+    first, second = (load(walked, name) for name in names[:2])
+    assert set(first.runs["run"]).isdisjoint(second.runs["run"])
+    assert len(walked.experiments()) == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

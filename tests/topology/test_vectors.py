@@ -74,8 +74,14 @@ def test_settings_of_a_config_make_vectors_of_one_shape():
 
 
 def test_wrong_calls_are_refused():
-    with pytest.raises(TopologyError, match="NaN"):
-        landscape([[0, np.nan]], sample_range=(0, 1))
+    for bars in ([[0, np.nan], [0, 1]], [[np.nan, 1]], [[-np.inf, 1]]):
+        for made in (landscape, silhouette, betti_curve):
+            with pytest.raises(TopologyError, match="NaN"):
+                made(bars, sample_range=(0, 1))
+        with pytest.raises(TopologyError, match="NaN"):
+            entropy(bars)
+        with pytest.raises(TopologyError, match="NaN"):
+            persistence_image(bars, bandwidth=0.1)
     with pytest.raises(TopologyError, match="rising"):
         betti_curve(BARS, sample_range=(1, 1))
     with pytest.raises(TopologyError, match="bandwidth"):

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.charts.theme import GREY, colour, data, finish, names_of
+from panic.analysis.checks import AnalysisError
 
 DISTANCE = "cosine distance from the prompt"
 OVERLAP = 1.7  # height of a ridge in rows
@@ -78,8 +79,10 @@ def drift_ridgeline(
 ) -> Any:
     """Distribution of the distance from the start in stretches of steps, one ridge each, later ones below.
 
-    Columns network, step, distance, as `frames.drift` gives them.
+    Columns network, step, distance, as `frames.drift` gives them. Raises AnalysisError for an empty frame.
     """
+    if frame.is_empty():
+        raise AnalysisError("there is no distance to draw: no run has vectors of this modality")
     ridges = _ridges(frame, num_rows)
     rows = ridges["row"].max()
     starts = dict(ridges.select("row", "stretch").unique().iter_rows())
