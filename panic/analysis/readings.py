@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from panic.analysis import dynamics
 from panic.analysis.charts import seconds
 from panic.store.records import RunRow
 
@@ -213,9 +214,19 @@ def lag_reading(curves: pl.DataFrame, modality: str) -> str:
             kind = _motion(rows)
         else:
             kind = "wanders off" if last > 1.5 * max(first, 1e-9) else "stays within what one step covers"
+        values += "" if "comes back" in kind else _parts(rows)
         parts.append(f"{group} {kind} ({values})")
     more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
     return f"By {modality}s of one run, k of them apart: {'; '.join(parts[:4])}{more}."
+
+
+def _parts(rows: pl.DataFrame) -> str:
+    """Noise and drift in D(1), where the curve's beginning is that of a walk with noise."""
+    if rows["lag"][:2].to_list() != [1, 2]:
+        return ""
+    one, two = rows["distance"][:2]
+    noise = dynamics.noise([0.0, one, two])
+    return f"; noise {noise:.2g}, drift {one - noise:.2g} a step" if 0 < noise < one else ""
 
 
 def _motion(rows: pl.DataFrame) -> str:

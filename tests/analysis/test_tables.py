@@ -190,6 +190,7 @@ def test_the_modality_of_a_model_without_vectors_is_not_guessed(bench):
         ([0.0] * 6, "stands still"),
         ([0.5, 0.9, 0.1, 0.5, 0.9, 0.1], "does not remember the output before and comes back after 3"),
         ([0.1, 0.3, 0.5, 0.7, 0.8, 0.9], "remembers the output before and wanders off"),
+        ([0.1, 0.15, 0.2, 0.25, 0.3, 0.35], "noise 0.05, drift 0.05 a step"),
         ([0.1, 0.4, 0.5, 0.5, 0.5, 0.9], "remembers the output before and stays in its region"),
     ],
 )
@@ -197,4 +198,7 @@ def test_motion_is_read_beside_its_null_band(distances, said):
     curves = pl.DataFrame(
         {"group": "n", "lag": range(1, 7), "distance": distances, "null_low": 0.4, "null_high": 0.6}
     )
-    assert said in readings.lag_reading(curves, "text")
+    read = readings.lag_reading(curves, "text")
+    assert said in read
+    # 2 D(1) - D(2); below 0, or of a cycle, that is no noise.
+    assert ("noise" in read) == (distances[0] == 0.1 and distances[1] == 0.15)
