@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -61,7 +62,7 @@ def write_nulls(
         raise AnalysisError(
             f"no run of {source.name} has {modality} outputs: there is nothing to make nulls of"
         )
-    told = ["null", kind, model]
+    told = ["null", kind, re.sub(r"[^A-Za-z0-9._-]+", "-", model)]
     told += [modality] if modality != "text" else []
     told += [f"seed{seed}"] if seed else []
     name, network = "-".join([source.name, *told]), (f"null/{kind}",)

@@ -48,9 +48,8 @@ class Batch:
 
         Stratified noise levels halve the variance of a diffusion loss.
         """
-        return self._mine(
-            (torch.arange(self.size) + torch.rand(self.size, generator=self._torch_dice)) / self.size
-        )
+        spread = (torch.arange(self.size) + torch.rand(self.size, generator=self._torch_dice)) / self.size
+        return self._mine(spread.clamp(max=1 - 2**-24))  # float32 rounds the last of them up to 1
 
     def choices(self) -> np.ndarray:
         """Uniform numbers in [0, 1) for choices in Python: (n,) float64."""

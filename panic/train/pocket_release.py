@@ -28,7 +28,7 @@ tags: [panic, pocket]
 {what} Trained {origin} for the pocket world of coloured shapes (`panic.pocket.world`); licence MIT.
 
 - **Data**: scenes of the training split, rendered on the fly; no scene of the validation or test split, and
-  none of the held-out combinations of colour and shape, was ever shown.
+  none of the held-out combinations of colour and shape, was ever shown in its own colours with its words.
 - **Training**: {training}
 - **Use**: {use}
 

@@ -105,19 +105,9 @@ def test_a_picture_depends_on_its_prompt_and_seed_and_not_on_its_mates(painter):
     assert not np.array_equal(first[0], first[1])
 
 
-# Within a scene or two of the bar: another processor's last bits may decide.
-AT_THE_BAR = {("telling", "exact"): "95.1 %"}
-
-
-def _bar(part, name, least):
-    reached = AT_THE_BAR.get((part, name))
-    marks = pytest.mark.xfail(reason=f"{reached} with these weights", strict=False) if reached else ()
-    return pytest.param((part, name, least), id=f"{part}, {name}", marks=marks)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("bar", [_bar(*bar) for bar in pocket_scores.BARS])
+@pytest.mark.parametrize("bar", pocket_scores.BARS, ids=lambda bar: f"{bar[0]}, {bar[1]}")
 def test_the_family_reaches_what_it_is_meant_to(measured, bar):
     """On 1,000 scenes of the test split. A figure below its bar fails here, and stands in the model card."""
     part, name, least = bar
