@@ -345,8 +345,11 @@ class Frames:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            frame.write_parquet(temporary, compression="lz4")
-            temporary.replace(path)
+            try:
+                frame.write_parquet(temporary, compression="lz4")
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             log.warning("no frames are kept in %s: %s", self._folder, error.strerror or error)
             return frame

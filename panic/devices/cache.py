@@ -258,12 +258,16 @@ class ModelCache:
                 self.stats.streamed_bytes += num_copied()
                 self.events.add("streamed", model=entry.name, bytes=num_copied())
 
+    def ran_out(self, name: str) -> None:
+        """Count that a model ran out of memory, while it was loaded or called."""
+        self.stats.out_of_memory += 1
+        self.events.add("out_of_memory", model=name)
+
     def _load(self, entry: Entry) -> None:
         """Load; if there is no room against all reckoning, once more with everything else gone."""
         failure = self._here.load(entry)
         if failure is not None and is_out_of_memory(failure):
-            self.stats.out_of_memory += 1
-            self.events.add("out_of_memory", model=entry.name)
+            self.ran_out(entry.name)
             failure = None  # its traceback would keep alive what is in the way
             self.evict_idle()
             if entry.name not in self._here.entries:

@@ -179,6 +179,8 @@ class Worker:
             return self._invoke(task, result, on_invoke)
         except BaseException as error:  # a model that calls sys.exit must not end this thread unheard
             result.error = _task_error(error, loaded=result.started_at > 0)
+            if result.error.kind == "memory":
+                self.cache.ran_out(task.model)
             return []
 
     def _invoke(self, task: Task, result: Result, on_invoke: Callable[[], None]) -> list[Any]:

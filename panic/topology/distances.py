@@ -52,9 +52,9 @@ def checked(points: ArrayLike) -> NDArray[Any]:
 
 
 def checked_bars(bars: ArrayLike) -> NDArray[np.float64]:
-    """Bars as (m, 2) float64; a death may be infinite. Raises TopologyError for NaN, or an infinite birth."""
+    """Bars as (m, 2) float64; a death may be inf. Raises TopologyError for NaN, or another infinite end."""
     array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
-    if np.isnan(array).any() or np.isinf(array[:, 0]).any():
+    if np.isnan(array).any() or np.isinf(array[:, 0]).any() or np.isneginf(array[:, 1]).any():
         raise TopologyError("bars must be births and deaths; only a death may be infinite, none may be NaN")
     return array
 

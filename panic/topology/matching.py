@@ -30,7 +30,8 @@ from panic.topology.distances import TopologyError, checked_bars
 Array = NDArray[np.float64]
 Split = tuple[Array, Array]
 """A diagram's finite bars longer than 0 (m, 2), and the sorted births of its infinite ones (k,)."""
-KINDS = ("bottleneck", "wasserstein")
+KINDS: dict[str, tuple[str, ...]] = {"bottleneck": (), "wasserstein": ("order", "internal_p")}
+"""Distances, and the settings of each."""
 
 
 def bottleneck(a: ArrayLike, b: ArrayLike) -> float:
@@ -59,7 +60,7 @@ def distance_matrix(
     `kind`: bottleneck, or wasserstein with its `order` and `internal_p`. More than one of `workers` are
     processes, started anew: the calling script needs its `if __name__ == "__main__":`. Raises TopologyError.
     """
-    _check(kind)
+    _check(kind, how)
     split = [_split(d) for d in diagrams]  # refused before anything is computed
     row = partial(_after, split, kind, how)
     size = len(split)
@@ -80,13 +81,16 @@ def distances_to(a: ArrayLike, others: Sequence[ArrayLike], kind: str = "wassers
 
     `kind`: bottleneck, or wasserstein with its `order` and `internal_p`. Raises TopologyError.
     """
-    _check(kind)
+    _check(kind, how)
     return _row(_split(a), [_split(b) for b in others], kind, how)
 
 
-def _check(kind: str) -> None:
+def _check(kind: str, how: dict[str, Any]) -> None:
     if kind not in KINDS:
         raise TopologyError(f"unknown distance {kind!r}", hint=f"known: {', '.join(KINDS)}")
+    if unknown := sorted(how.keys() - set(KINDS[kind])):
+        known = ", ".join(KINDS[kind]) or "none"
+        raise TopologyError(f"{kind} has no {', '.join(unknown)}", hint=f"settings: {known}")
 
 
 def _after(split: list[Split], kind: str, how: dict[str, Any], i: int) -> Array:
@@ -97,7 +101,7 @@ def _after(split: list[Split], kind: str, how: dict[str, Any], i: int) -> Array:
 def _row(a: Split, others: list[Split], kind: str, how: dict[str, Any]) -> Array:
     """Distances (k,) of `a` to k others."""
     if kind == "bottleneck":
-        return np.array([_bottleneck_of(a, b, **how) for b in others])
+        return np.array([_bottleneck_of(a, b) for b in others])
     return _wasserstein_row(a, others, **how)
 
 

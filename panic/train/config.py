@@ -255,6 +255,8 @@ class CaptioningTraining(Training):
 
     @model_validator(mode="after")
     def _colours_are_known(self) -> Self:
+        if self.colour_words and not self.recolour:
+            raise PydanticCustomError("recolour", "colour_words are for recolour, which is 0")
         if self.recolour and not self.colour_words:
             raise PydanticCustomError(
                 "recolour", "recolour needs colour_words: they are wrong in other colours"

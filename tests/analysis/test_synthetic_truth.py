@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from panic import run
-from panic.analysis import Frames, load
+from panic.analysis import Frames, load, tables
 from panic.analysis.dynamics import (
     dwell_times,
     mean_dwell,
@@ -33,8 +33,12 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frames]:
     """60 runs of fresh noise that start in state 0 and make 120 moves each."""
     path: Path = tmp_path_factory.mktemp("truth") / "s"
     config = make_config(
-        chain=CHAIN,
-        draw={"states": 4, "size": 8},
+        models={
+            "draw": {"base": "synthetic/text-to-image", "states": 4, "size": 8},
+            "chain": {"base": "synthetic/image-to-text", **CHAIN},
+            "circle": {"base": "synthetic/state-embedding", "states": 4},
+        },
+        embeddings=["circle"],
         prompts=["state 0"],
         seeds=[-1],
         repeats=NUM_RUNS,
@@ -63,6 +67,15 @@ def exact() -> np.ndarray:
     return exact_matrix(4, "identity", 0.3, 1.0, 1)
 
 
+def test_clusters_of_the_embeddings_are_the_states(noisy, labels):
+    """Everything below holds for them, too: one cluster per state, no outlier, at every step."""
+    found = tables.clusters(noisy, "circle", "text").labels()
+    pairs = {pair for a, b in zip(found, labels, strict=True) for pair in zip(a, b[1:], strict=True)}
+    assert len(pairs) == 4
+    assert {cluster for cluster, _ in pairs} == {0, 1, 2, 3}
+    assert {state for _, state in pairs} == {0, 1, 2, 3}
+
+
 def test_transitions_are_those_of_the_matrix(labels, exact):
     counts = transition_counts(labels, 4)
     assert counts.sum() == NUM_RUNS * LENGTH // 2
@@ -84,12 +97,10 @@ def test_the_stationary_law_is_within_its_interval(labels, exact):
 
 def test_hitting_times_from_the_start_are_exact_within_their_interval(labels, exact):
     for target in (1, 2, 3):
-        hits = np.array([np.flatnonzero(run == target)[0] for run in labels if (run == target).any()])
-        if len(hits) < NUM_RUNS:  # some runs never got there: their mean would be too short
-            continue
+        assert all((run == target).any() for run in labels), "else their mean would be too short"
+        hits = np.array([np.flatnonzero(run == target)[0] for run in labels])
         want = mean_first_passage(exact, target)[0]
         assert abs(hits.mean() - want) < 4 * hits.std(ddof=1) / np.sqrt(len(hits))
-    assert any(all((run == target).any() for run in labels) for target in (1, 2, 3))
 
 
 def test_dwells_last_one_over_one_minus_the_diagonal(labels, exact):

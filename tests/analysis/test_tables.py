@@ -201,4 +201,4 @@ def test_motion_is_read_beside_its_null_band(distances, said):
     read = readings.lag_reading(curves, "text")
     assert said in read
     # 2 D(1) - D(2); below 0, or of a cycle, that is no noise.
-    assert ("noise" in read) == (distances[0] == 0.1 and distances[1] == 0.15)
+    assert ("noise" in read) == ("noise" in said)

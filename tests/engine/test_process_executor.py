@@ -11,6 +11,7 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.devices.events import read_events
 from panic.errors import ModelError
 from panic.store import Store
 from tests.engine.conftest import dump, make_config
@@ -175,6 +176,11 @@ def test_out_of_memory_halves_the_batch_in_a_new_epoch(tmp_path: Path, executor:
         assert sizes == [16, 8, 4, 2]
         used = {step.batch_size for step in store.invocations(2) if step.model == "chain"}
         assert used <= {1, 2}
+        uid = store.experiment("latest").uid
+    events = read_events((tmp_path / "s" / "cache").glob(f"{uid}*.jsonl"))
+    told = [event["model"] for event in events if event["event"] == "out_of_memory"]
+    assert len(told) >= 3, "each halving is told"
+    assert set(told) == {"chain"}
     before = dump(tmp_path / "s")
     run(config, tmp_path / "s")
     assert dump(tmp_path / "s") == before

@@ -115,3 +115,5 @@ def test_wrong_calls_are_refused():
         wasserstein([], [], order=0.5)
     with pytest.raises(TopologyError, match="bottleneck, wasserstein"):
         distance_matrix([], "sliced")
+    with pytest.raises(TopologyError, match="bottleneck has no order"):
+        distance_matrix([], "bottleneck", order=2)

@@ -74,7 +74,7 @@ def test_settings_of_a_config_make_vectors_of_one_shape():
 
 
 def test_wrong_calls_are_refused():
-    for bars in ([[0, np.nan], [0, 1]], [[np.nan, 1]], [[-np.inf, 1]]):
+    for bars in ([[0, np.nan], [0, 1]], [[np.nan, 1]], [[-np.inf, 1]], [[0, -np.inf]]):
         for made in (landscape, silhouette, betti_curve):
             with pytest.raises(TopologyError, match="NaN"):
                 made(bars, sample_range=(0, 1))

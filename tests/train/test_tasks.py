@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from panic import Store, load_config, run
 from panic.errors import UsageError
@@ -279,22 +282,45 @@ def test_recoloured_pictures_are_the_same_shapes_in_other_colours(tmp_path):
     torch.testing.assert_close(shown[~chosen], plain[~chosen])
 
 
+def test_an_autoencoder_learns_from_recoloured_pictures(tmp_path):
+    def loss(**changes: object) -> torch.Tensor:
+        settings = small.config("autoencoder", tmp_path, roughen=0.0, **changes)
+        data = open_data(settings.data, small.SIDE)
+        return build(settings, data)(Batch(data.training(0, 0, 8, range(8)), range(8), 8, 0, 0))
+
+    torch.testing.assert_close(loss(), loss())
+    assert (loss() - loss(recolour=1.0)).abs().max() > 1e-3
+
+
 def test_a_recoloured_picture_is_not_asked_for_its_colours(tmp_path):
-    """All pictures recoloured: the only gradient of a text "red" is that of its end."""
-    with pytest.raises(ValueError, match="colour_words"):
-        small.config("captioning", tmp_path, recolour=1.0)
-    settings = small.config("captioning", tmp_path, recolour=1.0, colour_words=list(small.COLOURS))
-    data = open_data(settings.data, small.SIDE)
-    task = build(settings, data).eval()
-    reds = [task._token(word) for word in small.COLOURS]
-    batch = Batch(data.training(0, 0, 8, range(8)), range(8), 8, 0, 0)
-    assert set(batch.canonical()) == set(small.COLOURS)
-    task(batch).sum().backward()
-    output = task.model.text_decoder.get_output_embeddings().bias.grad
-    assert output is not None
-    # A softmax pushes down what is not asked for; a word that is asked for is pulled up.
-    assert all(output[red] > 0 for red in reds)
-    assert output[task.tokenizer.eos_token_id] < 0
+    """Whatever colour the text tells, the loss is the same where the picture is recoloured, only there."""
+    words = list(small.COLOURS)
+    data = open_data(small.config("captioning", tmp_path).data, small.SIDE)
+    items = data.training(0, 0, 8, range(8))
+    others = [replace(item, texts=(words[1 - words.index(item.texts[0])],)) for item in items]
+    assert {item.texts[0] for item in items} == set(words)
+
+    def losses(some: list[Any], share: float) -> torch.Tensor:
+        changes = {"recolour": share, "colour_words": words} if share else {}
+        task = build(small.config("captioning", tmp_path, spoil=0.0, **changes), data).eval()
+        seen.clear()
+        task.model.vision_model.register_forward_pre_hook(
+            lambda _, args, kwargs: seen.append(kwargs.get("pixel_values", args[0] if args else None)),
+            with_kwargs=True,
+        )
+        with torch.no_grad():
+            return task(Batch(some, range(8), 8, 0, 0))
+
+    seen: list[torch.Tensor] = []
+    assert (losses(items, 0.0) - losses(others, 0.0)).abs().min() > 1e-6
+    plain = seen[0]
+    torch.testing.assert_close(losses(items, 1.0), losses(others, 1.0))
+    assert not torch.equal(seen[0], plain)
+    same = (losses(items, 0.5) - losses(others, 0.5)).abs() < 1e-6
+    assert 0 < same.sum() < 8
+    for changes in ({"recolour": 1.0}, {"colour_words": words}):
+        with pytest.raises(ValueError, match="colour_words"):
+            small.config("captioning", tmp_path, **changes)
 
 
 def test_words_start_far_apart(tmp_path):
@@ -334,6 +360,12 @@ def test_noise_levels_that_a_sampler_visits(tmp_path):
     assert sorted(times(visited_times=1.0).tolist()) == [t for t in (249, 499, 749, 999) for _ in range(16)]
     assert times().unique().numel() > 32
     assert times(least_time=900).min() >= 900
+    assert times(visited_times=1.0, least_time=300).unique().tolist() == [499, 749, 999]
+    settings = small.config("diffusion", tmp_path, sample_steps=4, least_time=900)
+    task = build(settings, open_data(settings.data, small.SIDE))
+    task.scheduler = DDIMScheduler.from_config(task.scheduler.config, timestep_spacing="leading")
+    with pytest.raises(UsageError, match="none is from least_time 900"):
+        task._levels_of_drawing()
     half = times(visited_times=0.5)
     assert 20 <= sum(int((half == t).sum()) for t in (249, 499, 749, 999)) <= 44
 

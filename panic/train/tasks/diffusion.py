@@ -46,6 +46,7 @@ class Diffusion(nn.Module):
             self.autoencoder.requires_grad_(False)
         if self.text_encoder is not None:
             self.text_encoder.requires_grad_(config.train_text_encoder and not config.lora)
+        self._visited = self._levels_of_drawing() if config.visited_times else None
         self._forget(config.fresh_words)
         if config.lora:
             add_lora(self.unet, config.lora, config.seed)
@@ -85,12 +86,23 @@ class Diffusion(nn.Module):
         least, num_times = self.config.least_time, self.scheduler.config.num_train_timesteps
         spread = batch.spread()
         times: Tensor = (least + spread * (num_times - least)).long().clamp(max=num_times - 1)
-        if not self.config.visited_times:
+        if self._visited is None:
             return times
+        visited = self._visited[(spread * len(self._visited)).long()]
+        return torch.where(batch.rand() < self.config.visited_times, visited, times)
+
+    def _levels_of_drawing(self) -> Tensor:
+        """Noise levels from `least_time` on that a sampler of `sample_steps` visits: int64."""
         sampler = deepcopy(self.scheduler)
         sampler.set_timesteps(self.config.sample_steps)
-        visited = sampler.timesteps[(spread * len(sampler.timesteps)).long()].round().long()
-        return torch.where(batch.rand() < self.config.visited_times, visited, times)
+        levels: Tensor = sampler.timesteps.round().long()
+        levels = levels[levels >= self.config.least_time]
+        if not len(levels):
+            raise UsageError(
+                f"visited_times: of the {self.config.sample_steps} noise levels that drawing visits none is "
+                f"from least_time {self.config.least_time} on"
+            )
+        return levels
 
     def _condition(self, batch: Batch, dropped: np.ndarray) -> dict[str, Tensor]:
         """What the UNet is told; nothing for the items of classifier-free dropout."""
