@@ -171,6 +171,7 @@ def test_bytes_moved_per_cycle() -> None:
             "smallest first": replayed(by_rule("smallest")),
             "furthest next use": replayed(by_rule("furthest")),
             "ours, whole models": replayed(plan, whole=True, lookahead_uses=max(24, 4 * len(cycle))),
+            "ours, to the byte": replayed(plan),
             "ours": by_cache(schedule, prefetching=False)[0],
             "optimum, whole models": least_bytes(cycle, sizes, capacity, whole=True, num_cycles=2),
             "optimum, in parts": least_bytes(cycle, sizes, capacity),
@@ -186,6 +187,8 @@ def test_bytes_moved_per_cycle() -> None:
         over_lru=max(a - b for a, b in zip(ours, lru, strict=True)),
     )  # fmt: skip
     assert entry["value"] <= entry["limit"]
+    exact = rows["ours, to the byte"]
+    assert all(a <= b * (1 + 1e-9) + 1 for a, b in zip(exact, least, strict=True))
     assert all(a <= b for a, b in zip(ours, lru, strict=True))
     assert [a for a, schedule in zip(ours, made, strict=True) if schedule.fits and a] == []
     assert any(schedule.fits for schedule in made)
@@ -249,15 +252,20 @@ def write_table(rows: dict[str, list[float]]) -> None:
     least = rows["optimum, in parts"]
     lines = [
         f"Bytes moved per cycle on {len(least)} generated schedules (2-8 models of 0.2-24 GB, budgets of",
-        "30-100 % of what all need together), the same order of work for all. The last two columns are over",
-        "the schedules in which something must move. `pytest benchmarks/test_cache.py -m ''`",
+        "30-100 % of what all need together), the same order of work for all. The last three columns are",
+        "over the schedules in which something must move. `pytest benchmarks/test_cache.py -m ''`",
         "",
-        "| policy | mean per cycle | median over optimum | 90th percentile |",
-        "|---|---|---|---|",
+        f"Models move in blocks, {NUM_BLOCKS} each here, so what is rounded up counts most where almost",
+        "nothing has to move: in the worst schedules that is less than 1 % of the weights. Planned to the",
+        "byte, ours moves what the optimum does in every schedule.",
+        "",
+        "| policy | mean per cycle | median over optimum | 90th percentile | worst |",
+        "|---|---|---|---|---|",
     ]
     for name, moved in rows.items():
         over = sorted(a / b - 1 for a, b in zip(moved, least, strict=True) if b > 1)
         middle, high = statistics.median(over), over[len(over) * 9 // 10]
         mean = format_bytes(statistics.mean(moved))
-        lines.append(f"| {name} | {mean} | {100 * middle:.1f} % | {100 * high:.1f} % |")
+        shares = " | ".join(f"{100 * share:.1f} %" for share in (middle, high, over[-1]))
+        lines.append(f"| {name} | {mean} | {shares} |")
     (RESULTS / "cache.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -87,8 +87,10 @@ def _told(total: Summary) -> list[tuple[str, str]]:
     by_tier = ", ".join(f"{size(num)} from {tier}" for tier, num in sorted(total.bytes_by_tier.items()))
     reasons = ", ".join(f"{num} for {why}" for why, num in sorted(total.evictions_by_reason.items()))
     streamed = ", ".join(f"{model} {num:,} times" for model, num in sorted(total.streamed_calls.items()))
+    loads = total.loads_by_tier
+    found = f"on the device {total.hits:,}, in main memory {loads['host']:,}, on disk {loads['disk']:,} times"
     return [
-        ("calls", f"{total.calls:,}, of which {total.hits:,} found their model on the device"),
+        ("calls", f"{total.calls:,}: the model was {found}"),
         ("bytes_moved", f"{size(total.moved_bytes)} ({by_tier or 'none'})"),
         ("regret", "nothing had to move" if total.regret is None else f"{100 * total.regret:.1f} %"),
         ("rate", f"{total.bytes_per_s / 1e9:.2f} GB/s"),

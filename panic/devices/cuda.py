@@ -146,7 +146,7 @@ class _OnSideStream:
                         self._num_filled += 1
         finally:
             self._side.synchronize()
-        self._num_filled += len(on_the_bus)
+            self._num_filled += len(on_the_bus)
 
 
 def pin(buffer: torch.Tensor, owner: Any, device: str) -> bool:

@@ -37,7 +37,7 @@ def write_events(store: Path, name: str) -> None:
     device = SimulatedDevice(name="sim", capacity_bytes=20, rate_bytes_per_s=10.0)
     log = EventLog(store / "cache" / f"{uid}-1-1.jsonl")
     cache, _ = paper_cache(device, {name: [5, 5, 5] for name in "ab"}, events=log)
-    for name in "abab":
+    for name in "ababb":
         with cache.lease(name, 1, ["b", "a"] if name == "a" else ["a", "b"]) as model:
             model.invoke(["x"])
     log.add("streamed", model="huge", bytes=2**20)
@@ -49,11 +49,12 @@ def test_stats_of_an_experiment(panic, store: Path) -> None:
     done = panic("cache", "stats", "demo", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert (told["calls"], told["hits"], told["regret"]) == (4, 0, 0)
+    assert (told["calls"], told["hits"], told["regret"]) == (5, 1, 0)
     assert told["moved_bytes"] == told["least_bytes"] == 15 + 15 + 10 + 10
     assert told["bytes_by_tier"] == {"disk": 30, "host": 20}
     table = panic("cache", "stats", "demo").stdout
-    assert "4, of which 0 found their model" in table
+    assert told["loads_by_tier"] == {"disk": 2, "host": 2}
+    assert "5: the model was on the device 1, in main memory 2, on disk 2 times" in " ".join(table.split())
     assert "0.0 %" in table
     assert (told["streamed_calls"], told["streamed_bytes"]) == ({"huge": 1}, 2**20)
     assert "huge 1 times: 1.05 MB" in table

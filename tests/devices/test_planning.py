@@ -54,9 +54,9 @@ def serve(order: Sequence[Use], sizes: Mapping[str, int], capacity: int, whole: 
 
 @st.composite
 def problems(
-    draw: st.DrawFn, *, models: int, size: int, length: int
+    draw: st.DrawFn, *, models: int, size: int, length: int, fewest: int = 2
 ) -> tuple[list[Use], dict[str, int], int]:
-    names = NAMES[: draw(st.integers(2, models))]
+    names = NAMES[: draw(st.integers(fewest, models))]
     sizes = {name: draw(st.integers(1, size)) for name in names}
     order = [
         Use(draw(st.sampled_from(names)), draw(st.integers(0, 2)))
@@ -69,6 +69,15 @@ def problems(
 @settings(max_examples=60, deadline=None)
 @given(problems(models=3, size=4, length=12))
 def test_parts_of_models_stay_as_in_brute_force(problem: tuple[list[Use], dict[str, int], int]) -> None:
+    order, sizes, capacity = problem
+    assert serve(order, sizes, capacity, frozenset()) == brute_force(order, sizes, capacity, whole=False)
+
+
+@settings(max_examples=120, deadline=None)
+@given(problems(models=6, size=3, length=16, fewest=5))
+def test_parts_of_up_to_six_models_stay_as_in_brute_force(
+    problem: tuple[list[Use], dict[str, int], int],
+) -> None:
     order, sizes, capacity = problem
     assert serve(order, sizes, capacity, frozenset()) == brute_force(order, sizes, capacity, whole=False)
 

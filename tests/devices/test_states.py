@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -67,6 +69,25 @@ class CacheStates(RuleBasedStateMachine):
         except (OutOfMemory, ModelDoesNotFit):
             self.cache.evict_idle()
 
+    @precondition(lambda self: not self.leases)
+    @rule(name=names, batch=st.integers(1, 3), upcoming=st.lists(names, max_size=6), has_begun=st.booleans())
+    def a_call_fails(self, name: str, batch: int, upcoming: list[str], has_begun: bool) -> None:
+        """A bug of the model, or out of memory in mid-call: the model stays, the error comes through."""
+        raised: Exception = MemoryError("mid-call") if has_begun else ValueError("a bug")
+        came: Exception | None = None
+        try:
+            with self.cache.lease(name, batch, upcoming):
+                if has_begun:
+                    self.device.use(min(batch, self.device.free_bytes()))
+                raise raised
+        except Exception as error:
+            came = error
+        if came is raised:
+            assert name in self.cache.resident
+        else:
+            assert isinstance(came, OutOfMemory | ModelDoesNotFit)
+            self.cache.evict_idle()
+
     @precondition(lambda self: len(self.leases) < 2)
     @rule(name=names)
     def hold(self, name: str) -> None:
@@ -89,6 +110,17 @@ class CacheStates(RuleBasedStateMachine):
     def evict_idle(self) -> None:
         self.cache.evict_idle()
         assert set(self.cache.resident_bytes()) == {name for _, name in self.leases}
+
+    @rule(name=names)
+    def evict_one(self, name: str) -> None:
+        if name not in self.cache._here.entries:
+            return
+        if any(held == name for _, held in self.leases):
+            with pytest.raises(AssertionError, match="in use"):
+                self.cache.evict(name)
+            return
+        self.cache.evict(name)
+        assert name not in self.cache.resident_bytes()
 
     @rule(num_bytes=st.integers(0, 20))
     def tenants_come_and_go(self, num_bytes: int) -> None:
@@ -133,6 +165,15 @@ class CacheStates(RuleBasedStateMachine):
             if block.state != "gone"
         )
         assert on_device == held
+
+    @invariant()
+    def every_lease_is_counted_and_no_other(self) -> None:
+        if not hasattr(self, "cache"):
+            return
+        held = Counter(name for _, name in self.leases)
+        assert {
+            name: entry.leases for name, entry in self.cache._here.entries.items() if entry.leases
+        } == held
 
     @invariant()
     def what_is_in_use_is_there(self) -> None:

@@ -27,7 +27,8 @@ class Net:
 
     @property
     def size_bytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.net.state_dict().values())
+        tensors = [*self.net.parameters(), *self.net.buffers()]  # tied ones once
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def weight_modules(self) -> list[Any]:
         return [self.net]
@@ -50,7 +51,7 @@ def unet(rehearse: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Stable Diffusion XL's UNet at 1024 px."""
     from diffusers import UNet2DConditionModel
 
-    width = 32 if rehearse else 320
+    width, text_width = (16, 64) if rehearse else (320, 2048)
     net = UNet2DConditionModel(
         sample_size=16 if rehearse else 128,
         in_channels=4,
@@ -58,9 +59,10 @@ def unet(rehearse: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
         block_out_channels=(width, 2 * width, 4 * width),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 10),
+        transformer_layers_per_block=(1, 2, 4) if rehearse else (1, 2, 10),
         attention_head_dim=(2, 2, 4) if rehearse else (5, 10, 20),
-        cross_attention_dim=2048,
+        norm_num_groups=8 if rehearse else 32,
+        cross_attention_dim=text_width,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=256,
@@ -71,7 +73,7 @@ def unet(rehearse: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     return net, {
         "sample": torch.randn(1, 4, size, size),
         "timestep": torch.tensor(500),
-        "encoder_hidden_states": torch.randn(1, 77, 2048),
+        "encoder_hidden_states": torch.randn(1, 77, text_width),
         "added_cond_kwargs": added,
     }
 
@@ -81,12 +83,12 @@ def transformer(rehearse: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        hidden_size=64 if rehearse else 2560,
-        intermediate_size=128 if rehearse else 9728,
-        num_hidden_layers=4 if rehearse else 36,
+        hidden_size=256 if rehearse else 2560,
+        intermediate_size=512 if rehearse else 9728,
+        num_hidden_layers=8 if rehearse else 36,
         num_attention_heads=4 if rehearse else 32,
         num_key_value_heads=2 if rehearse else 8,
-        head_dim=16 if rehearse else 128,
+        head_dim=64 if rehearse else 128,
         vocab_size=1000 if rehearse else 151936,
         tie_word_embeddings=True,
     )
@@ -97,19 +99,19 @@ def captioner(rehearse: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     """A vision-language model of Qwen2-VL-2B's shape, over 512 tokens of text."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    width = 64 if rehearse else 1536
+    width = 256 if rehearse else 1536
     config = Qwen2VLConfig(
         text_config={
             "hidden_size": width,
             "intermediate_size": 2 * width if rehearse else 8960,
-            "num_hidden_layers": 2 if rehearse else 28,
+            "num_hidden_layers": 6 if rehearse else 28,
             "num_attention_heads": 4 if rehearse else 12,
             "num_key_value_heads": 2,
             "vocab_size": 1000 if rehearse else 151936,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 1e6,
-                "mrope_section": [2, 3, 3] if rehearse else [16, 24, 24],
+                "mrope_section": [8, 12, 12] if rehearse else [16, 24, 24],
             },
         },
         vision_config={

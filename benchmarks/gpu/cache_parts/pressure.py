@@ -1,0 +1,93 @@
+"""Out of memory in a call: seconds until there is a result again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.cache_parts.bench import Bench
+from benchmarks.gpu.cache_parts.nets import Net
+from panic.devices.device import Device, is_out_of_memory
+from panic.devices.simulated import SimulatedDevice
+from panic.engine.executor import Task, Worker, WorkerSettings
+from panic.models.protocol import Modality
+from panic.models.spec import ModelSpec
+
+
+@contextmanager
+def taken(device: Device, num_bytes: int) -> Iterator[None]:
+    """Working memory of a call. Raises what the device's allocator raises."""
+    if isinstance(device, SimulatedDevice):
+        device.use(num_bytes)
+        yield
+        device.use(-num_bytes)
+    else:
+        memory = torch.empty(num_bytes, dtype=torch.uint8, device=device.torch_name)
+        yield
+        del memory
+
+
+def recovery(bench: Bench, name: str, idle: str) -> None:
+    """Seconds from an allocation that finds no room to the next result, everything idle evicted."""
+    with bench.cache(bench.device.total_bytes()) as cache:
+        for model_name in (idle, name):
+            with cache.lease(model_name, 1) as model:
+                model.invoke([0], [])
+        started, failed = time.perf_counter(), False
+        try:
+            with cache.lease(name, 1), taken(bench.device, 2 * bench.device.total_bytes()):
+                pass
+        except Exception as error:
+            failed = is_out_of_memory(error)
+        num_evicted = cache.evict_idle()
+        with cache.lease(name, 1) as model:
+            model.invoke([0], [])
+        taken_s = time.perf_counter() - started
+    assert failed
+    assert num_evicted == 2
+    bench.keep("out_of_memory.recovery", taken_s, unit="s", num_evicted=num_evicted)
+
+
+class Hungry(Net):
+    """Items take so much working memory each that a whole batch has no room."""
+
+    bytes_per_item = 0
+    device: Device
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int] = ()) -> list[Any]:
+        with taken(self.device, self.bytes_per_item * len(inputs)):
+            return super().invoke([0]) * len(inputs)
+
+
+def back_off(bench: Bench, name: str, batch_size: int = 32) -> None:
+    """Seconds from a batch that finds no room to the result of one that does, halved as in an experiment."""
+
+    def build(spec: ModelSpec) -> Hungry:
+        model = Hungry(name, bench.rehearse, bench.device.torch_name)
+        model.device = worker.device
+        room = worker.device.free_bytes() - model.size_bytes
+        model.bytes_per_item = room // (batch_size // 4 + 2)  # a quarter of the batch fits
+        return model
+
+    text = Modality.TEXT
+    spec = ModelSpec(name=name, base=name, adapter="", modalities_in=(text,), modality_out=text)
+    worker = Worker(WorkerSettings(device=bench.device.name, specs={name: spec}), build)
+    worker.load_all()
+    sizes, started = [batch_size], time.perf_counter()
+    while True:
+        task = Task(number=1, model=name, batch_size=sizes[-1], inputs=[0] * sizes[-1], seeds=[0] * sizes[-1])
+        result, _ = worker.serve(task)
+        if result.error is None:
+            break
+        assert result.error.kind == "memory", result.error
+        sizes.append(sizes[-1] // 2)
+    taken_s = time.perf_counter() - started
+    num_errors = worker.cache.stats.out_of_memory
+    worker.close()
+    bench.clean()
+    assert sizes[-1] == batch_size // 4, sizes
+    bench.keep("out_of_memory.back_off", taken_s, unit="s", batch_sizes=sizes, num_errors=num_errors)
