@@ -116,8 +116,9 @@ def _(AnalysisError, data, mo, np, of_model, pl, statistics, topology):
     try:
         _matrix = topology.distance_matrix(list(_groups.values()), kind="wasserstein")
         _test = statistics.label_test(np.asarray(_matrix), [_prompts[run] for run in _groups])
+        _side = "closer to" if _test.effect >= 0 else "farther from"
         _text = (
-            f"Runs of one prompt are {_test.effect:.0%} closer to each other than under shuffled labels "
+            f"Runs of one prompt are {abs(_test.effect):.0%} {_side} each other than under shuffled labels "
             f"(p = {_test.p_value:.3f}, {_test.num_values} diagrams, {_test.num_groups} prompts)."
         )
     except AnalysisError as _error:

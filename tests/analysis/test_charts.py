@@ -246,6 +246,13 @@ def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
     assert made["data"]["format"]["parse"]["run"] == "number"
 
 
+def test_the_clusters_that_runs_stay_in_longest_have_the_colours():
+    """Clusters are numbered by their distinct outputs; one that a run never leaves may have few of them."""
+    long = pl.DataFrame({"run": 1, "step": [*range(20)], "label": [*range(9), *[8] * 11]})
+    made = charts.cluster_timeline(long).to_dict()
+    assert made["encoding"]["color"]["scale"]["domain"][:2] == ["cluster 8", "cluster 0"]
+
+
 def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     (rows,) = rows_of(charts.group_effects(effects()))[:1]
     assert rows["verdict"].to_list() == ["p < 0.05", "not clear"]

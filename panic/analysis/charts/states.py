@@ -63,14 +63,15 @@ def cluster_timeline(
 ) -> Any:
     """Which cluster every run is in at every step; columns run, step, label (-1: outlier), text if known.
 
-    `names`: what stands for a cluster, such as its medoid's text. The first seven get colours of their own.
+    `names`: what stands for a cluster, such as its medoid's text. The seven where runs spend most steps get
+    colours of their own.
     """
     rows = frame.with_columns(cluster=_cluster_names(frame["label"], names or {}), label=pl.col("label"))
     order = (
-        rows.select("label", "cluster")
-        .unique()
-        .sort("label")
-        .filter(pl.col("label") >= 0)["cluster"]
+        rows.filter(pl.col("label") >= 0)
+        .group_by("label", "cluster")
+        .len()
+        .sort(["len", "label"], descending=[True, False])["cluster"]
         .to_list()
     )
     top, rest = order[:7], order[7:]
