@@ -379,21 +379,18 @@ def test_the_console_scripts_exit_with_the_codes() -> None:
         assert "Missing argument 'CONFIG" in done.stderr
 
 
-def test_paths_and_variables_that_are_not_utf8_stop_nothing(
-    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_and_variables_that_are_not_utf8_stop_nothing(panic: Invoke, tmp_path: Path) -> None:
     """Names in the file system and the environment are bytes; a store under such a name works, too."""
     config = write_config(tmp_path).rename(tmp_path / os.fsdecode(b"caf\xe9.yaml"))
     store = tmp_path / os.fsdecode(b"st\xff")
-    monkeypatch.setenv("OWNER", os.fsdecode(b"J\xfcrgen"))
-    monkeypatch.setattr(sys, "argv", ["panic", "run", str(config)])
-    done = panic("run", config, "--store", store, "--quiet")
-    assert done.exit_code == 0, done.output
+    environment = {**os.environ, "OWNER": os.fsdecode(b"J\xfcrgen")}
+    command = [sys.executable, "-m", "panic", "run", str(config), "--store", str(store), "--quiet"]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
     with Store(store) as opened:
         (session,) = opened.sessions()
         assert "caf\\xe9.yaml" in session.command
     assert "caf\\udce9.yaml" in next((store / "logs").glob("*.log")).read_text()
-    monkeypatch.undo()
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     odd.mkdir()
     told = panic("run", write_config(odd), "--store", tmp_path / "other")

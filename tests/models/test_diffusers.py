@@ -147,7 +147,7 @@ def test_prompt_rewriting_is_off(name: str, class_name: str) -> None:
         assert keywords["system_prompt"] == ""
 
 
-@pytest.mark.parametrize("class_name", set(PIPELINES.values()))
+@pytest.mark.parametrize("class_name", sorted(set(PIPELINES.values())))
 def test_which_pipelines_hand_on_generators_can_be_seen(class_name: str) -> None:
     handing = {"StableDiffusionPipeline", "StableDiffusionXLPipeline", "SanaSprintPipeline"}
     assert diffusers_adapter._passes_generator(getattr(diffusers, class_name)) == (class_name in handing)
