@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="for weights, 18 GB; by default a temporary one")
     arguments = parser.parse_args()
     if arguments.rehearse:
+        torch.set_num_threads(1)  # else small nets on a busy machine wait for each other's threads
         device = open_device("sim:64MiB")
         assert isinstance(device, SimulatedDevice)
         device.rate_bytes_per_s = 0.5 * GB

@@ -62,11 +62,20 @@ def event_files(store: Path, uid: str = "") -> list[Path]:
     return sorted((store / "cache").glob(f"{uid}*.jsonl"), key=lambda file: file.stat().st_mtime)
 
 
+PLACES = {
+    "device": "on the device",
+    "prefetch": "brought ahead",
+    "host": "in main memory",
+    "disk": "on disk",
+}
+
+
 def as_dict(total: Summary) -> dict[str, Any]:
     """The JSON of a summary; bytes, seconds, bytes per second."""
     return {
         "calls": total.calls,
         "hits": total.hits,
+        "calls_by_tier": dict(total.calls_by_tier),
         "loads_by_tier": dict(total.loads_by_tier),
         "bytes_by_tier": dict(total.bytes_by_tier),
         "moved_bytes": total.moved_bytes,
@@ -87,10 +96,9 @@ def _told(total: Summary) -> list[tuple[str, str]]:
     by_tier = ", ".join(f"{size(num)} from {tier}" for tier, num in sorted(total.bytes_by_tier.items()))
     reasons = ", ".join(f"{num} for {why}" for why, num in sorted(total.evictions_by_reason.items()))
     streamed = ", ".join(f"{model} {num:,} times" for model, num in sorted(total.streamed_calls.items()))
-    loads = total.loads_by_tier
-    found = f"on the device {total.hits:,}, in main memory {loads['host']:,}, on disk {loads['disk']:,} times"
+    found = ", ".join(f"{where} {total.calls_by_tier[tier]:,}" for tier, where in PLACES.items())
     return [
-        ("calls", f"{total.calls:,}: the model was {found}"),
+        ("calls", f"{total.calls:,}; the model was {found}"),
         ("bytes_moved", f"{size(total.moved_bytes)} ({by_tier or 'none'})"),
         ("regret", "nothing had to move" if total.regret is None else f"{100 * total.regret:.1f} %"),
         ("rate", f"{total.bytes_per_s / 1e9:.2f} GB/s"),

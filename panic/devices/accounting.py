@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from panic.devices.device import Device
+from panic.devices.device import Device, format_bytes
 
 WINDOW_S = 60.0
 
@@ -33,15 +33,31 @@ class Room:
         prudent: as if others held the most that they held within the window.
         """
         device = self.device
-        free = device.free_bytes() - self.headroom_bytes
-        if self.memory_fraction < 1.0:
-            free -= int(device.total_bytes() * (1.0 - self.memory_fraction))
+        free = device.free_bytes() - self.headroom_bytes - self._withheld_bytes()
         if device.has_own_memory:
             others = device.others_bytes()
             most = self._most(others)
             if prudent:
                 free -= most - others
         return free
+
+    def told(self, held_bytes: int) -> str:
+        """The arithmetic in words. held_bytes: by our models that are in use."""
+        device = self.device
+        parts = {
+            "held by models in use": held_bytes,
+            "held by others": device.others_bytes(),
+            "kept as headroom": self.headroom_bytes,
+            "beyond the memory fraction": self._withheld_bytes(),
+        }
+        taken = ", ".join(f"{format_bytes(num)} {what}" for what, num in parts.items() if num)
+        free = format_bytes(max(0, self.usable_bytes(prudent=False)))
+        return f"{free} are free of {format_bytes(device.total_bytes())}{f' ({taken})' if taken else ''}"
+
+    def _withheld_bytes(self) -> int:
+        """What the memory fraction leaves alone."""
+        whole = self.memory_fraction >= 1.0
+        return 0 if whole else round(self.device.total_bytes() * (1.0 - self.memory_fraction))
 
     def _most(self, others: int) -> int:
         """Rolling maximum in constant time: the deque holds readings that no later one exceeds."""

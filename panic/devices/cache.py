@@ -22,12 +22,12 @@ from pathlib import Path
 
 from panic.devices import planning
 from panic.devices.accounting import Room
+from panic.devices.construction import Construction
 from panic.devices.device import Device, format_bytes, is_out_of_memory
 from panic.devices.events import CacheStats, EventLog
 from panic.devices.host import HostTier
 from panic.devices.offload import arrange, streamed
 from panic.devices.planning import Evict, Prefetch, State, Use
-from panic.devices.readahead import ReadAhead
 from panic.devices.replay import Eagerness
 from panic.devices.residency import Entry, Residency, smooth
 from panic.devices.working import Need, WorkingMemory
@@ -36,6 +36,10 @@ from panic.models.protocol import Model
 
 log = logging.getLogger("panic.devices")
 
+GROWN = 1.05
+"""Of the room that a model outgrew, before it is tried as a whole again."""
+WORTH_COLLECTING = 16 * 2**20
+"""Bytes of a dropped model from which on its memory is asked back at once; that takes 20-50 ms."""
 MAX_CYCLES = 4
 """Cycles of a repeating order of work that are laid out for planning."""
 
@@ -67,7 +71,7 @@ class ModelCache:
     events: EventLog = field(default_factory=EventLog)
     _here: Residency = field(init=False)
     _room: Room = field(init=False)
-    _reader: ReadAhead = field(init=False)
+    _models: Construction = field(init=False)
     _sizes: dict[str, int] = field(default_factory=dict)
     _whole: set[str] = field(default_factory=set)
     _eagerness: Eagerness = field(default_factory=Eagerness)
@@ -75,7 +79,7 @@ class ModelCache:
     def __post_init__(self) -> None:
         self._here = Residency(self.device, self.stats, self.events)
         self._room = Room(self.device)
-        self._reader = ReadAhead(self.files)
+        self._models = Construction(self.build, self.host, self.device, self.files)
         self.events.add("start", device=self.device.name)
 
     @property
@@ -103,22 +107,23 @@ class ModelCache:
         building or loading the model raises.
         """
         entry = self._entry(name, upcoming)
-        told = getattr(entry.model, "working_bytes", None)
-        need = self.working.need(entry.known_as, bucket, batch_size, told)
+        if entry.is_offloaded:
+            self._take_back(entry, bucket, batch_size)
+        need = self.working.need(entry.known_as, bucket, batch_size, entry.told)
         uses, cycle = self._uses(entry, need, upcoming)
         entry.leases += 1
         try:
-            self._here.arrive(entry)
-            is_hit = entry.is_complete
+            tier = self._tier(entry)
             self._bring(entry, uses, need)
-            self.stats.hits += is_hit
+            self.stats.hits += tier in ("device", "prefetch")
             self._here.touch(entry)
             if self.events.path is not None and not entry.is_offloaded:
                 capacity_bytes = self._state().capacity_bytes
-                self.events.add_call(name, entry.size, uses[0].working_bytes, capacity_bytes, is_hit=is_hit)
+                self.events.add_call(name, entry.size, uses[0].working_bytes, capacity_bytes, tier)
             if need.is_known and not entry.fell_short and not entry.is_offloaded:
                 self._prefetch(uses, cycle)  # before the call: its memory is no working memory
-            self._read_ahead(upcoming)
+            if self.prefetching:
+                self._models.read_ahead(self._here, upcoming)
             with self._streamed(entry, need) as window_bytes:
                 self.device.begin_call(self._granted(need, window_bytes))
                 try:
@@ -138,14 +143,23 @@ class ModelCache:
         finally:
             entry.leases -= 1
 
+    def bring(self, name: str) -> None:
+        """Load a model ahead of its first call. Raises what `lease` raises."""
+        entry = self._entry(name, ())
+        self._here.arrive(entry)
+        self._bring(entry, [Use(name)], Need(0, 0, False))
+
     def offload(self, name: str) -> bool:
-        """Bring a model's layers one after another from now on; False if it has none or does so already."""
+        """Bring a model's layers one after another as long as there is no more room than now.
+
+        False if it has none or does so already.
+        """
         entry = self._here.entries.get(name)
         if entry is None or entry.is_offloaded or not entry.parcel.modules:
             return False
         if arrange(entry.parcel, entry.sizes, self.device.total_bytes()) is None:
             return False
-        entry.is_offloaded = True
+        entry.outgrown_bytes = max(0, self._room_for(entry, prudent=False))
         log.warning("%s does not fit on %s: its layers come one after another", name, self.device.name)
         self.events.add("offload", model=name)
         return True
@@ -153,16 +167,15 @@ class ModelCache:
     def evict(self, name: str) -> None:
         """Drop a model that is not in use from the device."""
         self._here.cancel()
-        entry = self._here.entries[name]
-        assert entry.leases == 0, f"{name} is in use"
-        self._here.drop(entry, None, "asked")
+        assert self._here.entries[name].leases == 0, f"{name} is in use"
+        self._drop(name, None, "asked")
 
-    def evict_idle(self) -> int:
+    def evict_idle(self, reason: str = "memory") -> int:
         """Drop everything that is not in use; returns how many models that were."""
         self._here.cancel()
-        idle = [entry for entry in self._here.entries.values() if not entry.leases and entry.num_here]
-        for entry in idle:
-            self._here.drop(entry, None, "memory")
+        idle = [name for name, entry in self._here.entries.items() if not entry.leases and entry.num_here]
+        for name in idle:
+            self._drop(name, None, reason)
         self.device.trim()
         return len(idle)
 
@@ -171,48 +184,32 @@ class ModelCache:
         self.evict_idle()
         self._here.entries.clear()
         self.events.close()
-        self._reader.close()
-
-    # Main memory
+        self._models.close()
 
     def _entry(self, name: str, upcoming: Sequence[str]) -> Entry:
-        if name in self._here.entries:
-            return self._here.entries[name]
-        model = self.build(name)
-        if self.host.buffer(name) is None:
-            self._make_host_room(model.size_bytes, upcoming)
-        entry = self._here.add(name, model, self.host.take_in(name, model, self.device))
-        self._reader.taken(name)
-        self._sizes[name] = entry.size
-        if entry.parcel.whole:
-            self._whole.add(name)
-        return entry
-
-    def _read_ahead(self, upcoming: Sequence[str]) -> None:
-        """Have the files of the next model read that must be constructed."""
-        absent = next((name for name in upcoming if name not in self._here.entries), None)
-        if self.prefetching and self.device.has_own_memory and absent is not None:
-            self._reader.start(absent)
-
-    def _make_host_room(self, needed: int, upcoming: Sequence[str]) -> None:
-        """Forget models, furthest next use first. One that alone exceeds the budget is let in."""
-        if not self.host.lacks(needed):
-            return
-        later = list(upcoming)
-        names = sorted(self._here.entries, key=lambda n: -(later.index(n) if n in later else len(later)))
-        for name in names:
-            if self.host.lacks(needed):
-                self._forget_idle(name)
-        gc.collect()
-
-    def _forget_idle(self, name: str) -> None:
-        """Drop a model from main memory, too, if that makes room there."""
-        entry = self._here.entries[name]
-        if not entry.leases and self.host.is_only_user(name, entry.parcel):
-            self._here.cancel()
-            self._here.forget(entry)
+        if name not in self._here.entries:
+            entry = self._models.make(self._here, name, upcoming)
+            self._sizes[name] = entry.size
+            if entry.parcel.whole:
+                self._whole.add(name)
+        return self._here.entries[name]
 
     # The device
+
+    def _tier(self, entry: Entry) -> str:
+        """Where a call finds its model: "device", "prefetch" (brought ahead of the call), "host", "disk"."""
+        was_there = entry.is_complete
+        self._here.arrive(entry)
+        if entry.is_complete:
+            return "device" if was_there else "prefetch"
+        return "disk" if entry.is_new else "host"
+
+    def _drop(self, name: str, num_bytes: int | None, reason: str) -> None:
+        """Drop bytes of a model; of one that main memory does not keep, have the memory back at once."""
+        size = self._here.entries[name].size
+        self._here.drop(self._here.entries[name], num_bytes, reason)
+        if name not in self._here.entries and size > WORTH_COLLECTING:
+            gc.collect()  # models hold themselves by cycles
 
     def _bring(self, entry: Entry, uses: Sequence[Use], need: Need) -> None:
         """Make room for a use and load what is missing."""
@@ -240,15 +237,15 @@ class ModelCache:
         if not entry.is_offloaded:
             yield 0
             return
-        self.evict_idle()
+        self.evict_idle("offload")  # a layer that stays is copied once per call, not once per pass through it
         if entry.num_here:
-            self._here.drop(entry, None, "offload")
+            self._drop(entry.name, None, "offload")
         usable = max(0, self._usable(prudent=False))
         layout = arrange(entry.parcel, entry.sizes, usable - need.wanted, fill=need.is_known)
         if layout is None:
             raise ModelDoesNotFit(
                 f"{entry.name}: not even one layer at a time fits on {self.device.name} beside "
-                f"{format_bytes(need.wanted)} for the call: {format_bytes(usable)} are free",
+                f"{format_bytes(need.wanted)} for the call: {self._told()}",
                 hint="Use a smaller dtype, another device, or less headroom.",
             )
         with streamed(entry.parcel, entry.sizes, layout, self.device) as num_copied:
@@ -274,10 +271,9 @@ class ModelCache:
                 self._here.entries[entry.name] = entry
             failure = self._here.load(entry)
             if failure is not None and is_out_of_memory(failure):
-                usable = format_bytes(self._usable(prudent=False))
                 raise ModelDoesNotFit(
                     f"{entry.name}: no room on {self.device.name} while its weights were loaded "
-                    f"({format_bytes(entry.size)}; {usable} are free now)"
+                    f"({format_bytes(entry.size)}): {self._told()}"
                 )
         if failure is not None:
             raise failure
@@ -290,40 +286,53 @@ class ModelCache:
         while (short := wanted - self._usable()) > 0:
             victims = planning.evictions(self._state(), uses, short)
             if victims:
-                self._here.drop(self._here.entries[victims[0].model], victims[0].num_bytes, "room")
+                self._drop(victims[0].model, victims[0].num_bytes, "room")
             elif self._here.coming:
                 self._here.cancel()
-            elif least <= self._usable(prudent=False):
+            elif least <= max(0, self._usable(prudent=False)):
                 return
             else:
-                raise self._no_room(entry, least)
+                raise OutOfMemory(
+                    f"{entry.name} needs {format_bytes(least)} more on {self.device.name}: {self._told()}",
+                    hint="Use a smaller batch size, a smaller dtype, another device, or less headroom.",
+                )
 
-    def _no_room(self, entry: Entry, needed: int) -> OutOfMemory:
-        device, free = self.device, max(0, self._usable(prudent=False))
-        in_use = sum(self._here.held().values())
-        return OutOfMemory(
-            f"{entry.name} needs {format_bytes(needed)} more on {device.name}: {format_bytes(free)} "
-            f"are free of {format_bytes(device.total_bytes())} ({format_bytes(in_use)} held by "
-            f"models in use, {format_bytes(self.headroom_bytes)} kept as headroom)",
-            hint="Use a smaller batch size, a smaller dtype, another device, or less headroom.",
-        )
+    def _room_for(self, entry: Entry, *, prudent: bool = True) -> int:
+        """Bytes that a model and its call may take if everything else that is idle goes."""
+        held, in_use = self._here.held(), self._leased() - {entry.name}
+        idle = sum(num_bytes for name, num_bytes in held.items() if name not in in_use)
+        return self._usable(prudent=prudent) + idle
+
+    def _take_back(self, entry: Entry, bucket: int, batch_size: int) -> None:
+        """Have an offloaded model whole again where there is clearly more room than when it outgrew it."""
+        assert entry.outgrown_bytes is not None
+        wanted = self.working.need(entry.name, bucket, batch_size, entry.told).wanted
+        if self._room_for(entry) >= max(entry.size + wanted, GROWN * entry.outgrown_bytes):
+            entry.outgrown_bytes = None
+            log.warning("%s fits on %s again", entry.name, self.device.name)
+            self.events.add("fits", model=entry.name)
 
     def _prefetch(self, uses: Sequence[Use], cycle: Sequence[Use]) -> None:
         here = self._here
-        if not self.prefetching or not self.device.has_own_memory or here.coming or len(uses) < 2:
+        if not self.prefetching or not self.device.has_own_memory or here.coming:
             return
-        # Models that are not built have no bytes to copy, and offloaded ones are never there as a whole.
-        movable = {name for name, entry in here.entries.items() if not entry.is_offloaded}
-        foreseen = [uses[0], *(use for use in uses[1:] if use.model in movable)]
-        for action in planning.prefetch(self._state(), foreseen, eager=self._is_eager(cycle)):
+        following = next((use.model for use in uses if use.model != uses[0].model), "")
+        entry = here.entries.get(following)
+        # One that is not built has no bytes to copy, one that moves as a whole none that a thread could copy,
+        # and an offloaded one is never there as a whole.
+        if entry is None or entry.parcel.whole or entry.is_offloaded:
+            return
+        for action in planning.prefetch(self._state(), uses, eager=self._is_eager(cycle)):
             if isinstance(action, Evict):
-                here.drop(here.entries[action.model], action.num_bytes, "prefetch")
-            elif isinstance(action, Prefetch) and not here.entries[action.model].parcel.whole:
+                self._drop(action.model, action.num_bytes, "prefetch")
+            elif isinstance(action, Prefetch):
                 room = self._usable() - uses[0].working_bytes
                 here.start(here.entries[action.model], min(action.num_bytes, room))
 
     def _is_eager(self, cycle: Sequence[Use]) -> bool:
         """Whether a repeating order of work gains from bringing the next model at the price of more bytes."""
+        if any(use.model in self._whole for use in cycle):
+            return False  # they are not brought ahead
         compute_s = {name: entry.compute_s for name, entry in self._here.entries.items()}
         capacity_bytes = self._state().capacity_bytes
         rate, whole = self._here.rate_bytes_per_s, frozenset(self._whole)
@@ -333,14 +342,16 @@ class ModelCache:
 
     def _state(self) -> State:
         held, coming = self._here.held(), self._here.coming
-        leased = {name for name, entry in self._here.entries.items() if entry.leases}
         return State(
             capacity_bytes=self._usable() + sum(held.values()),
             sizes=self._sizes,
             resident=held,
-            in_use=frozenset(leased | ({coming.entry.name} if coming else set())),
+            in_use=self._leased() | ({coming.entry.name} if coming else set()),
             whole=frozenset(self._whole),
         )
+
+    def _leased(self) -> frozenset[str]:
+        return frozenset(name for name, entry in self._here.entries.items() if entry.leases)
 
     def _uses(self, entry: Entry, need: Need, upcoming: Sequence[str]) -> tuple[list[Use], list[Use]]:
         """This use and those to come of models whose size is known, several cycles if they repeat; one cycle.
@@ -359,6 +370,9 @@ class ModelCache:
         if not need.wanted:
             return 0
         return max(need.least, min(need.wanted, self._usable(prudent=False) - window_bytes))
+
+    def _told(self) -> str:
+        return self._room.told(sum(self._here.held().values()))
 
     def _usable(self, *, prudent: bool = True) -> int:
         self._room.headroom_bytes, self._room.memory_fraction = self.headroom_bytes, self.memory_fraction

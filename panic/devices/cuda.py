@@ -42,12 +42,13 @@ class CudaDevice:
         self.index = index
         self.name = self.torch_name = f"cuda:{index}"
         self.kind = f"cuda {torch.cuda.get_device_name(index)}"
+        self._total = int(torch.cuda.mem_get_info(index)[1])  # it does not change, and asking takes its time
         self._base = 0
         self._side: torch.cuda.Stream | None = None
         self._copier: ThreadPoolExecutor | None = None
 
     def total_bytes(self) -> int:
-        return int(torch.cuda.mem_get_info(self.index)[1])
+        return self._total
 
     def free_bytes(self) -> int:
         unused = torch.cuda.memory_reserved(self.index) - torch.cuda.memory_allocated(self.index)

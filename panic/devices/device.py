@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from panic.devices import container
 from panic.errors import OutOfMemory, UsageError
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -171,37 +172,20 @@ class CpuDevice(_HostMemory):
 
     def total_bytes(self) -> int:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return min(physical, _container_limit() or physical)
+        return min(physical, container.limit_bytes() or physical)
 
     def free_bytes(self) -> int:
         import psutil
 
         available = int(psutil.virtual_memory().available)
-        limit = _container_limit()
-        return available if limit is None else min(available, max(0, limit - _container_usage()))
+        left = container.free_bytes()
+        return available if left is None else min(available, left)
 
     def others_bytes(self) -> int:
         return 0  # everything else on the machine: it comes and goes, and free_bytes knows
 
     def release(self, num_bytes: int) -> None:
         """The operating system keeps the books."""
-
-
-def _read_number(path: str) -> int | None:
-    try:
-        with open(path) as file:
-            text = file.read().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _container_limit() -> int | None:
-    return _read_number("/sys/fs/cgroup/memory.max")
-
-
-def _container_usage() -> int:
-    return _read_number("/sys/fs/cgroup/memory.current") or 0
 
 
 @dataclass(slots=True)

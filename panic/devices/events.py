@@ -1,8 +1,9 @@
 """What a cache did: counts while it runs, and a file of JSON lines to ask later.
 
-One line per event: {"t", "event", "model", ...}. A "use" line stands for a stretch of calls of one model;
-the order of these lines is the order of work, so that the regret can be told afterwards: bytes moved over
-the fewest that any cache of that capacity could have moved for the same order.
+One line per event: {"t", "event", "model", ...}. A "use" line begins a stretch of calls of one model; the
+order of these lines is the order of work, so that the regret can be told afterwards: bytes moved over the
+fewest that any cache of that capacity could have moved for the same order. "calls" lines count calls by where
+they found their model, at least once a second, so that a kill loses little.
 
     summarise(read_events([path])).regret
 """
@@ -10,10 +11,11 @@ the fewest that any cache of that capacity could have moved for the same order.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +23,19 @@ from panic.devices.planning import Load, State, Use, apply, plan
 
 MAX_BYTES = 64 * 2**20
 """Of one process's events: some 400,000 lines; what follows is not told."""
+CALLS_EVERY_S = 1.0
+TIERS = ("device", "prefetch", "host", "disk")
+"""Where a call finds its model; "prefetch": it had been brought ahead."""
+NUMBERS = {
+    "use": ("size", "working", "capacity"),
+    "load": ("bytes", "seconds"),
+    "prefetch": ("bytes",),
+    "arrived": ("seconds",),
+    "cancelled": ("bytes",),
+    "streamed": ("bytes",),
+    "working": ("bucket", "batch", "bytes"),
+}
+"""What an event must tell to be counted."""
 LOOKAHEAD = 64
 """Uses that the offline optimum looks ahead; further than any model's next use in practice."""
 
@@ -47,18 +62,6 @@ class CacheStats:
     streamed_bytes: int = 0
 
 
-@dataclass(slots=True)
-class Stretch:
-    """Successive calls of one model with the same working memory, and the capacity at their beginning."""
-
-    model: str
-    size: int
-    working: int
-    capacity: int
-    calls: int = 0
-    hits: int = 0
-
-
 class EventLog:
     """Appends events to a file of JSON lines, at most `MAX_BYTES`; without a path it keeps nothing."""
 
@@ -66,7 +69,9 @@ class EventLog:
         self.path = path
         self._file: TextIO | None = None
         self._num_bytes = 0
-        self._stretch: Stretch | None = None
+        self._stretch: tuple[str, int] | None = None
+        self._calls: Counter[str] = Counter()
+        self._told_at = 0.0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", buffering=1)  # line by line: a kill loses one
@@ -78,54 +83,69 @@ class EventLog:
         line = json.dumps({"t": round(time.time(), 6), "event": event, **fields}) + "\n"
         self._num_bytes += self._file.write(line)
         if self._num_bytes > MAX_BYTES:
-            self._stretch = None
+            self._calls.clear()
             self.close()
 
-    def add_call(self, model: str, size: int, working: int, capacity: int, *, is_hit: bool) -> None:
-        """Count a call; written as a stretch when one of another model or need follows."""
-        stretch = self._stretch
-        if stretch is None or (stretch.model, stretch.working) != (model, working):
-            self._end_stretch()
-            stretch = self._stretch = Stretch(model, size, working, capacity)
-        stretch.calls += 1
-        stretch.hits += is_hit
+    def add_call(self, model: str, size: int, working: int, capacity: int, tier: str) -> None:
+        """Count a call of a model that was found in `tier`; one of another model or need begins a stretch."""
+        if self._stretch != (model, working):
+            self._tell_calls()
+            self._stretch = model, working
+            self.add("use", model=model, size=size, working=working, capacity=capacity)
+        self._calls[tier] += 1
+        if time.monotonic() - self._told_at > CALLS_EVERY_S:
+            self._tell_calls()
 
-    def _end_stretch(self) -> None:
-        if self._stretch is not None:
-            self.add("use", **asdict(self._stretch))
-        self._stretch = None
+    def _tell_calls(self) -> None:
+        if self._calls:
+            counts, self._calls = dict(self._calls), Counter()
+            self.add("calls", **counts)
+        self._told_at = time.monotonic()
 
     def close(self) -> None:
         """Write what is left."""
-        self._end_stretch()
+        self._tell_calls()
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 def read_events(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The events of files, one file after another; a last line that a kill cut short is left out."""
+    """The events of files, one file after another; lines that are cut short or make no sense are left out."""
     for path in paths:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     event = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
-                if isinstance(event, dict) and "event" in event:
+                if _is_sound(event):
                     yield event
+
+
+def _is_sound(event: Any) -> bool:
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    numbers = [event.get(field) for field in NUMBERS.get(event["event"], ())]
+    numbers += [value for key, value in event.items() if key in TIERS]
+    texts = [event.get(field, "") for field in ("model", "tier", "reason")]
+    return all(map(_is_number, numbers)) and all(isinstance(text, str) for text in texts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """Events added up. Bytes by tier say where loads came from: "host" or "disk" (read first, then moved).
+    """Events added up. Tiers say where calls found their models and where loads came from (see `TIERS`; from
+    "disk": read first, then moved).
 
     least_bytes: the fewest that could have been moved for the same order of work from an empty device.
     Models that do not fit come layer by layer: their calls and bytes are apart, and no part of the regret.
     """
 
-    calls: int = 0
-    hits: int = 0
+    calls_by_tier: Counter[str] = field(default_factory=Counter)
     loads_by_tier: Counter[str] = field(default_factory=Counter)
     bytes_by_tier: Counter[str] = field(default_factory=Counter)
     load_s: float = 0.0
@@ -137,6 +157,15 @@ class Summary:
     least_bytes: int = 0
     streamed_calls: Counter[str] = field(default_factory=Counter)
     streamed_bytes: int = 0
+
+    @property
+    def calls(self) -> int:
+        return sum(self.calls_by_tier.values())
+
+    @property
+    def hits(self) -> int:
+        """Calls that found their model on the device, brought ahead or not."""
+        return self.calls_by_tier["device"] + self.calls_by_tier["prefetch"]
 
     @property
     def moved_bytes(self) -> int:
@@ -166,14 +195,15 @@ def summarise(events: Iterable[dict[str, Any]]) -> Summary:
         order.clear()
 
     for event in events:
-        kind, num_bytes = event["event"], int(event.get("bytes", 0))
+        kind = event["event"]
+        num_bytes = int(event["bytes"]) if "bytes" in NUMBERS.get(kind, ()) else 0
         if kind == "start":
             close_order()
         elif kind == "use":
-            total.calls += event["calls"]
-            total.hits += event["hits"]
-            sizes[event["model"]] = event["size"]
-            order.append((Use(event["model"], event["working"]), event["capacity"]))
+            sizes[event.get("model", "")] = event["size"]
+            order.append((Use(event.get("model", ""), event["working"]), event["capacity"]))
+        elif kind == "calls":
+            total.calls_by_tier.update({tier: int(event[tier]) for tier in TIERS if tier in event})
         elif kind in ("load", "prefetch"):
             tier = event.get("tier", "host")
             total.loads_by_tier[tier] += kind == "load"
@@ -189,12 +219,13 @@ def summarise(events: Iterable[dict[str, Any]]) -> Summary:
         elif kind == "cancelled":
             total.bytes_by_tier["host"] -= num_bytes
         elif kind == "evict":
-            total.evictions_by_reason[event["reason"]] += 1
+            total.evictions_by_reason[event.get("reason", "")] += 1
         elif kind == "out_of_memory":
             total.out_of_memory += 1
         elif kind == "streamed":
-            total.streamed_calls[event["model"]] += 1
+            total.streamed_calls[event.get("model", "")] += 1
             total.streamed_bytes += num_bytes
+            close_order()  # it takes the whole device, whatever a cache does
     close_order()
     return total
 

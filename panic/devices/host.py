@@ -10,9 +10,9 @@ if that holds the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Protocol
 from weakref import WeakSet
 
 from panic.devices.device import Device
@@ -20,15 +20,24 @@ from panic.devices.parcels import HostBuffer, Parcel, pack
 from panic.models.protocol import Model
 
 
+class Pack(Protocol):
+    """See `parcels.pack`."""
+
+    def __call__(
+        self, model: Model, device: Device, shared: HostBuffer | None = None, *, pinned: bool = True
+    ) -> Parcel: ...
+
+
 @dataclass(slots=True)
 class HostTier:
     """The parcels that live: what a cache lets go of is counted no more. None is no limit. Thread safe.
 
-    pack: how a model's weights move, given a buffer that may hold them already.
+    pack: how a model's weights move, given a buffer that may hold them already. What exceeds the budget is
+    not page-locked, so that the system may still swap it out.
     """
 
     budget_bytes: int | None = None
-    pack: Callable[[Model, Device, HostBuffer | None], Parcel] = pack
+    pack: Pack = pack
     _parcels: dict[str, WeakSet[Parcel]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -53,7 +62,10 @@ class HostTier:
 
     def take_in(self, name: str, model: Model, device: Device) -> Parcel:
         """The weights of a constructed model as a parcel. Raises what reading the weights raises."""
-        parcel = self.pack(model, device, self.buffer(name))
+        buffer = self.buffer(name)
+        parcel = self.pack(
+            model, device, buffer, pinned=buffer is not None or not self.lacks(model.size_bytes)
+        )
         with self._lock:
             self._parcels.setdefault(name, WeakSet()).add(parcel)
         return parcel

@@ -77,18 +77,19 @@ class CannotFlatten(Exception):
     """A module has tensors that are no plain ones."""
 
 
-def pack(model: Model, device: Device, shared: HostBuffer | None = None) -> Parcel:
+def pack(model: Model, device: Device, shared: HostBuffer | None = None, *, pinned: bool = True) -> Parcel:
     """The weights of a constructed model as a parcel for this device.
 
     Args:
         shared: another instance's buffer, used if it holds the same bytes.
+        pinned: page-lock them for a GPU.
     Raises what reading the weights raises.
     """
     modules: Callable[[], Sequence[Any]] | None = getattr(model, "weight_modules", None)
     if device.has_own_memory and modules is not None:
         model.load("cpu")
         try:
-            return slab(modules(), device, shared)
+            return slab(modules(), device, shared, pinned=pinned)
         except CannotFlatten as error:
             log.info("weights move as a whole: %s", error)
     keeps_host = device.torch_name.startswith("cuda")
@@ -121,13 +122,16 @@ class _WholeModel:
             self.model.load("cpu")
 
 
-def slab(modules: Sequence[Any], device: Device, shared: HostBuffer | None = None) -> Parcel:
+def slab(
+    modules: Sequence[Any], device: Device, shared: HostBuffer | None = None, *, pinned: bool = True
+) -> Parcel:
     """Move all parameters and buffers of modules into one flat buffer. Raises CannotFlatten.
 
     Tensors that are shared stay shared; strides are kept (convolutions in channels-last order stay so).
 
     Args:
         shared: a buffer that the modules become views of without a copy if it holds their bytes.
+        pinned: page-lock a new buffer for a GPU.
     """
     import torch
 
@@ -152,7 +156,7 @@ def slab(modules: Sequence[Any], device: Device, shared: HostBuffer | None = Non
             block.add(group, size, is_there=is_there)
         offset += num_bytes
         blocks.append(block)
-    if device.torch_name.startswith("cuda") and total and not is_there:
+    if pinned and device.torch_name.startswith("cuda") and total and not is_there:
         from panic.devices.cuda import pin
 
         pin(host, buffer, device.torch_name)

@@ -7,9 +7,8 @@ used by it; blocks on their way are bound only after their copy has ended.
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from panic.devices.device import Device, Transfer
@@ -19,8 +18,6 @@ from panic.models.protocol import Model
 
 log = logging.getLogger("panic.devices")
 
-WORTH_COLLECTING = 16 * 2**20
-"""Bytes of a dropped model from which on its memory is asked back at once; that takes 20-50 ms."""
 SMOOTHING = 0.3
 """Weight of the newest measurement of a call's duration and of the bus."""
 
@@ -30,7 +27,8 @@ class Entry:
     """A constructed model.
 
     sizes: what its blocks take on the device. is_new: not yet loaded once. fell_short: its last call failed.
-    is_offloaded: its layers come one after another while it computes.
+    outgrown_bytes: of an offloaded model, whose layers come one after another while it computes, the room
+    that was not enough for it as a whole.
     """
 
     name: str
@@ -41,12 +39,22 @@ class Entry:
     leases: int = 0
     is_new: bool = True
     fell_short: bool = False
-    is_offloaded: bool = False
+    outgrown_bytes: int | None = None
     compute_s: float = 0.0
 
     @property
     def size(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def is_offloaded(self) -> bool:
+        return self.outgrown_bytes is not None
+
+    @property
+    def told(self) -> Callable[[int], int] | None:
+        """What the model says that a call of a batch size needs beyond the weights, if it does."""
+        said: Callable[[int], int] | None = getattr(self.model, "working_bytes", None)
+        return said
 
     @property
     def known_as(self) -> str:
@@ -240,8 +248,6 @@ class Residency:
             entry.parcel.keeps_host = False
         if not entry.parcel.keeps_host:
             self.entries.pop(entry.name, None)
-            if entry.size > WORTH_COLLECTING:
-                gc.collect()  # models hold themselves by cycles
         self.device.release(entry.parcel.blocks[position].num_bytes)
         return entry.sizes[position]
 

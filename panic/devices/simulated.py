@@ -21,6 +21,15 @@ from panic.errors import OutOfMemory
 
 
 @dataclass(slots=True)
+class _Call:
+    """Working memory of a call: what was set aside for it, what it uses, the most that it used."""
+
+    pledged: int
+    used: int = 0
+    peak: int = 0
+
+
+@dataclass(slots=True)
 class SimulatedDevice:
     """A byte budget on the CPU with a virtual clock.
 
@@ -49,9 +58,7 @@ class SimulatedDevice:
     torch_name: str = "cpu"
     has_own_memory: bool = True
     follows_real_time: bool = False
-    _pledged: int = 0
-    _used: int = 0
-    _used_peak: int = 0
+    _calls: list[_Call] = field(default_factory=list)
 
     def total_bytes(self) -> int:
         return self.capacity_bytes
@@ -86,21 +93,21 @@ class SimulatedDevice:
 
     def begin_call(self, working_bytes: int) -> None:
         self.reserve(working_bytes)
-        self._pledged, self._used, self._used_peak = working_bytes, 0, 0
+        self._calls.append(_Call(working_bytes))
 
     def end_call(self) -> int:
-        peak = self._used_peak
-        self.release(max(self._pledged, self._used))
-        self._pledged = self._used = self._used_peak = 0
-        return peak
+        call = self._calls.pop()
+        self.release(max(call.pledged, call.used))
+        return call.peak
 
     def use(self, num_bytes: int) -> None:
         """Called by a simulated model: its call takes (or gives back) working memory.
 
         What was reserved for the call is used first. Raises OutOfMemory beyond that and beyond the capacity.
         """
-        before, after = max(self._pledged, self._used), self._used + num_bytes
-        grown = max(self._pledged, after)
+        call = self._calls[-1]
+        before, after = max(call.pledged, call.used), call.used + num_bytes
+        grown = max(call.pledged, after)
         if self.rounded(grown) > self.rounded(before):
             self.release(before)
             try:
@@ -111,8 +118,8 @@ class SimulatedDevice:
         elif grown < before:
             self.release(before)
             self.reserve(grown)
-        self._used = after
-        self._used_peak = max(self._used_peak, after)
+        call.used = after
+        call.peak = max(call.peak, after)
 
     def now(self) -> float:
         return self.now_s

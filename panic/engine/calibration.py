@@ -84,7 +84,8 @@ class Trial:
             if error.kind == "memory" and size > 1:
                 size //= 2
             elif error.kind in FATAL:
-                raise FATAL[error.kind](f"{name}: {error.message}", hint=error.hint)
+                named = "" if name in error.message else f"{name}: "
+                raise FATAL[error.kind](f"{named}{error.message}", hint=error.hint)
             else:  # a model may well refuse a dummy; what it does with real inputs will be seen
                 log.info("%s: no trial of its batch size: %s", name, error.message)
                 return size

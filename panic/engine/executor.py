@@ -154,8 +154,7 @@ class Worker:
         """Load the models ahead of their first use; what does not load is told when it is asked for."""
         for name in self.settings.specs:
             try:
-                with self.cache.lease(name, 1):
-                    pass
+                self.cache.bring(name)
             except Exception:
                 log.debug("%s could not be loaded ahead", name, exc_info=True)
 

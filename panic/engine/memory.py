@@ -80,6 +80,6 @@ def learn(store: Store, device: Device, fingerprints: Mapping[str, str], setting
     observed = [
         (fingerprints[event["model"]], event["bucket"], event["batch"], event["bytes"])
         for event in read_events(files)
-        if event["event"] == "working" and event["model"] in fingerprints and event["bytes"]
+        if event["event"] == "working" and event.get("model") in fingerprints and event["bytes"]
     ]
     working.learn(store, device.kind, observed)

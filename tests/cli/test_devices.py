@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import psutil
+import pytest
+import torch
 
 from panic.cli.devices import PROCESS
 from panic.devices.events import EventLog
@@ -30,6 +35,40 @@ def test_processes_are_read_from_what_torch_prints() -> None:
     assert PROCESS.findall("pynvml module not found, please install nvidia-ml-py") == []
 
 
+def test_a_gpu_is_listed_with_who_uses_it(panic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver on paper knows of two processes: one of this machine and one that is not seen from here."""
+    mine, other = os.getppid(), 2**30
+    printed = (
+        f"GPU:1\nprocess {mine:>10d} uses     1024.000 MB GPU memory\nprocess {other} uses 2.0 MB GPU memory"
+    )
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "get_device_name": lambda index: "Paper 24",
+        "mem_get_info": lambda index: (16 * 2**30, 24 * 2**30),
+        "memory_reserved": lambda index: 0,
+        "memory_allocated": lambda index: 0,
+        "list_gpu_processes": lambda index: printed,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    done = panic("devices", "--json")
+    assert done.exit_code == 0, done.output
+    gpu, _ = json.loads(done.stdout)
+    assert (gpu["name"], gpu["kind"]) == ("cuda:0", "cuda Paper 24")
+    assert (gpu["total_bytes"], gpu["free_bytes"]) == (24 * 2**30, 16 * 2**30)
+    known, elsewhere = gpu["users"]
+    assert (known["pid"], known["bytes"]) == (mine, 2**30)
+    assert known["name"] == psutil.Process(mine).name()
+    assert elsewhere == {"pid": other, "name": "elsewhere", "bytes": 2 * 2**20}
+    assert f"1.07 GB by {mine}" in " ".join(panic("devices").stdout.split())
+
+    def refuse(index: int) -> str:
+        raise RuntimeError("not permitted")
+
+    monkeypatch.setattr(torch.cuda, "list_gpu_processes", refuse)
+    assert json.loads(panic("devices", "--json").stdout)[0]["users"] == []
+
+
 def write_events(store: Path, name: str) -> None:
     """Two models of 15 bytes take turns on a device of 20."""
     with Store(store) as opened:
@@ -54,7 +93,9 @@ def test_stats_of_an_experiment(panic, store: Path) -> None:
     assert told["bytes_by_tier"] == {"disk": 30, "host": 20}
     table = panic("cache", "stats", "demo").stdout
     assert told["loads_by_tier"] == {"disk": 2, "host": 2}
-    assert "5: the model was on the device 1, in main memory 2, on disk 2 times" in " ".join(table.split())
+    assert "5; the model was on the device 1, brought ahead 0, in main memory 2, on disk 2" in " ".join(
+        table.split()
+    )
     assert "0.0 %" in table
     assert (told["streamed_calls"], told["streamed_bytes"]) == ({"huge": 1}, 2**20)
     assert "huge 1 times: 1.05 MB" in table

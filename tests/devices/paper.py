@@ -81,7 +81,9 @@ class PaperModel:
         return inputs
 
 
-def pack_paper(model: Any, device: Device, shared: HostBuffer | None = None) -> Parcel:
+def pack_paper(
+    model: Any, device: Device, shared: HostBuffer | None = None, *, pinned: bool = True
+) -> Parcel:
     host_bytes = model.size_bytes if model.keeps_host else 0
     return Parcel(blocks=model.blocks, whole=model.whole, keeps_host=model.keeps_host, host_bytes=host_bytes)
 

@@ -62,15 +62,24 @@ class Bench:
         )
 
 
+def gpu() -> Device:
+    """The first one, with the context and the workspaces that its first kernels take."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    one = torch.ones(256, 256, device="cuda:0")
+    (one @ one).sum().item()
+    del one
+    torch.cuda.empty_cache()
+    return open_device("cuda")
+
+
 @pytest.fixture(params=["sim", pytest.param("cuda", marks=pytest.mark.gpu)])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.param == "sim":
         yield Bench(SimulatedDevice(name="sim", capacity_bytes=64 * MIB, rate_bytes_per_s=1e9), 4 * MIB)
         return
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    torch.cuda.empty_cache()
-    yield Bench(open_device("cuda"), 512 * MIB)
+    device = gpu()
+    yield Bench(device, 512 * MIB)
     torch.cuda.empty_cache()
 
 
@@ -155,7 +164,7 @@ def test_what_fits_only_in_part_gives_the_same_bits_layer_by_layer(bench: Bench)
 
 @pytest.mark.gpu
 def test_working_memory_is_read_from_the_allocator() -> None:
-    cache = ModelCache(open_device("cuda"), lambda name: Layers(name, 64 * MIB))
+    cache = ModelCache(gpu(), lambda name: Layers(name, 64 * MIB))
 
     def take(num_bytes: int, batch_size: int) -> None:
         with cache.lease("a", batch_size):
@@ -171,7 +180,7 @@ def test_working_memory_is_read_from_the_allocator() -> None:
 
 @pytest.mark.gpu
 def test_out_of_memory_in_a_call_leaves_the_cache_usable() -> None:
-    device = open_device("cuda")
+    device = gpu()
     cache = ModelCache(device, lambda name: Layers(name, 512 * MIB))
     expected = call(cache, "a")
     failed = False
@@ -191,7 +200,7 @@ def test_slabs_are_page_locked_exactly_and_unlocked_when_they_go() -> None:
     """The host copy of a prefetched model is pinned; the buffer goes with the parcel."""
     from panic.devices.parcels import slab
 
-    device = open_device("cuda")
+    device = gpu()
     parcel = slab(Layers("a", 64 * MIB).weight_modules(), device)
     host: Any = parcel.blocks[0]
     assert host.host.is_pinned()
@@ -206,6 +215,7 @@ def test_memory_that_cannot_be_locked_does_no_harm() -> None:
     class Owner:
         """Something that can be referred to weakly."""
 
+    gpu()
     buffer, owner = torch.empty(MIB, dtype=torch.uint8), Owner()
     assert pin(buffer, owner, "cuda:0")
     assert not pin(buffer, owner, "cuda:0")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,8 @@ from panic.devices import cuda
 from panic.devices.accounting import Room
 from panic.devices.cuda import CudaDevice, pin
 from panic.devices.device import CpuDevice, MpsDevice, open_device
+from panic.devices.host import HostTier
+from tests.devices.test_contract import Layers
 
 GIB, MIB = 2**30, 2**20
 
@@ -33,7 +35,6 @@ class Driver:
     reserved: int = 6 * GIB
     allocated: int = 5 * GIB
     peak: int = 5 * GIB
-    journal: list[str] = field(default_factory=list)
 
     def mem_get_info(self, index: int) -> tuple[int, int]:
         return self.total - self.others - self.reserved, self.total
@@ -125,28 +126,53 @@ def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Bus:
-    """Streams and events: what is queued on the side stream ends when it is let through."""
+    """Streams and events on paper. What is queued on a stream ends when the bus is let through.
+
+    journal: (stream, act) in the order in which they are queued.
+    """
 
     def __init__(self) -> None:
-        self.journal: list[str] = []
+        self.journal: list[tuple[str, str]] = []
+        self.current = "computing"
         self.passing = threading.Event()
         self.passing.set()
+        self.events: list[Event] = []
 
-    def event(self, blocking: bool = False) -> Any:
-        return SimpleNamespace(record=lambda stream: self.journal.append("record"), synchronize=self.wait)
-
-    def stream(self, index: int) -> Any:
-        return SimpleNamespace(
-            wait_event=lambda event: self.journal.append("wait for memory"), synchronize=self.wait
-        )
+    def note(self, act: str) -> None:
+        self.journal.append((self.current, act))
 
     def wait(self) -> None:
         assert self.passing.wait(10)
 
 
 @dataclass
+class Stream:
+    bus: Bus
+    name: str
+
+    def wait_event(self, event: Event) -> None:
+        self.bus.journal.append((self.name, f"waits for event {event.number}"))
+
+    def synchronize(self) -> None:
+        self.bus.wait()
+        self.bus.journal.append((self.name, "is waited for"))
+
+
+class Event:
+    def __init__(self, bus: Bus) -> None:
+        self.bus, self.number = bus, len(bus.events)
+        bus.events.append(self)
+
+    def record(self, stream: Stream) -> None:
+        self.bus.journal.append((stream.name, f"event {self.number}"))
+
+    def synchronize(self) -> None:
+        self.bus.wait()
+
+
+@dataclass
 class Copied:
-    """A block that tells when its copy is queued."""
+    """A block that tells when its copy is queued, and on which stream."""
 
     number: int
     bus: Bus
@@ -157,7 +183,7 @@ class Copied:
     def fill(self) -> None:
         if self.error:
             raise self.error
-        self.bus.journal.append(f"copy {self.number}")
+        self.bus.note(f"copy {self.number}")
         self.queued.set()
 
 
@@ -166,33 +192,65 @@ def bus(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Bus:
     bus = Bus()
 
     @contextmanager
-    def on(stream: Any) -> Iterator[None]:
+    def on(stream: Stream) -> Iterator[None]:
+        bus.current, before = stream.name, bus.current
         yield
+        bus.current = before
 
-    monkeypatch.setattr(cuda, "_cuda", SimpleNamespace(Stream=bus.stream, Event=bus.event))
+    made = SimpleNamespace(Stream=lambda index: Stream(bus, "side"), Event=lambda blocking=False: Event(bus))
+    monkeypatch.setattr(cuda, "_cuda", made)
     monkeypatch.setattr(torch.cuda, "stream", on)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: bus.stream(index))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: bus.note(f"device {index}"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: Stream(bus, bus.current))
     return bus
 
 
-def test_a_prefetch_waits_for_its_memory_and_is_done_when_waited_for(bus: Bus) -> None:
-    blocks = [Copied(number, bus) for number in range(4)]
-    transfer = CudaDevice(0).transfer(blocks, ahead=True)
-    assert transfer.wait() >= 0
-    assert [line for line in bus.journal if line != "record"] == [
-        "wait for memory", "copy 0", "copy 1", "copy 2", "copy 3",
-    ]  # fmt: skip
-    assert transfer.cancel() == 4
+def test_copies_ahead_are_on_the_side_stream_after_what_had_the_memory_before(bus: Bus) -> None:
+    blocks = [Copied(number, bus) for number in range(3)]
+    transfer = CudaDevice(1).transfer(blocks, ahead=True)
+    transfer.wait()
+    assert bus.journal == [
+        ("computing", "event 0"),  # the memory was taken here
+        ("computing", "device 1"),  # of the thread that copies
+        ("side", "waits for event 0"),
+        *[("side", act) for number in range(3) for act in (f"copy {number}", f"event {number + 1}")],
+        ("side", "is waited for"),
+    ]
+    assert transfer.cancel() == 3
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_nothing_is_done_before_its_copies_have_ended(bus: Bus, ahead: bool) -> None:
+    bus.passing.clear()
+    block = Copied(0, bus)
+    ended = threading.Event()
+
+    def use() -> None:
+        CudaDevice(0).transfer([block], ahead=ahead).wait()
+        ended.set()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    assert block.queued.wait(10)
+    assert not ended.wait(0.1)
+    bus.passing.set()
+    assert ended.wait(10)
+    thread.join()
 
 
 def test_a_cancelled_prefetch_begins_no_more_than_two_blocks(bus: Bus) -> None:
     bus.passing.clear()
     blocks = [Copied(number, bus) for number in range(6)]
-    transfer = CudaDevice(0).transfer(blocks, ahead=True)
+    transfer: Any = CudaDevice(0).transfer(blocks, ahead=True)
     assert blocks[1].queued.wait(10)
-    threading.Timer(0.2, bus.passing.set).start()  # the two that are on the bus end while we wait for them
-    assert transfer.cancel() == 2
+    cancelled: list[int] = []
+    thread = threading.Thread(target=lambda: cancelled.append(transfer.cancel()))
+    thread.start()
+    assert transfer._cancelled.wait(10)
+    assert cancelled == [], "the two that are on the bus are waited for"
+    bus.passing.set()
+    thread.join(10)
+    assert cancelled == [2]
     assert not any(block.queued.is_set() for block in blocks[2:])
 
 
@@ -204,6 +262,7 @@ def test_an_error_of_a_copy_is_raised_by_whoever_waits(bus: Bus) -> None:
         transfer.wait()
     assert transfer.cancel() == 1
     assert not broken[2].queued.is_set()
+    assert bus.journal[-1] == ("side", "is waited for")
     whole = device.transfer([Copied(3, bus)], ahead=True)
     whole.wait()
     assert whole.cancel() == 1, "the copier has survived"
@@ -212,7 +271,7 @@ def test_an_error_of_a_copy_is_raised_by_whoever_waits(bus: Bus) -> None:
 def test_copies_without_prefetch_are_done_when_they_return(bus: Bus) -> None:
     blocks = [Copied(0, bus), Copied(1, bus)]
     transfer = CudaDevice(0).transfer(blocks, ahead=False)
-    assert all(block.queued.is_set() for block in blocks)
+    assert bus.journal == [(bus.current, act) for act in ("copy 0", "copy 1", "is waited for")]
     assert transfer.cancel() == 2
 
 
@@ -223,42 +282,67 @@ class Owner:
     """Something that can be referred to weakly."""
 
 
-@pytest.fixture
-def locked(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """Bytes by address; a second lock of the same address is refused, as by the driver."""
-    locked: dict[int, int] = {}
+@dataclass
+class Runtime:
+    """Page-locks by address: bytes, flags, and the device whose context was used."""
 
-    def register(address: int, num_bytes: int, flags: int) -> int:
-        if address in locked:
-            return 712
-        locked[address] = num_bytes
+    locked: dict[int, tuple[int, int, str]] = field(default_factory=dict)
+    context: str = ""
+
+    def cudaHostRegister(self, address: int, num_bytes: int, flags: int) -> int:  # noqa: N802
+        if address in self.locked:
+            return 712  # cudaErrorHostMemoryAlreadyRegistered
+        self.locked[address] = num_bytes, flags, self.context
         return 0
 
-    runtime = SimpleNamespace(cudaHostRegister=register, cudaHostUnregister=locked.pop)
+    def cudaHostUnregister(self, address: int) -> None:  # noqa: N802
+        del self.locked[address]
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    runtime = Runtime()
+
+    @contextmanager
+    def of(device: str) -> Iterator[None]:
+        runtime.context = device
+        yield
+        runtime.context = ""
+
     monkeypatch.setattr(cuda, "_cuda", SimpleNamespace(cudart=lambda: runtime))
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    return locked
+    monkeypatch.setattr(torch.cuda, "device", of)
+    return runtime
 
 
-def test_memory_is_locked_to_the_byte_for_as_long_as_its_owner_lives(locked: dict[int, int]) -> None:
+def test_memory_is_locked_to_the_byte_for_as_long_as_its_owner_lives(runtime: Runtime) -> None:
     buffer, owner = torch.empty(5 * MIB + 3, dtype=torch.uint8), Owner()
-    assert pin(buffer, owner, "cuda:0")
-    assert locked == {buffer.data_ptr(): 5 * MIB + 3}
+    assert pin(buffer, owner, "cuda:1")
+    portable = 1  # for every GPU of the process
+    assert runtime.locked == {buffer.data_ptr(): (5 * MIB + 3, portable, "cuda:1")}
     del owner
     gc.collect()
-    assert locked == {}
+    assert runtime.locked == {}
 
 
 def test_memory_that_cannot_be_locked_is_told_and_its_error_cleared(
-    locked: dict[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cleared: list[str] = []
-    monkeypatch.setattr(cuda, "_clear_error", cleared.append)
+    kernels: list[str] = []
+    monkeypatch.setattr(torch, "ones", lambda size, device: kernels.append(device))
     buffer, owner = torch.empty(MIB, dtype=torch.uint8), Owner()
-    locked[buffer.data_ptr()] = MIB
+    runtime.locked[buffer.data_ptr()] = MIB, 0, "somebody"
     assert not pin(buffer, owner, "cuda:1")
-    assert cleared == ["cuda:1"]
+    assert kernels == ["cuda:1"], "torch asks for errors after its next kernel"
     assert "CUDA error 712" in caplog.text
     del owner
     gc.collect()
-    assert locked == {buffer.data_ptr(): MIB}, "what was not locked is not unlocked"
+    assert runtime.locked, "what was not locked is not unlocked"
+
+
+@pytest.mark.parametrize(("budget", "is_locked"), [(None, True), (8 * MIB, True), (2 * MIB, False)])
+def test_a_model_that_exceeds_the_budget_of_main_memory_is_not_locked(
+    runtime: Runtime, driver: Driver, budget: int | None, is_locked: bool
+) -> None:
+    parcel = HostTier(budget).take_in("a", Layers("a", 4 * MIB), CudaDevice(0))
+    assert len(runtime.locked) == is_locked
+    assert parcel.host_bytes == 4 * MIB

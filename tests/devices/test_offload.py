@@ -54,12 +54,62 @@ def test_bytes_that_come_layer_by_layer_are_told_apart(tmp_path: Path) -> None:
 def test_others_make_room_and_come_back() -> None:
     cache, device = cache_of(4 * MIB + 512 * KIB)
     expected = call(cache, "a")
-    build = cache.build
-    cache.build = lambda name: Layers(name, 8 * MIB) if name == "large" else build(name)
+    build = cache._models.build
+    cache._models.build = lambda name: Layers(name, 8 * MIB) if name == "large" else build(name)
     call(cache, "large", ["a", "large"])
     assert call(cache, "a", ["large", "a"]) == expected
     assert cache.resident == {"a"}
     assert device.allocated_bytes == 4 * MIB
+
+
+def test_a_model_comes_back_as_a_whole_when_there_is_room_again() -> None:
+    cache, device = cache_of(64 * MIB)
+    expected = call(cache, "a")
+    cache.evict_idle()
+    device.tenants_bytes = 62 * MIB
+    assert call(cache, "a") == expected
+    assert cache.resident == frozenset()
+    device.tenants_bytes = 0
+    assert call(cache, "a") == expected
+    assert cache.resident == frozenset(), "they may come back for it"
+    device.advance(61.0)
+    for _ in range(3):
+        assert call(cache, "a") == expected
+    assert cache.resident == {"a"}
+    assert cache.stats.streamed_bytes == 2 * 4 * MIB
+    assert call(cache, "b") != expected
+    assert cache.resident == {"a", "b"}
+
+
+def test_a_model_whose_calls_ran_out_of_memory_is_not_tried_again_in_the_same_room() -> None:
+    cache, device = cache_of(64 * MIB)
+    expected = call(cache, "a")
+    assert cache.offload("a")
+    for _ in range(3):
+        assert call(cache, "a") == expected
+    assert cache.resident == frozenset()
+    device.capacity_bytes = 68 * MIB
+    call(cache, "a")
+    assert cache.resident == {"a"}
+
+
+def test_layers_stay_where_others_were_so_that_passes_copy_less() -> None:
+    """Two passes of 4 MiB in room for 3, of which another model held 1."""
+
+    class Twice(Layers):
+        def invoke(self, inputs: Any, seeds: Any = ()) -> list[Any]:
+            super().invoke(inputs, seeds)
+            return super().invoke(inputs, seeds)
+
+    device = SimulatedDevice(name="sim", capacity_bytes=3 * MIB, rate_bytes_per_s=1e9)
+    cache = ModelCache(device, lambda name: Layers(name, MIB) if name == "small" else Twice(name, 4 * MIB))
+    call(cache, "large")  # shows how much the call itself needs
+    before = cache.stats.streamed_bytes
+    call(cache, "small")
+    call(cache, "large")
+    stays = 3 * MIB - 256 * KIB
+    assert cache.stats.streamed_bytes - before == stays + 2 * (4 * MIB - stays)
+    assert cache.resident == frozenset()
 
 
 def test_layers_stay_as_long_as_there_is_room_beside_the_call() -> None:

@@ -67,7 +67,7 @@ def test_the_cache_asks_for_the_next_model_that_must_be_constructed() -> None:
     order = "abcabc"
     for position, name in enumerate(order):
         call(cache, name, [*order[position + 1 :], "a"])
-        cache._reader.wait()
+        cache._models.reader.wait()
     # Main memory holds two of them, so that the third is constructed again and again.
     assert asked[:3] == ["b", "c", "a"] or asked[:2] == ["b", "c"]
     assert len(asked) > 2

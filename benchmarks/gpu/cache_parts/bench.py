@@ -54,8 +54,8 @@ class Bench:
         **fields: Any,
     ) -> None:
         """Print and store a figure; note it if it misses its goal."""
-        is_low = at_least is not None and value < at_least
-        is_high = at_most is not None and value > at_most
+        is_low = at_least is not None and not value >= at_least  # also where it is no number
+        is_high = at_most is not None and not value <= at_most
         if is_low or is_high:
             self.missed.append(f"{name}: {value:.4g}, goal {at_least if is_low else at_most:g}")
         print(f"{name:<45} {value:10.4g} {fields}")
@@ -83,9 +83,11 @@ class Bench:
         """A cache that may use that many bytes of what is free."""
         fraction = 1 - (self.device.free_bytes() - num_bytes) / self.device.total_bytes()
         cache = ModelCache(self.device, self.net, memory_fraction=min(1.0, fraction))
-        yield cache
-        cache.close()
-        self.clean()
+        try:
+            yield cache
+        finally:
+            cache.close()
+            self.clean()
 
     # Weights in files
 

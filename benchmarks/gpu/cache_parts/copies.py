@@ -58,13 +58,14 @@ class Owner:
 def bus_rate() -> float | None:
     """Bytes/s of the PCIe link at its best, as the driver tells it; None if it does not."""
     asked = "pcie.link.gen.max,pcie.link.width.max"
-    query = ["nvidia-smi", "-i", "0", f"--query-gpu={asked}", "--format=csv,noheader"]
+    uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"  # its own numbers are not torch's
+    query = ["nvidia-smi", "-i", uuid, f"--query-gpu={asked}", "--format=csv,noheader"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
         generation, width = (int(word) for word in told.split(","))
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
-    return LANE_GB_S[generation] * width * GB
+    return LANE_GB_S[generation] * width * GB if generation in LANE_GB_S else None
 
 
 def swap(bench: Bench, name: str) -> None:

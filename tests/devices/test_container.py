@@ -1,0 +1,71 @@
+"""Limits of control groups, read from folders laid out as Linux does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from panic.devices import container
+from panic.devices.device import CpuDevice
+from panic.engine.memory import HOST_SHARE, MemorySettings
+from tests.devices.test_residency import sim
+
+GIB = 2**30
+
+
+def lay(root: Path, files: dict[str, str | int]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    return root
+
+
+def test_a_job_of_a_cluster_has_what_its_step_and_the_job_leave(tmp_path: Path) -> None:
+    """Version 2: the step has no limit of its own, the job has 64 GiB, the machine's slice 200."""
+    job = "sys/fs/cgroup/slurm/job_1"
+    root = lay(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/slurm/job_1/step_0",
+            f"{job}/step_0/memory.max": "max",
+            f"{job}/step_0/memory.current": 9 * GIB,
+            f"{job}/memory.max": 64 * GIB,
+            f"{job}/memory.current": 60 * GIB,
+            f"{job}/memory.stat": f"anon {9 * GIB}\ninactive_file {50 * GIB}\nactive_file {GIB}",
+            "sys/fs/cgroup/slurm/memory.max": 200 * GIB,
+            "sys/fs/cgroup/slurm/memory.current": 100 * GIB,
+        },
+    )
+    assert container.limit_bytes(root) == 64 * GIB
+    assert container.free_bytes(root) == (64 - 60 + 50) * GIB, "files that were read count as free"
+
+
+def test_version_1_and_a_path_that_is_the_machines(tmp_path: Path) -> None:
+    root = lay(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:cpu:/docker/abc\n4:hugetlb,memory:/docker/abc\n0::/",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": 8 * GIB,
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": 6 * GIB,
+            "sys/fs/cgroup/memory/memory.stat": f"cache {4 * GIB}\ntotal_inactive_file {3 * GIB}",
+        },
+    )
+    assert container.limit_bytes(root) == 8 * GIB
+    assert container.free_bytes(root) == 5 * GIB
+
+
+def test_a_full_group_has_nothing_left_and_none_has_no_limit(tmp_path: Path) -> None:
+    full = {"sys/fs/cgroup/memory.max": GIB, "sys/fs/cgroup/memory.current": 2 * GIB}
+    assert container.free_bytes(lay(tmp_path / "full", full)) == 0
+    assert container.free_bytes(lay(tmp_path / "open", {"proc/self/cgroup": "0::/"})) is None
+    assert container.limit_bytes(tmp_path / "nowhere") is None
+
+
+def test_weights_in_main_memory_keep_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "limit_bytes", lambda: 4 * GIB)
+    monkeypatch.setattr(container, "free_bytes", lambda: GIB)
+    assert CpuDevice().total_bytes() == 4 * GIB
+    assert CpuDevice().free_bytes() == GIB
+    assert MemorySettings(num_workers=2).host_budget(sim(1)) == round(HOST_SHARE * GIB / 2)

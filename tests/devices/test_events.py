@@ -1,0 +1,103 @@
+"""What a cache writes down, and what is read from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from panic.devices.events import EventLog, read_events, summarise
+from tests.devices.paper import paper_cache
+from tests.devices.test_residency import call, cycle, sim
+
+
+def test_events_tell_the_whole_story_and_the_regret(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    device = sim(20, rate_bytes_per_s=10.0)
+    options = {"seconds": 0.1, "prefetching": False, "events": EventLog(path)}
+    cache, _ = paper_cache(device, {"a": [5, 5, 5], "b": [5, 5, 5]}, **options)
+    for name in "aabbaabb":
+        call(cache, name, ["b", "a"] if name == "a" else ["a", "b"])
+    cache.close()
+    total = summarise(read_events([path]))
+    assert (total.calls, total.hits) == (8, 4)
+    assert total.moved_bytes == cache.stats.loaded_bytes == 50
+    assert total.least_bytes == 50
+    assert total.regret == 0
+    assert total.bytes_by_tier == {"disk": 30, "host": 20}
+    assert total.bytes_per_s == pytest.approx(10)
+    assert total.stall_s == pytest.approx(5)
+    assert total.evictions_by_reason == {"room": 3, "memory": 2}
+
+
+def test_regret_of_a_cache_that_is_not_told_the_future(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    cache, _ = paper_cache(sim(20), {name: [5, 5] for name in "abc"}, events=EventLog(path))
+    for name in "abc" * 6:
+        call(cache, name)
+    cache.close()
+    regret = summarise(read_events([path])).regret
+    assert regret is not None
+    assert regret > 0.5
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"t": 1, "event": "out_of_memory", "model": "a"}\n{"t": 2, "eve')
+    assert summarise(read_events([path])).out_of_memory == 1
+
+
+def test_a_run_that_is_killed_has_told_its_calls_and_its_order(tmp_path: Path) -> None:
+    """Nothing is closed; what is in the file is what a kill leaves."""
+    path = tmp_path / "events.jsonl"
+    cache, _ = paper_cache(sim(20), {"a": [5, 5, 5], "b": [5, 5, 5]}, events=EventLog(path))
+    for _ in range(50):
+        call(cache, "a")
+    call(cache, "b", ["a", "b"])
+    total = summarise(read_events([path]))
+    assert total.calls >= 50
+    assert (total.moved_bytes, total.regret) == (30, 0)
+    call(cache, "a", ["b", "a"])
+    assert summarise(read_events([path])).regret == 0
+
+
+def test_calls_are_told_by_where_they_found_their_model(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    device = sim(30, rate_bytes_per_s=100.0)
+    cache, _ = paper_cache(device, {name: [5, 5] for name in "abcd"}, seconds=1.0, events=EventLog(path))
+    cycle(cache, "abcd", 3)
+    call(cache, "d", ["a", "d"])
+    cache.close()
+    total = summarise(read_events([path]))
+    assert total.calls == 13
+    assert total.calls_by_tier["disk"] == 4
+    assert total.calls_by_tier["device"] >= 1
+    assert total.calls_by_tier["prefetch"] > 0
+    assert total.calls_by_tier["prefetch"] <= total.prefetch_hits
+    assert total.hits == cache.stats.hits == total.calls_by_tier["device"] + total.calls_by_tier["prefetch"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[1, 2]",
+        b'{"event": 3}',
+        b'{"event": "use", "model": "a"}',
+        b'{"event": "use", "model": ["a"], "size": 1, "working": 0, "capacity": 1}',
+        b'{"event": "load", "bytes": null, "seconds": 1}',
+        b'{"event": "load", "bytes": "many", "seconds": 1}',
+        b'{"event": "load", "bytes": Infinity, "seconds": 1}',
+        b'{"event": "load", "bytes": 5, "seconds": NaN}',
+        b'{"event": "calls", "host": true}',
+        b'{"event": "stre\xff',
+        b"[" * 100_000,
+    ],
+)
+def test_lines_that_make_no_sense_are_left_out(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    sound = {"event": "load", "model": "a", "bytes": 5, "tier": "disk", "seconds": 1.0}
+    path.write_bytes(line + b"\n" + json.dumps(sound).encode() + b"\n")
+    total = summarise(read_events([path]))
+    assert (total.moved_bytes, total.calls, total.least_bytes) == (5, 0, 0)
