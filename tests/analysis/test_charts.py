@@ -274,6 +274,20 @@ def test_rare_moves_are_not_drawn():
     assert moves == {"state 1 → state 2", "state 2 → state 0"}
 
 
+def test_lengths_are_drawn_from_zero_and_effects_from_below_it():
+    band = pl.DataFrame({"x": ["a"], "value": [2.0], "low": [0.5], "high": [1.0], "mean": [0.7]})
+    lengths = charts.null_band(band).to_dict()["layer"][0]["encoding"]["x"]["scale"]
+    assert lengths == {"domain": [0, 2.08]}
+    effects = charts.null_band(band.with_columns(low=-0.5)).to_dict()["layer"][0]["encoding"]["x"]["scale"]
+    assert "domain" not in effects
+
+
+def test_states_have_the_numbers_and_names_that_they_are_given():
+    made = charts.transition_graph(np.eye(2)[::-1], numbers=[4, 49], names={49: "a circle"})
+    nodes = next(table for table in rows_of(made) if "stays" in table.columns)
+    assert nodes.select("label", "name").rows() == [(4, "state 4"), (49, "a circle")]
+
+
 def test_recurrences_stand_at_the_steps_of_the_run():
     matrix = np.array([[True, False], [False, True]])
     (rows,) = rows_of(charts.recurrence_plot(matrix, stride=2, first=5))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from panic.analysis.charts.theme import GREY, colour, data, finish, names_of
@@ -57,9 +58,13 @@ def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
         axis=alt.Axis(domain=False, ticks=False, labelLimit=280),
     )
     base = alt.Chart(data(frame)).encode(y=y)
+    numbers = frame.select("low", "high", "value").to_numpy()
+    is_length = np.nanmin(numbers, initial=0.0) >= 0  # then nothing can be below 0
+    top = 1.04 * np.nanmax(numbers, initial=0.0)
+    scale = alt.Scale(domain=[0, top or 1.0]) if is_length else alt.Scale(padding=12)
     return alt.layer(
         base.mark_bar(color=GREY, opacity=0.35, height=11, cornerRadius=5).encode(
-            x=alt.X("low:Q", title=value_title, scale=alt.Scale(padding=12)), x2="high:Q"
+            x=alt.X("low:Q", title=value_title, scale=scale), x2="high:Q"
         ),
         base.mark_tick(color=GREY, thickness=2, size=15).encode(x="mean:Q"),
         base.mark_point(filled=True, size=110, opacity=1).encode(x="value:Q", tooltip=_tips("x:N")),

@@ -6,6 +6,7 @@ dwell_survival(curves); recurrence_plot(recurrence_matrix(texts))
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -122,13 +123,18 @@ def transition_graph(
     *,
     weights: NDArray[np.float64] | None = None,
     names: dict[int, str] | None = None,
+    numbers: Sequence[int] | None = None,
     least: float = 0.05,
 ) -> Any:
     """States on a circle, arrows for transitions of at least `least`; `matrix` (k, k) of probabilities.
 
-    Area of a state: `weights` (k,), such as the stationary law. The number in it is how often it is kept.
+    Area of a state: `weights` (k,), such as the stationary law. In it is its number, by default its row, and
+    beside it how often it is kept. `names` of states are by number.
     """
-    nodes, edges, heads = _graph(np.asarray(matrix, dtype=float), weights, names or {}, least)
+    known = names or {}
+    shown = list(range(len(matrix)) if numbers is None else numbers)
+    titles = {number: known.get(number, f"state {number}") for number in shown}
+    nodes, edges, heads = _graph(np.asarray(matrix, dtype=float), weights, titles, least)
     scale = alt.Scale(domain=[-1.35, 1.35], nice=False)
     x, y = alt.X("x:Q", axis=None, scale=scale), alt.Y("y:Q", axis=None, scale=scale)
     tips = [alt.Tooltip("move:N"), alt.Tooltip("probability:Q", format=".3f")]
@@ -246,7 +252,7 @@ def _cluster_names(labels: pl.Series, names: dict[int, str]) -> pl.Series:
 def _graph(
     matrix: NDArray[np.float64], weights: NDArray[np.float64] | None, names: dict[int, str], least: float
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Nodes, points of the curved edges, and arrow heads."""
+    """Nodes, points of the curved edges, and arrow heads. `names`: of every state by its number, in order."""
     size = len(matrix)
     turn = np.pi / 2 - 2 * np.pi * np.arange(size) / max(size, 1)
     place = np.stack([np.cos(turn), np.sin(turn)], axis=1) if size > 1 else np.zeros((size, 2))
@@ -257,10 +263,10 @@ def _graph(
             "y": place[:, 1],
             "label_x": 1.24 * place[:, 0],
             "label_y": 1.24 * place[:, 1] if size > 1 else np.full(size, 0.3),
-            "label": [str(i) for i in range(size)],
+            "label": [str(number) for number in names],
             "weight": share,
             "stays": np.diag(matrix),
-            "name": [names.get(i, f"state {i}") for i in range(size)],
+            "name": list(names.values()),
         }
     )
     edges: list[tuple[Any, ...]] = []

@@ -184,9 +184,9 @@ def data(frame: pl.DataFrame) -> alt.InlineData:
 
 
 def colour(field: str, order: Sequence[str], title: str | None = None, **how: Any) -> alt.Color:
-    """Colours by category in a fixed order, with the legend on top."""
-    rows = 1 if sum(len(name) + 4 for name in order) < 80 else 0
-    legend = alt.Legend(orient="top", title=title, columns=0 if rows else 1)
+    """Colours by category in a fixed order, with the legend on top; in a row if half a page has room."""
+    is_short = sum(len(name) + 4 for name in order) < 48
+    legend = alt.Legend(orient="top", title=title, columns=0 if is_short else 1)
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(order)), legend=legend, **how)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -107,22 +109,36 @@ def _dwells(material: Material, title: str) -> Figure:
         readings.DWELL,
     )
     specs += band.specs
-    count = min(states.clustering.num_clusters, MAX_STATES)
     groups = states.frame.group_by("network", maintain_order=True)
-    for (network,), _ in list(groups)[:MAX_GRAPHS] if count > 1 else []:  # a mixture of chains is none
-        labels = [np.where(run < count, run, -1) for run in states.labels(str(network))]
-        together = np.concatenate(labels)
-        weights = np.bincount(together[together >= 0], minlength=count)
-        if dynamics.transition_counts(labels, count).sum():
-            matrix = dynamics.transition_matrix(labels, count)
-            shares = weights / weights.sum()
-            graph = charts.transition_graph(matrix, str(network), weights=shares, names=states.names)
-            specs.append(charts.spec(graph, title=True))
+    for (network,), _ in list(groups)[:MAX_GRAPHS]:  # of each, for a mixture of chains is none
+        graph = _moves(states, str(network))
+        specs += [] if graph is None else [charts.spec(graph, title=True)]
     return Figure(
         title=title,
         specs=tuple(specs),
         reading=" ".join([readings.dwell_reading(dynamics.dwell_times(states.labels())), *band.readings]),
         caveat=readings.DWELL_CAVEAT,
+    )
+
+
+def _moves(states: tables.States, network: str) -> Any:
+    """The graph of the clusters where a network's runs spend most steps; None without moves among them."""
+    labels = states.labels(network)
+    together = np.concatenate(labels)
+    counts = np.bincount(together[together >= 0], minlength=states.clustering.num_clusters)
+    most = np.sort(np.argsort(-counts, kind="stable")[:MAX_STATES])
+    most = most[counts[most] > 0]
+    places = np.full(len(counts) + 1, -1)  # the last one is that of -1, what lies outside
+    places[most] = np.arange(len(most))
+    labels = [places[run] for run in labels]
+    if len(most) < 2 or not dynamics.transition_counts(labels, len(most)).sum():
+        return None
+    return charts.transition_graph(
+        dynamics.transition_matrix(labels, len(most)),
+        network,
+        weights=counts[most] / counts[most].sum(),
+        names=states.names,
+        numbers=most.tolist(),
     )
 
 
