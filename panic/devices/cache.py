@@ -144,10 +144,11 @@ class ModelCache:
             entry.leases -= 1
 
     def bring(self, name: str) -> None:
-        """Load a model ahead of its first call. Raises what `lease` raises."""
+        """Load a model ahead of its first call, unless it comes in layers. Raises what loading raises."""
         entry = self._entry(name, ())
         self._here.arrive(entry)
         self._bring(entry, [Use(name)], Need(0, 0, False))
+        self._here.touch(entry)
 
     def offload(self, name: str) -> bool:
         """Bring a model's layers one after another as long as there is no more room than now.
@@ -261,7 +262,7 @@ class ModelCache:
         self.events.add("out_of_memory", model=name)
 
     def _load(self, entry: Entry) -> None:
-        """Load; if there is no room against all reckoning, once more with everything else gone."""
+        """Load. Without room against all reckoning: once more with everything else gone, then in layers."""
         failure = self._here.load(entry)
         if failure is not None and is_out_of_memory(failure):
             self.ran_out(entry.name)
@@ -271,6 +272,9 @@ class ModelCache:
                 self._here.entries[entry.name] = entry
             failure = self._here.load(entry)
             if failure is not None and is_out_of_memory(failure):
+                self.ran_out(entry.name)
+                if self.offload(entry.name):
+                    return
                 raise ModelDoesNotFit(
                     f"{entry.name}: no room on {self.device.name} while its weights were loaded "
                     f"({format_bytes(entry.size)}): {self._told()}"
@@ -306,7 +310,9 @@ class ModelCache:
     def _take_back(self, entry: Entry, bucket: int, batch_size: int) -> None:
         """Have an offloaded model whole again where there is clearly more room than when it outgrew it."""
         assert entry.outgrown_bytes is not None
-        wanted = self.working.need(entry.name, bucket, batch_size, entry.told).wanted
+        # What is known of its calls in layers has layers in it, so it is more than enough.
+        names = (entry.name, entry.known_as)
+        wanted = max(self.working.need(name, bucket, batch_size, entry.told).wanted for name in names)
         if self._room_for(entry) >= max(entry.size + wanted, GROWN * entry.outgrown_bytes):
             entry.outgrown_bytes = None
             log.warning("%s fits on %s again", entry.name, self.device.name)
@@ -335,8 +341,8 @@ class ModelCache:
             return False  # they are not brought ahead
         compute_s = {name: entry.compute_s for name, entry in self._here.entries.items()}
         capacity_bytes = self._state().capacity_bytes
-        rate, whole = self._here.rate_bytes_per_s, frozenset(self._whole)
-        return self._eagerness.pays(cycle, self._sizes, capacity_bytes, rate, compute_s, whole)
+        rate = self._here.rate_bytes_per_s
+        return self._eagerness.pays(cycle, self._sizes, capacity_bytes, rate, compute_s)
 
     # What planning is told
 

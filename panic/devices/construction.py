@@ -38,7 +38,7 @@ class Construction:
 
         Raises: ModelDoesNotFit if main memory has no room, or what building the model raises.
         """
-        with _told(name):
+        with _as_unfit(name):
             model = self.build(name)
             if self.host.buffer(name) is None:
                 self._make_room(here, model.size_bytes, upcoming)
@@ -75,12 +75,12 @@ class Construction:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _as_unfit(name: str) -> Iterator[None]:
     """A smaller batch does not help where the weights have no room in main memory, so it is told apart."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, ModelDoesNotFit) or not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         free = format_bytes(CpuDevice().free_bytes())
         raise ModelDoesNotFit(

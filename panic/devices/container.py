@@ -1,8 +1,7 @@
 """Main memory that this process may use: a container or a job of a cluster may have less than the machine.
 
 Limits of Linux control groups, of versions 1 and 2, of the group and of all that it is in. Files that the
-system keeps in memory count as used there, and are given up when memory is asked for; so those that were not
-used lately count as free here.
+system keeps in memory count as used there, but are given up when memory is asked for: here they are free.
 
     limit_bytes(), free_bytes()     # None, None outside of any limit
 """
@@ -13,10 +12,17 @@ from functools import cache
 from pathlib import Path
 
 VERSIONS = {
-    2: ("", "memory.max", "memory.current", "inactive_file"),
-    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("", "memory.max", "memory.current", ("inactive_file", "active_file")),
+    1: (
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
 }
-"""Of each version: folder below /sys/fs/cgroup, files of the limit and the usage, line of `memory.stat`."""
+"""Of each version: folder below /sys/fs/cgroup, files of the limit and the usage, lines of `memory.stat`."""
+NO_LIMIT = 2**60
+"""Version 1 says that there is none with a number of this size."""
 
 
 def limit_bytes(root: Path = Path("/")) -> int | None:
@@ -33,12 +39,13 @@ def _limits(root: Path) -> list[tuple[int, int]]:
     """(limit, bytes used that cannot be had back) of every group with a limit."""
     found = []
     for version, path in _groups(root):
-        folder, limit_file, usage_file, line = VERSIONS[version]
+        folder, limit_file, usage_file, lines = VERSIONS[version]
         base = root / "sys/fs/cgroup" / folder
         for group in [base / path, *(base / path).parents]:
             limit, usage = _number(group / limit_file), _number(group / usage_file)
-            if limit is not None and usage is not None:
-                found.append((limit, usage - min(usage, _stat(group / "memory.stat", line))))
+            if limit is not None and limit < NO_LIMIT and usage is not None:
+                files = sum(_stat(group / "memory.stat", line) for line in lines)
+                found.append((limit, max(0, usage - files)))
             if group == base:
                 break
     return found
@@ -71,6 +78,6 @@ def _number(path: Path) -> int | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""

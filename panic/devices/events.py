@@ -3,7 +3,7 @@
 One line per event: {"t", "event", "model", ...}. A "use" line begins a stretch of calls of one model; the
 order of these lines is the order of work, so that the regret can be told afterwards: bytes moved over the
 fewest that any cache of that capacity could have moved for the same order. "calls" lines count calls by where
-they found their model, at least once a second, so that a kill loses little.
+they found their model, once a second if there are that many, so that a kill loses little.
 
     summarise(read_events([path])).regret
 """
@@ -78,12 +78,14 @@ class EventLog:
 
     def add(self, event: str, **fields: Any) -> None:
         """Write one event."""
+        if event == "streamed":  # took the whole device, so what follows is another stretch
+            self._tell_calls()
+            self._stretch = None
         if self._file is None:
             return
         line = json.dumps({"t": round(time.time(), 6), "event": event, **fields}) + "\n"
         self._num_bytes += self._file.write(line)
         if self._num_bytes > MAX_BYTES:
-            self._calls.clear()
             self.close()
 
     def add_call(self, model: str, size: int, working: int, capacity: int, tier: str) -> None:
@@ -127,7 +129,8 @@ def _is_sound(event: Any) -> bool:
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return False
     numbers = [event.get(field) for field in NUMBERS.get(event["event"], ())]
-    numbers += [value for key, value in event.items() if key in TIERS]
+    if event["event"] == "calls":
+        numbers += [event[tier] for tier in TIERS if tier in event]
     texts = [event.get(field, "") for field in ("model", "tier", "reason")]
     return all(map(_is_number, numbers)) and all(isinstance(text, str) for text in texts)
 

@@ -91,7 +91,6 @@ def better_ahead(
     *,
     rate_bytes_per_s: float,
     compute_s: Mapping[str, float],
-    whole: frozenset[str] = frozenset(),
 ) -> str:
     """ "eager" where bringing the next model early at the price of more bytes saves time, else "free"."""
     walls = {
@@ -102,7 +101,6 @@ def better_ahead(
             ahead=ahead,
             rate_bytes_per_s=rate_bytes_per_s,
             compute_s=compute_s,
-            whole=whole,
         ).wall_s
         for ahead in ("free", "eager")
     }
@@ -122,7 +120,6 @@ class Eagerness:
         capacity_bytes: int,
         rate_bytes_per_s: float,
         compute_s: Mapping[str, float],
-        whole: frozenset[str],
     ) -> bool:
         """Whether eager prefetch saves time; False as long as something has not been measured."""
         if not rate_bytes_per_s or not cycle or not all(compute_s.get(use.model) for use in cycle):
@@ -132,7 +129,7 @@ class Eagerness:
         if asked % ASK_AGAIN == 0:
             options: dict[str, Any] = {"rate_bytes_per_s": rate_bytes_per_s, "compute_s": compute_s}
             try:
-                answer = better_ahead(cycle, sizes, capacity_bytes, whole=whole, **options) == "eager"
+                answer = better_ahead(cycle, sizes, capacity_bytes, **options) == "eager"
             except ModelDoesNotFit:
                 answer = False
         self._known[key] = asked + 1, answer

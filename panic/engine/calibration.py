@@ -19,7 +19,7 @@ from PIL import Image
 
 from panic.engine.buckets import Buckets
 from panic.engine.contents import Content
-from panic.engine.driver import FATAL, TICK_S, Inbox
+from panic.engine.driver import FATAL, TICK_S, Inbox, fatal
 from panic.engine.executor import Executor, Result, Task
 from panic.engine.outputs import Output
 from panic.errors import Interrupted
@@ -84,8 +84,7 @@ class Trial:
             if error.kind == "memory" and size > 1:
                 size //= 2
             elif error.kind in FATAL:
-                named = "" if name in error.message else f"{name}: "
-                raise FATAL[error.kind](f"{named}{error.message}", hint=error.hint)
+                raise fatal(name, error)
             else:  # a model may well refuse a dummy; what it does with real inputs will be seen
                 log.info("%s: no trial of its batch size: %s", name, error.message)
                 return size

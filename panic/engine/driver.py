@@ -48,6 +48,12 @@ FATAL: dict[str, type[PanicError]] = {
 Inbox = queue.SimpleQueue[Result | Answer]
 
 
+def fatal(model: str, error: TaskError) -> PanicError:
+    """The error with which an experiment ends; it names the model once."""
+    named = "" if error.message.startswith(model) else f"{model}: "
+    return FATAL[error.kind](f"{named}{error.message}", hint=error.hint)
+
+
 @dataclass(slots=True)
 class _Flight:
     """A task at a worker."""
@@ -273,8 +279,7 @@ class Driver:
             self._halve(flight.model)
             self._ready.put_back(flight.model, flight.bucket, flight.items)
         elif error.kind in FATAL:
-            named = "" if flight.model in error.message else f"{flight.model}: "
-            self._fatal = FATAL[error.kind](f"{named}{error.message}", hint=error.hint)
+            self._fatal = fatal(flight.model, error)
         else:
             entry = Entry()
             alone = len(flight.items) == 1

@@ -19,7 +19,7 @@ from itertools import groupby
 
 from panic.engine.buckets import Buckets
 from panic.engine.contents import ContentCache
-from panic.engine.driver import FATAL, PIPELINE_DEPTH, TICK_S, Inbox
+from panic.engine.driver import FATAL, PIPELINE_DEPTH, TICK_S, Inbox, fatal
 from panic.engine.executor import Executor, Result, Task
 from panic.engine.outputs import Output, Rejected
 from panic.engine.progress import Progress
@@ -163,7 +163,7 @@ class Restorer:
             hint = f"Images are computed again in the shape that made them, batches of {size}. {error.hint}"
             raise ModelDoesNotFit(f"{model}: {error.message}", hint=hint)
         elif error.kind in FATAL:
-            raise FATAL[error.kind](f"{call.origins[0].model}: {error.message}", hint=error.hint)
+            raise fatal(call.origins[0].model, error)
         elif error.kind == "untried":
             self._waiting.appendleft(call)
         else:

@@ -33,13 +33,15 @@ def test_a_job_of_a_cluster_has_what_its_step_and_the_job_leave(tmp_path: Path) 
             f"{job}/step_0/memory.current": 9 * GIB,
             f"{job}/memory.max": 64 * GIB,
             f"{job}/memory.current": 60 * GIB,
-            f"{job}/memory.stat": f"anon {9 * GIB}\ninactive_file {50 * GIB}\nactive_file {GIB}",
+            f"{job}/memory.stat": f"anon {9 * GIB}\ninactive_file {30 * GIB}\nactive_file {20 * GIB}",
             "sys/fs/cgroup/slurm/memory.max": 200 * GIB,
             "sys/fs/cgroup/slurm/memory.current": 100 * GIB,
         },
     )
     assert container.limit_bytes(root) == 64 * GIB
-    assert container.free_bytes(root) == (64 - 60 + 50) * GIB, "files that were read count as free"
+    assert container.free_bytes(root) == (64 - 60 + 50) * GIB, (
+        "files that were read, once or twice, count as free"
+    )
 
 
 def test_version_1_and_a_path_that_is_the_machines(tmp_path: Path) -> None:
@@ -52,6 +54,9 @@ def test_version_1_and_a_path_that_is_the_machines(tmp_path: Path) -> None:
             "sys/fs/cgroup/memory/memory.stat": f"cache {4 * GIB}\ntotal_inactive_file {3 * GIB}",
         },
     )
+    nothing = lay(tmp_path / "open", {"sys/fs/cgroup/memory/memory.limit_in_bytes": 2**63 - 4096})
+    lay(nothing, {"proc/self/cgroup": "4:memory:/", "sys/fs/cgroup/memory/memory.usage_in_bytes": GIB})
+    assert container.limit_bytes(nothing) is None
     assert container.limit_bytes(root) == 8 * GIB
     assert container.free_bytes(root) == 5 * GIB
 
@@ -63,9 +68,16 @@ def test_a_full_group_has_nothing_left_and_none_has_no_limit(tmp_path: Path) -> 
     assert container.limit_bytes(tmp_path / "nowhere") is None
 
 
+def test_groups_have_names_of_bytes(tmp_path: Path) -> None:
+    root = lay(tmp_path, {"sys/fs/cgroup/memory.max": GIB, "sys/fs/cgroup/memory.current": 0})
+    lay(root, {"proc/self/cgroup": ""})
+    (root / "proc/self/cgroup").write_bytes(b"0::/caf\xe9\n")
+    assert container.limit_bytes(root) == GIB
+
+
 def test_weights_in_main_memory_keep_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "limit_bytes", lambda: 4 * GIB)
-    monkeypatch.setattr(container, "free_bytes", lambda: GIB)
+    monkeypatch.setattr(container, "free_bytes", lambda: 2**20)
     assert CpuDevice().total_bytes() == 4 * GIB
-    assert CpuDevice().free_bytes() == GIB
-    assert MemorySettings(num_workers=2).host_budget(sim(1)) == round(HOST_SHARE * GIB / 2)
+    assert CpuDevice().free_bytes() == 2**20
+    assert MemorySettings(num_workers=2).host_budget(sim(1)) == round(HOST_SHARE * 2**20 / 2)

@@ -194,8 +194,10 @@ def bus(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Bus:
     @contextmanager
     def on(stream: Stream) -> Iterator[None]:
         bus.current, before = stream.name, bus.current
-        yield
-        bus.current = before
+        try:
+            yield
+        finally:
+            bus.current = before
 
     made = SimpleNamespace(Stream=lambda index: Stream(bus, "side"), Event=lambda blocking=False: Event(bus))
     monkeypatch.setattr(cuda, "_cuda", made)
@@ -306,8 +308,10 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     @contextmanager
     def of(device: str) -> Iterator[None]:
         runtime.context = device
-        yield
-        runtime.context = ""
+        try:
+            yield
+        finally:
+            runtime.context = ""
 
     monkeypatch.setattr(cuda, "_cuda", SimpleNamespace(cudart=lambda: runtime))
     monkeypatch.setattr(torch.cuda, "device", of)

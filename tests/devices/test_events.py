@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from panic.devices.cache import ModelCache
 from panic.devices.events import EventLog, read_events, summarise
+from panic.devices.simulated import SimulatedDevice
 from tests.devices.paper import paper_cache
+from tests.devices.test_contract import MIB, Layers
+from tests.devices.test_contract import call as compute
 from tests.devices.test_residency import call, cycle, sim
 
 
@@ -60,6 +64,44 @@ def test_a_run_that_is_killed_has_told_its_calls_and_its_order(tmp_path: Path) -
     assert (total.moved_bytes, total.regret) == (30, 0)
     call(cache, "a", ["b", "a"])
     assert summarise(read_events([path])).regret == 0
+
+
+def test_processes_begin_with_an_empty_device_and_so_does_their_optimum(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    for path in paths:
+        cache, _ = paper_cache(sim(40), {"a": [5, 5, 5], "b": [5, 5, 5]}, events=EventLog(path))
+        cycle(cache, "ab", 4)
+        cache.close()
+    total = summarise(read_events(paths))
+    assert (total.moved_bytes, total.least_bytes, total.regret) == (90, 90, 0)
+
+
+def test_what_a_model_in_layers_pushed_out_is_no_regret(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    device = SimulatedDevice(name="sim", capacity_bytes=2 * MIB, rate_bytes_per_s=1e9)
+    sizes = {"small": MIB, "large": 4 * MIB}
+    cache = ModelCache(device, lambda name: Layers(name, sizes[name]), events=EventLog(path))
+    for _ in range(5):
+        compute(cache, "small", ["large", "small"])
+        compute(cache, "large", ["small", "large"])
+    cache.close()
+    total = summarise(read_events([path]))
+    assert (total.moved_bytes, total.least_bytes) == (5 * MIB, 5 * MIB)
+    assert total.streamed_calls == {"large": 5}
+    assert total.evictions_by_reason == {"room": 1, "offload": 4}, "that it does not fit shows when it comes"
+
+
+def test_calls_are_told_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "events.jsonl", [100.0]
+    monkeypatch.setattr("panic.devices.events.time.monotonic", lambda: now[0])
+    log = EventLog(path)
+    told = []
+    for _ in range(25):
+        log.add_call("a", 10, 0, 20, "device")
+        told.append(summarise(read_events([path])).calls)
+        now[0] += 0.125
+    assert told[0] == 0, "the stretch has begun, no second has passed"
+    assert sorted(set(told)) == [0, 10, 19], told
 
 
 def test_calls_are_told_by_where_they_found_their_model(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_bytes_that_come_layer_by_layer_are_told_apart(tmp_path: Path) -> None:
     cache.close()
     told = summarise(read_events([tmp_path / "events.jsonl"]))
     assert told.streamed_calls == {"a": 3}
+    assert told.evictions_by_reason == {}
     assert told.streamed_bytes == cache.stats.streamed_bytes == device.copied_bytes == 3 * 4 * MIB
     assert (told.calls, told.moved_bytes, told.regret) == (0, 0, None)
 
@@ -79,6 +80,62 @@ def test_a_model_comes_back_as_a_whole_when_there_is_room_again() -> None:
     assert cache.stats.streamed_bytes == 2 * 4 * MIB
     assert call(cache, "b") != expected
     assert cache.resident == {"a", "b"}
+
+
+def test_a_model_is_not_taken_back_into_room_that_its_calls_would_lack() -> None:
+    """4 MiB of weights and 1.5 of a call on 5 MiB: whole it would run out, in layers it does not."""
+    cache, device = cache_of(5 * MIB)
+
+    def needy() -> None:
+        with cache.lease("a", 12):
+            device.use(3 * MIB // 2)
+            device.use(-3 * MIB // 2)
+
+    device.tenants_bytes = 2 * MIB
+    needy()
+    device.tenants_bytes = 0
+    device.advance(61.0)
+    for _ in range(3):
+        needy()
+    assert cache.resident == frozenset()
+    device.capacity_bytes = 6 * MIB
+    needy()
+    assert cache.resident == {"a"}
+
+
+def test_a_model_that_does_not_load_twice_comes_in_layers() -> None:
+    """Against all reckoning: fragmented memory, say."""
+    roomy, _ = cache_of(64 * MIB)
+    expected = call(roomy, "a")
+    failing = [2]
+
+    class Fragmented(SimulatedDevice):
+        def reserve(self, num_bytes: int) -> None:
+            if failing[0] and num_bytes:
+                failing[0] -= 1
+                raise OutOfMemory("fragmented")
+            super().reserve(num_bytes)
+
+    device = Fragmented(name="sim", capacity_bytes=64 * MIB)
+    cache = ModelCache(device, lambda name: Layers(name, 4 * MIB))
+    assert call(cache, "a") == expected
+    assert (cache.resident, cache.stats.out_of_memory) == (frozenset(), 2)
+    assert cache.stats.streamed_bytes == 4 * MIB
+
+
+def test_models_in_use_are_no_room_for_another_one() -> None:
+    cache, device = cache_of(6 * MIB)
+    call(cache, "a")
+    cache.evict_idle()
+    device.tenants_bytes = 3 * MIB
+    call(cache, "a")
+    device.tenants_bytes = 0
+    device.advance(61.0)
+    with cache.lease("b", 1):
+        call(cache, "a")
+        assert cache.resident == {"b"}
+    call(cache, "a")
+    assert cache.resident == {"a"}
 
 
 def test_a_model_whose_calls_ran_out_of_memory_is_not_tried_again_in_the_same_room() -> None:

@@ -371,6 +371,33 @@ def test_a_model_brought_ahead_of_its_first_call_has_taught_nothing() -> None:
     assert device.peak_bytes == 40 + 30
 
 
+def test_a_model_that_is_on_its_way_is_brought_once() -> None:
+    device = sim(30, rate_bytes_per_s=10.0)
+    cache, models = paper_cache(device, {"a": [5, 5], "b": [5, 5]}, seconds=0.1)
+    call(cache, "b")
+    cache.evict("b")
+    call(cache, "a", ["b", "a"])
+    assert models["b"].blocks[0].state == "allocated"
+    cache.bring("b")
+    assert all(block.state == "bound" for block in models["b"].blocks)
+    assert list(cache.resident_bytes()) == ["a", "b"], "used last"
+
+
+def test_calls_within_calls_have_their_own_working_memory() -> None:
+    device = sim(100)
+    cache, models = paper_cache(device, {"a": [10], "b": [10]}, told=5)
+    needs = {"a": 20, "b": 30}
+    with cache.lease("a", 1):
+        device.use(needs["a"])
+        with cache.lease("b", 1):
+            device.use(needs["b"])
+            assert device.allocated_bytes == 20 + 20 + 30
+            device.use(-needs["b"])
+        device.use(-needs["a"])
+    assert device.allocated_bytes == 20
+    assert {name: cache.working.seen(name, 0, 1) for name in models} == needs
+
+
 # Soak
 
 

@@ -145,6 +145,16 @@ def test_weights_that_differ_are_not_taken_for_the_same() -> None:
     assert host.held_bytes == 8 * MIB
 
 
+def test_weights_that_another_device_has_need_no_room_in_main_memory() -> None:
+    host = HostTier(12 * MIB)
+    one, two = layers(host, "one"), layers(host, "two")
+    for cache, name in ((one, "a"), (one, "b"), (two, "c"), (two, "a")):
+        call(cache, name)
+    assert host.held_bytes == 12 * MIB
+    assert two.resident == {"a", "c"}
+    assert two.stats.builds == 2
+
+
 def test_the_budget_counts_for_all_and_each_gives_up_its_own() -> None:
     host = HostTier(12 * MIB)
     one, two = layers(host, "one"), layers(host, "two")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,12 @@ from benchmarks.gpu.cache_parts.nets import Net, synchronise
 from benchmarks.record import record
 from panic.devices.cache import ModelCache
 from panic.devices.device import Device
+from panic.devices.simulated import SimulatedDevice
 
 GB = 10**9
 COMMAND = "python -m benchmarks.gpu.cache"
+REHEARSED_BYTES = {"unet": 2_000_000, "transformer": 500_000, "captioner": 300_000}
+"""Working memory of a call in a rehearsal, where no allocator tells it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +92,12 @@ class Bench:
             cache.close()
             self.clean()
 
+    def call(self, cache: ModelCache, name: str, calls: int, upcoming: Sequence[str] = ()) -> None:
+        """Lease a model and have it compute."""
+        num_bytes = REHEARSED_BYTES[name] if self.rehearse else 0
+        with cache.lease(name, 1, upcoming) as model, taken(self.device, num_bytes):
+            model.invoke([0] * calls, [])
+
     # Weights in files
 
     def file(self, name: str) -> Path:
@@ -107,3 +116,16 @@ class Bench:
         """What a program does that makes room by hand: there and back again."""
         self.net(name).load(self.device.torch_name)
         self.net(name).load("cpu")
+
+
+@contextmanager
+def taken(device: Device, num_bytes: int) -> Iterator[None]:
+    """Working memory of a call. Raises what the device's allocator raises."""
+    if isinstance(device, SimulatedDevice):
+        device.use(num_bytes)
+        yield
+        device.use(-num_bytes)
+    else:
+        memory = torch.empty(num_bytes, dtype=torch.uint8, device=device.torch_name)
+        yield
+        del memory

@@ -105,10 +105,6 @@ def overlap(bench: Bench, first: str, second: str) -> None:
     calls = enough_calls(bench, [first, second])[first]
     with bench.cache(1.1 * sum(bench.net(name).size_bytes for name in (first, second)) + 4 * GB) as cache:
 
-        def compute() -> None:
-            with cache.lease(first, 1) as model:
-                model.invoke([0] * calls, [])
-
         def copy() -> None:
             cache.evict(second)
             with cache.lease(second, 1):
@@ -116,15 +112,14 @@ def overlap(bench: Bench, first: str, second: str) -> None:
 
         def both() -> None:
             cache.evict(second)
-            with cache.lease(first, 1, [second, first]) as model:
-                model.invoke([0] * calls, [])
+            bench.call(cache, first, calls, [second, first])
             with cache.lease(second, 1):
                 pass
 
-        compute()
-        with cache.lease(second, 1):
-            pass
-        compute_s, copy_s = bench.device_seconds(compute), bench.device_seconds(copy)
+        bench.call(cache, first, calls)
+        bench.call(cache, second, 1)
+        compute_s = bench.device_seconds(lambda: bench.call(cache, first, calls))
+        copy_s = bench.device_seconds(copy)
         both_s = bench.device_seconds(both)
         bench.keep(
             "overlap.efficiency", (compute_s + copy_s - both_s) / min(compute_s, copy_s), unit="share",

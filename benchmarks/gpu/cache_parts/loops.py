@@ -35,14 +35,14 @@ def enough_calls(bench: Bench, names: Sequence[str]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What is known of the models beforehand: bytes on the device, seconds of a step's computing, of moving
-    them there and back with `.to()`, of reading them; the most working memory that a call needs."""
+    """What is known of the models beforehand: bytes on the device and of working memory, seconds of a step's
+    computing, of moving them there and back with `.to()`, of reading them."""
 
     sizes: dict[str, int]
     compute_s: dict[str, float]
     move_s: dict[str, float]
     read_s: dict[str, float]
-    working_bytes: int
+    working_bytes: dict[str, int]
 
 
 def loops(bench: Bench) -> None:
@@ -77,21 +77,21 @@ def loop(
     can_hide: the next model fits beside the active one, so that nothing need be waited for.
     """
     sizes = {name: known.sizes[name] for name in order}
-    room_bytes += round(SLACK * sum(sizes.values()))
-    with bench.cache(room_bytes + known.working_bytes) as cache:
+    uses = [Use(name, known.working_bytes[name]) for name in order]
+    budget_bytes = room_bytes + max(use.working_bytes for use in uses) + round(SLACK * sum(sizes.values()))
+    with bench.cache(budget_bytes) as cache:
         for cycle in range(2 * num_cycles):
             if cycle == num_cycles:
                 synchronise(bench.device.torch_name)
                 started, loaded, stalled = bench.device.now(), cache.stats.loaded_bytes, cache.stats.stall_s
             for position, name in enumerate(order):
                 upcoming = [*order[position + 1 :], *order[: position + 1]]
-                with cache.lease(name, 1, upcoming) as model:
-                    model.invoke([0] * calls[name], [])
+                bench.call(cache, name, calls[name], upcoming)
         num_steps = num_cycles * len(order)
         ours = (bench.device.now() - started) / num_steps
         bytes_per_cycle = (cache.stats.loaded_bytes - loaded) / num_cycles
         stalled = cache.stats.stall_s - stalled
-    must_move = least_bytes([Use(name) for name in order], sizes, room_bytes)
+    must_move = least_bytes(uses, sizes, budget_bytes)
     compute_s, move_s, read_s = (
         sum(figures[name] for name in order) / len(order)
         for figures in (known.compute_s, known.move_s, known.read_s)
@@ -105,7 +105,7 @@ def loop(
         stall_s=stalled / num_steps, calls={name: calls[name] for name in order},
         note="to_cpu_s and no_cache_s are sums of their parts; files are read from the system's cache",
     )  # fmt: skip
-    if must_move:  # or else there was nothing to hide
+    if must_move > 1:  # or else there was nothing to hide
         bench.keep(
             f"loop.{title}.gb_per_cycle", bytes_per_cycle / GB, unit="GB", at_least=0.9 * must_move / GB,
             baseline=must_move / GB, ratio=bytes_per_cycle / must_move,
@@ -116,17 +116,12 @@ def loop(
 
 def measure(bench: Bench, calls: Mapping[str, int]) -> Measured:
     """Everything there at once, and then one model at a time."""
-    compute_s, working_bytes = {}, 0
+    compute_s, working_bytes = {}, {}
     with bench.cache(bench.device.free_bytes()) as cache:
-
-        def compute(name: str) -> None:
-            with cache.lease(name, 1) as model:
-                model.invoke([0] * calls[name], [])
-
         for name in calls:
-            compute(name)
-            compute_s[name] = bench.device_seconds(partial(compute, name))
-            working_bytes = max(working_bytes, cache.working.estimate(name, 0, 1) or 0)
+            bench.call(cache, name, calls[name])
+            compute_s[name] = bench.device_seconds(partial(bench.call, cache, name, calls[name]))
+            working_bytes[name] = cache.working.estimate(name, 0, 1) or 0
         sizes = cache.resident_bytes()
     move_s, read_s = {}, {}
     for name in calls:

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from benchmarks.gpu.cache_parts.bench import Bench
+from benchmarks.gpu.cache_parts.bench import Bench, taken
 from benchmarks.gpu.cache_parts.nets import Net
 from panic.devices.device import Device, is_out_of_memory
-from panic.devices.simulated import SimulatedDevice
 from panic.engine.executor import Task, Worker, WorkerSettings
 from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
-
-
-@contextmanager
-def taken(device: Device, num_bytes: int) -> Iterator[None]:
-    """Working memory of a call. Raises what the device's allocator raises."""
-    if isinstance(device, SimulatedDevice):
-        device.use(num_bytes)
-        yield
-        device.use(-num_bytes)
-    else:
-        memory = torch.empty(num_bytes, dtype=torch.uint8, device=device.torch_name)
-        yield
-        del memory
 
 
 def recovery(bench: Bench, name: str, idle: str) -> None:
     """Seconds from an allocation that finds no room to the next result, everything idle evicted."""
     with bench.cache(bench.device.total_bytes()) as cache:
         for model_name in (idle, name):
-            with cache.lease(model_name, 1) as model:
-                model.invoke([0], [])
+            bench.call(cache, model_name, 1)
         started, failed = time.perf_counter(), False
         try:
             with cache.lease(name, 1), taken(bench.device, 2 * bench.device.total_bytes()):
@@ -44,8 +26,7 @@ def recovery(bench: Bench, name: str, idle: str) -> None:
         except Exception as error:
             failed = is_out_of_memory(error)
         num_evicted = cache.evict_idle()
-        with cache.lease(name, 1) as model:
-            model.invoke([0], [])
+        bench.call(cache, name, 1)
         taken_s = time.perf_counter() - started
     assert failed
     assert num_evicted == 2
