@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import subprocess
@@ -225,3 +226,12 @@ def test_links_that_lead_to_each_other_are_no_folder(tmp_path: Path) -> None:
         registry.resolve(f"local:{tmp_path}/loop")
     with pytest.raises(NotFound, match="there is no Python file"):
         registry.resolve(f"python:{tmp_path}/loop:Model")
+
+
+@pytest.mark.parametrize("name", ["PocketDiffusion", "PocketDiffusion-B", "PocketText", "PocketCLIP"])
+def test_how_much_text_a_pocket_model_reads_is_what_its_tokenizer_says(name: str) -> None:
+    """Trials of batch sizes use texts of that length; longer ones were cut, with a warning."""
+    spec = registry.resolve(name)
+    folder = Path(registry.__file__).parents[1] / "pocket" / "weights" / spec.source.removeprefix("pocket:")
+    (config,) = folder.rglob("tokenizer_config.json")
+    assert spec.context_tokens == json.loads(config.read_text(encoding="utf-8"))["model_max_length"]
