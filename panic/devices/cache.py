@@ -324,9 +324,8 @@ class ModelCache:
             return
         following = next((use.model for use in uses if use.model != uses[0].model), "")
         entry = here.entries.get(following)
-        # One that is not built has no bytes to copy, one that moves as a whole none that a thread could copy,
-        # and an offloaded one is never there as a whole.
-        if entry is None or entry.parcel.whole or entry.is_offloaded:
+        # One that is not built has no bytes to copy, and an offloaded one is never there as a whole.
+        if entry is None or entry.is_offloaded:
             return
         for action in planning.prefetch(self._state(), uses, eager=self._is_eager(cycle)):
             if isinstance(action, Evict):

@@ -62,8 +62,7 @@ class HostTier:
 
     def take_in(self, name: str, model: Model, device: Device) -> Parcel:
         """The weights of a constructed model as a parcel. Raises what reading the weights raises."""
-        buffer = self.buffer(name)
-        parcel = self.pack(model, device, buffer, pinned=not self.lacks(model.size_bytes))
+        parcel = self.pack(model, device, self.buffer(name), pinned=not self.lacks(model.size_bytes))
         with self._lock:
             self._parcels.setdefault(name, WeakSet()).add(parcel)
         return parcel

@@ -125,7 +125,7 @@ def prefetch(state: State, upcoming: Sequence[Use], *, eager: bool = False) -> l
     wanted = after[0].model
     missing = state.sizes[wanted] - state.resident.get(wanted, 0)
     free = state.capacity_bytes - sum(state.resident.values()) - active.working_bytes
-    if missing <= 0 or (wanted in state.whole and state.resident.get(wanted, 0)):
+    if missing <= 0 or wanted in state.whole:  # what moves as a whole cannot be brought beside a call
         return []
     kept = state.in_use | {active.model}
     if eager:
@@ -136,7 +136,7 @@ def prefetch(state: State, upcoming: Sequence[Use], *, eager: bool = False) -> l
         anyway = evictions(_replace(state, in_use=state.in_use - {active.model}), after, short)
         victims = [victim for victim in anyway if victim.model not in kept]
     room = min(missing, free + sum(victim.num_bytes for victim in victims))
-    if room <= 0 or (wanted in state.whole and room < missing):
+    if room <= 0:
         return []
     return [*_trim(victims, room - free), Prefetch(wanted, room)]
 

@@ -180,11 +180,11 @@ def test_prefetch_evicts_what_the_next_use_evicts_anyway() -> None:
     assert prefetch(state, uses("adc")) == [Evict("c", 4), Prefetch("d", 6)]
 
 
-def test_models_that_cannot_be_split_are_prefetched_as_a_whole_or_not() -> None:
-    state = State(capacity_bytes=10, sizes={"a": 6, "b": 6}, resident={"a": 6}, whole=frozenset("ab"))
-    assert prefetch(state, uses("ab")) == []
-    roomy = State(capacity_bytes=12, sizes={"a": 6, "b": 6}, resident={"a": 6}, whole=frozenset("ab"))
-    assert prefetch(roomy, uses("ab")) == [Prefetch("b", 6)]
+def test_models_that_move_as_a_whole_are_not_prefetched_and_nothing_goes_for_them() -> None:
+    sizes = {"a": 6, "b": 6, "c": 6}
+    for capacity in (12, 18):
+        state = State(capacity_bytes=capacity, sizes=sizes, resident={"c": 6, "a": 6}, whole=frozenset("b"))
+        assert prefetch(state, uses("abc")) == prefetch(state, uses("abc"), eager=True) == []
 
 
 def test_prefetch_hides_the_bus_where_computing_takes_longer() -> None:
