@@ -50,11 +50,12 @@ def images(
 ) -> None:
     """Save a grid of pictures: of one run along its steps, or of one step over all runs."""
     from panic.cli.grid import Cell, draw_grid
+    from panic.store import contents, reading
 
     if (run is None) == (step is None):
         raise UsageError("Give either --run or --step.", hint="`panic show` lists the runs.")
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         file = output or Path(f"{row.name}-{f'run{run}' if run is not None else f'step{step}'}.png")
         if file.suffix.lower() != ".png":
             raise UsageError(f"{file} is no name for a PNG file.")
@@ -65,7 +66,7 @@ def images(
             found = of_step(store, row, step)
         claim_file(file, force=force)
         cells = [
-            Cell(image=store.image(p.digest), label=p.label, caption=p.text if captions else "")
+            Cell(image=contents.image(store, p.digest), label=p.label, caption=p.text if captions else "")
             for p in found[::every]
         ]
     draw_grid(cells, thumbnail=thumbnail, columns=columns).save(file, format="PNG")
@@ -75,8 +76,10 @@ def images(
 
 def of_run(store: Store, run: RunRow) -> list[Picture]:
     """The pictures of a run in the order of its steps. NotFound if it has none."""
+    from panic.store import contents
+
     text, found = run.prompt, []
-    for step in store.invocations(run.id):
+    for step in contents.invocations(store, run.id):
         if step.text is not None:
             text = step.text
         else:
@@ -91,10 +94,12 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[Picture]:
 
     NotFound names a step with pictures.
     """
+    from panic.store import contents, reading
+
     found: list[Picture] = []
     nearest: set[int] = set()
-    for run in store.runs(row.id):
-        steps = store.invocations(run.id)
+    for run in reading.runs(store, row.id):
+        steps = contents.invocations(store, run.id)
         at = _step_in_cycle(run, step)
         nearest.update(s.step for s in steps if s.modality == "image")
         if at < len(steps) and steps[at].modality == "image":

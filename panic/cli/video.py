@@ -31,9 +31,10 @@ def video(
 ) -> None:
     """Make a mosaic video: one tile per run, all runs side by side in time. Needs ffmpeg."""
     from panic.analysis.video import find_ffmpeg, write_video
+    from panic.store import reading
 
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         find_ffmpeg()
         file = output or Path(f"{row.name}.mp4")
         claim_file(file, force=force)

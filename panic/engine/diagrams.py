@@ -22,7 +22,7 @@ from panic.engine.plan import Plan
 from panic.engine.pool import Answer, Bench, Pool, Task
 from panic.engine.progress import Progress
 from panic.engine.writer import Entry
-from panic.store import Store
+from panic.store import Store, contents, missing, writing
 from panic.store.records import NewDiagram, NewDistance, NewVectorisation
 from panic.topology import diagram, distances_to, sliding_window, vectorise
 
@@ -63,7 +63,7 @@ class DiagramTask:
     def compute(self, bench: Bench) -> Entry:
         """Raises TopologyError with the arithmetic for a cloud that needs more memory than there is."""
         settings = bench.settings
-        vectors = bench.store.run_vectors(self.run, self.model, settings.modality)
+        vectors = contents.run_vectors(bench.store, self.run, self.model, settings.modality)
         start = time.perf_counter()
         window = settings.window
         result = diagram(
@@ -115,7 +115,7 @@ class VectorisationTask:
                     measure=measure,
                     vector=vectorise(bars, **json.loads(settings)),
                 )
-                for dimension, bars in bench.store.diagram_bars(self.diagram).items()
+                for dimension, bars in contents.diagram_bars(bench.store, self.diagram).items()
                 for measure, settings in self.measures
             ]
         )
@@ -153,7 +153,7 @@ class DistanceTask:
 
 @lru_cache(KEPT_DIAGRAMS)
 def _bars(store: Store, number: int) -> dict[int, NDArray[np.float64]]:
-    return store.diagram_bars(number)
+    return contents.diagram_bars(store, number)
 
 
 def settings_digest(settings: DiagramSettings) -> str:
@@ -284,7 +284,8 @@ class DiagramStages:
     def _due_diagrams(self) -> Iterable[Task]:
         window = self._settings.window
         for model in self._models:
-            for run in self._store.ready_for_diagram(
+            for run in missing.diagrams(
+                self._store,
                 self._experiment,
                 model,
                 self._digest,
@@ -297,7 +298,7 @@ class DiagramStages:
         settings_of = dict(self._measures[VectorisationTask])
         for model in self._models if settings_of else ():
             key = (self._experiment, model, self._digest)
-            for number, lacking in self._store.missing_vectorisations(*key, list(settings_of)):
+            for number, lacking in missing.vectorisations(self._store, *key, list(settings_of)):
                 measures = tuple((measure, settings_of[measure]) for measure in lacking)
                 yield VectorisationTask(number, measures, self._dimensions)
 
@@ -305,7 +306,7 @@ class DiagramStages:
         for measure, settings in self._measures[DistanceTask]:
             for model in self._models:
                 key = (self._experiment, model, self._digest, measure, self._dimensions)
-                for one, others in self._store.missing_distances(*key):
+                for one, others in missing.distances(self._store, *key):
                     for start in range(0, len(others), PAIRS_OF_A_TASK):
                         chunk = tuple(others[start : start + PAIRS_OF_A_TASK])
                         yield DistanceTask(one, chunk, measure, settings, self._dimensions)
@@ -331,7 +332,7 @@ def warn_of_short_runs(plan: Plan) -> None:
 def add_measures(store: Store, config: ExperimentConfig) -> tuple[Measures, Measures]:
     """The rows of a config's vectorisations and distances, added where they are new, with their settings."""
     vectorisations, distances = (
-        tuple((store.add_measure(part.key), json.dumps(part.key)) for part in parts)
+        tuple((writing.add_measure(store, part.key), json.dumps(part.key)) for part in parts)
         for parts in (config.vectorisations, config.distances)
     )
     return vectorisations, distances

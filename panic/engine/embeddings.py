@@ -16,7 +16,7 @@ from panic.engine.queue import EMBEDDING_RUN, Item
 from panic.engine.writer import Entry
 from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
-from panic.store import Store
+from panic.store import Store, missing
 from panic.store.records import NewEmbedding
 
 
@@ -52,10 +52,10 @@ class EmbeddingStage:
         self._pending.settle(committed)
         found = 0
         for name, spec in self._specs.items():
-            missing = self._store.missing_embeddings(
-                self._experiment, self._pins[name].model, spec.modalities_in, run=run
+            lacking = missing.embeddings(
+                self._store, self._experiment, self._pins[name].model, spec.modalities_in, run=run
             )
-            for digest, kind in missing:
+            for digest, kind in lacking:
                 if digest not in self._lost and self._pending.claim((name, digest)):
                     bucket = self._buckets.of(name, digest, Modality(kind))
                     self._enqueue(name, bucket, Item(EMBEDDING_RUN, 0, digest, 0))

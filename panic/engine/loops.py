@@ -15,7 +15,7 @@ from panic.engine.outputs import Output
 from panic.engine.queue import Item
 from panic.engine.seeds import FRESH, run_root, step_seed
 from panic.engine.writer import Entry
-from panic.store.records import NewFailure, NewInvocation, NewRun, NewStuck
+from panic.store.records import FixedSeedStep, NewFailure, NewInvocation, NewRun, NewStuck
 from panic.store.stuck import StuckDetector
 
 Key = tuple[str, int, bytes]
@@ -84,7 +84,7 @@ class Loops:
         """Know an unfinished run; `start` sets it going."""
         self._loops[loop.id] = loop
 
-    def recall(self, model: str, known: NewInvocation, *, is_current: bool) -> None:
+    def recall(self, model: str, known: FixedSeedStep, *, is_current: bool) -> None:
         """Know a stored step of a fixed-seed run.
 
         is_current: it was computed in its model's current shape epoch; earlier ones say nothing about

@@ -16,13 +16,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from panic.config import ExperimentConfig, identity_digest
 from panic.devices.device import Device, open_device
 from panic.engine.buckets import Buckets
 from panic.engine.calibration import Trial
-from panic.engine.contents import ContentCache
+from panic.engine.contents import Content, ContentCache
 from panic.engine.diagrams import DiagramStages, add_measures, warn_of_short_runs
 from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
@@ -40,9 +41,10 @@ from panic.errors import Interrupted, UsageError
 from panic.interrupts import stop_on_signals
 from panic.models import registry
 from panic.models.protocol import Modality
-from panic.store import DEFAULT_STORE, Store
+from panic.store import DEFAULT_STORE, Store, images, missing, reading, writing
+from panic.store import contents as stored
 from panic.store.provenance import provenance
-from panic.store.records import Counts, NewInvocation, RunRow
+from panic.store.records import Counts, RunRow
 
 log = logging.getLogger("panic.engine")
 
@@ -93,23 +95,23 @@ def run(
     warn_of_short_runs(plan)
     path = Path(store or config.store or DEFAULT_STORE)
     identity = identity_digest(config)
-    with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as writing:
-        for row in writing.experiments():
+    with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as opened:
+        for row in reading.experiments(opened):
             if row.identity_digest == identity:
-                refuse_conflicts(writing, row.id, plan, fingerprints, device.kind)
-        experiment = writing.start_experiment(config.name, identity, config.model_dump(mode="json"))
+                refuse_conflicts(opened, row.id, plan, fingerprints, device.kind)
+        experiment = writing.start_experiment(opened, config.name, identity, config.model_dump(mode="json"))
         if retry_failed:
-            writing.forget_failures(experiment)
+            writing.forget_failures(opened, experiment)
         if repair:
-            writing.forget_failures(experiment, LOST)
-            writing.drop_images(writing.damaged_images(experiment))
-        run_ids = writing.add_runs(experiment, plan.runs)
-        session = writing.start_session(experiment, command or shlex.join(sys.argv), provenance())
-        uid = writing.experiment(experiment).uid
-        memory = memory_settings(writing, device, fingerprints, uid, session)
+            writing.forget_failures(opened, experiment, LOST)
+            writing.drop_images(opened, images.damaged_images(opened, experiment))
+        run_ids = writing.add_runs(opened, experiment, plan.runs)
+        session = writing.start_session(opened, experiment, command or shlex.join(sys.argv), provenance())
+        uid = reading.experiment(opened, experiment).uid
+        memory = memory_settings(opened, device, fingerprints, uid, session)
         state = "failed"
         try:
-            with Store(path) as reading:
+            with Store(path) as reader:
                 _perform(
                     plan,
                     fingerprints,
@@ -118,8 +120,8 @@ def run(
                     run_ids,
                     device,
                     memory,
-                    writing,
-                    reading,
+                    opened,
+                    reader,
                     stop_requested,
                     on_progress or (lambda progress: None),
                 )
@@ -128,10 +130,10 @@ def run(
             state = "interrupted"
             raise
         finally:
-            learn(writing, device, fingerprints, memory)
-            writing.end_session(session, state)
-        row = writing.experiment(experiment)
-        counts = writing.counts(experiment)
+            learn(opened, device, fingerprints, memory)
+            writing.end_session(opened, session, state)
+        row = reading.experiment(opened, experiment)
+        counts = reading.counts(opened, experiment)
     return Outcome(
         experiment=row.uid,
         name=row.name,
@@ -149,20 +151,22 @@ def _perform(
     run_ids: Sequence[int],
     device: Device,
     memory: MemorySettings,
-    writing: Store,
-    reading: Store,
+    store: Store,
+    reader: Store,
     stop_requested: Callable[[], bool],
     on_progress: Callable[[Progress], None],
 ) -> None:
     config, specs = plan.config, plan.specs
-    measures = add_measures(writing, config)
+    measures = add_measures(store, config)
     inbox: Inbox = queue.SimpleQueue()
     contents = ContentCache(
         config.pixel_cache_bytes,
-        lambda digest, kind: reading.image(digest) if kind is Modality.IMAGE else reading.text(digest),
+        lambda digest, kind: (
+            stored.image(reader, digest) if kind is Modality.IMAGE else stored.text(reader, digest)
+        ),
     )
     buckets = Buckets(specs, registry.build, contents)
-    epochs = reading.epochs(experiment)
+    epochs = reading.epochs(reader, experiment)
     called = shapes(plan, epochs, device.kind)
 
     def enqueue(model: str, item: Item) -> None:
@@ -171,6 +175,7 @@ def _perform(
     def open_epoch(name: str, batch_size: int) -> Pin:
         old = pins[name]
         number = writing.add_epoch(
+            store,
             experiment,
             name,
             model=old.model,
@@ -181,16 +186,16 @@ def _perform(
         return Pin(model=old.model, epoch=number, batch_size=batch_size, threads=old.threads)
 
     with ExitStack() as stack:
-        writer = Writer(writing.commit, contents.saved)
+        writer = Writer(partial(writing.commit, store), contents.saved)
         stack.callback(writer.close)
-        num_runs, num_missing = _missing(reading, experiment, run_ids)
+        num_runs, num_missing = _missing(reader, experiment, run_ids)
         num_workers = count_workers(plan, called, device, num_runs, num_missing)
         seats = [Seat(e) for e in open_executors(plan, called, device, num_workers, inbox.put, memory)]
         for seat in seats:
             stack.callback(seat.executor.close)
         trial = Trial(seats[0].executor, inbox, specs, buckets, stop_requested)
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
-        pins = pin(writing, experiment, plan, fingerprints, device.kind, trial.batch_sizes(wanted))
+        pins = pin(store, experiment, plan, fingerprints, device.kind, trial.batch_sizes(wanted))
         ready = ReadyQueue(
             Lane(
                 model=name,
@@ -211,15 +216,15 @@ def _perform(
             stop_requested=stop_requested,
             on_progress=on_progress,
         )
-        lost = restorer.restore(reading, experiment)
-        embeddings = EmbeddingStage(reading, experiment, plan.embedding, pins, buckets, ready.put, lost)
+        lost = restorer.restore(reader, experiment)
+        embeddings = EmbeddingStage(reader, experiment, plan.embedding, pins, buckets, ready.put, lost)
         diagrams = None
         if config.diagrams:
-            pool = Pool(reading.path, config.diagrams, inbox.put, num_workers=config.diagram_workers)
+            pool = Pool(reader.path, config.diagrams, inbox.put, num_workers=config.diagram_workers)
             stack.callback(pool.close)
             models = [pins[name].model for name in _diagrammed(plan)]
-            diagrams = DiagramStages(pool, reading, experiment, models, config.diagrams, *measures)
-        before = _resume(plan, pins, experiment, run_ids, reading, loops, writer, lost)
+            diagrams = DiagramStages(pool, reader, experiment, models, config.diagrams, *measures)
+        before = _resume(plan, pins, experiment, run_ids, reader, loops, writer, lost)
         Driver(
             pins=pins,
             session=session,
@@ -234,7 +239,7 @@ def _perform(
             inbox=inbox,
             max_retries=config.max_retries,
             fail_fast=config.fail_fast,
-            next_batch=writing.next_batch_id,
+            next_batch=partial(writing.next_batch_id, store),
             open_epoch=open_epoch,
             stop_requested=stop_requested,
             on_progress=on_progress,
@@ -247,7 +252,7 @@ def _missing(store: Store, experiment: int, run_ids: Sequence[int]) -> tuple[int
     wanted = set(run_ids)
     lacking = [
         row.max_length - row.num_steps
-        for row in store.runs(experiment)
+        for row in reading.runs(store, experiment)
         if row.id in wanted and row.state in ("todo", "running")
     ]
     return len(lacking), sum(lacking)
@@ -264,8 +269,8 @@ def _resume(
     lost: frozenset[bytes],
 ) -> Progress:
     """Bring every run of the plan to where the store has it, and set it going."""
-    rows = {row.id: row for row in store.runs(experiment)}
-    tails = {run: (num_steps, digest) for run, num_steps, digest in store.tails(experiment)}
+    rows = {row.id: row for row in reading.runs(store, experiment)}
+    tails = {tail.run: (tail.num_steps, tail.output) for tail in missing.tails(store, experiment)}
     wanted = dict(zip(run_ids, plan.runs, strict=True))
     unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
     for id in unfinished:
@@ -277,7 +282,7 @@ def _resume(
     if entry.invocations or entry.stuck:
         writer.add(entry)
     loops.take_ended()
-    counts = store.counts(experiment)
+    counts = reading.counts(store, experiment)
     ended = [row for row in rows.values() if row.state not in ("todo", "running")]
     return Progress(
         runs_total=len(rows),
@@ -300,13 +305,12 @@ def _recall(
     lost: frozenset[bytes],
 ) -> None:
     """Tell the loops what fixed-seed runs have computed already; nothing can go on from a lost image."""
-    for run, step, _, epoch, seed, input, output, batch in store.fixed_seed_history(experiment):
-        if output in lost:
+    for known in missing.fixed_seed_history(store, experiment):
+        if known.output in lost:
             continue
-        network = rows[run].network
-        model = network[step % len(network)]
-        known = NewInvocation(run, step, input, output, seed, batch)
-        is_current = model in pins and pins[model].epoch == epoch
+        network = rows[known.run].network
+        model = network[known.step % len(network)]
+        is_current = model in pins and pins[model].epoch == known.epoch
         loops.recall(model, known, is_current=is_current)
 
 
@@ -316,3 +320,9 @@ def _diagrammed(plan: Plan) -> list[str]:
     return [
         name for name, spec in plan.embedding.items() if settings and settings.modality in spec.modalities_in
     ]
+
+
+def _read(store: Store, digest: bytes, modality: Modality) -> Content:
+    if modality is Modality.IMAGE:
+        return stored.image(store, digest)
+    return stored.text(store, digest)

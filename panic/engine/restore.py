@@ -26,7 +26,7 @@ from panic.engine.progress import Progress
 from panic.engine.writer import Entry, Writer
 from panic.errors import Interrupted, ModelDoesNotFit
 from panic.models.protocol import Modality
-from panic.store import Store
+from panic.store import Store, images, missing, reading
 from panic.store.records import ImageOrigin, NewFailure
 
 log = logging.getLogger("panic.engine")
@@ -79,12 +79,12 @@ class Restorer:
 
         Raises: Interrupted, ModelMissing and the like for what no retry mends, what writing raised.
         """
-        missing = frozenset(store.missing_images(experiment))
-        given_up = store.lost_images(experiment) & missing
-        wanted = missing - given_up
+        absent = frozenset(missing.images(store, experiment))
+        given_up = missing.lost_images(store, experiment) & absent
+        wanted = absent - given_up
         if wanted:
             log.warning("%d of the experiment's images are missing: computing them again", len(wanted))
-            self._compute(store.image_origins(experiment, wanted), _standing(store, experiment))
+            self._compute(missing.image_origins(store, experiment, wanted), _standing(store, experiment))
             log.info("%d of %d images are back", self._num_back, len(wanted))
             self._give_up(store, experiment)
             self._writer.flush()
@@ -189,8 +189,8 @@ class Restorer:
 
     def _give_up(self, store: Store, experiment: int) -> None:
         """End the runs that put out an image that stays lost, unless they have a failure already."""
-        has_failed = {run.id for run in store.runs(experiment) if run.failure is not None}
-        users = store.image_users(experiment, self._reasons.keys())
+        has_failed = {run.id for run in reading.runs(store, experiment) if run.failure is not None}
+        users = images.image_users(store, experiment, self._reasons.keys())
         for run, steps in groupby(users, key=lambda user: user[0]):
             lost = {digest: step for _, step, digest in reversed(list(steps))}
             digest, step = min(lost.items(), key=lambda item: item[1])
@@ -203,7 +203,7 @@ class Restorer:
 
 
 def _standing(store: Store, experiment: int) -> Progress:
-    counts = store.counts(experiment)
+    counts = reading.counts(store, experiment)
     return Progress(
         runs_total=counts.runs,
         runs_ended=counts.done + counts.stuck + counts.failed,

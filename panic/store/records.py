@@ -65,6 +65,26 @@ class NewInvocation(NamedTuple):
     batch: int
 
 
+class FixedSeedStep(NamedTuple):
+    """A stored step of a run with a fixed seed, with the shape epoch in which its model made it."""
+
+    run: int
+    step: int
+    input: bytes
+    output: bytes
+    seed: int
+    batch: int
+    epoch: int
+
+
+class Tail(NamedTuple):
+    """Where a run stands: how many steps it has, and the digest of its last output, or of its prompt."""
+
+    run: int
+    num_steps: int
+    output: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewStuck:
     """A run that is periodic from `entry_step` on, with `period` steps."""

@@ -13,7 +13,7 @@ from panic.config import ExperimentConfig
 from panic.devices.events import read_events, summarise
 from panic.engine.executor import Result, Task, Worker, WorkerSettings
 from panic.models import registry
-from panic.store import Store
+from panic.store import Store, reading
 from tests import tiny
 from tests.devices.test_contract import Layers
 from tests.engine.conftest import dump
@@ -68,8 +68,8 @@ def test_a_model_that_does_not_fit_comes_layer_by_layer_with_the_same_results(
     perform(pair, round(0.9 * largest), tmp_path / "layers")
     assert dump(tmp_path / "layers") == dump(tmp_path / "roomy")
     with Store(tmp_path / "layers") as store:
-        uid = store.experiment("latest").uid
-        assert {epoch.batch_size for epoch in store.epochs("latest")} == {4}
+        uid = reading.experiment(store, "latest").uid
+        assert {epoch.batch_size for epoch in reading.epochs(store, "latest")} == {4}
     events = list(read_events((tmp_path / "layers" / "cache").glob(f"{uid}*.jsonl")))
     assert [event["model"] for event in events if event["event"] == "offload"] == ["draw"]
 
@@ -106,5 +106,5 @@ def test_at_batch_size_1_a_model_gives_up_its_place_before_it_does_not_fit() -> 
 
 def summary_of(path: Path) -> Any:
     with Store(path) as store:
-        uid = store.experiment("latest").uid
+        uid = reading.experiment(store, "latest").uid
     return summarise(read_events(sorted((path / "cache").glob(f"{uid}*.jsonl"))))

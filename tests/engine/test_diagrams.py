@@ -19,7 +19,8 @@ from panic.config import DiagramSettings, ExperimentConfig
 from panic.engine.diagrams import DiagramTask, VectorisationTask, settings_digest
 from panic.engine.pool import Answer, Pool
 from panic.engine.progress import Progress
-from panic.store import Store
+from panic.store import Store, check, contents, reading
+from panic.store.dump import dump as dump_lines
 from panic.topology import bottleneck, diagram, entropy, landscape, sliding_window, wasserstein
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_process_executor import children_of
@@ -30,7 +31,7 @@ def embedded(tmp_path: Path) -> tuple[Path, int]:
     """A store of 4 runs with vectors, and the embedding model's row."""
     run(make_config(max_length=6, embeddings=["synthetic/state-embedding"]), tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        return tmp_path / "s", store.model("synthetic/state-embedding").id
+        return tmp_path / "s", reading.model(store, "synthetic/state-embedding").id
 
 
 def runs_of(answers: list[Answer]) -> list[int]:
@@ -91,10 +92,10 @@ def test_generators_are_stored_where_the_config_asks_for_them(tmp_path: Path) ->
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        (row,) = store.runs()
-        found = store.generators(row.id, "synthetic/state-embedding", 0)
+        (row,) = reading.runs(store)
+        found = contents.generators(store, row.id, "synthetic/state-embedding", 0)
         assert found is not None
-        assert found.shape == (len(store.bars(row.id, "synthetic/state-embedding", 0)), 3)
+        assert found.shape == (len(contents.bars(store, row.id, "synthetic/state-embedding", 0)), 3)
 
 
 MEASURES: dict[str, Any] = {
@@ -118,24 +119,26 @@ def test_vectorisations_and_distances_are_those_of_the_stored_diagrams(tmp_path:
     run(measured(**MEASURES), tmp_path / "s")
     model = "synthetic/state-embedding"
     with Store(tmp_path / "s") as store:
-        runs = [row.id for row in store.runs()]
+        runs = [row.id for row in reading.runs(store)]
         for dimension in (0, 1):
-            bars = [store.bars(number, model, dimension) for number in runs]
-            entropies = store.vectorisations("test", model, dimension=dimension, kind="entropy")
+            bars = [contents.bars(store, number, model, dimension) for number in runs]
+            entropies = contents.vectorisations(store, "test", model, dimension=dimension, kind="entropy")
             assert (entropies.runs, entropies.values.tolist()) == (runs, [entropy(b) for b in bars])
-            tents = store.vectorisations("test", model, dimension=dimension, kind="landscape").values
+            tents = contents.vectorisations(
+                store, "test", model, dimension=dimension, kind="landscape"
+            ).values
             assert tents.shape == (len(runs), 5, 9)
             np.testing.assert_array_equal(tents[2], landscape(bars[2], resolution=9, sample_range=(0, 2)))
             for kind, distance in (("bottleneck", bottleneck), ("wasserstein", wasserstein)):
-                found = store.distances("test", model, dimension=dimension, kind=kind)
+                found = contents.distances(store, "test", model, dimension=dimension, kind=kind)
                 how = {"order": 2, "internal_p": np.inf} if kind == "wasserstein" else {}
                 want = [[distance(a, b, **how) for b in bars] for a in bars]
                 assert found.runs == runs
                 np.testing.assert_allclose(found.matrix, want, atol=1e-12)
-        counts = store.counts()
+        counts = reading.counts(store)
         assert (counts.vectorisations, counts.distances) == (6 * 2 * 2, 15 * 2 * 2)
-        assert len({tuple(map(tuple, store.bars(number, model, 0))) for number in runs}) > 1
-        assert store.check() == []
+        assert len({tuple(map(tuple, contents.bars(store, number, model, 0))) for number in runs}) > 1
+        assert check.check(store) == []
 
 
 def test_measures_that_come_later_join_the_experiment_and_those_there_are_kept(tmp_path: Path) -> None:
@@ -145,8 +148,8 @@ def test_measures_that_come_later_join_the_experiment_and_those_there_are_kept(t
     last: list[Progress] = []
     run(measured(repeats=4, **MEASURES), tmp_path / "s", on_progress=last.append)
     with Store(tmp_path / "s") as store:
-        assert len(store.experiments()) == 1
-        counts = store.counts()
+        assert len(reading.experiments(store)) == 1
+        counts = reading.counts(store)
         assert (counts.runs, counts.vectorisations, counts.distances) == (8, 8 * 2 * 2, 28 * 2 * 2)
         assert store.db.value("SELECT count(*) FROM vectorisation WHERE rowid > 1000") >= 12
     shown = last[-1]
@@ -170,17 +173,17 @@ def test_windows_and_landmarks_are_settings_of_the_stage(tmp_path: Path) -> None
     settings = {"window": {"dimension": 2, "delay": 2}, "landmarks": 4, "metric": "chordal", "threshold": 1.5}
     run(measured(max_length=40, diagrams=settings), tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        model = store.model("synthetic/state-embedding").id
-        for row in store.diagrams():
-            vectors = store.run_vectors(row.run, model, "text")
+        model = reading.model(store, "synthetic/state-embedding").id
+        for row in contents.diagrams(store):
+            vectors = contents.run_vectors(store, row.run, model, "text")
             windows = sliding_window(vectors, 2, 2)
             want = diagram(windows, metric="chordal", landmarks=4, threshold=1.5)
             assert (row.num_points, row.num_unique, row.error) == (20, 4, want.error)
             assert want.error > 0
             for k in (0, 1):
-                np.testing.assert_array_equal(store.bars(row.run, model, k), want.bars(k))
+                np.testing.assert_array_equal(contents.bars(store, row.run, model, k), want.bars(k))
             assert row.settings == settings | {"max_dimension": 1, "modality": "text", "generators": False}
-        errors = [line["error"] for line in store.dump() if line["kind"] == "diagram"]
+        errors = [line["error"] for line in dump_lines(store) if line["kind"] == "diagram"]
         assert len(errors) == 2 * 6
 
 
@@ -193,9 +196,9 @@ def test_a_run_shorter_than_a_window_has_no_diagram(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run(config, tmp_path / "s").state == "complete"
     with Store(tmp_path / "s") as store:
-        (stuck, fresh) = store.runs()
+        (stuck, fresh) = reading.runs(store)
         assert (stuck.state, fresh.state) == ("stuck", "done")
-        assert [row.run for row in store.diagrams()] == [fresh.id]
+        assert [row.run for row in contents.diagrams(store)] == [fresh.id]
 
 
 def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, caplog) -> None:
@@ -209,7 +212,7 @@ def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, 
     run(config.model_copy(update={"max_length": 12}), tmp_path / "s")
     assert "spans" not in caplog.text
     with Store(tmp_path / "s") as store:
-        assert [row.num_points for row in store.diagrams()] == [6]
+        assert [row.num_points for row in contents.diagrams(store)] == [6]
 
 
 def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded: tuple[Path, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from panic.engine.outputs import Output, Rejected, finish
 from panic.engine.writer import Entry, Writer
 from panic.errors import StoreError
 from panic.models.protocol import Modality
-from panic.store import Store
+from panic.store import Store, check, contents, writing
 from panic.store.digest import image_digest, text_digest
 
 
@@ -31,13 +32,13 @@ def test_entries_are_stored_in_order_and_flush_waits_for_them(tmp_path: Path) ->
     saved: list[bytes] = []
     outputs = [image_output(seed) for seed in range(20)]
     with Store(tmp_path / "s", write=True, create=True) as store:
-        writer = Writer(store.commit, saved.append)
+        writer = Writer(partial(writing.commit, store), saved.append)
         for output in outputs:
             writer.add(Entry(outputs=[output]))
         writer.flush()
         assert saved == [output.digest for output in outputs]
         for output in outputs:
-            assert store.image(output.digest).tobytes() == output.value.tobytes()
+            assert contents.image(store, output.digest).tobytes() == output.value.tobytes()
         writer.close()
 
 
@@ -51,7 +52,7 @@ def test_a_full_disk_is_told_and_what_was_stored_stays(tmp_path: Path) -> None:
     with Store(tmp_path / "s", write=True, create=True) as store:
         store.images.connection.execute("PRAGMA max_page_count = 20")
         saved: list[bytes] = []
-        writer = Writer(store.commit, saved.append)
+        writer = Writer(partial(writing.commit, store), saved.append)
         with pytest.raises(StoreError, match="full"):
             add_many(writer, 200)
         with pytest.raises(StoreError, match="full"):
@@ -59,9 +60,9 @@ def test_a_full_disk_is_told_and_what_was_stored_stays(tmp_path: Path) -> None:
         writer.close()
         assert 0 < len(saved) < 200
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
+        assert check.check(store) == []
         for digest in saved:
-            assert image_digest(store.image(digest)) == digest
+            assert image_digest(contents.image(store, digest)) == digest
 
 
 def test_contents_waiting_for_the_writer_are_held_beyond_the_budget() -> None:
