@@ -20,7 +20,7 @@ def fill(path: Path, num_invocations: int, num_embeddings: int, dimension: int) 
     """Runs of 1,000 steps; every second output a distinct text, the others pictures; vectors of the texts."""
     rng = np.random.default_rng(0)
     with Store(path, write=True, create=True) as store:
-        experiment = writing.start_experiment(store, "big", "b" * 64, {"name": "big"})
+        experiment = writing.start_experiment(store, "big", {"name": "big"})
         spec = {"modalities_in": ["text"], "modality_out": "image"}
         draw = writing.add_model(store, "draw", "draw-fingerprint", spec)
         tell = writing.add_model(store, "tell", "tell-fingerprint", {**spec, "modality_out": "text"})

@@ -132,7 +132,7 @@ def stage(folder: Path, model: int, runs: Sequence[int], workers: int) -> tuple[
     start = time.perf_counter()
     try:
         for run in runs:
-            pool.submit(DiagramTask(run, model))
+            pool.submit(DiagramTask(run, model, DiagramSettings()))
         answers = [inbox.get(timeout=3600) for _ in runs]
         took = time.perf_counter() - start
         assert all(answer.entry is not None for answer in answers), answers[0].problem

@@ -17,7 +17,7 @@ NETWORK = ("teller",)
 def build(folder: Path, num_runs: int, cloud: Callable[[int], np.ndarray]) -> tuple[int, int]:
     """Store `num_runs` runs; the k-th has the vectors `cloud(k)` (n, d). (experiment, embedding model)."""
     with Store(folder, write=True, create=True) as store:
-        experiment = writing.start_experiment(store, "vectors", "vectors", {"name": "vectors"})
+        experiment = writing.start_experiment(store, "vectors", {"name": "vectors"})
         teller, embedder = (
             writing.add_model(store, "teller", "teller", {}),
             writing.add_model(store, "embedder", "embedder", {}),

@@ -176,7 +176,6 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "id": row.uid,
         "state": standing.standing(store, row).state,
         "created_at": row.created_at,
-        "identity_digest": row.identity_digest,
         "config": row.config,
         "models": [
             {

@@ -23,7 +23,11 @@ from panic.cli.render import console, duration, print_table, shorten, size
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from panic.config import ExperimentConfig
+    from panic.engine.preview import Preview
+    from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
 SHOWN_REASONS = 3
@@ -33,6 +37,9 @@ SHAPE_FROM = {
     "model": "model",
     "trial": "model, less if it does not fit",
 }
+
+TOLERATED_PADDING = 0.1
+"""The share of padding above which a dry run names the way out."""
 
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the runs again that failed.")]
 RepairOption = Annotated[
@@ -66,13 +73,21 @@ def run(
     fail_fast: FailFastOption = False,
     memory_fraction: FractionOption = None,
     headroom: HeadroomOption = None,
+    repin: Annotated[
+        bool,
+        typer.Option("--repin", help="First give the models the batch sizes that fit the work as it is now."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --repin.")] = False,
 ) -> None:
     """Perform experiments, one after another. The same command again goes on where it stopped.
 
+    An experiment is its name: a config under a known name continues it, with what is new in the config.
     Ctrl-C finishes the batch in flight and keeps everything done; a second one leaves at once.
     """
     if name is not None and len(configs) > 1:
         raise UsageError("--name names one experiment, and there are several configs.")
+    if repin and dry_run:
+        raise UsageError("--dry-run alone tells what --repin would change.")
     changes = list(overrides or [])
     if name is not None:
         changes.append(f"name={json.dumps(name)}")
@@ -95,8 +110,11 @@ def run(
     def do(config: ExperimentConfig) -> None:
         if dry_run:
             print_plan(config, shared.store_path(config.store))
-        else:
-            perform(shared, config, shared.store_path(config.store), retry_failed=retry_failed, repair=repair)
+            return
+        path = shared.store_path(config.store)
+        if repin and not pin_anew(shared, config, path, yes=yes):
+            return
+        perform(shared, config, path, retry_failed=retry_failed, repair=repair)
 
     # All configs are checked before any is performed.
     for actions in ([partial(load, path) for path in configs], (partial(do, config) for config in loaded)):
@@ -118,9 +136,10 @@ def resume(
     repair: RepairOption = False,
     fail_fast: FailFastOption = False,
 ) -> None:
-    """Go on with an experiment that has not ended, from the config in the store that it is found in."""
+    """Go on with an experiment: all that it was ever asked for, in the store that it is found in."""
     from panic.cli.logs import silence_libraries
     from panic.config import stored
+    from panic.engine.plan import stored_runs
     from panic.store import missing, reading, standing
 
     silence_libraries()
@@ -128,6 +147,7 @@ def resume(
         _bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
+        runs = stored_runs(reading.runs(store, row.id))
         is_complete = standing.standing(store, row).state == "complete" and not any(
             missing.images(store, row.id)
         )
@@ -137,8 +157,8 @@ def resume(
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     if dry_run:
-        return print_plan(config, store.path)
-    return perform(shared, config, store.path, retry_failed=retry_failed, repair=repair)
+        return print_plan(config, store.path, runs)
+    return perform(shared, config, store.path, retry_failed=retry_failed, repair=repair, runs=runs)
 
 
 def _bring_up_to_date(path: Path) -> None:
@@ -153,10 +173,58 @@ def _bring_up_to_date(path: Path) -> None:
             pass
 
 
+def pin_anew(shared: Shared, config: ExperimentConfig, path: Path, *, yes: bool) -> bool:
+    """Change pinned shapes to what fits the work, after asking; whether to go on."""
+    from panic.devices.device import open_device
+    from panic.engine import pinning
+    from panic.engine.plan import make_plan
+    from panic.models import registry
+    from panic.store import Store, reading
+
+    device = open_device(config.device)
+    plan = make_plan(config, device.kind)
+    with Store(path, write=True, create=True) as store:
+        row = reading.named(store, config.name)
+        found = pinning.changes(store, row.id, plan, device.kind) if row else []
+        if row is None or not found:
+            if not shared.quiet:
+                console().print(f"The shapes of {config.name} fit its work: nothing is pinned anew.")
+            return True
+        for change in found:
+            before, after = change.before, change.after
+            what = f"batches of {before.batch_size} → {after.batch_size}"
+            if before.threads != after.threads:
+                what += f", threads {before.threads} → {after.threads}"
+            typer.echo(f"{change.name}: {what}", err=True)
+        typer.echo(
+            "What was computed stays. What comes is computed in these shapes, whose rounding differs.",
+            err=True,
+        )
+        if not yes:
+            if not sys.stdin.isatty():
+                raise UsageError(
+                    "Nothing was changed: nobody is there to be asked.", hint="-y pins anew without asking."
+                )
+            if not typer.confirm("Pin these shapes?"):
+                console().print("Nothing was changed.")
+                return False
+        pinning.repin(store, row.id, plan, registry.fingerprints(plan.specs), device.kind)
+    return True
+
+
 def perform(
-    shared: Shared, config: ExperimentConfig, path: Path, *, retry_failed: bool, repair: bool
+    shared: Shared,
+    config: ExperimentConfig,
+    path: Path,
+    *,
+    retry_failed: bool,
+    repair: bool,
+    runs: Sequence[NewRun] | None = None,
 ) -> None:
-    """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed."""
+    """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed.
+
+    runs: exactly these, by default all that the config asks for.
+    """
     from panic.cli import logs
     from panic.cli.progress import showing_progress
     from panic.engine.perform import run as perform_config
@@ -174,7 +242,7 @@ def perform(
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
             outcome = perform_config(
-                config, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair
+                config, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
             )
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
@@ -217,27 +285,41 @@ def tell_failures(path: Path, experiment: str) -> None:
     )
 
 
-def print_plan(config: ExperimentConfig, path: Path) -> None:
-    """Print what performing a config in the store at `path` would do."""
+def print_plan(config: ExperimentConfig, path: Path, runs: Sequence[NewRun] | None = None) -> None:
+    """Print what performing a config, or these runs of it, in the store at `path` would do."""
     from panic.engine.preview import preview
 
-    plan = preview(config, path)
+    plan = preview(config, path, runs)
     out = console()
     known = "goes on" if plan.is_known else "is new"
     out.print(f"{plan.name} {known} in {plan.store}")
+    for sentence in plan.left_alone:
+        out.print(f"{sentence}.")
     out.print(f"runs:        {plan.runs_total:,}, of which {plan.runs_existing:,} have ended")
     out.print(
         f"invocations: at most {plan.invocations_total:,}, "
         f"of which {plan.invocations_existing:,} are in the store"
     )
+    if plan.parts:
+        print_table(
+            ["taken of the runs", "of", "in the store #", "missing, at most #"],
+            [(part.stage, part.of, part.stored, part.missing) for part in plan.parts],
+        )
     rows = [
         (
             *(m.order, m.name, m.modality, size(m.size_bytes)),
-            *(m.batch_size, SHAPE_FROM[m.shape_from], "yes" if m.is_present else "missing"),
+            *(
+                m.batch_size,
+                SHAPE_FROM[m.shape_from],
+                f"{m.padding:.0%}",
+                "yes" if m.is_present else "missing",
+            ),
         )
         for m in sorted(plan.models, key=lambda m: m.order or len(plan.models) + 1)
     ]
-    print_table(["load order #", "model", "modality", "size #", "batch size #", "from", "present"], rows)
+    columns = ["load order #", "model", "modality", "size #", "batch size #", "from", "padding #", "present"]
+    print_table(columns, rows)
+    _advise(plan)
     if plan.images_missing:
         out.print(f"images:      {plan.images_missing:,} are missing and are computed again")
     if plan.invocations_existing == plan.invocations_total:
@@ -246,3 +328,24 @@ def print_plan(config: ExperimentConfig, path: Path) -> None:
         out.print("time: unknown until these models have been seen in this store")
     else:
         out.print(f"time: at most {duration(plan.eta_s)} of model time, without embeddings and diagrams")
+
+
+def _advise(plan: Preview) -> None:
+    """Say what pinned shapes cost that do not fit the work, and what changes them."""
+    misfits = [
+        model
+        for model in plan.models
+        if model.shape_from == "experiment"
+        and (
+            model.num_calls(model.fitting_batch_size) < model.num_calls(model.batch_size)
+            or (model.padding > TOLERATED_PADDING and model.fitting_batch_size < model.batch_size)
+        )
+    ]
+    for model in misfits:
+        now, fitting = model.batch_size, model.fitting_batch_size
+        console().print(
+            f"{model.name} is pinned to batches of {now:,}: at most {model.num_calls(now):,} calls, "
+            f"{model.padding:.0%} padding; with batches of {fitting:,} {model.num_calls(fitting):,} calls"
+        )
+    if misfits:
+        console().print("panic run --repin pins shapes that fit, for what is not computed yet.")

@@ -56,7 +56,7 @@ def status(
 
 def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     """The JSON of an experiment's standing."""
-    from panic.store import standing
+    from panic.store import reading, standing
 
     now = standing.standing(store, row)
     counts = now.counts
@@ -68,6 +68,10 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "diagrams": counts.diagrams,
         "vectorisations": counts.vectorisations,
         "distances": counts.distances,
+        "models": [
+            {name: getattr(time, name) for name in time.__slots__}
+            for time in reading.model_times(store, row.id)
+        ],
         "eta_s": standing.eta_s(store, row, now),
         "pid": now.pid,
     }
@@ -130,9 +134,11 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
             t.model,
             t.batches,
             t.items,
+            f"{t.padding_items / (t.items + t.padding_items):.0%}",
             duration(t.duration_s),
             count(t.items / t.duration_s if t.duration_s else None),
         )
         for t in times
     ]
-    return Group(title, lines, make_table(["model", "batches #", "items #", "time #", "items/s #"], rows))
+    columns = ["model", "batches #", "items #", "padding #", "time #", "items/s #"]
+    return Group(title, lines, make_table(columns, rows))

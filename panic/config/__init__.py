@@ -4,6 +4,7 @@ Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml
 """
 
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
+from panic.config.extent import TAKEN_OF_RUNS, asks_all, contradictions, union
 from panic.config.load import load, stored, to_yaml
 from panic.config.problems import Problem
 from panic.config.schema import (
@@ -11,12 +12,11 @@ from panic.config.schema import (
     ExperimentConfig,
     FieldClass,
     Variant,
-    identity,
-    identity_digest,
 )
 
 __all__ = [
     "FIELD_CLASSES",
+    "TAKEN_OF_RUNS",
     "DiagramSettings",
     "Distance",
     "ExperimentConfig",
@@ -25,9 +25,10 @@ __all__ = [
     "Variant",
     "Vectorisation",
     "Window",
-    "identity",
-    "identity_digest",
+    "asks_all",
+    "contradictions",
     "load",
     "stored",
     "to_yaml",
+    "union",
 ]

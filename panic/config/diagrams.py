@@ -8,10 +8,12 @@ Try it: `python -c "from panic.config import Vectorisation as V; print(V(kind='e
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from panic.config.fields import Count, Part
@@ -69,6 +71,19 @@ class DiagramSettings(Part):
     def key(self) -> dict[str, Any]:
         """What identifies the diagrams; a setting that came later and is not used is left out."""
         return self.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 (hex) of the canonical JSON of the key: what names the settings in a store."""
+        text = json.dumps(self.key, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def one_or_several(value: Any) -> Any:
+    """Take one mapping of diagram settings for a list of it, and null for none."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, Mapping | DiagramSettings) else value
 
 
 def from_kind(value: Any) -> Any:
@@ -134,6 +149,7 @@ class Distance(_OfDiagrams):
     ] = None
 
 
+SeveralDiagramSettings = Annotated[list[DiagramSettings], BeforeValidator(one_or_several)]
 VectorisationSettings = Annotated[Vectorisation, BeforeValidator(from_kind)]
 DistanceSettings = Annotated[Distance, BeforeValidator(from_kind)]
 
@@ -146,22 +162,13 @@ def known_settings(kind: Any) -> dict[str, Any]:
 
 def diagram_problems(raw: Mapping[str, Any]) -> list[Problem]:
     """Return the mistakes in diagram settings that no single field shows; `raw` may have others, too."""
-    problems = []
     diagrams = raw.get("diagrams")
-    if isinstance(diagrams, Mapping) and diagrams.get("landmarks") and diagrams.get("metric") == "cosine":
-        problems.append(
-            Problem(
-                ("diagrams", "landmarks"),
-                "landmarks need a metric that keeps the triangle inequality, and cosine does not",
-                hint="chordal orders all pairs alike: cosine = chordal^2 / 2",
-                on_key=True,
-            )
-        )
+    problems = _settings_problems(diagrams)
     for field, noun in (("vectorisations", "vectorisation"), ("distances", "distance")):
         entries = raw.get(field)
         if not entries or not isinstance(entries, list):
             continue
-        if diagrams is None:
+        if diagrams is None or diagrams == []:
             message = f"{field} are taken of diagrams, and there are none"
             hint = "add for example diagrams: {max_dimension: 1}"
             problems.append(Problem((field,), message, hint=hint, on_key=True))
@@ -177,6 +184,35 @@ def diagram_problems(raw: Mapping[str, Any]) -> list[Problem]:
                 message = f"the same {noun} as {field}.{seen[key]}"
                 problems.append(Problem((field, index), message, first=(field, seen[key])))
             seen.setdefault(key, index)
+    return problems
+
+
+def _settings_problems(diagrams: Any) -> list[Problem]:
+    """Landmarks whose errors nobody can state, and settings that are given twice."""
+    several = isinstance(diagrams, list)
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    for index, entry in enumerate(diagrams if several else [diagrams]):
+        if not isinstance(entry, Mapping):
+            continue
+        path: Path = ("diagrams", index) if several else ("diagrams",)
+        if entry.get("landmarks") and entry.get("metric") == "cosine":
+            problems.append(
+                Problem(
+                    (*path, "landmarks"),
+                    "landmarks need a metric that keeps the triangle inequality, and cosine does not",
+                    hint="chordal orders all pairs alike: cosine = chordal^2 / 2",
+                    on_key=True,
+                )
+            )
+        try:
+            key = repr(sorted(DiagramSettings.model_validate(entry).key.items()))
+        except ValidationError:
+            continue
+        if key in seen:
+            first: Path = ("diagrams", seen[key])
+            problems.append(Problem(path, f"the same settings as {dotted(first)}", first=first))
+        seen.setdefault(key, index)
     return problems
 
 

@@ -130,11 +130,19 @@ def _validate(raw: Mapping[str, Any]) -> tuple[ExperimentConfig | None, list[Pro
             for item in error.errors()
             if item["type"] != "cross_fields" and (item["loc"] != ("prompts",) or item["type"] == "missing")
         ]
+        if not isinstance(raw.get("diagrams"), list):  # one mapping stands for a list of it
+            errors = [{**item, "loc": _without_index(item["loc"])} for item in errors]
         return None, problems.from_pydantic(errors, _fields_at)
 
 
+def _without_index(path: Path) -> Path:
+    """Where a mistake in diagram settings is that are no list in the file."""
+    return (path[0], *path[2:]) if path[:2] == ("diagrams", 0) else path
+
+
 def _fields_at(path: Path) -> Mapping[str, FieldInfo]:
-    part = PARTS.get(path[:2]) or PARTS.get(path[:1]) or ExperimentConfig
+    keys = tuple(part for part in path if isinstance(part, str))
+    part = PARTS.get(keys[:2]) or PARTS.get(keys[:1]) or ExperimentConfig
     return part.model_fields
 
 
@@ -267,11 +275,9 @@ def to_yaml(config: ExperimentConfig) -> str:
             name: _FlowMapping(variant.model_dump(mode="json", exclude_defaults=True))
             for name, variant in config.models.items()
         }
-    if config.diagrams is not None:
-        values["diagrams"] = config.diagrams.key
-    for key in ("diagrams", "batch_sizes"):
-        if key in values:
-            values[key] = _FlowMapping(values[key])
+    values["diagrams"] = [_FlowMapping(settings.key) for settings in config.diagrams]
+    if "batch_sizes" in values:
+        values["batch_sizes"] = _FlowMapping(values["batch_sizes"])
     for key in ("vectorisations", "distances"):
         values[key] = [
             _FlowMapping(part.model_dump(mode="json", exclude_none=True)) for part in getattr(config, key)

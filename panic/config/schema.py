@@ -1,21 +1,15 @@
 """What an experiment config may say, and what each field is.
 
-Every field carries its class beside its type (`FieldClass`): *identity* (change it and it is another
-experiment), *extent* (may grow; what exists is kept), *pinned* (resolved at the first start), *operational*
-(free to change). `FIELD_CLASSES` derives from it and a test fails while a field has none.
-
-Identity: of `models` only the variants that networks or embeddings refer to count (also through another
-variant's `base`), so that an unused variant can come and go; the order of networks and of embeddings does
-not count; a value that equals its default counts like a missing one. Paths such as `local:FOLDER` count as
-they are written, so that a project folder can move.
+Every field carries its class beside its type (`FieldClass`): *identity* (the name), *fixed* (what the name
+means: another value is refused), *extent* (may grow and shrink; what exists is kept), *pinned* (resolved at
+the first start), *operational* (free to change). `FIELD_CLASSES` derives from it and a test fails while a
+field has none. What an experiment has been asked for in all is `panic.config.extent`.
 
 Try it: `ExperimentConfig(name="x", networks=[["A", "B"]], prompts=["a"], seeds=[-1], max_length=2)`
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from enum import StrEnum
@@ -25,8 +19,8 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from panic.config.diagrams import (
-    DiagramSettings,
     DistanceSettings,
+    SeveralDiagramSettings,
     VectorisationSettings,
     diagram_problems,
 )
@@ -56,12 +50,13 @@ class FieldClass(StrEnum):
     """What changing a field means for an experiment that exists already."""
 
     IDENTITY = "identity"
+    FIXED = "fixed"
     EXTENT = "extent"
     PINNED = "pinned"
     OPERATIONAL = "operational"
 
 
-IDENTITY, EXTENT = FieldClass.IDENTITY, FieldClass.EXTENT
+IDENTITY, FIXED, EXTENT = FieldClass.IDENTITY, FieldClass.FIXED, FieldClass.EXTENT
 PINNED, OPERATIONAL = FieldClass.PINNED, FieldClass.OPERATIONAL
 
 
@@ -92,14 +87,14 @@ class ExperimentConfig(Part):
     project: Annotated[Name, OPERATIONAL, Field(description="stands in the names of log files")] = "panic"
     networks: Annotated[
         list[Annotated[list[Text], Field(min_length=1)]],
-        IDENTITY,
+        EXTENT,
         Field(
             min_length=1,
             description="cyclic lists of models",
             examples=["[[PocketDiffusion, PocketCaptioner]]"],
         ),
     ]
-    models: Annotated[dict[str, Variant], IDENTITY, Field(description="variants of models, by name")] = {}
+    models: Annotated[dict[str, Variant], FIXED, Field(description="variants of models, by name")] = {}
     prompts: Annotated[
         list[Text],
         EXTENT,
@@ -111,10 +106,12 @@ class ExperimentConfig(Part):
         Field(min_length=1, description="-1 is fresh noise at every step", examples=["[42, -1]"]),
     ]
     repeats: Annotated[Count, EXTENT, Field(description="runs of seed -1 per network and prompt")] = 1
-    root_seed: Annotated[Seed, IDENTITY, Field(description="all fresh noise derives from it")] = 0
+    root_seed: Annotated[Seed, FIXED, Field(description="all fresh noise derives from it")] = 0
     max_length: Annotated[Count, EXTENT, Field(description="model calls per run", examples=["100"])]
-    embeddings: Annotated[list[Text], IDENTITY, Field(description="embedding models")] = []
-    diagrams: Annotated[DiagramSettings | None, IDENTITY, Field(description="persistence diagrams")] = None
+    embeddings: Annotated[list[Text], EXTENT, Field(description="embedding models")] = []
+    diagrams: Annotated[
+        SeveralDiagramSettings, EXTENT, Field(description="persistence diagrams, by one or several settings")
+    ] = []
     vectorisations: Annotated[
         list[VectorisationSettings], EXTENT, Field(description="vectors of every diagram")
     ] = []
@@ -122,7 +119,7 @@ class ExperimentConfig(Part):
         list[DistanceSettings], EXTENT, Field(description="distances between the diagrams of all runs")
     ] = []
     reject_constant_images: Annotated[
-        bool, IDENTITY, Field(description="a picture of one colour ends its run")
+        bool, FIXED, Field(description="an image of one colour ends its run")
     ] = False
 
     device: Annotated[Device, PINNED, Field(description="auto, cpu, mps, cuda, cuda:N or sim:SIZE")] = "auto"
@@ -188,44 +185,6 @@ FIELD_CLASSES: dict[str, FieldClass] = {
 }
 
 
-def identity(config: ExperimentConfig) -> dict[str, Any]:
-    """Return the identity fields in canonical order, without defaults and without unused variants."""
-    names = {name for name, mark in FIELD_CLASSES.items() if mark is IDENTITY}
-    fields = config.model_dump(mode="json", include=names, exclude_defaults=True)
-    fields["networks"] = sorted(fields["networks"])
-    if "embeddings" in fields:
-        fields["embeddings"] = sorted(fields["embeddings"])
-    used = _used_variants(config)
-    fields["models"] = {name: values for name, values in fields.pop("models", {}).items() if name in used}
-    return {name: value for name, value in fields.items() if name != "models" or value}
-
-
-def identity_digest(config: ExperimentConfig) -> str:
-    """Return the SHA-256 (hex) of the canonical JSON of the identity fields."""
-    text = json.dumps(_plain(identity(config)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _used_variants(config: ExperimentConfig) -> set[str]:
-    waiting = [*(name for network in config.networks for name in network), *config.embeddings]
-    used: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in config.models and name not in used:
-            used.add(name)
-            waiting.append(config.models[name].base)
-    return used
-
-
-def _plain(value: Any) -> Any:
-    """Write numbers in one way, so that 2 and 2.0 have one digest."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
     """Return the mistakes that no single field shows; `raw` may have other mistakes, too."""
     networks, models, seeds, repeats = (raw.get(key) for key in ("networks", "models", "seeds", "repeats"))
@@ -244,7 +203,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
                 hint="add -1 to seeds, or remove repeats",
             )
         )
-    if raw.get("diagrams") is not None and not embeddings:
+    if raw.get("diagrams") not in (None, []) and not embeddings:
         problems.append(
             Problem(
                 ("diagrams",),

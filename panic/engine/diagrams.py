@@ -7,7 +7,6 @@ diagram then. Each stage asks the store what it lacks, so a killed one goes on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -47,10 +46,11 @@ Measures = tuple[tuple[int, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class DiagramTask:
-    """The diagram of one run under one embedding model."""
+    """The diagram of one run under one embedding model and one set of diagram settings."""
 
     run: int
     model: int
+    settings: DiagramSettings
     attempts: int = 0
 
     @property
@@ -62,7 +62,7 @@ class DiagramTask:
 
     def compute(self, bench: Bench) -> Entry:
         """Raises TopologyError with the arithmetic for a cloud that needs more memory than there is."""
-        settings = bench.settings
+        settings = self.settings
         vectors = contents.run_vectors(bench.store, self.run, self.model, settings.modality)
         start = time.perf_counter()
         window = settings.window
@@ -79,7 +79,7 @@ class DiagramTask:
             run=self.run,
             model=self.model,
             settings=settings.key,
-            settings_digest=settings_digest(settings),
+            settings_digest=settings.digest,
             num_points=len(vectors),
             num_unique=result.num_unique,
             bars={dimension: result.bars(dimension) for dimension in range(settings.max_dimension + 1)},
@@ -156,12 +156,6 @@ def _bars(store: Store, number: int) -> dict[int, NDArray[np.float64]]:
     return contents.diagram_bars(store, number)
 
 
-def settings_digest(settings: DiagramSettings) -> str:
-    """Identifies diagram settings: SHA-256 (hex) of their canonical JSON."""
-    text = json.dumps(settings.key, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class Stage:
     """One kind of tasks: finds those that are due and keeps account of them.
 
@@ -206,7 +200,7 @@ class DiagramStages:
 
     Args:
         store: for reading.
-        models: rows of the embedding models.
+        wanted: (row of an embedding model, settings) of the diagrams.
         vectorisations, distances: rows of these measures, and their settings.
     """
 
@@ -215,13 +209,11 @@ class DiagramStages:
         pool: Pool,
         store: Store,
         experiment: int,
-        models: Sequence[int],
-        settings: DiagramSettings,
+        wanted: Sequence[tuple[int, DiagramSettings]],
         vectorisations: Measures = (),
         distances: Measures = (),
     ) -> None:
-        self._store, self._experiment, self._models, self._settings = store, experiment, models, settings
-        self._digest, self._dimensions = settings_digest(settings), settings.max_dimension + 1
+        self._store, self._experiment, self._wanted = store, experiment, wanted
         self._measures = {VectorisationTask: vectorisations, DistanceTask: distances}
         self.diagrams = Stage(pool, self._due_diagrams)
         self.vectorisations = Stage(pool, self._due_vectorisations)
@@ -282,51 +274,44 @@ class DiagramStages:
         )
 
     def _due_diagrams(self) -> Iterable[Task]:
-        window = self._settings.window
-        for model in self._models:
-            for run in missing.diagrams(
-                self._store,
-                self._experiment,
-                model,
-                self._digest,
-                self._settings.modality,
-                min_points=1 if window is None else window.span,
-            ):
-                yield DiagramTask(run, model)
+        for model, settings in self._wanted:
+            key = (self._experiment, model, settings.digest, settings.modality)
+            min_points = 1 if settings.window is None else settings.window.span
+            for run in missing.diagrams(self._store, *key, min_points=min_points):
+                yield DiagramTask(run, model, settings)
 
     def _due_vectorisations(self) -> Iterable[Task]:
         settings_of = dict(self._measures[VectorisationTask])
-        for model in self._models if settings_of else ():
-            key = (self._experiment, model, self._digest)
+        for model, settings in self._wanted if settings_of else ():
+            key = (self._experiment, model, settings.digest)
             for number, lacking in missing.vectorisations(self._store, *key, list(settings_of)):
                 measures = tuple((measure, settings_of[measure]) for measure in lacking)
-                yield VectorisationTask(number, measures, self._dimensions)
+                yield VectorisationTask(number, measures, settings.max_dimension + 1)
 
     def _due_distances(self) -> Iterable[Task]:
-        for measure, settings in self._measures[DistanceTask]:
-            for model in self._models:
-                key = (self._experiment, model, self._digest, measure, self._dimensions)
+        for measure, of_measure in self._measures[DistanceTask]:
+            for model, settings in self._wanted:
+                dimensions = settings.max_dimension + 1
+                key = (self._experiment, model, settings.digest, measure, dimensions)
                 for one, others in missing.distances(self._store, *key):
                     for start in range(0, len(others), PAIRS_OF_A_TASK):
                         chunk = tuple(others[start : start + PAIRS_OF_A_TASK])
-                        yield DistanceTask(one, chunk, measure, settings, self._dimensions)
+                        yield DistanceTask(one, chunk, measure, of_measure, dimensions)
 
 
 def warn_of_short_runs(plan: Plan) -> None:
     """Say which networks' runs have fewer outputs than one window of the diagrams spans: they have none."""
-    settings = plan.config.diagrams
-    if settings is None or settings.window is None:
-        return
-    window = settings.window
-    for network in dict.fromkeys(run.network for run in plan.runs):
-        writes = [str(plan.specs[name].modality_out) == settings.modality for name in network]
+    windowed = [(settings, settings.window) for settings in plan.config.diagrams if settings.window]
+    for network in dict.fromkeys(run.network for run in plan.runs) if windowed else ():
         most = max(run.max_length for run in plan.runs if run.network == network)
-        whole, rest = divmod(most, len(network))
-        if (num_points := whole * sum(writes) + sum(writes[:rest])) < window.span:
-            log.warning(
-                "%s: a run has %d %s outputs, and a window of the diagrams spans %d: no run has a diagram",
-                " → ".join(network), num_points, settings.modality, window.span,
-            )  # fmt: skip
+        for settings, window in windowed:
+            num_points = plan.num_outputs(network, most, settings.modality)
+            if num_points < window.span:
+                log.warning(
+                    "%s: a run has %d %s outputs, and a window of the diagrams spans %d:"
+                    " no run has a diagram",
+                    *(" → ".join(network), num_points, settings.modality, window.span),
+                )
 
 
 def add_measures(store: Store, config: ExperimentConfig) -> tuple[Measures, Measures]:

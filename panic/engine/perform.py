@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from panic.config import ExperimentConfig, identity_digest
+from panic.config import ExperimentConfig
 from panic.devices.device import Device, open_device
 from panic.engine.buckets import Buckets
 from panic.engine.calibration import Trial
@@ -29,9 +29,10 @@ from panic.engine.driver import Driver, Inbox
 from panic.engine.embeddings import EmbeddingStage
 from panic.engine.loops import Loop, Loops
 from panic.engine.memory import MemorySettings, learn, memory_settings
-from panic.engine.pinning import Pin, pin, refuse_conflicts, shapes, untried
+from panic.engine.pinning import Pin, begin, pin, shapes, untried
 from panic.engine.plan import Plan, load_config, make_plan
 from panic.engine.pool import Pool
+from panic.engine.preview import warn_of_what_stays
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane, ReadyQueue
 from panic.engine.restore import LOST, Restorer
@@ -44,14 +45,19 @@ from panic.models.protocol import Modality
 from panic.store import DEFAULT_STORE, Store, images, missing, reading, writing
 from panic.store import contents as stored
 from panic.store.provenance import provenance
-from panic.store.records import Counts, RunRow
+from panic.store.records import Counts, NewRun, RunRow
+from panic.store.standing import standing
 
 log = logging.getLogger("panic.engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an experiment has come to. state: "complete", or "failed" if some runs ended with a reason."""
+    """What an experiment has come to.
+
+    state: "complete", "failed" if some runs ended with a reason, or "incomplete" if it was asked for more
+    before.
+    """
 
     experiment: str
     name: str
@@ -69,6 +75,7 @@ def run(
     command: str = "",
     retry_failed: bool = False,
     repair: bool = False,
+    runs: Sequence[NewRun] | None = None,
 ) -> Outcome:
     """Perform an experiment until nothing is missing in its store.
 
@@ -80,6 +87,7 @@ def run(
         retry_failed: try runs again that ended with a failure.
         repair: look at every stored image, drop those that are damaged, and try again to compute lost ones.
             Missing images are always computed again.
+        runs: exactly these runs, by default all that the config asks for.
 
     Raises: Interrupted after SIGINT or SIGTERM, ConfigError, ConflictError, StoreError, ModelError. Whatever
     is raised, what was computed is stored.
@@ -90,23 +98,22 @@ def run(
         raise UsageError("overrides change a config file; this config is loaded already")
     refuse_impossible(config)
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
+    plan = make_plan(config, device.kind, runs)
     fingerprints = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
     path = Path(store or config.store or DEFAULT_STORE)
-    identity = identity_digest(config)
     with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as opened:
-        for row in reading.experiments(opened):
-            if row.identity_digest == identity:
-                refuse_conflicts(opened, row.id, plan, fingerprints, device.kind)
-        experiment = writing.start_experiment(opened, config.name, identity, config.model_dump(mode="json"))
+        experiment = begin(opened, plan, fingerprints, device.kind)
         if retry_failed:
             writing.forget_failures(opened, experiment)
         if repair:
             writing.forget_failures(opened, experiment, LOST)
             writing.drop_images(opened, images.damaged_images(opened, experiment))
+        warn_of_what_stays(opened, experiment, plan)
         run_ids = writing.add_runs(opened, experiment, plan.runs)
-        session = writing.start_session(opened, experiment, command or shlex.join(sys.argv), provenance())
+        asked = config.model_dump(mode="json")
+        called = command or shlex.join(sys.argv)
+        session = writing.start_session(opened, experiment, called, provenance(), asked)
         uid = reading.experiment(opened, experiment).uid
         memory = memory_settings(opened, device, fingerprints, uid, session)
         state = "failed"
@@ -133,12 +140,12 @@ def run(
             learn(opened, device, fingerprints, memory)
             writing.end_session(opened, session, state)
         row = reading.experiment(opened, experiment)
-        counts = reading.counts(opened, experiment)
+        now = standing(opened, row)
     return Outcome(
         experiment=row.uid,
         name=row.name,
-        state="failed" if counts.failed else "complete",
-        counts=counts,
+        state=now.state,
+        counts=now.counts,
         store=path,
     )
 
@@ -167,7 +174,7 @@ def _perform(
     )
     buckets = Buckets(specs, registry.build, contents)
     epochs = reading.epochs(reader, experiment)
-    called = shapes(plan, epochs, device.kind)
+    called = shapes(plan, epochs, device.kind, reading.runs(reader, experiment))
 
     def enqueue(model: str, item: Item) -> None:
         ready.put(model, buckets.of(model, item.input, specs[model].modalities_in[0]), item)
@@ -220,10 +227,11 @@ def _perform(
         embeddings = EmbeddingStage(reader, experiment, plan.embedding, pins, buckets, ready.put, lost)
         diagrams = None
         if config.diagrams:
-            pool = Pool(reader.path, config.diagrams, inbox.put, num_workers=config.diagram_workers)
+            most = max(config.diagrams, key=lambda settings: settings.max_dimension)
+            pool = Pool(reader.path, most, inbox.put, num_workers=config.diagram_workers)
             stack.callback(pool.close)
-            models = [pins[name].model for name in _diagrammed(plan)]
-            diagrams = DiagramStages(pool, reader, experiment, models, config.diagrams, *measures)
+            wanted_diagrams = [(pins[name].model, settings) for name, settings in plan.diagrams]
+            diagrams = DiagramStages(pool, reader, experiment, wanted_diagrams, *measures)
         before = _resume(plan, pins, experiment, run_ids, reader, loops, writer, lost)
         Driver(
             pins=pins,
@@ -274,7 +282,7 @@ def _resume(
     wanted = dict(zip(run_ids, plan.runs, strict=True))
     unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
     for id in unfinished:
-        loops.add(Loop(id, wanted[id], plan.config.root_seed, rows[id].max_length))
+        loops.add(Loop(id, wanted[id], plan.config.root_seed, wanted[id].max_length))
     _recall(pins, experiment, rows, store, loops, lost)
     entry = Entry()
     for id in unfinished:
@@ -283,9 +291,9 @@ def _resume(
         writer.add(entry)
     loops.take_ended()
     counts = reading.counts(store, experiment)
-    ended = [row for row in rows.values() if row.state not in ("todo", "running")]
+    ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
     return Progress(
-        runs_total=len(rows),
+        runs_total=len(wanted),
         runs_stuck=sum(row.state == "stuck" for row in ended),
         runs_failed=sum(row.state == "failed" for row in ended),
         invocations=sum(num_steps for num_steps, _ in tails.values()) + len(entry.invocations),
@@ -312,14 +320,6 @@ def _recall(
         model = network[known.step % len(network)]
         is_current = model in pins and pins[model].epoch == known.epoch
         loops.recall(model, known, is_current=is_current)
-
-
-def _diagrammed(plan: Plan) -> list[str]:
-    """The embedding models whose vectors become diagrams."""
-    settings = plan.config.diagrams
-    return [
-        name for name, spec in plan.embedding.items() if settings and settings.modality in spec.modalities_in
-    ]
 
 
 def _read(store: Store, digest: bytes, modality: Modality) -> Content:

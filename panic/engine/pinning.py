@@ -1,22 +1,29 @@
-"""What is pinned with an experiment at its first start: fingerprints, batch sizes, device kind, threads.
+"""What an experiment goes on with: what its name means, and what is pinned at its first start.
 
-Kernels differ by shape and device, and a loop amplifies the last bit into another trajectory. So what an
-experiment started with, it goes on with; a setting that says otherwise is refused, not ignored.
+A name means a root seed, whether images of one colour are refused, and what each model is. Pinned are
+fingerprints, batch sizes, device kind and threads: kernels differ by shape and device, and a loop amplifies
+the last bit into another trajectory. A setting that says otherwise is refused, not ignored; only `repin`
+changes shapes, on request.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from panic.config import ExperimentConfig, contradictions, stored, union
 from panic.devices.device import Device
-from panic.engine.plan import Plan, small_bytes
-from panic.errors import ConflictError
+from panic.engine.plan import Plan, joined_runs, open_runs, small_bytes
+from panic.errors import ConfigError, ConflictError
 from panic.models.spec import ModelSpec
 from panic.store import Store, reading, writing
-from panic.store.records import EpochRow
+from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
+
+log = logging.getLogger("panic.engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,23 +42,77 @@ class Pin(Shape):
     epoch: int
 
 
-def shapes(plan: Plan, epochs: Iterable[EpochRow], device_kind: str) -> dict[str, Shape]:
+def most_ready(plan: Plan, runs: Iterable[NewRun | RunRow]) -> dict[str, int]:
+    """How many items can wait for each model of a plan at the same time, at most.
+
+    A run waits for one model at a time, so for a generative model these are the runs whose networks have it;
+    for an embedding model all outputs of the runs that it reads, prompts included.
+    """
+    lengths: Counter[tuple[tuple[str, ...], int]] = Counter()
+    prompts = set()
+    for run in runs:
+        lengths[run.network, run.max_length] += 1
+        prompts.add(run.prompt)
+    ready = {
+        name: sum(number for (network, _), number in lengths.items() if name in network)
+        for name in plan.generative
+    }
+    for name, spec in plan.embedding.items():
+        ready[name] = len(prompts) if "text" in spec.modalities_in else 0
+        for (network, max_length), number in lengths.items():
+            outputs = max_length
+            if all(model in plan.specs for model in network):
+                outputs = sum(plan.num_outputs(network, max_length, kind) for kind in spec.modalities_in)
+            ready[name] += number * outputs
+    return ready
+
+
+def shapes(
+    plan: Plan,
+    epochs: Iterable[EpochRow],
+    device_kind: str,
+    runs: Iterable[NewRun | RunRow] | None = None,
+) -> dict[str, Shape]:
     """How the models of a plan are called if nothing proves too large.
 
     That is what the experiment has pinned (its epochs, oldest first), else what the config says, else what
-    the model itself asks for.
+    the model itself asks for, but not more than can be ready at the same time of `runs` (the experiment's in
+    the store with those of the plan; by default those of the plan).
     """
     pinned = {row.name: row for row in epochs}
-    return {name: _shape(plan, spec, device_kind, pinned.get(name)) for name, spec in plan.specs.items()}
+    ready = most_ready(plan, plan.runs if runs is None else runs)
+    found = {
+        name: Shape(batch_size=row.batch_size, threads=row.threads or num_cores())
+        for name, row in pinned.items()
+        if name in plan.specs
+    }
+    for name in plan.specs.keys() - found.keys():
+        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))
+        found[name] = Shape(
+            batch_size=plan.config.batch_sizes.get(name, fitting),
+            threads=plan.config.threads or _default_threads(plan, device_kind),
+        )
+    return {name: found[name] for name in plan.specs}
 
 
-def _shape(plan: Plan, spec: ModelSpec, device_kind: str, row: EpochRow | None) -> Shape:
-    if row is not None:
-        return Shape(batch_size=row.batch_size, threads=row.threads or num_cores())
-    return Shape(
-        batch_size=plan.config.batch_sizes.get(spec.name, spec.batch_size),
-        threads=plan.config.threads or _default_threads(plan, device_kind),
-    )
+def fitting_shapes(
+    plan: Plan, epochs: Iterable[EpochRow], device_kind: str, runs: Iterable[NewRun | RunRow]
+) -> dict[str, Shape]:
+    """How the models of a plan would be called by these runs if nothing were pinned.
+
+    Where memory has been short, with the batches that were left by that, unless the config says otherwise; a
+    model that these runs do not call, as it is called now.
+    """
+    runs = list(runs)
+    rows = list(epochs)
+    left = {row.name: row.batch_size for row in rows if row.reason == "memory"}
+    now, ready = shapes(plan, rows, device_kind, runs), most_ready(plan, runs)
+    found = {}
+    for name, shape in shapes(plan, (), device_kind, runs).items():
+        most = shape.batch_size if name in plan.config.batch_sizes else left.get(name, shape.batch_size)
+        fitting = replace(shape, batch_size=min(shape.batch_size, most))
+        found[name] = fitting if ready[name] else now[name]
+    return found
 
 
 def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]:
@@ -67,25 +128,109 @@ def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]
     ]
 
 
-def refuse_conflicts(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Another shape of a model in an experiment; `model` is its row."""
+
+    name: str
+    model: int
+    before: Shape
+    after: Shape
+
+
+def changes(store: Store, experiment: int, plan: Plan, device_kind: str) -> list[Change]:
+    """What `repin` would do: the models of a plan whose pinned shape is not the one that fits the work."""
+    epochs = reading.epochs(store, experiment)
+    runs = open_runs(plan, reading.runs(store, experiment))
+    now, after = shapes(plan, epochs, device_kind), fitting_shapes(plan, epochs, device_kind, runs)
+    return [
+        Change(name=name, model=row.model, before=now[name], after=after[name])
+        for name, row in {row.name: row for row in epochs if row.name in after}.items()
+        if after[name] != now[name]
+    ]
+
+
+def repin(
     store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device_kind: str
+) -> list[Change]:
+    """Open a shape epoch for every model whose shape does not fit the work: all of them or none.
+
+    Runs that have ended stay as they are. Those that go on do so in the new shapes, and what was computed
+    in the old ones says nothing about their future: no run is stuck by a state of another epoch.
+    Raises ConflictError for a plan that contradicts the experiment in anything else.
+    """
+    row = reading.experiment(store, experiment)
+    refuse_conflicts(store, row, plan, fingerprints, device_kind, shapes_may_change=True)
+    found = changes(store, experiment, plan, device_kind)
+    opened = [
+        NewEpoch(
+            name=change.name,
+            model=change.model,
+            batch_size=change.after.batch_size,
+            device_kind=device_kind,
+            threads=change.after.threads,
+            reason="request",
+        )
+        for change in found
+    ]
+    writing.add_epochs(store, experiment, opened)
+    return found
+
+
+def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
+    """Start the experiment of the plan's name, or continue it: its row. Its config becomes the union.
+
+    Raises ConflictError, before anything is changed, if the plan contradicts what is there.
+    """
+    config = plan.config
+    row = reading.named(store, config.name)
+    if row is not None:
+        refuse_conflicts(store, row, plan, fingerprints, device_kind)
+        known = known_config(row)
+        config = config if known is None else union(known, config)
+    return writing.start_experiment(store, config.name, config.model_dump(mode="json"))
+
+
+def refuse_conflicts(
+    store: Store,
+    row: ExperimentRow,
+    plan: Plan,
+    fingerprints: Mapping[str, str],
+    device_kind: str,
+    *,
+    shapes_may_change: bool = False,
 ) -> None:
     """Raise ConflictError if the plan contradicts what an experiment started with.
 
-    That is: another device kind, another explicit batch size or number of threads, or a model whose
-    content has changed under its name.
+    That is: another root seed, another meaning of a model (its variant, or its content under the same name),
+    another device kind, or, unless they may change, another explicit batch size or number of threads.
     """
-    conflicts = [
-        problem
-        for row in reading.epochs(store, experiment)
-        if row.name in fingerprints
-        for problem in _conflicts(plan, row, fingerprints[row.name], device_kind)
-    ]
-    if conflicts:
+    pinned = reading.epochs(store, row.id)
+    unchanged = {epoch.name for epoch in pinned if fingerprints.get(epoch.name) == epoch.fingerprint}
+    known = known_config(row)
+    found = {} if known is None else contradictions(known, plan.config, unchanged)
+    lines = list(found.values())
+    for epoch in pinned:
+        if epoch.name in fingerprints:
+            lines += _other_model(epoch, fingerprints[epoch.name], device_kind, is_told=epoch.name in found)
+    deliberate = {epoch.name: epoch for epoch in pinned if epoch.number == 0 or epoch.reason != "memory"}
+    for epoch in deliberate.values() if not shapes_may_change else ():
+        lines += _other_shape(plan, epoch)
+    if lines:
         raise ConflictError(
-            "\n".join(dict.fromkeys(conflicts)),
-            hint="What an experiment started with stays. Undo the setting, or give the config another name.",
+            "\n".join(dict.fromkeys(lines)),
+            hint="What an experiment started with stays. Undo the setting, or perform it under another name:"
+            " --name NAME.",
         )
+
+
+def known_config(row: ExperimentRow) -> ExperimentConfig | None:
+    """What an experiment was asked for; None if another version stored it in words of its own."""
+    try:
+        return stored(row.config, row.name)
+    except ConfigError:
+        log.warning("%s: its stored config is not one of this version and is replaced", row.name)
+        return None
 
 
 def pin(
@@ -102,38 +247,46 @@ def pin(
         tried: batch sizes that were tried out.
     """
     pinned = {row.name: row for row in reading.epochs(store, experiment)}
+    runs = joined_runs(plan, reading.runs(store, experiment))
     pins: dict[str, Pin] = {}
-    for name, shape in shapes(plan, pinned.values(), device_kind).items():
+    for name, shape in shapes(plan, pinned.values(), device_kind, runs).items():
         batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads
         if row := pinned.get(name):
             model, number = row.model, row.number
         else:
             model = writing.add_model(store, name, fingerprints[name], _plain(plan.specs[name]))
-            number = writing.add_epoch(
-                store,
-                experiment,
-                name,
+            opened = NewEpoch(
+                name=name,
                 model=model,
                 batch_size=batch_size,
                 device_kind=device_kind,
                 threads=threads,
+                reason="memory" if batch_size < shape.batch_size else "start",
             )
+            [number] = writing.add_epochs(store, experiment, [opened])
         pins[name] = Pin(model=model, epoch=number, batch_size=batch_size, threads=threads)
     return pins
 
 
-def _conflicts(plan: Plan, row: EpochRow, fingerprint: str, device_kind: str) -> list[str]:
-    config, name = plan.config, row.name
-    found = []
-    if row.fingerprint != fingerprint:
+def _other_model(epoch: EpochRow, fingerprint: str, device_kind: str, *, is_told: bool) -> list[str]:
+    """How model and device differ from a shape epoch's; is_told: of the model it was said already."""
+    name, found = epoch.name, []
+    if epoch.fingerprint != fingerprint and not is_told:
         found.append(f"{name} is not the model this experiment started with: its weights or code changed")
-    if row.device_kind != device_kind:
-        found.append(f"{name} started on a device of kind {row.device_kind!r}; here it is {device_kind!r}")
+    if epoch.device_kind != device_kind:
+        found.append(f"{name} started on a device of kind {epoch.device_kind!r}; here it is {device_kind!r}")
+    return found
+
+
+def _other_shape(plan: Plan, epoch: EpochRow) -> list[str]:
+    """How the shape that the config says differs from the one that was pinned deliberately."""
+    config, name, found = plan.config, epoch.name, []
+    pinned = "started with" if epoch.reason == "start" else "was pinned anew to"
     asked = config.batch_sizes.get(name)
-    if asked is not None and row.number == 0 and asked != row.batch_size:
-        found.append(f"batch_sizes.{name} is {asked}; this experiment started with {row.batch_size}")
-    if config.threads is not None and row.threads is not None and config.threads != row.threads:
-        found.append(f"threads is {config.threads}; this experiment started with {row.threads}")
+    if asked is not None and asked != epoch.batch_size:
+        found.append(f"batch_sizes.{name} is {asked}; this experiment {pinned} {epoch.batch_size}")
+    if config.threads is not None and epoch.threads is not None and config.threads != epoch.threads:
+        found.append(f"threads is {config.threads}; this experiment {pinned} {epoch.threads}")
     return found
 
 

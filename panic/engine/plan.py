@@ -5,17 +5,18 @@ plan = make_plan(load_config("configs/demo.yaml"))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 from panic import config as configs
-from panic.config import ExperimentConfig
+from panic.config import DiagramSettings, ExperimentConfig
 from panic.engine.seeds import FRESH
 from panic.errors import ConfigError, ModelError
 from panic.models import registry
 from panic.models.spec import ModelSpec
-from panic.store.records import NewRun
+from panic.store.records import NewRun, RunRow
 
 SMALL_BYTES = 64 * 2**20
 """All weights of an experiment, below which several calls at a time beat one call on several cores."""
@@ -37,6 +38,22 @@ class Plan:
     def specs(self) -> dict[str, ModelSpec]:
         """All models by name, generative ones first."""
         return self.generative | self.embedding
+
+    @property
+    def diagrams(self) -> list[tuple[str, DiagramSettings]]:
+        """The diagrams of a run: the embedding model whose vectors are the points, and the settings."""
+        return [
+            (name, settings)
+            for settings in self.config.diagrams
+            for name, spec in self.embedding.items()
+            if settings.modality in spec.modalities_in
+        ]
+
+    def num_outputs(self, network: Sequence[str], num_steps: int, modality: str) -> int:
+        """How many of the first steps of a network put out this modality."""
+        writes = [str(self.specs[name].modality_out) == modality for name in network]
+        rounds, rest = divmod(num_steps, len(network))
+        return rounds * sum(writes) + sum(writes[:rest])
 
 
 def small_bytes(plan: Plan, device_kind: str) -> int | None:
@@ -70,20 +87,54 @@ def _pocket_world(split: str, n: int, seed: int) -> list[str]:
         raise ConfigError(str(error)) from None
 
 
-def make_plan(config: ExperimentConfig, device_kind: str = "cpu") -> Plan:
-    """Expand a config: networks x prompts x seeds x repeats.
+def stored_runs(rows: Iterable[RunRow]) -> list[NewRun]:
+    """The runs that a store has been asked for, for a plan of exactly these."""
+    names = NewRun.__slots__
+    return [NewRun(**{name: getattr(row, name) for name in names}) for row in rows]
+
+
+def run_key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int, int]:
+    """What tells the runs of an experiment apart."""
+    return run.network, run.prompt, run.seed, run.repeat
+
+
+def joined_runs(plan: Plan, stored: Iterable[RunRow]) -> list[NewRun | RunRow]:
+    """The runs of the store and of the plan, each once and as long as either asks for."""
+    known = {run_key(row): row for row in stored}
+    found: dict[Any, NewRun | RunRow] = {**known}
+    for run in plan.runs:
+        row = known.get(run_key(run))
+        if row is None or (row.max_length < run.max_length and row.state not in ("stuck", "failed")):
+            found[run_key(run)] = run
+    return list(found.values())
+
+
+def open_runs(plan: Plan, stored: Iterable[RunRow]) -> list[NewRun | RunRow]:
+    """Those of the joined runs that have not ended."""
+    return [
+        run
+        for run in joined_runs(plan, stored)
+        if isinstance(run, NewRun) or run.state in ("todo", "running")
+    ]
+
+
+def make_plan(
+    config: ExperimentConfig, device_kind: str = "cpu", runs: Sequence[NewRun] | None = None
+) -> Plan:
+    """Expand a config: networks x prompts x seeds x repeats; or take exactly these runs of its networks.
 
     Repeats count for fresh noise only: repeats of a fixed seed would be copies. The device's kind decides
     the models' dtypes where the config does not.
     Raises: NotFound for a model that is not known (load_config tells such mistakes with their places).
     """
     generative = dict.fromkeys(name for network in config.networks for name in network)
-    runs = [
+    expanded = [
         NewRun(network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length)
         for network in config.networks
         for prompt in config.prompts
         for seed in config.seeds
         for repeat in range(config.repeats if seed == FRESH else 1)
+        if runs is None
     ]
 
     def resolve(name: str) -> ModelSpec:
@@ -99,5 +150,5 @@ def make_plan(config: ExperimentConfig, device_kind: str = "cpu") -> Plan:
         config=config,
         generative={name: resolve(name) for name in generative},
         embedding={name: resolve(name) for name in config.embeddings},
-        runs=runs,
+        runs=expanded if runs is None else list(runs),
     )

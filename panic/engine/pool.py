@@ -51,7 +51,6 @@ class Bench:
     """What a process computes with."""
 
     store: Store
-    settings: DiagramSettings
     memory_bytes: int
 
 
@@ -182,7 +181,7 @@ def serve_connection(
     limit_memory(memory_bytes)
     with Store(path) as store:
         store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        bench = Bench(store=store, settings=settings, memory_bytes=memory_bytes)
+        bench = Bench(store=store, memory_bytes=memory_bytes)
         while True:
             try:
                 task = connection.recv()

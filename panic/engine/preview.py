@@ -5,23 +5,24 @@ panic run configs/demo.yaml --dry-run
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from panic.config import ExperimentConfig, identity_digest
+from panic.config import TAKEN_OF_RUNS, ExperimentConfig, stored, union
 from panic.devices.device import Device, open_device
-from panic.engine.pinning import refuse_conflicts, shapes, untried
-from panic.engine.plan import Plan, make_plan
+from panic.engine.pinning import fitting_shapes, known_config, most_ready, refuse_conflicts, shapes, untried
+from panic.engine.plan import Plan, joined_runs, make_plan, open_runs, run_key
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
-from panic.store import Store, missing, reading
-from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
+from panic.store import Store, coverage, missing, reading
+from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun, Part, RunRow
 
-Key = tuple[tuple[str, ...], str, int, int]
+log = logging.getLogger("panic.engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,23 +31,40 @@ class PreviewModel:
 
     size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
     the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
-    may halve it. order: 1 for the model that is loaded first, None for a model without work.
+    may halve it. fitting_batch_size: what it would be if nothing were pinned. num_ready: the most items that
+    wait for the model at the same time. num_items: what is left for it. order: 1 for the model that is
+    loaded first, None for a model without work.
     """
 
     name: str
     modality: str
     size_bytes: int | None
     batch_size: int
+    fitting_batch_size: int
     shape_from: str
     is_present: bool
+    num_ready: int
+    num_items: int
     order: int | None
+
+    @property
+    def padding(self) -> float:
+        """The share of places in batches that no item fills while all runs are in step."""
+        places = -(-self.num_ready // self.batch_size) * self.batch_size
+        return 1 - self.num_ready / places if places else 0.0
+
+    def num_calls(self, batch_size: int) -> int:
+        """Calls for what is left, while all runs are in step, in batches of this size."""
+        rounds = self.num_items / max(1, self.num_ready)
+        return max(round(rounds * -(-self.num_ready // batch_size)), -(-self.num_items // batch_size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What there is to do. invocations_total and eta_s are upper bounds: a run that gets stuck ends early.
 
-    runs_existing: runs that have ended. images_missing: whose pixels the store has lost. eta_s: model time at
+    runs_existing: runs that have ended. images_missing: whose pixels the store has lost. parts: what is taken
+    of the runs; `missing` includes at most as much as the runs to come will ask for. eta_s: model time at
     the speed seen in this store; None where a model has not been seen.
     """
 
@@ -59,63 +77,65 @@ class Preview:
     invocations_existing: int
     images_missing: int
     models: list[PreviewModel]
+    parts: list[Part]
+    left_alone: list[str]
     eta_s: float | None
 
 
-def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Preview:
-    """Compare a config with what a store has; a store that is not there has nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What a store has of an experiment; nothing of a new one."""
+
+    row: ExperimentRow | None = None
+    runs: Sequence[RunRow] = ()
+    epochs: Sequence[EpochRow] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+
+def preview(
+    config: ExperimentConfig, store_path: str | os.PathLike[str], runs: Sequence[NewRun] | None = None
+) -> Preview:
+    """Compare a config, or exactly these runs of it, with what a store has; a missing store has nothing.
 
     Raises ConflictError where the experiment started with other settings, or with models that have changed.
     """
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
-    identity = identity_digest(config)
+    plan = make_plan(config, device.kind, runs)
+    present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
+    fingerprints = registry.fingerprints(present)
     try:
         with Store(store_path) as store:
-            row = next(
-                (row for row in reading.experiments(store) if row.identity_digest == identity),
-                None,
+            row = reading.named(store, config.name)
+            if row is None:
+                return _preview(plan, device, Path(store_path), store, _Stored(fingerprints=fingerprints))
+            refuse_conflicts(store, row, plan, fingerprints, device.kind)
+            known = _Stored(
+                row=row,
+                runs=reading.runs(store, row.id),
+                epochs=reading.epochs(store, row.id),
+                fingerprints=fingerprints,
             )
-            if row is not None:
-                present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
-                refuse_conflicts(store, row.id, plan, registry.fingerprints(present), device.kind)
-            return _preview(plan, device, Path(store_path), store, row)
+            return _preview(plan, device, Path(store_path), store, known)
     except StoreMissing:
-        return _preview(plan, device, Path(store_path), None, None)
+        return _preview(plan, device, Path(store_path), None, _Stored(fingerprints=fingerprints))
 
 
-def _preview(
-    plan: Plan, device: Device, path: Path, store: Store | None, row: ExperimentRow | None
-) -> Preview:
-    known: dict[Key, RunRow] = {}
-    epochs: list[EpochRow] = []
-    if store is not None and row is not None:
-        known = {(r.network, r.prompt, r.seed, r.repeat): r for r in reading.runs(store, row.id)}
-        epochs = reading.epochs(store, row.id)
+def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known: _Stored) -> Preview:
+    rows = {run_key(row): row for row in known.runs}
     existing = total = ended = 0
     left: Counter[str] = Counter()
+    growing: list[NewRun] = []
     for run in plan.runs:
-        stored = known.get((run.network, run.prompt, run.seed, run.repeat))
-        begin, end = _steps(run, stored)
+        begin, end = _steps(run, rows.get(run_key(run)))
         existing, total, ended = existing + begin, total + end, ended + (begin == end)
+        growing += [run] if begin < end else []
         for position, name in enumerate(run.network):
             left[name] += _steps_at(position, len(run.network), begin, end)
-    pinned = {epoch.name: epoch.model for epoch in epochs}
-    idle = {name for name in plan.generative if not left[name]}
-    if store is not None and row is not None and total == existing:
-        idle |= {
-            name
-            for name, spec in plan.embedding.items()
-            if name in pinned and not missing.embeddings(store, row.id, pinned[name], spec.modalities_in)
-        }
-    order = [name for name in plan.specs if name not in idle]
-    called = shapes(plan, epochs, device.kind)
-    origin = (
-        dict.fromkeys(plan.specs, "model")
-        | dict.fromkeys(untried(plan, epochs, device), "trial")
-        | dict.fromkeys(plan.config.batch_sizes, "config")
-        | dict.fromkeys(pinned, "experiment")
-    )
+    parts = _parts(plan, store, known, growing, left)
+    for part in parts:
+        if part.stage == "embeddings":
+            left[part.model] = part.missing
+    row = known.row
     return Preview(
         name=plan.config.name,
         store=path,
@@ -125,20 +145,127 @@ def _preview(
         invocations_total=total,
         invocations_existing=existing,
         images_missing=sum(1 for _ in missing.images(store, row.id)) if store and row else 0,
-        models=[
-            PreviewModel(
-                name=name,
-                modality=f"{' or '.join(spec.modalities_in)} → {spec.modality_out}",
-                size_bytes=_size_bytes(spec),
-                batch_size=called[name].batch_size,
-                shape_from=origin[name],
-                is_present=registry.is_present(spec),
-                order=order.index(name) + 1 if name in order else None,
-            )
-            for name, spec in plan.specs.items()
-        ],
-        eta_s=_eta_s(left, _seconds_per_item(store)),
+        models=_models(plan, device, known, left),
+        parts=parts,
+        left_alone=left_alone(plan, known.runs, None if row is None else _union(row, plan.config)),
+        eta_s=_eta_s({name: left[name] for name in plan.generative}, _seconds_per_item(store)),
     )
+
+
+def _union(row: ExperimentRow, config: ExperimentConfig) -> ExperimentConfig | None:
+    known = known_config(row)
+    return None if known is None else union(known, config)
+
+
+def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int]) -> list[PreviewModel]:
+    called = shapes(plan, known.epochs, device.kind, joined_runs(plan, known.runs))
+    runs = open_runs(plan, known.runs)
+    fitting = fitting_shapes(plan, known.epochs, device.kind, runs)
+    ready = most_ready(plan, runs)
+    origin = (
+        dict.fromkeys(plan.specs, "model")
+        | dict.fromkeys(untried(plan, known.epochs, device), "trial")
+        | dict.fromkeys(plan.config.batch_sizes, "config")
+        | dict.fromkeys((epoch.name for epoch in known.epochs), "experiment")
+    )
+    order = [name for name in plan.specs if left[name]]
+    return [
+        PreviewModel(
+            name=name,
+            modality=f"{' or '.join(spec.modalities_in)} → {spec.modality_out}",
+            size_bytes=_size_bytes(spec),
+            batch_size=called[name].batch_size,
+            fitting_batch_size=fitting[name].batch_size,
+            shape_from=origin[name],
+            is_present=registry.is_present(spec),
+            num_ready=left[name] if spec.is_embedding else min(ready[name], left[name]),
+            num_items=left[name],
+            order=order.index(name) + 1 if name in order else None,
+        )
+        for name, spec in plan.specs.items()
+    ]
+
+
+def _parts(
+    plan: Plan, store: Store | None, known: _Stored, growing: Sequence[NewRun], left: Mapping[str, int]
+) -> list[Part]:
+    """What the store has of each part, and at most how much is missing when all runs have ended."""
+    rows = {run_key(row): row for row in known.runs}
+    coming = {"text": 0, "image": 0}
+    for name, number in left.items():
+        coming[str(plan.specs[name].modality_out)] += number
+    coming["text"] += len({run.prompt for run in plan.runs} - {row.prompt for row in known.runs})
+    grown = {rows[key].id for key in map(run_key, growing) if key in rows}
+    complete = sum(row.state in ("done", "stuck") and row.id not in grown for row in known.runs)
+    num_diagrams = complete + len(growing)
+    found: list[Part] = []
+    for part in _stored_parts(plan, store, known, grown):
+        spec = plan.specs[part.model]
+        most = part.stored + part.missing + sum(coming[str(kind)] for kind in spec.modalities_in)
+        if part.stage in ("diagrams", "vectorisations"):
+            most = num_diagrams * part.per
+        elif part.stage == "distances":
+            most = num_diagrams * (num_diagrams - 1) // 2 * part.per
+        found.append(replace(part, missing=max(0, most - part.stored)))
+    return found
+
+
+def _stored_parts(plan: Plan, store: Store | None, known: _Stored, grown: set[int]) -> list[Part]:
+    """What the store has of each part; a model that others have used is known by its fingerprint."""
+    rows = {model.fingerprint: model.id for model in reading.models(store)} if store else {}
+    models = [
+        EmbeddingModel(
+            name=name,
+            row=rows.get(known.fingerprints.get(name, ""), coverage.NOT_THERE),
+            modalities=tuple(str(kind) for kind in spec.modalities_in),
+        )
+        for name, spec in plan.embedding.items()
+    ]
+    experiment = coverage.NOT_THERE if known.row is None else known.row.id
+    return list(coverage.coverage(store, experiment, plan.config, models, grown))
+
+
+def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | None = None) -> list[str]:
+    """Sentences on what an experiment has been asked for before and this plan does not ask for.
+
+    known: the union of what it was asked for.
+    """
+    config = plan.config
+    asked = {run_key(run): run for run in plan.runs}
+    others: Counter[str] = Counter()
+    unfinished: Counter[str] = Counter()
+    num_longer = 0
+    for row in rows:
+        is_unfinished = row.state in ("todo", "running")
+        run = asked.get(run_key(row))
+        if run is not None:
+            num_longer += is_unfinished and row.max_length > run.max_length
+            continue
+        what = "seeds or repeats" if row.prompt in config.prompts else "prompts"
+        what = what if list(row.network) in config.networks else "networks"
+        others[what] += 1
+        unfinished[what] += is_unfinished
+    found = [
+        f"{number:,} runs of other {what} are left alone, "
+        + (f"{unfinished[what]:,} of them unfinished" if unfinished[what] else "all of them ended")
+        for what, number in others.items()
+    ]
+    if num_longer:
+        found.append(
+            f"{num_longer:,} unfinished runs were to be longer and are not continued beyond"
+            f" {config.max_length:,} steps"
+        )
+    for name in TAKEN_OF_RUNS if known is not None else ():
+        if dropped := len(getattr(known, name)) - len(getattr(config, name)):
+            found.append(f"{dropped:,} of the {name} asked for before are left alone")
+    return found
+
+
+def warn_of_what_stays(store: Store, experiment: int, plan: Plan) -> None:
+    """Say what performing a plan leaves alone; the plan's config is in the experiment's union already."""
+    row = reading.experiment(store, experiment)
+    if found := left_alone(plan, reading.runs(store, experiment), stored(row.config, row.name)):
+        log.warning("%s: %s (panic resume %s performs all)", row.name, "; ".join(found), row.name)
 
 
 def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:
@@ -147,7 +274,7 @@ def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:
         return 0, run.max_length
     if stored.state in ("stuck", "failed"):
         return stored.num_steps, stored.num_steps
-    return stored.num_steps, max(run.max_length, stored.max_length)
+    return stored.num_steps, max(run.max_length, stored.num_steps)
 
 
 def _steps_at(position: int, length: int, begin: int, end: int) -> int:

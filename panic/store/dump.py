@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from panic.store.clauses import USED_OUTPUTS
@@ -29,15 +29,21 @@ Line = dict[str, Any]
 def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
     """JSON-able lines of one experiment, or of all; one consistent state of the store."""
     with store.db.snapshot():
-        for row in sorted(experiments(store), key=lambda row: (row.name, row.identity_digest)):
+        for row in sorted(experiments(store), key=lambda row: row.name):
             if experiment is None or row.id == find_experiment(store, experiment).id:
-                yield {"kind": "experiment", "name": row.name, "identity_digest": row.identity_digest}
-                yield from _runs(store, row.id, row.identity_digest)
+                yield {"kind": "experiment", "name": row.name}
+                yield from _runs(store, row.id, row.name)
         yield from _outputs(store, experiment)
         yield from _embeddings(store, experiment)
 
 
-def _runs(store: Store, experiment: int, identity_digest: str) -> Iterator[Line]:
+def run_key(experiment: str, network: Sequence[str], prompt: str, seed: int, repeat: int) -> str:
+    """What stands for a run of the experiment of this name: 16 hexadecimal digits."""
+    identity = canonical_json([experiment, list(network), prompt, seed, repeat])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
     keys: dict[int, Line] = {}
     for id, network, prompt, seed, repeat, max_length in store.db.rows(
         "SELECT run.id, network, text, seed, repeat, max_length FROM run JOIN output ON output.id = prompt"
@@ -45,8 +51,7 @@ def _runs(store: Store, experiment: int, identity_digest: str) -> Iterator[Line]
         experiment,
     ):
         names = json.loads(network)
-        identity = canonical_json([identity_digest, names, prompt, seed, repeat])
-        key = keys[id] = {"run": hashlib.sha256(identity.encode()).hexdigest()[:16]}
+        key = keys[id] = {"run": run_key(name, names, prompt, seed, repeat)}
         shape = {"seed": seed, "repeat": repeat, "max_length": max_length}
         yield {"kind": "run", **key, "network": names, "prompt": prompt, **shape}
         for step, used_seed, input, output in store.db.rows(

@@ -6,6 +6,7 @@ its `PRAGMA user_version`, and `PRAGMA application_id` says that the file is one
 
 from __future__ import annotations
 
+import logging
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +14,12 @@ import apsw
 
 from panic.errors import StoreCorrupt, StoreMissing, StoreTooNew, StoreTooOld
 
+log = logging.getLogger("panic.store")
+
 APPLICATION_ID = 0x70616E69  # "pani"
+
+NAMES_ARE_UNIQUE = 5
+"""The version of a store from which on no two experiments have one name."""
 
 
 def migrations(kind: str) -> list[str]:
@@ -57,7 +63,8 @@ def migrate(connection: apsw.Connection, kind: str, path: Path) -> None:
     """Bring a file from whatever version it has to the newest one, one transaction per version."""
     scripts = migrations(kind)
     connection.execute("PRAGMA foreign_keys=OFF")
-    for version in range(file_version(connection, path) + 1, len(scripts) + 1):
+    before = file_version(connection, path)
+    for version in range(before + 1, len(scripts) + 1):
         try:
             connection.execute(
                 f"BEGIN IMMEDIATE;\n{scripts[version - 1]}\n"
@@ -69,3 +76,17 @@ def migrate(connection: apsw.Connection, kind: str, path: Path) -> None:
             raise
     connection.execute("PRAGMA foreign_keys=ON")
     require_current(connection, kind, path)
+    if kind == "store" and 0 < before < NAMES_ARE_UNIQUE <= len(scripts):
+        _tell_new_names(connection, path)
+
+
+def _tell_new_names(connection: apsw.Connection, path: Path) -> None:
+    """Say which experiments have another name now."""
+    for uid, name, former in connection.execute(
+        "SELECT uid, name, text FROM annotation JOIN experiment ON uid = target"
+        " WHERE kind = 'former name' AND author = 'panic' ORDER BY experiment.id"
+    ):
+        log.warning(
+            "%s: several experiments were called %s; the one with the id %s is now %s",
+            *(path.parent, former, uid[:12], name),
+        )

@@ -31,24 +31,26 @@ Selector = int | str
 
 def experiments(store: Store) -> list[ExperimentRow]:
     """All experiments, oldest first."""
-    rows = store.db.rows(
-        "SELECT id, uid, name, identity_digest, config, created_at FROM experiment ORDER BY id"
-    )
+    rows = store.db.rows("SELECT id, uid, name, config, created_at FROM experiment ORDER BY id")
     return [
         ExperimentRow(
             id=id,
             uid=uid,
             name=name,
-            identity_digest=digest,
             config=json.loads(config),
             created_at=created_at,
         )
-        for id, uid, name, digest, config, created_at in rows
+        for id, uid, name, config, created_at in rows
     ]
 
 
+def named(store: Store, name: str) -> ExperimentRow | None:
+    """The experiment of this name, if there is one."""
+    return next((row for row in experiments(store) if row.name == name), None)
+
+
 def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
-    """One experiment; of several with a name the newest. "latest" is the one last worked on.
+    """One experiment. "latest" is the one last worked on.
 
     Raises NotFound, naming the nearest, also when several uids begin as given.
     """
@@ -190,7 +192,8 @@ def epochs(store: Store, experiment: Selector) -> list[EpochRow]:
     names = EpochRow.__slots__
     rows = store.db.rows(
         "SELECT experiment, epoch.name, number, model, fingerprint, batch_size, device_kind, threads,"
-        f" opened_at FROM epoch JOIN model ON model.id = epoch.model {where} ORDER BY epoch.name, number",
+        f" opened_at, reason FROM epoch JOIN model ON model.id = epoch.model {where}"
+        " ORDER BY epoch.name, number",
         *parameters,
     )
     return [EpochRow(**dict(zip(names, row, strict=True))) for row in rows]
@@ -201,7 +204,12 @@ def sessions(store: Store, experiment: Selector | None = None) -> list[SessionRo
     where, parameters = scope(store, experiment)
     names = SessionRow.__slots__
     rows = store.db.rows(f"SELECT {', '.join(names)} FROM session {where} ORDER BY id", *parameters)
-    return [SessionRow(**dict(zip(names, (*row[:-1], json.loads(row[-1])), strict=True))) for row in rows]
+    return [
+        SessionRow(
+            **dict(zip(names, (*row, json.loads(provenance), config and json.loads(config)), strict=True))
+        )
+        for *row, provenance, config in rows
+    ]
 
 
 def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:
@@ -214,11 +222,14 @@ def list_annotations(store: Store, target: str | None = None) -> list[Annotation
 
 
 def model_times(store: Store, experiment: Selector | None = None) -> list[ModelTime]:
-    """Batches, items and seconds per model, of an experiment's sessions or of all."""
+    """Batches, items, padding and seconds per model, of an experiment's sessions or of all."""
     where, parameters = scope(store, experiment)
+    names = ModelTime.__slots__
     rows = store.db.rows(
-        "SELECT name, count(*), sum(size), sum(duration_s) FROM batch JOIN model ON model.id = batch.model"
-        f" JOIN session ON session.id = batch.session {where} GROUP BY model.id ORDER BY model.id",
+        "SELECT name, count(*), sum(size), sum(padded_size - size), sum(duration_s),"
+        " sum(duration_s * (padded_size - size) / padded_size)"
+        " FROM batch JOIN model ON model.id = batch.model JOIN session ON session.id = batch.session"
+        f" {where} GROUP BY model.id ORDER BY model.id",
         *parameters,
     )
-    return [ModelTime(model=m, batches=b, items=i, duration_s=d) for m, b, i, d in rows]
+    return [ModelTime(**dict(zip(names, row, strict=True))) for row in rows]

@@ -27,6 +27,21 @@ class NewRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewEpoch:
+    """How the model called `name` in an experiment is called from now on; row `model` is its fingerprint's.
+
+    reason: by default "start" for the first of a name and "memory" for later ones.
+    """
+
+    name: str
+    model: int
+    batch_size: int
+    device_kind: str
+    threads: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewBatch:
     """One call of a model: `size` items, padded to `padded_size`, all of one token-length `bucket`."""
 
@@ -185,10 +200,11 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentRow:
+    """An experiment; `config` is the union of the configs that were performed under its name."""
+
     id: int
     uid: str
     name: str
-    identity_digest: str
     config: dict[str, Any]
     created_at: float
 
@@ -203,7 +219,10 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
-    """Shape epoch `number` of the model called `name` in an experiment."""
+    """Shape epoch `number` of the model called `name` in an experiment.
+
+    reason: "start", "memory" (what came before needed too much), or "request".
+    """
 
     experiment: int
     name: str
@@ -214,6 +233,7 @@ class EpochRow:
     device_kind: str
     threads: int | None
     opened_at: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +334,10 @@ class DistanceMatrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRow:
-    """One process's work; `end_state` is None while it works, "killed" if it never said goodbye."""
+    """One process's work; `end_state` is None while it works, "killed" if it never said goodbye.
+
+    config: what it was asked for; None where no config was performed.
+    """
 
     id: int
     experiment: int | None
@@ -325,6 +348,7 @@ class SessionRow:
     ended_at: float | None
     end_state: str | None
     provenance: dict[str, Any]
+    config: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,12 +381,42 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:
-    """Work per model: batches, items in them, seconds of model time."""
+    """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
+
+    padding_items: places in batches that no item filled. padding_s: their share of `duration_s`.
+    """
 
     model: str
     batches: int
     items: int
+    padding_items: int
     duration_s: float
+    padding_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingModel:
+    """An embedding model as a config names it; `row` is that of its fingerprint in the store."""
+
+    name: str
+    row: int
+    modalities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Results of one stage and kind: how many there are, and how many could be computed now.
+
+    of: what they are made of or with, in words; model: the embedding model behind them. per: results for
+    each vector, diagram or pair of diagrams.
+    """
+
+    stage: str
+    of: str
+    model: str
+    stored: int
+    missing: int
+    per: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,20 @@
 
     standing(store, reading.experiment(store, "latest")).state
 
-States: `running` (a live driver works on it), `complete` (nothing left to do), `failed` (ended, but some runs
-or the session failed), `interrupted` (stopped or killed before the end), `incomplete` (never begun, or
-extended since).
+States: `running` (a live driver works on it), `complete` (nothing left to do of all that was ever asked for),
+`failed` (ended, but some runs or the session failed), `interrupted` (stopped or killed before the end),
+`incomplete` (never begun, or the last session was asked for less).
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from panic.store import missing, reading
+from panic.config import asks_all, stored
+from panic.errors import ConfigError
+from panic.store import coverage, missing, reading
 from panic.store.records import Counts, ExperimentRow
 from panic.store.store import Store
 
@@ -21,7 +24,10 @@ ENDED_WELL = ("complete", "done")
 
 
 class LastSession(NamedTuple):
-    """The newest session of an experiment; `end_state` is None while it works or if it was killed."""
+    """The newest session of an experiment; `end_state` is None while it works or if it was killed.
+
+    config: what it was asked for, as JSON.
+    """
 
     id: int
     pid: int
@@ -30,6 +36,7 @@ class LastSession(NamedTuple):
     ended_at: float | None
     end_state: str | None
     is_alive: bool
+    config: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +56,8 @@ def last_sessions(store: Store) -> dict[int, LastSession]:
     """The newest session per experiment, and whether its process still works on it."""
     driver = store.lock_holder
     rows = store.db.rows(
-        "SELECT experiment, id, pid, host, started_at, ended_at, end_state FROM session"
-        " WHERE experiment NOTNULL ORDER BY id"
+        "SELECT experiment, id, pid, host, started_at, ended_at, end_state, config FROM session"
+        " WHERE id IN (SELECT max(id) FROM session WHERE experiment NOTNULL GROUP BY experiment)"
     )
     driver_pid = None if driver is None else driver.pid
     return {
@@ -62,8 +69,9 @@ def last_sessions(store: Store) -> dict[int, LastSession]:
             ended_at=ended_at,
             end_state=end_state,
             is_alive=end_state is None and pid == driver_pid,
+            config=config,
         )
-        for experiment, id, pid, host, started_at, ended_at, end_state in rows
+        for experiment, id, pid, host, started_at, ended_at, end_state, config in rows
     }
 
 
@@ -71,7 +79,10 @@ def standing(store: Store, row: ExperimentRow, session: LastSession | None = Non
     """Where an experiment stands; `session` saves asking for it again."""
     session = session or last_sessions(store).get(row.id)
     counts = reading.counts(store, row.id)
-    return Standing(state=_state(counts, session), counts=counts, session=session)
+    state = _state(counts, session)
+    if state == "complete" and not _has_all(store, row, session):
+        state = "incomplete"
+    return Standing(state=state, counts=counts, session=session)
 
 
 def _state(counts: Counts, session: LastSession | None) -> str:
@@ -84,6 +95,23 @@ def _state(counts: Counts, session: LastSession | None) -> str:
     if counts.failed or session.end_state not in ENDED_WELL:
         return "failed"
     return "incomplete" if counts.todo or counts.running else "complete"
+
+
+def _has_all(store: Store, row: ExperimentRow, session: LastSession | None) -> bool:
+    """Whether nothing is missing of what was ever to be taken of the runs.
+
+    A session that ended well has left nothing of what it was asked for; only if that was less than all,
+    the store is searched.
+    """
+    if session is None or session.config is None:
+        return True
+    try:
+        union = stored(row.config, row.name)
+        return asks_all(stored(json.loads(session.config), row.name), union) or coverage.is_complete(
+            store, row.id, union
+        )
+    except ConfigError:
+        return True  # of another version, which said itself when it was done
 
 
 def eta_s(store: Store, row: ExperimentRow, now: Standing) -> float | None:

@@ -23,7 +23,7 @@ from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bar
 from panic.store.digest import text_digest
 from panic.store.files import Database
 from panic.store.provenance import readable
-from panic.store.records import Commit, NewDiagram, NewOutput, NewRun
+from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun
 from panic.store.store import Store
 
 DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
@@ -34,17 +34,16 @@ def new_uid() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
-def start_experiment(store: Store, name: str, identity_digest: str, config: dict[str, Any]) -> int:
-    """Create the experiment of this identity, or continue it with a config of larger extent."""
+def start_experiment(store: Store, name: str, config: dict[str, Any]) -> int:
+    """Create the experiment of this name, or give the one that is there this config; its row."""
     with store.transaction():
-        known = store.db.value("SELECT id FROM experiment WHERE identity_digest = ?", identity_digest)
         text = json.dumps(config, ensure_ascii=False)
+        known = store.db.value("UPDATE experiment SET config = ? WHERE name = ? RETURNING id", text, name)
         if known is not None:
-            store.db.connection.execute("UPDATE experiment SET config = ? WHERE id = ?", (text, known))
             return int(known)
         return store.db.insert(
-            "INSERT INTO experiment (uid, name, identity_digest, config, created_at) VALUES (?, ?, ?, ?, ?)",
-            *(new_uid(), name, identity_digest, text, time.time()),
+            "INSERT INTO experiment (uid, name, config, created_at) VALUES (?, ?, ?, ?)",
+            *(new_uid(), name, text, time.time()),
         )
 
 
@@ -82,17 +81,27 @@ def add_epoch(
     threads: int | None = None,
 ) -> int:
     """Pin the shape of the model called `name` in an experiment; the number of the epoch that opens."""
+    opened = NewEpoch(name=name, model=model, batch_size=batch_size, device_kind=device_kind, threads=threads)
+    return add_epochs(store, experiment, [opened])[0]
+
+
+def add_epochs(store: Store, experiment: int, opened: Sequence[NewEpoch]) -> list[int]:
+    """Open shape epochs of several models, all or none; their numbers."""
     with store.transaction():
-        number = store.db.value(
-            "SELECT coalesce(max(number) + 1, 0) FROM epoch WHERE experiment = ? AND name = ?",
-            experiment,
-            name,
-        )
-        store.db.insert(
-            "INSERT INTO epoch VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(experiment, name, number, model, batch_size, device_kind, threads, time.time()),
-        )
-        return int(number)
+        numbers = []
+        for epoch in opened:
+            number = store.db.value(
+                "SELECT coalesce(max(number) + 1, 0) FROM epoch WHERE experiment = ? AND name = ?",
+                *(experiment, epoch.name),
+            )
+            store.db.insert(
+                "INSERT INTO epoch (experiment, name, number, model, batch_size, device_kind, threads,"
+                " opened_at, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(experiment, epoch.name, number, epoch.model, epoch.batch_size, epoch.device_kind),
+                *(epoch.threads, time.time(), epoch.reason or ("memory" if number else "start")),
+            )
+            numbers.append(int(number))
+    return numbers
 
 
 def add_runs(store: Store, experiment: int, runs: Sequence[NewRun]) -> list[int]:
@@ -114,21 +123,24 @@ def add_runs(store: Store, experiment: int, runs: Sequence[NewRun]) -> list[int]
     return numbers
 
 
-def start_session(store: Store, experiment: int, command: str, provenance: dict[str, Any]) -> int:
-    """Record that this process works on an experiment; sessions that never ended are marked killed."""
+def start_session(
+    store: Store,
+    experiment: int,
+    command: str,
+    provenance: dict[str, Any],
+    config: dict[str, Any] | None = None,
+) -> int:
+    """Record that this process works on an experiment; sessions that never ended are marked killed.
+
+    config: what it was asked for, which may be less than the experiment was asked for in all.
+    """
     with store.transaction() as connection:
         connection.execute("UPDATE session SET end_state = 'killed' WHERE end_state IS NULL")
         return store.db.insert(
-            "INSERT INTO session (experiment, command, pid, host, started_at, provenance)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            *(
-                experiment,
-                readable(command),
-                os.getpid(),
-                socket.gethostname(),
-                time.time(),
-                canonical_json(provenance),
-            ),
+            "INSERT INTO session (experiment, command, pid, host, started_at, provenance, config)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(experiment, readable(command), os.getpid(), socket.gethostname(), time.time()),
+            *(canonical_json(provenance), None if config is None else json.dumps(config, ensure_ascii=False)),
         )
 
 

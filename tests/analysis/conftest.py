@@ -58,7 +58,7 @@ class Bench:
             "diagrams": {"max_dimension": 1},
             **config,
         }
-        self.experiment = writing.start_experiment(store, "demo", "f" * 64, self.config)
+        self.experiment = writing.start_experiment(store, "demo", self.config)
         self.models = {}
         for name, ends in {
             "draw": ("text", "image"),

@@ -122,7 +122,7 @@ def test_bars_are_those_of_the_largest_diagram(full):
 
 
 def test_runs_experiments_and_everything(full):
-    other = writing.start_experiment(full.store, "other", "0" * 64, {"name": "other"})
+    other = writing.start_experiment(full.store, "other", {"name": "other"})
     everything, some = load(full.store), load(full.store, runs=[2, 3])
     assert everything.experiments["name"].to_list() == ["demo", "other"]
     assert load(full.store, other).experiments["name"].to_list() == ["other"]

@@ -68,6 +68,6 @@ def test_every_kind_keeps_length_and_start(walked, kind):
 def test_nothing_to_make_nulls_of_is_refused(walked):
     with pytest.raises(AnalysisError, match="matched_walk"):
         write_nulls(walked, "demo", "embed", "brownian")
-    writing.start_experiment(walked, "other", "1" * 64, {"name": "other"})
+    writing.start_experiment(walked, "other", {"name": "other"})
     with pytest.raises(AnalysisError, match="no run of other"):
         write_nulls(walked, "other", "embed", "shuffled")

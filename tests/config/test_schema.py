@@ -1,4 +1,4 @@
-"""Fields, their classes, and what makes an experiment the one it is."""
+"""Fields and their classes."""
 
 from __future__ import annotations
 
@@ -15,42 +15,9 @@ from panic.config import (
     FieldClass,
     Vectorisation,
     Window,
-    identity_digest,
 )
+from panic.config.extent import EXTENT_JOINS
 from panic.config.fields import parse_size
-
-CHANGED: dict[str, Any] = {
-    "name": "other",
-    "project": "other",
-    "networks": [["A", "C"]],
-    "models": {"A": {"base": "X", "steps": 3}},
-    "prompts": ["a", "b"],
-    "seeds": [-1, 1],
-    "repeats": 2,
-    "root_seed": 1,
-    "max_length": 3,
-    "embeddings": ["E", "F"],
-    "diagrams": {"max_dimension": 2},
-    "vectorisations": ["entropy"],
-    "distances": ["bottleneck"],
-    "reject_constant_images": True,
-    "device": "cpu",
-    "threads": 1,
-    "batch_sizes": {"A": 2},
-    "executor": "local",
-    "timeout_s": 1.0,
-    "max_retries": 0,
-    "fail_fast": True,
-    "pixel_cache_bytes": 1,
-    "memory_fraction": 0.5,
-    "headroom": "1GiB",
-    "log_level": "debug",
-    "workers": 1,
-    "diagram_workers": 1,
-    "store": "store",
-    "model_folder": "models",
-    "base_folder": "base",
-}
 
 
 def config(**changes: Any) -> ExperimentConfig:
@@ -77,47 +44,22 @@ def test_every_field_is_described() -> None:
     assert [name for name, info in ExperimentConfig.model_fields.items() if not info.description] == []
 
 
-@pytest.mark.parametrize("field", sorted(ExperimentConfig.model_fields))
-def test_the_digest_follows_identity_fields_and_no_others(field: str) -> None:
-    is_other = identity_digest(config(**{field: CHANGED[field]})) != identity_digest(config())
-    assert is_other == (FIELD_CLASSES[field] is FieldClass.IDENTITY)
+def test_an_experiment_is_its_name() -> None:
+    of = {mark: {name for name, found in FIELD_CLASSES.items() if found is mark} for mark in FieldClass}
+    assert of[FieldClass.IDENTITY] == {"name"}
+    assert of[FieldClass.FIXED] == {"root_seed", "reject_constant_images", "models"}
+    assert of[FieldClass.PINNED] == {"device", "threads", "batch_sizes"}
+    assert of[FieldClass.EXTENT] == set(EXTENT_JOINS)
 
 
-def test_the_digest_stays_the_same_over_versions() -> None:
-    assert identity_digest(config()) == "f9dfea93720d61d44d40023dc8e719e82361858dbb980cef4af0faf0241cc70f"
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"root_seed": 0, "diagrams": {"max_dimension": 1, "generators": False}},
-        {"models": {"A": {"steps": 2.0, "base": "X", "dtype": None}}},
-        {"models": {"A": {"base": "X", "steps": 2}, "unused": {"base": "Y"}}},
-    ],
-    ids=["defaults written out", "numbers and order of keys", "unused variant"],
-)
-def test_what_does_not_change_an_experiment(changes: dict[str, Any]) -> None:
-    assert identity_digest(config(**changes)) == identity_digest(config())
-
-
-def test_order_of_networks_and_embeddings_does_not_count_order_within_a_network_does() -> None:
-    one = config(networks=[["A", "B"], ["C", "B"]], embeddings=["E", "F"])
-    assert identity_digest(one) == identity_digest(
-        config(networks=[["C", "B"], ["A", "B"]], embeddings=["F", "E"])
-    )
-    assert identity_digest(one) != identity_digest(config(networks=[["B", "A"], ["C", "B"]]))
-
-
-def test_a_variant_that_is_the_base_of_a_used_one_counts() -> None:
-    def digest(steps: int) -> str:
-        models = {"A": {"base": "quick"}, "quick": {"base": "X", "steps": steps}}
-        return identity_digest(config(models=models))
-
-    assert digest(2) != digest(3)
-
-
-def test_diagrams_with_defaults_are_not_no_diagrams() -> None:
-    assert identity_digest(config(diagrams=None)) != identity_digest(config(diagrams={}))
+def test_one_mapping_of_diagram_settings_is_a_list_of_one() -> None:
+    assert config(diagrams={"max_dimension": 2}) == config(diagrams=[{"max_dimension": 2}])
+    assert config(diagrams=None) == config(diagrams=[])
+    assert config(diagrams=None).diagrams == []
+    assert [one.metric for one in config(diagrams=[{}, {"metric": "cosine"}]).diagrams] == [
+        "euclidean",
+        "cosine",
+    ]
 
 
 def test_free_keys_of_a_variant_are_its_parameters() -> None:
@@ -165,6 +107,8 @@ def test_devices(device: str) -> None:
         {"embeddings": ["E", "E"]},
         {"embeddings": []},
         {"diagrams": {"max_dimension": 3}},
+        {"diagrams": [{"max_dimension": 1}, {}]},
+        {"diagrams": [{}, {"metric": "cosine", "landmarks": 2}]},
         {"models": {"local:x": {"base": "X"}}},
         {"models": {"A": {"base": "X", "guidance": float("nan")}}},
         {"models": {"A": {"steps": 2}}},

@@ -16,7 +16,7 @@ import pytest
 
 from panic import run
 from panic.config import DiagramSettings, ExperimentConfig
-from panic.engine.diagrams import DiagramTask, VectorisationTask, settings_digest
+from panic.engine.diagrams import DiagramTask, VectorisationTask
 from panic.engine.pool import Answer, Pool
 from panic.engine.progress import Progress
 from panic.store import Store, check, contents, reading
@@ -42,7 +42,7 @@ def runs_of(answers: list[Answer]) -> list[int]:
 def test_keys_of_settings_in_existing_stores_stay() -> None:
     """The key of diagrams in every store so far; a change would compute all of them again."""
     known = "764890bb50649f30fa7f4ad57f2df4cf"
-    assert settings_digest(DiagramSettings())[:32] == known
+    assert DiagramSettings().digest[:32] == known
 
 
 def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[Path, int]) -> None:
@@ -52,7 +52,7 @@ def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[
     asked = [1, 2, 3, 4] * 15
     try:
         for number in asked:
-            pool.submit(DiagramTask(number, model))
+            pool.submit(DiagramTask(number, model, DiagramSettings()))
         answers = [inbox.get(timeout=60) for _ in asked]
         assert sorted(runs_of(answers)) == sorted(asked)
         assert inbox.empty()
@@ -66,17 +66,17 @@ def test_a_process_that_dies_costs_one_attempt_and_its_other_tasks_go_on(embedde
     inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     pool = Pool(path, DiagramSettings(), inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model))
+        pool.submit(DiagramTask(1, model, DiagramSettings()))
         assert inbox.get(timeout=60).entry is not None
         (child,) = children_of(os.getpid())
         os.kill(child, signal.SIGSTOP)  # so that it certainly holds several
         for number in (1, 2, 3):
-            pool.submit(DiagramTask(number, model))
+            pool.submit(DiagramTask(number, model, DiagramSettings()))
         os.kill(child, signal.SIGKILL)
         answers = [inbox.get(timeout=60) for _ in range(3)]
         (failure,) = [a for a in answers if a.entry is None]
         assert failure.crashed
-        assert failure.task == DiagramTask(1, model)
+        assert failure.task == DiagramTask(1, model, DiagramSettings())
         assert runs_of(answers) == [2, 3]
     finally:
         pool.close()
@@ -218,10 +218,11 @@ def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, 
 def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded: tuple[Path, int]) -> None:
     path, model = embedded
     inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(path, DiagramSettings(landmarks=1, metric="cosine"), inbox.put, num_workers=1)
+    impossible = DiagramSettings(landmarks=1, metric="cosine")
+    pool = Pool(path, impossible, inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model))
-        pool.submit(DiagramTask(2, model))
+        pool.submit(DiagramTask(1, model, impossible))
+        pool.submit(DiagramTask(2, model, impossible))
         pool.submit(VectorisationTask(1, (), 2))
         failed = [inbox.get(timeout=60) for _ in range(2)]
         assert all("landmarks need a metric" in answer.problem for answer in failed)

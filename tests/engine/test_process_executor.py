@@ -296,14 +296,14 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
     inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     pool = Pool(tmp_path / "s", DiagramSettings(), inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model))
+        pool.submit(DiagramTask(1, model, DiagramSettings()))
         assert inbox.get(timeout=60).entry is not None
         (idle,) = children_of(os.getpid())
         os.kill(idle, signal.SIGKILL)
         while children_of(os.getpid()):
             time.sleep(0.02)
         time.sleep(0.2)
-        pool.submit(DiagramTask(2, model))
+        pool.submit(DiagramTask(2, model, DiagramSettings()))
         assert inbox.get(timeout=60).entry is not None
     finally:
         pool.close()

@@ -220,7 +220,7 @@ def test_threads_depend_on_the_models_and_not_on_the_workers(tmp_path: Path, pai
         plan = make_plan(config)
         fingerprints = dict.fromkeys(plan.specs, "the same")
         with Store(tmp_path / name, write=True, create=True) as store:
-            experiment = writing.start_experiment(store, name, name, config.model_dump(mode="json"))
+            experiment = writing.start_experiment(store, name, config.model_dump(mode="json"))
             return {row.threads for row in pin(store, experiment, plan, fingerprints, "cpu").values()}
 
     assert threads(tiny_config(pair), "one") == {1}

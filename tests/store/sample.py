@@ -111,7 +111,7 @@ def fill(store: Store, *, shuffled: bool = False) -> Sample:
         writing.add_model(store, n, f"fingerprint of {n}", {"name": n}) for n in (*NETWORK, "embed")
     )
     experiments = {
-        name: writing.start_experiment(store, name, f"identity of {name}", {"name": name, "max_length": 6})
+        name: writing.start_experiment(store, name, {"name": name, "max_length": 6})
         for name in ("alpha", "beta")[::order]
     }
     alpha, beta = experiments["alpha"], experiments["beta"]

@@ -61,7 +61,7 @@ def test_one_experiment_has_only_its_lines(folder, sample, lines):
         "UPDATE diagram_bars SET bars = zeroblob(32) WHERE dimension = 0",
         "UPDATE failure SET kind = 'exception'",
         "UPDATE output SET text = 'other' WHERE text = 'd'",
-        "UPDATE experiment SET identity_digest = 'other' WHERE name = 'beta'",
+        "UPDATE experiment SET name = 'other' WHERE name = 'beta'",
         "UPDATE run SET max_length = 100 WHERE seed = 7",
         "UPDATE model SET fingerprint = 'other' WHERE name = 'embed'",
     ],

@@ -106,7 +106,7 @@ def test_a_read_only_folder_with_an_unfinished_log_says_so(locked_away):
     folder, close = locked_away
     driver = in_another_process(
         f"from panic.store import Store, writing; s = Store({str(folder)!r}, write=True);"
-        "writing.start_experiment(s, 'late', 'late', {}); print('ready', flush=True); input()"
+        "writing.start_experiment(s, 'late', {}); print('ready', flush=True); input()"
     )
     assert driver.stdout.readline() == "ready\n"
     driver.kill()

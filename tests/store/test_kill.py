@@ -19,7 +19,7 @@ from tests.store.sample import NETWORK, batch, output, picture
 
 with Store(sys.argv[1], write=True, create=True) as store:
     models = [writing.add_model(store, name, name, {}) for name in NETWORK]
-    experiment = writing.start_experiment(store, "killed", "killed", {})
+    experiment = writing.start_experiment(store, "killed", {})
     if not reading.epochs(store, experiment):
         for name, model in zip(NETWORK, models):
             writing.add_epoch(store, experiment, name, model=model, batch_size=8, device_kind="cpu")

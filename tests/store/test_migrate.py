@@ -8,24 +8,48 @@ from pathlib import Path
 import apsw
 import pytest
 
+from panic import run
+from panic.config import stored
 from panic.errors import StoreError
 from panic.store import Store, check, dump, migrate, reading
+
+from .rename_dump import rename
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-@pytest.fixture
-def oldest(folder):
-    """A store of version 1, built from its text."""
+def build(folder, version):
+    """A store of an older version, from its text."""
     folder.mkdir()
     for name in ("store", "images"):
         with contextlib.closing(sqlite3.connect(folder / f"{name}.sqlite")) as connection:
-            connection.executescript((FIXTURES / f"0001.{name}.sql").read_text(encoding="utf-8"))
+            connection.executescript((FIXTURES / f"{version}.{name}.sql").read_text(encoding="utf-8"))
     return folder
 
 
-def fixture_dump():
-    return [json.loads(line) for line in (FIXTURES / "0001.dump.jsonl").read_text().splitlines()]
+@pytest.fixture
+def oldest(folder):
+    """A store of version 1."""
+    return build(folder, "0001")
+
+
+@pytest.fixture
+def namesakes(folder):
+    """A store of version 4: demo, demo, demo-2, demo (some runs failed), demo (interrupted)."""
+    return build(folder, "0004")
+
+
+DIGESTS = {
+    "cb1c33ebe12cf5a3fde0d2eb30b0b05cfb980d5ffb586a57fb1a0b3a70b2857e": "demo-3",
+    "2ee3b8a25c0a9e7d17f85a1dbee4becc6a653c65c7ae6fe87a85c0d9ceb0a27a": "demo-4",
+    "bee4b308d7f2418042b3f2ecfbc3c3d7647b328fec301aa6ec7051720294d978": "demo-5",
+}
+"""What later experiments called demo are called now: demo-2 was taken."""
+
+
+def fixture_dump(name="0001"):
+    lines = (FIXTURES / f"{name}.dump.jsonl").read_text(encoding="utf-8").splitlines()
+    return list(rename(map(json.loads, lines), DIGESTS))
 
 
 def test_the_oldest_store_is_brought_up_to_date(oldest):
@@ -35,6 +59,58 @@ def test_the_oldest_store_is_brought_up_to_date(oldest):
         assert [row.state for row in reading.runs(store, "alpha")] == ["stuck", "done", "failed", "todo"]
     with Store(oldest) as store:
         assert list(dump.dump(store)) == fixture_dump()
+
+
+def test_experiments_of_one_name_are_all_kept_under_names_of_their_own(namesakes, caplog):
+    with contextlib.closing(sqlite3.connect(namesakes / "store.sqlite")) as connection:
+        uids = [uid for (uid,) in connection.execute("SELECT uid FROM experiment ORDER BY id")]
+    with Store(namesakes, write=True) as store:
+        assert check.check(store) == []
+        assert list(dump.dump(store)) == fixture_dump("0004")
+        rows = reading.experiments(store)
+        remarks = reading.list_annotations(store)
+        reasons = {(row.number, row.reason) for row in reading.epochs(store, "demo-4")}
+    assert [row.name for row in rows] == ["demo", "demo-3", "demo-2", "demo-4", "demo-5"]
+    assert [row.uid for row in rows] == uids
+    assert [row.config["name"] for row in rows] == [row.name for row in rows]
+    former = [(row.target, row.text) for row in remarks if row.kind == "former name"]
+    assert former == [(uids[place], "demo") for place in (1, 3, 4)]
+    assert [row.text for row in remarks if row.kind != "former name"] == ["looks odd", "a remark"]
+    assert reasons == {(0, "start")}
+    assert [f"the id {uids[4][:12]} is now demo-5" in text for text in caplog.messages] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_store_is_told_of_new_names_once(namesakes, caplog):
+    for _ in range(2):
+        with Store(namesakes, write=True):
+            pass
+    assert len(caplog.messages) == 3
+
+
+def test_what_was_done_is_not_done_again_after_a_migration(namesakes):
+    """Also holds the fingerprints of synthetic models fixed over versions."""
+    with Store(namesakes, write=True) as store:
+        before = list(dump.dump(store))
+        configs = {row.name: stored(row.config, row.name) for row in reading.experiments(store)}
+        batches = store.last_batch_id
+    for name in ("demo", "demo-2", "demo-3", "demo-4"):
+        run(configs[name], namesakes)
+    with Store(namesakes, write=True) as store:
+        assert list(dump.dump(store)) == before
+        assert store.last_batch_id == batches
+
+
+def test_an_interrupted_experiment_goes_on_after_a_migration_as_it_would_have_before(namesakes):
+    with Store(namesakes, write=True) as store:
+        config = stored(reading.experiment(store, "demo-5").config, "demo-5")
+    run(config, namesakes)
+    with Store(namesakes) as store:
+        assert list(dump.dump(store, "demo-5")) == fixture_dump("0004.finished")
+        assert check.check(store) == []
 
 
 def test_migrations_are_numbered_without_gaps():

@@ -89,7 +89,7 @@ def test_outputs_are_kept_once_and_exactly(store, sample):
 
 
 def test_texts_of_any_kind_come_back(writer):
-    experiment = writing.start_experiment(writer, "texts", "texts", {})
+    experiment = writing.start_experiment(writer, "texts", {})
     texts = [
         "\0",
         "a\0b",
@@ -158,9 +158,11 @@ def test_latest_is_the_one_last_worked_on(writer, sample):
     assert reading.experiment(writer, "latest").name == "alpha"
 
 
-def test_of_experiments_with_one_name_the_newest(writer):
-    newer = writing.start_experiment(writer, "alpha", "another identity", {})
-    assert reading.experiment(writer, "alpha").id == newer
+def test_no_two_experiments_have_one_name(writer, sample):
+    with pytest.raises(apsw.ConstraintError, match="UNIQUE"), writer.transaction() as connection:
+        connection.execute("UPDATE experiment SET name = 'alpha' WHERE name = 'beta'")
+    assert reading.named(writer, "alpha").id == sample.alpha
+    assert reading.named(writer, "gamma") is None
 
 
 def test_an_empty_store_has_no_latest(folder):
@@ -169,7 +171,7 @@ def test_an_empty_store_has_no_latest(folder):
 
 
 def test_an_experiment_continues_and_grows(writer, sample):
-    assert writing.start_experiment(writer, "alpha", "identity of alpha", {"max_length": 9}) == sample.alpha
+    assert writing.start_experiment(writer, "alpha", {"max_length": 9}) == sample.alpha
     assert reading.experiment(writer, "alpha").config == {"max_length": 9}
 
     def asked(max_length, prompt="a"):
@@ -380,7 +382,7 @@ def test_nonsense_is_refused_by_the_schema(writer, sql):
 
 def test_every_change_raises_the_revision(writer, sample):
     changes = [
-        lambda: writing.start_experiment(writer, "gamma", "gamma", {}),
+        lambda: writing.start_experiment(writer, "gamma", {}),
         lambda: writing.add_model(writer, "new", "new", {}),
         lambda: writing.add_epoch(writer, sample.beta, "new", model=1, batch_size=1, device_kind="cpu"),
         lambda: writing.add_runs(writer, sample.beta, []),
@@ -415,7 +417,7 @@ def test_anyone_may_annotate_while_a_driver_writes(writer, sample):
 
 def test_a_reader_does_not_write(store):
     with pytest.raises(StoreReadOnly, match="reading only"):
-        writing.start_experiment(store, "x", "x", {})
+        writing.start_experiment(store, "x", {})
 
 
 def test_reading_while_another_thread_writes(folder):
@@ -451,7 +453,7 @@ def test_reading_while_another_thread_writes(folder):
 def test_a_thousand_runs_are_listed_quickly(folder):
     with Store(folder, write=True, create=True) as store:
         model = writing.add_model(store, "draw", "f", {})
-        experiment = writing.start_experiment(store, "big", "big", {})
+        experiment = writing.start_experiment(store, "big", {})
         session = writing.start_session(store, experiment, "x", {})
         runs = writing.add_runs(
             store,
