@@ -51,20 +51,20 @@ class Shared:
         return self.store or (Path(from_environment) if from_environment else of_config or DEFAULT_STORE)
 
     def open_store(self) -> Store:
-        """The store, for reading."""
+        """The store, for reading; of an older schema a copy, which is said on stderr."""
         from panic.store import Store
 
-        return Store(self.store_path())
+        return Store(self.store_path(), copy_older=True)
 
 
 def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
     """The names of experiments, for the shell."""
-    from panic.store import reading
+    from panic.store import Store, reading
 
     shared = context.obj or Shared()
-    store = context.params.get("store") or shared.store
+    path = Shared(store=context.params.get("store") or shared.store).store_path()
     try:
-        with Shared(store=store).open_store() as opened:
+        with Store(path) as opened:
             names = [row.name for row in reading.experiments(opened)]
     except PanicError:
         names = []

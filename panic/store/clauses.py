@@ -32,5 +32,5 @@ def current_diagrams(where: str) -> str:
     )
 
 
-CURRENT = current_diagrams("WHERE experiment = ?1 AND model = ?2 AND coalesce(settings_digest = ?3, TRUE)")
-"""The current diagrams of an experiment under model ?2, of settings ?3, or of any where that is NULL."""
+CURRENT = current_diagrams("WHERE experiment = ?1 AND model = ?2 AND settings_digest = ?3")
+"""The current diagrams of an experiment under model ?2, of settings ?3."""

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+DiagramChoice = str | Mapping[str, Any] | None
+"""Which diagrams are meant: the digest of their settings, some of these settings, or the only ones."""
+
+
 def outputs(store: Store, experiment: Selector | None = None, *, run: int | None = None) -> list[OutputRow]:
     """Distinct outputs, prompts included, of a run, of an experiment, or of all; in order of appearance."""
     where, parameters = scope(store, experiment, f"WHERE id IN ({USED_OUTPUTS})")
@@ -123,29 +127,63 @@ def stack(blobs: list[bytes]) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)
 
 
+def diagram_settings(store: Store, experiment: Selector, model: Selector) -> dict[str, dict[str, Any]]:
+    """The settings, by digest, of the diagrams that an experiment's runs have under a model; oldest first."""
+    where = "run IN (SELECT id FROM run WHERE experiment = ?)"
+    return _settings(store, where, find_experiment(store, experiment).id, find_model(store, model).id)
+
+
+def _settings(store: Store, where: str, of: int, model: int) -> dict[str, dict[str, Any]]:
+    sql = "SELECT settings_digest, settings, min(id) FROM diagram"
+    sql += f" WHERE {where} AND model = ? GROUP BY 1 ORDER BY 3"
+    return {digest: json.loads(settings) for digest, settings, _ in store.db.rows(sql, of, model)}
+
+
+def _one_settings(known: Mapping[str, dict[str, Any]], wanted: DiagramChoice) -> str:
+    """The digest of the only diagram settings that are wanted; "" where there are no diagrams.
+
+    Raises NotFound with a list where there are several, or other ones.
+    """
+    if isinstance(wanted, str):
+        return wanted
+    found = [digest for digest, settings in known.items() if (wanted or {}).items() <= settings.items()]
+    if len(found) == 1 or not known:
+        return found[0] if found else ""
+    listed = "; ".join(canonical_json(known[digest]) for digest in found or known)
+    raise NotFound(
+        "There are diagrams under several settings; say which." if found else
+        f"There are no diagrams with the settings {canonical_json(wanted)}.",
+        hint=f"There are: {listed}.",
+    )  # fmt: skip
+
+
 def bars(
-    store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None = None
+    store: Store, run: int, model: Selector, dimension: int, settings: DiagramChoice = None
 ) -> NDArray[np.float64]:
-    """Persistence bars (m, 2), birth and death, of a run's diagram with most points. NotFound otherwise."""
-    found = _bars_row(store, run, model, dimension, settings_digest)
-    return decode_bars(found[0])
+    """Persistence bars (m, 2), birth and death, of a run's diagram with most points.
+
+    settings: which diagrams, where there are several settings: their digest, or some of them.
+    Raises NotFound, also where several settings are meant.
+    """
+    return decode_bars(_bars_row(store, run, model, dimension, settings)[0])
 
 
 def generators(
-    store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None = None
+    store: Store, run: int, model: Selector, dimension: int, settings: DiagramChoice = None
 ) -> NDArray[Any] | None:
-    """Generators of a run's bars, None if they were not computed. NotFound without a diagram."""
-    found = _bars_row(store, run, model, dimension, settings_digest)
+    """Generators of a run's bars, None if they were not computed. Everything else is as for `bars`."""
+    found = _bars_row(store, run, model, dimension, settings)
     return None if found[1] is None else decode_array(found[1])
 
 
-def _bars_row(store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None) -> Any:
+def _bars_row(store: Store, run: int, model: Selector, dimension: int, settings: DiagramChoice) -> Any:
     row = find_model(store, model)
+    digest = _one_settings(_settings(store, "run = ?", run, row.id), settings)
     found = store.db.row(
         "SELECT bars, generators FROM diagram JOIN diagram_bars ON diagram = diagram.id"
-        " WHERE run = ?1 AND model = ?2 AND dimension = ?3 AND coalesce(settings_digest = ?4, TRUE)"
+        " WHERE run = ?1 AND model = ?2 AND dimension = ?3 AND settings_digest = ?4"
         " ORDER BY num_points DESC, diagram.id DESC",
-        *(run, row.id, dimension, settings_digest),
+        *(run, row.id, dimension, digest),
     )
     if found is None:
         raise NotFound(f"No diagram of run {run} under {row.name} in dimension {dimension}.")
@@ -195,15 +233,23 @@ def run_vectors(store: Store, run: int, model: int, modality: str) -> NDArray[np
 
 
 def vectorisations(
-    store: Store, selector: Selector, of_model: Selector, *, dimension: int, kind: str, **settings: Any
+    store: Store,
+    selector: Selector,
+    of_model: Selector,
+    *,
+    dimension: int,
+    kind: str,
+    diagrams: DiagramChoice = None,
+    **settings: Any,
 ) -> Vectorisations:
     """Arrays (n, ...) of the diagrams of an experiment's runs, in the order of the runs.
 
-    `settings` tell several measures of a kind apart, for example resolution=50. NotFound without any.
+    `settings` tell several measures of a kind apart, for example resolution=50; `diagrams` those of the
+    diagrams, by their digest or some of them. Raises NotFound without any, and where several are meant.
     """
     import numpy as np
 
-    key = _key(store, selector, of_model)
+    key = _key(store, selector, of_model, diagrams)
     source = f"({CURRENT}) AS current JOIN vectorisation ON diagram = current.id"
     found = _one_measure(store, source, key, dimension, {"kind": kind} | settings)
     rows = store.db.rows(
@@ -215,15 +261,23 @@ def vectorisations(
 
 
 def distances(
-    store: Store, selector: Selector, of_model: Selector, *, dimension: int, kind: str, **settings: Any
+    store: Store,
+    selector: Selector,
+    of_model: Selector,
+    *,
+    dimension: int,
+    kind: str,
+    diagrams: DiagramChoice = None,
+    **settings: Any,
 ) -> DistanceMatrix:
     """Distances (n, n) between the diagrams of an experiment's runs, in the order of the runs.
 
-    `settings` tell several measures of a kind apart, for example order=2. NotFound without any.
+    `settings` tell several measures of a kind apart, for example order=2; `diagrams` those of the diagrams,
+    by their digest or some of them. Raises NotFound without any, and where several are meant.
     """
     import numpy as np
 
-    key = _key(store, selector, of_model)
+    key = _key(store, selector, of_model, diagrams)
     source = f"({CURRENT}) AS current JOIN distance ON a = current.id"
     found = _one_measure(store, source, key, dimension, {"kind": kind} | settings)
     current = store.db.rows(f"SELECT id, run FROM ({CURRENT}) ORDER BY run", *key)
@@ -239,12 +293,17 @@ def distances(
     return DistanceMatrix(runs=[run for _, run in current], matrix=matrix, settings=found.settings)
 
 
-def _key(store: Store, selector: Selector, of_model: Selector) -> tuple[int, int, None]:
-    return find_experiment(store, selector).id, find_model(store, of_model).id, None
+def _key(
+    store: Store, selector: Selector, of_model: Selector, diagrams: DiagramChoice
+) -> tuple[int, int, str]:
+    """(experiment, model, settings digest) of diagrams."""
+    known = diagram_settings(store, selector, of_model)
+    digest = _one_settings(known, diagrams)
+    return find_experiment(store, selector).id, find_model(store, of_model).id, digest
 
 
 def _one_measure(
-    store: Store, source: str, key: tuple[int, int, None], dimension: int, wanted: Mapping[str, Any]
+    store: Store, source: str, key: tuple[int, int, str], dimension: int, wanted: Mapping[str, Any]
 ) -> MeasureRow:
     """The only measure of a source that has the wanted settings."""
     rows = store.db.rows(

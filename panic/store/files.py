@@ -188,6 +188,18 @@ def _prepared_reader(path: Path, query: str) -> apsw.Connection:
     return connection
 
 
+def copy_file(path: Path, to: Path) -> None:
+    """Copy an SQLite file as it is at one moment, whoever writes it; the log beside it included."""
+    with (
+        translated(path),
+        contextlib.closing(_open_reader(path)) as source,
+        translated(to),
+        contextlib.closing(apsw.Connection(str(to))) as target,
+        target.backup("main", source, "main") as copy,
+    ):
+        copy.step()
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn what can happen to a file into a StoreError; our own mistakes stay apsw errors."""

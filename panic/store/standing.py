@@ -13,9 +13,8 @@ import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from panic.config import asks_all, stored
 from panic.errors import ConfigError
-from panic.store import coverage, missing, reading
+from panic.store import missing, reading
 from panic.store.records import Counts, ExperimentRow
 from panic.store.store import Store
 
@@ -103,8 +102,12 @@ def _has_all(store: Store, row: ExperimentRow, session: LastSession | None) -> b
     A session that ended well has left nothing of what it was asked for; only if that was less than all,
     the store is searched.
     """
-    if session is None or session.config is None:
+    if session is None or session.config is None or json.loads(session.config) == row.config:
         return True
+    # Not imported where nobody has to know: listing experiments would take longer.
+    from panic.config import asks_all, stored
+    from panic.store import coverage
+
     try:
         union = stored(row.config, row.name)
         return asks_all(stored(json.loads(session.config), row.name), union) or coverage.is_complete(

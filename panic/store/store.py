@@ -15,7 +15,9 @@ library's, connectorx): closing them there drops the locks that this one holds.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +25,10 @@ from typing import Self
 
 import apsw
 
-from panic.errors import StoreCorrupt, StoreError, StoreMissing
-from panic.store.files import Database, LockHolder, lock_holder, refuse_network, take_lock
+from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreTooOld
+from panic.store.files import Database, LockHolder, copy_file, lock_holder, refuse_network, take_lock
+
+log = logging.getLogger("panic.store")
 
 
 class Store:
@@ -34,13 +38,23 @@ class Store:
         write: become the driver: take the lock and bring the schema up to date.
         create: with `write`, create the store if there is none; of a store that has lost its file of pixels,
             that file (the engine computes its contents again).
+        copy_older: read a store of an older schema from a temporary copy of `store.sqlite` that is brought up
+            to date, and warn of that; without it such a store is refused with StoreTooOld.
 
     Raises StoreMissing, StoreLocked (naming the process), StoreReadOnly, StoreTooNew, StoreCorrupt, and
     StoreError for a path that cannot hold a store.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, write: bool = False, create: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        write: bool = False,
+        create: bool = False,
+        copy_older: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._lock: int | None = None
         self._images: Database | None = None
         _require_store(self.path, create=write and create)
@@ -50,7 +64,7 @@ class Store:
         try:
             if write:
                 self._images = self._open_images(write=True, create=create)
-            self.db = Database(self.path / "store.sqlite", "store", write=write)
+            self.db = self._open_main(write=write, copy_older=copy_older)
             if write:
                 # The driver is the only one who adds outputs and batches, so it numbers them itself.
                 self.last_output_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM output")
@@ -59,6 +73,29 @@ class Store:
         except BaseException:
             self.close()
             raise
+
+    def _open_main(self, *, write: bool, copy_older: bool) -> Database:
+        path = self.path / "store.sqlite"
+        try:
+            return Database(path, "store", write=write)
+        except StoreTooOld:
+            if not copy_older:
+                raise
+        self._copy = tempfile.TemporaryDirectory(prefix="panic-store-")
+        copy = Path(self._copy.name) / "store.sqlite"
+        log.warning(
+            "%s has an older schema: a temporary copy of %s is brought up to date and read. panic resume and"
+            " panic run bring the store itself up to date.",
+            *(self.path, path.name),
+        )
+        copy_file(path, copy)
+        Database(copy, "store", write=True).close()
+        return Database(copy, "store", write=False)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether a temporary copy is read, in which nothing that is written would last."""
+        return self._copy is not None
 
     def _open_images(self, *, write: bool, create: bool = False) -> Database:
         path = self.path / "images.sqlite"
@@ -106,6 +143,9 @@ class Store:
             self.db.close()
         if self._images is not None:
             self._images.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

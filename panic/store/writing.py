@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from panic.errors import StoreReadOnly
 from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bars, encode_vector
 from panic.store.digest import text_digest
 from panic.store.files import Database
@@ -167,7 +168,15 @@ def annotate(
     kind: str = "comment",
     author: str | None = None,
 ) -> int:
-    """Add a remark on an experiment, run, output or session, named by uid or digest. Anyone may, any time."""
+    """Add a remark on an experiment, run, output or session, named by uid or digest. Anyone may, any time.
+
+    Raises StoreReadOnly for a temporary copy of a store.
+    """
+    if store.is_copy:
+        raise StoreReadOnly(
+            f"{store.path} has an older schema and is read from a copy.",
+            hint="panic resume brings the store up to date.",
+        )
     row = (target_kind, target, kind, text, author or getpass.getuser(), time.time())
     with contextlib.closing(Database(store.db.path, "store", write=True)) as db, db.transaction():
         db.raise_revision()

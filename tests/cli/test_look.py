@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import shlex
 import shutil
@@ -51,6 +52,10 @@ def test_list_of_an_empty_store_says_how_to_begin(panic: Invoke, tmp_path: Path)
 
 def test_status(panic: Invoke, store: Path) -> None:
     status = as_json(panic, "status", "demo")
+    models = {model["model"]: model for model in status.pop("models")}
+    for name, batch_size in (("draw", 6), ("chain", 6), ("circle", 32)):
+        places = models[name]["items"] + models[name]["padding_items"]
+        assert places == batch_size * models[name]["batches"]
     with Store(store) as opened:
         counts = reading.counts(opened, "demo")
     assert status == {
@@ -68,6 +73,7 @@ def test_status(panic: Invoke, store: Path) -> None:
     text = panic("status", "demo").stdout
     assert "6 of 6" in text
     assert "circle" in text
+    assert re.search(r"circle +1 +10 +69% ", text)
 
 
 def test_an_extended_experiment_is_incomplete(panic: Invoke, store: Path) -> None:

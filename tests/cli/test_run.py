@@ -404,9 +404,6 @@ def test_resume_brings_an_older_store_up_to_date(panic: Invoke, tmp_path: Path) 
         with contextlib.closing(sqlite3.connect(tmp_path / "old" / f"{name}.sqlite")) as connection:
             script = ROOT / "tests" / "store" / "fixtures" / f"0001.{name}.sql"
             connection.executescript(script.read_text(encoding="utf-8"))
-    refused = panic("list", "--store", tmp_path / "old")
-    assert refused.exit_code == 1
-    assert "panic resume brings the store up to date" in refused.stderr
     panic("resume", "--store", tmp_path / "old")  # its config is of another version; its results are not lost
     listed = panic("list", "--store", tmp_path / "old", "--json")
     assert [row["name"] for row in json.loads(listed.stdout)] == ["alpha", "beta"]

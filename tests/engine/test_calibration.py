@@ -71,6 +71,7 @@ def config_with(folder: Path, device: str = "sim:1000", **parameters: Any) -> Ex
         },
         prompts=["state 0", "state 1"],
         seeds=[-1],
+        repeats=8,
         max_length=4,
         batch_sizes={},
         device=device,
@@ -109,13 +110,13 @@ def test_the_largest_batch_that_fits_is_pinned_before_the_first_item(tmp_path: P
     }
     longer = config.model_copy(update={"max_length": 6})
     run(longer, tmp_path / "s")
-    assert len(calls(tmp_path)) == number + 1, "what is pinned is not tried out again"
+    assert len(calls(tmp_path)) == number + 2, "what is pinned is not tried out again"
 
     said = config.model_copy(update={"batch_sizes": {"draw": 4, "chain": 8}, "max_length": 6})
     assert {m.shape_from for m in preview(said, tmp_path / "other").models} == {"config"}
     (tmp_path / "calls").unlink()
     run(said, tmp_path / "other")
-    assert len(calls(tmp_path)) == 3, "what the config says is not tried out"
+    assert len(calls(tmp_path)) == 6, "what the config says is not tried out"
     assert dump(tmp_path / "other") == dump(tmp_path / "s")
 
 

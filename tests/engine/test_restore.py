@@ -234,7 +234,7 @@ def test_what_does_not_come_back_ends_its_runs_and_nothing_wrong_is_stored(
     with Store(path) as store:
         assert {row.failure.failed_at for row in reading.runs(store) if row.failure} == {since}
         assert len(list(missing.images(store, 1))) == 1
-    run(config, path, repair=True)
+    run(longer, path, repair=True)
     run(longer, tmp_path / "longer")
     assert dump(path) == dump(tmp_path / "longer")
     assert len(before) < len(dump(path))

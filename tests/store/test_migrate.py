@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import apsw
@@ -10,10 +12,11 @@ import pytest
 
 from panic import run
 from panic.config import stored
-from panic.errors import StoreError
-from panic.store import Store, check, dump, migrate, reading
+from panic.errors import StoreError, StoreReadOnly, StoreTooOld
+from panic.store import Store, check, dump, migrate, reading, writing
 
 from .rename_dump import rename
+from .test_files import without_rights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -152,3 +155,50 @@ def test_a_reader_of_an_older_store_says_how_to_update(folder, sample, monkeypat
         assert store.db.value("SELECT count(certainty) FROM stuck") == 0
     with Store(folder) as store:
         assert check.check(store) == []
+
+
+def files_of(folder):
+    """Contents of a store's files; readers may leave an empty log behind."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".sqlite"}
+
+
+def test_a_store_of_an_older_schema_is_read_from_a_copy(namesakes, caplog):
+    """Also where the store could be changed: reading changes nothing."""
+    before = files_of(namesakes)
+    with Store(namesakes, copy_older=True) as store:
+        copy = store.db.path
+        assert copy.exists()
+        assert list(dump.dump(store)) == fixture_dump("0004")
+        assert check.check(store) == []
+        with pytest.raises(StoreReadOnly, match="read from a copy"):
+            writing.annotate(store, "experiment", reading.experiment(store).uid, "lost")
+    assert not copy.parent.exists()
+    assert files_of(namesakes) == before
+    assert "a temporary copy of store.sqlite is brought up to date" in caplog.text
+    with pytest.raises(StoreTooOld):
+        Store(namesakes)
+
+
+def test_a_store_of_an_older_schema_that_nobody_may_write_is_read():
+    base = Path(tempfile.mkdtemp())
+    base.chmod(0o755)
+    folder = build(base / "store", "0004")
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+
+    def names():
+        with Store(folder, copy_older=True) as store:
+            return [row.name for row in reading.experiments(store)]
+
+    try:
+        assert without_rights(names) == ["demo", "demo-3", "demo-2", "demo-4", "demo-5"]
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(base)
+
+
+def test_a_store_of_this_schema_is_not_copied(folder, sample, caplog):
+    with Store(folder, copy_older=True) as store:
+        assert store.db.path == folder / "store.sqlite"
+    assert caplog.messages == []
