@@ -177,6 +177,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "state": standing.standing(store, row).state,
         "created_at": row.created_at,
         "config": row.config,
+        "asked_last": _asked_last(store, row),
         "models": [
             {
                 "name": epoch.name,
@@ -199,12 +200,40 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     }
 
 
+def _asked_last(store: Store, row: ExperimentRow) -> dict[str, Any] | None:
+    """The config of the last session that performed one, which may ask for less than the experiment's."""
+    from panic.store import reading
+
+    return next((s.config for s in reversed(reading.sessions(store, row.id)) if s.config is not None), None)
+
+
+def _extent(config: dict[str, Any]) -> str:
+    """What a config asks for, in one line; of a stored config, whatever version stored it."""
+    diagrams = config.get("diagrams") or []
+    numbers = {
+        "network": len(config.get("networks", [])),
+        "prompt": len(config.get("prompts", [])),
+        "seed": len(config.get("seeds", [])),
+        "repeat": config.get("repeats", 1),
+        "embedding model": len(config.get("embeddings", [])),
+        "diagram setting": 1 if isinstance(diagrams, dict) else len(diagrams),
+        "vectorisation": len(config.get("vectorisations", [])),
+        "distance": len(config.get("distances", [])),
+    }
+    words = [f"{number:,} {what}{'s' * (number != 1)}" for what, number in numbers.items() if number]
+    return ", ".join([*words, f"at most {config.get('max_length', 0):,} steps"])
+
+
 def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
     from panic.store import reading, standing
 
     now = standing.standing(store, row)
     out = console()
     out.print(f"{row.name}  {row.uid}  {now.state}, created {moment(row.created_at)}")
+    out.print(f"asked for in all: {_extent(row.config)}")
+    last = _asked_last(store, row)
+    if last is not None and _extent(last) != _extent(row.config):
+        out.print(f"asked for last:   {_extent(last)}")
     epochs = [
         (e.name, e.number, e.batch_size, e.device_kind, e.threads, e.fingerprint[:12])
         for e in reading.epochs(store, row.id)
@@ -276,12 +305,12 @@ def delete(
 ) -> None:
     """Delete an experiment; outputs that others use stay. Shows first what goes."""
     from panic.store import Store, reading
-    from panic.store.delete import delete_experiment, preview_deletion
+    from panic.store.delete import delete_experiment, own_image_bytes, preview_deletion
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         goes = preview_deletion(store, row.id)
-        num_bytes = _own_image_bytes(store, row)
+        num_bytes = own_image_bytes(store, row.id)
     if not shared.quiet:
         console().print(
             f"{row.name} ({row.uid[:12]}): {goes.runs:,} runs, {goes.invocations:,} invocations, "
@@ -300,14 +329,3 @@ def delete(
     if not shared.quiet:
         console().print(f"{row.name} is deleted.")
     return None
-
-
-def _own_image_bytes(store: Store, row: ExperimentRow) -> int:
-    """Bytes of the pictures that go with an experiment."""
-    from panic.store.delete import OWN_OUTPUTS
-
-    digests = store.db.rows(
-        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({OWN_OUTPUTS})", row.id
-    )
-    sql = "SELECT length(bytes) FROM image WHERE digest = ?"
-    return sum(store.images.value(sql, digest) or 0 for (digest,) in digests)

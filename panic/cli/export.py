@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 100_000
 TYPES = {"INTEGER": "Int64", "REAL": "Float64", "TEXT": "String"}
-# Tables without blobs, as they are; the others need work (see below).
-PLAIN = (
-    *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
-    *("stuck", "failure", "diagram", "measure", "distance", "annotation", "working_memory"),
-)
+OUTPUT_COLUMNS = {"id": "Int64", "digest": "String", "modality": "String", "text": "String"} | {
+    "width": "Int64",
+    "height": "Int64",
+}
 OptionalExperiment = Annotated[
     str | None,
     typer.Argument(
@@ -76,37 +75,28 @@ def export(
 
 def tables(store: Store, *, images: bool = False) -> Iterator[tuple[str, pl.DataFrame]]:
     """The store's tables, one after another. Row numbers are as in the store; digests are hexadecimal."""
-    for name in PLAIN:
-        yield name, _plain(store, name)
-    yield (
-        "output",
-        _query(
-            store,
-            "SELECT id, lower(hex(digest)), modality, text, width, height FROM output ORDER BY id",
-            {"id": "Int64", "digest": "String", "modality": "String", "text": "String"}
-            | {"width": "Int64", "height": "Int64"},
-        ),
-    )
+    from panic.store import export as tables_of
+
+    for name in tables_of.PLAIN_TABLES:
+        schema = {column: TYPES[kind] for column, kind in tables_of.columns(store, name).items()}
+        yield name, _frame(tables_of.rows(store, name), schema)
+    yield "output", _frame(tables_of.outputs(store), OUTPUT_COLUMNS)
     yield from _vectors(store)
-    yield "bars", _bars(store)
+    bars = {"diagram": "Int64", "dimension": "Int64", "birth": "Float64", "death": "Float64"}
+    yield "bars", _frame(tables_of.bars(store), bars)
     yield "vectorisation", _vectorisations(store)
     if images:
-        yield "image", _images(store)
+        columns = {"digest": "String", "encoding": "String", "bytes": "Binary"}
+        yield "image", _frame(iter(tables_of.images(store)), columns)
 
 
-def _plain(store: Store, name: str) -> pl.DataFrame:
-    columns = store.db.rows("SELECT name, type FROM pragma_table_info(?)", name)
-    return _query(store, f"SELECT * FROM {name}", {column: TYPES[kind] for column, kind in columns})
-
-
-def _query(store: Store, sql: str, schema: dict[str, str]) -> pl.DataFrame:
+def _frame(rows: Iterator[tuple[Any, ...]], schema: dict[str, str]) -> pl.DataFrame:
     import polars as pl
 
     types = {name: getattr(pl, kind) for name, kind in schema.items()}
-    stream = store.db.stream(sql)
     frames = [pl.DataFrame([], schema=types, orient="row")]
-    while rows := list(islice(stream, CHUNK_ROWS)):
-        frames.append(pl.DataFrame(rows, schema=types, orient="row"))
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        frames.append(pl.DataFrame(chunk, schema=types, orient="row"))
     return pl.concat(frames)
 
 
@@ -115,72 +105,41 @@ def _vectors(store: Store) -> Iterator[tuple[str, pl.DataFrame]]:
     import numpy as np
     import polars as pl
 
+    from panic.store import export as tables_of
     from panic.store import reading
 
     taken: set[str] = set()
     for model in reading.models(store):
-        rows = store.db.rows(
-            "SELECT output, lower(hex(digest)), batch, vector FROM embedding"
-            " JOIN output ON output.id = output WHERE model = ? ORDER BY output",
-            model.id,
-        )
+        rows = tables_of.vectors(store, model.id)
         if not rows:
             continue
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.name)
         name = f"{name}-{model.id}" if name in taken else name
         taken.add(name)
-        vectors = np.frombuffer(b"".join(row[3] for row in rows), "<f4").reshape(len(rows), -1)
+        vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(len(rows), -1)
         yield (
             f"embedding-{name}",
             pl.DataFrame(
                 {
-                    "output": [row[0] for row in rows],
-                    "digest": [row[1] for row in rows],
+                    "output": [row.output for row in rows],
+                    "digest": [row.digest for row in rows],
                     "model": [model.id] * len(rows),
-                    "batch": [row[2] for row in rows],
+                    "batch": [row.batch for row in rows],
                     "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])),
                 }
             ),
         )
 
 
-def _bars(store: Store) -> pl.DataFrame:
-    """One row per bar; an infinite death stays infinite."""
-    import polars as pl
-
-    from panic.store.codec import decode_bars
-
-    found: list[tuple[Any, ...]] = []
-    for diagram, dimension, blob in store.db.stream(
-        "SELECT diagram, dimension, bars FROM diagram_bars ORDER BY diagram, dimension"
-    ):
-        found += [(diagram, dimension, birth, death) for birth, death in decode_bars(blob).tolist()]
-    schema = {"diagram": pl.Int64, "dimension": pl.Int64, "birth": pl.Float64, "death": pl.Float64}
-    return pl.DataFrame(found, schema=schema, orient="row")
-
-
 def _vectorisations(store: Store) -> pl.DataFrame:
     """One row per diagram, dimension and measure: the values in one list, the last axis running fastest."""
     import polars as pl
 
-    from panic.store.codec import decode_array
+    from panic.store import export as tables_of
 
     rows = [
-        (*key, list(array.shape), array.ravel())
-        for *key, array in (
-            (diagram, dimension, measure, decode_array(blob))
-            for diagram, dimension, measure, blob in store.db.stream(
-                "SELECT diagram, dimension, measure, vector FROM vectorisation ORDER BY 1, 2, 3"
-            )
-        )
+        (row.diagram, row.dimension, row.measure, list(row.values.shape), row.values.ravel())
+        for row in tables_of.vectorisations(store)
     ]
     frame = pl.DataFrame(rows, schema=["diagram", "dimension", "measure", "shape", "values"], orient="row")
     return frame.cast({"shape": pl.List(pl.Int64), "values": pl.List(pl.Float64)})
-
-
-def _images(store: Store) -> pl.DataFrame:
-    import polars as pl
-
-    rows = store.images.rows("SELECT lower(hex(digest)), encoding, bytes FROM image ORDER BY digest")
-    schema = {"digest": pl.String, "encoding": pl.String, "bytes": pl.Binary}
-    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -46,6 +46,15 @@ def preview_deletion(store: Store, selector: Selector) -> Deletion:
     )
 
 
+def own_image_bytes(store: Store, experiment: int) -> int:
+    """Bytes of the images that only an experiment uses."""
+    digests = store.db.rows(
+        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({OWN_OUTPUTS})", experiment
+    )
+    sql = "SELECT length(bytes) FROM image WHERE digest = ?"
+    return sum(store.images.value(sql, digest) or 0 for (digest,) in digests)
+
+
 def delete_experiment(store: Store, selector: Selector) -> Deletion:
     """Remove an experiment with everything that only it used, in one transaction."""
     row = experiment(store, selector)
