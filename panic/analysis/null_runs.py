@@ -80,8 +80,15 @@ def write_nulls(
         "name": name, "networks": [list(network)], "prompts": sorted({prompt for _, prompt, _ in surrogates}),
         "seeds": [-1], "max_length": max(len(made) for *_, made in surrogates), "embeddings": [model],
         "diagrams": source.config.get("diagrams"), "null_of": source.uid, "null_seed": seed,
+        "null_digest": digest,
     }  # fmt: skip
-    target = writing.start_experiment(store, name, digest, config)
+    known = reading.named(store, name)
+    if known is not None and known.config.get("null_digest", digest) != digest:
+        raise AnalysisError(
+            f"{name} was made of another experiment or model of these names",
+            hint=f"panic delete {name} makes room for another",
+        )
+    target = writing.start_experiment(store, name, config)
     turn: Counter[str] = Counter()
     asked = []
     for _, prompt, made in surrogates:

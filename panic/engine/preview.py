@@ -264,8 +264,11 @@ def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | Non
 def warn_of_what_stays(store: Store, experiment: int, plan: Plan) -> None:
     """Say what performing a plan leaves alone; the plan's config is in the experiment's union already."""
     row = reading.experiment(store, experiment)
-    if found := left_alone(plan, reading.runs(store, experiment), stored(row.config, row.name)):
-        log.warning("%s: %s (panic resume %s performs all)", row.name, "; ".join(found), row.name)
+    rows = reading.runs(store, experiment)
+    if found := left_alone(plan, rows, stored(row.config, row.name)):
+        is_open = any(run.state in ("todo", "running") for run in rows) or "asked for before" in found[-1]
+        way = f" (panic resume {row.name} performs all)" if is_open else ""
+        log.warning("%s: %s%s", row.name, "; ".join(found), way)
 
 
 def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:
