@@ -3,7 +3,7 @@
 A `Call` is a batch for one model, already pinned in shape. A `Worker` performs the calls of one place and
 delivers exactly one `CallResult` for each, from a thread of its own, in the order in which they finish:
 
-    LocalWorker    a thread of this process                            (local_worker.py)
+    LocalWorker    a thread of this process                            (serving.py)
     ProcessWorker  a child process with a device of its own            (process_worker.py)
 
 Another kind of worker needs the names of `Worker` and nothing else: the driver knows neither devices nor

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +23,7 @@ from panic.engine.forecast import Place, forecast
 from panic.engine.outputs import Rejected
 from panic.engine.pinning import Pin
 from panic.engine.pool import JobResult
-from panic.engine.progress import Progress, estimate_s
+from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane
 from panic.engine.session import Session
 from panic.engine.stages.stage import Failed, Made, Stage
@@ -52,8 +52,8 @@ class Driver:
     """Performs one experiment's missing work.
 
     Args:
-        phases: stages that overlap, phase after phase; a phase ends when its stages lack nothing.
-        standing: tells where the runs stand, so that workers hear which models come next.
+        phases: stages that overlap, phase after phase; a phase ends when its stages lack nothing. standing:
+        tells where the runs stand, so that workers hear which models come next; without it they do not.
         on_epoch: called with a model's name when a shape epoch of it opens.
     """
 
@@ -63,7 +63,7 @@ class Driver:
         workers: Workers,
         phases: Sequence[Sequence[AnyStage]],
         *,
-        standing: Callable[[], Mapping[Place, int]] = Counter,
+        standing: Callable[[], Mapping[Place, int]] | None = None,
         on_epoch: Callable[[str], None] = lambda model: None,
     ) -> None:
         self._session, self._workers, self._phases = session, workers, phases
@@ -149,7 +149,7 @@ class Driver:
 
     def _upcoming(self, seat: Seat, model: str) -> tuple[str, ...]:
         """Models in the order of their next uses; told once for a stretch of calls of one model."""
-        if seat.model != model:
+        if self._standing is not None and seat.model != model:
             seat.model = model
             seat.upcoming = forecast(self._standing(), self._session.ready.work(), model, seat.resident)
         return seat.upcoming
@@ -312,6 +312,13 @@ class Driver:
                 model_seconds=dict(self._model_seconds),
                 resident=tuple(sorted(self._workers.resident)),
                 elapsed_s=elapsed_s,
-                eta_s=estimate_s(done, remaining, elapsed_s),
+                eta_s=_estimate_s(done, remaining, elapsed_s),
             )
         )
+
+
+def _estimate_s(done: int, remaining: int, elapsed_s: float) -> float | None:
+    """Seconds left at the mean speed so far; None while nothing is known."""
+    if remaining == 0:
+        return 0.0
+    return elapsed_s / done * remaining if done else None

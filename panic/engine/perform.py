@@ -120,25 +120,34 @@ def _perform(session: Session) -> None:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
         workers = stack.enter_context(closing(Workers(start)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
-        session.pin(Trial(session, workers).batch_sizes(wanted))
-        pool = Pool(
-            session.store.path, all_settings(plan), workers.post, num_workers=plan.config.diagram_workers
-        )
-        stack.enter_context(closing(pool))
+        session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
         loops = LoopStage(session)
-        stages = phases(session, loops, pool)
-        driver = Driver(session, workers, stages, standing=lambda: loops.standing, on_epoch=loops.forget)
-        driver.perform()
+        Driver(
+            session,
+            workers,
+            phases(session, workers, loops, stack),
+            standing=(lambda: loops.standing) if device.has_own_memory else None,
+            on_epoch=loops.forget,
+        ).perform()
 
 
-def phases(session: Session, loops: LoopStage, pool: Pool) -> list[list[AnyStage]]:
-    """The stages of an experiment: lost images first, what is taken of finished diagrams last."""
-    before = reading.counts(session.reader, session.experiment)
-    return [
-        [ImageStage(session, before)],
-        [loops, EmbeddingStage(session, loops, before), DiagramStage(session, pool, before)],
-        [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)],
-    ]
+def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStack) -> list[list[AnyStage]]:
+    """The stages that an experiment has: lost images first, what is taken of finished diagrams last.
+
+    The pool that computes diagrams is closed with the stack.
+    """
+    plan, before = session.plan, reading.counts(session.reader, session.experiment)
+    first: list[AnyStage] = [ImageStage(session, before)]
+    second: list[AnyStage] = [loops]
+    third: list[AnyStage] = []
+    if plan.embedding:
+        second.append(EmbeddingStage(session, loops, before))
+    if settings := all_settings(plan):
+        pool = Pool(session.store.path, settings, workers.post, num_workers=plan.config.diagram_workers)
+        stack.enter_context(closing(pool))
+        second.append(DiagramStage(session, pool, before))
+        third += [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)]
+    return [first, second, third]
 
 
 def _missing(session: Session) -> tuple[int, int]:

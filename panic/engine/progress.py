@@ -38,10 +38,3 @@ class Progress:
     def with_stage(self, name: str, done: int, total: int) -> Progress:
         """The same with how far one stage is."""
         return replace(self, stages={**self.stages, name: StageProgress(done, total)})
-
-
-def estimate_s(done: int, remaining: int, elapsed_s: float) -> float | None:
-    """Seconds left at the mean speed so far; None while nothing is known."""
-    if remaining == 0:
-        return 0.0
-    return elapsed_s / done * remaining if done else None

@@ -1,22 +1,25 @@
-"""Serving calls: what every worker does with a call, wherever it is.
+"""Serving calls: what every worker does with a call, and the worker that does it in this process.
 
 Lease the model from the device's cache, pad the batch to its pinned size, invoke, drop the padding.
 Checking and hashing the outputs (`finish`) may happen in a second thread, while the device is busy with the
 next batch. A model gets copies of images, and copies of what it gives are kept: it may shrink its inputs in
 place or draw every image into one buffer, while others still need what they were given.
 
-    server = CallServer(ServerSettings(device="cpu", specs={...}), build)
-    result, raw = server.serve(Call(model="blip", batch_size=8, inputs=images, seeds=seeds))
-    server.finish(call, result, raw).outputs
+    worker = LocalWorker(ServerSettings(device="cpu", specs={...}), build, inbox.put)
+    worker.submit(Call(model="blip", batch_size=8, inputs=images, seeds=seeds))
+    inbox.get().outputs
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,3 +167,46 @@ def _call_error(error: BaseException, *, loaded: bool) -> CallError:
     message = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
     detail = "".join(traceback.format_exception(error))[-8000:]
     return CallError(kind=kind, message=message, detail=detail, hint=getattr(error, "hint", ""))
+
+
+class LocalWorker:
+    """Runs models in a thread of this process: for the CPU and the simulated device.
+
+    The thread "models" owns the server and its cache; the thread "finish" only checks and hashes what came
+    out.
+    """
+
+    is_ready = True
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        build: Callable[[ModelSpec], Model],
+        deliver: Callable[[CallResult], None],
+    ) -> None:
+        self._deliver = deliver
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._server = CallServer(settings, build)
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Call) -> None:
+        self._calls.put(call)
+
+    def check(self) -> None:
+        """Do nothing: a thread cannot be killed, time limits need a process."""
+
+    def close(self) -> None:
+        self._calls.put(None)
+        self._thread.join()
+        self._finisher.shutdown()
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            result, raw = self._server.serve(call)
+            self._finisher.submit(self._finish, call, result, raw)
+        self._server.close()
+
+    def _finish(self, call: Call, result: CallResult, raw: list[Any]) -> None:
+        self._deliver(self._server.finish(call, result, raw))

@@ -134,7 +134,9 @@ def open_session(
     run_ids = writing.add_runs(store, experiment, plan.runs)
     number = writing.start_session(store, experiment, command, provenance())
     uid = reading.experiment(store, experiment).uid
-    memory = memory_settings(store, device, fingerprints, uid, number)
+    memory = MemorySettings()
+    if device.has_own_memory:
+        memory = memory_settings(store, device, fingerprints, uid, number)
     state = "failed"
     try:
         with stop_on_signals() as stop_requested, Store(store.path) as reader:

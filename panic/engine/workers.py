@@ -22,13 +22,12 @@ from dataclasses import dataclass, replace
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
 from panic.engine.calls import Call, CallResult, Worker
-from panic.engine.local_worker import LocalWorker
 from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
 from panic.engine.pool import JobResult
 from panic.engine.process_worker import ProcessWorker
-from panic.engine.serving import ServerSettings
+from panic.engine.serving import LocalWorker, ServerSettings
 from panic.errors import UsageError
 from panic.models import registry
 

@@ -6,12 +6,11 @@ becomes items of the same ready queue that the loops use.
 
 from __future__ import annotations
 
-from panic.engine.pending import Pending
 from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
-from panic.engine.stages.stage import CallStage, Failed, Made
+from panic.engine.stages.stage import CallStage, Failed, Made, Pending
 from panic.models.protocol import Modality
 from panic.store import Commit, missing
 from panic.store.records import Counts, NewEmbedding

@@ -8,12 +8,12 @@ pool. All of this happens in the driver's thread.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Hashable, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from panic.engine.calls import Outcome
 from panic.engine.outputs import Output
-from panic.engine.pending import Pending
 from panic.engine.pool import Job, Pool
 from panic.engine.progress import Progress
 from panic.engine.queue import Item
@@ -24,6 +24,9 @@ from panic.store.records import Counts
 
 Work = TypeVar("Work", contravariant=True)
 Given = TypeVar("Given", contravariant=True)
+
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Made(NamedTuple):
@@ -74,6 +77,30 @@ class Stage(Protocol[Work, Given]):
 
     def progress(self, before: Progress) -> Progress:
         """The progress of the whole with that of this stage."""
+
+
+class Pending(Generic[Key]):
+    """Keys that a stage must not ask for again, although the store still lacks them."""
+
+    def __init__(self) -> None:
+        self._keys: set[Key] = set()
+        self._written: deque[tuple[int, list[Key]]] = deque()
+
+    def claim(self, key: Key) -> bool:
+        """Take a key; False if it is under way already."""
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        return True
+
+    def written(self, keys: Iterable[Key], number: int) -> None:
+        """The keys' results were handed to the writer in this commit."""
+        self._written.append((number, list(keys)))
+
+    def settle(self, committed: int) -> None:
+        """All commits up to this number are in the store: their keys are no longer under way."""
+        while self._written and self._written[0][0] <= committed:
+            self._keys.difference_update(self._written.popleft()[1])
 
 
 class CallStage(ABC):
