@@ -29,7 +29,7 @@ from panic.engine.embeddings import EmbeddingStage
 from panic.engine.loops import Loop, Loops
 from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, pin, refuse_conflicts, shapes, untried
-from panic.engine.plan import Plan, load_config, make_plan
+from panic.engine.plan import CheckedConfig, Plan, check_config, make_plan
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane, ReadyQueue
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def run(
-    config: ExperimentConfig | str | os.PathLike[str],
+    config: ExperimentConfig | CheckedConfig | str | os.PathLike[str],
     store: str | os.PathLike[str] | None = None,
     *,
     overrides: Sequence[str] = (),
@@ -71,7 +71,7 @@ def run(
     """Perform an experiment until nothing is missing in its store.
 
     Args:
-        config: a config, or the path of one.
+        config: a config, checked or not, or the path of one.
         store: folder of the store, created if missing; by default the config's, then ./panic-store.
         overrides: dotted settings such as "max_length=10"; for a path only.
         command: kept with the session; by default this process's command line.
@@ -82,13 +82,15 @@ def run(
     Raises: Interrupted after SIGINT or SIGTERM, ConfigError, ConflictError, StoreError, ModelError. Whatever
     is raised, what was computed is stored.
     """
-    if not isinstance(config, ExperimentConfig):
-        config = load_config(config, overrides)
+    if isinstance(config, str | os.PathLike):
+        config = check_config(config, overrides, ask=True)
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
+    config = checked.config
     refuse_impossible(config)
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
+    plan = make_plan(checked, device.kind)
     fingerprints = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
     path = Path(store or config.store or DEFAULT_STORE)
@@ -161,7 +163,7 @@ def _perform(
         config.pixel_cache_bytes,
         lambda digest, kind: reading.image(digest) if kind is Modality.IMAGE else reading.text(digest),
     )
-    buckets = Buckets(specs, registry.build, contents)
+    buckets = Buckets(specs, contents)
     epochs = reading.epochs(experiment)
     called = shapes(plan, epochs, device.kind)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from panic.config import ExperimentConfig, identity_digest
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import refuse_conflicts, shapes, untried
-from panic.engine.plan import Plan, make_plan
+from panic.engine.plan import CheckedConfig, Plan, make_plan
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
@@ -62,20 +62,28 @@ class Preview:
     eta_s: float | None
 
 
-def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Preview:
+def preview(config: ExperimentConfig | CheckedConfig, store_path: str | os.PathLike[str]) -> Preview:
     """Compare a config with what a store has; a store that is not there has nothing.
+
+    No file of a user is run: what its source does not tell is not known, and not compared.
 
     Raises ConflictError where the experiment started with other settings, or with models that have changed.
     """
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=False)
+    config = checked.config
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
+    plan = make_plan(checked, device.kind)
     try:
         with Store(store_path) as store:
             row = next(
                 (row for row in store.experiments() if row.identity_digest == identity_digest(config)), None
             )
             if row is not None:
-                present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
+                present = {
+                    name: spec
+                    for name, spec in plan.specs.items()
+                    if registry.is_present(spec) and not spec.unread
+                }
                 refuse_conflicts(store, row.id, plan, registry.fingerprints(present), device.kind)
             return _preview(plan, device, Path(store_path), store, row)
     except StoreMissing:
@@ -104,7 +112,9 @@ def _preview(
         idle |= {
             name
             for name, spec in plan.embedding.items()
-            if name in pinned and not store.missing_embeddings(row.id, pinned[name], spec.modalities_in)
+            if name in pinned
+            and not spec.unread
+            and not store.missing_embeddings(row.id, pinned[name], spec.modalities_in)
         }
     order = [name for name in plan.specs if name not in idle]
     called = shapes(plan, epochs, device.kind)
@@ -126,7 +136,7 @@ def _preview(
         models=[
             PreviewModel(
                 name=name,
-                modality=f"{' or '.join(spec.modalities_in)} → {spec.modality_out}",
+                modality=spec.mapping,
                 size_bytes=_size_bytes(spec),
                 batch_size=called[name].batch_size,
                 shape_from=origin[name],
