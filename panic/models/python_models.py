@@ -56,8 +56,8 @@ def spec_of(source: str, name: str, *, ask: bool) -> ModelSpec:
     it.
     """
     file, class_name = split_source(source)
-    source = f"python:{file.resolve()}:{class_name}"
     facts = _facts(file, class_name, ask=ask)
+    source = f"python:{file.resolve()}:{class_name}"
     if isinstance(facts, NotReadable):
         return KIND.spec(name, source=source, unread=facts.message)
     place = f"{file}:{facts.line}: {class_name}"

@@ -15,7 +15,7 @@ import pytest
 
 from panic.errors import ConfigError, ModelError, ModelMissing, NotFound
 from panic.models import registry
-from panic.models.parameters import PARAMETERS
+from panic.models.kinds import adapters
 from panic.models.protocol import Modality, Model
 from panic.models.resolve import UnknownModel
 from panic.models.table import TABLE
@@ -57,7 +57,7 @@ def test_every_entry_of_the_table_is_whole(name: str) -> None:
     if spec.adapter == "diffusers":
         assert spec.parameters["steps"] >= 1
         assert spec.parameters["guidance"] >= 0
-    if spec.adapter in PARAMETERS:
+    if spec.adapter in adapters():
         assert spec.dtype == "float32"
         assert registry.resolve(name, device_kind="cuda").dtype == TABLE[name].dtype
 
