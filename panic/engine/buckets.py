@@ -1,4 +1,4 @@
-"""Which items may share a batch: those that a model would pad to the same shape.
+"""Buckets tell which items may share a batch: those that a model would pad to the same shape.
 
 Where a model's padding follows the longest text of a batch (or the size of its images), mixing lengths
 would make results depend on batch mates. The kind of such a model tells the padded length class of an item

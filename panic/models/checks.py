@@ -1,4 +1,4 @@
-"""What is wrong with the models of a config, found before any of them is loaded.
+"""The check of a config's models finds what is wrong with them before any of them is loaded.
 
 `check_config` takes the raw mapping as it was parsed, which may be wrong in other ways, too (those are
 the schema's to report): it looks at what has the right form and reports all problems at once.
@@ -151,7 +151,7 @@ def _network_problems(specs: _Models, network: list[str], path: Path) -> list[Pr
 
 
 def _fits_between(specs: _Models, network: list[str], index: int) -> Callable[[ModelSpec], bool]:
-    """Whether a model could stand at a place of a network, as far as its neighbours there are known."""
+    """Return a test whether a model could stand at a place, as far as its neighbours there are known."""
     near = (specs.get(network[place % len(network)]) for place in (index - 1, index + 1))
     before, after = (spec if isinstance(spec, ModelSpec) and not spec.unread else None for spec in near)
     given = {Modality.TEXT} if index == 0 else set()

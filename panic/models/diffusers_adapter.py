@@ -178,7 +178,7 @@ def refuse_unseeded_noise(name: str, pipeline: Any) -> None:
 
 
 def is_stochastic(scheduler: Any) -> bool:
-    """Whether a scheduler's steps draw noise."""
+    """Return whether a scheduler's steps draw noise."""
     config = scheduler.config
     return (
         any(part in type(scheduler).__name__ for part in _STOCHASTIC)
@@ -201,7 +201,7 @@ def to_image(image: np.ndarray[Any, Any], name: str) -> Image.Image | OutputReje
 
 
 def bucketing(spec: ModelSpec) -> Bucketer | None:
-    """The tokens that a prompt is padded to, where the pipeline pads to the longest prompt of its batch."""
+    """Count the tokens that a prompt is padded to, if the pipeline pads to the longest of its batch."""
     folder = weights.folder_of(spec)
     pad_to = _RAGGED.get(class_name(spec, folder))
     if pad_to is None:

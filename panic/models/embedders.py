@@ -34,7 +34,7 @@ _JOINT = {"clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "meta
 
 
 class _Embedder:
-    """What the three have in common: a transformers model in a folder, vectors out."""
+    """The three share this: a transformers model is read from a folder, vectors come out."""
 
     modality_out = "vector"
 

@@ -79,7 +79,7 @@ def added_folders(spec: ModelSpec) -> dict[str, Path]:
 
 
 def is_present(spec: ModelSpec) -> bool:
-    """Whether a model could be loaded without fetching anything."""
+    """Return whether a model could be loaded without fetching anything."""
     try:
         if kind_of(spec).weights == "files":
             weights.folder_of(spec)

@@ -1,4 +1,4 @@
-"""How a kind of model describes itself, so that no other module has to know the kinds there are.
+"""A kind of model describes itself here, so that no other module has to know the kinds there are.
 
 Each kind is one `Kind`, called KIND, in the file that implements it; `panic.models.kinds` lists them. Whoever
 resolves names, checks parameters, fingerprints, batches or builds asks the kind. A description is plain
@@ -27,7 +27,7 @@ Bucketer = Callable[[Any], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """What the JSON files of a folder of weights say about it.
+    """A folder of weights, as its JSON files tell about it.
 
     Args:
         is_pipeline: it has a model_index.json, as diffusers writes it; `config` is that file.
@@ -115,7 +115,7 @@ class Kind:
     bucketing: Callable[[ModelSpec], Bucketer | None] = _one_bucket
 
     def owns(self, name: str) -> bool:
-        """Whether a name begins with the kind's prefix."""
+        """Return whether a name begins with the kind's prefix."""
         return bool(self.prefix) and name.startswith(self.prefix)
 
     def spec(self, name: str, **fields: Any) -> ModelSpec:
@@ -131,7 +131,7 @@ class Kind:
         )
 
     def parameters_of(self, spec: ModelSpec) -> dict[str, Parameter]:
-        """What a config may set of a model, by name; `parameters.ANY` stands for any other name."""
+        """Return what a config may set of a model, by name; `parameters.ANY` stands for any other name."""
         known = self.parameters(spec) if callable(self.parameters) else self.parameters
         return {name: known[name] for name in spec.accepts or known}
 

@@ -108,7 +108,7 @@ def kind_of(spec: ModelSpec) -> Kind:
 
 
 def adapters() -> list[str]:
-    """What a variant may say as its `adapter:`: the kinds whose weights are files."""
+    """Return what a variant may say as its `adapter:`: the kinds whose weights are files."""
     return [kind.name for kind in every() if kind.weights == "files"]
 
 

@@ -1,4 +1,4 @@
-"""What a config may set of a model: the type, the default and the limits of each value.
+"""A parameter is what a config may set of a model; it has a type, a default and limits.
 
 Every kind of model declares its own parameters beside its implementation (`panic.models.kinds` lists the
 kinds). `None` means "not set": it is neither passed to the model nor part of the fingerprint, so a new

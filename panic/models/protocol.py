@@ -1,4 +1,4 @@
-"""What a model is to the rest of `panic`: five names.
+"""A model is five names to the rest of `panic`.
 
 A model takes a batch of inputs of one modality with one seed per item, and returns a batch of outputs.
 Texts are `str`, images are RGB `PIL.Image.Image` (an (h, w, 3) uint8 array is accepted as an output),
@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class Modality(StrEnum):
-    """What goes into a model or comes out of it."""
+    """Models take and give values of these modalities."""
 
     TEXT = "text"
     IMAGE = "image"

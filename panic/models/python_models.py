@@ -79,7 +79,7 @@ def spec_of(source: str, name: str, *, ask: bool) -> ModelSpec:
 
 
 def _facts(file: Path, name: str, *, ask: bool) -> ClassFacts | NotReadable:
-    """What is known of a class: from its source, or from itself, asked once per content of its file."""
+    """Return what is known of a class: from its source, or from itself, asked once per content."""
     try:
         return read_class(file, name)
     except NotReadable as error:

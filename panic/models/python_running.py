@@ -1,5 +1,4 @@
-"""Whatever runs the code of a user's file: building a model in a worker, and asking a class what its source
-hides.
+"""The code of users' files runs here: a worker builds a model, a process of its own answers questions.
 
 A worker loads the file and constructs the class (`build`). The driver never does: what it has to know and
 cannot read from the source (`panic.models.python_source`) it asks a short-lived process for (`Asked`), with

@@ -1,4 +1,4 @@
-"""What the source of a user's file says about a class, read without running any of it.
+"""The source of a user's file is read for what it says about a class, without running any of it.
 
 Read are literals in the class body, the signature of `__init__` and the methods that are defined, also those
 inherited from classes of the same file. What cannot be read so (decorated, computed, inherited from
@@ -22,7 +22,7 @@ from panic.errors import ModelError, NotFound, PanicError
 
 BATCH_SIZE = 32
 NAMES = ("load", "invoke", "modality_in", "modality_out")
-"""What makes a class of a folder a model."""
+"""A class of a folder that has these is a model."""
 PLAIN = (str, int, float, bool)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -30,7 +30,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFacts:
-    """What has to be known of a user's class before it is built; plain values.
+    """A user's class, as far as it has to be known before it is built; plain values.
 
     Args:
         line: of the class in its file.

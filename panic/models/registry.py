@@ -1,5 +1,4 @@
-"""From a model's name to its spec, and from the spec to the model: what the rest of `panic` uses of this
-room.
+"""The face of this room: it turns a model's name into its spec, and a spec into the model.
 
 Names: an entry of the table ("sd-turbo"), a variant of the config, a class of the user's model folder,
 `synthetic/...`, `local:FOLDER`, `python:FILE.py:Class`; a variant's base may also be a hub id
@@ -72,5 +71,5 @@ def bucketing(spec: ModelSpec) -> Bucketer | None:
 
 
 def has_weights(spec: ModelSpec) -> bool:
-    """Whether a model may take memory of a device."""
+    """Return whether a model may take memory of a device."""
     return kind_of(spec).weights != "none"

@@ -1,4 +1,4 @@
-"""From a model's name to its spec: the table, variants, user's own models, folders, hub ids.
+"""A model's name leads to its spec by the table, variants, the user's own models, folders and hub ids.
 
 A variant (`models:` in a config) is a base with other parameters, revision or dtype; its base may be
 another variant. Everything is read from plain data, JSON files and the sources of users' files: nothing is
@@ -28,7 +28,7 @@ ACCELERATORS = ("cuda", "mps")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What the model names of a config can refer to, besides the table.
+    """The names of a config refer to these, besides the table.
 
     Args:
         variants: by name, from the raw config or from the validated one.

@@ -1,4 +1,4 @@
-"""What is known about a model before it is built: plain data, picklable, no torch.
+"""A spec is what is known about a model before it is built: plain data, picklable, no torch.
 
 A `ModelSpec` is a table entry (`panic.models.table`), or a variant of one with its own parameters, or what
 was found in a local folder or a Python file. `adapter` names its kind (`panic.models.kinds`).
@@ -46,7 +46,7 @@ class ModelSpec:
     """In the table: the dtype on an accelerator. After `resolve`: the dtype it will have."""
     licence: str = ""
     num_parameters: int | None = None
-    """Of the whole model, text encoders included; None: counted from the weight files."""
+    """It counts the whole model, text encoders included; None: it is counted from the weight files."""
     batch_size: int = 32
     gated: bool = False
     context_tokens: int | None = None
@@ -70,17 +70,17 @@ class ModelSpec:
 
     @property
     def is_embedding(self) -> bool:
-        """Whether its outputs are vectors; false as long as nothing is known of it."""
+        """Return whether its outputs are vectors; false as long as nothing is known of it."""
         return self.modality_out == Modality.VECTOR
 
     @property
     def is_hub(self) -> bool:
-        """Whether the weights come from the Hugging Face hub."""
+        """Return whether the weights come from the Hugging Face hub."""
         return bool(self.source) and ":" not in self.source
 
     @property
     def mapping(self) -> str:
-        """What it maps from and to, in words: "text or image → vector"."""
+        """Say what it maps from and to: "text or image → vector"."""
         if self.unread:
             return NOT_KNOWN
         return f"{' or '.join(self.modalities_in)} → {self.modality_out}"

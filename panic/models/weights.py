@@ -1,4 +1,4 @@
-"""Where a model's files are: the hub's local cache, a folder, or the package itself.
+"""A model's files are found here: in the hub's local cache, in a folder, or in the package itself.
 
 Nothing is downloaded here: what a run needs has to be known (and fingerprinted) before it starts, so
 missing weights end in `ModelMissing` with the command that fetches them. The hub's own environment

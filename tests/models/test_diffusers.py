@@ -1,4 +1,4 @@
-"""The diffusers adapter: what it passes on, what it refuses, and pixels exactly as diffusers rounds them."""
+"""The diffusers adapter: what it passes on, what it refuses, and images exactly as diffusers rounds them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(folder: Path, **parameters: Any) -> Any:
     return model
 
 
-def test_pixels_are_those_of_the_plain_pipeline(folder_of: Any) -> None:
+def test_images_are_those_of_the_plain_pipeline(folder_of: Any) -> None:
     folder = folder_of("stable-diffusion")
     ours = build(folder, steps=3, guidance=5.0, negative_prompt="blue").invoke(["a", "b"], [7, 8])
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
@@ -91,7 +91,7 @@ def test_noise_from_the_global_generator_is_refused(folder_of: Any) -> None:
         build(folder_of("flux", stochastic_sampling=True))
 
 
-def test_not_a_number_pictures_are_rejected_one_by_one(tmp_path: Path) -> None:
+def test_not_a_number_images_are_rejected_one_by_one(tmp_path: Path) -> None:
     folder = tiny.build_stable_diffusion(tmp_path / "sd")
     file = folder / "vae/diffusion_pytorch_model.safetensors"
     weights = load_file(file)

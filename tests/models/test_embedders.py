@@ -20,7 +20,7 @@ from panic.errors import ModelError, OutputRejected
 from panic.models import registry
 from panic.models.table import TABLE
 from tests import tiny
-from tests.models.conftest import TEXTS, pictures
+from tests.models.conftest import TEXTS, sample_images
 
 
 def build(folder: Path, **parameters: Any) -> Any:
@@ -164,19 +164,19 @@ def test_joint_models_embed_as_transformers_does(folder_of: Any, loaded: Any) ->
         if kind == "siglip":
             del tokens["attention_mask"]
         processor = transformers.AutoImageProcessor.from_pretrained(folder)
-        pixels = processor(images=pictures(4), return_tensors="pt")["pixel_values"]
+        pixels = processor(images=sample_images(4), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             texts = plain.get_text_features(**tokens).pooler_output
             images = plain.get_image_features(pixel_values=pixels).pooler_output
         model = loaded(kind, normalise=False)
         assert np.allclose(np.stack(model.invoke(TEXTS, range(8))), texts.numpy(), atol=1e-5)
-        assert np.allclose(np.stack(model.invoke(pictures(4), range(4))), images.numpy(), atol=1e-5)
+        assert np.allclose(np.stack(model.invoke(sample_images(4), range(4))), images.numpy(), atol=1e-5)
 
 
 def test_image_poolings(folder_of: Any, loaded: Any) -> None:
     folder = folder_of("dinov2")
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    pixels = processor(images=pictures(4), return_tensors="pt")["pixel_values"]
+    pixels = processor(images=sample_images(4), return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         plain = transformers.AutoModel.from_pretrained(folder).eval()(pixel_values=pixels)
     expected = {
@@ -186,13 +186,13 @@ def test_image_poolings(folder_of: Any, loaded: Any) -> None:
     }
     for pooling, vectors in expected.items():
         model = loaded("dinov2", pooling=pooling, normalise=False)
-        assert np.allclose(np.stack(model.invoke(pictures(4), range(4))), vectors.numpy(), atol=1e-5)
+        assert np.allclose(np.stack(model.invoke(sample_images(4), range(4))), vectors.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2"])
-def test_any_picture_is_embedded(loaded: Any, kind: str) -> None:
-    pictures_ = [Image.new("RGB", (1, 1)), Image.new("L", (3, 3)), Image.new("RGBA", (700, 3), (9, 8, 7, 0))]
-    vectors = loaded(kind).invoke(pictures_, [0, 0, 0])
+def test_any_image_is_embedded(loaded: Any, kind: str) -> None:
+    odd_images = [Image.new("RGB", (1, 1)), Image.new("L", (3, 3)), Image.new("RGBA", (700, 3), (9, 8, 7, 0))]
+    vectors = loaded(kind).invoke(odd_images, [0, 0, 0])
     assert all(np.isfinite(vector).all() for vector in vectors)
 
 
