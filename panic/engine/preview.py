@@ -30,13 +30,14 @@ class PreviewModel:
 
     size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
     the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
-    may halve it. order: 1 for the model that is loaded first, None for a model without work.
+    may halve it; batch_size is None if nothing is known of the model without running it. order: 1 for the
+    model that is loaded first, None for a model without work.
     """
 
     name: str
     modality: str
     size_bytes: int | None
-    batch_size: int
+    batch_size: int | None
     shape_from: str
     is_present: bool
     order: int | None
@@ -117,6 +118,7 @@ def _preview(
             and not store.missing_embeddings(row.id, pinned[name], spec.modalities_in)
         }
     order = [name for name in plan.specs if name not in idle]
+    decided = {*plan.config.batch_sizes, *pinned}
     called = shapes(plan, epochs, device.kind)
     origin = (
         dict.fromkeys(plan.specs, "model")
@@ -138,7 +140,7 @@ def _preview(
                 name=name,
                 modality=spec.mapping,
                 size_bytes=_size_bytes(spec),
-                batch_size=called[name].batch_size,
+                batch_size=None if spec.unread and name not in decided else called[name].batch_size,
                 shape_from=origin[name],
                 is_present=registry.is_present(spec),
                 order=order.index(name) + 1 if name in order else None,

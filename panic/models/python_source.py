@@ -1,9 +1,9 @@
 """The source of a user's file is read for what it says about a class, without running any of it.
 
 Read are literals in the class body, the signature of `__init__` and the methods that are defined, also those
-inherited from classes of the same file. What cannot be read so (decorated, computed, inherited from
-elsewhere, bound twice) raises `NotReadable` with its place; `panic.models.python_running` asks the class
-itself then.
+inherited from classes of the same file and of `panic` itself. What cannot be read so (decorated, computed,
+inherited from elsewhere, bound twice) raises `NotReadable` with its place; `panic.models.python_running` asks
+the class itself then.
 
     read_class(Path("shout.py"), "Shout")
 """
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +180,30 @@ class _Source:
         bases = [base for base in node.bases if not (isinstance(base, ast.Name) and base.id == "object")]
         if not bases:
             return None
-        base = bases[0]
-        if len(bases) > 1 or not isinstance(base, ast.Name) or base.id not in self.classes:
+        source, name = self._origin(bases[0]) if len(bases) == 1 else (self, "")
+        parent = source.classes.get(name)
+        if parent is None:
             return _Unclear(node.lineno, f"{node.name} inherits {key} from elsewhere, or not")
-        parent = self.classes[base.id]
-        is_plain = not parent.decorator_list and not parent.keywords and self._changes(base.id) is None
-        if not is_plain or parent.lineno >= node.lineno:
-            return _Unclear(parent.lineno, f"{node.name} inherits from {base.id}, which is changed elsewhere")
-        return self._attribute(parent, key)
+        is_plain = not parent.decorator_list and not parent.keywords and source._changes(name) is None
+        if not is_plain or (source is self and parent.lineno >= node.lineno):
+            return _Unclear(node.lineno, f"{node.name} inherits from {name}, which is changed elsewhere")
+        return source._attribute(parent, key)
+
+    def _origin(self, base: ast.expr) -> tuple[_Source, str]:
+        """The source of a base class (this file, or one of `panic`) and its name there; elsewhere it is empty."""
+        if not isinstance(base, ast.Name):
+            return self, ""
+        bindings = [node for node in ast.walk(self._tree) if base.id in _bound(node)]
+        match bindings:
+            case [ast.ClassDef()]:
+                return self, base.id
+            case [ast.ImportFrom(module=str(module), level=0, names=names)] if module.startswith("panic."):
+                spec = find_spec(module)
+                if spec is not None and spec.origin is not None:
+                    file = Path(spec.origin)
+                    name = next(alias.name for alias in names if base.id in (alias.asname, alias.name))
+                    return _Source(file, _parsed(file)), name
+        return self, ""
 
     def _value(self, node: ast.ClassDef, key: str) -> ast.AST | None:
         value = self._attribute(node, key)

@@ -43,7 +43,7 @@ def distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def coverage(
     shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray, rotation: np.ndarray, side: int = SIDE
 ) -> np.ndarray:
-    """Return the share of each pixel that a shape covers: (n,) centres and so on -> (n, side, side) float32."""
+    """Return the share of each pixel that a shape covers: places (n,) -> (n, side, side) float32."""
     axis = np.arange(side, dtype=np.float32) + 0.5
     r = radius.astype(np.float32)[:, None, None]
     across = (axis[None, None, :] - x.astype(np.float32)[:, None, None]) / r

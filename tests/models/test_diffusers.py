@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ def test_prompts_are_bucketed_where_padding_follows_the_longest(tmp_path: Path) 
     tiny.tokenizer(max_length=512).save_pretrained(tmp_path / "tokenizer")
     bucket = registry.bucketing(registry.resolve(f"local:{tmp_path}"))
     assert bucket is not None
-    buckets = [bucket("a" * count) for count in (1, 30, 31, 62, 63, 2000)]
+    buckets = [bucket("a" * count) for count in (1, 30)]
+    shutil.rmtree(tmp_path / "tokenizer")  # read once
+    buckets += [bucket("a" * count) for count in (31, 62, 63, 2000)]
     assert buckets == [32, 32, 64, 64, 96, 512]
 
 

@@ -100,6 +100,16 @@ def test_a_limit_of_a_bucket_is_that_bucket(folder_of: Any) -> None:
     assert [_bucket(model, "a" * count) for count in (1, 15, 29, 31, 500)] == [16, 32, 32, 32, 32]
 
 
+def test_buckets_need_the_tokenizer_once_and_no_weights(folder_of: Any, tmp_path: Path) -> None:
+    shutil.copytree(folder_of("sentence-bert"), tmp_path / "it")
+    (tmp_path / "it/model.safetensors").write_bytes(b"no weights")
+    bucket = registry.bucketing(registry.resolve(f"local:{tmp_path / 'it'}"))
+    assert bucket is not None
+    assert bucket("a") == 16
+    shutil.rmtree(tmp_path / "it")
+    assert bucket("a" * 15) == 32
+
+
 def test_padding_changes_a_vector_only_in_the_last_digits(loaded: Any) -> None:
     model = loaded("sentence-bert")
     alone = model.invoke(["zebra"] * 2, [0, 0])[0]

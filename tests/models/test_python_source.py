@@ -78,6 +78,17 @@ def test_source_and_class_say_the_same(write: Callable[[str], Path]) -> None:
     assert same(file, "Bare").required == ()
 
 
+def test_what_is_inherited_from_panic_itself_is_read(write: Callable[[str], Path]) -> None:
+    file = write(
+        "from panic.models.synthetic import RandomWalk as Walk, TextToImage\n"
+        "class Draw(TextToImage):\n    batch_size = 4\n    def __init__(self, size=24): ...\n"
+        "class Own(Walk): ...\n"
+    )
+    draw = same(file, "Draw")
+    assert (draw.modality_in, draw.modality_out, draw.defaults) == ("text", "image", {"size": 24})
+    assert same(file, "Own").takes_any
+
+
 UNREADABLE = {
     "decorated": f"import dataclasses\n@dataclasses.dataclass\nclass Own:{BODY}    marks: int = 3\n",
     "a default by name": f"MARKS = 3\nclass Own:{BODY}    def __init__(self, marks=MARKS): ...\n",
@@ -263,6 +274,7 @@ def test_a_dry_run_runs_nothing_and_says_so(write: Callable[[str], Path], tmp_pa
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("not known without running it") == 2
+    assert " 32 " not in done.stdout, "a batch size that nobody has said is not told"
     assert not file.with_suffix(".notes").exists()
     listing = [sys.executable, "-m", "panic", "models", "--model-folder", str(tmp_path / "folder")]
     done = subprocess.run(listing, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})

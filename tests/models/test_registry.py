@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,23 @@ def test_a_folder_of_an_unknown_kind_needs_an_adapter(tmp_path: Path) -> None:
     assert "adapter:" in caught.value.hint
     told = {"it": {"base": f"local:{tmp_path}", "adapter": "captioner"}}
     assert registry.resolve("it", told).modality_out == Modality.TEXT
+
+
+def test_what_a_check_has_resolved_is_resolved_for_good(folder_of: Any, tmp_path: Path) -> None:
+    shutil.copytree(folder_of("blip"), tmp_path / "blip")
+    raw = {
+        "networks": [["sd-turbo", "mine"]],
+        "models": {"mine": {"base": "local:blip", "max_new_tokens": 7}},
+        "base_folder": str(tmp_path),
+    }
+    resolver = registry.resolver_of(raw, ask=False)
+    assert registry.check_config(raw, resolver) == []
+    shutil.rmtree(tmp_path / "blip")
+    spec = resolver.resolve("mine")
+    assert (spec.adapter, spec.parameters["max_new_tokens"], spec.dtype) == ("captioner", 7, "float32")
+    assert resolver.resolve("sd-turbo", "cuda").dtype == "float16"
+    with pytest.raises(ModelMissing):
+        registry.resolver_of(raw, ask=False).resolve("mine")
 
 
 def test_the_registry_does_not_import_torch() -> None:
