@@ -190,7 +190,7 @@ class _Source:
         return source._attribute(parent, key)
 
     def _origin(self, base: ast.expr) -> tuple[_Source, str]:
-        """The source of a base class (this file, or one of `panic`) and its name there; elsewhere it is empty."""
+        """The source of a base class (this file, or one of `panic`) and its name there, empty elsewhere."""
         if not isinstance(base, ast.Name):
             return self, ""
         bindings = [node for node in ast.walk(self._tree) if base.id in _bound(node)]
