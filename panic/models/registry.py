@@ -56,9 +56,8 @@ def build(spec: ModelSpec) -> Model:
     """
     kind = kind_of(spec)
     if kind.weights == "files":
-        importlib.import_module(
-            "torch"
-        )  # a worker sets torch's threads between building a model and loading it
+        # A worker sets torch's number of threads between building a model and loading it.
+        importlib.import_module("torch")
     return kind.build(spec)
 
 
