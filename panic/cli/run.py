@@ -23,7 +23,7 @@ from panic.cli.render import console, duration, print_table, shorten, size
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
-    from panic.config import ExperimentConfig
+    from panic.engine.plan import CheckedConfig
 
 log = logging.getLogger("panic.cli")
 SHOWN_REASONS = 3
@@ -85,21 +85,22 @@ def run(
     from panic.cli.logs import silence_libraries
 
     silence_libraries()
-    from panic.engine.plan import load_config
+    from panic.engine.plan import check_config
 
-    loaded: list[ExperimentConfig] = []
+    loaded: list[CheckedConfig] = []
 
     def load(path: Path) -> None:
-        loaded.append(load_config(path, changes))
+        loaded.append(check_config(path, changes, ask=not dry_run))
 
-    def do(config: ExperimentConfig) -> None:
+    def do(checked: CheckedConfig) -> None:
+        path = shared.store_path(checked.config.store)
         if dry_run:
-            print_plan(config, shared.store_path(config.store))
+            print_plan(checked, path)
         else:
-            perform(shared, config, shared.store_path(config.store), retry_failed=retry_failed, repair=repair)
+            perform(shared, checked, path, retry_failed=retry_failed, repair=repair)
 
     # All configs are checked before any is performed.
-    for actions in ([partial(load, path) for path in configs], (partial(do, config) for config in loaded)):
+    for actions in ([partial(load, path) for path in configs], (partial(do, checked) for checked in loaded)):
         code = 0
         for action in actions:
             code = max(code, guarded(action, verbose=shared.verbose))
@@ -121,6 +122,7 @@ def resume(
     """Go on with an experiment that has not ended, from the config in the store that it is found in."""
     from panic.cli.logs import silence_libraries
     from panic.config import stored
+    from panic.engine.plan import CheckedConfig
     from panic.store import missing, reading, standing
 
     silence_libraries()
@@ -136,9 +138,10 @@ def resume(
     config = stored(row.config, row.name)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
+    checked = CheckedConfig.of(config, ask=not dry_run)
     if dry_run:
-        return print_plan(config, store.path)
-    return perform(shared, config, store.path, retry_failed=retry_failed, repair=repair)
+        return print_plan(checked, store.path)
+    return perform(shared, checked, store.path, retry_failed=retry_failed, repair=repair)
 
 
 def _bring_up_to_date(path: Path) -> None:
@@ -153,15 +156,14 @@ def _bring_up_to_date(path: Path) -> None:
             pass
 
 
-def perform(
-    shared: Shared, config: ExperimentConfig, path: Path, *, retry_failed: bool, repair: bool
-) -> None:
+def perform(shared: Shared, checked: CheckedConfig, path: Path, *, retry_failed: bool, repair: bool) -> None:
     """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed."""
     from panic.cli import logs
     from panic.cli.progress import showing_progress
     from panic.engine.perform import run as perform_config
     from panic.store import Store
 
+    config = checked.config
     with Store(path, write=True, create=True):
         pass  # There must be a store before there can be a log in it; a locked one is refused here.
     file = logs.log_file(path, config.project)
@@ -174,7 +176,7 @@ def perform(
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
             outcome = perform_config(
-                config, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair
+                checked, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair
             )
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
@@ -217,7 +219,7 @@ def tell_failures(path: Path, experiment: str) -> None:
     )
 
 
-def print_plan(config: ExperimentConfig, path: Path) -> None:
+def print_plan(config: CheckedConfig, path: Path) -> None:
     """Print what performing a config in the store at `path` would do."""
     from panic.engine.preview import preview
 

@@ -23,7 +23,7 @@ from panic.devices.device import open_device
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
 from panic.engine.pinning import shapes, untried
-from panic.engine.plan import load_config, make_plan
+from panic.engine.plan import CheckedConfig, check_config, make_plan
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
 from panic.engine.session import Session, open_session
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def run(
-    config: ExperimentConfig | str | os.PathLike[str],
+    config: ExperimentConfig | CheckedConfig | str | os.PathLike[str],
     store: Store | str | os.PathLike[str] | None = None,
     *,
     overrides: Sequence[str] = (),
@@ -64,9 +64,9 @@ def run(
     """Perform an experiment until nothing is missing in its store.
 
     Args:
-        config: a config, or the path of one. store: folder of the store, created if missing; by default the
-        config's, then ./panic-store. Or a store
-            that is open for writing.
+        config: a config, checked or not, or the path of one.
+        store: folder of the store, created if missing; by default the config's, then ./panic-store. Or a
+            store that is open for writing.
         overrides: dotted settings such as "max_length=10"; for a path only.
         command: kept with the session; by default this process's command line.
         retry_failed: try runs again that ended with a failure.
@@ -76,13 +76,15 @@ def run(
     Raises: Interrupted after SIGINT or SIGTERM, ConfigError, ConflictError, StoreError, ModelError. Whatever
     is raised, what was computed is stored.
     """
-    if not isinstance(config, ExperimentConfig):
-        config = load_config(config, overrides)
+    if isinstance(config, str | os.PathLike):
+        config = check_config(config, overrides, ask=True)
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
+    config = checked.config
     refuse_impossible(config)
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
+    plan = make_plan(checked, device.kind)
     fingerprints = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
     with ExitStack() as stack:

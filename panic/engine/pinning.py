@@ -14,6 +14,7 @@ from typing import Any
 from panic.devices.device import Device
 from panic.engine.plan import Plan, small_bytes
 from panic.errors import ConflictError
+from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store import Store, reading, writing
 from panic.store.records import EpochRow
@@ -57,13 +58,13 @@ def _shape(plan: Plan, spec: ModelSpec, device_kind: str, row: EpochRow | None) 
 def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]:
     """Models whose batch size nobody has decided: on a device with memory of its own it is tried out.
 
-    Synthetic models take none.
+    Models without weights take none.
     """
     decided = {*plan.config.batch_sizes, *(row.name for row in epochs)}
     return [
         name
         for name, spec in plan.specs.items()
-        if device.has_own_memory and name not in decided and spec.adapter != "synthetic"
+        if device.has_own_memory and name not in decided and registry.has_weights(spec)
     ]
 
 

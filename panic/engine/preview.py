@@ -14,7 +14,7 @@ from pathlib import Path
 from panic.config import ExperimentConfig, identity_digest
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import refuse_conflicts, shapes, untried
-from panic.engine.plan import Plan, make_plan
+from panic.engine.plan import CheckedConfig, Plan, make_plan
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
@@ -30,13 +30,14 @@ class PreviewModel:
 
     size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
     the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
-    may halve it. order: 1 for the model that is loaded first, None for a model without work.
+    may halve it; batch_size is None if nothing is known of the model without running it. order: 1 for the
+    model that is loaded first, None for a model without work.
     """
 
     name: str
     modality: str
     size_bytes: int | None
-    batch_size: int
+    batch_size: int | None
     shape_from: str
     is_present: bool
     order: int | None
@@ -62,14 +63,18 @@ class Preview:
     eta_s: float | None
 
 
-def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Preview:
+def preview(config: ExperimentConfig | CheckedConfig, store_path: str | os.PathLike[str]) -> Preview:
     """Compare a config with what a store has; a store that is not there has nothing.
+
+    No file of a user is run: what its source does not tell is not known, and not compared.
 
     Raises ConflictError where the experiment started with other settings, or with models that have changed.
     """
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=False)
+    config = checked.config
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
-    identity = identity_digest(config)
+    plan = make_plan(checked, device.kind)
+    identity = identity_digest(plan.config)
     try:
         with Store(store_path) as store:
             row = next(
@@ -77,7 +82,11 @@ def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Pre
                 None,
             )
             if row is not None:
-                present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
+                present = {
+                    name: spec
+                    for name, spec in plan.specs.items()
+                    if registry.is_present(spec) and not spec.unread
+                }
                 refuse_conflicts(store, row.id, plan, registry.fingerprints(present), device.kind)
             return _preview(plan, device, Path(store_path), store, row)
     except StoreMissing:
@@ -106,9 +115,12 @@ def _preview(
         idle |= {
             name
             for name, spec in plan.embedding.items()
-            if name in pinned and not missing.embeddings(store, row.id, pinned[name], spec.modalities_in)
+            if name in pinned
+            and not spec.unread
+            and not missing.embeddings(store, row.id, pinned[name], spec.modalities_in)
         }
     order = [name for name in plan.specs if name not in idle]
+    decided = {*plan.config.batch_sizes, *pinned}
     called = shapes(plan, epochs, device.kind)
     origin = (
         dict.fromkeys(plan.specs, "model")
@@ -128,9 +140,9 @@ def _preview(
         models=[
             PreviewModel(
                 name=name,
-                modality=f"{' or '.join(spec.modalities_in)} → {spec.modality_out}",
+                modality=spec.mapping,
                 size_bytes=_size_bytes(spec),
-                batch_size=called[name].batch_size,
+                batch_size=None if spec.unread and name not in decided else called[name].batch_size,
                 shape_from=origin[name],
                 is_present=registry.is_present(spec),
                 order=order.index(name) + 1 if name in order else None,

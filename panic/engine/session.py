@@ -32,7 +32,6 @@ from panic.engine.queue import Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
 from panic.errors import Interrupted
 from panic.interrupts import stop_on_signals
-from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
 from panic.store.digest import text_digest
@@ -157,7 +156,7 @@ def open_session(
                     fingerprints=fingerprints,
                     memory=memory,
                     contents=cache,
-                    buckets=Buckets(specs, registry.build, cache),
+                    buckets=Buckets(specs, cache),
                     writer=writer,
                     ready=ReadyQueue({name: place for place, name in enumerate(specs)}, eager),
                     stop_requested=stop_requested,
