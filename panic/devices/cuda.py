@@ -5,6 +5,10 @@ side stream, fed by one thread: at most two blocks are on their way, so a prefet
 within two blocks' time. Their memory is allocated before, on the computing stream; the side stream waits for
 that point, and `wait` returns when the copies have ended, so no stream need know the other's tensors.
 
+The copying thread is started with the first transfer ahead, lives as long as its device, and does one
+transfer after another. It owns the blocks of a transfer from its construction until `wait` or `cancel` has
+returned; all else belongs to the cache's thread. There are no locks: the two meet in a future and an event.
+
     CudaDevice(0).free_bytes()
 """
 
@@ -22,7 +26,7 @@ from typing import Any
 
 import torch
 
-from panic.devices.device import Block, BlockingTransfer, Transfer
+from panic.devices.transfers import Block, BlockingTransfer, Transfer
 
 MIB = 2**20
 IN_FLIGHT = 2
@@ -106,7 +110,7 @@ class _OnComputingStream(BlockingTransfer):
 
 
 class _OnSideStream:
-    """Copies by a thread on the side stream."""
+    """Copies by the copying thread; constructed, waited for and cancelled by the cache's thread."""
 
     def __init__(
         self, blocks: Sequence[Block], index: int, side: torch.cuda.Stream, copier: ThreadPoolExecutor

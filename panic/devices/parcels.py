@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from panic.devices.device import Block, Device
+from panic.devices.device import Device
+from panic.devices.transfers import Block
 from panic.models.protocol import Model
 
 KIB, MIB = 2**10, 2**20

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from panic.devices.device import Block, format_bytes
+from panic.devices.transfers import Block, format_bytes
 from panic.errors import OutOfMemory
 
 

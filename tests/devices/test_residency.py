@@ -213,7 +213,7 @@ def test_nothing_is_brought_ahead_into_room_that_a_call_may_need() -> None:
     call(cache, "b")
     cache.evict("b")
     models["b"].needs = 0
-    cache._entry("a", ())
+    cache._cached("a", ())
     models["a"].needs = 60
     call(cache, "a", ["b", "a"])
     assert cache.stats.prefetches == 0
@@ -322,7 +322,7 @@ def test_a_call_that_takes_nothing_goes_on_where_headroom_is_gone() -> None:
     device = sim(40)
     cache, _ = paper_cache(device, {"a": [10]})
     call(cache, "a")
-    cache.headroom_bytes = 100
+    cache.room.headroom_bytes = 100
     call(cache, "a")
     assert cache.resident == {"a"}
 
@@ -353,8 +353,8 @@ def test_a_model_that_moves_as_a_whole_keeps_the_others_from_moving_more() -> No
         device = sim(9 * GB, rate_bytes_per_s=10e9)
         options = {"seconds": 1.0, "prefetching": prefetching}
         cache, _ = paper_cache(device, {name: [GB] * 4 for name in "abc"}, **options)
-        build = cache._models.build
-        cache._models.build = lambda name, build=build: replace(build(name), whole=name == "a")
+        build = cache._construction.build
+        cache._construction.build = lambda name, build=build: replace(build(name), whole=name == "a")
         cycle(cache, "abc", 8)
         moved[prefetching] = cache.stats.loaded_bytes
     assert moved[True] == moved[False]

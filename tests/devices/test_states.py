@@ -115,7 +115,7 @@ class CacheStates(RuleBasedStateMachine):
 
     @rule(name=names)
     def evict_one(self, name: str) -> None:
-        if name not in self.cache._here.entries:
+        if name not in self.cache._residency.models:
             return
         if any(held == name for _, held in self.leases):
             with pytest.raises(AssertionError, match="in use"):
@@ -174,7 +174,7 @@ class CacheStates(RuleBasedStateMachine):
             return
         held = Counter(name for _, name in self.leases)
         assert {
-            name: entry.leases for name, entry in self.cache._here.entries.items() if entry.leases
+            name: entry.leases for name, entry in self.cache._residency.models.items() if entry.leases
         } == held
 
     @invariant()

@@ -8,8 +8,8 @@ from functools import partial
 
 from benchmarks.gpu.cache_parts.bench import GB, Bench
 from benchmarks.gpu.cache_parts.nets import synchronise
-from panic.devices.optimum import least_bytes
 from panic.devices.planning import Use
+from tests.devices.optimum import least_bytes
 
 LOOP_GOAL = 1.10
 """A loop takes at most this much of its computing time where transfers can hide, and of the least time."""
