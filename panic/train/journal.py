@@ -3,7 +3,7 @@
 loss.csv         step, loss, log_loss, learning_rate
 evaluation.csv   step and the figures of the averaged weights on validation items
 profile.csv      step, seconds per step and part, peak memory
-samples/         a grid of pictures or a text per evaluation
+samples/         a grid of images or a text per evaluation
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Journal:
         self._append("profile", {"step": step} | profile.row())
 
     def evaluation(self, step: int, measures: Mapping[str, float], samples: Any) -> None:
-        """One row of evaluation.csv, and the samples as a picture or a text (None: nothing to look at)."""
+        """One row of evaluation.csv, and the samples as an image or a text (None: nothing to look at)."""
         self._append("evaluation", {"step": step} | {key: f"{value:.6g}" for key, value in measures.items()})
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
