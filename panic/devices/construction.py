@@ -151,5 +151,5 @@ class ReadAhead:
                 with path.open("rb", buffering=0) as file:
                     while not self._stop.is_set() and (num_bytes := file.readinto(buffer)):
                         self.num_bytes += num_bytes
-        except Exception as error:  # whoever needs the model will tell what is wrong with it
+        except Exception as error:  # whoever needs the model will find what is wrong with it
             log.debug("%s was not read ahead: %s", name, error)

@@ -1,4 +1,4 @@
-"""A device that exists on paper: exact bytes, one bus, a clock that moves when told.
+"""A device that exists on paper: exact bytes, one bus, a clock that moves when it is advanced.
 
 Capacity, allocation granularity and what other tenants hold are as given; copies take their bytes over the
 rate of the bus, one after another, beside the computing. Nothing sleeps and nothing runs in a thread, so
@@ -182,7 +182,7 @@ class SimulatedTransfer:
             self._fill()
 
     def _fill(self) -> None:
-        """Copy what has arrived by now; an error of a source shows here."""
+        """Copy what has arrived by now; this raises the error of a source."""
         arrived = bisect.bisect_right(self.arrives_at_s, self.device.now_s)
         while self.num_filled < arrived:
             block = self.blocks[self.num_filled]

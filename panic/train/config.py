@@ -332,7 +332,7 @@ def _resolve(raw: dict[str, Any], folder: Path) -> None:
                 part[path[-1]] = str(place)
 
 
-def _fields(kind: type[BaseModel], at: problems.Path) -> Mapping[str, Any]:
+def _fields(kind: type[BaseModel], at: problems.KeyPath) -> Mapping[str, Any]:
     for part in at:
         field = kind.model_fields[str(part)]
         inner = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_section(t)]

@@ -1,4 +1,4 @@
-"""Puts trained pocket models into the package, each with a model card that tells its measured scores.
+"""Puts trained pocket models into the package, each with a model card that has its measured scores.
 
 python -m panic.train.pocket_release --trained configs/train/checkpoints --n 1000
 """
