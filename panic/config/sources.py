@@ -91,7 +91,7 @@ def parse_value(source: Source, begin: int) -> Document:
 
 
 def _parse(parser: Callable[[Document], None], document: Document) -> None:
-    """Parse a document; one that is nested deeper than any config needs is answered with the place where it gets too deep."""
+    """Parse a document; one that is nested too deep is answered with the place where it gets so."""
     text = document.source.text
     try:
         parser(document)

@@ -86,10 +86,6 @@ class ModelCache:
         """Names of the models that are on the device as a whole."""
         return frozenset(name for name, cached in self._residency.models.items() if cached.is_complete)
 
-    def resident_bytes(self) -> dict[str, int]:
-        """Bytes on the device or on their way there, by model, least recently used first."""
-        return self._residency.held()
-
     @contextmanager
     def lease(
         self, name: str, batch_size: int, upcoming: Sequence[str] = (), *, bucket: int = 0
@@ -155,12 +151,6 @@ class ModelCache:
         Returns False if it has none or does so already.
         """
         return self._offloading.begin(name)
-
-    def evict(self, name: str) -> None:
-        """Drop a model that is not in use from the device."""
-        self._residency.cancel()
-        assert self._residency.models[name].leases == 0, f"{name} is in use"
-        self._residency.drop(name, None, "asked")
 
     def evict_idle(self, reason: str = "memory") -> int:
         """Drop everything that is not in use. Returns how many models that were."""

@@ -56,7 +56,6 @@ class CacheStats:
     load_s: float = 0.0
     prefetches: int = 0
     prefetch_hits: int = 0
-    prefetched_bytes: int = 0
     stall_s: float = 0.0
     out_of_memory: int = 0
     streamed_bytes: int = 0

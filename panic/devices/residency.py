@@ -202,7 +202,6 @@ class Residency:
         self.arriving = Arrival(cached, blocks, self.device.transfer(blocks, ahead=True), num_bytes)
         self.stats.prefetches += 1
         self.stats.loaded_bytes += num_bytes
-        self.stats.prefetched_bytes += num_bytes
         self.events.add("prefetch", model=cached.name, bytes=num_bytes)
 
     def arrive(self, cached: CachedModel) -> None:
@@ -234,7 +233,6 @@ class Residency:
         num_bytes = arriving.num_bytes - sum(cached.sizes[cached.num_loaded - arrived : cached.num_loaded])
         self._free(cached, lost)
         self.stats.loaded_bytes -= num_bytes
-        self.stats.prefetched_bytes -= num_bytes
         self.events.add("cancelled", model=cached.name, bytes=num_bytes)
 
     def _drop_blocks(self, cached: CachedModel, num_bytes: int | None, reason: str) -> None:

@@ -253,7 +253,7 @@ class _Trained:
     def __enter__(self) -> _Trained:
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
     def step(self, step: int, profile: Profile) -> float:

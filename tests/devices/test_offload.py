@@ -15,6 +15,7 @@ from panic.devices.parcels import slab
 from panic.devices.simulated import SimulatedDevice
 from panic.devices.transfers import format_bytes
 from panic.errors import ModelDoesNotFit, OutOfMemory
+from tests.devices.paper import held_bytes
 from tests.devices.test_contract import MIB, Layers, call
 
 KIB = 2**10
@@ -263,7 +264,7 @@ def test_a_real_pipeline_gives_the_same_bits_layer_by_layer(tmp_path: Path) -> N
         return [picture.tobytes() for picture in pictures], cache, device
 
     expected, roomy, _ = draw(2**33)
-    budget = round(0.9 * roomy.resident_bytes()["it"])
+    budget = round(0.9 * held_bytes(roomy)["it"])
     found, cache, device = draw(budget)
     assert found == expected
     assert cache.resident == frozenset()
