@@ -59,19 +59,19 @@ class CudaDevice:
         return int(torch.cuda.mem_get_info(self.index)[0]) + int(unused)
 
     def others_bytes(self) -> int:
-        """Other processes', and this one's CUDA context."""
+        """Bytes of other processes, and of this one's CUDA context."""
         free, total = torch.cuda.mem_get_info(self.index)
         return max(0, int(total) - int(free) - int(torch.cuda.memory_reserved(self.index)))
 
     def rounded(self, num_bytes: int) -> int:
-        """torch's allocator hands out large pieces in multiples of 2 MiB."""
+        """Round up as torch's allocator does, which hands out large pieces in multiples of 2 MiB."""
         return -(-num_bytes // (2 * MIB)) * 2 * MIB if num_bytes > MIB else -(-num_bytes // 512) * 512
 
     def reserve(self, num_bytes: int) -> None:
-        """The driver keeps the books."""
+        """Do nothing: the driver keeps the books."""
 
     def release(self, num_bytes: int) -> None:
-        """Freed memory stays with our allocator, whose unused part counts as free: the next load takes it."""
+        """Do nothing: freed memory stays with our allocator, whose unused part counts as free."""
 
     def trim(self) -> None:
         """Give unused memory back to the driver, for others and against fragmentation."""
@@ -96,7 +96,7 @@ class CudaDevice:
         return time.monotonic()
 
     def computed(self, seconds: float) -> None:
-        """Real time has passed by itself."""
+        """Do nothing: real time has passed by itself."""
 
 
 class _OnComputingStream(BlockingTransfer):

@@ -92,13 +92,13 @@ class _HostMemory:
         return num_bytes
 
     def reserve(self, num_bytes: int) -> None:
-        """The operating system keeps the books."""
+        """Do nothing: the operating system keeps the books."""
 
     def trim(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no memory is held back."""
 
     def begin_call(self, working_bytes: int) -> None:
-        """Nothing is reserved."""
+        """Do nothing: no memory is set aside."""
 
     def end_call(self) -> int | None:
         return None
@@ -110,7 +110,7 @@ class _HostMemory:
         return time.monotonic()
 
     def computed(self, seconds: float) -> None:
-        """Real time has passed by itself."""
+        """Do nothing: real time has passed by itself."""
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ class CpuDevice(_HostMemory):
         return 0  # everything else on the machine: it comes and goes, and free_bytes knows
 
     def release(self, num_bytes: int) -> None:
-        """The operating system keeps the books."""
+        """Do nothing: the operating system keeps the books."""
 
 
 @dataclass(slots=True)

@@ -110,13 +110,13 @@ class _WholeModel:
     held: Sequence[Any] = ()
 
     def allocate(self) -> None:
-        """`load` does."""
+        """Do nothing: `load` does it."""
 
     def fill(self) -> None:
         self.model.load(self.torch_name)
 
     def bind(self) -> None:
-        """`load` does."""
+        """Do nothing: `load` does it."""
 
     def drop(self) -> None:
         if self.keeps_host:

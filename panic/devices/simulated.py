@@ -89,7 +89,7 @@ class SimulatedDevice:
         assert self.allocated_bytes >= 0, "more released than reserved"
 
     def trim(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no memory is held back."""
 
     def begin_call(self, working_bytes: int) -> None:
         self.reserve(working_bytes)
@@ -129,7 +129,7 @@ class SimulatedDevice:
         self.now_s += seconds
 
     def computed(self, seconds: float) -> None:
-        """Real models on this device take the time they took, if it `follows_real_time`."""
+        """Let the time of a real model's call pass, if the device `follows_real_time`."""
         if self.follows_real_time:
             self.advance(seconds)
 

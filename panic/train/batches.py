@@ -63,7 +63,7 @@ class Batch:
         return torch.from_numpy(stacked).float().permute(0, 3, 1, 2) / 127.5 - 1
 
     def texts(self) -> list[str]:
-        """One of each item's texts, at random."""
+        """Draw one of each item's texts."""
         return [
             item.texts[int(share * len(item.texts))]
             for item, share in zip(self.items, self.choices(), strict=True)

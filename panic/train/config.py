@@ -60,7 +60,7 @@ class Data(Section):
     `metadata.csv` or `metadata.jsonl` if present), else from a text file beside each image, else the name
     of its subfolder is its caption and its class. `validation` is the share that is held back.
 
-    Of the pocket world: `styles` are all phrasings, the canonical ones (whose order the image decides),
+    In the pocket world, `styles` are all phrasings, the canonical ones (whose order the image decides),
     plain ones (the same words in any order), or terse ones (the largest object alone, in other words). With a
     `background_shift` images have a background that many places further in the world's list of colours than
     their texts say. A share `tidy` of the scenes has its objects in line near the middle: where they stand is

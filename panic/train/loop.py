@@ -55,11 +55,11 @@ class Task(Protocol):
     def __call__(self, batch: Batch) -> Tensor: ...
 
     def samples(self, items: list[TrainingItem]) -> Any:
-        """Something to look at: a PIL image, or a text."""
+        """Make something to look at: a PIL image, or a text."""
         ...
 
     def measures(self, items: list[TrainingItem]) -> Mapping[str, float]:
-        """Further figures of an evaluation."""
+        """Measure what an evaluation tells besides the loss."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -257,7 +257,7 @@ class _Trained:
         self._thread.shutdown(cancel_futures=True)
 
     def step(self, step: int, profile: Profile) -> float:
-        """One step of the optimiser; returns the mean loss of this process's items."""
+        """Take a step of the optimiser. Returns the mean loss of this process's items."""
         config, accelerator = self.config, self.accelerator
         total = 0.0
         for part in range(config.accumulate):

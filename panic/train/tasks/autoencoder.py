@@ -71,7 +71,7 @@ class Autoencoder(nn.Module):
         return grid([*to_images(images), *to_images(back)], columns=len(items))
 
     def measures(self, items: list[TrainingItem]) -> dict[str, float]:
-        """Nothing but the loss."""
+        """Measure nothing besides the loss."""
         return {}
 
     def compile_parts(self, mode: str) -> None:

@@ -68,7 +68,7 @@ class Contrastive(nn.Module):
         return output.image_embeds.float(), output.text_embeds.float()
 
     def samples(self, items: list[TrainingItem]) -> Any:
-        """Nothing to look at."""
+        """Make nothing: there is nothing to look at."""
         return None
 
     @torch.no_grad()

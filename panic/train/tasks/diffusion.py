@@ -166,7 +166,7 @@ class Diffusion(nn.Module):
         return grid([*(item.image for item in items), *drawn], columns=len(items))
 
     def measures(self, items: list[TrainingItem]) -> dict[str, float]:
-        """Nothing but the loss."""
+        """Measure nothing besides the loss."""
         return {}
 
     def compile_parts(self, mode: str) -> None:
