@@ -7,6 +7,9 @@ import marimo
 
 app = marimo.App(width="medium", app_title="panic · compare networks")
 
+with app.setup:
+    from panic.store import reading
+
 
 @app.cell
 def _():
@@ -20,7 +23,7 @@ def _():
     from panic.store import Store
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = store.experiment()
+    experiment = reading.experiment(store)
     data = load(store, experiment.id)
     model = experiment.config["embeddings"][0]
     modality = tables.modality_of(data, model)
@@ -150,7 +153,7 @@ def _(charts, data, mo, model, tables):
 @app.cell
 def _(charts, comparisons, data, experiment, load, mo, modality, model, readings, store, tables):
     _found = {experiment.name: data}
-    for _row in store.experiments():
+    for _row in reading.experiments(store):
         if _row.name not in _found and len(tables.steps_of(_other := load(store, _row.id), model, modality)):
             _found[_row.name] = _other
     if len(_found) > 1:

@@ -7,6 +7,9 @@ import marimo
 
 app = marimo.App(width="medium", app_title="panic · controls")
 
+with app.setup:
+    from panic.store import reading
+
 
 @app.cell
 def _():
@@ -122,7 +125,7 @@ def _(charts, dynamics, exact_matrix, mo, np):
 @app.cell
 def _(Store, load, mo, os, tables):
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = store.experiment()
+    experiment = reading.experiment(store)
     data = load(store, experiment.id)
     model = experiment.config["embeddings"][0]
     paths = dict(tables.trajectories(data, model, tables.modality_of(data, model), least=6))

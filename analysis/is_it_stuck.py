@@ -7,6 +7,9 @@ import marimo
 
 app = marimo.App(width="medium", app_title="panic · is it stuck?")
 
+with app.setup:
+    from panic.store import reading
+
 
 @app.cell
 def _():
@@ -19,7 +22,7 @@ def _():
     from panic.store import Store
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = store.experiment()
+    experiment = reading.experiment(store)
     data = load(store, experiment.id)
     model = experiment.config["embeddings"][0]
     modality = tables.modality_of(data, model)
@@ -49,7 +52,7 @@ def _():
 
 @app.cell
 def _(charts, data, experiment, mo, readings, store):
-    _runs = store.runs(experiment.id)
+    _runs = reading.runs(store, experiment.id)
     _stuck = data.runs["period"].is_not_null().any()
     mo.vstack(
         [

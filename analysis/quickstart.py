@@ -7,6 +7,9 @@ import marimo
 
 app = marimo.App(width="medium", app_title="panic · quickstart")
 
+with app.setup:
+    from panic.store import contents, reading
+
 
 @app.cell
 def _():
@@ -25,9 +28,9 @@ def _():
 @app.cell
 def _(Store, load, mo, os):
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    names = [row.name for row in store.experiments()]
+    names = [row.name for row in reading.experiments(store)]
     experiment_choice = mo.ui.dropdown(
-        list(dict.fromkeys(names)), value=store.experiment().name, label="experiment"
+        list(dict.fromkeys(names)), value=reading.experiment(store).name, label="experiment"
     )
     mo.vstack(
         [mo.md("# Quickstart\n\nWhat a store holds, in five steps. Choose an experiment:"), experiment_choice]
@@ -37,9 +40,9 @@ def _(Store, load, mo, os):
 
 @app.cell
 def _(experiment_choice, load, mo, store):
-    experiment = store.experiment(experiment_choice.value)
+    experiment = reading.experiment(store, experiment_choice.value)
     data = load(store, experiment.id)
-    counts = store.counts(experiment.id)
+    counts = reading.counts(store, experiment.id)
     mo.vstack(
         [
             mo.md(
@@ -71,7 +74,7 @@ def _(data, mo):
 def _(Thumbnails, charts, mo, pl, run_choice, store):
     thumbnails = Thumbnails(store, 8 * 2**20)
     _shown = []
-    for _step in store.invocations(run_choice.value):
+    for _step in contents.invocations(store, run_choice.value):
         if _step.modality == "image":
             _shown.append({"step": _step.step, "image": thumbnails.get(_step.output)[0], "text": ""})
         elif _shown:

@@ -7,6 +7,9 @@ import marimo
 
 app = marimo.App(width="medium", app_title="panic · topology")
 
+with app.setup:
+    from panic.store import reading
+
 
 @app.cell
 def _():
@@ -21,7 +24,7 @@ def _():
     from panic.store import Store
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = store.experiment()
+    experiment = reading.experiment(store)
     data = load(store, experiment.id)
     model = experiment.config["embeddings"][0]
     modality = tables.modality_of(data, model)

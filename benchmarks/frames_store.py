@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panic.store import NewRun, Store
+from panic.store import NewRun, Store, writing
 from panic.store.digest import text_digest
 
 STEPS = 1000
@@ -20,17 +20,17 @@ def fill(path: Path, num_invocations: int, num_embeddings: int, dimension: int) 
     """Runs of 1,000 steps; every second output a distinct text, the others pictures; vectors of the texts."""
     rng = np.random.default_rng(0)
     with Store(path, write=True, create=True) as store:
-        experiment = store.start_experiment("big", "b" * 64, {"name": "big"})
+        experiment = writing.start_experiment(store, "big", "b" * 64, {"name": "big"})
         spec = {"modalities_in": ["text"], "modality_out": "image"}
-        draw = store.add_model("draw", "draw-fingerprint", spec)
-        tell = store.add_model("tell", "tell-fingerprint", {**spec, "modality_out": "text"})
-        embed = store.add_model("embed", "embed-fingerprint", {**spec, "modality_out": "vector"})
-        session = store.start_session(experiment, "benchmark", {})
+        draw = writing.add_model(store, "draw", "draw-fingerprint", spec)
+        tell = writing.add_model(store, "tell", "tell-fingerprint", {**spec, "modality_out": "text"})
+        embed = writing.add_model(store, "embed", "embed-fingerprint", {**spec, "modality_out": "vector"})
+        session = writing.start_session(store, experiment, "benchmark", {})
         runs = [
             NewRun(network=("draw", "tell"), prompt=f"prompt {i}", seed=-1, max_length=STEPS)
             for i in range(-(-num_invocations // STEPS))
         ]
-        rows = store.add_runs(experiment, runs)
+        rows = writing.add_runs(store, experiment, runs)
         first = store.last_output_id + 1
         with store.transaction() as connection:
             for number, model in enumerate((draw, tell, embed), start=1):

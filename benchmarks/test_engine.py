@@ -51,7 +51,7 @@ def timed(config: ExperimentConfig, store: Path) -> Timed:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert outcome.state == "complete"
     with Store(store) as reading:
-        model_s = sum(times.duration_s for times in reading.model_times(outcome.name))
+        model_s = sum(times.duration_s for times in reading.model_times(reading, reading, outcome.name))
     return Timed(invocations=outcome.counts.invocations, wall_s=wall, cpu_s=cpu, model_s=model_s)
 
 

@@ -29,10 +29,10 @@ OURS = """
 import json, resource, sys, time
 import polars as pl
 from panic.analysis import load
-from panic.store import Store
+from panic.store import Store, reading
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 with Store(sys.argv[1]) as store:
-    store.runs(); pl.DataFrame({"a": [1]})
+    reading.runs(store); pl.DataFrame({"a": [1]})
     before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
     start, cpu = time.perf_counter(), time.process_time()
     data = load(store, "latest" if len(sys.argv) > 2 else None)

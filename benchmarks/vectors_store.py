@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panic.store import Commit, NewBatch, NewEmbedding, NewInvocation, NewOutput, NewRun, Store
+from panic.store import Commit, NewBatch, NewEmbedding, NewInvocation, NewOutput, NewRun, Store, writing
 from panic.store.digest import text_digest
 
 NETWORK = ("teller",)
@@ -17,28 +17,29 @@ NETWORK = ("teller",)
 def build(folder: Path, num_runs: int, cloud: Callable[[int], np.ndarray]) -> tuple[int, int]:
     """Store `num_runs` runs; the k-th has the vectors `cloud(k)` (n, d). (experiment, embedding model)."""
     with Store(folder, write=True, create=True) as store:
-        experiment = store.start_experiment("vectors", "vectors", {"name": "vectors"})
+        experiment = writing.start_experiment(store, "vectors", "vectors", {"name": "vectors"})
         teller, embedder = (
-            store.add_model("teller", "teller", {}),
-            store.add_model("embedder", "embedder", {}),
+            writing.add_model(store, "teller", "teller", {}),
+            writing.add_model(store, "embedder", "embedder", {}),
         )
         length = len(cloud(0))
         wanted = [
             NewRun(network=NETWORK, prompt=f"run {k}", seed=1, max_length=length) for k in range(num_runs)
         ]
-        runs = store.add_runs(experiment, wanted)
-        session = store.start_session(experiment, "benchmark", {})
+        runs = writing.add_runs(store, experiment, wanted)
+        session = writing.start_session(store, experiment, "benchmark", {})
         for k, run in enumerate(runs):
             called = [
                 NewBatch(
-                    id=store.next_batch_id(), session=session, model=model, epoch=0, device="cpu",
+                    id=writing.next_batch_id(store), session=session, model=model, epoch=0, device="cpu",
                     size=length, padded_size=length, started_at=time.time(), duration_s=0.0,
                 )
                 for model in (teller, embedder)
             ]  # fmt: skip
             texts = [f"run {k}", *(f"text {step} of run {k}" for step in range(length))]
             digests = [text_digest(text) for text in texts]
-            store.commit(
+            writing.commit(
+                store,
                 Commit(
                     batches=called,
                     outputs=[
@@ -53,6 +54,6 @@ def build(folder: Path, num_runs: int, cloud: Callable[[int], np.ndarray]) -> tu
                         NewEmbedding(output=d, model=embedder, batch=called[1].id, vector=vector)
                         for d, vector in zip(digests[1:], cloud(k), strict=True)
                     ],
-                )
+                ),
             )
     return experiment, embedder

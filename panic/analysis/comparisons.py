@@ -22,6 +22,7 @@ from panic.analysis.clustering import Reference, assign, freeze
 from panic.analysis.loading import ARROW, Frames
 from panic.analysis.statistics import GroupTest, adjust, label_test, permanova
 from panic.analysis.tables import clusters, steps_of, trajectories
+from panic.store import reading
 from panic.topology import distance_matrix, pairwise
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ def reference_of(data: Frames, model: str, modality: str, *, min_cluster_size: i
         data.matrix(model)[states.rows],
         states.clustering,
         names=[states.names[label] for label in range(states.clustering.num_clusters)],
-        fingerprint=data.store.model(model).fingerprint,
+        fingerprint=reading.model(data.store, model).fingerprint,
     )
 
 
@@ -153,7 +154,7 @@ def cluster_shares(
         steps = steps_of(data, model, modality)
         if steps.is_empty():
             continue
-        fingerprint = data.store.model(model).fingerprint
+        fingerprint = reading.model(data.store, model).fingerprint
         if reference.fingerprint and fingerprint != reference.fingerprint:
             raise AnalysisError(
                 f"the reference belongs to another embedding model than {model}",

@@ -1,7 +1,7 @@
 """Polars frames of what a store holds about one experiment: the input of charts and of sentences.
 
 with Store("panic-store") as store:
-    drift(store, store.experiment("latest"), "PocketText")
+    drift(store, reading.experiment(store, "latest"), "PocketText")
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.loading import ARROW, Frames, load
-from panic.store import Store
+from panic.store import Store, contents, reading
 from panic.store.records import ExperimentRow, RunRow
 
 __all__ = [
@@ -45,7 +45,7 @@ def drift(
     (`continued`); leaving those out would let the moving runs alone speak for the late steps.
     Of at most `max_runs` runs; outputs without a vector, and runs without one of their start, are missing.
     """
-    chosen = spread([run for run in store.runs(experiment.id) if run.num_steps], max_runs)
+    chosen = spread([run for run in reading.runs(store, experiment.id) if run.num_steps], max_runs)
     data = load(store, runs=[run.id for run in chosen])
     place = data.embeddings(model).select("output").with_row_index("row")
     steps = (
@@ -179,9 +179,9 @@ def times(store: Store, experiment: ExperimentRow) -> pl.DataFrame:
     networks = {name for run in experiment.config.get("networks", []) for name in run}
     rows = [
         ("loops" if t.model in networks else "embeddings", t.model, t.duration_s, t.batches, t.items)
-        for t in store.model_times(experiment.id)
+        for t in reading.model_times(store, experiment.id)
     ]
-    diagrams = store.diagrams(experiment.id)
+    diagrams = contents.diagrams(store, experiment.id)
     if diagrams:
         total = sum(d.duration_s for d in diagrams)
         rows.append(("diagrams", "persistence diagrams", total, len(diagrams), len(diagrams)))

@@ -30,7 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.errors import NotFound
-from panic.store import Store
+from panic.store import Store, reading
 from panic.store.codec import decode_array
 from panic.store.files import translated
 
@@ -66,7 +66,7 @@ def load(
         return Frames(store, chosen, parameters, None, cache)
     if experiment is None:
         return Frames(store, "", (), None, cache)
-    row = store.experiment(experiment)
+    row = reading.experiment(store, experiment)
     return Frames(store, "SELECT id FROM run WHERE experiment = ?1", (row.id,), row.id, cache)
 
 
@@ -93,7 +93,7 @@ class Frames:
     def experiments(self) -> pl.DataFrame:
         """experiment, uid, name, created_at, config (JSON)."""
         used = set(self.runs["experiment"]) | ({self._experiment} - {None})
-        rows = [r for r in self.store.experiments() if not self._chosen or r.id in used]
+        rows = [r for r in reading.experiments(self.store) if not self._chosen or r.id in used]
         schema = {"experiment": pl.Int64, "uid": pl.String, "name": pl.String, "created_at": pl.Float64}
         return pl.DataFrame(
             [(r.id, r.uid, r.name, r.created_at, json.dumps(r.config)) for r in rows],
@@ -104,7 +104,7 @@ class Frames:
     @cached_property
     def runs(self) -> pl.DataFrame:
         """One row per run: what it is, its state and number of steps, its entry step and period if stuck."""
-        rows = self.store.runs(self._experiment)
+        rows = reading.runs(self.store, self._experiment)
         if self._chosen and self._experiment is None:
             asked = set(json.loads(self._parameters[0]))
             rows = [r for r in rows if r.id in asked]
@@ -212,7 +212,7 @@ class Frames:
     def annotations(self) -> pl.DataFrame:
         """Remarks of people on anything in the store: target_kind, target, kind, text, author, at."""
         names = ("target_kind", "target", "kind", "text", "author", "at")
-        rows = [tuple(getattr(row, name) for name in names) for row in self.store.annotations()]
+        rows = [tuple(getattr(row, name) for name in names) for row in reading.list_annotations(self.store)]
         schema = {name: pl.Float64 if name == "at" else pl.String for name in names}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -241,7 +241,7 @@ class Frames:
         return matrix[place_in]
 
     def _vectors(self, model: int | str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        row = self.store.model(model)
+        row = reading.model(self.store, model)
         if row.fingerprint not in self._matrices:
             frame = self._cached(f"embeddings-{row.fingerprint[:16]}", lambda: self._load_vectors(row.id))
             vectors = frame["vector"].to_numpy() if len(frame) else np.empty((0, 0), np.float32)
@@ -277,7 +277,7 @@ class Frames:
         batches = np.array(self._execute("SELECT id, model FROM batch").fetchall(), dtype=np.int64).reshape(
             -1, 2
         )
-        models = self.store.models()
+        models = reading.models(self.store)
         kinds = {m.id: m.spec.get("modality_out") for m in models}
         model_of = pl.DataFrame({"batch": batches[:, 0], "model": batches[:, 1]}).with_columns(
             pl.col("model").replace_strict(self._names(), return_dtype=pl.Categorical),
@@ -328,12 +328,12 @@ class Frames:
         return frame.with_columns(pl.col("model").replace_strict(self._names(), return_dtype=pl.String))
 
     def _names(self) -> dict[int, str]:
-        return {model.id: model.name for model in self.store.models()}
+        return {model.id: model.name for model in reading.models(self.store)}
 
     def _cached(self, name: str, load: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         if self._folder is None:
             return load()
-        uids = "".join(row.uid for row in self.store.experiments())
+        uids = "".join(row.uid for row in reading.experiments(self.store))
         scope = hashlib.sha256(f"{uids}{self._chosen}{self._parameters}".encode()).hexdigest()[:16]
         path = self._folder / f"{name}-{scope}-r{self.store.revision}.parquet"
         if path.exists():

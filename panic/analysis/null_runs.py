@@ -23,7 +23,17 @@ import numpy as np
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
 from panic.analysis.loading import load
-from panic.store import Commit, NewBatch, NewEmbedding, NewInvocation, NewOutput, NewRun, Store
+from panic.store import (
+    Commit,
+    NewBatch,
+    NewEmbedding,
+    NewInvocation,
+    NewOutput,
+    NewRun,
+    Store,
+    reading,
+    writing,
+)
 from panic.store.digest import text_digest
 
 KINDS = {
@@ -48,7 +58,7 @@ def write_nulls(
     """
     if kind not in KINDS:
         raise AnalysisError(f"unknown null model {kind!r}", hint=f"known: {', '.join(KINDS)}")
-    source, embedding = store.experiment(experiment), store.model(model)
+    source, embedding = reading.experiment(store, experiment), reading.model(store, model)
     data = load(store, source.id)
     identity = json.dumps([source.uid, embedding.fingerprint, kind, modality, seed])
     digest = hashlib.sha256(identity.encode()).hexdigest()
@@ -71,7 +81,7 @@ def write_nulls(
         "seeds": [-1], "max_length": max(len(made) for *_, made in surrogates), "embeddings": [model],
         "diagrams": source.config.get("diagrams"), "null_of": source.uid, "null_seed": seed,
     }  # fmt: skip
-    target = store.start_experiment(name, digest, config)
+    target = writing.start_experiment(store, name, digest, config)
     turn: Counter[str] = Counter()
     asked = []
     for _, prompt, made in surrogates:
@@ -79,16 +89,17 @@ def write_nulls(
             NewRun(network=network, prompt=prompt, seed=-1, repeat=turn[prompt], max_length=len(made))
         )
         turn[prompt] += 1
-    rows = store.add_runs(target, asked)
+    rows = writing.add_runs(store, target, asked)
     spec = {"modalities_in": ["text"], "modality_out": "text", "null": kind}
-    maker = store.add_model(network[0], f"null-{kind}", spec)
-    store.add_epoch(target, network[0], model=maker, batch_size=1, device_kind="cpu")
-    store.add_epoch(target, model, model=embedding.id, batch_size=1, device_kind="cpu")
-    session = store.start_session(target, f"write_nulls {source.name} {kind}", {})
-    done = {run.id for run in store.runs(target) if run.num_steps}
+    maker = writing.add_model(store, network[0], f"null-{kind}", spec)
+    writing.add_epoch(store, target, network[0], model=maker, batch_size=1, device_kind="cpu")
+    writing.add_epoch(store, target, model, model=embedding.id, batch_size=1, device_kind="cpu")
+    session = writing.start_session(store, target, f"write_nulls {source.name} {kind}", {})
+    done = {run.id for run in reading.runs(store, target) if run.num_steps}
     for row, (run, prompt, made) in zip(rows, surrogates, strict=True):
         if row not in done:
-            store.commit(
+            writing.commit(
+                store,
                 _commit(
                     store,
                     row,
@@ -98,9 +109,9 @@ def write_nulls(
                     maker,
                     embedding.id,
                     session,
-                )
+                ),
             )
-    store.end_session(session, "done")
+    writing.end_session(store, session, "done")
     return name
 
 
@@ -110,7 +121,8 @@ def _commit(
     """One surrogate: two batches of one text and one vector per step."""
     batches = [
         NewBatch(
-            id=store.next_batch_id(), session=session, model=model, epoch=0, device="cpu", size=len(made),
+            id=writing.next_batch_id(store), session=session, model=model, epoch=0, device="cpu",
+            size=len(made),
             padded_size=len(made), started_at=time.time(), duration_s=0.0,
         )
         for model in (maker, embedding)

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from panic.analysis import charts, figures, frames, readings
 from panic.analysis.strips import Strip, Thumbnails, strip
-from panic.store import Store
+from panic.store import Store, reading, standing
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -38,7 +38,7 @@ def write_report(store: Store, experiment: int | str, path: str | os.PathLike[st
 
     Raises NotFound for an unknown experiment.
     """
-    html = render(store, store.experiment(experiment))
+    html = render(store, reading.experiment(store, experiment))
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -53,8 +53,8 @@ def render(
     store: Store, experiment: ExperimentRow, *, picture_budget_bytes: int = PICTURE_BUDGET_BYTES
 ) -> str:
     """The page as a text."""
-    runs, sessions = store.runs(experiment.id), store.sessions(experiment.id)
-    now = store.standing(experiment)
+    runs, sessions = reading.runs(store, experiment.id), reading.sessions(store, experiment.id)
+    now = standing.standing(store, experiment)
     counts = now.counts
     is_over = now.state != "running" and not counts.todo + counts.running
     thumbnails = Thumbnails(store, picture_budget_bytes)
@@ -153,8 +153,8 @@ def _notes(
 
 def _models(store: Store, experiment: ExperimentRow) -> list[dict[str, Any]]:
     """The models in the order of networks and embeddings, with the shape they were called with."""
-    epochs = {epoch.name: epoch for epoch in store.epochs(experiment.id)}
-    known = {model.id: model for model in store.models()}
+    epochs = {epoch.name: epoch for epoch in reading.epochs(store, experiment.id)}
+    known = {model.id: model for model in reading.models(store)}
     networks = experiment.config.get("networks", [])
     names = dict.fromkeys(
         [m for network in networks for m in network] + experiment.config.get("embeddings", [])

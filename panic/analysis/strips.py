@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store import Store
+from panic.store import Store, contents
 from panic.store.records import RunRow
 
 SIDE = 128
@@ -61,7 +61,7 @@ class Thumbnails:
         """Data URI, and whether the picture is so small that its pixels should show; "" beyond the budget."""
         if digest not in self._made:
             try:
-                self._made[digest] = thumbnail(self.store.image(digest), self.side)
+                self._made[digest] = thumbnail(contents.image(self.store, digest), self.side)
             except (NotFound, StoreCorrupt, OSError, EOFError):  # lost, or its bytes are no picture
                 self.num_missing += 1
                 self._made[digest] = "", False
@@ -97,7 +97,7 @@ def strip(store: Store, run: RunRow, thumbnails: Thumbnails, max_tiles: int = 24
 def _tiles(store: Store, run: RunRow) -> list[Tile]:
     """All steps of a run; a text goes under the picture that it was made from."""
     tiles: list[Tile] = []
-    for row in store.invocations(run.id):
+    for row in contents.invocations(store, run.id):
         if row.modality == "image":
             tiles.append(Tile(step=row.step, model=row.model, digest=row.output))
             continue

@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image, ImageEnhance
 
 from panic.errors import NotFound, PanicError, StoreCorrupt, UsageError
-from panic.store import Store
+from panic.store import Store, contents, reading
 from panic.store.records import RunRow
 
 CODECS = {
@@ -77,7 +77,7 @@ class Tiles:
 
     def _made(self, digest: str, is_live: bool) -> Image.Image:
         try:
-            picture = self.store.image(digest)
+            picture = contents.image(self.store, digest)
         except (NotFound, StoreCorrupt):  # a lost picture is a gap, not the end of the video
             return Image.new("RGB", (self.size, self.size), GROUND)
         scale = self.size / max(picture.size)
@@ -107,7 +107,7 @@ def write_video(
     if path.suffix.lower() not in CODECS:
         raise UsageError(f"{path} is no name for a video.", hint=f"Known endings: {', '.join(CODECS)}.")
     ffmpeg = find_ffmpeg()
-    row = store.experiment(experiment)
+    row = reading.experiment(store, experiment)
     reels = list(reels_of(store, row.id))[:max_runs]
     if not reels:
         raise NotFound(f"{row.name} has no pictures yet.")
@@ -137,8 +137,8 @@ def find_ffmpeg() -> str:
 
 def reels_of(store: Store, experiment: int) -> Iterator[Reel]:
     """Runs that have pictures, in their order; where a turn draws several times, every picture."""
-    for run in store.runs(experiment):
-        steps = [step for step in store.invocations(run.id) if step.modality == "image"]
+    for run in reading.runs(store, experiment):
+        steps = [step for step in contents.invocations(store, run.id) if step.modality == "image"]
         if not steps:
             continue
         loop_from = None

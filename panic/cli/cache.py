@@ -28,9 +28,10 @@ app = typer.Typer(
 def stats(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
     """Hits, bytes moved, seconds waited, evictions, and the regret: bytes over the fewest possible."""
     from panic.devices.events import read_events, summarise
+    from panic.store import reading
 
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         files = event_files(store.path, row.uid)
     total = summarise(read_events(files))
     if as_json:

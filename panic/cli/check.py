@@ -15,9 +15,11 @@ from panic.errors import StoreCorrupt
 @command
 def check(shared: Shared, as_json: JsonOption = False) -> None:
     """Verify the store: the files, every reference, every step, every digest. Exit code 1 for problems."""
+    from panic.store.check import check as check_store
+
     try:
         with shared.open_store() as store:
-            problems = store.check()
+            problems = check_store(store)
     except StoreCorrupt as error:
         problems = [f"{error.message} {error.hint}".strip()]
     if as_json:

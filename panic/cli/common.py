@@ -59,11 +59,13 @@ class Shared:
 
 def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
     """The names of experiments, for the shell."""
+    from panic.store import reading
+
     shared = context.obj or Shared()
     store = context.params.get("store") or shared.store
     try:
         with Shared(store=store).open_store() as opened:
-            names = [row.name for row in opened.experiments()]
+            names = [row.name for row in reading.experiments(opened)]
     except PanicError:
         names = []
     return [name for name in ["latest", *dict.fromkeys(reversed(names))] if name.startswith(incomplete)]

@@ -25,9 +25,13 @@ SHOWN_RUNS = 40
 @command
 def list_(shared: Shared, as_json: JsonOption = False) -> None:
     """List the experiments of the store."""
+    from panic.store import reading, standing
+
     with shared.open_store() as store:
-        sessions = store.last_sessions()
-        found = [(row, store.standing(row, sessions.get(row.id))) for row in store.experiments()]
+        sessions = standing.last_sessions(store)
+        found = [
+            (row, standing.standing(store, row, sessions.get(row.id))) for row in reading.experiments(store)
+        ]
     if as_json:
         return print_json(
             [
@@ -70,10 +74,12 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an experiment: its settings, models, sessions and runs."""
+    from panic.store import reading
+
     if config and run is not None:
         raise UsageError("Give either --config or --run.")
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         if config:
             _show_config(row, as_json)
         elif run is not None:
@@ -86,7 +92,9 @@ def show(
 
 def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
     """The run with this number. NotFound tells which there are."""
-    runs = store.runs(row.id)
+    from panic.store import reading
+
+    runs = reading.runs(store, row.id)
     for run in runs:
         if run.id == number:
             return run
@@ -105,7 +113,9 @@ def _show_config(row: ExperimentRow, as_json: bool) -> None:
 
 
 def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
-    steps = store.invocations(run.id)
+    from panic.store import contents
+
+    steps = contents.invocations(store, run.id)
     if as_json:
         keys = (
             "step",
@@ -159,10 +169,12 @@ def details(run: RunRow) -> str:
 
 
 def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
+    from panic.store import reading, standing
+
     return {
         "name": row.name,
         "id": row.uid,
-        "state": store.standing(row).state,
+        "state": standing.standing(store, row).state,
         "created_at": row.created_at,
         "identity_digest": row.identity_digest,
         "config": row.config,
@@ -175,26 +187,28 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
                 "device_kind": epoch.device_kind,
                 "threads": epoch.threads,
             }
-            for epoch in store.epochs(row.id)
+            for epoch in reading.epochs(store, row.id)
         ],
         "sessions": [
             {
                 key: getattr(session, key)
                 for key in ("command", "pid", "host", "started_at", "ended_at", "end_state", "provenance")
             }
-            for session in store.sessions(row.id)
+            for session in reading.sessions(store, row.id)
         ],
-        "runs": [run_as_dict(run) for run in store.runs(row.id)],
+        "runs": [run_as_dict(run) for run in reading.runs(store, row.id)],
     }
 
 
 def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
-    now = store.standing(row)
+    from panic.store import reading, standing
+
+    now = standing.standing(store, row)
     out = console()
     out.print(f"{row.name}  {row.uid}  {now.state}, created {moment(row.created_at)}")
     epochs = [
         (e.name, e.number, e.batch_size, e.device_kind, e.threads, e.fingerprint[:12])
-        for e in store.epochs(row.id)
+        for e in reading.epochs(store, row.id)
     ]
     print_table(["model", "epoch #", "batch size #", "device", "threads #", "fingerprint"], epochs, "Models")
     sessions = [
@@ -205,10 +219,10 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
             s.host,
             s.command,
         )
-        for s in store.sessions(row.id)
+        for s in reading.sessions(store, row.id)
     ]
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
-    runs = store.runs(row.id)
+    runs = reading.runs(store, row.id)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     rows = [
         (
@@ -230,9 +244,11 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
 @command
 def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
     """List the runs that are stuck: since which step, with which period."""
+    from panic.store import reading
+
     with shared.open_store() as store:
-        row = store.experiment(experiment)
-        runs = [run for run in store.runs(row.id) if run.state == "stuck"]
+        row = reading.experiment(store, experiment)
+        runs = [run for run in reading.runs(store, row.id) if run.state == "stuck"]
     keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
     if as_json:
         return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
@@ -260,11 +276,12 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete an experiment; outputs that others use stay. Shows first what goes."""
-    from panic.store import Store
+    from panic.store import Store, reading
+    from panic.store.delete import delete_experiment, preview_deletion
 
     with shared.open_store() as store:
-        row = store.experiment(experiment)
-        goes = store.preview_deletion(row.id)
+        row = reading.experiment(store, experiment)
+        goes = preview_deletion(store, row.id)
         num_bytes = _own_image_bytes(store, row)
     if not shared.quiet:
         console().print(
@@ -280,7 +297,7 @@ def delete(
         if not typer.confirm("Delete this?"):
             return console().print("Nothing was deleted.")
     with Store(store.path, write=True) as store:
-        store.delete_experiment(row.id)
+        delete_experiment(store, row.id)
     if not shared.quiet:
         console().print(f"{row.name} is deleted.")
     return None

@@ -44,8 +44,10 @@ OptionalExperiment = Annotated[
 @command
 def dump(shared: Shared, experiment: OptionalExperiment = None) -> None:
     """Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps."""
+    from panic.store.dump import dump as dump_lines
+
     with shared.open_store() as store:
-        for entry in store.dump(experiment):
+        for entry in dump_lines(store, experiment):
             print_json(entry, indent=None)
 
 
@@ -113,8 +115,10 @@ def _vectors(store: Store) -> Iterator[tuple[str, pl.DataFrame]]:
     import numpy as np
     import polars as pl
 
+    from panic.store import reading
+
     taken: set[str] = set()
-    for model in store.models():
+    for model in reading.models(store):
         rows = store.db.rows(
             "SELECT output, lower(hex(digest)), batch, vector FROM embedding"
             " JOIN output ON output.id = output WHERE model = ? ORDER BY output",

@@ -51,11 +51,12 @@ def images(
 ) -> None:
     """Save a grid of pictures: of one run along its steps, or of one step over all runs."""
     from panic.cli.grid import Cell, draw_grid
+    from panic.store import contents, reading
 
     if (run is None) == (step is None):
         raise UsageError("Give either --run or --step.", hint="`panic show` lists the runs.")
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         file = output or Path(f"{row.name}-{f'run{run}' if run is not None else f'step{step}'}.png")
         if file.suffix.lower() != ".png":
             raise UsageError(f"{file} is no name for a PNG file.")
@@ -66,7 +67,7 @@ def images(
             found = of_step(store, row, step)
         claim_file(file, force=force)
         cells = [
-            Cell(image=store.image(p.digest), label=p.label, caption=p.text if captions else "")
+            Cell(image=contents.image(store, p.digest), label=p.label, caption=p.text if captions else "")
             for p in found[::every]
         ]
     draw_grid(cells, thumbnail=thumbnail, columns=columns).save(file, format="PNG")
@@ -90,9 +91,10 @@ def video(
 ) -> None:
     """Make a mosaic video: one tile per run, all runs side by side in time. Needs ffmpeg."""
     from panic.analysis.video import find_ffmpeg, write_video
+    from panic.store import reading
 
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         find_ffmpeg()
         file = output or Path(f"{row.name}.mp4")
         claim_file(file, force=force)
@@ -103,8 +105,10 @@ def video(
 
 def of_run(store: Store, run: RunRow) -> list[LabelledImage]:
     """The images of a run in the order of its steps. Raises NotFound if it has none."""
+    from panic.store import contents
+
     text, found = run.prompt, []
-    for step in store.invocations(run.id):
+    for step in contents.invocations(store, run.id):
         if step.text is not None:
             text = step.text
         else:
@@ -119,10 +123,12 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
 
     Raises NotFound, which names a step with images.
     """
+    from panic.store import contents, reading
+
     found: list[LabelledImage] = []
     nearest: set[int] = set()
-    for run in store.runs(row.id):
-        steps = store.invocations(run.id)
+    for run in reading.runs(store, row.id):
+        steps = contents.invocations(store, run.id)
         at = _step_in_cycle(run, step)
         nearest.update(s.step for s in steps if s.modality == "image")
         if at < len(steps) and steps[at].modality == "image":

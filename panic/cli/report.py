@@ -32,9 +32,10 @@ def report(
 ) -> None:
     """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams."""
     from panic.analysis.report import write_report
+    from panic.store import reading
 
     with shared.open_store() as store:
-        row = store.experiment(experiment)
+        row = reading.experiment(store, experiment)
         file = output or store.path / "reports" / f"{row.name}.html"
         claim_file(file, force=force or output is None)
         write_report(store, row.id, file)

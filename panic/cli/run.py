@@ -121,13 +121,16 @@ def resume(
     """Go on with an experiment that has not ended, from the config in the store that it is found in."""
     from panic.cli.logs import silence_libraries
     from panic.config import stored
+    from panic.store import missing, reading, standing
 
     silence_libraries()
     if not dry_run:
         _bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
-        row = store.experiment(experiment)
-        is_complete = store.standing(row).state == "complete" and not any(store.missing_images(row.id))
+        row = reading.experiment(store, experiment)
+        is_complete = standing.standing(store, row).state == "complete" and not any(
+            missing.images(store, row.id)
+        )
     if is_complete and not repair:
         return console().print(f"{row.name} is complete.")
     config = stored(row.config, row.name)
@@ -198,11 +201,11 @@ def perform(
 
 def tell_failures(path: Path, experiment: str) -> None:
     """Say on stderr why runs have failed, the most frequent reasons first."""
-    from panic.store import Store
+    from panic.store import Store, reading
 
     with Store(path) as store:
-        name = store.experiment(experiment).name
-        failures = [run.failure for run in store.runs(experiment) if run.failure is not None]
+        name = reading.experiment(store, experiment).name
+        failures = [run.failure for run in reading.runs(store, experiment) if run.failure is not None]
     reasons = Counter(failure.message.split("\n", 1)[0] for failure in failures).most_common()
     lines = [f"{shorten(reason, 200)} ({number:,} x)" for reason, number in reasons[:SHOWN_REASONS]]
     if len(reasons) > SHOWN_REASONS:

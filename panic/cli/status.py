@@ -36,10 +36,12 @@ def status(
 
     With --watch --json one line of JSON every time.
     """
+    from panic.store import reading
+
     with shared.open_store() as store:
         if as_json:
             while True:
-                row = store.experiment(experiment)
+                row = reading.experiment(store, experiment)
                 found = as_dict(store, row)
                 print_json(found, indent=None if watch else 2)
                 sys.stdout.flush()
@@ -47,14 +49,16 @@ def status(
                     return
                 time.sleep(interval)
         elif watch:
-            _watch(store, store.experiment(experiment).id, interval)
+            _watch(store, reading.experiment(store, experiment).id, interval)
         else:
-            console().print(_panel(store, store.experiment(experiment)))
+            console().print(_panel(store, reading.experiment(store, experiment)))
 
 
 def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     """The JSON of an experiment's standing."""
-    now = store.standing(row)
+    from panic.store import standing
+
+    now = standing.standing(store, row)
     counts = now.counts
     return {
         "state": now.state,
@@ -64,7 +68,7 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "diagrams": counts.diagrams,
         "vectorisations": counts.vectorisations,
         "distances": counts.distances,
-        "eta_s": store.eta_s(row, now),
+        "eta_s": standing.eta_s(store, row, now),
         "pid": now.pid,
     }
 
@@ -72,10 +76,12 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
 def _watch(store: Store, experiment: int, interval: float) -> None:
     from rich.live import Live
 
+    from panic.store import reading, standing
+
     with Live(console=console(), auto_refresh=False) as live:
         while True:
-            [row] = [row for row in store.experiments() if row.id == experiment]
-            now = store.standing(row)
+            [row] = [row for row in reading.experiments(store) if row.id == experiment]
+            now = standing.standing(store, row)
             live.update(_panel(store, row, now), refresh=True)
             if now.state != "running":
                 return
@@ -89,7 +95,9 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     from rich.table import Table
     from rich.text import Text
 
-    now = now or store.standing(row)
+    from panic.store import reading, standing
+
+    now = now or standing.standing(store, row)
     counts = now.counts
     title = Text.assemble((row.name, "bold"), f"  {row.uid[:12]}  ", (now.state, STATE_STYLES[now.state]))
     lines = Table.grid(padding=(0, 2))
@@ -104,7 +112,7 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
         if number:
             lines.add_row(what, "", f"{number:,}")
     if now.state == "running":
-        lines.add_row("time left", "", f"at most {duration(store.eta_s(row, now))}")
+        lines.add_row("time left", "", f"at most {duration(standing.eta_s(store, row, now))}")
     if now.session is not None:
         verb = "process" if now.session.is_alive else "last process"
         lines.add_row(
@@ -114,7 +122,7 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
             if now.session.is_alive
             else f"{now.session.pid} on {now.session.host}, {moment(now.session.started_at)}",
         )
-    times = store.model_times(row.id)
+    times = reading.model_times(store, row.id)
     if not times:
         return Group(title, lines)
     rows = [

@@ -15,7 +15,7 @@ from panic.devices.device import Device
 from panic.engine.plan import Plan, small_bytes
 from panic.errors import ConflictError
 from panic.models.spec import ModelSpec
-from panic.store import Store
+from panic.store import Store, reading, writing
 from panic.store.records import EpochRow
 
 
@@ -77,7 +77,7 @@ def refuse_conflicts(
     """
     conflicts = [
         problem
-        for row in store.epochs(experiment)
+        for row in reading.epochs(store, experiment)
         if row.name in fingerprints
         for problem in _conflicts(plan, row, fingerprints[row.name], device_kind)
     ]
@@ -101,15 +101,16 @@ def pin(
     Args:
         tried: batch sizes that were tried out.
     """
-    pinned = {row.name: row for row in store.epochs(experiment)}
+    pinned = {row.name: row for row in reading.epochs(store, experiment)}
     pins: dict[str, Pin] = {}
     for name, shape in shapes(plan, pinned.values(), device_kind).items():
         batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads
         if row := pinned.get(name):
             model, number = row.model, row.number
         else:
-            model = store.add_model(name, fingerprints[name], _plain(plan.specs[name]))
-            number = store.add_epoch(
+            model = writing.add_model(store, name, fingerprints[name], _plain(plan.specs[name]))
+            number = writing.add_epoch(
+                store,
                 experiment,
                 name,
                 model=model,

@@ -18,7 +18,7 @@ from panic.engine.plan import Plan, make_plan
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
-from panic.store import Store
+from panic.store import Store, missing, reading
 from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
 
 Key = tuple[tuple[str, ...], str, int, int]
@@ -69,10 +69,12 @@ def preview(config: ExperimentConfig, store_path: str | os.PathLike[str]) -> Pre
     """
     device = open_device(config.device)
     plan = make_plan(config, device.kind)
+    identity = identity_digest(config)
     try:
         with Store(store_path) as store:
             row = next(
-                (row for row in store.experiments() if row.identity_digest == identity_digest(config)), None
+                (row for row in reading.experiments(store) if row.identity_digest == identity),
+                None,
             )
             if row is not None:
                 present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
@@ -88,8 +90,8 @@ def _preview(
     known: dict[Key, RunRow] = {}
     epochs: list[EpochRow] = []
     if store is not None and row is not None:
-        known = {(r.network, r.prompt, r.seed, r.repeat): r for r in store.runs(row.id)}
-        epochs = store.epochs(row.id)
+        known = {(r.network, r.prompt, r.seed, r.repeat): r for r in reading.runs(store, row.id)}
+        epochs = reading.epochs(store, row.id)
     existing = total = ended = 0
     left: Counter[str] = Counter()
     for run in plan.runs:
@@ -104,7 +106,7 @@ def _preview(
         idle |= {
             name
             for name, spec in plan.embedding.items()
-            if name in pinned and not store.missing_embeddings(row.id, pinned[name], spec.modalities_in)
+            if name in pinned and not missing.embeddings(store, row.id, pinned[name], spec.modalities_in)
         }
     order = [name for name in plan.specs if name not in idle]
     called = shapes(plan, epochs, device.kind)
@@ -122,7 +124,7 @@ def _preview(
         runs_existing=ended,
         invocations_total=total,
         invocations_existing=existing,
-        images_missing=sum(1 for _ in store.missing_images(row.id)) if store and row else 0,
+        images_missing=sum(1 for _ in missing.images(store, row.id)) if store and row else 0,
         models=[
             PreviewModel(
                 name=name,
@@ -158,7 +160,7 @@ def _steps_at(position: int, length: int, begin: int, end: int) -> int:
 
 
 def _seconds_per_item(store: Store | None) -> dict[str, float]:
-    times = store.model_times() if store is not None else []
+    times = reading.model_times(store) if store is not None else []
     return {time.model: time.duration_s / time.items for time in times}
 
 

@@ -10,17 +10,14 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from panic.errors import StoreCorrupt
 from panic.store.codec import decode_array, decode_bars, decode_vector
 from panic.store.digest import text_digest
 from panic.store.files import Database
-from panic.store.pixels import image_problem, remedies
+from panic.store.images import image_problem, remedies
+from panic.store.store import Store
 from panic.store.stuck import Stuck, first_repeat
-
-if TYPE_CHECKING:
-    from panic.store.store import Store
 
 TREE = re.compile(r"^Tree (\d+)\b")
 

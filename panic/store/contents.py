@@ -6,21 +6,30 @@ Digests come out as 64 hexadecimal digits and may be given so, or as 32 bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store.codec import decode_array, decode_bars, decode_image
-from panic.store.reading import USED_OUTPUTS, Selector, scope
-from panic.store.records import DiagramRow, InvocationRow, OutputRow, Vectors
+from panic.store.clauses import CURRENT, RUN_OUTPUTS, USED_OUTPUTS
+from panic.store.codec import canonical_json, decode_array, decode_bars, decode_image
+from panic.store.reading import Selector, scope
+from panic.store.reading import experiment as find_experiment
+from panic.store.reading import model as find_model
+from panic.store.records import (
+    DiagramRow,
+    DistanceMatrix,
+    InvocationRow,
+    MeasureRow,
+    OutputRow,
+    Vectorisations,
+    Vectors,
+)
+from panic.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
-
-    from panic.store.store import Store
-
-RUN_OUTPUTS = "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
 
 
 def outputs(store: Store, experiment: Selector | None = None, *, run: int | None = None) -> list[OutputRow]:
@@ -100,7 +109,7 @@ def vectors(store: Store, model: Selector, experiment: Selector | None = None) -
         "SELECT lower(hex(digest)), vector FROM embedding JOIN output ON output.id = embedding.output"
         f" WHERE model = ?2 {where} ORDER BY output.id",
         *(parameters or (None,)),
-        store.model(model).id,
+        find_model(store, model).id,
     )
     return Vectors(digests=[row[0] for row in rows], vectors=stack([row[1] for row in rows]))
 
@@ -131,7 +140,7 @@ def generators(
 
 
 def _bars_row(store: Store, run: int, model: Selector, dimension: int, settings_digest: str | None) -> Any:
-    row = store.model(model)
+    row = find_model(store, model)
     found = store.db.row(
         "SELECT bars, generators FROM diagram JOIN diagram_bars ON diagram = diagram.id"
         " WHERE run = ?1 AND model = ?2 AND dimension = ?3 AND coalesce(settings_digest = ?4, TRUE)"
@@ -167,3 +176,89 @@ def diagrams(store: Store, experiment: Selector | None = None) -> list[DiagramRo
         )
         for id, run, model, settings, digest, num_points, num_unique, error, duration_s, dimensions in rows
     ]
+
+
+def diagram_bars(store: Store, diagram: int) -> dict[int, NDArray[np.float64]]:
+    """Bars (m, 2) of a diagram by dimension."""
+    rows = store.db.rows("SELECT dimension, bars FROM diagram_bars WHERE diagram = ? ORDER BY 1", diagram)
+    return {dimension: decode_bars(data) for dimension, data in rows}
+
+
+def run_vectors(store: Store, run: int, model: int, modality: str) -> NDArray[np.float32]:
+    """Vectors (n, d) of a run's outputs of one modality in step order, the prompt excluded."""
+    rows = store.db.rows(
+        "SELECT vector FROM invocation JOIN output ON output.id = invocation.output AND modality = ?3"
+        " JOIN embedding ON embedding.output = output.id AND model = ?2 WHERE run = ?1 ORDER BY step",
+        *(run, model, str(modality)),
+    )
+    return stack([vector for (vector,) in rows])
+
+
+def vectorisations(
+    store: Store, selector: Selector, of_model: Selector, *, dimension: int, kind: str, **settings: Any
+) -> Vectorisations:
+    """Arrays (n, ...) of the diagrams of an experiment's runs, in the order of the runs.
+
+    `settings` tell several measures of a kind apart, for example resolution=50. NotFound without any.
+    """
+    import numpy as np
+
+    key = _key(store, selector, of_model)
+    source = f"({CURRENT}) AS current JOIN vectorisation ON diagram = current.id"
+    found = _one_measure(store, source, key, dimension, {"kind": kind} | settings)
+    rows = store.db.rows(
+        f"SELECT run, vector FROM {source} WHERE dimension = ?4 AND measure = ?5 ORDER BY run",
+        *(*key, dimension, found.id),
+    )
+    values = np.stack([decode_array(data) for _, data in rows])
+    return Vectorisations(runs=[run for run, _ in rows], values=values, settings=found.settings)
+
+
+def distances(
+    store: Store, selector: Selector, of_model: Selector, *, dimension: int, kind: str, **settings: Any
+) -> DistanceMatrix:
+    """Distances (n, n) between the diagrams of an experiment's runs, in the order of the runs.
+
+    `settings` tell several measures of a kind apart, for example order=2. NotFound without any.
+    """
+    import numpy as np
+
+    key = _key(store, selector, of_model)
+    source = f"({CURRENT}) AS current JOIN distance ON a = current.id"
+    found = _one_measure(store, source, key, dimension, {"kind": kind} | settings)
+    current = store.db.rows(f"SELECT id, run FROM ({CURRENT}) ORDER BY run", *key)
+    place = {id: number for number, (id, _) in enumerate(current)}
+    matrix = np.full((len(place), len(place)), np.nan)
+    np.fill_diagonal(matrix, 0.0)
+    for a, b, distance in store.db.stream(
+        f"SELECT a, b, distance FROM {source} WHERE dimension = ?4 AND measure = ?5",
+        *(*key, dimension, found.id),
+    ):
+        if b in place:
+            matrix[place[a], place[b]] = matrix[place[b], place[a]] = distance
+    return DistanceMatrix(runs=[run for _, run in current], matrix=matrix, settings=found.settings)
+
+
+def _key(store: Store, selector: Selector, of_model: Selector) -> tuple[int, int, None]:
+    return find_experiment(store, selector).id, find_model(store, of_model).id, None
+
+
+def _one_measure(
+    store: Store, source: str, key: tuple[int, int, None], dimension: int, wanted: Mapping[str, Any]
+) -> MeasureRow:
+    """The only measure of a source that has the wanted settings."""
+    rows = store.db.rows(
+        "SELECT id, settings FROM measure WHERE id IN"
+        f" (SELECT DISTINCT measure FROM {source} WHERE dimension = ?4) ORDER BY id",
+        *(*key, dimension),
+    )
+    known = [MeasureRow(id=id, settings=json.loads(settings)) for id, settings in rows]
+    found = [row for row in known if wanted.items() <= row.settings.items()]
+    if len(found) == 1:
+        return found[0]
+    listed = "; ".join(canonical_json(row.settings) for row in (found or known))
+    number = "Several measures have" if found else "Nothing was computed with"
+    raise NotFound(
+        f"{number} the settings {canonical_json(wanted)} in dimension {dimension}.",
+        hint=f"There {'are' if found else 'is'}: {listed}." if listed else "",
+    )

@@ -8,12 +8,9 @@ transaction. The store's rows go first, then the pixels: pixels that nobody refe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from panic.store.reading import Selector, experiment
-
-if TYPE_CHECKING:
-    from panic.store.store import Store
+from panic.store.store import Store
 
 # Outputs of experiment ?1 that no other experiment has. Inputs are prompts or outputs of the same run.
 OWN_OUTPUTS = (

@@ -13,16 +13,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from panic.store.codec import decode_array, decode_bars
+from panic.store.clauses import USED_OUTPUTS
+from panic.store.codec import canonical_json, decode_array, decode_bars
 from panic.store.contents import image
 from panic.store.digest import image_digest
-from panic.store.reading import USED_OUTPUTS, Selector, scope
-from panic.store.writing import canonical_json
-
-if TYPE_CHECKING:
-    from panic.store.store import Store
+from panic.store.reading import Selector, experiments, scope
+from panic.store.reading import experiment as find_experiment
+from panic.store.store import Store
 
 Line = dict[str, Any]
 
@@ -30,8 +29,8 @@ Line = dict[str, Any]
 def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
     """JSON-able lines of one experiment, or of all; one consistent state of the store."""
     with store.db.snapshot():
-        for row in sorted(store.experiments(), key=lambda row: (row.name, row.identity_digest)):
-            if experiment is None or row.id == store.experiment(experiment).id:
+        for row in sorted(experiments(store), key=lambda row: (row.name, row.identity_digest)):
+            if experiment is None or row.id == find_experiment(store, experiment).id:
                 yield {"kind": "experiment", "name": row.name, "identity_digest": row.identity_digest}
                 yield from _runs(store, row.id, row.identity_digest)
         yield from _outputs(store, experiment)

@@ -36,7 +36,7 @@ NETWORK_FILE_SYSTEMS = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Driver:
+class LockHolder:
     """The process that writes results into a store."""
 
     pid: int
@@ -256,7 +256,7 @@ def take_lock(folder: Path) -> int:
             if time.monotonic() < deadline:
                 time.sleep(0.01)
                 continue
-            holder = _read_driver(descriptor)
+            holder = _read_holder(descriptor)
             os.close(descriptor)
             who = f"process {holder.pid} on {holder.host}" if holder else "another process"
             raise StoreLocked(
@@ -269,7 +269,7 @@ def take_lock(folder: Path) -> int:
     return descriptor
 
 
-def current_driver(folder: Path) -> Driver | None:
+def lock_holder(folder: Path) -> LockHolder | None:
     """The process that writes results into the store now, if there is one."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -279,14 +279,14 @@ def current_driver(folder: Path) -> Driver | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return _read_driver(descriptor)
+        return _read_holder(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _read_driver(descriptor: int) -> Driver | None:
+def _read_holder(descriptor: int) -> LockHolder | None:
     try:
-        return Driver(**json.loads(os.pread(descriptor, 4096, 0)))
+        return LockHolder(**json.loads(os.pread(descriptor, 4096, 0)))
     except (ValueError, TypeError):
         return None  # it has just taken the lock and not yet written who it is
 

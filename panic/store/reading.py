@@ -1,16 +1,18 @@
-"""What anyone may ask a store, as functions over a `Store`.
+"""What a store knows of experiments, models, runs and sessions, answered with records.
 
-First what people and the analysis ask, answered with records; then what the engine asks, answered with
-plain tuples and digests as bytes, because it asks about every step. An experiment is given by its row
-number, name, beginning of its uid, or "latest".
+An experiment is given by its row number, its name, the beginning of its uid, or "latest".
+
+    with Store("panic-store") as store:
+        for run in reading.runs(store, "latest"):
+            print(run.prompt, run.state)
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from panic.errors import NotFound, nearest
+from panic.store.clauses import NUM_STEPS, USED_OUTPUTS
 from panic.store.records import (
     AnnotationRow,
     Counts,
@@ -22,16 +24,9 @@ from panic.store.records import (
     RunRow,
     SessionRow,
 )
-
-if TYPE_CHECKING:
-    from panic.store.store import Store
+from panic.store.store import Store
 
 Selector = int | str
-USED_OUTPUTS = (
-    "SELECT prompt FROM run WHERE experiment = ?1 UNION"
-    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
-)
-NUM_STEPS = "coalesce((SELECT max(step) + 1 FROM invocation WHERE invocation.run = run.id), 0)"
 
 
 def experiments(store: Store) -> list[ExperimentRow]:

@@ -1,6 +1,6 @@
 """Where an experiment stands, read from the store alone, so that any process can tell.
 
-    store.standing(store.experiment("latest")).state
+    standing(store, reading.experiment(store, "latest")).state
 
 States: `running` (a live driver works on it), `complete` (nothing left to do), `failed` (ended, but some runs
 or the session failed), `interrupted` (stopped or killed before the end), `incomplete` (never begun, or
@@ -10,11 +10,11 @@ extended since).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from panic.store import Store
-    from panic.store.records import Counts, ExperimentRow
+from panic.store import missing, reading
+from panic.store.records import Counts, ExperimentRow
+from panic.store.store import Store
 
 RECENT_BATCHES = 200
 ENDED_WELL = ("complete", "done")
@@ -47,7 +47,7 @@ class Standing:
 
 def last_sessions(store: Store) -> dict[int, LastSession]:
     """The newest session per experiment, and whether its process still works on it."""
-    driver = store.driver
+    driver = store.lock_holder
     rows = store.db.rows(
         "SELECT experiment, id, pid, host, started_at, ended_at, end_state FROM session"
         " WHERE experiment NOTNULL ORDER BY id"
@@ -70,7 +70,7 @@ def last_sessions(store: Store) -> dict[int, LastSession]:
 def standing(store: Store, row: ExperimentRow, session: LastSession | None = None) -> Standing:
     """Where an experiment stands; `session` saves asking for it again."""
     session = session or last_sessions(store).get(row.id)
-    counts = store.counts(row.id)
+    counts = reading.counts(store, row.id)
     return Standing(state=_state(counts, session), counts=counts, session=session)
 
 
@@ -101,7 +101,9 @@ def eta_s(store: Store, row: ExperimentRow, now: Standing) -> float | None:
     if not items or end <= begin:
         return None
     steps_left = sum(
-        run.max_length - run.num_steps for run in store.runs(row.id) if run.state in ("todo", "running")
+        run.max_length - run.num_steps
+        for run in reading.runs(store, row.id)
+        if run.state in ("todo", "running")
     )
     vectors_per_step = now.counts.embeddings / max(1, now.counts.invocations)
     items_left = steps_left * (1 + vectors_per_step) + _missing_vectors(store, row)
@@ -110,6 +112,6 @@ def eta_s(store: Store, row: ExperimentRow, now: Standing) -> float | None:
 
 def _missing_vectors(store: Store, row: ExperimentRow) -> int:
     wanted = set(row.config.get("embeddings", []))
-    modalities = {model.id: model.spec.get("modalities_in", ["text"]) for model in store.models()}
-    models = {epoch.model for epoch in store.epochs(row.id) if epoch.name in wanted}
-    return sum(len(store.missing_embeddings(row.id, model, modalities[model])) for model in models)
+    modalities = {model.id: model.spec.get("modalities_in", ["text"]) for model in reading.models(store)}
+    models = {epoch.model for epoch in reading.epochs(store, row.id) if epoch.name in wanted}
+    return sum(len(missing.embeddings(store, row.id, model, modalities[model])) for model in models)

@@ -1,13 +1,14 @@
 """The store of all results: one folder, opened for reading unless told otherwise.
 
     with Store("panic-store") as store:
-        for run in store.runs("latest"):
+        for run in reading.runs(store, "latest"):
             print(run.prompt, run.state)
 
-Any number of processes may read while one, the driver, writes. Questions of people are in `reading.py` and
-`contents.py`, those of the engine in `queries.py`, changes in `writing.py`; this class holds the open files
-and is the table of contents. A `Store` is used by one thread at a time; open another one for another thread.
-In a process that has a `Store` open, do not open its files with another SQLite library (the standard
+Any number of processes may read while one, the driver, writes. This class holds the open files, the lock
+and the transactions. What is asked of a store are functions that take it: `reading.py` (experiments, runs,
+models, sessions), `contents.py` (outputs, vectors, diagrams), `missing.py` (what the engine has to do),
+`writing.py` (what it changes). A `Store` is used by one thread at a time; open another one for another
+thread. In a process that has a `Store` open, do not open its files with another SQLite library (the standard
 library's, connectorx): closing them there drops the locks that this one holds.
 """
 
@@ -23,11 +24,7 @@ from typing import Self
 import apsw
 
 from panic.errors import StoreCorrupt, StoreError, StoreMissing
-from panic.store import check as checking
-from panic.store import contents, delete, measures, pixels, queries, reading, writing
-from panic.store import dump as dumping
-from panic.store import standing as standings
-from panic.store.files import Database, Driver, current_driver, refuse_network, take_lock
+from panic.store.files import Database, LockHolder, lock_holder, refuse_network, take_lock
 
 
 class Store:
@@ -92,9 +89,9 @@ class Store:
         return revision
 
     @property
-    def driver(self) -> Driver | None:
+    def lock_holder(self) -> LockHolder | None:
         """The process that writes results into this store now, if any."""
-        return current_driver(self.path)
+        return lock_holder(self.path)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -120,64 +117,6 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    experiments = reading.experiments
-    experiment = reading.experiment
-    models = reading.models
-    model = reading.model
-    runs = reading.runs
-    outputs = contents.outputs
-    invocations = contents.invocations
-    text = contents.text
-    image = contents.image
-    image_bytes = contents.image_bytes
-    vectors = contents.vectors
-    bars = contents.bars
-    generators = contents.generators
-    diagrams = contents.diagrams
-    vectorisations = measures.vectorisations
-    distances = measures.distances
-    counts = reading.counts
-    epochs = reading.epochs
-    sessions = reading.sessions
-    annotations = reading.list_annotations
-    model_times = reading.model_times
-    last_sessions = standings.last_sessions
-    standing = standings.standing
-    eta_s = standings.eta_s
-
-    tails = queries.tails
-    fixed_seed_history = queries.fixed_seed_history
-    missing_embeddings = queries.missing_embeddings
-    ready_for_diagram = queries.ready_for_diagram
-    run_vectors = queries.run_vectors
-    missing_vectorisations = measures.missing_vectorisations
-    missing_distances = measures.missing_distances
-    diagram_bars = measures.diagram_bars
-
-    start_experiment = writing.start_experiment
-    add_model = writing.add_model
-    add_measure = measures.add_measure
-    add_epoch = writing.add_epoch
-    add_runs = writing.add_runs
-    start_session = writing.start_session
-    end_session = writing.end_session
-    next_batch_id = writing.next_batch_id
-    forget_failures = writing.forget_failures
-    commit = writing.commit
-    annotate = writing.annotate
-
-    dump = dumping.dump
-    check = checking.check
-    missing_images = pixels.missing_images
-    damaged_images = pixels.damaged_images
-    drop_images = pixels.drop_images
-    image_origins = pixels.image_origins
-    image_users = pixels.image_users
-    lost_images = pixels.lost_images
-    preview_deletion = delete.preview_deletion
-    delete_experiment = delete.delete_experiment
-    compact = delete.compact
 
 
 DEFAULT_STORE = Path("panic-store")

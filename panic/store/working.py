@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from panic.store.store import Store
+from panic.store.store import Store
 
 
 def known(store: Store, device_kind: str) -> dict[str, dict[int, dict[int, int]]]:

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from panic.store.codec import ENCODING, encode_array, encode_bars, encode_vector
+from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bars, encode_image, encode_vector
 from panic.store.digest import text_digest
 from panic.store.files import Database
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewOutput, NewRun
-
-if TYPE_CHECKING:
-    from panic.store.store import Store
+from panic.store.store import Store
 
 DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 
@@ -33,11 +32,6 @@ DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 def new_uid() -> str:
     """A name that sorts by time: 48 bits of milliseconds, 80 random bits, as 32 hexadecimal digits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def start_experiment(store: Store, name: str, identity_digest: str, config: dict[str, Any]) -> int:
@@ -64,6 +58,17 @@ def add_model(store: Store, name: str, fingerprint: str, spec: dict[str, Any]) -
             "INSERT INTO model (name, fingerprint, spec) VALUES (?, ?, ?)",
             *(name, fingerprint, canonical_json(spec)),
         )
+
+
+def add_measure(store: Store, settings: Mapping[str, Any]) -> int:
+    """The row of a vectorisation or distance with these settings."""
+    text = canonical_json(settings)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with store.transaction():
+        known = store.db.value("SELECT id FROM measure WHERE digest = ?", digest)
+        if known is not None:
+            return int(known)
+        return store.db.insert("INSERT INTO measure (digest, settings) VALUES (?, ?)", digest, text)
 
 
 def add_epoch(
@@ -176,7 +181,11 @@ def commit(store: Store, results: Commit) -> None:
 
     Outputs that are already there are kept. Everything that is referred to must be there or come along.
     """
-    images = [(o.digest, ENCODING, o.image) for o in results.outputs if o.image is not None]
+    images = [
+        (o.digest, ENCODING, o.image if isinstance(o.image, bytes) else encode_image(o.image))
+        for o in results.outputs
+        if o.image is not None
+    ]
     if images:
         with store.images.transaction() as connection:
             connection.executemany(
@@ -292,3 +301,9 @@ def _insert_diagram(store: Store, diagram: NewDiagram) -> None:
             *(number, dimension, encode_bars(bars)),
             None if generators is None else encode_array(generators),
         )
+
+
+def drop_images(store: Store, digests: Iterable[bytes]) -> None:
+    """Remove pixels, so that the right ones can take their place."""
+    with store.images.transaction() as connection:
+        connection.executemany("DELETE FROM image WHERE digest = ?", [(digest,) for digest in digests])

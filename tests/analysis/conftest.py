@@ -22,6 +22,7 @@ from panic.store import (
     NewRun,
     NewStuck,
     Store,
+    writing,
 )
 from panic.store.codec import encode_image
 from panic.store.digest import image_digest, text_digest
@@ -57,7 +58,7 @@ class Bench:
             "diagrams": {"max_dimension": 1},
             **config,
         }
-        self.experiment = store.start_experiment("demo", "f" * 64, self.config)
+        self.experiment = writing.start_experiment(store, "demo", "f" * 64, self.config)
         self.models = {}
         for name, ends in {
             "draw": ("text", "image"),
@@ -70,15 +71,21 @@ class Bench:
                 "parameters": {"steps": 2},
                 "base": name,
             }
-            self.models[name] = store.add_model(name, f"{name}-fingerprint", spec)
-            store.add_epoch(
-                self.experiment, name, model=self.models[name], batch_size=4, device_kind="cpu", threads=1
+            self.models[name] = writing.add_model(store, name, f"{name}-fingerprint", spec)
+            writing.add_epoch(
+                store,
+                self.experiment,
+                name,
+                model=self.models[name],
+                batch_size=4,
+                device_kind="cpu",
+                threads=1,
             )
         provenance = {
             "packages": {"torch": "2.13.0"},
             "hardware": {"processor": "a processor", "num_cpus": 2},
         }
-        self.session = store.start_session(self.experiment, "panic run demo.yaml", provenance)
+        self.session = writing.start_session(store, self.experiment, "panic run demo.yaml", provenance)
 
     def add(
         self, prompt: str, texts: list[str], *, network: tuple[str, ...] = NETWORK, seed: int = 42, **run: Any
@@ -92,7 +99,7 @@ class Bench:
             repeat=run.get("repeat", 0),
             max_length=run["max_length"],
         )
-        (row,) = self.store.add_runs(self.experiment, [new])
+        (row,) = writing.add_runs(self.store, self.experiment, [new])
         batches = [self._batch(name, len(texts)) for name in network]
         outputs, steps, before = [], [], text_digest(prompt)
         for i, text in enumerate(texts):
@@ -107,7 +114,7 @@ class Bench:
                 steps.append(NewInvocation(row, len(steps), before, output.digest, abs(seed), batch))
                 outputs.append(output)
                 before = output.digest
-        self.store.commit(Commit(batches=batches, outputs=outputs, invocations=steps))
+        writing.commit(self.store, Commit(batches=batches, outputs=outputs, invocations=steps))
         return row
 
     def embed(self, vectors: dict[str, np.ndarray]) -> None:
@@ -117,7 +124,7 @@ class Bench:
             NewEmbedding(output=text_digest(text), model=self.models["embed"], batch=batch.id, vector=vector)
             for text, vector in vectors.items()
         ]
-        self.store.commit(Commit(batches=[batch], embeddings=new))
+        writing.commit(self.store, Commit(batches=[batch], embeddings=new))
 
     def diagram(self, run: int, points: np.ndarray) -> None:
         found = diagram(points)
@@ -126,18 +133,20 @@ class Bench:
             num_points=found.num_points, num_unique=found.num_unique, duration_s=0.5,
             bars={k: found.bars(k) for k in (0, 1)},
         )  # fmt: skip
-        self.store.commit(Commit(diagrams=[new]))
+        writing.commit(self.store, Commit(diagrams=[new]))
 
     def stuck(self, run: int, entry_step: int, period: int) -> None:
-        self.store.commit(Commit(stuck=[NewStuck(run=run, entry_step=entry_step, period=period)]))
+        writing.commit(self.store, Commit(stuck=[NewStuck(run=run, entry_step=entry_step, period=period)]))
 
     def fail(self, run: int, step: int) -> None:
         message = "the caption was <empty>"
-        self.store.commit(Commit(failures=[NewFailure(run=run, step=step, kind="output", message=message)]))
+        writing.commit(
+            self.store, Commit(failures=[NewFailure(run=run, step=step, kind="output", message=message)])
+        )
 
     def _batch(self, model: str, size: int) -> NewBatch:
         return NewBatch(
-            id=self.store.next_batch_id(), session=self.session, model=self.models[model], epoch=0,
+            id=writing.next_batch_id(self.store), session=self.session, model=self.models[model], epoch=0,
             device="cpu", size=size, padded_size=size, started_at=time.time(), duration_s=0.25,
         )  # fmt: skip
 
@@ -163,8 +172,10 @@ def full(bench: Bench) -> Bench:
     fresh = bench.add(HOSTILE, [*texts[::-1]], seed=-1)
     failed = bench.add("a start", texts[:2], seed=-1, repeat=1)
     bench.fail(failed, 4)
-    bench.store.add_runs(
-        bench.experiment, [NewRun(network=NETWORK, prompt=HOSTILE, seed=-1, repeat=1, max_length=10)]
+    writing.add_runs(
+        bench.store,
+        bench.experiment,
+        [NewRun(network=NETWORK, prompt=HOSTILE, seed=-1, repeat=1, max_length=10)],
     )
     bench.embed({"a start": angle_vector(0), HOSTILE: angle_vector(30), **circle})
     for run in (stuck, fresh):

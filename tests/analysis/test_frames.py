@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from panic.analysis import frames
-from panic.store import Commit, NewEmbedding, NewRun
+from panic.store import Commit, NewEmbedding, NewRun, contents, reading, writing
 from tests.analysis.conftest import angle_vector
 
 
@@ -21,7 +21,7 @@ def test_drift_is_one_minus_the_cosine_at_the_steps_of_texts(bench):
             "away": angle_vector(190),
         }
     )
-    found = frames.drift(bench.store, bench.store.experiment("demo"), "embed")
+    found = frames.drift(bench.store, reading.experiment(bench.store, "demo"), "embed")
     assert found["step"].to_list() == [1, 3, 5]
     assert found["distance"].to_list() == pytest.approx([0.5, 1.0, 2.0], abs=1e-6)
     assert (found["run"] == run).all()
@@ -35,7 +35,7 @@ def test_a_stuck_run_goes_on_by_its_cycle(bench):
     bench.embed(
         {"start": angle_vector(0), "a": angle_vector(90), "b": angle_vector(60), "c": angle_vector(180)}
     )
-    found = frames.drift(bench.store, bench.store.experiment("demo"), "embed").sort("step")
+    found = frames.drift(bench.store, reading.experiment(bench.store, "demo"), "embed").sort("step")
     assert found["step"].to_list() == [1, 3, 5, 7, 9, 11, 13]
     assert found["distance"].to_list() == pytest.approx([1, 0.5, 2, 0.5, 2, 0.5, 2], abs=1e-6)
     assert found["is_known"].to_list() == [False] * 3 + [True] * 4
@@ -45,10 +45,11 @@ def test_pictures_drift_from_the_first_picture_and_step_sizes_are_within_a_modal
     """A model that reads pictures has no vector of the prompt; one step is from a picture to the next."""
     run = bench.add("start", ["a", "b", "c"], max_length=10)
     bench.stuck(run, 2, 4)
-    digests = [step.output for step in bench.store.invocations(run) if step.modality == "image"]
+    digests = [step.output for step in contents.invocations(bench.store, run) if step.modality == "image"]
     batch = bench._batch("embed", 3)
     vectors = [angle_vector(degrees) for degrees in (10, 70, 190)]
-    bench.store.commit(
+    writing.commit(
+        bench.store,
         Commit(
             batches=[batch],
             embeddings=[
@@ -57,9 +58,9 @@ def test_pictures_drift_from_the_first_picture_and_step_sizes_are_within_a_modal
                 )
                 for digest, vector in zip(digests, vectors, strict=True)
             ],
-        )
+        ),
     )
-    experiment = bench.store.experiment("demo")
+    experiment = reading.experiment(bench.store, "demo")
     found = frames.drift(bench.store, experiment, "embed", modality="image")
     assert found["step"].to_list() == [0, 2, 4, 6, 8]
     assert found["distance"].to_list() == pytest.approx([0, 0.5, 2, 0.5, 2], abs=1e-6)
@@ -88,7 +89,7 @@ def test_only_stuck_runs_go_on_and_not_beyond_their_length():
 def test_drift_without_the_vector_of_the_prompt_is_empty(bench):
     bench.add("start", ["a"])
     bench.embed({"a": angle_vector(0)})
-    assert frames.drift(bench.store, bench.store.experiment("demo"), "embed").is_empty()
+    assert frames.drift(bench.store, reading.experiment(bench.store, "demo"), "embed").is_empty()
 
 
 def test_bands_are_quartiles_over_runs():
@@ -117,15 +118,15 @@ def test_runs_are_chosen_evenly_over_prompts(bench):
         for prompt, repeats in (("one", 20), ("two", 2), ("three", 3))
         for repeat in range(repeats)
     ]
-    bench.store.add_runs(bench.experiment, new)
-    chosen = frames.spread(bench.store.runs("demo"), 7)
+    writing.add_runs(bench.store, bench.experiment, new)
+    chosen = frames.spread(reading.runs(bench.store, "demo"), 7)
     counts = [sum(run.prompt == prompt for run in chosen) for prompt in ("one", "two", "three")]
     assert counts == [3, 2, 2]
-    assert len(frames.spread(bench.store.runs("demo"), 100)) == 25
+    assert len(frames.spread(reading.runs(bench.store, "demo"), 100)) == 25
 
 
 def test_bars_are_those_of_the_largest_diagram(full):
-    found = frames.bars(full.store, full.store.experiment("demo"))
+    found = frames.bars(full.store, reading.experiment(full.store, "demo"))
     runs = found.group_by("run", "dimension").len().sort("run", "dimension")
     assert runs["len"].to_list() == [5, 1, 5, 1]
     side = 2 * np.sin(np.pi / 5)
@@ -137,7 +138,7 @@ def test_bars_are_those_of_the_largest_diagram(full):
 def test_times_tell_stages_apart(full):
     found = {
         row["name"]: row
-        for row in frames.times(full.store, full.store.experiment("demo")).iter_rows(named=True)
+        for row in frames.times(full.store, reading.experiment(full.store, "demo")).iter_rows(named=True)
     }
     assert {name: row["stage"] for name, row in found.items()} == {
         "draw": "loops", "tell": "loops", "embed": "embeddings", "persistence diagrams": "diagrams"

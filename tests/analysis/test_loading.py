@@ -8,7 +8,7 @@ import pytest
 
 from panic.analysis import load
 from panic.errors import NotFound
-from panic.store import Commit, Store
+from panic.store import Commit, Store, contents, writing
 from panic.store.records import NewDistance, NewVectorisation
 from tests.analysis.conftest import HOSTILE, angle_vector
 
@@ -28,7 +28,7 @@ def test_frames_hold_what_the_store_holds(full):
     texts = steps.filter(pl.col("run") == 2, pl.col("modality") == "text").join(data.outputs, on="output")
     assert texts.sort("step")["text"].to_list() == [f"text {i}" for i in (4, 3, 2, 1, 0)]
     assert set(data.outputs.filter(pl.col("modality") == "text")["text"]) >= {"a start", HOSTILE}
-    first = full.store.invocations(1)[0]
+    first = contents.invocations(full.store, 1)[0]
     row = data.outputs.filter(pl.col("output") == steps["output"][0]).row(0, named=True)
     assert (row["digest"], row["width"]) == (first.output, 16)
     assert data.timings["duration_s"].sum() == pytest.approx(0.25 * len(data.timings))
@@ -42,7 +42,7 @@ def test_vectors_are_one_array_and_one_column(full):
     assert frame.schema["vector"] == pl.Array(pl.Float32, 2)
     np.testing.assert_array_equal(frame["vector"].to_numpy(), matrix)
     assert np.shares_memory(frame["vector"].to_numpy(), matrix)
-    want = full.store.vectors("embed", "demo")
+    want = contents.vectors(full.store, "embed", "demo")
     digests = frame.join(data.outputs, on="output", maintain_order="left")["digest"]
     assert digests.to_list() == want.digests
     np.testing.assert_array_equal(matrix, want.vectors)
@@ -58,11 +58,11 @@ def test_what_is_taken_of_diagrams_comes_with_its_settings(full):
     older = store.db.value("SELECT id FROM diagram WHERE run = 1")
     full.diagram(1, np.array([angle_vector(60 * i) for i in range(6)]))
     newer, second = (store.db.value("SELECT max(id) FROM diagram WHERE run = ?", run) for run in (1, 2))
-    entropy = store.add_measure({"kind": "entropy"})
-    landscape = store.add_measure({"kind": "landscape", "resolution": 3})
-    wasserstein = store.add_measure({"kind": "wasserstein", "order": 1.0})
+    entropy = writing.add_measure(store, {"kind": "entropy"})
+    landscape = writing.add_measure(store, {"kind": "landscape", "resolution": 3})
+    wasserstein = writing.add_measure(store, {"kind": "wasserstein", "order": 1.0})
     grid = np.arange(6.0).reshape(2, 3)
-    store.commit(
+    writing.commit(store,
         Commit(
             vectorisations=[
                 NewVectorisation(diagram=d, dimension=1, measure=m, vector=v)
@@ -94,14 +94,15 @@ def test_what_is_taken_of_diagrams_comes_with_its_settings(full):
 def test_entropies_alone_are_lists_like_all_others(full):
     """Polars takes equally long arrays for another type."""
     (one, two) = (full.store.db.value("SELECT id FROM diagram WHERE run = ?", run) for run in (1, 2))
-    entropy = full.store.add_measure({"kind": "entropy"})
-    full.store.commit(
+    entropy = writing.add_measure(full.store, {"kind": "entropy"})
+    writing.commit(
+        full.store,
         Commit(
             vectorisations=[
                 NewVectorisation(diagram=d, dimension=0, measure=entropy, vector=np.array(v))
                 for d, v in ((one, 0.5), (two, 0.25))
             ]
-        )
+        ),
     )
     found = load(full.store, "demo").vectorisations
     assert found.schema["values"] == pl.List(pl.Float64)
@@ -121,7 +122,7 @@ def test_bars_are_those_of_the_largest_diagram(full):
 
 
 def test_runs_experiments_and_everything(full):
-    other = full.store.start_experiment("other", "0" * 64, {"name": "other"})
+    other = writing.start_experiment(full.store, "other", "0" * 64, {"name": "other"})
     everything, some = load(full.store), load(full.store, runs=[2, 3])
     assert everything.experiments["name"].to_list() == ["demo", "other"]
     assert load(full.store, other).experiments["name"].to_list() == ["other"]

@@ -8,6 +8,7 @@ import pytest
 from panic.analysis import AnalysisError, load
 from panic.analysis.dynamics import step_sizes
 from panic.analysis.null_runs import KINDS, write_nulls
+from panic.store import check, reading, writing
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_surrogates_are_runs_from_the_same_prompts(walked):
         null, own = data.trajectory(made, "embed", "text"), source.trajectory(run, "embed", "text")
         np.testing.assert_allclose(step_sizes(null), step_sizes(own), atol=1e-5)
         assert not np.allclose(null[3], own[3] / np.linalg.norm(own[3]), atol=1e-3)
-    assert walked.check() == []
+    assert check.check(walked) == []
 
 
 def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench):
@@ -43,7 +44,7 @@ def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench
     assert data.runs["num_steps"].to_list() == [6, 6, 2]
     for run, vectors in zip(data.runs["run"], before, strict=False):
         np.testing.assert_array_equal(data.trajectory(run, "embed", "text"), vectors)
-    assert len(walked.experiments()) == 2
+    assert len(reading.experiments(walked)) == 2
 
 
 def test_seeds_have_experiments_of_their_own(walked):
@@ -51,7 +52,7 @@ def test_seeds_have_experiments_of_their_own(walked):
     assert names == ["demo-null-shuffled-embed", "demo-null-shuffled-embed-seed1", names[0]]
     first, second = (load(walked, name) for name in names[:2])
     assert set(first.runs["run"]).isdisjoint(second.runs["run"])
-    assert len(walked.experiments()) == 3
+    assert len(reading.experiments(walked)) == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,6 +68,6 @@ def test_every_kind_keeps_length_and_start(walked, kind):
 def test_nothing_to_make_nulls_of_is_refused(walked):
     with pytest.raises(AnalysisError, match="matched_walk"):
         write_nulls(walked, "demo", "embed", "brownian")
-    walked.start_experiment("other", "1" * 64, {"name": "other"})
+    writing.start_experiment(walked, "other", "1" * 64, {"name": "other"})
     with pytest.raises(AnalysisError, match="no run of other"):
         write_nulls(walked, "other", "embed", "shuffled")

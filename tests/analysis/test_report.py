@@ -13,14 +13,14 @@ import pytest
 from panic.analysis import charts, readings
 from panic.analysis.report import PICTURE_BUDGET_BYTES, render, write_report
 from panic.errors import NotFound
-from panic.store import Store
+from panic.store import Store, reading, writing
 from tests.analysis.conftest import HOSTILE, Bench
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def page(bench: Bench, budget: int = PICTURE_BUDGET_BYTES) -> str:
-    return render(bench.store, bench.store.experiment("demo"), picture_budget_bytes=budget)
+    return render(bench.store, reading.experiment(bench.store, "demo"), picture_budget_bytes=budget)
 
 
 def without_library(html: str) -> str:
@@ -115,13 +115,13 @@ def test_an_experiment_without_vectors_yet_says_so(bench):
 
 def test_an_experiment_that_was_interrupted_says_so(bench, tmp_path):
     bench.add("a start", ["one"])
-    bench.store.end_session(bench.session, "interrupted")
+    writing.end_session(bench.store, bench.session, "interrupted")
     assert "nobody works on them; `panic resume` goes on" in page(bench)
 
 
 def test_a_finished_experiment_is_complete(bench, tmp_path):
     bench.add("a start", ["one"], max_length=2)
-    bench.store.end_session(bench.session, "done")
+    writing.end_session(bench.store, bench.session, "done")
     bench.store.close()
     with Store(tmp_path / "store") as store:  # as the command line opens it
         html = write_report(store, "latest", tmp_path / "r.html").read_text(encoding="utf-8")
@@ -170,7 +170,7 @@ def test_charts_stand_alone_in_both_themes(full):
 
     from panic.analysis import frames
 
-    chart = charts.time_by_model(frames.times(full.store, full.store.experiment("demo")))
+    chart = charts.time_by_model(frames.times(full.store, reading.experiment(full.store, "demo")))
     for mode, ink in (("light", "#1d2329"), ("dark", "#e8eaed")):
         svg = vl_convert.vegalite_to_svg(charts.themed(chart, mode).to_dict())
         assert "persistence diagrams" in svg
@@ -179,7 +179,7 @@ def test_charts_stand_alone_in_both_themes(full):
 
 def test_fresh_noise_is_never_called_stuck(bench):
     bench.add("a start", ["one"], seed=-1)
-    assert "none can be stuck" in readings.stuck_reading(bench.store.runs("demo"))
+    assert "none can be stuck" in readings.stuck_reading(reading.runs(bench.store, "demo"))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from panic.analysis.strips import Thumbnails, strip, thumbnail
-from panic.store import Store
+from panic.store import Store, reading
 from tests.analysis.conftest import picture
 
 
@@ -22,7 +22,7 @@ def opened(uri: str) -> Image.Image:
 
 def made(bench, number: int = 0, *, budget: int = 10**6, max_tiles: int = 24):
     thumbnails = Thumbnails(bench.store, budget)
-    return strip(bench.store, bench.store.runs("demo")[number], thumbnails, max_tiles), thumbnails
+    return strip(bench.store, reading.runs(bench.store, "demo")[number], thumbnails, max_tiles), thumbnails
 
 
 def test_a_text_stands_under_the_picture_it_was_made_from(bench):
@@ -67,7 +67,7 @@ def test_a_lost_picture_is_counted_not_fatal(bench, tmp_path, damage):
     bench.store.images.connection.execute(damage)
     with Store(tmp_path / "store") as store:
         thumbnails = Thumbnails(store, 10**6)
-        found = strip(store, store.runs("demo")[0], thumbnails)
+        found = strip(store, reading.runs(store, "demo")[0], thumbnails)
     assert (found.tiles[1].image, thumbnails.num_missing) == ("", 1)
 
 

@@ -11,6 +11,7 @@ import pytest
 from panic.analysis import AnalysisError, load, readings, tables
 from panic.analysis.checks import OUTLIER
 from panic.errors import NotFound
+from panic.store import contents
 from tests.analysis.conftest import angle_vector
 
 TEXT = ("embed", "text")
@@ -173,7 +174,7 @@ def test_final_pictures_are_those_of_the_last_drawing_step(full):
     cells = tables.final_images(load(full.store, "demo"))
     assert cells["row"].to_list()[0] == "a start"
     assert cells["column"].unique().to_list() == ["draw → tell"]
-    steps = full.store.invocations(cells["run"][0])
+    steps = contents.invocations(full.store, cells["run"][0])
     assert cells["digest"][0] == [s.output for s in steps if s.modality == "image"][-1]
     assert cells["text"][0] == "text 3"
 

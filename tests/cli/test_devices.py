@@ -13,7 +13,7 @@ import torch
 from panic.cli.devices import PROCESS
 from panic.devices.events import EventLog
 from panic.devices.simulated import SimulatedDevice
-from panic.store import Store, working
+from panic.store import Store, dump, reading, working
 from tests.cli.conftest import write_config
 from tests.devices.paper import paper_cache
 
@@ -72,7 +72,7 @@ def test_a_gpu_is_listed_with_who_uses_it(panic, monkeypatch: pytest.MonkeyPatch
 def write_events(store: Path, name: str) -> None:
     """Two models of 15 bytes take turns on a device of 20."""
     with Store(store) as opened:
-        uid = opened.experiment(name).uid
+        uid = reading.experiment(opened, name).uid
     device = SimulatedDevice(name="sim", capacity_bytes=20, rate_bytes_per_s=10.0)
     log = EventLog(store / "cache" / f"{uid}-1-1.jsonl")
     cache, _ = paper_cache(device, {name: [5, 5, 5] for name in "ab"}, events=log)
@@ -113,14 +113,14 @@ def test_clear_forgets_events_and_what_was_learnt_and_no_result(panic, store: Pa
     write_events(store, "demo")
     with Store(store, write=True) as opened:
         working.learn(opened, "sim", [("f", 0, 1, 100)])
-        before = list(opened.dump())
+        before = list(dump.dump(opened))
     done = panic("cache", "clear")
     assert done.exit_code == 0, done.output
     assert "1 observations" in done.stdout
     assert list((store / "cache").iterdir()) == []
     with Store(store) as opened:
         assert working.known(opened, "sim") == {}
-        assert list(opened.dump()) == before
+        assert list(dump.dump(opened)) == before
 
 
 def test_memory_options_are_settings_of_the_experiment(panic, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_memory_options_are_settings_of_the_experiment(panic, tmp_path: Path) ->
     assert " experiment " not in planned.stdout
     assert " experiment " in panic("run", config, "--plan").stdout, "now it says who decides the shapes"
     with Store(tmp_path / "panic-store") as store:
-        kept = store.experiment("demo").config
+        kept = reading.experiment(store, "demo").config
     assert (kept["memory_fraction"], kept["headroom"]) == (0.5, 2**20)
     wrong = panic("run", config, "--memory-fraction", "1.5")
     assert wrong.exit_code == 2

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from panic.store import Store
+from panic.store import Store, contents, reading
 
 from .conftest import Invoke
 
@@ -28,11 +28,13 @@ def test_every_table_is_exported(panic: Invoke, store: Path) -> None:
         for name in tables - special:
             assert frames[name].height == opened.db.value(f"SELECT count(*) FROM {name}"), name
         assert f"run.parquet: {frames['run'].height:,} rows" in done.stdout
-        run = next(run for run in opened.runs("demo") if run.state == "done")
+        run = next(run for run in reading.runs(opened, "demo") if run.state == "done")
         steps = frames["invocation"].filter(pl.col("run") == run.id).join(
             frames["output"], left_on="output", right_on="id"
         )  # fmt: skip
-        assert steps.sort("step")["digest"].to_list() == [s.output for s in opened.invocations(run.id)]
+        assert steps.sort("step")["digest"].to_list() == [
+            s.output for s in contents.invocations(opened, run.id)
+        ]
 
 
 def test_vectors_are_arrays_of_fixed_size(panic: Invoke, store: Path) -> None:
@@ -40,7 +42,7 @@ def test_vectors_are_arrays_of_fixed_size(panic: Invoke, store: Path) -> None:
     frame = pl.read_parquet("tables/embedding-circle.parquet")
     assert frame.schema["vector"] == pl.Array(pl.Float32, 2)
     with Store(store) as opened:
-        vectors = opened.vectors("circle")
+        vectors = contents.vectors(opened, "circle")
     by_digest = dict(zip(vectors.digests, vectors.vectors, strict=True))
     assert len(by_digest) == frame.height > 0
     for digest, vector in frame.select("digest", "vector").iter_rows():
@@ -51,10 +53,10 @@ def test_bars_are_exported_one_by_one(panic: Invoke, store: Path) -> None:
     panic("export", "--output", "tables")
     bars = pl.read_parquet("tables/bars.parquet")
     with Store(store) as opened:
-        for diagram in opened.diagrams("demo"):
+        for diagram in contents.diagrams(opened, "demo"):
             for dimension in diagram.dimensions:
                 mine = bars.filter(pl.col("diagram") == diagram.id, pl.col("dimension") == dimension)
-                stored = opened.bars(diagram.run, "circle", dimension)
+                stored = contents.bars(opened, diagram.run, "circle", dimension)
                 np.testing.assert_array_equal(mine.select("birth", "death").to_numpy(), stored)
     assert bars.height > 0
 
@@ -67,7 +69,7 @@ def test_pictures_are_exported_on_request(panic: Invoke, store: Path) -> None:
     with Store(store) as opened:
         digest, data = frame.select("digest", "bytes").row(0)
         with Image.open(io.BytesIO(data)) as image:
-            assert image.convert("RGB").tobytes() == opened.image(digest).tobytes()
+            assert image.convert("RGB").tobytes() == contents.image(opened, digest).tobytes()
 
 
 def test_a_folder_with_things_in_it_is_refused(panic: Invoke, store: Path) -> None:

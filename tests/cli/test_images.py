@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from panic.cli.grid import CAPTION_LINES, FONT_SIZE, MARGIN, Cell, draw_grid, wrap
-from panic.store import Store
+from panic.store import Store, contents, reading
 from panic.store.records import RunRow
 
 from .conftest import Invoke, write_config
@@ -21,7 +21,7 @@ EDGE = 32  # the size of the synthetic pictures, so that thumbnails are the pict
 
 def runs(store: Path, state: str) -> list[RunRow]:
     with Store(store) as opened:
-        return [run for run in opened.runs("demo") if run.state == state]
+        return [run for run in reading.runs(opened, "demo") if run.state == state]
 
 
 def thumbnails(file: Path, number: int) -> list[bytes]:
@@ -34,8 +34,8 @@ def thumbnails(file: Path, number: int) -> list[bytes]:
 
 def pictures(store: Path, run: int, steps: list[int]) -> list[bytes]:
     with Store(store) as opened:
-        found = {step.step: step.output for step in opened.invocations(run)}
-        return [opened.image(found[step]).tobytes() for step in steps]
+        found = {step.step: step.output for step in contents.invocations(opened, run)}
+        return [contents.image(opened, found[step]).tobytes() for step in steps]
 
 
 def test_a_run_along_its_steps(panic: Invoke, store: Path) -> None:

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from panic.store import Store
+from panic.store import Store, delete, reading
 
 from .conftest import Invoke
 
 
 def names(store: Path) -> list[str]:
     with Store(store) as opened:
-        return [row.name for row in opened.experiments()]
+        return [row.name for row in reading.experiments(opened)]
 
 
 def test_delete_shows_what_goes_and_deletes_with_yes(panic: Invoke, store: Path) -> None:
     kept = panic("dump", "broken").stdout
     with Store(store) as opened:
-        goes = opened.preview_deletion("demo")
+        goes = delete.preview_deletion(opened, "demo")
     done = panic("delete", "demo", "-y")
     assert done.exit_code == 0, done.output
     assert f"6 runs, {goes.invocations} invocations, {goes.outputs} outputs" in done.stdout

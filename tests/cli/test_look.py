@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from panic import is_stuck
-from panic.store import Store
+from panic.store import Store, contents, reading, writing
 
 from .conftest import Invoke, write_config
 
@@ -52,7 +52,7 @@ def test_list_of_an_empty_store_says_how_to_begin(panic: Invoke, tmp_path: Path)
 def test_status(panic: Invoke, store: Path) -> None:
     status = as_json(panic, "status", "demo")
     with Store(store) as opened:
-        counts = opened.counts("demo")
+        counts = reading.counts(opened, "demo")
     assert status == {
         "state": "complete",
         "runs": {"total": 6, "done": counts.done, "stuck": counts.stuck, "failed": 0},
@@ -72,12 +72,12 @@ def test_status(panic: Invoke, store: Path) -> None:
 
 def test_an_extended_experiment_is_incomplete(panic: Invoke, store: Path) -> None:
     with Store(store, write=True) as opened:
-        row = opened.experiment("demo")
-        run = opened.runs(row.id)[-1]
+        row = reading.experiment(opened, "demo")
+        run = reading.runs(opened, row.id)[-1]
         from panic.store import NewRun
 
         more = NewRun(network=run.network, prompt="state 4", seed=-1, repeat=0, max_length=8)
-        opened.add_runs(row.id, [more])
+        writing.add_runs(opened, row.id, [more])
     assert as_json(panic, "status", "demo")["state"] == "incomplete"
 
 
@@ -151,7 +151,7 @@ def test_stuck_tells_what_the_trajectories_say(panic: Invoke, store: Path) -> No
     assert set(rows[0]) == {"run", "network", "prompt", "seed", "repeat", "entry_step", "period"}
     with Store(store) as opened:
         for row in rows:
-            steps = opened.invocations(row["run"])
+            steps = contents.invocations(opened, row["run"])
             outputs = [step.output for step in steps]
             found = is_stuck(outputs, len(row["network"]), prompt=steps[0].input, seed=row["seed"])
             assert found is not None

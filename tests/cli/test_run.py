@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from panic.cli.app import run_experiments_app
 from panic.cli.logs import logging_to
-from panic.store import Store
+from panic.store import Store, reading
 
 from .conftest import ROOT, Invoke, write_config
 
@@ -168,7 +168,7 @@ def test_dry_run_counts_what_the_store_has(panic: Invoke, tmp_path: Path) -> Non
     config = write_config(tmp_path, prompts=["state 0"])
     panic("run", config)
     with Store("panic-store") as store:
-        before = store.counts("demo")
+        before = reading.counts(store, "demo")
     done = panic("run", config, "--dry-run")
     assert "goes on" in done.stdout
     assert "All runs have ended" in done.stdout
@@ -388,7 +388,7 @@ def test_paths_and_variables_that_are_not_utf8_stop_nothing(panic: Invoke, tmp_p
     done = subprocess.run(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     with Store(store) as opened:
-        (session,) = opened.sessions()
+        (session,) = reading.sessions(opened)
         assert "caf\\xe9.yaml" in session.command
     assert "caf\\udce9.yaml" in next((store / "logs").glob("*.log")).read_text()
     odd = tmp_path / os.fsdecode(b"caf\xe9")

@@ -14,6 +14,7 @@ import pytest
 from panic.config import ExperimentConfig
 from panic.engine.progress import Progress
 from panic.store import Store
+from panic.store.dump import dump as dump_lines
 
 SYNTHETIC: dict[str, Any] = {
     "name": "test",
@@ -42,7 +43,7 @@ def make_config(**changes: Any) -> ExperimentConfig:
 def dump(path: Path) -> list[str]:
     """The canonical content of a store, as text lines."""
     with Store(path) as store:
-        return [json.dumps(line, sort_keys=True) for line in store.dump()]
+        return [json.dumps(line, sort_keys=True) for line in dump_lines(store)]
 
 
 def interrupt_when(holds: Callable[[Progress], bool]) -> Callable[[Progress], None]:

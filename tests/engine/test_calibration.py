@@ -12,7 +12,7 @@ from panic import run
 from panic.config import ExperimentConfig
 from panic.engine.preview import preview
 from panic.errors import ModelDoesNotFit
-from panic.store import Store
+from panic.store import Store, reading
 from tests.engine.conftest import dump, make_config
 
 MODELS = '''
@@ -20,6 +20,7 @@ import json
 from pathlib import Path
 
 from panic.models.synthetic import ImageToText, TextToImage
+from panic.store import reading
 
 
 class Draw(TextToImage):
@@ -80,7 +81,7 @@ def config_with(folder: Path, device: str = "sim:1000", **parameters: Any) -> Ex
 def batch_sizes(path: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     with Store(path) as store:
-        for epoch in store.epochs("test"):
+        for epoch in reading.epochs(store, "test"):
             found.setdefault(epoch.name, []).append(epoch.batch_size)
     return found
 
@@ -129,7 +130,7 @@ def test_a_model_of_which_not_one_item_fits_is_refused_before_anything_is_comput
         run(config_with(tmp_path, item_bytes=2000), tmp_path / "s")
     assert batch_sizes(tmp_path / "s") == {}
     with Store(tmp_path / "s") as store:
-        assert store.counts("test").invocations == 0
+        assert reading.counts(store, "test").invocations == 0
 
 
 def test_in_main_memory_nothing_is_tried_out(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panic import run
-from panic.store import Store
+from panic.store import Store, check, contents, reading
 from tests.engine.conftest import make_config
 
 MODELS = """
@@ -76,11 +76,15 @@ def test_what_a_model_changes_later_is_not_stored(tmp_path: Path, executor: str)
         store = tmp_path / f"careless-{careless}"
         run(config, store)
         with Store(store) as opened:
-            texts = [step.text or "" for row in opened.runs() for step in opened.invocations(row.id)]
-            images = {row.digest for row in opened.outputs() if row.modality == "image"}
-            vectors = opened.vectors("mean")
+            texts = [
+                step.text or ""
+                for row in reading.runs(opened)
+                for step in contents.invocations(opened, row.id)
+            ]
+            images = {row.digest for row in contents.outputs(opened) if row.modality == "image"}
+            vectors = contents.vectors(opened, "mean")
             rows = [np.ascontiguousarray(row).tobytes() for row in vectors.vectors]
-            return texts, images, dict(zip(vectors.digests, rows, strict=True)), opened.check()
+            return texts, images, dict(zip(vectors.digests, rows, strict=True)), check.check(opened)
 
     careful, careless = perform(False), perform(True)
     assert careful[3] == careless[3] == []

@@ -17,13 +17,15 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.errors import StoreMissing
-from panic.store import Store
+from panic.store import Store, check, reading
 from tests.engine.conftest import dump, make_config
 
 CHILD = """
 import sys
 from panic import run
 from panic.config import ExperimentConfig
+from panic.store import check
+from panic.store import reading
 run(ExperimentConfig.model_validate_json(sys.argv[1]), sys.argv[2])
 """
 
@@ -47,7 +49,7 @@ def kill_and_rerun(config: ExperimentConfig, folder: Path, *, kills: int, seed: 
         process.send_signal(signal.SIGKILL)
         process.communicate()
         with contextlib.suppress(StoreMissing), Store(store) as opened:
-            assert opened.check() == []
+            assert check.check(opened) == []
     final = perform_in_child(config, store)
     errors = final.communicate()[1]
     assert final.returncode == 0, errors.decode()
@@ -99,8 +101,8 @@ def test_kills_at_random_moments_change_nothing(
     assert hits >= least, "the kills came too late to mean anything"
     assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
     with Store(tmp_path / "killed") as store:
-        assert store.check() == []
-        counts = store.counts()
+        assert check.check(store) == []
+        counts = reading.counts(store)
         assert counts.diagrams == counts.runs
         assert counts.vectorisations == 2 * counts.runs
         assert counts.distances == counts.runs * (counts.runs - 1)  # half of it, in two dimensions

@@ -12,7 +12,7 @@ import pytest
 from panic import is_stuck, run
 from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.models.synthetic import transition_matrix
-from panic.store import Store
+from panic.store import Store, check, contents, reading
 from tests.engine.conftest import dump, interrupt_when, make_config
 
 
@@ -20,8 +20,8 @@ def test_every_run_ends_and_the_store_is_sound(tmp_path: Path) -> None:
     outcome = run(make_config(), tmp_path / "s")
     assert outcome.state == "complete"
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        runs = store.runs()
+        assert check.check(store) == []
+        runs = reading.runs(store)
         assert [(row.seed, row.repeat) for row in runs[:3]] == [(42, 0), (-1, 0), (-1, 1)]
         assert all(row.num_steps == 20 for row in runs if row.seed == -1)
 
@@ -30,13 +30,13 @@ def test_a_cycle_is_found_with_its_exact_period(tmp_path: Path) -> None:
     """Seven states, two models: period 14, entered at once from a prompt that names a state."""
     run(make_config(max_length=100), tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        named = next(row for row in store.runs() if row.seed == 42 and row.prompt == "state 0")
+        named = next(row for row in reading.runs(store) if row.seed == 42 and row.prompt == "state 0")
         assert (named.state, named.entry_step, named.period, named.num_steps) == ("stuck", 0, 14, 14)
-        other = next(row for row in store.runs() if row.seed == 42 and row.prompt == "hello")
+        other = next(row for row in reading.runs(store) if row.seed == 42 and row.prompt == "hello")
         assert (other.state, other.entry_step, other.period, other.num_steps) == ("stuck", 1, 14, 15)
         for row in (named, other):
-            outputs = [step.output for step in store.invocations(row.id)]
-            prompt = store.invocations(row.id)[0].input
+            outputs = [step.output for step in contents.invocations(store, row.id)]
+            prompt = contents.invocations(store, row.id)[0].input
             found = is_stuck(outputs, 2, prompt=prompt, seed=42)
             assert found is not None
             assert (found.entry_step, found.period) == (row.entry_step, row.period)
@@ -50,7 +50,7 @@ def test_exact_kernels_get_stuck_as_they_must(
 ) -> None:
     run(make_config(chain={"kernel": kernel}, prompts=["state 3"], seeds=[1], repeats=1), tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        (row,) = store.runs()
+        (row,) = reading.runs(store)
         assert (row.entry_step, row.period) == (entry_step, period)
 
 
@@ -68,8 +68,8 @@ def test_fresh_noise_follows_the_transition_matrix(tmp_path: Path) -> None:
     run(config, tmp_path / "s")
     counts = np.zeros((3, 3))
     with Store(tmp_path / "s") as store:
-        for row in store.runs():
-            texts = [row.prompt, *(step.text for step in store.invocations(row.id) if step.text)]
+        for row in reading.runs(store):
+            texts = [row.prompt, *(step.text for step in contents.invocations(store, row.id) if step.text)]
             states = [int(text.split()[1]) for text in texts]
             np.add.at(counts, (states[:-1], states[1:]), 1)
     matrix = transition_matrix(3, "dirichlet", 0.3, 1.0, 5)
@@ -91,21 +91,21 @@ def test_runs_that_meet_share_their_future(tmp_path: Path) -> None:
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        items = {times.model: times.items for times in store.model_times()}
+        items = {times.model: times.items for times in reading.model_times(store)}
         assert items["draw"] == 9 + 3
         assert items["chain"] == 3
-        assert all(row.state == "stuck" for row in store.runs())
+        assert all(row.state == "stuck" for row in reading.runs(store))
 
 
 def test_performing_again_does_nothing(tmp_path: Path) -> None:
     run(make_config(), tmp_path / "s")
     before = dump(tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        batches = sum(times.batches for times in store.model_times())
+        batches = sum(times.batches for times in reading.model_times(store))
     run(make_config(), tmp_path / "s")
     assert dump(tmp_path / "s") == before
     with Store(tmp_path / "s") as store:
-        assert sum(times.batches for times in store.model_times()) == batches
+        assert sum(times.batches for times in reading.model_times(store)) == batches
 
 
 def test_extending_equals_having_asked_for_more_at_once(tmp_path: Path) -> None:
@@ -132,9 +132,9 @@ def test_a_stop_between_batches_loses_nothing(tmp_path: Path) -> None:
             on_progress=interrupt_when(lambda progress: progress.invocations >= 8),
         )
     with Store(tmp_path / "stopped") as store:
-        assert store.check() == []
-        assert any(row.state in ("todo", "running") for row in store.runs())
-        assert store.sessions()[-1].end_state == "interrupted"
+        assert check.check(store) == []
+        assert any(row.state in ("todo", "running") for row in reading.runs(store))
+        assert reading.sessions(store)[-1].end_state == "interrupted"
     run(config, tmp_path / "stopped")
     run(config, tmp_path / "whole")
     assert dump(tmp_path / "stopped") == dump(tmp_path / "whole")
@@ -159,12 +159,12 @@ def test_embeddings_and_diagrams_have_known_values(tmp_path: Path) -> None:
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        (row,) = store.runs()
-        bars = store.bars(row.id, "circle", 1)
-        assert len(store.vectors("circle").digests) == 40
+        assert check.check(store) == []
+        (row,) = reading.runs(store)
+        bars = contents.bars(store, row.id, "circle", 1)
+        assert len(contents.vectors(store, "circle").digests) == 40
         np.testing.assert_allclose(bars, [[2 * np.sin(np.pi / 20), 2 * np.sin(7 * np.pi / 20)]], rtol=1e-6)
-        assert store.counts().diagrams == 1
+        assert reading.counts(store).diagrams == 1
 
 
 def test_one_failure_is_one_failure(tmp_path: Path) -> None:
@@ -179,11 +179,11 @@ def test_one_failure_is_one_failure(tmp_path: Path) -> None:
     outcome = run(config, tmp_path / "s")
     assert outcome.state == "failed"
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        states = {row.prompt: row.state for row in store.runs()}
+        assert check.check(store) == []
+        states = {row.prompt: row.state for row in reading.runs(store)}
         assert [prompt for prompt, state in states.items() if state == "failed"] == ["state 3"]
         assert sum(state == "done" for state in states.values()) == 6
-        (failed,) = (row for row in store.runs() if row.state == "failed")
+        (failed,) = (row for row in reading.runs(store) if row.state == "failed")
         assert failed.failure is not None
         assert failed.failure.step == 1
         assert "synthetic failure at state 3" in failed.failure.message
@@ -202,10 +202,10 @@ def test_failed_runs_are_retried_on_request_only(tmp_path: Path) -> None:
     assert failed == 6
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        first = [row.failure.failed_at for row in store.runs() if row.failure]
+        first = [row.failure.failed_at for row in reading.runs(store) if row.failure]
     run(config, tmp_path / "s", retry_failed=True)
     with Store(tmp_path / "s") as store:
-        again = [row.failure.failed_at for row in store.runs() if row.failure]
+        again = [row.failure.failed_at for row in reading.runs(store) if row.failure]
     assert len(first) == len(again) == 6
     assert min(again) > max(first)
 
@@ -286,6 +286,9 @@ def write_heavy_models(folder: Path) -> None:
     (folder / "heavy.py").write_text(
         """
 from panic.models.synthetic import ImageToText, TextToImage
+from panic.store import check
+from panic.store import contents
+from panic.store import reading
 
 class Draw(TextToImage):
     size_bytes = 100

@@ -10,7 +10,7 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.errors import Interrupted
-from panic.store import Store
+from panic.store import Store, check, contents, reading
 from tests import tiny
 from tests.engine.conftest import interrupt_when
 
@@ -50,12 +50,12 @@ def config_of(pair: dict[str, Any], num_prompts: int) -> ExperimentConfig:
 def texts(path: Path) -> dict[tuple[str, int, int], list[str]]:
     """The texts of every run, by what the run is."""
     with Store(path) as store:
-        assert store.check() == []
+        assert check.check(store) == []
         return {
             (row.prompt, row.seed, row.repeat): [
-                step.text for step in store.invocations(row.id) if step.text is not None
+                step.text for step in contents.invocations(store, row.id) if step.text is not None
             ]
-            for row in store.runs()
+            for row in reading.runs(store)
         }
 
 
@@ -70,7 +70,7 @@ def test_texts_of_40_runs_are_those_of_64_runs_of_a_rerun_and_of_a_resume(
     with pytest.raises(Interrupted):
         run(config_of(pair, 8), tmp_path / "stopped", on_progress=stop_in_the_middle)
     with Store(tmp_path / "stopped") as store:
-        assert 64 <= store.counts().invocations < 64 * STEPS
+        assert 64 <= reading.counts(store).invocations < 64 * STEPS
     run(config_of(pair, 8), tmp_path / "stopped")
 
     whole = texts(tmp_path / "64")

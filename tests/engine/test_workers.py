@@ -17,7 +17,7 @@ from panic.engine.pinning import Pin, num_cores, pin
 from panic.engine.plan import Plan, make_plan
 from panic.engine.workers import MOST, count_workers
 from panic.errors import ModelDoesNotFit, UsageError
-from panic.store import Store
+from panic.store import Store, writing
 from tests import tiny
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_kill import kill_and_rerun
@@ -28,6 +28,7 @@ import time
 from pathlib import Path
 
 from panic.models.synthetic import ImageToText
+from panic.store import writing
 
 
 class Meeting(ImageToText):
@@ -219,7 +220,7 @@ def test_threads_depend_on_the_models_and_not_on_the_workers(tmp_path: Path, pai
         plan = make_plan(config)
         fingerprints = dict.fromkeys(plan.specs, "the same")
         with Store(tmp_path / name, write=True, create=True) as store:
-            experiment = store.start_experiment(name, name, config.model_dump(mode="json"))
+            experiment = writing.start_experiment(store, name, name, config.model_dump(mode="json"))
             return {row.threads for row in pin(store, experiment, plan, fingerprints, "cpu").values()}
 
     assert threads(tiny_config(pair), "one") == {1}

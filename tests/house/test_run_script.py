@@ -21,6 +21,7 @@ import pytest
 
 from panic import Store
 from panic.errors import PanicError
+from panic.store import reading
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -92,7 +93,7 @@ def wait_until_known(folder: Path, name: str, timeout_s: float = 80) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         with contextlib.suppress(PanicError), Store(folder / "panic-store") as store:
-            if name in [row.name for row in store.experiments()]:
+            if name in [row.name for row in reading.experiments(store)]:
                 return
         time.sleep(0.2)
     raise AssertionError(f"{name} did not begin in {timeout_s} s")

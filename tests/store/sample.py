@@ -24,6 +24,7 @@ from panic.store import (
     NewRun,
     NewStuck,
     Store,
+    writing,
 )
 from panic.store.codec import encode_image
 from panic.store.digest import image_digest, text_digest
@@ -66,7 +67,7 @@ def output(content: str | Image.Image) -> NewOutput:
 
 def batch(store: Store, session: int, model: int, size: int = 1) -> NewBatch:
     return NewBatch(
-        id=store.next_batch_id(),
+        id=writing.next_batch_id(store),
         session=session,
         model=model,
         epoch=0,
@@ -103,30 +104,34 @@ def steps(
 def fill(store: Store, *, shuffled: bool = False) -> Sample:
     """Store the sample; `shuffled` in another order, with other row numbers."""
     if shuffled:
-        store.add_model("unused", "fingerprint of nobody", {})
-        store.next_batch_id()
+        writing.add_model(store, "unused", "fingerprint of nobody", {})
+        writing.next_batch_id(store)
     order = -1 if shuffled else 1
-    draw, tell, embed = (store.add_model(n, f"fingerprint of {n}", {"name": n}) for n in (*NETWORK, "embed"))
+    draw, tell, embed = (
+        writing.add_model(store, n, f"fingerprint of {n}", {"name": n}) for n in (*NETWORK, "embed")
+    )
     experiments = {
-        name: store.start_experiment(name, f"identity of {name}", {"name": name, "max_length": 6})
+        name: writing.start_experiment(store, name, f"identity of {name}", {"name": name, "max_length": 6})
         for name in ("alpha", "beta")[::order]
     }
     alpha, beta = experiments["alpha"], experiments["beta"]
     for name, model in (("draw", draw), ("tell", tell), ("embed", embed)):
         for experiment in (alpha, beta):
-            store.add_epoch(experiment, name, model=model, batch_size=8, device_kind="cpu", threads=1)
+            writing.add_epoch(
+                store, experiment, name, model=model, batch_size=8, device_kind="cpu", threads=1
+            )
     wanted = [
         NewRun(network=NETWORK, prompt="a", seed=42, max_length=6),
         NewRun(network=NETWORK, prompt="a", seed=-1, max_length=4),
         NewRun(network=NETWORK, prompt="z", seed=42, max_length=6),
         NewRun(network=NETWORK, prompt="untouched", seed=42, max_length=6),
     ]
-    numbers = store.add_runs(alpha, wanted[::order])[::order]
+    numbers = writing.add_runs(store, alpha, wanted[::order])[::order]
     stuck, noisy, failed, untouched = numbers
-    (shared,) = store.add_runs(beta, [NewRun(network=NETWORK, prompt="a", seed=7, max_length=2)])
+    (shared,) = writing.add_runs(store, beta, [NewRun(network=NETWORK, prompt="a", seed=7, max_length=2)])
 
     models = (draw, tell)
-    first = store.start_session(alpha, "panic run alpha.yaml", {"host": "here"})
+    first = writing.start_session(store, alpha, "panic run alpha.yaml", {"host": "here"})
     commits = [
         steps(store, first, models, stuck, "a", [picture(1), "b", picture(2), "b"]),
         steps(store, first, models, noisy, "a", [picture(3), "c", picture(1), "a"], seed=5),
@@ -137,18 +142,18 @@ def fill(store: Store, *, shuffled: bool = False) -> Sample:
         NewFailure(run=failed, step=1, kind="empty text", message="nothing", attempts=3)
     )
     for commit in commits[::order]:
-        store.commit(commit)
-    store.end_session(first, "done")
+        writing.commit(store, commit)
+    writing.end_session(store, first, "done")
 
-    second = store.start_session(beta, "panic run beta.yaml", {"host": "here"})
-    store.commit(steps(store, second, models, shared, "a", [picture(1), "d"], seed=7))
+    second = writing.start_session(store, beta, "panic run beta.yaml", {"host": "here"})
+    writing.commit(store, steps(store, second, models, shared, "a", [picture(1), "d"], seed=7))
 
     call = batch(store, second, embed, size=4)
     vectors = [
         NewEmbedding(output=text_digest(t), model=embed, batch=call.id, vector=np.full(3, ord(t), np.float32))
         for t in ("a", "b", "c", "d")[::order]
     ]
-    store.commit(Commit(batches=[call], embeddings=vectors))
+    writing.commit(store, Commit(batches=[call], embeddings=vectors))
     diagram = NewDiagram(
         run=stuck,
         model=embed,
@@ -159,7 +164,7 @@ def fill(store: Store, *, shuffled: bool = False) -> Sample:
         bars={0: np.array([[0.0, 0.5], [0.0, np.inf]]), 1: np.empty((0, 2))},
         generators={0: np.array([[0, 1, 2]])},
     )
-    store.commit(Commit(diagrams=[diagram]))
+    writing.commit(store, Commit(diagrams=[diagram]))
     return Sample(
         alpha=alpha,
         beta=beta,

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from panic.errors import StoreCorrupt
-from panic.store import Commit, Store
+from panic.store import Commit, Store, check, contents, writing
 from panic.store.codec import encode_image
 from panic.store.digest import image_digest, text_digest
 from tests.store.sample import output, picture
@@ -23,7 +23,7 @@ def damage(path, *statements, parameters=()):
 
 def problems(folder):
     with Store(folder) as store:
-        return store.check()
+        return check.check(store)
 
 
 def only_problem(folder):
@@ -79,7 +79,7 @@ def test_a_missing_image(folder, sample):
     assert only_lost(folder, "alpha") == f"image {digest.hex()}: its pixels are missing"
     shared = image_digest(picture(1))
     with Store(folder, write=True) as store:
-        store.commit(Commit(outputs=[output(picture(3))]))
+        writing.commit(store, Commit(outputs=[output(picture(3))]))
     damage(folder / "images.sqlite", "DELETE FROM image WHERE digest = ?", parameters=(shared,))
     assert only_lost(folder, "alpha", "beta") == f"image {shared.hex()}: its pixels are missing"
 
@@ -106,13 +106,13 @@ def test_other_pixels(folder, sample):
 def test_bytes_that_are_no_image(folder, sample):
     digest = image_digest(picture(3))
     with Store(folder) as store:
-        data = bytearray(store.image_bytes(digest))
+        data = bytearray(contents.image_bytes(store, digest))
     for broken in (b"nonsense", bytes(data[: len(data) // 2])):
         update = "UPDATE image SET bytes = ? WHERE digest = ?"
         damage(folder / "images.sqlite", update, parameters=(broken, digest))
         assert only_lost(folder, "alpha").startswith(f"image {digest.hex()}: its bytes cannot be decoded")
         with Store(folder) as store, pytest.raises(StoreCorrupt, match="cannot be decoded") as caught:
-            store.image(digest)
+            contents.image(store, digest)
         assert "panic resume EXPERIMENT --repair" in caught.value.hint
 
 

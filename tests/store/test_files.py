@@ -21,7 +21,7 @@ from panic.errors import (
     StoreReadOnly,
     StoreTooNew,
 )
-from panic.store import Store
+from panic.store import Store, check, contents, dump, missing, reading, writing
 from panic.store.files import NETWORK_FILE_SYSTEMS, file_system
 from tests.store.sample import fill, picture, steps
 
@@ -91,8 +91,8 @@ def test_a_read_only_folder_can_be_read(locked_away):
 
     def names():
         with Store(folder) as store:
-            return [row.name for row in store.experiments()], store.image(
-                store.outputs("beta")[1].digest
+            return [row.name for row in reading.experiments(store)], contents.image(
+                store, contents.outputs(store, "beta")[1].digest
             ).size
 
     assert without_rights(names) == (["alpha", "beta"], (8, 6))
@@ -105,8 +105,8 @@ def test_a_read_only_folder_can_be_read(locked_away):
 def test_a_read_only_folder_with_an_unfinished_log_says_so(locked_away):
     folder, close = locked_away
     driver = in_another_process(
-        f"from panic.store import Store; s = Store({str(folder)!r}, write=True);"
-        "s.start_experiment('late', 'late', {}); print('ready', flush=True); input()"
+        f"from panic.store import Store, writing; s = Store({str(folder)!r}, write=True);"
+        "writing.start_experiment(s, 'late', 'late', {}); print('ready', flush=True); input()"
     )
     assert driver.stdout.readline() == "ready\n"
     driver.kill()
@@ -120,7 +120,7 @@ def test_a_read_only_folder_with_an_unfinished_log_says_so(locked_away):
     for file in folder.iterdir():
         file.chmod(0o644)
     with Store(folder) as store:
-        assert store.experiment("late").name == "late"
+        assert reading.experiment(store, "late").name == "late"
 
 
 def test_files_without_permission_to_write_are_reported(locked_away):
@@ -171,14 +171,14 @@ def test_an_unfinished_creation_is_finished(folder):
     with pytest.raises(StoreMissing, match="never finished"):
         Store(folder)
     with Store(folder, write=True, create=True) as store:
-        assert store.check() == []
+        assert check.check(store) == []
 
 
 @pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
 def test_a_file_that_is_no_database(folder, sample, name):
     (folder / name).write_bytes(b"This is no database, it is a text. " * 100)
     with pytest.raises(StoreCorrupt, match=f"{name} is not a database"), Store(folder) as store:
-        store.image("0" * 64)
+        contents.image(store, "0" * 64)
     with pytest.raises(StoreCorrupt, match=f"{name} is not a database"):
         Store(folder, write=True)
 
@@ -198,7 +198,7 @@ def test_lost_pixels(folder, sample):
     with pytest.raises(StoreCorrupt, match=r"images\.sqlite is missing"):
         Store(folder, write=True)
     with Store(folder) as store, pytest.raises(StoreCorrupt, match=r"images\.sqlite is missing"):
-        store.image("0" * 64)
+        contents.image(store, "0" * 64)
 
 
 @pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite"])
@@ -212,21 +212,21 @@ def test_a_newer_schema_is_refused_with_advice(folder, sample, name):
 
 def test_a_second_driver_is_refused_and_told_who_is_first(folder, sample):
     driver = in_another_process(
-        f"from panic.store import Store; s = Store({str(folder)!r}, write=True);"
+        f"from panic.store import Store, writing; s = Store({str(folder)!r}, write=True);"
         "print('ready', flush=True); input()"
     )
     assert driver.stdout.readline() == "ready\n"
     with pytest.raises(StoreLocked, match=f"process {driver.pid} on "):
         Store(folder, write=True)
     with Store(folder) as store:  # reading goes on
-        assert store.driver.pid == driver.pid
-        assert len(store.runs()) == 5
+        assert store.lock_holder.pid == driver.pid
+        assert len(reading.runs(store)) == 5
     driver.kill()
     driver.wait()
     with Store(folder) as store:
-        assert store.driver is None
+        assert store.lock_holder is None
     with Store(folder, write=True) as store:
-        assert store.driver.pid == os.getpid()
+        assert store.lock_holder.pid == os.getpid()
 
 
 def test_a_failed_opening_lets_go_of_the_lock(folder, sample):
@@ -241,7 +241,7 @@ def test_a_failed_opening_lets_go_of_the_lock(folder, sample):
 @pytest.mark.parametrize("database", ["db", "images"])
 def test_a_full_disk_loses_nothing(folder, sample, database):
     with Store(folder, write=True) as store:
-        before = list(store.dump())
+        before = list(dump.dump(store))
         connection = getattr(store, database).connection
         connection.pragma("max_page_count", connection.pragma("page_count"))
         session = store.db.value("SELECT max(id) FROM session")
@@ -251,18 +251,18 @@ def test_a_full_disk_loses_nothing(folder, sample, database):
             store, session, (sample.draw, sample.tell), sample.untouched, "untouched", contents, seed=1
         )
         with pytest.raises(StoreError, match=r"No space left .* Nothing that was stored is lost") as raised:
-            store.commit(commit)
+            writing.commit(store, commit)
         assert "run the same command again" in raised.value.hint
-        assert list(store.dump()) == before
+        assert list(dump.dump(store)) == before
         connection.pragma("max_page_count", 1 << 30)
-        store.commit(commit)
-        assert store.tails(sample.alpha)[-1][:2] == (sample.untouched, 4)
+        writing.commit(store, commit)
+        assert missing.tails(store, sample.alpha)[-1][:2] == (sample.untouched, 4)
 
 
 def test_a_corrupted_page_names_file_and_remedy(folder, sample):
     corrupt_page(folder / "store.sqlite", "invocation")
     with Store(folder) as store, pytest.raises(StoreCorrupt, match=r"store\.sqlite is damaged") as raised:
-        store.invocations(sample.stuck)
+        contents.invocations(store, sample.stuck)
     assert "panic check --store" in raised.value.hint
 
 
@@ -294,7 +294,7 @@ def test_the_files_are_as_designed(folder):
 def test_the_log_is_moved_into_the_file_even_when_a_reader_stays(folder):
     with Store(folder, write=True, create=True) as store, Store(folder) as reader:
         fill(store)
-        assert len(reader.experiments()) == 2
+        assert len(reading.experiments(reader)) == 2
         store.close()
         assert (folder / "store.sqlite-wal").stat().st_size == 0
 

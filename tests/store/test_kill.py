@@ -7,26 +7,27 @@ import sys
 import time
 from pathlib import Path
 
-from panic.store import Store
+from panic.store import Store, check, reading
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
 from panic.store import Commit, NewInvocation, NewRun, Store
+from panic.store import missing, reading, writing
 from panic.store.digest import text_digest
 from tests.store.sample import NETWORK, batch, output, picture
 
 with Store(sys.argv[1], write=True, create=True) as store:
-    models = [store.add_model(name, name, {}) for name in NETWORK]
-    experiment = store.start_experiment("killed", "killed", {})
-    if not store.epochs(experiment):
+    models = [writing.add_model(store, name, name, {}) for name in NETWORK]
+    experiment = writing.start_experiment(store, "killed", "killed", {})
+    if not reading.epochs(store, experiment):
         for name, model in zip(NETWORK, models):
-            store.add_epoch(experiment, name, model=model, batch_size=8, device_kind="cpu")
+            writing.add_epoch(store, experiment, name, model=model, batch_size=8, device_kind="cpu")
     runs = [NewRun(network=NETWORK, prompt=f"p{i}", seed=-1, max_length=10**6) for i in range(8)]
-    store.add_runs(experiment, runs)
-    session = store.start_session(experiment, "x", {})
-    before = {run: digest for run, _, digest in store.tails(experiment)}
-    step = {run: number for run, number, _ in store.tails(experiment)}
+    writing.add_runs(store, experiment, runs)
+    session = writing.start_session(store, experiment, "x", {})
+    before = {run: digest for run, _, digest in missing.tails(store, experiment)}
+    step = {run: number for run, number, _ in missing.tails(store, experiment)}
     assert len(set(step.values())) == 1
     print("ready", flush=True)
     while True:
@@ -40,7 +41,7 @@ with Store(sys.argv[1], write=True, create=True) as store:
             commit.invocations.append(NewInvocation(run, step[run], before[run], made.digest, 0, call.id))
             before[run] = made.digest
             step[run] += 1
-        store.commit(commit)
+        writing.commit(store, commit)
         print(step[1], flush=True)
 """
 
@@ -65,9 +66,9 @@ def test_killed_at_random_moments(folder):
         driver.wait()
         told = max([told, *(int(line) for line in lines if line)])
         with Store(folder) as store:
-            steps = {run.num_steps for run in store.runs()}
+            steps = {run.num_steps for run in reading.runs(store)}
             assert len(steps) == 1  # a commit is whole
             assert steps.pop() in (told, told + 1)  # perhaps stored, but killed before it could say so
-            told = store.runs()[0].num_steps
-            assert store.check() == []
+            told = reading.runs(store)[0].num_steps
+            assert check.check(store) == []
     assert told > 6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from panic.errors import NotFound
-from panic.store import Commit, NewDiagram, Store
+from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, missing, reading, writing
 from panic.store.records import NewDistance, NewVectorisation
 from tests.store.sample import SETTINGS, fill
 
@@ -22,7 +22,7 @@ def add_diagram(store: Store, run: int, model: int, num_points: int) -> None:
         run=run, model=model, settings=SETTINGS, settings_digest="settings", num_points=num_points,
         num_unique=2, bars=bars,
     )  # fmt: skip
-    store.commit(Commit(diagrams=[diagram]))
+    writing.commit(store, Commit(diagrams=[diagram]))
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def writer(folder, sample):
 
 def put_all(store: Store) -> dict[str, int]:
     """Entropies and landscapes of both diagrams, the distances of the pair."""
-    measures = {s["kind"]: store.add_measure(s) for s in (ENTROPY, LANDSCAPE, WASSERSTEIN)}
+    measures = {s["kind"]: writing.add_measure(store, s) for s in (ENTROPY, LANDSCAPE, WASSERSTEIN)}
     commit = Commit()
     for diagram in (1, 2):
         for dimension in (0, 1):
@@ -53,48 +53,54 @@ def put_all(store: Store) -> dict[str, int]:
                 )
     for dimension, distance in enumerate((0.25, np.inf)):
         commit.distances.append(NewDistance(1, 2, dimension, measures["wasserstein"], distance))
-    store.commit(commit)
+    writing.commit(store, commit)
     return measures
 
 
 def test_a_measure_has_one_row_whatever_the_order_of_its_settings(writer):
-    assert writer.add_measure(WASSERSTEIN) == writer.add_measure(dict(reversed(WASSERSTEIN.items())))
-    assert writer.add_measure(WASSERSTEIN | {"order": 2.0}) != writer.add_measure(WASSERSTEIN)
+    assert writing.add_measure(writer, WASSERSTEIN) == writing.add_measure(
+        writer, dict(reversed(WASSERSTEIN.items()))
+    )
+    assert writing.add_measure(writer, WASSERSTEIN | {"order": 2.0}) != writing.add_measure(
+        writer, WASSERSTEIN
+    )
 
 
 def test_what_is_missing_is_what_is_not_there(writer, sample):
     key = (sample.alpha, sample.embed, "settings")
-    one, two = writer.add_measure(ENTROPY), writer.add_measure(LANDSCAPE)
-    assert list(writer.missing_vectorisations(*key, [one, two])) == [(1, [one, two]), (2, [one, two])]
+    one, two = writing.add_measure(writer, ENTROPY), writing.add_measure(writer, LANDSCAPE)
+    assert list(missing.vectorisations(writer, *key, [one, two])) == [(1, [one, two]), (2, [one, two])]
     put_all(writer)
-    assert list(writer.missing_vectorisations(*key, [one, two])) == []
-    assert list(writer.missing_vectorisations(sample.alpha, sample.embed, "other", [one, two])) == []
+    assert list(missing.vectorisations(writer, *key, [one, two])) == []
+    assert list(missing.vectorisations(writer, sample.alpha, sample.embed, "other", [one, two])) == []
     writer.db.execute(f"DELETE FROM vectorisation WHERE diagram = 2 AND dimension = 1 AND measure = {two}")
-    assert list(writer.missing_vectorisations(*key, [one, two])) == [(2, [two])]
-    assert list(writer.missing_vectorisations(*key, [])) == []
+    assert list(missing.vectorisations(writer, *key, [one, two])) == [(2, [two])]
+    assert list(missing.vectorisations(writer, *key, [])) == []
 
 
 def test_a_pair_is_missing_until_all_of_its_distances_are_there(writer, sample):
     key = (sample.alpha, sample.embed, "settings")
-    measure = writer.add_measure(WASSERSTEIN)
-    assert list(writer.missing_distances(*key, measure, 2)) == [(1, [2])]
+    measure = writing.add_measure(writer, WASSERSTEIN)
+    assert list(missing.distances(writer, *key, measure, 2)) == [(1, [2])]
     put_all(writer)
-    assert list(writer.missing_distances(*key, measure, 2)) == []
+    assert list(missing.distances(writer, *key, measure, 2)) == []
     writer.db.execute("DELETE FROM distance WHERE dimension = 1")
-    assert list(writer.missing_distances(*key, measure, 2)) == [(1, [2])]
-    assert list(writer.missing_distances(*key, measure, 1)) == []
+    assert list(missing.distances(writer, *key, measure, 2)) == [(1, [2])]
+    assert list(missing.distances(writer, *key, measure, 1)) == []
 
 
 def test_of_a_run_that_has_grown_the_larger_diagram_counts(writer, sample):
     put_all(writer)
     add_diagram(writer, sample.stuck, sample.embed, 3)
     key = (sample.alpha, sample.embed, "settings")
-    measure = writer.add_measure(WASSERSTEIN)
-    assert list(writer.missing_distances(*key, measure, 2)) == [(3, [2])]  # the stuck run comes first
-    assert writer.vectorisations("alpha", "embed", dimension=0, kind="entropy").runs == [sample.noisy]
+    measure = writing.add_measure(writer, WASSERSTEIN)
+    assert list(missing.distances(writer, *key, measure, 2)) == [(3, [2])]  # the stuck run comes first
+    assert contents.vectorisations(writer, "alpha", "embed", dimension=0, kind="entropy").runs == [
+        sample.noisy
+    ]
     add_diagram(writer, sample.untouched, sample.embed, 2)
-    writer.commit(Commit(distances=[NewDistance(2, 3, 0, measure, 0.5)]))
-    found = writer.distances("alpha", "embed", dimension=0, kind="wasserstein")
+    writing.commit(writer, Commit(distances=[NewDistance(2, 3, 0, measure, 0.5)]))
+    found = contents.distances(writer, "alpha", "embed", dimension=0, kind="wasserstein")
     assert found.runs == [sample.stuck, sample.noisy, sample.untouched]
     assert found.matrix[0].tolist()[:2] == [0.0, 0.5]  # not the distance of the older diagram
     assert np.isnan(found.matrix[2]).tolist() == [True, True, False]
@@ -102,34 +108,42 @@ def test_of_a_run_that_has_grown_the_larger_diagram_counts(writer, sample):
 
 def test_what_is_stored_is_read(writer, sample):
     put_all(writer)
-    found = writer.vectorisations("alpha", "embed", dimension=1, kind="landscape", resolution=3)
+    found = contents.vectorisations(writer, "alpha", "embed", dimension=1, kind="landscape", resolution=3)
     assert found.values.tolist() == [np.full((2, 3), 1.0).tolist(), np.full((2, 3), 2.0).tolist()]
     assert (found.runs, found.settings) == ([sample.stuck, sample.noisy], LANDSCAPE)
-    assert writer.vectorisations("alpha", "embed", dimension=0, kind="entropy").values.tolist() == [0.5, 1.0]
-    matrix = writer.distances("alpha", "embed", dimension=0, kind="wasserstein")
+    assert contents.vectorisations(writer, "alpha", "embed", dimension=0, kind="entropy").values.tolist() == [
+        0.5,
+        1.0,
+    ]
+    matrix = contents.distances(writer, "alpha", "embed", dimension=0, kind="wasserstein")
     assert matrix.matrix.tolist() == [[0.0, 0.25], [0.25, 0.0]]
     assert (matrix.runs, matrix.settings) == ([sample.stuck, sample.noisy], WASSERSTEIN)
-    assert writer.distances("alpha", "embed", dimension=1, kind="wasserstein").matrix[0, 1] == np.inf
-    counts = writer.counts("alpha")
+    assert (
+        contents.distances(writer, "alpha", "embed", dimension=1, kind="wasserstein").matrix[0, 1] == np.inf
+    )
+    counts = reading.counts(writer, "alpha")
     assert (counts.vectorisations, counts.distances) == (8, 2)
-    assert writer.counts("beta").distances == 0
+    assert reading.counts(writer, "beta").distances == 0
 
 
 def test_one_measure_is_asked_for_and_the_others_named(writer):
     put_all(writer)
     with pytest.raises(NotFound, match="Nothing was computed") as raised:
-        writer.vectorisations("alpha", "embed", dimension=0, kind="silhouette")
+        contents.vectorisations(writer, "alpha", "embed", dimension=0, kind="silhouette")
     assert '"kind":"landscape"' in raised.value.hint
-    other = writer.add_measure(WASSERSTEIN | {"order": 2.0})
-    writer.commit(Commit(distances=[NewDistance(1, 2, 0, other, 0.1)]))
+    other = writing.add_measure(writer, WASSERSTEIN | {"order": 2.0})
+    writing.commit(writer, Commit(distances=[NewDistance(1, 2, 0, other, 0.1)]))
     with pytest.raises(NotFound, match="Several"):
-        writer.distances("alpha", "embed", dimension=0, kind="wasserstein")
-    assert writer.distances("alpha", "embed", dimension=0, kind="wasserstein", order=2.0).matrix[1, 0] == 0.1
+        contents.distances(writer, "alpha", "embed", dimension=0, kind="wasserstein")
+    assert (
+        contents.distances(writer, "alpha", "embed", dimension=0, kind="wasserstein", order=2.0).matrix[1, 0]
+        == 0.1
+    )
 
 
 def test_the_dump_names_pairs_by_their_runs(writer, tmp_path):
     put_all(writer)
-    lines = list(writer.dump("alpha"))
+    lines = list(dump.dump(writer, "alpha"))
     keys = {line["prompt"] + str(line["seed"]): line["run"] for line in lines if line["kind"] == "run"}
     first, second = sorted([keys["a42"], keys["a-1"]])
     pairs = [line for line in lines if line["kind"] == "distance"]
@@ -142,33 +156,33 @@ def test_the_dump_names_pairs_by_their_runs(writer, tmp_path):
         other = fill(store, shuffled=True)
         add_diagram(store, other.noisy, other.embed, 2)
         put_all(store)
-        assert [line for line in store.dump() if line["kind"] == "distance"] == pairs
+        assert [line for line in dump.dump(store) if line["kind"] == "distance"] == pairs
 
 
 def test_a_sound_store_and_what_a_check_finds(writer, sample):
     put_all(writer)
-    assert writer.check() == []
+    assert check.check(writer) == []
     writer.db.execute("UPDATE vectorisation SET vector = x'00' WHERE diagram = 1 AND dimension = 0")
     writer.db.execute("UPDATE diagram SET settings_digest = 'other' WHERE id = 2")
     minus_one = "x'0000000000000000000000000000F0BF'"  # a death before its birth at 0
     writer.db.execute(f"UPDATE diagram_bars SET bars = {minus_one} WHERE dimension = 1")
-    problems = "\n".join(writer.check())
+    problems = "\n".join(check.check(writer))
     assert problems.count("its bytes are no array") == 2
     assert f"distance of runs {sample.stuck} and {sample.noisy}: their diagrams are of other" in problems
     assert "dimension 1: not all bars are births and later deaths" in problems
 
 
 def test_nonsense_cannot_be_stored(writer):
-    measure = writer.add_measure(WASSERSTEIN)
+    measure = writing.add_measure(writer, WASSERSTEIN)
     pairs = [(2, 1, 0, 1.0), (1, 1, 0, 0.0), (1, 2, 0, -1.0), (1, 2, 0, np.nan), (1, 2, 2, 1.0)]
     for a, b, dimension, value in pairs:
         with pytest.raises(apsw.ConstraintError):
-            writer.commit(Commit(distances=[NewDistance(a, b, dimension, measure, value)]))
+            writing.commit(writer, Commit(distances=[NewDistance(a, b, dimension, measure, value)]))
 
 
 def test_they_go_with_their_experiment(writer):
     put_all(writer)
-    writer.delete_experiment("alpha")
+    delete.delete_experiment(writer, "alpha")
     for table in ("distance", "vectorisation", "measure"):
         assert writer.db.value(f"SELECT count(*) FROM {table}") == 0, table
-    assert writer.check() == []
+    assert check.check(writer) == []

@@ -1,6 +1,6 @@
 """Learnt working memory in the store."""
 
-from panic.store import Store, migrate, working
+from panic.store import Store, check, dump, migrate, working
 
 
 def test_the_largest_need_stays_per_fingerprint_device_kind_and_shape(folder):
@@ -16,11 +16,11 @@ def test_the_largest_need_stays_per_fingerprint_device_kind_and_shape(folder):
 
 def test_what_was_learnt_can_be_forgotten_and_is_no_result(folder, sample):
     with Store(folder) as store:
-        before = list(store.dump())
+        before = list(dump.dump(store))
     with Store(folder, write=True) as store:
         working.learn(store, "sim", [("f", 0, 1, 100)])
-        assert list(store.dump()) == before
-        assert store.check() == []
+        assert list(dump.dump(store)) == before
+        assert check.check(store) == []
         assert working.forget(store) == 1
         assert working.known(store, "sim") == {}
 
@@ -33,4 +33,4 @@ def test_what_version_2_had_learnt_is_known_of_items_of_one_shape(folder, monkey
             store.db.insert("INSERT INTO working_memory VALUES ('f', 'sim', 4, 100, 0.0)")
     with Store(folder, write=True) as store:
         assert working.known(store, "sim") == {"f": {0: {4: 100}}}
-        assert store.check() == []
+        assert check.check(store) == []

@@ -3,7 +3,7 @@
 One module per question; `all_figures` calls them in the order of the page. A figure that cannot be drawn
 says why, in the words of whatever refused.
 
-    all_figures(Material.of(store, store.experiment("latest"), is_over=True))
+    all_figures(Material.of(store, reading.experiment(store, "latest"), is_over=True))
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a figure is, and what figures are made of.
 
-Material.of(store, store.experiment("latest"), is_over=True)
+Material.of(store, reading.experiment(store, "latest"), is_over=True)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.loading import Frames, load
 from panic.analysis.strips import Thumbnails
 from panic.errors import NotFound
-from panic.store import Store
+from panic.store import Store, reading
 from panic.store.records import ExperimentRow, SessionRow
 
 MAX_RUNS = 300  # that figures sum up
@@ -66,7 +66,7 @@ class Material:
         return Material(
             store=store,
             experiment=experiment,
-            sessions=store.sessions(experiment.id),
+            sessions=reading.sessions(store, experiment.id),
             is_over=is_over,
             thumbnails=Thumbnails(store, picture_budget_bytes, SIDE),
         )
@@ -83,7 +83,7 @@ class Material:
 
     def some_runs(self, experiment: int) -> list[int]:
         """Runs of an experiment, evenly chosen over networks and prompts, if there are very many."""
-        begun = [run for run in self.store.runs(experiment) if run.num_steps]
+        begun = [run for run in reading.runs(self.store, experiment) if run.num_steps]
         longest = max((run.num_steps for run in begun), default=1)
         limit = max(12, min(MAX_RUNS, MAX_TOTAL_STEPS // longest))
         return [run.id for run in frames.spread(begun, limit)]
@@ -91,7 +91,7 @@ class Material:
     @cached_property
     def models(self) -> list[tuple[str, str]]:
         """Embedding models with vectors, and the modality that each is looked at under."""
-        epochs = {epoch.name: epoch.model for epoch in self.store.epochs(self.experiment.id)}
+        epochs = {epoch.name: epoch.model for epoch in reading.epochs(self.store, self.experiment.id)}
         found = []
         for name in self.experiment.config.get("embeddings", []):
             try:

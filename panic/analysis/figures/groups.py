@@ -6,6 +6,7 @@ from panic.analysis import charts, comparisons, readings, tables
 from panic.analysis.checks import AnalysisError
 from panic.analysis.figures.figure import Figure, Material, drawn
 from panic.analysis.loading import load
+from panic.store import reading
 
 MAX_EXPERIMENTS = 6  # compared with each other
 
@@ -38,7 +39,7 @@ def share_figures(material: Material) -> list[Figure]:
         return []
     name, modality = material.models[0]
     own = material.experiment
-    others = [row for row in material.store.experiments() if row.id != own.id][-MAX_EXPERIMENTS + 1 :]
+    others = [row for row in reading.experiments(material.store) if row.id != own.id][-MAX_EXPERIMENTS + 1 :]
     found = {own.name: material.data}
     for row in others:
         label = row.name if row.name not in found else f"{row.name} ({row.uid[:8]})"

@@ -7,6 +7,7 @@ import polars as pl
 from panic.analysis import charts, frames, readings, tables
 from panic.analysis.checks import AnalysisError
 from panic.analysis.figures.figure import MAX_RUNS, Figure, Material, drawn
+from panic.store import reading
 
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
@@ -25,9 +26,9 @@ def drift_figures(material: Material) -> list[Figure]:
         return [
             Figure(title=title, missing="The config asks for no embeddings, so there is nothing to measure.")
         ]
-    epochs = {epoch.name: epoch.model for epoch in store.epochs(experiment.id)}
+    epochs = {epoch.name: epoch.model for epoch in reading.epochs(store, experiment.id)}
     figures, absent = [], []
-    begun = sum(run.num_steps > 0 for run in store.runs(experiment.id))
+    begun = sum(run.num_steps > 0 for run in reading.runs(store, experiment.id))
     some = f" This is of {MAX_RUNS} of {begun:,} runs." if begun > MAX_RUNS else ""
     for name in names:
         found = False

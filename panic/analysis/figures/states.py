@@ -10,6 +10,7 @@ import polars as pl
 from panic.analysis import against_chance, charts, dynamics, frames, readings, tables
 from panic.analysis.checks import AnalysisError
 from panic.analysis.figures.figure import Figure, Material, banded, drawn
+from panic.store import reading
 
 MAX_PICTURES = 300  # that hovering over a map shows
 MAX_TIMELINES = 40  # runs
@@ -75,7 +76,7 @@ def cluster_figures(material: Material) -> list[Figure]:
 def _timeline(material: Material, title: str) -> Figure:
     states = material.states
     runs = frames.spread(
-        [r for r in material.store.runs(material.experiment.id) if r.id in set(states.frame["run"])],
+        [r for r in reading.runs(material.store, material.experiment.id) if r.id in set(states.frame["run"])],
         MAX_TIMELINES,
     )
     shown = states.frame.filter(pl.col("run").is_in([run.id for run in runs]))
@@ -144,7 +145,7 @@ def _moves(states: tables.States, network: str) -> Any:
 
 def recurrence_figure(material: Material) -> list[Figure]:
     """Where runs say or draw exactly the same again; some runs, of every network and prompt."""
-    begun = [run for run in material.store.runs(material.experiment.id) if run.num_steps > 3]
+    begun = [run for run in reading.runs(material.store, material.experiment.id) if run.num_steps > 3]
     chosen = frames.spread(begun, RECURRENCES)
     specs, shares = [], []
     for run in chosen:

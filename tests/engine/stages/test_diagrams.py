@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import pytest
 
 from panic import run
 from panic.config import DiagramSettings, ExperimentConfig
-from panic.engine.diagrams import DiagramTask, VectorisationTask, settings_digest
-from panic.engine.pool import Answer, Pool
+from panic.engine.pool import MAX_RETRIES, JobResult, Pool
 from panic.engine.progress import Progress
-from panic.store import Store
+from panic.engine.stages.diagrams import DiagramJob, settings_digest
+from panic.engine.stages.vectorisations import VectorisationJob
+from panic.store import Store, check, contents, reading
+from panic.store.dump import dump as dump_lines
 from panic.topology import bottleneck, diagram, entropy, landscape, sliding_window, wasserstein
 from tests.engine.conftest import dump, make_config
-from tests.engine.test_process_executor import children_of
+from tests.engine.test_process_worker import children_of
 
 
 @pytest.fixture
@@ -30,12 +33,12 @@ def embedded(tmp_path: Path) -> tuple[Path, int]:
     """A store of 4 runs with vectors, and the embedding model's row."""
     run(make_config(max_length=6, embeddings=["synthetic/state-embedding"]), tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        return tmp_path / "s", store.model("synthetic/state-embedding").id
+        return tmp_path / "s", reading.model(store, "synthetic/state-embedding").id
 
 
-def runs_of(answers: list[Answer]) -> list[int]:
+def runs_of(answers: list[JobResult]) -> list[int]:
     """The runs whose diagrams were computed, in the order of the answers."""
-    return [row.run for answer in answers if answer.entry for row in answer.entry.diagrams]
+    return [row.run for answer in answers if answer.rows for row in answer.rows.diagrams]
 
 
 def test_keys_of_settings_in_existing_stores_stay() -> None:
@@ -46,12 +49,12 @@ def test_keys_of_settings_in_existing_stores_stay() -> None:
 
 def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(path, DiagramSettings(), inbox.put, num_workers=2)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=2)
     asked = [1, 2, 3, 4] * 15
     try:
         for number in asked:
-            pool.submit(DiagramTask(number, model))
+            pool.submit(DiagramJob(number, model, 0), None)
         answers = [inbox.get(timeout=60) for _ in asked]
         assert sorted(runs_of(answers)) == sorted(asked)
         assert inbox.empty()
@@ -60,23 +63,53 @@ def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[
         pool.close()
 
 
-def test_a_process_that_dies_costs_one_attempt_and_its_other_tasks_go_on(embedded: tuple[Path, int]) -> None:
+def test_a_process_that_dies_costs_an_attempt_and_no_job(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(path, DiagramSettings(), inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model))
-        assert inbox.get(timeout=60).entry is not None
+        pool.submit(DiagramJob(1, model, 0), "first")
+        assert inbox.get(timeout=60).rows is not None
         (child,) = children_of(os.getpid())
         os.kill(child, signal.SIGSTOP)  # so that it certainly holds several
         for number in (1, 2, 3):
-            pool.submit(DiagramTask(number, model))
+            pool.submit(DiagramJob(number, model, 0), number)
         os.kill(child, signal.SIGKILL)
         answers = [inbox.get(timeout=60) for _ in range(3)]
-        (failure,) = [a for a in answers if a.entry is None]
-        assert failure.crashed
-        assert failure.task == DiagramTask(1, model)
-        assert runs_of(answers) == [2, 3]
+        assert runs_of(answers) == [2, 3, 1]  # the one that it was at comes last
+        assert [answer.stage for answer in answers] == [2, 3, 1]
+    finally:
+        pool.close()
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A job that ends the process that computes it, and leaves a file for every time."""
+
+    folder: str
+    num_results: int = 1
+
+    def compute(self, bench: Any) -> Any:
+        (Path(self.folder) / str(time.monotonic_ns())).touch()
+        os._exit(7)
+
+
+def test_a_job_that_ends_its_process_is_given_up_and_the_others_go_on(
+    embedded: tuple[Path, int], tmp_path: Path
+) -> None:
+    path, model = embedded
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=1)
+    (tmp_path / "tries").mkdir()
+    deadly = Deadly(str(tmp_path / "tries"))
+    try:
+        pool.submit(deadly, None)
+        pool.submit(DiagramJob(1, model, 0), None)
+        results = {result.job: result for result in (inbox.get(timeout=60) for _ in range(2))}
+        assert results[deadly].rows is None
+        assert "exit status 7" in results[deadly].problem
+        assert len(list((tmp_path / "tries").iterdir())) == 1 + MAX_RETRIES
+        assert results[DiagramJob(1, model, 0)].rows is not None
     finally:
         pool.close()
 
@@ -91,10 +124,10 @@ def test_generators_are_stored_where_the_config_asks_for_them(tmp_path: Path) ->
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        (row,) = store.runs()
-        found = store.generators(row.id, "synthetic/state-embedding", 0)
+        (row,) = reading.runs(store)
+        found = contents.generators(store, row.id, "synthetic/state-embedding", 0)
         assert found is not None
-        assert found.shape == (len(store.bars(row.id, "synthetic/state-embedding", 0)), 3)
+        assert found.shape == (len(contents.bars(store, row.id, "synthetic/state-embedding", 0)), 3)
 
 
 MEASURES: dict[str, Any] = {
@@ -118,24 +151,26 @@ def test_vectorisations_and_distances_are_those_of_the_stored_diagrams(tmp_path:
     run(measured(**MEASURES), tmp_path / "s")
     model = "synthetic/state-embedding"
     with Store(tmp_path / "s") as store:
-        runs = [row.id for row in store.runs()]
+        runs = [row.id for row in reading.runs(store)]
         for dimension in (0, 1):
-            bars = [store.bars(number, model, dimension) for number in runs]
-            entropies = store.vectorisations("test", model, dimension=dimension, kind="entropy")
+            bars = [contents.bars(store, number, model, dimension) for number in runs]
+            entropies = contents.vectorisations(store, "test", model, dimension=dimension, kind="entropy")
             assert (entropies.runs, entropies.values.tolist()) == (runs, [entropy(b) for b in bars])
-            tents = store.vectorisations("test", model, dimension=dimension, kind="landscape").values
+            tents = contents.vectorisations(
+                store, "test", model, dimension=dimension, kind="landscape"
+            ).values
             assert tents.shape == (len(runs), 5, 9)
             np.testing.assert_array_equal(tents[2], landscape(bars[2], resolution=9, sample_range=(0, 2)))
             for kind, distance in (("bottleneck", bottleneck), ("wasserstein", wasserstein)):
-                found = store.distances("test", model, dimension=dimension, kind=kind)
+                found = contents.distances(store, "test", model, dimension=dimension, kind=kind)
                 how = {"order": 2, "internal_p": np.inf} if kind == "wasserstein" else {}
                 want = [[distance(a, b, **how) for b in bars] for a in bars]
                 assert found.runs == runs
                 np.testing.assert_allclose(found.matrix, want, atol=1e-12)
-        counts = store.counts()
+        counts = reading.counts(store)
         assert (counts.vectorisations, counts.distances) == (6 * 2 * 2, 15 * 2 * 2)
-        assert len({tuple(map(tuple, store.bars(number, model, 0))) for number in runs}) > 1
-        assert store.check() == []
+        assert len({tuple(map(tuple, contents.bars(store, number, model, 0))) for number in runs}) > 1
+        assert check.check(store) == []
 
 
 def test_measures_that_come_later_join_the_experiment_and_those_there_are_kept(tmp_path: Path) -> None:
@@ -145,13 +180,13 @@ def test_measures_that_come_later_join_the_experiment_and_those_there_are_kept(t
     last: list[Progress] = []
     run(measured(repeats=4, **MEASURES), tmp_path / "s", on_progress=last.append)
     with Store(tmp_path / "s") as store:
-        assert len(store.experiments()) == 1
-        counts = store.counts()
+        assert len(reading.experiments(store)) == 1
+        counts = reading.counts(store)
         assert (counts.runs, counts.vectorisations, counts.distances) == (8, 8 * 2 * 2, 28 * 2 * 2)
         assert store.db.value("SELECT count(*) FROM vectorisation WHERE rowid > 1000") >= 12
     shown = last[-1]
-    assert (shown.vectorisations, shown.vectorisations_total) == (32, 32)
-    assert (shown.distances, shown.distances_total) == (112, 112)
+    assert shown.stages["vectorisations"] == (32, 32)
+    assert shown.stages["distances"] == (112, 112)
 
 
 def test_what_a_killed_stage_lacks_is_computed_and_nothing_else(tmp_path: Path) -> None:
@@ -170,17 +205,17 @@ def test_windows_and_landmarks_are_settings_of_the_stage(tmp_path: Path) -> None
     settings = {"window": {"dimension": 2, "delay": 2}, "landmarks": 4, "metric": "chordal", "threshold": 1.5}
     run(measured(max_length=40, diagrams=settings), tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        model = store.model("synthetic/state-embedding").id
-        for row in store.diagrams():
-            vectors = store.run_vectors(row.run, model, "text")
+        model = reading.model(store, "synthetic/state-embedding").id
+        for row in contents.diagrams(store):
+            vectors = contents.run_vectors(store, row.run, model, "text")
             windows = sliding_window(vectors, 2, 2)
             want = diagram(windows, metric="chordal", landmarks=4, threshold=1.5)
             assert (row.num_points, row.num_unique, row.error) == (20, 4, want.error)
             assert want.error > 0
             for k in (0, 1):
-                np.testing.assert_array_equal(store.bars(row.run, model, k), want.bars(k))
+                np.testing.assert_array_equal(contents.bars(store, row.run, model, k), want.bars(k))
             assert row.settings == settings | {"max_dimension": 1, "modality": "text", "generators": False}
-        errors = [line["error"] for line in store.dump() if line["kind"] == "diagram"]
+        errors = [line["error"] for line in dump_lines(store) if line["kind"] == "diagram"]
         assert len(errors) == 2 * 6
 
 
@@ -193,9 +228,9 @@ def test_a_run_shorter_than_a_window_has_no_diagram(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run(config, tmp_path / "s").state == "complete"
     with Store(tmp_path / "s") as store:
-        (stuck, fresh) = store.runs()
+        (stuck, fresh) = reading.runs(store)
         assert (stuck.state, fresh.state) == ("stuck", "done")
-        assert [row.run for row in store.diagrams()] == [fresh.id]
+        assert [row.run for row in contents.diagrams(store)] == [fresh.id]
 
 
 def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, caplog) -> None:
@@ -209,21 +244,20 @@ def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, 
     run(config.model_copy(update={"max_length": 12}), tmp_path / "s")
     assert "spans" not in caplog.text
     with Store(tmp_path / "s") as store:
-        assert [row.num_points for row in store.diagrams()] == [6]
+        assert [row.num_points for row in contents.diagrams(store)] == [6]
 
 
 def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(path, DiagramSettings(landmarks=1, metric="cosine"), inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings(landmarks=1, metric="cosine")], inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model))
-        pool.submit(DiagramTask(2, model))
-        pool.submit(VectorisationTask(1, (), 2))
+        pool.submit(DiagramJob(1, model, 0), None)
+        pool.submit(DiagramJob(2, model, 0), None)
+        pool.submit(VectorisationJob(1, (), 2), None)
         failed = [inbox.get(timeout=60) for _ in range(2)]
         assert all("landmarks need a metric" in answer.problem for answer in failed)
-        assert not any(answer.crashed for answer in failed)
-        assert inbox.get(timeout=60).entry is not None
+        assert inbox.get(timeout=60).rows is not None
     finally:
         pool.close()
 

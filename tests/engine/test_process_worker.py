@@ -13,7 +13,7 @@ from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.events import read_events
 from panic.errors import ModelError
-from panic.store import Store
+from panic.store import Store, check, contents, reading
 from tests.engine.conftest import dump, make_config
 
 MODELS = '''
@@ -72,11 +72,11 @@ def test_a_crash_ends_the_guilty_run_only(tmp_path: Path) -> None:
     outcome = run(evil_config(tmp_path), tmp_path / "s")
     assert outcome.state == "failed"
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        states = {row.prompt: row.state for row in store.runs()}
+        assert check.check(store) == []
+        states = {row.prompt: row.state for row in reading.runs(store)}
         assert states.pop("state 3") == "failed"
         assert set(states.values()) == {"done"}
-        (failed,) = (row for row in store.runs() if row.state == "failed")
+        (failed,) = (row for row in reading.runs(store) if row.state == "failed")
         assert failed.failure is not None
         assert failed.failure.kind == "crash"
         assert "exit status 7" in failed.failure.message
@@ -103,7 +103,7 @@ def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path, size: int) -> None:
     run(config, tmp_path / "s")
     assert time.monotonic() - start < 60
     with Store(tmp_path / "s") as store:
-        (failed,) = (row for row in store.runs() if row.state == "failed")
+        (failed,) = (row for row in reading.runs(store) if row.state == "failed")
         assert failed.prompt == "state 3"
         assert failed.failure is not None
         assert "no answer within 0.5 s" in failed.failure.message
@@ -171,12 +171,12 @@ def test_out_of_memory_halves_the_batch_in_a_new_epoch(tmp_path: Path, executor:
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        sizes = [row.batch_size for row in store.epochs("latest") if row.name == "chain"]
+        assert check.check(store) == []
+        sizes = [row.batch_size for row in reading.epochs(store, "latest") if row.name == "chain"]
         assert sizes == [16, 8, 4, 2]
-        used = {step.batch_size for step in store.invocations(2) if step.model == "chain"}
+        used = {step.batch_size for step in contents.invocations(store, 2) if step.model == "chain"}
         assert used <= {1, 2}
-        uid = store.experiment("latest").uid
+        uid = reading.experiment(store, "latest").uid
     events = read_events((tmp_path / "s" / "cache").glob(f"{uid}*.jsonl"))
     told = [event["model"] for event in events if event["event"] == "out_of_memory"]
     assert len(told) >= 3, "each halving is told"
@@ -214,9 +214,9 @@ def test_a_run_is_stuck_only_by_states_of_one_shape_epoch(tmp_path: Path) -> Non
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        assert [row.batch_size for row in store.epochs("latest") if row.name == "chain"] == [4, 2]
-        assert all(row.state == "stuck" and row.entry_step for row in store.runs())
+        assert check.check(store) == []
+        assert [row.batch_size for row in reading.epochs(store, "latest") if row.name == "chain"] == [4, 2]
+        assert all(row.state == "stuck" and row.entry_step for row in reading.runs(store))
 
 
 def test_a_batch_behind_one_that_ran_out_of_memory_is_of_the_old_epoch(tmp_path: Path) -> None:
@@ -246,9 +246,11 @@ def test_a_batch_behind_one_that_ran_out_of_memory_is_of_the_old_epoch(tmp_path:
     )
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        assert store.check() == []
-        assert [row.batch_size for row in store.epochs("latest") if row.name == "draw"] == [16, 8]
-        sizes = {step.batch_size for row in store.runs() for step in store.invocations(row.id)}
+        assert check.check(store) == []
+        assert [row.batch_size for row in reading.epochs(store, "latest") if row.name == "draw"] == [16, 8]
+        sizes = {
+            step.batch_size for row in reading.runs(store) for step in contents.invocations(store, row.id)
+        }
         assert max(sizes) <= 16
 
 
@@ -272,8 +274,8 @@ def test_a_model_that_exits_while_loading_is_told(tmp_path: Path, executor: str)
     with pytest.raises(ModelError, match="3"):
         run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        assert not any(row.failure for row in store.runs())
-        assert store.counts().invocations == 6
+        assert not any(row.failure for row in reading.runs(store))
+        assert reading.counts(store).invocations == 6
 
 
 def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
@@ -281,24 +283,24 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
     import signal
 
     from panic.config import DiagramSettings
-    from panic.engine.diagrams import DiagramTask
-    from panic.engine.pool import Answer, Pool
+    from panic.engine.pool import JobResult, Pool
+    from panic.engine.stages.diagrams import DiagramJob
 
     config = make_config(max_length=4, embeddings=["synthetic/state-embedding"])
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        model = store.model("synthetic/state-embedding").id
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(tmp_path / "s", DiagramSettings(), inbox.put, num_workers=1)
+        model = reading.model(store, "synthetic/state-embedding").id
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(tmp_path / "s", [DiagramSettings()], inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model))
-        assert inbox.get(timeout=60).entry is not None
+        pool.submit(DiagramJob(1, model, 0), None)
+        assert inbox.get(timeout=60).rows is not None
         (idle,) = children_of(os.getpid())
         os.kill(idle, signal.SIGKILL)
         while children_of(os.getpid()):
             time.sleep(0.02)
         time.sleep(0.2)
-        pool.submit(DiagramTask(2, model))
-        assert inbox.get(timeout=60).entry is not None
+        pool.submit(DiagramJob(2, model, 0), None)
+        assert inbox.get(timeout=60).rows is not None
     finally:
         pool.close()

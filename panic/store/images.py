@@ -10,24 +10,16 @@ reads every picture.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
+from panic.store.clauses import IMAGE_STEPS, USED_OUTPUTS
 from panic.store.codec import decode_image
 from panic.store.digest import image_digest
-from panic.store.reading import USED_OUTPUTS, experiments
-from panic.store.records import ImageOrigin
-
-if TYPE_CHECKING:
-    from panic.store.store import Store
-
-IMAGE_STEPS = (
-    "FROM run CROSS JOIN invocation AS i ON i.run = run.id"
-    " JOIN output AS made ON made.id = i.output AND made.modality = 'image'"
-)
+from panic.store.missing import images as missing_images
+from panic.store.reading import experiments
+from panic.store.store import Store
 
 
 def image_problem(store: Store, digest: bytes, width: int, height: int) -> str:
@@ -44,24 +36,6 @@ def image_problem(store: Store, digest: bytes, width: int, height: int) -> str:
     return "" if image_digest(image) == digest else "its pixels are those of another image"
 
 
-def missing_images(store: Store, experiment: int) -> Iterator[bytes]:
-    """Digests of the experiment's images whose pixels are not there, in their order."""
-    wanted = store.db.stream(
-        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({USED_OUTPUTS}) ORDER BY digest",
-        experiment,
-    )
-    if not store.has_images:
-        yield from (digest for (digest,) in wanted)
-        return
-    stored = store.images.stream("SELECT digest FROM image ORDER BY digest")
-    at: bytes | None = next(stored, (None,))[0]
-    for (digest,) in wanted:  # both in one order, so that neither has to fit into memory
-        while at is not None and at < digest:
-            at = next(stored, (None,))[0]
-        if at != digest:
-            yield digest
-
-
 def damaged_images(store: Store, experiment: int) -> list[bytes]:
     """Digests of the experiment's images whose pixels are there and wrong; reads all of them."""
     missing = set(missing_images(store, experiment))
@@ -70,37 +44,6 @@ def damaged_images(store: Store, experiment: int) -> list[bytes]:
         experiment,
     )
     return [row[0] for row in images if row[0] not in missing and image_problem(store, *row)]
-
-
-def drop_images(store: Store, digests: Iterable[bytes]) -> None:
-    """Remove pixels, so that the right ones can take their place."""
-    with store.images.transaction() as connection:
-        connection.executemany("DELETE FROM image WHERE digest = ?", [(digest,) for digest in digests])
-
-
-def image_origins(store: Store, experiment: int, digests: Collection[bytes]) -> list[ImageOrigin]:
-    """What made these images first in the experiment, in the order in which they were made.
-
-    So the origin of an image's input, if that is an image, comes before its own.
-    """
-    rows = store.db.stream(
-        "SELECT made.digest, network, step, padded_size, i.seed, given.digest, given.modality, min(i.batch)"
-        f" {IMAGE_STEPS} JOIN output AS given ON given.id = i.input JOIN batch ON batch.id = i.batch"
-        " WHERE experiment = ? GROUP BY made.id ORDER BY 8, made.id",
-        experiment,
-    )
-    return [
-        ImageOrigin(
-            digest=digest,
-            model=(names := json.loads(network))[step % len(names)],
-            batch_size=batch_size,
-            seed=seed,
-            input=given,
-            input_modality=modality,
-        )
-        for digest, network, step, batch_size, seed, given, modality, _ in rows
-        if digest in digests
-    ]
 
 
 def image_users(
@@ -112,15 +55,6 @@ def image_users(
         experiment,
     )
     return (row for row in rows if row[2] in digests)
-
-
-def lost_images(store: Store, experiment: int) -> set[bytes]:
-    """Digests of images that could not be computed again, as failures of the kind "lost" tell."""
-    rows = store.db.rows(
-        "SELECT detail FROM failure JOIN run ON run.id = run WHERE experiment = ? AND kind = 'lost'",
-        experiment,
-    )
-    return {bytes.fromhex(line) for (detail,) in rows for line in detail.split()}
 
 
 def remedies(store: Store, digests: Collection[bytes]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.errors import Interrupted, ModelDoesNotFit, StoreCorrupt
-from panic.store import Store
+from panic.store import Store, check, contents, missing, reading
 from tests import tiny
 from tests.engine.conftest import dump, interrupt_when, make_config
 
@@ -37,7 +37,7 @@ def spoil(store: Path, sql: str, *parameters: object) -> int:
 
 def image_digests(store: Path) -> list[bytes]:
     with Store(store) as opened:
-        return [bytes.fromhex(row.digest) for row in opened.outputs() if row.modality == "image"]
+        return [bytes.fromhex(row.digest) for row in contents.outputs(opened) if row.modality == "image"]
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def test_lost_rows_come_back_and_nothing_else_is_computed(whole: Path, store: Pa
     assert run(full_config(), store).state == "complete"
     assert dump(store) == dump(whole)
     with Store(store) as opened:
-        assert opened.check() == []
+        assert check.check(opened) == []
         with Store(whole) as other:
-            assert opened.model_times() == other.model_times()
+            assert reading.model_times(opened) == reading.model_times(other)
 
 
 def test_a_lost_file_comes_back(whole: Path, store: Path) -> None:
@@ -89,12 +89,15 @@ def test_damaged_pixels_are_told_and_repaired_on_request(
 ) -> None:
     digest, other, *_ = image_digests(store)
     with Store(store) as opened:
-        good = {"half": opened.image_bytes(digest)[:30], "other": opened.image_bytes(other)}
+        good = {
+            "half": contents.image_bytes(opened, digest)[:30],
+            "other": contents.image_bytes(opened, other),
+        }
     data = broken if isinstance(broken, bytes) else good[broken]
     assert spoil(store, "UPDATE image SET bytes = ? WHERE digest = ?", data, digest) == 1
     run(full_config(), store)  # looks for what is missing, not for what is damaged
     with Store(store) as opened:
-        problem, remedy = opened.check()
+        problem, remedy = check.check(opened)
         assert digest.hex() in problem
         assert f"panic resume test --repair --store {store}" in remedy
     run(full_config(), store, repair=True)
@@ -160,7 +163,7 @@ def test_every_picture_comes_back_in_the_shape_that_made_it(
     run(config, tmp_path / "s")
     before = dump(tmp_path / "s")
     with Store(tmp_path / "s") as store:
-        assert [row.batch_size for row in store.epochs("latest") if row.name == "draw"] == [4, 2]
+        assert [row.batch_size for row in reading.epochs(store, "latest") if row.name == "draw"] == [4, 2]
     (tmp_path / "s" / "images.sqlite").unlink()
     with pytest.raises(ModelDoesNotFit, match="no room") as caught:
         run(config, tmp_path / "s")
@@ -173,6 +176,10 @@ def test_every_picture_comes_back_in_the_shape_that_made_it(
 MOODY = """
 from pathlib import Path
 from panic.models.synthetic import TextToImage
+from panic.store import check
+from panic.store import contents
+from panic.store import missing
+from panic.store import reading
 class Moody(TextToImage):
     def __init__(self): super().__init__(states=7, size=16)
     def invoke(self, inputs, seeds):
@@ -213,11 +220,11 @@ def test_what_does_not_come_back_ends_its_runs_and_nothing_wrong_is_stored(
         outcome = run(config, path)
         assert (outcome.state, outcome.counts.failed) == ("failed", 2)
         with Store(path) as store:
-            failed = {row.prompt: row.failure for row in store.runs() if row.failure}
+            failed = {row.prompt: row.failure for row in reading.runs(store) if row.failure}
             assert set(failed) == {"state 3"}
             assert (failed["state 3"].step, failed["state 3"].kind) == (0, "lost")
             assert told in failed["state 3"].message
-            problem, _ = store.check()
+            problem, _ = check.check(store)
             assert "its pixels are missing" in problem
             since = failed["state 3"].failed_at
     longer = config.model_copy(update={"max_length": 14})
@@ -225,8 +232,8 @@ def test_what_does_not_come_back_ends_its_runs_and_nothing_wrong_is_stored(
     (tmp_path / "moody.txt").write_text("same")
     run(config, path)
     with Store(path) as store:
-        assert {row.failure.failed_at for row in store.runs() if row.failure} == {since}
-        assert len(list(store.missing_images(1))) == 1
+        assert {row.failure.failed_at for row in reading.runs(store) if row.failure} == {since}
+        assert len(list(missing.images(store, 1))) == 1
     run(config, path, repair=True)
     run(longer, tmp_path / "longer")
     assert dump(path) == dump(tmp_path / "longer")
