@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from panic.config.fields import Count, Part
-from panic.config.problems import Path, Problem, dotted, is_number
+from panic.config.problems import KeyPath, Problem, dotted, is_number
 
 REQUIRED = None
 VECTORISATIONS: dict[str, dict[str, Any]] = {
@@ -180,7 +180,7 @@ def diagram_problems(raw: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _entry_problems(path: Path, given: Mapping[str, Any]) -> list[Problem]:
+def _entry_problems(path: KeyPath, given: Mapping[str, Any]) -> list[Problem]:
     """Settings that a kind lacks, or that are another kind's."""
     part, kinds = (Vectorisation, VECTORISATIONS) if path[0] == "vectorisations" else (Distance, DISTANCES)
     kind = given.get("kind")
