@@ -88,7 +88,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 @lru_cache(maxsize=256)
-def _parse(path: Path, stamp: tuple[int, int]) -> ast.Module:
+def _parse(path: Path, _stamp: tuple[int, int]) -> ast.Module:
     """The syntax tree of a file's content; `stamp` is its size and time of change."""
     try:
         content = path.read_bytes()

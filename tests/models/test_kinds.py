@@ -18,6 +18,7 @@ from panic.models.parameters import Parameter
 from panic.models.protocol import Model
 from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
+from panic.store import reading
 
 TOY = """
 from panic.models.kind import Kind
