@@ -89,7 +89,7 @@ def _parsed(file: Path) -> ast.Module:
 
 @lru_cache(maxsize=256)
 def _parse(path: Path, _stamp: tuple[int, int]) -> ast.Module:
-    """The syntax tree of a file's content; `stamp` is its size and time of change."""
+    """The syntax tree of a file's content; `_stamp`, its size and time of change, tells contents apart."""
     try:
         content = path.read_bytes()
         with warnings.catch_warnings():
