@@ -21,13 +21,13 @@ import pytest
 from benchmarks.record import RESULTS, record
 from panic import run
 from panic.config import ExperimentConfig
-from panic.devices.device import format_bytes
 from panic.devices.events import read_events, summarise
-from panic.devices.optimum import least_bytes
 from panic.devices.planning import Action, Evict, Load, State, Use, plan
 from panic.devices.replay import Planner, replay
 from panic.devices.simulated import SimulatedDevice
+from panic.devices.transfers import format_bytes
 from panic.models import registry
+from tests.devices.optimum import least_bytes
 from tests.devices.paper import paper_cache
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -155,15 +155,15 @@ def test_bytes_moved_per_cycle() -> None:
             whole: bool = False,
             lookahead_uses: int | None = None,
         ) -> float:
-            return replay(
-                schedule.cycle,
-                schedule.sizes,
-                schedule.capacity,
-                num_cycles=NUM_CYCLES,
-                planner=planner,
+            state = State(
+                capacity_bytes=schedule.capacity,
+                sizes=schedule.sizes,
                 whole=frozenset(schedule.sizes if whole else ()),
-                lookahead_uses=lookahead_uses,
-            ).bytes_per_cycle
+            )
+            done = replay(
+                state, schedule.cycle, num_cycles=NUM_CYCLES, planner=planner, lookahead_uses=lookahead_uses
+            )
+            return done.bytes_per_cycle
 
         for name, moved in {
             "no cache": replayed(no_cache),

@@ -29,8 +29,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.record import record
 from benchmarks.vectors_store import build
 from panic.config import DiagramSettings
-from panic.engine.diagrams import DiagramTask
-from panic.engine.pool import Answer, Pool
+from panic.engine.pool import JobResult, Pool
+from panic.engine.stages.diagrams import DiagramJob
 from panic.topology import diagram, diagrams, distance_matrix
 from panic.topology.memory import estimate_bytes
 
@@ -126,16 +126,16 @@ def test_diagrams_of_an_experiment(kind, runs, points, dimension, target, sample
 
 def stage(folder: Path, model: int, runs: Sequence[int], workers: int) -> tuple[float, list[int]]:
     """Seconds for the diagrams of some runs, and the peak bytes of each process; nothing is written."""
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
     known = {child.pid for child in psutil.Process().children()}
-    pool = Pool(folder, DiagramSettings(), inbox.put, num_workers=workers)
+    pool = Pool(folder, [DiagramSettings()], inbox.put, num_workers=workers)
     start = time.perf_counter()
     try:
         for run in runs:
-            pool.submit(DiagramTask(run, model, DiagramSettings()))
+            pool.submit(DiagramJob(run, model, 0), None)
         answers = [inbox.get(timeout=3600) for _ in runs]
         took = time.perf_counter() - start
-        assert all(answer.entry is not None for answer in answers), answers[0].problem
+        assert all(answer.rows is not None for answer in answers), answers[0].problem
         mine = [child.pid for child in psutil.Process().children() if child.pid not in known]
         return took, [peak_bytes(pid) for pid in mine]
     finally:

@@ -1,6 +1,6 @@
-"""The tree of commands.
+"""The tree of commands, and the command that prints what shells need to know of it.
 
-panic --help; run-experiments --help
+panic --help; run-experiments --help; source <(panic completion bash)
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from panic import __version__
 from panic.cli import (
     cache,
     check,
-    completion,
     devices,
     evaluate,
     experiments,
@@ -25,9 +24,9 @@ from panic.cli import (
     run,
     status,
     train,
-    video,
 )
-from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption
+from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
+from panic.cli.completion import Shell, scripts
 
 EXPLAIN = (
     "Feedback loops of generative models: perform experiments, see where they stand, look at the results.\n\n"
@@ -69,7 +68,26 @@ def shared_options(
     context.obj = Shared(store=Path(store) if store else None, verbose=verbose, quiet=quiet)
 
 
-for command in (
+@command
+def completion(
+    shared: Shared,
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nushell.")],
+) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash      source <(panic completion bash)     in ~/.bashrc
+    zsh       source <(panic completion zsh)      in ~/.zshrc, after compinit
+    fish      panic completion fish | source      in ~/.config/fish/config.fish
+    nushell   save it as a file and `source` that in config.nu
+    """
+    programs = {"panic": app, "run-experiments": run_experiments_app}
+    trees = {name: typer.main.get_command(program) for name, program in programs.items()}
+    for text in scripts(shell, trees):
+        typer.echo(text)
+
+
+for function in (
     run.run,
     run.resume,
     status.status,
@@ -80,17 +98,17 @@ for command in (
     devices.devices,
     images.images,
     report.report,
-    video.video,
+    images.video,
     export.export,
     export.dump,
     experiments.delete,
     check.check,
     train.train,
     evaluate.evaluate,
-    completion.completion,
+    completion,
 ):
-    app.command(name=command.__name__.rstrip("_"), context_settings={"help_option_names": ["-h", "--help"]})(
-        command
+    app.command(name=function.__name__.rstrip("_"), context_settings={"help_option_names": ["-h", "--help"]})(
+        function
     )
 app.add_typer(cache.app, name="cache")
 run_experiments_app.command(name="run-experiments")(run.run)

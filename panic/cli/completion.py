@@ -1,4 +1,4 @@
-"""`panic completion`: what a shell needs to complete panic's commands.
+"""Scripts with which shells complete panic's commands; `app`, which has the tree, prints them.
 
 source <(panic completion bash)
 """
@@ -7,13 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from panic.cli.common import Shared, command
-
-PROGRAMS = ("panic", "run-experiments")
 NUSHELL_TYPES = {
     **dict.fromkeys(("CONFIG", "DIR", "FILE", "PATH"), "path"),
     **dict.fromkeys(("N", "PIXELS", "RUN", "STEP"), "int"),
@@ -29,31 +24,16 @@ class Shell(StrEnum):
     NUSHELL = "nushell"
 
 
-@command
-def completion(
-    shared: Shared,
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nushell.")],
-) -> None:
-    """Print the completion script of a shell.
-
-    \b
-    bash      source <(panic completion bash)     in ~/.bashrc
-    zsh       source <(panic completion zsh)      in ~/.zshrc, after compinit
-    fish      panic completion fish | source      in ~/.config/fish/config.fish
-    nushell   save it as a file and `source` that in config.nu
-    """
+def scripts(shell: Shell, trees: dict[str, Any]) -> Iterator[str]:
+    """The completion script of a shell for programs given as command trees, in parts to be printed."""
     if shell is Shell.NUSHELL:
-        from panic.cli.app import app, run_experiments_app
-
-        trees = [typer.main.get_command(tree) for tree in (app, run_experiments_app)]
-        for line in nushell_script(dict(zip(PROGRAMS, trees, strict=True))):
-            typer.echo(line)
+        yield from nushell_script(trees)
         return
     from typer._completion_shared import get_completion_script
 
-    for program in PROGRAMS:
+    for program in trees:
         variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
-        typer.echo(get_completion_script(prog_name=program, complete_var=variable, shell=shell.value))
+        yield get_completion_script(prog_name=program, complete_var=variable, shell=shell.value)
 
 
 def nushell_script(trees: dict[str, Any]) -> Iterator[str]:

@@ -58,18 +58,18 @@ def _names() -> list[str]:
 
 
 def _users(name: str) -> list[dict[str, Any]]:
-    """Processes with memory on a GPU, as its driver knows them; empty if it does not tell."""
+    """Processes with memory on a GPU, as its driver knows them; empty if it does not say."""
     if not name.startswith("cuda:"):
         return []
     import torch
 
     try:
-        told = torch.cuda.list_gpu_processes(int(name[5:]))
+        listed = torch.cuda.list_gpu_processes(int(name[5:]))
     except Exception:  # the driver's own kinds of errors; containers often may not ask
         return []
     return [
         {"pid": int(pid), "name": _process_name(int(pid)), "bytes": round(float(mib) * 2**20)}
-        for pid, mib in PROCESS.findall(told)
+        for pid, mib in PROCESS.findall(listed)
         if int(pid) != os.getpid()  # asking takes some memory, too
     ]
 

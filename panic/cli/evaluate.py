@@ -35,8 +35,10 @@ def evaluate(
 ) -> None:
     """Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world."""
     from panic.devices.device import open_device
-    from panic.train.evaluate import evaluate as perform
+    from panic.train import evaluation
 
+    place = open_device(device).name
+    spec = evaluation.model_to_evaluate(model, _parameters(overrides or []), device=place)
     shown_at = time.monotonic()
 
     def show(done: int, n: int) -> None:
@@ -45,16 +47,7 @@ def evaluate(
             console(err=True).print(f"{done:,} of {n:,} pictures drawn")
             shown_at = time.monotonic()
 
-    scores = perform(
-        model,
-        data,
-        n=n,
-        seed=seed,
-        parameters=_parameters(overrides or []),
-        device=open_device(device).name,
-        batch_size=batch_size,
-        show=show,
-    )
+    scores = evaluation.evaluate(spec, data, n=n, seed=seed, device=place, batch_size=batch_size, show=show)
     if as_json:
         return print_json(scores)
     rows = [

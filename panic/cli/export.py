@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import Shared, command, complete_experiment
-from panic.cli.outputs import ForceOption, claim_folder
+from panic.cli.destinations import ForceOption, claim_folder
 from panic.cli.render import console, print_json
 from panic.errors import PanicError
 

@@ -1,4 +1,4 @@
-"""Thumbnails with labels and captions in one picture.
+"""Thumbnails with labels and captions in one image.
 
 draw_grid([Cell(image=image, label="step 0")]).save("grid.png")
 """
@@ -20,7 +20,7 @@ PAPER, INK, FADED = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A picture, its label and, if not empty, a caption."""
+    """A image, its label and, if not empty, a caption."""
 
     image: Image.Image
     label: str
@@ -39,8 +39,8 @@ def draw_grid(cells: Sequence[Cell], *, thumbnail: int = 128, columns: int | Non
     for number, (cell, lines) in enumerate(zip(cells, texts, strict=True)):
         row, column = divmod(number, columns)
         x, y = MARGIN + column * width, MARGIN + row * height
-        picture = _fit(cell.image, thumbnail)
-        grid.paste(picture, (x + (thumbnail - picture.width) // 2, y + (thumbnail - picture.height) // 2))
+        image = _fit(cell.image, thumbnail)
+        grid.paste(image, (x + (thumbnail - image.width) // 2, y + (thumbnail - image.height) // 2))
         for index, line in enumerate(lines):
             at = (x, y + thumbnail + index * LINE_HEIGHT)
             draw.text(at, line, fill=FADED if index == 0 else INK, font=font)
@@ -48,7 +48,7 @@ def draw_grid(cells: Sequence[Cell], *, thumbnail: int = 128, columns: int | Non
 
 
 def _fit(image: Image.Image, edge: int) -> Image.Image:
-    """Scale to fit a square; small pictures by whole pixels, so that they stay sharp."""
+    """Scale to fit a square; small images by whole pixels, so that they stay sharp."""
     scale = edge / max(image.size)
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), method)
@@ -72,7 +72,7 @@ def wrap(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
 def _take_line(
     words: list[str], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> tuple[str, list[str]]:
-    """As many words as fit, at least one character of them, and the rest."""
+    """The words that fit on a line, at least one character of them, and the rest."""
     line = words[0]
     if font.getlength(line) > width:
         length = next((n for n in range(len(line), 1, -1) if font.getlength(line[:n]) <= width), 1)

@@ -1,6 +1,7 @@
-"""`panic images`: pictures of a run, or of one step over all runs, in one PNG.
+"""`panic images` and `panic video`: the images of a run, of one step over all runs, or of all runs in time.
 
 panic images latest --run 1 --output run.png --captions
+panic video latest --fps 8 --output demo.mp4
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.experiments import find_run
-from panic.cli.outputs import ForceOption, claim_file
 from panic.cli.render import console
 from panic.errors import NotFound, UsageError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class LabelledImage:
     """An image in the store, what it is labelled with, and the text it was drawn from."""
 
     digest: str
@@ -74,8 +75,36 @@ def images(
         console().print(f"{len(cells):,} pictures in {file}")
 
 
-def of_run(store: Store, run: RunRow) -> list[Picture]:
-    """The pictures of a run in the order of its steps. NotFound if it has none."""
+@command
+def video(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help=".mp4, .webm or .gif; by default NAME.mp4."),
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.1, max=120, metavar="N", help="Pictures per second.")] = 8.0,
+    size: Annotated[
+        int, typer.Option(min=16, max=1024, metavar="PIXELS", help="Size of a run's tile.")
+    ] = 128,
+    force: ForceOption = False,
+) -> None:
+    """Make a mosaic video: one tile per run, all runs side by side in time. Needs ffmpeg."""
+    from panic.analysis.video import find_ffmpeg, write_video
+    from panic.store import reading
+
+    with shared.open_store() as store:
+        row = reading.experiment(store, experiment)
+        find_ffmpeg()
+        file = output or Path(f"{row.name}.mp4")
+        claim_file(file, force=force)
+        runs, frames = write_video(store, row.id, file, fps=fps, size=size)
+    if not shared.quiet:
+        console().print(f"{runs:,} runs, {frames:,} pictures each, {frames / fps:.1f} s: {file}")
+
+
+def of_run(store: Store, run: RunRow) -> list[LabelledImage]:
+    """The images of a run in the order of its steps. Raises NotFound if it has none."""
     from panic.store import contents
 
     text, found = run.prompt, []
@@ -83,20 +112,20 @@ def of_run(store: Store, run: RunRow) -> list[Picture]:
         if step.text is not None:
             text = step.text
         else:
-            found.append(Picture(digest=step.output, label=f"step {step.step}", text=text))
+            found.append(LabelledImage(digest=step.output, label=f"step {step.step}", text=text))
     if not found:
         raise NotFound(f"Run {run.id} has no pictures yet.")
     return found
 
 
-def of_step(store: Store, row: ExperimentRow, step: int) -> list[Picture]:
-    """The picture at a step of every run that has one; a stuck run shows what it would have drawn.
+def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
+    """The image at a step of every run that has one; a stuck run shows what it would have drawn.
 
-    NotFound names a step with pictures.
+    Raises NotFound, which names a step with images.
     """
     from panic.store import contents, reading
 
-    found: list[Picture] = []
+    found: list[LabelledImage] = []
     nearest: set[int] = set()
     for run in reading.runs(store, row.id):
         steps = contents.invocations(store, run.id)
@@ -104,7 +133,7 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[Picture]:
         nearest.update(s.step for s in steps if s.modality == "image")
         if at < len(steps) and steps[at].modality == "image":
             text = next((s.text for s in reversed(steps[:at]) if s.text is not None), run.prompt)
-            found.append(Picture(digest=steps[at].output, label=f"run {run.id}", text=text))
+            found.append(LabelledImage(digest=steps[at].output, label=f"run {run.id}", text=text))
     if not found:
         near = min(nearest, key=lambda other: abs(other - step), default=None)
         hint = "It has no pictures yet." if near is None else f"The nearest step with pictures is {near}."

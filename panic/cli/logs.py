@@ -59,7 +59,7 @@ class AddPlace(logging.Filter):
 
 
 class LogFile(logging.FileHandler):
-    """A log that stays incomplete on a full disk: that is told by what it stops, not by its log."""
+    """A log that stays incomplete on a full disk: what the disk stops says so, not its log."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - a name of logging
         if not isinstance(sys.exception(), OSError):

@@ -29,30 +29,31 @@ def models(
     """List all known models: modality, parameters, licence, memory, whether they are here."""
     from panic.models import registry
 
-    found = [as_dict(spec) for spec in registry.known(model_folder)]
-    found = [model for model in found if model["present"] or not present]
+    known = [(spec, as_dict(spec)) for spec in registry.known(model_folder)]
+    found = [(spec, model) for spec, model in known if model["present"] or not present]
     if as_json:
-        return print_json(found)
+        return print_json([model for _, model in found])
     columns = ["model", "modality", "parameters #", "memory #", "here", "licence", "source"]
     rows = [
         (
             m["name"],
-            f"{' or '.join(m['modalities_in'])} → {m['modality_out']}",
+            spec.mapping,
             count(m["parameters"]),
             size(m["memory_bytes"]),
             "yes" if m["present"] else "no",
             m["licence"],
             m["source"] + (" (gated)" if m["gated"] else ""),
         )
-        for m in found
+        for spec, m in found
     ]
     return print_table(columns, rows)
 
 
 def as_dict(spec: ModelSpec) -> dict[str, Any]:
-    """The JSON of a model; parameters and memory are null where they cannot be known before it is here."""
+    """The JSON of a model; parameters, memory and modality are null where they cannot be known yet."""
     from panic.errors import ModelError
     from panic.models import registry
+    from panic.models.spec import NOT_KNOWN
 
     parameters: int | None
     try:
@@ -62,7 +63,7 @@ def as_dict(spec: ModelSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "modalities_in": [str(modality) for modality in spec.modalities_in],
-        "modality_out": str(spec.modality_out),
+        "modality_out": None if spec.unread else str(spec.modality_out),
         "parameters": parameters,
         "memory_bytes": memory,
         "dtype": spec.dtype,
@@ -74,5 +75,5 @@ def as_dict(spec: ModelSpec) -> dict[str, Any]:
         "source": spec.source,
         "settings": dict(spec.parameters),
         "context_tokens": spec.context_tokens,
-        "note": spec.note,
+        "note": f"{NOT_KNOWN}: {spec.unread}" if spec.unread else spec.note,
     }

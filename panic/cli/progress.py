@@ -57,13 +57,7 @@ def line(progress: Progress) -> str:
 
 
 def _stages(progress: Progress) -> list[tuple[str, int, int]]:
-    stages = [
-        ("embeddings", progress.embeddings, progress.embeddings_total),
-        ("diagrams", progress.diagrams, progress.diagrams_total),
-        ("vectorisations", progress.vectorisations, progress.vectorisations_total),
-        ("distances", progress.distances, progress.distances_total),
-    ]
-    return [stage for stage in stages if stage[2]]
+    return [(name, *stage) for name, stage in progress.stages.items() if stage.total]
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
-from panic.cli.outputs import ForceOption, claim_file
+from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.render import console
 
 

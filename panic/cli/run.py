@@ -25,7 +25,7 @@ from panic.errors import PanicError, StoreTooOld, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from panic.config import ExperimentConfig
+    from panic.engine.plan import CheckedConfig
     from panic.engine.preview import Preview
     from panic.store.records import NewRun
 
@@ -37,9 +37,6 @@ SHAPE_FROM = {
     "model": "model",
     "trial": "model, less if it does not fit",
 }
-
-TOLERATED_PADDING = 0.1
-"""The share of padding above which a dry run names the way out."""
 
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the runs again that failed.")]
 RepairOption = Annotated[
@@ -100,24 +97,23 @@ def run(
     from panic.cli.logs import silence_libraries
 
     silence_libraries()
-    from panic.engine.plan import load_config
+    from panic.engine.plan import check_config
 
-    loaded: list[ExperimentConfig] = []
+    loaded: list[CheckedConfig] = []
 
     def load(path: Path) -> None:
-        loaded.append(load_config(path, changes))
+        loaded.append(check_config(path, changes, ask=not dry_run))
 
-    def do(config: ExperimentConfig) -> None:
+    def do(checked: CheckedConfig) -> None:
+        path = shared.store_path(checked.config.store)
         if dry_run:
-            print_plan(config, shared.store_path(config.store))
-            return
-        path = shared.store_path(config.store)
-        if repin and not pin_anew(shared, config, path, yes=yes):
-            return
-        perform(shared, config, path, retry_failed=retry_failed, repair=repair)
+            return print_plan(checked, path)
+        if not repin or pin_anew(shared, checked, path, yes=yes):
+            perform(shared, checked, path, retry_failed=retry_failed, repair=repair)
+        return None
 
     # All configs are checked before any is performed.
-    for actions in ([partial(load, path) for path in configs], (partial(do, config) for config in loaded)):
+    for actions in ([partial(load, path) for path in configs], (partial(do, checked) for checked in loaded)):
         code = 0
         for action in actions:
             code = max(code, guarded(action, verbose=shared.verbose))
@@ -139,7 +135,7 @@ def resume(
     """Go on with an experiment: all that it was ever asked for, in the store that it is found in."""
     from panic.cli.logs import silence_libraries
     from panic.config import stored
-    from panic.engine.plan import stored_runs
+    from panic.engine.plan import CheckedConfig, stored_runs
     from panic.store import missing, reading, standing
 
     silence_libraries()
@@ -156,9 +152,10 @@ def resume(
     config = stored(row.config, row.name)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
+    checked = CheckedConfig.of(config, ask=not dry_run)
     if dry_run:
-        return print_plan(config, store.path, runs)
-    return perform(shared, config, store.path, retry_failed=retry_failed, repair=repair, runs=runs)
+        return print_plan(checked, store.path, runs)
+    return perform(shared, checked, store.path, retry_failed=retry_failed, repair=repair, runs=runs)
 
 
 def _bring_up_to_date(path: Path) -> None:
@@ -173,7 +170,7 @@ def _bring_up_to_date(path: Path) -> None:
             pass
 
 
-def pin_anew(shared: Shared, config: ExperimentConfig, path: Path, *, yes: bool) -> bool:
+def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:
     """Change pinned shapes to what fits the work, after asking; whether to go on."""
     from panic.devices.device import open_device
     from panic.engine import pinning
@@ -181,8 +178,9 @@ def pin_anew(shared: Shared, config: ExperimentConfig, path: Path, *, yes: bool)
     from panic.models import registry
     from panic.store import Store, reading
 
+    config = checked.config
     device = open_device(config.device)
-    plan = make_plan(config, device.kind)
+    plan = make_plan(checked, device.kind)
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)
         found = pinning.changes(store, row.id, plan, device.kind) if row else []
@@ -214,7 +212,7 @@ def pin_anew(shared: Shared, config: ExperimentConfig, path: Path, *, yes: bool)
 
 def perform(
     shared: Shared,
-    config: ExperimentConfig,
+    checked: CheckedConfig,
     path: Path,
     *,
     retry_failed: bool,
@@ -230,6 +228,7 @@ def perform(
     from panic.engine.perform import run as perform_config
     from panic.store import Store
 
+    config = checked.config
     with Store(path, write=True, create=True):
         pass  # There must be a store before there can be a log in it; a locked one is refused here.
     file = logs.log_file(path, config.project)
@@ -242,7 +241,7 @@ def perform(
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
             outcome = perform_config(
-                config, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
+                checked, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
             )
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
@@ -285,7 +284,7 @@ def tell_failures(path: Path, experiment: str) -> None:
     )
 
 
-def print_plan(config: ExperimentConfig, path: Path, runs: Sequence[NewRun] | None = None) -> None:
+def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None = None) -> None:
     """Print what performing a config, or these runs of it, in the store at `path` would do."""
     from panic.engine.preview import preview
 
@@ -332,20 +331,13 @@ def print_plan(config: ExperimentConfig, path: Path, runs: Sequence[NewRun] | No
 
 def _advise(plan: Preview) -> None:
     """Say what pinned shapes cost that do not fit the work, and what changes them."""
-    misfits = [
-        model
-        for model in plan.models
-        if model.shape_from == "experiment"
-        and (
-            model.num_calls(model.fitting_batch_size) < model.num_calls(model.batch_size)
-            or (model.padding > TOLERATED_PADDING and model.fitting_batch_size < model.batch_size)
-        )
-    ]
+    misfits = [model for model in plan.models if model.shape_from == "experiment" and model.is_misfit]
     for model in misfits:
-        now, fitting = model.batch_size, model.fitting_batch_size
+        now, fitting = model.batch_size or 0, model.fitting_batch_size
         console().print(
             f"{model.name} is pinned to batches of {now:,}: at most {model.num_calls(now):,} calls, "
-            f"{model.padding:.0%} padding; with batches of {fitting:,} {model.num_calls(fitting):,} calls"
+            f"{model.padding or 0:.0%} padding; with batches of {fitting:,} "
+            f"{model.num_calls(fitting):,} calls"
         )
     if misfits:
         console().print("panic run --repin pins shapes that fit, for what is not computed yet.")

@@ -17,7 +17,7 @@ from panic.cli.common import Shared, command
 from panic.cli.render import console
 
 if TYPE_CHECKING:
-    from panic.train.loop import Progress
+    from panic.train.loop import TrainingProgress
 
 
 SHOW_EVERY_S = 10.0
@@ -32,12 +32,12 @@ def train(
     ] = None,
 ) -> None:
     """Train a model, or go on where its training was stopped. The model lies in the config's `output`."""
-    from panic.train.run import train as perform
+    from panic.train.training import train as perform
 
     talks = not shared.quiet and os.environ.get("RANK", "0") == "0"
     shown_at = 0.0
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         nonlocal shown_at
         now = time.monotonic()
         if talks and (now - shown_at > SHOW_EVERY_S or progress.step == progress.steps):
@@ -48,12 +48,12 @@ def train(
             )
             shown_at = now
 
-    outcome = perform(config, overrides or (), show)
+    trained = perform(config, overrides or (), show)
     if talks:
-        if outcome.step < outcome.steps:
+        if trained.step < trained.steps:
             console().print(
-                f"Time is up after step {outcome.step:,} of {outcome.steps:,}; the same command goes on."
+                f"Time is up after step {trained.step:,} of {trained.steps:,}; the same command goes on."
             )
         console().print(
-            f"The model is in {outcome.folder}; as a network's node: local:{outcome.folder}", soft_wrap=True
+            f"The model is in {trained.folder}; as a network's node: local:{trained.folder}", soft_wrap=True
         )

@@ -1,4 +1,4 @@
-"""Experiment configs: what they may say, how files become them, how mistakes are told.
+"""Experiment configs: what they may say, how files become them, how mistakes are shown.
 
 Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml'))"`
 """

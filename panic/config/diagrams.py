@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from panic.config.fields import Count, Part
-from panic.config.problems import Path, Problem, dotted, is_number
+from panic.config.problems import KeyPath, Problem, dotted, is_number
 
 REQUIRED = None
 VECTORISATIONS: dict[str, dict[str, Any]] = {
@@ -195,7 +195,7 @@ def _settings_problems(diagrams: Any) -> list[Problem]:
     for index, entry in enumerate(diagrams if several else [diagrams]):
         if not isinstance(entry, Mapping):
             continue
-        path: Path = ("diagrams", index) if several else ("diagrams",)
+        path: KeyPath = ("diagrams", index) if several else ("diagrams",)
         if entry.get("landmarks") and entry.get("metric") == "cosine":
             problems.append(
                 Problem(
@@ -210,13 +210,13 @@ def _settings_problems(diagrams: Any) -> list[Problem]:
         except ValidationError:
             continue
         if key in seen:
-            first: Path = ("diagrams", seen[key])
+            first: KeyPath = ("diagrams", seen[key])
             problems.append(Problem(path, f"the same settings as {dotted(first)}", first=first))
         seen.setdefault(key, index)
     return problems
 
 
-def _entry_problems(path: Path, given: Mapping[str, Any]) -> list[Problem]:
+def _entry_problems(path: KeyPath, given: Mapping[str, Any]) -> list[Problem]:
     """Settings that a kind lacks, or that are another kind's."""
     part, kinds = (Vectorisation, VECTORISATIONS) if path[0] == "vectorisations" else (Distance, DISTANCES)
     kind = given.get("kind")

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from panic.config import problems, prompts, sources, yaml_places
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
-from panic.config.problems import Document, Path, Place, Problem, Source, dotted
+from panic.config.problems import Document, KeyPath, Place, Problem, Source, dotted
 from panic.config.schema import (
     ExperimentConfig,
     Variant,
@@ -33,7 +33,7 @@ from panic.errors import ConfigError
 Check = Callable[[dict[str, Any]], list[Problem]]
 SEGMENT = re.compile(r'\s*("[^"]*"|[^.="\s]+)\s*')
 PATH_FIELDS = ("store", "model_folder")
-PARTS: dict[Path, type[BaseModel]] = {
+PARTS: dict[KeyPath, type[BaseModel]] = {
     ("models",): Variant,
     ("diagrams",): DiagramSettings,
     ("diagrams", "window"): Window,
@@ -135,12 +135,12 @@ def _validate(raw: Mapping[str, Any]) -> tuple[ExperimentConfig | None, list[Pro
         return None, problems.from_pydantic(errors, _fields_at)
 
 
-def _without_index(path: Path) -> Path:
+def _without_index(path: KeyPath) -> KeyPath:
     """Where a mistake in diagram settings is that are no list in the file."""
     return (path[0], *path[2:]) if path[:2] == ("diagrams", 0) else path
 
 
-def _fields_at(path: Path) -> Mapping[str, FieldInfo]:
+def _fields_at(path: KeyPath) -> Mapping[str, FieldInfo]:
     keys = tuple(part for part in path if isinstance(part, str))
     part = PARTS.get(keys[:2]) or PARTS.get(keys[:1]) or ExperimentConfig
     return part.model_fields
@@ -185,7 +185,7 @@ def apply_override(document: Document, source: Source) -> None:
         return None
     if len(segments) > sources.MAX_DEPTH:
         return wrong(f"a key has at most {sources.MAX_DEPTH} parts", 0, index)
-    path: Path = ()
+    path: KeyPath = ()
     container = document.data
     for position, match in enumerate(segments):
         is_last = position == len(segments) - 1
@@ -207,7 +207,7 @@ def apply_override(document: Document, source: Source) -> None:
     return None
 
 
-def _step(container: Any, word: str, path: Path) -> str | int | Problem:
+def _step(container: Any, word: str, path: KeyPath) -> str | int | Problem:
     """Return the key or index that `word` means in a container, or what is wrong with it."""
     name = dotted(path)
     if isinstance(container, dict):
@@ -220,7 +220,7 @@ def _step(container: Any, word: str, path: Path) -> str | int | Problem:
     return int(word)
 
 
-def _graft(document: Document, path: Path, value: Document, key: Place) -> None:
+def _graft(document: Document, path: KeyPath, value: Document, key: Place) -> None:
     """Replace the places at and below `path` by those of an override."""
     for places, new in ((document.keys, value.keys), (document.values, value.values)):
         for old in [old for old in places if old[: len(path)] == path]:

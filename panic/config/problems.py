@@ -1,4 +1,4 @@
-"""Mistakes in a config, and how they are told to the user: all at once, each with its place.
+"""Mistakes in a config, and how they are shown to the user: all at once, each with its place.
 
 A `Problem` says where (a path of keys and indices into the config), what is wrong, what was found and what
 is allowed. `render` turns problems into text with file, line, column, the source line, a caret and the
@@ -21,7 +21,7 @@ from panic.errors import nearest
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 MAX_SHOWN_COLUMNS = 100
 MAX_SHOWN_ALLOWED = 12
@@ -72,13 +72,13 @@ class Problem:
         place: where it is, if no path leads there.
     """
 
-    path: Path
+    path: KeyPath
     message: str
     found: Any = None
     allowed: Sequence[str] = ()
     hint: str = ""
     on_key: bool = False
-    first: Path | None = None
+    first: KeyPath | None = None
     place: Place | None = None
 
 
@@ -88,11 +88,11 @@ class Document:
 
     source: Source
     data: Any = None
-    keys: dict[Path, Place] = field(default_factory=dict)
-    values: dict[Path, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def add_key(self, key: str, path: Path, place: Place, seen: Mapping[str, Any]) -> bool:
+    def add_key(self, key: str, path: KeyPath, place: Place, seen: Mapping[str, Any]) -> bool:
         """Note the place of a key of the mapping at `path`; a key that was seen before is a problem."""
         if key in seen:
             message = f"the key '{key}' is given twice"
@@ -101,7 +101,7 @@ class Document:
         self.keys[(*path, key)] = place
         return True
 
-    def place(self, path: Path, *, on_key: bool = False) -> Place | None:
+    def place(self, path: KeyPath, *, on_key: bool = False) -> Place | None:
         """Return where `path` is written, or the nearest enclosing entry; None for the whole document."""
         for length in range(len(path), 0, -1):
             prefix = path[:length]
@@ -127,7 +127,7 @@ def fail(source: Source, start: int, message: str, hint: str = "") -> NoReturn:
     raise NotParsedError(Problem((), message, hint=hint, place=place))
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Return a path as it is written in an override: `networks.0.1`."""
     return ".".join(f'"{part}"' if isinstance(part, str) and "." in part else str(part) for part in path)
 
@@ -164,8 +164,8 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 def render(problems: Sequence[Problem], document: Document) -> str:
-    """Return one message that tells all problems in the order of their places."""
-    told = [
+    """Return one message with all problems in the order of their places."""
+    placed = [
         (problem, problem.place or document.place(problem.path, on_key=problem.on_key))
         for problem in problems
     ]
@@ -174,7 +174,7 @@ def render(problems: Sequence[Problem], document: Document) -> str:
         place = item[1]
         return (-1, 0) if place is None else (place.source.number, place.start)
 
-    parts = [_render_one(problem, place, document) for problem, place in sorted(told, key=position)]
+    parts = [_render_one(problem, place, document) for problem, place in sorted(placed, key=position)]
     heading = [f"{document.source.name} has {len(parts)} mistakes"] if len(parts) > 1 else []
     return "\n\n".join(heading + parts)
 
@@ -265,7 +265,7 @@ TYPE_ERRORS = {"int_type", "float_type", "bool_type"}
 
 
 def from_pydantic(
-    errors: Iterable[Any], fields_at: Callable[[Path], Mapping[str, FieldInfo]], prefix: Path = ()
+    errors: Iterable[Any], fields_at: Callable[[KeyPath], Mapping[str, FieldInfo]], prefix: KeyPath = ()
 ) -> list[Problem]:
     """Translate pydantic's error dictionaries into problems; a misspelt key is not also a missing one.
 
@@ -287,7 +287,9 @@ def from_pydantic(
     ]
 
 
-def _translate(error: Any, fields_at: Callable[[Path], Mapping[str, FieldInfo]], prefix: Path) -> Problem:
+def _translate(
+    error: Any, fields_at: Callable[[KeyPath], Mapping[str, FieldInfo]], prefix: KeyPath
+) -> Problem:
     path, kind, found = prefix + tuple(error["loc"]), error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "invalid-json-value":  # the location goes on with names of pydantic's own

@@ -18,7 +18,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
 from panic.config.fields import Count, Part, Seed, Text, check_text
-from panic.config.problems import Path, Problem
+from panic.config.problems import KeyPath, Problem
 from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
@@ -53,7 +53,7 @@ class DatasetPrompts(Part):
 
 
 def expand(
-    raw: Any, base_folder: FilePath | str, datasets: Datasets | None = None
+    raw: Any, base_folder: Path | str, datasets: Datasets | None = None
 ) -> tuple[list[str], list[Problem]]:
     """Return the texts of the `prompts` entries, and all mistakes in them.
 
@@ -64,7 +64,7 @@ def expand(
             do not have and for more texts than they have.
     """
     if isinstance(raw, Mapping):
-        entries: list[tuple[Path, Any]] = [(("prompts",), raw)]
+        entries: list[tuple[KeyPath, Any]] = [(("prompts",), raw)]
     elif isinstance(raw, list):
         entries = [(("prompts", index), entry) for index, entry in enumerate(raw)]
     else:
@@ -79,7 +79,7 @@ def expand(
     mistakes: list[Problem] = []
     for path, entry in entries:
         try:
-            texts |= dict.fromkeys(_entry(path, entry, FilePath(base_folder), datasets or {}))
+            texts |= dict.fromkeys(_entry(path, entry, Path(base_folder), datasets or {}))
         except _MistakesError as found:
             mistakes += found.problems
     return list(texts), mistakes
@@ -91,7 +91,7 @@ class _MistakesError(Exception):
         self.problems = found
 
 
-def _entry(path: Path, entry: Any, base_folder: FilePath, datasets: Datasets) -> list[str]:
+def _entry(path: KeyPath, entry: Any, base_folder: Path, datasets: Datasets) -> list[str]:
     if isinstance(entry, str):
         try:
             return [check_text(entry)]
@@ -128,7 +128,7 @@ def _entry(path: Path, entry: Any, base_folder: FilePath, datasets: Datasets) ->
     return _sample(path, wanted, _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file)))
 
 
-def _from_dataset(path: Path, wanted: DatasetPrompts, datasets: Datasets) -> list[str]:
+def _from_dataset(path: KeyPath, wanted: DatasetPrompts, datasets: Datasets) -> list[str]:
     if wanted.dataset not in datasets:
         message = f"there is no data set '{wanted.dataset}'"
         raise _MistakesError(
@@ -140,7 +140,7 @@ def _from_dataset(path: Path, wanted: DatasetPrompts, datasets: Datasets) -> lis
         raise _MistakesError(Problem(path, error.message, hint=error.hint)) from None
 
 
-def _sample(path: Path, wanted: FilePrompts, texts: list[str]) -> list[str]:
+def _sample(path: KeyPath, wanted: FilePrompts, texts: list[str]) -> list[str]:
     n = len(texts) if wanted.n is None else wanted.n
     if n > len(texts):
         where = f" with split '{wanted.split}'" if wanted.split else ""
@@ -156,7 +156,7 @@ def _sample(path: Path, wanted: FilePrompts, texts: list[str]) -> list[str]:
     return [text for text in texts if text in chosen]
 
 
-def _from_file(path: Path, wanted: FilePrompts, file: FilePath) -> list[str]:
+def _from_file(path: KeyPath, wanted: FilePrompts, file: Path) -> list[str]:
     """Return the different texts of a file in its order."""
     readers = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     at = (*path, "file")
@@ -204,7 +204,7 @@ def _is_text(value: Any) -> bool:
 Table = tuple[list[str], list[tuple[int, Row]]]
 
 
-def _files_nearby(file: FilePath, suffixes: Sequence[str]) -> str:
+def _files_nearby(file: Path, suffixes: Sequence[str]) -> str:
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}"
     names = sorted(p.name for p in file.parent.iterdir() if p.suffix.lower() in suffixes and p.exists())
@@ -212,12 +212,12 @@ def _files_nearby(file: FilePath, suffixes: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else ""
 
 
-def _txt(file: FilePath) -> Table:
+def _txt(file: Path) -> Table:
     lines = sources.decode(file.read_bytes(), str(file)).split("\n")
     return ["text"], [(number, {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _csv(file: FilePath) -> Table:
+def _csv(file: Path) -> Table:
     lines = io.StringIO(sources.decode(file.read_bytes(), str(file)), newline="")
     reader = csv.DictReader(lines, strict=True)
     try:
@@ -234,7 +234,7 @@ def _csv(file: FilePath) -> Table:
     return columns, rows
 
 
-def _jsonl(file: FilePath) -> Table:
+def _jsonl(file: Path) -> Table:
     columns: dict[str, None] = {}
     rows = []
     for number, line in enumerate(sources.decode(file.read_bytes(), str(file)).split("\n"), start=1):
@@ -253,7 +253,7 @@ def _jsonl(file: FilePath) -> Table:
     return list(columns), [(number, {name: row.get(name) for name in columns}) for number, row in rows]
 
 
-def _parquet(file: FilePath) -> Table:
+def _parquet(file: Path) -> Table:
     import polars
 
     try:

@@ -16,11 +16,11 @@ import tomllib
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, NoReturn
 
 from panic.config import problems, toml_places, yaml_places
-from panic.config.problems import Document, NotParsedError, Path, Place, Source, fail
+from panic.config.problems import Document, KeyPath, NotParsedError, Place, Source, fail
 from panic.errors import ConfigError, nearest
 
 MAX_DEPTH = 50
@@ -37,7 +37,7 @@ EXAMPLE = """\
 """A config that runs everywhere, for those who have none yet."""
 
 
-def read(path: FilePath) -> Document:
+def read(path: Path) -> Document:
     """Read and parse a config file; its suffix says what it is."""
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder, not a config file", hint=_configs_in(path))
@@ -91,7 +91,7 @@ def parse_value(source: Source, begin: int) -> Document:
 
 
 def _parse(parser: Callable[[Document], None], document: Document) -> None:
-    """Parse a document; one that is nested deeper than any config needs is told where it gets too deep."""
+    """Parse a document; one that is nested too deep is answered with the place where it gets so."""
     text = document.source.text
     try:
         parser(document)
@@ -103,7 +103,7 @@ def _parse(parser: Callable[[Document], None], document: Document) -> None:
         fail(document.source, min(starts), f"this is nested more than {MAX_DEPTH} deep")
 
 
-def _configs_in(folder: FilePath, like: FilePath | None = None) -> str:
+def _configs_in(folder: Path, like: Path | None = None) -> str:
     """Say which configs there are in a folder and its `configs`, or how to begin without any."""
     if not folder.is_dir():
         return f"there is no folder {folder}"
@@ -157,7 +157,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _scan_json(index: int, path: Path, document: Document) -> tuple[Any, int]:
+def _scan_json(index: int, path: KeyPath, document: Document) -> tuple[Any, int]:
     """Return the value at `index` of a valid JSON text and the index behind it, noting all places."""
     text, begin = document.source.text, index
     value: Any

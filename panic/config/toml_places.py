@@ -12,9 +12,9 @@ import re
 import tomllib
 from collections.abc import Generator, Iterator
 
-from panic.config.problems import Path
+from panic.config.problems import KeyPath
 
-Found = tuple[Path, bool, int, int]
+Found = tuple[KeyPath, bool, int, int]
 
 BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 SPACE = re.compile(r"[ \t]*")
@@ -27,8 +27,8 @@ SCALAR = re.compile(
 
 def scan(text: str) -> Iterator[Found]:
     """Yield (path, is it the key, start, end) of all keys and values."""
-    table: Path = ()
-    num_tables: dict[Path, int] = {}
+    table: KeyPath = ()
+    num_tables: dict[KeyPath, int] = {}
     index = _end(BLANK, text, 0)
     while index < len(text):
         if text[index] == "[":
@@ -49,7 +49,7 @@ def scan(text: str) -> Iterator[Found]:
         index = _end(BLANK, text, index)
 
 
-def _assignment(text: str, index: int, table: Path) -> Generator[Found, None, int]:
+def _assignment(text: str, index: int, table: KeyPath) -> Generator[Found, None, int]:
     parts, index = _keys(text, index)
     path = table
     for part, start, end in parts:
@@ -59,7 +59,7 @@ def _assignment(text: str, index: int, table: Path) -> Generator[Found, None, in
     return index
 
 
-def _value(text: str, index: int, path: Path) -> Generator[Found, None, int]:
+def _value(text: str, index: int, path: KeyPath) -> Generator[Found, None, int]:
     begin = index
     if text[index] == "[":
         index, position = _end(BLANK, text, index + 1), 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from panic.config.problems import Document, Path, Place, Problem, Source, fail
+from panic.config.problems import Document, KeyPath, Place, Problem, Source, fail
 
 MAX_VALUES = 250_000
 RESOLVERS = (
@@ -90,7 +90,7 @@ def parse(document: Document, begin: int = 0) -> None:
 def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node has once its aliases are put in: a few lines can name billions."""
     if id(node) not in known:
-        known[id(node)] = 1  # of an anchor that contains itself, which is told elsewhere
+        known[id(node)] = 1  # an anchor that contains itself, which is found elsewhere
         children = node.value if isinstance(node, yaml.CollectionNode) else []
         flat = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
         known[id(node)] = 1 + sum(_num_values(child, known) for child in flat)
@@ -116,7 +116,7 @@ def _yaml_words(error: yaml.MarkedYAMLError, source: Source) -> tuple[str, str]:
     return f"a ',' or a closing bracket is missing in {begun}", ""
 
 
-def _from_node(node: yaml.Node, path: Path, document: Document, active: set[int]) -> Any:
+def _from_node(node: yaml.Node, path: KeyPath, document: Document, active: set[int]) -> Any:
     place = Place(source=document.source, start=node.start_mark.index, end=node.end_mark.index)
     document.values[path] = place
     if id(node) in active:
@@ -129,7 +129,9 @@ def _from_node(node: yaml.Node, path: Path, document: Document, active: set[int]
     return _from_scalar(node, place, document)
 
 
-def _from_mapping(node: yaml.MappingNode, path: Path, document: Document, active: set[int]) -> dict[str, Any]:
+def _from_mapping(
+    node: yaml.MappingNode, path: KeyPath, document: Document, active: set[int]
+) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:

@@ -20,18 +20,18 @@ VERSIONS = {
         ("total_inactive_file", "total_active_file"),
     ),
 }
-"""Of each version: folder below /sys/fs/cgroup, files of the limit and the usage, lines of `memory.stat`."""
+"""Each version has a folder below /sys/fs/cgroup, files of limit and usage, and lines of `memory.stat`."""
 NO_LIMIT = 2**60
 """Version 1 says that there is none with a number of this size."""
 
 
 def limit_bytes(root: Path = Path("/")) -> int | None:
-    """The smallest limit."""
+    """Bytes of the smallest limit; None outside of any limit."""
     return min((limit for limit, _ in _limits(root)), default=None)
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """What the fullest group has left."""
+    """Bytes that the fullest group has left; None outside of any limit."""
     return min((max(0, limit - used) for limit, used in _limits(root)), default=None)
 
 

@@ -5,6 +5,10 @@ side stream, fed by one thread: at most two blocks are on their way, so a prefet
 within two blocks' time. Their memory is allocated before, on the computing stream; the side stream waits for
 that point, and `wait` returns when the copies have ended, so no stream need know the other's tensors.
 
+The copying thread is started with the first transfer ahead, lives as long as its device, and does one
+transfer after another. It owns the blocks of a transfer from its construction until `wait` or `cancel` has
+returned; all else belongs to the cache's thread. There are no locks: the two meet in a future and an event.
+
     CudaDevice(0).free_bytes()
 """
 
@@ -22,7 +26,7 @@ from typing import Any
 
 import torch
 
-from panic.devices.device import Block, BlockingTransfer, Transfer
+from panic.devices.transfers import Block, BlockingTransfer, Transfer
 
 MIB = 2**20
 IN_FLIGHT = 2
@@ -55,19 +59,19 @@ class CudaDevice:
         return int(torch.cuda.mem_get_info(self.index)[0]) + int(unused)
 
     def others_bytes(self) -> int:
-        """Other processes', and this one's CUDA context."""
+        """Bytes of other processes, and of this one's CUDA context."""
         free, total = torch.cuda.mem_get_info(self.index)
         return max(0, int(total) - int(free) - int(torch.cuda.memory_reserved(self.index)))
 
     def rounded(self, num_bytes: int) -> int:
-        """torch's allocator hands out large pieces in multiples of 2 MiB."""
+        """Round up as torch's allocator does, which hands out large pieces in multiples of 2 MiB."""
         return -(-num_bytes // (2 * MIB)) * 2 * MIB if num_bytes > MIB else -(-num_bytes // 512) * 512
 
     def reserve(self, num_bytes: int) -> None:
-        """The driver keeps the books."""
+        """Do nothing: the driver keeps the books."""
 
     def release(self, num_bytes: int) -> None:
-        """Freed memory stays with our allocator, whose unused part counts as free: the next load takes it."""
+        """Do nothing: freed memory stays with our allocator, whose unused part counts as free."""
 
     def trim(self) -> None:
         """Give unused memory back to the driver, for others and against fragmentation."""
@@ -92,7 +96,7 @@ class CudaDevice:
         return time.monotonic()
 
     def computed(self, seconds: float) -> None:
-        """Real time has passed by itself."""
+        """Do nothing: real time has passed by itself."""
 
 
 class _OnComputingStream(BlockingTransfer):
@@ -106,7 +110,7 @@ class _OnComputingStream(BlockingTransfer):
 
 
 class _OnSideStream:
-    """Copies by a thread on the side stream."""
+    """Copies by the copying thread; constructed, waited for and cancelled by the cache's thread."""
 
     def __init__(
         self, blocks: Sequence[Block], index: int, side: torch.cuda.Stream, copier: ThreadPoolExecutor

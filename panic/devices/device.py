@@ -18,43 +18,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from panic.devices import container
+from panic.devices.transfers import Block, BlockingTransfer, Transfer
 from panic.errors import OutOfMemory, UsageError
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-
 _NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
-"""Of CUDA and MPS, of cuBLAS and cuDNN, of torch's allocator in main memory."""
-
-
-def format_bytes(count: float) -> str:
-    """1536 -> "1.5 KiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
-
-
-class Block(Protocol):
-    """A part of a model's weights that moves at once."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes on the device."""
-
-    def fill(self) -> None:
-        """Copy the bytes into memory that is allocated already, on the current stream."""
-
-
-class Transfer(Protocol):
-    """Copies of blocks to a device, in their order."""
-
-    def wait(self) -> float:
-        """Return when all have arrived; seconds waited. Raises what a copy raised."""
-
-    def cancel(self) -> int:
-        """Begin no more copies, wait for those begun; how many blocks have arrived."""
+"""What CUDA and MPS, cuBLAS and cuDNN, and torch's allocator in main memory say when there is no room."""
 
 
 class Device(Protocol):
@@ -62,7 +31,7 @@ class Device(Protocol):
 
     @property
     def name(self) -> str:
-        """As the user wrote it: "cpu", "cuda:0", "sim:8GiB"."""
+        """The name that the user wrote: "cpu", "cuda:0", "sim:8GiB"."""
 
     @property
     def kind(self) -> str:
@@ -77,7 +46,7 @@ class Device(Protocol):
         """Whether weights are copied from main memory, so that a copy there makes a reload cheap."""
 
     def total_bytes(self) -> int:
-        """Memory of the device."""
+        """Bytes of memory that the device has."""
 
     def free_bytes(self) -> int:
         """Memory that could be taken now, other tenants and our own allocator's reserve considered."""
@@ -98,10 +67,10 @@ class Device(Protocol):
         """Give unused memory back to the driver."""
 
     def begin_call(self, working_bytes: int) -> None:
-        """A model is about to compute. Raises OutOfMemory where the ledger is exact."""
+        """Take notice that a model is about to compute. Raises OutOfMemory where the ledger is exact."""
 
     def end_call(self) -> int | None:
-        """The call is over; the most memory it held beyond the weights, None if that cannot be known."""
+        """End a call. Returns the most memory it held beyond the weights, None if that cannot be known."""
 
     def transfer(self, blocks: Sequence[Block], *, ahead: bool) -> Transfer:
         """Begin to fill blocks; with `ahead` beside the computing, else done when this returns."""
@@ -110,25 +79,7 @@ class Device(Protocol):
         """Seconds on the device's clock."""
 
     def computed(self, seconds: float) -> None:
-        """Told after a call how long it took."""
-
-
-class BlockingTransfer:
-    """Copies made at once, for devices without a bus of their own."""
-
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        started = time.perf_counter()
-        for block in blocks:
-            block.fill()
-        self._num_blocks = len(blocks)
-        self._seconds = time.perf_counter() - started
-
-    def wait(self) -> float:
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds
-
-    def cancel(self) -> int:
-        return self._num_blocks
+        """Take notice of how long a call took; a simulated clock moves by it."""
 
 
 class _HostMemory:
@@ -141,13 +92,13 @@ class _HostMemory:
         return num_bytes
 
     def reserve(self, num_bytes: int) -> None:
-        """The operating system keeps the books."""
+        """Do nothing: the operating system keeps the books."""
 
     def trim(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no memory is held back."""
 
     def begin_call(self, working_bytes: int) -> None:
-        """Nothing is reserved."""
+        """Do nothing: no memory is set aside."""
 
     def end_call(self) -> int | None:
         return None
@@ -159,7 +110,7 @@ class _HostMemory:
         return time.monotonic()
 
     def computed(self, seconds: float) -> None:
-        """Real time has passed by itself."""
+        """Do nothing: real time has passed by itself."""
 
 
 @dataclass(slots=True)
@@ -185,7 +136,7 @@ class CpuDevice(_HostMemory):
         return 0  # everything else on the machine: it comes and goes, and free_bytes knows
 
     def release(self, num_bytes: int) -> None:
-        """The operating system keeps the books."""
+        """Do nothing: the operating system keeps the books."""
 
 
 @dataclass(slots=True)

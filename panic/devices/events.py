@@ -1,7 +1,7 @@
 """What a cache did: counts while it runs, and a file of JSON lines to ask later.
 
 One line per event: {"t", "event", "model", ...}. A "use" line begins a stretch of calls of one model; the
-order of these lines is the order of work, so that the regret can be told afterwards: bytes moved over the
+order of these lines is the order of work, so that the regret can be computed afterwards: bytes moved over the
 fewest that any cache of that capacity could have moved for the same order. "calls" lines count calls by where
 they found their model, once a second if there are that many, so that a kill loses little.
 
@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from panic.devices.planning import Load, State, Use, apply, plan
 
 MAX_BYTES = 64 * 2**20
-"""Of one process's events: some 400,000 lines; what follows is not told."""
+"""What one process writes at the most: some 400,000 lines; what follows is not written."""
 CALLS_EVERY_S = 1.0
 TIERS = ("device", "prefetch", "host", "disk")
 """Where a call finds its model; "prefetch": it had been brought ahead."""
@@ -35,7 +35,7 @@ NUMBERS = {
     "streamed": ("bytes",),
     "working": ("bucket", "batch", "bytes"),
 }
-"""What an event must tell to be counted."""
+"""The numbers that an event must have to be counted."""
 LOOKAHEAD = 64
 """Uses that the offline optimum looks ahead; further than any model's next use in practice."""
 
@@ -56,7 +56,6 @@ class CacheStats:
     load_s: float = 0.0
     prefetches: int = 0
     prefetch_hits: int = 0
-    prefetched_bytes: int = 0
     stall_s: float = 0.0
     out_of_memory: int = 0
     streamed_bytes: int = 0
@@ -71,7 +70,7 @@ class EventLog:
         self._num_bytes = 0
         self._stretch: tuple[str, int] | None = None
         self._calls: Counter[str] = Counter()
-        self._told_at = 0.0
+        self._written_at = 0.0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", buffering=1)  # line by line: a kill loses one
@@ -79,7 +78,7 @@ class EventLog:
     def add(self, event: str, **fields: Any) -> None:
         """Write one event."""
         if event == "streamed":  # took the whole device, so what follows is another stretch
-            self._tell_calls()
+            self._write_calls()
             self._stretch = None
         if self._file is None:
             return
@@ -91,22 +90,22 @@ class EventLog:
     def add_call(self, model: str, size: int, working: int, capacity: int, tier: str) -> None:
         """Count a call of a model that was found in `tier`; one of another model or need begins a stretch."""
         if self._stretch != (model, working):
-            self._tell_calls()
+            self._write_calls()
             self._stretch = model, working
             self.add("use", model=model, size=size, working=working, capacity=capacity)
         self._calls[tier] += 1
-        if time.monotonic() - self._told_at > CALLS_EVERY_S:
-            self._tell_calls()
+        if time.monotonic() - self._written_at > CALLS_EVERY_S:
+            self._write_calls()
 
-    def _tell_calls(self) -> None:
+    def _write_calls(self) -> None:
         if self._calls:
             counts, self._calls = dict(self._calls), Counter()
             self.add("calls", **counts)
-        self._told_at = time.monotonic()
+        self._written_at = time.monotonic()
 
     def close(self) -> None:
         """Write what is left."""
-        self._tell_calls()
+        self._write_calls()
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -4,6 +4,10 @@ When the budget is exceeded, a cache that brings a model in gives up others of i
 several devices serve, the weights are there once: a second instance becomes views of the first one's buffer
 if that holds the same bytes.
 
+This is the one object that the threads of several caches share. Its lock guards the table of parcels alone,
+is taken inside of no other lock, and nothing is packed or copied while it is held: two caches that
+construct the same model at the same time may both pack it, which costs memory and is no mistake.
+
     host = HostTier(budget_bytes=64 * 2**30)
     caches = [ModelCache(open_device(f"cuda:{n}"), build, host=host) for n in range(2)]
 """

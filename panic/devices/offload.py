@@ -5,13 +5,14 @@ pass begins and dropped when another one needs their room; everything else stays
 do as many layers as there is room for. Nothing else changes: the same kernels on the same shapes give the
 same results, only slower.
 
-    layout = arrange(parcel, sizes, room_bytes)
-    with streamed(parcel, sizes, layout, device):
+    arrangement = arrange(parcel, sizes, room_bytes)
+    with streamed(parcel, sizes, arrangement, device):
         model.invoke(prompts, seeds)
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,14 +20,89 @@ from typing import Any
 
 from panic.devices.device import Device
 from panic.devices.parcels import Parcel
+from panic.devices.residency import CachedModel, Residency
+from panic.devices.room import Need, Room, WorkingMemory
+from panic.devices.transfers import format_bytes
+from panic.errors import ModelDoesNotFit
+
+log = logging.getLogger("panic.devices")
+
+GROWN = 1.05
+"""A model is tried as a whole again where there is as many times the room that it outgrew."""
+
+
+@dataclass(slots=True)
+class Offloading:
+    """Decides for the models of one cache, whose parts these are, which come in layers, and brings those."""
+
+    residency: Residency
+    room: Room
+    working: WorkingMemory
+
+    def begin(self, name: str) -> bool:
+        """Bring a model's layers one after another as long as there is no more room than now.
+
+        Returns False if it has none or does so already.
+        """
+        device, cached = self.residency.device, self.residency.models.get(name)
+        if cached is None or cached.is_offloaded or not cached.parcel.modules:
+            return False
+        if arrange(cached.parcel, cached.sizes, device.total_bytes()) is None:
+            return False
+        available = self.room.usable_bytes(prudent=False) + self.residency.idle_bytes(cached)
+        cached.outgrown_bytes = max(0, available)
+        log.warning("%s does not fit on %s: its layers come one after another", name, device.name)
+        self.residency.events.add("offload", model=name)
+        return True
+
+    def end_where_it_fits(self, cached: CachedModel, bucket: int, batch_size: int) -> None:
+        """Have an offloaded model whole again where there is clearly more room than when it outgrew it."""
+        if cached.outgrown_bytes is None:
+            return
+        # What is known of its calls in layers has layers in it, so it is more than enough.
+        stated = cached.stated_working_bytes
+        names = (cached.name, cached.working_name)
+        wanted = max(self.working.need(name, bucket, batch_size, stated).wanted for name in names)
+        available = self.room.usable_bytes() + self.residency.idle_bytes(cached)
+        if available >= max(cached.size + wanted, GROWN * cached.outgrown_bytes):
+            cached.outgrown_bytes = None
+            log.warning("%s fits on %s again", cached.name, self.residency.device.name)
+            self.residency.events.add("fits", model=cached.name)
+
+    @contextmanager
+    def call(self, cached: CachedModel, need: Need) -> Iterator[int]:
+        """Bring an offloaded model's layers during a call, as many of them staying as are known to fit.
+
+        Yields the bytes for those that come and go. Raises ModelDoesNotFit if not even one layer at a time
+        fits.
+        """
+        residency = self.residency
+        residency.drop_idle("offload")  # a layer that stays is copied once per call, not per pass through it
+        if cached.num_loaded:
+            residency.drop(cached.name, None, "offload")
+        usable = max(0, self.room.usable_bytes(prudent=False))
+        arrangement = arrange(cached.parcel, cached.sizes, usable - need.wanted, fill=need.is_known)
+        if arrangement is None:
+            held_bytes = sum(residency.held().values())
+            raise ModelDoesNotFit(
+                f"{cached.name}: not even one layer at a time fits on {residency.device.name} beside "
+                f"{format_bytes(need.wanted)} for the call: {self.room.describe(held_bytes)}",
+                hint="Use a smaller dtype, another device, or less headroom.",
+            )
+        with streamed(cached.parcel, cached.sizes, arrangement, residency.device) as num_copied:
+            try:
+                yield arrangement.window_bytes
+            finally:
+                residency.stats.streamed_bytes += num_copied()
+                residency.events.add("streamed", model=cached.name, bytes=num_copied())
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Blocks by number: those that stay for the whole call, and of every other layer those it needs.
+class Arrangement:
+    """Blocks by number: those that stay for the whole call, and for every other layer those it needs.
 
-    num_bytes: on the device at the most, working memory not counted. window_bytes: of that, for layers
-    that come and go.
+    num_bytes: on the device at the most, working memory not counted. window_bytes: the share of layers that
+    come and go in that.
     """
 
     stays: tuple[int, ...]
@@ -35,8 +111,10 @@ class Layout:
     window_bytes: int
 
 
-def arrange(parcel: Parcel, sizes: Sequence[int], room_bytes: int, *, fill: bool = True) -> Layout | None:
-    """What stays and what comes and goes within some room; None if not even one layer at a time fits.
+def arrange(
+    parcel: Parcel, sizes: Sequence[int], room_bytes: int, *, fill: bool = True
+) -> Arrangement | None:
+    """Say what stays and what comes and goes within some room; None if not even one layer at a time fits.
 
     Args:
         sizes: what the parcel's blocks take on the device.
@@ -66,16 +144,16 @@ def arrange(parcel: Parcel, sizes: Sequence[int], room_bytes: int, *, fill: bool
         if total(stays | {number}) <= room_bytes:
             stays.add(number)
     layers = ((layer, tuple(number for number in need if number not in stays)) for layer, need in needs)
-    return Layout(tuple(sorted(stays)), tuple(layers), total(stays), window(stays))
+    return Arrangement(tuple(sorted(stays)), tuple(layers), total(stays), window(stays))
 
 
 @contextmanager
 def streamed(
-    parcel: Parcel, sizes: Sequence[int], layout: Layout, device: Device
+    parcel: Parcel, sizes: Sequence[int], arrangement: Arrangement, device: Device
 ) -> Iterator[Callable[[], int]]:
-    """While this is open, the model can be called. Gives how many bytes were copied so far.
+    """Keep a model callable, its layers brought by hooks in the thread that calls it.
 
-    Raises what allocating and copying raises.
+    Yields a function that says how many bytes were copied so far. Raises what allocating and copying raises.
     """
     num_copied = 0
     there: list[int] = []  # oldest first
@@ -100,9 +178,9 @@ def streamed(
             device.release(parcel.blocks[number].num_bytes)
 
     def make_room(needed: Sequence[int]) -> None:
-        room = layout.num_bytes - sum(sizes[number] for number in needed)
+        room = arrangement.num_bytes - sum(sizes[number] for number in needed)
         for number in list(there):
-            in_use = number in layout.stays or any(number in numbers for numbers in active)
+            in_use = number in arrangement.stays or any(number in numbers for numbers in active)
             if sum(sizes[other] for other in there) > room and not in_use:
                 drop([number])
 
@@ -121,8 +199,8 @@ def streamed(
 
     with ExitStack() as stack:
         stack.callback(lambda: drop(list(there)))  # after the hooks are gone, whatever happened
-        bring(layout.stays)
-        for layer, numbers in layout.layers:
+        bring(arrangement.stays)
+        for layer, numbers in arrangement.layers:
             if numbers:
                 hook(stack, layer, numbers)
         yield lambda: num_copied

@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from panic.devices.device import Block, Device
+from panic.devices.device import Device
+from panic.devices.transfers import Block
 from panic.models.protocol import Model
 
 KIB, MIB = 2**10, 2**20
@@ -109,13 +110,13 @@ class _WholeModel:
     held: Sequence[Any] = ()
 
     def allocate(self) -> None:
-        """`load` does."""
+        """Do nothing: `load` does it."""
 
     def fill(self) -> None:
         self.model.load(self.torch_name)
 
     def bind(self) -> None:
-        """`load` does."""
+        """Do nothing: `load` does it."""
 
     def drop(self) -> None:
         if self.keeps_host:

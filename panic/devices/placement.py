@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
-from panic.devices.planning import Use
+from panic.devices.planning import State, Use
 from panic.devices.replay import replay
 from panic.errors import ModelDoesNotFit
 
@@ -33,10 +33,10 @@ class Costs:
     """Seconds per cycle of a device with some models.
 
     Args:
-        load_s: computing per cycle, by model, as measured.
+        load_s: seconds of computing per cycle, by model, as measured.
         sizes: bytes by model.
         devices: bytes that may be used, by device.
-        rate_bytes_per_s: from main memory to a device.
+        rate_bytes_per_s: how fast weights come from main memory to a device.
     """
 
     load_s: Mapping[str, float]
@@ -50,7 +50,7 @@ class Costs:
         return sum(self.sizes[name] for name in models) <= self.devices[device]
 
     def of(self, device: str, models: frozenset[str]) -> float:
-        """Computing, and moving what does not fit; infinite if a model does not fit at all."""
+        """Seconds of computing and of moving what does not fit; infinite if a model does not fit at all."""
         key = (self.devices[device], models)
         if key not in self._known:
             self._known[key] = sum(self.load_s[name] for name in models) + self._moving(device, models)
@@ -60,8 +60,9 @@ class Costs:
         if self.fits(device, models):
             return 0.0
         cycle = [Use(name) for name in sorted(models)]
+        state = State(capacity_bytes=self.devices[device], sizes=self.sizes)
         try:
-            return replay(cycle, self.sizes, self.devices[device]).bytes_per_cycle / self.rate_bytes_per_s
+            return replay(state, cycle).bytes_per_cycle / self.rate_bytes_per_s
         except ModelDoesNotFit:
             return float("inf")
 

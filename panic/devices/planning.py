@@ -22,7 +22,7 @@ from itertools import combinations
 MAX_SEARCHED = 6
 """Most models for which sequences of whole residents are searched: at most 2 ** 5 sets per use."""
 SEARCHED_USES = 48
-"""How far ahead that search looks; a cycle is unrolled up to here."""
+"""How far ahead that search looks; a cycle is unrolled that far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,10 @@ def _searched_victims(state: State, upcoming: Sequence[Use]) -> frozenset[str] |
     """Which whole models to evict now on a cheapest way through the known uses; None if nothing fits."""
     order = tuple(upcoming[:SEARCHED_USES])
     sizes = tuple(sorted(state.sizes.items()))
-    here = frozenset(state.resident)
-    pinned = state.in_use & here
-    cheapest = _cheapest_way(order, sizes, state.capacity_bytes, here, pinned)
-    return None if cheapest is None else here - cheapest
+    resident = frozenset(state.resident)
+    pinned = state.in_use & resident
+    cheapest = _cheapest_way(order, sizes, state.capacity_bytes, resident, pinned)
+    return None if cheapest is None else resident - cheapest
 
 
 @lru_cache(maxsize=512)
@@ -220,12 +220,12 @@ def _cheapest_way(
     order: tuple[Use, ...],
     sizes: tuple[tuple[str, int], ...],
     capacity_bytes: int,
-    here: frozenset[str],
+    resident: frozenset[str],
     pinned: frozenset[str],
 ) -> frozenset[str] | None:
     """The resident set at the first use on a way that loads the fewest bytes; ties keep more, then sooner."""
     size_of = dict(sizes)
-    ways: dict[frozenset[str], tuple[int, frozenset[str]]] = {here: (0, here)}
+    ways: dict[frozenset[str], tuple[int, frozenset[str]]] = {resident: (0, resident)}
     for position, use in enumerate(order):
         following: dict[frozenset[str], tuple[int, frozenset[str]]] = {}
         for held, (cost, first) in ways.items():

@@ -3,14 +3,14 @@
 Says what a policy would cost before it is tried: `stall_s` with and without eager prefetch decides between
 them, the same loop compares the planner with others in the benchmarks.
 
-    replay([Use("a"), Use("b")], {"a": 15, "b": 15}, capacity_bytes=20, num_cycles=10).bytes_per_cycle
+    state = State(capacity_bytes=20, sizes={"a": 15, "b": 15})
+    replay(state, [Use("a"), Use("b")], num_cycles=10).bytes_per_cycle
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from panic.devices import planning
 from panic.devices.planning import Action, Evict, State, Use
@@ -26,7 +26,7 @@ Planner = Callable[[State, Sequence[Use]], list[Action]]
 class Replay:
     """What a cycle costs once the start is over (means over the second half of the cycles).
 
-    bytes_per_cycle: moved to the device. wall_s: computing and waiting. stall_s: waiting for bytes.
+    bytes_per_cycle: what is moved to the device. wall_s: computing and waiting. stall_s: waiting for bytes.
     """
 
     bytes_per_cycle: float
@@ -35,21 +35,20 @@ class Replay:
 
 
 def replay(
+    state: State,
     cycle: Sequence[Use],
-    sizes: Mapping[str, int],
-    capacity_bytes: int,
     *,
     num_cycles: int = 8,
     planner: Planner = planning.plan,
     ahead: str = "",
     rate_bytes_per_s: float = float("inf"),
     compute_s: Mapping[str, float] | None = None,
-    whole: frozenset[str] = frozenset(),
     lookahead_uses: int | None = None,
 ) -> Replay:
-    """Serve a cyclic order of work `num_cycles` times from an empty device.
+    """Serve a cyclic order of work `num_cycles` times.
 
     Args:
+        state: a device by its capacity, the models' sizes and which of them move as a whole; it starts empty.
         ahead: "" for no prefetch, "free" or "eager" (see `planning.prefetch`).
         compute_s: seconds of a use, by model.
         lookahead_uses: how much of the future the planner sees; two cycles by default.
@@ -57,7 +56,7 @@ def replay(
     """
     seconds = compute_s or {}
     horizon = lookahead_uses or 2 * len(cycle)
-    state = State(capacity_bytes=capacity_bytes, sizes=sizes, whole=whole)
+    state = State(capacity_bytes=state.capacity_bytes, sizes=state.sizes, whole=state.whole)
     num_uses = num_cycles * len(cycle)
     measured_from = num_uses // 2 // len(cycle) * len(cycle)
     moved, stall, wall = 0, 0.0, 0.0
@@ -67,10 +66,10 @@ def replay(
             moved, stall, wall = 0, 0.0, now
         upcoming = [cycle[(position + ahead_by) % len(cycle)] for ahead_by in range(horizon)]
         use = upcoming[0]
-        coming = max(now, bus_free_at) if ahead else now  # what was prefetched is the first use's own
+        begins_at = max(now, bus_free_at) if ahead else now  # what was prefetched is the first use's own
         state, num_bytes = _do(state, planner(state, upcoming), use)
         moved += num_bytes
-        ready_at = coming + num_bytes / rate_bytes_per_s
+        ready_at = begins_at + num_bytes / rate_bytes_per_s
         stall += ready_at - now
         now = bus_free_at = ready_at
         state = _touched(state, use.model)
@@ -84,42 +83,26 @@ def replay(
     return Replay(bytes_per_cycle=moved / cycles, wall_s=(now - wall) / cycles, stall_s=stall / cycles)
 
 
-def better_ahead(
-    cycle: Sequence[Use],
-    sizes: Mapping[str, int],
-    capacity_bytes: int,
-    *,
-    rate_bytes_per_s: float,
-    compute_s: Mapping[str, float],
-) -> str:
-    """ "eager" where bringing the next model early at the price of more bytes saves time, else "free"."""
-    walls = {
-        ahead: replay(
-            cycle,
-            sizes,
-            capacity_bytes,
-            ahead=ahead,
-            rate_bytes_per_s=rate_bytes_per_s,
-            compute_s=compute_s,
-        ).wall_s
-        for ahead in ("free", "eager")
-    }
-    return "eager" if walls["eager"] < 0.999 * walls["free"] else "free"
+def eager_pays(
+    state: State, cycle: Sequence[Use], rate_bytes_per_s: float, compute_s: Mapping[str, float]
+) -> bool:
+    """Whether bringing the next model early at the price of more bytes saves time."""
+
+    def wall_s(ahead: str) -> float:
+        done = replay(state, cycle, ahead=ahead, rate_bytes_per_s=rate_bytes_per_s, compute_s=compute_s)
+        return done.wall_s
+
+    return wall_s("eager") < 0.999 * wall_s("free")
 
 
 @dataclass(slots=True)
 class Eagerness:
-    """Answers of `better_ahead` by order of work, asked again now and then: durations and rates drift."""
+    """Answers of `eager_pays` by order of work, asked again now and then: durations and rates drift."""
 
     _known: dict[tuple[str, ...], tuple[int, bool]] = field(default_factory=dict)
 
     def pays(
-        self,
-        cycle: Sequence[Use],
-        sizes: Mapping[str, int],
-        capacity_bytes: int,
-        rate_bytes_per_s: float,
-        compute_s: Mapping[str, float],
+        self, state: State, cycle: Sequence[Use], rate_bytes_per_s: float, compute_s: Mapping[str, float]
     ) -> bool:
         """Whether eager prefetch saves time; False as long as something has not been measured."""
         if not rate_bytes_per_s or not cycle or not all(compute_s.get(use.model) for use in cycle):
@@ -127,9 +110,8 @@ class Eagerness:
         key = tuple(use.model for use in cycle)
         asked, answer = self._known.get(key, (0, False))
         if asked % ASK_AGAIN == 0:
-            options: dict[str, Any] = {"rate_bytes_per_s": rate_bytes_per_s, "compute_s": compute_s}
             try:
-                answer = better_ahead(cycle, sizes, capacity_bytes, **options) == "eager"
+                answer = eager_pays(state, cycle, rate_bytes_per_s, compute_s)
             except ModelDoesNotFit:
                 answer = False
         self._known[key] = asked + 1, answer

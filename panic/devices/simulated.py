@@ -1,4 +1,4 @@
-"""A device that exists on paper: exact bytes, one bus, a clock that moves when told.
+"""A device that exists on paper: exact bytes, one bus, a clock that moves when it is advanced.
 
 Capacity, allocation granularity and what other tenants hold are as given; copies take their bytes over the
 rate of the bus, one after another, beside the computing. Nothing sleeps and nothing runs in a thread, so
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from panic.devices.device import Block, format_bytes
+from panic.devices.transfers import Block, format_bytes
 from panic.errors import OutOfMemory
 
 
@@ -89,7 +89,7 @@ class SimulatedDevice:
         assert self.allocated_bytes >= 0, "more released than reserved"
 
     def trim(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no memory is held back."""
 
     def begin_call(self, working_bytes: int) -> None:
         self.reserve(working_bytes)
@@ -129,7 +129,7 @@ class SimulatedDevice:
         self.now_s += seconds
 
     def computed(self, seconds: float) -> None:
-        """Real models on this device take the time they took, if it `follows_real_time`."""
+        """Let the time of a real model's call pass, if the device `follows_real_time`."""
         if self.follows_real_time:
             self.advance(seconds)
 
@@ -182,7 +182,7 @@ class SimulatedTransfer:
             self._fill()
 
     def _fill(self) -> None:
-        """Copy what has arrived by now; an error of a source shows here."""
+        """Copy what has arrived by now; this raises the error of a source."""
         arrived = bisect.bisect_right(self.arrives_at_s, self.device.now_s)
         while self.num_filled < arrived:
             block = self.blocks[self.num_filled]

@@ -1,57 +1,47 @@
 """Shapes that are tried out before an experiment's first item: does the batch that a model asks for fit?
 
 On a device with memory of its own, every model that is new to the experiment and has no batch size in the
-config is called once with dummy inputs: the longest text that it reads, the largest picture that was drawn.
+config is called once with dummy inputs: the longest text that it reads, the largest image that was drawn.
 The batch size is halved until there is room; what it comes to is pinned before anything is computed. The
 call also tells how much memory such a batch takes, so that the first real call finds as much room.
 
-    Trial(executor, inbox, specs, buckets, stop_requested).batch_sizes({"sd-turbo": 4, "BLIP-base": 32})
+    Trial(session, workers).batch_sizes({"sd-turbo": 4, "BLIP-base": 32})
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-from collections.abc import Callable, Mapping
-from itertools import count
+from collections.abc import Mapping
 
 from PIL import Image
 
-from panic.engine.buckets import Buckets
+from panic.engine.calls import FATAL, Call, CallResult
 from panic.engine.contents import Content
-from panic.engine.driver import FATAL, TICK_S, Inbox, fatal
-from panic.engine.executor import Executor, Result, Task
+from panic.engine.driver import TICK_S
 from panic.engine.outputs import Output
+from panic.engine.session import Session
+from panic.engine.workers import Workers
 from panic.errors import Interrupted
 from panic.models.protocol import Modality
-from panic.models.spec import ModelSpec
 
 log = logging.getLogger("panic.engine")
 
 MAX_TOKENS = 512
-"""Of the dummy text: some models read tens of thousands, and no caption is longer."""
+"""Length of the dummy text: some models read tens of thousands, and no caption is longer."""
 SPECIAL_TOKENS = 8
 """Room for those that a tokenizer adds to a text."""
 DEFAULT_TOKENS = 77
-FIRST_PICTURE = (512, 512)
-"""Size of the dummy picture as long as no model has drawn one."""
+FIRST_IMAGE = (512, 512)
+"""Size of the dummy image as long as no model has drawn one."""
 
 
 class Trial:
-    """Calls models with dummy inputs, one after another, on an executor that has nothing else to do."""
+    """Calls models with dummy inputs, one after another, while the workers have nothing else to do."""
 
-    def __init__(
-        self,
-        executor: Executor,
-        inbox: Inbox,
-        specs: Mapping[str, ModelSpec],
-        buckets: Buckets,
-        stop_requested: Callable[[], bool],
-    ) -> None:
-        self._executor, self._inbox = executor, inbox
-        self._specs, self._buckets, self._stop_requested = specs, buckets, stop_requested
-        self._numbers = count(1)
-        self._picture: Image.Image | None = None
+    def __init__(self, session: Session, workers: Workers) -> None:
+        self._session, self._workers = session, workers
+        self._specs = session.plan.specs
+        self._image: Image.Image | None = None
 
     def batch_sizes(self, wanted: Mapping[str, int]) -> dict[str, int]:
         """The largest batch size of each model that fits: the wanted one, or that halved again and again.
@@ -59,7 +49,7 @@ class Trial:
         Raises: Interrupted, ModelMissing and the like, ModelDoesNotFit if not even one item fits.
         """
         found: dict[str, int] = {}
-        # Those that draw come first: their pictures are what the others get.
+        # Those that draw come first: their images are what the others get.
         for name in sorted(wanted, key=lambda name: Modality.IMAGE in self._specs[name].modalities_in):
             found[name] = wanted[name]
             for modality in self._specs[name].modalities_in:
@@ -70,7 +60,7 @@ class Trial:
 
     def _dummy(self, name: str, modality: Modality) -> Content:
         if modality is Modality.IMAGE:
-            return self._picture or Image.effect_noise(FIRST_PICTURE, 64.0).convert("RGB")
+            return self._image or Image.effect_noise(FIRST_IMAGE, 64.0).convert("RGB")
         tokens = min(self._specs[name].context_tokens or DEFAULT_TOKENS, MAX_TOKENS)
         return " ".join(["a"] * max(1, tokens - SPECIAL_TOKENS))
 
@@ -84,37 +74,35 @@ class Trial:
             if error.kind == "memory" and size > 1:
                 size //= 2
             elif error.kind in FATAL:
-                raise fatal(name, error)
+                raise error.fatal(name)
             else:  # a model may well refuse a dummy; what it does with real inputs will be seen
                 log.info("%s: no trial of its batch size: %s", name, error.message)
                 return size
 
-    def _call(self, name: str, dummy: Content, size: int) -> Result:
-        number = next(self._numbers)
-        self._executor.submit(
-            Task(
-                number=number,
+    def _call(self, name: str, dummy: Content, size: int) -> CallResult:
+        self._workers.submit(
+            Call(
                 model=name,
                 batch_size=size,
                 inputs=[dummy] * size,
                 seeds=[0] * size,
-                bucket=self._buckets.of_content(name, dummy),
-            )
+                bucket=self._session.buckets.of_content(name, dummy),
+            ),
+            self._workers.seats[0],
         )
         while True:
-            self._executor.check()
-            try:
-                message = self._inbox.get(timeout=TICK_S)
-            except queue.Empty:
+            self._workers.check()
+            message = self._workers.next(TICK_S)
+            if message is None:
                 continue
-            assert isinstance(message, Result), message
-            if self._stop_requested():
+            assert isinstance(message, CallResult), message
+            if self._session.stop_requested():
                 raise Interrupted("Stopped before anything was computed.", hint="Run it again to go on.")
             return message
 
-    def _look_at(self, result: Result) -> None:
-        """Keep the largest picture that was drawn."""
+    def _look_at(self, result: CallResult) -> None:
+        """Keep the largest image that was drawn."""
         for output in result.outputs:
             if isinstance(output, Output) and isinstance(output.value, Image.Image):
-                pictures = [output.value, *([self._picture] if self._picture else [])]
-                self._picture = max(pictures, key=lambda picture: picture.width * picture.height)
+                drawn = [output.value, *([self._image] if self._image else [])]
+                self._image = max(drawn, key=lambda image: image.width * image.height)

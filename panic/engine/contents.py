@@ -61,6 +61,11 @@ class ContentCache:
                 self._unsaved[digest] = (content, holders - 1)
             self._keep(digest, content)
 
+    def keep(self, digest: bytes, content: Content) -> None:
+        """Hold a content that the store has, within the budget."""
+        with self._lock:
+            self._keep(digest, content)
+
     def get(self, digest: bytes, modality: Modality) -> Content:
         """The content, from memory or from the store."""
         with self._lock:

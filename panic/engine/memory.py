@@ -14,7 +14,7 @@ from pathlib import Path
 
 from panic.devices.device import CpuDevice, Device
 from panic.devices.events import EventLog, read_events
-from panic.devices.working import WorkingMemory
+from panic.devices.room import WorkingMemory
 from panic.store import Store, working
 
 FOLDER = "cache"

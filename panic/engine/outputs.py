@@ -16,6 +16,7 @@ from PIL import Image
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
 from panic.store.digest import image_digest, text_digest
+from panic.store.records import NewOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class Output:
     modality: Modality
     digest: bytes
     value: Any
+
+    def as_row(self) -> NewOutput:
+        """What is stored of a text or image; an image is still to be encoded."""
+        if self.modality is Modality.TEXT:
+            return NewOutput(digest=self.digest, modality="text", text=self.value)
+        width, height = self.value.size
+        return NewOutput(digest=self.digest, modality="image", width=width, height=height, image=self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Perform an experiment: open the store, pin, start executor and writer, let the driver work, close.
+"""Perform an experiment: open the store and a session, start the workers, pin, let the driver work through
+the stages.
 
     from panic import run
     run("configs/demo.yaml", "panic-store")
@@ -8,47 +9,36 @@ The same call goes on where an earlier one stopped, whatever stopped it.
 
 from __future__ import annotations
 
-import logging
 import os
-import queue
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from panic.config import ExperimentConfig
-from panic.devices.device import Device, open_device
-from panic.engine.buckets import Buckets
+from panic.devices.device import open_device
 from panic.engine.calibration import Trial
-from panic.engine.contents import Content, ContentCache
-from panic.engine.diagrams import DiagramStages, add_measures, warn_of_short_runs
-from panic.engine.driver import Driver, Inbox
-from panic.engine.embeddings import EmbeddingStage
-from panic.engine.loops import Loop, Loops
-from panic.engine.memory import MemorySettings, learn, memory_settings
-from panic.engine.pinning import Pin, begin, pin, shapes, untried
-from panic.engine.plan import Plan, load_config, make_plan
+from panic.engine.driver import AnyStage, Driver
+from panic.engine.pinning import shapes, untried
+from panic.engine.plan import CheckedConfig, check_config, make_plan
 from panic.engine.pool import Pool
-from panic.engine.preview import warn_of_what_stays
 from panic.engine.progress import Progress
-from panic.engine.queue import Item, Lane, ReadyQueue
-from panic.engine.restore import LOST, Restorer
-from panic.engine.workers import Seat, count_workers, open_executors, refuse_impossible
-from panic.engine.writer import Entry, Writer
-from panic.errors import Interrupted, UsageError
-from panic.interrupts import stop_on_signals
+from panic.engine.session import Session, open_session
+from panic.engine.stages.diagrams import DiagramStage, warn_of_short_runs
+from panic.engine.stages.distances import DistanceStage
+from panic.engine.stages.embeddings import EmbeddingStage
+from panic.engine.stages.images import ImageStage
+from panic.engine.stages.loops import LoopStage
+from panic.engine.stages.vectorisations import VectorisationStage
+from panic.engine.workers import Workers, count_workers, refuse_impossible, start_workers
+from panic.errors import UsageError
 from panic.models import registry
-from panic.models.protocol import Modality
-from panic.store import DEFAULT_STORE, Store, images, missing, reading, writing
-from panic.store import contents as stored
-from panic.store.provenance import provenance
-from panic.store.records import Counts, NewRun, RunRow
+from panic.store import DEFAULT_STORE, Store, reading
+from panic.store.records import Counts, NewRun
 from panic.store.standing import standing
-
-log = logging.getLogger("panic.engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +57,11 @@ class Outcome:
 
 
 def run(
-    config: ExperimentConfig | str | os.PathLike[str],
-    store: str | os.PathLike[str] | None = None,
+    config: ExperimentConfig | CheckedConfig | str | os.PathLike[str],
+    store: Store | str | os.PathLike[str] | None = None,
     *,
     overrides: Sequence[str] = (),
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
     command: str = "",
     retry_failed: bool = False,
     repair: bool = False,
@@ -80,8 +70,9 @@ def run(
     """Perform an experiment until nothing is missing in its store.
 
     Args:
-        config: a config, or the path of one.
-        store: folder of the store, created if missing; by default the config's, then ./panic-store.
+        config: a config, checked or not, or the path of one.
+        store: folder of the store, created if missing; by default the config's, then ./panic-store. Or a
+            store that is open for writing.
         overrides: dotted settings such as "max_length=10"; for a path only.
         command: kept with the session; by default this process's command line.
         retry_failed: try runs again that ended with a failure.
@@ -92,237 +83,88 @@ def run(
     Raises: Interrupted after SIGINT or SIGTERM, ConfigError, ConflictError, StoreError, ModelError. Whatever
     is raised, what was computed is stored.
     """
-    if not isinstance(config, ExperimentConfig):
-        config = load_config(config, overrides)
+    if isinstance(config, str | os.PathLike):
+        config = check_config(config, overrides, ask=True)
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
+    config = checked.config
     refuse_impossible(config)
     device = open_device(config.device)
-    plan = make_plan(config, device.kind, runs)
+    plan = make_plan(checked, device.kind, runs)
     fingerprints = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
-    path = Path(store or config.store or DEFAULT_STORE)
-    with stop_on_signals() as stop_requested, Store(path, write=True, create=True) as opened:
-        experiment = begin(opened, plan, fingerprints, device.kind)
-        if retry_failed:
-            writing.forget_failures(opened, experiment)
-        if repair:
-            writing.forget_failures(opened, experiment, LOST)
-            writing.drop_images(opened, images.damaged_images(opened, experiment))
-        warn_of_what_stays(opened, experiment, plan)
-        run_ids = writing.add_runs(opened, experiment, plan.runs)
-        asked = config.model_dump(mode="json")
-        called = command or shlex.join(sys.argv)
-        session = writing.start_session(opened, experiment, called, provenance(), asked)
-        uid = reading.experiment(opened, experiment).uid
-        memory = memory_settings(opened, device, fingerprints, uid, session)
-        state = "failed"
-        try:
-            with Store(path) as reader:
-                _perform(
-                    plan,
-                    fingerprints,
-                    experiment,
-                    session,
-                    run_ids,
-                    device,
-                    memory,
-                    opened,
-                    reader,
-                    stop_requested,
-                    on_progress or (lambda progress: None),
-                )
-            state = "done"
-        except Interrupted:
-            state = "interrupted"
-            raise
-        finally:
-            learn(opened, device, fingerprints, memory)
-            writing.end_session(opened, session, state)
-        row = reading.experiment(opened, experiment)
-        now = standing(opened, row)
-    return Outcome(
-        experiment=row.uid,
-        name=row.name,
-        state=now.state,
-        counts=now.counts,
-        store=path,
-    )
-
-
-def _perform(
-    plan: Plan,
-    fingerprints: Mapping[str, str],
-    experiment: int,
-    session: int,
-    run_ids: Sequence[int],
-    device: Device,
-    memory: MemorySettings,
-    store: Store,
-    reader: Store,
-    stop_requested: Callable[[], bool],
-    on_progress: Callable[[Progress], None],
-) -> None:
-    config, specs = plan.config, plan.specs
-    measures = add_measures(store, config)
-    inbox: Inbox = queue.SimpleQueue()
-    contents = ContentCache(
-        config.pixel_cache_bytes,
-        lambda digest, kind: (
-            stored.image(reader, digest) if kind is Modality.IMAGE else stored.text(reader, digest)
-        ),
-    )
-    buckets = Buckets(specs, registry.build, contents)
-    epochs = reading.epochs(reader, experiment)
-    called = shapes(plan, epochs, device.kind, reading.runs(reader, experiment))
-
-    def enqueue(model: str, item: Item) -> None:
-        ready.put(model, buckets.of(model, item.input, specs[model].modalities_in[0]), item)
-
-    def open_epoch(name: str, batch_size: int) -> Pin:
-        old = pins[name]
-        number = writing.add_epoch(
-            store,
-            experiment,
-            name,
-            model=old.model,
-            batch_size=batch_size,
-            device_kind=device.kind,
-            threads=old.threads,
-        )
-        return Pin(model=old.model, epoch=number, batch_size=batch_size, threads=old.threads)
-
     with ExitStack() as stack:
-        writer = Writer(partial(writing.commit, store), contents.saved)
-        stack.callback(writer.close)
-        num_runs, num_missing = _missing(reader, experiment, run_ids)
-        num_workers = count_workers(plan, called, device, num_runs, num_missing)
-        seats = [Seat(e) for e in open_executors(plan, called, device, num_workers, inbox.put, memory)]
-        for seat in seats:
-            stack.callback(seat.executor.close)
-        trial = Trial(seats[0].executor, inbox, specs, buckets, stop_requested)
+        if not isinstance(store, Store):
+            path = Path(store or config.store or DEFAULT_STORE)
+            store = stack.enter_context(Store(path, write=True, create=True))
+        with open_session(
+            plan,
+            fingerprints,
+            device,
+            store,
+            command=command or shlex.join(sys.argv),
+            on_progress=on_progress,
+            retry_failed=retry_failed,
+            repair=repair,
+        ) as session:
+            _perform(session)
+        row = reading.experiment(store, session.experiment)
+        now = standing(store, row)
+        return Outcome(
+            experiment=row.uid,
+            name=row.name,
+            state=now.state,
+            counts=now.counts,
+            store=store.path,
+        )
+
+
+def _perform(session: Session) -> None:
+    plan, device = session.plan, session.device
+    epochs = reading.epochs(session.reader, session.experiment)
+    called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
+    num_workers = count_workers(plan, called, device, *_missing(session))
+    with ExitStack() as stack:
+        start = partial(start_workers, plan, called, device, num_workers, session.memory)
+        workers = stack.enter_context(closing(Workers(start)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
-        pins = pin(store, experiment, plan, fingerprints, device.kind, trial.batch_sizes(wanted))
-        ready = ReadyQueue(
-            Lane(
-                model=name,
-                batch_size=pins[name].batch_size,
-                order=order,
-                eager=name in plan.generative and Modality.IMAGE in spec.modalities_in,
-            )
-            for order, (name, spec) in enumerate(specs.items())
-        )
-        loops = Loops(enqueue)
-        restorer = Restorer(
-            executors=[seat.executor for seat in seats],
-            inbox=inbox,
-            writer=writer,
-            contents=contents,
-            buckets=buckets,
-            max_retries=config.max_retries,
-            stop_requested=stop_requested,
-            on_progress=on_progress,
-        )
-        lost = restorer.restore(reader, experiment)
-        embeddings = EmbeddingStage(reader, experiment, plan.embedding, pins, buckets, ready.put, lost)
-        diagrams = None
-        if config.diagrams:
-            most = max(config.diagrams, key=lambda settings: settings.max_dimension)
-            pool = Pool(reader.path, most, inbox.put, num_workers=config.diagram_workers)
-            stack.callback(pool.close)
-            wanted_diagrams = [(pins[name].model, settings) for name, settings in plan.diagrams]
-            diagrams = DiagramStages(pool, reader, experiment, wanted_diagrams, *measures)
-        before = _resume(plan, pins, experiment, run_ids, reader, loops, writer, lost)
+        session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
+        loops = LoopStage(session)
         Driver(
-            pins=pins,
-            session=session,
-            ready=ready,
-            loops=loops,
-            embeddings=embeddings,
-            diagrams=diagrams,
-            seats=seats,
-            writer=writer,
-            contents=contents,
-            buckets=buckets,
-            inbox=inbox,
-            max_retries=config.max_retries,
-            fail_fast=config.fail_fast,
-            next_batch=partial(writing.next_batch_id, store),
-            open_epoch=open_epoch,
-            stop_requested=stop_requested,
-            on_progress=on_progress,
-            before=before,
+            session,
+            workers,
+            phases(session, workers, loops, stack),
+            standing=(lambda: loops.standing) if device.has_own_memory else None,
+            on_epoch=loops.forget,
         ).perform()
 
 
-def _missing(store: Store, experiment: int, run_ids: Sequence[int]) -> tuple[int, int]:
+def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStack) -> list[list[AnyStage]]:
+    """The stages that an experiment has: lost images first, what is taken of finished diagrams last.
+
+    The pool that computes diagrams is closed with the stack.
+    """
+    plan, before = session.plan, reading.counts(session.reader, session.experiment)
+    first: list[AnyStage] = [ImageStage(session, before)]
+    second: list[AnyStage] = [loops]
+    third: list[AnyStage] = []
+    if plan.embedding:
+        second.append(EmbeddingStage(session, loops, before))
+    if settings := plan.config.diagrams:
+        pool = Pool(session.store.path, settings, workers.post, num_workers=plan.config.diagram_workers)
+        stack.enter_context(closing(pool))
+        second.append(DiagramStage(session, pool, before))
+        third += [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)]
+    return [first, second, third]
+
+
+def _missing(session: Session) -> tuple[int, int]:
     """(runs that have not ended, invocations they lack if none gets stuck)."""
-    wanted = set(run_ids)
+    wanted = set(session.run_ids)
     lacking = [
         row.max_length - row.num_steps
-        for row in reading.runs(store, experiment)
+        for row in reading.runs(session.reader, session.experiment)
         if row.id in wanted and row.state in ("todo", "running")
     ]
     return len(lacking), sum(lacking)
-
-
-def _resume(
-    plan: Plan,
-    pins: dict[str, Pin],
-    experiment: int,
-    run_ids: Sequence[int],
-    store: Store,
-    loops: Loops,
-    writer: Writer,
-    lost: frozenset[bytes],
-) -> Progress:
-    """Bring every run of the plan to where the store has it, and set it going."""
-    rows = {row.id: row for row in reading.runs(store, experiment)}
-    tails = {tail.run: (tail.num_steps, tail.output) for tail in missing.tails(store, experiment)}
-    wanted = dict(zip(run_ids, plan.runs, strict=True))
-    unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
-    for id in unfinished:
-        loops.add(Loop(id, wanted[id], plan.config.root_seed, wanted[id].max_length))
-    _recall(pins, experiment, rows, store, loops, lost)
-    entry = Entry()
-    for id in unfinished:
-        loops.start(id, *tails[id], entry)
-    if entry.invocations or entry.stuck:
-        writer.add(entry)
-    loops.take_ended()
-    counts = reading.counts(store, experiment)
-    ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
-    return Progress(
-        runs_total=len(wanted),
-        runs_stuck=sum(row.state == "stuck" for row in ended),
-        runs_failed=sum(row.state == "failed" for row in ended),
-        invocations=sum(num_steps for num_steps, _ in tails.values()) + len(entry.invocations),
-        embeddings=counts.embeddings,
-        diagrams=counts.diagrams,
-        vectorisations=counts.vectorisations,
-        distances=counts.distances,
-    )
-
-
-def _recall(
-    pins: dict[str, Pin],
-    experiment: int,
-    rows: dict[int, RunRow],
-    store: Store,
-    loops: Loops,
-    lost: frozenset[bytes],
-) -> None:
-    """Tell the loops what fixed-seed runs have computed already; nothing can go on from a lost image."""
-    for known in missing.fixed_seed_history(store, experiment):
-        if known.output in lost:
-            continue
-        network = rows[known.run].network
-        model = network[known.step % len(network)]
-        is_current = model in pins and pins[model].epoch == known.epoch
-        loops.recall(model, known, is_current=is_current)
-
-
-def _read(store: Store, digest: bytes, modality: Modality) -> Content:
-    if modality is Modality.IMAGE:
-        return stored.image(store, digest)
-    return stored.text(store, digest)

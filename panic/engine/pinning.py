@@ -19,6 +19,7 @@ from panic.config import ExperimentConfig, contradictions, stored, union
 from panic.devices.device import Device
 from panic.engine.plan import Plan, joined_runs, open_runs, small_bytes
 from panic.errors import ConfigError, ConflictError
+from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store import Store, reading, writing
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
@@ -118,13 +119,13 @@ def fitting_shapes(
 def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]:
     """Models whose batch size nobody has decided: on a device with memory of its own it is tried out.
 
-    Synthetic models take none.
+    Models without weights take none.
     """
     decided = {*plan.config.batch_sizes, *(row.name for row in epochs)}
     return [
         name
         for name, spec in plan.specs.items()
-        if device.has_own_memory and name not in decided and spec.adapter != "synthetic"
+        if device.has_own_memory and name not in decided and registry.has_weights(spec)
     ]
 
 

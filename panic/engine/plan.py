@@ -12,6 +12,7 @@ from typing import Any
 
 from panic import config as configs
 from panic.config import DiagramSettings, ExperimentConfig
+from panic.config.problems import Problem
 from panic.engine.seeds import FRESH
 from panic.errors import ConfigError, ModelError
 from panic.models import registry
@@ -70,12 +71,55 @@ def small_bytes(plan: Plan, device_kind: str) -> int | None:
     return total if 0 < total <= SMALL_BYTES else None
 
 
-def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> ExperimentConfig:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedConfig:
+    """A config and the specs of its models, resolved once: when it was checked, or as it is needed."""
+
+    config: ExperimentConfig
+    models: registry.Resolver
+
+    @classmethod
+    def of(cls, config: ExperimentConfig, *, ask: bool) -> CheckedConfig:
+        """A config that was not read from a file here, but comes from a store or from Python.
+
+        Args:
+            ask: as in `check_config`.
+        """
+        names = registry.Names(
+            variants=config.models,
+            model_folder=config.model_folder,
+            base_folder=config.base_folder,
+            ask=ask,
+        )
+        return cls(config=config, models=registry.Resolver(names))
+
+
+def check_config(
+    path: str | PathLike[str], overrides: Sequence[str] = (), *, ask: bool = False
+) -> CheckedConfig:
     """Read a config (YAML, JSON, TOML), apply dotted overrides, check it against the known models.
+
+    Args:
+        ask: run users' files, in short-lived processes, where their sources do not tell what classes are.
+            Otherwise such classes stay unknown, and are not checked.
 
     Raises: ConfigError with all mistakes and their places.
     """
-    return configs.load(path, overrides, registry.check_config, {"pocket-world": _pocket_world})
+    found: list[registry.Resolver] = []
+
+    def check(raw: dict[str, Any]) -> list[Problem]:
+        found.append(registry.resolver_of(raw, ask=ask))
+        return registry.check_config(raw, found[0])
+
+    config = configs.load(path, overrides, check, {"pocket-world": _pocket_world})
+    return CheckedConfig(config=config, models=found[0])
+
+
+def load_config(
+    path: str | PathLike[str], overrides: Sequence[str] = (), *, ask: bool = False
+) -> ExperimentConfig:
+    """Read and check a config as `check_config` does, and return it alone."""
+    return check_config(path, overrides, ask=ask).config
 
 
 def _pocket_world(split: str, n: int, seed: int) -> list[str]:
@@ -119,7 +163,9 @@ def open_runs(plan: Plan, stored: Iterable[RunRow]) -> list[NewRun | RunRow]:
 
 
 def make_plan(
-    config: ExperimentConfig, device_kind: str = "cpu", runs: Sequence[NewRun] | None = None
+    config: ExperimentConfig | CheckedConfig,
+    device_kind: str = "cpu",
+    runs: Sequence[NewRun] | None = None,
 ) -> Plan:
     """Expand a config: networks x prompts x seeds x repeats; or take exactly these runs of its networks.
 
@@ -127,6 +173,8 @@ def make_plan(
     the models' dtypes where the config does not.
     Raises: NotFound for a model that is not known (load_config tells such mistakes with their places).
     """
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
+    config = checked.config
     generative = dict.fromkeys(name for network in config.networks for name in network)
     expanded = [
         NewRun(network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length)
@@ -138,13 +186,7 @@ def make_plan(
     ]
 
     def resolve(name: str) -> ModelSpec:
-        return registry.resolve(
-            name,
-            config.models,
-            config.model_folder,
-            base_folder=config.base_folder,
-            device_kind=device_kind.split()[0],
-        )
+        return checked.models.resolve(name, device_kind.split()[0])
 
     return Plan(
         config=config,

@@ -1,9 +1,13 @@
-"""A pool of processes that compute what is taken of the store's vectors: diagrams, then measures of them.
+"""Jobs: what is computed from the store's vectors in processes beside the models, and the pool of processes.
 
-A child process reads what a task needs from the store (read-only) and sends back what the driver shall write.
+A child process reads what a job needs from the store (read-only) and sends back what the driver shall write.
 Processes on all cores, which make way for the models (`nice`): a cloud that is beyond its share of the memory
-then costs a diagram and not the experiment. Small tasks are handed out several at a time, so that no process
-waits for a message.
+then costs a diagram and not the experiment. Small jobs are handed out several at a time, so that no process
+waits for a message. A job whose process ended is tried again.
+
+Which thread owns what: `submit` and `close` are called by the driver's thread, `_on_message` by the reader
+thread of each child; `_lock` guards everything that both touch, and is not held while a result is
+delivered.
 """
 
 from __future__ import annotations
@@ -13,19 +17,18 @@ import resource
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from panic.config import DiagramSettings
 from panic.devices.device import open_device
 from panic.engine.child import Child
-from panic.engine.writer import Entry
-from panic.store import Store
+from panic.store import Commit, Store
 from panic.topology import diagram
 
 ENVIRONMENT = {
@@ -42,8 +45,10 @@ CACHE_KIB = 256
 """Of SQLite, per process: every vector is read once, so the store's own 64 MiB would only fill up."""
 NICE = 5
 AHEAD = 16
-"""Most tasks that a process holds; only one while tasks take longer than `SHORT_S`."""
+"""Most jobs that a process holds; only one while jobs take longer than `SHORT_S`."""
 SHORT_S = 0.05
+MAX_RETRIES = 2
+"""How often a job is tried again whose process ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +56,12 @@ class Bench:
     """What a process computes with."""
 
     store: Store
+    settings: tuple[DiagramSettings, ...]
     memory_bytes: int
 
 
-class Task(Protocol):
-    """Something to compute; equal tasks have equal results."""
-
-    @property
-    def attempts(self) -> int:
-        """How often it was tried before."""
+class Job(Protocol):
+    """Something to compute; picklable, and equal jobs have equal results."""
 
     @property
     def num_results(self) -> int:
@@ -69,50 +71,64 @@ class Task(Protocol):
 
     def __hash__(self) -> int: ...
 
-    def compute(self, bench: Bench) -> Entry:
+    def compute(self, bench: Bench) -> Commit:
         """What to write into the store; runs in a process of the pool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What has become of a task: what to write, or why there is nothing. crashed: its process ended."""
+class JobResult:
+    """What has become of a job: what to write, or why there is nothing."""
 
-    task: Task
-    entry: Entry | None = None
+    job: Job
+    rows: Commit | None = None
     problem: str = ""
-    crashed: bool = False
     duration_s: float = 0.0
+    stage: Any = None
+    """Who submitted it; set by the pool."""
+
+
+class _Queued(NamedTuple):
+    """A job in the pool, and the stage that submitted it."""
+
+    job: Job
+    stage: Any
 
 
 class Pool:
-    """Child processes; started when the first task is due.
+    """Child processes; started when the first job is due.
 
     Args:
-        deliver: called from another thread with an Answer for every task.
+        settings: of all diagrams that jobs may ask for.
+        deliver: called from another thread with the result of every job.
     """
 
     def __init__(
         self,
         store: Path,
-        settings: DiagramSettings,
-        deliver: Callable[[Answer], None],
+        settings: Sequence[DiagramSettings],
+        deliver: Callable[[JobResult], None],
         *,
         num_workers: int | None = None,
     ) -> None:
         self._num_workers = num_workers or os.cpu_count() or 1
-        self._arguments = (store, settings, open_device("cpu").total_bytes() * 3 // 4 // self._num_workers)
+        self._arguments = (
+            store,
+            tuple(settings),
+            open_device("cpu").total_bytes() * 3 // 4 // self._num_workers,
+        )
         self._deliver = deliver
         self._lock = threading.Lock()
-        self._waiting: deque[Task] = deque()
-        self._children: dict[int, tuple[Child, deque[Task]]] = {}
+        self._waiting: deque[_Queued] = deque()
+        self._children: dict[int, tuple[Child, deque[_Queued]]] = {}
+        self._crashes: Counter[Job] = Counter()
         self._started = 0
         self._ahead = 1
         self._closing = False
 
-    def submit(self, task: Task) -> None:
-        """Compute it as soon as a process is free."""
+    def submit(self, job: Job, stage: Any) -> None:
+        """Compute a job as soon as a process is free; its result bears the stage."""
         with self._lock:
-            self._waiting.append(task)
+            self._waiting.append(_Queued(job, stage))
             self._assign()
 
     def close(self) -> None:
@@ -121,8 +137,8 @@ class Pool:
             self._closing = True
             self._waiting.clear()
             children = list(self._children.values())
-        for child, tasks in children:
-            if tasks:
+        for child, jobs in children:
+            if jobs:
                 child.kill()
         for child, _ in children:
             child.close()
@@ -130,16 +146,16 @@ class Pool:
     def _assign(self) -> None:
         """Hand out what waits: to idle processes, to new ones, then ahead to those that hold least."""
         while self._waiting:
-            tasks_of = {number: tasks for number, (_, tasks) in self._children.items()}
-            number = min(tasks_of, key=lambda number: len(tasks_of[number]), default=-1)
-            if number < 0 or (tasks_of[number] and len(self._children) < self._num_workers):
+            jobs_of = {number: jobs for number, (_, jobs) in self._children.items()}
+            number = min(jobs_of, key=lambda number: len(jobs_of[number]), default=-1)
+            if number < 0 or (jobs_of[number] and len(self._children) < self._num_workers):
                 number = self._start()
-            child, tasks = self._children[number]
-            if len(tasks) >= self._ahead:
+            child, jobs = self._children[number]
+            if len(jobs) >= self._ahead:
                 return
-            task = self._waiting.popleft()
-            tasks.append(task)
-            child.send(task)
+            queued = self._waiting.popleft()
+            jobs.append(queued)
+            child.send(queued.job)
 
     def _start(self) -> int:
         number = self._started
@@ -149,59 +165,71 @@ class Pool:
         self._children[number] = (child, deque())
         return number
 
-    def _on_message(self, number: int, answer: Answer | None) -> None:
-        """An answer, in the order of the tasks; None when the process has ended, which its first task did."""
+    def _on_message(self, number: int, result: JobResult | None) -> None:
+        """Take a result, in the order of the jobs; None when the process has ended, which its first job
+        did."""
         with self._lock:
             if self._closing or number not in self._children:
                 return
-            child, tasks = self._children[number]
-            if answer is None:
-                del self._children[number]
-                if tasks:
-                    reason = f"its process ended: {child.exit_reason()}"
-                    answer = Answer(task=tasks.popleft(), problem=reason, crashed=True)
-                    self._waiting.extendleft(reversed(tasks))
+            child, jobs = self._children[number]
+            done: JobResult | None
+            if result is not None:
+                done = replace(result, stage=jobs.popleft().stage)
+                if result.rows is not None:
+                    self._ahead = AHEAD if result.duration_s < SHORT_S else 1
             else:
-                tasks.popleft()
-                if answer.entry is not None:
-                    self._ahead = AHEAD if answer.duration_s < SHORT_S else 1
+                del self._children[number]
+                done = self._crashed(jobs, f"its process ended: {child.exit_reason()}")
             self._assign()
-        if answer is not None:
-            self._deliver(answer)
+        if done is not None:
+            self._deliver(done)
+
+    def _crashed(self, jobs: deque[_Queued], reason: str) -> JobResult | None:
+        """Put the jobs of a process that has ended back; give the first one up if it has done so too
+        often."""
+        if not jobs:
+            return None
+        guilty = jobs.popleft()
+        self._waiting.extendleft(reversed(jobs))
+        self._crashes[guilty.job] += 1
+        if self._crashes[guilty.job] > MAX_RETRIES:
+            return JobResult(job=guilty.job, problem=reason, stage=guilty.stage)
+        self._waiting.append(guilty)
+        return None
 
 
 def serve_connection(
-    connection: Connection[Any, Any], path: Path, settings: DiagramSettings, memory_bytes: int
+    connection: Connection[Any, Any], path: Path, settings: tuple[DiagramSettings, ...], memory_bytes: int
 ) -> None:
-    """A child's main loop: tasks in, answers out, until None or the end of the pipe."""
+    """A child's main loop: jobs in, results out, until None or the end of the pipe."""
     os.nice(NICE)
     # Imports the back ends, and compiles ours where that is the first time, before anything is timed.
     for backend in ("auto", "collapse"):
-        diagram([[0.0], [1.0]], max_dimension=settings.max_dimension, backend=backend)
+        diagram([[0.0], [1.0]], max_dimension=max(one.max_dimension for one in settings), backend=backend)
     limit_memory(memory_bytes)
     with Store(path) as store:
         store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        bench = Bench(store=store, memory_bytes=memory_bytes)
+        bench = Bench(store=store, settings=settings, memory_bytes=memory_bytes)
         while True:
             try:
-                task = connection.recv()
+                job = connection.recv()
             except EOFError:
                 return
-            if task is None:
+            if job is None:
                 return
-            connection.send(_answer(task, bench))
+            connection.send(_perform(job, bench))
 
 
-def _answer(task: Task, bench: Bench) -> Answer:
+def _perform(job: Job, bench: Bench) -> JobResult:
     start = time.perf_counter()
     try:
-        entry = task.compute(bench)
+        rows = job.compute(bench)
     except MemoryError:
         share = f"{bench.memory_bytes / 2**30:.1f} GiB"
-        return Answer(task=task, problem=f"it needs more than its share of the memory, {share}")
+        return JobResult(job=job, problem=f"it needs more than its share of the memory, {share}")
     except Exception as error:
-        return Answer(task=task, problem=f"{type(error).__name__}: {error}")
-    return Answer(task=task, entry=entry, duration_s=time.perf_counter() - start)
+        return JobResult(job=job, problem=f"{type(error).__name__}: {error}")
+    return JobResult(job=job, rows=rows, duration_s=time.perf_counter() - start)
 
 
 def limit_memory(more_bytes: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from panic.config import TAKEN_OF_RUNS, ExperimentConfig, stored, union
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import fitting_shapes, known_config, most_ready, refuse_conflicts, shapes, untried
-from panic.engine.plan import Plan, joined_runs, make_plan, open_runs, run_key
+from panic.engine.plan import CheckedConfig, Plan, joined_runs, make_plan, open_runs, run_key
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
@@ -24,6 +24,9 @@ from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun,
 
 log = logging.getLogger("panic.engine")
 
+TOLERATED_PADDING = 0.1
+"""The share of padding above which a smaller batch size is a better one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewModel:
@@ -31,15 +34,15 @@ class PreviewModel:
 
     size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
     the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
-    may halve it. fitting_batch_size: what it would be if nothing were pinned. num_ready: the most items that
-    wait for the model at the same time. num_items: what is left for it. order: 1 for the model that is
-    loaded first, None for a model without work.
+    may halve it; None if nothing is known of the model without running it. fitting_batch_size: what it would
+    be if nothing were pinned. num_ready: the most items that wait for the model at the same time. num_items:
+    what is left for it. order: 1 for the model that is loaded first, None for a model without work.
     """
 
     name: str
     modality: str
     size_bytes: int | None
-    batch_size: int
+    batch_size: int | None
     fitting_batch_size: int
     shape_from: str
     is_present: bool
@@ -48,10 +51,21 @@ class PreviewModel:
     order: int | None
 
     @property
-    def padding(self) -> float:
+    def padding(self) -> float | None:
         """The share of places in batches that no item fills while all runs are in step."""
+        if self.batch_size is None:
+            return None
         places = -(-self.num_ready // self.batch_size) * self.batch_size
         return 1 - self.num_ready / places if places else 0.0
+
+    @property
+    def is_misfit(self) -> bool:
+        """Whether the batch size that fits takes fewer calls, or clearly less padding."""
+        if self.batch_size is None:
+            return False
+        fewer = self.num_calls(self.fitting_batch_size) < self.num_calls(self.batch_size)
+        is_wasteful = (self.padding or 0.0) > TOLERATED_PADDING
+        return fewer or (is_wasteful and self.fitting_batch_size < self.batch_size)
 
     def num_calls(self, batch_size: int) -> int:
         """Calls for what is left, while all runs are in step, in batches of this size."""
@@ -93,15 +107,23 @@ class _Stored:
 
 
 def preview(
-    config: ExperimentConfig, store_path: str | os.PathLike[str], runs: Sequence[NewRun] | None = None
+    config: ExperimentConfig | CheckedConfig,
+    store_path: str | os.PathLike[str],
+    runs: Sequence[NewRun] | None = None,
 ) -> Preview:
     """Compare a config, or exactly these runs of it, with what a store has; a missing store has nothing.
 
+    No file of a user is run: what its source does not tell is not known, and not compared.
+
     Raises ConflictError where the experiment started with other settings, or with models that have changed.
     """
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=False)
+    config = checked.config
     device = open_device(config.device)
-    plan = make_plan(config, device.kind, runs)
-    present = {name: spec for name, spec in plan.specs.items() if registry.is_present(spec)}
+    plan = make_plan(checked, device.kind, runs)
+    present = {
+        name: spec for name, spec in plan.specs.items() if registry.is_present(spec) and not spec.unread
+    }
     fingerprints = registry.fingerprints(present)
     try:
         with Store(store_path) as store:
@@ -168,13 +190,14 @@ def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int])
         | dict.fromkeys(plan.config.batch_sizes, "config")
         | dict.fromkeys((epoch.name for epoch in known.epochs), "experiment")
     )
+    decided = {*plan.config.batch_sizes, *(epoch.name for epoch in known.epochs)}
     order = [name for name in plan.specs if left[name]]
     return [
         PreviewModel(
             name=name,
-            modality=f"{' or '.join(spec.modalities_in)} → {spec.modality_out}",
+            modality=spec.mapping,
             size_bytes=_size_bytes(spec),
-            batch_size=called[name].batch_size,
+            batch_size=None if spec.unread and name not in decided else called[name].batch_size,
             fitting_batch_size=fitting[name].batch_size,
             shape_from=origin[name],
             is_present=registry.is_present(spec),

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+
+class StageProgress(NamedTuple):
+    """How far a stage is: results that there are, and those plus what has been found missing so far."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Where an experiment stands.
 
-    invocations_total and so eta_s are upper bounds: a run that gets stuck ends early.
-    embeddings_total, diagrams_total and so on: what has been found missing so far plus what there was.
+    invocations_total and so eta_s are upper bounds: a run that gets stuck ends early. stages: how far those
+    are that follow the runs, by name, in the order in which they follow.
     """
 
     runs_total: int = 0
@@ -19,23 +28,13 @@ class Progress:
     runs_failed: int = 0
     invocations: int = 0
     invocations_total: int = 0
-    embeddings: int = 0
-    embeddings_total: int = 0
-    diagrams: int = 0
-    diagrams_total: int = 0
-    vectorisations: int = 0
-    vectorisations_total: int = 0
-    distances: int = 0
-    distances_total: int = 0
-    model_seconds: dict[str, float] = field(default_factory=dict)
+    stages: Mapping[str, StageProgress] = field(default_factory=dict)
+    model_seconds: Mapping[str, float] = field(default_factory=dict)
     resident: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     eta_s: float | None = None
     message: str = ""
 
-
-def estimate_s(done: int, remaining: int, elapsed_s: float) -> float | None:
-    """Seconds left at the mean speed so far; None while nothing is known."""
-    if remaining == 0:
-        return 0.0
-    return elapsed_s / done * remaining if done else None
+    def with_stage(self, name: str, done: int, total: int) -> Progress:
+        """The same with how far one stage is."""
+        return replace(self, stages={**self.stages, name: StageProgress(done, total)})

@@ -1,48 +1,129 @@
-"""How many workers call the models at the same time, and the executors they are.
+"""The workers of an experiment, behind one inbox; and how many there are.
 
-A call of a small model on all cores spends its time waiting between short kernels; several workers with one
-thread each, serving different batches, do not. One thread also rounds alike at every place of a batch, more
-of them do not (LOG.md has the figures). The first worker of a CPU is a thread
-of this process and begins at once; the others are processes, which load the same models meanwhile and join
-when they are ready. Results do not depend on how many there are: shapes and threads per worker are pinned.
+`Workers` is the only place with an inbox: the driver, the calibration and the diagram pool's answers all go
+through it. A call of a small model on all cores spends its time waiting between short kernels; several
+workers with one thread each, serving different batches, do not. One thread also rounds alike at every place
+of a batch, more of them do not (LOG.md has the figures). The first worker of a CPU is a thread of this
+process and begins at once; the others are processes, which load the same models meanwhile and join when
+they are ready. Results do not depend on how many there are: shapes and threads per worker are pinned.
+
+    with closing(Workers(start)) as workers:
+        number = workers.submit(Call(model="blip", ...), workers.seats[0])
+        result = workers.next(timeout_s=0.2)
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import queue
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
-from panic.engine.executor import Executor, LocalExecutor, Result, WorkerSettings
+from panic.engine.calls import Call, CallResult, Worker
 from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
-from panic.engine.process_executor import ProcessExecutor
+from panic.engine.pool import JobResult
+from panic.engine.process_worker import ProcessWorker
+from panic.engine.serving import LocalWorker, ServerSettings
 from panic.errors import UsageError
 from panic.models import registry
 
 log = logging.getLogger("panic.engine")
 
+DEPTH = 2
+"""Calls at a worker: one computing, one ready behind it."""
 MOST = 8
 """Workers that start by themselves: beyond, the driver would have to be measured first."""
 PROCESS_BYTES = 500 * 2**20
-"""Of a process besides its models: the interpreter, torch, diffusers and transformers take 443 MB."""
+"""Memory of a process besides its models: the interpreter, torch, diffusers and transformers take 443 MB."""
 WORTH_STARTING = 200
 """Missing invocations per worker; to start a process takes as long as some hundred calls of a tiny model."""
+
+Message = CallResult | JobResult
+Deliver = Callable[[Message], None]
 
 
 @dataclass(slots=True)
 class Seat:
-    """A worker as the driver sees it: what is on its device, how many tasks it has, which model it was given
-    last and which were foreseen to follow."""
+    """A worker as the driver sees it, and what it was last known to hold.
 
-    executor: Executor
+    resident: models on its device. num_calls: calls that it has. model: of the call it was given last.
+    upcoming: models that were foreseen to follow that one.
+    """
+
+    worker: Worker
     resident: frozenset[str] = frozenset()
-    num_tasks: int = 0
+    num_calls: int = 0
     model: str = ""
     upcoming: tuple[str, ...] = ()
+
+
+class Workers:
+    """All workers of an experiment. Used by the driver's thread; only `post` may be called from others.
+
+    Args:
+        start: makes the workers, given where they deliver their results.
+    """
+
+    def __init__(self, start: Callable[[Deliver], Sequence[Worker]]) -> None:
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._calls: dict[int, tuple[Seat, str]] = {}
+        self._last_number = 0
+        self.seats = [Seat(worker) for worker in start(self.post)]
+
+    @property
+    def num_calls(self) -> int:
+        """Calls that have been submitted and not come back."""
+        return len(self._calls)
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """Models on any device."""
+        return frozenset().union(*(seat.resident for seat in self.seats))
+
+    def open_seats(self) -> list[Seat]:
+        """Workers that can take a call, idle ones first; those that still start only if all of them do."""
+        started = [seat for seat in self.seats if seat.worker.is_ready] or self.seats
+        return sorted((seat for seat in started if seat.num_calls < DEPTH), key=lambda seat: seat.num_calls)
+
+    def submit(self, call: Call, seat: Seat) -> int:
+        """Give a worker a call; returns the number that its result will bear."""
+        self._last_number += 1
+        call.number = self._last_number
+        self._calls[call.number] = (seat, call.model)
+        seat.num_calls += 1
+        seat.resident |= {call.model}
+        seat.worker.submit(call)
+        return call.number
+
+    def post(self, message: Message) -> None:
+        """Put a message into the inbox; from any thread."""
+        self._inbox.put(message)
+
+    def next(self, timeout_s: float) -> Message | None:
+        """The next message, or None if there is none for so long."""
+        try:
+            message = self._inbox.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(message, CallResult):
+            seat, _ = self._calls.pop(message.number)
+            seat.num_calls -= 1
+            seat.resident = message.resident if message.error is None else frozenset()
+        return message
+
+    def check(self) -> None:
+        """End calls that have exceeded their time limit."""
+        for seat in self.seats:
+            seat.worker.check()
+
+    def close(self) -> None:
+        """Stop all workers; what has not come back may be lost."""
+        for seat in self.seats:
+            seat.worker.close()
 
 
 def refuse_impossible(config: ExperimentConfig) -> None:
@@ -84,18 +165,18 @@ def count_workers(
     return max(1, min(limits))
 
 
-def open_executors(
+def start_workers(
     plan: Plan,
     shapes: Mapping[str, Shape],
     device: Device,
     num_workers: int,
-    deliver: Callable[[Result], None],
     memory: MemorySettings,
-) -> list[Executor]:
-    """One executor per worker: in this process for the CPU; in a child for a GPU, for a time limit, and
-    for every worker but the first."""
+    deliver: Deliver,
+) -> list[Worker]:
+    """So many workers: in this process for the CPU; in a child for a GPU, for a time limit, and for every
+    worker but the first."""
     config, threads = plan.config, _threads(shapes)
-    settings = WorkerSettings(
+    settings = ServerSettings(
         device=device.name,
         specs=plan.specs,
         threads=threads,
@@ -113,13 +194,13 @@ def open_executors(
     in_process = config.executor == "local" or (
         config.executor == "auto" and device.kind in ("cpu", "sim") and config.timeout_s is None
     )
-    first: Executor
+    first: Worker
     if in_process:
-        first = LocalExecutor(settings, registry.build, deliver)
+        first = LocalWorker(settings, registry.build, deliver)
     else:
-        first = ProcessExecutor(settings, deliver, timeout_s=config.timeout_s)
+        first = ProcessWorker(settings, deliver, timeout_s=config.timeout_s)
     others = [
-        ProcessExecutor(settings, deliver, timeout_s=config.timeout_s, ahead=True)
+        ProcessWorker(settings, deliver, timeout_s=config.timeout_s, ahead=True)
         for _ in range(num_workers - 1)
     ]
     return [first, *others]

@@ -1,8 +1,11 @@
 """The one thread that writes results: encodes, batches, commits, in the order things happened.
 
-Entries wait in a bounded queue; several are stored in one transaction. Images are encoded by a small pool
-meanwhile. An entry is durable once `committed` has reached its number. When writing fails (a full disk)
-the error is kept and raised in the driver; what was committed before stays.
+Commits wait in a bounded queue; several are stored in one transaction. Images are encoded by a small pool
+meanwhile. A commit is durable once `committed` has reached its number. When writing fails (a full disk) the
+error is kept and raised in the driver; what was committed before stays.
+
+Which thread owns what: `add`, `flush` and `close` are called by the driver's thread, the thread "writer"
+alone stores; `_lock` guards the bytes that wait, which both count.
 """
 
 from __future__ import annotations
@@ -11,70 +14,33 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from PIL import Image
 
-from panic.engine.contents import size_bytes
-from panic.engine.outputs import Output
-from panic.models.protocol import Modality
 from panic.store.codec import encode_image
-from panic.store.records import (
-    Commit,
-    NewBatch,
-    NewDiagram,
-    NewDistance,
-    NewEmbedding,
-    NewFailure,
-    NewInvocation,
-    NewOutput,
-    NewStuck,
-    NewVectorisation,
-)
+from panic.store.records import Commit
 
-QUEUED_ENTRIES = 48
-"""Entries that may wait: with the batches in flight, the most that is recomputed after a kill."""
+QUEUED_COMMITS = 48
+"""Commits that may wait: with the batches in flight, the most that is recomputed after a kill."""
 QUEUED_BYTES = 256 * 2**20
-"""Pixels and texts that may wait, whatever the size of a picture."""
+"""Images and texts that may wait, whatever their size."""
 COMMIT_ROWS = 4096
-COMMIT_ENTRIES = QUEUED_ENTRIES // 2
-"""Fewer than may wait: otherwise small batches fill the queue, and the driver waits for the next commit."""
+MERGED_COMMITS = QUEUED_COMMITS // 2
+"""Fewer are stored at a time than may wait: otherwise small batches fill the queue, and the driver waits
+for the next commit."""
 COMMIT_EVERY_S = 0.25
 
 
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """What one batch (or one coalesced run, failure, diagram) adds to the store."""
-
-    batches: list[NewBatch] = field(default_factory=list)
-    outputs: list[Output] = field(default_factory=list)
-    invocations: list[NewInvocation] = field(default_factory=list)
-    stuck: list[NewStuck] = field(default_factory=list)
-    failures: list[NewFailure] = field(default_factory=list)
-    embeddings: list[NewEmbedding] = field(default_factory=list)
-    diagrams: list[NewDiagram] = field(default_factory=list)
-    vectorisations: list[NewVectorisation] = field(default_factory=list)
-    distances: list[NewDistance] = field(default_factory=list)
-
-    @property
-    def num_rows(self) -> int:
-        of_diagrams = len(self.diagrams) + len(self.vectorisations) + len(self.distances)
-        return len(self.invocations) + len(self.embeddings) + of_diagrams + 1
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(size_bytes(output.value) for output in self.outputs)
-
-
-_Queued = tuple[Entry, list[Future[list[bytes]]]]
-_FLUSH: _Queued = (Entry(), [])
-"""Somebody waits for what is queued before it."""
+_Queued = tuple[Commit, list[Future[list[bytes]]]]
+_FLUSH: _Queued = (Commit(), [])
+"""It ends what is gathered, because somebody waits for what is queued before it."""
 
 
 class Writer:
-    """Writes entries in a thread of its own.
+    """Writes commits in a thread of its own.
 
     Args:
         commit: stores one transaction; called from the writer's thread only.
@@ -95,8 +61,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def add(self, entry: Entry) -> int:
-        """Queue an entry; blocks while too much is queued. Returns the entry's number.
+    def add(self, commit: Commit) -> int:
+        """Queue a commit; blocks while too much is queued. Returns the commit's number.
 
         Raises what writing raised, if it failed.
         """
@@ -104,13 +70,13 @@ class Writer:
             raise self.error
         while self._num_bytes > QUEUED_BYTES:
             self._wait()
-        images = [output.value for output in entry.outputs if output.modality is Modality.IMAGE]
+        images = [output.image for output in commit.outputs if isinstance(output.image, Image.Image)]
         futures = [self._encoders.submit(_encode, chunk) for chunk in _chunks(images, self._num_encoders)]
-        while self.added - self.committed >= QUEUED_ENTRIES:
+        while self.added - self.committed >= QUEUED_COMMITS:
             self._wait()
         with self._lock:
-            self._num_bytes += entry.num_bytes
-        self._queue.put((entry, futures))
+            self._num_bytes += _num_bytes(commit)
+        self._queue.put((commit, futures))
         self.added += 1
         return self.added
 
@@ -140,11 +106,11 @@ class Writer:
             self.error = error
 
     def _store_some(self) -> bool:
-        """Commit the entries that gather within a moment; False once the end was seen."""
+        """Store the commits that gather within a moment; False once the end was seen."""
         more = True
         gathered: list[_Queued] = []
         rows, deadline = 0, 0.0
-        while rows < COMMIT_ROWS and len(gathered) < COMMIT_ENTRIES:
+        while rows < COMMIT_ROWS and len(gathered) < MERGED_COMMITS:
             wait_s = max(0.0, deadline - time.monotonic()) if gathered else None
             try:
                 got = self._queue.get(timeout=wait_s)
@@ -164,32 +130,28 @@ class Writer:
         return more
 
     def _store(self, gathered: Sequence[_Queued]) -> None:
-        commit = Commit()
-        for entry, futures in gathered:
+        merged = Commit()
+        for commit, futures in gathered:
             encoded = (data for future in futures for data in future.result())
-            commit.outputs.extend(_row(output, encoded) for output in entry.outputs)
-            commit.batches.extend(entry.batches)
-            commit.invocations.extend(entry.invocations)
-            commit.stuck.extend(entry.stuck)
-            commit.failures.extend(entry.failures)
-            commit.embeddings.extend(entry.embeddings)
-            commit.diagrams.extend(entry.diagrams)
-            commit.vectorisations.extend(entry.vectorisations)
-            commit.distances.extend(entry.distances)
-        self._commit(commit)
-        for entry, _ in gathered:
-            for output in entry.outputs:
-                self._on_saved(output.digest)
+            outputs = [
+                replace(output, image=next(encoded)) if isinstance(output.image, Image.Image) else output
+                for output in commit.outputs
+            ]
+            merged.extend(replace(commit, outputs=outputs))
+        self._commit(merged)
+        for output in merged.outputs:
+            self._on_saved(output.digest)
         with self._lock:
-            self._num_bytes -= sum(entry.num_bytes for entry, _ in gathered)
+            self._num_bytes -= sum(_num_bytes(commit) for commit, _ in gathered)
         self.committed += len(gathered)
 
 
-def _row(output: Output, encoded: Iterator[bytes]) -> NewOutput:
-    if output.modality is Modality.TEXT:
-        return NewOutput(digest=output.digest, modality="text", text=output.value)
-    width, height = output.value.size
-    return NewOutput(digest=output.digest, modality="image", width=width, height=height, image=next(encoded))
+def _num_bytes(commit: Commit) -> int:
+    """Memory of a commit's images and texts."""
+    return sum(
+        3 * (output.width or 0) * (output.height or 0) + 2 * len(output.text or "")
+        for output in commit.outputs
+    )
 
 
 def _chunks(items: Sequence[Image.Image], num_chunks: int) -> list[Sequence[Image.Image]]:

@@ -1,4 +1,4 @@
-"""What is wrong with the models of a config, found before any of them is loaded.
+"""The check of a config's models finds what is wrong with them before any of them is loaded.
 
 `check_config` takes the raw mapping as it was parsed, which may be wrong in other ways, too (those are
 the schema's to report): it looks at what has the right form and reports all problems at once.
@@ -12,52 +12,65 @@ from typing import Any
 
 from panic.config.problems import Problem
 from panic.errors import ConfigError, PanicError, nearest
-from panic.models.detect import ADAPTER_MODALITIES
+from panic.models import kinds
 from panic.models.protocol import Modality
-from panic.models.resolve import Names, UnknownModel, parameter_problems, unchecked, user_models
+from panic.models.resolve import Names, Resolver, UnknownModel, parameter_problems
 from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
 
 Path = tuple[str | int, ...]
 
 
-class _Specs:
-    """Specs by name, each resolved once, or the reason why it cannot be."""
+class _Models:
+    """The models that a raw config names, less the variants that the schema has to refuse."""
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
+    def __init__(self, raw: Mapping[str, Any], resolver: Resolver) -> None:
         models = raw.get("models")
-        pairs = models.items() if isinstance(models, Mapping) else ()
-        self.named = [name for name, _ in pairs]
-        self.variants = {
-            name: value
-            for name, value in pairs
-            if isinstance(name, str)
-            and isinstance(value, Mapping)
-            and isinstance(value.get("base"), str)
-            and isinstance(value.get("revision"), str | None)
-        }
-        self.folder = raw.get("model_folder") if isinstance(raw.get("model_folder"), str) else None
-        base_folder = raw.get("base_folder") if isinstance(raw.get("base_folder"), str) else None
-        self._names = Names(variants=self.variants, model_folder=self.folder, base_folder=base_folder)
-        self._known: dict[str, ModelSpec | PanicError] = {}
+        self.named = list(models) if isinstance(models, Mapping) else []
+        self.variants = resolver.names.variants
+        self._resolver = resolver
 
     def get(self, name: str) -> ModelSpec | PanicError:
-        if name not in self._known:
-            try:
-                if name in self.named and name not in self.variants:
-                    raise ConfigError(f"{name} is no variant")  # the schema tells why
-                self._known[name] = unchecked(name, self._names)
-            except PanicError as error:
-                self._known[name] = error
-        return self._known[name]
+        if name in self.named and name not in self.variants:
+            return ConfigError(f"{name} is no variant")  # the schema tells why
+        return self._resolver.get(name)
 
 
-def check_config(raw: Mapping[str, Any]) -> list[Problem]:
+def resolver_of(raw: Mapping[str, Any], *, ask: bool) -> Resolver:
+    """A resolver for the models of a raw config, without the variants that have a wrong form.
+
+    Args:
+        ask: whether users' files may be run, in processes of their own, where their sources do not tell all.
+    """
+    models = raw.get("models")
+    variants = {
+        name: value
+        for name, value in (models.items() if isinstance(models, Mapping) else ())
+        if isinstance(name, str)
+        and isinstance(value, Mapping)
+        and isinstance(value.get("base"), str)
+        and isinstance(value.get("revision"), str | None)
+    }
+    folder, base_folder = (
+        value if isinstance(value, str) else None
+        for value in (raw.get("model_folder"), raw.get("base_folder"))
+    )
+    return Resolver(Names(variants=variants, model_folder=folder, base_folder=base_folder, ask=ask))
+
+
+def check_config(raw: Mapping[str, Any], resolver: Resolver | None = None) -> list[Problem]:
     """All problems with the models of a raw config: unknown names and parameters, modalities that do not
-    fit, embedding models that are none, diagrams of a modality that nothing embeds."""
-    specs = _Specs(raw)
+    fit, embedding models that are none, diagrams of a modality that nothing embeds.
+
+    Args:
+        resolver: one from `resolver_of` that keeps the specs for whoever performs the config; without one
+            nothing is asked of users' files. What is not known of a class without running it is not checked.
+    """
+    if resolver is None:
+        resolver = resolver_of(raw, ask=False)
+    specs = _Models(raw, resolver)
     try:
-        user_models(specs.folder)
+        resolver.user_models()
     except PanicError as error:  # every name would fail for the same reason
         return [Problem(("model_folder",), error.message, hint=error.hint)]
     problems = [problem for name in specs.variants for problem in _variant_problems(specs, name)]
@@ -69,9 +82,9 @@ def check_config(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def _unresolved(
-    specs: _Specs, error: PanicError, path: Path, fits: Callable[[ModelSpec], bool] = lambda spec: True
+    specs: _Models, error: PanicError, path: Path, fits: Callable[[ModelSpec], bool] = lambda spec: True
 ) -> Problem:
-    """What is wrong with a name; of the known models those are told that fit its place."""
+    """The problem with a name; of the known models those are told that fit its place."""
     if not isinstance(error, UnknownModel):
         return Problem(path, error.message, hint=error.hint)
     known = [(name, specs.get(name)) for name in error.candidates]
@@ -83,14 +96,14 @@ def _unresolved(
     return Problem(path, error.message, found=error.name, allowed=allowed, hint=hint)
 
 
-def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
+def _variant_problems(specs: _Models, name: str) -> list[Problem]:
     variant = specs.variants[name]
     base, adapter = variant["base"], variant.get("adapter")
     if name in TABLE and base != name:
         return [Problem(("models", name), f"the name {name} is taken by a known model", on_key=True)]
-    if adapter is not None and adapter not in tuple(ADAPTER_MODALITIES):
+    if adapter is not None and not _is_adapter(adapter):
         path = ("models", name, "adapter")
-        return [Problem(path, "there is no such adapter", found=adapter, allowed=tuple(ADAPTER_MODALITIES))]
+        return [Problem(path, "there is no such adapter", found=adapter, allowed=kinds.adapters())]
     spec = specs.get(name)
     if isinstance(spec, PanicError):
         if base in specs.named and base not in specs.variants:
@@ -106,7 +119,12 @@ def _variant_problems(specs: _Specs, name: str) -> list[Problem]:
     ]
 
 
-def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Problem]:
+def _is_adapter(name: Any) -> bool:
+    kind = kinds.named(name) if isinstance(name, str) else None
+    return kind is not None and kind.weights == "files"
+
+
+def _network_problems(specs: _Models, network: list[str], path: Path) -> list[Problem]:
     found: list[ModelSpec | None] = []
     problems = []
     for index, name in enumerate(network):
@@ -128,22 +146,23 @@ def _network_problems(specs: _Specs, network: list[str], path: Path) -> list[Pro
         else:
             if name not in specs.variants:
                 problems += [replace(problem, path=place) for problem in parameter_problems(spec)]
-            found.append(spec)
+            found.append(None if spec.unread else spec)
     return problems + _fit_problems(found, path)
 
 
-def _fits_between(specs: _Specs, network: list[str], index: int) -> Callable[[ModelSpec], bool]:
-    """Whether a model could stand at a place of a network, as far as its neighbours there are known."""
-    before, after = (specs.get(network[near % len(network)]) for near in (index - 1, index + 1))
+def _fits_between(specs: _Models, network: list[str], index: int) -> Callable[[ModelSpec], bool]:
+    """Return a test whether a model could stand at a place, as far as its neighbours there are known."""
+    near = (specs.get(network[place % len(network)]) for place in (index - 1, index + 1))
+    before, after = (spec if isinstance(spec, ModelSpec) and not spec.unread else None for spec in near)
     given = {Modality.TEXT} if index == 0 else set()
-    if isinstance(before, ModelSpec):
+    if before:
         given.add(before.modality_out)
 
     def fits(spec: ModelSpec) -> bool:
         return (
             not spec.is_embedding
             and given <= set(spec.modalities_in)
-            and not (isinstance(after, ModelSpec) and spec.modality_out not in after.modalities_in)
+            and not (after and spec.modality_out not in after.modalities_in)
         )
 
     return fits
@@ -174,7 +193,7 @@ def _listed(spec: ModelSpec) -> str:
     return " or ".join(spec.modalities_in)
 
 
-def _embedding_problems(specs: _Specs, raw: Mapping[str, Any]) -> list[Problem]:
+def _embedding_problems(specs: _Models, raw: Mapping[str, Any]) -> list[Problem]:
     names = raw.get("embeddings", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return []
@@ -188,6 +207,8 @@ def _embedding_problems(specs: _Specs, raw: Mapping[str, Any]) -> list[Problem]:
             failed = True
             if name not in specs.named:
                 problems.append(_unresolved(specs, spec, place, lambda spec: spec.is_embedding))
+        elif spec.unread:
+            failed = True
         elif not spec.is_embedding:
             problems.append(
                 Problem(place, f"{name} gives {spec.modality_out}; an embedding model gives a vector")

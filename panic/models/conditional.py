@@ -1,7 +1,7 @@
-"""A diffusers pipeline for what StableDiffusionPipeline leaves out: pictures by class, and models of pixels.
+"""A diffusers pipeline for what StableDiffusionPipeline leaves out: classes, and models without latents.
 
 With `labels` the UNet adds an embedding of the class to that of the time, and the class is the one that a
-prompt names; without, it looks at the prompt's text by cross-attention. Without a `vae` it draws pixels.
+prompt names; without, it looks at the prompt's text by cross-attention. Without a `vae` there are no latents.
 Saved and loaded like any pipeline, but by its own class (diffusers does not know it by name):
 
     ConditionalPipeline.from_pretrained("checkpoints/mine")("a cat", num_inference_steps=8).images[0]
@@ -52,7 +52,7 @@ _Lora: Any = StableDiffusionLoraLoaderMixin
 
 
 class ConditionalPipeline(_Pipeline, _Lora):  # type: ignore[misc]
-    """Text-to-image by a UNet2DConditionModel, conditioned on a class or a text, in latents or pixels.
+    """Text-to-image by a UNet2DConditionModel, conditioned on a class or a text, with latents or without.
 
     labels: names of the classes by number, {"0": "cat", ...}, as in diffusers' DiTPipeline; the UNet has one
     class more, which stands for none.
@@ -113,7 +113,7 @@ class ConditionalPipeline(_Pipeline, _Lora):  # type: ignore[misc]
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def condition(self, texts: Sequence[str | None]) -> dict[str, Tensor]:
-        """What the UNet is told beside the noise and the time, for each text; None is no condition."""
+        """Return what the UNet gets beside the noise and the time, for each text; None is no condition."""
         if self.config.labels is None:
             return {
                 "encoder_hidden_states": encode(self.tokenizer, self.text_encoder, [t or "" for t in texts])
@@ -123,12 +123,12 @@ class ConditionalPipeline(_Pipeline, _Lora):  # type: ignore[misc]
         return by_class(self.unet, torch.tensor(numbers))
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Latents -> pixels (n, 3, h, w) in [-1, 1]."""
+        """Latents -> images (n, 3, h, w) in [-1, 1]."""
         if self.vae is None:
             return latents
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
-        pixels: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor + shift).sample
-        return pixels
+        images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor + shift).sample
+        return images
 
 
 def encode(tokenizer: Any, text_encoder: Any, texts: list[str]) -> Tensor:

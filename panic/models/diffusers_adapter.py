@@ -2,7 +2,7 @@
 
 Loads what `AutoPipelineForText2Image` or, failing that, `DiffusionPipeline` can load from a folder. Every
 item has its own generator on the CPU, steps and guidance are always said, prompt rewriting is off unless a
-variant asks for it, and pictures with not-a-number pixels are answered with `OutputRejected`.
+variant asks for it, and images that are not finite are answered with `OutputRejected`.
 
     panic run config.yaml       # with `networks: [["local:/models/my-pipeline", "BLIP-base"]]`
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.loading import calling, loading, module_bytes, torch_dtype
-from panic.models.lora import fuse_pipeline
-from panic.models.parameters import folders
-from panic.models.seeding import generators
+from panic.models.kind import Bucketer, Kind
+from panic.models.loading import calling, fuse_pipeline, loading, module_bytes, torch_dtype
+from panic.models.parameters import Parameter
+from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
 
 # Keywords that switch prompt rewriting off, passed to pipelines that have them.
@@ -35,12 +36,13 @@ _STOCHASTIC = ("Ancestral", "DDPM", "LCM", "TCD", "SDE", "SCM", "SASolver", "UnC
 # Draw their noise from torch's global generator, whatever they are given.
 _GLOBAL_NOISE = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
 _KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+_MAX_TOKENS = 512
 
 log = logging.getLogger("panic.models")
 
 
 class DiffusersModel:
-    """A diffusers pipeline. `invoke` raises OutOfMemory; broken pictures come back as OutputRejected."""
+    """A diffusers pipeline. `invoke` raises OutOfMemory; broken images come back as OutputRejected."""
 
     modality_in = "text"
     modality_out = "image"
@@ -50,8 +52,6 @@ class DiffusersModel:
         self.parameters = dict(spec.parameters)
         self._pipeline: Any = None
         self._keywords: dict[str, Any] = {}
-        self._tokenizer: Any = None
-        self._pad_to: int | None = None
         self._told_cut = False
 
     @property
@@ -83,6 +83,8 @@ class DiffusersModel:
 
     def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Any]:
         """n texts -> n RGB images (or OutputRejected in place of one)."""
+        from panic.models.seeding import generators
+
         count = len(inputs)
         self._tell_cut(inputs)
         keywords = dict(self._keywords)
@@ -92,10 +94,10 @@ class DiffusersModel:
             result = self._pipeline(
                 prompt=list(inputs), generator=generators(seeds), output_type="np", **keywords
             )
-        pixels = np.asarray(result.images)
-        if len(pixels) != count:
-            raise ModelError(f"{self.spec.name} drew {len(pixels)} images for {count} prompts")
-        return [to_image(picture, self.spec.name) for picture in pixels]
+        images = np.asarray(result.images)
+        if len(images) != count:
+            raise ModelError(f"{self.spec.name} drew {len(images)} images for {count} prompts")
+        return [to_image(image, self.spec.name) for image in images]
 
     def _tell_cut(self, inputs: Sequence[str]) -> None:
         """Say once that prompts are longer than what the model reads: the pipeline cuts them silently."""
@@ -107,27 +109,6 @@ class DiffusersModel:
         if longest > limit:
             self._told_cut = True
             log.warning("%s reads %d tokens; a prompt of %d was cut", self.spec.name, limit, longest)
-
-    def bucket(self, item: str) -> int:
-        """Tokens that a prompt is padded to where the pipeline pads to the longest of its batch, else 0."""
-        if self._pad_to is None:
-            folder = weights.folder_of(self.spec)
-            self._pad_to = _RAGGED.get(class_name(self.spec, folder), 0)
-            if self._pad_to:
-                from transformers import AutoTokenizer
-
-                with loading(self.spec, folder):
-                    self._tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        if not self._pad_to:
-            return 0
-        if self._tokenizer.chat_template:
-            messages = [{"role": "user", "content": item}]
-            item = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
-            )
-        limit = self.parameters.get("max_sequence_length") or 512
-        tokens = min(len(self._tokenizer(item).input_ids), limit)
-        return -(-tokens // self._pad_to) * self._pad_to
 
 
 def class_name(spec: ModelSpec, folder: Path) -> str:
@@ -166,7 +147,7 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     keywords = {name: value for name, value in _QUIET.items() if name in takes}
     for name, value in spec.parameters.items():
-        if value is None or name in folders(spec.adapter):
+        if value is None or _PARAMETERS[name].is_folder:
             continue
         keyword = _KEYWORDS.get(name, name)
         if keyword not in takes and not takes_any:
@@ -197,7 +178,7 @@ def refuse_unseeded_noise(name: str, pipeline: Any) -> None:
 
 
 def is_stochastic(scheduler: Any) -> bool:
-    """Whether a scheduler's steps draw noise."""
+    """Return whether a scheduler's steps draw noise."""
     config = scheduler.config
     return (
         any(part in type(scheduler).__name__ for part in _STOCHASTIC)
@@ -212,8 +193,65 @@ def _passes_generator(pipeline_class: type[Any]) -> bool:
     return all("generator" in call[:400] or "extra_step_kwargs" in call[:400] for call in calls)
 
 
-def to_image(pixels: np.ndarray[Any, Any], name: str) -> Image.Image | OutputRejected:
+def to_image(image: np.ndarray[Any, Any], name: str) -> Image.Image | OutputRejected:
     """(h, w, 3) floats in [0, 1] -> RGB image, rounded as diffusers does; OutputRejected if not finite."""
-    if not np.isfinite(pixels).all():
+    if not np.isfinite(image).all():
         return OutputRejected(f"{name} drew a picture with not-a-number pixels")
-    return Image.fromarray((pixels * 255).round().astype(np.uint8)).convert("RGB")
+    return Image.fromarray((image * 255).round().astype(np.uint8)).convert("RGB")
+
+
+def bucketing(spec: ModelSpec) -> Bucketer | None:
+    """Count the tokens that a prompt is padded to, if the pipeline pads to the longest of its batch."""
+    folder = weights.folder_of(spec)
+    pad_to = _RAGGED.get(class_name(spec, folder))
+    if pad_to is None:
+        return None
+    limit = spec.parameters.get("max_sequence_length") or _MAX_TOKENS
+
+    @cache
+    def tokenizer() -> Any:
+        from transformers import AutoTokenizer
+
+        with loading(spec, folder):
+            return AutoTokenizer.from_pretrained(folder / "tokenizer")
+
+    def bucket(text: str) -> int:
+        if tokenizer().chat_template:
+            messages = [{"role": "user", "content": text}]
+            text = tokenizer().apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            )
+        tokens = min(len(tokenizer()(text).input_ids), limit)
+        return -(-tokens // pad_to) * pad_to
+
+    return bucket
+
+
+def _without_guidance(values: Mapping[str, Any]) -> str:
+    guidance = values.get("guidance")
+    is_off = isinstance(guidance, int | float) and guidance <= 1
+    return "has no effect at a guidance of 1 or less" if is_off else ""
+
+
+_PARAMETERS = {
+    "steps": Parameter(kind=int, low=1, high=1000),
+    "guidance": Parameter(kind=float, low=0),
+    "eta": Parameter(kind=float, low=0, high=1),
+    "width": Parameter(kind=int, low=8, high=4096, multiple=8),
+    "height": Parameter(kind=int, low=8, high=4096, multiple=8),
+    "negative_prompt": Parameter(kind=str, idle=_without_guidance),
+    "system_prompt": Parameter(kind=str),
+    "max_sequence_length": Parameter(kind=int, low=1, high=_MAX_TOKENS),
+    "lora": Parameter(kind=str, is_folder=True),
+}
+
+KIND = Kind(
+    name="diffusers",
+    build=DiffusersModel,
+    modalities_in=(Modality.TEXT,),
+    modality_out=Modality.IMAGE,
+    parameters=_PARAMETERS,
+    weights="files",
+    detect=lambda folder: folder.is_pipeline,
+    bucketing=bucketing,
+)

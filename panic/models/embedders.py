@@ -1,6 +1,7 @@
 """Embedding models: text (sentence-transformers style), image, and joint text and image.
 
-Texts are padded to one of a few token lengths (`bucket`), because a vector changes by some 5e-7 with its
+Texts are padded to one of a few token lengths (`TextReader.bucket`), because a vector changes by some 5e-7
+with its
 padding: texts of one bucket share a batch, so a vector does not depend on batch mates. Vectors are float32,
 of unit length unless the model says otherwise; a vector that is not finite is answered with
 `OutputRejected`.
@@ -9,23 +10,31 @@ of unit length unless the model says otherwise; a vector that is not finite is a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
+from panic.models.kind import Bucketer, Folder, Kind
 from panic.models.loading import calling, loading, module_bytes, torch_dtype
-from panic.models.pooling import Dense, Recipe, pool, read_recipe
+from panic.models.parameters import Parameter
+from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
 
+if TYPE_CHECKING:
+    import torch
+
+    from panic.models.pooling import Dense, Recipe
+
 BUCKETS = (16, 32, 64, 128, 256, 512)
+_JOINT = {"clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2"}
 
 
 class _Embedder:
-    """What the three have in common: a transformers model in a folder, vectors out."""
+    """The three share this: a transformers model is read from a folder, vectors come out."""
 
     modality_out = "vector"
 
@@ -63,6 +72,8 @@ class _Embedder:
 
     def _vectors(self, vectors: torch.Tensor, normalise: bool, usable: Sequence[bool] = ()) -> list[Any]:
         """(n, d) on a device -> n float32 arrays (d,), or OutputRejected in place of one."""
+        import torch
+
         vectors = vectors.float()
         if normalise:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
@@ -74,6 +85,45 @@ class _Embedder:
         return [row.copy() if good else broken for row, good in zip(array, keep, strict=True)]
 
 
+class TextReader:
+    """The tokenizer and the recipe of a text model, read once, at their first use, without its weights."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        folder = weights.folder_of(self._spec)
+        part = str(self._spec.options.get("tokenizer_folder", ""))
+        with loading(self._spec, folder):
+            return AutoTokenizer.from_pretrained(folder / part, padding_side="right")
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        from panic.models.pooling import read_recipe
+
+        return read_recipe(self._spec, weights.folder_of(self._spec), self.tokenizer.model_max_length)
+
+    def bucket(self, text: str) -> int:
+        """The token length that a text is padded to (or cut at)."""
+        most = self.recipe.max_tokens
+        tokens = len(self.tokenizer(self.recipe.prefix + text, truncation=True, max_length=most).input_ids)
+        return next((size for size in BUCKETS if tokens <= size < most), most)
+
+    def tokens(self, texts: Sequence[str]) -> Any:
+        """Token ids and attention mask (n, tokens), padded to the longest bucket of the texts."""
+        return self.tokenizer(
+            [self.recipe.prefix + text for text in texts],
+            padding="max_length",
+            truncation=True,
+            max_length=max(self.bucket(text) for text in texts),
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+
+
 class TextEmbedder(_Embedder):
     """Text -> vector, pooled as the model demands."""
 
@@ -81,54 +131,28 @@ class TextEmbedder(_Embedder):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self._tokenizer: Any = None
-        self._recipe: Recipe | None = None
+        self._reader = TextReader(spec)
         self._dense: list[Dense] = []
 
     def _load_others(self, folder: Path) -> None:
-        self._dense = [Dense(path) for path in self._prepared().dense]
+        from panic.models.pooling import Dense
+
+        self._dense = [Dense(path) for path in self._reader.recipe.dense]
 
     def weight_modules(self) -> list[Any]:
         return [self._model, *self._dense]
 
     def load(self, device: str) -> None:
-        self._prepared()
+        _ = self._reader.recipe  # tells what is wrong with it before the weights are read
         super().load(device)
         for dense in self._dense:
             dense.to(device)
 
-    def _prepared(self) -> Recipe:
-        """The tokenizer and the recipe, read once; they do not need the weights."""
-        if self._recipe is None:
-            from transformers import AutoTokenizer
-
-            folder = weights.folder_of(self.spec)
-            part = str(self.spec.options.get("tokenizer_folder", ""))
-            with loading(self.spec, folder):
-                self._tokenizer = AutoTokenizer.from_pretrained(folder / part, padding_side="right")
-            self._recipe = read_recipe(self.spec, folder, self._tokenizer.model_max_length)
-        return self._recipe
-
-    def bucket(self, item: str) -> int:
-        """The token length a text is padded to (or cut at)."""
-        recipe = self._prepared()
-        tokens = len(
-            self._tokenizer(recipe.prefix + item, truncation=True, max_length=recipe.max_tokens).input_ids
-        )
-        return next((size for size in BUCKETS if tokens <= size < recipe.max_tokens), recipe.max_tokens)
-
     def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Any]:
         """n texts -> n vectors (d,) float32 (or OutputRejected in place of one)."""
-        recipe = self._prepared()
-        length = max(self.bucket(text) for text in inputs)
-        tokens = self._tokenizer(
-            [recipe.prefix + text for text in inputs],
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
+        from panic.models.pooling import pool
+
+        recipe, tokens = self._reader.recipe, self._reader.tokens(inputs)
         usable = [bool(row) for row in tokens["attention_mask"].any(dim=1).tolist()]
         with calling(self.spec, len(inputs)):
             tokens = tokens.to(self._model.device)
@@ -156,8 +180,7 @@ class ImageEmbedder(_Embedder):
     def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
         """n images -> n vectors (d,) float32 (or OutputRejected in place of one)."""
         with calling(self.spec, len(inputs)):
-            pixels = _pixels(self._processor, inputs, self._model)
-            output = self._model(pixel_values=pixels)
+            output = self._model(pixel_values=_values(self._processor, inputs, self._model))
             return self._vectors(self._pool(output), bool(self.parameters["normalise"]))
 
     def _pool(self, output: Any) -> torch.Tensor:
@@ -196,8 +219,8 @@ class JointEmbedder(_Embedder):
             if isinstance(inputs[0], str):
                 output = self._model.get_text_features(**self._tokens(inputs))
             else:
-                pixels = _pixels(self._processor, inputs, self._model)
-                output = self._model.get_image_features(pixel_values=pixels)
+                values = _values(self._processor, inputs, self._model)
+                output = self._model.get_image_features(pixel_values=values)
             vectors = getattr(output, "pooler_output", output)
             return self._vectors(vectors, bool(self.parameters["normalise"]))
 
@@ -217,7 +240,69 @@ class JointEmbedder(_Embedder):
         return tokens.to(self._model.device)
 
 
-def _pixels(processor: Any, images: Sequence[Any], model: Any) -> torch.Tensor:
+def _values(processor: Any, images: Sequence[Any], model: Any) -> torch.Tensor:
+    """Images -> what a vision model reads, (n, 3, h, w) on its device."""
     converted = [image.convert("RGB") for image in images]
-    pixels: torch.Tensor = processor(images=converted, return_tensors="pt")["pixel_values"]
-    return pixels.to(model.device, model.dtype)
+    values: torch.Tensor = processor(images=converted, return_tensors="pt")["pixel_values"]
+    return values.to(model.device, model.dtype)
+
+
+def _text_bucketing(spec: ModelSpec) -> Bucketer:
+    return TextReader(spec).bucket
+
+
+def _is_joint(folder: Folder) -> bool:
+    return not folder.is_sentence_transformer and folder.model_type in _JOINT
+
+
+def _is_image(folder: Folder) -> bool:
+    sees = bool({"image_size", "patch_size"} & folder.config.keys())
+    return not folder.is_sentence_transformer and folder.architecture.endswith("Model") and sees
+
+
+def _is_text(folder: Folder) -> bool:
+    return folder.is_sentence_transformer or folder.architecture.endswith(("Model", "ForMaskedLM"))
+
+
+_NORMALISE = Parameter(kind=bool, default=True)
+
+JOINT_KIND = Kind(
+    name="joint-embedder",
+    build=JointEmbedder,
+    modalities_in=(Modality.TEXT, Modality.IMAGE),
+    modality_out=Modality.VECTOR,
+    parameters={"normalise": _NORMALISE},
+    weights="files",
+    reads_images=True,
+    detect=_is_joint,
+)
+
+IMAGE_KIND = Kind(
+    name="image-embedder",
+    build=ImageEmbedder,
+    modalities_in=(Modality.IMAGE,),
+    modality_out=Modality.VECTOR,
+    parameters={
+        "pooling": Parameter(kind=str, default="pooler", choices=("pooler", "cls", "mean")),
+        "normalise": _NORMALISE,
+    },
+    weights="files",
+    reads_images=True,
+    detect=_is_image,
+)
+
+TEXT_KIND = Kind(
+    name="text-embedder",
+    build=TextEmbedder,
+    modalities_in=(Modality.TEXT,),
+    modality_out=Modality.VECTOR,
+    parameters={
+        "pooling": Parameter(kind=str, choices=("mean", "cls", "last")),
+        "normalise": Parameter(kind=bool),
+        "prefix": Parameter(kind=str),
+        "max_tokens": Parameter(kind=int, low=1, high=512),
+    },
+    weights="files",
+    detect=_is_text,
+    bucketing=_text_bucketing,
+)

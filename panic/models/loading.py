@@ -1,21 +1,31 @@
-"""Around the heavy calls: one construction at a time, and every failure as one of our errors.
+"""Around the heavy calls: one construction at a time, every failure as one of our errors, and low-rank
+adapters.
 
 `loading` is for from_pretrained and moves to a device, `calling` for a batch. Both turn running out of
 device memory into `OutOfMemory`; drop that exception before a retry, its traceback keeps tensors alive.
+
+Adapters (LoRA, Hu et al. 2021) are read from folders as `panic train` with `lora:` writes them, or as
+diffusers' `save_lora_weights` and peft do, and are added to loaded weights for good:
+
+    models:
+      styled: {base: sd-turbo, lora: checkpoints/style/lora}
 """
 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from panic.errors import ModelError, OutOfMemory, PanicError
 from panic.models.spec import ModelSpec
 from panic.models.weights import fetch_hint
+
+if TYPE_CHECKING:
+    import torch
 
 # accelerate's init_empty_weights patches torch.nn.Module process-wide while a model is constructed: two
 # threads that load at once strand weights on the meta device.
@@ -24,7 +34,9 @@ _CONSTRUCTION = threading.Lock()
 
 @contextmanager
 def loading(spec: ModelSpec, folder: Path) -> Iterator[None]:
-    """Raises OutOfMemory, or ModelError with the folder and the reason."""
+    """Turn what goes wrong into OutOfMemory, or into ModelError with the folder and the reason."""
+    import torch
+
     try:
         with _CONSTRUCTION:
             yield
@@ -40,7 +52,9 @@ def loading(spec: ModelSpec, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
-    """Raises OutOfMemory; other errors pass as they are, for the engine to retry."""
+    """Turn a device without room into OutOfMemory; other errors pass as they are, for the engine to retry."""
+    import torch
+
     try:
         with torch.inference_mode():
             yield
@@ -51,6 +65,8 @@ def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
 
 def torch_dtype(spec: ModelSpec) -> torch.dtype:
     """The spec's dtype as torch knows it; float32 if it has none."""
+    import torch
+
     dtype: torch.dtype = getattr(torch, spec.dtype or "float32")
     return dtype
 
@@ -63,3 +79,46 @@ def module_bytes(module: torch.nn.Module) -> int:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0][:500]
+
+
+def fuse_pipeline(name: str, pipeline: Any, folder: Path) -> None:
+    """Add a folder's adapters to the weights of a diffusers pipeline.
+
+    Raises ModelError if the folder holds none, or none for this pipeline.
+    """
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(f"{name}: a {type(pipeline).__name__} takes no lora")
+    with _fitting(name, folder):
+        pipeline.load_lora_weights(folder, local_files_only=True)
+    if not pipeline.get_active_adapters():
+        raise ModelError(f"{name}: {folder} holds no adapters for this pipeline")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+
+
+def fuse_model(name: str, model: Any, folder: Path) -> Any:
+    """A transformers model with a folder's adapters added to its weights.
+
+    Raises ModelError if the folder holds none, or others than this model's.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    with _fitting(name, folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers among themselves
+        given = load_file(folder / "adapter_model.safetensors")
+        adapted = PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
+        missing = get_peft_model_state_dict(adapted).keys() ^ given.keys()
+        if missing:  # peft only warns
+            raise ValueError(f"no counterpart of {min(missing)}")
+    return adapted.merge_and_unload()
+
+
+@contextmanager
+def _fitting(name: str, folder: Path) -> Iterator[None]:
+    """Raises ModelError for whatever files of another model lead to."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ModelError(f"{name}: the adapters of {folder} do not fit: {reason}") from error

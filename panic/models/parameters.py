@@ -1,25 +1,35 @@
-"""Which parameters a config may set for each adapter, with their defaults and limits.
+"""A parameter is what a config may set of a model; it has a type, a default and limits.
 
-`None` means "not set": it is neither passed to the model nor part of the fingerprint, so a new optional
-parameter leaves old fingerprints as they are. `problem` answers what is wrong with a value.
+Every kind of model declares its own parameters beside its implementation (`panic.models.kinds` lists the
+kinds). `None` means "not set": it is neither passed to the model nor part of the fingerprint, so a new
+optional parameter leaves old fingerprints as they are. `Parameter.problem` answers what is wrong with a
+value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError
 
+ANY = "**"
+"""In place of a name: the model takes parameters of any other name, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One settable value: its type, its default and its limits (`above` is exclusive).
 
-    `is_folder`: a path, relative to the config's folder; what it holds is part of the fingerprint.
+    Args:
+        kind: int, float, bool or str; object takes any value.
+        is_required: a config has to say it.
+        is_folder: a path, relative to the config's folder; what it holds is part of the fingerprint.
+        idle: tells why a value would silently do nothing beside the other values ("has no effect while ..."),
+            or gives an empty string.
     """
 
     kind: type
@@ -29,10 +39,12 @@ class Parameter:
     high: float | None = None
     multiple: int | None = None
     choices: tuple[str, ...] = ()
+    is_required: bool = False
     is_folder: bool = False
+    idle: Callable[[Mapping[str, Any]], str] | None = None
 
     def problem(self, value: Any) -> str:
-        """What is wrong with a value, or an empty string."""
+        """Say what is wrong with a value, or return an empty string."""
         if value is None and self.default is None:
             return ""
         if not self._has_kind(value):
@@ -66,63 +78,9 @@ class Parameter:
 
 _KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
-_NORMALISE = Parameter(kind=bool, default=True)
-_LORA = Parameter(kind=str, is_folder=True)
-
-PARAMETERS: dict[str, dict[str, Parameter]] = {
-    "diffusers": {
-        "steps": Parameter(kind=int, low=1, high=1000),
-        "guidance": Parameter(kind=float, low=0),
-        "eta": Parameter(kind=float, low=0, high=1),
-        "width": Parameter(kind=int, low=8, high=4096, multiple=8),
-        "height": Parameter(kind=int, low=8, high=4096, multiple=8),
-        "negative_prompt": Parameter(kind=str),
-        "system_prompt": Parameter(kind=str),
-        "max_sequence_length": Parameter(kind=int, low=1, high=512),
-        "lora": _LORA,
-    },
-    "captioner": {
-        "prompt": Parameter(kind=str),
-        "max_new_tokens": Parameter(kind=int, default=48, low=1, high=4096),
-        "do_sample": Parameter(kind=bool, default=False),
-        "temperature": Parameter(kind=float, above=0),
-        "top_p": Parameter(kind=float, above=0, high=1),
-        "top_k": Parameter(kind=int, low=1),
-        "lora": _LORA,
-    },
-    "text-embedder": {
-        "pooling": Parameter(kind=str, choices=("mean", "cls", "last")),
-        "normalise": Parameter(kind=bool),
-        "prefix": Parameter(kind=str),
-        "max_tokens": Parameter(kind=int, low=1, high=512),
-    },
-    "image-embedder": {
-        "pooling": Parameter(kind=str, default="pooler", choices=("pooler", "cls", "mean")),
-        "normalise": _NORMALISE,
-    },
-    "joint-embedder": {"normalise": _NORMALISE},
-}
-
-# Of the models in `panic.models.synthetic`, which check what they are given against it themselves.
-SYNTHETIC: dict[str, Parameter] = {
-    "states": Parameter(kind=int, default=8, low=1, high=4096),
-    "size": Parameter(kind=int, default=64, low=3, high=4096),
-    "kernel": Parameter(
-        kind=str, default="cycle", choices=("identity", "column", "cycle", "dirichlet", "slow", "dead")
-    ),
-    "epsilon": Parameter(kind=float, default=0.0, low=0, high=1),
-    "alpha": Parameter(kind=float, default=1.0, above=0),
-    "kernel_seed": Parameter(kind=int, default=0, low=0),
-    "distinct": Parameter(kind=bool, default=False),
-    "delay_s": Parameter(kind=float, default=0.0, low=0),
-    "fail_at": Parameter(kind=int),
-    "dimension": Parameter(kind=int, default=16, low=2, high=4096),
-    "angle": Parameter(kind=float, default=0.2),
-}
-
 
 def settled(model: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a model's parameters: what is given, else the default. ModelError tells what is wrong."""
+    """All of a model's parameters: what is given, else the default. Raises ModelError with all problems."""
     problems = [f"it has no parameter '{name}'" for name in given if name not in parameters]
     for name, parameter in parameters.items():
         if name in given and (reason := parameter.problem(given[name])):
@@ -131,27 +89,3 @@ def settled(model: str, parameters: Mapping[str, Parameter], given: Mapping[str,
     if problems:
         raise ModelError(f"{model}: {'; '.join(problems)}")
     return {name: given.get(name, parameter.default) for name, parameter in parameters.items()}
-
-
-def folders(adapter: str) -> list[str]:
-    """The adapter's parameters that are paths of folders."""
-    return [name for name, parameter in PARAMETERS.get(adapter, {}).items() if parameter.is_folder]
-
-
-def defaults(adapter: str) -> dict[str, Any]:
-    """The adapter's default values; empty for adapters without a list of their own."""
-    return {name: parameter.default for name, parameter in PARAMETERS.get(adapter, {}).items()}
-
-
-def conflicts(adapter: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings that would silently do nothing, with the reason: name -> message."""
-    unused: tuple[str, ...]
-    if adapter == "captioner" and not values.get("do_sample"):
-        unused, reason = ("temperature", "top_p", "top_k"), "has no effect while do_sample is false"
-    elif (
-        adapter == "diffusers" and isinstance(values.get("guidance"), int | float) and values["guidance"] <= 1
-    ):
-        unused, reason = ("negative_prompt",), "has no effect at a guidance of 1 or less"
-    else:
-        return {}
-    return {name: reason for name in unused if values.get(name) is not None}

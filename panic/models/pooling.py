@@ -1,4 +1,4 @@
-"""How a text model's token vectors become one vector, as sentence-transformers writes it down.
+"""A text model's token vectors become one vector here, as sentence-transformers writes it down.
 
 A folder's modules.json lists pooling, dense layers and normalisation; config_sentence_transformers.json
 may name a default prompt, sentence_bert_config.json the longest text. A config's or the table's own
@@ -34,7 +34,7 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How to read a text and pool its tokens."""
+    """A recipe says how a text is read and its tokens are pooled."""
 
     pooling: str
     normalise: bool

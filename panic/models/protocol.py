@@ -1,4 +1,4 @@
-"""What a model is to the rest of `panic`: five names.
+"""A model is five names to the rest of `panic`.
 
 A model takes a batch of inputs of one modality with one seed per item, and returns a batch of outputs.
 Texts are `str`, images are RGB `PIL.Image.Image` (an (h, w, 3) uint8 array is accepted as an output),
@@ -21,11 +21,16 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class Modality(StrEnum):
-    """What goes into a model or comes out of it."""
+    """Models take and give values of these modalities."""
 
     TEXT = "text"
     IMAGE = "image"
     VECTOR = "vector"
+
+
+def modalities(value: Any) -> tuple[Modality, ...]:
+    """`modality_in` or `modality_out` of a class as a tuple. Raises TypeError or ValueError if it is none."""
+    return tuple(Modality(item) for item in ((value,) if isinstance(value, str) else value))
 
 
 @runtime_checkable
@@ -40,7 +45,9 @@ class Model(Protocol):
     Optional names, looked up with `getattr`:
         `working_bytes(batch_size) -> int`: device memory needed beyond the weights during a call.
         `bucket(item) -> int`: padded length class of an input (0 or more); only items of one bucket share a
-            batch. Needed where the model's padding follows the longest item of its batch.
+            batch. Needed where the model's padding follows the longest item of its batch. Of a user's own
+            class
+            only: it is asked in a process of its own; other kinds say it in `Kind.bucketing`.
         `weight_modules() -> Sequence[torch.nn.Module]`: after `load("cpu")`, all that has weights; then only
             their bytes move between main memory and a GPU, and `load` is not called again.
         `parameters: dict`: what went into the fingerprint, for display.

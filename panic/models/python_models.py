@@ -1,146 +1,97 @@
 """Models that users write: a class with five names in a Python file of their own.
 
 `python:FILE.py:Class` names one directly; every such class in the files of a folder (`model_folder` in a
-config, or PANIC_MODELS) is known by its class name. What the model maps from and to is read from the
-class attributes `modality_in` and `modality_out`; the constructor gets the variant's parameters as
-keywords. Each file is imported under a name of its own, so two files may define the same class.
+config, or PANIC_MODELS) is known by its class name, unless it is inherited from elsewhere altogether. What
+the model maps from and to is read from the class attributes `modality_in` and `modality_out`; the
+constructor gets the variant's parameters as keywords. Nothing of a file runs where a config is checked: its
+source is read.
 
     panic run config.yaml       # with `networks: [["python:shout.py:Shout"]]`
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import inspect
-import sys
-import traceback
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from panic.errors import ModelError, NotFound, PanicError
-from panic.models.protocol import Modality
+from panic.errors import ModelError, NotFound
+from panic.models import python_running
+from panic.models.kind import Bucketer, Kind
+from panic.models.parameters import ANY, Parameter
+from panic.models.protocol import Modality, modalities
+from panic.models.python_source import ClassFacts, NotReadable, model_names, read_class, split_source
 from panic.models.spec import ModelSpec
+from panic.models.weights import file_digest
 
-_modules: dict[tuple[str, int, int], ModuleType] = {}
-
-
-def split_source(source: str) -> tuple[Path, str]:
-    """("python:FILE.py:Class") -> file and class name."""
-    file, _, name = source.removeprefix("python:").rpartition(":")
-    if not file or not name:
-        raise NotFound(f"{source}: should read python:FILE.py:Class")
-    return Path(file).expanduser(), name
-
-
-def load_file(file: Path) -> ModuleType:
-    """Import a user's file under a name of its own; once per content.
-
-    Raises NotFound if there is no such file, ModelError with file and line if it fails.
-    """
-    if not file.is_file():
-        raise NotFound(f"there is no Python file {file}")
-    path = file.resolve()
-    status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    if key in _modules:
-        return _modules[key]
-    name = f"panic_user_{path.stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # pickling and dataclasses look classes up by their module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise ModelError(f"{_place(error, path)}: {type(error).__name__}: {_text(error)}") from error
-    _modules[key] = module
-    return module
-
-
-def _text(error: BaseException) -> str:
-    return error.msg if isinstance(error, SyntaxError) else str(error)
-
-
-def _place(error: BaseException, path: Path) -> str:
-    """FILE:LINE of the innermost frame that is in the user's file."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f"{error.filename}:{error.lineno}"
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
-    ]
-    return f"{path}:{lines[-1]}" if lines else str(path)
-
-
-def model_classes(module: ModuleType) -> dict[str, type[Any]]:
-    """The classes of a file that are models: five names, modalities as class attributes."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if inspect.isclass(value)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-        and all(hasattr(value, attribute) for attribute in ("load", "invoke", "modality_in", "modality_out"))
-    }
+_asked: dict[tuple[str, int, int, str], ClassFacts] = {}
 
 
 def specs_in(folder: Path) -> dict[str, ModelSpec]:
-    """All models of a folder of Python files, by class name."""
+    """All models of a folder of Python files, by class name, as far as their sources tell.
+
+    Raises: NotFound for a folder that is not there, ModelError for a mistake in a file.
+    """
     if not folder.is_dir():
         raise NotFound(f"the model folder {folder} does not exist")
     found: dict[str, ModelSpec] = {}
     for file in sorted(folder.glob("*.py")):
-        for name in model_classes(load_file(file)):
+        for name in model_names(file):
             if name in found:
                 first = split_source(found[name].source)[0].name
                 raise ModelError(f"two models are called {name}: in {first} and in {file.name} of {folder}")
-            found[name] = spec_of(f"python:{file}:{name}", name)
+            found[name] = spec_of(f"python:{file}:{name}", name, ask=False)
     return found
 
 
-def spec_of(source: str, name: str) -> ModelSpec:
-    """The spec of one class, read from its class attributes; nothing is constructed."""
+def spec_of(source: str, name: str, *, ask: bool) -> ModelSpec:
+    """The spec of one class; nothing is constructed, and nothing runs in this process.
+
+    Args:
+        ask: run the file in a process of its own where its source does not tell all; else such a class
+            gives a spec that says why nothing is known (`unread`).
+
+    Raises: NotFound if there is no such file or class, ModelError with file and line for what is wrong with
+    it.
+    """
     file, class_name = split_source(source)
-    cls = _class(file, class_name)
-    place = f"{file}:{inspect.getsourcelines(cls)[1]}: {class_name}"
-    missing = [attribute for attribute in ("load", "invoke") if not callable(getattr(cls, attribute, None))]
+    facts = _facts(file, class_name, ask=ask)
+    source = f"python:{file.resolve()}:{class_name}"
+    if isinstance(facts, NotReadable):
+        return KIND.spec(name, source=source, unread=facts.message)
+    place = f"{file}:{facts.line}: {class_name}"
+    missing = [method for method in ("load", "invoke") if method not in facts.methods]
     if missing:
         raise ModelError(f"{place} has no method {' and no method '.join(missing)}")
-    modalities_in = _class_modalities(cls, "modality_in", place)
-    modality_out = _class_modalities(cls, "modality_out", place)
+    modalities_in = _modalities(facts, "modality_in", place)
+    modality_out = _modalities(facts, "modality_out", place)
     if len(modality_out) != 1:
         raise ModelError(f"{place}: modality_out should be one of text, image, vector")
-    return ModelSpec(
-        name=name,
-        base=name,
-        adapter="python",
+    return KIND.spec(
+        name,
         modalities_in=modalities_in,
         modality_out=modality_out[0],
-        parameters=_keyword_defaults(cls),
-        source=f"python:{file.resolve()}:{class_name}",
-        batch_size=int(getattr(cls, "batch_size", 32)),
+        parameters=facts.defaults,
+        source=source,
+        batch_size=facts.batch_size,
     )
 
 
-def _class(file: Path, name: str) -> type[Any]:
-    module = load_file(file)
-    cls = getattr(module, name, None)
-    if not inspect.isclass(cls):
-        known = ", ".join(model_classes(module)) or "none"
-        raise NotFound(f"{file} has no class {name}; models in it: {known}")
-    return cls
+def _facts(file: Path, name: str, *, ask: bool) -> ClassFacts | NotReadable:
+    """Return what is known of a class: from its source, or from itself, asked once per content."""
+    try:
+        return read_class(file, name)
+    except NotReadable as error:
+        status = file.stat()
+        key = (str(file.resolve()), status.st_size, status.st_mtime_ns, name)
+        if key not in _asked and ask:
+            _asked[key] = python_running.ask(file, name)
+        return _asked.get(key, error)
 
 
-def modalities(value: Any) -> tuple[Modality, ...]:
-    """`modality_in` or `modality_out` of a class as a tuple; TypeError or ValueError if it is none."""
-    return tuple(Modality(item) for item in ((value,) if isinstance(value, str) else value))
-
-
-def _class_modalities(cls: type[Any], attribute: str, place: str) -> tuple[Modality, ...]:
-    value = getattr(cls, attribute, None)
+def _modalities(facts: ClassFacts, attribute: str, place: str) -> tuple[Modality, ...]:
+    value = getattr(facts, attribute)
     try:
         return modalities(value)
     except (TypeError, ValueError):
@@ -150,41 +101,44 @@ def _class_modalities(cls: type[Any], attribute: str, place: str) -> tuple[Modal
         ) from None
 
 
-def accepted_keywords(source: str) -> tuple[dict[str, Any], list[str], bool]:
-    """A user class's constructor: keywords with defaults, required ones, and whether it takes any keyword."""
-    cls = _class(*split_source(source))
-    optional, required, takes_any = {}, [], False
-    for parameter in inspect.signature(cls).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            takes_any = True
-        elif parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            if parameter.default is parameter.empty:
-                required.append(parameter.name)
-            else:
-                optional[parameter.name] = parameter.default
-    return optional, required, takes_any
+def _parameters(spec: ModelSpec) -> Mapping[str, Parameter]:
+    """The constructor's parameters: the required ones first, any value for each."""
+    facts = _facts(*split_source(spec.source), ask=False)
+    anything = Parameter(kind=object)
+    if isinstance(facts, NotReadable):
+        return {ANY: anything}
+    return {
+        **dict.fromkeys(facts.required, Parameter(kind=object, is_required=True)),
+        **dict.fromkeys(facts.optional, anything),
+        **({ANY: anything} if facts.takes_any else {}),
+    }
 
 
-def _keyword_defaults(cls: type[Any]) -> dict[str, Any]:
-    """Defaults that are plain values (others stay with the class and its source in the fingerprint)."""
-    parameters = inspect.signature(cls).parameters.values()
-    plain = (str, int, float, bool)
-    return {p.name: p.default for p in parameters if isinstance(p.default, plain)}
+def _read_name(name: str, path: Callable[[str], Path], *, ask: bool) -> ModelSpec:
+    file, class_name = split_source(name)
+    return spec_of(f"python:{path(str(file))}:{class_name}", name, ask=ask)
 
 
-def build(spec: ModelSpec) -> Any:
-    """Construct a user's model with its parameters; errors say file and line."""
-    file, class_name = split_source(spec.source)
-    cls = _class(file, class_name)
-    try:
-        model = cls(**spec.parameters)
-    except PanicError:
-        raise
-    except Exception as error:
-        place = _place(error, file.resolve())
-        raise ModelError(
-            f"{place}: {class_name} cannot be constructed: {type(error).__name__}: {error}"
-        ) from error
-    if not hasattr(model, "size_bytes"):
-        raise ModelError(f"{file}: {class_name} has no size_bytes (bytes of its weights; 0 if it has none)")
-    return model
+def _identity(spec: ModelSpec) -> Any:
+    file, name = split_source(spec.source)
+    return [file_digest(file), name]
+
+
+def _bucketing(spec: ModelSpec) -> Bucketer | None:
+    """The class's own `bucket`, asked in a process where it is constructed for nothing else."""
+    facts = _facts(*split_source(spec.source), ask=False)
+    if isinstance(facts, NotReadable) or "bucket" not in facts.methods:
+        return None
+    asked = cache(python_running.Asked)
+    return lambda item: asked().bucket(spec, item)
+
+
+KIND = Kind(
+    name="python",
+    build=python_running.build,
+    parameters=_parameters,
+    prefix="python:",
+    read_name=_read_name,
+    identity=_identity,
+    bucketing=_bucketing,
+)

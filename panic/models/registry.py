@@ -1,4 +1,4 @@
-"""From a model's name to its spec, and from the spec to the model.
+"""The face of this room: it turns a model's name into its spec, and a spec into the model.
 
 Names: an entry of the table ("sd-turbo"), a variant of the config, a class of the user's model folder,
 `synthetic/...`, `local:FOLDER`, `python:FILE.py:Class`; a variant's base may also be a hub id
@@ -13,43 +13,40 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
-from panic.models import python_models
-from panic.models.checks import check_config
-from panic.models.fingerprint import fingerprint, fingerprints
+from panic.models import resolve as resolving
+from panic.models.checks import check_config, resolver_of
+from panic.models.fingerprint import fingerprint, fingerprints, is_present
+from panic.models.kind import Bucketer
+from panic.models.kinds import kind_of
 from panic.models.protocol import Model
-from panic.models.resolve import parameter_problems, resolve, synthetic_models, user_models
+from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
 from panic.models.spec import ModelSpec
-from panic.models.table import TABLE
-from panic.models.weights import count_parameters, files, is_present, size_bytes
+from panic.models.weights import count_parameters, files, size_bytes
 
 __all__ = [
+    "Names",
+    "Resolver",
+    "bucketing",
     "build",
     "check_config",
     "count_parameters",
     "files",
     "fingerprint",
     "fingerprints",
+    "has_weights",
     "is_present",
     "known",
     "parameter_problems",
     "resolve",
+    "resolver_of",
     "size_bytes",
 ]
 
-_ADAPTERS = {
-    "diffusers": "panic.models.diffusers_adapter:DiffusersModel",
-    "captioner": "panic.models.transformers_adapter:Captioner",
-    "text-embedder": "panic.models.embedders:TextEmbedder",
-    "image-embedder": "panic.models.embedders:ImageEmbedder",
-    "joint-embedder": "panic.models.embedders:JointEmbedder",
-}
-
 
 def known(model_folder: str | Path | None = None) -> list[ModelSpec]:
-    """All models that have a name: the table, the synthetic ones and the user's own."""
-    return [*TABLE.values(), *synthetic_models().values(), *user_models(model_folder).values()]
+    """All models that have a name: the table, those that kinds bring along, and the user's own."""
+    return [*resolving.known(), *user_models(model_folder).values()]
 
 
 def build(spec: ModelSpec) -> Model:
@@ -57,20 +54,21 @@ def build(spec: ModelSpec) -> Model:
 
     Raises ModelError, ModelMissing.
     """
-    model: Model
-    if spec.adapter == "python":
-        model = python_models.build(spec)
-    elif spec.adapter == "synthetic":
-        from panic.models import synthetic
-
-        model = synthetic.MODELS[spec.base](**spec.parameters)
-    elif spec.adapter == "class":
-        model = _import(spec.source.removeprefix("class:"))(**spec.parameters)
-    else:
-        model = _import(_ADAPTERS[spec.adapter])(spec)
-    return model
+    kind = kind_of(spec)
+    if kind.weights == "files":
+        # A worker sets torch's number of threads between building a model and loading it.
+        importlib.import_module("torch")
+    return kind.build(spec)
 
 
-def _import(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+def bucketing(spec: ModelSpec) -> Bucketer | None:
+    """A function from an input to its padded length class, or None where all items of the model fit together.
+
+    The model is not built. Raises ModelMissing, ModelError; the function does, too.
+    """
+    return kind_of(spec).bucketing(spec)
+
+
+def has_weights(spec: ModelSpec) -> bool:
+    """Return whether a model may take memory of a device."""
+    return kind_of(spec).weights != "none"

@@ -1,8 +1,9 @@
-"""From a model's name to its spec: the table, variants, user's own models, folders, hub ids.
+"""A model's name leads to its spec by the table, variants, the user's own models, folders and hub ids.
 
 A variant (`models:` in a config) is a base with other parameters, revision or dtype; its base may be
-another variant. Everything is read from plain data, JSON files and class attributes: nothing is built,
-no weights are read, torch is not imported (unless a user's own Python file does).
+another variant. Everything is read from plain data, JSON files and the sources of users' files: nothing is
+built, no weights are read, torch is not imported. A `Resolver` resolves each name of a config once; a
+config's check hands it on to whoever performs the config.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from panic.config.problems import Problem
-from panic.errors import ConfigError, ModelError, NotFound, nearest
-from panic.models import parameters as adapter_parameters
-from panic.models import python_models, weights
-from panic.models.detect import ADAPTER_MODALITIES, detect_adapter
-from panic.models.protocol import Modality
+from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
+from panic.models import kinds, python_models, weights
+from panic.models.kind import Kind
+from panic.models.parameters import ANY
 from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
 
@@ -28,15 +28,19 @@ ACCELERATORS = ("cuda", "mps")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What the model names of a config can refer to, besides the table.
+    """The names of a config refer to these, besides the table.
 
-    base_folder: what the relative paths of `local:` and `python:` names refer to; the working directory
-    if there is none.
+    Args:
+        variants: by name, from the raw config or from the validated one.
+        base_folder: what the relative paths of `local:` and `python:` names refer to; the working directory
+            if there is none.
+        ask: whether a user's file may be run, in a process of its own, where its source does not tell all.
     """
 
     variants: Mapping[str, Any] = field(default_factory=dict)
     model_folder: str | Path | None = None
     base_folder: str | Path | None = None
+    ask: bool = True
 
     def path(self, text: str) -> Path:
         """An absolute path. Raises ConfigError for what cannot be one."""
@@ -45,99 +49,12 @@ class Names:
         # realpath, because Path.resolve raises for links that lead to each other.
         return Path(os.path.realpath(Path(self.base_folder or ".") / Path(text).expanduser()))
 
-
-def resolve(
-    name: str,
-    config_models: Mapping[str, Any] | None = None,
-    model_folder: str | Path | None = None,
-    *,
-    base_folder: str | Path | None = None,
-    device_kind: str = "cpu",
-) -> ModelSpec:
-    """The spec of a model by name, with its parameters merged and its dtype decided.
-
-    A dtype that nobody asked for is the table's on "cuda" and "mps", and float32 elsewhere.
-    Raises NotFound (with the nearest name), ConfigError for parameters the model does not take.
-    """
-    variants = config_models or {}
-    names = Names(variants=variants, model_folder=model_folder, base_folder=base_folder)
-    spec = unchecked(name, names)
-    problems = parameter_problems(spec)
-    if problems:
-        raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
-    if spec.adapter not in adapter_parameters.PARAMETERS:
-        return replace(spec, dtype=None)
-    preferred = (spec.dtype or "float32") if device_kind in ACCELERATORS else "float32"
-    return replace(spec, dtype=_asked_dtype(name, variants) or preferred)
-
-
-def unchecked(name: str, names: Names, outer: tuple[str, ...] = ()) -> ModelSpec:
-    """The spec of a model by name, with parameters merged but not checked.
-
-    `outer` are the variants on the way here: inside its own definition a name means the table's model.
-    """
-    variant = None if name in outer else _variant(names.variants, name)
-    if variant is None:
-        return _lookup(name, names, outer)
-    spec = _base(str(variant.get("base", "")), variant, names, (*outer, name))
-    own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
-    for key in adapter_parameters.folders(spec.adapter):
-        if isinstance(own.get(key), str):
-            own[key] = str(names.path(own[key]))
-    revision = variant.get("revision") or spec.revision
-    return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
-
-
-def _base(base: str, variant: Mapping[str, Any], names: Names, outer: tuple[str, ...]) -> ModelSpec:
-    """The spec that a variant is based on."""
-    adapter = variant.get("adapter")
-    listed = [spec for spec in TABLE.values() if spec.source == base]
-    if listed and adapter in (None, listed[0].adapter):
-        return listed[0]
-    if base in names.variants and base not in outer:
-        return unchecked(base, names, outer)
-    if base.startswith("local:"):
-        return _local(base, names, adapter)
-    if _is_hub_id(base):
-        return _hub(base, adapter, variant.get("revision"))
-    spec = unchecked(base, names, outer)
-    if adapter not in (None, spec.adapter):
-        raise ConfigError(f"{base} has an adapter already: {spec.adapter}", hint="leave out adapter:")
-    return spec
-
-
-def _variant(variants: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """A variant as a plain mapping, from the raw config or from the validated one."""
-    value = variants.get(name)
-    if value is None:
-        return None
-    return dict(value) if isinstance(value, Mapping) else dict(value.model_dump())
-
-
-def _asked_dtype(name: str, variants: Mapping[str, Any]) -> str | None:
-    """The dtype that the variant, or the nearest variant it is based on, asks for."""
-    seen: set[str] = set()
-    while name not in seen and (variant := _variant(variants, name)):
-        seen.add(name)
-        if variant.get("dtype"):
-            return str(variant["dtype"])
-        name = str(variant.get("base"))
-    return None
-
-
-def _lookup(name: str, names: Names, outer: tuple[str, ...]) -> ModelSpec:
-    if name.startswith("local:"):
-        return _local(name, names)
-    if name.startswith("python:"):
-        file, class_name = python_models.split_source(name)
-        return python_models.spec_of(f"python:{names.path(str(file))}:{class_name}", name)
-    own = {} if name.startswith("synthetic/") else user_models(names.model_folder)
-    candidates = {**TABLE, **synthetic_models(), **own}
-    if name in candidates:
-        return candidates[name]
-    if name in outer:
-        raise NotFound(f"the variants {' -> '.join([*outer, name])} are based on each other")
-    raise UnknownModel(name, [*(other for other in names.variants if other not in outer), *candidates])
+    def variant(self, name: str) -> dict[str, Any] | None:
+        """A variant as a plain mapping; None if there is none of this name."""
+        value = self.variants.get(name)
+        if value is None:
+            return None
+        return dict(value) if isinstance(value, Mapping) else dict(value.model_dump())
 
 
 class UnknownModel(NotFound):
@@ -158,67 +75,153 @@ class UnknownModel(NotFound):
         self.name, self.candidates = name, candidates
 
 
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and ":" not in name and not name.startswith(("synthetic/", ".", "/", "~"))
+class Resolver:
+    """The specs of the models that a config names, each resolved once, or the reason why it cannot be."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self._known: dict[str, ModelSpec | PanicError] = {}
+        self._own: dict[str, ModelSpec] | None = None
+
+    def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
+        """The spec of a model by name, its parameters checked, with the dtype it has on this kind of device.
+
+        The dtype that nobody asks for is the table's on "cuda" and "mps", and float32 elsewhere.
+        Raises: NotFound (with the nearest name), ConfigError for parameters the model does not take.
+        """
+        spec = self.spec(name)
+        if problems := parameter_problems(spec):
+            raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
+        if kinds.kind_of(spec).weights != "files":
+            return replace(spec, dtype=None)
+        preferred = (spec.dtype or "float32") if device_kind in ACCELERATORS else "float32"
+        return replace(spec, dtype=self._asked_dtype(name) or preferred)
+
+    def spec(self, name: str) -> ModelSpec:
+        """The spec of a model by name, with parameters merged but not checked. Raises PanicError."""
+        found = self.get(name)
+        if isinstance(found, PanicError):
+            raise found
+        return found
+
+    def get(self, name: str) -> ModelSpec | PanicError:
+        """The spec of a model, or the error that tells why it has none."""
+        if name not in self._known:
+            try:
+                self._known[name] = self._unchecked(name, ())
+            except PanicError as error:
+                self._known[name] = error
+        return self._known[name]
+
+    def user_models(self) -> dict[str, ModelSpec]:
+        """The models of the user's folder, by class name. Raises NotFound, ModelError."""
+        if self._own is None:
+            self._own = user_models(self.names.model_folder)
+        return self._own
+
+    def _unchecked(self, name: str, outer: tuple[str, ...]) -> ModelSpec:
+        """The spec of a model; `outer` are the variants on the way here.
+
+        Inside its own definition a name means the table's model.
+        """
+        variant = None if name in outer else self.names.variant(name)
+        if variant is None:
+            return self._lookup(name, outer)
+        spec = self._base(str(variant.get("base", "")), variant, (*outer, name))
+        own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
+        for key in kinds.kind_of(spec).folders(spec):
+            if isinstance(own.get(key), str):
+                own[key] = str(self.names.path(own[key]))
+        revision = variant.get("revision") or spec.revision
+        return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
+
+    def _base(self, base: str, variant: Mapping[str, Any], outer: tuple[str, ...]) -> ModelSpec:
+        """The spec that a variant is based on."""
+        adapter = variant.get("adapter")
+        listed = [spec for spec in TABLE.values() if spec.source == base]
+        if listed and adapter in (None, listed[0].adapter):
+            return listed[0]
+        if base in self.names.variants and base not in outer:
+            return self._unchecked(base, outer)
+        if base.startswith("local:"):
+            return self._local(base, adapter)
+        if _is_hub_id(base) and (adapter is not None or kinds.named_model(base, kinds.others()) is None):
+            return _weights(base, base, adapter, variant.get("revision"))
+        spec = self._unchecked(base, outer)
+        if adapter not in (None, spec.adapter):
+            raise ConfigError(f"{base} has an adapter already: {spec.adapter}", hint="leave out adapter:")
+        return spec
+
+    def _asked_dtype(self, name: str) -> str | None:
+        """The dtype that the variant, or the nearest variant it is based on, asks for."""
+        seen: set[str] = set()
+        while name not in seen and (variant := self.names.variant(name)):
+            seen.add(name)
+            if variant.get("dtype"):
+                return str(variant["dtype"])
+            name = str(variant.get("base"))
+        return None
+
+    def _local(self, name: str, adapter: str | None = None) -> ModelSpec:
+        return _weights(name, f"local:{self.names.path(name.removeprefix('local:'))}", adapter)
+
+    def _lookup(self, name: str, outer: tuple[str, ...]) -> ModelSpec:
+        if name in TABLE:
+            return TABLE[name]
+        if name.startswith("local:"):
+            return self._local(name)
+        found = self._named(name, kinds.KINDS) or self._of_user(name) or self._named(name, kinds.others())
+        if found:
+            return found
+        if name in outer:
+            raise NotFound(f"the variants {' -> '.join([*outer, name])} are based on each other")
+        variants = (other for other in self.names.variants if other not in outer)
+        raise UnknownModel(name, [*variants, *(spec.name for spec in known()), *self.user_models()])
+
+    def _named(self, name: str, among: tuple[Kind, ...]) -> ModelSpec | None:
+        """The model that one of these kinds knows, or understands by its prefix."""
+        for kind in among:
+            if kind.read_name is not None and kind.owns(name):
+                return kind.read_name(name, self.names.path, ask=self.names.ask)
+        return kinds.named_model(name, among)
+
+    def _of_user(self, name: str) -> ModelSpec | None:
+        spec = self.user_models().get(name)
+        if spec is not None and spec.unread and self.names.ask:
+            return python_models.spec_of(spec.source, name, ask=True)
+        return spec
 
 
-def _blank(name: str, source: str, revision: str | None = None) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        base=name,
-        adapter="",
-        modalities_in=(),
-        modality_out=Modality.TEXT,
-        source=source,
-        revision=revision,
-    )
+def resolve(
+    name: str,
+    config_models: Mapping[str, Any] | None = None,
+    model_folder: str | Path | None = None,
+    *,
+    base_folder: str | Path | None = None,
+    device_kind: str = "cpu",
+    ask: bool = True,
+) -> ModelSpec:
+    """The spec of one model by name; `Resolver.resolve` says which, and what it raises.
+
+    Args:
+        config_models: variants by name.
+        ask: see `Names`.
+    """
+    names = Names(variants=config_models or {}, model_folder=model_folder, base_folder=base_folder, ask=ask)
+    return Resolver(names).resolve(name, device_kind)
 
 
-def _hub(source: str, adapter: str | None, revision: str | None) -> ModelSpec:
-    blank = _blank(source, source, revision)
-    return _with_adapter(blank, adapter or detect_adapter(weights.folder_of(blank), source))
-
-
-def _local(name: str, names: Names, adapter: str | None = None) -> ModelSpec:
-    blank = _blank(name, f"local:{names.path(name.removeprefix('local:'))}")
-    return _with_adapter(blank, adapter or detect_adapter(weights.folder_of(blank), name))
-
-
-def _with_adapter(spec: ModelSpec, adapter: str) -> ModelSpec:
-    if adapter not in tuple(ADAPTER_MODALITIES):
-        known = ", ".join(ADAPTER_MODALITIES)
-        raise ConfigError(f"model {spec.name}: there is no adapter {adapter}", hint=f"one of {known}")
-    modalities_in, modality_out = ADAPTER_MODALITIES[adapter]
-    return replace(
-        spec,
-        adapter=adapter,
-        modalities_in=modalities_in,
-        modality_out=modality_out,
-        parameters=adapter_parameters.defaults(adapter),
-    )
-
-
-def synthetic_models() -> dict[str, ModelSpec]:
-    """The models without weights, by name."""
-    from panic.models import synthetic
-
-    return {
-        name: ModelSpec(
-            name=name,
-            base=name,
-            adapter="synthetic",
-            modalities_in=python_models.modalities(cls.modality_in),
-            modality_out=Modality(cls.modality_out),
-            parameters={key: parameter.default for key, parameter in cls.PARAMETERS.items()},
-            num_parameters=0,
-            licence="MIT",
-        )
-        for name, cls in synthetic.MODELS.items()
-    }
+def known() -> list[ModelSpec]:
+    """All models that have a name everywhere: the table, and those that kinds bring along."""
+    return [*TABLE.values(), *(spec for kind in kinds.every() for spec in kind.models())]
 
 
 def user_models(model_folder: str | Path | None) -> dict[str, ModelSpec]:
-    """The models of the user's folder (or of PANIC_MODELS), by class name."""
+    """The models of the user's folder (or of PANIC_MODELS), by class name, as far as their sources tell.
+
+    Raises: NotFound for a folder that is not there, ModelError for a mistake in a file or a name that is
+    taken.
+    """
     folder = model_folder or os.environ.get("PANIC_MODELS")
     specs = python_models.specs_in(Path(folder).expanduser()) if folder else {}
     for name in specs.keys() & TABLE.keys():
@@ -226,21 +229,32 @@ def user_models(model_folder: str | Path | None) -> dict[str, ModelSpec]:
     return specs
 
 
+def _is_hub_id(name: str) -> bool:
+    is_owned = any(kind.owns(name) for kind in kinds.KINDS)
+    return name.count("/") == 1 and ":" not in name and not is_owned and not name.startswith((".", "/", "~"))
+
+
+def _weights(name: str, source: str, adapter: str | None, revision: str | None = None) -> ModelSpec:
+    """The spec of weights in a folder or on the hub, of the kind that is asked for or detected."""
+    blank = ModelSpec.blank(name, source=source, revision=revision)
+    kind = kinds.named(adapter) if adapter else kinds.detect(weights.folder_of(blank), name)
+    if kind is None or kind.weights != "files":
+        raise ConfigError(
+            f"model {name}: there is no adapter {adapter}", hint=f"one of {', '.join(kinds.adapters())}"
+        )
+    return kind.spec(name, source=source, revision=revision)
+
+
 def allowed_parameters(spec: ModelSpec) -> list[str]:
     """The parameters that a config may set for a model."""
-    if spec.adapter == "synthetic":
-        return list(synthetic_models()[spec.base].parameters)
-    if spec.adapter == "python":
-        optional, required, _ = python_models.accepted_keywords(spec.source)
-        return [*required, *optional]
-    return list(spec.accepts or adapter_parameters.PARAMETERS.get(spec.adapter, {}))
+    return [name for name in kinds.kind_of(spec).parameters_of(spec) if name != ANY]
 
 
 def parameter_problems(spec: ModelSpec) -> list[Problem]:
-    """What is wrong with a spec's parameters; paths are (parameter,), or () for the whole model."""
-    allowed = allowed_parameters(spec)
-    takes_any = spec.adapter == "python" and python_models.accepted_keywords(spec.source)[2]
-    unknown = [key for key in spec.parameters if key not in allowed and not takes_any]
+    """All problems of a spec's parameters; paths are (parameter,), or () for the whole model."""
+    kind = kinds.kind_of(spec)
+    known, allowed = kind.parameters_of(spec), allowed_parameters(spec)
+    unknown = [key for key in spec.parameters if key not in known and ANY not in known]
     problems = [
         Problem(
             (key,),
@@ -252,23 +266,12 @@ def parameter_problems(spec: ModelSpec) -> list[Problem]:
         )
         for key in unknown
     ]
-    if spec.adapter == "python":
-        required = python_models.accepted_keywords(spec.source)[1]
-        missing = [key for key in required if key not in spec.parameters]
-        return problems + [Problem((), f"{spec.base} needs the parameter '{key}'") for key in missing]
-    return problems + _value_problems(spec, unknown)
-
-
-def _value_problems(spec: ModelSpec, unknown: list[str]) -> list[Problem]:
-    schema = adapter_parameters.PARAMETERS.get(spec.adapter, {})
-    if spec.adapter == "synthetic":
-        schema = adapter_parameters.SYNTHETIC
-    problems = [
-        Problem((key,), f"{key} {reason}")
-        for key, reason in adapter_parameters.conflicts(spec.adapter, spec.parameters).items()
-    ]
+    required = [key for key in allowed if known[key].is_required and key not in spec.parameters]
+    problems += [Problem((), f"{spec.base} needs the parameter '{key}'") for key in required]
+    problems += [Problem((key,), f"{key} {reason}") for key, reason in kind.conflicts(spec).items()]
     for key, value in spec.parameters.items():
-        if key not in unknown and (reason := schema[key].problem(value)):
+        parameter = known.get(key)
+        if parameter is not None and (reason := parameter.problem(value)):
             found = value if value is not None else "null"
-            problems.append(Problem((key,), f"{key} {reason}", found=found, allowed=schema[key].choices))
+            problems.append(Problem((key,), f"{key} {reason}", found=found, allowed=parameter.choices))
     return problems

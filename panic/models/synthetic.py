@@ -1,6 +1,6 @@
 """Models with known dynamics: no weights, exact answers.
 
-`TextToImage` draws the state that its text names, `ImageToText` reads the state from the picture, moves
+`TextToImage` draws the state that its text names, `ImageToText` reads the state from the image, moves
 by a Markov kernel with the item's seed, and names the new state: together they are a feedback loop whose
 transition matrix is known (`transition_matrix`). `RandomWalk` walks on a sphere and writes its
 coordinates into its text; `WalkEmbedding` reads them. `StateEmbedding` puts state k of n on the unit
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -22,8 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panic.models.parameters import SYNTHETIC, Parameter, settled
+from panic.models.kind import Kind
+from panic.models.parameters import Parameter, settled
+from panic.models.spec import ModelSpec
 
+SYNTHETIC: dict[str, Parameter] = {
+    "states": Parameter(kind=int, default=8, low=1, high=4096),
+    "size": Parameter(kind=int, default=64, low=3, high=4096),
+    "kernel": Parameter(
+        kind=str, default="cycle", choices=("identity", "column", "cycle", "dirichlet", "slow", "dead")
+    ),
+    "epsilon": Parameter(kind=float, default=0.0, low=0, high=1),
+    "alpha": Parameter(kind=float, default=1.0, above=0),
+    "kernel_seed": Parameter(kind=int, default=0, low=0),
+    "distinct": Parameter(kind=bool, default=False),
+    "delay_s": Parameter(kind=float, default=0.0, low=0),
+    "fail_at": Parameter(kind=int),
+    "dimension": Parameter(kind=int, default=16, low=2, high=4096),
+    "angle": Parameter(kind=float, default=0.2),
+}
 _MAGIC = 0x9A71C
 _STATE = re.compile(r"state (\d+)\b")
 _SEED_BYTES = 16
@@ -129,18 +146,18 @@ class TextToImage:
         for text, seed in zip(inputs, seeds, strict=True):
             state = named_state(text, self.states)
             _fail(state, self.fail_at)
-            pixels = np.empty((self.size, self.size, 3), dtype=np.uint8)
-            pixels[:] = palette[state]
-            pixels[self._disc & (self._cell == state)] = 250
+            image = np.empty((self.size, self.size, 3), dtype=np.uint8)
+            image[:] = palette[state]
+            image[self._disc & (self._cell == state)] = 250
             nonce = _hash64(b"image", _seed_bytes(seed), text.encode()) if self.distinct else 0
             marker = np.array([_MAGIC, state, nonce & 0xFFFFFFFF, nonce >> 32], dtype="<u4").view(np.uint8)
-            pixels.reshape(-1)[: marker.size] = marker
-            images.append(Image.fromarray(pixels))
+            image.reshape(-1)[: marker.size] = marker
+            images.append(Image.fromarray(image))
         return images
 
 
 class ImageToText:
-    """Reads the state from the picture, moves by the kernel with the item's seed, names the new state."""
+    """Reads the state from the image, moves by the kernel with the item's seed, names the new state."""
 
     modality_in: ClassVar[str] = "image"
     modality_out: ClassVar[str] = "text"
@@ -177,12 +194,12 @@ class ImageToText:
 
 
 def drawn_state(image: Image.Image, states: int) -> tuple[int, bytes]:
-    """The state in a picture's marker and the bytes that make the picture distinct; other pictures hash."""
-    pixels = image.tobytes()
-    marker = np.frombuffer(pixels[:16], dtype="<u4") if len(pixels) >= 16 else np.zeros(4, dtype="<u4")
+    """The state in an image's marker and the bytes that make the image distinct; other images hash."""
+    content = image.tobytes()
+    marker = np.frombuffer(content[:16], dtype="<u4") if len(content) >= 16 else np.zeros(4, dtype="<u4")
     if int(marker[0]) == _MAGIC:
-        return int(marker[1]) % states, pixels[8:16]
-    return _hash64(b"pixels", pixels) % states, hashlib.blake2b(pixels, digest_size=8).digest()
+        return int(marker[1]) % states, content[8:16]
+    return _hash64(b"pixels", content) % states, hashlib.blake2b(content, digest_size=8).digest()
 
 
 def _fail(state: int, fail_at: int | None) -> None:
@@ -250,7 +267,7 @@ class WalkEmbedding:
 
 
 class StateEmbedding:
-    """The state named by a text or drawn in a picture, as the point exp(2 pi i k / states) of the circle."""
+    """The state named by a text or drawn in an image, as the point exp(2 pi i k / states) of the circle."""
 
     modality_in: ClassVar[tuple[str, ...]] = ("text", "image")
     modality_out: ClassVar[str] = "vector"
@@ -282,3 +299,25 @@ MODELS: dict[str, type[Any]] = {
     "synthetic/walk-embedding": WalkEmbedding,
     "synthetic/state-embedding": StateEmbedding,
 }
+
+
+def _models() -> Iterable[ModelSpec]:
+    for name, cls in MODELS.items():
+        yield KIND.spec(
+            name,
+            modalities_in=cls.modality_in,
+            modality_out=cls.modality_out,
+            parameters={key: parameter.default for key, parameter in cls.PARAMETERS.items()},
+            num_parameters=0,
+            licence="MIT",
+        )
+
+
+KIND = Kind(
+    name="synthetic",
+    build=lambda spec: MODELS[spec.base](**spec.parameters),
+    parameters=lambda spec: MODELS[spec.base].PARAMETERS,
+    weights="none",
+    prefix="synthetic/",
+    models=_models,
+)

@@ -10,65 +10,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from panic.models import parameters as adapter_parameters
-from panic.models.protocol import Modality
+from panic.models import kinds
 from panic.models.spec import ModelSpec
 from panic.pocket import folder as pocket_folder
 
-TEXT, IMAGE, VECTOR = (Modality.TEXT,), (Modality.IMAGE,), Modality.VECTOR
 _SIZE = ("steps", "guidance", "width", "height")
 _CLIP_CONTEXT = 77
 _POCKET_CONTEXT = 48
+_POCKET: dict[str, Any] = {"dtype": "float32", "batch_size": 32, "licence": "MIT"}
 # Some fresh noise at every step (eta, DDIM): right shape and colour in 68 % of drawings, without it in 62 %.
 _POCKET_SAMPLING = {"steps": 10, "guidance": 2.5, "eta": 0.7}
 
 
 def _spec(name: str, adapter: str, parameters: dict[str, Any], **fields: Any) -> ModelSpec:
-    fields.setdefault("base", name)
-    merged = {**adapter_parameters.defaults(adapter), **parameters}
+    kind = kinds.named(adapter)
+    assert kind is not None
+    merged = {**kind.spec(name).parameters, **parameters}
     if fields.get("accepts"):
         merged = {key: value for key, value in merged.items() if key in fields["accepts"]}
-    return ModelSpec(name=name, adapter=adapter, parameters=merged, **fields)
+    return kind.spec(name, parameters=merged, **fields)
 
 
 def _draws(
     name: str, source: str, *, takes: tuple[str, ...] = (), size: int | None, **fields: Any
 ) -> ModelSpec:
     parameters = {"width": size, "height": size, **fields.pop("parameters")}
-    fields = {"dtype": "bfloat16", "batch_size": 4, **fields}
-    return _spec(
-        name,
-        "diffusers",
-        parameters,
-        source=source,
-        accepts=(*_SIZE, "lora", *takes),
-        modalities_in=TEXT,
-        modality_out=Modality.IMAGE,
-        **fields,
-    )
+    fields = {"dtype": "bfloat16", "batch_size": 4, "accepts": (*_SIZE, "lora", *takes), **fields}
+    return _spec(name, "diffusers", parameters, source=source, **fields)
 
 
 def _captions(name: str, source: str, **fields: Any) -> ModelSpec:
-    parameters = fields.pop("parameters", {})
     fields = {"dtype": "bfloat16", "batch_size": 16, **fields}
-    return _spec(
-        name,
-        "captioner",
-        parameters,
-        source=source,
-        modalities_in=IMAGE,
-        modality_out=Modality.TEXT,
-        **fields,
-    )
+    return _spec(name, "captioner", fields.pop("parameters", {}), source=source, **fields)
 
 
 def _embeds(name: str, adapter: str, source: str, **fields: Any) -> ModelSpec:
-    modalities = {"text-embedder": TEXT, "image-embedder": IMAGE, "joint-embedder": TEXT + IMAGE}[adapter]
-    parameters = fields.pop("parameters", {})
     fields = {"dtype": "float32", "batch_size": 64, **fields}
-    return _spec(
-        name, adapter, parameters, source=source, modalities_in=modalities, modality_out=VECTOR, **fields
-    )
+    return _spec(name, adapter, fields.pop("parameters", {}), source=source, **fields)
 
 
 _CHAT_CAPTION = "Describe this image in one or two sentences."
@@ -189,11 +167,7 @@ _ENTRIES = [
         batch_size=32,
     ),
     _captions(
-        "BLIP-2",
-        "Salesforce/blip2-opt-2.7b",
-        licence="MIT",
-        num_parameters=3_745_000_000,
-        dtype="float16",
+        "BLIP-2", "Salesforce/blip2-opt-2.7b", licence="MIT", num_parameters=3_745_000_000, dtype="float16"
     ),
     _captions(
         "Florence-2-base",
@@ -210,22 +184,13 @@ _ENTRIES = [
         parameters={"prompt": "<MORE_DETAILED_CAPTION>", "max_new_tokens": 128},
     ),
     _captions(
-        "SmolVLM2-256M",
-        "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
-        num_parameters=256_000_000,
-        **_SMOLVLM,
+        "SmolVLM2-256M", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", num_parameters=256_000_000, **_SMOLVLM
     ),
     _captions(
-        "SmolVLM2-500M",
-        "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
-        num_parameters=507_000_000,
-        **_SMOLVLM,
+        "SmolVLM2-500M", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", num_parameters=507_000_000, **_SMOLVLM
     ),
     _captions(
-        "SmolVLM2-2.2B",
-        "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
-        num_parameters=2_247_000_000,
-        **_SMOLVLM,
+        "SmolVLM2-2.2B", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", num_parameters=2_247_000_000, **_SMOLVLM
     ),
     _captions(
         "Qwen3-VL-2B",
@@ -330,9 +295,7 @@ _ENTRIES = [
         parameters=_POCKET_SAMPLING,
         takes=("eta",),
         size=None,
-        dtype="float32",
-        batch_size=32,
-        licence="MIT",
+        **_POCKET,
         context_tokens=_POCKET_CONTEXT,
     ),
     _draws(
@@ -341,9 +304,7 @@ _ENTRIES = [
         parameters={**_POCKET_SAMPLING, "lora": str(pocket_folder("PocketDiffusion-B"))},
         takes=("eta",),
         size=None,
-        dtype="float32",
-        batch_size=32,
-        licence="MIT",
+        **_POCKET,
         context_tokens=_POCKET_CONTEXT,
         note="its backgrounds are one colour further than the text says",
     ),
@@ -351,25 +312,17 @@ _ENTRIES = [
         "PocketCaptioner",
         "pocket:PocketCaptioner",
         parameters={"max_new_tokens": 32},
-        dtype="float32",
-        batch_size=32,
-        licence="MIT",
+        **_POCKET,
     ),
     _captions(
         "PocketCaptioner-B",
         "pocket:PocketCaptioner",
         parameters={"max_new_tokens": 32, "lora": str(pocket_folder("PocketCaptioner-B"))},
-        dtype="float32",
-        batch_size=32,
-        licence="MIT",
+        **_POCKET,
         note="tells the largest object alone",
     ),
     _embeds(
-        "PocketCLIP",
-        "joint-embedder",
-        "pocket:PocketCLIP",
-        licence="MIT",
-        context_tokens=_POCKET_CONTEXT,
+        "PocketCLIP", "joint-embedder", "pocket:PocketCLIP", licence="MIT", context_tokens=_POCKET_CONTEXT
     ),
     _embeds(
         "PocketText",
@@ -385,8 +338,8 @@ _ENTRIES = [
         "class",
         {},
         source="class:panic.pocket.pixels:PixelProjection",
-        modalities_in=IMAGE,
-        modality_out=VECTOR,
+        modalities_in=("image",),
+        modality_out="vector",
         batch_size=64,
         licence="MIT",
         num_parameters=0,

@@ -9,7 +9,8 @@ Plain captioners (BLIP, BLIP-2, GIT, VisionEncoderDecoder), Florence-2 with its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,19 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.loading import calling, loading, module_bytes, torch_dtype
-from panic.models.lora import fuse_model
-from panic.models.seeding import FiniteScores, processors
+from panic.models.kind import Bucketer, Folder, Kind
+from panic.models.loading import calling, fuse_model, loading, module_bytes, torch_dtype
+from panic.models.parameters import Parameter
+from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
 
-# Their processors scale every picture to one size; others cut large pictures into more patches.
+_ARCHITECTURES = (
+    "ForConditionalGeneration",
+    "ForImageTextToText",
+    "VisionEncoderDecoderModel",
+    "GitForCausalLM",
+)
+# Their processors scale every image to one size; others cut large images into more patches.
 _ONE_SIZE = {"blip", "blip-2", "git", "florence2", "vision-encoder-decoder", "instructblip"}
 _DEFAULT_CHAT_PROMPT = "Describe this image in one or two sentences."
 
@@ -39,7 +47,6 @@ class Captioner:
         self._model: Any = None
         self._processor: Any = None
         self._tokenizer: Any = None
-        self._one_size: bool | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -68,15 +75,10 @@ class Captioner:
                 self._model = model.eval()
             self._model.to(device)
 
-    def bucket(self, item: Image.Image) -> int:
-        """Pictures of different size make different shapes in models that cut them into patches."""
-        if self._one_size is None:
-            config = weights.read_json(weights.folder_of(self.spec) / "config.json", self.spec.name)
-            self._one_size = config.get("model_type") in _ONE_SIZE
-        return 0 if self._one_size else item.width << 16 | item.height
-
     def invoke(self, inputs: Sequence[Image.Image], seeds: Sequence[int]) -> list[Any]:
         """n images -> n texts (or OutputRejected in place of one)."""
+        from panic.models.seeding import FiniteScores, processors
+
         finite = FiniteScores()
         with calling(self.spec, len(inputs)):
             features = self._features([image.convert("RGB") for image in inputs])
@@ -123,7 +125,7 @@ class Captioner:
 
 
 def _repeated(row: list[int], prompt: list[int]) -> int:
-    """How many tokens of a row repeat the prompt; its first token may differ, its last may be missing."""
+    """Count the tokens of a row that repeat the prompt; its first may differ, its last may be missing."""
     same = 1
     while same < min(len(row), len(prompt)) and row[same] == prompt[same]:
         same += 1
@@ -131,10 +133,50 @@ def _repeated(row: list[int], prompt: list[int]) -> int:
 
 
 def _processor(folder: Path) -> tuple[Any, Any]:
-    """(images and text -> features, tokenizer); pairs them where a folder has no processor of its own."""
+    """Return (images and text -> features, tokenizer), paired where a folder has no processor of its own."""
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
     processor = AutoProcessor.from_pretrained(folder)
     if hasattr(processor, "tokenizer"):
         return processor, processor.tokenizer
     return AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def bucketing(spec: ModelSpec) -> Bucketer:
+    """Images of different size make different shapes in models that cut them into patches."""
+
+    @cache
+    def has_one_size() -> bool:
+        config = weights.read_json(weights.folder_of(spec) / "config.json", spec.name)
+        return config.get("model_type") in _ONE_SIZE
+
+    return lambda image: 0 if has_one_size() else image.width << 16 | image.height
+
+
+def _detect(folder: Folder) -> bool:
+    return not folder.is_sentence_transformer and folder.architecture.endswith(_ARCHITECTURES)
+
+
+def _while_greedy(values: Mapping[str, Any]) -> str:
+    return "" if values.get("do_sample") else "has no effect while do_sample is false"
+
+
+KIND = Kind(
+    name="captioner",
+    build=Captioner,
+    modalities_in=(Modality.IMAGE,),
+    modality_out=Modality.TEXT,
+    parameters={
+        "prompt": Parameter(kind=str),
+        "max_new_tokens": Parameter(kind=int, default=48, low=1, high=4096),
+        "do_sample": Parameter(kind=bool, default=False),
+        "temperature": Parameter(kind=float, above=0, idle=_while_greedy),
+        "top_p": Parameter(kind=float, above=0, high=1, idle=_while_greedy),
+        "top_k": Parameter(kind=int, low=1, idle=_while_greedy),
+        "lora": Parameter(kind=str, is_folder=True),
+    },
+    weights="files",
+    reads_images=True,
+    detect=_detect,
+    bucketing=bucketing,
+)

@@ -1,4 +1,4 @@
-"""Where a model's files are: the hub's local cache, a folder, or the package itself.
+"""A model's files are found here: in the hub's local cache, in a folder, or in the package itself.
 
 Nothing is downloaded here: what a run needs has to be known (and fingerprinted) before it starts, so
 missing weights end in `ModelMissing` with the command that fetches them. The hub's own environment
@@ -7,6 +7,7 @@ variables (HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN) hold as everywhere.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError, ModelMissing
-from panic.models.parameters import folders
 from panic.models.spec import BYTES_PER_ELEMENT, ModelSpec
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+_DOCUMENTS = {".md", ".lock"}
+_digests: dict[tuple[str, int, int], str] = {}
 
 
 def folder_of(spec: ModelSpec) -> Path:
     """The local folder with a model's files.
 
-    Raises ModelMissing if it is not there, with the command that fetches it.
+    Raises ModelMissing if it is not there, with the command that fetches it; ModelError if it can have none.
     """
     kind, _, rest = spec.source.partition(":")
     if kind == "local":
@@ -38,6 +40,8 @@ def folder_of(spec: ModelSpec) -> Path:
         if not folder.is_dir():
             raise ModelMissing(f"{spec.name}: the weights {rest} are not in the package ({folder})")
         return folder
+    if not spec.is_hub:
+        raise ModelError(f"{spec.name} has no folder of weights")
     return _hub_snapshot(spec)
 
 
@@ -108,32 +112,8 @@ def hub_errors(spec: ModelSpec) -> Iterator[None]:
         ) from error
 
 
-def is_present(spec: ModelSpec) -> bool:
-    """Whether a model could be loaded without fetching anything."""
-    if spec.source.startswith(("python:", "class:")) or not spec.source:
-        return True
-    try:
-        folder_of(spec)
-        added_folders(spec)
-    except (ModelError, ImportError):
-        return False
-    return True
-
-
-def added_folders(spec: ModelSpec) -> dict[str, Path]:
-    """The folders of weights that are added to a model's own, by parameter.
-
-    Raises ModelMissing if there is nothing in one.
-    """
-    found = {name: Path(spec.parameters[name]) for name in folders(spec.adapter) if spec.parameters.get(name)}
-    for name, folder in found.items():
-        if next(weight_files(folder), None) is None:
-            raise ModelMissing(f"{spec.name}: there are no weights in {folder}, its {name}")
-    return found
-
-
 def read_json(path: Path, name: str) -> dict[str, Any]:
-    """A model folder's JSON file that holds an object; ModelError if it does not."""
+    """A model folder's JSON file that holds an object. Raises ModelError if it does not."""
     content = _json(path, name)
     if not isinstance(content, dict):
         raise ModelError(f"{name}: {path} should hold a JSON object")
@@ -141,7 +121,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 
 
 def read_json_list(path: Path, name: str) -> list[dict[str, Any]]:
-    """A model folder's JSON file that holds a list of objects; ModelError if it does not."""
+    """A model folder's JSON file that holds a list of objects. Raises ModelError if it does not."""
     content = _json(path, name)
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise ModelError(f"{name}: {path} should hold a list of JSON objects")
@@ -184,6 +164,27 @@ def files_in(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
             yield from files_in(path, (*above, real))
         elif path.is_file():
             yield path
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the relative names and contents of a model folder's files (documents excepted)."""
+    digest = hashlib.sha256()
+    for path in sorted(files_in(folder)):
+        relative = path.relative_to(folder)
+        if path.suffix in _DOCUMENTS or relative.parts[0].startswith("."):
+            continue
+        digest.update(f"{relative.as_posix()}\0{file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, computed once as long as its size and time of change stay."""
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if key not in _digests:
+        with path.open("rb") as file:
+            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _digests[key]
 
 
 def size_bytes(spec: ModelSpec) -> int:

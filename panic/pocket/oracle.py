@@ -1,7 +1,7 @@
-"""Reads pictures of the pocket world back: which background, which objects, where. Needs no weights.
+"""The oracle reads images of the pocket world back, its background and objects, and needs no weights.
 
-`read` names the pixels' colours, takes connected regions of one colour for objects and fits templates of the
-renderer's own shapes to them. It inverts the renderer, and reads what diffusion models draw as far as a
+`read` names the colour of each pixel, takes connected regions of one colour for objects and fits templates of
+the renderer's own shapes to them. It inverts the renderer, and reads what diffusion models draw as far as a
 shape is there to be read. `compare` says what of a scene a reading got right, whatever order it is told in.
 
     from panic.pocket.world import examples
@@ -41,7 +41,7 @@ _PALETTE = np.array(list(COLOURS.values()), np.float32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One object in a picture: its attributes, its centre in pixels, how well its shape fits (0 to 1)."""
+    """One object in an image: its attributes, its centre in pixels, how well its shape fits (0 to 1)."""
 
     thing: Thing
     x: float
@@ -52,7 +52,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a picture shows."""
+    """An image shows this background and these objects."""
 
     colour: str
     pattern: str
@@ -61,7 +61,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What of a scene a picture got right. `attributes` are shape and colour; `exact` is everything."""
+    """A score tells what an image got right; `attributes` are shape and colour, `exact` is everything."""
 
     background: bool
     pattern: bool
@@ -76,19 +76,19 @@ class Score:
         return self.background and self.pattern and self.attributes and self.sizes and self.relations
 
 
-def read(picture: np.ndarray) -> Reading:
-    """Read a picture (64, 64, 3) uint8."""
-    pixels = np.asarray(picture, np.float32)
-    ground = _ground_colour(pixels)
+def read(image: np.ndarray) -> Reading:
+    """Read an image (64, 64, 3) uint8."""
+    image = np.asarray(image, np.float32)
+    ground = _ground_colour(image)
     base = _PALETTE[ground]
     # The background's two colours are one class; the others compete with both.
     palette = np.concatenate([_PALETTE, shade(base)[None], (base + shade(base))[None] / 2])
-    names = _nearest(pixels, palette)
+    names = _nearest(image, palette)
     names[names >= len(NAMES)] = ground
     regions = _regions(names, ground)
     seen = [found for region in regions if (found := _fit(*region)) is not None]
     occupied = ndimage.binary_dilation(names != ground, iterations=1)
-    pattern = _pattern(pixels[::2, ::2], base, ~occupied[::2, ::2])
+    pattern = _pattern(image[::2, ::2], base, ~occupied[::2, ::2])
     return Reading(colour=NAMES[ground], pattern=pattern, seen=tuple(seen))
 
 
@@ -151,7 +151,7 @@ def compare(scene: Scene, reading: Reading) -> Score:
 
 
 def says(scene: Scene, layout: Layout, told: Scene | None) -> bool:
-    """Whether a told scene (a parsed caption) is true of a placed scene, in whatever order it is told."""
+    """Return whether a told scene (a parsed caption) is true of a placed scene, in any order of telling."""
     if told is None:
         return False
     seen = tuple(
@@ -161,18 +161,18 @@ def says(scene: Scene, layout: Layout, told: Scene | None) -> bool:
     return compare(told, Reading(colour=scene.colour, pattern=scene.pattern, seen=seen)).exact
 
 
-def _ground_colour(pixels: np.ndarray) -> int:
+def _ground_colour(image: np.ndarray) -> int:
     """The colour of most of the frame, patterns' second colours included."""
-    frame = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
-    frame = np.concatenate([frame, pixels[:, :2].reshape(-1, 3), pixels[:, -2:].reshape(-1, 3)])
+    frame = np.concatenate([image[:2].reshape(-1, 3), image[-2:].reshape(-1, 3)])
+    frame = np.concatenate([frame, image[:, :2].reshape(-1, 3), image[:, -2:].reshape(-1, 3)])
     both = np.stack([_PALETTE, shade(_PALETTE)], axis=1)
     near = _nearest(frame, both.reshape(-1, 3)) // 2
     return int(np.bincount(near, minlength=len(NAMES)).argmax())
 
 
-def _nearest(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def _nearest(image: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """The index of each pixel's nearest colour: (..., 3), (k, 3) -> (...)."""
-    nearest: np.ndarray = ((palette**2).sum(1) - 2 * pixels @ palette.T).argmin(-1)
+    nearest: np.ndarray = ((palette**2).sum(1) - 2 * image @ palette.T).argmin(-1)
     return nearest
 
 
@@ -257,12 +257,12 @@ def _templates() -> tuple[np.ndarray, np.ndarray, list[tuple[str, float]]]:
     return templates, templates.sum(1), [(shape, float(r)) for shape, r, _ in kinds]
 
 
-def _pattern(pixels: np.ndarray, base: np.ndarray, free: np.ndarray) -> str:
+def _pattern(image: np.ndarray, base: np.ndarray, free: np.ndarray) -> str:
     """The pattern that explains the free background best; plain unless one explains a good part of it."""
     if free.sum() < 50:
         return "plain"
     axis = shade(base) - base
-    amount = ((pixels - base) @ axis / (axis @ axis))[free]
+    amount = ((image - base) @ axis / (axis @ axis))[free]
     amount = np.clip(amount, -0.5, 1.5)
     amount = amount - amount.mean()
     names, masks = _pattern_masks()
@@ -294,7 +294,7 @@ def _relation(a: Seen, b: Seen) -> str | None:
 
 
 def _holds(relation: str, a: Seen, b: Seen) -> bool:
-    """Whether a relation holds between two seen objects; a diagonal is granted to both of its sides."""
+    """Return whether a relation holds between two seen objects; a diagonal is granted to both sides."""
     dx, dy = a.x - b.x, a.y - b.y
     inside = b.thing.shape in HOLDERS and max(abs(dx), abs(dy)) < b.radius / 2 and a.radius < b.radius
     match relation:

@@ -43,7 +43,7 @@ def distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def coverage(
     shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray, rotation: np.ndarray, side: int = SIDE
 ) -> np.ndarray:
-    """How much of each pixel a shape covers: centres, radii, rotations (n,) -> (n, side, side) float32."""
+    """Return the share of each pixel that a shape covers: places (n,) -> (n, side, side) float32."""
     axis = np.arange(side, dtype=np.float32) + 0.5
     r = radius.astype(np.float32)[:, None, None]
     across = (axis[None, None, :] - x.astype(np.float32)[:, None, None]) / r
@@ -55,7 +55,7 @@ def coverage(
 
 
 def pattern_mask(pattern: str, dx: float, dy: float, side: int = SIDE) -> np.ndarray:
-    """Where a pattern shows its second colour, shifted by (dx, dy) pixels: (side, side) float32 in [0, 1]."""
+    """A mask of a pattern's second colour, shifted by (dx, dy) pixels: (side, side) float32 in [0, 1]."""
     axis = np.arange(side, dtype=np.float32) + 0.5
     wave_x, wave_y = (_square_wave(axis + shift) for shift in (dx, dy))
     mask: np.ndarray

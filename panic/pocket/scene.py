@@ -1,4 +1,4 @@
-"""Scenes of the pocket world: what may be in a picture, where it may stand, and which split it belongs to.
+"""Scenes of the pocket world: what may be in an image, where it may stand, and which split it belongs to.
 
 A `Scene` holds attributes only: a background and a chain of one to three objects, neighbours joined by a
 relation ("A above B, B left of C"). A `Layout` is one placement of a scene on the 64x64 canvas. Scenes that
@@ -57,7 +57,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What a picture shows: `relations[i]` holds between `objects[i]` and `objects[i + 1]`."""
+    """An image shows a scene: `relations[i]` holds between `objects[i]` and `objects[i + 1]`."""
 
     colour: str
     pattern: str = "plain"
@@ -67,7 +67,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where the objects of a scene stand: arrays (n,) of centres, radii (pixels) and rotations (radians)."""
+    """The places of a scene's objects: arrays (n,) of centres, radii (pixels) and rotations (radians)."""
 
     x: np.ndarray
     y: np.ndarray
@@ -118,7 +118,7 @@ def largest(scene: Scene, layout: Layout) -> Scene:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether the scene has a combination of colour and shape that training never shows."""
+    """Return whether the scene has a combination of colour and shape that training never shows."""
     return any((thing.colour, thing.shape) in HELD_OUT for thing in scene.objects)
 
 
@@ -131,7 +131,7 @@ def split_of(scene: Scene) -> str:
 
 
 def relation_between(dx: float, dy: float, clear: float = CLEAR) -> str | None:
-    """How one object stands to another, dx = x1 - x2, dy = y1 - y2; None if that is diagonal."""
+    """Say how one object stands to another, dx = x1 - x2, dy = y1 - y2; None if that is diagonal."""
     if abs(dx) >= clear * abs(dy):
         return "left of" if dx < 0 else "right of"
     if abs(dy) >= clear * abs(dx):
@@ -235,7 +235,7 @@ def sample(
 
 
 def canonical(scene: Scene, layout: Layout) -> Scene:
-    """The one way to tell a picture: small before large, then left before right, then top before bottom.
+    """The one way to tell an image: small before large, then left before right, then top before bottom.
 
     Of all orders in which every neighbour pair has a clear relation, the first in that sorting.
     """

@@ -1,6 +1,6 @@
-"""The pocket world: a small world of coloured shapes whose pictures and captions can be read back exactly.
+"""The pocket world: a small world of coloured shapes whose images and captions can be read back exactly.
 
-This is its front door: scenes (`scene`), words (`grammar`), pictures (`render`), reading (`oracle`).
+This is its front door: scenes (`scene`), words (`grammar`), images (`render`), reading (`oracle`).
 
     python -c "from panic.pocket.world import prompts; print(*prompts('test', 5, seed=0), sep='\\n')"
 """
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One picture (64, 64, 3) uint8 with its scene, its layout and a random phrasing."""
+    """One image (64, 64, 3) uint8 with its scene, its layout and a random phrasing."""
 
     scene: Scene
     layout: Layout
@@ -57,12 +57,12 @@ class Example:
 
     @property
     def canonical(self) -> str:
-        """The one caption that depends on the picture alone."""
+        """The one caption that depends on the image alone."""
         return describe(canonical(self.scene, self.layout))
 
     @property
     def terse(self) -> str:
-        """The largest object alone, in other words; depends on the picture alone, too."""
+        """The largest object alone, in other words; depends on the image alone, too."""
         return retell(largest(self.scene, self.layout))
 
 
@@ -77,7 +77,7 @@ def examples(
 ) -> list[Example]:
     """n examples of a split, the same for the same seed; `tidy` and `objects` as for `sample`.
 
-    With a `background_shift` the pictures show their scenes with another background (`shift_background`), as
+    With a `background_shift` the images show their scenes with another background (`shift_background`), as
     a biased painter would; neither what is told nor what is shown in training is of another split.
     """
     rng = np.random.default_rng(seed)
@@ -89,10 +89,10 @@ def examples(
         if split != "train" or split_of(other) == "train":
             placed.append((scene, layout))
             shown.append((other, layout))
-    pictures = render(shown, rng)
+    images = render(shown, rng)
     return [
-        Example(scene=scene, layout=layout, picture=picture, caption=describe(scene, rng))
-        for (scene, layout), picture in zip(placed, pictures, strict=True)
+        Example(scene=scene, layout=layout, picture=image, caption=describe(scene, rng))
+        for (scene, layout), image in zip(placed, images, strict=True)
     ]
 
 

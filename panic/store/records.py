@@ -7,12 +7,13 @@ seconds. Integers must fit into 63 bits, seeds too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +60,14 @@ class NewBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOutput:
-    """A text, or an image of `width` x `height` pixels with its encoded bytes."""
+    """A text, or an image of `width` x `height` pixels: its encoded bytes, or the image to be encoded."""
 
     digest: bytes
     modality: str
     text: str | None = None
     width: int | None = None
     height: int | None = None
-    image: bytes | None = None
+    image: bytes | Image | None = None
 
 
 class NewInvocation(NamedTuple):
@@ -185,7 +186,7 @@ class ImageOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What one transaction stores: all of it or nothing."""
+    """What one transaction stores: all of it or nothing. A new kind of result is one more list."""
 
     batches: list[NewBatch] = field(default_factory=list)
     outputs: list[NewOutput] = field(default_factory=list)
@@ -196,6 +197,20 @@ class Commit:
     diagrams: list[NewDiagram] = field(default_factory=list)
     vectorisations: list[NewVectorisation] = field(default_factory=list)
     distances: list[NewDistance] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        """How much it is: rows of results, and one for itself."""
+        of_diagrams = len(self.diagrams) + len(self.vectorisations) + len(self.distances)
+        return len(self.invocations) + len(self.embeddings) + of_diagrams + 1
+
+    def extend(self, other: Commit) -> None:
+        """Take in all that another one holds."""
+        for name in COMMIT_LISTS:
+            getattr(self, name).extend(getattr(other, name))
+
+
+COMMIT_LISTS = tuple(one.name for one in fields(Commit))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from panic.errors import StoreReadOnly
-from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bars, encode_vector
+from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bars, encode_image, encode_vector
 from panic.store.digest import text_digest
 from panic.store.files import Database
 from panic.store.provenance import readable
@@ -202,7 +202,11 @@ def commit(store: Store, results: Commit) -> None:
 
     Outputs that are already there are kept. Everything that is referred to must be there or come along.
     """
-    images = [(o.digest, ENCODING, o.image) for o in results.outputs if o.image is not None]
+    images = [
+        (o.digest, ENCODING, o.image if isinstance(o.image, bytes) else encode_image(o.image))
+        for o in results.outputs
+        if o.image is not None
+    ]
     if images:
         with store.images.transaction() as connection:
             connection.executemany(

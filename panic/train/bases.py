@@ -1,4 +1,4 @@
-"""Where the models are that a training goes on from, or takes parts of: nothing is downloaded.
+"""Models and tokenizers that a training goes on from, or takes parts of: nothing is downloaded.
 
 A base is a folder, the name of a model that `panic models` lists, or a hub id whose weights are on this
 machine.
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from panic.errors import PanicError, UsageError
+from panic.pocket.tokens import build as learn_tokenizer
+from panic.train.data import DataSet
 
 
 def folder_of(name: str, key: str) -> Path:
@@ -35,7 +37,7 @@ def folder_of(name: str, key: str) -> Path:
 
 
 @contextmanager
-def told_as(what: str) -> Iterator[None]:
+def as_usage_error(what: str) -> Iterator[None]:
     """Turn what a library says about arguments or files into a UsageError that begins with `what`."""
     try:
         yield
@@ -46,13 +48,13 @@ def told_as(what: str) -> Iterator[None]:
 
 
 def whole_model(kind: Any, folder: Path, image_size: int) -> Any:
-    """A model of transformers that looks at pictures of `image_size`, with float32 weights.
+    """A model of transformers that looks at images of `image_size`, with float32 weights.
 
     Raises UsageError if the folder holds another kind of model, or one of another size.
     """
     from transformers import AutoConfig
 
-    with told_as(f"model.base: {folder} cannot be loaded"):
+    with as_usage_error(f"model.base: {folder} cannot be loaded"):
         config = AutoConfig.from_pretrained(folder)
         if config.model_type != kind.config_class.model_type:
             raise UsageError(
@@ -65,3 +67,18 @@ def whole_model(kind: Any, folder: Path, image_size: int) -> Any:
                 f"{config.vision_config.image_size}, and image_size is {image_size}"
             )
         return kind.from_pretrained(folder, dtype=torch.float32)
+
+
+def tokenizer_of(name: str | None, data: DataSet) -> Any:
+    """The tokenizer of a folder or a model; without one, byte-level BPE learnt on the captions.
+
+    Raises UsageError if there is no such tokenizer.
+    """
+    if name is None:
+        return learn_tokenizer(data.captions())
+    from transformers import AutoTokenizer
+
+    folder = folder_of(name, "model.tokenizer")
+    inner = folder / "tokenizer"  # of a pipeline
+    with as_usage_error(f"model.tokenizer: {folder} holds no tokenizer"):
+        return AutoTokenizer.from_pretrained(inner if inner.is_dir() else folder)

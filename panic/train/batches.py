@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panic.train.data import Item
+from panic.train.data import TrainingItem
 
 
 class Batch:
     """Items at some `positions` of the batch of `size` that is a step's; its dice are that step's."""
 
-    def __init__(self, items: Sequence[Item], positions: range, size: int, seed: int, step: int) -> None:
+    def __init__(
+        self, items: Sequence[TrainingItem], positions: range, size: int, seed: int, step: int
+    ) -> None:
         self.items = items
         self.positions, self.size, self.step, self._seed = positions, size, step, seed
         self._dice = np.random.default_rng((seed, step, 1))
@@ -55,13 +57,13 @@ class Batch:
         """Uniform numbers in [0, 1) for choices in Python: (n,) float64."""
         return self._dice.random(self.size)[self.positions.start : self.positions.stop]
 
-    def pictures(self) -> Tensor:
-        """The items' pictures: (n, 3, side, side) float32 in [-1, 1]."""
-        stacked = np.stack([item.picture for item in self.items])
+    def images(self) -> Tensor:
+        """The items' images: (n, 3, side, side) float32 in [-1, 1]."""
+        stacked = np.stack([item.image for item in self.items])
         return torch.from_numpy(stacked).float().permute(0, 3, 1, 2) / 127.5 - 1
 
     def texts(self) -> list[str]:
-        """One of each item's texts, at random."""
+        """Draw one of each item's texts."""
         return [
             item.texts[int(share * len(item.texts))]
             for item, share in zip(self.items, self.choices(), strict=True)

@@ -54,15 +54,15 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """What is learnt from: a folder of pictures, or a world that the package generates.
+    """What is learnt from: a folder of images, or a world that the package generates.
 
     In a folder, captions come from `captions` (a CSV or JSONL file with columns file_name and text;
-    `metadata.csv` or `metadata.jsonl` if present), else from a text file beside each picture, else the name
+    `metadata.csv` or `metadata.jsonl` if present), else from a text file beside each image, else the name
     of its subfolder is its caption and its class. `validation` is the share that is held back.
 
-    Of the pocket world: `styles` are all phrasings, the canonical ones (whose order the picture decides),
+    In the pocket world, `styles` are all phrasings, the canonical ones (whose order the image decides),
     plain ones (the same words in any order), or terse ones (the largest object alone, in other words). With a
-    `background_shift` pictures have a background that many places further in the world's list of colours than
+    `background_shift` images have a background that many places further in the world's list of colours than
     their texts say. A share `tidy` of the scenes has its objects in line near the middle: where they stand is
     then no dice but what the text says, which is sooner learnt. With `objects`, only scenes of so many are
     shown.
@@ -132,7 +132,7 @@ class Training(Section):
         return self
 
 
-class Model(Section):
+class ModelSection(Section):
     """`base` is a folder, a model that `panic models` lists, or a hub id with weights on this machine."""
 
     base: str | None = None
@@ -145,13 +145,13 @@ class Model(Section):
         return self
 
 
-class AutoencoderModel(Model):
+class AutoencoderModel(ModelSection):
     """`base`, or the arguments of diffusers' AutoencoderTiny."""
 
     autoencoder: dict[str, JsonValue] | None = None
 
 
-class DiffusionModel(Model):
+class DiffusionModel(ModelSection):
     """`base` (a StableDiffusionPipeline or a ConditionalPipeline to go on from), or the parts of a new one.
 
     `autoencoder` and `tokenizer` are folders; without an autoencoder the model works on pixels.
@@ -165,7 +165,7 @@ class DiffusionModel(Model):
     tokenizer: str | None = None
 
 
-class CaptioningModel(Model):
+class CaptioningModel(ModelSection):
     """`base` (a BLIP), or the arguments of a new BlipConfig's vision_config and text_config."""
 
     vision: dict[str, JsonValue] | None = None
@@ -180,14 +180,14 @@ class ContrastiveModel(CaptioningModel):
 
 
 class AutoencoderTraining(Training):
-    """Pictures through small latents and back (AutoencoderTiny), latents of mean 0 and variance 1."""
+    """Images through small latents and back (AutoencoderTiny), latents of mean 0 and variance 1."""
 
     task: Literal["autoencoder"]
     model: AutoencoderModel
     learn: Literal["both", "decoder"] = "both"  # the decoder alone, where a UNet knows the latents already
     roughen: Annotated[float, Field(ge=0)] = 0.6  # standard deviation of the noise on the latents
     focus: Annotated[float, Field(ge=0)] = 1.0  # how much more the pixels of objects count
-    recolour: Share = 0.0  # share of the pictures whose colours are exchanged: no colour means a shape
+    recolour: Share = 0.0  # share of the images whose colours are exchanged: no colour means a shape
 
     @model_validator(mode="after")
     def _no_adapters(self) -> Self:
@@ -247,10 +247,10 @@ class CaptioningTraining(Training):
     task: Literal["captioning"]
     model: CaptioningModel
     forget_words: Share = 0.0  # at most this share of a caption's words is hidden from the decoder
-    spoil: Share = 0.0  # share of the pictures that are blurred, tinted and roughened
+    spoil: Share = 0.0  # share of the images that are blurred, tinted and roughened
     emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}  # how much more some words count
-    recolour: Share = 0.0  # share of the pictures whose colours are exchanged: no colour means a shape
-    colour_words: list[str] = []  # what such pictures are not asked for
+    recolour: Share = 0.0  # share of the images whose colours are exchanged: no colour means a shape
+    colour_words: list[str] = []  # what such images are not asked for
     max_tokens: Count = 48
 
     @model_validator(mode="after")
@@ -332,7 +332,7 @@ def _resolve(raw: dict[str, Any], folder: Path) -> None:
                 part[path[-1]] = str(place)
 
 
-def _fields(kind: type[BaseModel], at: problems.Path) -> Mapping[str, Any]:
+def _fields(kind: type[BaseModel], at: problems.KeyPath) -> Mapping[str, Any]:
     for part in at:
         field = kind.model_fields[str(part)]
         inner = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_section(t)]

@@ -1,4 +1,4 @@
-"""What is learnt from: pictures with captions from a folder, or the pocket world.
+"""What is learnt from: items of a data set. The pocket world is one; `folder` has another.
 
 A data set is asked for the items of a step, and its answer depends on the seed, the step and the positions
 in the batch alone: a resumed training, one with accumulated gradients and one on several processes see the
@@ -27,13 +27,13 @@ class DataError(UsageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One picture (side, side, 3) uint8 with its texts, the first one canonical, and its class.
+class TrainingItem:
+    """One image (side, side, 3) uint8 with its texts, the first one canonical, and its class.
 
     `focus` (side, side) float32 is 1 where something is that matters more than the rest.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     texts: tuple[str, ...]
     label: int = 0
     focus: np.ndarray | None = None
@@ -48,35 +48,17 @@ class DataSet(Protocol):
     labels: tuple[str, ...]
     digest: str
 
-    def training(self, seed: int, step: int, size: int, positions: range) -> list[Item]:
+    def training(self, seed: int, step: int, size: int, positions: range) -> list[TrainingItem]:
         """The items at some positions of a step's batch of `size`."""
         ...
 
-    def validation(self, n: int) -> list[Item]:
+    def validation(self, n: int) -> list[TrainingItem]:
         """The first n items that training never shows."""
         ...
 
     def captions(self) -> Iterator[str]:
         """Texts to learn a tokenizer from."""
         ...
-
-
-def open_data(data: Data, size: int) -> DataSet:
-    """The data set of a config.
-
-    Raises DataError for a folder that cannot be learnt from.
-    """
-    if data.folder is None:
-        return World(data, size=size)
-    from panic.train.folder import Folder
-
-    return Folder(
-        data.folder,
-        size=size,
-        captions=data.captions,
-        balance=data.balance,
-        held_back=data.validation,
-    )
 
 
 class World:
@@ -91,16 +73,16 @@ class World:
         if size != SIDE:
             raise DataError(f"pocket-world has pictures of {SIDE}x{SIDE}, and image_size is {size}")
         self.shown = shown or Data(dataset="pocket-world")
-        self._drawn: tuple[tuple[int, int, int], list[Item]] | None = None
+        self._drawn: tuple[tuple[int, int, int], list[TrainingItem]] | None = None
 
-    def training(self, seed: int, step: int, size: int, positions: range) -> list[Item]:
+    def training(self, seed: int, step: int, size: int, positions: range) -> list[TrainingItem]:
         """The items at some positions of a step's batch; half a millisecond each."""
         key = (seed, step, size)
         if self._drawn is None or self._drawn[0] != key:  # accumulation asks for a batch part by part
             self._drawn = (key, self._items("train", size, (seed, step)))
         return self._drawn[1][positions.start : positions.stop]
 
-    def validation(self, n: int) -> list[Item]:
+    def validation(self, n: int) -> list[TrainingItem]:
         """n scenes of the validation split."""
         return self._items("validation", n, 0)
 
@@ -111,7 +93,7 @@ class World:
         rng = np.random.default_rng(7)
         return (describe(sample("train", rng)[0], rng) for _ in range(4000))
 
-    def _items(self, split: str, n: int, seed: int | Sequence[int]) -> list[Item]:
+    def _items(self, split: str, n: int, seed: int | Sequence[int]) -> list[TrainingItem]:
         from panic.pocket.world import Example, describe, examples
 
         def texts(shown: Example) -> tuple[str, ...]:
@@ -125,7 +107,7 @@ class World:
             return (shown.canonical, describe(shown.scene), shown.caption, shown.caption)
 
         return [
-            Item(picture=e.picture, texts=texts(e), focus=_near_objects(e.scene, e.layout))
+            TrainingItem(image=e.picture, texts=texts(e), focus=_near_objects(e.scene, e.layout))
             for e in examples(
                 split,
                 n,

@@ -1,7 +1,8 @@
-"""Pictures of a folder as a data set, with captions from a table, from texts beside them, or by subfolder.
+"""Images of a folder as a data set, with captions from a table, from texts beside them, or by subfolder.
 
-Everything is looked at before training starts, every picture decoded once: a broken file should not end the
-night's work. What is wrong is a `DataError` that names the file.
+Everything is looked at before training starts, every image decoded once: a broken file should not end the
+night's work. What is wrong is a `DataError` that names the file. Any image that Pillow reads becomes a square
+of 8-bit RGB.
 
     python -c "from panic.train.folder import Folder; print(Folder('photos', size=64).validation(1)[0].texts)"
 """
@@ -19,16 +20,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from panic.train.data import DataError, Item
-from panic.train.pictures import SUFFIXES, check, load
+from panic.train.data import DataError, TrainingItem
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 NUM_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without Python's lock
 Row = tuple[Path, str, int]
 
 
 class Folder:
-    """Pictures with captions. `validation` is a share of them, chosen by name: adding some moves none.
+    """Images with captions. `validation` is a share of them, chosen by name: adding some moves none.
 
     Raises DataError for a folder that cannot be learnt from.
     """
@@ -53,7 +55,7 @@ class Folder:
             )
             raise DataError(f"{self.folder}: balance needs at least two classes, and there is {found}")
         self._threads = ThreadPoolExecutor(NUM_THREADS)
-        list(self._threads.map(check, files))
+        list(self._threads.map(check_image, files))
         number = {label: index for index, label in enumerate(self.labels)}
         rows = [(p, texts[p], number.get(c, 0)) for p, c in zip(files, classes, strict=True)]
         is_held = [_share(path.relative_to(self.folder)) < held_back for path in files]
@@ -64,12 +66,12 @@ class Folder:
         self._by_class = self._classes() if balance else []
         self.digest = _digest(rows, self.folder)
 
-    def training(self, seed: int, step: int, size: int, positions: range) -> list[Item]:
+    def training(self, seed: int, step: int, size: int, positions: range) -> list[TrainingItem]:
         """The items at some positions of a step's batch: shuffled epochs, or drawn by class if balanced."""
         return self._load([self._rows[self.index(seed, step * size + i)] for i in positions])
 
     def index(self, seed: int, position: int) -> int:
-        """Which picture stands at a position of the endless sequence of training."""
+        """Which image stands at a position of the endless sequence of training."""
         if self._by_class:
             dice = np.random.default_rng((seed, position))
             members = self._by_class[dice.integers(len(self._by_class))]
@@ -77,12 +79,12 @@ class Folder:
         epoch, place = divmod(position, len(self._rows))
         return int(_order(seed, epoch, len(self._rows))[place])
 
-    def validation(self, n: int) -> list[Item]:
-        """Pictures that training never shows (but of a very small folder)."""
+    def validation(self, n: int) -> list[TrainingItem]:
+        """Images that training never shows (but of a very small folder)."""
         return self._load(self._held[:n])
 
     def __len__(self) -> int:
-        """How many pictures there are to train on."""
+        """How many images there are to train on."""
         return len(self._rows)
 
     @property
@@ -94,15 +96,15 @@ class Folder:
         """All captions."""
         return (text for _, text, _ in self._rows)
 
-    def _load(self, rows: Sequence[Row]) -> list[Item]:
-        pictures = self._threads.map(lambda row: load(row[0], self.size), rows)
+    def _load(self, rows: Sequence[Row]) -> list[TrainingItem]:
+        images = self._threads.map(lambda row: load_image(row[0], self.size), rows)
         return [
-            Item(picture=picture, texts=(text,), label=label)
-            for picture, (_, text, label) in zip(pictures, rows, strict=True)
+            TrainingItem(image=image, texts=(text,), label=label)
+            for image, (_, text, label) in zip(images, rows, strict=True)
         ]
 
     def _classes(self) -> list[list[int]]:
-        """The positions of each class's pictures in training."""
+        """The positions of each class's images in training."""
         members: dict[int, list[int]] = {}
         for index, (_, _, label) in enumerate(self._rows):
             members.setdefault(label, []).append(index)
@@ -113,17 +115,17 @@ class Folder:
         return "" if parent == self.folder else parent.relative_to(self.folder).as_posix()
 
     def _texts(self, files: Sequence[Path], captions: str | None) -> dict[Path, str]:
-        """The caption of each picture."""
+        """The caption of each image."""
         tables = [self.folder / "metadata.csv", self.folder / "metadata.jsonl"]
         table = Path(captions) if captions else next((path for path in tables if path.is_file()), None)
-        told = _read_table(table, self.folder) if table else {}
-        strangers = sorted(told.keys() - set(files))
+        captions_by_image = _read_table(table, self.folder) if table else {}
+        strangers = sorted(captions_by_image.keys() - set(files))
         if strangers:
             raise DataError(f"{table}: {len(strangers)} rows name no picture, the first one {strangers[0]}")
         texts = {}
         for path in files:
             if table:
-                text, missing = told.get(path), f"{table} has no text for it"
+                text, missing = captions_by_image.get(path), f"{table} has no text for it"
             elif (beside := path.with_suffix(".txt")).is_file():
                 text, missing = _read(beside), f"{beside.name} is empty"
             else:
@@ -136,7 +138,7 @@ class Folder:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The pictures in a folder and its subfolders, hidden ones excepted."""
+    """The images in a folder and its subfolders, hidden ones excepted."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
     files = sorted(
@@ -164,7 +166,7 @@ def _read(path: Path) -> str:
 
 
 def _read_table(table: Path, folder: Path) -> dict[Path, str]:
-    """Captions by picture from a CSV or JSONL file with file_name and text."""
+    """Captions by image from a CSV or JSONL file with file_name and text."""
     text = _read(table)
     if table.suffix == ".jsonl":
         rows = [
@@ -172,7 +174,7 @@ def _read_table(table: Path, folder: Path) -> dict[Path, str]:
         ]
     else:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    told = {}
+    captions_by_image = {}
     for number, row in enumerate(rows, start=1):
         if missing := [name for name in ("file_name", "text") if name not in row]:
             has = ", ".join(str(key) for key in row)
@@ -180,8 +182,8 @@ def _read_table(table: Path, folder: Path) -> dict[Path, str]:
                 f"{table}: row {number} has no {' and no '.join(missing)}",
                 hint=f"A table of captions has the columns file_name and text; this one has {has}.",
             )
-        told[folder / str(row["file_name"])] = str(row["text"] or "")
-    return told
+        captions_by_image[folder / str(row["file_name"])] = str(row["text"] or "")
+    return captions_by_image
 
 
 def _json(table: Path, number: int, line: str) -> dict[str, object]:
@@ -200,7 +202,7 @@ def _share(path: Path) -> float:
 
 
 def _digest(rows: Sequence[Row], folder: Path) -> str:
-    """SHA-256 over the names, sizes and captions of the pictures."""
+    """SHA-256 over the names, sizes and captions of the images."""
     digest = hashlib.sha256()
     for path, text, _ in rows:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0{text}\n".encode())
@@ -210,3 +212,45 @@ def _digest(rows: Sequence[Row], folder: Path) -> str:
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def check_image(path: Path) -> None:
+    """Decode an image to the end (headers of cut-off files are whole).
+
+    Raises DataError.
+    """
+    load_image(path, 8)
+
+
+def load_image(path: Path, size: int) -> np.ndarray:
+    """The middle of an image: (size, size, 3) uint8.
+
+    Raises DataError if the file is damaged or has a kind of pixels without a natural range.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft(None, (size, size))  # JPEG: decode no more pixels than needed
+            return square(image, size)
+    except Exception as error:  # Pillow raises whatever its decoders met
+        raise DataError(f"{path}: this picture cannot be read ({error})") from error
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The middle of an image as it is to be seen: turned as its camera was held, transparent parts white."""
+    image = ImageOps.exif_transpose(image)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    cut = _rgb(image.crop((left, top, left + side, top + side)))
+    return np.asarray(cut.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut values above 255
+        deep = np.asarray(image).astype(np.float32)
+        return Image.fromarray((deep / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no known range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    return image.convert("RGB")

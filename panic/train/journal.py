@@ -3,7 +3,7 @@
 loss.csv         step, loss, log_loss, learning_rate
 evaluation.csv   step and the figures of the averaged weights on validation items
 profile.csv      step, seconds per step and part, peak memory
-samples/         a grid of pictures or a text per evaluation
+samples/         a grid of images or a text per evaluation
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Profile:
         self._seconds[name] += time.perf_counter() - started
 
     def count(self) -> None:
-        """One step is done."""
+        """Count a step that is done."""
         self._steps += 1
 
     def per_step(self) -> float:
@@ -88,7 +88,7 @@ class Journal:
             partial.replace(path)
 
     def loss(self, step: int, loss: float, learning_rate: float) -> None:
-        """One row of loss.csv."""
+        """Write a row of loss.csv."""
         log_loss = math.log10(loss) if loss > 0 else -math.inf
         self._append(
             "loss",
@@ -101,11 +101,11 @@ class Journal:
         )
 
     def profile(self, step: int, profile: Profile) -> None:
-        """One row of profile.csv."""
+        """Write a row of profile.csv."""
         self._append("profile", {"step": step} | profile.row())
 
     def evaluation(self, step: int, measures: Mapping[str, float], samples: Any) -> None:
-        """One row of evaluation.csv, and the samples as a picture or a text (None: nothing to look at)."""
+        """Write a row of evaluation.csv, and the samples as an image or a text (None: nothing to look at)."""
         self._append("evaluation", {"step": step} | {key: f"{value:.6g}" for key, value in measures.items()})
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)

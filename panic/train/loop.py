@@ -33,7 +33,7 @@ from panic.interrupts import stop_on_signals
 from panic.train.batches import Batch
 from panic.train.checkpoints import Checkpoints
 from panic.train.config import Training, recipe
-from panic.train.data import DataSet, Item
+from panic.train.data import DataSet, TrainingItem
 from panic.train.journal import Journal, Profile
 
 NUM_SHOWN = 16  # validation items of an evaluation's samples
@@ -54,12 +54,12 @@ class Task(Protocol):
 
     def __call__(self, batch: Batch) -> Tensor: ...
 
-    def samples(self, items: list[Item]) -> Any:
-        """Something to look at: a PIL image, or a text."""
+    def samples(self, items: list[TrainingItem]) -> Any:
+        """Make something to look at: a PIL image, or a text."""
         ...
 
-    def measures(self, items: list[Item]) -> Mapping[str, float]:
-        """Further figures of an evaluation."""
+    def measures(self, items: list[TrainingItem]) -> Mapping[str, float]:
+        """Measure what an evaluation tells besides the loss."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -72,7 +72,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """Where a training is, for whoever shows it."""
 
     step: int
@@ -89,7 +89,11 @@ def rate(step: int, config: Training) -> float:
 
 
 def fit(
-    task: Any, data: DataSet, config: Training, *, show: Callable[[Progress], None] = lambda progress: None
+    task: Any,
+    data: DataSet,
+    config: Training,
+    *,
+    show: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> int:
     """Train up to `config.steps` (or for `config.minutes`), from the last checkpoint if there is one.
 
@@ -133,7 +137,7 @@ def _fit(
     data: DataSet,
     config: Training,
     accelerator: Accelerator,
-    show: Callable[[Progress], None],
+    show: Callable[[TrainingProgress], None],
 ) -> int:
     folder, is_main = Path(f"{config.output}.training"), accelerator.is_main_process
     described = recipe(config) | {"data_digest": data.digest}
@@ -166,7 +170,11 @@ def _fit(
                 loss = sum(recent) / len(recent)
                 journal.loss(step, loss, rate(step - 1, config))
                 journal.profile(step, profile)
-                show(Progress(step=step, steps=config.steps, loss=loss, seconds_per_step=profile.per_step()))
+                show(
+                    TrainingProgress(
+                        step=step, steps=config.steps, loss=loss, seconds_per_step=profile.per_step()
+                    )
+                )
                 profile.restart()
                 recent = []
             score = None
@@ -245,11 +253,11 @@ class _Trained:
     def __enter__(self) -> _Trained:
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
     def step(self, step: int, profile: Profile) -> float:
-        """One step of the optimiser; returns the mean loss of this process's items."""
+        """Take a step of the optimiser. Returns the mean loss of this process's items."""
         config, accelerator = self.config, self.accelerator
         total = 0.0
         for part in range(config.accumulate):
@@ -274,7 +282,7 @@ class _Trained:
         return total
 
     def agree(self, loss: float, is_stopped: bool, is_late: bool) -> tuple[float, bool, bool]:
-        """The mean loss over all processes, and whether one of them was told to stop or is late.
+        """The mean loss over all processes, and whether one of them has to stop or is late.
 
         Processes that decided for themselves would wait for each other for ever.
         """

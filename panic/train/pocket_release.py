@@ -1,4 +1,4 @@
-"""Puts trained pocket models into the package, each with a model card that tells its measured scores.
+"""Puts trained pocket models into the package, each with a model card that has its measured scores.
 
 python -m panic.train.pocket_release --trained configs/train/checkpoints --n 1000
 """
@@ -17,7 +17,7 @@ from panic.train.pocket_scores import BARS, BATCH, LOOP_PROMPTS, LOOP_ROUNDS, MA
 
 WEIGHTS = Path(__file__).parent.parent / "pocket" / "weights"
 BUDGET_BYTES = 16_000_000
-SPEEDS_S = {"drawing": 0.5, "telling": 0.05}  # per picture, at most
+SPEEDS_S = {"drawing": 0.5, "telling": 0.05}  # per image, at most
 
 CARD = """---
 license: mit
@@ -109,9 +109,9 @@ CARDS = {
 
 def card(name: str, scores: dict[str, Any], steps: str) -> str:
     """The text of a model card."""
-    told = CARDS[name]
+    described = CARDS[name]
     tables = [
-        f"{text}\n\n{_table(scores[part], part)}" for part, text in told.parts.items() if part in scores
+        f"{text}\n\n{_table(scores[part], part)}" for part, text in described.parts.items() if part in scores
     ]
     speed = {"PocketDiffusion": "drawing", "PocketCaptioner": "telling"}.get(name)
     if speed:
@@ -121,10 +121,10 @@ def card(name: str, scores: dict[str, Any], steps: str) -> str:
         )
     return CARD.format(
         name=name,
-        what=told.what,
-        origin=f"on top of {told.base} (LoRA)" if told.base else "from scratch",
-        training=f"`panic train` with `configs/train/` {told.config}; {steps}.",
-        use=told.use,
+        what=described.what,
+        origin=f"on top of {described.base} (LoRA)" if described.base else "from scratch",
+        training=f"`panic train` with `configs/train/` {described.config}; {steps}.",
+        use=described.use,
         scenes=scores["scenes"],
         seed=SEED,
         scores="\n".join(tables),
@@ -140,7 +140,10 @@ def _table(rates: dict[str, float], part: str) -> str:
 
 
 def copy(trained: Path, weights: Path = WEIGHTS) -> list[str]:
-    """Copy the trained models that are there into the package, of variants the adapters; their names."""
+    """Copy the trained models that are there into the package, adapters alone for variants.
+
+    Returns the models' names.
+    """
     names = [name for name in CARDS if (trained / name).is_dir()]
     for name in names:
         shutil.rmtree(weights / name, ignore_errors=True)
@@ -149,12 +152,12 @@ def copy(trained: Path, weights: Path = WEIGHTS) -> list[str]:
 
 
 def old_notes(weights: Path = WEIGHTS) -> dict[str, str]:
-    """What the cards that are there say behind the config, by name."""
+    """The notes of the cards that are there, behind the config, by name."""
     found = {}
-    for name, told in CARDS.items():
+    for name, described in CARDS.items():
         path = weights / name / "README.md"
         text = path.read_text() if path.is_file() else ""
-        if note := re.search(rf"{re.escape(told.config)}; (.*)\.\n", text):
+        if note := re.search(rf"{re.escape(described.config)}; (.*)\.\n", text):
             found[name] = note[1]
     return found
 

@@ -1,6 +1,6 @@
 """How well the pocket family draws, tells and matches, by the oracle; no weights but their own are needed.
 
-Scenes of the test split are drawn and read back, their pictures described and parsed, texts and pictures
+Scenes of the test split are drawn and read back, their images described and parsed, texts and images
 matched, and the loop is run, all through the adapters that an experiment calls.
 
     python -m panic.train.pocket_scores --n 200 > scores.json
@@ -25,7 +25,7 @@ from panic.models.table import TABLE
 from panic.pocket.oracle import Score, compare, read, says, to_scene
 from panic.pocket.scene import Scene, is_held_out
 from panic.pocket.world import Example, describe, examples, parse, shift_background
-from panic.train.grids import to_pictures
+from panic.train.image_tensors import to_images
 
 SEED = 1000
 BATCH = 16
@@ -78,9 +78,9 @@ def draw(model: Model, prompts: Sequence[str], *, seed: int = 0) -> np.ndarray:
     return np.stack([np.asarray(image) for image in call(model, prompts, range(seed, seed + len(prompts)))])
 
 
-def tell(model: Model, pictures: np.ndarray) -> list[str]:
-    """Describe pictures (n, 64, 64, 3) uint8."""
-    return call(model, [Image.fromarray(picture) for picture in pictures], range(len(pictures)))
+def tell(model: Model, images: np.ndarray) -> list[str]:
+    """Describe images (n, 64, 64, 3) uint8."""
+    return call(model, [Image.fromarray(image) for image in images], range(len(images)))
 
 
 def score_drawing(
@@ -90,32 +90,32 @@ def score_drawing(
 
     Right is the background that many colours further, for a painter who has learnt that.
     """
-    pictures = draw(model, [describe(example.scene) for example in shown], seed=seed)
+    images = draw(model, [describe(example.scene) for example in shown], seed=seed)
     wanted = [shift_background(example.scene, background_shift) for example in shown]
-    return _by_count([compare(scene, read(p)) for scene, p in zip(wanted, pictures, strict=True)], shown)
+    return _by_count([compare(scene, read(p)) for scene, p in zip(wanted, images, strict=True)], shown)
 
 
 def score_telling(model: Model, shown: Sequence[Example], *, terse: bool = False) -> dict[str, float]:
-    """Rates of captions of rendered pictures that are true in everything, and of those that parse.
+    """Rates of captions of rendered images that are true in everything, and of those that parse.
 
     A terse one tells the largest object alone, and has to tell that one.
     """
-    told = [parse(text) for text in tell(model, np.stack([example.picture for example in shown]))]
+    parsed = [parse(text) for text in tell(model, np.stack([example.picture for example in shown]))]
 
     def is_right(example: Example, scene: Scene | None) -> bool:
         if terse:
             return scene == parse(example.terse)
         return says(example.scene, example.layout, scene)
 
-    right = [is_right(example, scene) for example, scene in zip(shown, told, strict=True)]
+    right = [is_right(example, scene) for example, scene in zip(shown, parsed, strict=True)]
     unseen = [is_held_out(example.scene) for example in shown]
     return {
-        "parse": _mean([scene is not None for scene in told]),
+        "parse": _mean([scene is not None for scene in parsed]),
         "exact": _mean(right),
         "exact, combinations seen": _mean([r for r, u in zip(right, unseen, strict=True) if not u]),
         "exact, combinations held out": _mean([r for r, u in zip(right, unseen, strict=True) if u]),
         "background": _mean(
-            [s is not None and s.colour == e.scene.colour for s, e in zip(told, shown, strict=True)]
+            [s is not None and s.colour == e.scene.colour for s, e in zip(parsed, shown, strict=True)]
         ),
     }
 
@@ -123,47 +123,47 @@ def score_telling(model: Model, shown: Sequence[Example], *, terse: bool = False
 def score_loop(painter: Model, teller: Model, prompts: Sequence[str], rounds: int) -> dict[str, float]:
     """What the loop keeps up with fresh noise: rates over the runs, in the last of the rounds.
 
-    Besides, over all rounds, how often the background told is one colour further than the one before.
+    Besides, over all rounds, how often the background of a caption is one colour further than the one before.
     """
     texts, moved = list(prompts), []
     for step in range(rounds):
-        pictures = draw(painter, texts, seed=1_000_000 + 10_000 * step)
-        before, texts = texts, tell(teller, pictures)
+        images = draw(painter, texts, seed=1_000_000 + 10_000 * step)
+        before, texts = texts, tell(teller, images)
         both = [(a, b) for a, b in zip(map(parse, before), map(parse, texts), strict=True) if a and b]
         moved += [shift_background(a, 1).colour == b.colour for a, b in both]
     return {
         "captions that parse": _mean([parse(text) is not None for text in texts]),
-        "pictures read as scenes": _mean([to_scene(read(picture)) is not None for picture in pictures]),
+        "pictures read as scenes": _mean([to_scene(read(image)) is not None for image in images]),
         "background one colour further, each round": _mean(moved),
     }
 
 
 def score_autoencoder(autoencoder: Any, shown: Sequence[Example]) -> dict[str, float]:
-    """What the oracle still finds right in pictures that went through the latents: the pipeline's ceiling."""
+    """What the oracle still finds right in images that went through the latents: the pipeline's ceiling."""
     import torch
 
     back: list[np.ndarray] = []
     with torch.no_grad():
         for start in range(0, len(shown), BATCH):
-            pictures = torch.from_numpy(np.stack([e.picture for e in shown[start : start + BATCH]]))
-            scaled = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-            back += to_pictures(autoencoder.decode(autoencoder.encode(scaled).latents).sample)
+            images = torch.from_numpy(np.stack([e.picture for e in shown[start : start + BATCH]]))
+            scaled = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+            back += to_images(autoencoder.decode(autoencoder.encode(scaled).latents).sample)
     return _by_count([compare(e.scene, read(p)) for e, p in zip(shown, back, strict=True)], shown)
 
 
 def score_matching(model: Model, shown: Sequence[Example]) -> dict[str, float]:
-    """How often a picture's own caption is the nearest one of `MATCHED`, and a caption's own picture."""
+    """How often an image's own caption is the nearest one of `MATCHED`, and a caption's own image."""
     texts = np.stack(call(model, [describe(example.scene) for example in shown], range(len(shown))))
-    images = np.stack(call(model, [Image.fromarray(e.picture) for e in shown], range(len(shown))))
-    by_picture: list[bool] = []
+    seen = np.stack(call(model, [Image.fromarray(e.picture) for e in shown], range(len(shown))))
+    by_image: list[bool] = []
     by_caption: list[bool] = []
     for start in range(0, len(shown), MATCHED):
-        near = images[start : start + MATCHED] @ texts[start : start + MATCHED].T
+        near = seen[start : start + MATCHED] @ texts[start : start + MATCHED].T
         own = np.arange(len(near))
-        by_picture += list(near.argmax(1) == own)
+        by_image += list(near.argmax(1) == own)
         by_caption += list(near.argmax(0) == own)
     return {
-        "caption of a picture, top 1": _mean(by_picture),
+        "caption of a picture, top 1": _mean(by_image),
         "picture of a caption, top 1": _mean(by_caption),
     }
 

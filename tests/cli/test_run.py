@@ -298,7 +298,7 @@ def test_a_problem_of_the_machine_is_told_without_a_traceback(panic: Invoke, tmp
 def test_the_traceback_of_a_mistake_of_ours_is_in_the_log(
     panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("panic.engine.perform.provenance", lambda: {}["gone"])
+    monkeypatch.setattr("panic.engine.session.provenance", lambda: {}["gone"])
     done = panic("run", write_config(tmp_path))
     assert done.exit_code == 1
     assert "KeyError: 'gone'" in done.stderr

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panic.config.problems import Document, Path, Source
+from panic.config.problems import Document, KeyPath, Source
 from panic.config.sources import parse
 from panic.config.yaml_places import Yaml12Dumper
 from panic.errors import ConfigError
@@ -31,7 +31,7 @@ def document(text: str, kind: str) -> Document:
     return parse(Source(name="text", text=text), kind)
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     entries = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     )
@@ -41,7 +41,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from leaves(item, (*path, key))
 
 
-def written(parsed: Document, path: Path) -> str:
+def written(parsed: Document, path: KeyPath) -> str:
     place = parsed.values[path]
     return place.source.text[place.start : place.end]
 

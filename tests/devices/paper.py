@@ -101,3 +101,15 @@ def paper_cache(
         return models[name]
 
     return ModelCache(device, build, **{"host": host} | of_cache), models
+
+
+def evict(cache: ModelCache, name: str) -> None:
+    """Drop a model that is not in use from the device, as planning may do."""
+    assert cache._residency.models[name].leases == 0, f"{name} is in use"
+    cache._residency.cancel()
+    cache._residency.drop(name, None, "asked")
+
+
+def held_bytes(cache: ModelCache) -> dict[str, int]:
+    """Bytes on the device or on their way there, by model, least recently used first."""
+    return cache._residency.held()

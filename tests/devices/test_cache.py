@@ -117,7 +117,7 @@ def test_a_failed_load_leaves_no_bytes_behind() -> None:
 
 def test_memory_fraction_and_headroom() -> None:
     cache, _ = make_cache(100, a=40, b=30)
-    cache.memory_fraction, cache.headroom_bytes = 0.5, 10
+    cache.room.memory_fraction, cache.room.headroom_bytes = 0.5, 10
     use(cache, "a", "b")
     assert cache.resident == {"b"}
     with pytest.raises(ModelDoesNotFit, match="headroom"):
@@ -126,7 +126,7 @@ def test_memory_fraction_and_headroom() -> None:
 
 def make_with_fraction(fraction: float, headroom: int) -> ModelCache:
     cache, _ = make_cache(100, a=40)
-    cache.memory_fraction, cache.headroom_bytes = fraction, headroom
+    cache.room.memory_fraction, cache.room.headroom_bytes = fraction, headroom
     return cache
 
 

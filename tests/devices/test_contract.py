@@ -19,6 +19,7 @@ from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit
+from tests.devices.paper import held_bytes
 
 MIB = 2**20
 
@@ -111,7 +112,7 @@ def test_results_stay_the_same_bits_through_partial_evictions(bench: Bench) -> N
             assert call(cache, name, list(rest)) == expected[name]
     assert cache.stats.builds == 3
     assert cache.stats.loaded_bytes < 3 * bench.size + 9 * 0.7 * bench.size
-    assert sum(cache.resident_bytes().values()) <= 2.6 * bench.size
+    assert sum(held_bytes(cache).values()) <= 2.6 * bench.size
     cache.close()
 
 
@@ -137,7 +138,7 @@ def test_a_cancelled_prefetch_gives_its_memory_back(bench: Bench) -> None:
         pass
     cache.evict_idle()
     assert abs(bench.device.free_bytes() - before) <= 0.2 * bench.size
-    assert cache.resident_bytes() == {}
+    assert held_bytes(cache) == {}
     assert call(cache, "b") == expected
 
 
@@ -145,7 +146,7 @@ def test_what_can_never_fit_is_refused_with_the_arithmetic(bench: Bench) -> None
     cache = bench.cache(0.01)
     with pytest.raises(ModelDoesNotFit, match="are free"):
         call(cache, "a")
-    assert cache.resident_bytes() == {}
+    assert held_bytes(cache) == {}
 
 
 def test_what_fits_only_in_part_gives_the_same_bits_layer_by_layer(bench: Bench) -> None:
@@ -156,7 +157,7 @@ def test_what_fits_only_in_part_gives_the_same_bits_layer_by_layer(bench: Bench)
     cache = bench.cache(0.5)
     for _ in range(2):
         assert call(cache, "a") == expected
-    assert cache.resident_bytes() == {}
+    assert held_bytes(cache) == {}
     cache.evict_idle()
     assert abs(bench.device.free_bytes() - before) <= 0.2 * bench.size
     cache.close()

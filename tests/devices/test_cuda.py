@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from panic.devices import cuda
-from panic.devices.accounting import Room
 from panic.devices.cuda import CudaDevice, pin
 from panic.devices.device import CpuDevice, MpsDevice, open_device
 from panic.devices.host import HostTier
+from panic.devices.room import Room
 from tests.devices.test_contract import Layers
 
 GIB, MIB = 2**30, 2**20

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from panic.devices.cache import ModelCache
-from panic.devices.device import format_bytes
 from panic.devices.events import EventLog, read_events, summarise
 from panic.devices.offload import arrange
 from panic.devices.parcels import slab
 from panic.devices.simulated import SimulatedDevice
+from panic.devices.transfers import format_bytes
 from panic.errors import ModelDoesNotFit, OutOfMemory
+from tests.devices.paper import held_bytes
 from tests.devices.test_contract import MIB, Layers, call
 
 KIB = 2**10
@@ -55,8 +56,8 @@ def test_bytes_that_come_layer_by_layer_are_told_apart(tmp_path: Path) -> None:
 def test_others_make_room_and_come_back() -> None:
     cache, device = cache_of(4 * MIB + 512 * KIB)
     expected = call(cache, "a")
-    build = cache._models.build
-    cache._models.build = lambda name: Layers(name, 8 * MIB) if name == "large" else build(name)
+    build = cache._construction.build
+    cache._construction.build = lambda name: Layers(name, 8 * MIB) if name == "large" else build(name)
     call(cache, "large", ["a", "large"])
     assert call(cache, "a", ["large", "a"]) == expected
     assert cache.resident == {"a"}
@@ -174,9 +175,13 @@ def test_layers_stay_as_long_as_there_is_room_beside_the_call() -> None:
     parcel = slab(Layers("a", 4 * MIB).weight_modules(), device)
     sizes = [block.num_bytes for block in parcel.blocks]
     assert {format_bytes(size) for size in sizes} == {"256.0 KiB"}
-    layout = arrange(parcel, sizes, 2 * MIB)
-    assert layout is not None
-    assert (len(layout.stays), layout.window_bytes, layout.num_bytes) == (7, 256 * KIB, 2 * MIB)
+    arrangement = arrange(parcel, sizes, 2 * MIB)
+    assert arrangement is not None
+    assert (len(arrangement.stays), arrangement.window_bytes, arrangement.num_bytes) == (
+        7,
+        256 * KIB,
+        2 * MIB,
+    )
     least = arrange(parcel, sizes, 2 * MIB, fill=False)
     assert least is not None
     assert (least.stays, least.num_bytes) == ((), 256 * KIB)
@@ -197,10 +202,10 @@ def test_what_is_in_no_layer_stays_and_a_layer_that_is_too_large_is_taken_apart(
     device = SimulatedDevice(name="sim", capacity_bytes=2**40)
     parcel = slab([Net()], device)
     sizes = [block.num_bytes for block in parcel.blocks]
-    layout = arrange(parcel, sizes, 512 * KIB, fill=False)
-    assert layout is not None
-    assert layout.stays == (0,)
-    assert [numbers for _, numbers in layout.layers] == [(1,), (2,), (3,), (4,), (5,)]
+    arrangement = arrange(parcel, sizes, 512 * KIB, fill=False)
+    assert arrangement is not None
+    assert arrangement.stays == (0,)
+    assert [numbers for _, numbers in arrangement.layers] == [(1,), (2,), (3,), (4,), (5,)]
 
 
 def test_not_even_one_layer_is_refused_with_the_arithmetic() -> None:
@@ -259,7 +264,7 @@ def test_a_real_pipeline_gives_the_same_bits_layer_by_layer(tmp_path: Path) -> N
         return [picture.tobytes() for picture in pictures], cache, device
 
     expected, roomy, _ = draw(2**33)
-    budget = round(0.9 * roomy.resident_bytes()["it"])
+    budget = round(0.9 * held_bytes(roomy)["it"])
     found, cache, device = draw(budget)
     assert found == expected
     assert cache.resident == frozenset()

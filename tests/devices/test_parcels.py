@@ -193,7 +193,7 @@ def test_a_real_pipeline_gives_the_same_bits_from_a_slab(tmp_path: Path, kind: s
         with cache.lease("it", 2) as model:
             assert results(kind, model.invoke(inputs, [1, 2])) == expected
         if drop:
-            cache._here.drop(cache._here.entries["it"], drop, "test")
+            cache._residency.drop("it", drop, "test")
     assert cache.stats.builds == 1
     assert cache.stats.loads == 2
     size = pack(build("it"), device()).host_bytes

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panic.devices.optimum import least_bytes
 from panic.devices.planning import Action, Evict, Load, Prefetch, State, Use, apply, plan, prefetch
-from panic.devices.replay import better_ahead, replay
+from panic.devices.replay import eager_pays, replay
 from panic.errors import ModelDoesNotFit
+from tests.devices.optimum import least_bytes
 
 NAMES = "abcdef"
 
@@ -100,15 +100,20 @@ def cycles(draw: st.DrawFn) -> tuple[list[Use], dict[str, int], int]:
     return order, sizes, max(least, draw(st.integers(30, 100)) * sum(sizes.values()) // 100)
 
 
+def as_wholes(state: State) -> State:
+    """The same device, where no model stays in part."""
+    return State(capacity_bytes=state.capacity_bytes, sizes=state.sizes, whole=frozenset(state.sizes))
+
+
 @settings(max_examples=100, deadline=None)
 @given(cycles())
 def test_a_cycle_moves_the_fewest_bytes_and_never_more_than_lru(
     problem: tuple[list[Use], dict[str, int], int],
 ) -> None:
     order, sizes, capacity = problem
-    ours = replay(order, sizes, capacity, num_cycles=24)
-    whole = frozenset(sizes)
-    theirs = replay(order, sizes, capacity, num_cycles=24, planner=lru, whole=whole)
+    in_parts = State(capacity_bytes=capacity, sizes=sizes)
+    ours = replay(in_parts, order, num_cycles=24)
+    theirs = replay(as_wholes(in_parts), order, num_cycles=24, planner=lru)
     assert ours.bytes_per_cycle <= theirs.bytes_per_cycle
     least = least_bytes(order, sizes, capacity)
     # A steady pattern may repeat after several cycles only; the mean is over twelve of them.
@@ -119,10 +124,9 @@ def test_a_cycle_moves_the_fewest_bytes_and_never_more_than_lru(
 @given(cycles())
 def test_whole_models_never_move_more_than_lru(problem: tuple[list[Use], dict[str, int], int]) -> None:
     order, sizes, capacity = problem
-    whole = frozenset(sizes)
-    horizon = max(24, 4 * len(order))
-    ours = replay(order, sizes, capacity, num_cycles=12, whole=whole, lookahead_uses=horizon)
-    theirs = replay(order, sizes, capacity, num_cycles=12, planner=lru, whole=whole)
+    state = as_wholes(State(capacity_bytes=capacity, sizes=sizes))
+    ours = replay(state, order, num_cycles=12, lookahead_uses=max(24, 4 * len(order)))
+    theirs = replay(state, order, num_cycles=12, planner=lru)
     assert ours.bytes_per_cycle <= theirs.bytes_per_cycle
 
 
@@ -190,23 +194,23 @@ def test_models_that_move_as_a_whole_are_not_prefetched_and_nothing_goes_for_the
 def test_prefetch_hides_the_bus_where_computing_takes_longer() -> None:
     """Three models of 4 GB, room for two and a bit; a swap takes 0.16 s, a call 1 s."""
     sizes, rate, compute = dict.fromkeys("abc", 4 * 10**9), 25e9, dict.fromkeys("abc", 1.0)
-    settings = {"rate_bytes_per_s": rate, "compute_s": compute}
-    without = replay(uses("abc"), sizes, 9 * 10**9, **settings)
-    eager = replay(uses("abc"), sizes, 9 * 10**9, ahead="eager", **settings)
+    state = State(capacity_bytes=9 * 10**9, sizes=sizes)
+    without = replay(state, uses("abc"), rate_bytes_per_s=rate, compute_s=compute)
+    eager = replay(state, uses("abc"), ahead="eager", rate_bytes_per_s=rate, compute_s=compute)
     assert without.stall_s == pytest.approx(without.bytes_per_cycle / rate)
     assert without.stall_s > 0
     assert eager.stall_s == 0
-    assert better_ahead(uses("abc"), sizes, 9 * 10**9, **settings) == "eager"
-    quick = {"rate_bytes_per_s": rate, "compute_s": dict.fromkeys("abc", 0.001)}
-    assert better_ahead(uses("abc"), sizes, 9 * 10**9, **quick) == "free"
+    assert eager_pays(state, uses("abc"), rate, compute)
+    assert not eager_pays(state, uses("abc"), rate, dict.fromkeys("abc", 0.001))
 
 
 def test_everything_that_fits_is_moved_once() -> None:
-    assert replay(uses("abcabd"), dict.fromkeys("abcd", 5), 20).bytes_per_cycle == 0
+    state = State(capacity_bytes=20, sizes=dict.fromkeys("abcd", 5))
+    assert replay(state, uses("abcabd")).bytes_per_cycle == 0
 
 
 def test_what_can_never_fit_is_refused() -> None:
     with pytest.raises(ModelDoesNotFit):
         least_bytes(uses("a"), {"a": 5}, 4)
     with pytest.raises(ModelDoesNotFit):
-        replay(uses("a"), {"a": 5}, 4)
+        replay(State(capacity_bytes=4, sizes={"a": 5}), uses("a"))

@@ -12,7 +12,7 @@ import pytest
 from panic.devices.cache import ModelCache
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit, OutOfMemory
-from tests.devices.paper import paper_cache
+from tests.devices.paper import evict, held_bytes, paper_cache
 
 GB, MB = 10**9, 10**6
 
@@ -36,7 +36,7 @@ def test_only_what_is_needed_is_evicted_and_only_that_is_loaded_again() -> None:
     cache, _ = paper_cache(sim(20), {"a": [5, 5, 5], "b": [5, 5, 5]})
     cycle(cache, "ab", 10)
     assert cache.stats.loaded_bytes == 15 + 15 + 18 * 10
-    assert cache.resident_bytes() == {"a": 5, "b": 15}
+    assert held_bytes(cache) == {"a": 5, "b": 15}
     assert cache.stats.builds == 2
 
 
@@ -90,7 +90,7 @@ def test_repeated_calls_of_a_model_leave_a_prefetch_alone() -> None:
     device = sim(100, rate_bytes_per_s=10.0)
     cache, models = paper_cache(device, {"a": [10], "b": [10, 10]}, seconds=0.5)
     call(cache, "b")
-    cache.evict("b")
+    evict(cache, "b")
     for _ in range(4):
         call(cache, "a", ["b", "a"])
     assert cache.stats.prefetches == 1
@@ -103,7 +103,7 @@ def test_a_cancelled_prefetch_keeps_what_arrived_and_gives_the_rest_back() -> No
     device = sim(100, rate_bytes_per_s=10.0)
     cache, models = paper_cache(device, {"a": [10], "b": [10, 10, 10]}, seconds=1.5)
     call(cache, "b")
-    cache.evict("b")
+    evict(cache, "b")
     call(cache, "a", ["b", "a"])  # the first block needs one second, the second is on the bus
     loaded = cache.stats.loaded_bytes
     cache.evict_idle()
@@ -117,7 +117,7 @@ def test_a_prefetch_gives_way_to_a_model_that_was_not_foreseen() -> None:
     device = sim(30, rate_bytes_per_s=1.0)
     cache, _ = paper_cache(device, {"a": [10], "b": [10, 10], "c": [20]}, seconds=1.0)
     call(cache, "b")
-    cache.evict("b")
+    evict(cache, "b")
     call(cache, "a", ["b", "a"])
     call(cache, "c")
     assert "c" in cache.resident
@@ -154,7 +154,7 @@ def test_working_memory_is_learnt_from_calls() -> None:
     assert cache.working.estimate("a", 0, 4) == 42
     call(cache, "b", batch=2)
     call(cache, "a", batch=6)  # 63 + 10: b has to give way, before the call and not in it
-    assert cache.resident_bytes().get("b", 0) == 0
+    assert held_bytes(cache).get("b", 0) == 0
     assert cache.stats.out_of_memory == 0
 
 
@@ -211,9 +211,9 @@ def test_nothing_is_brought_ahead_into_room_that_a_call_may_need() -> None:
     device = sim(100)
     cache, models = paper_cache(device, {"a": [40], "b": [40]}, told=None)
     call(cache, "b")
-    cache.evict("b")
+    evict(cache, "b")
     models["b"].needs = 0
-    cache._entry("a", ())
+    cache._cached("a", ())
     models["a"].needs = 60
     call(cache, "a", ["b", "a"])
     assert cache.stats.prefetches == 0
@@ -241,10 +241,10 @@ def test_a_tenant_in_mid_step_is_noticed_at_the_next_load() -> None:
     assert len(cache.resident) == 3
     call(cache, "a", ["b", "c", "a"])  # from second 9 to 12: the tenant comes while it computes
     assert len(cache.resident) == 3
-    cache.evict("a")
+    evict(cache, "a")
     call(cache, "a", ["b", "c", "a"])
     assert device.allocated_bytes == 30 * GB
-    assert cache.resident_bytes() == {"b": 12 * GB, "c": 6 * GB, "a": 12 * GB}
+    assert held_bytes(cache) == {"b": 12 * GB, "c": 6 * GB, "a": 12 * GB}
 
 
 def test_room_that_a_tenant_has_just_given_back_is_the_last_resort() -> None:
@@ -277,14 +277,14 @@ def test_no_room_at_the_nth_allocation_is_tried_again_with_everything_else_gone(
         call(cache, "b")
         assert cache.stats.out_of_memory == (nth <= 3)
         assert ("a" in cache.resident) == (nth > 3)
-        assert device.allocated_bytes == sum(cache.resident_bytes().values())
+        assert device.allocated_bytes == sum(held_bytes(cache).values())
 
 
 def test_an_error_in_mid_load_leaves_nothing_behind_and_passes() -> None:
     device = sim(100)
     cache, models = paper_cache(device, {"a": [10, 10, 10]})
     call(cache, "a")
-    cache.evict("a")
+    evict(cache, "a")
     models["a"].blocks[1].errors.append(OSError("disk"))
     with pytest.raises(OSError, match="disk"):
         call(cache, "a")
@@ -296,7 +296,7 @@ def test_an_error_in_a_prefetch_is_told_by_the_lease_that_needs_it() -> None:
     device = sim(100, rate_bytes_per_s=10.0)
     cache, models = paper_cache(device, {"a": [10], "b": [10, 10]}, seconds=5.0)
     call(cache, "b")
-    cache.evict("b")
+    evict(cache, "b")
     models["b"].blocks[1].errors += [OSError("disk"), OSError("disk")]
     call(cache, "a", ["b", "a"])
     with pytest.raises(OSError, match="disk"):
@@ -322,7 +322,7 @@ def test_a_call_that_takes_nothing_goes_on_where_headroom_is_gone() -> None:
     device = sim(40)
     cache, _ = paper_cache(device, {"a": [10]})
     call(cache, "a")
-    cache.headroom_bytes = 100
+    cache.room.headroom_bytes = 100
     call(cache, "a")
     assert cache.resident == {"a"}
 
@@ -353,8 +353,8 @@ def test_a_model_that_moves_as_a_whole_keeps_the_others_from_moving_more() -> No
         device = sim(9 * GB, rate_bytes_per_s=10e9)
         options = {"seconds": 1.0, "prefetching": prefetching}
         cache, _ = paper_cache(device, {name: [GB] * 4 for name in "abc"}, **options)
-        build = cache._models.build
-        cache._models.build = lambda name, build=build: replace(build(name), whole=name == "a")
+        build = cache._construction.build
+        cache._construction.build = lambda name, build=build: replace(build(name), whole=name == "a")
         cycle(cache, "abc", 8)
         moved[prefetching] = cache.stats.loaded_bytes
     assert moved[True] == moved[False]
@@ -375,12 +375,12 @@ def test_a_model_that_is_on_its_way_is_brought_once() -> None:
     device = sim(30, rate_bytes_per_s=10.0)
     cache, models = paper_cache(device, {"a": [5, 5], "b": [5, 5]}, seconds=0.1)
     call(cache, "b")
-    cache.evict("b")
+    evict(cache, "b")
     call(cache, "a", ["b", "a"])
     assert models["b"].blocks[0].state == "allocated"
     cache.bring("b")
     assert all(block.state == "bound" for block in models["b"].blocks)
-    assert list(cache.resident_bytes()) == ["a", "b"], "used last"
+    assert list(held_bytes(cache)) == ["a", "b"], "used last"
 
 
 def test_calls_within_calls_have_their_own_working_memory() -> None:

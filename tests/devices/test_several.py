@@ -140,7 +140,7 @@ def test_the_weights_of_a_model_on_two_devices_are_in_main_memory_once() -> None
 def test_weights_that_differ_are_not_taken_for_the_same() -> None:
     host = HostTier()
     one, two = layers(host, "one"), layers(host, "two")
-    two._models.build = lambda model: Layers("another", 4 * MIB)
+    two._construction.build = lambda model: Layers("another", 4 * MIB)
     assert call(one, "a") != call(two, "a")
     assert host.held_bytes == 8 * MIB
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit, OutOfMemory
-from tests.devices.paper import paper_cache
+from tests.devices.paper import evict, held_bytes, paper_cache
 
 NAMES = "abcde"
 names = st.sampled_from(NAMES)
@@ -111,18 +111,18 @@ class CacheStates(RuleBasedStateMachine):
     @rule()
     def evict_idle(self) -> None:
         self.cache.evict_idle()
-        assert set(self.cache.resident_bytes()) == {name for _, name in self.leases}
+        assert set(held_bytes(self.cache)) == {name for _, name in self.leases}
 
     @rule(name=names)
     def evict_one(self, name: str) -> None:
-        if name not in self.cache._here.entries:
+        if name not in self.cache._residency.models:
             return
         if any(held == name for _, held in self.leases):
             with pytest.raises(AssertionError, match="in use"):
-                self.cache.evict(name)
+                evict(self.cache, name)
             return
-        self.cache.evict(name)
-        assert name not in self.cache.resident_bytes()
+        evict(self.cache, name)
+        assert name not in held_bytes(self.cache)
 
     @rule(num_bytes=st.integers(0, 20))
     def tenants_come_and_go(self, num_bytes: int) -> None:
@@ -158,7 +158,7 @@ class CacheStates(RuleBasedStateMachine):
     def bytes_are_conserved(self) -> None:
         if not hasattr(self, "cache"):
             return
-        held = sum(self.cache.resident_bytes().values())
+        held = sum(held_bytes(self.cache).values())
         assert self.device.allocated_bytes == held <= self.device.capacity_bytes
         on_device = sum(
             self.device.rounded(block.num_bytes)
@@ -174,7 +174,7 @@ class CacheStates(RuleBasedStateMachine):
             return
         held = Counter(name for _, name in self.leases)
         assert {
-            name: entry.leases for name, entry in self.cache._here.entries.items() if entry.leases
+            name: entry.leases for name, entry in self.cache._residency.models.items() if entry.leases
         } == held
 
     @invariant()

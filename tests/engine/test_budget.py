@@ -11,7 +11,8 @@ import torch
 from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.events import read_events, summarise
-from panic.engine.executor import Result, Task, Worker, WorkerSettings
+from panic.engine.calls import Call, CallResult
+from panic.engine.serving import CallServer, ServerSettings
 from panic.models import registry
 from panic.store import Store, reading
 from tests import tiny
@@ -82,13 +83,13 @@ class Hungry(Layers):
 
 
 def test_at_batch_size_1_a_model_gives_up_its_place_before_it_does_not_fit() -> None:
-    def serve(budget: int, batch_size: int) -> Result:
+    def serve(budget: int, batch_size: int) -> CallResult:
         spec = registry.resolve("synthetic/random-walk")
-        settings = WorkerSettings(device=f"sim:{budget}", specs={"a": spec})
-        worker = Worker(settings, lambda spec: Hungry("a", 4 * 2**20))  # type: ignore[arg-type]
+        settings = ServerSettings(device=f"sim:{budget}", specs={"a": spec})
+        server = CallServer(settings, lambda spec: Hungry("a", 4 * 2**20))  # type: ignore[arg-type]
         inputs = [torch.ones(256)] * batch_size
-        task = Task(number=1, model="a", batch_size=batch_size, inputs=inputs, seeds=[0] * batch_size)
-        result, raw = worker.serve(task)
+        call = Call(number=1, model="a", batch_size=batch_size, inputs=inputs, seeds=[0] * batch_size)
+        result, raw = server.serve(call)
         assert len(raw) == (batch_size if result.error is None else 0)
         return result
 

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 from panic.engine.forecast import MAX_USES, forecast
-from panic.engine.loops import Loop, Loops
-from panic.engine.outputs import Output
-from panic.engine.queue import Item
-from panic.engine.writer import Entry
-from panic.models.protocol import Modality
-from panic.store.records import NewRun
 
 PAIR, TWICE = ("draw", "say"), ("draw", "say", "draw", "tell")
 
@@ -48,23 +42,3 @@ def test_lengths_that_never_meet_end_somewhere() -> None:
     crowds = {(tuple("abcde"), 0): 7, (tuple("afghijk"), 2): 5, (tuple("lmb"), 1): 4}
     order = forecast(crowds, {}, "a")
     assert 0 < len(order) <= MAX_USES
-
-
-def test_loops_know_where_their_runs_stand() -> None:
-    asked: list[tuple[str, Item]] = []
-    loops = Loops(lambda model, item: asked.append((model, item)))
-    for id, seed in ((1, -1), (2, 7)):
-        run = NewRun(network=TWICE, prompt="p", seed=seed, repeat=0, max_length=3)
-        loops.add(Loop(id, run, 0, 3))
-        loops.start(id, 0, b"p", Entry())
-    assert loops.standing == {(TWICE, 0): 2}
-    for step in range(3):
-        model, item = asked.pop(0)
-        loops.absorb(item, model, Output(Modality.TEXT, bytes([step]), ""), 1, Entry())
-        if step == 0:
-            assert loops.standing == {(TWICE, 0): 1, (TWICE, 1): 1}
-    while asked:
-        model, item = asked.pop(0)
-        loops.fail(item, model, "error", "no", "", Entry())
-    assert not len(loops)
-    assert sum(loops.standing.values()) == 0

@@ -11,10 +11,10 @@ from PIL import Image
 
 from panic.engine.contents import ContentCache, size_bytes
 from panic.engine.outputs import Output, Rejected, finish
-from panic.engine.writer import Entry, Writer
+from panic.engine.writer import Writer
 from panic.errors import StoreError
 from panic.models.protocol import Modality
-from panic.store import Store, check, contents, writing
+from panic.store import Commit, Store, check, contents, writing
 from panic.store.digest import image_digest, text_digest
 
 
@@ -28,13 +28,13 @@ def image_output(seed: int) -> Output:
     return output
 
 
-def test_entries_are_stored_in_order_and_flush_waits_for_them(tmp_path: Path) -> None:
+def test_commits_are_stored_in_order_and_flush_waits_for_them(tmp_path: Path) -> None:
     saved: list[bytes] = []
     outputs = [image_output(seed) for seed in range(20)]
     with Store(tmp_path / "s", write=True, create=True) as store:
         writer = Writer(partial(writing.commit, store), saved.append)
         for output in outputs:
-            writer.add(Entry(outputs=[output]))
+            writer.add(Commit(outputs=[output.as_row()]))
         writer.flush()
         assert saved == [output.digest for output in outputs]
         for output in outputs:
@@ -44,7 +44,7 @@ def test_entries_are_stored_in_order_and_flush_waits_for_them(tmp_path: Path) ->
 
 def add_many(writer: Writer, count: int) -> None:
     for seed in range(count):
-        writer.add(Entry(outputs=[image_output(seed)]))
+        writer.add(Commit(outputs=[image_output(seed).as_row()]))
         writer.flush()
 
 
@@ -56,7 +56,7 @@ def test_a_full_disk_is_told_and_what_was_stored_stays(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="full"):
             add_many(writer, 200)
         with pytest.raises(StoreError, match="full"):
-            writer.add(Entry())
+            writer.add(Commit())
         writer.close()
         assert 0 < len(saved) < 200
     with Store(tmp_path / "s") as store:

@@ -4,6 +4,7 @@ what `panic --help` may load."""
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "panic"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 600
+MODULE_NAME = re.compile(r"panic(\.\w+)+(:\w+)?")
 
 BASE = {"config", "errors"}
 MAY_IMPORT = {
@@ -84,6 +86,38 @@ def test_modules_import_only_what_their_room_may_and_stay_short(path: Path) -> N
     room = "__main__" if inside.name == "__main__.py" else inside.parts[0].removesuffix(".py")
     assert forbidden(room, source, package) == []
     assert len(source.splitlines()) <= MAX_LINES
+
+
+STRINGS = {
+    "__init__": {"panic.store", "panic.store.stuck", "panic.engine.plan", "panic.engine.perform"},
+    "engine": {
+        "panic.engine.child",
+        "panic.engine.pool:serve_connection",
+        "panic.engine.process_worker:serve_connection",
+    },
+    "models": {"panic.models", "panic.models.python_running"},
+    "analysis": {"panic.questions", "panic.nulls"},  # groups of entry points
+    "store": {"panic.store"},
+}
+"""Names of ours in texts, by room: what is imported, or started as a process, by its name."""
+LOGGERS = {
+    "panic",
+    "panic.engine",
+    "panic.models",
+    "panic.devices",
+    "panic.store",
+    "panic.cli",
+    "panic.analysis",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_names_of_modules_in_texts_are_listed(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    known = STRINGS.get(room, set()) | LOGGERS | {"panic.train"}
+    texts = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+    found = {text for text in texts if isinstance(text, str) and MODULE_NAME.fullmatch(text)}
+    assert found <= known
 
 
 def test_the_import_rule_can_fail() -> None:

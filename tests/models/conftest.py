@@ -31,7 +31,7 @@ TEXTS = [
 ]
 
 
-def pictures(count: int, size: int = 64, seed: int = 0) -> list[Image.Image]:
+def sample_images(count: int, size: int = 64, seed: int = 0) -> list[Image.Image]:
     """Blotches of random colours."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)

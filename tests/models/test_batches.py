@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from panic.models import registry
-from tests.models.conftest import TEXTS, pictures
+from tests.models.conftest import TEXTS, sample_images
 
 DRAWN = {"steps": 2, "guidance": 4.0}
 FLUX = {"steps": 2, "guidance": 0.0, "width": 64, "height": 64}
@@ -49,7 +49,7 @@ def test_results_do_not_depend_on_batch_mates(
     loaded: Any, kind: str, modality: str, parameters: dict[str, Any]
 ) -> None:
     model = loaded(kind, **parameters)
-    inputs: list[Any] = TEXTS if modality == "text" else pictures(8)
+    inputs: list[Any] = TEXTS if modality == "text" else sample_images(8)
     first = contents(model, inputs, SEEDS)
     assert len(set(first)) > 3, "a model that is blind to its input proves nothing"
 
@@ -57,7 +57,7 @@ def test_results_do_not_depend_on_batch_mates(
     permuted = contents(model, [inputs[i] for i in order], [SEEDS[i] for i in order])
     assert permuted == [first[i] for i in order]
 
-    others = list(reversed(TEXTS)) if modality == "text" else pictures(8, seed=1)
+    others = list(reversed(TEXTS)) if modality == "text" else sample_images(8, seed=1)
     others[2], seeds = inputs[2], [99] * 8
     seeds[2] = SEEDS[2]
     assert contents(model, others, seeds)[2] == first[2]
@@ -75,15 +75,15 @@ def test_drawings_follow_their_own_seed(loaded: Any, kind: str, parameters: dict
 
 @pytest.mark.parametrize("kind", ["blip", "git", "llava"])
 def test_sampled_captions_follow_their_own_seed(loaded: Any, kind: str) -> None:
-    picture = pictures(1)[0]
-    texts = contents(loaded(kind, **SAMPLED), [picture] * 4, [1, 2, 1, 3])
+    image = sample_images(1)[0]
+    texts = contents(loaded(kind, **SAMPLED), [image] * 4, [1, 2, 1, 3])
     assert texts[0] == texts[2]
     assert len({texts[0], texts[1], texts[3]}) == 3
 
 
 def test_greedy_captions_ignore_seeds(loaded: Any) -> None:
     model = loaded("blip", max_new_tokens=12)
-    assert contents(model, pictures(3), [1, 2, 3]) == contents(model, pictures(3), [7, 8, 9])
+    assert contents(model, sample_images(3), [1, 2, 3]) == contents(model, sample_images(3), [7, 8, 9])
 
 
 @pytest.mark.parametrize(("kind", "modality", "parameters"), CASES, ids=IDS)
@@ -91,7 +91,7 @@ def test_calls_leave_global_state_alone(
     loaded: Any, kind: str, modality: str, parameters: dict[str, Any]
 ) -> None:
     model = loaded(kind, **parameters)
-    inputs: list[Any] = TEXTS[:2] if modality == "text" else pictures(2)
+    inputs: list[Any] = TEXTS[:2] if modality == "text" else sample_images(2)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     first = contents(model, inputs, [1, 2])
@@ -111,7 +111,7 @@ def test_results_do_not_depend_on_batch_mates_on_a_gpu(
     variants = {"it": {"base": f"local:{folder_of(kind)}", "dtype": dtype, **parameters}}
     model = registry.build(registry.resolve("it", variants, device_kind="cuda"))
     model.load("cuda:0")
-    inputs: list[Any] = TEXTS if modality == "text" else pictures(8)
+    inputs: list[Any] = TEXTS if modality == "text" else sample_images(8)
     first = contents(model, inputs, SEEDS)
     order = [3, 1, 7, 0, 5, 2, 4, 6]
     assert contents(model, [inputs[i] for i in order], [SEEDS[i] for i in order]) == [first[i] for i in order]

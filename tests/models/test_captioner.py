@@ -1,4 +1,4 @@
-"""The captioner: prompts, new tokens only, exact sampling, broken scores, evil pictures."""
+"""The captioner: prompts, new tokens only, exact sampling, broken scores, evil images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from panic.models import registry
 from panic.models.seeding import FiniteScores, processors
 from panic.models.transformers_adapter import _repeated
 from tests import tiny
-from tests.models.conftest import pictures
+from tests.models.conftest import sample_images
 
 
 def test_a_prompt_conditions_but_is_not_repeated(loaded: Any) -> None:
     for kind in ("blip", "git"):
-        plain = loaded(kind, max_new_tokens=6).invoke(pictures(4), range(4))
-        asked = loaded(kind, prompt="a photo of", max_new_tokens=6).invoke(pictures(4), range(4))
+        plain = loaded(kind, max_new_tokens=6).invoke(sample_images(4), range(4))
+        asked = loaded(kind, prompt="a photo of", max_new_tokens=6).invoke(sample_images(4), range(4))
         assert plain != asked, kind
         assert not any("photo of" in text for text in asked), kind
         assert all(len(text) <= 6 for text in asked), "one byte per token: only the new ones"
 
 
 def test_a_chat_model_answers_without_its_question(loaded: Any) -> None:
-    texts = loaded("llava", prompt="What is it?", max_new_tokens=6).invoke(pictures(4), range(4))
+    texts = loaded("llava", prompt="What is it?", max_new_tokens=6).invoke(sample_images(4), range(4))
     assert all(len(text) <= 6 and "What" not in text for text in texts)
-    other = loaded("llava", prompt="What time is it?", max_new_tokens=6).invoke(pictures(4), range(4))
+    other = loaded("llava", prompt="What time is it?", max_new_tokens=6).invoke(sample_images(4), range(4))
     assert texts != other
 
 
@@ -68,8 +68,11 @@ def test_top_k_and_top_p_cut_before_the_noise() -> None:
 
 
 def test_sampling_from_one_candidate_is_greedy(loaded: Any) -> None:
-    greedy = loaded("blip", max_new_tokens=12).invoke(pictures(4), range(4))
-    assert loaded("blip", do_sample=True, top_k=1, max_new_tokens=12).invoke(pictures(4), range(4)) == greedy
+    greedy = loaded("blip", max_new_tokens=12).invoke(sample_images(4), range(4))
+    assert (
+        loaded("blip", do_sample=True, top_k=1, max_new_tokens=12).invoke(sample_images(4), range(4))
+        == greedy
+    )
 
 
 def test_not_a_number_scores_are_rejected(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_not_a_number_scores_are_rejected(tmp_path: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model = registry.build(registry.resolve(f"local:{folder}"))
     model.load("cpu")
-    assert all(isinstance(output, OutputRejected) for output in model.invoke(pictures(2), [1, 2]))
+    assert all(isinstance(output, OutputRejected) for output in model.invoke(sample_images(2), [1, 2]))
 
 
 def test_broken_rows_do_not_break_others() -> None:
@@ -93,7 +96,7 @@ def test_broken_rows_do_not_break_others() -> None:
 
 
 @pytest.mark.parametrize("kind", ["blip", "git", "llava", "vision-encoder-decoder"])
-def test_any_picture_gets_a_text(loaded: Any, kind: str) -> None:
+def test_any_image_gets_a_text(loaded: Any, kind: str) -> None:
     model = loaded(kind, max_new_tokens=6)
     for mode, size in [("RGB", (1, 1)), ("RGB", (3, 3)), ("RGBA", (3, 700)), ("L", (64, 64)), ("P", (5, 1))]:
         texts = model.invoke([Image.new(mode, size)] * 2, [1, 2])
@@ -101,10 +104,12 @@ def test_any_picture_gets_a_text(loaded: Any, kind: str) -> None:
         assert all(isinstance(text, str) for text in texts), (mode, size)
 
 
-def test_pictures_of_other_sizes_wait_for_their_like(loaded: Any) -> None:
+def test_images_of_other_sizes_wait_for_their_like(loaded: Any) -> None:
     small, wide = Image.new("RGB", (64, 64)), Image.new("RGB", (128, 64))
-    assert loaded("llava").bucket(small) != loaded("llava").bucket(wide)
-    assert loaded("blip").bucket(small) == loaded("blip").bucket(wide)
+    for kind, is_one_size in (("llava", False), ("blip", True)):
+        bucket = registry.bucketing(loaded(kind).spec)
+        assert bucket is not None
+        assert (bucket(small) == bucket(wide)) is is_one_size
 
 
 def test_size_is_known_before_loading(folder_of: Any) -> None:

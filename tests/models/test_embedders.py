@@ -20,13 +20,19 @@ from panic.errors import ModelError, OutputRejected
 from panic.models import registry
 from panic.models.table import TABLE
 from tests import tiny
-from tests.models.conftest import TEXTS, pictures
+from tests.models.conftest import TEXTS, sample_images
 
 
 def build(folder: Path, **parameters: Any) -> Any:
     model = registry.build(registry.resolve("it", {"it": {"base": f"local:{folder}", **parameters}}))
     model.load("cpu")
     return model
+
+
+def _bucket(model: Any, text: str) -> int:
+    bucket = registry.bucketing(model.spec)
+    assert bucket is not None
+    return bucket(text)
 
 
 def hidden_states(folder: Path, text: str) -> torch.Tensor:
@@ -83,7 +89,7 @@ def test_dense_layers_follow_the_pooling(tmp_path: Path) -> None:
 
 def test_texts_are_padded_to_their_bucket_and_cut_at_the_limit(loaded: Any) -> None:
     model = loaded("sentence-bert")  # <s> and </s> around one token per byte; max_seq_length 100
-    lengths = [model.bucket("a" * count) for count in (0, 14, 15, 30, 31, 62, 63, 98, 99, 5000)]
+    lengths = [_bucket(model, "a" * count) for count in (0, 14, 15, 30, 31, 62, 63, 98, 99, 5000)]
     assert lengths == [16, 16, 32, 32, 64, 64, 100, 100, 100, 100]
     first, cut = model.invoke(["a" * 200, "a" * 98], [0, 0])
     assert np.array_equal(first, cut)
@@ -91,7 +97,17 @@ def test_texts_are_padded_to_their_bucket_and_cut_at_the_limit(loaded: Any) -> N
 
 def test_a_limit_of_a_bucket_is_that_bucket(folder_of: Any) -> None:
     model = build(folder_of("sentence-bert"), max_tokens=32)
-    assert [model.bucket("a" * count) for count in (1, 15, 29, 31, 500)] == [16, 32, 32, 32, 32]
+    assert [_bucket(model, "a" * count) for count in (1, 15, 29, 31, 500)] == [16, 32, 32, 32, 32]
+
+
+def test_buckets_need_the_tokenizer_once_and_no_weights(folder_of: Any, tmp_path: Path) -> None:
+    shutil.copytree(folder_of("sentence-bert"), tmp_path / "it")
+    (tmp_path / "it/model.safetensors").write_bytes(b"no weights")
+    bucket = registry.bucketing(registry.resolve(f"local:{tmp_path / 'it'}"))
+    assert bucket is not None
+    assert bucket("a") == 16
+    shutil.rmtree(tmp_path / "it")
+    assert bucket("a" * 15) == 32
 
 
 def test_padding_changes_a_vector_only_in_the_last_digits(loaded: Any) -> None:
@@ -158,19 +174,19 @@ def test_joint_models_embed_as_transformers_does(folder_of: Any, loaded: Any) ->
         if kind == "siglip":
             del tokens["attention_mask"]
         processor = transformers.AutoImageProcessor.from_pretrained(folder)
-        pixels = processor(images=pictures(4), return_tensors="pt")["pixel_values"]
+        pixels = processor(images=sample_images(4), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             texts = plain.get_text_features(**tokens).pooler_output
             images = plain.get_image_features(pixel_values=pixels).pooler_output
         model = loaded(kind, normalise=False)
         assert np.allclose(np.stack(model.invoke(TEXTS, range(8))), texts.numpy(), atol=1e-5)
-        assert np.allclose(np.stack(model.invoke(pictures(4), range(4))), images.numpy(), atol=1e-5)
+        assert np.allclose(np.stack(model.invoke(sample_images(4), range(4))), images.numpy(), atol=1e-5)
 
 
 def test_image_poolings(folder_of: Any, loaded: Any) -> None:
     folder = folder_of("dinov2")
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    pixels = processor(images=pictures(4), return_tensors="pt")["pixel_values"]
+    pixels = processor(images=sample_images(4), return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         plain = transformers.AutoModel.from_pretrained(folder).eval()(pixel_values=pixels)
     expected = {
@@ -180,13 +196,13 @@ def test_image_poolings(folder_of: Any, loaded: Any) -> None:
     }
     for pooling, vectors in expected.items():
         model = loaded("dinov2", pooling=pooling, normalise=False)
-        assert np.allclose(np.stack(model.invoke(pictures(4), range(4))), vectors.numpy(), atol=1e-5)
+        assert np.allclose(np.stack(model.invoke(sample_images(4), range(4))), vectors.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2"])
-def test_any_picture_is_embedded(loaded: Any, kind: str) -> None:
-    pictures_ = [Image.new("RGB", (1, 1)), Image.new("L", (3, 3)), Image.new("RGBA", (700, 3), (9, 8, 7, 0))]
-    vectors = loaded(kind).invoke(pictures_, [0, 0, 0])
+def test_any_image_is_embedded(loaded: Any, kind: str) -> None:
+    odd_images = [Image.new("RGB", (1, 1)), Image.new("L", (3, 3)), Image.new("RGBA", (700, 3), (9, 8, 7, 0))]
+    vectors = loaded(kind).invoke(odd_images, [0, 0, 0])
     assert all(np.isfinite(vector).all() for vector in vectors)
 
 
@@ -233,5 +249,5 @@ def test_a_pipelines_text_encoder_embeds_texts(folder_of: Any) -> None:
         hidden = encoder(**tokenizer(TEXTS[0], return_tensors="pt")).last_hidden_state[0]
     expected = torch.nn.functional.normalize(hidden.mean(dim=0), dim=0)
     assert np.allclose(vectors[0], expected, atol=1e-5)
-    assert model.bucket("a" * 500) == 77
+    assert _bucket(model, "a" * 500) == 77
     assert model.size_bytes < registry.build(registry.resolve(f"local:{folder}")).size_bytes / 2

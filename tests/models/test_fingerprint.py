@@ -12,7 +12,7 @@ import pytest
 
 from panic.errors import ModelMissing
 from panic.models import fingerprint as module
-from panic.models import registry
+from panic.models import registry, weights
 
 
 def of(base: str, **variant: Any) -> str:
@@ -57,12 +57,12 @@ def test_a_file_that_moves_inside_the_folder_counts(blip: Path) -> None:
     first = of(f"local:{blip}")
     (blip / "config.json").rename(blip / "generation_config_old.json")
     (blip / "generation_config.json").rename(blip / "config.json")
-    assert module.folder_digest(blip) != first
+    assert weights.folder_digest(blip) != first
 
 
 def test_files_are_hashed_once(blip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = of(f"local:{blip}")
-    monkeypatch.setattr(module.hashlib, "file_digest", None)
+    monkeypatch.setattr(weights.hashlib, "file_digest", None)
     assert of(f"local:{blip}") == first
 
 

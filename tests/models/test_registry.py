@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from panic.errors import ConfigError, ModelError, ModelMissing, NotFound
 from panic.models import registry
-from panic.models.parameters import PARAMETERS
+from panic.models.kinds import adapters
 from panic.models.protocol import Modality, Model
 from panic.models.resolve import UnknownModel
 from panic.models.table import TABLE
@@ -57,7 +58,7 @@ def test_every_entry_of_the_table_is_whole(name: str) -> None:
     if spec.adapter == "diffusers":
         assert spec.parameters["steps"] >= 1
         assert spec.parameters["guidance"] >= 0
-    if spec.adapter in PARAMETERS:
+    if spec.adapter in adapters():
         assert spec.dtype == "float32"
         assert registry.resolve(name, device_kind="cuda").dtype == TABLE[name].dtype
 
@@ -198,6 +199,23 @@ def test_a_folder_of_an_unknown_kind_needs_an_adapter(tmp_path: Path) -> None:
     assert "adapter:" in caught.value.hint
     told = {"it": {"base": f"local:{tmp_path}", "adapter": "captioner"}}
     assert registry.resolve("it", told).modality_out == Modality.TEXT
+
+
+def test_what_a_check_has_resolved_is_resolved_for_good(folder_of: Any, tmp_path: Path) -> None:
+    shutil.copytree(folder_of("blip"), tmp_path / "blip")
+    raw = {
+        "networks": [["sd-turbo", "mine"]],
+        "models": {"mine": {"base": "local:blip", "max_new_tokens": 7}},
+        "base_folder": str(tmp_path),
+    }
+    resolver = registry.resolver_of(raw, ask=False)
+    assert registry.check_config(raw, resolver) == []
+    shutil.rmtree(tmp_path / "blip")
+    spec = resolver.resolve("mine")
+    assert (spec.adapter, spec.parameters["max_new_tokens"], spec.dtype) == ("captioner", 7, "float32")
+    assert resolver.resolve("sd-turbo", "cuda").dtype == "float16"
+    with pytest.raises(ModelMissing):
+        registry.resolver_of(raw, ask=False).resolve("mine")
 
 
 def test_the_registry_does_not_import_torch() -> None:

@@ -16,7 +16,7 @@ from panic.errors import ModelError, ModelMissing, OutOfMemory
 from panic.models import registry, weights
 from panic.models.loading import calling, loading
 from panic.models.table import TABLE
-from tests.models.conftest import pictures
+from tests.models.conftest import sample_images
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -66,7 +66,7 @@ def test_a_model_of_the_hub_loads_from_its_cache(cache: Path, folder_of: Any) ->
     assert registry.is_present(spec)
     model = registry.build(spec)
     model.load("cpu")
-    assert len(model.invoke(pictures(2), [1, 2])) == 2
+    assert len(model.invoke(sample_images(2), [1, 2])) == 2
 
     first = registry.fingerprint(spec)
     put(cache, "Salesforce/blip-image-captioning-base", folder_of("blip"), "f" * 40, "next")

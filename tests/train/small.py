@@ -15,8 +15,8 @@ from PIL import Image
 from panic.train import loop
 from panic.train.checkpoints import read
 from panic.train.config import TASKS
-from panic.train.data import open_data
 from panic.train.tasks import build
+from panic.train.training import open_data
 
 SIDE = 16
 TRANSFORMER = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}

@@ -12,8 +12,9 @@ from panic.pocket.oracle import read
 from panic.pocket.scene import place
 from panic.pocket.world import describe, parse
 from panic.train.config import Data
-from panic.train.data import DataError, World, _near_objects, open_data
+from panic.train.data import DataError, World, _near_objects
 from panic.train.folder import Folder
+from panic.train.training import open_data
 from tests.train import small
 
 SIZE = 8
@@ -44,9 +45,9 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, name, picture, expected):
     picture.save(tmp_path / name)
     (tmp_path / name).with_suffix(".txt").write_text("a picture\n")
     (item,) = Folder(tmp_path, size=SIZE).validation(9)
-    assert item.picture.shape == (SIZE, SIZE, 3)
+    assert item.image.shape == (SIZE, SIZE, 3)
     assert item.texts == ("a picture",)
-    assert abs(item.picture.reshape(-1, 3).astype(int) - expected).max() <= 2  # JPEG is lossy
+    assert abs(item.image.reshape(-1, 3).astype(int) - expected).max() <= 2  # JPEG is lossy
 
 
 def test_the_middle_is_seen_upright(tmp_path):
@@ -56,7 +57,7 @@ def test_the_middle_is_seen_upright(tmp_path):
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     lying.save(tmp_path / "a.png", exif=exif)
     (tmp_path / "a.txt").write_text("x")
-    picture = Folder(tmp_path, size=SIZE).validation(1)[0].picture
+    picture = Folder(tmp_path, size=SIZE).validation(1)[0].image
     assert tuple(picture[0, 0]) == (255, 0, 0)
     assert tuple(picture[-1, -1]) == (0, 0, 255)
     assert tuple(picture[0, -1]) == (255, 0, 0)
@@ -235,7 +236,7 @@ def test_a_world_of_another_style_and_bias():
         assert len(item.texts) == 1
         assert item.texts[0].startswith(("a plain", "a striped", "a dotted", "a checkered"))
     biased = open_data(Data(dataset="pocket-world", background_shift=1), 64).training(5, 7, 4, range(4))
-    assert not any((a.picture == b.picture).all() for a, b in zip(plain, biased, strict=True))
+    assert not any((a.image == b.image).all() for a, b in zip(plain, biased, strict=True))
 
 
 def test_a_world_of_tidy_pairs_in_plain_words():
@@ -245,7 +246,7 @@ def test_a_world_of_tidy_pairs_in_plain_words():
         scene = parse(text)
         assert len(scene.objects) == 2
         assert describe(scene) == text
-        seen = read(item.picture).seen
+        seen = read(item.image).seen
         middle = np.mean([[s.x for s in seen], [s.y for s in seen]], axis=1)
         assert np.abs(middle - 32).max() < 14
 
@@ -280,5 +281,5 @@ def test_the_world_gives_the_same_items_by_parts():
     whole = World().training(5, 7, 6, range(6))
     parts = [item for i in (4, 2, 0) for item in World().training(5, 7, 6, range(i, i + 2))]
     for a, b in zip(whole, [*parts[4:], *parts[2:4], *parts[:2]], strict=True):
-        assert (a.picture == b.picture).all()
+        assert (a.image == b.image).all()
         assert a.texts == b.texts

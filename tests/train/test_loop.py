@@ -10,7 +10,7 @@ import torch
 
 from panic.errors import ConflictError, UsageError
 from panic.train import loop
-from panic.train.data import Item
+from panic.train.data import TrainingItem
 from panic.train.loop import TrainingFailed, rate
 from tests.train import small
 
@@ -21,7 +21,7 @@ class Points:
     labels, digest = (), "points"
 
     def training(self, seed, step, size, positions):
-        return [Item(picture=np.zeros((2, 2, 3), np.uint8), texts=("",))] * len(positions)
+        return [TrainingItem(image=np.zeros((2, 2, 3), np.uint8), texts=("",))] * len(positions)
 
     def validation(self, n):
         return self.training(0, 0, n, range(n))

@@ -14,11 +14,11 @@ from diffusers import DDIMScheduler
 from panic import Store, load_config, run
 from panic.errors import UsageError
 from panic.store.reading import runs
+from panic.train.adapters import save_adapters
 from panic.train.batches import Batch
-from panic.train.data import open_data
-from panic.train.lora import save_adapters
-from panic.train.spoil import recolour
+from panic.train.image_tensors import recolour
 from panic.train.tasks import build
+from panic.train.training import open_data
 from tests import tiny
 from tests.train import small
 
@@ -272,7 +272,7 @@ def test_recoloured_pictures_are_the_same_shapes_in_other_colours(tmp_path):
     """Channels are exchanged and turned over: distances from the middle stay, as a set, at every pixel."""
     data = open_data(small.config("autoencoder", tmp_path).data, small.SIDE)
     batch = Batch(data.training(0, 0, 8, range(8)), range(8), 8, 0, 0)
-    plain = batch.pictures()
+    plain = batch.images()
     shown, chosen = recolour(plain, 1.0, batch)
     assert chosen.all()
     torch.testing.assert_close(shown.abs().sort(1).values, plain.abs().sort(1).values)

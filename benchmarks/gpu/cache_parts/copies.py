@@ -13,6 +13,7 @@ from benchmarks.gpu.cache_parts.nets import synchronise
 from panic.devices.cuda import pin
 from panic.devices.parcels import slab
 from panic.devices.simulated import SimulatedDevice
+from tests.devices.paper import evict
 
 RATE_GOAL = 0.8
 """A swap reaches this share of the measured pinned rate."""
@@ -106,12 +107,12 @@ def overlap(bench: Bench, first: str, second: str) -> None:
     with bench.cache(1.1 * sum(bench.net(name).size_bytes for name in (first, second)) + 4 * GB) as cache:
 
         def copy() -> None:
-            cache.evict(second)
+            evict(cache, second)
             with cache.lease(second, 1):
                 pass
 
         def both() -> None:
-            cache.evict(second)
+            evict(cache, second)
             bench.call(cache, first, calls, [second, first])
             with cache.lease(second, 1):
                 pass

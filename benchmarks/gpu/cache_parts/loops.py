@@ -8,8 +8,9 @@ from functools import partial
 
 from benchmarks.gpu.cache_parts.bench import GB, Bench
 from benchmarks.gpu.cache_parts.nets import synchronise
-from panic.devices.optimum import least_bytes
 from panic.devices.planning import Use
+from tests.devices.optimum import least_bytes
+from tests.devices.paper import held_bytes
 
 LOOP_GOAL = 1.10
 """A loop takes at most this much of its computing time where transfers can hide, and of the least time."""
@@ -122,7 +123,7 @@ def measure(bench: Bench, calls: Mapping[str, int]) -> Measured:
             bench.call(cache, name, calls[name])
             compute_s[name] = bench.device_seconds(partial(bench.call, cache, name, calls[name]))
             working_bytes[name] = cache.working.estimate(name, 0, 1) or 0
-        sizes = cache.resident_bytes()
+        sizes = held_bytes(cache)
     move_s, read_s = {}, {}
     for name in calls:
         bench.file(name)

@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.gpu.cache_parts.bench import Bench, taken
 from benchmarks.gpu.cache_parts.nets import Net
 from panic.devices.device import Device, is_out_of_memory
-from panic.engine.executor import Task, Worker, WorkerSettings
+from panic.engine.calls import Call
+from panic.engine.serving import CallServer, ServerSettings
 from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
 
@@ -49,26 +50,26 @@ def back_off(bench: Bench, name: str, batch_size: int = 32) -> None:
 
     def build(spec: ModelSpec) -> Hungry:
         model = Hungry(name, bench.rehearse, bench.device.torch_name)
-        model.device = worker.device
-        room = worker.device.free_bytes() - model.size_bytes
+        model.device = server.device
+        room = server.device.free_bytes() - model.size_bytes
         model.bytes_per_item = room // (batch_size // 4 + 2)  # a quarter of the batch fits
         return model
 
     text = Modality.TEXT
     spec = ModelSpec(name=name, base=name, adapter="", modalities_in=(text,), modality_out=text)
-    worker = Worker(WorkerSettings(device=bench.device.name, specs={name: spec}), build)
-    worker.load_all()
+    server = CallServer(ServerSettings(device=bench.device.name, specs={name: spec}), build)
+    server.load_all()
     sizes, started = [batch_size], time.perf_counter()
     while True:
-        task = Task(number=1, model=name, batch_size=sizes[-1], inputs=[0] * sizes[-1], seeds=[0] * sizes[-1])
-        result, _ = worker.serve(task)
+        call = Call(number=1, model=name, batch_size=sizes[-1], inputs=[0] * sizes[-1], seeds=[0] * sizes[-1])
+        result, _ = server.serve(call)
         if result.error is None:
             break
         assert result.error.kind == "memory", result.error
         sizes.append(sizes[-1] // 2)
     taken_s = time.perf_counter() - started
-    num_errors = worker.cache.stats.out_of_memory
-    worker.close()
+    num_errors = server.cache.stats.out_of_memory
+    server.close()
     bench.clean()
     assert sizes[-1] == batch_size // 4, sizes
     bench.keep("out_of_memory.back_off", taken_s, unit="s", batch_sizes=sizes, num_errors=num_errors)

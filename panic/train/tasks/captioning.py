@@ -1,6 +1,6 @@
 """Image to text: a small BLIP (a vision transformer, and a causal decoder that looks at it), or a base.
 
-Hiding words that were already said (`forget_words`) makes the decoder look at the picture: otherwise words
+Hiding words that were already said (`forget_words`) makes the decoder look at the image: otherwise words
 that training never shows together rule each other out for ever. Some words may count more (`emphasis`).
 """
 
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from panic.errors import UsageError
-from panic.train.bases import folder_of, whole_model
+from panic.train.adapters import add_lora, merged, save_adapters
+from panic.train.bases import folder_of, tokenizer_of, whole_model
 from panic.train.batches import Batch
 from panic.train.config import CaptioningTraining
-from panic.train.data import DataSet, Item
-from panic.train.export import save_half, whole
-from panic.train.lora import add_lora, merged, save_adapters
-from panic.train.spoil import recolour, spoil
-from panic.train.tokens import tokenizer_of
+from panic.train.data import DataSet, TrainingItem
+from panic.train.image_tensors import recolour, spoil
+from panic.train.saving import save_half, whole
 
 
 class Captioning(nn.Module):
@@ -51,43 +50,43 @@ class Captioning(nn.Module):
             truncation=True,
             return_tensors="pt",
         ).to(device)
-        shown, unasked = batch.pictures(), torch.zeros(len(batch), dtype=torch.bool)
+        shown, unasked = batch.images(), torch.zeros(len(batch), dtype=torch.bool)
         if self.config.recolour:
             shown, unasked = recolour(shown, self.config.recolour, batch)
-        pictures = spoil(shown, self.config.spoil, batch).to(device)
+        images = spoil(shown, self.config.spoil, batch).to(device)
         share = self.config.forget_words * batch.rand(1)
         forgotten = (batch.rand(self.config.max_tokens) < share).to(device)
         forgotten[:, 0] = False
         longest = int(tokens.attention_mask.sum(1).max())
         ids, mask = tokens.input_ids[:, :longest], tokens.attention_mask[:, :longest]
         ids[:, 0] = self.model.config.text_config.bos_token_id  # what `generate` begins with
-        untold = unasked.to(device)[:, None] & torch.isin(ids, self.colours)  # type: ignore[arg-type]
+        hidden = unasked.to(device)[:, None] & torch.isin(ids, self.colours)  # type: ignore[arg-type]
         logits = self.model(
-            pixel_values=self._normalise(pictures),
-            input_ids=ids.masked_fill(forgotten[:, :longest] | untold, self.tokenizer.pad_token_id),
+            pixel_values=self._normalise(images),
+            input_ids=ids.masked_fill(forgotten[:, :longest] | hidden, self.tokenizer.pad_token_id),
             attention_mask=mask,
         ).logits[:, :-1]
         said = ids[:, 1:]
         error = functional.cross_entropy(logits.transpose(1, 2).float(), said, reduction="none")
-        weight = self.importance[said] * mask[:, 1:] * ~untold[:, 1:]  # type: ignore[index]
+        weight = self.importance[said] * mask[:, 1:] * ~hidden[:, 1:]  # type: ignore[index]
         losses: Tensor = (weight * error).sum(1) / weight.sum(1).clamp(min=1)
         return losses
 
-    def describe(self, items: list[Item]) -> list[str]:
-        """Captions of the items' pictures, greedily."""
-        inputs = self.processor(images=[item.picture for item in items], return_tensors="pt").to(
+    def describe(self, items: list[TrainingItem]) -> list[str]:
+        """Captions of the items' images, greedily."""
+        inputs = self.processor(images=[item.image for item in items], return_tensors="pt").to(
             self.model.device
         )
         with torch.autocast(self.model.device.type, enabled=False):
             ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=self.config.max_tokens - 2)
         return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
 
-    def samples(self, items: list[Item]) -> Any:
-        """The captions of pictures, said and right."""
+    def samples(self, items: list[TrainingItem]) -> Any:
+        """The captions of images, said and right."""
         said = self.describe(items)
         return "".join(f"{text}\n    {item.texts[0]}\n" for text, item in zip(said, items, strict=True))
 
-    def measures(self, items: list[Item]) -> dict[str, float]:
+    def measures(self, items: list[TrainingItem]) -> dict[str, float]:
         """The share of captions that are right to the word."""
         said = self.describe(items)
         return {"exact": sum(t == i.texts[0] for t, i in zip(said, items, strict=True)) / len(items)}
@@ -104,14 +103,14 @@ class Captioning(nn.Module):
             if self.config.lora:
                 save_adapters(self.model, partial / "lora")
 
-    def _normalise(self, pictures: Tensor) -> Tensor:
-        """[-1, 1] -> what the processor makes of such pictures."""
-        images = self.processor.image_processor
+    def _normalise(self, images: Tensor) -> Tensor:
+        """[-1, 1] -> what the processor makes of such images."""
+        processor = self.processor.image_processor
         mean, std = (
-            torch.tensor(v, device=pictures.device)[:, None, None]
-            for v in (images.image_mean, images.image_std)
+            torch.tensor(v, device=images.device)[:, None, None]
+            for v in (processor.image_mean, processor.image_std)
         )
-        normalised: Tensor = ((pictures + 1) / 2 - mean) / std
+        normalised: Tensor = ((images + 1) / 2 - mean) / std
         return normalised
 
     def _token(self, word: str) -> int:

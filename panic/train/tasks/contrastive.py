@@ -14,14 +14,13 @@ from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 from panic.errors import UsageError
-from panic.train.bases import folder_of, whole_model
+from panic.train.adapters import add_lora, merged, save_adapters
+from panic.train.bases import folder_of, tokenizer_of, whole_model
 from panic.train.batches import Batch
 from panic.train.config import ContrastiveTraining
-from panic.train.data import DataSet, Item
-from panic.train.export import save_half, whole
-from panic.train.lora import add_lora, merged, save_adapters
-from panic.train.spoil import spoil
-from panic.train.tokens import tokenizer_of
+from panic.train.data import DataSet, TrainingItem
+from panic.train.image_tensors import spoil
+from panic.train.saving import save_half, whole
 
 # CLIP of transformers reads a text's vector at its end token, but where that is number 2, at the token with
 # the highest number (an old bug kept alive): the words behind that one would not count.
@@ -29,7 +28,7 @@ LEGACY_END = 2
 
 
 class Contrastive(nn.Module):
-    """Losses: mean cross-entropy of finding each picture's text and each text's picture."""
+    """Losses: mean cross-entropy of finding each image's text and each text's image."""
 
     def __init__(self, config: ContrastiveTraining, data: DataSet) -> None:
         super().__init__()
@@ -40,43 +39,43 @@ class Contrastive(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The losses of the items: (n,)."""
-        pictures = spoil(batch.pictures(), self.config.spoil, batch)
-        seen, read = self.embed(pictures, batch.texts())
+        images = spoil(batch.images(), self.config.spoil, batch)
+        seen, read = self.embed(images, batch.texts())
         all_seen, all_read, first = seen, read, 0
         if self.training and distributed.is_initialized():
             all_seen, all_read = (torch.cat(all_gather(v)) for v in (seen, read))  # type: ignore[no-untyped-call]
             first = distributed.get_rank() * len(seen)
         scale = self.model.logit_scale.clamp(max=4.6052).exp()  # at most 100, as in the paper
         right = first + torch.arange(len(seen), device=seen.device)
-        by_picture = functional.cross_entropy(scale * seen @ all_read.T, right, reduction="none")
+        by_image = functional.cross_entropy(scale * seen @ all_read.T, right, reduction="none")
         by_text = functional.cross_entropy(scale * read @ all_seen.T, right, reduction="none")
-        losses: Tensor = (by_picture + by_text) / 2
+        losses: Tensor = (by_image + by_text) / 2
         return losses
 
-    def embed(self, pictures: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Unit vectors of pictures (n, 3, h, w) in [-1, 1] and of texts: (n, d), (n, d)."""
+    def embed(self, images: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Unit vectors of images (n, 3, h, w) in [-1, 1] and of texts: (n, d), (n, d)."""
         device = self.model.device
-        images = self.processor.image_processor
-        mean, std = (torch.tensor(v)[:, None, None] for v in (images.image_mean, images.image_std))
+        processor = self.processor.image_processor
+        mean, std = (torch.tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std))
         tokens = self.processor.tokenizer(
             texts, padding=True, max_length=self.config.max_tokens, truncation=True, return_tensors="pt"
         ).to(device)
         output = self.model(
-            pixel_values=(((pictures + 1) / 2 - mean) / std).to(device),
+            pixel_values=(((images + 1) / 2 - mean) / std).to(device),
             input_ids=tokens.input_ids,
             attention_mask=tokens.attention_mask,
         )
         return output.image_embeds.float(), output.text_embeds.float()
 
-    def samples(self, items: list[Item]) -> Any:
-        """Nothing to look at."""
+    def samples(self, items: list[TrainingItem]) -> Any:
+        """Make nothing: there is nothing to look at."""
         return None
 
     @torch.no_grad()
-    def measures(self, items: list[Item]) -> dict[str, float]:
-        """How often the right one of the items is found, by picture and by text."""
+    def measures(self, items: list[TrainingItem]) -> dict[str, float]:
+        """How often the right one of the items is found, by image and by text."""
         batch = Batch(items, range(len(items)), len(items), 0, 0)
-        seen, read = self.embed(batch.pictures(), batch.canonical())
+        seen, read = self.embed(batch.images(), batch.canonical())
         right, found = torch.arange(len(items), device=seen.device), seen @ read.T
         return {
             "text of picture": (found.argmax(1) == right).float().mean().item(),

@@ -1,7 +1,7 @@
-"""Conditional diffusion: a UNet learns to take noise out of pictures, told by text or class what was there.
+"""Conditional diffusion: a UNet learns to take noise out of images, given a text or class of what was there.
 
 Zero terminal SNR (Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section
-3.1) decides between success and failure on small, flat-coloured pictures: with the usual betas the mean
+3.1) decides between success and failure on small, flat-coloured images: with the usual betas the mean
 colour stays visible at the last step, and sampling from pure noise ignores the prompt. Min-SNR weighting:
 Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", equation 3 ff.
 """
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from panic.errors import UsageError
 from panic.models.conditional import by_class, encode
+from panic.train.adapters import adapters, add_lora, merged
 from panic.train.batches import Batch
 from panic.train.config import DiffusionTraining
-from panic.train.data import DataSet, Item
-from panic.train.export import save_half, whole
-from panic.train.grids import grid
-from panic.train.lora import adapters, add_lora, merged
+from panic.train.data import DataSet, TrainingItem
+from panic.train.image_tensors import grid
+from panic.train.saving import save_half, whole
 from panic.train.tasks.diffusion_parts import Parts, from_base, new
 
 SHOWN_AT_ONCE = 8  # samples drawn in one batch
@@ -65,7 +65,7 @@ class Diffusion(nn.Module):
         """The losses of the items: (n,)."""
         config, device = self.config, self.unet.device
         condition = self._condition(batch, dropped=batch.choices() < config.drop_caption)
-        clean = self.encode(batch.pictures().to(device))
+        clean = self.encode(batch.images().to(device))
         noise = batch.randn(*clean.shape[1:]).to(device)
         times = self._times(batch).to(device)
         noisy = self.scheduler.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
@@ -105,7 +105,7 @@ class Diffusion(nn.Module):
         return levels
 
     def _condition(self, batch: Batch, dropped: np.ndarray) -> dict[str, Tensor]:
-        """What the UNet is told; nothing for the items of classifier-free dropout."""
+        """What the UNet is conditioned on; nothing for the items of classifier-free dropout."""
         texts = ["" if gone else text for gone, text in zip(dropped, batch.texts(), strict=True)]
         if not self.parts.labels:
             return {"encoder_hidden_states": encode(self.parts.tokenizer, self.text_encoder, texts)}
@@ -114,11 +114,11 @@ class Diffusion(nn.Module):
         return by_class(self.unet, numbers)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """(n, 3, side, side) in [-1, 1] -> scaled latents (n, c, h, w), or the pixels themselves."""
         if self.autoencoder is None:
-            return pictures
-        encoded = self.autoencoder.encode(pictures.contiguous(memory_format=torch.channels_last))
+            return images
+        encoded = self.autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         shift = getattr(self.autoencoder.config, "shift_factor", None) or 0.0
         scaled: Tensor = (latents.float() - shift) * self.autoencoder.config.scaling_factor
@@ -151,8 +151,8 @@ class Diffusion(nn.Module):
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def samples(self, items: list[Item]) -> Any:
-        """Pictures, and below them drawings of their captions."""
+    def samples(self, items: list[TrainingItem]) -> Any:
+        """Images, and below them drawings of their captions."""
         pipeline, drawn = self.pipeline(), []
         for first in range(0, len(items), SHOWN_AT_ONCE):
             some = items[first : first + SHOWN_AT_ONCE]
@@ -163,10 +163,10 @@ class Diffusion(nn.Module):
                 generator=[torch.Generator().manual_seed(first + i) for i in range(len(some))],
             )
             drawn += [np.asarray(image) for image in output.images]
-        return grid([*(item.picture for item in items), *drawn], columns=len(items))
+        return grid([*(item.image for item in items), *drawn], columns=len(items))
 
-    def measures(self, items: list[Item]) -> dict[str, float]:
-        """Nothing but the loss."""
+    def measures(self, items: list[TrainingItem]) -> dict[str, float]:
+        """Measure nothing besides the loss."""
         return {}
 
     def compile_parts(self, mode: str) -> None:
@@ -205,12 +205,12 @@ class Diffusion(nn.Module):
                 weights[row] = spread * torch.randn(weights.shape[1], generator=generator)
 
     def _check_sizes(self) -> None:
-        """Raises UsageError if the pictures do not become latents of the size that the UNet draws."""
+        """Raises UsageError if the images do not become latents of the size that the UNet draws."""
         side = self.config.image_size
-        pictures = torch.zeros(1, 3, side, side)
+        images = torch.zeros(1, 3, side, side)
         if self.autoencoder is not None:
             self.autoencoder.eval()
-        have = tuple(self.encode(pictures).shape[1:])
+        have = tuple(self.encode(images).shape[1:])
         shape = self.unet.config
         want = (shape.in_channels, shape.sample_size, shape.sample_size)
         if have != want or shape.out_channels != shape.in_channels:

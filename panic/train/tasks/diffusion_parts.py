@@ -12,10 +12,9 @@ import torch
 
 from panic.errors import UsageError
 from panic.models.conditional import ConditionalPipeline
-from panic.train.bases import folder_of, told_as
+from panic.train.bases import as_usage_error, folder_of, tokenizer_of
 from panic.train.config import DiffusionTraining
 from panic.train.data import DataError, DataSet
-from panic.train.tokens import tokenizer_of
 
 NUM_TIMES = 1000
 
@@ -65,14 +64,14 @@ def from_base(config: DiffusionTraining, data: DataSet) -> Parts:
     assert config.model.base is not None
     folder = folder_of(config.model.base, "model.base")
     kinds: dict[str, Any] = {kind.__name__: kind for kind in (StableDiffusionPipeline, ConditionalPipeline)}
-    with told_as(f"model.base: {folder} is no pipeline"):
+    with as_usage_error(f"model.base: {folder} is no pipeline"):
         name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
     if name not in kinds:
         raise UsageError(
             f"model.base: {folder} is a {name}, and a diffusion training goes on from {' or '.join(kinds)}"
         )
     checker = {"safety_checker": None} if name == "StableDiffusionPipeline" else {}
-    with told_as(f"model.base: {folder} cannot be loaded"):
+    with as_usage_error(f"model.base: {folder} cannot be loaded"):
         base: Any = kinds[name].from_pretrained(folder, dtype=torch.float32, **checker)
     labels = tuple((base.config.get("labels") or {}).values())
     _check_labels(config, data, labels or None)
@@ -104,7 +103,7 @@ def new(config: DiffusionTraining, data: DataSet) -> Parts:
         raise UsageError(f"model.unet: UNet2DConditionModel has no {', '.join(unknown)}")
     own = {"num_class_embeds": len(data.labels) + 1} if by_class else {}
     torch.manual_seed(config.seed)
-    with told_as("model.unet"):
+    with as_usage_error("model.unet"):
         unet: Any = UNet2DConditionModel(**given, **own)
     scheduler = DDIMScheduler(
         num_train_timesteps=NUM_TIMES,
@@ -149,7 +148,7 @@ def _autoencoder(name: str | None) -> Any:
     folder = folder_of(name, "model.autoencoder")
     if (folder / "vae").is_dir():
         folder = folder / "vae"
-    with told_as(f"model.autoencoder: {folder} cannot be loaded"):
+    with as_usage_error(f"model.autoencoder: {folder} cannot be loaded"):
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         return getattr(diffusers, kind).from_pretrained(folder)
 
@@ -162,9 +161,9 @@ def _text_encoder(config: DiffusionTraining, tokens: Any) -> Any:
     if isinstance(given, str):
         folder = folder_of(given, "model.text_encoder")
         inner: Path = folder / "text_encoder"
-        with told_as(f"model.text_encoder: {folder} cannot be loaded"):
+        with as_usage_error(f"model.text_encoder: {folder} cannot be loaded"):
             return CLIPTextModel.from_pretrained(inner if inner.is_dir() else folder, dtype=torch.float32)
-    with told_as("model.text_encoder"):
+    with as_usage_error("model.text_encoder"):
         arguments: dict[str, Any] = {
             "vocab_size": len(tokens),
             "max_position_embeddings": tokens.model_max_length,

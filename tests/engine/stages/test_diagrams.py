@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import pytest
 
 from panic import run
 from panic.config import DiagramSettings, ExperimentConfig
-from panic.engine.diagrams import DiagramTask, VectorisationTask
-from panic.engine.pool import Answer, Pool
+from panic.engine.pool import MAX_RETRIES, JobResult, Pool
 from panic.engine.progress import Progress
+from panic.engine.stages.diagrams import DiagramJob
+from panic.engine.stages.vectorisations import VectorisationJob
 from panic.store import Store, check, contents, reading
 from panic.store.dump import dump as dump_lines
 from panic.topology import bottleneck, diagram, entropy, landscape, sliding_window, wasserstein
 from tests.engine.conftest import dump, make_config
-from tests.engine.test_process_executor import children_of
+from tests.engine.test_process_worker import children_of
 
 
 @pytest.fixture
@@ -34,9 +36,9 @@ def embedded(tmp_path: Path) -> tuple[Path, int]:
         return tmp_path / "s", reading.model(store, "synthetic/state-embedding").id
 
 
-def runs_of(answers: list[Answer]) -> list[int]:
+def runs_of(answers: list[JobResult]) -> list[int]:
     """The runs whose diagrams were computed, in the order of the answers."""
-    return [row.run for answer in answers if answer.entry for row in answer.entry.diagrams]
+    return [row.run for answer in answers if answer.rows for row in answer.rows.diagrams]
 
 
 def test_keys_of_settings_in_existing_stores_stay() -> None:
@@ -47,12 +49,12 @@ def test_keys_of_settings_in_existing_stores_stay() -> None:
 
 def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(path, DiagramSettings(), inbox.put, num_workers=2)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=2)
     asked = [1, 2, 3, 4] * 15
     try:
         for number in asked:
-            pool.submit(DiagramTask(number, model, DiagramSettings()))
+            pool.submit(DiagramJob(number, model, 0), None)
         answers = [inbox.get(timeout=60) for _ in asked]
         assert sorted(runs_of(answers)) == sorted(asked)
         assert inbox.empty()
@@ -61,23 +63,53 @@ def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[
         pool.close()
 
 
-def test_a_process_that_dies_costs_one_attempt_and_its_other_tasks_go_on(embedded: tuple[Path, int]) -> None:
+def test_a_process_that_dies_costs_an_attempt_and_no_job(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(path, DiagramSettings(), inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model, DiagramSettings()))
-        assert inbox.get(timeout=60).entry is not None
+        pool.submit(DiagramJob(1, model, 0), "first")
+        assert inbox.get(timeout=60).rows is not None
         (child,) = children_of(os.getpid())
         os.kill(child, signal.SIGSTOP)  # so that it certainly holds several
         for number in (1, 2, 3):
-            pool.submit(DiagramTask(number, model, DiagramSettings()))
+            pool.submit(DiagramJob(number, model, 0), number)
         os.kill(child, signal.SIGKILL)
         answers = [inbox.get(timeout=60) for _ in range(3)]
-        (failure,) = [a for a in answers if a.entry is None]
-        assert failure.crashed
-        assert failure.task == DiagramTask(1, model, DiagramSettings())
-        assert runs_of(answers) == [2, 3]
+        assert runs_of(answers) == [2, 3, 1]  # the one that it was at comes last
+        assert [answer.stage for answer in answers] == [2, 3, 1]
+    finally:
+        pool.close()
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A job that ends the process that computes it, and leaves a file for every time."""
+
+    folder: str
+    num_results: int = 1
+
+    def compute(self, bench: Any) -> Any:
+        (Path(self.folder) / str(time.monotonic_ns())).touch()
+        os._exit(7)
+
+
+def test_a_job_that_ends_its_process_is_given_up_and_the_others_go_on(
+    embedded: tuple[Path, int], tmp_path: Path
+) -> None:
+    path, model = embedded
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=1)
+    (tmp_path / "tries").mkdir()
+    deadly = Deadly(str(tmp_path / "tries"))
+    try:
+        pool.submit(deadly, None)
+        pool.submit(DiagramJob(1, model, 0), None)
+        results = {result.job: result for result in (inbox.get(timeout=60) for _ in range(2))}
+        assert results[deadly].rows is None
+        assert "exit status 7" in results[deadly].problem
+        assert len(list((tmp_path / "tries").iterdir())) == 1 + MAX_RETRIES
+        assert results[DiagramJob(1, model, 0)].rows is not None
     finally:
         pool.close()
 
@@ -153,8 +185,8 @@ def test_measures_that_come_later_join_the_experiment_and_those_there_are_kept(t
         assert (counts.runs, counts.vectorisations, counts.distances) == (8, 8 * 2 * 2, 28 * 2 * 2)
         assert store.db.value("SELECT count(*) FROM vectorisation WHERE rowid > 1000") >= 12
     shown = last[-1]
-    assert (shown.vectorisations, shown.vectorisations_total) == (32, 32)
-    assert (shown.distances, shown.distances_total) == (112, 112)
+    assert shown.stages["vectorisations"] == (32, 32)
+    assert shown.stages["distances"] == (112, 112)
 
 
 def test_what_a_killed_stage_lacks_is_computed_and_nothing_else(tmp_path: Path) -> None:
@@ -217,17 +249,15 @@ def test_networks_whose_runs_are_shorter_than_a_window_are_told(tmp_path: Path, 
 
 def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded: tuple[Path, int]) -> None:
     path, model = embedded
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    impossible = DiagramSettings(landmarks=1, metric="cosine")
-    pool = Pool(path, impossible, inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(path, [DiagramSettings(landmarks=1, metric="cosine")], inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model, impossible))
-        pool.submit(DiagramTask(2, model, impossible))
-        pool.submit(VectorisationTask(1, (), 2))
+        pool.submit(DiagramJob(1, model, 0), None)
+        pool.submit(DiagramJob(2, model, 0), None)
+        pool.submit(VectorisationJob(1, (), 2), None)
         failed = [inbox.get(timeout=60) for _ in range(2)]
         assert all("landmarks need a metric" in answer.problem for answer in failed)
-        assert not any(answer.crashed for answer in failed)
-        assert inbox.get(timeout=60).entry is not None
+        assert inbox.get(timeout=60).rows is not None
     finally:
         pool.close()
 

@@ -1,4 +1,4 @@
-"""Where results are written: what is refused, what is made.
+"""Files and folders that results are written to: what is refused, what is made.
 
 What is there already is overwritten with --force only, except for the report that panic keeps in the store.
 """
@@ -16,7 +16,7 @@ ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what
 
 
 def claim_file(path: Path, *, force: bool) -> None:
-    """Make the folder of a file that is to be written. UsageError if it may not be."""
+    """Make the folder of a file that is to be written. Raises UsageError if it may not be."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; the name of a file is needed.")
     if path.exists() and not force:
@@ -25,7 +25,7 @@ def claim_file(path: Path, *, force: bool) -> None:
 
 
 def claim_folder(path: Path, *, force: bool) -> None:
-    """Make a folder for several files. UsageError if there are other things in it."""
+    """Make a folder for several files. Raises UsageError if there are other things in it."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; a folder is needed.")
     if path.is_dir() and any(path.iterdir()) and not force:

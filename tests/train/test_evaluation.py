@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from panic.cli.app import app
 from panic.errors import ModelMissing, UsageError
-from panic.train import evaluate, pocket_scores
+from panic.train import evaluation, pocket_scores
+from panic.train.evaluation import model_to_evaluate
 from panic.train.folder import Folder
 from tests import tiny
 from tests.train import small
@@ -39,7 +40,9 @@ class Perfect:
 
 def test_a_perfect_painter_of_the_world_is_right_in_everything(tmp_path):
     (tmp_path / "perfect.py").write_text(PERFECT.replace("SEED", str(pocket_scores.SEED)))
-    scores = evaluate.evaluate(f"python:{tmp_path / 'perfect.py'}:Perfect", "pocket-world", n=12)
+    scores = evaluation.evaluate(
+        model_to_evaluate(f"python:{tmp_path / 'perfect.py'}:Perfect"), "pocket-world", n=12
+    )
     assert scores["scenes"] == 12
     assert scores["all, attributes"] == scores["all, background"] == 1.0
 
@@ -60,7 +63,9 @@ class Teller:
 
 def test_a_perfect_teller_is_right_in_everything(tmp_path):
     (tmp_path / "teller.py").write_text(TELLER.replace("SEED", str(pocket_scores.SEED)))
-    scores = evaluate.evaluate(f"python:{tmp_path / 'teller.py'}:Teller", "pocket-world", n=12)
+    scores = evaluation.evaluate(
+        model_to_evaluate(f"python:{tmp_path / 'teller.py'}:Teller"), "pocket-world", n=12
+    )
     assert scores["exact"] == scores["background"] == 1.0
 
 
@@ -92,12 +97,12 @@ def test_mistakes_are_told(arguments, message):
 
 def test_torch_fidelity_and_its_weights_are_asked_for_before_anything_is_drawn(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    if evaluate.importlib.util.find_spec("torch_fidelity") is None:
+    if evaluation.importlib.util.find_spec("torch_fidelity") is None:
         with pytest.raises(UsageError, match=r"pip install 'panic\[fidelity\]'"):
-            evaluate.evaluate("PocketDiffusion", str(tmp_path))
+            evaluation.evaluate(model_to_evaluate("PocketDiffusion"), str(tmp_path))
     else:
         with pytest.raises(ModelMissing, match=r"curl .*weights-inception"):
-            evaluate.evaluate("PocketDiffusion", str(tmp_path))
+            evaluation.evaluate(model_to_evaluate("PocketDiffusion"), str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +134,7 @@ def extractor():
 
 def test_figures_against_a_folder(extractor, tmp_path):
     same = Folder(small.pictures(tmp_path / "real", each=12), size=small.SIDE, held_back=0.0).paths
-    perfect = evaluate.fidelity(same, same, small.SIDE, extractor=extractor)
+    perfect = evaluation.fidelity(same, same, small.SIDE, extractor=extractor)
     assert perfect["drawn"] == perfect["real"] == 24
     assert perfect["fid"] == pytest.approx(0, abs=1e-6)
     assert perfect["precision"] == perfect["recall"] == 1.0
@@ -137,11 +142,11 @@ def test_figures_against_a_folder(extractor, tmp_path):
     assert "compare equal counts" in perfect["note"]
     grey = tmp_path / "grey.png"
     Image.fromarray(np.full((16, 16, 3), 128, np.uint8)).save(grey)
-    poor = evaluate.fidelity([grey] * 24, same, small.SIDE, extractor=extractor)
+    poor = evaluation.fidelity([grey] * 24, same, small.SIDE, extractor=extractor)
     assert poor["fid"] > 0.1
     assert poor["precision"] == 0.0
     assert poor["inception_score"] == pytest.approx(1)  # of the drawn pictures, not of the real ones
-    half = evaluate.fidelity(
+    half = evaluation.fidelity(
         [p for p in same if p.parent.name == "red"], same, small.SIDE, extractor=extractor
     )
     assert (half["precision"], half["recall"]) == (
@@ -153,16 +158,17 @@ def test_figures_against_a_folder(extractor, tmp_path):
 def test_a_model_is_drawn_with_and_compared(extractor, tmp_path):
     tiny.build_stable_diffusion(tmp_path / "sd")
     small.pictures(tmp_path / "real", each=6)
-    scores = evaluate.evaluate(
-        str(tmp_path / "sd"), str(tmp_path / "real"), n=10, parameters={"steps": 1}, extractor=extractor
-    )
+    spec = model_to_evaluate(str(tmp_path / "sd"), {"steps": 1})
+    scores = evaluation.evaluate(spec, str(tmp_path / "real"), n=10, extractor=extractor)
     assert (scores["drawn"], scores["real"]) == (10, 12)
     assert np.isfinite(scores["fid"])
     with pytest.raises(UsageError, match="too few"):
-        evaluate.evaluate(str(tmp_path / "sd"), str(tmp_path / "real"), n=9, extractor=extractor)
+        evaluation.evaluate(
+            model_to_evaluate(str(tmp_path / "sd")), str(tmp_path / "real"), n=9, extractor=extractor
+        )
 
 
 def test_captions_are_spread_evenly():
-    counts = np.bincount(evaluate._spread(7, 17, 0), minlength=7)
+    counts = np.bincount(evaluation._spread(7, 17, 0), minlength=7)
     assert sorted(counts) == [2, 2, 2, 2, 3, 3, 3]
-    assert torch.equal(*(torch.from_numpy(evaluate._spread(7, 17, 5)) for _ in range(2)))
+    assert torch.equal(*(torch.from_numpy(evaluation._spread(7, 17, 5)) for _ in range(2)))

@@ -1,6 +1,6 @@
 """Models in a child process: a crash, a poisoned CUDA context or a hang costs one batch, not the experiment.
 
-The child serves tasks with the same `Worker` as the local executor. When it ends unexpectedly, the task it
+The child serves calls with the same `CallServer` as the local worker. When it ends unexpectedly, the call it
 was working on fails as a crash, those behind it come back untried, and the next submit starts a new child.
 A child whose CUDA context no longer answers after an error leaves by itself.
 """
@@ -20,8 +20,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from panic.devices.device import is_poisoned
+from panic.engine.calls import Call, CallError, CallResult, Outcome
 from panic.engine.child import Child
-from panic.engine.executor import Result, Task, TaskError, Worker, WorkerSettings
+from panic.engine.serving import CallServer, ServerSettings
 
 log = logging.getLogger("panic.engine")
 
@@ -29,30 +30,29 @@ START_RETRIES = 1
 """How often a process may end before its first call of a model, for instance while loading."""
 
 
-class ProcessExecutor:
+class ProcessWorker:
     """One child process for one device.
 
     Args:
         timeout_s: the longest a single model call may take (loading not counted), or None.
         ahead: start the process and load its models now, and be ready when that is done; otherwise the
-            process starts with the first task.
+            process starts with the first call.
     """
 
     def __init__(
         self,
-        settings: WorkerSettings,
-        deliver: Callable[[Result], None],
+        settings: ServerSettings,
+        deliver: Callable[[CallResult], None],
         *,
         timeout_s: float | None = None,
         ahead: bool = False,
     ) -> None:
-        self.device = settings.device
         self.is_ready = not ahead
         self._deliver = deliver
         self._settings = settings
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._pending: OrderedDict[int, Task] = OrderedDict()
+        self._pending: OrderedDict[int, Call] = OrderedDict()
         self._invoking: tuple[int, float] | None = None
         self._child: Child | None = None
         self._timed_out = False
@@ -65,20 +65,20 @@ class ProcessExecutor:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, None before the first task and after a crash."""
+        """Process id of the child, None before the first call and after a crash."""
         child = self._child
         return child.pid if child else None
 
-    def submit(self, task: Task) -> None:
+    def submit(self, call: Call) -> None:
         with self._lock:
-            self._pending[task.number] = task
+            self._pending[call.number] = call
             child = self._child or self._start()
-            child.send(task)
+            child.send(call)
 
     def _start(self) -> Child:
         self._timed_out = False
         arguments = (self._settings, not self.is_ready)
-        self._child = Child("panic.engine.process_executor:serve_connection", arguments, self._on_message)
+        self._child = Child("panic.engine.process_worker:serve_connection", arguments, self._on_message)
         return self._child
 
     def check(self) -> None:
@@ -104,7 +104,7 @@ class ProcessExecutor:
     def _on_message(self, message: Any) -> None:
         if message is None:
             self._child_ended()
-        elif isinstance(message, Result):
+        elif isinstance(message, CallResult):
             with self._lock:
                 self._pending.pop(message.number)
             self._deliver(message)
@@ -131,12 +131,12 @@ class ProcessExecutor:
             if not self.is_ready:
                 log.warning("a process that runs models did not start: %s", reason)
         for number in pending:
-            own = kind if number == guilty else "untried"
+            own: Outcome = kind if number == guilty else "untried"
             message = f"the process that runs models ended: {reason}" if own != "untried" else "not started"
-            self._deliver(Result(number=number, error=TaskError(kind=own, message=message)))
+            self._deliver(CallResult(number=number, error=CallError(kind=own, message=message)))
 
-    def _kind_of_end(self) -> str:
-        """What the end of the child means for the task it was at."""
+    def _kind_of_end(self) -> Outcome:
+        """What the end of the child means for the call it was at."""
         if self._invoking:
             return "crash"
         if self._leaving:
@@ -145,52 +145,52 @@ class ProcessExecutor:
         return "untried" if self._failed_starts <= START_RETRIES else "load"
 
 
-def serve_connection(connection: Connection[Any, Any], settings: WorkerSettings, ahead: bool) -> None:
-    """The child's main loop: tasks in, results out, until None or the end of the pipe.
+def serve_connection(connection: Connection[Any, Any], settings: ServerSettings, ahead: bool) -> None:
+    """The child's main loop: calls in, results out, until None or the end of the pipe.
 
-    ahead: load the models before the first task, and tell when that is done.
+    ahead: load the models before the first call, and tell when that is done.
     """
     from panic.models.registry import build
 
-    worker = Worker(settings, build)
+    server = CallServer(settings, build)
     lock = threading.Lock()
-    tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
+    calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
 
     def send(message: Any) -> None:
         with lock:
             connection.send(message)
 
-    def deliver(task: Task, result: Result, raw: list[Any]) -> None:
+    def deliver(call: Call, result: CallResult, raw: list[Any]) -> None:
         try:
-            send(worker.finish(task, result, raw))
+            send(server.finish(call, result, raw))
         except Exception as error:
             text = f"its output cannot be sent: {type(error).__name__}: {error}"
-            send(Result(number=task.number, error=TaskError(kind="error", message=text)))
+            send(CallResult(number=call.number, error=CallError(kind="error", message=text)))
 
     if ahead:
-        worker.load_all()
+        server.load_all()
         send(("ready", 0))
     with ThreadPoolExecutor(1) as finisher:
-        while (task := tasks.get()) is not None:
-            result, raw = worker.serve(task, partial(send, ("invoking", task.number)))
-            send(("invoked", task.number))
-            finisher.submit(deliver, task, result, raw)
-            if result.error is not None and is_poisoned(worker.device):
+        while (call := calls.get()) is not None:
+            result, raw = server.serve(call, partial(send, ("invoking", call.number)))
+            send(("invoked", call.number))
+            finisher.submit(deliver, call, result, raw)
+            if result.error is not None and is_poisoned(server.device):
                 finisher.shutdown()
-                send(("leaving", task.number))
+                send(("leaving", call.number))
                 os._exit(1)
-    worker.close()
+    server.close()
 
 
-def _receive(connection: Connection[Any, Any], tasks: queue.SimpleQueue[Task | None]) -> None:
-    """Read tasks while the device is busy, so that the next one's pixels are here when it is free."""
-    task: Task | None = None
+def _receive(connection: Connection[Any, Any], calls: queue.SimpleQueue[Call | None]) -> None:
+    """Read calls while the device is busy, so that the next one's pixels are here when it is free."""
+    call: Call | None = None
     while True:
         try:
-            task = connection.recv()
+            call = connection.recv()
         except EOFError:
-            task = None
-        tasks.put(task)
-        if task is None:
+            call = None
+        calls.put(call)
+        if call is None:
             return

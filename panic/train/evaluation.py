@@ -1,8 +1,8 @@
-"""How good a model is: FID and its relatives on a folder of pictures, or what the pocket world's oracle says.
+"""How good a model is: FID and its relatives on a folder of images, or what the pocket world's oracle says.
 
-Pictures are drawn through the model's adapter, as in an experiment: one seed for each, its own steps and
+Images are drawn through the model's adapter, as in an experiment: one seed for each, its own steps and
 guidance. FID, KID, Inception score, precision and recall are torch-fidelity's, all on features of the
-Inception network of the FID paper; drawn pictures are its first input, which the Inception score is of.
+Inception network of the FID paper; drawn images are its first input, which the Inception score is of.
 
     panic evaluate local:checkpoints/mine photos --n 5000
     panic evaluate PocketDiffusion pocket-world --n 1000
@@ -26,8 +26,7 @@ from panic.models.protocol import Modality, Model
 from panic.models.spec import ModelSpec
 from panic.pocket.world import examples
 from panic.train import pocket_scores
-from panic.train.folder import Folder
-from panic.train.pictures import load
+from panic.train.folder import Folder, load_image
 
 WORLD = "pocket-world"
 EXTRACTOR = "inception-v3-compat"
@@ -35,39 +34,47 @@ INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
     "weights-inception-2015-12-05-6726825d.pth"
 )
-FEWEST = 10  # pictures for a figure at all: precision and recall look at three neighbours
-ENOUGH = 2048  # with fewer pictures than features their covariance is singular
+FEWEST = 10  # images for a figure at all: precision and recall look at three neighbours
+ENOUGH = 2048  # with fewer images than features their covariance is singular
 Show = Callable[[int, int], None]
 
 
+def model_to_evaluate(
+    name: str, parameters: Mapping[str, Any] | None = None, *, device: str = "cpu"
+) -> ModelSpec:
+    """Resolve a model by its name as in a config, or by its folder, perhaps with other parameters.
+
+    Raises UsageError where there is no such model.
+    """
+    base = f"local:{name}" if Path(name).is_dir() else name
+    kind = device.partition(":")[0]
+    if not parameters:
+        return registry.resolve(base, device_kind=kind)
+    return registry.resolve(name, {name: {"base": base, **parameters}}, device_kind=kind)
+
+
 def evaluate(
-    name: str,
+    spec: ModelSpec,
     data: str,
     *,
     n: int = 1000,
     seed: int = 0,
-    parameters: Mapping[str, Any] | None = None,
     device: str = "cpu",
     batch_size: int = 16,
     extractor: str = EXTRACTOR,
     show: Show = lambda done, n: None,
 ) -> dict[str, Any]:
-    """Figures of a model on `data`: a folder of pictures with captions, or "pocket-world".
+    """Figures of a model on `data`: a folder of images with captions, or "pocket-world".
 
-    name: as in a config, or a folder. n: how many pictures are drawn (or captions written, pairs matched).
+    n: how many images are drawn (or captions written, pairs matched).
 
     Raises UsageError for a model or data that do not go together, ModelMissing where weights are not here.
     """
-    base = f"local:{name}" if Path(name).is_dir() else name
-    kind = device.partition(":")[0]
-    spec = registry.resolve(base, device_kind=kind)
-    if parameters:
-        spec = registry.resolve(name, {name: {"base": base, **parameters}}, device_kind=kind)
     if data == WORLD:
         return _by_oracle(spec, n, seed, device)
     if not _draws(spec):
         raise UsageError(
-            f"{name} draws no pictures of texts: other models are evaluated on {WORLD} alone",
+            f"{spec.name} draws no pictures of texts: other models are evaluated on {WORLD} alone",
         )
     refuse_without_fidelity(extractor)
     folder = Folder(data, size=8, held_back=0.0)
@@ -80,13 +87,13 @@ def evaluate(
         drawn = [Path(place) / f"{i:06d}.png" for i in range(n)]
         for first in range(0, n, batch_size):
             some = captions[first : first + batch_size]
-            pictures = pocket_scores.call(model, some, range(seed + first, seed + first + len(some)))
-            for path, picture in zip(drawn[first : first + batch_size], pictures, strict=True):
-                picture.save(path)
+            images = pocket_scores.call(model, some, range(seed + first, seed + first + len(some)))
+            for path, image in zip(drawn[first : first + batch_size], images, strict=True):
+                image.save(path)
             show(first + len(some), n)
-        width, height = pictures[0].size
+        width, height = images[0].size
         if width != height:
-            raise UsageError(f"{name} draws pictures of {width}x{height}: only squares can be compared")
+            raise UsageError(f"{spec.name} draws pictures of {width}x{height}: only squares can be compared")
         return fidelity(drawn, folder.paths, width, device=device, extractor=extractor, seed=seed)
 
 
@@ -114,17 +121,17 @@ def fidelity(
     extractor: str = EXTRACTOR,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """FID, KID, Inception score, precision and recall of drawn pictures (files) against real ones.
+    """FID, KID, Inception score, precision and recall of drawn images (files) against real ones.
 
-    size: side of the squares that both become. Raises UsageError for too few pictures.
+    size: side of the squares that both become. Raises UsageError for too few images.
     """
     from torch_fidelity import calculate_metrics
 
     _refuse_few(len(drawn), len(real))
     num = min(len(drawn), len(real))
     found = calculate_metrics(
-        input1=_Pictures(drawn, size),
-        input2=_Pictures(real, size),
+        input1=_Images(drawn, size),
+        input2=_Images(real, size),
         isc=True,
         fid=True,
         kid=True,
@@ -158,8 +165,8 @@ def _refuse_few(num_drawn: int, num_real: int) -> None:
         )
 
 
-class _Pictures(torch.utils.data.Dataset[torch.Tensor]):
-    """Files as torch-fidelity takes pictures, in processes of its own: (3, size, size) uint8."""
+class _Images(torch.utils.data.Dataset[torch.Tensor]):
+    """Files as torch-fidelity takes images, in processes of its own: (3, size, size) uint8."""
 
     def __init__(self, paths: Sequence[Path], size: int) -> None:
         self.paths, self.size = paths, size
@@ -168,7 +175,7 @@ class _Pictures(torch.utils.data.Dataset[torch.Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.from_numpy(load(self.paths[index], self.size).copy()).permute(2, 0, 1)
+        return torch.from_numpy(load_image(self.paths[index], self.size).copy()).permute(2, 0, 1)
 
 
 def _by_oracle(spec: ModelSpec, n: int, seed: int, device: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Working memory, accounting, placement: small functions with known answers."""
+"""Room on a device and the working memory of calls: small functions with known answers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panic.devices.accounting import Room
 from panic.devices.device import is_out_of_memory
+from panic.devices.room import Room, WorkingMemory, envelope
 from panic.devices.simulated import SimulatedDevice
-from panic.devices.working import WorkingMemory, envelope
 from panic.errors import OutOfMemory
 
 

@@ -22,9 +22,6 @@ import time
 from pathlib import Path
 
 from panic.models.synthetic import ImageToText
-from panic.store import check
-from panic.store import contents
-from panic.store import reading
 
 
 class Evil(ImageToText):
@@ -286,24 +283,24 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
     import signal
 
     from panic.config import DiagramSettings
-    from panic.engine.diagrams import DiagramTask
-    from panic.engine.pool import Answer, Pool
+    from panic.engine.pool import JobResult, Pool
+    from panic.engine.stages.diagrams import DiagramJob
 
     config = make_config(max_length=4, embeddings=["synthetic/state-embedding"])
     run(config, tmp_path / "s")
     with Store(tmp_path / "s") as store:
         model = reading.model(store, "synthetic/state-embedding").id
-    inbox: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    pool = Pool(tmp_path / "s", DiagramSettings(), inbox.put, num_workers=1)
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    pool = Pool(tmp_path / "s", [DiagramSettings()], inbox.put, num_workers=1)
     try:
-        pool.submit(DiagramTask(1, model, DiagramSettings()))
-        assert inbox.get(timeout=60).entry is not None
+        pool.submit(DiagramJob(1, model, 0), None)
+        assert inbox.get(timeout=60).rows is not None
         (idle,) = children_of(os.getpid())
         os.kill(idle, signal.SIGKILL)
         while children_of(os.getpid()):
             time.sleep(0.02)
         time.sleep(0.2)
-        pool.submit(DiagramTask(2, model, DiagramSettings()))
-        assert inbox.get(timeout=60).entry is not None
+        pool.submit(DiagramJob(2, model, 0), None)
+        assert inbox.get(timeout=60).rows is not None
     finally:
         pool.close()

@@ -1,0 +1,114 @@
+"""Calls of models, and those who perform them: the one protocol between the driver and its workers.
+
+A `Call` is a batch for one model, already pinned in shape. A `Worker` performs the calls of one place and
+delivers exactly one `CallResult` for each, from a thread of its own, in the order in which they finish:
+
+    LocalWorker    a thread of this process                            (serving.py)
+    ProcessWorker  a child process with a device of its own            (process_worker.py)
+
+Another kind of worker needs the names of `Worker` and nothing else: the driver knows neither devices nor
+processes.
+
+- A Ray actor: `submit` calls the actor's remote method with the call, a thread waits for the references and
+  delivers their results; `check` looks whether the actor lives, and a lost one fails its call as "crash" and
+  those behind it as "untried", which the driver hands out again.
+- An HTTP endpoint: it has no device (its results name the host that answers) and no batches. Its models are
+  pinned to a batch size of 1, which needs no padding; `submit` starts a request on a loop of its own, several
+  side by side, and each answer is a result of its own.
+
+Which thread owns what: `submit`, `check` and `close` are called by the driver's thread, `deliver` by the
+worker's; everything that both touch is guarded by the worker's own lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from panic.engine.outputs import Output, Rejected
+from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError
+
+Outcome = Literal["memory", "unfit", "missing", "load", "error", "rejected", "crash", "untried"]
+"""Why a call gave no outputs.
+
+memory    there was no room for the batch: a smaller one may do
+unfit     the weights alone are too large for the device
+missing   the weights are not on this machine
+load      building the model or loading its weights failed
+error     the call raised an exception
+rejected  what the call gave cannot be used
+crash     the process that performed it ended, or did not answer in time
+untried   it waited behind a call that ended its process, and has not been begun
+"""
+
+FATAL: dict[Outcome, type[PanicError]] = {
+    "memory": ModelDoesNotFit,
+    "unfit": ModelDoesNotFit,
+    "missing": ModelMissing,
+    "load": ModelError,
+}
+"""Outcomes that no retry mends; "memory" only where the batch cannot be made smaller."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call of a model: at most `batch_size` inputs of one bucket, padded to it.
+
+    number: names the call; `Workers.submit` gives it. upcoming: models in the order of their next uses.
+    """
+
+    number: int = 0
+    model: str
+    batch_size: int
+    inputs: list[Any]
+    seeds: list[int]
+    bucket: int = 0
+    upcoming: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallError:
+    """Why a call gave no outputs: its outcome, and what there is to say about it."""
+
+    kind: Outcome
+    message: str
+    detail: str = ""
+    hint: str = ""
+
+    def fatal(self, model: str, hint: str = "") -> PanicError:
+        """The error with which an experiment ends; it names the model once."""
+        named = "" if self.message.startswith(model) else f"{model}: "
+        return FATAL[self.kind](f"{named}{self.message}", hint=f"{hint} {self.hint}".strip())
+
+
+@dataclass(slots=True, kw_only=True)
+class CallResult:
+    """What a call gave: one output per input, or an error. `duration_s` is the model call alone.
+
+    device: where it was performed, as it is stored with the batch. resident: models that are there now.
+    """
+
+    number: int
+    outputs: list[Output | Rejected] = field(default_factory=list)
+    error: CallError | None = None
+    device: str = ""
+    started_at: float = 0.0
+    duration_s: float = 0.0
+    resident: frozenset[str] = frozenset()
+
+
+class Worker(Protocol):
+    """Performs calls in the order in which they are submitted; each gives exactly one `CallResult`."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has started: others that are ready should be asked first."""
+
+    def submit(self, call: Call) -> None:
+        """Queue a call."""
+
+    def check(self) -> None:
+        """End a call that has exceeded its time limit; the driver asks now and then."""
+
+    def close(self) -> None:
+        """Stop. What is submitted and not delivered may be lost."""

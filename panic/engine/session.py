@@ -1,0 +1,177 @@
+"""A session: one experiment while it is being performed. Opened once, closed once.
+
+It holds what belongs to the whole of the work: the plan, the store (for writing, and once more for
+reading), what is pinned, what waits to be called, and whether to stop. Stages, the driver and the
+calibration take it.
+
+Which thread owns what: the driver's thread owns everything here. `store` is used by it to open epochs and
+number batches, and by the writer's thread inside `writing.commit`; the driver flushes the writer before it
+opens an epoch. `contents` is guarded by a lock of its own.
+
+    with open_session(plan, fingerprints, device, store, command="panic run demo.yaml", ...) as session:
+        perform(session)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from panic.devices.device import Device
+from panic.engine.buckets import Buckets
+from panic.engine.contents import Content, ContentCache
+from panic.engine.memory import MemorySettings, learn, memory_settings
+from panic.engine.pinning import Pin, begin, pin
+from panic.engine.plan import Plan
+from panic.engine.preview import warn_of_what_stays
+from panic.engine.progress import Progress
+from panic.engine.queue import Item, Lane, ReadyQueue
+from panic.engine.writer import Writer
+from panic.errors import Interrupted
+from panic.interrupts import stop_on_signals
+from panic.models.protocol import Modality
+from panic.store import Store, contents, images, reading, writing
+from panic.store.digest import text_digest
+from panic.store.provenance import provenance
+
+LOST = "lost"
+"""Kind of the failure of a run whose images cannot be computed again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """What is being performed.
+
+    run_ids: rows of the plan's runs, in their order. pins: how every model is called now, by name. lost:
+    digests of images whose pixels are gone for good.
+    """
+
+    plan: Plan
+    device: Device
+    store: Store
+    reader: Store
+    experiment: int
+    number: int
+    run_ids: list[int]
+    fingerprints: Mapping[str, str]
+    memory: MemorySettings
+    contents: ContentCache
+    buckets: Buckets
+    writer: Writer
+    ready: ReadyQueue
+    stop_requested: Callable[[], bool]
+    on_progress: Callable[[Progress], None]
+    pins: dict[str, Pin] = field(default_factory=dict)
+    lost: set[bytes] = field(default_factory=set)
+
+    def pin(self, tried: Mapping[str, int]) -> None:
+        """Pin the shapes of all models; `tried` are batch sizes that were tried out."""
+        self.pins |= pin(self.store, self.experiment, self.plan, self.fingerprints, self.device.kind, tried)
+
+    def halve(self, model: str) -> Pin:
+        """Open a shape epoch of a model with half the batch size, recorded before its first result."""
+        self.writer.flush()
+        old = self.pins[model]
+        smaller = old.batch_size // 2
+        number = writing.add_epoch(
+            self.store,
+            self.experiment,
+            model,
+            model=old.model,
+            batch_size=smaller,
+            device_kind=self.device.kind,
+            threads=old.threads,
+        )
+        self.pins[model] = Pin(model=old.model, epoch=number, batch_size=smaller, threads=old.threads)
+        self.ready.resize(model, smaller)
+        return self.pins[model]
+
+    def enqueue(
+        self, stage: Any, model: str, modality: Modality, item: Item, batch_size: int | None = None
+    ) -> None:
+        """Let an item of a stage wait for a model, by default for a batch of the pinned size."""
+        bucket = self.buckets.of(model, item.input, modality)
+        self.ready.put(Lane(stage, model, bucket, batch_size or self.pins[model].batch_size), item)
+
+    def inputs(self, lane: Lane, items: list[Item]) -> list[Content]:
+        """The contents that the items of a lane are about."""
+        modality = self.buckets.modality(lane.model, lane.bucket)
+        return [self.contents.get(item.input, modality) for item in items]
+
+
+@contextmanager
+def open_session(
+    plan: Plan,
+    fingerprints: Mapping[str, str],
+    device: Device,
+    store: Store,
+    *,
+    command: str,
+    on_progress: Callable[[Progress], None],
+    retry_failed: bool = False,
+    repair: bool = False,
+) -> Iterator[Session]:
+    """Begin to perform a plan in a store that is open for writing; how it ended is recorded at the end.
+
+    While it is open, SIGINT and SIGTERM ask it to stop. Raises ConflictError where the experiment has begun
+    with other settings, before anything is changed.
+    """
+    config, specs = plan.config, plan.specs
+    experiment = begin(store, plan, fingerprints, device.kind)
+    warn_of_what_stays(store, experiment, plan)
+    if retry_failed:
+        writing.forget_failures(store, experiment)
+    if repair:
+        writing.forget_failures(store, experiment, LOST)
+        writing.drop_images(store, images.damaged_images(store, experiment))
+    run_ids = writing.add_runs(store, experiment, plan.runs)
+    asked = config.model_dump(mode="json")
+    number = writing.start_session(store, experiment, command, provenance(), asked)
+    uid = reading.experiment(store, experiment).uid
+    memory = MemorySettings()
+    if device.has_own_memory:
+        memory = memory_settings(store, device, fingerprints, uid, number)
+    state = "failed"
+    try:
+        with stop_on_signals() as stop_requested, Store(store.path) as reader:
+            cache = ContentCache(config.pixel_cache_bytes, partial(_read, reader))
+            for prompt in dict.fromkeys(run.prompt for run in plan.runs):
+                cache.keep(text_digest(prompt), prompt)
+            eager = [name for name in plan.generative if Modality.IMAGE in specs[name].modalities_in]
+            writer = Writer(partial(writing.commit, store), cache.saved)
+            try:
+                yield Session(
+                    plan=plan,
+                    device=device,
+                    store=store,
+                    reader=reader,
+                    experiment=experiment,
+                    number=number,
+                    run_ids=run_ids,
+                    fingerprints=fingerprints,
+                    memory=memory,
+                    contents=cache,
+                    buckets=Buckets(specs, cache),
+                    writer=writer,
+                    ready=ReadyQueue({name: place for place, name in enumerate(specs)}, eager),
+                    stop_requested=stop_requested,
+                    on_progress=on_progress,
+                )
+            finally:
+                writer.close()
+        state = "done"
+    except Interrupted:
+        state = "interrupted"
+        raise
+    finally:
+        learn(store, device, fingerprints, memory)
+        writing.end_session(store, number, state)
+
+
+def _read(store: Store, digest: bytes, modality: Modality) -> Content:
+    if modality is Modality.IMAGE:
+        return contents.image(store, digest)
+    return contents.text(store, digest)

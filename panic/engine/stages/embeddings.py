@@ -1,0 +1,81 @@
+"""The embeddings stage: each distinct output is embedded once per embedding model in a store.
+
+Work is what the store lacks: outputs of the runs that have ended, prompts included, without a vector. It
+becomes items of the same ready queue that the loops use.
+"""
+
+from __future__ import annotations
+
+from panic.engine.progress import Progress
+from panic.engine.queue import Item
+from panic.engine.session import Session
+from panic.engine.stages.loops import LoopStage
+from panic.engine.stages.stage import CallStage, Failed, Made, Pending
+from panic.models.protocol import Modality
+from panic.store import Commit, missing
+from panic.store.records import Counts, NewEmbedding
+
+
+class EmbeddingStage(CallStage):
+    """Finds outputs without vectors and keeps account of them.
+
+    Args:
+        loops: tells which runs have ended.
+    """
+
+    name = "embeddings"
+
+    def __init__(self, session: Session, loops: LoopStage, before: Counts) -> None:
+        super().__init__(session)
+        self._loops = loops
+        # Claims are of models by name and outputs by digest.
+        self._pending: Pending[tuple[str, bytes]] = Pending()
+        self._num_before = before.embeddings
+        self._num_found = 0
+        self._num_done = 0
+
+    def refill(self, *, thorough: bool) -> int:
+        """Enqueue outputs of the runs that have ended meanwhile, or of all runs."""
+        committed = self.session.writer.committed
+        ended = self._loops.take_ended(committed)
+        self._pending.settle(committed)
+        return self._find(None) if thorough else sum(self._find(run) for run in ended)
+
+    def _find(self, run: int | None) -> int:
+        """Enqueue what the store lacks of one run or of the whole experiment; returns how many items."""
+        found = 0
+        session = self.session
+        for name, spec in session.plan.embedding.items():
+            model = session.pins[name].model
+            for digest, modality in missing.embeddings(
+                session.reader, session.experiment, model, spec.modalities_in, run=run
+            ):
+                if digest not in session.lost and self._pending.claim((name, digest)):
+                    self.enqueue(name, Modality(modality), Item(name, digest, seed=0))
+                    found += 1
+        self._num_found += found
+        return found
+
+    def absorb(self, work: Item, result: Made, commit: Commit) -> None:
+        """Take an output's vector."""
+        model = self.session.pins[result.model].model
+        vector = result.output.value
+        commit.embeddings.append(
+            NewEmbedding(output=work.input, model=model, batch=result.batch, vector=vector)
+        )
+        self._num_done += 1
+
+    def fail(self, work: Item, failed: Failed, commit: Commit) -> None:
+        """Leave an output without a vector; it stays claimed, so that this session does not try again."""
+        what = f"{failed.model}: output {work.input.hex()[:12]} has no vector"
+        self.given_up.append(f"{what}: {failed.message}")
+
+    def written(self, commit: Commit, number: int) -> None:
+        """Know that the commit's vectors are on their way into the store."""
+        names = {self.session.pins[name].model: name for name in self.session.plan.embedding}
+        self._pending.written([(names[row.model], row.output) for row in commit.embeddings], number)
+
+    def progress(self, before: Progress) -> Progress:
+        """What there is by now, and that plus what has been found missing so far."""
+        known = self._num_before
+        return before.with_stage(self.name, known + self._num_done, known + self._num_found)

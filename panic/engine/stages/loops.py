@@ -1,0 +1,262 @@
+"""The loops stage: where each run stands, what it does next, which runs share their future.
+
+A run advances from output to input: stuck check, end check, then the next item. With a fixed seed the same
+(model, seed, input) gives the same output, so it is computed once in an experiment: runs that meet go on
+together (`_memo` for what is known, `_waiting` for what is being computed).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from panic.engine.forecast import Place
+from panic.engine.progress import Progress
+from panic.engine.queue import Item
+from panic.engine.seeds import FRESH, run_root, step_seed
+from panic.engine.session import Session
+from panic.engine.stages.stage import CallStage, Failed, Made
+from panic.store import Commit, missing, reading
+from panic.store.records import FixedSeedStep, NewFailure, NewInvocation, NewRun, NewStuck, RunRow
+from panic.store.stuck import StuckDetector
+
+Key = tuple[str, int, bytes]
+"""(model name, seed, input digest): what an output of a fixed seed depends on within a shape epoch."""
+
+
+class Loop:
+    """One run on its way. `root` is empty for a fixed seed, `detector` is None for fresh noise."""
+
+    __slots__ = ("detector", "id", "max_length", "network", "root", "seed", "step")
+
+    def __init__(self, id: int, run: NewRun, root_seed: int, max_length: int) -> None:
+        self.id = id
+        self.network = run.network
+        self.seed = run.seed
+        self.max_length = max_length
+        self.step = 0
+        fresh = run.seed == FRESH
+        self.root = run_root(root_seed, run.network, run.prompt, run.repeat) if fresh else b""
+        self.detector = None if fresh else StuckDetector(len(run.network))
+
+    @property
+    def model(self) -> str:
+        """The model of the next step."""
+        return self.model_at(self.step)
+
+    @property
+    def place(self) -> Place:
+        """Where the next step is."""
+        return self.network, self.step % len(self.network)
+
+    def model_at(self, step: int) -> str:
+        """The model of a step."""
+        return self.network[step % len(self.network)]
+
+
+class LoopStage(CallStage):
+    """All unfinished runs of an experiment's plan.
+
+    `standing` counts the runs by the place of their next step.
+    """
+
+    name = "invocations"
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._loops: dict[int, Loop] = {}
+        # (model, seed) -> input -> (output, batch): a key of its own per step would cost 64 bytes more.
+        self._memo: dict[tuple[str, int], dict[bytes, tuple[bytes, int]]] = {}
+        self._waiting: dict[Key, list[Loop]] = {}
+        self._modality = {name: spec.modalities_in[0] for name, spec in session.plan.generative.items()}
+        self._ended: list[int] = []
+        self._ended_at: deque[tuple[int, int]] = deque()
+        self._before: Progress | None = None
+        self.standing: Counter[Place] = Counter()
+        self._num_invocations = 0
+        self._num_stuck = 0
+        self._num_failed = 0
+
+    def __len__(self) -> int:
+        return len(self._loops)
+
+    @property
+    def remaining_steps(self) -> int:
+        """Invocations that are missing if no run gets stuck."""
+        return sum(loop.max_length - loop.step for loop in self._loops.values())
+
+    def refill(self, *, thorough: bool) -> int:
+        """Set the unfinished runs going where the store has them; once, afterwards they go on by
+        themselves."""
+        if self._before is not None:
+            return 0
+        session, store = self.session, self.session.reader
+        rows = {row.id: row for row in reading.runs(store, session.experiment)}
+        tails = {tail.run: tail for tail in missing.tails(store, session.experiment)}
+        wanted = dict(zip(session.run_ids, session.plan.runs, strict=True))
+        unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
+        for id in unfinished:
+            self.add(Loop(id, wanted[id], session.plan.config.root_seed, wanted[id].max_length))
+        self._recall_all(rows)
+        commit = Commit()
+        for id in unfinished:
+            self.start(id, tails[id].num_steps, tails[id].output, commit)
+        ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
+        self._before = Progress(
+            runs_total=len(wanted),
+            runs_stuck=sum(row.state == "stuck" for row in ended),
+            runs_failed=sum(row.state == "failed" for row in ended),
+            invocations=sum(tail.num_steps for tail in tails.values()),
+        )
+        if commit.num_rows > 1 or commit.stuck:
+            self.written(commit, session.writer.add(commit))
+        return len(session.ready)
+
+    def _recall_all(self, rows: dict[int, RunRow]) -> None:
+        """Know what fixed-seed runs have computed already; nothing can go on from a lost image."""
+        pins = self.session.pins
+        for known in missing.fixed_seed_history(self.session.reader, self.session.experiment):
+            if known.output in self.session.lost:
+                continue
+            network = rows[known.run].network
+            model = network[known.step % len(network)]
+            self.recall(model, known, is_current=model in pins and pins[model].epoch == known.epoch)
+
+    def add(self, loop: Loop) -> None:
+        """Know an unfinished run; `start` sets it going."""
+        self._loops[loop.id] = loop
+
+    def recall(self, model: str, known: FixedSeedStep, *, is_current: bool) -> None:
+        """Know a stored step of a fixed-seed run.
+
+        is_current: it was computed in its model's current shape epoch; earlier ones say nothing about
+        what comes.
+        """
+        loop = self._loops.get(known.run)
+        if is_current:
+            self._remember(model, known.seed, known.input, known.output, known.batch)
+            if loop is not None and loop.detector is not None:
+                loop.detector.visit(known.step, known.input)
+        elif loop is not None and loop.detector is not None:
+            loop.detector.forget_until(known.step)
+
+    def forget(self, model: str) -> None:
+        """A shape epoch of a model begins: its earlier results say nothing about the future."""
+        self._memo = {key: known for key, known in self._memo.items() if key[0] != model}
+        for loop in self._loops.values():
+            if loop.detector is not None:
+                made = (step for step in range(loop.step - 1, -1, -1) if loop.model_at(step) == model)
+                loop.detector.forget_until(next(made, -1))
+
+    def start(self, run: int, step: int, input: bytes, commit: Commit) -> None:
+        """Set a run going at a step."""
+        loop = self._loops[run]
+        loop.step = step
+        self.standing[loop.place] += 1
+        self._advance(loop, input, commit)
+
+    def absorb(self, work: Item, result: Made, commit: Commit) -> None:
+        """Take an item's output: every run that waited for it makes a step."""
+        output, model, batch = result
+        digest = output.digest
+        self.session.contents.add_unsaved(digest, output.value)
+        commit.outputs.append(output.as_row())
+        for loop in self._waiters(work, model):
+            if loop.seed != FRESH:
+                self._remember(model, work.seed, work.input, digest, batch)
+            self._step(loop, work.input, digest, work.seed, batch, commit)
+            self._advance(loop, digest, commit)
+
+    def fail(self, work: Item, failed: Failed, commit: Commit) -> None:
+        """End the runs that waited for an item."""
+        for loop in self._waiters(work, failed.model):
+            commit.failures.append(
+                NewFailure(
+                    run=loop.id,
+                    step=loop.step,
+                    kind=failed.kind,
+                    message=failed.message,
+                    detail=failed.detail,
+                    attempts=max(1, work.attempts),
+                )
+            )
+            self._num_failed += 1
+            self._end(loop)
+
+    def written(self, commit: Commit, number: int) -> None:
+        """Know in which commit the runs that have ended meanwhile are stored."""
+        self._num_invocations += len(commit.invocations)
+        self._ended_at.extend((number, run) for run in self._ended)
+        self._ended = []
+
+    def take_ended(self, committed: int) -> list[int]:
+        """Runs that have ended since this was last asked and are in the store as a whole."""
+        ended = []
+        while self._ended_at and self._ended_at[0][0] <= committed:
+            ended.append(self._ended_at.popleft()[1])
+        return ended
+
+    def progress(self, before: Progress) -> Progress:
+        """How far the runs are."""
+        start = self._before or Progress()
+        invocations = start.invocations + self._num_invocations
+        return replace(
+            before,
+            runs_total=start.runs_total,
+            runs_ended=start.runs_total - len(self._loops),
+            runs_stuck=start.runs_stuck + self._num_stuck,
+            runs_failed=start.runs_failed + self._num_failed,
+            invocations=invocations,
+            invocations_total=invocations + self.remaining_steps,
+        )
+
+    def _remember(self, model: str, seed: int, input: bytes, output: bytes, batch: int) -> None:
+        self._memo.setdefault((model, seed), {})[input] = (output, batch)
+
+    def _waiters(self, item: Item, model: str) -> Sequence[Loop]:
+        loop: Loop = item.subject
+        return self._waiting.pop((model, item.seed, item.input)) if loop.seed != FRESH else [loop]
+
+    def _step(self, loop: Loop, input: bytes, output: bytes, seed: int, batch: int, commit: Commit) -> None:
+        commit.invocations.append(NewInvocation(loop.id, loop.step, input, output, seed, batch))
+        self.standing[loop.place] -= 1
+        loop.step += 1
+        self.standing[loop.place] += 1
+
+    def _advance(self, loop: Loop, input: bytes, commit: Commit) -> None:
+        """Go on from an input as far as results are known; then ask for the next one."""
+        while True:
+            if loop.detector is not None and (cycle := loop.detector.visit(loop.step, input)):
+                commit.stuck.append(NewStuck(run=loop.id, entry_step=cycle.entry_step, period=cycle.period))
+                self._num_stuck += 1
+                self._end(loop)
+                return
+            if loop.step >= loop.max_length:
+                self._end(loop)
+                return
+            if loop.seed == FRESH:
+                self._ask(loop, input, step_seed(loop.root, loop.step))
+                return
+            key = (loop.model, loop.seed, input)
+            known = self._memo.get(key[:2], {}).get(input)
+            if known is None:
+                waiting = self._waiting.get(key)
+                if waiting is not None:
+                    waiting.append(loop)
+                    return
+                self._waiting[key] = [loop]
+                self._ask(loop, input, loop.seed)
+                return
+            output, batch = known
+            self._step(loop, input, output, loop.seed, batch, commit)
+            input = output
+
+    def _ask(self, loop: Loop, input: bytes, seed: int) -> None:
+        model = loop.model
+        self.enqueue(model, self._modality[model], Item(loop, input, seed))
+
+    def _end(self, loop: Loop) -> None:
+        del self._loops[loop.id]
+        self.standing[loop.place] -= 1
+        self._ended.append(loop.id)

@@ -1,0 +1,124 @@
+"""The loops stage by hand: a real session, whose items this test answers itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.devices.device import open_device
+from panic.engine.outputs import finish
+from panic.engine.plan import make_plan
+from panic.engine.progress import Progress
+from panic.engine.queue import Item, Lane
+from panic.engine.session import Session, open_session
+from panic.engine.stages.loops import LoopStage
+from panic.engine.stages.stage import Failed, Made
+from panic.models import registry
+from panic.store import Commit, Store, reading
+from tests.engine.conftest import make_config
+
+
+@contextmanager
+def opened(path: Path, **changes: Any) -> Iterator[Session]:
+    """A session of the synthetic experiment, pinned and without workers."""
+    config = make_config(**changes)
+    device = open_device("cpu")
+    with (
+        Store(path, write=True, create=True) as store,
+        open_session(
+            (plan := make_plan(config, device.kind)),
+            registry.fingerprints(plan.specs),
+            device,
+            store,
+            command="test",
+            on_progress=lambda progress: None,
+        ) as session,
+    ):
+        session.pin({})
+        yield session
+
+
+def answers(session: Session) -> Callable[[str, bytes, int], Any]:
+    """What the session's models make of an input."""
+    models = {name: registry.build(spec) for name, spec in session.plan.generative.items()}
+    for model in models.values():
+        model.load("cpu")
+
+    def answer(model: str, digest: bytes, seed: int) -> Any:
+        spec = session.plan.generative[model]
+        content = session.contents.get(digest, spec.modalities_in[0])
+        return finish(models[model].invoke([content], [seed])[0], spec.modality_out, False)
+
+    return answer
+
+
+def waiting(session: Session) -> list[tuple[Lane, Item]]:
+    """Everything that waits, taken out of the queue."""
+    found = []
+    while lane := session.ready.choose(frozenset(), only_full=False):
+        found += [(lane, item) for item in session.ready.take(lane)]
+    return found
+
+
+def test_loops_know_where_their_runs_stand(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=["state 0"], seeds=[-1, 7], repeats=1, max_length=3) as session:
+        loops = LoopStage(session)
+        answer = answers(session)
+        assert loops.refill(thorough=True) == 2
+        assert loops.refill(thorough=True) == 0
+        network = ("draw", "chain")
+        assert loops.standing == {(network, 0): 2}
+        (lane, item), other = waiting(session)
+        loops.absorb(item, Made(answer(lane.model, item.input, item.seed), lane.model, 1), Commit())
+        assert +loops.standing == {(network, 0): 1, (network, 1): 1}
+        commit = Commit()
+        for lane, item in [other, *waiting(session)]:
+            loops.fail(item, Failed("error", "no", model=lane.model), commit)
+        assert sorted(failure.step for failure in commit.failures) == [0, 1]
+        assert not len(loops)
+        assert sum(loops.standing.values()) == 0
+        assert loops.progress(Progress()).runs_failed == 2
+
+
+def test_fixed_seed_runs_that_meet_go_on_together(tmp_path: Path) -> None:
+    # Prompts that name one state in other words draw one image: the second run waits for the first one.
+    prompts = ["state 3", "state 3 "]
+    with opened(tmp_path / "s", prompts=prompts, seeds=[42], repeats=1, max_length=4) as session:
+        loops = LoopStage(session)
+        answer = answers(session)
+        loops.refill(thorough=True)
+        asked = 0
+        commit = Commit()
+        while items := waiting(session):
+            for lane, item in items:
+                asked += 1
+                loops.absorb(item, Made(answer(lane.model, item.input, item.seed), lane.model, 1), commit)
+        assert len(commit.invocations) == 8
+        assert asked == 2 + 3  # two prompts to draw, then one future
+        by_run = {run: [i.output for i in commit.invocations if i.run == run] for run in session.run_ids}
+        assert by_run[session.run_ids[0]] == by_run[session.run_ids[1]]
+
+
+@pytest.mark.parametrize("committed", [0, 1])
+def test_ended_runs_are_told_once_they_are_in_the_store(tmp_path: Path, committed: int) -> None:
+    with opened(tmp_path / "s", prompts=["state 0"], seeds=[-1], repeats=1, max_length=1) as session:
+        loops = LoopStage(session)
+        loops.refill(thorough=True)
+        ((lane, item),) = waiting(session)
+        commit = Commit()
+        loops.absorb(item, Made(answers(session)(lane.model, item.input, item.seed), lane.model, 1), commit)
+        loops.written(commit, 1)
+        assert loops.take_ended(committed) == (session.run_ids if committed else [])
+
+
+def test_a_session_records_how_it_ended(tmp_path: Path) -> None:
+    with opened(tmp_path / "s"):
+        pass
+    with pytest.raises(ZeroDivisionError), opened(tmp_path / "s"):
+        1 / 0  # noqa: B018
+    with Store(tmp_path / "s") as store:
+        assert [row.end_state for row in reading.sessions(store)] == ["done", "failed"]
