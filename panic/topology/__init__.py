@@ -6,6 +6,7 @@ diagram(points, max_dimension=1).bars(1)     # (m, 2)
 
 from __future__ import annotations
 
+from panic.topology.annotation import prepare
 from panic.topology.clouds import landmarks, sliding_window
 from panic.topology.diagram import Diagram, diagram, diagrams, entropy
 from panic.topology.distances import METRICS, TopologyError, distinct_points, pairwise
@@ -30,6 +31,7 @@ __all__ = [
     "landscape",
     "pairwise",
     "persistence_image",
+    "prepare",
     "silhouette",
     "sliding_window",
     "vectorise",

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -151,3 +158,69 @@ def test_sets_of_bits():
 
     word = np.uint64(0b10110000)
     assert njit(lambda bits: (lowest(bits), count(bits)))(word) == (4, 3)
+
+
+def in_a_new_process(code: str, **environment: str) -> str:
+    """What a new Python process prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_importing_topology_compiles_nothing_and_touches_no_file(tmp_path):
+    """Importing the kernels once made a folder, and changed numba's configuration for a moment."""
+    code = """
+        import numba
+        numba.config.CACHE_DIR = before = numba.config.CACHE_DIR
+        import panic.topology.annotation.collapse, panic.topology.annotation.loops
+        import panic.topology.annotation.cavities as cavities
+        assert not cavities.cavities.signatures
+        assert numba.config.CACHE_DIR == before
+    """
+    in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kernels_are_kept_in_the_users_cache_and_used_by_the_next_process(tmp_path):
+    code = """
+        from panic.topology.annotation import bits, compiling
+        print(compiling.keep())
+        import numpy as np
+        bits.clear(np.zeros(2, np.uint64))
+        print(sum(bits.clear.stats.cache_hits.values()))
+    """
+    folder, hits = in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path)).split()
+    assert (Path(folder).parent, hits) == (tmp_path / "panic", "0")
+    assert len(list(Path(folder).glob("*.nbc"))) == 1
+    assert in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path)).split() == [folder, "1"]
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_and_it_is_told(tmp_path):
+    """A file where the folders should be; permissions do not stop root."""
+    (tmp_path / "panic").touch()
+    (tmp_path / f"panic-{getpass.getuser()}").touch()
+    code = """
+        from panic.topology.annotation import bits, compiling
+        print(compiling.keep())
+        import numpy as np
+        members = np.ones(1, np.uint64)
+        bits.clear(members)
+        print(members[0])
+    """
+    told = in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    assert told.split()[:2] == ["None", "0"]
+    assert "every process compiles anew" in told
+
+
+def test_where_the_users_cache_cannot_be_written_a_folder_of_temporary_files_serves(tmp_path):
+    (tmp_path / "panic").touch()
+    code = "from panic.topology.annotation import compiling; print(compiling.keep())"
+    found = in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path), TMPDIR=str(tmp_path)).strip()
+    assert Path(found).parent == tmp_path / f"panic-{getpass.getuser()}"
+    assert Path(found).parent.stat().st_mode & 0o077 == 0

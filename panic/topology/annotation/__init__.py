@@ -9,6 +9,7 @@ against Ripser are in LOG.md, 2026-11-27.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,9 @@ def annotated(
     room = np.inf if room_bytes is None else room_bytes - _BYTES_PER_PAIR * num_points * (num_points - 1) / 2
     if max_dimension > MAX_DIMENSION or room < 0:
         return None
-    from panic.topology.annotation import cavities, collapse, loops
+    from panic.topology.annotation import cavities, collapse, compiling, loops
 
+    compiling.keep()
     heads, tails, lengths = edges(matrix, limit)
     if max_dimension == 0:
         return [_from_zero(loops.components(num_points, heads, tails, lengths), num_points)]
@@ -53,6 +55,20 @@ def annotated(
             return [_from_zero(deaths, num_points), *found]
         words *= 2
     return None
+
+
+def prepare() -> Path | None:
+    """Compile every kernel, or load it where it is kept, so that no later call waits for that.
+
+    Returns the folder where other processes find them; None if there is none that can be written, so that
+    each process compiles for itself. Takes 10 to 20 s of one core the first time, 0.5 s after that.
+    """
+    from panic.topology.annotation import compiling
+
+    triangle = np.ones((3, 3)) - np.eye(3)
+    for dimension in range(MAX_DIMENSION + 1):
+        annotated(triangle, dimension, 1.0)
+    return compiling.keep()
 
 
 def edges(

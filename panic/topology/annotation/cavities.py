@@ -16,7 +16,6 @@ from panic.topology.annotation.bits import (
     ONE,
     ZERO,
     bit,
-    compiled,
     count,
     insert,
     lowest,
@@ -24,6 +23,7 @@ from panic.topology.annotation.bits import (
     unite,
     youngest,
 )
+from panic.topology.annotation.compiling import compiled
 
 
 @compiled

@@ -22,7 +22,6 @@ from panic.topology.annotation.bits import (
     ZERO,
     bit,
     clear,
-    compiled,
     insert,
     lowest,
     take,
@@ -30,6 +29,7 @@ from panic.topology.annotation.bits import (
     unite,
     youngest,
 )
+from panic.topology.annotation.compiling import compiled
 
 ABSENT = np.uint64(1 << 63)
 """Set in the annotation of an edge that has not come yet; so a word holds 63 classes."""
