@@ -24,7 +24,7 @@ from panic.engine.progress import Progress
 from panic.engine.writer import Entry
 from panic.store import Store
 from panic.store.records import NewDiagram, NewDistance, NewVectorisation
-from panic.topology import diagram, distances_to, sliding_window, vectorise
+from panic.topology import Budget, diagram, distances_to, sliding_window, vectorise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ class DiagramTask:
             threshold=settings.threshold or float("inf"),
             landmarks=settings.landmarks,
             generators=settings.generators,
-            memory_limit_bytes=bench.memory_bytes,
+            budget=Budget(memory_bytes=bench.memory_bytes),
         )
         row = NewDiagram(
             run=self.run,

@@ -17,17 +17,23 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import pdist, squareform
 
 from panic.topology import TopologyError
-from panic.topology.annotation import annotated, edges
+from panic.topology.annotation import annotated
 from panic.topology.annotation.bits import count, insert, lowest, remove, take, unite, youngest
 from panic.topology.annotation.cavities import triangles
 from panic.topology.annotation.collapse import collapse
 from panic.topology.backends import persistence
+from panic.topology.graph import Graph, within
 from tests.topology.test_backends import attractors, walk
 from tests.topology.test_diagram import circle, cloud
 
 
 def matrix_of(points: np.ndarray) -> np.ndarray:
     return squareform(pdist(points.astype(np.float64)))
+
+
+def all_edges(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    graph: Graph = within(matrix)
+    return graph.heads, graph.tails
 
 
 def circles(num: int, points: int) -> np.ndarray:
@@ -88,7 +94,6 @@ def test_more_loops_at_once_than_a_word_has_bits():
     loops = found[1][np.isclose(found[1][:, 0], 1.0)]
     assert len(loops) == 70
     np.testing.assert_allclose(loops[:, 1], np.sqrt(3))
-    assert annotated(matrix_of(points), 1, 12.0) is not None
 
 
 def test_more_cavities_at_once_than_a_word_has_bits():
@@ -98,33 +103,32 @@ def test_more_cavities_at_once_than_a_word_has_bits():
     np.testing.assert_allclose(found[2], np.tile([np.sqrt(2), 2.0], (66, 1)))
 
 
-def test_what_it_cannot_do_it_leaves_to_others():
-    matrix = matrix_of(circles(70, 6))
-    limit = float(matrix.max(axis=1).min())
-    assert annotated(matrix, 3, limit) is None
-    with pytest.raises(TopologyError, match="do not do this"):
-        persistence(matrix, 3, backend="annotation")
-    assert annotated(matrix, 1, limit, room_bytes=1000) is None
-    pairs = len(matrix) * (len(matrix) - 1) // 2
-    one_word = 64 * pairs + 8 * len(matrix) ** 2
-    assert annotated(matrix, 1, limit, room_bytes=one_word) is None  # 70 loops need two
-    assert annotated(matrix, 1, limit, room_bytes=one_word + 8 * len(matrix) ** 2) is not None
-    assert_same(matrix, 1)
+def test_what_it_cannot_do_is_refused_with_the_reason():
+    graph = within(matrix_of(circles(70, 6)))
+    with pytest.raises(TopologyError, match="up to dimension 2, 3 was asked for"):
+        annotated(graph, 3)
+    with pytest.raises(TopologyError, match="up to dimension 2, 3 was asked for"):
+        persistence(matrix_of(cloud(5, 2)), 3, backend="annotation")
+    with pytest.raises(TopologyError, match=r"8 x 256 bytes for 64 loops"):
+        annotated(graph, 1, room_bytes=8 * 255)  # room for 128 loops, of which 70 are alive at once
+    assert len(annotated(graph, 1, room_bytes=8 * 256)[1]) == 70
+    with pytest.raises(TopologyError, match=r"10 steps.*not all of .* edges"):
+        annotated(graph, 1, most_steps=10)
 
 
 def test_edges_are_in_order_and_not_longer_than_the_limit():
     matrix = matrix_of(cloud(300, 3))
-    heads, tails, lengths = edges(matrix, 1.5)
-    assert (heads < tails).all()
-    np.testing.assert_array_equal(matrix[heads, tails], lengths)
-    assert (np.diff(lengths) >= 0).all()
-    assert len(lengths) == np.count_nonzero(np.triu(matrix <= 1.5, 1))
+    graph = within(matrix, 1.5)
+    assert (graph.heads < graph.tails).all()
+    np.testing.assert_array_equal(matrix[graph.heads, graph.tails], graph.lengths)
+    assert (np.diff(graph.lengths) >= 0).all()
+    assert len(graph) == np.count_nonzero(np.triu(matrix <= 1.5, 1))
 
 
 def test_collapsing_a_full_simplex_leaves_a_tree():
     """All points of a line see each other through their neighbours."""
     matrix = matrix_of(np.arange(9.0)[:, None])
-    heads, tails, _ = edges(matrix, 8.0)
+    heads, tails = all_edges(matrix)
     stays, comes = collapse(9, heads, tails)
     assert sorted(zip(heads[stays].tolist(), tails[stays].tolist(), strict=True)) == [
         (i, i + 1) for i in range(8)
@@ -133,7 +137,7 @@ def test_collapsing_a_full_simplex_leaves_a_tree():
 
 
 def test_triangles_of_a_complete_graph():
-    heads, tails, _ = edges(np.ones((9, 9)) - np.eye(9), 1.0)
+    heads, tails = all_edges(np.ones((9, 9)) - np.eye(9))
     assert triangles(9, heads, tails) == 84
 
 

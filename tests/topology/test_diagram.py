@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.errors import PanicError
-from panic.topology import TopologyError, diagram, entropy, estimate_bytes
+from panic.topology import Budget, TopologyError, diagram, entropy, estimate_bytes
 
 
 def circle(n: int, radius: float = 1.0) -> np.ndarray:
@@ -90,8 +90,31 @@ def test_duplicates_add_no_bars():
 def test_copies_that_differ_by_rounding_add_no_bars(size):
     points = size * circle(20)
     noise = np.random.default_rng(1).uniform(-1, 1, size=(40, 2)) * 1e-8 * size
-    found = diagram(np.vstack([points, points, points]) + np.vstack([np.zeros((20, 2)), noise]))
+    copies = np.vstack([points, points, points]) + np.vstack([np.zeros((20, 2)), noise])
+    found = diagram(copies.astype(np.float32))
     assert (found.num_unique, len(found.bars(0)), len(found.bars(1))) == (20, 20, 1)
+    assert 0 < found.error < 3e-7 * size
+    assert diagram(copies).num_unique == 60  # of float64 they are different
+    some = diagram(copies.astype(np.float32), threshold=2 * size)
+    assert (some.num_unique, some.error) == (20, pytest.approx(found.error, rel=1e-6))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_cloud_keeps_its_points_wherever_it_lies_and_whatever_is_far_from_it(dtype):
+    """Points once were one when closer than 1e-7 of the longest vector from the origin: 1e8 x 1e-7 = 10."""
+    outlier = diagram(np.vstack([circle(20), [[1e8, 0.0]]]).astype(dtype))
+    assert (outlier.num_unique, outlier.error) == (21, 0.0)
+    np.testing.assert_allclose(outlier.bars(1), diagram(circle(20)).bars(1), rtol=2e-7)
+    far = diagram((circle(20) + 1e6).astype(dtype))
+    assert (far.num_unique, far.error) == (20, 0.0)
+    coarse = 0.13 if dtype == np.float32 else 1e-9  # float32 is 0.06 apart there
+    np.testing.assert_allclose(far.bars(1), diagram(circle(20)).bars(1), atol=coarse)
+
+
+def test_points_of_float64_that_differ_are_different():
+    points = np.array([[0.0], [1e-12], [1.0]])
+    assert diagram(points, max_dimension=0).bars(0)[:, 1].tolist() == [1e-12, pytest.approx(1.0), np.inf]
+    assert diagram(points, max_dimension=0, threshold=0.5).bars(0)[0, 1] == 1e-12
 
 
 def test_negative_zero_is_zero():
@@ -157,7 +180,7 @@ def test_a_given_matrix_gives_the_diagram_of_its_points():
 
 def test_generators_are_rows_of_the_points_and_have_the_length_of_their_bars():
     points = np.vstack([circle(20), circle(20)])[np.random.default_rng(3).permutation(40)]
-    found = diagram(points, generators=True, threads=2)
+    found = diagram(points, generators=True)
     distance = squareform(pdist(points))
     (birth, death), (a, b, c, d) = found.bars(1)[0], found.generators[1][0]
     assert distance[a, b] == pytest.approx(birth, rel=1e-6)
@@ -169,14 +192,6 @@ def test_generators_are_rows_of_the_points_and_have_the_length_of_their_bars():
 
 def test_generators_are_none_unless_asked_for():
     assert diagram(circle(5)).generators is None
-
-
-def test_threads_change_nothing():
-    points = cloud(80, 3)
-    for k in (0, 1, 2):
-        np.testing.assert_array_equal(
-            diagram(points, max_dimension=2, threads=2).bars(k), diagram(points, max_dimension=2).bars(k)
-        )
 
 
 @pytest.mark.parametrize(
@@ -209,9 +224,9 @@ def test_a_dimension_that_was_not_computed_is_refused():
 
 def test_a_cloud_beyond_the_memory_is_refused_with_the_arithmetic():
     with pytest.raises(TopologyError, match=r"32 x 50\^2 .*64 x C\(50, 2\)") as caught:
-        diagram(cloud(50), max_dimension=2, memory_limit_bytes=10_000)
+        diagram(cloud(50), max_dimension=2, budget=Budget(memory_bytes=10_000))
     assert "smaller max_dimension" in str(caught.value)
-    assert diagram(np.ones((50, 16)), max_dimension=2, memory_limit_bytes=10_000).num_unique == 1
+    assert diagram(np.ones((50, 16)), max_dimension=2, budget=Budget(memory_bytes=10_000)).num_unique == 1
 
 
 def test_the_estimate_is_the_sum_it_shows():

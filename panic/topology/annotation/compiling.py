@@ -30,7 +30,7 @@ log = logging.getLogger("panic.topology")
 
 _numba: Any = config
 _caching: Any = caching
-_kernels: list[Any] = []
+_kernels: list[Any] = []  # those that `keep` has not seen yet
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -41,17 +41,25 @@ def compiled(function: _Function) -> _Function:
     return cast(_Function, kernel)
 
 
-@lru_cache(1)
 def keep() -> Path | None:
-    """Keep on disk what is compiled from now on, and use what is there; None where nothing can be kept."""
+    """Keep on disk what is compiled from now on, and use what is there; None where nothing can be kept.
+
+    Kernels of modules that are imported later need another call.
+    """
+    folder = _folder()
+    while folder is not None and _kernels:
+        kernel = _kernels.pop()
+        kernel._cache = _cache_in(folder)(kernel.py_func)
+    return folder
+
+
+@lru_cache(1)
+def _folder() -> Path | None:
     folder = next(_folders(), None)
     if folder is None:
         log.warning(
             "no folder can be written in which compiled kernels are kept: every process compiles anew"
         )
-        return None
-    for kernel in _kernels:
-        kernel._cache = _cache_in(folder)(kernel.py_func)
     return folder
 
 
