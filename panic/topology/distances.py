@@ -62,10 +62,23 @@ def checked(points: ArrayLike) -> NDArray[Any]:
 
 
 def checked_bars(bars: ArrayLike) -> NDArray[np.float64]:
-    """Bars as (m, 2) float64; a death may be inf. Raises TopologyError for NaN, or another infinite end."""
-    array = np.asarray(bars, dtype=np.float64).reshape(-1, 2)
+    """Bars as (m, 2) float64; a death may be inf.
+
+    Raises TopologyError for another shape, NaN, another infinite end, or a death before its birth.
+    """
+    array = np.asarray(bars, dtype=np.float64)
+    array = array if array.size else array.reshape(0, 2)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise TopologyError(
+            f"bars must be an (m, 2) array of births and deaths, found the shape {array.shape}"
+        )
     if np.isnan(array).any() or np.isinf(array[:, 0]).any() or np.isneginf(array[:, 1]).any():
         raise TopologyError("bars must be births and deaths; only a death may be infinite, none may be NaN")
+    if (before := np.flatnonzero(array[:, 1] < array[:, 0])).size:
+        birth, death = array[before[0]]
+        raise TopologyError(
+            f"{before.size} of {len(array)} bars die before they are born (the first: {birth:g}, {death:g})"
+        )
     return array
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -37,6 +41,19 @@ def attractors(n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(6, 32))
     return (centres[rng.integers(6, size=n)] + 0.3 * rng.normal(size=(n, 32))).astype(np.float32)
+
+
+def in_a_new_process(code: str, **environment: str) -> str:
+    """What a new Python process prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 CLOUDS = {
@@ -219,3 +236,30 @@ def test_landmarks_of_what_has_none_are_refused():
         diagram(np.zeros((2, 2)), landmarks=1, metric="precomputed")
     with pytest.raises(TopologyError, match="1 or more"):
         diagram(circle(20), landmarks=0)
+
+
+def test_diagrams_work_where_neither_gudhi_nor_giotto_is_installed():
+    """They are imported when a back end or generators ask for them, and then it is told which is missing."""
+    code = """
+        import sys
+        sys.modules["gudhi"] = sys.modules["gph"] = None  # so that importing them fails
+        import numpy as np
+        from panic.topology import TopologyError, bottleneck, diagram
+        from panic.topology import landscape, persistence_image, silhouette
+        points = np.random.default_rng(0).normal(size=(40, 3))
+        found = diagram(points, max_dimension=2)
+        assert diagram(points, threshold=1.0).bars(0).shape == (40, 2)
+        bars = found.bars(1)
+        assert landscape(bars).any() and silhouette(bars).any()
+        assert persistence_image(bars, bandwidth=0.1).any()
+        assert bottleneck(bars, found.bars(2)) > 0
+        for package, how in (("gudhi", {"backend": "collapse"}), ("gudhi", {"max_dimension": 3}),
+                             ("giotto-ph", {"backend": "giotto"}), ("giotto-ph", {"generators": True})):
+            try:
+                diagram(points[:10], **how)
+            except TopologyError as error:
+                assert f"{package} is needed" in str(error), error
+            else:
+                raise AssertionError(how)
+        """
+    in_a_new_process(code)

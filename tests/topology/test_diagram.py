@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import coo_matrix, tril, triu
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.errors import PanicError
-from panic.topology import Budget, TopologyError, diagram, entropy, estimate_bytes
+from panic.topology import Budget, TopologyError, diagram, entropy, estimate_bytes, pairwise
 
 
 def circle(n: int, radius: float = 1.0) -> np.ndarray:
@@ -176,6 +177,97 @@ def test_a_given_matrix_gives_the_diagram_of_its_points():
     assert found.num_unique == want.num_unique == 20
     for k in (0, 1):
         np.testing.assert_allclose(found.bars(k), want.bars(k), rtol=2e-7)
+
+
+def test_zeros_off_the_diagonal_that_are_no_metric_are_edges():
+    """Two points at distance 0 with other distances to others once were one, and bars were wrong."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        half = np.triu(rng.integers(0, 4, (9, 9)).astype(float), 1)
+        found = diagram(half + half.T, metric="precomputed", max_dimension=2)
+        want = diagram(half + half.T, metric="precomputed", max_dimension=2, backend="giotto")
+        for k in (0, 1, 2):
+            np.testing.assert_array_equal(found.bars(k), want.bars(k))
+
+
+def test_a_matrix_that_is_a_little_asymmetric_is_accepted_and_told():
+    matrix = squareform(pdist(circle(20)))
+    want = diagram(matrix, metric="precomputed")
+    assert (want.error, want.notes) == (0.0, ())
+    matrix[3, 7] *= 1 + 5e-5
+    found = diagram(matrix, metric="precomputed")
+    assert found.error == pytest.approx(5e-5 * matrix[7, 3], rel=1e-6)
+    assert found.notes == (
+        "the matrix is not symmetric: the smaller number of each pair was taken, "
+        f"up to {found.error:.3g} less",
+    )
+    np.testing.assert_array_equal(found.bars(1), want.bars(1))
+    matrix[3, 7] *= 1.001
+    with pytest.raises(TopologyError, match="must be symmetric, and numbers of a pair differ by up to"):
+        diagram(matrix, metric="precomputed")
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "upper", "lower"])
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_distances_without_some_edges_leave_deaths_open(form, dimension):
+    """Two squares of side 1 without diagonals and without edges between them: two components, two loops."""
+    square = np.full((4, 4), np.inf)
+    for i in range(4):
+        square[i, i] = 0.0
+        square[i, (i + 1) % 4] = square[(i + 1) % 4, i] = 1.0
+    matrix = np.full((8, 8), np.inf)
+    matrix[:4, :4] = matrix[4:, 4:] = square
+    stored = coo_matrix(np.where(np.isfinite(matrix), matrix, 0.0))
+    given = {"dense": matrix, "sparse": stored.tocsr(), "upper": triu(stored), "lower": tril(stored)}[form]
+    found = diagram(given, metric="precomputed", max_dimension=dimension)
+    assert found.bars(0).tolist() == [[0.0, 1.0]] * 6 + [[0.0, np.inf]] * 2
+    if dimension:
+        assert found.bars(1).tolist() == [[1.0, np.inf]] * 2
+    assert (found.num_points, found.num_unique) == (8, 8)
+    theirs = diagram(given, metric="precomputed", max_dimension=dimension, backend="giotto")
+    for k in range(dimension + 1):
+        np.testing.assert_array_equal(found.bars(k), theirs.bars(k))
+
+
+def test_a_sparse_matrix_of_distances_is_cut_at_the_threshold_and_is_no_cloud():
+    matrix = coo_matrix(squareform(pdist(circle(20))))
+    found = diagram(matrix, metric="precomputed", threshold=1.0)
+    np.testing.assert_array_equal(found.bars(1), diagram(circle(20), threshold=1.0).bars(1))
+    with pytest.raises(TopologyError, match="hold distances, not points"):
+        diagram(matrix)
+    with pytest.raises(TopologyError, match="square"):
+        diagram(coo_matrix(np.ones((2, 3))), metric="precomputed")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "chordal", "cosine"])
+@pytest.mark.parametrize(("d", "share"), [(3, 0.1), (3, 0.5), (40, 0.3), (40, 0.9)])
+def test_neighbours_by_tree_or_blocks_give_the_bars_of_the_whole_matrix(metric, d, share):
+    points = cloud(120, d) + 3.0
+    matrix = pairwise(points, metric)
+    threshold = float(np.quantile(matrix, share))
+    found = diagram(points, metric=metric, threshold=threshold, max_dimension=2 if share < 0.5 else 1)
+    want = diagram(matrix, metric="precomputed", threshold=threshold, max_dimension=found.max_dimension)
+    for k in range(found.max_dimension + 1):
+        np.testing.assert_allclose(found.bars(k), want.bars(k), rtol=1e-9)
+
+
+def test_a_small_threshold_needs_no_matrix():
+    """20,000 points would need 12 GB for all their distances."""
+    points = np.random.default_rng(0).random((20_000, 3))
+    found = diagram(points, threshold=0.02, budget=Budget(memory_bytes=2**28))
+    assert len(found.bars(0)) == 20_000
+    with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):
+        diagram(points, threshold=0.1, budget=Budget(memory_bytes=2**27))
+
+
+def test_a_hopeless_cloud_is_refused_with_the_arithmetic():
+    """No tool ends within 45 s on 512 points at random distances of 1 and 2, to dimension 2."""
+    half = np.triu(np.random.default_rng(0).integers(1, 3, (512, 512)).astype(float), 1)
+    with pytest.raises(TopologyError, match=r"takes more than 2 s of work .* steps.*") as caught:
+        diagram(half + half.T, metric="precomputed", max_dimension=2, budget=Budget(seconds=2.0))
+    assert "triangles that are left after collapsing" in str(caught.value)
+    with pytest.raises(TopologyError, match=r"8 x \d+ bytes for each of"):
+        diagram(half + half.T, metric="precomputed", max_dimension=2, budget=Budget(memory_bytes=2**27))
 
 
 def test_generators_are_rows_of_the_points_and_have_the_length_of_their_bars():
