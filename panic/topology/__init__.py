@@ -7,7 +7,7 @@ diagram(points, max_dimension=1).bars(1)     # (m, 2)
 from __future__ import annotations
 
 from panic.topology.annotation import prepare
-from panic.topology.budget import Budget, estimate_bytes
+from panic.topology.budget import Budget, Estimate, estimate, estimate_bytes
 from panic.topology.clouds import landmarks, sliding_window
 from panic.topology.diagram import Diagram, diagram, diagrams, entropy
 from panic.topology.distances import METRICS, TopologyError, distinct_points, pairwise
@@ -18,6 +18,7 @@ __all__ = [
     "METRICS",
     "Budget",
     "Diagram",
+    "Estimate",
     "TopologyError",
     "betti_curve",
     "bottleneck",
@@ -27,6 +28,7 @@ __all__ = [
     "distances_to",
     "distinct_points",
     "entropy",
+    "estimate",
     "estimate_bytes",
     "landmarks",
     "landscape",

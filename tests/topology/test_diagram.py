@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.errors import PanicError
-from panic.topology import Budget, TopologyError, diagram, entropy, estimate_bytes, pairwise
+from panic.topology import Budget, TopologyError, diagram, entropy, estimate, estimate_bytes, pairwise
 
 
 def circle(n: int, radius: float = 1.0) -> np.ndarray:
@@ -323,6 +324,22 @@ def test_a_cloud_beyond_the_memory_is_refused_with_the_arithmetic():
 
 def test_the_estimate_is_the_sum_it_shows():
     assert estimate_bytes(10, 3, 2) == 28 * 30 + 32 * 100 + 64 * 45 + 16 * 120
+
+
+def test_what_diagrams_will_take_is_estimated_within_reason():
+    """The bounds are wide: the machine may be busy, or twice as fast."""
+    points = cloud(400, 50)
+    diagram(points[:10])
+    took = -time.process_time()
+    diagram(points)
+    took += time.process_time()
+    found = estimate(1, 400, 50, 1)
+    assert found.least_s / 5 < took < 5 * found.most_s
+    assert found.memory_bytes == estimate_bytes(400, 50, 1)
+    many = estimate(100, 400, 50, 1, workers=4)
+    assert many.most_s == pytest.approx(25 * found.most_s)
+    assert many.memory_bytes == 4 * found.memory_bytes
+    assert estimate(3, 5000, 50, 2, budget=Budget(seconds=10)).most_s == 30.0
 
 
 @pytest.mark.parametrize("n", [2, 3, 50])
