@@ -180,8 +180,7 @@ def _of_points(
     size = rows.shape[0], rows.shape[1], max_dimension
     distances: NDArray[np.float64] | Graph
     if np.isfinite(threshold) and len(rows) > 1:
-        distances = neighbours(rows, metric, threshold)
-        refuse(*size, budget.memory_bytes, num_edges=len(distances))
+        distances = neighbours(rows, metric, threshold, budget.memory_bytes)
     else:
         refuse(*size, budget.memory_bytes)
         distances = pairwise(rows, metric)

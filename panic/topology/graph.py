@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from panic.topology.budget import refuse
 from panic.topology.distances import CLOSE, TopologyError, directions, lengths_of, moderate
 
 _BLOCK = 2**21  # distances at a time: 16 MiB
@@ -65,24 +66,30 @@ def within(matrix: NDArray[np.float64], limit: float = np.inf) -> Graph:
     return _sorted(len(matrix), heads, tails, lengths)
 
 
-def neighbours(rows: NDArray[np.float64], metric: str, limit: float) -> Graph:
-    """Edges up to a finite `limit` between points (n, d), without a matrix of all distances."""
+def neighbours(rows: NDArray[np.float64], metric: str, limit: float, room_bytes: int = 2**62) -> Graph:
+    """Edges up to a finite `limit` between points (n, d), without a matrix of all distances.
+
+    Raises TopologyError as soon as so many are found that they need more than `room_bytes`.
+    """
     if metric == "cosine":
-        graph = neighbours(rows, "chordal", float(np.sqrt(2 * limit)))
+        graph = neighbours(rows, "chordal", float(np.sqrt(2 * limit)), room_bytes)
         return replace(graph, lengths=graph.lengths**2 / 2)
     points = rows if metric == "euclidean" else directions(rows)
     if points.shape[1] <= _TREE_UP_TO and moderate(points)[1] == 0:
         from scipy.spatial import cKDTree
 
-        pairs = cKDTree(points).query_pairs(limit * (1 + 1e-9), output_type="ndarray")
+        tree, radius = cKDTree(points), limit * (1 + 1e-9)
+        count = (int(tree.count_neighbors(tree, radius)) - len(points)) // 2
+        refuse(len(points), points.shape[1], 1, room_bytes, num_edges=count)
+        pairs = tree.query_pairs(radius, output_type="ndarray")
         heads, tails = pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.int32)
         lengths = lengths_of(points, heads, tails)
         short = lengths <= limit
         return _sorted(len(points), heads[short], tails[short], lengths[short])
-    return _by_blocks(points, limit)
+    return _by_blocks(points, limit, room_bytes)
 
 
-def _by_blocks(points: NDArray[np.float64], limit: float) -> Graph:
+def _by_blocks(points: NDArray[np.float64], limit: float, room_bytes: int) -> Graph:
     points, exponent = moderate(points)
     x = points - points.mean(axis=0)
     squares = np.einsum("nd,nd->n", x, x)
@@ -106,6 +113,7 @@ def _by_blocks(points: NDArray[np.float64], limit: float) -> Graph:
         lengths[close] = lengths_of(points, heads[close], tails[close])
         short = lengths <= limit
         found.append((heads[short], tails[short], lengths[short]))
+        refuse(len(points), points.shape[1], 1, room_bytes, num_edges=sum(len(part[0]) for part in found))
     heads, tails, lengths = (np.concatenate(part) for part in zip(*found, strict=True))
     inside = lengths <= np.sqrt(farthest.min()) * (1 + 1e-9)  # what is a little longer changes nothing
     return _sorted(len(x), heads[inside], tails[inside], np.ldexp(lengths[inside], exponent))

@@ -210,6 +210,25 @@ def test_kernels_are_kept_in_the_users_cache_and_used_by_the_next_process(tmp_pa
     assert in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path)).split() == [folder, "1"]
 
 
+def test_prepare_compiles_all_that_a_diagram_calls():
+    code = """
+        from panic.topology import diagram, prepare
+        assert prepare() is not None
+        from panic.topology.annotation import cavities, collapse, loops, pairs
+        kernels = [loops.components, loops.loops, collapse.collapse, cavities.triangles, cavities.cavities,
+                   pairs._short_pairs]
+        before = [len(kernel.signatures) for kernel in kernels]
+        assert all(before), before
+        import numpy as np
+        points = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        for dimension in (0, 1, 2):
+            diagram(points, max_dimension=dimension)
+            diagram(points, max_dimension=dimension, threshold=2.5)
+        assert before == [len(kernel.signatures) for kernel in kernels]
+    """
+    in_a_new_process(code)
+
+
 def test_where_nothing_can_be_kept_kernels_are_compiled_and_it_is_told(tmp_path):
     """A file where the folders should be; permissions do not stop root."""
     (tmp_path / "panic").touch()

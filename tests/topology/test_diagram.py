@@ -259,6 +259,10 @@ def test_a_small_threshold_needs_no_matrix():
     assert len(found.bars(0)) == 20_000
     with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):
         diagram(points, threshold=0.1, budget=Budget(memory_bytes=2**27))
+    with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):  # 4 GB of pairs are never made
+        diagram(points, threshold=1.5, budget=Budget(memory_bytes=2**28))
+    with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):  # by blocks
+        diagram(cloud(2000, 20), threshold=50.0, budget=Budget(memory_bytes=2**24))
 
 
 def test_a_hopeless_cloud_is_refused_with_the_arithmetic():
