@@ -190,6 +190,14 @@ def test_recurrence_of_a_cycle_and_of_a_short_word_by_hand():
     )  # one line of length 1 in a corner
 
 
+@pytest.mark.parametrize("word", ["ABAABAAAB", "BAAABAABA"])
+def test_vertical_lines_are_those_of_the_whole_matrix_forwards_and_backwards(word):
+    """In the upper triangle alone the laminarity was 0.444 one way and 0.722 the other."""
+    found = recurrence(list(word))
+    assert found.laminarity == pytest.approx(7 / 12)
+    assert found.trapping_time == pytest.approx(7 / 3)
+
+
 def test_recurrence_of_vectors_is_that_of_their_symbols():
     symbols = np.random.default_rng(1).integers(4, size=200)
     points = np.eye(4)[symbols] + 1e-3 * np.random.default_rng(2).normal(size=(200, 4))
