@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Drawing:
     """An image in the store, what it is labelled with, and the text it was drawn from."""
 
     digest: str
@@ -74,7 +74,7 @@ def images(
         console().print(f"{len(cells):,} pictures in {file}")
 
 
-def of_run(store: Store, run: RunRow) -> list[Picture]:
+def of_run(store: Store, run: RunRow) -> list[Drawing]:
     """The pictures of a run in the order of its steps. NotFound if it has none."""
     from panic.store import contents
 
@@ -83,37 +83,31 @@ def of_run(store: Store, run: RunRow) -> list[Picture]:
         if step.text is not None:
             text = step.text
         else:
-            found.append(Picture(digest=step.output, label=f"step {step.step}", text=text))
+            found.append(Drawing(digest=step.output, label=f"step {step.step}", text=text))
     if not found:
         raise NotFound(f"Run {run.id} has no pictures yet.")
     return found
 
 
-def of_step(store: Store, row: ExperimentRow, step: int) -> list[Picture]:
+def of_step(store: Store, row: ExperimentRow, step: int) -> list[Drawing]:
     """The picture at a step of every run that has one; a stuck run shows what it would have drawn.
 
     NotFound names a step with pictures.
     """
+    from panic.analysis.whereabouts import stored_step
     from panic.store import contents, reading
 
-    found: list[Picture] = []
+    found: list[Drawing] = []
     nearest: set[int] = set()
     for run in reading.runs(store, row.id):
         steps = contents.invocations(store, run.id)
-        at = _step_in_cycle(run, step)
+        at = stored_step(run, step)
         nearest.update(s.step for s in steps if s.modality == "image")
-        if at < len(steps) and steps[at].modality == "image":
+        if at is not None and steps[at].modality == "image":
             text = next((s.text for s in reversed(steps[:at]) if s.text is not None), run.prompt)
-            found.append(Picture(digest=steps[at].output, label=f"run {run.id}", text=text))
+            found.append(Drawing(digest=steps[at].output, label=f"run {run.id}", text=text))
     if not found:
         near = min(nearest, key=lambda other: abs(other - step), default=None)
         hint = "It has no pictures yet." if near is None else f"The nearest step with pictures is {near}."
         raise NotFound(f"{row.name} has no pictures at step {step}.", hint=hint)
     return found
-
-
-def _step_in_cycle(run: RunRow, step: int) -> int:
-    """The step whose output a run has at `step`, which lies in the cycle of a stuck run."""
-    if run.entry_step is None or run.period is None or step < run.entry_step:
-        return step
-    return run.entry_step + (step - run.entry_step) % run.period

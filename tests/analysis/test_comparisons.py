@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from panic.analysis.loading import ARROW
 
 from panic.analysis import AnalysisError, comparisons, load
 from panic.analysis.clustering import Reference
-from panic.analysis.loading import ARROW
 from tests.analysis.conftest import angle_vector
 
 TEXT = ("embed", "text")

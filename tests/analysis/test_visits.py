@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from panic.analysis import load
 from panic.analysis.visits import VISITS, visits
+
+from panic.analysis import load
 
 
 def test_what_comes_back_within_and_across_runs(bench):

@@ -1,32 +1,35 @@
-"""What makes the difference: the prompt, the network, the noise? And do experiments end in the same places?
+"""What makes the difference: the prompt, the network, the noise?
 
 Runs of one prompt are not independent, so labels are shuffled among runs that are alike in everything else:
 networks within a prompt, prompts within a network. p values are corrected for their number (Holm).
-
-    what_matters(load(store, "latest"), "PocketText", "text")
-    reference = reference_of(load(store, "demo"), "PocketText", "text")     # frozen: keep it
-    cluster_shares(reference, {"other": load(store, "other")}, "PocketText", "text")
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any
 
+import altair as alt
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.checks import OUTLIER, AnalysisError
-from panic.analysis.clustering import Reference, assign, freeze
-from panic.analysis.loading import ARROW, Frames
+from panic.analysis.charts import GREY, data, finish, names_of
+from panic.analysis.checks import AnalysisError
+from panic.analysis.data import ARROW, ExperimentData
+from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.sampling import evenly
 from panic.analysis.statistics import GroupTest, adjust, label_test, permanova
-from panic.analysis.tables import clusters, steps_of, trajectories
-from panic.store import reading
 from panic.topology import distance_matrix, pairwise
 
-T = TypeVar("T")
 Array = NDArray[np.float64]
+
+TITLE = "What makes the difference?"
+CAVEAT = (
+    "Labels are shuffled among runs that agree in all else, so a difference between prompts is not taken "
+    "for one between networks. PERMANOVA also answers to a difference in spread; more levels explain more"
+    " by chance (the grey bars). With few prompts nothing can become clear."
+)
 MAX_RUNS = 150  # compared pair by pair
 ENDS, COMPONENTS, LOOPS = "where runs end", "H0 diagrams", "H1 diagrams"
 EFFECTS = {
@@ -34,14 +37,29 @@ EFFECTS = {
     "baseline": pl.Float64, "baseline_high": pl.Float64, "p_value": pl.Float64, "p_adjusted": pl.Float64,
     "num_runs": pl.Int64, "num_groups": pl.Int64,
 }  # fmt: skip
-SHARES = {
-    "experiment": pl.String, "label": pl.Int64, "name": pl.String, "share": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "num_runs": pl.Int64,
-}  # fmt: skip
+
+views = first_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """Tests (as EFFECTS), and by name the reason why others could not be made."""
+
+    tests: pl.DataFrame
+    absent: dict[str, str]
+
+
+def table(evidence: Evidence, view: View) -> Effects:
+    """Tests of prompt, network, seed and models. AnalysisError where nothing can be tested."""
+    tests, absent = what_matters(evidence.data, *view)
+    if tests.is_empty():
+        reasons = "; ".join(f"{what}: {why}" for what, why in absent.items())
+        raise AnalysisError(reasons or "all runs are of one prompt, network and seed")
+    return Effects(tests=tests, absent=absent)
 
 
 def what_matters(
-    data: Frames, model: str, modality: str, *, num_permutations: int = 999, max_runs: int = MAX_RUNS
+    data: ExperimentData, model: str, modality: str, *, num_permutations: int = 999, max_runs: int = MAX_RUNS
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Tests of every factor on where runs end and on their diagrams, one row each as in EFFECTS; what lacks.
 
@@ -118,68 +136,13 @@ def exchangeable(runs: pl.DataFrame, factor: str) -> list[str] | None:
     return runs["prompt"].to_list() if factor != "prompt" else None
 
 
-def reference_of(data: Frames, model: str, modality: str, *, min_cluster_size: int = 5) -> Reference:
-    """Clusters of these runs, frozen, with their names and the model's fingerprint.
-
-    AnalysisError without clusters.
-    """
-    states = clusters(data, model, modality, min_cluster_size=min_cluster_size)
-    return freeze(
-        data.matrix(model)[states.rows],
-        states.clustering,
-        names=[states.names[label] for label in range(states.clustering.num_clusters)],
-        fingerprint=reading.model(data.store, model).fingerprint,
-    )
-
-
-def cluster_shares(
-    reference: Reference,
-    experiments: Mapping[str, Frames],
-    model: str,
-    modality: str,
-    *,
-    num_resamples: int = 500,
-    seed: int = 0,
-) -> pl.DataFrame:
-    """How much of an experiment's runs lies in each cluster of a frozen reference: columns as in SHARES.
-
-    Shares of the steps of a run, averaged over runs, so that long runs do not count for more; outside all
-    clusters has the label -1. (low, high): 95 % interval by resampling prompts, NaN for one prompt.
-    Experiments without such vectors are left out. AnalysisError for a reference of another embedding model.
-    """
-    rng = np.random.default_rng(seed)
-    rows: list[tuple[str, int, str, float, float, float, int]] = []
-    names = {OUTLIER: "outside all clusters", **dict(enumerate(reference.names))}
-    for experiment, data in experiments.items():
-        steps = steps_of(data, model, modality)
-        if steps.is_empty():
-            continue
-        fingerprint = reading.model(data.store, model).fingerprint
-        if reference.fingerprint and fingerprint != reference.fingerprint:
-            raise AnalysisError(
-                f"the reference belongs to another embedding model than {model}",
-                hint="freeze one from vectors of this model",
-            )
-        used, place = np.unique(steps["row"].to_numpy(), return_inverse=True)
-        found = assign(reference, data.matrix(model)[used])[place]
-        number = steps["run"].rank("dense").to_numpy().astype(np.int64) - 1
-        shares = np.zeros((int(number.max()) + 1, len(reference.centres) + 1))
-        np.add.at(shares, (number, found), 1.0)  # the last column is that of -1
-        shares /= shares.sum(axis=1, keepdims=True)
-        prompts = steps.group_by("run", maintain_order=True).first()["prompt"].rank("dense").to_numpy() - 1
-        low, high = _resampled(shares, prompts.astype(np.int64), num_resamples, rng)
-        for label in (*range(len(reference.centres)), OUTLIER):
-            mean = float(shares[:, label].mean())
-            name = names.get(label, f"cluster {label}")
-            rows.append((experiment, label, name, mean, low[label], high[label], len(shares)))
-    return pl.DataFrame(rows, SHARES, orient="row")
-
-
-def _distances(data: Frames, model: str, modality: str, max_runs: int) -> list[tuple[str, list[int], Array]]:
+def _distances(
+    data: ExperimentData, model: str, modality: str, max_runs: int
+) -> list[tuple[str, list[int], Array]]:
     """(measure, runs, distances of them): of last vectors, and of diagrams where there are any."""
     found: list[tuple[str, list[int], Array]] = []
-    ends = [(run, points[-1]) for run, points in trajectories(data, model, modality, least=1)]
-    ends = [(run, point) for run, point in _some(ends, max_runs) if np.any(point)]
+    ends = [(run, points[-1]) for run, points in data.trajectories(model, modality, least=1)]
+    ends = [(run, point) for run, point in evenly(ends, max_runs) if np.any(point)]
     if len(ends) > 2:
         last = np.array([point for _, point in ends], dtype=np.float64)
         found.append((ENDS, [run for run, _ in ends], pairwise(last, "chordal")))
@@ -188,30 +151,75 @@ def _distances(data: Frames, model: str, modality: str, max_runs: int) -> list[t
     for dimension, measure in ((0, COMPONENTS), (1, LOOPS)):
         groups = bars.filter(pl.col("dimension") == dimension).group_by("run", maintain_order=True)
         of = {run: rows.select("birth", "death").to_numpy() for (run,), rows in groups}
-        chosen = _some(with_diagram, max_runs)
+        chosen = evenly(with_diagram, max_runs)
         if of and len(chosen) > 2:
             diagrams = [of.get(run, np.empty((0, 2))) for run in chosen]
             found.append((measure, chosen, distance_matrix(diagrams, kind="wasserstein")))
     return found
 
 
-def _some(items: list[T], limit: int) -> list[T]:
-    """At most `limit` of them, evenly chosen."""
-    if len(items) <= limit:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+def chart(answer: Effects) -> Any:
+    """Effects of factors beside those of shuffled labels; one row per factor and measure.
+
+    Filled dots have an adjusted p below 0.05.
+    """
+    frame = answer.tests
+    rows = frame.with_columns(
+        row=pl.format("{} · {}", "factor", "measure"),
+        verdict=pl.when(pl.col("p_adjusted") < 0.05).then(pl.lit("p < 0.05")).otherwise(pl.lit("not clear")),
+        p=pl.col("p_adjusted").map_elements(lambda p: f"p = {p:.2g}", return_dtype=pl.String),
+        label_at=pl.max_horizontal("effect", pl.col("baseline_high").fill_nan(None)),
+    )
+    order = names_of(rows.sort("measure", "factor", maintain_order=True), "row")
+    axis = alt.Axis(domain=False, ticks=False, labelLimit=280)
+    base = alt.Chart(data(rows)).encode(y=alt.Y("row:N", sort=order, title=None, axis=axis))
+    low = min(0.0, float(frame["effect"].min() or 0.0), float(frame["baseline"].min() or 0.0))  # type: ignore[arg-type]
+    scale = alt.Scale(domain=[low - 0.04, 1.12], nice=False)
+    percent = alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
+    tips = [
+        alt.Tooltip("factor:N"),
+        alt.Tooltip("measure:N"),
+        alt.Tooltip("effect:Q", format=".1%"),
+        alt.Tooltip("effect_name:N", title="which is"),
+        alt.Tooltip("baseline:Q", format=".1%", title="shuffled, mean"),
+        alt.Tooltip("baseline_high:Q", format=".1%", title="shuffled, 95 %"),
+        alt.Tooltip("p_value:Q", format=".3~g", title="p"),
+        alt.Tooltip("p_adjusted:Q", format=".3~g", title="p (Holm)"),
+        alt.Tooltip("num_runs:Q", title="runs"),
+        alt.Tooltip("num_groups:Q", title="groups"),
+    ]
+    x = alt.X(
+        "effect:Q", title="effect: share of the variance, or relative tightness", scale=scale, axis=percent
+    )
+    chart = alt.layer(
+        base.mark_bar(color=GREY, opacity=0.35, height=11, cornerRadius=5).encode(
+            x=alt.X("baseline:Q", scale=scale), x2="baseline_high:Q", tooltip=tips
+        ),
+        base.mark_point(size=110, opacity=1, strokeWidth=2).encode(
+            x=x,
+            fill=alt.Fill(
+                "verdict:N",
+                scale=alt.Scale(domain=["p < 0.05", "not clear"], range=["#0072B2", "transparent"]),
+                legend=None,
+            ),
+            tooltip=tips,
+        ),
+        base.mark_text(align="left", dx=10, fontSize=11).encode(x="label_at:Q", text="p:N"),
+    )
+    caption = (
+        "Dot: effect (filled: p < 0.05). Grey: shuffled labels, from their mean to the 95 % quantile. "
+        "p values are corrected for their number (Holm)."
+    )
+    return finish(chart, TITLE, caption, height=32 * max(len(frame), 1))
 
 
-def _resampled(
-    shares: Array, prompts: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """95 % interval (k,), (k,) of the mean over runs when prompts are drawn with their runs."""
-    num_prompts = int(prompts.max()) + 1
-    if num_prompts < 2:
-        return np.full(shares.shape[1], np.nan), np.full(shares.shape[1], np.nan)
-    sums, sizes = np.zeros((num_prompts, shares.shape[1])), np.bincount(prompts)
-    np.add.at(sums, prompts, shares)
-    drawn = rng.integers(num_prompts, size=(count, num_prompts))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None]
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
-    return low, high
+def sentence(answer: Effects) -> str:
+    """Which factors make a difference, and which of them the largest."""
+    parts = []
+    for (measure,), rows in answer.tests.group_by("measure", maintain_order=True):
+        clear = rows.filter(pl.col("p_adjusted") < 0.05).sort("effect", descending=True)
+        named = [f"the {row['factor']} ({row['effect']:.0%})" for row in clear.iter_rows(named=True)]
+        parts.append(f"{measure}: {', then '.join(named) or 'nothing is clear'}")
+    text = "; ".join(parts)
+    left_out = f" Not tested: {', '.join(answer.absent)}." if answer.absent else ""
+    return f"What makes a difference to {text}.{left_out}"

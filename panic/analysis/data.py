@@ -1,16 +1,16 @@
 """A store, an experiment or some runs as polars frames and NumPy arrays, each loaded when first asked for.
 
-Rows are streamed from SQLite into arrays without a Python loop: 1,000,000 invocations and 500,000 vectors of
-256 numbers in seconds, with little more memory than the result (figures in benchmarks/results/frames.json).
-The store's own connection is used, because another SQLite library in the same process would drop its locks.
-Pictures are never loaded; `Store.image` has them, one by one.
+Columns come from `store.bulk`, without a Python loop. Images are never loaded: `store.contents` has them, one
+by one.
 
     with Store("panic-store") as store:
         data = load(store, "latest")
         data.runs, data.invocations, data.outputs, data.timings
         data.bars, data.vectorisations, data.distances
         data.matrix("PocketText")                     # (n, d) float32
+        data.steps("PocketText", "text")              # steps of one modality with their rows of the matrix
         data.trajectory(run, "PocketText", "text")    # (steps, d) in step order
+        data.part([1, 2])                             # some of the runs; what is known is not read again
 """
 
 from __future__ import annotations
@@ -19,34 +19,31 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from panic.errors import NotFound
-from panic.store import Store, reading
+from panic.store import Store, bulk, reading
 from panic.store.codec import decode_array
-from panic.store.files import translated
+from panic.store.records import ModelRow, RunRow
 
 log = logging.getLogger("panic.analysis")
 
-CHUNK = 8192  # vectors in flight: 8 MiB of 256 numbers each
+Vectors = NDArray[np.float32]
 ARROW = " → "
-CURRENT = (
-    "SELECT id, run, model, settings_digest, max(num_points) AS num_points, num_unique FROM diagram {where}"
-    " GROUP BY run, model, settings_digest"
-)
-"""Of each run, model and settings the diagram with most points."""
 MEASURED = {
     "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "dimension": pl.Int64,
 }  # fmt: skip
-INVOCATIONS = ("run", "step", "input", "output", "seed", "batch")
+
+
+def network_name(network: tuple[str, ...] | list[str]) -> str:
+    """A network as people read it."""
+    return ARROW.join(network)
 
 
 def load(
@@ -55,22 +52,22 @@ def load(
     *,
     runs: Iterable[int] | None = None,
     cache: bool | Path = False,
-) -> Frames:
-    """Frames of one experiment (row, name, beginning of its uid, "latest"), of some runs, or of everything.
+) -> ExperimentData:
+    """The data of one experiment (row, name, beginning of its uid, "latest"), of some runs, or of everything.
 
     `cache`: keep what was loaded as parquet files, in the store's folder `frames` or the one given, under the
     store's revision: any change of the store makes new ones and removes the old. Raises NotFound.
     """
+    folder = (store.path / "frames" if cache is True else Path(cache)) if cache else None
     if runs is not None:
-        chosen, parameters = "SELECT value FROM json_each(?1)", (json.dumps(sorted({int(r) for r in runs})),)
-        return Frames(store, chosen, parameters, None, cache)
+        return ExperimentData(store, bulk.Scope.of_runs(runs), folder=folder)
     if experiment is None:
-        return Frames(store, "", (), None, cache)
-    row = reading.experiment(store, experiment)
-    return Frames(store, "SELECT id FROM run WHERE experiment = ?1", (row.id,), row.id, cache)
+        return ExperimentData(store, bulk.Scope(), folder=folder)
+    row = reading.experiment(store, experiment).id
+    return ExperimentData(store, bulk.Scope.of_experiment(row), experiment=row, folder=folder)
 
 
-class Frames:
+class ExperimentData:
     """What `load` returns. A frame is loaded once and kept; the store must be open when a new one is.
 
     `output`, `run`, `batch` and `experiment` are the store's row numbers, and join the frames.
@@ -79,21 +76,62 @@ class Frames:
     def __init__(
         self,
         store: Store,
-        chosen: str,
-        parameters: tuple[Any, ...],
-        experiment: int | None,
-        cache: bool | Path,
+        scope: bulk.Scope,
+        *,
+        experiment: int | None = None,
+        folder: Path | None = None,
+        whole: ExperimentData | None = None,
     ) -> None:
         self.store = store
-        self._chosen, self._parameters, self._experiment = chosen, parameters, experiment
-        self._folder = (store.path / "frames" if cache is True else Path(cache)) if cache else None
-        self._matrices: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
+        self._scope, self._experiment, self._folder, self._whole = scope, experiment, folder, whole
+        self._matrices: dict[str, tuple[NDArray[np.int64], Vectors]] = {}
+        self._steps: dict[tuple[int | str, str], pl.DataFrame] = {}
+
+    def part(self, runs: Iterable[int]) -> ExperimentData:
+        """The data of some of these runs; models, runs and bars, which are there for all, are not read again.
+
+        The rest is loaded for these runs only, since vectors of all runs may be many.
+        """
+        return ExperimentData(
+            self.store, bulk.Scope.of_runs(runs), folder=self._folder, whole=self._whole or self
+        )
+
+    @cached_property
+    def models(self) -> list[ModelRow]:
+        """Every model of the store, with its specification parsed."""
+        return self._whole.models if self._whole else reading.models(self.store)
+
+    def model(self, model: int | str) -> ModelRow:
+        """A model by row, fingerprint or name: the one used in this experiment, else the newest. NotFound."""
+        chosen = self._used.get(model, model) if isinstance(model, str) else model
+        found = [row for row in self.models if chosen in (row.id, row.fingerprint, row.name)]
+        return found[-1] if found else reading.model(self.store, model)  # which says what there is
+
+    @cached_property
+    def _used(self) -> dict[str, int]:
+        """The model (row) of every name that the experiment used last."""
+        if self._whole:
+            return self._whole._used
+        epochs = reading.epochs(self.store, self._experiment) if self._experiment is not None else []
+        return {epoch.name: epoch.model for epoch in epochs}
+
+    @cached_property
+    def rows(self) -> list[RunRow]:
+        """The runs as the store's records, in the order in which they were asked for."""
+        rows = self._whole.rows if self._whole else reading.runs(self.store, self._experiment)
+        if not self._scope.runs or self._experiment is not None:
+            return rows
+        asked = set(json.loads(self._scope.parameters[0]))
+        rows = [row for row in rows if row.id in asked]
+        if missing := asked - {row.id for row in rows}:
+            raise NotFound(f"No run {', '.join(map(str, sorted(missing)[:5]))} in {self.store.path}.")
+        return rows
 
     @cached_property
     def experiments(self) -> pl.DataFrame:
         """experiment, uid, name, created_at, config (JSON)."""
         used = set(self.runs["experiment"]) | ({self._experiment} - {None})
-        rows = [r for r in reading.experiments(self.store) if not self._chosen or r.id in used]
+        rows = [r for r in reading.experiments(self.store) if not self._scope.runs or r.id in used]
         schema = {"experiment": pl.Int64, "uid": pl.String, "name": pl.String, "created_at": pl.Float64}
         return pl.DataFrame(
             [(r.id, r.uid, r.name, r.created_at, json.dumps(r.config)) for r in rows],
@@ -104,12 +142,6 @@ class Frames:
     @cached_property
     def runs(self) -> pl.DataFrame:
         """One row per run: what it is, its state and number of steps, its entry step and period if stuck."""
-        rows = reading.runs(self.store, self._experiment)
-        if self._chosen and self._experiment is None:
-            asked = set(json.loads(self._parameters[0]))
-            rows = [r for r in rows if r.id in asked]
-            if missing := asked - {r.id for r in rows}:
-                raise NotFound(f"No run {', '.join(map(str, sorted(missing)[:5]))} in {self.store.path}.")
         schema = {
             "experiment": pl.Int64, "run": pl.Int64, "network": pl.String, "num_models": pl.Int64,
             "prompt": pl.String, "seed": pl.Int64, "repeat": pl.Int64, "max_length": pl.Int64,
@@ -118,10 +150,10 @@ class Frames:
         }  # fmt: skip
         table = [
             (
-                r.experiment, r.id, ARROW.join(r.network), len(r.network), r.prompt, r.seed, r.repeat,
+                r.experiment, r.id, network_name(r.network), len(r.network), r.prompt, r.seed, r.repeat,
                 r.max_length, r.num_steps, r.state, r.entry_step, r.period, r.failure and r.failure.message,
             )
-            for r in rows
+            for r in self.rows
         ]  # fmt: skip
         return pl.DataFrame(table, schema=schema, orient="row")
 
@@ -138,31 +170,22 @@ class Frames:
     @cached_property
     def timings(self) -> pl.DataFrame:
         """One row per model call: batch, session, model, device, sizes, started_at, duration_s."""
-        where = (
-            f"WHERE id IN (SELECT batch FROM invocation WHERE run IN ({self._chosen}))"
-            if self._chosen
-            else ""
-        )
-        rows = self._rows(
-            f"SELECT id, session, model, device, size, padded_size, started_at, duration_s FROM batch {where}"
-        )
         schema = {
             "batch": pl.Int64, "session": pl.Int64, "model": pl.Int64, "device": pl.String, "size": pl.Int64,
             "padded_size": pl.Int64, "started_at": pl.Float64, "duration_s": pl.Float64,
         }  # fmt: skip
+        rows = bulk.batches(self.store, self._scope)
         return self._with_model_names(pl.DataFrame(rows, schema=schema, orient="row"))
 
     @cached_property
     def bars(self) -> pl.DataFrame:
         """One row per bar: run, model, settings_digest, num_points, num_unique, dimension, birth, death.
 
-        Of each run, model and settings the diagram with most points.
+        They are those of the diagram with most points of each run, model and settings.
         """
-        rows = self._rows(
-            "SELECT run, model, settings_digest, num_points, num_unique, dimension, bars"
-            " FROM ({current}) AS d JOIN diagram_bars ON diagram = d.id"
-            " ORDER BY run, model, settings_digest, dimension"
-        )
+        if self._whole:
+            return self._whole.bars.filter(pl.col("run").is_in([row.id for row in self.rows]))
+        rows = bulk.bars(self.store, self._scope)
         counts = np.array([len(row[6]) // 16 for row in rows], dtype=np.int64)
         ends = np.frombuffer(b"".join(row[6] for row in rows), "<f8").reshape(-1, 2)
         schema = {
@@ -177,13 +200,9 @@ class Frames:
     def vectorisations(self) -> pl.DataFrame:
         """One row each: run, model, settings_digest, dimension, kind, settings (JSON), shape, values.
 
-        Of the diagrams in `bars`; `values` is the array row by row, a list of one for an entropy.
+        They are of the diagrams in `bars`; `values` is the array row by row, a list of one for an entropy.
         """
-        rows = self._rows(
-            "SELECT run, model, settings_digest, dimension, settings ->> 'kind', settings, vector"
-            " FROM ({current}) AS d JOIN vectorisation ON diagram = d.id JOIN measure ON measure.id = measure"
-            " ORDER BY run, model, settings_digest, measure, dimension"
-        )
+        rows = bulk.vectorisations(self.store, self._scope)
         arrays = [decode_array(row[-1]) for row in rows]
         schema = MEASURED | {"kind": pl.String, "settings": pl.String}
         heads = pl.DataFrame([row[:-1] for row in rows], schema=schema, orient="row")
@@ -196,16 +215,11 @@ class Frames:
     def distances(self) -> pl.DataFrame:
         """One row per pair of runs: run, other (> run), and as `vectorisations`, with distance.
 
-        Of the diagrams in `bars`; infinite where their numbers of endless bars differ.
+        They are of the diagrams in `bars`; infinite where their numbers of endless bars differ.
         """
-        rows = self._rows(
-            "SELECT min(d.run, e.run), max(d.run, e.run), d.model, d.settings_digest, dimension,"
-            " settings ->> 'kind', settings, distance"
-            " FROM ({current}) AS d JOIN distance ON a = d.id JOIN ({current}) AS e ON b = e.id"
-            " JOIN measure ON measure.id = measure ORDER BY 1, 2, 3, 4, measure, dimension"
-        )
         schema = {"run": pl.Int64, "other": pl.Int64} | MEASURED
         schema |= {"kind": pl.String, "settings": pl.String, "distance": pl.Float64}
+        rows = bulk.distances(self.store, self._scope)
         return self._with_model_names(pl.DataFrame(rows, schema=schema, orient="row"))
 
     @cached_property
@@ -223,11 +237,32 @@ class Frames:
             return pl.DataFrame(schema={"output": pl.Int64, "vector": pl.Array(pl.Float32, 1)})
         return pl.DataFrame({"output": outputs, "vector": pl.Series("vector", matrix)})
 
-    def matrix(self, model: int | str) -> NDArray[np.float32]:
+    def matrix(self, model: int | str) -> Vectors:
         """All vectors (n, d) of a model in the order of `embeddings`; (0, 0) without any."""
         return self._vectors(model)[1]
 
-    def trajectory(self, run: int, model: int | str, modality: str) -> NDArray[np.float32]:
+    def places(self, model: int | str) -> pl.DataFrame:
+        """output, and the row of the matrix that its vector is."""
+        outputs, _ = self._vectors(model)
+        return pl.DataFrame({"output": outputs}, schema={"output": pl.Int64}).with_row_index("row")
+
+    def steps(self, model: int | str, modality: str) -> pl.DataFrame:
+        """Stored steps whose output has a vector: what the run is, step, output, row of the matrix.
+
+        They are of one modality, because an alternating loop resembles itself at lag 2 by construction.
+        """
+        if (model, modality) not in self._steps:
+            names = ("run", "network", "prompt", "seed", "repeat")
+            self._steps[model, modality] = (
+                self.invocations.filter(pl.col("modality").cast(pl.String) == modality)
+                .join(self.places(model), on="output")
+                .join(self.runs.select(names), on="run")
+                .sort("run", "step")
+                .select(*names, "step", "output", "row")
+            )
+        return self._steps[model, modality]
+
+    def trajectory(self, run: int, model: int | str, modality: str) -> Vectors:
         """Vectors (steps, d) of a run's outputs of one modality, in step order.
 
         NotFound when one of them has no vector.
@@ -240,8 +275,28 @@ class Frames:
             raise NotFound(f"Run {run} has {modality} outputs without a vector under {model}.")
         return matrix[place_in]
 
-    def _vectors(self, model: int | str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        row = reading.model(self.store, model)
+    def trajectories(
+        self, model: int | str, modality: str, *, least: int = 2
+    ) -> Iterator[tuple[int, Vectors]]:
+        """Every run that has at least `least` vectors of a modality, (steps, d) in step order."""
+        matrix = self.matrix(model)
+        for (run,), group in self.steps(model, modality).group_by("run", maintain_order=True):
+            if len(group) >= least:
+                yield int(run), matrix[group["row"].to_numpy()]
+
+    def modality_of(self, model: int | str) -> str:
+        """What a model's vectors stand for: the modality that it reads and the loops write; text first.
+
+        NotFound if it has no vectors.
+        """
+        written = self.invocations.join(self.places(model), on="output", how="semi")
+        found = written["modality"].cast(pl.String).unique().sort(descending=True).to_list()
+        if not found:
+            raise NotFound(f"There are no vectors of {model} yet.")
+        return str(found[0])
+
+    def _vectors(self, model: int | str) -> tuple[NDArray[np.int64], Vectors]:
+        row = self.model(model)
         if row.fingerprint not in self._matrices:
             frame = self._cached(f"embeddings-{row.fingerprint[:16]}", lambda: self._load_vectors(row.id))
             vectors = frame["vector"].to_numpy() if len(frame) else np.empty((0, 0), np.float32)
@@ -249,92 +304,46 @@ class Frames:
         return self._matrices[row.fingerprint]
 
     def _load_vectors(self, model: int) -> pl.DataFrame:
-        of = f"FROM embedding WHERE model = {int(model)}" + self._of_outputs(" AND output IN ({outputs})")
-        count, dimension = self.store.db.row(
-            f"SELECT count(*), coalesce(max(dimension), 1) {of}", *self._parameters
-        )
-        flat = chain.from_iterable(self._execute(f"SELECT output {of} ORDER BY output"))
-        outputs = np.fromiter(flat, dtype=np.int64, count=count)
-        vectors = np.empty((count, dimension), dtype=np.float32)
-        blobs = chain.from_iterable(self._execute(f"SELECT vector {of} ORDER BY output"))
-        for start in range(0, count, CHUNK):
-            some = np.frombuffer(b"".join(islice(blobs, CHUNK)), "<f4").reshape(-1, dimension)
-            vectors[start : start + len(some)] = some
+        outputs, vectors = bulk.vectors(self.store, self._scope, model)
         series = (
             pl.Series("vector", vectors)
-            if count
-            else pl.Series("vector", [], pl.Array(pl.Float32, dimension))
+            if len(outputs)
+            else pl.Series("vector", [], pl.Array(pl.Float32, vectors.shape[1]))
         )
         return pl.DataFrame({"output": outputs, "vector": series})
 
     def _load_invocations(self) -> pl.DataFrame:
-        where = f"WHERE run IN ({self._chosen})" if self._chosen else ""
-        count = self.store.db.value(f"SELECT count(*) FROM invocation {where}", *self._parameters)
-        rows = self._execute(f"SELECT {', '.join(INVOCATIONS)} FROM invocation {where} ORDER BY run, step")
-        table = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=count * len(INVOCATIONS))
-        table = table.reshape(count, len(INVOCATIONS))
-        frame = pl.DataFrame({name: table[:, place] for place, name in enumerate(INVOCATIONS)})
-        batches = np.array(self._execute("SELECT id, model FROM batch").fetchall(), dtype=np.int64).reshape(
-            -1, 2
-        )
-        models = reading.models(self.store)
-        kinds = {m.id: m.spec.get("modality_out") for m in models}
+        table = bulk.steps(self.store, self._scope)
+        frame = pl.DataFrame({name: table[:, place] for place, name in enumerate(bulk.STEP_COLUMNS)})
+        batches = bulk.batch_models(self.store)
+        names = {m.id: m.name for m in self.models}
+        kinds = {m.id: m.spec.get("modality_out") for m in self.models}
         model_of = pl.DataFrame({"batch": batches[:, 0], "model": batches[:, 1]}).with_columns(
-            pl.col("model").replace_strict(self._names(), return_dtype=pl.Categorical),
+            pl.col("model").replace_strict(names, return_dtype=pl.Categorical),
             modality=pl.col("model").replace_strict(kinds, return_dtype=pl.Categorical),
         )
         joined = frame.join(model_of, on="batch", how="left", maintain_order="left")
         return joined.select("run", "step", "model", "modality", "input", "output", "seed", "batch")
 
     def _load_outputs(self) -> pl.DataFrame:
-        where = self._of_outputs("WHERE id IN ({outputs})")
-        rows = self._execute(
-            f"SELECT id, lower(hex(digest)), modality, text, width, height FROM output {where}"
-        )
         schema = {
             "output": pl.Int64, "digest": pl.String, "modality": pl.String, "text": pl.String,
             "width": pl.Int64, "height": pl.Int64,
         }  # fmt: skip
-        columns = zip(*rows.fetchall(), strict=True)
-        values = list(columns) or [()] * len(schema)
-        return pl.DataFrame(
-            {
-                name: pl.Series(name, column, kind)
-                for (name, kind), column in zip(schema.items(), values, strict=True)
-            }
-        ).sort("output")
-
-    def _of_outputs(self, clause: str) -> str:
-        if not self._chosen:
-            return ""
-        used = (
-            f"SELECT prompt FROM run WHERE id IN ({self._chosen}) UNION"
-            f" SELECT output FROM invocation WHERE run IN ({self._chosen})"
-        )
-        return clause.format(outputs=used)
-
-    def _rows(self, sql: str) -> list[Any]:
-        """All rows; `{current}` stands for the diagrams with most points of the chosen runs."""
-        where = f"WHERE run IN ({self._chosen})" if self._chosen else ""
-        rows: list[Any] = self._execute(sql.replace("{current}", CURRENT.format(where=where))).fetchall()
-        return rows
-
-    def _execute(self, sql: str) -> Any:
-        """A cursor; its rows are iterated in C, other than those of `Database.stream`."""
-        with translated(self.store.db.path):
-            return self.store.db.connection.execute(sql, self._parameters if "?1" in sql else ())
+        columns = list(zip(*bulk.outputs(self.store, self._scope), strict=True)) or [()] * len(schema)
+        named = zip(schema.items(), columns, strict=True)
+        return pl.DataFrame({name: pl.Series(name, column, kind) for (name, kind), column in named})
 
     def _with_model_names(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.col("model").replace_strict(self._names(), return_dtype=pl.String))
-
-    def _names(self) -> dict[int, str]:
-        return {model.id: model.name for model in reading.models(self.store)}
+        names = {model.id: model.name for model in self.models}
+        return frame.with_columns(pl.col("model").replace_strict(names, return_dtype=pl.String))
 
     def _cached(self, name: str, load: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """What `load` gives, or the parquet file that an earlier call of it left at the same revision."""
         if self._folder is None:
             return load()
         uids = "".join(row.uid for row in reading.experiments(self.store))
-        scope = hashlib.sha256(f"{uids}{self._chosen}{self._parameters}".encode()).hexdigest()[:16]
+        scope = hashlib.sha256(f"{uids}{self._scope.runs}{self._scope.parameters}".encode()).hexdigest()[:16]
         path = self._folder / f"{name}-{scope}-r{self.store.revision}.parquet"
         if path.exists():
             try:
@@ -343,13 +352,7 @@ class Frames:
                 log.warning("%s is no frame (%s) and is made anew", path, error)
         frame = load()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            try:
-                frame.write_parquet(temporary, compression="lz4")
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            _keep(frame, path)
         except OSError as error:
             log.warning("no frames are kept in %s: %s", self._folder, error.strerror or error)
             return frame
@@ -357,3 +360,14 @@ class Frames:
             if old != path:
                 old.unlink(missing_ok=True)
         return frame
+
+
+def _keep(frame: pl.DataFrame, path: Path) -> None:
+    """Write a parquet file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        frame.write_parquet(temporary, compression="lz4")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
