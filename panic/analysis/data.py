@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading
 from panic.store.codec import decode_array
-from panic.store.records import ModelRow, RunRow
+from panic.store.records import EpochRow, ModelRow, RunRow
 
 log = logging.getLogger("panic.analysis")
 
@@ -103,17 +103,17 @@ class ExperimentData:
 
     def model(self, model: int | str) -> ModelRow:
         """A model by row, fingerprint or name: the one used in this experiment, else the newest. NotFound."""
-        chosen = self._used.get(model, model) if isinstance(model, str) else model
+        used = {epoch.name: epoch.model for epoch in self.epochs}
+        chosen = used.get(model, model) if isinstance(model, str) else model
         found = [row for row in self.models if chosen in (row.id, row.fingerprint, row.name)]
         return found[-1] if found else reading.model(self.store, model)  # which says what there is
 
     @cached_property
-    def _used(self) -> dict[str, int]:
-        """The model (row) of every name that the experiment used last."""
+    def epochs(self) -> list[EpochRow]:
+        """The shape epochs of the experiment; none of a store or of runs."""
         if self._whole:
-            return self._whole._used
-        epochs = reading.epochs(self.store, self._experiment) if self._experiment is not None else []
-        return {epoch.name: epoch.model for epoch in epochs}
+            return self._whole.epochs
+        return reading.epochs(self.store, self._experiment) if self._experiment is not None else []
 
     @cached_property
     def rows(self) -> list[RunRow]:

@@ -22,7 +22,7 @@ from panic.analysis.states import States, states
 from panic.analysis.strips import Thumbnails
 from panic.errors import NotFound
 from panic.store import Store, reading
-from panic.store.records import EpochRow, ExperimentRow, SessionRow
+from panic.store.records import ExperimentRow, SessionRow
 
 IMAGE_BUDGET_BYTES = 3 * 2**20
 SIDE = 96  # of a thumbnail in a chart, in pixels
@@ -79,11 +79,6 @@ class Evidence:
         return sum(run.num_steps > 0 for run in self.whole.rows)
 
     @cached_property
-    def epochs(self) -> list[EpochRow]:
-        """The shape epochs of the experiment."""
-        return reading.epochs(self.store, self.experiment.id)
-
-    @cached_property
     def sessions(self) -> list[SessionRow]:
         """The sessions that worked on the experiment, oldest first."""
         return reading.sessions(self.store, self.experiment.id)
@@ -91,7 +86,7 @@ class Evidence:
     @cached_property
     def views(self) -> list[View]:
         """The embedding models with vectors, and the modality that each is looked at under."""
-        known = {epoch.name for epoch in self.epochs}
+        known = {epoch.name for epoch in self.whole.epochs}
         found = []
         for name in self.experiment.config.get("embeddings", []):
             try:

@@ -157,7 +157,7 @@ def _notes(
 def _models(evidence: Evidence) -> list[dict[str, Any]]:
     """The models in the order of networks and embeddings, with the shape they were called with."""
     config = evidence.experiment.config
-    epochs = {epoch.name: epoch for epoch in evidence.epochs}
+    epochs = {epoch.name: epoch for epoch in evidence.whole.epochs}
     known = {model.id: model for model in evidence.whole.models}
     networks = config.get("networks", [])
     names = dict.fromkeys([m for network in networks for m in network] + config.get("embeddings", []))

@@ -23,11 +23,20 @@ MAX_TOTAL_STEPS = 100_000  # of these runs together
 LEAST_RUNS = 12  # however long they are
 
 
-def sample(data: ExperimentData) -> ExperimentData:
-    """The runs that figures sum up: those that have begun, some of them if there are very many."""
+def sample(
+    data: ExperimentData,
+    *,
+    max_runs: int = MAX_RUNS,
+    max_total_steps: int = MAX_TOTAL_STEPS,
+    least: int = LEAST_RUNS,
+) -> ExperimentData:
+    """The runs that figures sum up: those that have begun, some of them if there are very many.
+
+    At most `max_runs`, and so few that all are as long as the longest within `max_total_steps`, yet `least`.
+    """
     begun = [run for run in data.rows if run.num_steps]
     longest = max((run.num_steps for run in begun), default=1)
-    limit = max(LEAST_RUNS, min(MAX_RUNS, MAX_TOTAL_STEPS // longest))
+    limit = max(least, min(max_runs, max_total_steps // longest))
     return data.part(run.id for run in spread(begun, limit))
 
 

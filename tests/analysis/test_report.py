@@ -10,7 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from panic.analysis import charts, readings
+from panic.analysis import charts
+from panic.analysis.questions import stuck, time
 from panic.analysis.report import PICTURE_BUDGET_BYTES, render, write_report
 from panic.errors import NotFound
 from panic.store import Store, reading, writing
@@ -168,9 +169,7 @@ def test_durations_read_as_people_say_them():
 def test_charts_stand_alone_in_both_themes(full):
     import vl_convert
 
-    from panic.analysis import frames
-
-    chart = charts.time_by_model(frames.times(full.store, reading.experiment(full.store, "demo")))
+    chart = time.chart(time.table(full.evidence))
     for mode, ink in (("light", "#1d2329"), ("dark", "#e8eaed")):
         svg = vl_convert.vegalite_to_svg(charts.themed(chart, mode).to_dict())
         assert "persistence diagrams" in svg
@@ -179,7 +178,7 @@ def test_charts_stand_alone_in_both_themes(full):
 
 def test_fresh_noise_is_never_called_stuck(bench):
     bench.add("a start", ["one"], seed=-1)
-    assert "none can be stuck" in readings.stuck_reading(reading.runs(bench.store, "demo"))
+    assert "none can be stuck" in stuck.summary(reading.runs(bench.store, "demo"))
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ class Drift:
 
 def views(evidence: Evidence) -> Sequence[View | None]:
     """Every embedding model and modality that can be measured; None stands for what cannot."""
-    known = {epoch.name for epoch in evidence.epochs}
+    known = {epoch.name for epoch in evidence.whole.epochs}
     names = evidence.experiment.config.get("embeddings", [])
     found = [
         View(name, modality)

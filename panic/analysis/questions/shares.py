@@ -130,10 +130,10 @@ def _resampled(
     return low, high
 
 
-def chart(answer: Shares) -> Any:
+def chart(answer: Shares, *, top: int = MAX_CLUSTERS) -> Any:
     """Shares of runs in the clusters of a frozen reference; lines are intervals over prompts.
 
-    The MAX_CLUSTERS largest clusters are drawn, and what lies outside all.
+    The `top` largest clusters are drawn, and what lies outside all.
     """
     frame = answer.shares
     largest = (
@@ -141,7 +141,7 @@ def chart(answer: Shares) -> Any:
         .group_by("name", maintain_order=True)
         .agg(pl.col("share").max())
         .sort("share", descending=True, maintain_order=True)["name"]
-        .head(MAX_CLUSTERS)
+        .head(top)
         .to_list()
     )
     rows = frame.filter(pl.col("name").is_in(largest) | (pl.col("label") < 0)).with_columns(

@@ -183,3 +183,27 @@ def test_a_cache_that_cannot_be_written_is_told_and_done_without(full, tmp_path,
     data = load(full.store, "demo", cache=tmp_path / "file" / "frames")
     assert len(data.invocations) == 24
     assert "no frames are kept" in caplog.text
+
+
+def test_the_modality_of_a_model_without_vectors_is_not_guessed(bench):
+    bench.walk("ab")
+    with pytest.raises(NotFound, match="no vectors of embed yet"):
+        load(bench.store, "demo").modality_of("embed")
+
+
+def test_a_part_reads_again_only_what_is_not_known(full):
+    whole = load(full.store, "demo")
+    bars = whole.bars
+    part = whole.part([2])
+    assert part.models is whole.models
+    assert part.runs["run"].to_list() == [2]
+    assert part.bars.equals(bars.filter(pl.col("run") == 2))
+    assert set(part.invocations["run"]) == {2}
+    assert part.matrix("embed").shape == (6, 2)  # its own texts and its prompt
+
+
+def test_a_name_means_the_model_that_the_experiment_used(full):
+    writing.add_model(full.store, "embed", "another-fingerprint", {"modality_out": "vector"})
+    assert load(full.store, "demo").model("embed").fingerprint == "embed-fingerprint"
+    assert load(full.store).model("embed").fingerprint == "another-fingerprint"
+    assert load(full.store, "demo").part([1]).matrix("embed").shape == (6, 2)
