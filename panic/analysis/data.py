@@ -249,7 +249,8 @@ class ExperimentData:
     def steps(self, model: int | str, modality: str) -> pl.DataFrame:
         """Stored steps whose output has a vector: what the run is, step, output, row of the matrix.
 
-        They are of one modality, because an alternating loop resembles itself at lag 2 by construction.
+        `seed` is that of the step. They are of one modality, because an alternating loop resembles itself at
+        lag 2 by construction.
         """
         if (model, modality) not in self._steps:
             names = ("run", "network", "prompt", "seed", "repeat")

@@ -79,6 +79,11 @@ class Evidence:
         return sum(run.num_steps > 0 for run in self.whole.rows)
 
     @cached_property
+    def fresh(self) -> set[int]:
+        """The runs with fresh noise at every step: those that statistics of Markov chains are of."""
+        return {run.id for run in self.whole.rows if run.seed == -1}
+
+    @cached_property
     def sessions(self) -> list[SessionRow]:
         """The sessions that worked on the experiment, oldest first."""
         return reading.sessions(self.store, self.experiment.id)

@@ -6,6 +6,7 @@ found.labels("draw → tell")             # labels (n,) of every run of a networ
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -25,8 +26,8 @@ MAX_CLUSTERED = 5000  # HDBSCAN on more takes minutes
 class States:
     """Steps with their cluster: what the run is, step, output, label, text, is_known; and what names each.
 
-    Stuck runs go on by their cycle (`is_known` steps). `rows` of the matrix were clustered: an output as often
-    as it was visited, within limits.
+    Stuck runs go on by their cycle (`is_known`). `rows` of the matrix were clustered: an output as often as
+    it was visited, within limits.
     """
 
     frame: pl.DataFrame
@@ -34,10 +35,12 @@ class States:
     clustering: Clustering
     rows: NDArray[np.int64]
 
-    def labels(self, network: str | None = None, *, seed: int | None = None) -> list[NDArray[np.int64]]:
-        """Labels (n,) of every run in step order, or of the runs of a network, or of a seed."""
+    def labels(
+        self, network: str | None = None, *, among: Collection[int] | None = None
+    ) -> list[NDArray[np.int64]]:
+        """Labels (n,) of every run in step order, or of the runs of a network, or of these runs."""
         rows = self.frame if network is None else self.frame.filter(pl.col("network") == network)
-        rows = rows if seed is None else rows.filter(pl.col("seed") == seed)
+        rows = rows if among is None else rows.filter(pl.col("run").is_in(list(among)))
         groups = rows.sort("run", "step").group_by("run", maintain_order=True)
         return [group["label"].to_numpy() for _, group in groups]
 

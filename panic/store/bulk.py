@@ -51,7 +51,7 @@ class Scope:
         return f"WHERE {column} IN ({self.runs})" if self.runs else ""
 
     @property
-    def outputs(self) -> str:
+    def used_outputs(self) -> str:
         """A query for the rows of the outputs of these runs, prompts included; "" for all outputs."""
         if not self.runs:
             return ""
@@ -87,7 +87,7 @@ def batches(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
 
 def outputs(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
     """Rows (output, digest, modality, text, width, height) of distinct outputs, prompts included."""
-    where = f"WHERE id IN ({scope.outputs})" if scope.runs else ""
+    where = f"WHERE id IN ({scope.used_outputs})" if scope.runs else ""
     sql = f"SELECT id, lower(hex(digest)), modality, text, width, height FROM output {where} ORDER BY id"
     return _rows(store, sql, scope)
 
@@ -95,7 +95,7 @@ def outputs(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
 def vectors(store: Store, scope: Scope, model: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The rows (n,) of the outputs that have a vector under a model, in rising order, and these (n, d)."""
     of = f"FROM embedding WHERE model = {int(model)}"
-    of += f" AND output IN ({scope.outputs})" if scope.runs else ""
+    of += f" AND output IN ({scope.used_outputs})" if scope.runs else ""
     sized = _execute(store, f"SELECT count(*), coalesce(max(dimension), 1) {of}", scope)
     count, dimension = sized.fetchone()
     flat = chain.from_iterable(_execute(store, f"SELECT output {of} ORDER BY output", scope))

@@ -108,6 +108,10 @@ def some_shares() -> pl.DataFrame:
     )  # fmt: skip
 
 
+def work() -> dict[str, list[Any]]:
+    return {"name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]}
+
+
 def scores() -> pl.DataFrame:
     return pl.DataFrame(
         {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
@@ -125,7 +129,7 @@ def survival() -> pl.DataFrame:
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "time": lambda: time.chart(
-        time.Work(wall_s=3.0, frame=pl.DataFrame({"stage": ["loops"], "name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]}))
+        time.Work(frame=pl.DataFrame({"stage": ["loops"], **work()}), wall_s=3.0)
     ),
     "stuck": lambda: stuck.chart(runs()),
     "drift": drifting,

@@ -51,7 +51,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 16
+    assert html.count("data-chart=") == len(specs(html)) == 17
     assert html.count("<figcaption>Thick: median of runs; band: quartiles") == 1  # once for charts alike
     assert "<figcaption>Dot: effect (filled: p &lt; 0.05)" in html
 
@@ -196,6 +196,6 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
         capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    assert 'data-drawn="16"' in done.stdout
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 16
+    assert 'data-drawn="17"' in done.stdout
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 17
     assert "data-owned" not in done.stdout

@@ -9,6 +9,7 @@ Compare like modality with like: in an alternating loop the similarity at lag 2 
 
 from panic.analysis.dynamics.markov import (
     absorption,
+    closed_classes,
     entropy_rate,
     mean_first_passage,
     stationary,
@@ -46,6 +47,7 @@ __all__ = [
     "Recurrence",
     "absorption",
     "attractor",
+    "closed_classes",
     "distance_by_lag",
     "divergence",
     "drift",

@@ -278,7 +278,7 @@ def ridgeline(
         grid=True,
     )
     scale = alt.Scale(domain=[-float(rows or 0) - 0.1, OVERLAP], nice=False)  # type: ignore[arg-type]
-    base = alt.Chart(data(ridges)).encode(
+    base = alt.Chart(data(ridges.drop("stretch"))).encode(
         x=alt.X("distance:Q", title=value_title, axis=alt.Axis(grid=False)),
         color=colour("network", names_of(frame, "network")),
         detail=["row:N", "network:N"],
