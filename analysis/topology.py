@@ -44,8 +44,8 @@ def _():
         f"""# Topology
 
         Each run of `{experiment.name}` is a cloud of points under an embedding model. Growing balls around
-        them join into components (H0) and close loops (H1); a bar lives from the radius where its feature appears
-        to where it ends. Plain diagrams ignore the order of the steps; sliding windows do not."""
+        them join into components (H0) and close loops (H1); a bar lives from the radius where its feature
+        appears to where it ends. Plain diagrams ignore the order of the steps; sliding windows do not."""
     )
     return diagrams, dimension, effects, entropies, evidence, loops, np, pl, topology
 
@@ -89,9 +89,7 @@ def _(evidence, entropies):
 
 @app.cell
 def _(effects, evidence):
-    _asked = (
-        "## Do diagrams know the prompt?\n\nWasserstein distances, and Robinson and Turner's test of labels "
-    )
+    _asked = "## Do diagrams know the prompt?\n\nWasserstein distances, and Robinson and Turner's test of "
     _asked += "that are shuffled among runs alike in all else. "
     try:
         _of = effects.table(evidence, evidence.views[0]).tests if evidence.views else None
@@ -103,10 +101,8 @@ def _(effects, evidence):
         )
     except AnalysisError as _error:
         _text = f"No test: {_error.message}."
-    mo.md(
-        f"{_asked}{_text} Total H0 lifetime is nearly determined by plain distances, so this is rarely news of "
-        "its own."
-    )
+    _known = "Total H0 lifetime is nearly determined by plain distances, so this is rarely news of its own."
+    mo.md(f"{_asked}{_text} {_known}")
     return
 
 
