@@ -20,7 +20,9 @@ def _():
     import polars as pl
 
     from panic import topology
-    from panic.analysis import charts, dynamics, load, nulls, tables
+    from panic.analysis import charts, dynamics, nulls
+    from panic.analysis.evidence import Evidence
+    from panic.analysis.questions import twins
     from panic.models.synthetic import transition_matrix as exact_matrix
     from panic.store import Store
 
@@ -30,7 +32,7 @@ def _():
         A number means something beside what it would be if nothing were going on. First data whose answer is
         known, then surrogates of a run from the store."""
     )
-    return Store, charts, dynamics, exact_matrix, load, mo, np, nulls, os, pl, tables, topology
+    return Evidence, Store, charts, dynamics, exact_matrix, mo, np, nulls, os, pl, topology, twins
 
 
 @app.cell
@@ -66,7 +68,7 @@ def _(charts, dynamics, mo, np, nulls, pl):
 
 
 @app.cell
-def _(charts, dynamics, mo, np, pl):
+def _(dynamics, mo, np, pl, twins):
     _rng = np.random.default_rng(1)
     _a = _rng.uniform(0.1, 0.9, 40)
     _b = _a + 1e-9
@@ -88,7 +90,7 @@ def _(charts, dynamics, mo, np, pl):
                 f"## Sensitivity: the logistic map\n\nIts Lyapunov exponent is ln 2 = 0.693; "
                 f"found {fit.rate:.3f} ± {fit.standard_error:.3f} over the steps before they saturate."
             ),
-            charts.divergence(_table, "Twins of the logistic map, r = 4", fit=fit),
+            twins.divergence(_table, "Twins of the logistic map, r = 4", fit=fit),
         ]
     )
     return
@@ -123,12 +125,11 @@ def _(charts, dynamics, exact_matrix, mo, np):
 
 
 @app.cell
-def _(Store, load, mo, os, tables):
+def _(Evidence, Store, mo, os):
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
     experiment = reading.experiment(store)
-    data = load(store, experiment.id)
-    model = experiment.config["embeddings"][0]
-    paths = dict(tables.trajectories(data, model, tables.modality_of(data, model), least=6))
+    evidence = Evidence.of(store, experiment)
+    paths = dict(evidence.data.trajectories(*evidence.views[0], least=6))
     run_choice = mo.ui.dropdown(
         {f"run {run} ({len(path)} steps)": run for run, path in paths.items()},
         value=next((f"run {run} ({len(path)} steps)" for run, path in reversed(paths.items())), None),

@@ -8,70 +8,67 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · is it stuck?")
 
 with app.setup:
-    from panic.store import reading
+    import os
+
+    import marimo as mo
+
+    from panic.analysis.evidence import Evidence
+    from panic.analysis.questions import ask
+    from panic.store import Store, reading
+
+    def show(question, evidence):
+        """The figures of a question, as the report has them: sentence, charts, caveat."""
+        parts = []
+        for figure in ask(question, evidence):
+            parts += [
+                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
+                *figure.charts.values(),
+            ]
+            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
+        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
 
 
 @app.cell
 def _():
-    import os
-
-    import marimo as mo
-    import polars as pl
-
-    from panic.analysis import AnalysisError, charts, dynamics, frames, load, readings, tables
-    from panic.store import Store
+    from panic.analysis.questions import (
+        chain,
+        clusters,
+        dwell,
+        lag,
+        mean_dwells,
+        novelty,
+        period,
+        recurrence,
+        stuck,
+    )
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
     experiment = reading.experiment(store)
-    data = load(store, experiment.id)
-    model = experiment.config["embeddings"][0]
-    modality = tables.modality_of(data, model)
+    evidence = Evidence.of(store, experiment)
     mo.md(
         f"""# Is it stuck?
 
         A run with a fixed seed is a map: the first repeated state makes the rest of it periodic. With fresh
         noise a run is never stuck by definition, yet it may linger. This notebook asks both of
-        `{experiment.name}`, by the {modality}s that `{model}` sees."""
+        `{experiment.name}`.
+
+        {stuck.summary(evidence.whole.rows)}"""
     )
-    return (
-        AnalysisError,
-        charts,
-        data,
-        dynamics,
-        experiment,
-        frames,
-        mo,
-        modality,
-        model,
-        pl,
-        readings,
-        store,
-        tables,
-    )
+    return chain, clusters, dwell, evidence, lag, mean_dwells, novelty, period, recurrence, stuck
 
 
 @app.cell
-def _(charts, data, experiment, mo, readings, store):
-    _runs = reading.runs(store, experiment.id)
-    _stuck = data.runs["period"].is_not_null().any()
-    mo.vstack(
-        [
-            mo.md(f"## Periods\n\n{readings.stuck_reading(_runs)}"),
-            charts.stuck_periods(data.runs) if _stuck else mo.md("No dot to draw."),
-            mo.md(f"_{readings.PERIODS_CAVEAT}_"),
-        ]
-    )
+def _(evidence, stuck):
+    show(stuck, evidence)
     return
 
 
 @app.cell
-def _(data, mo):
+def _(evidence):
     choices = {
-        f"{row['run']} · {'fresh noise' if row['seed'] == -1 else row['seed']} · {row['prompt'][:40]}": row[
-            "run"
-        ]
-        for row in data.runs.sort("num_steps", descending=True).iter_rows(named=True)
-        if row["num_steps"] > 3
+        f"{row.id} · {'fresh noise' if row.seed == -1 else row.seed} · {row.prompt[:40]}": row
+        for row in sorted(evidence.whole.rows, key=lambda row: -row.num_steps)
+        if row.num_steps > 3
     }
     run_choice = mo.ui.dropdown(choices, value=next(iter(choices), None), label="run")
     mo.vstack(
@@ -87,20 +84,12 @@ def _(data, mo):
 
 
 @app.cell
-def _(charts, data, dynamics, frames, mo, pl, run_choice):
-    _stored = data.invocations.filter(pl.col("run") == run_choice.value)
-    _steps = frames.continued(_stored, data.runs, limit=2 * len(_stored))  # a stuck run's future is known
-    _texts = _steps.filter(pl.col("modality").cast(pl.String) == "text")
-    _texts = (_texts if len(_texts) > 1 else _steps).tail(120)
-    _symbols = _texts["output"].to_numpy()
-    _found = dynamics.recurrence(_symbols)
-    _stride = int(_texts["step"].diff().drop_nulls().min() or 1)
-    _first = int(_texts["step"][0])
+def _(evidence, recurrence, run_choice):
+    _plot = recurrence.plot(evidence.whole, run_choice.value, 120)
+    _found = _plot.counts
     mo.hstack(
         [
-            charts.recurrence_plot(
-                dynamics.recurrence_matrix(_symbols), f"Run {run_choice.value}", stride=_stride, first=_first
-            ),
+            recurrence.recurrence_plot(_plot.matrix, _plot.label, stride=_plot.stride, first=_plot.first),
             mo.md(
                 f"""
                 | | |
@@ -118,35 +107,44 @@ def _(charts, data, dynamics, frames, mo, pl, run_choice):
 
 
 @app.cell
-def _(charts, data, mo, modality, model, readings, tables):
-    _curves = tables.lag_curves(data, model, modality)
-    mo.vstack(
-        [
-            mo.md(f"## Does it wander or come back?\n\n{readings.lag_reading(_curves, modality)}"),
-            charts.distance_by_lag(_curves),
-            mo.md(f"_{readings.LAG_CAVEAT}_"),
-        ]
-    )
+def _(evidence, novelty):
+    show(novelty, evidence)
     return
 
 
 @app.cell
-def _(AnalysisError, charts, data, dynamics, mo, modality, model, readings, tables):
-    states = tables.clusters(data, model, modality)
-    try:
-        _curve = charts.dwell_survival(tables.dwell_curves(states))
-        _text = readings.dwell_reading(dynamics.dwell_times(states.labels()))
-    except AnalysisError as _error:
-        _curve, _text = mo.md("There is nothing to draw."), _error.message
-    mo.vstack(
-        [
-            mo.md(f"## Where it lingers\n\n{readings.cluster_reading(states.clustering, len(states.frame))}"),
-            charts.cluster_timeline(states.frame, names=states.names),
-            mo.md(f"{_text}"),
-            _curve,
-            mo.md(f"_{readings.DWELL_CAVEAT}_"),
-        ]
-    )
+def _(evidence, lag):
+    show(lag, evidence)
+    return
+
+
+@app.cell
+def _(evidence, period):
+    show(period, evidence)
+    return
+
+
+@app.cell
+def _(evidence, clusters):
+    show(clusters, evidence)
+    return
+
+
+@app.cell
+def _(evidence, dwell):
+    show(dwell, evidence)
+    return
+
+
+@app.cell
+def _(evidence, mean_dwells):
+    show(mean_dwells, evidence)
+    return
+
+
+@app.cell
+def _(evidence, chain):
+    show(chain, evidence)
     return
 
 

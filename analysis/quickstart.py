@@ -8,25 +8,34 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · quickstart")
 
 with app.setup:
-    from panic.store import contents, reading
+    import os
+
+    import marimo as mo
+
+    from panic.analysis.evidence import Evidence
+    from panic.analysis.questions import ask
+    from panic.store import Store, reading
+
+    def show(question, evidence):
+        """The figures of a question, as the report has them: sentence, charts, caveat."""
+        parts = []
+        for figure in ask(question, evidence):
+            parts += [
+                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
+                *figure.charts.values(),
+            ]
+            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
+        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
 
 
 @app.cell
 def _():
-    import os
-
-    import marimo as mo
     import polars as pl
 
-    from panic.analysis import charts, frames, load, readings, tables
-    from panic.analysis.strips import Thumbnails
-    from panic.store import Store
+    from panic.analysis import charts
+    from panic.analysis.questions import drift, grid, time
+    from panic.store import contents
 
-    return Store, Thumbnails, charts, frames, load, mo, os, pl, readings, tables
-
-
-@app.cell
-def _(Store, load, mo, os):
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
     names = [row.name for row in reading.experiments(store)]
     experiment_choice = mo.ui.dropdown(
@@ -35,13 +44,14 @@ def _(Store, load, mo, os):
     mo.vstack(
         [mo.md("# Quickstart\n\nWhat a store holds, in five steps. Choose an experiment:"), experiment_choice]
     )
-    return experiment_choice, load, store
+    return charts, contents, drift, experiment_choice, grid, pl, store, time
 
 
 @app.cell
-def _(experiment_choice, load, mo, store):
+def _(experiment_choice, store):
     experiment = reading.experiment(store, experiment_choice.value)
-    data = load(store, experiment.id)
+    evidence = Evidence.of(store, experiment, image_budget_bytes=8 * 2**20)
+    data = evidence.whole
     counts = reading.counts(store, experiment.id)
     mo.vstack(
         [
@@ -53,11 +63,11 @@ def _(experiment_choice, load, mo, store):
             mo.ui.table(data.runs.to_dicts(), page_size=8, selection=None),
         ]
     )
-    return data, experiment
+    return data, evidence
 
 
 @app.cell
-def _(data, mo):
+def _(data):
     runs = {
         f"{row['run']} · {row['prompt'][:40]} · {'fresh noise' if row['seed'] == -1 else row['seed']}": row[
             "run"
@@ -71,60 +81,36 @@ def _(data, mo):
 
 
 @app.cell
-def _(Thumbnails, charts, mo, pl, run_choice, store):
-    thumbnails = Thumbnails(store, 8 * 2**20)
+def _(charts, contents, evidence, pl, run_choice, store):
     _shown = []
     for _step in contents.invocations(store, run_choice.value):
         if _step.modality == "image":
-            _shown.append({"step": _step.step, "image": thumbnails.get(_step.output)[0], "text": ""})
+            _shown.append({"step": _step.step, "image": evidence.thumbnails.get(_step.output)[0], "text": ""})
         elif _shown:
             _shown[-1]["text"] = _step.text
     mo.vstack(
         [charts.run_strip(pl.DataFrame(_shown[:18]), f"Run {run_choice.value}")]
         if _shown
-        else [mo.md("This run has no pictures.")]
-    )
-    return (thumbnails,)
-
-
-@app.cell
-def _(charts, data, mo, pl, tables, thumbnails):
-    _cells = tables.final_images(data).head(48)
-    _cells = _cells.with_columns(
-        image=pl.Series([thumbnails.get(d)[0] for d in _cells["digest"]], dtype=pl.String)
-    )
-    mo.vstack(
-        [
-            mo.md("## 3. Where the pictures ended\n\nOne run per prompt (rows) and network (columns)."),
-            charts.image_grid(_cells) if len(_cells) else mo.md("There are no pictures."),
-        ]
+        else [mo.md("This run has no images.")]
     )
     return
 
 
 @app.cell
-def _(charts, experiment, frames, mo, readings, store):
-    _times = frames.times(store, experiment)
-    mo.vstack(
-        [
-            mo.md("## 4. What took how long"),
-            charts.time_by_model(_times) if len(_times) else mo.md("Nothing was called yet."),
-            mo.md(f"_{readings.TIME_CAVEAT}_"),
-        ]
-    )
+def _(evidence, grid):
+    show(grid, evidence)
     return
 
 
 @app.cell
-def _(charts, experiment, frames, mo, readings, store):
-    _parts = [mo.md("## 5. How far it drifted from the prompt")]
-    for _model in experiment.config.get("embeddings", []):
-        _drift = frames.drift(store, experiment, _model)
-        if len(_drift):
-            _bands = frames.drift_bands(_drift)
-            _parts += [mo.md(f"{readings.drift_reading(_bands)} ({_model})"), charts.drift(_bands, _drift)]
-    _parts.append(mo.md(f"_{readings.DRIFT_CAVEATS['text']}_"))
-    mo.vstack(_parts)
+def _(evidence, time):
+    show(time, evidence)
+    return
+
+
+@app.cell
+def _(evidence, drift):
+    show(drift, evidence)
     return
 
 

@@ -8,52 +8,50 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · topology")
 
 with app.setup:
-    from panic.store import reading
+    import os
+
+    import marimo as mo
+
+    from panic.analysis import AnalysisError
+    from panic.analysis.evidence import Evidence
+    from panic.analysis.questions import ask
+    from panic.store import Store, reading
+
+    def show(question, evidence):
+        """The figures of a question, as the report has them: sentence, charts, caveat."""
+        parts = []
+        for figure in ask(question, evidence):
+            parts += [
+                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
+                *figure.charts.values(),
+            ]
+            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
+        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
 
 
 @app.cell
 def _():
-    import os
-
-    import marimo as mo
     import numpy as np
     import polars as pl
 
     from panic import topology
-    from panic.analysis import AnalysisError, against_chance, charts, load, readings, statistics, tables
-    from panic.store import Store
+    from panic.analysis.questions import diagrams, dimension, effects, entropies, loops
 
     store = Store(os.environ.get("PANIC_STORE", "panic-store"))
     experiment = reading.experiment(store)
-    data = load(store, experiment.id)
-    model = experiment.config["embeddings"][0]
-    modality = tables.modality_of(data, model)
+    evidence = Evidence.of(store, experiment)
     mo.md(
         f"""# Topology
 
-        Each run of `{experiment.name}` is a cloud of points under `{model}`. Growing balls around them join
-        into components (H0) and close loops (H1); a bar lives from the radius where its feature appears to
-        where it ends. Plain diagrams ignore the order of the steps; sliding windows do not."""
+        Each run of `{experiment.name}` is a cloud of points under an embedding model. Growing balls around
+        them join into components (H0) and close loops (H1); a bar lives from the radius where its feature
+        appears to where it ends. Plain diagrams ignore the order of the steps; sliding windows do not."""
     )
-    return (
-        AnalysisError,
-        against_chance,
-        charts,
-        data,
-        mo,
-        modality,
-        model,
-        np,
-        pl,
-        readings,
-        statistics,
-        tables,
-        topology,
-    )
+    return diagrams, dimension, effects, entropies, evidence, loops, np, pl, topology
 
 
 @app.cell
-def _(charts, mo, np, pl, topology):
+def _(entropies, np, pl, topology):
     _angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     _found = topology.diagram(np.stack([np.cos(_angles), np.sin(_angles)], axis=1))
     _bars = pl.concat(
@@ -71,90 +69,57 @@ def _(charts, mo, np, pl, topology):
                 20 points on a circle of radius 1: one loop, from 2 sin(π/20) = 0.3129 to 2 sin(7π/20) =
                 1.7820. Found: {_born:.4f} to {_dies:.4f}."""
             ),
-            charts.barcode(_bars, "20 points on a circle"),
+            entropies.barcode(_bars, "20 points on a circle"),
         ]
     )
     return
 
 
 @app.cell
-def _(charts, data, mo, model, pl):
-    of_model = data.bars.filter(pl.col("model") == model)
-    _finite = of_model.filter(pl.col("death").is_finite())
-    _runs = _finite.group_by("run", maintain_order=True).len().sort("len", descending=True)["run"]
-    mo.vstack(
-        [
-            mo.md("## The diagrams of all runs, and the bars of the one that has most"),
-            charts.persistence(of_model),
-            charts.barcode(of_model.filter(pl.col("run") == _runs[0]), f"Run {_runs[0]}"),
-        ]
-        if len(_runs)
-        else [mo.md("There are no finite bars: no diagrams yet, or every run is a single point.")]
-    )
-    return (of_model,)
-
-
-@app.cell
-def _(charts, data, mo, model, readings, tables):
-    _entropies = tables.entropies(data, model)
-    mo.vstack(
-        [
-            mo.md(f"## Entropy\n\n{readings.entropy_reading(_entropies)}"),
-            charts.entropy_by_group(_entropies),
-            mo.md(f"_{readings.ENTROPY_CAVEAT}_"),
-        ]
-        if len(_entropies)
-        else [mo.md("There are no diagrams.")]
-    )
+def _(evidence, diagrams):
+    show(diagrams, evidence)
     return
 
 
 @app.cell
-def _(AnalysisError, data, mo, np, of_model, pl, statistics, topology):
-    _finite = of_model.filter(pl.col("dimension") == 0, pl.col("death").is_finite())
-    _groups = {}
-    for (_run,), _rows in _finite.group_by("run", maintain_order=True):
-        _groups[_run] = _rows.select("birth", "death").to_numpy()
-    _prompts = dict(data.runs.select("run", "prompt").iter_rows())
+def _(evidence, entropies):
+    show(entropies, evidence)
+    return
+
+
+@app.cell
+def _(effects, evidence):
+    _asked = "## Do diagrams know the prompt?\n\nWasserstein distances, and Robinson and Turner's test of "
+    _asked += "that are shuffled among runs alike in all else. "
     try:
-        _matrix = topology.distance_matrix(list(_groups.values()), kind="wasserstein")
-        _test = statistics.label_test(np.asarray(_matrix), [_prompts[run] for run in _groups])
-        _side = "closer to" if _test.effect >= 0 else "farther from"
-        _text = (
-            f"Runs of one prompt are {abs(_test.effect):.0%} {_side} each other than under shuffled labels "
-            f"(p = {_test.p_value:.3f}, {_test.num_values} diagrams, {_test.num_groups} prompts)."
+        _of = effects.table(evidence, evidence.views[0]).tests if evidence.views else None
+        _rows = [] if _of is None else _of.filter(_of["measure"] != effects.ENDS).iter_rows(named=True)
+        _text = " ".join(
+            f"{row['measure']}, by {row['factor']}: {row['effect']:.0%} tighter than shuffled (p = "
+            f"{row['p_adjusted']:.2g}, {row['num_runs']} runs)."
+            for row in _rows
         )
     except AnalysisError as _error:
         _text = f"No test: {_error.message}."
-    mo.md(
-        f"""## Do diagrams know the prompt?
-
-        Wasserstein distances of the H0 diagrams, and Robinson and Turner's permutation test of their labels.
-        {_text} Total H0 lifetime is nearly determined by plain distances, so this is rarely news of its
-        own."""
-    )
+    _known = "Total H0 lifetime is nearly determined by plain distances, so this is rarely news of its own."
+    mo.md(f"{_asked}{_text} {_known}")
     return
 
 
 @app.cell
-def _(AnalysisError, against_chance, charts, data, mo, modality, model, readings):
-    try:
-        _table = against_chance.loops_against_walks(data, model, modality)
-        _parts = [
-            mo.md(readings.band_reading(_table, readings.LONGEST_LOOP)),
-            charts.null_band(
-                _table, "Longest loop and random walks", value_title="length of the longest H1 bar"
-            ),
-            mo.md(f"_{readings.LOOP_CAVEAT}_"),
-        ]
-    except AnalysisError as _error:
-        _parts = [mo.md(f"No band: {_error.message}.")]
-    mo.vstack([mo.md("## Is the longest loop more than a random walk makes?"), *_parts])
+def _(evidence, loops):
+    show(loops, evidence)
     return
 
 
 @app.cell
-def _(charts, mo, np, pl, topology):
+def _(evidence, dimension):
+    show(dimension, evidence)
+    return
+
+
+@app.cell
+def _(diagrams, np, pl, topology):
     _t = np.linspace(0, 12 * np.pi, 240)
     _windows = topology.sliding_window(np.sin(_t), 12, 2)
     _found = topology.diagram(_windows[::2])
@@ -170,7 +135,7 @@ def _(charts, mo, np, pl, topology):
                 "## Time, seen as shape\n\nWindows of a periodic series lie on a loop (Perea and Harer): a "
                 "sine has one long H1 bar."
             ),
-            charts.persistence(_bars, "Sliding windows of a sine"),
+            diagrams.persistence(_bars, "Sliding windows of a sine"),
         ]
     )
     return

@@ -32,7 +32,7 @@ from panic.config import DiagramSettings
 from panic.engine.pool import JobResult, Pool
 from panic.engine.stages.diagrams import DiagramJob
 from panic.topology import diagram, diagrams, distance_matrix
-from panic.topology.memory import estimate_bytes
+from panic.topology.budget import estimate_bytes
 
 SHARE = float(os.environ.get("PANIC_BENCHMARK_SHARE", "1"))
 CORES = os.cpu_count() or 1

@@ -1,10 +1,10 @@
-"""From a store to answers: frames, dynamics, statistics, charts and the report.
+"""From a store to answers: data, dynamics, statistics, questions with their charts, and the report.
 
 from panic.analysis import load
 load(store, "latest").invocations
 """
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.loading import Frames, load
+from panic.analysis.data import ExperimentData, load
 
-__all__ = ["AnalysisError", "Frames", "load"]
+__all__ = ["AnalysisError", "ExperimentData", "load"]

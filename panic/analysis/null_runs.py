@@ -22,7 +22,7 @@ import numpy as np
 
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
-from panic.analysis.loading import load
+from panic.analysis.data import load
 from panic.store import (
     Commit,
     NewBatch,
@@ -36,15 +36,6 @@ from panic.store import (
 )
 from panic.store.digest import text_digest
 
-KINDS = {
-    "sphere_walk": nulls.walk_like,
-    "matched_walk": nulls.matched_walk,
-    "autoregression": nulls.autoregression,
-    "gaussian_process": nulls.gaussian_process,
-    "shuffled": nulls.shuffled,
-    "markov": nulls.markov_path,
-}
-
 
 def write_nulls(
     store: Store, experiment: int | str, model: str, kind: str, *, modality: str = "text", seed: int = 0
@@ -56,8 +47,9 @@ def write_nulls(
     left out. AnalysisError for an unknown kind or when no run can have a surrogate; NotFound when a vector
     is missing.
     """
-    if kind not in KINDS:
-        raise AnalysisError(f"unknown null model {kind!r}", hint=f"known: {', '.join(KINDS)}")
+    kinds = nulls.kinds()
+    if kind not in kinds:
+        raise AnalysisError(f"unknown null model {kind!r}", hint=f"known: {', '.join(kinds)}")
     source, embedding = reading.experiment(store, experiment), reading.model(store, model)
     data = load(store, source.id)
     identity = json.dumps([source.uid, embedding.fingerprint, kind, modality, seed])
@@ -67,7 +59,7 @@ def write_nulls(
         vectors = data.trajectory(run, model, modality)
         if len(vectors):
             # Of the run's own row, so that runs added later change none that are there.
-            surrogates.append((run, prompt, KINDS[kind](vectors, np.random.default_rng([seed, run]))))
+            surrogates.append((run, prompt, kinds[kind](vectors, np.random.default_rng([seed, run]))))
     if not surrogates:
         raise AnalysisError(
             f"no run of {source.name} has {modality} outputs: there is nothing to make nulls of"

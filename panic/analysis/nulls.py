@@ -12,24 +12,31 @@ own statistic beside them. Which null to take depends on the question:
 | `shuffled` | the points | does their order matter? |
 | `markov_labels`, `markov_path` | transitions of labels, of states | memory beyond the last step? |
 
+Other packages add surrogates by entry points of the group "panic.nulls"; `kinds()` has all that take a run's
+vectors.
+
     band = null_band(lambda x: entropy(diagram(x).bars(0)), vectors, matched_walk)
     band.value, (band.low, band.high), band.p_value
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import AnalysisError, runs_of_labels, unit, vectors
 from panic.analysis.dynamics import transition_matrix
+from panic.analysis.plugins import added
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
+Surrogate = Callable[[Any, Generator], Any]
+GROUP = "panic.nulls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,7 @@ class Band:
 def null_band(
     statistic: Callable[[Any], Any],
     data: Any,
-    surrogate: Callable[[Any, Generator], Any],
+    surrogate: Surrogate,
     *,
     num_surrogates: int = 200,
     level: float = 0.95,
@@ -89,6 +96,27 @@ def null_band(
         draws=draws,
         level=level,
     )
+
+
+def null_table(
+    runs: Sequence[tuple[int, Any]],
+    statistic: Callable[[Any], float],
+    surrogate: Surrogate,
+    *,
+    max_runs: int = 12,
+    num_surrogates: int = 39,  # the least that 97.5 % can be said of
+) -> pl.DataFrame:
+    """`null_band` of each of at most `max_runs` runs (run, data): x (its name), value, low, high, mean, run.
+
+    The runs are evenly chosen.
+    """
+    chosen = [runs[i] for i in np.unique(np.linspace(0, len(runs) - 1, max_runs).round().astype(int))]
+    rows = []
+    for run, of_run in chosen:
+        band = null_band(statistic, of_run, surrogate, num_surrogates=num_surrogates)
+        figures = (float(number) for number in (band.value, band.low, band.high, band.mean))
+        rows.append((f"run {run}", *figures, run))
+    return pl.DataFrame(rows, ["x", "value", "low", "high", "mean", "run"], orient="row")
 
 
 def sphere_walk(
@@ -233,3 +261,19 @@ def _perpendicular(rng: Generator, rows: Array) -> Array:
     draw = rng.normal(size=(1, rows.shape[1]))
     direction: Array = unit(draw - draw @ basis @ basis.T)[0]
     return direction
+
+
+def kinds() -> dict[str, Surrogate]:
+    """Surrogates of a run's vectors (n, d) by name: ours, then those that other packages add.
+
+    An added one takes the vectors and a random generator, and returns vectors of the same shape.
+    """
+    ours: dict[str, Surrogate] = {
+        "sphere_walk": walk_like,
+        "matched_walk": matched_walk,
+        "autoregression": autoregression,
+        "gaussian_process": gaussian_process,
+        "shuffled": shuffled,
+        "markov": markov_path,
+    }
+    return {**dict(added(GROUP)), **ours}

@@ -20,7 +20,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from panic.analysis import charts, figures, frames, readings
+from panic.analysis import charts
+from panic.analysis.data import network_name
+from panic.analysis.evidence import Evidence
+from panic.analysis.questions import ask, questions, stuck
+from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
 from panic.store import Store, reading, standing
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
@@ -53,24 +57,23 @@ def render(
     store: Store, experiment: ExperimentRow, *, picture_budget_bytes: int = PICTURE_BUDGET_BYTES
 ) -> str:
     """The page as a text."""
-    runs, sessions = reading.runs(store, experiment.id), reading.sessions(store, experiment.id)
     now = standing.standing(store, experiment)
     counts = now.counts
     is_over = now.state != "running" and not counts.todo + counts.running
+    evidence = Evidence.of(store, experiment, is_over=is_over, image_budget_bytes=picture_budget_bytes // 4)
+    runs, sessions = evidence.whole.rows, evidence.sessions
     thumbnails = Thumbnails(store, picture_budget_bytes)
-    shown = frames.spread([run for run in runs if run.num_steps], MAX_RUNS)
+    shown = spread([run for run in runs if run.num_steps], MAX_RUNS)
     strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
-    material = figures.Material.of(
-        store, experiment, is_over=is_over, picture_budget_bytes=picture_budget_bytes // 4
-    )
-    shown_figures = figures.all_figures(material)
-    stuck = [run for run in runs if run.state == "stuck"]
+    figures = [figure for question in questions() for figure in ask(question, evidence)]
+    specs = [spec for figure in figures for spec in figure.specs]
+    are_stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"seconds": charts.seconds, "network": frames.network_name, "moment": _moment}
+    environment.filters |= {"seconds": charts.seconds, "network": network_name, "moment": _moment}
     return environment.get_template("report.html").render(
         experiment=experiment,
         config_json=json.dumps(experiment.config, indent=2, ensure_ascii=False),
@@ -78,15 +81,15 @@ def render(
         counts=counts,
         tiles=_key_figures(counts, runs),
         notes=_notes(runs, counts, now.state, shown, strips, thumbnails),
-        models=_models(store, experiment),
+        models=_models(evidence),
         groups=_groups(strips),
-        stuck=sorted(stuck, key=lambda run: (run.entry_step or 0, run.id))[:MAX_ROWS],
-        num_stuck=len(stuck),
-        stuck_reading=readings.stuck_reading(runs),
-        stuck_caveat=readings.STUCK_CAVEAT,
+        stuck=sorted(are_stuck, key=lambda run: (run.entry_step or 0, run.id))[:MAX_ROWS],
+        num_stuck=len(are_stuck),
+        stuck_reading=stuck.summary(runs),
+        stuck_caveat=stuck.SUMMARY_CAVEAT,
         failed=failed[:MAX_ROWS],
         num_failed=len(failed),
-        figures=shown_figures,
+        figures=figures,
         sessions=sessions,
         origin=_origin(sessions),
         written_at=time.time(),
@@ -94,7 +97,7 @@ def render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         library=Markup(charts.vega_bundle()),
-        specs=Markup(charts.script_json([spec for figure in shown_figures for spec in figure.specs])),
+        specs=Markup(charts.script_json(specs)),
         themes=Markup(charts.script_json(charts.THEMES)),
     )
 
@@ -151,14 +154,13 @@ def _notes(
     return notes
 
 
-def _models(store: Store, experiment: ExperimentRow) -> list[dict[str, Any]]:
+def _models(evidence: Evidence) -> list[dict[str, Any]]:
     """The models in the order of networks and embeddings, with the shape they were called with."""
-    epochs = {epoch.name: epoch for epoch in reading.epochs(store, experiment.id)}
-    known = {model.id: model for model in reading.models(store)}
-    networks = experiment.config.get("networks", [])
-    names = dict.fromkeys(
-        [m for network in networks for m in network] + experiment.config.get("embeddings", [])
-    )
+    config = evidence.experiment.config
+    epochs = {epoch.name: epoch for epoch in evidence.whole.epochs}
+    known = {model.id: model for model in evidence.whole.models}
+    networks = config.get("networks", [])
+    names = dict.fromkeys([m for network in networks for m in network] + config.get("embeddings", []))
     rows = []
     for name in names:
         epoch = epochs.get(name)
@@ -189,7 +191,7 @@ def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]
     """Strips by network and, within it, by prompt."""
     groups: dict[str, dict[str, list[Strip]]] = {}
     for one in strips:
-        prompts = groups.setdefault(frames.network_name(one.run.network), {})
+        prompts = groups.setdefault(network_name(one.run.network), {})
         prompts.setdefault(one.run.prompt, []).append(one)
     return [(network, list(prompts.items())) for network, prompts in groups.items()]
 

@@ -57,7 +57,7 @@ def permutation_test(
 ) -> GroupTest:
     """One-way test of equal group means of values (n,): F by permutation, effect eta squared."""
     numbers = series(values, "values")
-    of_group, of_unit, design = _design(len(numbers), groups, units)
+    design = _design(len(numbers), groups, units)
     total = float(((numbers - numbers.mean()) ** 2).sum())
 
     def f(labels: Codes) -> float:
@@ -66,8 +66,8 @@ def permutation_test(
         between = float((counts * (means - numbers.mean()) ** 2).sum())
         return _f(between, total - between, len(counts), len(numbers))
 
-    statistic, p, draws = _permute(f, of_group, of_unit, design, num_permutations, seed)
-    return _result(statistic, p, draws, of_group, of_unit, design, len(numbers), "eta squared")
+    statistic, p, draws = _permute(f, design, num_permutations, seed)
+    return _result(statistic, p, draws, design, "eta squared")
 
 
 def permanova(
@@ -84,7 +84,7 @@ def permanova(
     """
     squares = _square(distances) ** 2
     size = len(squares)
-    of_group, of_unit, design = _design(size, groups, units)
+    design = _design(size, groups, units)
     total = float(squares.sum()) / (2 * size)
 
     def f(labels: Codes) -> float:
@@ -94,8 +94,8 @@ def permanova(
         )
         return _f(total - within, within, int(labels.max()) + 1, size)
 
-    statistic, p, draws = _permute(f, of_group, of_unit, design, num_permutations, seed)
-    return _result(statistic, p, draws, of_group, of_unit, design, size, "R squared")
+    statistic, p, draws = _permute(f, design, num_permutations, seed)
+    return _result(statistic, p, draws, design, "R squared")
 
 
 def label_test(
@@ -113,7 +113,7 @@ def label_test(
     are tight. The effect is the share by which it is below its mean over permutations.
     """
     powers = _square(distances) ** order
-    of_group, of_unit, design = _design(len(powers), groups, units)
+    design = _design(len(powers), groups, units)
 
     def minus_loss(labels: Codes) -> float:
         loss = 0.0
@@ -123,20 +123,10 @@ def label_test(
                 loss += float(powers[np.ix_(rows, rows)].sum()) / (2 * len(rows) * (len(rows) - 1))
         return -loss
 
-    statistic, p, draws = _permute(minus_loss, of_group, of_unit, design, num_permutations, seed)
+    statistic, p, draws = _permute(minus_loss, design, num_permutations, seed)
     mean = float(draws.mean()) if draws.size else 0.0  # of minus the loss
     tightness = 1 - np.append(statistic, draws) / mean if mean else np.zeros(1 + len(draws))
-    return _made(
-        -statistic,
-        p,
-        tightness[0],
-        tightness[1:],
-        of_group,
-        of_unit,
-        design,
-        len(powers),
-        "relative tightness",
-    )
+    return _made(-statistic, p, tightness, design, "relative tightness")
 
 
 def kruskal(
@@ -150,23 +140,21 @@ def kruskal(
     from scipy import stats
 
     numbers = series(values, "values")
-    of_group, of_unit, design = _design(len(numbers), groups, units)
-    if design == "within units":
+    design = _design(len(numbers), groups, units)
+    if design.resampling == "within units":
         raise AnalysisError(
             "Kruskal-Wallis takes units as independent, and here one unit is in several groups",
             hint="use permutation_test with the same units",
         )
-    means = np.bincount(of_unit, weights=numbers) / np.bincount(of_unit)
-    group_of_unit = of_group[np.unique(of_unit, return_index=True)[1]]
-    parts = [means[group_of_unit == group] for group in range(of_group.max() + 1)]
+    means = np.bincount(design.units, weights=numbers) / np.bincount(design.units)
+    group_of_unit = design.groups[np.unique(design.units, return_index=True)[1]]
+    parts = [means[group_of_unit == group] for group in range(design.num_groups)]
     if np.ptp(means) == 0:
         h, p = 0.0, 1.0
     else:
         h, p = (float(x) for x in stats.kruskal(*parts))
     freedom = len(parts) - 1
-    made = _made(
-        h, p, h / (len(means) - 1), np.empty(0), of_group, of_unit, design, len(numbers), "epsilon squared"
-    )
+    made = _made(h, p, np.array([h / (len(means) - 1)]), design, "epsilon squared")
     # H has its known law: chi squared with a mean of as many as there are degrees of freedom.
     high = float(stats.chi2.ppf(0.95, freedom))
     return replace(made, baseline=freedom / (len(means) - 1), baseline_high=high / (len(means) - 1))
@@ -277,7 +265,20 @@ def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
     return float((below - (len(y) - up_to)).sum() / (len(x) * len(y)))
 
 
-def _design(size: int, groups: Any, units: Any) -> tuple[Codes, Codes, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """The group and the unit (n,) of each value as numbers, and what may be permuted."""
+
+    groups: Codes
+    units: Codes
+    resampling: str
+
+    @property
+    def num_groups(self) -> int:
+        return int(self.groups.max()) + 1
+
+
+def _design(size: int, groups: Any, units: Any) -> Design:
     """Groups and units as numbers, and what may be permuted."""
     of_group = codes(np.asarray(groups))
     of_unit = np.arange(size) if units is None else codes(np.asarray(units))
@@ -288,27 +289,26 @@ def _design(size: int, groups: Any, units: Any) -> tuple[Codes, Codes, str]:
         raise AnalysisError(f"at least 2 groups are needed, found {num_groups}")
     pairs = len(np.unique(of_unit * num_groups + of_group))
     num_units = int(of_unit.max()) + 1
-    design = "between units" if pairs == num_units else "within units"
-    if design == "between units" and num_units <= num_groups:
+    resampling = "between units" if pairs == num_units else "within units"
+    if resampling == "between units" and num_units <= num_groups:
         raise AnalysisError(
             f"{num_units} units in {num_groups} groups: with one unit per group nothing can be told apart",
             hint="use more prompts per group",
         )
-    return of_group, of_unit, design
+    return Design(groups=of_group, units=of_unit, resampling=resampling)
 
 
-def _permute(
-    statistic: Statistic, groups: Codes, units: Codes, design: str, count: int, seed: int
-) -> tuple[float, float, Array]:
+def _permute(statistic: Statistic, design: Design, count: int, seed: int) -> tuple[float, float, Array]:
     """The statistic, the share of permutations that reach it (it among them), and what these gave."""
     rng = np.random.default_rng(seed)
+    groups, units = design.groups, design.units
     seen = statistic(groups)
     first = np.unique(units, return_index=True)[1]
     order = np.argsort(units, kind="stable")
     draws = np.empty(count)
     bar = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen  # sums differ in their last bits
     for number in range(count):
-        if design == "between units":
+        if design.resampling == "between units":
             labels = rng.permutation(groups[first])[units]
         else:
             labels = np.empty_like(groups)
@@ -317,38 +317,28 @@ def _permute(
     return seen, float((1 + (draws >= bar).sum()) / (count + 1)), draws
 
 
-def _result(
-    f: float, p: float, draws: Array, groups: Codes, units: Codes, design: str, size: int, name: str
-) -> GroupTest:
-    """Of an F and those of permutations: the effect is the share of the sum of squares."""
-    num_groups = int(groups.max()) + 1
+def _result(f: float, p: float, draws: Array, design: Design, name: str) -> GroupTest:
+    """The test of an F and those of permutations: the effect is the share of the sum of squares."""
+    num_groups, size = design.num_groups, len(design.groups)
     odds = np.append(f, draws) * (num_groups - 1) / max(size - num_groups, 1)
     shares = np.where(np.isinf(odds), 1.0, odds / (1 + np.where(np.isinf(odds), 0, odds)))
-    return _made(f, p, shares[0], shares[1:], groups, units, design, size, name)
+    return _made(f, p, shares, design, name)
 
 
-def _made(
-    statistic: float,
-    p: float,
-    effect: float,
-    by_chance: Array,
-    groups: Codes,
-    units: Codes,
-    design: str,
-    size: int,
-    name: str,
-) -> GroupTest:
+def _made(statistic: float, p: float, effects: Array, design: Design, name: str) -> GroupTest:
+    """The test; `effects` are that of the data, then those of permutations, if there are any."""
+    by_chance = effects[1:]
     return GroupTest(
         statistic=float(statistic),
         p_value=float(p),
-        effect=float(effect),
+        effect=float(effects[0]),
         effect_name=name,
         baseline=float(by_chance.mean()) if by_chance.size else float("nan"),
         baseline_high=float(np.quantile(by_chance, 0.95)) if by_chance.size else float("nan"),
-        num_groups=int(groups.max()) + 1,
-        num_values=size,
-        num_units=int(units.max()) + 1,
-        resampling=design,
+        num_groups=design.num_groups,
+        num_values=len(design.groups),
+        num_units=int(design.units.max()) + 1,
+        resampling=design.resampling,
     )
 
 

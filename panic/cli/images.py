@@ -123,15 +123,16 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
 
     Raises NotFound, which names a step with images.
     """
+    from panic.analysis.whereabouts import stored_step
     from panic.store import contents, reading
 
     found: list[LabelledImage] = []
     nearest: set[int] = set()
     for run in reading.runs(store, row.id):
         steps = contents.invocations(store, run.id)
-        at = _step_in_cycle(run, step)
+        at = stored_step(run, step)
         nearest.update(s.step for s in steps if s.modality == "image")
-        if at < len(steps) and steps[at].modality == "image":
+        if at is not None and steps[at].modality == "image":
             text = next((s.text for s in reversed(steps[:at]) if s.text is not None), run.prompt)
             found.append(LabelledImage(digest=steps[at].output, label=f"run {run.id}", text=text))
     if not found:
@@ -139,10 +140,3 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
         hint = "It has no pictures yet." if near is None else f"The nearest step with pictures is {near}."
         raise NotFound(f"{row.name} has no pictures at step {step}.", hint=hint)
     return found
-
-
-def _step_in_cycle(run: RunRow, step: int) -> int:
-    """The step whose output a run has at `step`, which lies in the cycle of a stuck run."""
-    if run.entry_step is None or run.period is None or step < run.entry_step:
-        return step
-    return run.entry_step + (step - run.entry_step) % run.period

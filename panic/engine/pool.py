@@ -235,7 +235,7 @@ def _perform(job: Job, bench: Bench) -> JobResult:
 def limit_memory(more_bytes: int) -> None:
     """Let this process have `more_bytes` beyond what it has: an allocation fails, the system kills nobody.
 
-    The estimate of `panic.topology.memory` bounds columns, not what reducing them may add. Linux only.
+    The estimate of `panic.topology.budget` bounds columns, not what reducing them may add. Linux only.
     """
     if sys.platform != "linux":
         return

@@ -6,16 +6,19 @@ diagram(points, max_dimension=1).bars(1)     # (m, 2)
 
 from __future__ import annotations
 
+from panic.topology.annotation import prepare
+from panic.topology.budget import Budget, Estimate, estimate, estimate_bytes
 from panic.topology.clouds import landmarks, sliding_window
 from panic.topology.diagram import Diagram, diagram, diagrams, entropy
 from panic.topology.distances import METRICS, TopologyError, distinct_points, pairwise
 from panic.topology.matching import bottleneck, distance_matrix, distances_to, wasserstein
-from panic.topology.memory import estimate_bytes
 from panic.topology.vectors import betti_curve, landscape, persistence_image, silhouette, vectorise
 
 __all__ = [
     "METRICS",
+    "Budget",
     "Diagram",
+    "Estimate",
     "TopologyError",
     "betti_curve",
     "bottleneck",
@@ -25,11 +28,13 @@ __all__ = [
     "distances_to",
     "distinct_points",
     "entropy",
+    "estimate",
     "estimate_bytes",
     "landmarks",
     "landscape",
     "pairwise",
     "persistence_image",
+    "prepare",
     "silhouette",
     "sliding_window",
     "vectorise",

@@ -1,72 +1,68 @@
 """The one place that knows who computes persistence, and whom to ask.
 
 Input: exact float64 distances of distinct points. Output: bars per dimension over the field of two
-elements. Who is asked (figures in LOG.md, 2026-11-27):
+elements. Who is asked (figures in LOG.md, 2026-11-28):
 
-- `annotation`: our own, float64, up to dimension 2 (see `panic.topology.annotation`), several times faster.
-- `ripser`: gudhi's Ripser on the whole matrix, float64. Where over a thousand loops are alive at once.
-- `collapse`: gudhi's edge collapse, then its Ripser on what is left, float64. Dimensions above 2, and
-  whatever is too large for the others.
+- `annotation`: our own, float64, up to dimension 2 (see `panic.topology.annotation`).
+- `collapse`: gudhi's edge collapse, then its Ripser on what is left, float64. Dimensions above 2.
 - `giotto`: giotto-ph, float32. Generators.
 
-The order of the vertices decides how many pairs Ripser finds without reducing anything: farthest-first
-order is 1.2-2.5x faster than the order of a random walk, so large clouds are sorted that way.
+gudhi and giotto-ph are imported only when one of them is asked.
 
     bars, cycles = persistence(matrix, 1)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panic.topology.annotation import annotated
+from panic.topology.annotation import MAX_DIMENSION, annotated
+from panic.topology.budget import Budget, estimate_bytes, refuse, refuse_work, simplices
 from panic.topology.distances import TopologyError
-from panic.topology.memory import estimate_bytes, refuse, simplices
+from panic.topology.graph import Graph, within
 
-BACKENDS = ("auto", "annotation", "ripser", "collapse", "giotto")
+BACKENDS = ("auto", "annotation", "collapse", "giotto")
 
 _NOISE = 2.0**-22  # no bar of this relative length means anything where vectors were float32
-_SORT_FROM = 150  # points; below, sorting costs what it saves
+_SIMPLEX_STEPS = 400  # of gudhi's Ripser, for each simplex that is left after collapsing: about 1 us
 
 Bars = tuple[NDArray[np.float64], ...]
 
 
 def persistence(
-    matrix: NDArray[np.float64],
+    distances: NDArray[np.float64] | Graph,
     max_dimension: int,
     *,
     threshold: float = np.inf,
     backend: str = "auto",
     generators: bool = False,
-    threads: int = 1,
     num_coordinates: int = 0,
-    limit_bytes: int | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Bars, list[NDArray[np.int64]] | None]:
     """Bars (m, 2) per dimension, sorted by birth and death, and generators (see `Diagram`) or None.
 
-    A class that is alive at a finite `threshold` has an infinite death. Raises TopologyError for an
-    unknown back end, or when the simplices that are left after collapsing exceed `limit_bytes`.
+    `distances` are a symmetric matrix (n, n), in which inf is no edge, or a graph of those up to the
+    threshold. A class that is alive at a finite `threshold` has an infinite death. Raises TopologyError for
+    an unknown back end, one that is not installed, or when the budget is used up.
     """
     if backend not in BACKENDS:
         raise TopologyError(f"unknown back end {backend!r}", hint=f"known: {', '.join(BACKENDS)}")
-    if len(matrix) < 2:
-        return _of_few_points(len(matrix), max_dimension, generators)
-    exponent = int(np.frexp(matrix.max())[1])
-    scaled = np.ldexp(matrix, -exponent)  # exact; float32 can neither overflow nor lose small clouds
-    limit = float(np.ldexp(threshold, -exponent))
-    # Beyond the radius at which some point sees all others the complex is a cone: nothing happens there.
-    cone = float(scaled.max(axis=1).min())
-    size = len(matrix), num_coordinates, max_dimension
+    num_points = distances.num_points if isinstance(distances, Graph) else len(distances)
+    if num_points < 2:
+        return _of_few_points(num_points, max_dimension, generators)
+    budget = budget or Budget()
+    size = num_points, num_coordinates, max_dimension
     if generators or backend == "giotto":
-        refuse(*size, limit_bytes)
-        bars, cycles = _giotto(scaled, max_dimension, limit, generators, threads)
+        refuse(*size, budget.memory_bytes)
+        bars, cycles = _giotto(distances, max_dimension, threshold, generators)
     else:
-        bars = _exact(scaled, max_dimension, min(limit, cone), limit >= cone, backend, size, limit_bytes)
-        cycles = None
-    bars = [np.ldexp(b, exponent) for b in bars]
+        graph = distances if isinstance(distances, Graph) else within(distances, threshold)
+        bars, cycles = _exact(graph, size, backend, budget), None
     order_of = [np.lexsort((b[:, 1], b[:, 0])) for b in bars]
     order_of = [o[b[o, 1] - b[o, 0] > _NOISE * b[o, 0]] for o, b in zip(order_of, bars, strict=True)]
     sorted_bars = tuple(b[o] for o, b in zip(order_of, bars, strict=True))
@@ -74,104 +70,84 @@ def persistence(
 
 
 def _exact(
-    matrix: NDArray[np.float64],
-    max_dimension: int,
-    limit: float,
-    is_whole: bool,
-    backend: str,
-    size: tuple[int, int, int],
-    limit_bytes: int | None,
+    graph: Graph, size: tuple[int, int, int], backend: str, budget: Budget
 ) -> list[NDArray[np.float64]]:
-    """Bars of the edges up to `limit` in float64, from the first back end that can.
-
-    `is_whole`: nothing happens beyond the limit.
-    """
-    if backend in ("auto", "annotation"):
-        room = None if limit_bytes is None else limit_bytes - estimate_bytes(*size[:2], 0)
-        bars = annotated(matrix, max_dimension, limit, room_bytes=room)
-        if bars is not None:
-            return bars
-        if backend == "annotation":
-            raise TopologyError(
-                "annotations do not do this: a dimension above 2, too many classes alive at once, or no room",
-                hint="backend='auto' asks the next one",
-            )
-    is_large = limit_bytes is not None and estimate_bytes(*size) > limit_bytes
-    if is_whole and not is_large and (backend == "ripser" or (backend != "collapse" and max_dimension < 2)):
-        return _ripser(matrix, max_dimension)
-    graph = _collapsed(matrix, limit, max_dimension)  # whatever was asked for: only it can do with less
-    if is_large:
-        refuse(*size, limit_bytes, simplices(graph, max_dimension))
-    return _gudhi(graph, "distance coo_matrix", max_dimension)
+    """Bars of a graph in float64, from the back end for that dimension."""
+    max_dimension = size[2]
+    if backend == "annotation" or (backend == "auto" and max_dimension <= MAX_DIMENSION):
+        used = estimate_bytes(*size[:2], min(max_dimension, 1), num_edges=len(graph))
+        return annotated(graph, max_dimension, room_bytes=budget.memory_bytes - used, most_steps=budget.steps)
+    left = _collapsed(graph, max_dimension)
+    num_simplices = simplices(left, max_dimension)
+    if estimate_bytes(*size) > budget.memory_bytes:
+        refuse(*size, budget.memory_bytes, num_edges=len(graph), num_simplices=num_simplices)
+    if num_simplices * _SIMPLEX_STEPS > budget.steps:
+        so_far = (
+            f"{num_simplices:,} simplices are left after collapsing, of about {_SIMPLEX_STEPS} steps each"
+        )
+        refuse_work(size[0], max_dimension, budget.steps, so_far)
+    return _gudhi(left, max_dimension)
 
 
-def farthest_first(matrix: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Rows of a distance matrix, each the farthest from all before it (Gonzalez 1985); the first is row 0."""
-    order = np.zeros(len(matrix), dtype=np.intp)
-    nearest = matrix[0].copy()
-    nearest[0] = -1.0
-    for place in range(1, len(order)):
-        order[place] = farthest = nearest.argmax()
-        np.minimum(nearest, matrix[farthest], out=nearest)
-        nearest[farthest] = -1.0
-    return order
-
-
-def _sorted(matrix: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
-    return np.ascontiguousarray(matrix[order[:, None], order])
-
-
-def _ripser(matrix: NDArray[np.float64], max_dimension: int) -> list[NDArray[np.float64]]:
-    """gudhi's Ripser on a symmetric matrix (it hangs on one that is not, by one bit)."""
-    if len(matrix) >= _SORT_FROM and max_dimension > 0:
-        matrix = _sorted(matrix, farthest_first(matrix))
-    return _gudhi(matrix, "full distance matrix", max_dimension)
-
-
-def _collapsed(matrix: NDArray[np.float64], threshold: float, max_dimension: int) -> Any:
-    """Sparse graph of the edges up to `threshold`, collapsed (Boissonnat and Pritam 2020)."""
-    from gudhi.flag_filtration.edge_collapse import reduce_graph
+def _collapsed(graph: Graph, max_dimension: int) -> Any:
+    """Sparse graph of the edges, collapsed (Boissonnat and Pritam 2020)."""
     from scipy.sparse import coo_matrix
 
-    row, column = np.nonzero(np.tril(matrix <= threshold, k=-1))
-    ends = row.astype(np.int32), column.astype(np.int32)
-    graph = coo_matrix((matrix[row, column], ends), shape=matrix.shape)
-    if max_dimension > 1 and graph.nnz:
-        graph = reduce_graph(graph)
-    if len(matrix) >= _SORT_FROM:  # after collapsing, which is slower in this order
-        place = np.argsort(farthest_first(matrix)).astype(np.int32)
-        graph = coo_matrix((graph.data, (place[graph.row], place[graph.col])), shape=matrix.shape)
-    return graph
+    with _asked_for("gudhi"):
+        from gudhi.flag_filtration.edge_collapse import reduce_graph
+
+    coo = coo_matrix((graph.lengths, (graph.tails, graph.heads)), shape=(graph.num_points,) * 2)
+    return reduce_graph(coo) if max_dimension > 1 and coo.nnz else coo
 
 
-def _gudhi(data: Any, kind: str, max_dimension: int) -> list[NDArray[np.float64]]:
-    from gudhi.sklearn.rips_persistence import RipsPersistence
+def _gudhi(graph: Any, max_dimension: int) -> list[NDArray[np.float64]]:
+    with _asked_for("gudhi"):
+        from gudhi.sklearn.rips_persistence import RipsPersistence
 
     engine = RipsPersistence(
         list(range(max_dimension + 1)),
-        input_type=kind,
+        input_type="distance coo_matrix",
         num_collapses=0,
         homology_coeff_field=2,  # its default is 11
     )
-    return [np.asarray(b, dtype=np.float64).reshape(-1, 2) for b in engine.fit_transform([data])[0]]
+    return [np.asarray(b, dtype=np.float64).reshape(-1, 2) for b in engine.fit_transform([graph])[0]]
 
 
 def _giotto(
-    matrix: NDArray[np.float64], max_dimension: int, threshold: float, generators: bool, threads: int
+    distances: NDArray[np.float64] | Graph, max_dimension: int, threshold: float, generators: bool
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]] | None]:
-    """giotto-ph; its generators are wrong on more than one thread, so those are computed on one."""
-    from gph import ripser_parallel
+    """Bars and generators of giotto-ph on one thread: on several its generators are wrong."""
+    with _asked_for("giotto-ph"):
+        from gph import ripser_parallel
 
+    if isinstance(distances, Graph):
+        distances = distances.matrix()
+    # Scaled, exactly, so that float32 can neither overflow nor lose small clouds.
+    exponent = int(np.frexp(distances.max(initial=0.0, where=np.isfinite(distances)))[1])
+    if np.isinf(distances).any():  # it takes inf for a number
+        threshold = min(threshold, float(np.ldexp(1.0, exponent)))
     found = ripser_parallel(
-        matrix,
+        np.ldexp(distances, -exponent),
         maxdim=max_dimension,
-        thresh=threshold,
+        thresh=float(np.ldexp(threshold, -exponent)),
         metric="precomputed",
-        n_threads=1 if generators else threads,
+        n_threads=1,
         return_generators=generators,
     )
-    bars = [b.astype(np.float64).reshape(-1, 2) for b in found["dgms"]]
+    bars = [np.ldexp(b.astype(np.float64).reshape(-1, 2), exponent) for b in found["dgms"]]
     return bars, _cycles(found["gens"], max_dimension) if generators else None
+
+
+@contextmanager
+def _asked_for(package: str) -> Iterator[None]:
+    """Say which package is missing, where one is imported that diagrams do without."""
+    try:
+        yield
+    except ImportError as error:
+        raise TopologyError(
+            f"{package} is needed for what was asked, and is not installed ({error})",
+            hint=f"pip install {package}; bars up to dimension {MAX_DIMENSION} need no other package",
+        ) from error
 
 
 def _cycles(found: Any, max_dimension: int) -> list[NDArray[np.int64]]:

@@ -9,20 +9,22 @@ series makes a loop of its windows (Perea and Harer 2015).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.topology.distances import TopologyError, checked, directions
 
 
-def sliding_window(series: ArrayLike, dimension: int, delay: int = 1) -> NDArray[np.float64]:
-    """Windows (n - (dimension - 1) x delay, dimension x d) of a series (n,) or (n, d).
+def sliding_window(series: ArrayLike, dimension: int, delay: int = 1) -> NDArray[Any]:
+    """Windows (n - (dimension - 1) x delay, dimension x d) of a series (n,) or (n, d); float32 stays float32.
 
     Row i holds the values at i, i + delay, ..., i + (dimension - 1) x delay, one after another. TopologyError
     for NaN, a dimension or delay below 1, or a series shorter than one window.
     """
-    array = np.asarray(series, dtype=np.float64)
-    values = checked(array[:, None] if array.ndim == 1 else array).astype(np.float64)
+    array = np.asarray(series)
+    values = checked(array[:, None] if array.ndim == 1 else array)
     if dimension < 1 or delay < 1:
         raise TopologyError(f"dimension and delay must be 1 or more, found {dimension} and {delay}")
     count = len(values) - (dimension - 1) * delay
@@ -33,7 +35,7 @@ def sliding_window(series: ArrayLike, dimension: int, delay: int = 1) -> NDArray
             hint="take a smaller dimension or delay",
         )
     places = np.arange(count)[:, None] + delay * np.arange(dimension)[None, :]
-    windows: NDArray[np.float64] = values[places].reshape(count, -1)
+    windows: NDArray[Any] = values[places].reshape(count, -1)
     return windows
 
 

@@ -1,8 +1,8 @@
 """Persistence diagram of one point cloud: Vietoris-Rips, coefficients in the field of two elements.
 
-Exact float64 distances that we compute ourselves (see `distances`), after collapsing equal points; the
-library that is asked depends on size and dimension (see `backends`). Bars shorter than float32 resolves
-(2e-7 of their birth) are rounding noise of the vectors and left out.
+Exact float64 distances that we compute ourselves (see `distances`), after collapsing equal points. With a
+finite threshold only neighbours are looked for (see `graph`). Bars shorter than float32 resolves (2e-7 of
+their birth) are rounding noise of the vectors and left out.
 
     from panic.topology import diagram, diagrams, entropy
     d = diagram(vectors, max_dimension=1)     # vectors (n, d)
@@ -16,13 +16,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.topology.backends import persistence
+from panic.topology.budget import Budget, refuse
 from panic.topology.clouds import landmarks as farthest_points
 from panic.topology.distances import (
     TOLERANCE,
@@ -30,11 +31,13 @@ from panic.topology.distances import (
     checked,
     checked_bars,
     close_groups,
+    directions,
     distinct_points,
-    moderate,
+    lengths_of,
+    merge_tolerance,
     pairwise,
 )
-from panic.topology.memory import default_limit_bytes, refuse
+from panic.topology.graph import Graph, given, neighbours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +48,16 @@ class Diagram:
     `bars`: (m, 3) = birth vertex and the two ends of the death edge in dimension 0, (m, 4) = the two ends
     of the birth edge and of the death edge above it. The numbers are rows of the points given; -1 stands
     where nothing dies. `num_unique` counts the points that were left after collapsing equal ones (and taking
-    landmarks). No birth or death is further than `error` from that of all points; 0 without landmarks.
+    landmarks). No birth or death is further than `error` from that of all points as they were given: 0 unless
+    landmarks were taken, points merged that float32 cannot tell apart, or a matrix made symmetric. `notes`
+    say what was done to the input that its owner may not expect.
     """
 
     bars_by_dimension: tuple[NDArray[np.float64], ...]
     num_points: int
     num_unique: int
     error: float = 0.0
+    notes: tuple[str, ...] = ()
     generators: tuple[NDArray[np.int64], ...] | None = None
 
     @property
@@ -67,68 +73,150 @@ class Diagram:
 
 
 def diagram(
-    points: ArrayLike,
+    points: Any,
     *,
     max_dimension: int = 1,
     metric: str = "euclidean",
     threshold: float = np.inf,
     landmarks: int | None = None,
     generators: bool = False,
-    threads: int = 1,
     backend: str = "auto",
-    memory_limit_bytes: int | None = None,
+    budget: Budget | None = None,
 ) -> Diagram:
-    """Diagram of `points` (n, d), or of a distance matrix (n, n) with metric "precomputed".
+    """Diagram of `points` (n, d), or of distances (n, n) with metric "precomputed".
 
     Metrics: euclidean, cosine (1 - cos), chordal. Equal points are one point: multiplicities add no bars.
-    What is still alive at `threshold` (in units of the metric) has an infinite death; a small one saves time
-    and memory. Of more than `landmarks` distinct points so many are taken, which moves births and deaths by
-    up to `Diagram.error` (see `panic.topology.landmarks`). Generators are computed by giotto-ph on one
-    thread, whatever `threads` says; else that is for giotto-ph alone.
-    `backend`: auto, annotation, ripser, collapse or giotto. `memory_limit_bytes` is what one diagram may
-    need, by default three quarters of the machine's memory.
-    Raises TopologyError: not finite, wrong shape, unknown metric, or too large for the memory.
+    Given distances may hold inf (no edge) or be a scipy sparse matrix (what is not stored is no edge); two
+    points of theirs are one if all their distances are equal. What is still alive at `threshold` (in units of
+    the metric) has an infinite death; a small one saves time and memory. Of more than `landmarks` distinct
+    points so many are taken, which moves births and deaths by up to `Diagram.error` (see
+    `panic.topology.landmarks`). Generators are computed by giotto-ph.
+    `backend`: auto, annotation, collapse or giotto. `budget` is what the diagram may take, by default three
+    quarters of the machine's memory and 15 minutes of work.
+    Raises TopologyError: not finite, wrong shape, unknown metric, or beyond the budget.
     """
     if max_dimension < 0:
         raise TopologyError(f"max_dimension must be 0 or more, found {max_dimension}")
     if not threshold > 0:
         raise TopologyError(f"threshold must be above 0, found {threshold}")
-    array = checked(points)
-    limit = memory_limit_bytes if memory_limit_bytes is not None else default_limit_bytes()
-    error = 0.0
+    budget = budget or Budget()
     if metric == "precomputed":
         if landmarks is not None:
-            raise TopologyError("landmarks are chosen from points, and this is a matrix of distances")
-        refuse(len(array), len(array), min(max_dimension, 1), limit)
-        matrix, first = _checked_matrix(array), np.arange(len(array))
-        tolerance = 0.0
+            raise TopologyError("landmarks are chosen from points, and these are distances")
+        cloud = _of_distances(points, threshold, min(max_dimension, 1), budget)
     else:
-        rows, first = distinct_points(array)
-        if landmarks is not None and len(rows) > landmarks:
-            chosen, radius = farthest_points(rows, landmarks, metric=metric)
-            rows, first, error = rows[chosen], first[chosen], 2 * radius
-        refuse(rows.shape[0], rows.shape[1], min(max_dimension, 1), limit)  # what no back end can do without
-        matrix = pairwise(rows, metric)
-        tolerance = _tolerance(rows, metric)
-    kept = close_groups(matrix, tolerance)
-    if len(kept) < len(matrix):
-        matrix, first = matrix[np.ix_(kept, kept)], first[kept]
+        cloud = _of_points(points, metric, threshold, landmarks, min(max_dimension, 1), budget)
     bars, cycles = persistence(
-        matrix,
+        cloud.distances,
         max_dimension,
         threshold=threshold,
         backend=backend,
         generators=generators,
-        threads=threads,
-        num_coordinates=array.shape[1],
-        limit_bytes=limit,
+        num_coordinates=cloud.num_coordinates,
+        budget=budget,
     )
     return Diagram(
         bars_by_dimension=bars,
-        num_points=len(array),
-        num_unique=len(matrix),
+        num_points=cloud.num_points,
+        num_unique=len(cloud.first),
+        error=cloud.error,
+        notes=cloud.notes,
+        generators=None if cycles is None else tuple(_renumber(c, cloud.first) for c in cycles),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cloud:
+    """Distances between distinct points, and what was done to get there.
+
+    `first` (n,): the place of each point in what was given, which had `num_points`.
+    """
+
+    distances: NDArray[np.float64] | Graph
+    first: NDArray[np.intp]
+    num_points: int
+    num_coordinates: int
+    error: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def _of_distances(distances: Any, threshold: float, max_dimension: int, budget: Budget) -> _Cloud:
+    """Points at distance 0 are one only if they are equally far from all others: it may be no metric."""
+    found, error, note = given(distances, threshold)
+    if isinstance(found, Graph):
+        first = np.arange(found.num_points)
+        refuse(len(first), 0, max_dimension, budget.memory_bytes, num_edges=len(found))
+    else:
+        refuse(len(found), len(found), max_dimension, budget.memory_bytes)
+        rows, first = distinct_points(found)
+        first = np.sort(first)
+        if len(rows) < len(found):
+            found = np.ascontiguousarray(found[np.ix_(first, first)])
+    return _Cloud(
+        distances=found,
+        first=first,
+        num_points=distances.shape[0] if isinstance(found, Graph) else len(distances),
+        num_coordinates=0,
         error=error,
-        generators=None if cycles is None else tuple(_renumber(c, first) for c in cycles),
+        notes=(note,) if note else (),
+    )
+
+
+def _of_points(
+    points: ArrayLike,
+    metric: str,
+    threshold: float,
+    landmarks: int | None,
+    max_dimension: int,
+    budget: Budget,
+) -> _Cloud:
+    """With a finite threshold no matrix is made, but a graph of the edges up to it."""
+    array = checked(points)
+    rows, first = distinct_points(array)
+    error = 0.0
+    if landmarks is not None and len(rows) > landmarks:
+        chosen, radius = farthest_points(rows, landmarks, metric=metric)
+        rows, first, error = rows[chosen], first[chosen], 2 * radius
+    size = rows.shape[0], rows.shape[1], max_dimension
+    distances: NDArray[np.float64] | Graph
+    if np.isfinite(threshold) and len(rows) > 1:
+        distances = neighbours(rows, metric, threshold, budget.memory_bytes)
+    else:
+        refuse(*size, budget.memory_bytes)
+        distances = pairwise(rows, metric)
+    cloud = _Cloud(
+        distances=distances, first=first, num_points=len(array), num_coordinates=array.shape[1], error=error
+    )
+    return _merged(cloud, rows, metric, array.dtype == np.float32)
+
+
+def _merged(cloud: _Cloud, rows: NDArray[np.float64], metric: str, is_single: bool) -> _Cloud:
+    """The cloud without points that its dtype cannot tell from others; how far those were is its error."""
+    found = cloud.distances
+    heads: NDArray[Any]
+    tails: NDArray[Any]
+    if isinstance(found, Graph):
+        tolerance = merge_tolerance(rows, metric, is_single)
+        count = int(np.searchsorted(found.lengths, tolerance, side="right"))
+        heads, tails = found.heads[:count], found.tails[:count]
+    else:
+        largest = float(found.max(initial=0.0))
+        near = found <= TOLERANCE * (largest if is_single or metric == "euclidean" else 1.0)
+        if np.count_nonzero(near) == len(found):  # the diagonal only
+            return cloud
+        near &= found <= merge_tolerance(rows, metric, is_single)
+        heads, tails = np.nonzero(np.triu(near, k=1))
+    if not len(heads):
+        return cloud
+    kept, nearest = close_groups(len(rows), heads, tails)
+    moved = float(
+        lengths_of(rows if metric == "euclidean" else directions(rows), np.arange(len(rows)), nearest).max()
+    )
+    return replace(
+        cloud,
+        distances=found.among(kept) if isinstance(found, Graph) else found[np.ix_(kept, kept)],
+        first=cloud.first[kept],
+        error=cloud.error + (2 * moved if metric != "cosine" else 4 * moved + 2 * moved**2),
     )
 
 
@@ -136,23 +224,24 @@ def diagrams(
     clouds: Sequence[ArrayLike],
     *,
     workers: int | None = None,
-    memory_limit_bytes: int | None = None,
+    budget: Budget | None = None,
     **how: Any,
 ) -> list[Diagram]:
     """Diagrams of many clouds, in their order; `how` as for `diagram`.
 
     One thread per cloud on `workers` cores (all by default), the largest clouds first: our kernels and
-    gudhi let go of Python's lock. The memory limit is shared by those that are computed at once. Raises as
-    `diagram`.
+    gudhi let go of Python's lock. The memory of the budget is shared by those that are computed at once, its
+    seconds are each one's. Raises as `diagram`.
     """
     from threadpoolctl import threadpool_limits
 
     count = workers or os.cpu_count() or 1
-    limit = (memory_limit_bytes or default_limit_bytes()) // count
+    budget = budget or Budget()
+    share = replace(budget, memory_bytes=budget.memory_bytes // count)
     order = sorted(range(len(clouds)), key=lambda place: -np.size(clouds[place]))
 
     def compute(places: Iterable[int]) -> list[tuple[int, Diagram]]:
-        return [(place, diagram(clouds[place], memory_limit_bytes=limit, **how)) for place in places]
+        return [(place, diagram(clouds[place], budget=share, **how)) for place in places]
 
     chunks = _chunks(order, [np.size(clouds[place]) for place in order], count)
     # BLAS threads of several diagrams would wait for each other.
@@ -193,32 +282,6 @@ def entropy(bars: ArrayLike) -> float:
     share /= share.sum()
     share = share[share > 0]
     return float(-(share * np.log(share)).sum())
-
-
-def _tolerance(rows: NDArray[np.float64], metric: str) -> float:
-    """The distance up to which two rows are one point, in the units of the metric."""
-    if metric == "euclidean":
-        scaled, exponent = moderate(rows)
-        longest = np.einsum("nd,nd->n", scaled, scaled).max(initial=0.0)
-        return float(np.ldexp(TOLERANCE * np.sqrt(longest), exponent))
-    return TOLERANCE if metric == "chordal" else TOLERANCE**2 / 2
-
-
-def _checked_matrix(array: NDArray[Any]) -> NDArray[np.float64]:
-    """A given distance matrix as float64, made symmetric to the bit (it may be off by rounding only)."""
-    matrix = array.astype(np.float64)
-    if matrix.shape[0] != matrix.shape[1]:
-        raise TopologyError(f"a distance matrix must be square, found {matrix.shape}")
-    if (matrix < 0).any():
-        raise TopologyError("a distance matrix must not hold negative numbers")
-    largest = matrix.max(initial=0.0)
-    if np.abs(np.diag(matrix)).max(initial=0.0) > 1e-6 * largest:
-        raise TopologyError("a distance matrix must have a diagonal of zeros")
-    if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-6 * largest:
-        raise TopologyError("a distance matrix must be symmetric")
-    matrix = np.minimum(matrix, matrix.T)
-    np.fill_diagonal(matrix, 0.0)
-    return matrix
 
 
 def _renumber(cycles: NDArray[np.int64], first: NDArray[np.intp]) -> NDArray[np.int64]:

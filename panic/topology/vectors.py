@@ -59,30 +59,28 @@ def landscape(
     The k-th is the k-th largest of max(0, min(t - birth, death - t)) over the bars (Bubenik 2015; gudhi's
     are sqrt 2 times these).
     """
-    from gudhi.representations import Landscape
-
-    finite, at = _finite(bars), grid(bars, resolution, sample_range)
-    if not len(finite):
-        return np.zeros((num_landscapes, resolution))
-    made = Landscape(num_landscapes, resolution, [at[0], at[-1]], keep_endpoints=True)
-    values: Array = _values(made, finite).reshape(num_landscapes, resolution) / np.sqrt(2.0)
-    return values
+    tents = _tents(_finite(bars), grid(bars, resolution, sample_range))
+    highest = np.zeros((num_landscapes, resolution))
+    count = min(num_landscapes, len(tents))
+    highest[:count] = np.sort(tents, axis=0)[::-1][:count]
+    return highest
 
 
 def silhouette(
     bars: ArrayLike, *, power: float = 1.0, resolution: int = 100, sample_range: Range | None = None
 ) -> Array:
     """Mean (resolution,) of the bars' tents, weighted by length^power (Chazal et al. 2014)."""
-    from gudhi.representations import Silhouette
-
     finite, at = _finite(bars), grid(bars, resolution, sample_range)
     if not len(finite):
         return np.zeros(resolution)
-    made = Silhouette(
-        lambda bar: float((bar[1] - bar[0]) ** power), resolution, [at[0], at[-1]], keep_endpoints=True
-    )
-    values: Array = _values(made, finite) / np.sqrt(2.0)
+    weight = (finite[:, 1] - finite[:, 0]) ** power
+    values: Array = weight @ _tents(finite, at) / weight.sum()
     return values
+
+
+def _tents(finite: Array, at: Array) -> Array:
+    """Height (m, k) of each bar's tent at k places."""
+    return np.maximum(np.minimum(at - finite[:, :1], finite[:, 1:] - at), 0.0)
 
 
 def betti_curve(bars: ArrayLike, *, resolution: int = 100, sample_range: Range | None = None) -> Array:
@@ -101,10 +99,12 @@ def persistence_image(
 ) -> Array:
     """Image (height, width): Gaussians of `bandwidth` at (birth, length), weighted by length (Adams 2017).
 
-    `sample_range` is (lowest birth, highest birth, least length, largest length); the resolution is
-    (births, lengths), rows of the image are lengths.
+    Every value is the integral over its pixel, so that the sum is the weight inside. `sample_range` is
+    (lowest birth, highest birth, least length, largest length), the edges of the image; by default that of
+    the bars, from length 0 on, three bandwidths wider where all births are equal. The resolution is (births,
+    lengths), rows of the image are lengths. Raises TopologyError for a bandwidth or range not above 0.
     """
-    from gudhi.representations import PersistenceImage
+    from scipy.special import ndtr
 
     if not bandwidth > 0:
         raise TopologyError(f"bandwidth must be above 0, found {bandwidth}")
@@ -112,14 +112,24 @@ def persistence_image(
     width, height = resolution
     if not len(finite):
         return np.zeros((height, width))
-    length = finite[:, 1] - finite[:, 0]
-    limits = sample_range or (finite[:, 0].min(), finite[:, 0].max(), 0.0, length.max())
-    made = PersistenceImage(bandwidth, lambda point: float(point[1]), [width, height], list(limits))
-    return _values(made, finite).reshape(height, width)
+    birth, length = finite[:, 0], finite[:, 1] - finite[:, 0]
+    left, right, low, high = sample_range or _image_range(birth, length, bandwidth)
+    if not (np.isfinite([left, right, low, high]).all() and left < right and low < high):
+        raise TopologyError(f"sample_range must be finite and rising, found {(left, right, low, high)}")
+
+    def share(centre: Array, edges: Array) -> Array:
+        return np.diff(ndtr((edges - centre[:, None]) / bandwidth), axis=1)
+
+    columns = share(birth, np.linspace(left, right, width + 1))
+    rows = share(length, np.linspace(low, high, height + 1))
+    image: Array = (length[:, None] * rows).T @ columns
+    return image
 
 
-def _values(made: Any, finite: Array) -> Array:
-    return np.asarray(made.fit_transform([finite])[0], dtype=np.float64)
+def _image_range(birth: Array, length: Array, bandwidth: float) -> tuple[float, float, float, float]:
+    left, right = float(birth.min()), float(birth.max())
+    wider = 3 * bandwidth if left == right else 0.0
+    return left - wider, right + wider, 0.0, float(length.max())
 
 
 def _finite(bars: ArrayLike) -> Array:

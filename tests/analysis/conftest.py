@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panic.analysis.evidence import Evidence, View
 from panic.store import (
     Commit,
     NewBatch,
@@ -22,6 +23,7 @@ from panic.store import (
     NewRun,
     NewStuck,
     Store,
+    reading,
     writing,
 )
 from panic.store.codec import encode_image
@@ -30,6 +32,7 @@ from panic.topology import diagram
 
 HOSTILE = 'a red house </script><img src=x onerror="document.body.dataset.owned=1"> & "waves"'
 NETWORK = ("draw", "tell")
+TEXT = View("embed", "text")
 
 
 def picture(number: int, size: int = 16) -> Image.Image:
@@ -40,6 +43,11 @@ def picture(number: int, size: int = 16) -> Image.Image:
 def angle_vector(degrees: float) -> np.ndarray:
     """A unit vector; its cosine distance from `angle_vector(0)` is 1 - cos."""
     return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], dtype=np.float32)
+
+
+def corner(number: int) -> np.ndarray:
+    """One of four unit vectors at right angles."""
+    return np.eye(4, dtype=np.float32)[number]
 
 
 class Bench:
@@ -116,6 +124,15 @@ class Bench:
                 before = output.digest
         writing.commit(self.store, Commit(batches=batches, outputs=outputs, invocations=steps))
         return row
+
+    def walk(self, letters: str, **how: Any) -> int:
+        """A run of full length whose texts are single letters."""
+        return self.add("start", list(letters), max_length=2 * len(letters), **how)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the figures of a report rest on, of what is in the store by now."""
+        return Evidence.of(self.store, reading.experiment(self.store, "demo"), is_over=False)
 
     def embed(self, vectors: dict[str, np.ndarray]) -> None:
         """Vectors of texts that are in the store."""

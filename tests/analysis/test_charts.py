@@ -15,6 +15,23 @@ from PIL import Image
 
 from panic.analysis import charts, dynamics
 from panic.analysis.charts import theme
+from panic.analysis.questions import (
+    clusters,
+    diagrams,
+    drift,
+    dwell,
+    effects,
+    entropies,
+    grid,
+    lag,
+    map,
+    probes,
+    recurrence,
+    shares,
+    stuck,
+    time,
+    twins,
+)
 from panic.analysis.strips import thumbnail
 from panic.errors import UsageError
 
@@ -56,7 +73,7 @@ def labels() -> pl.DataFrame:
     return pl.DataFrame({"run": [1] * 5 + [10] * 5, "step": STEPS[1:10:2] * 2, "label": [0, 0, 1, -1, 9] * 2})
 
 
-def twins() -> pl.DataFrame:
+def pairs() -> pl.DataFrame:
     grown = np.minimum(1e-4 * np.exp(0.5 * np.arange(40)), 1.0)
     return pl.DataFrame({"pair": "a", "step": np.arange(40), "distance": grown})
 
@@ -66,13 +83,11 @@ def lags() -> pl.DataFrame:
     return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], **ones})
 
 
-def drift() -> Any:
-    from panic.analysis.frames import drift_bands
-
-    return charts.drift(drift_bands(steps()), steps())
+def drifting() -> Any:
+    return drift.drift_chart(drift.drift_bands(steps()), steps())
 
 
-def effects() -> pl.DataFrame:
+def effect_tests() -> pl.DataFrame:
     return pl.DataFrame(
         {
             "factor": ["prompt", "network"], "measure": "where runs end", "effect": [0.6, 0.1],
@@ -82,7 +97,7 @@ def effects() -> pl.DataFrame:
     )  # fmt: skip
 
 
-def shares() -> pl.DataFrame:
+def some_shares() -> pl.DataFrame:
     nan = float("nan")
     return pl.DataFrame(
         {
@@ -93,49 +108,60 @@ def shares() -> pl.DataFrame:
     )  # fmt: skip
 
 
+def work() -> dict[str, list[Any]]:
+    return {"name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]}
+
+
+def scores() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
+    )
+
+
+def cells() -> pl.DataFrame:
+    return pl.DataFrame({"row": ["one", "two"], "column": "a → b", "image": DOT, "text": "words"})
+
+
 def survival() -> pl.DataFrame:
     found = dynamics.survival([1, 2, 2, 5], [False, False, True, True])
     return found.select(pl.lit("a → b").alias("group"), pl.all())
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
-    "time": lambda: charts.time_by_model(
-        pl.DataFrame({"stage": ["loops"], "name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]})
+    "time": lambda: time.chart(
+        time.Work(frame=pl.DataFrame({"stage": ["loops"], **work()}), wall_s=3.0)
     ),
-    "stuck": lambda: charts.stuck_periods(runs()),
-    "drift": drift,
-    "ridgeline": lambda: charts.drift_ridgeline(steps()),
-    "lags": lambda: charts.distance_by_lag(lags()),
-    "divergence": lambda: charts.divergence(twins(), fit=dynamics.ftle(twins()["distance"].to_numpy())),
-    "persistence": lambda: charts.persistence(bars()),
-    "barcode": lambda: charts.barcode(bars()),
-    "entropy": lambda: charts.entropy_by_group(
+    "stuck": lambda: stuck.chart(runs()),
+    "drift": drifting,
+    "ridgeline": lambda: drift.ridgeline(steps()),
+    "lags": lambda: lag.chart(lag.Lags(curves=lags(), modality="text")),
+    "divergence": lambda: twins.divergence(pairs(), fit=dynamics.ftle(pairs()["distance"].to_numpy())),
+    "persistence": lambda: diagrams.persistence(bars()),
+    "barcode": lambda: entropies.barcode(bars()),
+    "entropy": lambda: entropies.entropy_by_group(
         pl.DataFrame({"group": ["a"], "run": [1], "dimension": [0], "entropy": [0.7], "num_bars": [2]})
     ),
-    "map": lambda: charts.embedding_map(
+    "map": lambda: map.embedding_map(
         steps().with_columns(x="distance", y=1 - pl.col("distance"), text=pl.lit("t"), image=pl.lit(DOT)),
         by="step",
     ),
-    "timeline": lambda: charts.cluster_timeline(labels(), names={0: "a circle"}),
+    "timeline": lambda: clusters.cluster_timeline(labels(), names={0: "a circle"}),
     "graph": lambda: charts.transition_graph(np.array([[0.9, 0.1], [0.5, 0.5]]), names={0: "a circle"}),
-    "dwell": lambda: charts.dwell_survival(survival()),
-    "recurrence": lambda: charts.recurrence_plot(np.eye(4, dtype=bool), stride=2, first=1),
+    "dwell": lambda: dwell.survival_chart(survival()),
+    "recurrence": lambda: recurrence.recurrence_plot(np.eye(4, dtype=bool), stride=2, first=1),
     "null rows": lambda: charts.null_band(curve().with_columns(x=pl.Series(["run 1", "run 2"]))),
     "null curve": lambda: charts.null_band(curve(), x_title="lag"),
-    "probe": lambda: charts.probe_scores(
-        pl.DataFrame(
-            {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
+    "probe": lambda: probes.chart(probes.Probes(scores=scores(), absent={})),
+    "effects": lambda: effects.chart(effects.Effects(tests=effect_tests(), absent={})),
+    "shares": lambda: shares.chart(shares.Shares(own="a", shares=some_shares())),
+    "null lags": lambda: lag.chart(
+        lag.Lags(
+            curves=lags().with_columns(null_low=pl.Series([None, 0.1]), null_high=pl.Series([None, 0.2])),
+            modality="text",
         )
     ),
-    "effects": lambda: charts.group_effects(effects()),
-    "shares": lambda: charts.cluster_shares(shares()),
-    "null lags": lambda: charts.distance_by_lag(
-        lags().with_columns(null_low=pl.Series([None, 0.1]), null_high=pl.Series([None, 0.2]))
-    ),
     "strip": lambda: charts.run_strip(pl.DataFrame({"step": [0, 2], "image": DOT, "text": "words"})),
-    "grid": lambda: charts.image_grid(
-        pl.DataFrame({"row": ["one", "two"], "column": "a → b", "image": DOT, "text": "words"})
-    ),
+    "grid": lambda: grid.chart(grid.Grid(cells=cells(), num_prompts=2, num_networks=1)),
 }  # fmt: skip
 
 
@@ -174,10 +200,10 @@ def test_it_draws_and_stands_alone(name):
 
 
 def test_every_public_chart_is_tried():
-    tried = {code.co_names for code in (maker.__code__ for maker in MAKERS.values())}
-    named = {name for names in tried for name in names} | {"drift"}
+    named = {name for maker in MAKERS.values() for name in maker.__code__.co_names}
     drawing = {name for name in charts.__all__ if name.islower()} - {
-        "save", "script_json", "seconds", "spec", "themed", "vega_bundle",
+        "colour", "data", "finish", "names_of", "outside", "save", "script_json", "seconds", "spec", "themed",
+        "vega_bundle",
     }  # fmt: skip
     assert drawing <= named
 
@@ -200,7 +226,7 @@ def test_a_png_is_larger_by_its_scale(tmp_path):
 
 def test_a_page_is_complete_in_itself(tmp_path):
     hostile = runs().with_columns(prompt=pl.lit("</script><script>owned()</script>"))
-    path = charts.save(charts.stuck_periods(hostile), tmp_path / "chart.html")
+    path = charts.save(stuck.chart(hostile), tmp_path / "chart.html")
     page = path.read_text(encoding="utf-8")
     library = charts.vega_bundle()
     assert library in page
@@ -225,38 +251,38 @@ def test_only_ordinary_widths_follow_the_page():
 
 
 def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them():
-    _, points = rows_of(charts.persistence(bars()))
+    _, points = rows_of(diagrams.persistence(bars()))
     assert points["death"].to_list() == [1.5, 2.0]
-    (drawn,) = rows_of(charts.barcode(bars()))
+    (drawn,) = rows_of(entropies.barcode(bars()))
     assert drawn["death"].to_list() == pytest.approx([2.12, 1.5, 2.0])
 
 
 def test_a_ridge_keeps_its_mass_above_zero():
     at_zero = pl.DataFrame({"network": "n", "step": [1, 1], "distance": [0.0, 0.0]})
-    ridges = rows_of(charts.drift_ridgeline(at_zero))[0]
+    ridges = rows_of(drift.ridgeline(at_zero))[0]
     assert ridges["distance"].min() == 0
     assert ridges.sort("top")["distance"][-1] < 1e-4
 
 
 def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
     many = pl.DataFrame({"run": 1, "step": STEPS[:9], "label": STEPS[:9]})
-    (rows,) = rows_of(charts.cluster_timeline(many))
+    (rows,) = rows_of(clusters.cluster_timeline(many))
     assert (rows["shown"] == "other clusters").sum() == 2
-    made = charts.cluster_timeline(labels()).to_dict()
+    made = clusters.cluster_timeline(labels()).to_dict()
     assert made["data"]["format"]["parse"]["run"] == "number"
 
 
 def test_the_clusters_that_runs_stay_in_longest_have_the_colours():
     """Clusters are numbered by their distinct outputs; one that a run never leaves may have few of them."""
     long = pl.DataFrame({"run": 1, "step": [*range(20)], "label": [*range(9), *[8] * 11]})
-    made = charts.cluster_timeline(long).to_dict()
+    made = clusters.cluster_timeline(long).to_dict()
     assert made["encoding"]["color"]["scale"]["domain"][:2] == ["cluster 8", "cluster 0"]
 
 
 def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
-    (rows,) = rows_of(charts.group_effects(effects()))[:1]
+    (rows,) = rows_of(effects.chart(effects.Effects(tests=effect_tests(), absent={})))[:1]
     assert rows["verdict"].to_list() == ["p < 0.05", "not clear"]
-    made = charts.cluster_shares(shares(), top=1).to_dict()
+    made = shares.chart(shares.Shares(own="a", shares=some_shares()), top=1).to_dict()
     assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]
     assert "The 1 smallest clusters are not drawn" in " ".join(made["title"]["subtitle"])
 
@@ -264,7 +290,7 @@ def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
 def test_ridges_of_nothing_are_refused():
     empty = pl.DataFrame(schema={"network": pl.String, "step": pl.Int64, "distance": pl.Float64})
     with pytest.raises(UsageError, match="no distance to draw"):
-        charts.drift_ridgeline(empty)
+        drift.ridgeline(empty)
 
 
 def test_rare_moves_are_not_drawn():
@@ -290,13 +316,13 @@ def test_states_have_the_numbers_and_names_that_they_are_given():
 
 def test_recurrences_stand_at_the_steps_of_the_run():
     matrix = np.array([[True, False], [False, True]])
-    (rows,) = rows_of(charts.recurrence_plot(matrix, stride=2, first=5))
+    (rows,) = rows_of(recurrence.recurrence_plot(matrix, stride=2, first=5))
     assert rows.rows() == [(5, 7, 5, 7), (7, 9, 7, 9)]
 
 
 def test_a_fit_is_a_line_of_its_rate():
-    fit = dynamics.ftle(twins()["distance"].to_numpy())
-    line = rows_of(charts.divergence(twins(), fit=fit))[-1]
+    fit = dynamics.ftle(pairs()["distance"].to_numpy())
+    line = rows_of(twins.divergence(pairs(), fit=fit))[-1]
     slope = np.polyfit(line["step"].to_numpy(), np.log(line["distance"].to_numpy()), 1)[0]
     assert slope == pytest.approx(0.5, rel=0.01)
     assert (line["step"].min(), line["step"].max()) == (fit.first, fit.last)

@@ -7,7 +7,8 @@ import pytest
 
 from panic.analysis import AnalysisError, load
 from panic.analysis.dynamics import step_sizes
-from panic.analysis.null_runs import KINDS, write_nulls
+from panic.analysis.null_runs import write_nulls
+from panic.analysis.nulls import kinds
 from panic.store import check, reading, writing
 
 
@@ -55,7 +56,7 @@ def test_seeds_have_experiments_of_their_own(walked):
     assert len(reading.experiments(walked)) == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_every_kind_keeps_length_and_start(walked, kind):
     data = load(walked, write_nulls(walked, "demo", "embed", kind, seed=3))
     own = load(walked, "demo").trajectory(1, "embed", "text")

@@ -10,7 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from panic.analysis import charts, readings
+from panic.analysis import charts
+from panic.analysis.questions import stuck, time
 from panic.analysis.report import PICTURE_BUDGET_BYTES, render, write_report
 from panic.errors import NotFound
 from panic.store import Store, reading, writing
@@ -50,7 +51,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 16
+    assert html.count("data-chart=") == len(specs(html)) == 17
     assert html.count("<figcaption>Thick: median of runs; band: quartiles") == 1  # once for charts alike
     assert "<figcaption>Dot: effect (filled: p &lt; 0.05)" in html
 
@@ -168,9 +169,7 @@ def test_durations_read_as_people_say_them():
 def test_charts_stand_alone_in_both_themes(full):
     import vl_convert
 
-    from panic.analysis import frames
-
-    chart = charts.time_by_model(frames.times(full.store, reading.experiment(full.store, "demo")))
+    chart = time.chart(time.table(full.evidence))
     for mode, ink in (("light", "#1d2329"), ("dark", "#e8eaed")):
         svg = vl_convert.vegalite_to_svg(charts.themed(chart, mode).to_dict())
         assert "persistence diagrams" in svg
@@ -179,7 +178,7 @@ def test_charts_stand_alone_in_both_themes(full):
 
 def test_fresh_noise_is_never_called_stuck(bench):
     bench.add("a start", ["one"], seed=-1)
-    assert "none can be stuck" in readings.stuck_reading(reading.runs(bench.store, "demo"))
+    assert "none can be stuck" in stuck.summary(reading.runs(bench.store, "demo"))
 
 
 @pytest.mark.slow
@@ -197,6 +196,6 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
         capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    assert 'data-drawn="16"' in done.stdout
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 16
+    assert 'data-drawn="17"' in done.stdout
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 17
     assert "data-owned" not in done.stdout

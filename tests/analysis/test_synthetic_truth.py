@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from panic import run
-from panic.analysis import Frames, load, tables
+from panic.analysis import ExperimentData, load
 from panic.analysis.dynamics import (
     dwell_times,
     mean_dwell,
@@ -20,6 +20,7 @@ from panic.analysis.dynamics import (
     transition_counts,
     transition_matrix,
 )
+from panic.analysis.states import states
 from panic.models.synthetic import transition_matrix as exact_matrix
 from panic.store import Store
 from tests.engine.conftest import make_config
@@ -29,7 +30,7 @@ NUM_RUNS, LENGTH = 60, 240
 
 
 @pytest.fixture(scope="module")
-def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frames]:
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExperimentData]:
     """60 runs of fresh noise that start in state 0 and make 120 moves each."""
     path: Path = tmp_path_factory.mktemp("truth") / "s"
     config = make_config(
@@ -51,7 +52,7 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frames]:
 
 
 @pytest.fixture(scope="module")
-def labels(noisy: Frames) -> list[np.ndarray]:
+def labels(noisy: ExperimentData) -> list[np.ndarray]:
     """States (121,) of every run, the prompt's first."""
     steps = noisy.invocations.filter(pl.col("modality") == "text").join(noisy.outputs, on="output")
     states = steps.sort("run", "step").with_columns(
@@ -69,7 +70,7 @@ def exact() -> np.ndarray:
 
 def test_clusters_of_the_embeddings_are_the_states(noisy, labels):
     """Everything below holds for them, too: one cluster per state, no outlier, at every step."""
-    found = tables.clusters(noisy, "circle", "text").labels()
+    found = states(noisy, "circle", "text").labels()
     pairs = {pair for a, b in zip(found, labels, strict=True) for pair in zip(a, b[1:], strict=True)}
     assert len(pairs) == 4
     assert {cluster for cluster, _ in pairs} == {0, 1, 2, 3}

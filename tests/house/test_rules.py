@@ -131,6 +131,29 @@ def test_the_import_rule_can_fail() -> None:
     )
 
 
+SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\s")
+SQL_ELSEWHERE = {"cli/export.py", "cli/experiments.py"}
+"""Modules outside the store that still hold SQL; none may be added."""
+
+
+def sql(source: str) -> list[str]:
+    """The string literals in a source that begin like SQL; docstrings and parts of f-strings, too."""
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    return [text for text in texts if isinstance(text, str) and SQL.match(text)]
+
+
+def test_there_is_no_sql_outside_the_store() -> None:
+    inside = {str(path.relative_to(PACKAGE)): path for path in MODULES}
+    found = {name for name, path in inside.items() if not name.startswith("store/") and sql(path.read_text())}
+    assert found <= SQL_ELSEWHERE
+
+
+def test_the_rule_on_sql_can_fail() -> None:
+    assert sql('rows = db.rows(f"SELECT id FROM run {where}")') == ["SELECT id FROM run "]
+    assert sql('"""\n  DELETE FROM run"""') == ["\n  DELETE FROM run"]
+    assert sql('"Select a run, with care"') == []
+
+
 def loaded_by(code: str) -> set[str]:
     """The heavy packages that are loaded after running this code in a fresh interpreter."""
     code += "\nimport sys\nprint('\\n' + ' '.join({name.split('.')[0] for name in sys.modules}))"

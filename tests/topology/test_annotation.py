@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,17 +13,23 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import pdist, squareform
 
 from panic.topology import TopologyError
-from panic.topology.annotation import annotated, edges
+from panic.topology.annotation import annotated
 from panic.topology.annotation.bits import count, insert, lowest, remove, take, unite, youngest
 from panic.topology.annotation.cavities import triangles
 from panic.topology.annotation.collapse import collapse
 from panic.topology.backends import persistence
-from tests.topology.test_backends import attractors, walk
+from panic.topology.graph import Graph, within
+from tests.topology.test_backends import attractors, in_a_new_process, walk
 from tests.topology.test_diagram import circle, cloud
 
 
 def matrix_of(points: np.ndarray) -> np.ndarray:
     return squareform(pdist(points.astype(np.float64)))
+
+
+def all_edges(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    graph: Graph = within(matrix)
+    return graph.heads, graph.tails
 
 
 def circles(num: int, points: int) -> np.ndarray:
@@ -81,7 +90,6 @@ def test_more_loops_at_once_than_a_word_has_bits():
     loops = found[1][np.isclose(found[1][:, 0], 1.0)]
     assert len(loops) == 70
     np.testing.assert_allclose(loops[:, 1], np.sqrt(3))
-    assert annotated(matrix_of(points), 1, 12.0) is not None
 
 
 def test_more_cavities_at_once_than_a_word_has_bits():
@@ -91,33 +99,54 @@ def test_more_cavities_at_once_than_a_word_has_bits():
     np.testing.assert_allclose(found[2], np.tile([np.sqrt(2), 2.0], (66, 1)))
 
 
-def test_what_it_cannot_do_it_leaves_to_others():
-    matrix = matrix_of(circles(70, 6))
-    limit = float(matrix.max(axis=1).min())
-    assert annotated(matrix, 3, limit) is None
-    with pytest.raises(TopologyError, match="do not do this"):
-        persistence(matrix, 3, backend="annotation")
-    assert annotated(matrix, 1, limit, room_bytes=1000) is None
-    pairs = len(matrix) * (len(matrix) - 1) // 2
-    one_word = 64 * pairs + 8 * len(matrix) ** 2
-    assert annotated(matrix, 1, limit, room_bytes=one_word) is None  # 70 loops need two
-    assert annotated(matrix, 1, limit, room_bytes=one_word + 8 * len(matrix) ** 2) is not None
+@pytest.mark.parametrize("seed", [0, 1])
+def test_sums_of_classes_that_span_several_words(seed):
+    """Hundreds of loops of a jittered grid are alive at once, and one that dies is a sum of many of them.
+
+    Circles far from each other never show whether all words of a sum are told.
+    """
+    grid = np.stack(np.meshgrid(np.arange(16.0), np.arange(16.0)), -1).reshape(-1, 2)
+    matrix = matrix_of(grid + np.random.default_rng(seed).uniform(-0.1, 0.1, grid.shape))
     assert_same(matrix, 1)
+    assert_same(matrix, 2, threshold=1.6)
+
+
+def test_thousands_of_loops_alive_at_once():
+    """More than 1,008 once were left to a back end that took 9 s for this cloud."""
+    points = np.random.default_rng(0).normal(size=(300, 700))
+    matrix = matrix_of(points / np.linalg.norm(points, axis=1, keepdims=True))
+    found = annotated(within(matrix), 1)
+    assert len(found[1]) == 1727
+    half = matrix[:150, :150]
+    assert_same(half, 1)
+
+
+def test_what_it_cannot_do_is_refused_with_the_reason():
+    graph = within(matrix_of(circles(70, 6)))
+    with pytest.raises(TopologyError, match="up to dimension 2, 3 was asked for"):
+        annotated(graph, 3)
+    with pytest.raises(TopologyError, match="up to dimension 2, 3 was asked for"):
+        persistence(matrix_of(cloud(5, 2)), 3, backend="annotation")
+    with pytest.raises(TopologyError, match=r"8 x 256 bytes for 64 loops"):
+        annotated(graph, 1, room_bytes=8 * 255)  # room for 128 loops, of which 70 are alive at once
+    assert len(annotated(graph, 1, room_bytes=8 * 256)[1]) == 70
+    with pytest.raises(TopologyError, match=r"10 steps.*not all of .* edges"):
+        annotated(graph, 1, most_steps=10)
 
 
 def test_edges_are_in_order_and_not_longer_than_the_limit():
     matrix = matrix_of(cloud(300, 3))
-    heads, tails, lengths = edges(matrix, 1.5)
-    assert (heads < tails).all()
-    np.testing.assert_array_equal(matrix[heads, tails], lengths)
-    assert (np.diff(lengths) >= 0).all()
-    assert len(lengths) == np.count_nonzero(np.triu(matrix <= 1.5, 1))
+    graph = within(matrix, 1.5)
+    assert (graph.heads < graph.tails).all()
+    np.testing.assert_array_equal(matrix[graph.heads, graph.tails], graph.lengths)
+    assert (np.diff(graph.lengths) >= 0).all()
+    assert len(graph) == np.count_nonzero(np.triu(matrix <= 1.5, 1))
 
 
 def test_collapsing_a_full_simplex_leaves_a_tree():
     """All points of a line see each other through their neighbours."""
     matrix = matrix_of(np.arange(9.0)[:, None])
-    heads, tails, _ = edges(matrix, 8.0)
+    heads, tails = all_edges(matrix)
     stays, comes = collapse(9, heads, tails)
     assert sorted(zip(heads[stays].tolist(), tails[stays].tolist(), strict=True)) == [
         (i, i + 1) for i in range(8)
@@ -126,7 +155,7 @@ def test_collapsing_a_full_simplex_leaves_a_tree():
 
 
 def test_triangles_of_a_complete_graph():
-    heads, tails, _ = edges(np.ones((9, 9)) - np.eye(9), 1.0)
+    heads, tails = all_edges(np.ones((9, 9)) - np.eye(9))
     assert triangles(9, heads, tails) == 84
 
 
@@ -151,3 +180,75 @@ def test_sets_of_bits():
 
     word = np.uint64(0b10110000)
     assert njit(lambda bits: (lowest(bits), count(bits)))(word) == (4, 3)
+
+
+def test_importing_topology_compiles_nothing_and_touches_no_file(tmp_path):
+    """Importing the kernels once made a folder, and changed numba's configuration for a moment."""
+    code = """
+        import numba
+        numba.config.CACHE_DIR = before = numba.config.CACHE_DIR
+        import panic.topology.annotation.collapse, panic.topology.annotation.loops
+        import panic.topology.annotation.cavities as cavities
+        assert not cavities.cavities.signatures
+        assert numba.config.CACHE_DIR == before
+    """
+    in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kernels_are_kept_in_the_users_cache_and_used_by_the_next_process(tmp_path):
+    code = """
+        from panic.topology.annotation import bits, compiling
+        print(compiling.keep())
+        import numpy as np
+        bits.clear(np.zeros(2, np.uint64))
+        print(sum(bits.clear.stats.cache_hits.values()))
+    """
+    folder, hits = in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path)).split()
+    assert (Path(folder).parent, hits) == (tmp_path / "panic", "0")
+    assert len(list(Path(folder).glob("*.nbc"))) == 1
+    assert in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path)).split() == [folder, "1"]
+
+
+def test_prepare_compiles_all_that_a_diagram_calls():
+    code = """
+        from panic.topology import diagram, prepare
+        assert prepare() is not None
+        from panic.topology.annotation import cavities, collapse, loops, pairs
+        kernels = [loops.components, loops.loops, collapse.collapse, cavities.triangles, cavities.cavities,
+                   pairs._short_pairs]
+        before = [len(kernel.signatures) for kernel in kernels]
+        assert all(before), before
+        import numpy as np
+        points = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        for dimension in (0, 1, 2):
+            diagram(points, max_dimension=dimension)
+            diagram(points, max_dimension=dimension, threshold=2.5)
+        assert before == [len(kernel.signatures) for kernel in kernels]
+    """
+    in_a_new_process(code)
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_and_it_is_told(tmp_path):
+    """A file where the folders should be; permissions do not stop root."""
+    (tmp_path / "panic").touch()
+    (tmp_path / f"panic-{getpass.getuser()}").touch()
+    code = """
+        from panic.topology.annotation import bits, compiling
+        print(compiling.keep())
+        import numpy as np
+        members = np.ones(1, np.uint64)
+        bits.clear(members)
+        print(members[0])
+    """
+    told = in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    assert told.split()[:2] == ["None", "0"]
+    assert "every process compiles anew" in told
+
+
+def test_where_the_users_cache_cannot_be_written_a_folder_of_temporary_files_serves(tmp_path):
+    (tmp_path / "panic").touch()
+    code = "from panic.topology.annotation import compiling; print(compiling.keep())"
+    found = in_a_new_process(code, XDG_CACHE_HOME=str(tmp_path), TMPDIR=str(tmp_path)).strip()
+    assert Path(found).parent == tmp_path / f"panic-{getpass.getuser()}"
+    assert Path(found).parent.stat().st_mode & 0o077 == 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -9,6 +13,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from panic.topology import (
+    Budget,
     TopologyError,
     bottleneck,
     diagram,
@@ -17,7 +22,7 @@ from panic.topology import (
     landmarks,
     sliding_window,
 )
-from panic.topology.backends import farthest_first, persistence
+from panic.topology.backends import persistence
 from tests.topology.test_diagram import circle, cloud, octahedron
 
 
@@ -38,6 +43,19 @@ def attractors(n: int, seed: int = 0) -> np.ndarray:
     return (centres[rng.integers(6, size=n)] + 0.3 * rng.normal(size=(n, 32))).astype(np.float32)
 
 
+def in_a_new_process(code: str, **environment: str) -> str:
+    """What a new Python process prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
 CLOUDS = {
     "walk": walk(60), "stuck": attractors(50), "noise": cloud(30, 8), "sphere": cloud(40, 3),
     "pair": cloud(2), "triple": cloud(3), "octahedron": octahedron(), "circle": circle(30),
@@ -46,7 +64,7 @@ CLOUDS = {
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-@pytest.mark.parametrize("backend", ["annotation", "ripser", "collapse"])
+@pytest.mark.parametrize("backend", ["annotation", "collapse"])
 @pytest.mark.parametrize("dimension", [0, 1, 2])
 def test_back_ends_agree_with_giotto(name, backend, dimension):
     if name == "sorted first" and dimension == 2:
@@ -88,14 +106,8 @@ def test_a_threshold_is_above_zero(threshold):
 
 
 def test_an_unknown_back_end_is_refused():
-    with pytest.raises(TopologyError, match="auto, annotation, ripser, collapse, giotto"):
+    with pytest.raises(TopologyError, match="auto, annotation, collapse, giotto"):
         diagram(circle(5), backend="dionysus")
-
-
-def test_farthest_first_visits_every_point_once_and_the_farthest_first():
-    matrix = squareform(pdist(np.array([[0.0], [1.0], [10.0], [4.0]])))
-    assert farthest_first(matrix).tolist() == [0, 2, 3, 1]
-    assert sorted(farthest_first(np.zeros((5, 5)))) == [0, 1, 2, 3, 4]
 
 
 def test_many_clouds_come_back_in_their_order():
@@ -130,29 +142,29 @@ def test_a_cloud_beyond_the_first_bound_is_collapsed_and_counted():
     """C(200, 3) columns would not fit; the walk collapses to a path without any triangle."""
     points, limit = walk(200, 768, 0.05), 8 * 2**20
     assert estimate_bytes(200, 768, 2) > limit
-    found = diagram(points, max_dimension=2, memory_limit_bytes=limit)
+    found = diagram(points, max_dimension=2, budget=Budget(memory_bytes=limit))
     assert len(found.bars(0)) == 200
 
 
 def test_what_is_left_after_collapsing_can_be_too_much_as_well():
     with pytest.raises(TopologyError, match="left after collapsing"):
-        diagram(walk(150, 768, 0.5), max_dimension=2, memory_limit_bytes=6_000_000)
+        diagram(walk(150, 768, 0.5), max_dimension=2, budget=Budget(memory_bytes=4_700_000))
 
 
 def test_generators_are_refused_by_the_first_bound():
     with pytest.raises(TopologyError, match=r"C\(100, 3\)"):
-        diagram(cloud(100), max_dimension=2, generators=True, memory_limit_bytes=2_000_000)
+        diagram(cloud(100), max_dimension=2, generators=True, budget=Budget(memory_bytes=2_000_000))
 
 
 def test_three_dimensional_holes():
     """The cross-polytope of four dimensions is a 3-sphere."""
     points = np.vstack([np.eye(4), -np.eye(4)])
-    for backend in ("ripser", "collapse"):
+    for backend in ("auto", "giotto"):
         (bars, _) = persistence(squareform(pdist(points)), 3, backend=backend)
-        np.testing.assert_allclose(bars[3], [[np.sqrt(2), 2.0]], rtol=1e-12)
+        np.testing.assert_allclose(bars[3], [[np.sqrt(2), 2.0]], rtol=1e-12 if backend == "auto" else 1e-7)
 
 
-@pytest.mark.parametrize("backend", ["ripser", "collapse", "giotto"])
+@pytest.mark.parametrize("backend", ["annotation", "collapse", "giotto"])
 def test_coefficients_are_of_two_elements(backend):
     """The projective plane has a loop and a hole over Z/2, and neither over a field of odd order."""
     triangles = ["012", "023", "034", "045", "015", "124", "235", "134", "245", "135"]
@@ -224,3 +236,30 @@ def test_landmarks_of_what_has_none_are_refused():
         diagram(np.zeros((2, 2)), landmarks=1, metric="precomputed")
     with pytest.raises(TopologyError, match="1 or more"):
         diagram(circle(20), landmarks=0)
+
+
+def test_diagrams_work_where_neither_gudhi_nor_giotto_is_installed():
+    """They are imported when a back end or generators ask for them, and then it is told which is missing."""
+    code = """
+        import sys
+        sys.modules["gudhi"] = sys.modules["gph"] = None  # so that importing them fails
+        import numpy as np
+        from panic.topology import TopologyError, bottleneck, diagram
+        from panic.topology import landscape, persistence_image, silhouette
+        points = np.random.default_rng(0).normal(size=(40, 3))
+        found = diagram(points, max_dimension=2)
+        assert diagram(points, threshold=1.0).bars(0).shape == (40, 2)
+        bars = found.bars(1)
+        assert landscape(bars).any() and silhouette(bars).any()
+        assert persistence_image(bars, bandwidth=0.1).any()
+        assert bottleneck(bars, found.bars(2)) > 0
+        for package, how in (("gudhi", {"backend": "collapse"}), ("gudhi", {"max_dimension": 3}),
+                             ("giotto-ph", {"backend": "giotto"}), ("giotto-ph", {"generators": True})):
+            try:
+                diagram(points[:10], **how)
+            except TopologyError as error:
+                assert f"{package} is needed" in str(error), error
+            else:
+                raise AssertionError(how)
+        """
+    in_a_new_process(code)

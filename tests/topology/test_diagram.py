@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import coo_matrix, tril, triu
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.errors import PanicError
-from panic.topology import TopologyError, diagram, entropy, estimate_bytes
+from panic.topology import Budget, TopologyError, diagram, entropy, estimate, estimate_bytes, pairwise
 
 
 def circle(n: int, radius: float = 1.0) -> np.ndarray:
@@ -90,8 +92,31 @@ def test_duplicates_add_no_bars():
 def test_copies_that_differ_by_rounding_add_no_bars(size):
     points = size * circle(20)
     noise = np.random.default_rng(1).uniform(-1, 1, size=(40, 2)) * 1e-8 * size
-    found = diagram(np.vstack([points, points, points]) + np.vstack([np.zeros((20, 2)), noise]))
+    copies = np.vstack([points, points, points]) + np.vstack([np.zeros((20, 2)), noise])
+    found = diagram(copies.astype(np.float32))
     assert (found.num_unique, len(found.bars(0)), len(found.bars(1))) == (20, 20, 1)
+    assert 0 < found.error < 3e-7 * size
+    assert diagram(copies).num_unique == 60  # of float64 they are different
+    some = diagram(copies.astype(np.float32), threshold=2 * size)
+    assert (some.num_unique, some.error) == (20, pytest.approx(found.error, rel=1e-6))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_cloud_keeps_its_points_wherever_it_lies_and_whatever_is_far_from_it(dtype):
+    """Points once were one when closer than 1e-7 of the longest vector from the origin: 1e8 x 1e-7 = 10."""
+    outlier = diagram(np.vstack([circle(20), [[1e8, 0.0]]]).astype(dtype))
+    assert (outlier.num_unique, outlier.error) == (21, 0.0)
+    np.testing.assert_allclose(outlier.bars(1), diagram(circle(20)).bars(1), rtol=2e-7)
+    far = diagram((circle(20) + 1e6).astype(dtype))
+    assert (far.num_unique, far.error) == (20, 0.0)
+    coarse = 0.13 if dtype == np.float32 else 1e-9  # float32 is 0.06 apart there
+    np.testing.assert_allclose(far.bars(1), diagram(circle(20)).bars(1), atol=coarse)
+
+
+def test_points_of_float64_that_differ_are_different():
+    points = np.array([[0.0], [1e-12], [1.0]])
+    assert diagram(points, max_dimension=0).bars(0)[:, 1].tolist() == [1e-12, pytest.approx(1.0), np.inf]
+    assert diagram(points, max_dimension=0, threshold=0.5).bars(0)[0, 1] == 1e-12
 
 
 def test_negative_zero_is_zero():
@@ -155,9 +180,104 @@ def test_a_given_matrix_gives_the_diagram_of_its_points():
         np.testing.assert_allclose(found.bars(k), want.bars(k), rtol=2e-7)
 
 
+def test_zeros_off_the_diagonal_that_are_no_metric_are_edges():
+    """Two points at distance 0 with other distances to others once were one, and bars were wrong."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        half = np.triu(rng.integers(0, 4, (9, 9)).astype(float), 1)
+        found = diagram(half + half.T, metric="precomputed", max_dimension=2)
+        want = diagram(half + half.T, metric="precomputed", max_dimension=2, backend="giotto")
+        for k in (0, 1, 2):
+            np.testing.assert_array_equal(found.bars(k), want.bars(k))
+
+
+def test_a_matrix_that_is_a_little_asymmetric_is_accepted_and_told():
+    matrix = squareform(pdist(circle(20)))
+    want = diagram(matrix, metric="precomputed")
+    assert (want.error, want.notes) == (0.0, ())
+    matrix[3, 7] *= 1 + 5e-5
+    found = diagram(matrix, metric="precomputed")
+    assert found.error == pytest.approx(5e-5 * matrix[7, 3], rel=1e-6)
+    assert found.notes == (
+        "the matrix is not symmetric: the smaller number of each pair was taken, "
+        f"up to {found.error:.3g} less",
+    )
+    np.testing.assert_array_equal(found.bars(1), want.bars(1))
+    matrix[3, 7] *= 1.001
+    with pytest.raises(TopologyError, match="must be symmetric, and numbers of a pair differ by up to"):
+        diagram(matrix, metric="precomputed")
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "upper", "lower"])
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_distances_without_some_edges_leave_deaths_open(form, dimension):
+    """Two squares of side 1 without diagonals and without edges between them: two components, two loops."""
+    square = np.full((4, 4), np.inf)
+    for i in range(4):
+        square[i, i] = 0.0
+        square[i, (i + 1) % 4] = square[(i + 1) % 4, i] = 1.0
+    matrix = np.full((8, 8), np.inf)
+    matrix[:4, :4] = matrix[4:, 4:] = square
+    stored = coo_matrix(np.where(np.isfinite(matrix), matrix, 0.0))
+    given = {"dense": matrix, "sparse": stored.tocsr(), "upper": triu(stored), "lower": tril(stored)}[form]
+    found = diagram(given, metric="precomputed", max_dimension=dimension)
+    assert found.bars(0).tolist() == [[0.0, 1.0]] * 6 + [[0.0, np.inf]] * 2
+    if dimension:
+        assert found.bars(1).tolist() == [[1.0, np.inf]] * 2
+    assert (found.num_points, found.num_unique) == (8, 8)
+    theirs = diagram(given, metric="precomputed", max_dimension=dimension, backend="giotto")
+    for k in range(dimension + 1):
+        np.testing.assert_array_equal(found.bars(k), theirs.bars(k))
+
+
+def test_a_sparse_matrix_of_distances_is_cut_at_the_threshold_and_is_no_cloud():
+    matrix = coo_matrix(squareform(pdist(circle(20))))
+    found = diagram(matrix, metric="precomputed", threshold=1.0)
+    np.testing.assert_array_equal(found.bars(1), diagram(circle(20), threshold=1.0).bars(1))
+    with pytest.raises(TopologyError, match="hold distances, not points"):
+        diagram(matrix)
+    with pytest.raises(TopologyError, match="square"):
+        diagram(coo_matrix(np.ones((2, 3))), metric="precomputed")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "chordal", "cosine"])
+@pytest.mark.parametrize(("d", "share"), [(3, 0.1), (3, 0.5), (40, 0.3), (40, 0.9)])
+def test_neighbours_by_tree_or_blocks_give_the_bars_of_the_whole_matrix(metric, d, share):
+    points = cloud(120, d) + 3.0
+    matrix = pairwise(points, metric)
+    threshold = float(np.quantile(matrix, share))
+    found = diagram(points, metric=metric, threshold=threshold, max_dimension=2 if share < 0.5 else 1)
+    want = diagram(matrix, metric="precomputed", threshold=threshold, max_dimension=found.max_dimension)
+    for k in range(found.max_dimension + 1):
+        np.testing.assert_allclose(found.bars(k), want.bars(k), rtol=1e-9)
+
+
+def test_a_small_threshold_needs_no_matrix():
+    """20,000 points would need 12 GB for all their distances."""
+    points = np.random.default_rng(0).random((20_000, 3))
+    found = diagram(points, threshold=0.02, budget=Budget(memory_bytes=2**28))
+    assert len(found.bars(0)) == 20_000
+    with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):
+        diagram(points, threshold=0.1, budget=Budget(memory_bytes=2**27))
+    with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):  # 4 GB of pairs are never made
+        diagram(points, threshold=1.5, budget=Budget(memory_bytes=2**28))
+    with pytest.raises(TopologyError, match=r"64 x [\d,]+ edges"):  # by blocks
+        diagram(cloud(2000, 20), threshold=50.0, budget=Budget(memory_bytes=2**24))
+
+
+def test_a_hopeless_cloud_is_refused_with_the_arithmetic():
+    """No tool ends within 45 s on 512 points at random distances of 1 and 2, to dimension 2."""
+    half = np.triu(np.random.default_rng(0).integers(1, 3, (512, 512)).astype(float), 1)
+    with pytest.raises(TopologyError, match=r"takes more than 0.1 s of work .* steps.*") as caught:
+        diagram(half + half.T, metric="precomputed", max_dimension=2, budget=Budget(seconds=0.1))
+    assert "triangles that are left after collapsing" in str(caught.value)
+    with pytest.raises(TopologyError, match=r"8 x \d+ bytes for each of"):
+        diagram(half + half.T, metric="precomputed", max_dimension=2, budget=Budget(memory_bytes=2**27))
+
+
 def test_generators_are_rows_of_the_points_and_have_the_length_of_their_bars():
     points = np.vstack([circle(20), circle(20)])[np.random.default_rng(3).permutation(40)]
-    found = diagram(points, generators=True, threads=2)
+    found = diagram(points, generators=True)
     distance = squareform(pdist(points))
     (birth, death), (a, b, c, d) = found.bars(1)[0], found.generators[1][0]
     assert distance[a, b] == pytest.approx(birth, rel=1e-6)
@@ -169,14 +289,6 @@ def test_generators_are_rows_of_the_points_and_have_the_length_of_their_bars():
 
 def test_generators_are_none_unless_asked_for():
     assert diagram(circle(5)).generators is None
-
-
-def test_threads_change_nothing():
-    points = cloud(80, 3)
-    for k in (0, 1, 2):
-        np.testing.assert_array_equal(
-            diagram(points, max_dimension=2, threads=2).bars(k), diagram(points, max_dimension=2).bars(k)
-        )
 
 
 @pytest.mark.parametrize(
@@ -209,13 +321,29 @@ def test_a_dimension_that_was_not_computed_is_refused():
 
 def test_a_cloud_beyond_the_memory_is_refused_with_the_arithmetic():
     with pytest.raises(TopologyError, match=r"32 x 50\^2 .*64 x C\(50, 2\)") as caught:
-        diagram(cloud(50), max_dimension=2, memory_limit_bytes=10_000)
+        diagram(cloud(50), max_dimension=2, budget=Budget(memory_bytes=10_000))
     assert "smaller max_dimension" in str(caught.value)
-    assert diagram(np.ones((50, 16)), max_dimension=2, memory_limit_bytes=10_000).num_unique == 1
+    assert diagram(np.ones((50, 16)), max_dimension=2, budget=Budget(memory_bytes=10_000)).num_unique == 1
 
 
 def test_the_estimate_is_the_sum_it_shows():
     assert estimate_bytes(10, 3, 2) == 28 * 30 + 32 * 100 + 64 * 45 + 16 * 120
+
+
+def test_what_diagrams_will_take_is_estimated_within_reason():
+    """The bounds are wide: the machine may be busy, or twice as fast."""
+    points = cloud(400, 50)
+    diagram(points[:10])
+    took = -time.process_time()
+    diagram(points)
+    took += time.process_time()
+    found = estimate(1, 400, 50, 1)
+    assert found.least_s / 5 < took < 5 * found.most_s
+    assert found.memory_bytes == estimate_bytes(400, 50, 1)
+    many = estimate(100, 400, 50, 1, workers=4)
+    assert many.most_s == pytest.approx(25 * found.most_s)
+    assert many.memory_bytes == 4 * found.memory_bytes
+    assert estimate(3, 5000, 50, 2, budget=Budget(seconds=10)).most_s == 30.0
 
 
 @pytest.mark.parametrize("n", [2, 3, 50])

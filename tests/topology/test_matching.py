@@ -90,6 +90,37 @@ def test_numbers_by_hand():
     assert bottleneck([[0.0, 0.25]] * 3, [[0.0, 0.75]] * 3) == 0.375
 
 
+@pytest.mark.parametrize("distance", [bottleneck, wasserstein])
+def test_bars_that_die_before_they_are_born_are_refused(distance):
+    """They once were bars of no length, and the distance a number."""
+    with pytest.raises(TopologyError, match=r"1 of 2 bars die before they are born \(the first: 4, 1\)"):
+        distance([[4, 1], [3, 3]], [[0, 1]])
+    with pytest.raises(TopologyError, match="1 of 1 bars die"):
+        distance([[0, 1]], [[4, 1]])
+    with pytest.raises(TopologyError, match=r"shape \(2, 3\)"):
+        distance([[0, 1, 2], [0, 1, 2]], [])
+
+
+@pytest.mark.parametrize("how", [(1, 2), (2, 2), (1.5, 3), (2, np.inf)])
+def test_wasserstein_of_a_diagram_and_itself_is_0_to_the_bit(how):
+    """Bars born at 0 are summed in two orders: 68 of 400 such distances were up to 1e-7."""
+    rng = np.random.default_rng(0)
+    for n in range(1, 100):
+        from_zero = np.c_[np.zeros(n), rng.exponential(size=n)]
+        assert wasserstein(from_zero, rng.permutation(from_zero), *how) == 0.0
+        later = from_zero + rng.random(n)[:, None]
+        assert wasserstein(later, rng.permutation(later), *how) == 0.0
+
+
+def test_bottleneck_of_many_clustered_bars_needs_augmenting_paths():
+    """Without them 60 of 60 such pairs are wrong, by up to 2.5 times; few or spread bars hardly show it."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        centres = rng.random((3, 2)) * [0.3, 0.1] + [0.0, 2.0]
+        a, b = (centres[rng.integers(3, size=30)] + 0.1 * rng.normal(size=(30, 2)) for _ in range(2))
+        assert bottleneck(a, b) == pytest.approx(by_matching(a, b), abs=1e-12)
+
+
 def test_open_bars_are_matched_by_birth():
     a, b = [[0.0, np.inf], [1.0, np.inf]], [[1.5, np.inf], [0.25, np.inf]]
     assert bottleneck(a, b) == 0.5

@@ -9,6 +9,7 @@ Compare like modality with like: in an alternating loop the similarity at lag 2 
 
 from panic.analysis.dynamics.markov import (
     absorption,
+    closed_classes,
     entropy_rate,
     mean_first_passage,
     stationary,
@@ -22,7 +23,6 @@ from panic.analysis.dynamics.motion import (
     attractor,
     distance_by_lag,
     divergence,
-    drift,
     ftle,
     noise,
     step_sizes,
@@ -46,9 +46,9 @@ __all__ = [
     "Recurrence",
     "absorption",
     "attractor",
+    "closed_classes",
     "distance_by_lag",
     "divergence",
-    "drift",
     "dwell_survival",
     "dwell_times",
     "entropy_rate",

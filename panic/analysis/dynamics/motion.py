@@ -92,12 +92,6 @@ def step_sizes(values: ArrayLike, *, metric: str = "cosine") -> Array:
     return _distances(array[:-1], array[1:], metric)
 
 
-def drift(values: ArrayLike, start: ArrayLike, *, metric: str = "cosine") -> Array:
-    """Distances (n,) of all states (n, d) from `start` (d,): the prompt's vector."""
-    both = _prepared(np.vstack([np.atleast_2d(np.asarray(start)), np.asarray(values)]), metric)
-    return _distances(both[1:], both[:1], metric)
-
-
 def divergence(a: ArrayLike, b: ArrayLike, *, metric: str = "euclidean") -> Array:
     """Distances (n,) of two trajectories (n, d) at equal steps; the longer one is cut."""
     first, second = _prepared(a, metric), _prepared(b, metric)

@@ -27,9 +27,9 @@ class Recurrence:
 
     `rate`: share of pairs of steps that recur. `determinism`: share of recurrent pairs in diagonal lines of
     at least `min_line`; `mean_line`, `longest_line`: of those lines (NaN and 0 without any); `line_entropy`:
-    of their lengths, in nats. `laminarity` and `trapping_time`: the same of vertical lines, in which the
-    trajectory stays. For independent draws of K equal symbols: rate 1/K = p, determinism p (2 - p), mean
-    line 2 + p / (1 - p).
+    of their lengths, in nats. `laminarity` and `trapping_time`: share and mean length of vertical lines, in
+    which the trajectory stays, over both sides of the diagonal: the same forwards and backwards. For
+    independent draws of K equal symbols: rate 1/K = p, determinism p (2 - p), mean line 2 + p / (1 - p).
     """
 
     rate: float
@@ -81,8 +81,8 @@ def recurrence(
             trapping_time=nan,
         )  # fmt: skip
     lines = _runs_of_true(np.diagonal(is_near, lag) for lag in range(theiler, size))
-    upper = np.triu(is_near, k=theiler)
-    columns = _runs_of_true(upper[: max(0, column - theiler + 1), column] for column in range(size))
+    apart = np.triu(is_near, k=theiler)
+    columns = _runs_of_true(iter(apart | apart.T))  # the whole matrix is symmetric: rows are columns
     total = int(lines.sum())
     long, tall = lines[lines >= min_line], columns[columns >= min_line]
     share = np.unique(long, return_counts=True)[1] / max(len(long), 1)
@@ -92,7 +92,7 @@ def recurrence(
         mean_line=_ratio(long.sum(), len(long)),
         longest_line=int(long.max(initial=0)),
         line_entropy=float(max(0.0, -(share * np.log(share)).sum())) if len(long) else float("nan"),
-        laminarity=_ratio(tall.sum(), total),
+        laminarity=_ratio(tall.sum(), 2 * total),
         trapping_time=_ratio(tall.sum(), len(tall)),
     )
 

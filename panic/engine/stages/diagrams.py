@@ -18,7 +18,7 @@ from panic.engine.session import Session
 from panic.engine.stages.stage import JobStage
 from panic.store import Commit, contents, missing
 from panic.store.records import NewDiagram
-from panic.topology import diagram, sliding_window
+from panic.topology import Budget, diagram, sliding_window
 
 log = logging.getLogger("panic.engine")
 
@@ -55,7 +55,7 @@ class DiagramJob:
             threshold=settings.threshold or float("inf"),
             landmarks=settings.landmarks,
             generators=settings.generators,
-            memory_limit_bytes=bench.memory_bytes,
+            budget=Budget(memory_bytes=bench.memory_bytes),
         )
         row = NewDiagram(
             run=self.run,

@@ -1,59 +1,24 @@
-"""What the compiled kernels share: sets of vertices and classes as bits, and which of them are alive.
+"""Sets of vertices and of classes as bits: what the compiled kernels share.
 
 A set of up to 64 is one unsigned integer, a larger one a row of them; bit k of word w stands for 64 w + k.
-Kernels let go of Python's lock, and are kept on disk once compiled (2 to 4 s each, by the first to need it).
 
     from panic.topology.annotation.bits import lowest     # within a compiled function
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import types
 from numba.extending import intrinsic
 
-_numba: Any = config
+from panic.topology.annotation.compiling import compiled
+
 ZERO: Any = np.uint64(0)
 ONE: Any = np.uint64(1)
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def compiled(function: _Function) -> _Function:
-    """Compile a function of numbers and arrays for this machine."""
-    kernel: Any
-    before, _numba.CACHE_DIR = _numba.CACHE_DIR, _FOLDER or _numba.CACHE_DIR
-    try:
-        kernel = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder to keep it in: every process compiles for itself
-        kernel = njit(nogil=True)(function)
-    finally:
-        _numba.CACHE_DIR = before
-    return cast(_Function, kernel)
-
-
-def _folder() -> str:
-    """Where kernels are kept, named by all they are made from: numba looks at a kernel's own file alone.
-
-    "" where there is no such place; then numba looks for one.
-    """
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    try:
-        base = Path(_numba.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = base / "panic" / f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no home
-        return ""
-    return str(folder) if os.access(folder, os.W_OK) else ""
-
-
-_FOLDER = _folder()
 
 
 def _lowest(typing_context: Any, bits: Any) -> Any:

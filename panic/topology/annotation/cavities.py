@@ -16,7 +16,6 @@ from panic.topology.annotation.bits import (
     ONE,
     ZERO,
     bit,
-    compiled,
     count,
     insert,
     lowest,
@@ -24,6 +23,7 @@ from panic.topology.annotation.bits import (
     unite,
     youngest,
 )
+from panic.topology.annotation.compiling import compiled
 
 
 @compiled
@@ -42,11 +42,12 @@ def triangles(num_points: int, heads: Any, tails: Any) -> int:
 
 @compiled
 def cavities(
-    num_points: int, heads: Any, tails: Any, lengths: Any, num_triangles: int, words: int
-) -> tuple[bool, Any, Any, Any]:
-    """Deaths of dimension 0, bars (m, 2) of dimension 1 and 2; an infinite death is that of what stays.
+    num_points: int, heads: Any, tails: Any, lengths: Any, num_triangles: int, words: int, most_steps: int
+) -> tuple[int, int, Any, Any, Any]:
+    """Edges done and steps taken, deaths of dimension 0, bars (m, 2) of dimension 1 and 2.
 
-    The first of the four says whether `words` were enough for all classes of one dimension alive at once.
+    What stays has an infinite death. Fewer edges are done than given when `words` are not enough for the
+    classes of one dimension that are alive at once, or when it takes more than `most_steps` words.
     """
     num_edges, blocks = len(lengths), (num_points + 63) // 64
     adjacent = np.zeros((num_points, blocks), np.uint64)
@@ -61,12 +62,14 @@ def cavities(
     unseen, waiting = np.zeros(blocks, np.uint64), np.zeros(blocks, np.uint64)
     dying = np.zeros(words, np.uint64)
     ends = np.empty(num_points)
-    num_ends = num_cavities = 0
+    num_ends = num_cavities = steps = 0
     bars1, bars2 = [(0.0, 0.0)], [(0.0, 0.0)]
     bars1.clear()
     bars2.clear()
     for e in range(num_edges):
         i, j = heads[e], tails[e]
+        if steps > most_steps:
+            return e, steps, ends[:0], np.empty((0, 2)), np.empty((0, 2))
         size = 0
         for w in range(blocks):
             links[e, w] = unseen[w] = adjacent[i, w] & adjacent[j, w]
@@ -82,7 +85,7 @@ def cavities(
                 continue
             place = take(free1)
             if place < 0:
-                return False, ends[:0], np.empty((0, 2)), np.empty((0, 2))
+                return e, steps, ends[:0], np.empty((0, 2)), np.empty((0, 2))
             insert(sides[e], place)
             born1[place] = e
             continue
@@ -97,6 +100,7 @@ def cavities(
                 dying[x] ^= sides[e, x]
                 some |= dying[x]
             if some != ZERO:
+                steps += e
                 place = youngest(dying, born1)
                 bars1.append((lengths[born1[place]], lengths[e]))
                 _forget(sides, e + 1, dying, place)
@@ -104,7 +108,7 @@ def cavities(
             elif not is_first:
                 place = take(free2)
                 if place < 0:
-                    return False, ends[:0], np.empty((0, 2)), np.empty((0, 2))
+                    return e, steps, ends[:0], np.empty((0, 2)), np.empty((0, 2))
                 insert(faces[_triangle(number, first, links, i, j, root)], place)
                 born2[place] = e
                 num_cavities += 1
@@ -113,6 +117,7 @@ def cavities(
             k = take(waiting)
             while k >= 0:
                 at_k = _triangle(number, first, links, i, j, k)
+                steps += 2 * blocks
                 for w in range(blocks):
                     new, again = adjacent[k, w] & unseen[w], adjacent[k, w] & waiting[w]
                     unseen[w] ^= new
@@ -125,6 +130,7 @@ def cavities(
                         at_i = _triangle(number, first, links, i, k, n)
                         at_j = _triangle(number, first, links, j, k, n)
                         some = ZERO
+                        steps += words + 16
                         for x in range(words):
                             dying[x] = faces[at_k, x] ^ faces[at_i, x] ^ faces[at_j, x]
                             if new & bit(n):
@@ -132,6 +138,7 @@ def cavities(
                             dying[x] ^= faces[at_n, x]
                             some |= dying[x]
                         if some != ZERO:
+                            steps += total
                             place = youngest(dying, born2)
                             bars2.append((lengths[born2[place]], lengths[e]))
                             _forget(faces, total, dying, place)
@@ -145,7 +152,7 @@ def cavities(
         while place >= 0:
             bars.append((lengths[born[place]], np.inf))
             place = take(alive)
-    return True, ends[:num_ends], _array(bars1), _array(bars2)
+    return num_edges, steps, ends[:num_ends], _array(bars1), _array(bars2)
 
 
 @compiled

@@ -17,13 +17,13 @@ from panic.topology.annotation.bits import (
     ZERO,
     bit,
     clear,
-    compiled,
     copy,
     insert,
     lowest,
     remove,
     union,
 )
+from panic.topology.annotation.compiling import compiled
 
 
 @compiled

@@ -1,0 +1,90 @@
+"""A statistic beside the band of its null model, as a chart and as a sentence; several questions share them.
+
+null_band(pl.DataFrame({"x": ..., "value": ..., "low": ..., "high": ..., "mean": ...}))
+outside(table, ("longest loop", "walks"))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from panic.analysis.charts.theme import GREY, data, finish, names_of
+
+TIPS = ("value", "low", "high", "mean")
+
+
+def null_band(
+    frame: pl.DataFrame,
+    title: str = "Against chance",
+    *,
+    x_title: str = "",
+    value_title: str = "value",
+    caption: str = "Blue: what was measured. Grey: where 95 % of surrogates lie, and their mean.",
+) -> Any:
+    """Any statistic against its null band; columns x, value, low, high, mean.
+
+    Numbers in `x` make curves (a statistic by lag or step); names make one row each.
+    """
+    if frame["x"].dtype.is_numeric():
+        return finish(_curve(frame, x_title, value_title), title, caption)
+    rows = _rows(frame, x_title, value_title)
+    return finish(rows, title, caption, height=max(70, 30 * frame["x"].n_unique()))
+
+
+def _curve(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
+    step = 1 if frame["x"].dtype.is_integer() else alt.Undefined
+    base = alt.Chart(data(frame)).encode(
+        x=alt.X("x:Q", title=x_title or None, axis=alt.Axis(grid=False, tickMinStep=step))
+    )
+    y = alt.Y("value:Q", title=value_title, scale=alt.Scale(zero=False))
+    return alt.layer(
+        base.mark_area(color=GREY, opacity=0.3).encode(y=alt.Y("low:Q", title=value_title), y2="high:Q"),
+        base.mark_line(color=GREY, strokeDash=[5, 4]).encode(y="mean:Q"),
+        base.mark_line(strokeWidth=2.4, point=alt.OverlayMarkDef(size=36)).encode(y=y, tooltip=_tips("x:Q")),
+    )
+
+
+def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
+    y = alt.Y(
+        "x:N",
+        sort=names_of(frame, "x"),
+        title=x_title or None,
+        axis=alt.Axis(domain=False, ticks=False, labelLimit=280),
+    )
+    base = alt.Chart(data(frame)).encode(y=y)
+    numbers = frame.select("low", "high", "value").to_numpy()
+    is_length = np.nanmin(numbers, initial=0.0) >= 0  # then nothing can be below 0
+    top = 1.04 * np.nanmax(numbers, initial=0.0)
+    scale = alt.Scale(domain=[0, top or 1.0]) if is_length else alt.Scale(padding=12)
+    return alt.layer(
+        base.mark_bar(color=GREY, opacity=0.35, height=11, cornerRadius=5).encode(
+            x=alt.X("low:Q", title=value_title, scale=scale), x2="high:Q"
+        ),
+        base.mark_tick(color=GREY, thickness=2, size=15).encode(x="mean:Q"),
+        base.mark_point(filled=True, size=110, opacity=1).encode(x="value:Q", tooltip=_tips("x:N")),
+    )
+
+
+def outside(table: pl.DataFrame, what: tuple[str, str]) -> str:
+    """How many runs leave their band at either side; `what` is measured, and what the surrogates are."""
+    statistic, surrogates = what
+    parts = []
+    for side, outside in (
+        ("above", pl.col("value") > pl.col("high")),
+        ("below", pl.col("value") < pl.col("low")),
+    ):
+        names = table.filter(outside)["x"].to_list()
+        told = f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else ""
+        parts.append(
+            f"{side} what 97.5 % of its {surrogates} have in {len(names)} of {len(table)} runs{told}"
+        )
+    chance = f"chance alone would give {len(table) / 40:.2g} at each side"
+    return f"The {statistic} is {' and '.join(parts)}; {chance}."
+
+
+def _tips(x: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(x, title="at"), *(alt.Tooltip(f"{f}:Q", format=".4~g") for f in TIPS)]

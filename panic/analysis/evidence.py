@@ -1,0 +1,143 @@
+"""What the figures of one report rest on: one experiment, everything of it read once.
+
+evidence = Evidence.of(store, reading.experiment(store, "latest"))
+evidence.data                     # the runs that figures sum up
+evidence.views                    # the embedding models that have vectors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.data import ExperimentData, load
+from panic.analysis.sampling import sample
+from panic.analysis.states import States, states
+from panic.analysis.strips import Thumbnails
+from panic.errors import NotFound
+from panic.store import Store, reading
+from panic.store.records import ExperimentRow, SessionRow
+
+IMAGE_BUDGET_BYTES = 3 * 2**20
+SIDE = 96  # of a thumbnail in a chart, in pixels
+
+
+class View(NamedTuple):
+    """An embedding model, and the modality of the outputs that are looked at under it."""
+
+    model: str
+    modality: str
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """An experiment, its runs (some of them, if there are very many), its vectors, thumbnails for charts.
+
+    `whole` has all runs; ask it for `runs`, `rows` and `bars` only, the rest may be large.
+    """
+
+    experiment: ExperimentRow
+    whole: ExperimentData
+    is_over: bool
+    thumbnails: Thumbnails = field(repr=False)
+
+    @staticmethod
+    def of(
+        store: Store,
+        experiment: ExperimentRow,
+        *,
+        is_over: bool = True,
+        image_budget_bytes: int = IMAGE_BUDGET_BYTES,
+    ) -> Evidence:
+        """The evidence of a stored experiment; `is_over`: nothing more will come."""
+        return Evidence(
+            experiment=experiment,
+            whole=load(store, experiment.id),
+            is_over=is_over,
+            thumbnails=Thumbnails(store, image_budget_bytes, SIDE),
+        )
+
+    @property
+    def store(self) -> Store:
+        """The store that the experiment is in."""
+        return self.whole.store
+
+    @cached_property
+    def data(self) -> ExperimentData:
+        """The runs that figures sum up, evenly chosen over networks and prompts if there are very many."""
+        return sample(self.whole)
+
+    @cached_property
+    def num_begun(self) -> int:
+        """How many runs have begun, of which `data` holds all or some."""
+        return sum(run.num_steps > 0 for run in self.whole.rows)
+
+    @cached_property
+    def fresh(self) -> set[int]:
+        """The runs with fresh noise at every step: those that statistics of Markov chains are of."""
+        return {run.id for run in self.whole.rows if run.seed == -1}
+
+    @cached_property
+    def sessions(self) -> list[SessionRow]:
+        """The sessions that worked on the experiment, oldest first."""
+        return reading.sessions(self.store, self.experiment.id)
+
+    @cached_property
+    def views(self) -> list[View]:
+        """The embedding models with vectors, and the modality that each is looked at under."""
+        known = {epoch.name for epoch in self.whole.epochs}
+        found = []
+        for name in self.experiment.config.get("embeddings", []):
+            try:
+                if name in known:
+                    found.append(View(name, self.data.modality_of(name)))
+            except NotFound:
+                continue
+        return found
+
+    @cached_property
+    def states(self) -> States:
+        """Clusters under the first embedding model. AnalysisError without one."""
+        if not self.views:
+            raise AnalysisError("There are no vectors.")
+        return states(self.data, *self.views[0])
+
+    def directions(
+        self, view: View, *, least: int = 6, most: int = 200
+    ) -> list[tuple[int, NDArray[np.float64]]]:
+        """Runs with unit vectors (n, d) of their first `most` outputs, for surrogates on the sphere.
+
+        Runs with fewer than `least` outputs, with a zero vector, or in fewer than 3 dimensions are left out.
+        AnalysisError if that leaves none.
+        """
+        found = []
+        for run, points in self.data.trajectories(*view, least=least):
+            lengths = np.linalg.norm(points[:most], axis=1, keepdims=True)
+            if points.shape[1] > 2 and lengths.min() > 0:
+                found.append((run, points[:most].astype(np.float64) / lengths))
+        if not found:
+            raise AnalysisError(
+                f"no run has {least} {view.modality} vectors of {view.model} in 3 or more dimensions"
+            )
+        return found
+
+
+def once(evidence: Evidence) -> Sequence[View | None]:
+    """A question is asked once, of the experiment as a whole."""
+    return [None]
+
+
+def first_model(evidence: Evidence) -> Sequence[View | None]:
+    """A question is asked under the first embedding model, if there is one with vectors."""
+    return evidence.views[:1]
+
+
+def each_model(evidence: Evidence) -> Sequence[View | None]:
+    """A question is asked under every embedding model that has vectors."""
+    return evidence.views

@@ -1,0 +1,197 @@
+"""Where do its moves lead in the long run? The clusters as a Markov chain of each network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from panic.analysis import dynamics
+from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.checks import AnalysisError
+from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.nulls import Band, null_band, shuffled
+from panic.analysis.states import States
+
+TITLE = "Where its moves lead in the long run"
+CAVEAT = (
+    "Of runs with fresh noise. Clusters need not be a Markov chain: what a run does next may depend on more "
+    "than the cluster it is in, and outliers cut a path. A cluster that nothing is known to follow goes on "
+    "to any, as often as each was seen. Shuffled: the same outputs of each run in random order, the end of a "
+    "run joined to its start, so that none is caught there."
+)
+LEAST_MOVES = 20
+LONG_RUN = {
+    "network": pl.String, "name": pl.String, "label": pl.Int64, "seen": pl.Float64, "long_run": pl.Float64,
+    "first_passage": pl.Float64,
+}  # fmt: skip
+
+views = first_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """What the chain of a network says; times are in outputs of one kind, rates in nats per output.
+
+    `slowest`: longest relaxation time, inf for separate or periodic parts. `endings`: probabilities of ending
+    in each part that is never left, from where runs began; empty if there is one such part only.
+    `entropy_rate`: None where there are several. `shuffled`: its band if the order is random; None where runs
+    have no cluster in common.
+    """
+
+    network: str
+    num_moves: int
+    num_runs: int
+    num_states: int
+    slowest: float
+    endings: list[float]
+    entropy_rate: float | None
+    shuffled: Band | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chains:
+    """Chains of networks, and by cluster the share of time seen and in the long run, and first passages."""
+
+    chains: list[Chain]
+    clusters: pl.DataFrame
+
+
+def table(evidence: Evidence, view: View) -> Chains:
+    """Chains of the networks with LEAST_MOVES moves or more. AnalysisError where there are none."""
+    states = evidence.states
+    chains, parts = [], []
+    for network in names_of(states.frame, "network"):
+        labels = states.labels(network, among=evidence.fresh)
+        if not labels or max(run.max(initial=-1) for run in labels) < 0:
+            continue
+        if dynamics.transition_counts(labels).sum() >= LEAST_MOVES:
+            chain, of_clusters = _chain(network, labels, states)
+            chains.append(chain)
+            parts.append(of_clusters)
+    if not chains:
+        raise AnalysisError(f"no network has {LEAST_MOVES} moves between clusters under fresh noise")
+    return Chains(chains=chains, clusters=pl.concat(parts))
+
+
+def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tuple[Chain, pl.DataFrame]:
+    """The chain of a network and the rows of its clusters."""
+    together = np.concatenate(labels)
+    known = np.unique(together[together >= 0])
+    size = len(known)
+    place = np.full(int(known.max()) + 2, -1)  # the last one is that of -1
+    place[known] = np.arange(size)
+    runs = [place[run] for run in labels]
+    runs = [run for run in runs if (run >= 0).any()]
+    matrix = _matrix(runs, size)
+    closed = dynamics.closed_classes(matrix)
+    starts = [int(run[run >= 0][0]) for run in runs]
+    chain = Chain(
+        network=network,
+        num_moves=int(dynamics.transition_counts(runs, size).sum()),
+        num_runs=len(runs),
+        num_states=size,
+        slowest=float(dynamics.timescales(matrix).max(initial=0.0)),
+        endings=dynamics.absorption(matrix)[starts].mean(axis=0).tolist() if len(closed) > 1 else [],
+        entropy_rate=dynamics.entropy_rate(matrix) if len(closed) == 1 else None,
+        shuffled=_shuffled_rate(runs, size),
+    )
+    seen = np.bincount(together[together >= 0])[known]
+    passages = [dynamics.mean_first_passage(matrix, target)[starts].mean() for target in range(size)]
+    rows = {
+        "network": [network] * size,
+        "name": [states.names[int(label)] for label in known],
+        "label": known,
+        "seen": seen / seen.sum(),
+        "long_run": dynamics.stationary(matrix) if len(closed) == 1 else np.full(size, np.nan),
+        "first_passage": np.array(passages),
+    }
+    return chain, pl.DataFrame(rows, LONG_RUN)
+
+
+def _matrix(runs: list[NDArray[np.int64]], size: int) -> NDArray[np.float64]:
+    """The transition matrix (size, size); CAVEAT says what follows where nothing is known."""
+    matrix = dynamics.transition_matrix(runs, size)
+    together = np.concatenate(runs)
+    shares = np.bincount(together[together >= 0], minlength=size)
+    matrix[matrix.sum(axis=1) == 0] = shares / shares.sum()
+    return matrix
+
+
+def _shuffled_rate(runs: list[NDArray[np.int64]], size: int) -> Band | None:
+    """Entropy rates of shuffled runs that are joined to rings, so that none gets caught at an end."""
+
+    def rate(some: list[NDArray[np.int64]]) -> float:
+        return dynamics.entropy_rate(_matrix([_ring(run) for run in some], size))
+
+    if len(dynamics.closed_classes(_matrix([_ring(run) for run in runs], size))) > 1:
+        return None
+    try:
+        return null_band(
+            rate, runs, lambda some, rng: [shuffled(run, rng) for run in some], num_surrogates=39
+        )
+    except AnalysisError:  # outliers tore a shuffle apart
+        return None
+
+
+def _ring(run: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A run from its first to its last cluster, and its first once more."""
+    known = np.flatnonzero(run >= 0)
+    return np.append(run[known[0] : known[-1] + 1], run[known[0]])
+
+
+def chart(answer: Chains) -> dict[str, Any]:
+    """By cluster: share of the time in the long run beside that seen, and how soon it is first reached."""
+    clusters = answer.clusters.sort("seen", descending=True, maintain_order=True)
+    clusters = clusters.group_by("network", maintain_order=True).head(10)
+    networks = names_of(answer.clusters, "network")
+    axis = alt.Axis(labelLimit=300, domain=False, ticks=False)
+    base = alt.Chart(
+        data(clusters.with_columns(pl.col(pl.Float64).replace([float("inf"), float("nan")], None)))
+    )
+    base = base.encode(
+        y=alt.Y("name:N", sort=names_of(clusters, "name"), title=None, axis=axis),
+        yOffset=alt.YOffset("network:N", sort=networks),
+    )
+    shade = colour("network", networks)
+    height = max(80, (12 * len(networks) + 10) * clusters["name"].n_unique())
+    share = alt.X("long_run:Q", title="share of the time", axis=alt.Axis(format="%"))
+    shares = alt.layer(
+        base.mark_bar(cornerRadiusEnd=2).encode(x=share, color=shade),
+        base.mark_tick(color=GREY, thickness=3, size=12).encode(x="seen:Q"),
+    )
+    passage = alt.X("first_passage:Q", title="mean outputs until it is first reached")
+    passages = base.mark_point(filled=True, size=70, opacity=1).encode(x=passage, color=shade)
+    long_run, passage_title = "in the long run", "first passage"
+    caption = "Bars: share of the time in the long run; grey: share seen."
+    reached = "From where runs began; clusters that need not be reached have no dot."
+    return {
+        long_run: finish(shares, long_run, caption, height=height),
+        passage_title: finish(passages, passage_title, reached, height=height),
+    }
+
+
+def sentence(answer: Chains) -> str:
+    """Entropy rate, relaxation and ends by network."""
+    return " ".join(_said(chain) for chain in answer.chains[:4])
+
+
+def _said(chain: Chain) -> str:
+    moves = f"{chain.num_moves:,} moves of {chain.num_runs:,} runs"
+    text = f"{chain.network} ({chain.num_states} clusters, {moves}) "
+    if chain.endings:
+        shares = ", ".join(f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4])
+        text += f"has {len(chain.endings)} parts that are never left, and ends in them with {shares}"
+    elif np.isinf(chain.slowest):
+        text += "has no relaxation time, for it turns in a ring"
+    else:
+        text += f"relaxes with {chain.slowest:.3g} outputs"
+    if chain.entropy_rate is not None:
+        text += f"; it makes {chain.entropy_rate:.2f} nats of news per output"
+    if chain.entropy_rate is not None and chain.shuffled is not None:
+        text += f" (shuffled: {float(chain.shuffled.low):.2f} to {float(chain.shuffled.high):.2f})"
+    return f"{text}."

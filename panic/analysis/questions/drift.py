@@ -1,0 +1,361 @@
+"""How far does it drift? Texts from the prompt, images from the first one, and the size of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from panic.analysis.charts import colour, data, finish, names_of
+from panic.analysis.checks import AnalysisError
+from panic.analysis.data import ExperimentData
+from panic.analysis.evidence import Evidence, View
+from panic.analysis.sampling import thinned
+from panic.analysis.whereabouts import continued
+
+TITLE = {"text": "Drift of the texts from the prompt", "image": "Drift of the pictures", "": "Drift"}
+CAVEAT = {
+    "text": (
+        "A stuck run is continued by its cycle, a failed one is not. A captioner's texts differ from "
+        "prompts in style alone, so the first step may be far from the prompt where nothing was lost: "
+        "read what follows it."
+    ),
+    "image": (
+        "A stuck run is continued by its cycle, a failed one is not. Measured from the first picture, not"
+        " from the prompt: a text and a picture of the same thing are far apart even under a model that "
+        "reads both."
+    ),
+}
+STARTS = {"text": "the prompt", "image": "the first picture"}
+DRIFT = {
+    "network": pl.String,
+    "run": pl.Int64,
+    "step": pl.Int64,
+    "distance": pl.Float64,
+    "step_size": pl.Float64,
+    "is_known": pl.Boolean,
+}
+DISTANCE = "cosine distance from the prompt"
+STEPS = alt.Axis(grid=False, tickMinStep=1)
+MAX_LINES = 60  # runs drawn singly
+MAX_STEPS = 200  # places on an axis
+OVERLAP = 1.7  # height of a ridge in rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Distances from the start (`frame`, as DRIFT), their bands, those of step sizes, single runs to draw."""
+
+    modality: str
+    frame: pl.DataFrame
+    bands: pl.DataFrame
+    step_bands: pl.DataFrame
+    lines: pl.DataFrame
+    num_begun: int
+
+
+def views(evidence: Evidence) -> Sequence[View | None]:
+    """Every embedding model and modality that can be measured; None stands for what cannot."""
+    known = {epoch.name for epoch in evidence.whole.epochs}
+    names = evidence.experiment.config.get("embeddings", [])
+    found = [
+        View(name, modality)
+        for name in names
+        if name in known
+        for modality in ("text", "image")
+        if _is_measurable(evidence.data, name, modality)
+    ]
+    is_all = names and {view.model for view in found} >= set(names)
+    return found if is_all else [*found, None]
+
+
+def table(evidence: Evidence, view: View | None) -> Drift:
+    """Drift under a model within a modality; AnalysisError without a view says what is not there."""
+    if view is None:
+        raise AnalysisError(_why_not(evidence))
+    frame = drift(evidence.data, *view)
+    thin = thinned(frame, MAX_STEPS)
+    return Drift(
+        modality=view.modality,
+        frame=frame,
+        bands=drift_bands(thin),
+        step_bands=drift_bands(thin, "step_size"),
+        lines=_some_lines(thin),
+        num_begun=evidence.num_begun,
+    )
+
+
+def _why_not(evidence: Evidence) -> str:
+    names = evidence.experiment.config.get("embeddings", [])
+    if not names:
+        return "The config asks for no embeddings, so there is nothing to measure."
+    measured = {view.model for view in views(evidence) if view is not None}
+    absent = ", ".join(name for name in names if name not in measured)
+    later = "" if evidence.is_over else " yet"
+    return f"No vectors of prompts and texts, or of pictures, under {absent}{later}."
+
+
+def _is_measurable(data: ExperimentData, model: str, modality: str) -> bool:
+    steps = data.steps(model, modality)
+    return len(steps) > 0 and steps["run"].is_in(_starts(data, model, modality)["run"].implode()).any()
+
+
+def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFrame:
+    """How far every output of a modality is from its run's start: columns as in DRIFT, by run and step.
+
+    `distance`: cosine distance of a text from the run's prompt, of an image from its first image (a text
+    and an image of the same thing are far apart even under a model that reads both). `step_size`: that from
+    the output of the same modality before, null for the first. `is_known`: a step that a stuck run was spared
+    (`continued`); leaving those out would let the moving runs alone speak for the late steps.
+    Outputs without a vector, and runs without one of their start, are missing.
+    """
+    steps = data.steps(model, modality).join(_starts(data, model, modality), on="run", maintain_order="left")
+    if steps.is_empty():
+        return pl.DataFrame(schema=DRIFT)
+    matrix = data.matrix(model).astype(np.float64)
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    found = (
+        continued(steps.select("run", "step", "row", "start"), data.runs)
+        .with_columns(before=pl.col("row").shift(1).over("run"))
+        .join(data.runs.select("run", "network", "num_steps"), on="run", maintain_order="left")
+    )
+    return found.select(
+        "network",
+        "run",
+        "step",
+        distance=pl.Series(_cosine_distances(unit, found["row"], found["start"])),
+        step_size=pl.Series(_cosine_distances(unit, found["row"], found["before"])).fill_nan(None),
+        is_known=pl.col("step") >= pl.col("num_steps"),
+    ).cast(DRIFT)  # type: ignore[arg-type]
+
+
+def _starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
+    """What each run's outputs are measured from: run, start (a row of the matrix)."""
+    place = data.places(model)
+    if modality == "text":
+        prompts = data.outputs.filter(pl.col("modality") == "text").select("output", prompt="text")
+        found = data.runs.select("run", "prompt").join(prompts, on="prompt").join(place, on="output")
+    else:
+        of_kind = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
+        first = of_kind.sort("run", "step").group_by("run", maintain_order=True).first()
+        found = first.join(place, on="output")
+    return found.select("run", start="row")
+
+
+def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarray:
+    """Half the squared distances of rows of unit vectors, which loses no digits; NaN where b is null."""
+    at = b.fill_null(0).to_numpy()
+    found: np.ndarray = ((unit[a.to_numpy()] - unit[at]) ** 2).sum(axis=1) / 2
+    return np.where(b.is_null().to_numpy(), np.nan, found)
+
+
+def drift_bands(frame: pl.DataFrame, value: str = "distance") -> pl.DataFrame:
+    """Median and quartiles of a column of `drift` over runs: network, step, low, median, high, num_runs."""
+    return (
+        frame.filter(pl.col(value).is_not_null())
+        .group_by("network", "step")
+        .agg(
+            low=pl.col(value).quantile(0.25, "linear"),
+            median=pl.col(value).median(),
+            high=pl.col(value).quantile(0.75, "linear"),
+            num_runs=pl.len(),
+        )
+        .sort("network", "step")
+    )
+
+
+def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
+    """The single runs to draw: some of every network."""
+    runs = frame.select("network", "run").unique(maintain_order=True)
+    turn = runs.with_columns(turn=pl.int_range(pl.len()).over("network")).sort("turn", maintain_order=True)
+    return frame.filter(pl.col("run").is_in(turn["run"].head(MAX_LINES).implode()))
+
+
+def chart(answer: Drift) -> dict[str, Any]:
+    """Distance from the start, size of the steps, and the distance stretch by stretch."""
+    start, modality = STARTS[answer.modality], answer.modality
+    distance = f"cosine distance from {start}"
+    charts = {f"from {start}": drift_chart(answer.bands, answer.lines, f"from {start}", value_title=distance)}
+    if not answer.step_bands.is_empty():
+        title = f"from one {modality} to the next"
+        charts[title] = drift_chart(
+            answer.step_bands,
+            answer.lines.filter(pl.col("step_size").is_not_null()),
+            title,
+            value="step_size",
+            value_title=f"cosine distance from the {modality} before",
+        )
+    if answer.frame["step"].n_unique() > 3:
+        charts["stretch by stretch"] = ridgeline(answer.frame, "stretch by stretch", value_title=distance)
+    return charts
+
+
+def sentence(answer: Drift) -> str:
+    """How far from their start the networks are at the end, and whether their steps become smaller."""
+    num_runs = answer.frame["run"].n_unique()
+    some = f" This is of {num_runs} of {answer.num_begun:,} runs." if answer.num_begun > num_runs else ""
+    drifts = drift_sentence(answer.bands, answer.modality)
+    return drifts + step_sentence(answer.step_bands, answer.modality) + some
+
+
+def drift_chart(
+    bands: pl.DataFrame,
+    lines: pl.DataFrame,
+    title: str = "Drift from the prompt",
+    *,
+    value: str = "distance",
+    value_title: str = DISTANCE,
+) -> Any:
+    """Median, quartile band and single runs of the distance from the start by step, by network.
+
+    `bands` as `drift_bands` gives them, `lines` as `drift` does, of which `value` is drawn.
+    Clicking a network in the legend fades the others.
+    """
+    chosen = alt.selection_point(fields=["network"], bind="legend")
+    by = colour("network", names_of(bands, "network"))
+    x = alt.X("step:Q", title="step", axis=STEPS)
+
+    def visible(opacity: float) -> Any:
+        return alt.condition(chosen, alt.value(opacity), alt.value(opacity / 12))
+
+    single = alt.Chart(data(lines.select("run", "network", "step", distance=value))).mark_line(
+        strokeWidth=0.8
+    )
+    over = alt.Chart(data(bands))
+    chart = alt.layer(
+        single.encode(
+            x=x, y=alt.Y("distance:Q", title=value_title), detail="run:N", color=by, opacity=visible(0.22)
+        ),
+        over.mark_area().encode(
+            x=x, y=alt.Y("low:Q", title=value_title), y2="high:Q", color=by, opacity=visible(0.16)
+        ),
+        over.mark_line(strokeWidth=2.6).encode(
+            x=x, y=alt.Y("median:Q", title=value_title), color=by, opacity=visible(1.0)
+        ),
+        over.mark_point(size=70, filled=True, opacity=0).encode(
+            x=x,
+            y="median:Q",
+            color=by,
+            tooltip=[
+                alt.Tooltip("network:N"),
+                alt.Tooltip("step:Q"),
+                alt.Tooltip("median:Q", format=".3f"),
+                alt.Tooltip("low:Q", format=".3f", title="lower quartile"),
+                alt.Tooltip("high:Q", format=".3f", title="upper quartile"),
+                alt.Tooltip("num_runs:Q", title="runs"),
+            ],
+        ),
+    ).add_params(chosen)  # fmt: skip
+    return finish(chart, title, "Thick: median of runs; band: quartiles; thin: single runs.", height=330)
+
+
+def ridgeline(
+    frame: pl.DataFrame,
+    title: str = "Where the outputs are, stretch by stretch",
+    *,
+    num_rows: int = 8,
+    value_title: str = DISTANCE,
+) -> Any:
+    """Distribution of the distance from the start in stretches of steps, one ridge each, later ones below.
+
+    Columns network, step, distance, as `drift` gives them. Raises AnalysisError for an empty frame.
+    """
+    if frame.is_empty():
+        raise AnalysisError("there is no distance to draw: no run has vectors of this modality")
+    ridges = _ridges(frame, num_rows)
+    rows = ridges["row"].max()
+    starts = dict(ridges.select("row", "stretch").unique().iter_rows())
+    labels = " : ".join(f"datum.value == {-row} ? '{text}'" for row, text in sorted(starts.items()))
+    axis = alt.Axis(
+        values=[-row for row in sorted(starts)],
+        labelExpr=f"{labels} : ''",
+        domain=False,
+        ticks=False,
+        grid=True,
+    )
+    scale = alt.Scale(domain=[-float(rows or 0) - 0.1, OVERLAP], nice=False)  # type: ignore[arg-type]
+    base = alt.Chart(data(ridges.drop("stretch"))).encode(
+        x=alt.X("distance:Q", title=value_title, axis=alt.Axis(grid=False)),
+        color=colour("network", names_of(frame, "network")),
+        detail=["row:N", "network:N"],
+    )
+    y = alt.Y("top:Q", title="steps", axis=axis, scale=scale)
+    chart = alt.layer(
+        base.mark_area(opacity=0.35).encode(y=y, y2="base:Q"), base.mark_line(strokeWidth=1.6).encode(y=y)
+    )
+    caption = "Each ridge is the smoothed histogram of one stretch of steps, scaled to equal height."
+    return finish(chart, title, caption, height=44 * (int(rows or 0) + 2))  # type: ignore[arg-type]
+
+
+def _ridges(frame: pl.DataFrame, num_rows: int) -> pl.DataFrame:
+    """Densities on a grid: network, row, stretch, distance, base, top. A lone value gets a narrow ridge."""
+    first, last = int(frame["step"].min()), int(frame["step"].max())  # type: ignore[arg-type]
+    size = max(1, -(-(last - first + 1) // num_rows))
+    low, high = float(frame["distance"].min()), float(frame["distance"].max())  # type: ignore[arg-type]
+    width = max(0.03 * (high - low), 1e-3)
+    staged = frame.with_columns(row=(pl.col("step") - first) // size)
+    groups = [
+        (network, row, group["distance"].to_numpy())
+        for (network, row), group in staged.group_by("network", "row", maintain_order=True)
+    ]
+    spreads = [max(width, 1.06 * values.std() * len(values) ** -0.2) for *_, values in groups]  # Silverman
+    wide = 2.5 * max(spreads)
+    grid = np.linspace(max(0.0, low - wide), high + wide, 160)
+    parts = []
+    for (network, row, values), spread in zip(groups, spreads, strict=True):
+        mirrored = np.append(values, -values)  # there is nothing below 0, and no mass may get lost there
+        density = np.exp(-0.5 * ((grid[:, None] - mirrored) / spread) ** 2).sum(axis=1)
+        row, base = int(row), -float(row)
+        end = min(first + (row + 1) * size - 1, last)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "network": network,
+                    "row": row,
+                    "stretch": f"{first + row * size}-{end}" if size > 1 else str(end),
+                    "distance": grid,
+                    "base": base,
+                    "top": base + OVERLAP * density / density.max(),
+                }
+            )
+        )
+    return pl.concat(parts).sort("row", "network", maintain_order=True)
+
+
+def drift_sentence(bands: pl.DataFrame, modality: str = "text") -> str:
+    """How far from their start the networks are at the end."""
+    start = "prompt" if modality == "text" else "first picture"
+    last = bands.group_by("network", maintain_order=True).last().sort("median", descending=True)
+    first = bands.group_by("network", maintain_order=True).first()
+    starts = dict(zip(first["network"], first["median"], strict=True))
+    parts = [
+        f"{row['network']} is at {row['median']:.2f} at step {row['step']} "
+        f"(it began at {starts[row['network']]:.2f})"
+        for row in last.head(4).iter_rows(named=True)
+    ]
+    more = f"; {len(last) - 4} more networks lie below" if len(last) > 4 else ""
+    return (
+        f"Half of the {'texts' if modality == 'text' else 'pictures'} are farther from the {start} than the "
+        f"line: {'; '.join(parts)}{more}."
+    )
+
+
+def step_sentence(bands: pl.DataFrame, modality: str = "text") -> str:
+    """Whether the steps become smaller; nothing where there are none."""
+    parts = []
+    for (network,), rows in bands.sort("step").group_by("network", maintain_order=True):
+        third = max(1, len(rows) // 3)
+        early, late = _median(rows["median"].head(third)), _median(rows["median"].tail(third))
+        parts.append(f"{network} {early:.2g} early and {late:.2g} late")
+    if not parts:
+        return ""
+    more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return f" A step from one {modality} to the next covers, in the median: {'; '.join(parts[:4])}{more}."
+
+
+def _median(values: pl.Series) -> float:
+    return float(values.median() or 0.0)  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""Is the start forgotten? The length of the last text against that of the prompt, over prompts.
+
+Attractor strength and position as in Perez et al., ICLR 2025: 1 - |slope|, and the length that is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.data import ExperimentData
+from panic.analysis.dynamics import attractor
+from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.whereabouts import continued
+
+TITLE = "Is the start forgotten?"
+CAVEAT = (
+    "Lengths in words, one point per prompt: its own length, and the mean over its runs of the last text. A "
+    "forgotten length need not be a forgotten topic. Failed and unfinished runs are left out; a stuck run is "
+    "where its cycle is at the end. p: lengths at the end are shuffled among prompts."
+)
+NUM_SHUFFLES = 999
+LINES = {
+    "network": pl.String, "strength": pl.Float64, "position": pl.Float64, "slope": pl.Float64,
+    "intercept": pl.Float64, "p_value": pl.Float64, "num_prompts": pl.Int64, "num_runs": pl.Int64,
+}  # fmt: skip
+
+views = once
+
+
+def table(evidence: Evidence, view: View | None = None) -> pl.DataFrame | None:
+    """Lengths by network and prompt with the columns of LINES; None where no run ends with a text.
+
+    AnalysisError where there are fewer than 3 prompts, or all are equally long.
+    """
+    lengths = end_lengths(evidence.data)
+    if lengths.is_empty():
+        return None
+    rows = []
+    for (network,), group in lengths.group_by("network", maintain_order=True):
+        initial, final = group["initial"].to_numpy(), group["final"].to_numpy()
+        found = attractor(initial, final)
+        rng = np.random.default_rng(0)
+        slopes = [attractor(initial, rng.permutation(final)).slope for _ in range(NUM_SHUFFLES)]
+        as_steep = int((np.abs(slopes) >= abs(found.slope) * (1 - 1e-12)).sum())
+        p = (1 + as_steep) / (1 + NUM_SHUFFLES)
+        rows.append((network, found.strength, found.position, found.slope, found.intercept, p, len(group),
+                     int(group["num_runs"].sum())))  # fmt: skip
+    lines = pl.DataFrame(rows, LINES, orient="row")
+    return lengths.drop("num_runs").join(lines, on="network", maintain_order="left")
+
+
+def end_lengths(data: ExperimentData) -> pl.DataFrame:
+    """network, prompt, initial and final (words, mean over runs), num_runs; of runs that have ended."""
+    ended = data.runs.filter(pl.col("state").is_in(["done", "stuck"]))
+    texts = data.outputs.filter(pl.col("modality") == "text").select("output", "text")
+    told = data.invocations.filter(pl.col("modality").cast(pl.String) == "text").select(
+        "run", "step", "output"
+    )
+    last = continued(told, ended).group_by("run", maintain_order=True).last()
+    words = pl.col("text").str.split(" ").list.len()
+    return (
+        ended.select("run", "network", "prompt")
+        .join(last.join(texts, on="output").select("run", final=words), on="run", maintain_order="left")
+        .group_by("network", "prompt", maintain_order=True)
+        .agg(final=pl.col("final").mean(), num_runs=pl.len().cast(pl.Int64))
+        .with_columns(initial=pl.col("prompt").str.split(" ").list.len().cast(pl.Float64))
+        .select("network", "prompt", "initial", "final", "num_runs")
+    )
+
+
+def chart(answer: pl.DataFrame) -> Any:
+    """The length at the end over that of the prompt, one dot per prompt, with the line of each network."""
+    ends = answer.group_by("network", maintain_order=True).agg(
+        pl.col("slope", "intercept").first(), low=pl.col("initial").min(), high=pl.col("initial").max()
+    )
+    lines = pl.concat(
+        [
+            ends.select("network", initial=end, final=pl.col("intercept") + pl.col("slope") * pl.col(end))
+            for end in ("low", "high")
+        ]
+    )
+    shade = colour("network", names_of(answer, "network"))
+    x = alt.X("initial:Q", title="words of the prompt")
+    y = alt.Y("final:Q", title="words of the last text")
+    top = max(float(answer.select("initial", "final").to_numpy().max()), 1.0)
+    same = pl.DataFrame({"initial": [0.0, top], "final": [0.0, top]})
+    tips = [alt.Tooltip("prompt:N"), alt.Tooltip("initial:Q"), alt.Tooltip("final:Q", format=".1f")]
+    layers = (
+        alt.Chart(data(same)).mark_line(color=GREY, strokeDash=[4, 4]).encode(x=x, y=y),
+        alt.Chart(data(lines)).mark_line(strokeWidth=2.2).encode(x=x, y=y, color=shade),
+        alt.Chart(data(answer.select("network", "prompt", "initial", "final")))
+        .mark_point(filled=True, size=60, opacity=0.7)
+        .encode(x=x, y=y, color=shade, tooltip=tips),
+    )
+    caption = (
+        "One dot per prompt and network, mean over its runs. Dashed: the length is kept. Flat: forgotten."
+    )
+    return finish(alt.layer(*layers), "Length at the end and at the start", caption)
+
+
+def sentence(answer: pl.DataFrame) -> str:
+    """Strength and position by network."""
+    rows = answer.group_by("network", maintain_order=True).first()
+    parts = [
+        f"{row['network']} {row['strength']:.2f}, towards {row['position']:.3g} words "
+        f"({row['num_prompts']} prompts, {row['num_runs']} runs, p = {row['p_value']:.2g} that the end "
+        "depends on the start by chance)"
+        for row in rows.head(4).iter_rows(named=True)
+    ]
+    more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return f"Strength with which the length is pulled (1: the start is forgotten): {'; '.join(parts)}{more}."

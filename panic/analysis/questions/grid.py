@@ -1,0 +1,120 @@
+"""Where the images ended: the last one of a run of every prompt under every network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from panic.analysis.charts import data, finish, names_of
+from panic.analysis.data import ARROW, ExperimentData
+from panic.analysis.evidence import Evidence, View, once
+
+TITLE = "Where the pictures ended"
+CAVEAT = (
+    "One picture per cell hides how much repeats differ; the command panic images --step N shows all runs."
+)
+MAX_ROWS = 12  # prompts
+MAX_COLUMNS = 6  # networks
+CELL = 96  # pixels of an image
+GAP = 8
+LABEL = 60  # letters of a prompt beside its row
+
+views = once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Cells to draw (row, column, run, digest, text, image), of how many rows and columns."""
+
+    cells: pl.DataFrame
+    num_prompts: int
+    num_networks: int
+
+
+def table(evidence: Evidence, view: View | None = None) -> Grid | None:
+    """The last image of the first run of every prompt under every network; None where there are no images."""
+    cells = final_images(evidence.data)
+    if cells.is_empty():
+        return None
+    rows, columns = cells["row"].unique(maintain_order=True), cells["column"].unique(maintain_order=True)
+    shown = cells.filter(
+        pl.col("row").is_in(rows.head(MAX_ROWS).implode()),
+        pl.col("column").is_in(columns.head(MAX_COLUMNS).implode()),
+    )
+    images = [evidence.thumbnails.get(digest)[0] for digest in shown["digest"]]
+    shown = shown.with_columns(image=pl.Series(images, dtype=pl.String)).filter(pl.col("image") != "")
+    if shown.is_empty():
+        return None
+    return Grid(cells=shown, num_prompts=len(rows), num_networks=len(columns))
+
+
+def final_images(data: ExperimentData) -> pl.DataFrame:
+    """The last image of one run per prompt and network: row, column, run, digest, text (drawn from)."""
+    outputs = data.outputs.select("output", "digest", "text")
+    last = (
+        data.invocations.filter(pl.col("modality").cast(pl.String) == "image")
+        .group_by("run", maintain_order=True)
+        .last()
+        .select("run", "input", "output")
+    )
+    return (
+        data.runs.select("run", "network", "prompt", "seed", "repeat")
+        .join(last, on="run", maintain_order="left")
+        .join(outputs.drop("text"), on="output", maintain_order="left")
+        .join(outputs.select(input="output", text="text"), on="input", how="left", maintain_order="left")
+        .group_by("prompt", "network", maintain_order=True)
+        .first()
+        .select(row="prompt", column="network", run="run", digest="digest", text="text")
+    )
+
+
+def chart(answer: Grid) -> Any:
+    """One image per cell, prompts down and networks across."""
+    frame = answer.cells
+    rows, columns = names_of(frame, "row"), names_of(frame, "column")
+    plain = alt.Scale(paddingInner=0, paddingOuter=0)
+    labels = alt.Axis(domain=False, ticks=False, grid=False, labelLimit=220, labelPadding=8)
+    lines = max((name.count(ARROW) for name in columns), default=0)
+    base = alt.Chart(data(frame.with_columns(row=pl.col("row").map_elements(_short, return_dtype=pl.String))))
+    chart = base.mark_image(width=CELL, height=CELL).encode(
+        x=alt.X(
+            "column:N",
+            sort=columns,
+            title=None,
+            scale=plain,
+            axis=alt.Axis(
+                orient="top",
+                domain=False,
+                ticks=False,
+                labelAngle=0,
+                labelPadding=6 + 13 * lines,
+                labelLimit=CELL + GAP,
+                labelExpr="split(datum.label, '" + ARROW + "')",
+            ),
+        ),
+        y=alt.Y("row:N", sort=[_short(r) for r in rows], title=None, scale=plain, axis=labels),
+        url="image:N",
+        tooltip=[alt.Tooltip("column:N"), alt.Tooltip("row:N", title="prompt"), alt.Tooltip("text:N")],
+    )
+    width, height = (len(names) * (CELL + GAP) for names in (columns, rows))
+    return finish(chart, "Prompts and networks", width=width, height=height)
+
+
+def sentence(answer: Grid) -> str:
+    """What the grid of pictures shows, and how much of it."""
+    num_prompts, num_networks = answer.num_prompts, answer.num_networks
+    cut = num_prompts > MAX_ROWS or num_networks > MAX_COLUMNS
+    some = f"; {min(num_prompts, MAX_ROWS)} x {min(num_networks, MAX_COLUMNS)} are shown" if cut else ""
+    return (
+        f"The last picture of the first run of each prompt (rows: {num_prompts}) under each network "
+        f"(columns: {num_networks}{some}). Rows that look alike have forgotten the network, columns the "
+        "prompt."
+    )
+
+
+def _short(text: str) -> str:
+    return shorten(text, LABEL, placeholder="…")

@@ -1,0 +1,45 @@
+"""Is there an order in the sizes of its steps? Permutation entropy beside shuffles of their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from panic.analysis.charts import null_band, outside
+from panic.analysis.checks import AnalysisError
+from panic.analysis.dynamics import permutation_entropy, step_sizes
+from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.nulls import null_table, shuffled
+
+TITLE = "Is there an order in the sizes of its steps?"
+CAVEAT = (
+    "Entropy of the order of three steps in a row: 1 without any order, less where large and small steps "
+    "follow a rule. Steps of equal size rank in their order of time, so a run that repeats itself is low for "
+    "that alone. A stuck run counts up to the step at which it got stuck. One run in forty is below its band "
+    "by chance, another one above."
+)
+BAND = ("permutation entropy of the step sizes", "shuffles")
+LEAST_OUTPUTS = 12
+
+views = first_model
+
+
+def table(evidence: Evidence, view: View) -> pl.DataFrame:
+    """Permutation entropies of some runs beside their band. AnalysisError where no run is long enough."""
+    runs = [
+        (run, step_sizes(points)) for run, points in evidence.data.trajectories(*view, least=LEAST_OUTPUTS)
+    ]
+    if not runs:
+        raise AnalysisError(f"no run has {LEAST_OUTPUTS} {view.modality} vectors of {view.model}")
+    return null_table(runs, lambda sizes: permutation_entropy(sizes, normalised=True), shuffled)
+
+
+def chart(band: pl.DataFrame) -> Any:
+    """Entropies beside where those of shuffled steps lie."""
+    return null_band(band, value_title="permutation entropy of step sizes (order 3, 1 = no order)")
+
+
+def sentence(band: pl.DataFrame) -> str:
+    """How many runs leave their band at either side."""
+    return outside(band, BAND)

@@ -1,0 +1,106 @@
+"""Is it stuck, since when, with which period? (The page's own table of stuck runs says the rest.)"""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from panic.analysis.charts import colour, data, finish, names_of
+from panic.analysis.evidence import Evidence, View, once
+from panic.store.records import RunRow
+
+TITLE = "When runs get stuck, and how"
+CAVEAT = (
+    "The period is counted in model calls: a loop of a drawing and a describing model that repeats one "
+    "picture has the period 2. Early entries are common where a captioner has few words for many "
+    "pictures."
+)
+SUMMARY_CAVEAT = (
+    "Only runs with a fixed seed can be stuck: with fresh noise at every step the same picture may lead "
+    "elsewhere."
+)
+
+views = once
+
+
+def table(evidence: Evidence, view: View | None = None) -> pl.DataFrame | None:
+    """All runs, as `ExperimentData.runs`; None where no run is stuck."""
+    runs = evidence.whole.runs
+    return None if runs["period"].is_null().all() else runs
+
+
+def chart(runs: pl.DataFrame) -> Any:
+    """Where stuck runs entered their cycle and how long it is, one dot per run.
+
+    `runs` as `ExperimentData.runs`: columns network, num_models, run, prompt, seed, entry_step, period.
+    """
+    stuck = runs.filter(pl.col("period").is_not_null())
+    rows = stuck.select("network", "run", "prompt", "seed", "entry_step", "period").with_columns(
+        turns=pl.col("period") / stuck["num_models"]
+    )
+    last = max(int(stuck["entry_step"].max() or 0), 2)  # type: ignore[arg-type]
+    x = alt.X(
+        "entry_step:Q",
+        title="step at which the cycle is entered",
+        axis=alt.Axis(tickMinStep=1),
+        scale=alt.Scale(domain=[0, last], padding=10),
+    )
+    periods = [str(p) for p in stuck["period"].unique().sort()]
+    y = alt.Y("period:O", title="period (steps)", sort="descending", axis=alt.Axis(grid=True))
+    chart = (
+        alt.Chart(data(rows))
+        .transform_calculate(jitter="random() - 0.5")
+        .mark_point(filled=True, size=70, opacity=0.75)
+        .encode(
+            x=x,
+            y=y,
+            yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-1.2, 1.2])),
+            color=colour("network", names_of(rows, "network")),
+            tooltip=[
+                alt.Tooltip("network:N"),
+                alt.Tooltip("run:N"),
+                alt.Tooltip("prompt:N"),
+                alt.Tooltip("seed:N"),
+                alt.Tooltip("entry_step:Q", title="entry step"),
+                alt.Tooltip("period:Q"),
+                alt.Tooltip("turns:Q", title="turns of the network", format=".3~f"),
+            ],
+        )
+    )
+    caption = (
+        f"{len(stuck):,} of {len(runs):,} runs. One dot per run, moved up or down so that equal ones show; "
+        "a fixed point of a network of L models has the period L."
+    )
+    return finish(chart, "Periods of stuck runs", caption, height=max(90, 46 * len(periods)))
+
+
+def sentence(runs: pl.DataFrame) -> str:
+    """Which periods there are, by network."""
+    stuck = runs.filter(pl.col("period").is_not_null())
+    turns = (stuck["period"] == stuck["num_models"]).sum()
+    latest = stuck.sort("entry_step").row(-1, named=True)
+    return (
+        f"{len(stuck):,} runs are stuck; {turns:,} of them stand still (their period is one turn of the "
+        f"network). The longest way there was that of run {latest['run']}: "
+        f"it entered its cycle at step {latest['entry_step']}."
+    )
+
+
+def summary(runs: list[RunRow]) -> str:
+    """How many runs with a fixed seed are stuck, how soon, with which period."""
+    fixed = [run for run in runs if run.seed != -1]
+    if not fixed:
+        return "All runs draw fresh noise at every step, so none can be stuck."
+    stuck = [run for run in fixed if run.period is not None]
+    if not stuck:
+        return f"None of the {len(fixed):,} runs with a fixed seed is stuck so far."
+    entries = [run.entry_step for run in stuck if run.entry_step is not None]
+    period, times = Counter(run.period for run in stuck).most_common(1)[0]
+    return (
+        f"{len(stuck):,} of {len(fixed):,} runs with a fixed seed repeat themselves forever, half of them "
+        f"from step {median(entries):g} on; the most common period is {period} steps ({times:,} runs)."
+    )

@@ -1,0 +1,154 @@
+"""How fast do runs of one prompt part, which differ in their noise alone?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from panic.analysis import dynamics
+from panic.analysis.charts import GREY, data, finish
+from panic.analysis.checks import AnalysisError
+from panic.analysis.data import ExperimentData
+from panic.analysis.evidence import Evidence, View, first_model
+
+TITLE = "How fast runs of one prompt part"
+CAVEAT = (
+    "Runs of one prompt with fresh noise are apart from their first step on, so this is no response to a "
+    "small change; a rate needs several steps of growth before the distances saturate, else none is "
+    "given."
+)
+STEPS = alt.Axis(grid=False, tickMinStep=1)
+
+views = first_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twins:
+    """Distances of pairs of runs (pair, step, distance), and a fit of their growth or why there is none."""
+
+    pairs: pl.DataFrame
+    fit: dynamics.Ftle | None
+    why: str
+
+
+def table(evidence: Evidence, view: View) -> Twins | None:
+    """Pairs of runs of one network and prompt with fresh noise; None where there are none that ever part."""
+    pairs = twins(evidence.data, *view)
+    if pairs.is_empty() or pairs["distance"].max() == 0:
+        return None
+    try:
+        return Twins(pairs=pairs, fit=growth(pairs), why="")
+    except AnalysisError as error:
+        return Twins(pairs=pairs, fit=None, why=error.message)
+
+
+def twins(data: ExperimentData, model: str, modality: str, *, max_pairs: int = 200) -> pl.DataFrame:
+    """Distances of runs of one network and prompt that differ in seed or repeat: pair, step, distance."""
+    points = dict(data.trajectories(model, modality))
+    steps = data.steps(model, modality)
+    parts = [pl.DataFrame(schema={"pair": pl.String, "step": pl.Int64, "distance": pl.Float64})]
+    for _, group in data.runs.filter(pl.col("seed") == -1).group_by("network", "prompt", maintain_order=True):
+        runs = [run for run in group["run"] if run in points]
+        for a, b in pairwise(runs):
+            if len(parts) > max_pairs:
+                break
+            apart = dynamics.divergence(points[a], points[b])
+            at = steps.filter(pl.col("run") == a)["step"].to_numpy()[: len(apart)]
+            parts.append(pl.DataFrame({"pair": f"runs {a} and {b}", "step": at, "distance": apart}))
+    return pl.concat(parts)
+
+
+def growth(pairs: pl.DataFrame) -> dynamics.Ftle:
+    """`dynamics.ftle` of `twins`, per step of the run, over the steps that all pairs have.
+
+    `first` and `last` are steps. AnalysisError where there was no early growth.
+    """
+    wide = pairs.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls()
+    steps = wide["step"].to_numpy()
+    stride = float(np.diff(steps).min()) if len(steps) > 1 else 1.0
+    found = dynamics.ftle(wide.drop("step").to_numpy().T, step=stride)
+    return replace(found, first=int(steps[found.first]), last=int(steps[found.last]))
+
+
+def chart(answer: Twins) -> Any:
+    """Distances of the pairs by step, with their geometric mean and the fit."""
+    return divergence(answer.pairs, fit=answer.fit)
+
+
+def sentence(answer: Twins) -> str:
+    """How far runs of one prompt end up from each other, and whether that grew."""
+    pairs, fit = answer.pairs, answer.fit
+    last = pairs.sort("step").group_by("pair").last()["distance"]
+    apart = float(last.median() or 0.0)  # type: ignore[arg-type]
+    text = f"{pairs['pair'].n_unique():,} pairs of runs that differ in their noise end {apart:.2g} apart"
+    if fit is None:
+        return f"{text}; no rate of growth is given: {answer.why}."
+    return f"{text}; the distance grows by {fit.rate:.2g} per step at first (R² {fit.r2:.2f})."
+
+
+def divergence(
+    frame: pl.DataFrame, title: str = "How fast twins part", *, fit: Any = None, logarithmic: bool = True
+) -> Any:
+    """Distance of pairs of runs by step, with their geometric mean; columns pair, step, distance.
+
+    `fit`: a `dynamics.Ftle` whose `first` and `last` are steps, drawn over those. Pairs that have met
+    (distance 0) are left out of a logarithmic chart.
+    """
+    shown = frame.filter(pl.col("distance") > 0) if logarithmic else frame
+    scale = alt.Scale(type="log", nice=False, padding=8) if logarithmic else alt.Scale(zero=True)
+    axis = alt.Axis(values=_decades(shown["distance"]), format="~g") if logarithmic else alt.Axis()
+    x = alt.X("step:Q", title="step", axis=STEPS)
+    y = alt.Y("distance:Q", title="distance of the twins", scale=scale, axis=axis)
+    mean = (
+        shown.group_by("step")
+        .agg(distance=pl.col("distance").log().mean().exp(), pairs=pl.len())
+        .sort("step")
+    )
+    tips = [
+        alt.Tooltip("step:Q"),
+        alt.Tooltip("distance:Q", format=".4~g", title="geometric mean"),
+        alt.Tooltip("pairs:Q"),
+    ]
+    thin = alt.Chart(data(shown)).mark_line(strokeWidth=0.8, opacity=0.3, color=GREY)
+    over = alt.Chart(data(mean))
+    layers = [
+        thin.encode(x=x, y=y, detail="pair:N"),
+        over.mark_line(strokeWidth=2.2).encode(x=x, y=y),
+        over.mark_point(size=60, filled=True, opacity=0).encode(x=x, y=y, tooltip=tips),
+    ]
+    caption = "Thin: pairs of runs; thick: their geometric mean."
+    if fit is not None:
+        layers.append(
+            alt.Chart(data(_fitted(mean, fit)))
+            .mark_line(strokeDash=[6, 5], strokeWidth=4, color="#E69F00")
+            .encode(x=x, y=y)
+        )
+        ending = "then saturated" if fit.is_saturated else "not saturated"
+        caption += (
+            f" Dashed: growth of {fit.rate:.3g} ± {fit.standard_error:.2g} per step over steps "
+            f"{fit.first}-{fit.last} (R² {fit.r2:.2f}, {ending} at {fit.saturation:.2g})."
+        )
+    return finish(alt.layer(*layers), title, caption)
+
+
+def _decades(values: pl.Series) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them if there are few."""
+    if values.is_empty():
+        return [1.0]
+    low, high = np.log10([float(values.min()), float(values.max())])  # type: ignore[arg-type]
+    powers = np.arange(np.floor(low), np.ceil(high) + 1)
+    between = (1, 2, 5) if len(powers) <= 3 else (1, 3) if len(powers) <= 5 else (1,)
+    return [float(f"{factor}e{int(power)}") for power in powers for factor in between]
+
+
+def _fitted(mean: pl.DataFrame, fit: Any) -> pl.DataFrame:
+    """The line of a fit through the mean of the logarithms over its steps."""
+    part = mean.filter(pl.col("step").is_between(fit.first, fit.last))
+    steps = part["step"].to_numpy().astype(float)
+    level = float(np.log(part["distance"].to_numpy()).mean())
+    return pl.DataFrame({"step": steps, "distance": np.exp(level + fit.rate * (steps - steps.mean()))})

@@ -1,0 +1,76 @@
+"""Which part of the data is looked at where all of it would be too much: the one place that chooses.
+
+sample(load(store, "latest"))           # some runs of a large experiment, all of a small one
+spread(rows, 40)                        # runs to draw, over networks and prompts
+evenly(items, 12)                       # places along a list
+of_some_runs(steps, 2500)               # steps of whole runs, taken at random
+thinned(steps, 200)                     # so many steps of an axis
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+
+from panic.analysis.data import ExperimentData
+from panic.store.records import RunRow
+
+T = TypeVar("T")
+MAX_RUNS = 300  # that figures sum up
+MAX_TOTAL_STEPS = 100_000  # of these runs together
+LEAST_RUNS = 12  # however long they are
+
+
+def sample(
+    data: ExperimentData,
+    *,
+    max_runs: int = MAX_RUNS,
+    max_total_steps: int = MAX_TOTAL_STEPS,
+    least: int = LEAST_RUNS,
+) -> ExperimentData:
+    """The runs that figures sum up: those that have begun, some of them if there are very many.
+
+    At most `max_runs`, and so few that all are as long as the longest within `max_total_steps`, yet `least`.
+    """
+    begun = [run for run in data.rows if run.num_steps]
+    longest = max((run.num_steps for run in begun), default=1)
+    limit = max(least, min(max_runs, max_total_steps // longest))
+    return data.part(run.id for run in spread(begun, limit))
+
+
+def spread(runs: list[RunRow], limit: int) -> list[RunRow]:
+    """At most `limit` runs, as evenly as can be over networks and prompts, in their order."""
+    groups: dict[tuple[tuple[str, ...], str], list[RunRow]] = {}
+    for run in runs:
+        groups.setdefault((run.network, run.prompt), []).append(run)
+    turns = [(turn, run.id) for group in groups.values() for turn, run in enumerate(group)]
+    chosen = {run for _, run in sorted(turns)[:limit]}
+    return [run for run in runs if run.id in chosen]
+
+
+def evenly(items: list[T], limit: int) -> list[T]:
+    """At most `limit` of the items, evenly chosen, the first and the last among them."""
+    if len(items) <= limit:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+
+
+def of_some_runs(steps: pl.DataFrame, max_points: int, seed: int = 0) -> pl.DataFrame:
+    """At most `max_points` steps, of whole runs taken at random; of one run at least, cut if it is longer."""
+    if len(steps) <= max_points:
+        return steps
+    sizes = steps.group_by("run", maintain_order=True).len().sample(fraction=1.0, shuffle=True, seed=seed)
+    kept = sizes.filter(pl.col("len").cum_sum() <= max_points)["run"]
+    kept = kept if len(kept) else sizes["run"].head(1)
+    return steps.filter(pl.col("run").is_in(kept.implode())).head(max_points)
+
+
+def thinned(frame: pl.DataFrame, max_steps: int) -> pl.DataFrame:
+    """Only so many different steps, evenly chosen, the last one among them."""
+    steps = frame["step"].unique().sort()
+    if len(steps) <= max_steps:
+        return frame
+    kept = np.unique(np.linspace(0, len(steps) - 1, max_steps).round().astype(int))
+    return frame.filter(pl.col("step").is_in(steps.gather(kept).implode()))

@@ -1,0 +1,68 @@
+"""Chains of clusters whose law, times and ends are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panic.analysis import AnalysisError
+from panic.analysis.questions import chain
+from tests.analysis.conftest import TEXT, corner
+
+
+def two_states(count: int, rng: np.random.Generator) -> str:
+    """A path of the chain that leaves a with 0.2 and b with 0.4."""
+    state, letters = 0, []
+    for _ in range(count):
+        letters.append("ab"[state])
+        state = int(rng.random() < (0.2, 0.6)[state])
+    return "".join(letters)
+
+
+def test_a_chain_of_two_states_has_its_law_rate_and_times(bench):
+    rng = np.random.default_rng(0)
+    for repeat in range(8):
+        bench.walk(two_states(400, rng), seed=-1, repeat=repeat)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    answer = chain.table(bench.evidence, TEXT)
+    (found,) = answer.chains
+    exact = -(2 / 3) * (0.2 * np.log(0.2) + 0.8 * np.log(0.8)) - (1 / 3) * (
+        0.4 * np.log(0.4) + 0.6 * np.log(0.6)
+    )
+    assert found.num_moves == 8 * 399
+    assert found.entropy_rate == pytest.approx(exact, abs=0.03)
+    assert found.entropy_rate < float(found.shuffled.low)
+    assert found.slowest == pytest.approx(-1 / np.log(0.4), rel=0.15)
+    assert found.endings == []
+    rows = {row["name"]: row for row in answer.clusters.iter_rows(named=True)}
+    assert rows["a"]["long_run"] == pytest.approx(2 / 3, abs=0.04)
+    assert rows["b"]["first_passage"] == pytest.approx(1 / 0.2, rel=0.15)  # all begin in a
+    assert rows["a"]["first_passage"] == 0
+
+
+def test_a_ring_makes_no_news_and_has_no_relaxation_time(bench):
+    bench.walk("abc" * 20, seed=-1)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    answer = chain.table(bench.evidence, TEXT)
+    assert answer.chains[0].entropy_rate == 0
+    assert np.isinf(answer.chains[0].slowest)
+    assert "no relaxation time" in chain.sentence(answer)
+
+
+def test_parts_that_are_never_left_are_counted_with_their_shares(bench):
+    for repeat in range(3):
+        bench.walk("aaaaab" + "b" * 20, seed=-1, repeat=repeat)
+    bench.walk("aaaaac" + "c" * 20, seed=-1, repeat=3)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    answer = chain.table(bench.evidence, TEXT)
+    (found,) = answer.chains
+    assert sorted(found.endings) == pytest.approx([0.25, 0.75])
+    assert found.entropy_rate is None
+    assert "2 parts that are never left, and ends in them with 75%, 25%" in chain.sentence(answer)
+
+
+def test_fixed_seeds_are_no_chain(bench):
+    bench.walk("abc" * 20)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    with pytest.raises(AnalysisError, match="20 moves"):
+        chain.table(bench.evidence, TEXT)

@@ -1,0 +1,89 @@
+"""Drift against numbers that can be worked out by hand."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from panic.analysis import load
+from panic.analysis.questions import drift
+from panic.store import Commit, NewEmbedding, contents, writing
+from tests.analysis.conftest import angle_vector
+
+
+def test_drift_is_one_minus_the_cosine_at_the_steps_of_texts(bench):
+    run = bench.add("start", ["near", "far", "away"])
+    bench.embed(
+        {
+            "start": 3 * angle_vector(10),
+            "near": angle_vector(70),
+            "far": 2 * angle_vector(100),
+            "away": angle_vector(190),
+        }
+    )
+    found = drift.drift(load(bench.store, "demo"), "embed")
+    assert found["step"].to_list() == [1, 3, 5]
+    assert found["distance"].to_list() == pytest.approx([0.5, 1.0, 2.0], abs=1e-6)
+    assert (found["run"] == run).all()
+    assert not found["is_known"].any()
+    assert found["network"].unique().to_list() == ["draw → tell"]
+
+
+def test_a_stuck_run_goes_on_by_its_cycle(bench):
+    run = bench.add("start", ["a", "b", "c"], max_length=14)
+    bench.stuck(run, 2, 4)  # b, c, b, c, ...
+    bench.embed(
+        {"start": angle_vector(0), "a": angle_vector(90), "b": angle_vector(60), "c": angle_vector(180)}
+    )
+    found = drift.drift(load(bench.store, "demo"), "embed").sort("step")
+    assert found["step"].to_list() == [1, 3, 5, 7, 9, 11, 13]
+    assert found["distance"].to_list() == pytest.approx([1, 0.5, 2, 0.5, 2, 0.5, 2], abs=1e-6)
+    assert found["is_known"].to_list() == [False] * 3 + [True] * 4
+
+
+def test_pictures_drift_from_the_first_picture_and_step_sizes_are_within_a_modality(bench):
+    """A model that reads pictures has no vector of the prompt; one step is from a picture to the next."""
+    run = bench.add("start", ["a", "b", "c"], max_length=10)
+    bench.stuck(run, 2, 4)
+    digests = [step.output for step in contents.invocations(bench.store, run) if step.modality == "image"]
+    batch = bench._batch("embed", 3)
+    vectors = [angle_vector(degrees) for degrees in (10, 70, 190)]
+    writing.commit(
+        bench.store,
+        Commit(
+            batches=[batch],
+            embeddings=[
+                NewEmbedding(
+                    output=bytes.fromhex(digest), model=bench.models["embed"], batch=batch.id, vector=vector
+                )
+                for digest, vector in zip(digests, vectors, strict=True)
+            ],
+        ),
+    )
+    found = drift.drift(load(bench.store, "demo"), "embed", "image")
+    assert found["step"].to_list() == [0, 2, 4, 6, 8]
+    assert found["distance"].to_list() == pytest.approx([0, 0.5, 2, 0.5, 2], abs=1e-6)
+    assert found["step_size"].to_list()[1:] == pytest.approx([0.5, 1.5, 1.5, 1.5], abs=1e-6)
+    assert found["step_size"][0] is None
+    assert found["is_known"].to_list() == [False] * 3 + [True] * 2
+    assert drift.drift_bands(found, "step_size")["step"].to_list() == [2, 4, 6, 8]
+    assert drift.drift(load(bench.store, "demo"), "embed").is_empty()
+
+
+def test_drift_without_the_vector_of_the_prompt_is_empty(bench):
+    bench.add("start", ["a"])
+    bench.embed({"a": angle_vector(0)})
+    assert drift.drift(load(bench.store, "demo"), "embed").is_empty()
+
+
+def test_bands_are_quartiles_over_runs():
+    frame = pl.DataFrame(
+        {
+            "network": "n",
+            "run": [0, 1, 2, 3, 4],
+            "step": 1,
+            "distance": [0.0, 1.0, 2.0, 3.0, 4.0],
+            "is_known": False,
+        }
+    )
+    assert drift.drift_bands(frame).row(0) == ("n", 1, 1.0, 2.0, 3.0, 5)

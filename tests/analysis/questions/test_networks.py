@@ -1,0 +1,64 @@
+"""Networks that drift differently, and such that do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panic.analysis.questions import networks
+from tests.analysis.conftest import TEXT, angle_vector
+
+PAIR = (("draw", "tell"), ("tell",))
+
+
+def fill(bench, far: dict[tuple[str, ...], float], *, repeats: int = 2) -> None:
+    """Six prompts under each network; runs end so many degrees from their prompt, more or less."""
+    rng = np.random.default_rng(0)
+    vectors = {f"start {prompt}": angle_vector(0) for prompt in range(6)}
+    for prompt in range(6):
+        for network, degrees in far.items():
+            for repeat in range(repeats):
+                text = f"text {prompt} {network} {repeat}"
+                bench.add(f"start {prompt}", [text], network=network, seed=-1, repeat=repeat, max_length=2)
+                vectors[text] = angle_vector(degrees + prompt + rng.normal())
+    bench.embed(vectors)
+
+
+def test_networks_that_drift_differently_are_told_apart_within_prompts(bench):
+    fill(bench, {PAIR[0]: 30.0, PAIR[1]: 60.0})
+    answer = networks.table(bench.evidence, TEXT)
+    assert answer.test.resampling == "within units"
+    assert answer.test.p_value < 0.001
+    assert answer.test.effect > 0.9
+    assert answer.pairs["cliffs_delta"].to_list() == [-1.0]
+    assert answer.pairs["cohens_d"][0] < -3
+    slope = answer.model.row(1, named=True)  # the second network beyond the first
+    assert slope["estimate"] == pytest.approx(np.cos(np.radians(33)) - np.cos(np.radians(63)), abs=0.03)
+    said = networks.sentence(answer)
+    assert "24 runs of 6 prompts" in said
+    assert "draw → tell against tell: Cliff's delta -1.00" in said
+
+
+def test_networks_that_drift_alike_are_not(bench):
+    fill(bench, {PAIR[0]: 45.0, PAIR[1]: 45.0})
+    answer = networks.table(bench.evidence, TEXT)
+    assert answer.test.p_value > 0.05
+    assert abs(answer.pairs["cliffs_delta"][0]) < 0.5
+
+
+def test_networks_with_prompts_of_their_own_are_compared_by_prompts(bench):
+    vectors = {}
+    for number in range(8):
+        text = f"text {number}"
+        bench.add(f"start {number}", [text], network=PAIR[number % 2], seed=-1, max_length=2)
+        vectors |= {f"start {number}": angle_vector(0), text: angle_vector(30 + 40 * (number % 2) + number)}
+    bench.embed(vectors)
+    answer = networks.table(bench.evidence, TEXT)
+    assert answer.test.effect_name == "epsilon squared"
+    assert answer.test.p_value == pytest.approx(0.0209, abs=1e-4)  # of 4 and 4 without overlap
+    assert answer.model is None  # one run per prompt says nothing of the spread within
+
+
+def test_one_network_is_not_asked(bench):
+    fill(bench, {PAIR[0]: 45.0})
+    assert networks.table(bench.evidence, TEXT) is None

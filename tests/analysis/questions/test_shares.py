@@ -1,0 +1,48 @@
+"""Shares of clusters against shares that were put there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panic.analysis import AnalysisError, load
+from panic.analysis.clustering import Reference
+from panic.analysis.questions import shares
+from panic.analysis.states import states
+from tests.analysis.conftest import TEXT, angle_vector
+
+
+def test_shares_are_means_over_runs_and_experiments_share_a_frozen_reference(bench):
+    for prompt, texts in (("one", ["a"] * 4), ("two", ["a", "b"]), ("two", ["c", "c", "c", "b"])):
+        bench.add(prompt, texts, seed=-1, repeat=len(texts))
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90), "c": angle_vector(200)})
+    data = load(bench.store, "demo")
+    reference = Reference(
+        centres=np.array([angle_vector(2), angle_vector(91)]), radii=np.array([0.1, 0.1]),
+        names=("first", "second"), fingerprint="embed-fingerprint",
+    )  # fmt: skip
+    found = shares.cluster_shares(reference, {"demo": data, "none": load(bench.store, runs=[])}, *TEXT)
+    assert found["experiment"].unique().to_list() == ["demo"]
+    assert found["name"].to_list() == ["first", "second", "outside all clusters"]
+    assert found["share"].to_list() == pytest.approx([1.5 / 3, 0.75 / 3, 0.75 / 3])
+    assert found["share"].sum() == pytest.approx(1)
+    assert found["low"][0] == pytest.approx(0.25)  # the prompt "two" alone
+    assert found["high"][0] == pytest.approx(1.0)  # the prompt "one" alone
+    with pytest.raises(AnalysisError, match="another embedding model"):
+        shares.cluster_shares(
+            Reference(centres=reference.centres, radii=reference.radii, fingerprint="other"),
+            {"demo": data},
+            *TEXT,
+        )
+
+
+def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
+    bench.add("start", list("aaaaaabbbbbbbc"), max_length=28)
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90), "c": angle_vector(200)})
+    data = load(bench.store, "demo")
+    reference = shares.reference_of(data, "embed", states(data, *TEXT))
+    assert set(reference.names) == {"a", "b"}
+    found = shares.cluster_shares(reference, {"demo": data}, *TEXT)
+    named = dict(found.select("name", "share").iter_rows())
+    assert named == pytest.approx({"a": 6 / 14, "b": 7 / 14, "outside all clusters": 1 / 14})
+    assert found["low"].is_nan().all()  # one prompt cannot be resampled

@@ -1,0 +1,37 @@
+"""Where a run is: stored, in its cycle, or nowhere."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from panic.analysis.whereabouts import continued, stored_step
+from panic.store import reading
+
+
+def test_only_stuck_runs_go_on_and_not_beyond_their_length():
+    steps = pl.DataFrame({"run": [1, 1, 1, 2, 2], "step": [0, 1, 2, 0, 1], "label": [5, 6, 7, 8, 9]})
+    runs = pl.DataFrame(
+        {
+            "run": [1, 2], "num_steps": [3, 2], "max_length": [8, 8], "entry_step": [1, None],
+            "period": [2, None],
+        }
+    )  # fmt: skip
+    found = continued(steps, runs)
+    assert found.filter(pl.col("run") == 1)["label"].to_list() == [5, 6, 7, 6, 7, 6, 7, 6]
+    assert found.filter(pl.col("run") == 2)["label"].to_list() == [8, 9]
+    assert continued(steps, runs, limit=5)["step"].to_list() == [0, 1, 2, 3, 4, 0, 1]
+    assert continued(steps.clear(), runs).is_empty()
+
+
+def test_a_run_is_where_it_was_stored_or_in_its_cycle_or_nowhere(full):
+    stuck, _, failed, waiting = reading.runs(full.store, "demo")
+    assert [stored_step(stuck, step) for step in (0, 9, 10, 23, 1000)] == [0, 9, 0, 3, 0]
+    assert [stored_step(failed, step) for step in (0, 3, 4, 9)] == [0, 3, None, None]
+    assert stored_step(waiting, 0) is None
+
+
+def test_the_transient_of_a_stuck_run_is_not_repeated(bench):
+    run = bench.add("start", ["a", "b", "c"], max_length=14)
+    bench.stuck(run, 2, 4)
+    (row,) = reading.runs(bench.store, "demo")
+    assert [stored_step(row, step) for step in range(1, 14, 2)] == [1, 3, 5, 3, 5, 3, 5]

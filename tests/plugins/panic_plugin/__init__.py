@@ -1,0 +1,1 @@
+"""A package of another author: one question and one null model, found by the entry points beside it."""
