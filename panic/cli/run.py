@@ -229,19 +229,19 @@ def perform(
     from panic.store import Store
 
     config = checked.config
-    with Store(path, write=True, create=True):
-        pass  # There must be a store before there can be a log in it; a locked one is refused here.
-    file = logs.log_file(path, config.project)
     stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
-    # Bars first, so that messages go through them.
+    # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
+        Store(path, write=True, create=True) as store,
         showing_progress(quiet=shared.quiet) as on_progress,
-        logs.logging_to(file, config.log_level, stderr_level=stderr_level),
+        logs.logging_to(
+            file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
+        ),
     ):
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
             outcome = perform_config(
-                checked, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
+                checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
             )
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
