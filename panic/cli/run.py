@@ -340,4 +340,4 @@ def _advise(plan: Preview) -> None:
             f"{model.num_calls(fitting):,} calls"
         )
     if misfits:
-        console().print("panic run --repin pins shapes that fit, for what is not computed yet.")
+        console().print("panic run CONFIG --repin pins shapes that fit, for what is not computed yet.")
