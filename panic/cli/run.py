@@ -327,6 +327,10 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
         out.print("time: unknown until these models have been seen in this store")
     else:
         out.print(f"time: at most {duration(plan.eta_s)} of model time, without embeddings and diagrams")
+    if plan.diagrams is not None and plan.diagrams.most_s >= 1:
+        least, most = duration(plan.diagrams.least_s), duration(plan.diagrams.most_s)
+        memory = size(plan.diagrams.memory_bytes)
+        out.print(f"diagrams: {least} to {most}, by the shape of the clouds, in up to {memory} of memory")
 
 
 def _advise(plan: Preview) -> None:
