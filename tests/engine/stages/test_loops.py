@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from panic.devices.device import open_device
-from panic.engine.outputs import finish
-from panic.engine.plan import make_plan
 from panic.engine.progress import Progress
-from panic.engine.queue import Item, Lane
-from panic.engine.session import Session, open_session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.stage import Failed, Made
-from panic.models import registry
 from panic.store import Commit, Store, reading
-from tests.engine.conftest import make_config
-
-
-@contextmanager
-def opened(path: Path, **changes: Any) -> Iterator[Session]:
-    """A session of the synthetic experiment, pinned and without workers."""
-    config = make_config(**changes)
-    device = open_device("cpu")
-    with (
-        Store(path, write=True, create=True) as store,
-        open_session(
-            (plan := make_plan(config, device.kind)),
-            registry.fingerprints(plan.specs),
-            device,
-            store,
-            command="test",
-            on_progress=lambda progress: None,
-        ) as session,
-    ):
-        session.pin({})
-        yield session
-
-
-def answers(session: Session) -> Callable[[str, bytes, int], Any]:
-    """What the session's models make of an input."""
-    models = {name: registry.build(spec) for name, spec in session.plan.generative.items()}
-    for model in models.values():
-        model.load("cpu")
-
-    def answer(model: str, digest: bytes, seed: int) -> Any:
-        spec = session.plan.generative[model]
-        content = session.contents.get(digest, spec.modalities_in[0])
-        return finish(models[model].invoke([content], [seed])[0], spec.modality_out, False)
-
-    return answer
-
-
-def waiting(session: Session) -> list[tuple[Lane, Item]]:
-    """Everything that waits, taken out of the queue."""
-    found = []
-    while lane := session.ready.choose(frozenset(), only_full=False):
-        found += [(lane, item) for item in session.ready.take(lane)]
-    return found
+from tests.engine.by_hand import answers, opened, waiting
 
 
 def test_loops_know_where_their_runs_stand(tmp_path: Path) -> None:
