@@ -165,6 +165,7 @@ def perform(
     *,
     num_workers: int = 1,
     more: Callable[[Workers], Sequence[AnyStage]] = lambda workers: (),
+    without: str = "",
     standing: Callable[[LoopStage], Mapping[Place, int]] | None = None,
     seen: Performance | None = None,
 ) -> Performance:
@@ -172,6 +173,7 @@ def perform(
 
     Args:
         more: makes further stages that overlap with the loops.
+        without: name of a stage that is left out.
         seen: filled while the driver works; useful where it raises.
     """
     seen = seen or Performance()
@@ -187,6 +189,7 @@ def perform(
         workers = stack.enter_context(closing(Workers(start)))
         loops = LoopStage(session)
         first, second, third = phases(session, workers, loops, stack)
+        second = [stage for stage in second if stage.name != without]
 
         def on_epoch(model: str) -> None:
             loops.forget(model)

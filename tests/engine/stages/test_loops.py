@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from panic import run
 from panic.engine.progress import Progress
+from panic.engine.seeds import run_root, step_seed
+from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.stage import Failed, Made
-from panic.store import Commit, Store, reading
-from tests.engine.by_hand import answers, opened, waiting
+from panic.store import Commit, Store, check, contents, reading
+from panic.store.digest import text_digest
+from panic.store.records import NewStuck
+from tests.engine.by_hand import answers, opened, perform, waiting
+from tests.engine.conftest import make_config
 
 
 def test_loops_know_where_their_runs_stand(tmp_path: Path) -> None:
@@ -64,10 +71,137 @@ def test_ended_runs_are_told_once_they_are_in_the_store(tmp_path: Path, committe
         assert loops.take_ended(committed) == (session.run_ids if committed else [])
 
 
-def test_a_session_records_how_it_ended(tmp_path: Path) -> None:
-    with opened(tmp_path / "s"):
-        pass
-    with pytest.raises(ZeroDivisionError), opened(tmp_path / "s"):
-        1 / 0  # noqa: B018
+def answered(session: Session, loops: LoopStage, commit: Commit) -> list[tuple[str, bytes]]:
+    """Let models answer everything that waits, and what follows; (model, input) of what was asked."""
+    answer, asked = answers(session), []
+    while items := waiting(session):
+        for lane, item in items:
+            asked.append((lane.model, item.input))
+            output = answer(lane.model, item.input, item.seed)
+            loops.absorb(item, Made(output, lane.model, 1), commit)
+    return asked
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_what_a_fixed_seed_gave_is_known_when_going_on_unless_its_shape_has_changed(
+    tmp_path: Path, halved: bool
+) -> None:
+    """The new run comes to "state 1", which the first one has drawn and read, in the old shape perhaps."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["state 1"], max_length=2, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 1", "state 0"], max_length=4, **fixed) as session:
+        if halved:
+            session.halve("draw")
+        loops = LoopStage(session)
+        commit = Commit()
+        loops.refill(thorough=True)
+        asked = [(model, text_digest(text)) for model, text in (("draw", "state 2"), ("draw", "state 0"))]
+        drawn = answered(session, loops, commit)
+    again = [("draw", text_digest("state 1"))] if halved else []
+    assert [call for call in drawn if call[0] == "draw"] == asked + again
+    # Of captions the shape is the old one: that of the first picture is known.
+    assert sum(model == "chain" for model, _ in drawn) == 2
+    assert len(commit.invocations) == 2 + 4
+
+
+def test_a_new_run_whose_whole_future_is_known_gets_its_diagram_in_the_same_session(tmp_path: Path) -> None:
+    models = {
+        "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16},
+        "chain": {"base": "synthetic/image-to-text", "states": 7, "kernel": "cycle"},
+        "circle": {"base": "synthetic/state-embedding", "states": 7},
+    }
+    changes: dict[str, Any] = {"models": models, "embeddings": ["circle"], "diagrams": {"max_dimension": 1}}
+    changes |= {"seeds": [42], "repeats": 1, "max_length": 20}
+    run(make_config(prompts=["state 0"], **changes), tmp_path / "s")
+    outcome = run(make_config(prompts=["state 0", "state 3"], **changes), tmp_path / "s")
+    assert (outcome.counts.stuck, outcome.counts.diagrams) == (2, 2)
     with Store(tmp_path / "s") as store:
-        assert [row.end_state for row in reading.sessions(store)] == ["done", "failed"]
+        assert check.check(store) == []
+        assert sum(row.items for row in reading.model_times(store) if row.model == "draw") == 7
+
+
+def test_a_run_goes_on_from_where_it_is_and_closes_its_cycle(tmp_path: Path) -> None:
+    """Five steps are stored: the state of step 14 is that of step 0, which only the store knows."""
+    fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", max_length=5, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", max_length=40, **fixed) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        assert loops.remaining_steps == 35
+        asked = answered(session, loops, commit)
+        (run,) = session.run_ids
+    assert [step.step for step in commit.invocations] == list(range(5, 14))
+    assert asked[0][0] == "chain"
+    assert commit.stuck == [NewStuck(run=run, entry_step=0, period=14)]
+
+
+def test_nothing_goes_on_from_what_is_lost(tmp_path: Path) -> None:
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1, "max_length": 2}
+    with opened(tmp_path / "s", prompts=["state 1"], **fixed) as session:
+        perform(session)
+        (made, *_) = [row for row in contents.outputs(session.reader) if row.modality == "image"]
+    with opened(tmp_path / "s", prompts=["state 1", "state 0"], **fixed | {"max_length": 4}) as session:
+        session.lost.add(bytes.fromhex(made.digest))
+        loops = LoopStage(session)
+        loops.refill(thorough=True)
+        asked = answered(session, loops, Commit())
+    assert ("draw", text_digest("state 1")) in asked
+
+
+def test_an_item_that_fails_ends_all_runs_that_waited_for_it(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=["state 3", "state 3 "], seeds=[42], repeats=1) as session:
+        loops = LoopStage(session)
+        loops.refill(thorough=True)
+        answer, commit = answers(session), Commit()
+        for lane, item in waiting(session):
+            loops.absorb(item, Made(answer(lane.model, item.input, item.seed), lane.model, 1), commit)
+        ((lane, item),) = waiting(session)
+        item.attempts = 3
+        loops.fail(item, Failed("error", "no", "where", lane.model), commit)
+        assert [(failure.run, failure.step) for failure in commit.failures] == [
+            (run, 1) for run in session.run_ids
+        ]
+        failure = commit.failures[0]
+        assert (failure.kind, failure.message, failure.detail, failure.attempts) == (
+            "error",
+            "no",
+            "where",
+            3,
+        )
+        assert loops.remaining_steps == 0
+        assert loops.progress(Progress()).runs_failed == 2
+
+
+def test_every_ended_run_is_told_once(tmp_path: Path) -> None:
+    fresh: dict[str, Any] = {"prompts": ["state 0", "state 1"], "seeds": [-1], "repeats": 1, "max_length": 1}
+    with opened(tmp_path / "s", **fresh) as session:
+        loops, answer = LoopStage(session), answers(session)
+        loops.refill(thorough=True)
+        for number, (lane, item) in enumerate(waiting(session), start=1):
+            commit = Commit()
+            loops.absorb(item, Made(answer(lane.model, item.input, item.seed), lane.model, 1), commit)
+            loops.written(commit, number)
+        first, second = session.run_ids
+        assert loops.take_ended(1) == [first]
+        assert loops.take_ended(1) == []
+        loops.written(Commit(), 3)
+        assert loops.take_ended(3) == [second]
+        assert loops.progress(Progress()).invocations == 2
+
+
+def test_fresh_noise_has_a_seed_per_step_and_run(tmp_path: Path) -> None:
+    fresh: dict[str, Any] = {"prompts": ["state 0"], "seeds": [-1], "repeats": 3, "max_length": 4}
+    with opened(tmp_path / "s", **fresh) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        answered(session, loops, commit)
+        expected = {
+            (id, step): step_seed(run_root(0, ("draw", "chain"), "state 0", repeat), step)
+            for repeat, id in enumerate(session.run_ids)
+            for step in range(4)
+        }
+    assert {(made.run, made.step): made.seed for made in commit.invocations} == expected
+    assert len(set(expected.values())) == 12
+    assert commit.stuck == []
