@@ -18,7 +18,8 @@ from panic.errors import ModelError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, reading
 from panic.store.digest import text_digest
-from tests.engine.by_hand import FRESH, failing, opened, perform, waiting
+from tests.engine.by_hand import FRESH, answers, failing, opened, perform, waiting
+from tests.store.sample import batch
 
 MODELS = {
     "draw": {"base": "synthetic/text-to-image", "states": 20, "size": 16},
@@ -94,29 +95,31 @@ def test_what_is_stored_is_no_longer_under_way(tmp_path: Path) -> None:
             assert stage.refill(thorough=True) == (2 if number == 0 else 0)
 
 
-def test_outputs_of_a_run_are_embedded_when_it_has_ended_and_others_still_go_on(tmp_path: Path) -> None:
-    """One run is stuck after two steps, the other one takes a second."""
-    models = {
-        "draw": {"base": "synthetic/text-to-image", "size": 16, "distinct": True, "delay_s": 0.06},
-        "chain": {"base": "synthetic/image-to-text", "kernel": "identity"},
-        "circle": {"base": "synthetic/state-embedding"},
-    }
-    sizes = {"draw": 4, "chain": 4, "circle": 1}
-    more = {
-        "models": models,
-        "prompts": ["state 2"],
-        "seeds": [42, -1],
-        "max_length": 30,
-        "batch_sizes": sizes,
-    }
-    with opened(tmp_path / "s", **CHANGES | more) as session:
+def test_outputs_of_a_run_are_asked_for_once_it_has_ended_and_is_stored(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", **CHANGES | {"max_length": 1}) as session:
+        loops, stage = stage_of(session)
+        loops.refill(thorough=True)
+        (lane, item), other = waiting(session)
+        commit = Commit(batches=[batch(session.store, session.number, session.pins["draw"].model)])
+        number = commit.batches[0].id
+        output = answers(session)(lane.model, item.input, item.seed)
+        loops.absorb(item, Made(output, lane.model, number), commit)
+        loops.written(commit, session.writer.add(commit))
+        session.writer.flush()
+        assert stage.refill(thorough=False) == 2, "the prompt and the image of the run that has ended"
+        assert stage.refill(thorough=False) == 0
+        assert {item.input for _, item in waiting(session)} == {item.input, output.digest}
+        assert other[1].subject is not item.subject
+
+
+def test_vectors_are_those_of_their_outputs(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", **CHANGES) as session:
         seen = perform(session)
-    of_images = [call.model for call in seen.calls if not isinstance(call.inputs[0], str)]
-    assert of_images.index("circle") < len(of_images) // 2
+    assert sum(size for model, size in seen.sizes if model == "circle") == 10
     with Store(tmp_path / "s") as store:
         found = contents.vectors(store, "circle")
-        assert len(found.digests) == 1 + 1 + 15
-        np.testing.assert_allclose(found.vectors, [[0, 1]] * 17, atol=1e-6)  # state 2 of 8: a quarter
+        rows = [found.vectors[found.digests.index(text_digest(f"state {n}").hex())] for n in (0, 5)]
+        np.testing.assert_allclose(rows, [[1, 0], [0, 1]], atol=1e-6)  # of 20 states
 
 
 def test_each_of_two_models_gets_what_it_lacks(tmp_path: Path) -> None:
