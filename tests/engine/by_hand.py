@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from panic.devices.device import open_device
 from panic.engine.calls import Call, CallError, CallResult
@@ -25,8 +25,8 @@ from panic.models import registry
 from panic.store import Store, check, reading
 from tests.engine.conftest import make_config
 
-Fate = Callable[[Call], CallError | None]
-"""What becomes of a call: an error, or None to let the models answer."""
+Fate = Callable[[Call], CallError | Literal["hangs"] | None]
+"""What becomes of a call: an error, no answer until the driver looks after its workers, or that of the model."""
 
 
 FRESH: dict[str, Any] = {"seeds": [-1], "repeats": 1}
@@ -120,18 +120,25 @@ class Hand:
     deliver: Deliver
     fate: Fate
     calls: list[Call]
+    hanging: list[Call] = field(default_factory=list)
     is_ready: bool = True
 
     def submit(self, call: Call) -> None:
         self.calls.append(call)
         error = self.fate(call)
+        if error == "hangs":
+            self.hanging.append(call)
+            return
         if error is not None:
             self.deliver(CallResult(number=call.number, error=error))
             return
         result, raw = self.server.serve(call)
         self.deliver(self.server.finish(call, result, raw))
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        while self.hanging:
+            call = self.hanging.pop()
+            self.deliver(CallResult(number=call.number, error=failing("crash", "no answer in time")))
 
     def close(self) -> None:
         self.server.close()

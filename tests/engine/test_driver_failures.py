@@ -61,6 +61,15 @@ def test_a_call_that_was_not_begun_costs_no_try(tmp_path: Path) -> None:
         assert {row.state for row in reading.runs(store)} == {"done"}
 
 
+def test_a_call_that_hangs_is_ended_by_its_worker_and_tried_again(tmp_path: Path) -> None:
+    fates: list[Any] = ["hangs"]
+    with opened(tmp_path / "s", prompts=states(2), max_length=1, **FRESH) as session:
+        seen = perform(session, lambda call: fates.pop() if fates else None)
+    assert seen.sizes == [("draw", 2)] * 2
+    with Store(tmp_path / "s") as store:
+        assert {row.state for row in reading.runs(store)} == {"done"}
+
+
 def test_an_unusable_output_is_tried_again_and_its_mates_are_not(tmp_path: Path) -> None:
     (tmp_path / "mute.py").write_text(
         "from panic.models.synthetic import ImageToText\n"
