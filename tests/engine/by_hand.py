@@ -26,7 +26,7 @@ from panic.store import Store, check, reading
 from tests.engine.conftest import make_config
 
 Fate = Callable[[Call], CallError | Literal["hangs"] | None]
-"""What becomes of a call: an error, no answer until the driver looks after its workers, or that of the model."""
+"""What becomes of a call: an error, no answer until the driver looks after its workers, or the model's."""
 
 
 FRESH: dict[str, Any] = {"seeds": [-1], "repeats": 1}

@@ -159,7 +159,7 @@ def test_constant_images_are_rejected_if_so_configured() -> None:
     flat = Image.new("RGB", (4, 4), "red")
     for reject, kind in ((False, "Output"), (True, "Rejected")):
         settings = ServerSettings(device="cpu", specs=SPECS, reject_constant_images=reject)
-        server = CallServer(settings, lambda spec: Echo(lambda inputs, seeds: [flat] * 4))  # type: ignore[arg-type, return-value]
+        server = CallServer(settings, lambda spec: Echo(lambda inputs, seeds: [flat] * 4))  # type: ignore
         (output,) = serve(server, call("x")).outputs
         assert type(output).__name__ == kind
 

@@ -2,18 +2,14 @@
 
 import time
 
-from panic.store import (
-    Commit,
-    NewBatch,
-    NewInvocation,
-    NewOutput,
-    NewRun,
-    Store,
-    reading,
-    writing,
-)
+import numpy as np
+import pytest
+
+from panic.errors import NotFound
+from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
 from panic.store.digest import text_digest
-from tests.store.sample import NETWORK
+from panic.store.records import NewBatch, NewOutput, NewVectorisation
+from tests.store.sample import NETWORK, SETTINGS, steps
 
 
 def test_runs_and_where_they_stand(store, sample):
@@ -85,3 +81,87 @@ def test_a_thousand_runs_are_listed_quickly(folder):
         assert reading.counts(store, "big").invocations == 50_000
         assert {run.state for run in reading.runs(store, "big")} == {"done"}
     assert time.perf_counter() - start < 0.5
+
+
+def test_a_state_is_told_by_what_the_run_has(writer, sample):
+    def add(prompt, max_length=2):
+        run = NewRun(network=NETWORK, prompt=prompt, seed=-1, max_length=max_length)
+        return writing.add_runs(writer, sample.beta, [run])[0]
+
+    session = writing.start_session(writer, sample.beta, "x", {})
+    models = (sample.draw, sample.tell)
+    runs = {name: add(name) for name in ("todo", "running", "done", "both")}
+    for name, texts in (("running", ["x"]), ("done", ["x", "y"]), ("both", ["x", "y"])):
+        writing.commit(writer, steps(writer, session, models, runs[name], name, texts, seed=1))
+    failure = NewFailure(run=runs["both"], step=1, kind="lost", message="gone", detail="which")
+    writing.commit(writer, Commit(failures=[failure]))
+    states = {row.prompt: row.state for row in reading.runs(writer, "beta")}
+    assert states == {"a": "done", "todo": "todo", "running": "running", "done": "done", "both": "failed"}
+    counts = reading.counts(writer, "beta")
+    assert (counts.runs, counts.todo, counts.running, counts.done, counts.failed) == (5, 1, 1, 2, 1)
+    assert counts.invocations == 2 + 1 + 2 + 2
+    told = next(row.failure for row in reading.runs(writer, "beta") if row.failure)
+    assert (told.detail, told.message, told.attempts) == ("which", "gone", 1)
+
+
+def test_counts_are_those_of_one_experiment(writer, sample):
+    diagram = NewDiagram(
+        run=sample.shared, model=sample.embed, settings=SETTINGS, settings_digest="settings", num_points=1,
+        num_unique=1, bars={0: np.array([[0.0, 1.0]])},
+    )  # fmt: skip
+    writing.commit(writer, Commit(diagrams=[diagram]))
+    measure = writing.add_measure(writer, {"kind": "entropy"})
+    row = NewVectorisation(diagram=2, dimension=0, measure=measure, vector=np.ones(2))
+    writing.commit(writer, Commit(vectorisations=[row]))
+    alpha, beta = reading.counts(writer, "alpha"), reading.counts(writer, "beta")
+    assert (alpha.embeddings, alpha.diagrams, alpha.vectorisations) == (3, 1, 0)  # a, b, c
+    assert (beta.embeddings, beta.diagrams, beta.vectorisations) == (2, 1, 1)  # a, d
+    assert reading.counts(writer).diagrams == 2
+
+
+def test_epochs_sessions_and_times_are_those_of_one_experiment(writer, sample):
+    writing.add_epoch(
+        writer, sample.beta, "draw", model=sample.draw, batch_size=2, device_kind="sim", threads=3
+    )
+    assert {row.name: row.number for row in reading.epochs(writer, "alpha")} == {
+        "draw": 0,
+        "embed": 0,
+        "tell": 0,
+    }
+    last = [row for row in reading.epochs(writer, "beta") if row.name == "draw"][-1]
+    assert (last.experiment, last.number, last.batch_size) == (sample.beta, 1, 2)
+    assert (last.device_kind, last.threads, last.model) == ("sim", 3, sample.draw)
+    assert [row.command for row in reading.sessions(writer, "alpha")] == ["panic run alpha.yaml"]
+    assert len(reading.sessions(writer)) == 2
+    times = {row.model: row for row in reading.model_times(writer, "beta")}
+    assert {name: (row.batches, row.items) for name, row in times.items()} == {
+        "draw": (1, 1), "tell": (1, 1), "embed": (1, 4),
+    }  # fmt: skip
+    assert {row.model: row.batches for row in reading.model_times(writer)} == {
+        "draw": 6,
+        "tell": 5,
+        "embed": 1,
+    }
+
+
+def test_models_are_found_by_row_fingerprint_and_name(writer, sample):
+    newer = writing.add_model(writer, "draw", "another fingerprint", {"name": "draw", "steps": 2})
+    assert reading.model(writer, "draw").id == newer, "of several with a name the newest"
+    assert reading.model(writer, "fingerprint of draw").id == sample.draw
+    assert reading.model(writer, sample.draw).name == "draw"
+    assert [row.id for row in reading.models(writer)] == [sample.draw, sample.tell, sample.embed, newer]
+    with pytest.raises(NotFound, match="No model 'tel'") as caught:
+        reading.model(writer, "tel")
+    assert caught.value.hint == "Did you mean tell?"
+    with pytest.raises(NotFound) as caught:
+        reading.model(writer, "zzzz")
+    assert caught.value.hint == ""
+
+
+def test_annotations_are_listed_by_target_oldest_first(writer):
+    for target, text in (("one", "first"), ("two", "second"), ("one", "third")):
+        writing.annotate(writer, "output", target, text, kind="tag", author="me")
+    assert [row.text for row in reading.list_annotations(writer, "one")] == ["first", "third"]
+    assert [row.text for row in reading.list_annotations(writer)] == ["first", "second", "third"]
+    row = reading.list_annotations(writer, "two")[0]
+    assert (row.target_kind, row.target, row.kind, row.author) == ("output", "two", "tag", "me")

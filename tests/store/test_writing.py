@@ -1,5 +1,6 @@
 """What the driver writes: all of it or nothing, each thing once."""
 
+import os
 import time
 
 import apsw
@@ -9,6 +10,7 @@ import pytest
 from panic.store import (
     Commit,
     NewEmbedding,
+    NewFailure,
     NewInvocation,
     NewRun,
     Store,
@@ -157,3 +159,100 @@ def test_uids_sort_by_time():
     time.sleep(0.002)
     assert first < new_uid()
     assert len(first) == 32
+
+
+def test_runs_are_known_by_what_they_are_and_only_grow(writer, sample):
+    def asked(**changes):
+        return NewRun(**{"network": NETWORK, "prompt": "a", "seed": 42, "max_length": 6} | changes)
+
+    others = [
+        asked(seed=43), asked(prompt="other"), asked(network=("tell", "draw")), asked(seed=-1, repeat=1),
+    ]  # fmt: skip
+    numbers = writing.add_runs(writer, sample.alpha, [asked(), *others, asked(max_length=2)])
+    assert numbers[0] == numbers[-1] == sample.stuck
+    assert len(set(numbers)) == 5
+    assert writing.add_runs(writer, sample.beta, [asked()]) != [sample.stuck]
+    lengths = {row.id: row.max_length for row in reading.runs(writer, "alpha")}
+    assert lengths[sample.stuck] == 6
+    assert writing.add_runs(writer, sample.alpha, [asked(max_length=7)]) == [sample.stuck]
+    assert {row.id: row.max_length for row in reading.runs(writer, "alpha")}[sample.stuck] == 7
+
+
+def test_failures_are_forgotten_by_experiment_and_kind(writer, sample):
+    failures = [
+        NewFailure(run=run, step=0, kind=kind, message="no")
+        for run, kind in ((sample.untouched, "lost"), (sample.shared, "lost"))
+    ]
+    before = time.time()
+    writing.commit(writer, Commit(failures=failures))
+    assert writing.forget_failures(writer, sample.alpha, "lost") == 1
+    left = {row.id: row.failure for row in reading.runs(writer) if row.failure}
+    assert left.keys() == {sample.failed, sample.shared}
+    assert before <= left[sample.shared].failed_at <= time.time()
+    assert writing.forget_failures(writer, sample.alpha, "lost") == 0
+    assert writing.forget_failures(writer, sample.alpha) == 1
+    assert writing.forget_failures(writer, sample.beta) == 1
+
+
+def test_measures_are_known_by_their_settings(writer):
+    first = writing.add_measure(writer, {"kind": "image", "range": [0, 1]})
+    assert writing.add_measure(writer, {"range": [0, 1], "kind": "image"}) == first
+    assert writing.add_measure(writer, {"kind": "image", "range": [0, 2]}) != first
+
+
+def test_numbers_go_on_where_the_store_is(folder, sample):
+    with Store(folder, write=True) as store:
+        last = store.db.value("SELECT max(id) FROM batch")
+        assert [writing.next_batch_id(store) for _ in range(2)] == [last + 1, last + 2]
+    with Store(folder, write=True) as store:
+        assert writing.next_batch_id(store) == last + 1, "nothing was stored under that number"
+
+
+def test_a_session_is_killed_or_ends_as_it_says(writer, sample):
+    first = writing.start_session(writer, sample.alpha, "one", {"b": 1, "a": 2})
+    writing.end_session(writer, first, "interrupted")
+    second = writing.start_session(writer, sample.beta, "two", {})
+    rows = {row.id: row for row in reading.sessions(writer)}
+    assert (rows[first].end_state, rows[second].end_state) == ("interrupted", None)
+    assert rows[first].started_at <= rows[first].ended_at <= rows[second].started_at
+    assert rows[second].ended_at is None
+    assert (rows[first].pid, rows[first].provenance) == (os.getpid(), {"a": 2, "b": 1})
+
+
+def test_dropped_pixels_leave_the_others(writer, sample):
+    digests = [image_digest(picture(number)) for number in (1, 3)]
+    writing.drop_images(writer, digests)
+    left = {row.digest for row in contents.outputs(writer) if row.modality == "image"}
+    assert len(left) == 4, "what is known of them stays"
+    assert set(missing.images(writer, sample.alpha)) == set(digests)
+
+
+def test_a_commit_may_refer_to_what_an_earlier_driver_stored(folder, sample):
+    """Inputs, outputs and embedded outputs that come with nothing but their digests."""
+    with Store(folder, write=True) as store:
+        session = writing.start_session(store, sample.alpha, "again", {})
+        call, embedded = batch(store, session, sample.draw), batch(store, session, sample.embed)
+        known = image_digest(picture(3))
+        z = text_digest("z")
+        results = Commit(
+            batches=[call, embedded],
+            invocations=[NewInvocation(sample.untouched, 0, text_digest("untouched"), known, 42, call.id)],
+            embeddings=[
+                NewEmbedding(
+                    output=text_digest("z"), model=sample.embed, batch=embedded.id, vector=np.ones(3)
+                )
+            ],
+        )
+        writing.commit(store, results)
+        assert missing.tails(store, sample.alpha)[-1] == (sample.untouched, 1, known)
+        assert contents.run_vectors(store, sample.noisy, sample.embed, "text").shape == (2, 3)
+        assert z.hex() in contents.vectors(store, "embed").digests
+        assert check.check(store) == []
+
+
+def test_a_digest_that_nobody_stored_is_refused(writer, sample):
+    call = batch(writer, 1, sample.draw)
+    unknown = NewInvocation(sample.untouched, 0, text_digest("untouched"), text_digest("never"), 42, call.id)
+    with pytest.raises(AssertionError, match="no output"):
+        writing.commit(writer, Commit(batches=[call], invocations=[unknown]))
+    assert missing.tails(writer, sample.alpha)[-1].num_steps == 0
