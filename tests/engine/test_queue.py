@@ -133,3 +133,17 @@ def test_what_comes_back_comes_first_also_into_a_lane_that_is_new() -> None:
     assert [item.subject for item in queue.take(lane("draw"))] == ["a", "b", 1]
     queue.put_back(lane("draw", 7), [Item("c", b"", 0)])
     assert [item.subject for item in queue.take(lane("draw", 7))] == ["c"]
+
+
+def test_a_full_batch_comes_before_more_work_in_short_ones() -> None:
+    queue = make_queue(draw=4)
+    for bucket in (16, 16, 16, 32, 32, 32):
+        queue.put(lane("embed", bucket), Item(1, b"", 0))
+    assert queue.choose(frozenset({"draw", "embed"}), only_full=False) == lane("draw")
+
+
+def test_an_empty_lane_hides_nothing() -> None:
+    queue = make_queue(draw=1, embed=4)
+    queue.take(lane("draw"))
+    assert queue.choose(NOTHING, only_full=False) == lane("embed")
+    assert queue.choose(frozenset({"embed"}), only_full=True) == lane("embed")
