@@ -105,6 +105,23 @@ def test_what_a_fixed_seed_gave_is_known_when_going_on_unless_its_shape_has_chan
     assert len(commit.invocations) == 2 + 4
 
 
+def test_a_new_run_whose_whole_future_is_known_counts_as_work(tmp_path: Path) -> None:
+    """Without it nobody would ask again when it is stored, and its diagram would wait for the next session."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1, "max_length": 20}
+    with opened(tmp_path / "s", prompts=["state 0"], **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 0", "state 3"], **fixed) as session:
+        loops = LoopStage(session)
+        assert loops.refill(thorough=True) == 1
+        assert waiting(session) == []
+        session.writer.flush()
+        rows = reading.runs(session.reader, session.experiment)
+        assert [(row.state, row.num_steps) for row in rows] == [("stuck", 14)] * 2
+        assert loops.take_ended(session.writer.committed) == [session.run_ids[1]]
+        assert loops.refill(thorough=True) == 0
+
+
+@pytest.mark.slow
 def test_a_new_run_whose_whole_future_is_known_gets_its_diagram_in_the_same_session(tmp_path: Path) -> None:
     models = {
         "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16},
