@@ -21,7 +21,7 @@ from panic.store import (
     writing,
 )
 from panic.store.digest import image_digest, text_digest
-from panic.store.records import FixedSeedStep, NewDistance
+from panic.store.records import FixedSeedStep, NewDistance, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, batch, picture, steps
 
 
@@ -229,6 +229,23 @@ def test_vectorisations_and_distances_are_missing_by_model_and_settings(writer, 
     assert list(missing.distances(writer, *key, measure, 2)) == [(first[0], [first[1]])], (
         "one dimension of two"
     )
+
+
+def test_what_one_diagram_or_measure_has_is_not_what_another_one_lacks(writer, sample):
+    """The noisy run's diagram has bars of dimension 0 only, the stuck one's of two dimensions."""
+    add_diagram(writer, sample.noisy, sample.embed)
+    measure, other = (writing.add_measure(writer, {"kind": kind}) for kind in ("entropy", "wasserstein"))
+    key = (sample.alpha, sample.embed, "settings")
+    row = NewVectorisation(diagram=2, dimension=0, measure=measure, vector=np.ones(1))
+    writing.commit(writer, Commit(vectorisations=[row]))
+    assert list(missing.vectorisations(writer, *key, [measure])) == [(1, [measure])]
+    assert list(missing.vectorisations(writer, *key, [measure, other])) == [
+        (1, [measure, other]),
+        (2, [other]),
+    ]
+    writing.commit(writer, Commit(distances=[NewDistance(1, 2, 0, other, 0.5)]))
+    assert list(missing.distances(writer, *key, other, 1)) == []
+    assert list(missing.distances(writer, *key, measure, 1)) == [(1, [2])]
 
 
 def lose(folder, digest):

@@ -106,7 +106,7 @@ def test_what_a_fixed_seed_gave_is_known_when_going_on_unless_its_shape_has_chan
 
 
 def test_a_new_run_whose_whole_future_is_known_counts_as_work(tmp_path: Path) -> None:
-    """Without it nobody would ask again when it is stored, and its diagram would wait for the next session."""
+    """Otherwise nobody would ask again once it is stored, and its diagram would wait for the next session."""
     fixed: dict[str, Any] = {"seeds": [42], "repeats": 1, "max_length": 20}
     with opened(tmp_path / "s", prompts=["state 0"], **fixed) as session:
         perform(session)
