@@ -234,6 +234,19 @@ def test_several_commits_are_one_transaction_in_their_order() -> None:
     assert 2 <= len(gate.commits) <= 4
 
 
+def test_what_comes_within_a_moment_is_stored_together() -> None:
+    gate = Gate()
+    gate.is_open.set()
+    writer = Writer(gate, lambda digest: None)
+    for _ in range(12):
+        writer.add(Commit())
+        time.sleep(0.002)
+    while writer.committed < 12:
+        time.sleep(0.01)
+    assert len(gate.commits) <= 3
+    writer.close()
+
+
 def test_many_rows_are_not_gathered_further() -> None:
     gate = Gate()
     writer = Writer(gate, lambda digest: None)

@@ -276,6 +276,8 @@ def test_the_origin_of_an_image_is_what_made_it_first_in_the_experiment(store, s
     one = origins[first]  # the noisy run made it, too, at step 2 and with seed 5
     assert (one.model, one.batch_size, one.seed) == ("draw", 8, 42)
     assert (one.input, one.input_modality) == (text_digest("a"), "text")
+    (later,) = missing.image_origins(store, sample.alpha, {image_digest(picture(2))})
+    assert (later.model, later.input) == ("draw", text_digest("b")), "made at step 2"
     (other,) = missing.image_origins(store, sample.beta, {first, third})
     assert (other.digest, other.seed) == (first, 7)
 

@@ -105,6 +105,37 @@ def test_what_a_fixed_seed_gave_is_known_when_going_on_unless_its_shape_has_chan
     assert len(commit.invocations) == 2 + 4
 
 
+def test_what_a_fixed_seed_gave_earlier_in_the_session_is_not_asked_for_again(tmp_path: Path) -> None:
+    """The second run draws "state 3" when the first one has long gone on."""
+    fixed: dict[str, Any] = {"prompts": ["state 3", "state 2"], "seeds": [42], "repeats": 1, "max_length": 4}
+    with opened(tmp_path / "s", **fixed) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        asked = answered(session, loops, commit)
+    drawn = [input for model, input in asked if model == "draw"]
+    assert sorted(drawn) == sorted(text_digest(f"state {number}") for number in (2, 3, 4))
+    assert len(commit.invocations) == 8
+
+
+def test_states_of_an_earlier_shape_close_no_cycle_when_going_on(tmp_path: Path) -> None:
+    """Drawings 0, 2 and 4 are of the old shape: the first state that says something is that of step 5."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["state 0"], max_length=5, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 0"], max_length=60, **fixed) as session:
+        session.halve("draw")
+        perform(session)
+    with Store(tmp_path / "s") as store:
+        assert check.check(store) == []
+        (row,) = reading.runs(store)
+        assert (row.state, row.entry_step, row.period) == ("stuck", 5, 14)
+    more = ["state 0", "hello"]  # an ended run with steps of an earlier shape is nobody's hindrance
+    with opened(tmp_path / "s", prompts=more, max_length=60, **fixed) as session:
+        perform(session)
+        rows = reading.runs(session.reader, session.experiment)
+        assert [row.state for row in rows] == ["stuck", "stuck"]
+
+
 def test_a_new_run_whose_whole_future_is_known_counts_as_work(tmp_path: Path) -> None:
     """Otherwise nobody would ask again once it is stored, and its diagram would wait for the next session."""
     fixed: dict[str, Any] = {"seeds": [42], "repeats": 1, "max_length": 20}
