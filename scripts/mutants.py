@@ -337,6 +337,7 @@ def main() -> int:
     if given.list:
         print("\n".join(difference(given.module, text, mutation) for mutation in mutations))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
     counts: Counter[str] = Counter()
     for mutation, fate in perform(given.module, given.tests, mutations, given.limit):
         counts[fate] += 1
