@@ -126,7 +126,7 @@ def _rows(found: list[tuple[str, int, pl.DataFrame, ProbeScore]]) -> pl.DataFram
 
 
 def _stretches(steps: pl.DataFrame, *, is_all: bool) -> list[pl.DataFrame]:
-    """Stretches of outputs in the order of time, each some times as long as the one before; or the last third."""
+    """Stretches of outputs in time, each some times as long as the one before; or the last third."""
     length = int(steps["number"].max() or 0) + 1  # type: ignore[arg-type]
     if not is_all:
         return [steps.filter(pl.col("number") >= length * 2 // 3)]
@@ -138,7 +138,7 @@ def _stretches(steps: pl.DataFrame, *, is_all: bool) -> list[pl.DataFrame]:
 
 
 def _some(steps: pl.DataFrame, max_points: int, seed: int = 0) -> pl.DataFrame:
-    """Equally many steps of every run, at random, so that there are at most `max_points`; one of each at least."""
+    """Equally many steps of every run, at random: at most `max_points`, and one of each at least."""
     count = max(1, max_points // max(steps["run"].n_unique(), 1))
     mixed = steps.sample(fraction=1.0, shuffle=True, seed=seed)
     return mixed.group_by("run", maintain_order=True).head(count).sort("run", "step")
