@@ -60,7 +60,7 @@ def probe(
 
     A point is given the class with the nearest mean, in coordinates in which the training points are
     uncorrelated (Fisher's linear discriminant with equal priors, correlations shrunk). `units` (n,): labels
-    of runs are shuffled among runs of one unit. `held_out` (n,): what is held out as a whole; by default runs.
+    of runs are shuffled among runs of one unit. `held_out` (n,): what is held out as a whole; else runs.
     AnalysisError for one class, or a class that is in fewer than two of what is held out.
     """
     points = vectors(values)

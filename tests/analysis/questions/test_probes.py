@@ -64,7 +64,7 @@ def test_a_cycle_of_two_is_read_whatever_the_number_of_steps(bench):
 
 
 def test_strong_prompts_push_the_probe_of_networks_not_below_chance(bench):
-    """One run of every prompt and network, and prompts alone differ: half is right, as with shuffled labels."""
+    """One run of every prompt and network, and prompts alone differ: half is right, as if shuffled."""
     rng = np.random.default_rng(0)
     at = 9 * rng.normal(size=(12, 16))
     fill(
