@@ -40,7 +40,7 @@ def test_agreement_falls_where_there_are_no_regions(bench):
     texts = [[f"{run} {step}" for step in range(12)] for run in range(8)]
     for repeat, run in enumerate(texts):
         bench.add("start", run, seed=-1, repeat=repeat, max_length=24)
-    bench.embed({text: angle_vector(rng.uniform(360)) for run in texts for text in run})
+    bench.embed({text: angle_vector(rng.uniform(0, 360)) for run in texts for text in run})
     data = load(bench.store, "demo")
     assert np.median(agreement(data, *TEXT, states(data, *TEXT))) < 0.8
 
