@@ -136,7 +136,7 @@ def _rows(tests: list[tuple[str, str, str, GroupTest]]) -> pl.DataFrame:
     ]  # fmt: skip
     frame = pl.DataFrame(rows, EFFECTS, orient="row")
     order = pl.col("measure").replace_strict({ENDS: 0, COMPONENTS: 1, LOOPS: 2})
-    return frame.sort(order, pl.col("within") != "", -pl.col("beyond"), maintain_order=True)
+    return frame.sort(order, -pl.col("beyond"), maintain_order=True)
 
 
 def _named(factor: str, within: str) -> str:
