@@ -134,7 +134,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "stuck": lambda: stuck.chart(runs()),
     "drift": drifting,
     "ridgeline": lambda: drift.ridgeline(steps()),
-    "lags": lambda: lag.chart(lag.Lags(curves=lags(), modality="text")),
+    "lags": lambda: lag.chart(lag.Lags(curves=lags(), movements={}, num_stuck=0, modality="text")),
     "divergence": lambda: twins.divergence(pairs(), fit=dynamics.ftle(pairs()["distance"].to_numpy())),
     "persistence": lambda: diagrams.persistence(bars()),
     "barcode": lambda: entropies.barcode(bars()),
@@ -157,6 +157,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "null lags": lambda: lag.chart(
         lag.Lags(
             curves=lags().with_columns(null_low=pl.Series([None, 0.1]), null_high=pl.Series([None, 0.2])),
+            movements={},
+            num_stuck=0,
             modality="text",
         )
     ),
