@@ -55,8 +55,8 @@ class Movement:
 
 def movement(distances: Array, shuffled: Array) -> Movement:
     """Read D(1), D(2), ... of runs (n, k), NaN beyond a run, beside medians of shuffled orders (draws, k)."""
-    known = ~np.isnan(distances).any(axis=0)
-    num_lags = int(known.argmin()) if not known.all() else len(known)
+    absent = np.flatnonzero(np.isnan(distances).any(axis=0))
+    num_lags = int(absent[0]) if len(absent) else distances.shape[1]
     curves, draws = distances[:, :num_lags], shuffled[:, :num_lags]
     nothing = float("nan")
     memory: Memory = "none"
@@ -138,7 +138,8 @@ def _dips_beyond_shuffles(mean: Array, draws: Array) -> NDArray[np.bool_]:
     """Lags whose dips are deeper than the deepest one of nearly all shuffles."""
     deepest = np.sort(_dips(draws, 1).max(axis=-1))
     limit = np.quantile(deepest, 1 - DIP_LEVEL, method="weibull")
-    return _dips(mean, 1) > limit
+    found: NDArray[np.bool_] = _dips(mean, 1) > limit
+    return found
 
 
 def _growth(curves: Array) -> tuple[float, float, float]:

@@ -75,12 +75,12 @@ def labels() -> pl.DataFrame:
 
 def pairs() -> pl.DataFrame:
     grown = np.minimum(1e-4 * np.exp(0.5 * np.arange(40)), 1.0)
-    return pl.DataFrame({"pair": "a", "step": np.arange(40), "distance": grown})
+    return pl.DataFrame({"network": "a → b", "pair": "a", "step": np.arange(40), "distance": grown})
 
 
 def lags() -> pl.DataFrame:
     ones = {"low": [0.0, 0.1], "high": [0.0, 0.3]}
-    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], **ones})
+    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], "num_runs": 3, **ones})
 
 
 def drifting() -> Any:

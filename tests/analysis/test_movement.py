@@ -52,7 +52,7 @@ def cycling(rng: np.random.Generator, period: int, noise: float) -> np.ndarray:
 
 
 def turning(rng: np.random.Generator) -> np.ndarray:
-    """A point that goes smoothly round a circle in 16 steps: its neighbours at lags 15 and 17 are near, too."""
+    """A point that goes smoothly round a circle in 16 steps: lags 15 and 17 are near, too."""
     angle = 2 * np.pi * np.arange(100) / 16 + rng.uniform(0, 6)
     return np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.2 * rng.standard_normal((100, 2))
 

@@ -150,7 +150,7 @@ def _movement(group: str, paths: list[_Path], rng: np.random.Generator) -> tuple
 
 
 def _shuffled_medians(runs: list[Vectors], num_lags: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Medians over runs of D(1), D(2), ..., (NUM_SHUFFLES, num_lags), in random orders of all but the first."""
+    """Medians over runs of D(1), D(2), ... in random orders of all but the first: (NUM_SHUFFLES, lags)."""
     draws = np.full((len(runs), NUM_SHUFFLES, num_lags), np.nan)
     for place, points in enumerate(runs):
         apart = pairwise(points[:SHUFFLED].astype(np.float64), "cosine")
@@ -231,7 +231,8 @@ def _said(found: Movement, answer: Lags, group: str) -> str:
     if found.course == "short":
         return f"{text}; with fewer than {LEAST_LAGS} lags nothing more is said"
     if found.returns_after is not None:
-        back, typical = rows["distance"][found.returns_after - 1], rows["distance"].mean()
+        back = float(rows["distance"][found.returns_after - 1])
+        typical = float(rows["distance"].to_numpy().mean())
         return (
             f"{text} and comes back after {found.returns_after} outputs "
             f"(D({found.returns_after}) = {back:.2g}, over all lags {typical:.2g})"
