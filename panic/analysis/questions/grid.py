@@ -111,8 +111,8 @@ def sentence(answer: Grid) -> str:
     some = f"; {min(num_prompts, MAX_ROWS)} x {min(num_networks, MAX_COLUMNS)} are shown" if cut else ""
     return (
         f"The last picture of the first run of each prompt (rows: {num_prompts}) under each network "
-        f"(columns: {num_networks}{some}). Rows that look alike have forgotten the network, columns the "
-        "prompt."
+        f"(columns: {num_networks}{some}). Where all of a row look alike, the "
+        "network makes no difference to that prompt; where all of a column do, the prompt makes none."
     )
 
 
