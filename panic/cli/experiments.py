@@ -13,6 +13,7 @@ import typer
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
 from panic.cli.render import console, moment, print_json, print_table
+from panic.cli.terminal import visible
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _show_config(row: ExperimentRow, as_json: bool) -> None:
         return print_json(row.config)
     from panic.config import stored, to_yaml
 
-    sys.stdout.write(to_yaml(stored(row.config, row.name)))
+    # Such characters stand in double quotes in YAML, where their escapes mean the same.
+    sys.stdout.write(visible(to_yaml(stored(row.config, row.name))))
     return None
 
 

@@ -20,6 +20,7 @@ import typer
 
 from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
 from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.terminal import say, visible
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
@@ -193,8 +194,8 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             what = f"batches of {before.batch_size} → {after.batch_size}"
             if before.threads != after.threads:
                 what += f", threads {before.threads} → {after.threads}"
-            typer.echo(f"{change.name}: {what}", err=True)
-        typer.echo(
+            say(f"{change.name}: {what}", err=True)
+        say(
             "What was computed stays. What comes is computed in these shapes, whose rounding differs.",
             err=True,
         )
@@ -248,7 +249,7 @@ def perform(
             raise
         except Exception as error:
             with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as out:
-                traceback.print_exception(error, file=out)
+                out.write(visible("".join(traceback.format_exception(error))))
             error.add_note(f"The traceback is in {file}; -v shows it here.")
             raise
         counts = outcome.counts
