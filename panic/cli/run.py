@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("panic.cli")
 SHOWN_REASONS = 3
+SHOWN_PROMPTS = 10
 SHAPE_FROM = {
     "experiment": "experiment",
     "config": "config",
@@ -295,6 +296,7 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     out.print(f"{plan.name} {known} in {plan.store}")
     for sentence in plan.left_alone:
         out.print(f"{sentence}.")
+    _print_prompts(config.config.prompts)
     out.print(f"runs:        {plan.runs_total:,}, of which {plan.runs_existing:,} have ended")
     out.print(
         f"invocations: at most {plan.invocations_total:,}, "
@@ -328,6 +330,15 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
         out.print("time: unknown until these models have been seen in this store")
     else:
         out.print(f"time: at most {duration(plan.eta_s)} of model time, without embeddings and diagrams")
+
+
+def _print_prompts(prompts: Sequence[str]) -> None:
+    """Show how the prompts were read: a comma or # in a YAML list may have cut one in two."""
+    out = console()
+    for number, prompt in enumerate(prompts[:SHOWN_PROMPTS]):
+        out.print(f"{'prompts:' if number == 0 else '':<12} {shorten(prompt, 160)}")
+    if len(prompts) > SHOWN_PROMPTS:
+        out.print(f"{'':<12} and {len(prompts) - SHOWN_PROMPTS:,} more")
 
 
 def _advise(plan: Preview) -> None:

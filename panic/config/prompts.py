@@ -1,8 +1,8 @@
 """Prompts of a config into texts: inline ones, files and data sets.
 
 An entry is a text, or a mapping: `{file: prompts.csv, column: text, split: test, n: 20, seed: 0}` reads txt
-(a prompt per line), csv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a data
-set. `split` keeps the rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
+(a prompt per line), csv, tsv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a
+data set. `split` keeps the rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
 without replacement by the hash of seed and text: more of them later keep the earlier ones, and the order of
 the file does not matter for the choice; without a seed the first `n` are taken. The order is the file's. A
 text that a file repeats counts once.
@@ -18,6 +18,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,9 @@ class FilePrompts(Part):
     split: Text | None = None
     n: Count | None = None
     seed: Seed | None = None
+    delimiter: Annotated[str | None, Field(min_length=1, max_length=1)] = None
+    """Between the values of a CSV file; by default a tab for .tsv, else a comma, or a semicolon or tab where
+    the first line has those and no comma."""
 
 
 class DatasetPrompts(Part):
@@ -158,7 +162,14 @@ def _sample(path: KeyPath, wanted: FilePrompts, texts: list[str]) -> list[str]:
 
 def _from_file(path: KeyPath, wanted: FilePrompts, file: Path) -> list[str]:
     """Return the different texts of a file in its order."""
-    readers = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    csv_reader = partial(_csv, delimiter=wanted.delimiter)
+    readers: dict[str, Callable[[Path], Table]] = {
+        ".txt": _txt,
+        ".csv": csv_reader,
+        ".tsv": csv_reader,
+        ".jsonl": _jsonl,
+        ".parquet": _parquet,
+    }
     at = (*path, "file")
     if file.suffix.lower() not in readers:
         message = f"{wanted.file}: prompts can be read from {', '.join(readers)}"
@@ -213,25 +224,48 @@ def _files_nearby(file: Path, suffixes: Sequence[str]) -> str:
 
 
 def _txt(file: Path) -> Table:
-    lines = sources.decode(file.read_bytes(), str(file)).split("\n")
+    lines = sources.decode(file.read_bytes(), str(file)).replace("\r", "\n").split("\n")
     return ["text"], [(number, {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _csv(file: Path) -> Table:
-    lines = io.StringIO(sources.decode(file.read_bytes(), str(file)), newline="")
-    reader = csv.DictReader(lines, strict=True)
+def _csv(file: Path, delimiter: str | None) -> Table:
+    text = sources.decode(file.read_bytes(), str(file))
+    used = delimiter or _delimiter(file, text)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=used)
     try:
         rows = list(enumerate(reader, start=1))
     except csv.Error as error:
         raise ConfigError(f"{file}:{reader.reader.line_num}:1: not valid CSV: {error}") from None
     if wide := [number for number, row in rows if None in row]:
         raise ConfigError(
-            f"{file} has more values than columns in row {wide[0]}", hint="put a text with a comma in quotes"
+            f"{file} has more values than columns in row {wide[0]}",
+            hint=f"values are parted by {used!r}: put a text with it in quotes, or give another delimiter",
         )
     columns = list(reader.fieldnames or [])
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ConfigError(f"{file} has several columns called '{twice[0]}'")
     return columns, rows
+
+
+def _delimiter(file: Path, text: str) -> str:
+    """Guess what parts the values of a CSV file from its first line, which names the columns."""
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    head = text.lstrip("\n").split("\n", 1)[0]
+    others = [sign for sign in (";", "\t") if sign in head]
+    return others[0] if others and "," not in head else ","
+
+
+class _GivenTwiceError(Exception):
+    """A line of JSON has a key twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _GivenTwiceError(next(name for name in names if names.count(name) > 1))
+    return row
 
 
 def _jsonl(file: Path) -> Table:
@@ -241,7 +275,9 @@ def _jsonl(file: Path) -> Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
+        except _GivenTwiceError as error:
+            raise ConfigError(f"{file}:{number}:1: the key '{error}' is given twice") from None
         except json.JSONDecodeError as error:
             raise ConfigError(f"{file}:{number}:{error.pos + 1}: not valid JSON") from None
         except (ValueError, RecursionError):  # thousands of digits, thousands of brackets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -326,3 +327,9 @@ def test_a_fit_is_a_line_of_its_rate():
     slope = np.polyfit(line["step"].to_numpy(), np.log(line["distance"].to_numpy()), 1)[0]
     assert slope == pytest.approx(0.5, rel=0.01)
     assert (line["step"].min(), line["step"].max()) == (fit.first, fit.last)
+
+
+def test_a_chart_for_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": [1, 2], "value": [1.0, 2.0], "low": 0.0, "high": 3.0, "mean": 1.0})
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
+        charts.save(charts.null_band(frame), tmp_path / "nowhere" / "x.svg")

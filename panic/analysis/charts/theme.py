@@ -105,11 +105,14 @@ def spec(chart: alt.TopLevelMixin, *, title: bool = False) -> dict[str, Any]:
 def save(chart: Any, path: str | os.PathLike[str], *, scale: float = 2.0) -> Path:
     """Write a chart as HTML (complete in itself, interactive), SVG, PNG (`scale` times the size), PDF, JSON.
 
-    Raises UsageError for another ending. Nothing is loaded from anywhere, neither now nor when it is opened.
+    Raises UsageError for another ending or a folder that is not there.
+    Nothing is loaded from anywhere, neither now nor when it is opened.
     """
     import vl_convert
 
     path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}.")
     made = chart.to_dict()
     match path.suffix.lower():
         case ".html":
