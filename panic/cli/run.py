@@ -20,6 +20,7 @@ import typer
 
 from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
 from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.terminal import say, visible
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("panic.cli")
 SHOWN_REASONS = 3
+SHOWN_PROMPTS = 10
 SHAPE_FROM = {
     "experiment": "experiment",
     "config": "config",
@@ -193,8 +195,8 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             what = f"batches of {before.batch_size} → {after.batch_size}"
             if before.threads != after.threads:
                 what += f", threads {before.threads} → {after.threads}"
-            typer.echo(f"{change.name}: {what}", err=True)
-        typer.echo(
+            say(f"{change.name}: {what}", err=True)
+        say(
             "What was computed stays. What comes is computed in these shapes, whose rounding differs.",
             err=True,
         )
@@ -248,7 +250,7 @@ def perform(
             raise
         except Exception as error:
             with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as out:
-                traceback.print_exception(error, file=out)
+                out.write(visible("".join(traceback.format_exception(error))))
             error.add_note(f"The traceback is in {file}; -v shows it here.")
             raise
         counts = outcome.counts
@@ -294,6 +296,7 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     out.print(f"{plan.name} {known} in {plan.store}")
     for sentence in plan.left_alone:
         out.print(f"{sentence}.")
+    _print_prompts(config.config.prompts)
     out.print(f"runs:        {plan.runs_total:,}, of which {plan.runs_existing:,} have ended")
     out.print(
         f"invocations: at most {plan.invocations_total:,}, "
@@ -331,6 +334,15 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
         least, most = duration(plan.diagrams.least_s), duration(plan.diagrams.most_s)
         memory = size(plan.diagrams.memory_bytes)
         out.print(f"diagrams: {least} to {most}, by the shape of the clouds, in up to {memory} of memory")
+
+
+def _print_prompts(prompts: Sequence[str]) -> None:
+    """Show how the prompts were read: a comma or # in a YAML list may have cut one in two."""
+    out = console()
+    for number, prompt in enumerate(prompts[:SHOWN_PROMPTS]):
+        out.print(f"{'prompts:' if number == 0 else '':<12} {shorten(prompt, 160)}")
+    if len(prompts) > SHOWN_PROMPTS:
+        out.print(f"{'':<12} and {len(prompts) - SHOWN_PROMPTS:,} more")
 
 
 def _advise(plan: Preview) -> None:
