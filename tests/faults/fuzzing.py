@@ -17,26 +17,13 @@ from panic.store import Store, check, contents, reading
 from panic.store.dump import dump
 from tests.faults import experiment as tried
 
-PIECES = ["", "\x00", "\x1b[2J", "\u202e", "[", "]", "{", "}", ": ", "#", "&a ", "*a", "<<: ",
-          "!!python/object:os.system ", "'", '"', "\t", "\n", "\r", "- ", "-1", "1e999", "0x" + "f" * 5000, "null", "~", "../../x",
-          "/etc/passwd", "python:x.py:X", "latest", "\ud7ff", "é" * 200, "[" * 200]  # fmt: skip
+PIECES = [
+    *("", "\x00", "\x1b[2J", "\u202e", "[", "]", "{", "}", ": ", "#", "&a ", "*a", "<<: "),
+    *("!!python/object:os.system ", "'", '"', "\t", "\n", "\r", "- ", "-1", "1e999", "0x" + "f" * 5000),
+    *("null", "~", "../../x", "/etc/passwd", "python:x.py:X", "latest", "\ud7ff", "é" * 200, "[" * 200),
+]
 VALUES: list[Any] = [
-    None,
-    True,
-    0,
-    -1,
-    2**63,
-    2**70,
-    1e308,
-    "",
-    " ",
-    "x",
-    [],
-    [[]],
-    {},
-    {"a": {}},
-    [None],
-    ["x", "x"],
+    *(None, True, 0, -1, 2**63, 2**70, 1e308, "", " ", "x", [], [[]], {}, {"a": {}}, [None], ["x", "x"])
 ]
 CONFIGS = 40
 """Of one case."""
