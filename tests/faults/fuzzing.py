@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import sqlite3
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,13 @@ def _change(values: Any, chance: random.Random) -> None:
             continue
         match chance.randrange(3):
             case 0:
-                values[key] = chance.choice(VALUES)
+                values[key] = deepcopy(chance.choice(VALUES))  # a case must not change the next one
             case 1:
                 del values[key]
             case _ if isinstance(values, dict):
-                values[chance.choice(["x", "", "nmae", key + "s", "\x1b"])] = values[key]
+                values[chance.choice(["x", "", "nmae", key + "s", "\x1b"])] = deepcopy(values[key])
             case _:
-                values.append(values[key])
+                values.append(deepcopy(values[key]))
         return
 
 
