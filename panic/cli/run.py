@@ -26,6 +26,7 @@ from panic.errors import PanicError, StoreTooOld, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from panic.config import ExperimentConfig
     from panic.engine.plan import CheckedConfig
     from panic.engine.preview import Preview
     from panic.store.records import NewRun
@@ -107,6 +108,7 @@ def run(
         loaded.append(check_config(path, changes, ask=not dry_run))
 
     def do(checked: CheckedConfig) -> None:
+        tell_unused(checked.config)
         path = shared.store_path(checked.config.store)
         if dry_run:
             return print_plan(checked, path)
@@ -170,6 +172,17 @@ def _bring_up_to_date(path: Path) -> None:
     except StoreTooOld:
         with Store(path, write=True, create=True):
             pass
+
+
+def tell_unused(config: ExperimentConfig) -> None:
+    """Name on stderr the variants that no network, embedding or other variant in use is made of."""
+    used = [*config.embeddings, *(name for network in config.networks for name in network)]
+    for name in used:  # grows: the base of a variant in use is in use
+        base = config.models[name].base if name in config.models else name
+        if base not in used:
+            used.append(base)
+    if unused := [name for name in config.models if name not in used]:
+        say(f"{config.name}: no network and no embedding uses {', '.join(unused)} of `models`.", err=True)
 
 
 def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:

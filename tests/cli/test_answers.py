@@ -40,3 +40,11 @@ def test_a_report_into_a_read_only_mount_names_the_file_that_was_asked_for(
         subprocess.run(["umount", place], check=True)
     assert done.exit_code == 1
     assert f"{place / 'report.html'}: Read-only file system" in done.stderr
+
+
+def test_a_variant_that_nothing_uses_is_named_once(panic: Invoke, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    assert "uses" not in panic("run", config, "--dry-run").stderr
+    more = ["--set", "models.other={base: chain, states: 5}", "--set", "models.third={base: other}"]
+    done = panic("run", config, "--dry-run", *more)
+    assert done.stderr.count("no network and no embedding uses other, third of `models`.") == 1
