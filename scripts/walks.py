@@ -155,8 +155,9 @@ def map_question(store: Any) -> Callable[[], Any]:
     from panic.store import reading
 
     try:
-        from panic.analysis.questions import map as question
         from panic.analysis.questions.question import Material
+
+        from panic.analysis.questions import map as question
     except ImportError:
         from panic.analysis.figures import Material, states
 
