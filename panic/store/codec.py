@@ -61,7 +61,7 @@ def decode_image(data: bytes) -> Image:
     from PIL.WebPImagePlugin import WebPImageFile
 
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        raise ValueError("its bytes are not WebP")
+        raise ValueError("its bytes cannot be decoded (no WebP)")
     try:
         with WebPImageFile(io.BytesIO(data)) as image:  # Image.open would warn of large ones on stderr
             problem = size_problem(*image.size)
