@@ -10,8 +10,12 @@ An experiment is given by its row number, its name, the beginning of its uid, or
 from __future__ import annotations
 
 import json
+import re
 
-from panic.errors import NotFound, nearest
+from pydantic_core import PydanticCustomError
+
+from panic.config.fields import check_name
+from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.clauses import NUM_STEPS, USED_OUTPUTS
 from panic.store.records import (
     AnnotationRow,
@@ -30,8 +34,14 @@ Selector = int | str
 
 
 def experiments(store: Store) -> list[ExperimentRow]:
-    """All experiments, oldest first."""
+    """All experiments, oldest first.
+
+    Raises StoreCorrupt for a name or id that is none: both become parts of names of files.
+    """
     rows = store.db.rows("SELECT id, uid, name, config, created_at FROM experiment ORDER BY id")
+    for id, uid, name, _, _ in rows:
+        if problem := name_problem(uid, name):
+            raise StoreCorrupt(f"{store.path}: experiment {id} {problem}.", hint="Do not trust this store.")
     return [
         ExperimentRow(
             id=id,
@@ -42,6 +52,17 @@ def experiments(store: Store) -> list[ExperimentRow]:
         )
         for id, uid, name, config, created_at in rows
     ]
+
+
+def name_problem(uid: str, name: str) -> str:
+    """What is wrong with the id and the name of an experiment as they are stored; empty if nothing is."""
+    if not re.fullmatch(r"[0-9a-f]{32}", uid):
+        return f"has an id that is none: {uid!r}"
+    try:
+        check_name(name)
+    except PydanticCustomError:
+        return f"has a name that is none: {name!r}"
+    return ""
 
 
 def named(store: Store, name: str) -> ExperimentRow | None:

@@ -1,0 +1,78 @@
+"""What a stored config names outside its store, and whether that may be acted on.
+
+A store may come from anybody. A Python file that it names would run with the user's rights, a folder be read,
+an address be asked. So whatever starts from a stored config asks `require_trust` first, and what it finds needs
+`--trust`, or a config that the user gives. Names of the table, of the hub's local cache (weights, read
+without running code) and synthetic models are harmless.
+
+    require_trust(stored(row.config, row.name), is_trusted=False)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from panic.config import ExperimentConfig
+from panic.errors import UsageError
+from panic.models import kinds
+from panic.models.table import TABLE
+
+HARMLESS_PREFIXES = ("synthetic/",)
+FOLDER_PARAMETERS = ("lora",)
+"""Parameters of models that are paths, however they are written; a test compares them with the kinds."""
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+"""A plain name, or organisation/name on the hub; neither can be a path out of a folder or an address."""
+
+
+class NotTrusted(UsageError):
+    """A stored config names what is only used with the user's consent."""
+
+
+def named_outside(config: ExperimentConfig) -> list[str]:
+    """What acting on a config would reach outside its store, in words; an empty list is harmless."""
+    found = (
+        [] if config.model_folder is None else [f"the folder of Python models {str(config.model_folder)!r}"]
+    )
+    names = [name for network in config.networks for name in network] + config.embeddings
+    names += [variant.base for variant in config.models.values()]
+    found += [f"the model {name!r}" for name in dict.fromkeys(names) if not _is_harmless(name, config)]
+    for name, variant in config.models.items():
+        adapter = variant.parameters.get("adapter")
+        if adapter is not None and adapter not in kinds.adapters():
+            found.append(f"the adapter {adapter!r} of the model {name!r}")
+        for key, value in variant.parameters.items():
+            found += [f"{key} of the model {name!r}: {text!r}" for text in _paths(key, value)]
+    return found
+
+
+def require_trust(config: ExperimentConfig, *, is_trusted: bool) -> None:
+    """Raise NotTrusted if a stored config names what is outside its store, unless the user trusts it."""
+    found = [] if is_trusted else named_outside(config)
+    if found:
+        more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+        raise NotTrusted(
+            f"The stored config of {config.name} names {', '.join(found[:5])}{more}. Nothing was done.",
+            hint="If this store is yours, or you trust its maker with running code: --trust. Or perform the"
+            " experiment from a config of your own: panic run CONFIG.",
+        )
+
+
+def _is_harmless(name: str, config: ExperimentConfig) -> bool:
+    return (
+        name in config.models
+        or name in TABLE
+        or name.startswith(HARMLESS_PREFIXES)
+        or HUB_ID.fullmatch(name) is not None
+    )
+
+
+def _paths(key: str, value: Any) -> Iterator[str]:
+    """The texts in a parameter's value that are, or may be, paths, addresses or commands."""
+    if isinstance(value, str):
+        if key in FOLDER_PARAMETERS or "://" in value or value.startswith(("/", "~", "./", "../", "$")):
+            yield value
+    elif isinstance(value, list | dict):
+        for part in value if isinstance(value, list) else value.values():
+            yield from _paths(key, part)
