@@ -1,9 +1,9 @@
 """What a stored config names outside its store, and whether that may be acted on.
 
-A store may come from anybody. A Python file that it names would run with the user's rights, a folder be read,
-an address be asked. So whatever starts from a stored config asks `require_trust` first, and what it finds needs
-`--trust`, or a config that the user gives. Names of the table, of the hub's local cache (weights, read
-without running code) and synthetic models are harmless.
+A store may come from anybody. A Python file that it names would run with the user's rights, a folder be
+read, an address be asked. So whatever starts from a stored config asks `require_trust` first, and what it
+finds needs `--trust`, or a config that the user gives. Names of the table, of the hub's local cache (weights,
+read without running code) and synthetic models are harmless.
 
     require_trust(stored(row.config, row.name), is_trusted=False)
 """
@@ -32,9 +32,8 @@ class NotTrusted(UsageError):
 
 def named_outside(config: ExperimentConfig) -> list[str]:
     """What acting on a config would reach outside its store, in words; an empty list is harmless."""
-    found = (
-        [] if config.model_folder is None else [f"the folder of Python models {str(config.model_folder)!r}"]
-    )
+    folder = config.model_folder
+    found = [] if folder is None else [f"the folder of Python models {str(folder)!r}"]
     names = [name for network in config.networks for name in network] + config.embeddings
     names += [variant.base for variant in config.models.values()]
     found += [f"the model {name!r}" for name in dict.fromkeys(names) if not _is_harmless(name, config)]

@@ -47,8 +47,8 @@ class LockHolder:
 class Database:
     """One SQLite file: plain tuples out, transactions in, errors translated into ours.
 
-    Used by one thread at a time, which need not be the one that opened it. Nothing in the file is trusted: its
-    schema is ours or refused, and functions in it could do no harm (`trusted_schema=OFF`, defensive mode).
+    Used by one thread at a time, which need not be the one that opened it. Nothing in the file is trusted:
+    its schema is ours or refused, and what is in it can call nothing (`trusted_schema=OFF`, defensive mode).
 
     is_whole: refuse a file that lacks tables, too.
     """

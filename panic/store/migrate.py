@@ -1,9 +1,9 @@
 """Numbered migrations: `migrations/<file>/<number>.sql`, each applied in one transaction.
 
 A shipped migration is never edited; a change of the schema is a new number. The version of a file is
-its `PRAGMA user_version`, and `PRAGMA application_id` says that the file is one of ours. Its schema has to be what
-the migrations make, to the letter: a view, a trigger or a table of somebody else's in place of ours would run
-or say what its maker likes.
+its `PRAGMA user_version`, and `PRAGMA application_id` says that the file is one of ours. Its schema has to be
+what the migrations make, to the letter: a view, a trigger or a table of somebody else's in place of ours
+would run or say what its maker likes.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ def schema(connection: apsw.Connection) -> dict[tuple[str, str], str]:
 def missing_from(connection: apsw.Connection, kind: str) -> list[str]:
     """Which tables and indices a file of the newest version lacks."""
     expected = expected_schema(kind, len(migrations(kind)))
-    return [
-        f"the {what} {name} is missing" for what, name in sorted(expected.keys() - schema(connection).keys())
-    ]
+    gone = expected.keys() - schema(connection).keys()
+    return [f"the {what} {name} is missing" for what, name in sorted(gone)]
 
 
 def require_own_schema(
