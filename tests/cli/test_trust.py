@@ -38,8 +38,6 @@ COMMANDS: dict[str, list[list[str]]] = {
     **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video")},
     **{name: [[]] for name in ("dump", "check")},
-        ("models", "devices", "status", "list", "stuck", "report", "video", "dump", "check"), [[]]
-    ),
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],

@@ -39,7 +39,7 @@ def first_image(store: Store) -> str:
         ("store.sqlite", "CREATE TRIGGER t AFTER INSERT ON session BEGIN DELETE FROM run; END"),
         ("store.sqlite", "CREATE VIEW v AS SELECT load_extension('x')"),
         ("store.sqlite", "CREATE INDEX i ON run (abs(seed))"),
-        ("store.sqlite", "ALTER TABLE run ADD COLUMN more"),
+        ("store.sqlite", "ALTER TABLE run ADD COLUMN more TEXT"),
         ("images.sqlite", "CREATE TRIGGER t AFTER INSERT ON image BEGIN DELETE FROM image; END"),
     ],
 )
