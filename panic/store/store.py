@@ -40,6 +40,7 @@ class Store:
             that file (the engine computes its contents again).
         copy_older: read a store of an older schema from a temporary copy of `store.sqlite` that is brought up
             to date, and warn of that; without it such a store is refused with StoreTooOld.
+        is_whole: refuse a file that lacks tables with StoreCorrupt; `panic check` wants to see the rest.
 
     Raises StoreMissing, StoreLocked (naming the process), StoreReadOnly, StoreTooNew, StoreCorrupt, and
     StoreError for a path that cannot hold a store.
@@ -52,11 +53,13 @@ class Store:
         write: bool = False,
         create: bool = False,
         copy_older: bool = False,
+        is_whole: bool = True,
     ) -> None:
         self.path = Path(path)
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._lock: int | None = None
         self._images: Database | None = None
+        self._is_whole = is_whole
         _require_store(self.path, create=write and create)
         refuse_network(self.path)
         if write:
@@ -77,7 +80,7 @@ class Store:
     def _open_main(self, *, write: bool, copy_older: bool) -> Database:
         path = self.path / "store.sqlite"
         try:
-            return Database(path, "store", write=write)
+            return Database(path, "store", write=write, is_whole=self._is_whole)
         except StoreTooOld:
             if not copy_older:
                 raise
@@ -105,7 +108,7 @@ class Store:
                 hint="A store is its whole folder: copy images.sqlite along with store.sqlite. If it is gone,"
                 " performing an experiment again (panic resume) computes its images again.",
             )
-        return Database(path, "images", write=write, synchronous="FULL")
+        return Database(path, "images", write=write, synchronous="FULL", is_whole=self._is_whole)
 
     @property
     def has_images(self) -> bool:
