@@ -18,7 +18,7 @@ import apsw
 from panic.errors import PanicError
 from panic.store.codec import decode_array, decode_bars, decode_vector
 from panic.store.digest import text_digest
-from panic.store.files import Database
+from panic.store.files import Database, has_content, log_of
 from panic.store.images import image_problem, remedies
 from panic.store.migrate import missing_from
 from panic.store.rows import bad_values
@@ -99,6 +99,21 @@ def _file(database: Database, kind: str) -> Iterator[str]:
                 yield f"{database.path.name}: {named}"
     for table, row, parent, _ in database.stream("PRAGMA foreign_key_check"):
         yield f"{database.path.name}: row {row} of {table} refers to a missing row of {parent}"
+
+
+def _lost_log(store: Store, part: Part) -> Iterator[str]:
+    """What was in a log that a copy lacks cannot be known, but that there was one can."""
+    log = log_of(store.db.path)
+    if has_content(log) or store.lock_holder is not None or not store.has_images:
+        return
+    unknown = store.images.value("SELECT count(*) FROM image")
+    known = store.db.value("SELECT count(*) FROM output WHERE modality = 'image'")
+    is_unended = store.db.value("SELECT 1 FROM session WHERE end_state IS NULL")
+    if unknown > known and (is_unended or not store.db.value("SELECT 1 FROM session")):
+        yield (
+            f"{store.db.path.name} knows {known:,} images, and there are {unknown:,}; a session never ended,"
+            f" and there is no {log.name}: was the store copied while it was written, without that file?"
+        )
 
 
 def _values(store: Store, part: Part) -> Iterator[str]:
@@ -259,7 +274,7 @@ def _epochs(store: Store, part: Part) -> Iterator[str]:
 
 
 Check = Callable[[Store, Part], Iterator[str]]
-WHOLE: list[Check] = [_main_file, _image_file, _values, _epochs]
+WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs]
 """What concerns the files as a whole."""
 PARTS: list[Check] = [_steps, _outputs, _vectors, _stuck, _diagrams]
 """What can be checked of a part."""

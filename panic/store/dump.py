@@ -22,7 +22,7 @@ from panic.store.clauses import USED_OUTPUTS
 from panic.store.codec import canonical_json, decode_array, decode_bars
 from panic.store.contents import image
 from panic.store.digest import image_digest
-from panic.store.reading import Selector, experiments, scope
+from panic.store.reading import Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 
@@ -32,10 +32,13 @@ Line = dict[str, Any]
 def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
     """JSON-able lines of one experiment, or of all; one consistent state of the store."""
     with store.db.snapshot():
-        for row in sorted(experiments(store), key=lambda row: row.name):
-            if experiment is None or row.id == find_experiment(store, experiment).id:
-                yield {"kind": "experiment", "name": row.name}
-                yield from _as_far(_runs(store, row.id, row.name), f"the runs of {row.name}")
+        wanted = None if experiment is None else find_experiment(store, experiment).id
+        rows = store.db.rows("SELECT id, CAST(name AS BLOB) FROM experiment ORDER BY name")
+        for id, data in rows:
+            if wanted in (None, id):
+                name = data.decode(errors="backslashreplace")
+                yield {"kind": "experiment", "name": name}
+                yield from _as_far(_runs(store, id, name), f"the runs of {name}")
         yield from _as_far(_outputs(store, experiment), "the outputs")
         yield from _as_far(_embeddings(store, experiment), "the embeddings")
 

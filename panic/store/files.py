@@ -179,8 +179,8 @@ def _open_reader(path: Path) -> apsw.Connection:
     try:
         return _prepared_reader(path, "mode=ro")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size > 0:
+        log = log_of(path)
+        if has_content(log):
             raise StoreReadOnly(
                 f"{path.parent} cannot be written, and {log.name} has changes that {path.name} lacks.",
                 hint="Copy the folder to where it can be written, and read it there.",
@@ -198,6 +198,16 @@ def _prepared_reader(path: Path, query: str) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def log_of(path: Path) -> Path:
+    """SQLite's write-ahead log of a file."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def has_content(path: Path) -> bool:
+    """Whether a file is there and not empty; readers leave empty logs behind."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def copy_file(path: Path, to: Path) -> None:

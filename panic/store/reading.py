@@ -40,8 +40,9 @@ def experiments(store: Store) -> list[ExperimentRow]:
     """
     rows = store.db.rows("SELECT id, uid, name, config, created_at FROM experiment ORDER BY id")
     for id, uid, name, _, _ in rows:
-        if problem := name_problem(uid, name):
-            raise StoreCorrupt(f"{store.path}: experiment {id} {problem}.", hint="Do not trust this store.")
+        if not is_uid(uid) or not is_name(name):
+            what = f"a name that is none: {name!r}" if is_uid(uid) else f"an id that is none: {uid!r}"
+            raise StoreCorrupt(f"{store.path}: experiment {id} has {what}.", hint="Do not trust this store.")
     return [
         ExperimentRow(
             id=id,
@@ -54,15 +55,17 @@ def experiments(store: Store) -> list[ExperimentRow]:
     ]
 
 
-def name_problem(uid: str, name: str) -> str:
-    """What is wrong with the id and the name of an experiment as they are stored; empty if nothing is."""
-    if not re.fullmatch(r"[0-9a-f]{32}", uid):
-        return f"has an id that is none: {uid!r}"
+def is_uid(text: str) -> bool:
+    """Whether a text has the form of an experiment's id."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be an experiment's name, which is a part of names of files."""
     try:
-        check_name(name)
+        return bool(check_name(text))
     except PydanticCustomError:
-        return f"has a name that is none: {name!r}"
-    return ""
+        return False
 
 
 def named(store: Store, name: str) -> ExperimentRow | None:
