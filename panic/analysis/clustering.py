@@ -1,11 +1,10 @@
 """Clusters of embeddings: what a run says or shows, as labels, with how far they can be trusted.
 
-HDBSCAN leaves 60-70 % of caption embeddings outside all clusters, so the outlier share stands beside every
+HDBSCAN leaves 60-70 % of caption embeddings outside all clusters, so the share outside stands beside every
 result; k-means leaves nothing out and always finds as many clusters as it is asked for. Labels of different
 experiments compare only against one frozen reference.
 
-    found = cluster(matrix)                          # labels (n,), -1 = outlier; medoids; outlier share
-    stability(matrix).mean()                         # ARI of clusterings of parts of the data
+    found = cluster(matrix)                          # labels (n,), -1 = outlier; medoids; sizes
     reference = freeze(matrix, found)                # keep it: reference.save("reference.npz")
     assign(reference, other_matrix)                  # labels of another experiment
 """
@@ -15,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panic.analysis.checks import OUTLIER, AnalysisError, codes, labels, unit, vectors
+from panic.analysis.checks import OUTLIER, AnalysisError, labels, unit, vectors
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 METHODS = ("hdbscan", "kmeans")
+SCATTERED = 0.9  # of the mean squared distance of all points: unrelated ones are within 2 % of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,6 @@ class Clustering:
     labels: Labels
     medoids: Labels
     sizes: Labels
-    outlier_share: float
     method: str
 
     @property
@@ -88,8 +86,8 @@ def cluster(
     """Clusters of the directions of vectors (n, d).
 
     `kmeans` needs `num_clusters`; `hdbscan` finds the number, and fewer than `min_cluster_size` points are
-    all outliers. Equal points are one cluster. AnalysisError for NaN, zero vectors, or more clusters than
-    distinct points.
+    all outliers; a cluster that is no denser than all points together is none. Equal points are one cluster.
+    AnalysisError for NaN, zero vectors, or more clusters than distinct points.
     """
     points = unit(values)
     if method not in METHODS:
@@ -109,45 +107,8 @@ def cluster(
         from sklearn.cluster import HDBSCAN
 
         raw = HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(points)
+        raw = _without_rests(points, raw, min_cluster_size)
     return _described(points, raw.astype(np.int64), method)
-
-
-def stability(
-    values: ArrayLike,
-    *,
-    units: ArrayLike | None = None,
-    share: float = 0.8,
-    repeats: int = 20,
-    seed: int = 0,
-    **how: Any,
-) -> Array:
-    """Adjusted Rand indices (repeats,) of clusterings of random parts with that of the whole; 1 = the same.
-
-    `units` (n,): what is left out as a whole, such as the run of every step; without them single points,
-    which is too kind where points of one run resemble each other. `how` as for `cluster`. Outliers count as
-    a cluster of their own. About 0 where the clusters are chance. AnalysisError without any cluster: then
-    nothing agrees with nothing, which the index calls perfect.
-    """
-    from sklearn.metrics import adjusted_rand_score
-
-    points = unit(values, least=2)
-    of_unit = np.arange(len(points)) if units is None else codes(np.asarray(units))
-    if len(of_unit) != len(points):
-        raise AnalysisError(f"{len(points)} vectors and {len(of_unit)} units do not pair up")
-    if not 0 < share <= 1 or repeats < 1:
-        raise AnalysisError(f"share must be above 0 and up to 1, repeats 1 or more: {share}, {repeats}")
-    whole = cluster(points, seed=seed, **how)
-    if not whole.num_clusters:
-        raise AnalysisError("there are no clusters whose stability could be asked for")
-    num_units = int(of_unit.max()) + 1
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(repeats):
-        kept = rng.choice(num_units, size=max(1, round(share * num_units)), replace=False)
-        part = np.flatnonzero(np.isin(of_unit, kept))
-        again = cluster(points[part], seed=seed + number, **how).labels
-        found.append(adjusted_rand_score(whole.labels[part], again))
-    return np.array(found)
 
 
 def freeze(
@@ -219,6 +180,31 @@ def _kmeans(points: Array, num_clusters: int, seed: int) -> Labels:
     return found
 
 
+def _without_rests(points: Array, raw: Labels, min_cluster_size: int) -> Labels:
+    """Labels without clusters whose members are as far from each other as any points are.
+
+    HDBSCAN parts all points into two at least, so beside one text that is said again and again it calls what
+    is scattered around it a cluster, too. Measured by mean squared distances of distinct points. What is
+    left of such a cluster are points that are there `min_cluster_size` times, each a cluster.
+    """
+    anywhere = _mean_square(points)
+    _, place, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    place = place.reshape(-1)
+    kept = raw.copy()
+    for label in np.unique(raw[raw != OUTLIER]):
+        members = raw == label
+        if _mean_square(points[members]) > SCATTERED * anywhere:
+            is_heap = counts[place[members]] >= min_cluster_size
+            kept[members] = np.where(is_heap, len(raw) + place[members], OUTLIER)
+    return kept
+
+
+def _mean_square(points: Array) -> float:
+    """Mean squared distance of distinct points; 0 of a single one."""
+    distinct = np.unique(points, axis=0)
+    return 2 * float(((distinct - distinct.mean(axis=0)) ** 2).sum()) / max(len(distinct) - 1, 1)
+
+
 def _described(points: Array, raw: Labels, method: str) -> Clustering:
     names, counts = np.unique(raw[raw != OUTLIER], return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -229,6 +215,5 @@ def _described(points: Array, raw: Labels, method: str) -> Clustering:
         labels=renamed,
         medoids=medoids(points, renamed),
         sizes=counts[order].astype(np.int64),
-        outlier_share=float(np.mean(renamed == OUTLIER)) if len(renamed) else 0.0,
         method=method,
     )

@@ -2,14 +2,11 @@
 
 sample(load(store, "latest"))           # some runs of a large experiment, all of a small one
 spread(rows, 40)                        # runs to draw, over networks and prompts
-evenly(items, 12)                       # places along a list
 of_some_runs(steps, 2500)               # steps of whole runs, taken at random
 thinned(steps, 200)                     # so many steps of an axis
 """
 
 from __future__ import annotations
-
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -17,7 +14,6 @@ import polars as pl
 from panic.analysis.data import ExperimentData
 from panic.store.records import RunRow
 
-T = TypeVar("T")
 MAX_RUNS = 300  # that figures sum up
 MAX_TOTAL_STEPS = 100_000  # of these runs together
 LEAST_RUNS = 12  # however long they are
@@ -41,20 +37,37 @@ def sample(
 
 
 def spread(runs: list[RunRow], limit: int) -> list[RunRow]:
-    """At most `limit` runs, as evenly as can be over networks and prompts, in their order."""
-    groups: dict[tuple[tuple[str, ...], str], list[RunRow]] = {}
+    """At most `limit` runs, as evenly as can be over networks, kinds of seed and prompts, in their order.
+
+    Kinds of seed are a fixed one and fresh noise. Where there are more groups than runs to choose, each
+    network and kind of seed has the same prompts, from all over their list.
+    """
+    groups: dict[tuple[tuple[str, ...], bool, str], list[RunRow]] = {}
     for run in runs:
-        groups.setdefault((run.network, run.prompt), []).append(run)
-    turns = [(turn, run.id) for group in groups.values() for turn, run in enumerate(group)]
-    chosen = {run for _, run in sorted(turns)[:limit]}
+        groups.setdefault((run.network, run.seed == -1, run.prompt), []).append(run)
+    prompts = {prompt: _halved(i) for i, prompt in enumerate(dict.fromkeys(run.prompt for run in runs))}
+    turns = [
+        (turn, prompts[prompt], run.id)
+        for (_, _, prompt), group in groups.items()
+        for turn, run in enumerate(group)
+    ]
+    chosen = {run for *_, run in sorted(turns)[:limit]}
     return [run for run in runs if run.id in chosen]
 
 
-def evenly(items: list[T], limit: int) -> list[T]:
-    """At most `limit` of the items, evenly chosen, the first and the last among them."""
-    if len(items) <= limit:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+def basis(shown: int, total: int) -> str:
+    """Which runs a figure rests on, where they are not all; "" where they are."""
+    if shown >= total:
+        return ""
+    return f"Of {shown:,} of {total:,} runs, spread over networks, kinds of seed and prompts."
+
+
+def _halved(number: int) -> float:
+    """A place in [0, 1): 0, 1/2, 1/4, 3/4, ... (van der Corput), so that any first few are spread."""
+    place, step = 0.0, 0.5
+    while number:
+        place, number, step = place + step * (number & 1), number >> 1, step / 2
+    return place
 
 
 def of_some_runs(steps: pl.DataFrame, max_points: int, seed: int = 0) -> pl.DataFrame:

@@ -157,7 +157,11 @@ def serve_connection(connection: Connection[Any, Any], settings: ServerSettings,
     calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
 
+    own = os.getpid()
+
     def send(message: Any) -> None:
+        if os.getpid() != own:
+            os._exit(0)  # a model has forked, and its copy came back: only one of them may answer
         with lock:
             connection.send(message)
 
@@ -169,10 +173,15 @@ def serve_connection(connection: Connection[Any, Any], settings: ServerSettings,
             send(CallResult(number=call.number, error=CallError(kind="error", message=text)))
 
     if ahead:
-        server.load_all()
+        with server.clock.of("loading from disk"):
+            server.load_all()
         send(("ready", 0))
     with ThreadPoolExecutor(1) as finisher:
-        while (call := calls.get()) is not None:
+        while True:
+            with server.clock.of("waiting for a call"):
+                call = calls.get()
+            if call is None:
+                break
             result, raw = server.serve(call, partial(send, ("invoking", call.number)))
             send(("invoked", call.number))
             finisher.submit(deliver, call, result, raw)
@@ -189,7 +198,7 @@ def _receive(connection: Connection[Any, Any], calls: queue.SimpleQueue[Call | N
     while True:
         try:
             call = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # a model may have closed what it does not know
             call = None
         calls.put(call)
         if call is None:

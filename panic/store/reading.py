@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -29,6 +30,7 @@ from panic.store.records import (
     SessionRow,
 )
 from panic.store.store import Store
+from panic.store.stuck import Stuck
 
 Selector = int | str
 
@@ -184,6 +186,20 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     return found
 
 
+def is_stuck(store: Store, run: int) -> Stuck | None:
+    """Did this run (`RunRow.id`) end because its state came back? Then its cycle, else None: true or false.
+
+    A run that reached its full length before a state came back is not stuck, nor is one that failed, has not
+    ended yet, or has fresh noise at every step. Raises NotFound for a run that is not in the store.
+    """
+    found = store.db.rows(
+        "SELECT entry_step, period FROM run LEFT JOIN stuck ON stuck.run = run.id WHERE run.id = ?", run
+    )
+    for entry_step, period in found:
+        return None if period is None else Stuck(entry_step=entry_step, period=period)
+    raise NotFound(f"No run {run} in {store.path}.")
+
+
 def counts(store: Store, experiment: Selector | None = None) -> Counts:
     """How many runs (by state), invocations, embeddings, diagrams and so on there are."""
     where, parameters = scope(store, experiment)
@@ -234,6 +250,16 @@ def sessions(store: Store, experiment: Selector | None = None) -> list[SessionRo
         )
         for *row, provenance, config in rows
     ]
+
+
+def timelines(store: Store, experiment: Selector | None = None) -> dict[int, list[dict[str, Any]]]:
+    """What sessions that have ended spent their time on, by session; empty where that was not recorded.
+
+    Each row has place, name, model, start_s (since the session began), width_s and seconds.
+    """
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
+    return {session: json.loads(timeline) for session, timeline in rows if timeline is not None}
 
 
 def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from panic.config import DiagramSettings
 from panic.engine.plan import Plan
 from panic.engine.pool import Bench
+from panic.engine.progress import Progress
 from panic.engine.session import Session
 from panic.engine.stages.stage import JobStage
 from panic.store import Commit, contents, missing
 from panic.store.records import NewDiagram
-from panic.topology import Budget, diagram, sliding_window
+from panic.topology import Budget, asked
 
 log = logging.getLogger("panic.engine")
 
@@ -47,16 +48,7 @@ class DiagramJob:
         settings = bench.settings[self.setting]
         vectors = contents.run_vectors(bench.store, self.run, self.model, settings.modality)
         start = time.perf_counter()
-        window = settings.window
-        result = diagram(
-            vectors if window is None else sliding_window(vectors, window.dimension, window.delay),
-            max_dimension=settings.max_dimension,
-            metric=settings.metric,
-            threshold=settings.threshold or float("inf"),
-            landmarks=settings.landmarks,
-            generators=settings.generators,
-            budget=Budget(memory_bytes=bench.memory_bytes),
-        )
+        result = asked(vectors, settings, Budget(memory_bytes=bench.memory_bytes))
         row = NewDiagram(
             run=self.run,
             model=self.model,
@@ -87,6 +79,11 @@ class DiagramStage(JobStage[DiagramJob]):
         now = time.monotonic()
         self._next_lookup_at = now + max(LOOKUP_EVERY_S, (now - start) / LOOKUP_SHARE)
         return found
+
+    def progress(self, before: Progress) -> Progress:
+        """How far diagrams are; while the first process compiles, that is told and nothing else happens."""
+        now = super().progress(before)
+        return replace(now, message="diagrams: preparing") if self._pool.is_preparing else now
 
     def due(self) -> Iterable[DiagramJob]:
         """Diagrams of runs that are complete and have all vectors."""
