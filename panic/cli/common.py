@@ -50,11 +50,14 @@ class Shared:
         from_environment = os.environ.get("PANIC_STORE")
         return self.store or (Path(from_environment) if from_environment else of_config or DEFAULT_STORE)
 
-    def open_store(self) -> Store:
-        """The store, for reading; of an older schema a copy, which is said on stderr."""
+    def open_store(self, *, is_whole: bool = True) -> Store:
+        """The store, for reading; of an older schema a copy, which is said on stderr.
+
+        is_whole: refuse a store that lacks tables.
+        """
         from panic.store import Store
 
-        return Store(self.store_path(), copy_older=True)
+        return Store(self.store_path(), copy_older=True, is_whole=is_whole)
 
 
 def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
@@ -79,6 +82,16 @@ ExperimentArgument = Annotated[
     str,
     typer.Argument(
         metavar="EXPERIMENT", help="Name, beginning of an id, or latest.", autocompletion=complete_experiment
+    ),
+]
+
+OptionalExperiment = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="Name, beginning of an id, or latest; by default the whole store.",
+        autocompletion=complete_experiment,
+        show_default=False,
     ),
 ]
 

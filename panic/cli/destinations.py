@@ -12,6 +12,9 @@ import typer
 
 from panic.errors import UsageError
 
+REPORT_MARK = b'<meta name="generator" content="panic">'
+"""It stands near the beginning of every report."""
+
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
 
 
@@ -22,6 +25,26 @@ def claim_file(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise UsageError(f"{path} is there already.", hint="--force overwrites it.")
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def claim_report(folder: Path, name: str) -> Path:
+    """The file of a report in a store's folder of them, which is written anew every time.
+
+    Raises UsageError for a link, or for a file that panic did not write.
+    """
+    file = folder / name
+    if file.is_symlink() or (file.exists() and REPORT_MARK not in _beginning(file)):
+        raise UsageError(
+            f"{file} is there already, and is no report of panic.", hint="Name another with --output FILE."
+        )
+    return file
+
+
+def _beginning(file: Path) -> bytes:
+    if not file.is_file():
+        return b""
+    with file.open("rb") as opened:
+        return opened.read(1000)
 
 
 def claim_folder(path: Path, *, force: bool) -> None:

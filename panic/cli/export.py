@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import Shared, command, complete_experiment
+from panic.cli.common import OptionalExperiment, Shared, command
 from panic.cli.destinations import ForceOption, claim_folder
 from panic.cli.render import console, print_json
-from panic.errors import PanicError
+from panic.errors import PanicError, StoreCorrupt
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,15 +29,6 @@ OUTPUT_COLUMNS = {"id": "Int64", "digest": "String", "modality": "String", "text
     "width": "Int64",
     "height": "Int64",
 }
-OptionalExperiment = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="EXPERIMENT",
-        help="Name, beginning of an id, or latest; by default the whole store.",
-        autocompletion=complete_experiment,
-        show_default=False,
-    ),
-]
 
 
 @command
@@ -45,9 +36,16 @@ def dump(shared: Shared, experiment: OptionalExperiment = None) -> None:
     """Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps."""
     from panic.store.dump import dump as dump_lines
 
+    num_damaged = 0
     with shared.open_store() as store:
         for entry in dump_lines(store, experiment):
+            num_damaged += entry["kind"] == "damaged"
             print_json(entry, indent=None)
+    if num_damaged:
+        raise StoreCorrupt(
+            f"{num_damaged:,} lines are of the kind damaged, because what they tell cannot be read.",
+            hint="panic check tells what else is wrong.",
+        )
 
 
 @command

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from panic.cli.terminal import visible
+from panic.store.files import own_folder
 
 CHATTY = (
     "accelerate",
@@ -89,11 +90,10 @@ def silence_libraries() -> None:
 
 def log_file(store: Path, project: str) -> Path:
     """A name for a new log in a store."""
-    folder = store / "logs"
-    folder.mkdir(exist_ok=True)
+    folder = own_folder(store, "logs")
     stem = f"{project}_run_{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = [folder / f"{stem}.log", *(folder / f"{stem}-{number}.log" for number in range(2, 100))]
-    return next(path for path in candidates if not path.exists())
+    return next(path for path in candidates if not os.path.lexists(path))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
-from panic.cli.destinations import ForceOption, claim_file
+from panic.cli.destinations import ForceOption, claim_file, claim_report
 from panic.cli.render import console
 
 
@@ -33,11 +33,15 @@ def report(
     """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams."""
     from panic.analysis.report import write_report
     from panic.store import reading
+    from panic.store.files import own_folder
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        file = output or store.path / "reports" / f"{row.name}.html"
-        claim_file(file, force=force or output is None)
+        if output is None:
+            file = claim_report(own_folder(store.path, "reports"), f"{row.name}.html")
+        else:
+            file = output
+            claim_file(file, force=force)
         write_report(store, row.id, file)
     if not shared.quiet:
         console().print(f"Report: {file}")

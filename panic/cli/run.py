@@ -47,6 +47,10 @@ RepairOption = Annotated[
     typer.Option("--repair", help="Look for damaged images, too, and compute them again as missing ones."),
 ]
 FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first failure.")]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust", help="Use files of models that the store names; they may run code."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", "--plan", help="Print the plan, do nothing.")]
 FractionOption = Annotated[
     float | None, typer.Option(metavar="SHARE", help="Share of the device's memory that may be used.")
@@ -135,11 +139,13 @@ def resume(
     retry_failed: RetryOption = False,
     repair: RepairOption = False,
     fail_fast: FailFastOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Go on with an experiment: all that it was ever asked for, in the store that it is found in."""
     from panic.cli.logs import silence_libraries
     from panic.config import stored
     from panic.engine.plan import CheckedConfig, stored_runs
+    from panic.engine.trust import require_trust
     from panic.store import missing, reading, standing
 
     silence_libraries()
@@ -154,6 +160,7 @@ def resume(
     if is_complete and not repair:
         return console().print(f"{row.name} is complete.")
     config = stored(row.config, row.name)
+    require_trust(config, is_trusted=trust)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     checked = CheckedConfig.of(config, ask=not dry_run)

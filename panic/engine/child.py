@@ -22,6 +22,8 @@ from typing import Any
 
 log = logging.getLogger("panic.engine")
 
+POLL_S = 0.5
+
 
 class Child:
     """A running child process.
@@ -46,6 +48,7 @@ class Child:
             [sys.executable, "-m", "panic.engine.child", entry, str(handle)],
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # models may print without end; what they say on stderr is seen
             env=os.environ | dict(environment or {}),
         )
         theirs.close()
@@ -95,6 +98,11 @@ class Child:
     def _read(self) -> None:
         while True:
             try:
+                if not self._connection.poll(POLL_S):
+                    # A process that the child has forked may hold the pipe open after the child's end.
+                    if self._process.poll() is not None and not self._connection.poll(0):
+                        break
+                    continue
                 message = self._connection.recv()
             except (EOFError, OSError):
                 break

@@ -91,6 +91,7 @@ class Driver:
             self._exhaust(phase)
         self._report(force=True)
         problems = [problem for stage in self._stages for problem in stage.given_up]
+        problems += [f"a row cannot be stored: {problem}" for problem in self._session.writer.problems]
         if problems:
             raise ModelError(
                 f"{len(problems)} results are missing:\n" + "\n".join(problems[:10]),

@@ -1,8 +1,9 @@
 """What comes out of a model, checked, normalised and identified by its digest.
 
 Texts must hold something other than white space; images become RGB and must not be constant if the config
-says so; vectors become float32 and must be finite. An item that fails is `Rejected`: it never reaches the
-store, and its batch mates are not affected.
+says so; vectors become float32 and must be finite. What the store could not give back to the bit is refused
+here: images of a size or scale that it does not have, texts that are too long, vectors that are no float32.
+An item that fails is `Rejected`: it never reaches the store, and its batch mates are not affected.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ from PIL import Image
 
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
+from panic.store.codec import size_problem
 from panic.store.digest import image_digest, text_digest
 from panic.store.records import NewOutput
+
+MAX_TEXT_BYTES = 500_000_000
+"""A row of SQLite holds a thousand million bytes."""
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+UNSCALED_MODES = ("I", "F")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +66,16 @@ def finish(raw: Any, modality: Modality, reject_constant_images: bool) -> Output
 def _finish_text(raw: Any) -> Output | Rejected:
     if not isinstance(raw, str):
         raise TypeError(f"a text model returned {type(raw).__name__}, not str")
-    if not raw.strip():
+    text = str.__str__(raw)  # of a class of the user's, which no other process knows
+    if not text.strip():
         return Rejected("empty text")
     try:
-        digest = text_digest(raw)
+        num_bytes = len(text.encode())
     except UnicodeEncodeError:
         return Rejected("text that is not valid Unicode")
-    return Output(Modality.TEXT, digest, raw)
+    if num_bytes > MAX_TEXT_BYTES:
+        return Rejected(f"text of {num_bytes:,} bytes: it may have at most {MAX_TEXT_BYTES:,}")
+    return Output(Modality.TEXT, text_digest(text), text)
 
 
 def _finish_image(raw: Any, reject_constant: bool) -> Output | Rejected:
@@ -74,13 +84,29 @@ def _finish_image(raw: Any, reject_constant: bool) -> Output | Rejected:
             if not np.isfinite(raw).all():
                 return Rejected("image with values that are not numbers")
             raise TypeError(f"an image model returned a {raw.dtype} array; uint8 (h, w, 3) is needed")
+        if raw.ndim in (2, 3) and (problem := size_problem(raw.shape[1], raw.shape[0])):
+            return Rejected(problem)
         raw = Image.fromarray(raw)
     if not isinstance(raw, Image.Image):
         raise TypeError(f"an image model returned {type(raw).__name__}, not PIL.Image.Image or a uint8 array")
-    image = raw if raw.mode == "RGB" else raw.convert("RGB")
+    if problem := size_problem(*raw.size):
+        return Rejected(problem)
+    if raw.mode in UNSCALED_MODES:
+        return Rejected(f"image of mode {raw.mode}, whose scale is not known: RGB, L or I;16 is needed")
+    image = _rgb(raw)
     if reject_constant and _is_constant(image):
         return Rejected("constant image")
     return Output(Modality.IMAGE, image_digest(image), image)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The image as RGB, with nothing but pixels; 16 bits keep their scale, where Pillow would clip."""
+    if image.mode in DEEP_MODES:
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.mode != "RGB" or image.info:  # what stands in `info` may be of a class of the user's
+        image = image.convert("RGB")
+        image.info = {}
+    return image
 
 
 def _is_constant(image: Image.Image) -> bool:
@@ -89,7 +115,12 @@ def _is_constant(image: Image.Image) -> bool:
 
 
 def _finish_vector(raw: Any) -> Output | Rejected:
-    vector = np.ascontiguousarray(raw, dtype=np.float32)
+    if np.ma.is_masked(raw):
+        return Rejected("vector with masked values")
+    if np.iscomplexobj(raw):
+        return Rejected("vector of complex numbers")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+        vector = np.ascontiguousarray(raw, dtype=np.float32)
     if vector.ndim != 1 or not vector.size:
         raise TypeError(f"an embedding model returned an array of shape {vector.shape}; (d,) is needed")
     if not np.isfinite(vector).all():

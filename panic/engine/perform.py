@@ -109,6 +109,7 @@ def run(
             repair=repair,
         ) as session:
             _perform(session)
+        store.require_in_place()
         row = reading.experiment(store, session.experiment)
         now = standing(store, row)
         return Outcome(

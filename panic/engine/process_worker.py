@@ -157,7 +157,11 @@ def serve_connection(connection: Connection[Any, Any], settings: ServerSettings,
     calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
 
+    own = os.getpid()
+
     def send(message: Any) -> None:
+        if os.getpid() != own:
+            os._exit(0)  # a model has forked, and its copy came back: only one of them may answer
         with lock:
             connection.send(message)
 
@@ -194,7 +198,7 @@ def _receive(connection: Connection[Any, Any], calls: queue.SimpleQueue[Call | N
     while True:
         try:
             call = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # a model may have closed what it does not know
             call = None
         calls.put(call)
         if call is None:

@@ -190,8 +190,8 @@ def start_workers(
     memory: MemorySettings,
     deliver: Deliver,
 ) -> list[Worker]:
-    """So many workers: in this process for the CPU; in a child for a GPU, for a time limit, and for every
-    worker but the first."""
+    """So many workers: in this process for the CPU; in a child for a GPU, for a time limit, for models in
+    Python files of the user's, which may end their process, and for every worker but the first."""
     config, threads = plan.config, _threads(shapes)
     settings = ServerSettings(
         device=device.name,
@@ -208,8 +208,12 @@ def start_workers(
             log.warning("%d workers with %d threads each share %d cores", num_workers, threads, num_cores())
         if device.kind == "sim":  # a budget of bytes is divided; of a real device all ask what is free
             settings = replace(settings, device=f"sim:{device.total_bytes() // num_workers}")
+    runs_users_code = any(spec.source.startswith("python:") for spec in plan.specs.values())
     in_process = config.executor == "local" or (
-        config.executor == "auto" and device.kind in ("cpu", "sim") and config.timeout_s is None
+        config.executor == "auto"
+        and device.kind in ("cpu", "sim")
+        and config.timeout_s is None
+        and not runs_users_code
     )
     first: Worker
     if in_process:

@@ -2,7 +2,8 @@
 
 Commits wait in a bounded queue; several are stored in one transaction. Images are encoded by a small pool
 meanwhile. A commit is durable once `committed` has reached its number. When writing fails (a full disk) the
-error is kept and raised in the driver; what was committed before stays.
+error is kept and raised in the driver; what was committed before stays. Where it is an item's fault, the
+others are written (`salvage.py`).
 
 Which thread owns what: `add`, `flush` and `close` are called by the driver's thread, the thread "writer"
 alone stores; `_lock` guards the bytes that wait, which both count.
@@ -10,6 +11,7 @@ alone stores; `_lock` guards the bytes that wait, which both count.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -21,8 +23,11 @@ from dataclasses import replace
 from PIL import Image
 
 from panic.engine.ledger import Clock, Ledger
+from panic.engine.salvage import Salvage, is_nobodys_fault
 from panic.store.codec import encode_image
 from panic.store.records import Commit
+
+log = logging.getLogger("panic.engine")
 
 QUEUED_COMMITS = 48
 """Commits that may wait: with the batches in flight, the most that is recomputed after a kill."""
@@ -57,6 +62,7 @@ class Writer:
     ) -> None:
         self._ledger = ledger or Ledger()
         self._commit = commit
+        self._salvage = Salvage(commit)
         self._on_saved = on_saved
         self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -68,6 +74,21 @@ class Writer:
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+
+    @property
+    def broken(self) -> set[int]:
+        """Runs that have ended because a step of theirs cannot be stored."""
+        return self._salvage.broken
+
+    @property
+    def incomplete(self) -> set[int]:
+        """Numbers of the commits of which rows other than steps are missing."""
+        return self._salvage.incomplete
+
+    @property
+    def problems(self) -> list[str]:
+        """What is to be said of those rows."""
+        return self._salvage.problems
 
     def add(self, commit: Commit) -> int:
         """Queue a commit; blocks while too much is queued. Returns the commit's number.
@@ -140,6 +161,22 @@ class Writer:
         return more
 
     def _store(self, gathered: Sequence[_Queued]) -> None:
+        try:
+            self._store_at_once(gathered)
+        except BaseException as error:
+            if is_nobodys_fault(error):
+                raise
+            log.warning("a batch cannot be written, so its items are one by one: %s", error)
+            for number, (commit, _) in enumerate(gathered, self.committed + 1):
+                self._salvage.store(commit, number)
+                for output in commit.outputs:
+                    if self._salvage.is_stored(output.digest):
+                        self._on_saved(output.digest)
+        with self._lock:
+            self._num_bytes -= sum(_num_bytes(commit) for commit, _ in gathered)
+        self.committed += len(gathered)
+
+    def _store_at_once(self, gathered: Sequence[_Queued]) -> None:
         merged = Commit()
         for commit, futures in gathered:
             with self._clock.of("encoding images"):
@@ -149,13 +186,11 @@ class Writer:
                 for output in commit.outputs
             ]
             merged.extend(replace(commit, outputs=outputs))
+        merged = self._salvage.without_broken(merged)
         with self._clock.of("writing"):
             self._commit(merged)
         for output in merged.outputs:
             self._on_saved(output.digest)
-        with self._lock:
-            self._num_bytes -= sum(_num_bytes(commit) for commit, _ in gathered)
-        self.committed += len(gathered)
 
 
 def _num_bytes(commit: Commit) -> int:

@@ -1,7 +1,8 @@
 """What `panic check` proves: files, foreign keys, steps, pixels, texts, vectors, diagrams, stuck records.
 
 Constraints already forbid most nonsense; this reads everything and finds what a damaged disk, another
-program or a bug of ours did nevertheless.
+program or a bug of ours did nevertheless. So nothing that is read is taken to be what it should be: what
+cannot be read is one line among the problems, and the rest is still checked.
 """
 
 from __future__ import annotations
@@ -10,49 +11,86 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from panic.errors import StoreCorrupt
+import apsw
+
+from panic.errors import PanicError
 from panic.store.codec import decode_array, decode_bars, decode_vector
 from panic.store.digest import text_digest
-from panic.store.files import Database
+from panic.store.files import Database, has_content, log_of
 from panic.store.images import image_problem, remedies
+from panic.store.migrate import missing_from
+from panic.store.rows import bad_values
 from panic.store.store import Store
 from panic.store.stuck import Stuck, first_repeat
 
 TREE = re.compile(r"^Tree (\d+)\b")
+UNREADABLE = (PanicError, apsw.Error, ValueError, TypeError, LookupError, ArithmeticError)
+"""What reading damaged rows can raise."""
 
 
-def check(store: Store) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What is checked: the runs that a query selects, or everything."""
+
+    runs: str = "SELECT id FROM run"
+    is_all: bool = True
+
+    @property
+    def outputs(self) -> str:
+        """A condition on rows of `output`."""
+        if self.is_all:
+            return "TRUE"
+        used = (f"SELECT {name} FROM invocation WHERE run IN ({self.runs})" for name in ("input", "output"))
+        prompts = f"SELECT prompt FROM run WHERE id IN ({self.runs})"
+        return f"output.id IN ({' UNION '.join([*used, prompts])})"
+
+
+def check(store: Store, experiment: int | None = None, *, run: int | None = None) -> list[str]:
     """All problems of a store, each with the name of what it concerns; an empty list is a sound store.
 
     For images that can be computed again, the last problems name the command that does it.
+
+    Args:
+        experiment, run: rows of what alone is checked; of it not the files as a whole.
     """
+    part = Part()
+    if run is not None:
+        part = Part(runs=f"SELECT id FROM run WHERE id = {int(run)}", is_all=False)
+    elif experiment is not None:
+        part = Part(runs=f"SELECT id FROM run WHERE experiment = {int(experiment)}", is_all=False)
     problems: list[str] = []
     with store.db.snapshot():
-        for prove in CHECKS:
+        for prove in [*(WHOLE if part.is_all else []), *PARTS]:
             try:
-                for problem in prove(store):  # what is found before an error counts
+                for problem in prove(store, part):  # what is found before an error counts
                     problems.append(problem)
-            except StoreCorrupt as error:
-                problems.append(_told(error))
+            except UNREADABLE as error:
+                if "no such table" not in str(error):  # told once, of the file
+                    problems.append(_told(error, prove.__name__.strip("_").replace("_", " ")))
     return list(dict.fromkeys(problems))
 
 
-def _told(error: StoreCorrupt) -> str:
+def _told(error: Exception, what: str) -> str:
     """An error in one line, without the advice to do what is being done."""
-    return error.message if "panic check" in error.hint else f"{error.message} {error.hint}".strip()
+    if isinstance(error, PanicError):
+        return error.message if "panic check" in error.hint else f"{error.message} {error.hint}".strip()
+    return f"{what}: not all can be read ({type(error).__name__}: {error})"
 
 
-def _main_file(store: Store) -> Iterator[str]:
-    return _file(store.db)
+def _main_file(store: Store, part: Part) -> Iterator[str]:
+    return _file(store.db, "store")
 
 
-def _image_file(store: Store) -> Iterator[str]:
-    return _file(store.images)
+def _image_file(store: Store, part: Part) -> Iterator[str]:
+    return _file(store.images, "images")
 
 
-def _file(database: Database) -> Iterator[str]:
+def _file(database: Database, kind: str) -> Iterator[str]:
     """What SQLite itself finds; streamed, because a damaged page may end the search in the middle."""
+    for problem in missing_from(database.connection, kind):
+        yield f"{database.path.name}: {problem}"
     trees = dict(database.rows("SELECT rootpage, name FROM sqlite_schema"))
     for (messages,) in database.stream("PRAGMA integrity_check"):
         for message in messages.split("\n"):
@@ -63,33 +101,60 @@ def _file(database: Database) -> Iterator[str]:
         yield f"{database.path.name}: row {row} of {table} refers to a missing row of {parent}"
 
 
-def _steps(store: Store) -> Iterator[str]:
+def _lost_log(store: Store, part: Part) -> Iterator[str]:
+    """What was in a log that a copy lacks cannot be known, but that there was one can."""
+    log = log_of(store.db.path)
+    if has_content(log) or store.lock_holder is not None or not store.has_images:
+        return
+    unknown = store.images.value("SELECT count(*) FROM image")
+    known = store.db.value("SELECT count(*) FROM output WHERE modality = 'image'")
+    is_unended = store.db.value("SELECT 1 FROM session WHERE end_state IS NULL")
+    if unknown > known and (is_unended or not store.db.value("SELECT 1 FROM session")):
+        yield (
+            f"{store.db.path.name} knows {known:,} images, and there are {unknown:,}; a session never ended,"
+            f" and there is no {log.name}: was the store copied while it was written, without that file?"
+        )
+
+
+def _values(store: Store, part: Part) -> Iterator[str]:
+    return bad_values(store.db)
+
+
+def _steps(store: Store, part: Part) -> Iterator[str]:
     for run, count, last in store.db.rows(
-        "SELECT run, count(*), max(step) FROM invocation GROUP BY run HAVING count(*) <> max(step) + 1"
+        f"SELECT run, count(*), max(step) FROM invocation WHERE run IN ({part.runs})"
+        " GROUP BY run HAVING count(*) <> max(step) + 1"
     ):
         yield f"run {run}: {last + 1 - count} missing before its last step {last}"
     for run, step in store.db.rows(
         "WITH chain AS (SELECT run, step, input, lag(output) OVER (PARTITION BY run ORDER BY step) AS given,"
-        "   lag(step) OVER (PARTITION BY run ORDER BY step) AS before FROM invocation)"
+        "   lag(step) OVER (PARTITION BY run ORDER BY step) AS before FROM invocation"
+        f"   WHERE run IN ({part.runs}))"
         " SELECT run, step FROM chain JOIN run ON run.id = chain.run"
         " WHERE (step = 0 AND input <> prompt) OR (before = step - 1 AND input <> given) ORDER BY run, step"
     ):
         yield f"run {run}: the input of step {step} is not the output of the step before (or the prompt)"
     for run, length, max_length in store.db.rows(
         "SELECT run.id, max(step) + 1, max_length FROM run JOIN invocation ON invocation.run = run.id"
-        " GROUP BY run.id HAVING max(step) + 1 > max_length"
+        f" WHERE run.id IN ({part.runs}) GROUP BY run.id HAVING max(step) + 1 > max_length"
     ):
         yield f"run {run}: {length} steps, more than its maximum length {max_length}"
 
 
-def _outputs(store: Store) -> Iterator[str]:
+def _outputs(store: Store, part: Part) -> Iterator[str]:
     lost: set[bytes] = set()
     for digest, modality, text, width, height in store.db.stream(
-        "SELECT digest, modality, text, width, height FROM output ORDER BY id"
+        "SELECT digest, modality, CAST(text AS BLOB), width, height FROM output"
+        f" WHERE {part.outputs} ORDER BY id"
     ):
         if modality == "text":
-            if text_digest(text) != digest:
-                yield f"text {digest.hex()}: its content is another text"
+            try:
+                is_it = text is not None and text_digest(text.decode()) == digest
+            except UnicodeDecodeError as error:
+                yield f"text {digest.hex()}: its content is no UTF-8 ({error.reason})"
+            else:
+                if not is_it:
+                    yield f"text {digest.hex()}: its content is another text"
             continue
         if not store.has_images:  # told once, of the file
             lost.add(digest)
@@ -99,13 +164,13 @@ def _outputs(store: Store) -> Iterator[str]:
     yield from remedies(store, lost) if lost else ()
 
 
-def _vectors(store: Store) -> Iterator[str]:
+def _vectors(store: Store, part: Part) -> Iterator[str]:
     import numpy as np
 
     dimensions: dict[int, int] = {}
     for model, name, digest, dimension, data in store.db.stream(
         "SELECT model.id, name, digest, dimension, vector FROM embedding JOIN model ON model.id = model"
-        " JOIN output ON output.id = output ORDER BY model.id, embedding.rowid"
+        f" JOIN output ON output.id = output WHERE {part.outputs} ORDER BY model.id, embedding.rowid"
     ):
         what = f"vector of {digest.hex()} under {name}"
         expected = dimensions.setdefault(model, dimension)
@@ -115,17 +180,23 @@ def _vectors(store: Store) -> Iterator[str]:
             yield f"{what}: not all numbers are finite"
 
 
-def _stuck(store: Store) -> Iterator[str]:
-    rows = store.db.rows("SELECT run, entry_step, period FROM stuck")
+def _stuck(store: Store, part: Part) -> Iterator[str]:
+    rows = store.db.rows(f"SELECT run, entry_step, period FROM stuck WHERE run IN ({part.runs})")
     recorded = {run: Stuck(entry_step=entry_step, period=period) for run, entry_step, period in rows}
-    networks = dict(store.db.rows("SELECT id, network FROM run WHERE seed <> -1"))
+    networks = dict(
+        store.db.rows(f"SELECT id, CAST(network AS BLOB) FROM run WHERE seed <> -1 AND id IN ({part.runs})")
+    )
     steps = store.db.stream(
         "SELECT i.run, input, output, epoch FROM run CROSS JOIN invocation AS i ON i.run = run.id"
-        " JOIN batch ON batch.id = i.batch WHERE run.seed <> -1 ORDER BY run.id, i.step"
+        f" JOIN batch ON batch.id = i.batch WHERE run.seed <> -1 AND run.id IN ({part.runs})"
+        " ORDER BY run.id, i.step"
     )
     for run, group in itertools.groupby(steps, key=lambda row: row[0]):
         inputs, outputs, epochs = zip(*(row[1:] for row in group), strict=True)
-        network = json.loads(networks[run])
+        network = _network(networks[run])
+        if not network:  # told of the row
+            recorded.pop(run, None)
+            continue
         start = _one_map_from(epochs, network)
         expected = first_repeat([*inputs, outputs[-1]], len(network), start)
         found = recorded.pop(run, None)
@@ -135,6 +206,15 @@ def _stuck(store: Store) -> Iterator[str]:
             yield f"run {run}: has steps after it got stuck"
     for run in recorded:
         yield f"run {run}: stuck is recorded, but it has no steps with a fixed seed"
+
+
+def _network(data: bytes) -> list[str]:
+    """The names of a stored network; none if it cannot be read."""
+    try:
+        names = json.loads(data)
+    except ValueError:
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def _one_map_from(epochs: Sequence[int], network: Sequence[str]) -> int:
@@ -150,35 +230,40 @@ def _cycle(found: Stuck | None) -> str:
     return "not stuck" if found is None else f"entry step {found.entry_step}, period {found.period}"
 
 
-def _diagrams(store: Store) -> Iterator[str]:
+def _diagrams(store: Store, part: Part) -> Iterator[str]:
     import numpy as np
 
     for run, dimension, data in store.db.stream(
         "SELECT run, dimension, bars FROM diagram JOIN diagram_bars ON diagram = diagram.id"
-        " ORDER BY diagram.id"
+        f" WHERE run IN ({part.runs}) ORDER BY diagram.id"
     ):
+        if len(data) % 16:
+            yield f"diagram of run {run}, dimension {dimension}: {len(data)} bytes are no bars of 16 bytes"
+            continue
         births, deaths = decode_bars(data).T
         if not (np.isfinite(births).all() and (births <= deaths).all()):
             yield f"diagram of run {run}, dimension {dimension}: not all bars are births and later deaths"
     for run, dimension, measure, data in store.db.stream(
-        "SELECT run, dimension, measure.settings, vector FROM vectorisation"
-        " JOIN diagram ON diagram.id = diagram JOIN measure ON measure.id = measure ORDER BY diagram.id"
+        "SELECT run, dimension, CAST(measure.settings AS BLOB), vector FROM vectorisation"
+        " JOIN diagram ON diagram.id = diagram JOIN measure ON measure.id = measure"
+        f" WHERE run IN ({part.runs}) ORDER BY diagram.id"
     ):
-        what = f"vectorisation of run {run}, dimension {dimension}, {measure}"
+        what = f"vectorisation of run {run}, dimension {dimension}, {measure.decode(errors='replace')}"
         try:
             if not np.isfinite(decode_array(data)).all():
                 yield f"{what}: not all numbers are finite"
-        except (ValueError, EOFError):
+        except (ValueError, EOFError, TypeError, OverflowError, SyntaxError):
             yield f"{what}: its bytes are no array"
     for one, other in store.db.rows(
         "SELECT DISTINCT one.run, two.run FROM distance JOIN diagram AS one ON one.id = a"
         " JOIN diagram AS two ON two.id = b"
-        " WHERE one.model <> two.model OR one.settings_digest <> two.settings_digest"
+        f" WHERE one.run IN ({part.runs}) AND"
+        " (one.model <> two.model OR one.settings_digest <> two.settings_digest)"
     ):
         yield f"distance of runs {one} and {other}: their diagrams are of other models or settings"
 
 
-def _epochs(store: Store) -> Iterator[str]:
+def _epochs(store: Store, part: Part) -> Iterator[str]:
     for batch, epoch, name in store.db.rows(
         "SELECT batch.id, batch.epoch, model.name FROM batch JOIN session ON session.id = session"
         " JOIN model ON model.id = batch.model WHERE session.experiment NOTNULL AND NOT EXISTS"
@@ -188,13 +273,8 @@ def _epochs(store: Store) -> Iterator[str]:
         yield f"batch {batch}: shape epoch {epoch} of {name} was never opened in its experiment"
 
 
-CHECKS: list[Callable[[Store], Iterator[str]]] = [
-    _main_file,
-    _image_file,
-    _steps,
-    _outputs,
-    _vectors,
-    _stuck,
-    _diagrams,
-    _epochs,
-]
+Check = Callable[[Store, Part], Iterator[str]]
+WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs]
+"""What concerns the files as a whole."""
+PARTS: list[Check] = [_steps, _outputs, _vectors, _stuck, _diagrams]
+"""What can be checked of a part."""

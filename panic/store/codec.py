@@ -21,25 +21,58 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENCODING = "webp-lossless"
+MAX_SIDE = 16_383
+"""The longest side of a WebP image."""
+MAX_PIXELS = 89_000_000
+"""The most pixels of an image, for writing and for reading; above 89.5 million Pillow warns, above twice as
+many it refuses."""
+
+
+def size_problem(width: int, height: int) -> str:
+    """Why an image of this size cannot be stored; empty if it can."""
+    if not width or not height:
+        return f"image of {width:,} x {height:,}: it has no pixels"
+    if max(width, height) > MAX_SIDE:
+        return f"image of {width:,} x {height:,} pixels: a side may have at most {MAX_SIDE:,}"
+    if width * height > MAX_PIXELS:
+        return f"image of {width:,} x {height:,} pixels: it may have at most {MAX_PIXELS:,}"
+    return ""
 
 
 def encode_image(image: Image) -> bytes:
-    """Lossless WebP of an RGB image."""
+    """Lossless WebP of an RGB image: its pixels, without a colour profile or other remarks.
+
+    Raises ValueError if it is larger than WebP allows.
+    """
     assert image.mode == "RGB", image.mode
     file = io.BytesIO()
-    image.save(file, "WEBP", lossless=True, exact=True, method=0, quality=0)
+    image.save(
+        file, "WEBP", lossless=True, exact=True, method=0, quality=0, icc_profile=b"", exif=b"", xmp=b""
+    )
     return file.getvalue()
 
 
 def decode_image(data: bytes) -> Image:
-    """The RGB image that was encoded, fully loaded. Raises ValueError if the bytes are damaged."""
-    from PIL import Image
+    """The RGB image that was encoded, fully loaded.
 
+    Raises ValueError if the bytes are damaged, are not WebP, or are of an image larger than may be stored.
+    No other decoder is started: that of EPS, for one, runs a program.
+    """
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        raise ValueError("its bytes cannot be decoded (no WebP)")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+        with WebPImageFile(io.BytesIO(data)) as image:  # Image.open would warn of large ones on stderr
+            problem = size_problem(*image.size)
+            decoded = None if problem else image.convert("RGB")
+    except MemoryError:
+        raise
     except Exception as error:  # damaged bytes make Pillow raise many kinds
         raise ValueError(f"its bytes cannot be decoded ({type(error).__name__})") from error
+    if decoded is None:
+        raise ValueError(problem)
+    return decoded
 
 
 def encode_vector(vector: NDArray[Any]) -> bytes:

@@ -129,6 +129,12 @@ def vectors(store: Store, model: Selector, experiment: Selector | None = None) -
     return Vectors(digests=[row[0] for row in rows], vectors=stack([row[1] for row in rows]))
 
 
+def dimension(store: Store, model: int) -> int | None:
+    """How many numbers the vectors of a model (by its row) have; None before the first."""
+    found: int | None = store.db.value("SELECT dimension FROM embedding WHERE model = ? LIMIT 1", model)
+    return found
+
+
 def stack(blobs: list[bytes]) -> NDArray[np.float32]:
     """Vectors (n, d) of their bytes; (0, 0) of none."""
     import numpy as np

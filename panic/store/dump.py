@@ -3,7 +3,7 @@
 Names are natural keys (texts, digests, fingerprints) and the order follows from them; row numbers,
 sessions, batches, attempts and times do not appear. An experiment's lines come first (run by run: the
 run, its invocations, stuck, failure, diagrams, vectorisations; then distances), then outputs by digest,
-then vectors.
+then vectors. What cannot be read of a damaged store is a line of the kind "damaged".
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import apsw
+
+from panic.errors import PanicError
 from panic.store.clauses import USED_OUTPUTS
 from panic.store.codec import canonical_json, decode_array, decode_bars
 from panic.store.contents import image
 from panic.store.digest import image_digest
-from panic.store.reading import Selector, experiments, scope
+from panic.store.reading import Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 
@@ -29,12 +32,24 @@ Line = dict[str, Any]
 def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
     """JSON-able lines of one experiment, or of all; one consistent state of the store."""
     with store.db.snapshot():
-        for row in sorted(experiments(store), key=lambda row: row.name):
-            if experiment is None or row.id == find_experiment(store, experiment).id:
-                yield {"kind": "experiment", "name": row.name}
-                yield from _runs(store, row.id, row.name)
-        yield from _outputs(store, experiment)
-        yield from _embeddings(store, experiment)
+        wanted = None if experiment is None else find_experiment(store, experiment).id
+        rows = store.db.rows("SELECT id, CAST(name AS BLOB) FROM experiment ORDER BY name")
+        for id, data in rows:
+            if wanted in (None, id):
+                name = data.decode(errors="backslashreplace")
+                yield {"kind": "experiment", "name": name}
+                yield from _as_far(_runs(store, id, name), f"the runs of {name}")
+        yield from _as_far(_outputs(store, experiment), "the outputs")
+        yield from _as_far(_embeddings(store, experiment), "the embeddings")
+
+
+def _as_far(lines: Iterator[Line], what: str) -> Iterator[Line]:
+    """Lines as far as they can be read; what stops them is a line of the kind "damaged"."""
+    try:
+        yield from lines
+    except (PanicError, apsw.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        problem = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
+        yield {"kind": "damaged", "what": what, "problem": problem}
 
 
 def run_key(experiment: str, network: Sequence[str], prompt: str, seed: int, repeat: int) -> str:
@@ -66,10 +81,10 @@ def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
             yield {"kind": "stuck", **key, "entry_step": entry_step, "period": period}
         for step, kind in store.db.rows("SELECT step, kind FROM failure WHERE run = ?", id):
             yield {"kind": "failure", **key, "step": step, "failure": kind}
-        for line in _diagrams(store, id):
-            yield {"kind": "diagram", **key, **line}
-        for line in _vectorisations(store, id):
-            yield {"kind": "vectorisation", **key, **line}
+        parts = {"diagram": _diagrams(store, id), "vectorisation": _vectorisations(store, id)}
+        for kind, lines in parts.items():
+            for line in _as_far(lines, f"a {kind} of the run"):
+                yield {"kind": kind, **key, **line}
     yield from _distances(store, keys)
 
 
@@ -147,12 +162,18 @@ def _finite(death: float) -> float | None:
 def _outputs(store: Store, experiment: Selector | None) -> Iterator[Line]:
     where, parameters = scope(store, experiment, f"WHERE id IN ({USED_OUTPUTS})")
     for digest, modality, text in store.db.stream(
-        f"SELECT lower(hex(digest)), modality, text FROM output {where} ORDER BY digest", *parameters
+        f"SELECT lower(hex(digest)), modality, CAST(text AS BLOB) FROM output {where} ORDER BY digest",
+        *parameters,
     ):
-        content = {"text": text}
-        if modality == "image":
-            content = {"pixels": image_digest(image(store, digest)).hex()}
-        yield {"kind": "output", "digest": digest, "modality": modality, **content}
+        yield from _as_far(_output(store, digest, modality, text), f"{modality} {digest}")
+
+
+def _output(store: Store, digest: str, modality: str, text: bytes | None) -> Iterator[Line]:
+    if modality == "image":
+        content = {"pixels": image_digest(image(store, digest)).hex()}
+    else:
+        content = {"text": (text or b"").decode()}
+    yield {"kind": "output", "digest": digest, "modality": modality, **content}
 
 
 def _embeddings(store: Store, experiment: Selector | None) -> Iterator[Line]:

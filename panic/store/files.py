@@ -47,17 +47,26 @@ class LockHolder:
 class Database:
     """One SQLite file: plain tuples out, transactions in, errors translated into ours.
 
-    Used by one thread at a time, which need not be the one that opened it.
+    Used by one thread at a time, which need not be the one that opened it. Nothing in the file is trusted:
+    its schema is ours or refused, and what is in it can call nothing (`trusted_schema=OFF`, defensive mode).
+
+    is_whole: refuse a file that lacks tables, too.
     """
 
-    def __init__(self, path: Path, kind: str, *, write: bool, synchronous: str = "NORMAL") -> None:
+    def __init__(
+        self, path: Path, kind: str, *, write: bool, synchronous: str = "NORMAL", is_whole: bool = True
+    ) -> None:
         self.path = path
         self.write = write
+        refuse_link(path)
         with translated(path):
             self.connection = _open_writer(path, synchronous) if write else _open_reader(path)
         try:
             with translated(path):
-                (migrate.migrate if write else migrate.require_current)(self.connection, kind, path)
+                if write:
+                    migrate.migrate(self.connection, kind, path)
+                else:
+                    migrate.require_current(self.connection, kind, path, is_whole=is_whole)
         except BaseException:
             self.connection.close()
             raise
@@ -139,6 +148,9 @@ def _connect(path: Path, query: str) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(f"file:{quote(os.fsencode(path.absolute()))}?{query}", flags=flags)
     connection.set_busy_timeout(int(BUSY_TIMEOUT_S * 1000))
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.execute("PRAGMA cell_size_check=ON")
     return connection
 
 
@@ -167,8 +179,8 @@ def _open_reader(path: Path) -> apsw.Connection:
     try:
         return _prepared_reader(path, "mode=ro")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size > 0:
+        log = log_of(path)
+        if has_content(log):
             raise StoreReadOnly(
                 f"{path.parent} cannot be written, and {log.name} has changes that {path.name} lacks.",
                 hint="Copy the folder to where it can be written, and read it there.",
@@ -186,6 +198,16 @@ def _prepared_reader(path: Path, query: str) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def log_of(path: Path) -> Path:
+    """SQLite's write-ahead log of a file."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def has_content(path: Path) -> bool:
+    """Whether a file is there and not empty; readers leave empty logs behind."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def copy_file(path: Path, to: Path) -> None:
@@ -250,13 +272,32 @@ def _new_images(path: Path) -> str:
     return "Move it away: performing an experiment again (panic resume) computes its images again."
 
 
+def refuse_link(path: Path) -> None:
+    """Raise StoreError where a store's own file or folder is a link: it may lead anywhere."""
+    if path.is_symlink():
+        raise StoreError(
+            f"{path} is a link, which may lead out of the store.",
+            hint="Put what it leads to in its place. The folder of a store itself may be a link.",
+        )
+
+
+def own_folder(store: Path, name: str) -> Path:
+    """A folder in a store, made if it is not there. Raises StoreError if it is a link."""
+    folder = store / name
+    refuse_link(folder)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def take_lock(folder: Path) -> int:
     """Become the driver of a store: the descriptor of its locked file. StoreLocked names the other one.
 
     The kernel releases the lock when the process ends, however it ends.
     """
+    refuse_link(folder / "lock")
     try:
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(folder / "lock", flags, 0o666)
     except OSError as error:
         raise StoreReadOnly(f"{folder} cannot be written: {error.strerror}.") from error
     deadline = time.monotonic() + 0.2  # a reader that asks for the driver holds the lock for microseconds

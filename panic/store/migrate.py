@@ -1,12 +1,16 @@
 """Numbered migrations: `migrations/<file>/<number>.sql`, each applied in one transaction.
 
 A shipped migration is never edited; a change of the schema is a new number. The version of a file is
-its `PRAGMA user_version`, and `PRAGMA application_id` says that the file is one of ours.
+its `PRAGMA user_version`, and `PRAGMA application_id` says that the file is one of ours. Its schema has to be
+what the migrations make, to the letter: a view, a trigger or a table of somebody else's in place of ours
+would run or say what its maker likes.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -39,8 +43,58 @@ def file_version(connection: apsw.Connection, path: Path) -> int:
     return version
 
 
-def require_current(connection: apsw.Connection, kind: str, path: Path) -> None:
-    """Raise unless the file has exactly the schema that this version of panic reads."""
+@cache
+def expected_schema(kind: str, version: int) -> Mapping[tuple[str, str], str]:
+    """What the migrations up to a version make: the SQL by type and name."""
+    with apsw.Connection(":memory:") as connection:
+        for script in migrations(kind)[:version]:
+            connection.execute(script)
+        found = schema(connection)
+    connection.close()
+    return found
+
+
+def schema(connection: apsw.Connection) -> dict[tuple[str, str], str]:
+    """The SQL of all that a database holds, by type and name; SQLite's own indices have none."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
+    return {(kind, name): " ".join((sql or f"on {table}").split()) for kind, name, table, sql in rows}
+
+
+def missing_from(connection: apsw.Connection, kind: str) -> list[str]:
+    """Which tables and indices a file of the newest version lacks."""
+    expected = expected_schema(kind, len(migrations(kind)))
+    gone = expected.keys() - schema(connection).keys()
+    return [f"the {what} {name} is missing" for what, name in sorted(gone)]
+
+
+def require_own_schema(
+    connection: apsw.Connection, kind: str, path: Path, version: int, *, is_whole: bool = True
+) -> None:
+    """Raise StoreCorrupt if a file of this version holds other things than the migrations make.
+
+    is_whole: raise also if something is missing.
+    """
+    expected, found = expected_schema(kind, version), schema(connection)
+    foreign = [name for name in sorted(found) if expected.get(name) != found[name]]
+    if foreign:
+        listed = ", ".join(f"{what} {name!r}" for what, name in foreign[:3])
+        raise StoreCorrupt(
+            f"{path} holds what panic did not make, or made otherwise: {listed}.",
+            hint="Do not trust this file. If it is yours, it has to come from a backup.",
+        )
+    if is_whole and (gone := sorted(expected.keys() - found.keys())):
+        listed = ", ".join(f"{what} {name}" for what, name in gone[:3])
+        raise StoreCorrupt(
+            f"{path} is damaged: it lacks the {listed}.",
+            hint=f"It has to come from a backup. What is affected: panic check --store {path.parent}",
+        )
+
+
+def require_current(connection: apsw.Connection, kind: str, path: Path, *, is_whole: bool = True) -> None:
+    """Raise unless the file has exactly the schema that this version of panic reads.
+
+    is_whole: raise also if something of it is missing, which `panic check` tells of otherwise.
+    """
     version, newest = file_version(connection, path), len(migrations(kind))
     if version > newest:
         raise StoreTooNew(
@@ -57,6 +111,7 @@ def require_current(connection: apsw.Connection, kind: str, path: Path) -> None:
             f"{path} has schema version {version}; this panic reads version {newest}.",
             hint="panic resume brings the store up to date, and so does panic run.",
         )
+    require_own_schema(connection, kind, path, version, is_whole=is_whole)
 
 
 def migrate(connection: apsw.Connection, kind: str, path: Path) -> None:
@@ -64,6 +119,8 @@ def migrate(connection: apsw.Connection, kind: str, path: Path) -> None:
     scripts = migrations(kind)
     connection.execute("PRAGMA foreign_keys=OFF")
     before = file_version(connection, path)
+    if before <= len(scripts):
+        require_own_schema(connection, kind, path, before)
     for version in range(before + 1, len(scripts) + 1):
         try:
             connection.execute(

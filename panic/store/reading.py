@@ -10,9 +10,13 @@ An experiment is given by its row number, its name, the beginning of its uid, or
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from panic.errors import NotFound, nearest
+from pydantic_core import PydanticCustomError
+
+from panic.config.fields import check_name
+from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.clauses import NUM_STEPS, USED_OUTPUTS
 from panic.store.records import (
     AnnotationRow,
@@ -32,8 +36,15 @@ Selector = int | str
 
 
 def experiments(store: Store) -> list[ExperimentRow]:
-    """All experiments, oldest first."""
+    """All experiments, oldest first.
+
+    Raises StoreCorrupt for a name or id that is none: both become parts of names of files.
+    """
     rows = store.db.rows("SELECT id, uid, name, config, created_at FROM experiment ORDER BY id")
+    for id, uid, name, _, _ in rows:
+        if not is_uid(uid) or not is_name(name):
+            what = f"a name that is none: {name!r}" if is_uid(uid) else f"an id that is none: {uid!r}"
+            raise StoreCorrupt(f"{store.path}: experiment {id} has {what}.", hint="Do not trust this store.")
     return [
         ExperimentRow(
             id=id,
@@ -44,6 +55,19 @@ def experiments(store: Store) -> list[ExperimentRow]:
         )
         for id, uid, name, config, created_at in rows
     ]
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text has the form of an experiment's id."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be an experiment's name, which is a part of names of files."""
+    try:
+        return bool(check_name(text))
+    except PydanticCustomError:
+        return False
 
 
 def named(store: Store, name: str) -> ExperimentRow | None:

@@ -26,7 +26,16 @@ from typing import Self
 import apsw
 
 from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreTooOld
-from panic.store.files import Database, LockHolder, copy_file, lock_holder, refuse_network, take_lock
+from panic.store.files import (
+    Database,
+    LockHolder,
+    copy_file,
+    has_content,
+    lock_holder,
+    log_of,
+    refuse_network,
+    take_lock,
+)
 
 log = logging.getLogger("panic.store")
 
@@ -40,6 +49,7 @@ class Store:
             that file (the engine computes its contents again).
         copy_older: read a store of an older schema from a temporary copy of `store.sqlite` that is brought up
             to date, and warn of that; without it such a store is refused with StoreTooOld.
+        is_whole: refuse a file that lacks tables with StoreCorrupt; `panic check` wants to see the rest.
 
     Raises StoreMissing, StoreLocked (naming the process), StoreReadOnly, StoreTooNew, StoreCorrupt, and
     StoreError for a path that cannot hold a store.
@@ -52,11 +62,14 @@ class Store:
         write: bool = False,
         create: bool = False,
         copy_older: bool = False,
+        is_whole: bool = True,
     ) -> None:
         self.path = Path(path)
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._lock: int | None = None
         self._images: Database | None = None
+        self._is_whole = is_whole
+        self._opened: dict[Path, os.stat_result] = {}
         _require_store(self.path, create=write and create)
         refuse_network(self.path)
         if write:
@@ -66,6 +79,9 @@ class Store:
                 self._images = self._open_images(write=True, create=create)
             self.db = self._open_main(write=write, copy_older=copy_older)
             if write:
+                assert self._lock is not None
+                self._opened = {self.path / name: os.stat(self.path / name) for name in FILES}
+                self._opened[self.path / "lock"] = os.fstat(self._lock)
                 # The driver is the only one who adds outputs and batches, so it numbers them itself.
                 self.last_output_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM output")
                 self.last_batch_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM batch")
@@ -76,8 +92,9 @@ class Store:
 
     def _open_main(self, *, write: bool, copy_older: bool) -> Database:
         path = self.path / "store.sqlite"
+        self._refuse_lost_content(path)
         try:
-            return Database(path, "store", write=write)
+            return Database(path, "store", write=write, is_whole=self._is_whole)
         except StoreTooOld:
             if not copy_older:
                 raise
@@ -92,6 +109,18 @@ class Store:
         Database(copy, "store", write=True).close()
         return Database(copy, "store", write=False)
 
+    def _refuse_lost_content(self, path: Path) -> None:
+        """Raise StoreCorrupt for an empty file beside images: it was emptied, or copied without its log."""
+        is_empty = path.exists() and not has_content(path) and not has_content(log_of(path))
+        if not is_empty or not self.has_images:
+            return
+        if self.images.value("SELECT 1 FROM image LIMIT 1"):
+            raise StoreCorrupt(
+                f"{path} is empty, but the images beside it are not: it was emptied, or copied while it was"
+                f" written and without {path.name}-wal.",
+                hint="Copy the whole folder again, or take it from a backup. Nothing was changed.",
+            )
+
     @property
     def is_copy(self) -> bool:
         """Whether a temporary copy is read, in which nothing that is written would last."""
@@ -105,7 +134,7 @@ class Store:
                 hint="A store is its whole folder: copy images.sqlite along with store.sqlite. If it is gone,"
                 " performing an experiment again (panic resume) computes its images again.",
             )
-        return Database(path, "images", write=write, synchronous="FULL")
+        return Database(path, "images", write=write, synchronous="FULL", is_whole=self._is_whole)
 
     @property
     def has_images(self) -> bool:
@@ -129,6 +158,22 @@ class Store:
     def lock_holder(self) -> LockHolder | None:
         """The process that writes results into this store now, if any."""
         return lock_holder(self.path)
+
+    def require_in_place(self) -> None:
+        """Raise StoreError unless the path still names the files that are open, and the lock its file.
+
+        Whoever removes or replaces them takes away what is written, and lets a second driver in.
+        """
+        for file, ours in self._opened.items():
+            there = None
+            with contextlib.suppress(OSError):
+                there = os.stat(file, follow_symlinks=False)
+            if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+                how = "was removed" if there is None else "was replaced by another file"
+                raise StoreError(
+                    f"{file} {how} while it was being written. What was computed since is not in a store.",
+                    hint="Put the store back if you moved it, and run the same command again.",
+                )
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
@@ -159,6 +204,7 @@ class Store:
         self.close()
 
 
+FILES = ("store.sqlite", "images.sqlite")
 DEFAULT_STORE = Path("panic-store")
 OWN_NAMES = ("lock", "store.sqlite", "images.sqlite", "logs", "reports")
 """What a store's folder may hold before its first file is complete: creation can be killed, too."""

@@ -205,7 +205,9 @@ def commit(store: Store, results: Commit) -> None:
     """Store results: images first, then everything else, each in one transaction.
 
     Outputs that are already there are kept. Everything that is referred to must be there or come along.
+    Raises StoreError, before and after, if the store's files were removed or replaced.
     """
+    store.require_in_place()
     images = [
         (o.digest, ENCODING, o.image if isinstance(o.image, bytes) else encode_image(o.image))
         for o in results.outputs
@@ -264,6 +266,7 @@ def commit(store: Store, results: Commit) -> None:
             "INSERT INTO distance VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", results.distances
         )
     _remember(store, ids)
+    store.require_in_place()
 
 
 def _insert_outputs(store: Store, outputs: Iterable[NewOutput]) -> dict[bytes, int]:

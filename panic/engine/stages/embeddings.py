@@ -12,7 +12,7 @@ from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.stage import CallStage, Failed, Made, Pending
 from panic.models.protocol import Modality
-from panic.store import Commit, missing
+from panic.store import Commit, contents, missing
 from panic.store.records import Counts, NewEmbedding
 
 
@@ -30,15 +30,17 @@ class EmbeddingStage(CallStage):
         self._loops = loops
         # Claims are of models by name and outputs by digest.
         self._pending: Pending[tuple[str, bytes]] = Pending()
+        self._dimensions: dict[int, int] = {}
         self._num_before = before.embeddings
         self._num_found = 0
         self._num_done = 0
 
     def refill(self, *, thorough: bool) -> int:
         """Enqueue outputs of the runs that have ended meanwhile, or of all runs."""
-        committed = self.session.writer.committed
+        writer = self.session.writer
+        committed = writer.committed
         ended = self._loops.take_ended(committed)
-        self._pending.settle(committed)
+        self._pending.settle(committed, writer.incomplete)
         return self._find(None) if thorough else sum(self._find(run) for run in ended)
 
     def _find(self, run: int | None) -> int:
@@ -60,10 +62,21 @@ class EmbeddingStage(CallStage):
         """Take an output's vector."""
         model = self.session.pins[result.model].model
         vector = result.output.value
+        dimension = self._dimension(model, len(vector))
+        if len(vector) != dimension:
+            message = f"a vector of {len(vector):,} numbers, where the model's others have {dimension:,}"
+            self.fail(work, Failed("rejected", message, model=result.model), commit)
+            return
         commit.embeddings.append(
             NewEmbedding(output=work.input, model=model, batch=result.batch, vector=vector)
         )
         self._num_done += 1
+
+    def _dimension(self, model: int, default: int) -> int:
+        """How many numbers a model's vectors have: those in the store, or else the first one's."""
+        if model not in self._dimensions:
+            self._dimensions[model] = contents.dimension(self.session.reader, model) or default
+        return self._dimensions[model]
 
     def fail(self, work: Item, failed: Failed, commit: Commit) -> None:
         """Leave an output without a vector; it stays claimed, so that this session does not try again."""

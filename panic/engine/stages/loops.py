@@ -229,6 +229,10 @@ class LoopStage(CallStage):
     def _advance(self, loop: Loop, input: bytes, commit: Commit) -> None:
         """Go on from an input as far as results are known; then ask for the next one."""
         while True:
+            if loop.id in self.session.writer.broken:  # the writer has stored why
+                self._num_failed += 1
+                self._end(loop)
+                return
             if loop.detector is not None and (cycle := loop.detector.visit(loop.step, input)):
                 commit.stuck.append(NewStuck(run=loop.id, entry_step=cycle.entry_step, period=cycle.period))
                 self._num_stuck += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from panic.engine.calls import Outcome
@@ -97,10 +97,15 @@ class Pending(Generic[Key]):
         """The keys' results were handed to the writer in this commit."""
         self._written.append((number, list(keys)))
 
-    def settle(self, committed: int) -> None:
-        """All commits up to this number are in the store: their keys are no longer under way."""
+    def settle(self, committed: int, incomplete: Collection[int] = ()) -> None:
+        """All commits up to this number are in the store: their keys are no longer under way.
+
+        Keys of incomplete commits stay claimed: what of them could not be written once is not tried again.
+        """
         while self._written and self._written[0][0] <= committed:
-            self._keys.difference_update(self._written.popleft()[1])
+            number, keys = self._written.popleft()
+            if number not in incomplete:
+                self._keys.difference_update(keys)
 
 
 class CallStage(ABC):
@@ -167,7 +172,8 @@ class JobStage(ABC, Generic[JobKind]):
 
     def submit_due(self) -> int:
         """Submit the jobs whose results the store lacks and that are not under way; returns how many."""
-        self._pending.settle(self.session.writer.committed)
+        writer = self.session.writer
+        self._pending.settle(writer.committed, writer.incomplete)
         found = 0
         for job in self.due():
             if self._pending.claim(job):

@@ -1,0 +1,102 @@
+"""What the writer does when a batch of commits cannot be written: it writes item by item.
+
+Only what cannot be written fails. An output that the store refuses ends the runs that go through it, as a
+failure at that step; what those runs compute meanwhile is dropped. Any other row is told of. A full disk, a
+lost file or too little memory are no item's fault: they are raised.
+
+All of this belongs to the writer's thread; the driver only reads `broken`, `incomplete` and `problems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+from panic.errors import StoreError
+from panic.store.records import Commit, NewFailure
+
+Write = Callable[[Commit], None]
+
+
+def is_nobodys_fault(error: BaseException) -> bool:
+    """Whether writing failed for a reason that no item has given: the disk, the memory, a mistake of ours."""
+    if isinstance(error, OSError):
+        return error.errno is not None  # Pillow's complaints about an image have no number
+    return not isinstance(error, Exception) or isinstance(error, StoreError | MemoryError | AssertionError)
+
+
+class Salvage:
+    """Writes commits in pieces and remembers what could not be written.
+
+    broken: runs that have ended because a step cannot be stored. incomplete: numbers of the commits of which
+    other rows are missing, and `problems`: what is to be said of those.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._unwritable: dict[bytes, str] = {}
+        self.broken: set[int] = set()
+        self.incomplete: set[int] = set()
+        self.problems: list[str] = []
+
+    def is_stored(self, digest: bytes) -> bool:
+        """Whether an output that was to be written is in the store."""
+        return digest not in self._unwritable
+
+    def without_broken(self, commit: Commit) -> Commit:
+        """A commit without what belongs to runs that have ended here, and with the failures of new ones."""
+        if not self._unwritable:
+            return commit
+        kept = Commit(
+            batches=commit.batches,
+            outputs=[output for output in commit.outputs if output.digest not in self._unwritable],
+            embeddings=commit.embeddings,
+            diagrams=commit.diagrams,
+            vectorisations=commit.vectorisations,
+            distances=commit.distances,
+        )
+        failed = []
+        for step in commit.invocations:
+            if step.run in self.broken:
+                continue
+            if step.output in self._unwritable:
+                self.broken.add(step.run)
+                reason = self._unwritable[step.output]
+                failed.append(NewFailure(run=step.run, step=step.step, kind="rejected", message=reason))
+            else:
+                kept.invocations.append(step)
+        kept.stuck.extend(row for row in commit.stuck if row.run not in self.broken)
+        kept.failures.extend([*failed, *(row for row in commit.failures if row.run not in self.broken)])
+        return kept
+
+    def store(self, commit: Commit, number: int) -> None:
+        """Write what can be written of a commit. Raises what is no item's fault."""
+        self._attempt(Commit(batches=commit.batches), number)
+        for output in commit.outputs:
+            if self.is_stored(output.digest) and (reason := self._problem(Commit(outputs=[output]))):
+                self._unwritable[output.digest] = f"its {output.modality} cannot be stored: {reason}"
+        for piece in _pieces(self.without_broken(commit)):
+            self._attempt(piece, number)
+
+    def _attempt(self, piece: Commit, number: int) -> None:
+        if reason := self._problem(piece):
+            self.incomplete.add(number)
+            self.problems.append(reason)
+
+    def _problem(self, piece: Commit) -> str:
+        """Write a piece; why that cannot be done, or nothing."""
+        try:
+            self._write(piece)
+        except BaseException as error:
+            if is_nobodys_fault(error):
+                raise
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+
+def _pieces(commit: Commit) -> Iterator[Commit]:
+    """Commits of one row each, in the order in which rows may refer to each other."""
+    for field in fields(Commit):
+        if field.name not in ("batches", "outputs"):
+            for row in getattr(commit, field.name):
+                yield Commit(**{field.name: [row]})

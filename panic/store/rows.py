@@ -1,0 +1,79 @@
+"""Values of a store that no row should have, whatever SQLite accepts: texts that are no UTF-8, JSON that is
+none or of another kind, times that are no dates. Each is told with its table and row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from panic.store.files import Database
+from panic.store.reading import is_name, is_uid
+
+LATEST = 253_402_300_800.0
+"""The end of the year 9999, beyond which no calendar goes."""
+
+
+def bad_values(database: Database) -> Iterator[str]:
+    """One line for each such value of a file."""
+    tables = database.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    for table, sql in tables:
+        columns = database.rows("SELECT name, type FROM pragma_table_info(?)", table)
+        key = "NULL" if "WITHOUT ROWID" in sql else "rowid"
+        for column, kind in columns:
+            test = _test(table, column, kind)
+            if test is None:
+                continue
+            value = f"CAST({column} AS BLOB)" if kind == "TEXT" else column
+            query = f"SELECT {key}, {value} FROM {table} WHERE {column} NOTNULL"
+            for number, (row, found) in enumerate(database.stream(query), 1):
+                if problem := test(found):
+                    yield f"{table}, row {row or number}: {column} {problem}"
+
+
+def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
+    """What tells the problem of a column's value, if it can have one that is not found elsewhere."""
+    if (table, column) == ("experiment", "uid"):
+        return lambda value: "" if is_uid(value.decode(errors="replace")) else "is no id"
+    if (table, column) == ("experiment", "name"):
+        return lambda value: "" if is_name(value.decode(errors="replace")) else "is no name"
+    if (table, column) in JSON_KINDS:
+        expected = JSON_KINDS[table, column]
+        return lambda value: _json_problem(value, expected)
+    if kind == "REAL" and column.endswith("_at"):
+        return lambda value: "" if 0 <= value < LATEST else f"is no time: {value:g}"
+    if kind == "TEXT" and (table, column) != ("output", "text"):
+        return _text_problem
+    return None
+
+
+def _text_problem(value: bytes) -> str:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return f"is no UTF-8 ({error.reason})"
+    return ""
+
+
+def _json_problem(value: bytes, expected: type) -> str:
+    if problem := _text_problem(value):
+        return problem
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return "is no JSON"
+    if expected is list and (not found or not all(isinstance(name, str) for name in found)):
+        return f"is no list of names: {value[:60].decode(errors='replace')}"
+    return "" if isinstance(found, expected) else f"is a JSON {type(found).__name__}"
+
+
+JSON_KINDS: dict[tuple[str, str], type] = {
+    ("experiment", "config"): dict,
+    ("model", "spec"): dict,
+    ("session", "provenance"): dict,
+    ("session", "config"): dict,
+    ("run", "network"): list,
+    ("diagram", "settings"): dict,
+    ("measure", "settings"): dict,
+}

@@ -1,0 +1,163 @@
+"""Commands on a store that came from somebody else: no code runs, nothing is written outside of it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import Result
+
+from panic import run
+from panic.cli.app import app
+from panic.cli.destinations import REPORT_MARK
+from panic.config import ExperimentConfig
+from panic.engine.trust import FOLDER_PARAMETERS, named_outside
+from panic.models import kinds
+from panic.store import Store
+
+Panic = Callable[..., Result]
+
+EVIL = """
+from pathlib import Path
+
+Path(__file__).with_name("ran").write_text("code ran")
+def kinds(): return ("text",)
+
+class Evil:
+    modality_in = kinds()
+    modality_out, size_bytes = "text", 0
+    def load(self, device): pass
+    def invoke(self, inputs, seeds): return [text + "!" for text in inputs]
+"""
+
+COMMANDS: dict[str, list[list[str]]] = {
+    **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
+    **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video")},
+    **{name: [[]] for name in ("dump", "check")},
+    "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
+    "show": [[], ["--config"], ["--run", "1"], ["--json"]],
+    "images": [["--run", "1"], ["--step", "1"]],
+    "export": [["-o", "tables"]],
+    "cache": [["show"], []],
+    "delete": [["x", "-y"]],
+}
+"""Every command with arguments that let it act on a store; a new command needs an entry."""
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of an experiment with a model in a Python file, which has not run here."""
+    (tmp_path / "maker").mkdir()
+    (tmp_path / "maker" / "evil.py").write_text(EVIL)
+    values = {"networks": [[f"python:{tmp_path}/maker/evil.py:Evil"]], "max_length": 2, "executor": "local"}
+    run(config_with(**values, models={}, device="cpu"), tmp_path / "store")
+    with Store(tmp_path / "store", write=True) as store, store.transaction() as connection:
+        connection.execute("UPDATE run SET max_length = 5")
+    (tmp_path / "maker" / "ran").unlink()
+    os.utime(tmp_path / "maker" / "evil.py", (1, 1))  # nothing that this process knows of it holds any more
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "store"
+
+
+def config_with(**changes: object) -> ExperimentConfig:
+    base = {"name": "x", "networks": [["m"]], "prompts": ["a"], "seeds": [-1], "max_length": 2}
+    base["models"] = {"m": {"base": "synthetic/text-to-image"}}
+    return ExperimentConfig.model_validate({**base, **changes})
+
+
+def test_no_command_runs_what_a_store_names(evil: Path, panic: Panic) -> None:
+    assert set(typer.main.get_command(app).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+    for command, calls in COMMANDS.items():
+        for arguments in calls:
+            panic(command, *arguments, "--store", evil)
+            assert not (evil.parent / "maker" / "ran").exists(), (command, arguments)
+
+
+def test_resume_needs_trust_for_a_python_file_and_names_it(evil: Path, panic: Panic) -> None:
+    for options in ([], ["--dry-run"]):
+        done = panic("resume", "--store", evil, *options)
+        assert done.exit_code == 2
+        assert "evil.py:Evil" in done.stderr
+        assert "--trust" in done.stderr
+    ran = evil.parent / "maker" / "ran"
+    assert panic("resume", "--store", evil, "--trust", "--dry-run").exit_code == 0
+    assert not ran.exists()
+    done = panic("resume", "--store", evil, "--trust")
+    assert done.exit_code == 0, done.stderr
+    assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"networks": [["local:weights"]], "models": {}},
+        {"networks": [["../weights"]], "models": {}},
+        {"networks": [["https://example.org/v1"]], "models": {}},
+        {"networks": [["endpoint:llama"]], "models": {}},
+        {"model_folder": "/home/somebody/models"},
+        {"models": {"m": {"base": "python:a.py:A"}}},
+        {"models": {"m": {"base": "SDXL", "lora": "styles/one"}}},
+        {"models": {"m": {"base": "SDXL", "url": "http://example.org"}}},
+        {"models": {"m": {"base": "SDXL", "key": "$HOME"}}},
+        {"models": {"m": {"base": "org/name", "adapter": "class"}}},
+        {"embeddings": ["python:a.py:A"]},
+    ],
+)
+def test_paths_files_addresses_and_variables_need_trust(changes: dict[str, object]) -> None:
+    assert named_outside(config_with(**changes))
+
+
+def test_known_models_variants_and_hub_ids_need_none() -> None:
+    models = {"m": {"base": "PocketDiffusion", "steps": 2}, "n": {"base": "org/name", "adapter": "captioner"}}
+    config = config_with(networks=[["m", "n"], ["PocketDiffusion", "synthetic/image-to-text"]], models=models)
+    assert named_outside(config) == []
+
+
+def test_all_parameters_that_are_folders_need_trust() -> None:
+    plain = [kind.parameters for kind in kinds.KINDS if not callable(kind.parameters)]
+    known = {name for parameters in plain for name, one in parameters.items() if one.is_folder}
+    assert known <= set(FOLDER_PARAMETERS)
+
+
+@pytest.mark.parametrize("name", ["../../x", "{outside}/x"])
+def test_names_that_are_paths_write_nothing_outside(evil: Path, panic: Panic, name: str) -> None:
+    outside = evil.parent
+    connection = sqlite3.connect(evil / "store.sqlite")
+    connection.execute("UPDATE experiment SET name = ?", (name.format(outside=outside),))
+    connection.commit()
+    connection.close()
+    before = sorted(outside.rglob("*"))
+    for command in (["report"], ["images", "--run", "1"], ["video"], ["resume", "--trust"]):
+        done = panic(*command, "--store", evil)
+        assert done.exit_code == 1
+        assert "a name that is none" in done.stderr
+    assert sorted(p for p in outside.rglob("*") if not p.name.endswith(("-wal", "-shm"))) == before
+
+
+@pytest.mark.parametrize("link", ["reports", "logs", "reports/x.html"])
+def test_links_in_a_store_lead_nowhere(evil: Path, panic: Panic, link: str) -> None:
+    outside = evil.parent / "outside"
+    outside.mkdir()
+    (outside / "x.html").write_text("precious")
+    (evil / link).parent.mkdir(exist_ok=True)
+    (evil / link).symlink_to(outside / "x.html" if link.endswith(".html") else outside)
+    command = ["resume", "--trust"] if link == "logs" else ["report"]
+    assert panic(*command, "--store", evil).exit_code in (1, 2)
+    assert [(file.name, file.read_text()) for file in outside.iterdir()] == [("x.html", "precious")]
+
+
+def test_only_panics_own_report_is_overwritten(evil: Path, panic: Panic) -> None:
+    file = evil / "reports" / "x.html"
+    assert panic("report", "--store", evil).exit_code == 0
+    assert REPORT_MARK in file.read_bytes()
+    assert panic("report", "--store", evil).exit_code == 0
+    file.write_text("my notes")
+    done = panic("report", "--store", evil)
+    assert done.exit_code == 2
+    assert "is no report of panic" in done.stderr
+    assert file.read_text() == "my notes"

@@ -1,0 +1,89 @@
+"""What `panic check` and `dump` are for must not end them: each damage is a line, and the rest is checked."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from panic.store import Store, check, reading
+from panic.store.dump import dump
+from tests.store.sample import fill
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        fill(store)
+    return tmp_path / "store"
+
+
+def damage(folder: Path, statement: str) -> None:
+    """Change rows behind panic's back, against all constraints; and one more: a step too many."""
+    connection = sqlite3.connect(folder / "store.sqlite")
+    connection.execute("PRAGMA ignore_check_constraints=ON")
+    connection.execute(statement)
+    connection.execute("UPDATE embedding SET vector = zeroblob(length(vector) - 4) WHERE rowid = 1")
+    connection.commit()
+    connection.close()
+
+
+DAMAGES = [
+    ("UPDATE output SET text = CAST(x'61ff62' AS TEXT) WHERE id = 1", "is no UTF-8"),
+    ("UPDATE diagram_bars SET bars = x'0102' WHERE rowid = 1", "2 bytes are no bars"),
+    ("UPDATE run SET network = '[]' WHERE id = 1", "run, row 1: network is no list of names"),
+    ("UPDATE run SET network = '{\"a' WHERE id = 1", "run, row 1: network is no JSON"),
+    ("UPDATE run SET network = CAST(x'ff' AS TEXT) WHERE id = 1", "run, row 1: network is no UTF-8"),
+    ("DROP TABLE stuck", "store.sqlite: the table stuck is missing"),
+    ("DROP INDEX annotation_target", "store.sqlite: the index annotation_target is missing"),
+    ("UPDATE session SET started_at = 1e300", "session, row 1: started_at is no time: 1e+300"),
+    ("UPDATE batch SET started_at = -1", "batch, row 1: started_at is no time"),
+    ("UPDATE stuck SET period = 0", "period 0"),
+    ("UPDATE experiment SET config = '{' WHERE id = 1", "experiment, row 1: config is no JSON"),
+    ("UPDATE experiment SET config = '[1]' WHERE id = 1", "experiment, row 1: config is a JSON list"),
+    ("UPDATE experiment SET name = '../x' WHERE id = 1", "experiment, row 1: name"),
+    ("UPDATE model SET name = CAST(x'ff' AS TEXT) WHERE id = 1", "model, row 1: name is no UTF-8"),
+    ("UPDATE diagram SET settings = 'x'", "diagram, row 1: settings is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("statement", "told"), DAMAGES)
+def test_each_damage_is_one_line_and_the_rest_is_checked(folder: Path, statement: str, told: str) -> None:
+    damage(folder, statement)
+    with Store(folder, is_whole=False) as store:
+        problems = check.check(store)
+    assert any(told in problem for problem in problems), problems
+    assert any("bytes, not" in problem or "embedding, row 1" in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(("statement", "told"), [one for one in DAMAGES if "DROP" not in one[0]])
+def test_a_dump_goes_on_after_what_is_damaged(folder: Path, statement: str, told: str) -> None:
+    damage(folder, statement)
+    with Store(folder) as store:
+        lines = list(dump(store))
+    assert lines
+    assert {"experiment", "output", "embedding"} <= {line["kind"] for line in lines}
+
+
+def test_a_damaged_caption_is_a_line_of_its_own(folder: Path) -> None:
+    damage(folder, DAMAGES[0][0])
+    with Store(folder) as store:
+        damaged = [
+            line for line in dump(store) if line["kind"] == "damaged" and line["what"].startswith("text")
+        ]
+        whole = [line for line in dump(store) if line["kind"] == "output"]
+        outputs = store.db.value("SELECT count(*) FROM output")
+    assert len(damaged) == 1
+    assert len(whole) == outputs - 1
+
+
+def test_a_part_is_checked_alone(folder: Path) -> None:
+    damage(folder, "DELETE FROM invocation WHERE run = 1 AND step = 0")
+    with Store(folder) as store:
+        alpha = reading.experiment(store, "alpha").id
+        beta = reading.experiment(store, "beta").id
+        assert any(problem.startswith("run 1:") for problem in check.check(store, alpha))
+        assert any(problem.startswith("run 1:") for problem in check.check(store, alpha, run=1))
+        assert not any(problem.startswith("run 1:") for problem in check.check(store, beta))
+        assert not any(problem.startswith("run 1:") for problem in check.check(store, alpha, run=2))
