@@ -51,7 +51,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 17
+    assert html.count("data-chart=") == len(specs(html)) == 16
     assert html.count("<figcaption>Thick: median of runs; band: quartiles") == 1  # once for charts alike
     assert "<figcaption>Dot: effect (filled: p &lt; 0.05)" in html
 
