@@ -75,12 +75,12 @@ def labels() -> pl.DataFrame:
 
 def pairs() -> pl.DataFrame:
     grown = np.minimum(1e-4 * np.exp(0.5 * np.arange(40)), 1.0)
-    return pl.DataFrame({"pair": "a", "step": np.arange(40), "distance": grown})
+    return pl.DataFrame({"network": "a → b", "pair": "a", "step": np.arange(40), "distance": grown})
 
 
 def lags() -> pl.DataFrame:
     ones = {"low": [0.0, 0.1], "high": [0.0, 0.3]}
-    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], **ones})
+    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], "num_runs": 3, **ones})
 
 
 def drifting() -> Any:
@@ -113,6 +113,15 @@ def work() -> dict[str, list[Any]]:
     return {"name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]}
 
 
+def spent() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "place": "worker 1", "name": ["calling", "waiting for a call"], "model": ["draw", ""],
+            "at": [0.0, 0.5], "width_s": 0.5, "seconds": [0.5, 0.4],
+        }
+    )  # fmt: skip
+
+
 def scores() -> pl.DataFrame:
     return pl.DataFrame(
         {
@@ -132,13 +141,11 @@ def survival() -> pl.DataFrame:
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
-    "time": lambda: time.chart(
-        time.Work(frame=pl.DataFrame({"stage": ["loops"], **work()}), wall_s=3.0)
-    ),
+    "time": lambda: time.calls_chart(pl.DataFrame({"stage": ["loops"], **work()})),
+    "timeline of places": lambda: time.timeline(spent(), "workers"),
     "stuck": lambda: stuck.chart(runs()),
     "drift": drifting,
-    "ridgeline": lambda: drift.ridgeline(steps()),
-    "lags": lambda: lag.chart(lag.Lags(curves=lags(), modality="text")),
+    "lags": lambda: lag.chart(lag.Lags(curves=lags(), movements={}, num_stuck=0, modality="text")),
     "divergence": lambda: twins.divergence(pairs(), fit=dynamics.ftle(pairs()["distance"].to_numpy())),
     "persistence": lambda: diagrams.persistence(bars()),
     "barcode": lambda: entropies.barcode(bars()),
@@ -161,6 +168,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "null lags": lambda: lag.chart(
         lag.Lags(
             curves=lags().with_columns(null_low=pl.Series([None, 0.1]), null_high=pl.Series([None, 0.2])),
+            movements={},
+            num_stuck=0,
             modality="text",
         )
     ),
@@ -261,13 +270,6 @@ def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them()
     assert drawn["death"].to_list() == pytest.approx([2.12, 1.5, 2.0])
 
 
-def test_a_ridge_keeps_its_mass_above_zero():
-    at_zero = pl.DataFrame({"network": "n", "step": [1, 1], "distance": [0.0, 0.0]})
-    ridges = rows_of(drift.ridgeline(at_zero))[0]
-    assert ridges["distance"].min() == 0
-    assert ridges.sort("top")["distance"][-1] < 1e-4
-
-
 def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
     many = pl.DataFrame({"run": 1, "step": STEPS[:9], "label": STEPS[:9]})
     (rows,) = rows_of(clusters.cluster_timeline(many))
@@ -290,12 +292,6 @@ def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     made = shares.chart(shares.Shares(own="a", shares=some_shares()), top=1).to_dict()
     assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]
     assert "The 1 smallest clusters are not drawn" in " ".join(made["title"]["subtitle"])
-
-
-def test_ridges_of_nothing_are_refused():
-    empty = pl.DataFrame(schema={"network": pl.String, "step": pl.Int64, "distance": pl.Float64})
-    with pytest.raises(UsageError, match="no distance to draw"):
-        drift.ridgeline(empty)
 
 
 def test_rare_moves_are_not_drawn():
@@ -331,3 +327,18 @@ def test_a_fit_is_a_line_of_its_rate():
     slope = np.polyfit(line["step"].to_numpy(), np.log(line["distance"].to_numpy()), 1)[0]
     assert slope == pytest.approx(0.5, rel=0.01)
     assert (line["step"].min(), line["step"].max()) == (fit.first, fit.last)
+
+
+def test_bands_narrower_than_a_tick_are_drawn_as_differences():
+    narrow = pl.DataFrame({"x": ["run 1"], "value": [10.2], "low": [9.95], "high": [10.05], "mean": [10.0]})
+    rows = rows_of(charts.null_band(narrow))[0]
+    assert rows.select("value", "low", "high").row(0) == pytest.approx((0.2, -0.05, 0.05))
+    wide = rows_of(charts.null_band(narrow.with_columns(low=pl.lit(5.0))))[0]
+    assert wide["value"].to_list() == [10.2]
+
+
+def test_stuck_runs_that_are_alike_are_one_dot_at_their_period():
+    """Dots were moved off their period at random, and labels of five runs at 0 covered each other."""
+    alike = pl.concat([runs(), runs().with_columns(pl.col("run") + 10)])
+    (rows,) = rows_of(stuck.chart(alike))
+    assert rows.select("entry_step", "period", "num_runs").rows() == [(4, 2, 2), (0, 14, 2)]
