@@ -8,7 +8,9 @@ by one.
         data.runs, data.invocations, data.outputs, data.timings
         data.bars, data.vectorisations, data.distances
         data.matrix("PocketText")                     # (n, d) float32
-        data.steps("PocketText", "text")              # steps of one modality with their rows of the matrix
+        data.steps("PocketText", "text")              # stored steps of a modality, their rows of the matrix
+        data.visits("PocketText", "text")             # where runs are at each step: stuck ones go on
+        data.ends("PocketText", "text")               # where runs are at the end of their full length
         data.trajectory(run, "PocketText", "text")    # (steps, d) in step order
         data.part([1, 2])                             # some of the runs; what is known is not read again
 """
@@ -27,6 +29,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from panic.analysis.whereabouts import at_end, continued
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading
 from panic.store.codec import decode_array
@@ -249,19 +252,39 @@ class ExperimentData:
     def steps(self, model: int | str, modality: str) -> pl.DataFrame:
         """Stored steps whose output has a vector: what the run is, step, output, row of the matrix.
 
-        `seed` is that of the step. They are of one modality, because an alternating loop resembles itself at
-        lag 2 by construction.
+        `seed` is the run's, -1 for fresh noise. The steps are of one modality, because an alternating loop
+        resembles itself at lag 2 by construction.
         """
         if (model, modality) not in self._steps:
-            names = ("run", "network", "prompt", "seed", "repeat")
-            self._steps[model, modality] = (
-                self.invocations.filter(pl.col("modality").cast(pl.String) == modality)
-                .join(self.places(model), on="output")
-                .join(self.runs.select(names), on="run")
-                .sort("run", "step")
-                .select(*names, "step", "output", "row")
-            )
+            steps = self._written(modality)
+            self._steps[model, modality] = self._described(steps, model).sort("run", "step")
         return self._steps[model, modality]
+
+    def visits(self, model: int | str, modality: str) -> pl.DataFrame:
+        """Where runs are, step by step: `steps`, and those that stuck runs were spared (`is_known`)."""
+        stored = self.runs.select("run", "num_steps")
+        whole = continued(self.steps(model, modality), self.runs)
+        whole = whole.join(stored, on="run", maintain_order="left")
+        return whole.with_columns(is_known=pl.col("step") >= pl.col("num_steps")).drop("num_steps")
+
+    def ends(self, model: int | str, modality: str) -> pl.DataFrame:
+        """Where runs are at the end of their full length, one row per run with the columns of `steps`.
+
+        Failed runs, those that have not ended, and those whose last output has no vector are left out.
+        """
+        return self._described(at_end(self._written(modality), self.runs), model).sort("run")
+
+    def _written(self, modality: str) -> pl.DataFrame:
+        """run, step, output of the stored steps that wrote this modality."""
+        return self.invocations.filter(pl.col("modality").cast(pl.String) == modality).select(
+            "run", "step", "output"
+        )
+
+    def _described(self, steps: pl.DataFrame, model: int | str) -> pl.DataFrame:
+        """Those of the steps whose output has a vector, with what their run is and the vector's row."""
+        names = ("run", "network", "prompt", "seed", "repeat")
+        joined = steps.join(self.places(model), on="output").join(self.runs.select(names), on="run")
+        return joined.select(*names, "step", "output", "row")
 
     def trajectory(self, run: int, model: int | str, modality: str) -> Vectors:
         """Vectors (steps, d) of a run's outputs of one modality, in step order.

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Clustering, assign, cluster, freeze
 from panic.analysis.data import ExperimentData
-from panic.analysis.whereabouts import continued
 
 MAX_CLUSTERED = 5000  # HDBSCAN on more takes minutes
 
@@ -63,17 +62,13 @@ def states(data: ExperimentData, model: str, modality: str, *, min_cluster_size:
     else:
         reference = freeze(data.matrix(model)[chosen], found)
         label_of = dict(zip(rows.tolist(), assign(reference, data.matrix(model)[rows]).tolist(), strict=True))
-    frame = steps.join(data.outputs.select("output", "text"), on="output", how="left").with_columns(
+    frame = data.visits(model, modality).join(
+        data.outputs.select("output", "text"), on="output", how="left", maintain_order="left"
+    )
+    frame = frame.with_columns(
         label=pl.col("row").replace_strict(label_of, default=OUTLIER, return_dtype=pl.Int64)
     )
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
     names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
-    stored = data.runs.select("run", "num_steps")
-    whole = continued(frame, data.runs).join(stored, on="run", maintain_order="left")
-    return States(
-        frame=whole.with_columns(is_known=pl.col("step") >= pl.col("num_steps")).drop("num_steps"),
-        names=names,
-        clustering=found,
-        rows=chosen.astype(np.int64),
-    )
+    return States(frame=frame, names=names, clustering=found, rows=chosen.astype(np.int64))

@@ -5,6 +5,9 @@ has not come so far, is nowhere.
 
     stored_step(run, 1000)                  # the step whose output the run has at step 1000
     continued(steps, data.runs)             # steps of many runs, with those that stuck ones were spared
+    at_end(steps, data.runs)                # where runs are when they have come to their full length
+
+`ExperimentData.visits` and `ExperimentData.ends` ask here, for steps that have vectors.
 """
 
 from __future__ import annotations
@@ -50,3 +53,25 @@ def continued(steps: pl.DataFrame, runs: pl.DataFrame, *, limit: int = 20_000) -
         .cast(dict(steps.schema))  # type: ignore[arg-type]
     )
     return pl.concat([steps, later]).sort("run", "step")
+
+
+def at_end(steps: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """The last of these steps (run, step and what they hold) within the full length of every ended run.
+
+    It is told by its true number, up to `max_length - 1`, with what the cycle of a stuck run holds there.
+    Failed runs and those that have not ended are nowhere, and have no row. The result is sorted by run.
+    """
+    ended = runs.filter(pl.col("state").is_in(["done", "stuck"])).select(
+        "run", "max_length", "entry_step", "period"
+    )
+    turns = (pl.col("max_length") - 1 - pl.col("step")) // pl.col("period")
+    in_cycle = pl.col("step") >= pl.col("entry_step")
+    last = pl.when(in_cycle).then(pl.col("step") + turns * pl.col("period")).otherwise("step")
+    return (
+        steps.join(ended, on="run")
+        .with_columns(step=last.cast(steps.schema["step"]))
+        .sort("run", "step")
+        .group_by("run", maintain_order=True)
+        .last()
+        .select(steps.columns)
+    )

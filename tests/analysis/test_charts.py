@@ -75,12 +75,12 @@ def labels() -> pl.DataFrame:
 
 def pairs() -> pl.DataFrame:
     grown = np.minimum(1e-4 * np.exp(0.5 * np.arange(40)), 1.0)
-    return pl.DataFrame({"pair": "a", "step": np.arange(40), "distance": grown})
+    return pl.DataFrame({"network": "a → b", "pair": "a", "step": np.arange(40), "distance": grown})
 
 
 def lags() -> pl.DataFrame:
     ones = {"low": [0.0, 0.1], "high": [0.0, 0.3]}
-    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], **ones})
+    return pl.DataFrame({"group": "a → b", "lag": [0, 1], "distance": [0.0, 0.2], "num_runs": 3, **ones})
 
 
 def drifting() -> Any:
@@ -134,7 +134,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "stuck": lambda: stuck.chart(runs()),
     "drift": drifting,
     "ridgeline": lambda: drift.ridgeline(steps()),
-    "lags": lambda: lag.chart(lag.Lags(curves=lags(), modality="text")),
+    "lags": lambda: lag.chart(lag.Lags(curves=lags(), movements={}, num_stuck=0, modality="text")),
     "divergence": lambda: twins.divergence(pairs(), fit=dynamics.ftle(pairs()["distance"].to_numpy())),
     "persistence": lambda: diagrams.persistence(bars()),
     "barcode": lambda: entropies.barcode(bars()),
@@ -157,6 +157,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "null lags": lambda: lag.chart(
         lag.Lags(
             curves=lags().with_columns(null_low=pl.Series([None, 0.1]), null_high=pl.Series([None, 0.2])),
+            movements={},
+            num_stuck=0,
             modality="text",
         )
     ),

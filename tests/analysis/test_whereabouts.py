@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from panic.analysis import load
 from panic.analysis.whereabouts import continued, stored_step
 from panic.store import reading
+from tests.analysis.conftest import TEXT, corner
 
 
 def test_only_stuck_runs_go_on_and_not_beyond_their_length():
@@ -35,3 +37,34 @@ def test_the_transient_of_a_stuck_run_is_not_repeated(bench):
     bench.stuck(run, 2, 4)
     (row,) = reading.runs(bench.store, "demo")
     assert [stored_step(row, step) for step in range(1, 14, 2)] == [1, 3, 5, 3, 5, 3, 5]
+
+
+def test_runs_end_where_they_are_at_their_full_length(bench):
+    """A stuck run ends in its cycle and not at its last stored step; failed and unfinished ones nowhere."""
+    stuck = bench.add("start", ["a", "b", "c"], max_length=12)
+    bench.stuck(stuck, 2, 4)
+    done = bench.add("start", ["c", "a"], seed=-1, max_length=4)
+    failed = bench.add("start", ["b"], seed=-1, repeat=1, max_length=4)
+    bench.fail(failed, 2)
+    bench.add("start", ["b"], seed=-1, repeat=2, max_length=4)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    data = load(bench.store, "demo")
+    ends = data.ends(*TEXT).join(data.outputs.select("output", "text"), on="output")
+    assert ends.sort("run").select("run", "step", "text").rows() == [(stuck, 11, "b"), (done, 3, "a")]
+    visits = data.visits(*TEXT).filter(pl.col("run") == stuck)
+    assert visits["step"].to_list() == [1, 3, 5, 7, 9, 11]
+    assert visits["is_known"].to_list() == [False] * 3 + [True] * 3
+    assert visits["row"][5] == visits["row"][1] == ends.filter(pl.col("run") == stuck)["row"][0]
+
+
+def test_an_end_without_a_vector_is_not_taken_from_an_earlier_step(bench):
+    bench.add("start", ["a", "b"], max_length=4)
+    bench.embed({"a": corner(0)})
+    assert load(bench.store, "demo").ends(*TEXT).is_empty()
+
+
+def test_the_seed_of_a_step_is_that_of_its_run(bench):
+    bench.add("start", ["a"], seed=-1)
+    bench.add("start", ["a"], seed=42)
+    bench.embed({"a": corner(0)})
+    assert load(bench.store, "demo").steps(*TEXT)["seed"].to_list() == [-1, 42]

@@ -16,6 +16,7 @@ from panic.analysis.checks import AnalysisError, series, unit, vectors
 
 Array = NDArray[np.float64]
 METRICS = ("cosine", "euclidean", "sqeuclidean")
+LEVEL = 1.04  # what the end of a curve that has stopped to grow may be above what comes before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,11 @@ class Ftle:
 
     `rate` per unit of time, its standard error (over pairs, if there are several; from a line's residuals,
     which resemble their neighbours, it would be too small), `r2` of the line, `saturation` the level at which
-    the distances end, `is_saturated` whether they have stopped to grow there: in the last quarter by less
-    than a quarter of the rate. Without growth before the level is reached the rate says nothing: distances on
-    a sphere are bounded, and over the whole window even driftless twin walks have a positive slope, which
-    shrinks as the window grows.
+    the distances end, `is_saturated` whether they have stopped to grow there: the last eighth of the steps is
+    above the one before by less than 4 %, with 95 % confidence over pairs if there are several (that of twins
+    which diffuse apart is above by 7 %). Without growth before the level is reached the rate says nothing:
+    distances on a sphere are bounded, and over the whole window even driftless twin walks have a
+    positive slope, which shrinks as the window grows.
     """
 
     rate: float
@@ -136,7 +138,6 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
     if len(single) > 1:
         slopes = [_line(time[:count], one)[0] for one in single]
         error = float(np.std(slopes, ddof=1) / np.sqrt(len(slopes)))
-    tail = slice(-max(2, len(mean) // 4), None)
     return Ftle(
         rate=slope,
         standard_error=error,
@@ -144,8 +145,23 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
         first=int(apart[0]),
         last=int(apart[count - 1]),
         saturation=float(np.exp(level)),
-        is_saturated=slope > 0 and _line(time[tail], mean[tail])[0] < slope / 4,
+        is_saturated=slope > 0 and _late_growth(log[:, apart]) < np.log(LEVEL),
     )
+
+
+def _late_growth(log: Array) -> float:
+    """The most by which log distances (pairs, n) of the last eighth may be above those of the one before."""
+    from scipy.stats import t
+
+    eighth = max(1, log.shape[1] // 8)
+    rises = np.nanmean(log[:, -eighth:], axis=1) - np.nanmean(log[:, -2 * eighth : -eighth], axis=1)
+    rises = rises[~np.isnan(rises)]
+    if not len(rises):
+        return float("nan")
+    if len(rises) == 1:
+        return float(rises[0])
+    error = rises.std(ddof=1) / np.sqrt(len(rises))
+    return float(rises.mean() + t.ppf(0.95, len(rises) - 1) * error)
 
 
 def attractor(initial: ArrayLike, final: ArrayLike) -> Attractor:

@@ -43,6 +43,7 @@ class Timeline:
     names: dict[int, str]
     clustering: Clustering
     num_steps: int
+    num_known: int
     agreement: float | None
 
 
@@ -56,7 +57,8 @@ def table(evidence: Evidence, view: View) -> Timeline:
         shown=thinned(shown, max(20, MAX_CELLS // max(len(runs), 1))),
         names=states.names,
         clustering=states.clustering,
-        num_steps=int((~states.frame["is_known"]).sum()),
+        num_steps=len(states.frame),
+        num_known=int(states.frame["is_known"].sum()),
         agreement=_agreement(evidence.data, view),
     )
 

@@ -12,10 +12,12 @@ import polars as pl
 from panic.analysis.charts import data, finish, names_of
 from panic.analysis.data import ARROW, ExperimentData
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.whereabouts import at_end
 
 TITLE = "Where the pictures ended"
 CAVEAT = (
-    "One picture per cell hides how much repeats differ; the command panic images --step N shows all runs."
+    "One picture per cell hides how much repeats differ; the command panic images --step N shows all runs. A "
+    "stuck run is shown where its cycle is at the end, a failed or unfinished one not at all."
 )
 MAX_ROWS = 12  # prompts
 MAX_COLUMNS = 6  # networks
@@ -36,7 +38,7 @@ class Grid:
 
 
 def table(evidence: Evidence, view: View | None = None) -> Grid | None:
-    """The last image of the first run of every prompt under every network; None where there are no images."""
+    """The last image of the first ended run of each prompt under each network; None where there are none."""
     cells = final_images(evidence.data)
     if cells.is_empty():
         return None
@@ -53,14 +55,13 @@ def table(evidence: Evidence, view: View | None = None) -> Grid | None:
 
 
 def final_images(data: ExperimentData) -> pl.DataFrame:
-    """The last image of one run per prompt and network: row, column, run, digest, text (drawn from)."""
+    """The last image of one run per prompt and network: row, column, run, digest, text (drawn from).
+
+    It is that of the first run that ended at its full length; a stuck run is where its cycle is by then.
+    """
     outputs = data.outputs.select("output", "digest", "text")
-    last = (
-        data.invocations.filter(pl.col("modality").cast(pl.String) == "image")
-        .group_by("run", maintain_order=True)
-        .last()
-        .select("run", "input", "output")
-    )
+    drawn = data.invocations.filter(pl.col("modality").cast(pl.String) == "image")
+    last = at_end(drawn.select("run", "step", "input", "output"), data.runs)
     return (
         data.runs.select("run", "network", "prompt", "seed", "repeat")
         .join(last, on="run", maintain_order="left")
@@ -110,9 +111,9 @@ def sentence(answer: Grid) -> str:
     cut = num_prompts > MAX_ROWS or num_networks > MAX_COLUMNS
     some = f"; {min(num_prompts, MAX_ROWS)} x {min(num_networks, MAX_COLUMNS)} are shown" if cut else ""
     return (
-        f"The last picture of the first run of each prompt (rows: {num_prompts}) under each network "
-        f"(columns: {num_networks}{some}). Rows that look alike have forgotten the network, columns the "
-        "prompt."
+        f"The last picture of one run of each prompt (rows: {num_prompts}) under each network (columns: "
+        f"{num_networks}{some}), at its full length. Where the pictures of one row are alike, the network "
+        "made no difference to that prompt; where those of one column are alike, the network forgot the prompt."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +16,23 @@ from panic.analysis.charts import GREY, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData, Vectors
 from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.movement import LEAST_LAGS, Movement, movement
 from panic.analysis.nulls import shuffled
+from panic.analysis.whereabouts import continued
 from panic.topology import pairwise
 
 TITLE = "Does it wander or come back?"
 CAVEAT = (
-    "Only outputs of one kind are compared, at lags up to half of a run. A stuck run counts up to the step "
-    "at which it got stuck. The value at lag 1 is noise and motion together; 2 D(1) - D(2) estimates the "
-    "noise of a walk. A shuffle keeps the first output, so its band need not be flat."
+    "Only outputs of one kind are compared, at lags up to half of a run; a lag counts outputs, not model "
+    "calls. Runs that are stuck, such with a fixed seed and such with fresh noise are apart; of stuck ones, "
+    "which are drawn on by their cycle, nothing is said, for their period is known. The value at lag 1 is "
+    "noise and motion together; 2 D(1) - D(2) estimates the noise of a walk. Who wanders off within these "
+    "lags may be held back later, and who stays may leave."
 )
-MAX_LAG = 24
-NUM_SHUFFLES = 60
+MAX_LAG = 40
+NUM_SHUFFLES = 79
 SHUFFLED = 400  # outputs of a run whose order is shuffled
+MAX_RUNS = 60  # of a group whose movement is tested
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 
 views = each_model
@@ -34,45 +40,80 @@ views = each_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lags:
-    """D(k) by network, as `lag_curves` gives it, of outputs of a modality."""
+    """D(k) by group, as `lag_curves` gives it, of outputs of a modality; how each group moves.
+
+    A group holds the runs of one kind of a network. num_stuck: stuck runs, whose groups have no movement.
+    """
 
     curves: pl.DataFrame
+    movements: dict[str, Movement]
+    num_stuck: int
     modality: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Path:
+    """The vectors (n, d) of a run, and the group that it belongs to."""
+
+    group: str
+    points: Vectors
+    is_stuck: bool
+
+    @property
+    def num_lags(self) -> int:
+        """Longer lags would compare the beginning of a run with its end and little else."""
+        return min(MAX_LAG, max(1, len(self.points) // 2))
 
 
 def table(evidence: Evidence, view: View) -> Lags:
     """D(k) up to MAX_LAG with bands of shuffles. AnalysisError where no run has 3 outputs with vectors."""
-    curves = lag_curves(evidence.data, *view, MAX_LAG, num_surrogates=NUM_SHUFFLES)
-    return Lags(curves=curves, modality=view.modality)
+    paths = list(_paths(evidence.data, view))
+    if not paths:
+        raise AnalysisError(f"no run has 3 {view.modality} vectors of {view.model}")
+    curves = lag_curves(paths)
+    movements, bands = {}, []
+    rng = np.random.default_rng(0)
+    for group in names_of(curves, "group"):
+        chosen = _tested([path for path in paths if path.group == group])
+        if chosen:
+            movements[group], band = _movement(group, chosen, rng)
+            bands.append(band)
+    if bands:
+        curves = curves.join(pl.concat(bands), on=["group", "lag"], how="left", maintain_order="left")
+    num_stuck = sum(path.is_stuck for path in paths)
+    return Lags(curves=curves, movements=movements, num_stuck=num_stuck, modality=view.modality)
 
 
-def lag_curves(
-    data: ExperimentData,
-    model: str,
-    modality: str,
-    max_lag: int = 20,
-    *,
-    num_surrogates: int = 0,
-    max_runs: int = 60,
-    seed: int = 0,
-) -> pl.DataFrame:
-    """D(k) by network: group, lag, distance (median over runs), low, high (quartiles), num_runs.
+def _paths(data: ExperimentData, view: View) -> Iterator[_Path]:
+    """Runs with 3 outputs or more; stuck ones as long again as they were computed."""
+    matrix = data.matrix(view.model)
+    kinds = {
+        row["run"]: row for row in data.runs.select("run", "network", "seed", "period").iter_rows(named=True)
+    }
+    longest = 2 * int(data.runs["num_steps"].max() or 0)  # type: ignore[arg-type]
+    steps = data.steps(view.model, view.modality).select("run", "step", "row")
+    for (run,), rows in continued(steps, data.runs, limit=longest).group_by("run", maintain_order=True):
+        kind = kinds[run]
+        is_stuck = kind["period"] is not None
+        told = ", stuck" if is_stuck else ", fixed seed" if kind["seed"] != -1 else ""
+        if len(rows) >= 3:
+            points = matrix[rows["row"].to_numpy()]
+            yield _Path(group=kind["network"] + told, points=points, is_stuck=is_stuck)
 
-    Of every run up to half of its length: longer lags compare its beginning with its end and little else.
-    With `num_surrogates` also null_low, null_high: the 95 % band of the median when the order of every run
-    but its first state is shuffled, from at most `max_runs` runs of each network; null for lag 0.
-    """
-    networks = dict(data.runs.select("run", "network").iter_rows())
-    parts = []
-    for run, points in data.trajectories(model, modality, least=3):
-        lags = min(max_lag, max(1, len(points) // 2))
-        found = dynamics.distance_by_lag(points, lags)
-        parts.append(
-            pl.DataFrame({"group": networks[run], "run": run, "lag": np.arange(lags + 1), "distance": found})
+
+def lag_curves(paths: list[_Path]) -> pl.DataFrame:
+    """D(k) by group: group, lag, distance (median over runs), low, high (quartiles), num_runs."""
+    parts = [
+        pl.DataFrame(
+            {
+                "group": path.group,
+                "lag": np.arange(path.num_lags + 1),
+                "distance": dynamics.distance_by_lag(path.points, path.num_lags),
+            }
         )
-    if not parts:
-        raise AnalysisError(f"no run has 3 {modality} vectors of {model}")
-    curves = (
+        for path in paths
+    ]
+    return (
         pl.concat(parts)
         .group_by("group", "lag", maintain_order=True)
         .agg(
@@ -83,46 +124,49 @@ def lag_curves(
         )
         .sort("group", "lag", maintain_order=True)
     )
-    if not num_surrogates:
-        return curves
-    rng = np.random.default_rng(seed)
-    chosen: dict[str, list[Vectors]] = {}
-    for run, points in data.trajectories(model, modality, least=3):
-        of_network = chosen.setdefault(networks[run], [])
-        if len(of_network) < max_runs:
-            of_network.append(points)
-    bands = [
-        pl.DataFrame({"group": group, "lag": np.arange(1, max_lag + 1), "null_low": low, "null_high": high})
-        for group, runs in chosen.items()
-        for low, high in [_shuffled_band(runs, max_lag, num_surrogates, rng)]
-    ]
-    beside = pl.concat(bands).with_columns(pl.col("null_low", "null_high").fill_nan(None))
-    return curves.join(beside, on=["group", "lag"], how="left", maintain_order="left")
 
 
-def _shuffled_band(
-    runs: list[Vectors], max_lag: int, count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % band (max_lag,), (max_lag,) of the median over runs of D(1), D(2), ... of shuffled orders."""
-    draws = np.full((len(runs), count, max_lag), np.nan)
+def _tested(paths: list[_Path]) -> list[_Path]:
+    """The runs of a group whose movement is tested: none that ended early, and not too many."""
+    longest = max(len(path.points) for path in paths)
+    long = [path for path in paths if not path.is_stuck and 2 * len(path.points) >= longest]
+    if not long:
+        return []
+    return [long[i] for i in np.unique(np.linspace(0, len(long) - 1, MAX_RUNS).round().astype(int))]
+
+
+def _movement(group: str, paths: list[_Path], rng: np.random.Generator) -> tuple[Movement, pl.DataFrame]:
+    """How the runs of a group move, and the 95 % band of their median D(k) in a random order."""
+    num_lags = max(path.num_lags for path in paths)
+    distances = np.full((len(paths), num_lags), np.nan)
+    for place, path in enumerate(paths):
+        distances[place, : path.num_lags] = dynamics.distance_by_lag(path.points, path.num_lags)[1:]
+    draws = _shuffled_medians([path.points for path in paths], num_lags, rng)
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0, method="weibull")
+    band = pl.DataFrame(
+        {"group": group, "lag": np.arange(1, num_lags + 1), "null_low": low, "null_high": high}
+    )
+    return movement(distances, draws), band
+
+
+def _shuffled_medians(runs: list[Vectors], num_lags: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Medians over runs of D(1), D(2), ... in random orders of all but the first: (NUM_SHUFFLES, lags)."""
+    draws = np.full((len(runs), NUM_SHUFFLES, num_lags), np.nan)
     for place, points in enumerate(runs):
         apart = pairwise(points[:SHUFFLED].astype(np.float64), "cosine")
-        for number in range(count):
+        for number in range(NUM_SHUFFLES):
             order = shuffled(np.arange(len(apart)), rng)
-            for lag in range(1, min(max_lag, max(1, len(apart) // 2)) + 1):
+            for lag in range(1, min(num_lags, max(1, len(apart) // 2)) + 1):
                 draws[place, number, lag - 1] = apart[order[:-lag], order[lag:]].mean()
-    known = ~np.isnan(draws).all(axis=(0, 1))
-    low, high = np.full(max_lag, np.nan), np.full(max_lag, np.nan)
-    medians = np.nanmedian(draws[:, :, known], axis=0)
-    low[known], high[known] = np.quantile(medians, [0.025, 0.975], axis=0)
-    return low, high
+    medians: NDArray[np.float64] = np.nanmedian(draws, axis=0)
+    return medians
 
 
 def chart(answer: Lags) -> Any:
     """Mean distance of outputs k apart, beside a grey band per network of where shuffles of the order lie."""
     frame = answer.curves
     by = colour("group", names_of(frame, "group"))
-    x = alt.X("lag:Q", title="lag k (outputs of one kind)", axis=STEPS)
+    x = alt.X("lag:Q", title="lag k (outputs of one kind, not model calls)", axis=STEPS)
     base = alt.Chart(data(frame)).encode(x=x, color=by)
     y = alt.Y("distance:Q", title="mean cosine distance")
     chart = alt.layer(
@@ -135,11 +179,12 @@ def chart(answer: Lags) -> Any:
                 alt.Tooltip("distance:Q", format=".4f"),
                 alt.Tooltip("low:Q", format=".4f", title="lower quartile"),
                 alt.Tooltip("high:Q", format=".4f", title="upper quartile"),
+                alt.Tooltip("num_runs:Q", title="runs"),
             ],
         ),
     )
     caption = (
-        "Flat: it stays in one region. Rising: it wanders off. Dips: it comes back after so many steps. "
+        "Rising to the end: it wanders off. Dips: it comes back after so many outputs. Level: it stays. "
         "The jump at the first lag is noise and motion together. Line: median of runs, band: quartiles."
     )
     if "null_low" in frame.columns:
@@ -149,24 +194,66 @@ def chart(answer: Lags) -> Any:
         )
         chart = alt.layer(band, chart)
         caption += " Grey: where the median lies in 95 % of shuffles of the order."
-    return finish(chart, "How far apart after k steps: D(k)", caption)
+    return finish(chart, "How far apart are outputs k apart: D(k)", caption)
 
 
 def sentence(answer: Lags) -> str:
-    """Does the distance grow with the lag, compared with shuffles of the order if they are there?"""
-    parts = []
-    for (group,), rows in answer.curves.filter(pl.col("lag") > 0).group_by("group", maintain_order=True):
-        rows = rows.sort("lag")
-        first, last = float(rows["distance"][0]), float(rows["distance"][-1])
-        values = f"D({rows['lag'][0]}) = {first:.2g}, D({rows['lag'][-1]}) = {last:.2g}"
-        if "null_low" in rows.columns and rows["null_low"][0] is not None:
-            kind = _motion(rows)
-        else:
-            kind = "wanders off" if last > 1.5 * max(first, 1e-9) else "stays within what one step covers"
-        values += "" if "comes back" in kind else _parts(rows)
-        parts.append(f"{group} {kind} ({values})")
-    more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
-    return f"By {answer.modality}s of one run, k of them apart: {'; '.join(parts[:4])}{more}."
+    """How runs move, group by group: what they remember, and whether they come back, wander off or stay."""
+    parts = [
+        f"{group} ({_runs(found.num_runs)}) {_said(found, answer, group)}"
+        for group, found in answer.movements.items()
+    ]
+    more = f" {len(parts) - 4} more groups are not told." if len(parts) > 4 else ""
+    text = f"{'. '.join(parts[:4])}.{more}" if parts else ""
+    if answer.num_stuck:
+        stuck = f"{_runs(answer.num_stuck)} {'is' if answer.num_stuck == 1 else 'are'} stuck and drawn apart."
+        text = f"{text} {stuck}".strip()
+    return f"By distances D(k) of {answer.modality}s of one run, k of them apart: {text}"
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run{'s' if count != 1 else ''}"
+
+
+MEMORY = {
+    "nearer": "is nearer to the {} before than in a random order",
+    "farther": "is farther from the {} before than in a random order",
+    "none": "is about as far from the {} before as in a random order",
+}
+
+
+def _said(found: Movement, answer: Lags, group: str) -> str:
+    """What is said of one group; every claim with the numbers that it rests on."""
+    if found.course == "still":
+        return "stands still"
+    rows = answer.curves.filter(pl.col("group") == group, pl.col("lag") > 0).sort("lag")
+    text = f"{MEMORY[found.memory].format(answer.modality)} (D(1) = {rows['distance'][0]:.2g})"
+    if found.course == "short":
+        return f"{text}; with fewer than {LEAST_LAGS} lags nothing more is said"
+    if found.returns_after is not None:
+        back = float(rows["distance"][found.returns_after - 1])
+        typical = float(rows["distance"].to_numpy().mean())
+        return (
+            f"{text} and comes back after {found.returns_after} outputs "
+            f"(D({found.returns_after}) = {back:.2g}, over all lags {typical:.2g})"
+        )
+    return f"{text}{_parts(rows)} and {_course(found, int(rows['lag'][-1]))}"
+
+
+def _course(found: Movement, last: int) -> str:
+    """Whether D(k) goes on to grow, with the interval."""
+    first = last - max(3, last // 3) + 1
+    if found.num_runs < 3:
+        return "whether it wanders off cannot be said of fewer than 3 runs"
+    measured = (
+        f"from lag {first} to {last} D grows by {found.growth:.0%}, 95 % interval "
+        f"{found.growth_low:.0%} to {found.growth_high:.0%}"
+    )
+    return {
+        "grows": f"wanders off ({measured})",
+        "creeps": f"goes on to move away, by little ({measured})",
+        "stays": f"stays in its region ({measured})",
+    }.get(found.course, f"whether it wanders off or stays could not be told ({measured})")
 
 
 def _parts(rows: pl.DataFrame) -> str:
@@ -175,19 +262,4 @@ def _parts(rows: pl.DataFrame) -> str:
         return ""
     one, two = rows["distance"][:2]
     noise = dynamics.noise([0.0, one, two])
-    return f"; noise {noise:.2g}, drift {one - noise:.2g} a step" if 0 < noise < one else ""
-
-
-def _motion(rows: pl.DataFrame) -> str:
-    """What a curve D(1), D(2), ... says beside its null band."""
-    if rows["distance"].max() == 0:
-        return "stands still"
-    late = rows.tail(max(1, len(rows) // 3))
-    below = pl.min_horizontal("null_low", pl.lit(rows["distance"][0] / 2))
-    back = rows.filter(pl.col("lag") > 1, pl.col("distance") < below)["lag"]
-    nearer = rows["distance"][0] < rows["null_low"][0]
-    kind = f"{'remembers' if nearer else 'does not remember'} the output before"
-    if len(back):
-        return f"{kind} and comes back after {back[0]}"
-    farther = (late["distance"] > late["null_high"]).all()
-    return f"{kind} and {'wanders off' if farther else 'stays in its region'}"
+    return f", noise {noise:.2g} and drift {one - noise:.2g} an output," if 0 < noise < one else ""

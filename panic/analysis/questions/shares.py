@@ -91,7 +91,8 @@ def cluster_shares(
     rows: list[tuple[str, int, str, float, float, float, int]] = []
     names = {OUTLIER: "outside all clusters", **dict(enumerate(reference.names))}
     for experiment, other in experiments.items():
-        steps = other.steps(model, modality)
+        failed = other.runs.filter(pl.col("state") == "failed")["run"]
+        steps = other.visits(model, modality).filter(~pl.col("run").is_in(failed.implode()))
         if steps.is_empty():
             continue
         fingerprint = other.model(model).fingerprint

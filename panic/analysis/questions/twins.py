@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -19,8 +18,9 @@ from panic.analysis.evidence import Evidence, View, first_model
 TITLE = "How fast runs of one prompt part"
 CAVEAT = (
     "Runs of one prompt with fresh noise are apart from their first step on, so this is no response to a "
-    "small change; a rate needs several steps of growth before the distances saturate, else none is "
-    "given."
+    "small change; a rate needs several steps of growth, in two pairs or more, before the distances "
+    "saturate, else none is given. Each run is in one pair only, and failed runs are in none. Steps are "
+    "model calls."
 )
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 
@@ -29,11 +29,11 @@ views = first_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twins:
-    """Distances of pairs of runs (pair, step, distance), and a fit of their growth or why there is none."""
+    """Distances of pairs of runs (network, pair, step, distance), by network a fit or why there is none."""
 
     pairs: pl.DataFrame
-    fit: dynamics.Ftle | None
-    why: str
+    fits: dict[str, dynamics.Ftle | str]
+    num_failed: int
 
 
 def table(evidence: Evidence, view: View) -> Twins | None:
@@ -41,54 +41,97 @@ def table(evidence: Evidence, view: View) -> Twins | None:
     pairs = twins(evidence.data, *view)
     if pairs.is_empty() or pairs["distance"].max() == 0:
         return None
+    fits = {str(network): _fit(rows) for (network,), rows in pairs.group_by("network", maintain_order=True)}
+    failed = evidence.data.runs.filter(pl.col("seed") == -1, pl.col("state") == "failed")
+    return Twins(pairs=pairs, fits=fits, num_failed=len(failed))
+
+
+def _fit(pairs: pl.DataFrame) -> dynamics.Ftle | str:
     try:
-        return Twins(pairs=pairs, fit=growth(pairs), why="")
+        return growth(pairs)
     except AnalysisError as error:
-        return Twins(pairs=pairs, fit=None, why=error.message)
+        return error.message
 
 
 def twins(data: ExperimentData, model: str, modality: str, *, max_pairs: int = 200) -> pl.DataFrame:
-    """Distances of runs of one network and prompt that differ in seed or repeat: pair, step, distance."""
+    """Distances of runs of one network and prompt that differ in repeat: network, pair, step, distance.
+
+    A run that has failed is left out, and a run is in one pair at most: pairs that share runs are not
+    independent.
+    """
     points = dict(data.trajectories(model, modality))
     steps = data.steps(model, modality)
-    parts = [pl.DataFrame(schema={"pair": pl.String, "step": pl.Int64, "distance": pl.Float64})]
-    for _, group in data.runs.filter(pl.col("seed") == -1).group_by("network", "prompt", maintain_order=True):
+    schema = {"network": pl.String, "pair": pl.String, "step": pl.Int64, "distance": pl.Float64}
+    parts = [pl.DataFrame(schema=schema)]
+    fresh = data.runs.filter(pl.col("seed") == -1, pl.col("state") != "failed")
+    for (network, _), group in fresh.group_by("network", "prompt", maintain_order=True):
         runs = [run for run in group["run"] if run in points]
-        for a, b in pairwise(runs):
+        for a, b in zip(runs[::2], runs[1::2], strict=False):
             if len(parts) > max_pairs:
                 break
             apart = dynamics.divergence(points[a], points[b])
             at = steps.filter(pl.col("run") == a)["step"].to_numpy()[: len(apart)]
-            parts.append(pl.DataFrame({"pair": f"runs {a} and {b}", "step": at, "distance": apart}))
+            name = f"runs {a} and {b}"
+            parts.append(
+                pl.DataFrame({"network": network, "pair": name, "step": at, "distance": apart}, schema)
+            )
     return pl.concat(parts)
 
 
 def growth(pairs: pl.DataFrame) -> dynamics.Ftle:
-    """`dynamics.ftle` of `twins`, per step of the run, over the steps that all pairs have.
+    """`dynamics.ftle` of the pairs of one network, per step of the run, over the steps that they all have.
 
-    `first` and `last` are steps. AnalysisError where there was no early growth.
+    `first` and `last` are steps. Pairs that are less than half as long as the longest are left out.
+    AnalysisError where there was no early growth that is above 0 with 95 % confidence over pairs.
     """
-    wide = pairs.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls()
-    steps = wide["step"].to_numpy()
+    from scipy.stats import t
+
+    longest = int(pairs.group_by("pair").len()["len"].max() or 0)  # type: ignore[arg-type]
+    long = pairs.filter(2 * pl.len().over("pair") >= longest)
+    wide = long.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls()
+    steps, num_pairs = wide["step"].to_numpy(), wide.width - 1
+    if num_pairs < 2:
+        raise AnalysisError("there is one pair only")
     stride = float(np.diff(steps).min()) if len(steps) > 1 else 1.0
     found = dynamics.ftle(wide.drop("step").to_numpy().T, step=stride)
+    if found.rate - t.ppf(0.975, num_pairs - 1) * found.standard_error <= 0:
+        raise AnalysisError(
+            f"the early growth of {found.rate:.2g} ± {found.standard_error:.2g} per step may be none"
+        )
     return replace(found, first=int(steps[found.first]), last=int(steps[found.last]))
 
 
-def chart(answer: Twins) -> Any:
-    """Distances of the pairs by step, with their geometric mean and the fit."""
-    return divergence(answer.pairs, fit=answer.fit)
+def chart(answer: Twins) -> dict[str, Any]:
+    """Distances of the pairs of every network by step, with their geometric mean and the fit."""
+    charts = {}
+    for (network,), pairs in answer.pairs.group_by("network", maintain_order=True):
+        fit, name = answer.fits[str(network)], str(network)
+        if pairs["distance"].max() != 0:
+            charts[name] = divergence(pairs, name, fit=None if isinstance(fit, str) else fit)
+    return charts
 
 
 def sentence(answer: Twins) -> str:
-    """How far runs of one prompt end up from each other, and whether that grew."""
-    pairs, fit = answer.pairs, answer.fit
+    """How far runs of one prompt end up from each other, and whether that grew, network by network."""
+    parts = [
+        _said(str(network), pairs, answer.fits[str(network)])
+        for (network,), pairs in answer.pairs.group_by("network", maintain_order=True)
+    ]
+    more = f" {len(parts) - 4} more networks are drawn." if len(parts) > 4 else ""
+    some = f" {answer.num_failed:,} failed runs are left out." if answer.num_failed else ""
+    return " ".join(parts[:4]) + more + some
+
+
+def _said(network: str, pairs: pl.DataFrame, fit: dynamics.Ftle | str) -> str:
     last = pairs.sort("step").group_by("pair").last()["distance"]
-    apart = float(last.median() or 0.0)  # type: ignore[arg-type]
-    text = f"{pairs['pair'].n_unique():,} pairs of runs that differ in their noise end {apart:.2g} apart"
-    if fit is None:
-        return f"{text}; no rate of growth is given: {answer.why}."
-    return f"{text}; the distance grows by {fit.rate:.2g} per step at first (R² {fit.r2:.2f})."
+    apart, count = float(last.median() or 0.0), pairs["pair"].n_unique()  # type: ignore[arg-type]
+    text = (
+        f"{network}: {count:,} pair{'s' if count != 1 else ''} of runs that differ in their noise, at a "
+        f"median (Euclidean) distance of {apart:.2g} at the end"
+    )
+    if isinstance(fit, str):
+        return f"{text}; no rate of growth is given: {fit}."
+    return f"{text}; early on it grows by a factor of {np.exp(fit.rate):.2f} per step (R² {fit.r2:.2f})."
 
 
 def divergence(
@@ -102,8 +145,8 @@ def divergence(
     shown = frame.filter(pl.col("distance") > 0) if logarithmic else frame
     scale = alt.Scale(type="log", nice=False, padding=8) if logarithmic else alt.Scale(zero=True)
     axis = alt.Axis(values=_decades(shown["distance"]), format="~g") if logarithmic else alt.Axis()
-    x = alt.X("step:Q", title="step", axis=STEPS)
-    y = alt.Y("distance:Q", title="distance of the twins", scale=scale, axis=axis)
+    x = alt.X("step:Q", title="step (model calls)", axis=STEPS)
+    y = alt.Y("distance:Q", title="Euclidean distance of the twins", scale=scale, axis=axis)
     mean = (
         shown.group_by("step")
         .agg(distance=pl.col("distance").log().mean().exp(), pairs=pl.len())
@@ -121,14 +164,14 @@ def divergence(
         over.mark_line(strokeWidth=2.2).encode(x=x, y=y),
         over.mark_point(size=60, filled=True, opacity=0).encode(x=x, y=y, tooltip=tips),
     ]
-    caption = "Thin: pairs of runs; thick: their geometric mean."
+    caption = f"Thin: {frame['pair'].n_unique():,} pairs of runs; thick: their geometric mean."
     if fit is not None:
         layers.append(
             alt.Chart(data(_fitted(mean, fit)))
             .mark_line(strokeDash=[6, 5], strokeWidth=4, color="#E69F00")
             .encode(x=x, y=y)
         )
-        ending = "then saturated" if fit.is_saturated else "not saturated"
+        ending = "then level" if fit.is_saturated else "not known to be level"
         caption += (
             f" Dashed: growth of {fit.rate:.3g} ± {fit.standard_error:.2g} per step over steps "
             f"{fit.first}-{fit.last} (R² {fit.r2:.2f}, {ending} at {fit.saturation:.2g})."

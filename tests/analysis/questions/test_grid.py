@@ -14,3 +14,13 @@ def test_final_images_are_those_of_the_last_drawing_step(full):
     steps = contents.invocations(full.store, cells["run"][0])
     assert cells["digest"][0] == [s.output for s in steps if s.modality == "image"][-1]
     assert cells["text"][0] == "text 3"
+
+
+def test_a_cell_shows_a_run_that_ended_and_where_its_cycle_is_at_the_end(bench):
+    bench.fail(bench.add("one", ["a"], seed=-1), 2)
+    bench.stuck(bench.add("one", ["a", "b", "c"], max_length=12), 2, 4)
+    bench.fail(bench.add("two", ["a"]), 2)
+    cells = final_images(load(bench.store, "demo"))
+    assert cells.select("row", "run").rows() == [("one", 2)]
+    steps = contents.invocations(bench.store, 2)
+    assert cells["digest"][0] == steps[2].output  # step 10 is step 2 of the cycle, and 4 is the last stored

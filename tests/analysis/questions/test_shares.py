@@ -46,3 +46,15 @@ def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
     named = dict(found.select("name", "share").iter_rows())
     assert named == pytest.approx({"a": 6 / 14, "b": 7 / 14, "outside all clusters": 1 / 14})
     assert found["low"].is_nan().all()  # one prompt cannot be resampled
+
+
+def test_a_stuck_run_counts_by_its_cycle_and_a_failed_one_not(bench):
+    """One text of a transient of three, then the cycle: 1 - 3 / 20 of the steps and not 1 / 4."""
+    stuck = bench.add("one", ["a", "b", "c", "d"], max_length=40)
+    bench.stuck(stuck, 6, 2)
+    bench.fail(bench.add("two", ["a"], seed=-1, max_length=40), 2)
+    bench.embed({letter: angle_vector(90 * i) for i, letter in enumerate("abcd")})
+    reference = Reference(centres=np.array([angle_vector(270)]), radii=np.array([0.1]), names=("d",))
+    found = shares.cluster_shares(reference, {"demo": load(bench.store, "demo")}, *TEXT)
+    assert found["share"].to_list() == pytest.approx([17 / 20, 3 / 20])
+    assert found["num_runs"].to_list() == [1, 1]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from panic.analysis import load
+from panic.analysis import AnalysisError, dynamics, load
 from panic.analysis.questions import twins
 from tests.analysis.conftest import TEXT, angle_vector
 
@@ -32,3 +32,52 @@ def test_growth_is_per_step_of_the_run_although_texts_are_at_every_second():
     assert found.rate == pytest.approx(np.log(2) / 2)
     assert (found.first, found.last) == (1, 2 * 16 + 1)  # 1e-6 x 2^16 = 0.066 < 0.1 x the level
     assert found.is_saturated
+
+
+def diffusing(seed: int, num_pairs: int = 6) -> pl.DataFrame:
+    """Pairs that are at an even distance from their first step on, whatever happens."""
+    rng = np.random.default_rng(seed)
+    return pl.concat(
+        pl.DataFrame({"pair": f"{i}", "step": np.arange(60), "distance": rng.uniform(0.9, 1.1, 60)})
+        for i in range(num_pairs)
+    )
+
+
+def test_no_growth_is_no_rate_and_never_a_negative_one():
+    shrinking = 0.01 * np.exp(-0.1 * np.arange(10)), np.geomspace(0.004, 1, 30)
+    falls = np.concatenate([*shrinking, np.ones(20)])
+    rows = [pl.DataFrame({"pair": p, "step": np.arange(60), "distance": falls}) for p in "abc"]
+    for pairs in (diffusing(0), diffusing(1)):
+        with pytest.raises(AnalysisError, match="no early growth"):
+            twins.growth(pairs)
+    noise = np.random.default_rng(0).uniform(0.5, 2, (3, 60))
+    slow = pl.concat(
+        row.with_columns(distance=pl.Series(np.where(np.arange(60) < 20, 0.001, 1.0) * noise[i]))
+        for i, row in enumerate(rows)
+    )
+    with pytest.raises(AnalysisError, match="may be none"):
+        twins.growth(slow)
+
+
+def test_distances_that_still_grow_are_not_called_saturated():
+    grown = 0.01 * np.sqrt(np.arange(1, 201))
+    assert not dynamics.ftle(grown, window=20).is_saturated
+    assert dynamics.ftle(np.minimum(grown, 0.08), window=20).is_saturated
+
+
+def test_networks_are_apart_and_failed_runs_in_no_pair(bench):
+    """A run that had failed at its first step made pairs of a single step: "the twins never parted"."""
+    for repeat, letters in enumerate(("aabbab", "ababab")):
+        bench.walk(letters, seed=-1, repeat=repeat)
+        bench.walk(letters, seed=-1, repeat=repeat, network=("tell",))
+    failed = bench.walk("a", seed=-1, repeat=2)
+    bench.fail(failed, 2)
+    bench.walk("aaaaaa", seed=-1, repeat=3)
+    bench.embed({"a": angle_vector(0), "b": angle_vector(90)})
+    answer = twins.table(bench.evidence, TEXT)
+    assert answer.pairs.select("network", "pair").n_unique() == 2
+    assert list(twins.chart(answer)) == ["draw → tell", "tell"]
+    said = twins.sentence(answer)
+    assert said.startswith("draw → tell: 1 pair of runs that differ in their noise")
+    assert "1 failed runs are left out" in said
+    assert "there is one pair only" in said
