@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -12,10 +14,11 @@ from panic.analysis.questions import QUESTIONS
 from panic.errors import NotFound
 from tests.referee.designs import DESIGNS
 from tests.referee.predicates import PREDICATES
-from tests.referee.rulings import Case, Count
-from tests.referee.worlds import evidence_of
+from tests.referee.rulings import Case, Count, Ruling
+from tests.referee.worlds import World, evidence_of
 
 Counts = dict[tuple[str, str, str], Count]
+SLOW_SHARE = 4  # questions that take seconds are asked in every fourth replicate of the short round
 
 
 def name_of(question: object) -> str:
@@ -23,28 +26,47 @@ def name_of(question: object) -> str:
     return str(question.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
-def count(designs: Iterable[str], num_replicates: int) -> Counts:
-    """Counts by question, claim and design. The same replicates at every call."""
+def count(
+    designs: Sequence[str], num_replicates: int, *, asks_all: bool = True, processes: int = 1
+) -> Counts:
+    """Counts by question, claim and design. The same replicates at every call.
+
+    Without `asks_all`, of a design only what it `asks`.
+    """
+    jobs = [(design, num_replicates, asks_all) for design in designs]
+    if processes == 1:
+        parts = [_count_one(*job) for job in jobs]
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            parts = list(pool.map(_count_one, *zip(*jobs, strict=True)))
+    return {key: found for part in parts for key, found in part.items()}
+
+
+def _count_one(design: str, num_replicates: int, asks_all: bool) -> Counts:
+    """The counts of one design."""
     counts: Counts = {}
     with threadpool_limits(1):  # many small problems: threads wait for each other longer than they work
-        for design in designs:
-            for replicate in range(num_replicates):
-                for question, ruling in _rulings(design, replicate):
-                    key = question, ruling.claim, design
-                    counts.setdefault(key, Count(level=ruling.level, must_find=ruling.must_find)).add(ruling)
+        for replicate in range(num_replicates):
+            world = DESIGNS[design].make(np.random.default_rng([replicate, *design.encode()]))
+            asked = list(PREDICATES) if asks_all else _asked(design, replicate)
+            for question, ruling in rulings(design, world, asked):
+                key = question, ruling.claim, design
+                counts.setdefault(key, Count(level=ruling.level, must_find=ruling.must_find)).add(ruling)
     return counts
 
 
-def _rulings(design: str, replicate: int):
-    """What the predicates say of every question that a world of a design can answer."""
-    known = DESIGNS[design]
-    world = known.make(np.random.default_rng([replicate, list(DESIGNS).index(design)]))
+def _asked(design: str, replicate: int) -> list[str]:
+    """What the short round asks of a design in a replicate."""
+    asks = DESIGNS[design].asks.split()
+    return [ask.rstrip("*") for ask in asks if not ask.endswith("*") or replicate % SLOW_SHARE == 0]
+
+
+def rulings(design: str, world: World, asked: Sequence[str]) -> Iterator[tuple[str, Ruling]]:
+    """What the predicates say of these questions as a world of a design answers them."""
     with evidence_of(world) as evidence:
         for question in QUESTIONS:
             name = name_of(question)
-            if name not in PREDICATES:
-                continue
-            for view in question.views(evidence):
+            for view in question.views(evidence) if name in asked else ():
                 try:
                     answer = question.table(evidence, view)
                 except (AnalysisError, NotFound):
@@ -52,7 +74,8 @@ def _rulings(design: str, replicate: int):
                 if answer is None:
                     continue
                 case = Case(
-                    answer=answer, sentence=question.sentence(answer), world=world, truth=known.truth
-                )
+                    answer=answer, sentence=question.sentence(answer), view=view, world=world,
+                    truth=DESIGNS[design].truth,
+                )  # fmt: skip
                 for ruling in PREDICATES[name](case):
                     yield name, ruling

@@ -56,11 +56,15 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Design:
-    """How worlds of a kind are drawn, what is true of them, and in a sentence what they are."""
+    """How worlds of a kind are drawn, what is true of them, and in a sentence what they are.
+
+    `asks`: the questions that it is plain for, which the short round asks of it; the long one asks all.
+    """
 
     what: str
     make: Callable[[Generator], World]
     truth: Truth
+    asks: str = ""
     is_small: bool = True
 
 
@@ -385,14 +389,19 @@ SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, 
 DESIGNS: dict[str, Design] = {
     "no effect": Design(
         what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
+        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes* networks*",
         make=no_effect,
         truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
     ),
     "shapes": Design(
-        what="the same with more noise, and diagrams", make=shaped, truth=Truth(ends=NOTHING, chain=EVEN, **IID)
+        what="the same with more noise, and diagrams",
+        asks="effects* diagrams* entropies* loops* dimension*",
+        make=shaped,
+        truth=Truth(ends=NOTHING, chain=EVEN, **IID),
     ),
     "prompt": Design(
         what="each of 6 prompts has its region, and keeps its length",
+        asks="effects lag forgetting clusters probes*",
         make=prompt_decides,
         truth=Truth(
             ends=factors("prompt"), largest="prompt", readable=factors("prompt"),
@@ -401,6 +410,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "network": Design(
         what="each of 2 networks has its region, one of them near the prompts",
+        asks="effects networks*",
         make=network_decides,
         truth=Truth(
             ends=factors("network"), largest="network", readable=factors("network"),
@@ -409,6 +419,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "interaction": Design(
         what="each network takes each of 4 prompts to another of the same 4 regions",
+        asks="effects",
         make=interaction,
         truth=Truth(
             ends=factors("prompt", "network"), regions=4, drift_differs=False, **SETTLED
@@ -416,6 +427,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "slow mixing": Design(
         what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
+        asks="lag dwell mean_dwells chain clusters",
         make=slow_mixing,
         truth=Truth(
             ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=True, wanders=False,
@@ -424,16 +436,19 @@ DESIGNS: dict[str, Design] = {
     ),
     "unbalanced": Design(
         what="2 networks that differ much, 8 prompts that differ little, 1 to 3 repeats",
+        asks="effects",
         make=unbalanced,
         truth=Truth(ends=factors("prompt", "network"), largest="network", **SETTLED),
     ),
     "few": Design(
         what="2 networks x 2 prompts x 2 repeats without an effect: no p below 0.05 is possible",
+        asks="effects",
         make=few,
         truth=Truth(ends=NOTHING, could_show=False, regions=4, chain=EVEN, **IID),
     ),
     "confounded": Design(
         what="3 networks of which the third differs, by one of its models",
+        asks="effects",
         make=confounded,
         truth=Truth(
             ends=factors("network", "model 2"), largest="network", readable=factors("network"), regions=2,
@@ -442,11 +457,13 @@ DESIGNS: dict[str, Design] = {
     ),
     "copies": Design(
         what="fixed seeds under which the runs of all prompts are one path of one law",
+        asks="effects",
         make=copies,
         truth=Truth(ends=NOTHING, regions=4, length_kept=False, wanders=False, period=0),
     ),
     "transient": Design(
         what="the prompt decides the first third of 30 texts, nothing the rest",
+        asks="effects probes*",
         make=transient,
         truth=Truth(
             ends=NOTHING, readable=factors("prompt"), readable_late=NOTHING, regions=4, drift_differs=False,
@@ -455,6 +472,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "walks": Design(
         what="random walks on the sphere, 40 steps of 0.08 to 0.22, from anywhere",
+        asks="lag clusters patterns twins loops* entropies* dimension*",
         make=walks,
         truth=Truth(
             ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=True, wanders=True,
@@ -463,6 +481,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "memory": Design(
         what="first-order autoregression (0.8) about one centre, 40 texts",
+        asks="lag twins",
         make=memory,
         truth=Truth(
             ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=True, wanders=False,
@@ -471,6 +490,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",
+        asks="lag period chain",
         make=cycle(7, 0.15, 42),
         truth=Truth(
             ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=False, wanders=False,
@@ -479,6 +499,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "clean cycle": Design(
         what="7 texts in turn from anywhere, exactly, 42 of them, fresh noise that does nothing",
+        asks="lag period novelty recurrence",
         make=cycle(7, 0.0, 42),
         truth=Truth(
             ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=False, wanders=False,
@@ -487,6 +508,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "alternation": Design(
         what="2 regions in turn from either, with noise, 30 texts",
+        asks="lag chain period",
         make=cycle(2, 0.1, 30),
         truth=Truth(
             ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=False, wanders=False,
@@ -495,41 +517,49 @@ DESIGNS: dict[str, Design] = {
     ),
     "stuck, by prompt": Design(
         what="7 states in turn without noise, 7 prompts that name them, seeds 1 and -1, length 20",
+        asks="effects stuck grid drift",
         make=stuck,
         truth=Truth(ends=factors("prompt"), largest="prompt", wanders=False, remembers=True, length_kept=None),
     ),
     "stuck, in one": Design(
         what="the same with 7 prompts that all hash to one state",
+        asks="effects stuck grid",
         make=lambda rng: stuck(rng, is_one_state=True),
         truth=Truth(ends=NOTHING, wanders=False, remembers=True, regions=7),
     ),
     "stuck, long periods": Design(
         what="12 texts in turn from anywhere; fixed seeds are stuck after the first turn, fresh ones are not",
+        asks="lag clusters stuck recurrence novelty",
         make=stuck_long,
         truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
     ),
     "failing": Design(
         what="2 regions at random; one network fails in a third",
+        asks="effects grid stuck time",
         make=failing,
         truth=Truth(ends=NOTHING, remembers=False, wanders=False, period=0, length_kept=False),
     ),
     "lengths": Design(
         what="4 regions at random, in runs of 4, 8, 16 or 60 texts",
+        asks="drift effects lag",
         make=lengths,
         truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
     ),
     "one text": Design(
         what="one text at 85 % of the steps, all others different and anywhere",
+        asks="clusters recurrence novelty",
         make=one_text,
         truth=Truth(ends=NOTHING, regions=1, **IID),
     ),
     "two experiments": Design(
         what="4 prompts each, which differ in their share of one of 2 regions, 50 % on average",
+        asks="shares",
         make=two_experiments,
         truth=Truth(regions=2, wanders=False, period=0, remembers=False, mean_share=0.5),
     ),
     "large": Design(
         what="900 runs of 6 texts, of which the 300 with fresh noise come last and end elsewhere",
+        asks="effects",
         make=large,
         truth=Truth(ends=factors("seed"), largest="seed", wanders=False, regions=4),
         is_small=False,

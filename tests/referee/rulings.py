@@ -8,9 +8,11 @@ from typing import Any
 
 from scipy.stats import binom
 
+from panic.analysis.evidence import View
 from tests.referee.designs import Truth
 from tests.referee.worlds import World
 
+LEVEL = 0.05
 SURE = 1e-3  # how unlikely a count must be before it is held against a sentence
 LEAST_POWER = 0.5
 
@@ -27,7 +29,7 @@ class Ruling:
     said: int
     is_true: bool
     of: int = 1
-    level: float = 0.05
+    level: float = LEVEL
     must_find: bool = True
 
 
@@ -37,6 +39,7 @@ class Case:
 
     answer: Any
     sentence: str
+    view: View | None
     world: World
     truth: Truth
 
@@ -56,7 +59,7 @@ class Count:
     could_hit: int = 0
 
     def add(self, ruling: Ruling) -> None:
-        """One more ruling."""
+        """Count one more ruling."""
         if ruling.is_true:
             self.hits += ruling.said
             self.could_hit += ruling.of
@@ -71,12 +74,11 @@ class Count:
 
     @property
     def is_wrong_too_often(self) -> bool:
-        """So many errors are unlikely where they come at the level of the claim."""
+        """Whether so many errors are unlikely where they come at the level of the claim."""
         return bool(self.errors and binom.sf(self.errors - 1, self.asked, self.level) < SURE)
 
     @property
     def is_blind(self) -> bool:
-        """So few hits are unlikely where half of what is there is found."""
-        return bool(
-            self.must_find and self.could_hit and binom.cdf(self.hits, self.could_hit, LEAST_POWER) < SURE
-        )
+        """Whether so few hits are unlikely where half of what is there is found."""
+        is_low = binom.cdf(self.hits, self.could_hit, LEAST_POWER) < SURE
+        return bool(self.must_find and self.could_hit and is_low)

@@ -38,7 +38,6 @@ from panic.topology import diagram
 Array = NDArray[np.float64]
 
 DRAW, TELL = "draw", "tell"
-NUM_IMAGES = 4096  # different ones that are made; texts beyond share them
 CALL_S = 0.25  # what every call took, so that "What took how long" has a known answer
 
 
@@ -63,12 +62,13 @@ class SimulatedRun:
     period: int | None = None
     is_failed: bool = False
 
-    def place_at_end(self) -> int | None:
-        """The place of the run's last text if it went on to its end; None for one that failed or stopped."""
-        if self.entry is not None and self.period is not None:
-            last = self.num_outputs - 1
-            return int(self.places[self.entry + (last - self.entry) % self.period])
-        return None if self.is_failed else int(self.places[-1])
+    def index_at(self, output: int) -> int | None:
+        """Which stored text the run is at as its `output`-th, by its cycle if it is stuck; None: nowhere."""
+        if output >= self.num_outputs:
+            return None
+        if self.entry is not None and self.period is not None and output >= self.entry:
+            return self.entry + (output - self.entry) % self.period
+        return output if output < len(self.texts) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +173,7 @@ def _steps(
     draw, tell = run.network
     steps, before = [], text_digest(run.prompt)
     for number, text in enumerate(run.texts):
-        image = _image(hash_of(text) % NUM_IMAGES)
+        image = image_of(text)
         told = NewOutput(digest=text_digest(text), modality="text", text=text)
         for step, made, model in ((2 * number, image, draw), (2 * number + 1, told, tell)):
             steps.append(NewInvocation(row, step, before, made.digest, abs(run.seed), batches[model].id))
@@ -182,14 +182,10 @@ def _steps(
     return steps
 
 
-def hash_of(text: str) -> int:
-    """A number that is the same in every process."""
-    return int.from_bytes(text_digest(text)[:4], "big")
-
-
-@lru_cache(NUM_IMAGES)
-def _image(number: int) -> NewOutput:
-    image = Image.new("RGB", (4, 4), (number % 256, number // 256, 90))
+@lru_cache(1 << 16)
+def image_of(text: str) -> NewOutput:
+    """The image that was drawn before a text: small, and another one for every text."""
+    image = Image.new("RGB", (4, 4), tuple(text_digest(text)[:3]))
     return NewOutput(
         digest=image_digest(image), modality="image", width=4, height=4, image=encode_image(image)
     )

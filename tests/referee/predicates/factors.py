@@ -1,0 +1,78 @@
+"""Which factors matter: where runs end, what can be read, what differs between networks and lengths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tests.referee.rulings import LEVEL, Case, Ruling
+
+Rulings = Iterator[Ruling]
+NAMED = re.compile(r"the (prompt|network|seed|model \d)(?:, in another way[^(]*)? \(")
+P = re.compile(r"p = ([\d.e-]+\d)")
+
+
+def effects(case: Case) -> Rulings:
+    """A factor that is named makes a difference, and the first explains most; what could not be shown is said."""
+    parts = re.split(r"; (?=H\d)", case.sentence.partition(" Not tested")[0])
+    ends = next((part for part in parts if "where runs end" in part), "")
+    named = NAMED.findall(ends)
+    of_ends = case.answer.tests.filter(case.answer.tests["measure"] == "where runs end")
+    tested = set(of_ends["factor"])
+    if case.truth.ends is not None:
+        for factor in sorted(tested):
+            yield Ruling(
+                claim=f"the {factor} makes a difference to where runs end",
+                said=factor in named,
+                is_true=factor in case.truth.ends,
+                must_find=not factor.startswith("model"),  # tested inside networks, where little is left
+            )
+    if named and case.truth.largest in tested:
+        yield Ruling(
+            claim="the factor that is named first explains most", said=1, is_true=named[0] == case.truth.largest
+        )
+    if not case.truth.could_show:
+        yield Ruling(
+            claim="nothing is clear, of a design that could show nothing",
+            said="nothing is clear" in ends and "could not" not in ends,
+            is_true=False,
+        )
+    if case.world.has_diagrams:  # in no design do their shapes differ
+        shapes = [part for part in parts if part.startswith("H")]
+        yield Ruling(
+            claim="a factor makes a difference to diagrams",
+            said=any(NAMED.search(part) for part in shapes),
+            is_true=False,
+        )
+
+
+def probes(case: Case) -> Rulings:
+    """A factor that can be read is one that the outputs tell of."""
+    if case.truth.readable is None:
+        return
+    for match in re.finditer(r"[Tt]he (prompt|network|seed) c(?:an|ould) (not )?be read", case.sentence):
+        yield Ruling(
+            claim=f"the {match[1]} can be read", said=not match[2], is_true=match[1] in case.truth.readable
+        )
+
+
+def networks(case: Case) -> Rulings:
+    """A p below 0.05 says that networks end at different distances from the start."""
+    found = P.search(case.sentence)
+    if case.truth.drift_differs is not None and found:
+        yield Ruling(
+            claim="networks drift differently (p < 0.05)",
+            said=float(found[1]) < LEVEL,
+            is_true=case.truth.drift_differs,
+        )
+
+
+def forgetting(case: Case) -> Rulings:
+    """A p below 0.05 says that the length at the end depends on that of the prompt."""
+    if case.truth.length_kept is not None:
+        for number in P.findall(case.sentence):
+            yield Ruling(
+                claim="the length at the end depends on the prompt's (p < 0.05)",
+                said=float(number) < LEVEL,
+                is_true=case.truth.length_kept,
+            )

@@ -1,0 +1,120 @@
+"""Numbers that can be counted from the runs as they were drawn, without a statistic."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
+
+from panic.analysis.data import network_name
+from tests.referee.rulings import Case, Ruling
+from tests.referee.worlds import SimulatedRun, image_of
+
+Rulings = Iterator[Ruling]
+
+
+def _is(claim: str, told: object, right: object) -> Ruling:
+    return Ruling(claim=claim, said=1, is_true=told == right)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", text)]
+
+
+def time(case: Case) -> Rulings:
+    """The longest part took so much of all the work."""
+    share = re.search(r"(\d+) ?%", case.sentence)
+    seconds = case.answer.frame["seconds"]
+    if share and "wall_s" in type(case.answer).__slots__:
+        yield _is("so much of the work", int(share[1]), round(100 * float(seconds.max() / seconds.sum())))
+
+
+def stuck(case: Case) -> Rulings:
+    """So many runs are stuck, so many stand still, and the last one entered its cycle at this step."""
+    caught = [run for run in case.world.runs if run.period is not None]
+    yield _is("so many runs are stuck", _numbers(case.sentence)[0], len(caught))
+    entry = re.search(r"at (?:step|model call) (\d+)", case.sentence)
+    if entry:
+        yield _is("entered at this step", int(entry[1]), 2 * max(run.entry or 0 for run in caught))
+
+
+def grid(case: Case) -> Rulings:
+    """There are so many prompts and networks, and each picture is where a run was at its full length."""
+    runs = case.world.runs
+    ended = [run for run in runs if run.index_at(run.num_outputs - 1) is not None]
+    numbers = [int(n) for n in re.findall(r"(?:rows|columns): (\d+)", case.sentence)]
+    right = [len({run.prompt for run in ended}), len({run.network for run in ended})]
+    yield _is("so many prompts and networks", numbers, right)
+    ends = {(run.prompt, network_name(run.network), _digest_at_end(run)) for run in ended}
+    cells = case.answer.cells.select("row", "column", "digest").rows()
+    yield Ruling(
+        claim="a picture is not where a run was at its end", said=sum(cell not in ends for cell in cells),
+        of=len(cells), is_true=False,
+    )  # fmt: skip
+
+
+def _digest_at_end(run: SimulatedRun) -> str:
+    at = run.index_at(run.num_outputs - 1)
+    assert at is not None
+    return image_of(run.texts[at]).digest.hex()
+
+
+def drift(case: Case) -> Rulings:
+    """Runs are at this distance at a step that half of them reach."""
+    if case.view is None or case.view.modality != "text":
+        return
+    told = re.findall(r"(\S+ → \S+) is at ([\d.]+) at step (\d+)", case.sentence)
+    for network, distance, step in told:
+        of_network = [run for run in case.world.runs if network_name(run.network) == network]
+        there = [(run, run.index_at((int(step) - 1) // 2)) for run in of_network]
+        found = [
+            1 - float(run.vectors[at] @ case.world.prompts[run.prompt]) for run, at in there if at is not None
+        ]
+        yield Ruling(claim="so far at a step that few runs reach", said=2 * len(found) < len(there), is_true=False)
+        yield Ruling(
+            claim="the median distance is this", said=1,
+            is_true=bool(found) and abs(float(np.median(found)) - float(distance)) < 0.0051,
+        )  # fmt: skip
+
+
+def map(case: Case) -> Rulings:
+    """So many outputs of so many runs are drawn."""
+    num_texts, num_runs = _numbers(case.sentence)[:2]
+    if case.view is not None and case.view.modality == "text":
+        right = sum(len(run.texts) for run in case.world.runs), len(case.world.runs)
+        yield _is("so many texts of so many runs", (num_texts, num_runs), right)
+
+
+def recurrence(case: Case) -> Rulings:
+    """So many of the runs that are shown repeat themselves."""
+    found = re.search(r"(\d+) of the (\d+) runs shown", case.sentence)
+    repeats = {run.period is not None or len(set(run.texts)) < len(run.texts) for run in case.world.runs}
+    if found and len(repeats) == 1:
+        yield Ruling(
+            claim="runs say something again", said=int(found[1]), of=int(found[2]), is_true=repeats.pop()
+        )
+
+
+def novelty(case: Case) -> Rulings:
+    """So many different texts were made, so many of them by several runs."""
+    found = re.search(r"Of ([\d,]+) distinct (?:ones|texts), ([\d,]+) ", case.sentence)
+    if found:
+        makers = Counter(text for run in case.world.runs for text in set(run.texts))
+        shared = sum(count > 1 for count in makers.values())
+        yield _is("so many, so many of them shared", _numbers(found[0]), [len(makers), shared])
+
+
+def diagrams(case: Case) -> Rulings:
+    """Half of the outputs join their nearest group within this distance: the edges of a spanning tree."""
+    found = re.search(r"within a distance of ([\d.e-]+\d)", case.sentence)
+    if found:
+        edges = [
+            minimum_spanning_tree(squareform(pdist(np.unique(run.vectors, axis=0)))).data
+            for run in case.world.runs
+        ]
+        right = float(np.median(np.concatenate(edges)))
+        yield Ruling(claim="within this distance", said=1, is_true=abs(float(found[1]) / right - 1) < 0.06)
