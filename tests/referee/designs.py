@@ -1,14 +1,14 @@
 """The designs of the referee: experiments of which is known what is true, drawn anew for every replicate.
 
-    design = DESIGNS["prompt"]
-    world = design.make(np.random.default_rng(0))
-    design.truth.ends                       # {"prompt"}
+design = DESIGNS["prompt"]
+world = design.make(np.random.default_rng(0))
+design.truth.ends                       # {"prompt"}
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,7 @@ def factors(*names: str) -> frozenset[str]:
 def prompts(count: int) -> dict[str, Array]:
     """Prompts of 3, 4, ... words, whose vectors lie in a corner that no region has."""
     start = np.eye(DIMENSIONS)[-1]
-    words = ("a start of " + "many " * i + f"kind{i}" for i in range(count))
-    return {prompt: start for prompt in words}
+    return dict.fromkeys(("a start of " + "many " * i + f"kind{i}" for i in range(count)), start)
 
 
 def around(places: Sequence[int] | Places, rng: Generator, noise: float = 0.1) -> Array:
@@ -93,7 +92,7 @@ def unit(vectors: Array) -> Array:
 
 
 def texts(places: Places, rng: Generator, *, is_exact: bool = False, words: int | None = None) -> list[str]:
-    """Texts that name their place, of a random length or of so many words; all different unless `is_exact`."""
+    """Texts that name their place, of random lengths or of so many words; all different unless `is_exact`."""
     if is_exact:
         return [f"state {place}" for place in places]
     lengths = rng.integers(4, 10, len(places)) if words is None else [max(words, 3)] * len(places)
@@ -220,8 +219,10 @@ def copies(rng: Generator) -> World:
             path = rng.integers(4, size=16)
             vectors, told = around(path, rng), texts(path, rng)
             runs += [
-                SimulatedRun(network=network, prompt=prompt, seed=seed, texts=told, vectors=vectors, places=path,
-                             num_outputs=16) for prompt in known
+                SimulatedRun(
+                    network=network, prompt=prompt, seed=seed, texts=told, vectors=vectors, places=path,
+                    num_outputs=16,
+                ) for prompt in known
             ]  # fmt: skip
     return World(runs=runs, prompts=known)
 
@@ -278,9 +279,7 @@ def stuck(rng: Generator, *, is_one_state: bool = False) -> World:
     """A cycle of seven states without noise, to length 20 (10 texts); prompts are states, or hash to one."""
     names = [f"state {i}" for i in range(7)] if not is_one_state else [f"prompt {i}" for i in range(7)]
     first = [0 if is_one_state else i for i in range(7)]
-    known = {
-        name: np.eye(DIMENSIONS)[-1 if is_one_state else i] for i, name in enumerate(names)
-    }
+    known = {name: np.eye(DIMENSIONS)[-1 if is_one_state else i] for i, name in enumerate(names)}
     runs = []
     for seed in (1, -1):
         for start, prompt in zip(first, known, strict=True):
@@ -389,7 +388,8 @@ SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, 
 DESIGNS: dict[str, Design] = {
     "no effect": Design(
         what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
-        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes* networks*",
+        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes*"
+        " networks*",
         make=no_effect,
         truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
     ),
@@ -404,8 +404,13 @@ DESIGNS: dict[str, Design] = {
         asks="effects lag forgetting clusters probes*",
         make=prompt_decides,
         truth=Truth(
-            ends=factors("prompt"), largest="prompt", readable=factors("prompt"),
-            readable_late=factors("prompt"), regions=6, drift_differs=False, **{**SETTLED, "length_kept": True},
+            ends=factors("prompt"),
+            largest="prompt",
+            readable=factors("prompt"),
+            readable_late=factors("prompt"),
+            regions=6,
+            drift_differs=False,
+            **{**SETTLED, "length_kept": True},
         ),
     ),
     "network": Design(
@@ -413,25 +418,37 @@ DESIGNS: dict[str, Design] = {
         asks="effects networks*",
         make=network_decides,
         truth=Truth(
-            ends=factors("network"), largest="network", readable=factors("network"),
-            readable_late=factors("network"), regions=2, drift_differs=True, **SETTLED,
+            ends=factors("network"),
+            largest="network",
+            readable=factors("network"),
+            readable_late=factors("network"),
+            regions=2,
+            drift_differs=True,
+            **SETTLED,
         ),
     ),
     "interaction": Design(
         what="each network takes each of 4 prompts to another of the same 4 regions",
         asks="effects",
         make=interaction,
-        truth=Truth(
-            ends=factors("prompt", "network"), regions=4, drift_differs=False, **SETTLED
-        ),
+        truth=Truth(ends=factors("prompt", "network"), regions=4, drift_differs=False, **SETTLED),
     ),
     "slow mixing": Design(
         what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
         asks="lag dwell mean_dwells chain clusters",
         make=slow_mixing,
         truth=Truth(
-            ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=True, wanders=False,
-            period=0, regions=4, chain=staying(4, 0.9), drift_differs=False, length_kept=False,
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=True,
+            wanders=False,
+            period=0,
+            regions=4,
+            chain=staying(4, 0.9),
+            drift_differs=False,
+            length_kept=False,
         ),
     ),
     "unbalanced": Design(
@@ -451,7 +468,10 @@ DESIGNS: dict[str, Design] = {
         asks="effects",
         make=confounded,
         truth=Truth(
-            ends=factors("network", "model 2"), largest="network", readable=factors("network"), regions=2,
+            ends=factors("network", "model 2"),
+            largest="network",
+            readable=factors("network"),
+            regions=2,
             **SETTLED,
         ),
     ),
@@ -466,7 +486,11 @@ DESIGNS: dict[str, Design] = {
         asks="effects probes*",
         make=transient,
         truth=Truth(
-            ends=NOTHING, readable=factors("prompt"), readable_late=NOTHING, regions=4, drift_differs=False,
+            ends=NOTHING,
+            readable=factors("prompt"),
+            readable_late=NOTHING,
+            regions=4,
+            drift_differs=False,
             length_kept=False,
         ),
     ),
@@ -475,8 +499,17 @@ DESIGNS: dict[str, Design] = {
         asks="lag clusters patterns twins loops* entropies* dimension*",
         make=walks,
         truth=Truth(
-            ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=True, wanders=True,
-            period=0, regions=0, shares_regions=False, drift_differs=False, length_kept=False,
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=True,
+            wanders=True,
+            period=0,
+            regions=0,
+            shares_regions=False,
+            drift_differs=False,
+            length_kept=False,
         ),
     ),
     "memory": Design(
@@ -484,8 +517,15 @@ DESIGNS: dict[str, Design] = {
         asks="lag twins",
         make=memory,
         truth=Truth(
-            ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=True, wanders=False,
-            period=0, drift_differs=False, length_kept=False,
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=True,
+            wanders=False,
+            period=0,
+            drift_differs=False,
+            length_kept=False,
         ),
     ),
     "noisy cycle": Design(
@@ -493,8 +533,17 @@ DESIGNS: dict[str, Design] = {
         asks="lag period chain",
         make=cycle(7, 0.15, 42),
         truth=Truth(
-            ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=False, wanders=False,
-            period=7, regions=7, chain=np.roll(np.eye(7), 1, axis=1), drift_differs=False, length_kept=False,
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=False,
+            wanders=False,
+            period=7,
+            regions=7,
+            chain=np.roll(np.eye(7), 1, axis=1),
+            drift_differs=False,
+            length_kept=False,
         ),
     ),
     "clean cycle": Design(
@@ -502,8 +551,17 @@ DESIGNS: dict[str, Design] = {
         asks="lag period novelty recurrence",
         make=cycle(7, 0.0, 42),
         truth=Truth(
-            ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=False, wanders=False,
-            period=7, regions=7, chain=np.roll(np.eye(7), 1, axis=1), drift_differs=False, length_kept=False,
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=False,
+            wanders=False,
+            period=7,
+            regions=7,
+            chain=np.roll(np.eye(7), 1, axis=1),
+            drift_differs=False,
+            length_kept=False,
         ),
     ),
     "alternation": Design(
@@ -511,15 +569,26 @@ DESIGNS: dict[str, Design] = {
         asks="lag chain period",
         make=cycle(2, 0.1, 30),
         truth=Truth(
-            ends=NOTHING, readable=NOTHING, readable_late=NOTHING, remembers=True, is_near=False, wanders=False,
-            period=2, regions=2, chain=np.roll(np.eye(2), 1, axis=1), drift_differs=False, length_kept=False,
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=False,
+            wanders=False,
+            period=2,
+            regions=2,
+            chain=np.roll(np.eye(2), 1, axis=1),
+            drift_differs=False,
+            length_kept=False,
         ),
     ),
     "stuck, by prompt": Design(
         what="7 states in turn without noise, 7 prompts that name them, seeds 1 and -1, length 20",
         asks="effects stuck grid drift",
         make=stuck,
-        truth=Truth(ends=factors("prompt"), largest="prompt", wanders=False, remembers=True, length_kept=None),
+        truth=Truth(
+            ends=factors("prompt"), largest="prompt", wanders=False, remembers=True, length_kept=None
+        ),
     ),
     "stuck, in one": Design(
         what="the same with 7 prompts that all hash to one state",

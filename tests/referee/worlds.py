@@ -1,4 +1,4 @@
-"""Experiments whose truth is known, written into a store without an engine: a run is a list of texts and vectors.
+"""Experiments whose truth is known, written into stores without an engine: a run is texts and vectors.
 
 A run alternates as a real one does: an image before every text. Images are small and repeat where texts do.
 """
@@ -140,7 +140,9 @@ def _models(store: Store, experiment: int, names: Iterable[str]) -> dict[str, in
     models = {}
     for name in [*sorted(names), "embed"]:
         is_drawing = name.startswith(DRAW)
-        ends = ("text", "vector") if name == "embed" else ("text", "image") if is_drawing else ("image", "text")
+        ends = (
+            ("text", "vector") if name == "embed" else ("text", "image") if is_drawing else ("image", "text")
+        )
         spec = {"modalities_in": [ends[0]], "modality_out": ends[1], "parameters": {}, "base": name}
         models[name] = writing.add_model(store, name, f"{name}-fingerprint", spec)
         writing.add_epoch(

@@ -1,7 +1,7 @@
 """Whether what a question's sentence claims is true of a design: one predicate per question.
 
-A predicate reads the sentence as a reader does, and takes from the answer what a chart shows. It yields nothing
-where the design does not say what is true. To add one, write it and put it into PREDICATES under its question.
+A predicate reads the sentence as a reader does, and takes from the answer what a chart shows. It yields
+nothing where the design does not say what is true. To add one, write it and put it into PREDICATES.
 """
 
 from __future__ import annotations

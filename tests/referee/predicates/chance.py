@@ -81,6 +81,8 @@ def dimension(case: Case) -> Rulings:
     """The outputs fill so many dimensions, not more than there are; walks are within the band of walks."""
     typical = re.search(r"fill ([\d.e+]+) dimensions", case.sentence)
     if typical:
-        yield Ruling(claim="more dimensions than there are", said=float(typical[1]) > DIMENSIONS, is_true=False)
+        yield Ruling(
+            claim="more dimensions than there are", said=float(typical[1]) > DIMENSIONS, is_true=False
+        )
     if case.truth.wanders:
         yield from outside(case.answer, "intrinsic dimension", above=False, below=False)

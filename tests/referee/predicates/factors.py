@@ -13,7 +13,7 @@ P = re.compile(r"p = ([\d.e-]+\d)")
 
 
 def effects(case: Case) -> Rulings:
-    """A factor that is named makes a difference, and the first explains most; what could not be shown is said."""
+    """A named factor makes a difference, the first explains most, and what could not be shown is said."""
     parts = re.split(r"; (?=H\d)", case.sentence.partition(" Not tested")[0])
     ends = next((part for part in parts if "where runs end" in part), "")
     named = NAMED.findall(ends)
@@ -27,9 +27,13 @@ def effects(case: Case) -> Rulings:
                 is_true=factor in case.truth.ends,
                 must_find=not factor.startswith("model"),  # tested inside networks, where little is left
             )
+    if case.truth.ends == frozenset():
+        yield Ruling(claim="any factor does, where none does", said=bool(named), is_true=False)
     if named and case.truth.largest in tested:
         yield Ruling(
-            claim="the factor that is named first explains most", said=1, is_true=named[0] == case.truth.largest
+            claim="the factor that is named first explains most",
+            said=1,
+            is_true=named[0] == case.truth.largest,
         )
     if not case.truth.could_show:
         yield Ruling(

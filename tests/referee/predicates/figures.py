@@ -74,7 +74,9 @@ def drift(case: Case) -> Rulings:
         found = [
             1 - float(run.vectors[at] @ case.world.prompts[run.prompt]) for run, at in there if at is not None
         ]
-        yield Ruling(claim="so far at a step that few runs reach", said=2 * len(found) < len(there), is_true=False)
+        yield Ruling(
+            claim="so far at a step that few runs reach", said=2 * len(found) < len(there), is_true=False
+        )
         yield Ruling(
             claim="the median distance is this", said=1,
             is_true=bool(found) and abs(float(np.median(found)) - float(distance)) < 0.0051,

@@ -8,39 +8,41 @@ from collections.abc import Iterator
 from tests.referee.rulings import Case, Ruling
 
 Rulings = Iterator[Ruling]
+IN_ORDER = "the output before than in a random order"
+TOLD = 4  # groups at most
 
 
 def lag(case: Case) -> Rulings:
     """Outputs are near those before them, runs wander off, stay or come back after so many outputs."""
     truth, text = case.truth, case.sentence
+    num_groups = min(len(case.answer.movements), TOLD)
+
+    def ruled(claim: str, words: str, is_true: bool, must_find: bool = True) -> Ruling:
+        said = text.count(words)
+        return Ruling(claim=claim, said=said, of=num_groups, is_true=is_true, must_find=must_find)
+
     if truth.remembers is not None:
-        yield Ruling(
-            claim="about as far from the output before as in a random order", said="about as far from" in text,
-            is_true=not truth.remembers,
-        )  # fmt: skip
+        yield ruled("as far from the output before as by chance", "about as far from", not truth.remembers)
     if truth.is_near is not None:
-        yield Ruling(
-            claim="nearer to the output before than in a random order", said="is nearer to" in text,
-            is_true=truth.is_near,
-        )  # fmt: skip
-        yield Ruling(
-            claim="farther from the output before than in a random order", said="is farther from" in text,
-            is_true=bool(truth.remembers) and not truth.is_near,
-        )  # fmt: skip
+        is_far = bool(truth.remembers) and not truth.is_near
+        yield ruled(f"nearer to {IN_ORDER}", "is nearer to", truth.is_near)
+        yield ruled(f"farther from {IN_ORDER}", "is farther from", is_far)
     if truth.wanders is not None:
-        yield Ruling(claim="wanders off", said="wanders off (" in text, is_true=truth.wanders)
-        yield Ruling(
-            claim="stays in its region", said="stays in its region" in text, is_true=not truth.wanders,
-            must_find=truth.period == 0,
-        )  # fmt: skip
+        yield ruled("wanders off", "wanders off (", truth.wanders)
+        yield ruled("stays in its region", "stays in its region", not truth.wanders, truth.period == 0)
     if truth.period is not None:
         back = [int(number) for number in re.findall(r"comes back after (\d+)", text)]
-        is_right = all(number == truth.period for number in back) if back else bool(truth.period)
-        yield Ruling(claim="comes back after so many outputs", said=bool(back), is_true=is_right)
+        wrong = sum(number != truth.period for number in back)
+        yield Ruling(claim="comes back after a wrong number", said=wrong, of=num_groups, is_true=False)
+        if truth.period:
+            right = len(back) - wrong
+            yield Ruling(claim="comes back after so many outputs", said=right, of=num_groups, is_true=True)
 
 
 def twins(case: Case) -> Rulings:
     """Twins part from each other: in no design do they begin near each other, so there is nothing to find."""
     rates = [float(number) for number in re.findall(r"grows by (-?[\d.e-]+\d)", case.sentence)]
-    yield Ruling(claim="the distance of twins grows", said=bool(rates), is_true=False)
-    yield Ruling(claim="it grows by less than 0", said=any(rate < 0 for rate in rates), is_true=False)
+    num_networks = min(case.answer.pairs["network"].n_unique(), TOLD)
+    yield Ruling(claim="the distance of twins grows", said=len(rates), of=num_networks, is_true=False)
+    shrinking = sum(rate < 0 for rate in rates)
+    yield Ruling(claim="it grows by less than 0", said=shrinking, of=num_networks, is_true=False)

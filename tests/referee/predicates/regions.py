@@ -34,8 +34,8 @@ def clusters(case: Case) -> Rulings:
     holds = bool(agreement and float(agreement[1]) >= HOLDS)
     tells = bool(re.search(r"more than one run|one run only|single run", text))
     yield Ruling(
-        claim="clusters hold", said=holds and (truth.shares_regions or not tells), is_true=truth.shares_regions,
-        must_find=truth.regions > 1,
+        claim="clusters hold", said=holds and (truth.shares_regions or not tells),
+        is_true=truth.shares_regions, must_find=truth.regions > 1,
     )  # fmt: skip
 
 
@@ -63,7 +63,10 @@ def mean_dwells(case: Case) -> Rulings:
     right = 1 / (1 - float(case.truth.chain[0, 0]))
     inside = (case.answer["low"] <= right * 1.0001) & (right <= case.answer["high"] * 1.0001)
     yield Ruling(
-        claim="an interval does not hold a mean dwell", said=int((~inside).sum()), of=len(inside), is_true=False
+        claim="an interval does not hold a mean dwell",
+        said=int((~inside).sum()),
+        of=len(inside),
+        is_true=False,
     )
     longest = [(float(a), float(b)) for a, b in re.findall(r"\(([\d.]+) to ([\d.]+|inf)[;,]", case.sentence)]
     missed = sum(not low * 0.995 <= right <= high * 1.005 for low, high in longest)
@@ -73,7 +76,7 @@ def mean_dwells(case: Case) -> Rulings:
 
 
 def chain(case: Case) -> Rulings:
-    """A chain has parts that are never left, turns in a ring, forgets in so long; its moves follow an order."""
+    """A chain has parts that are never left, turns in a ring, relaxes in so long, and has an order."""
     matrix, text = case.truth.chain, case.sentence
     if matrix is None:
         return
