@@ -65,17 +65,13 @@ def _(evidence, places):
 
 @app.cell
 def _(evidence, factors, np, pl, runs, statistics):
-    _last = [
-        (run, points[-1])
-        for view in evidence.views[:1]
-        for run, points in evidence.data.trajectories(*view, least=1)
-    ]
-    if _last and factors:
-        _ends = np.array([point for _, point in _last], dtype=np.float64)
-        _of = pl.DataFrame({"run": [run for run, _ in _last]}).join(runs, on="run", maintain_order="left")
+    _ends = [evidence.data.ends(*view) for view in evidence.views[:1]]
+    if _ends and len(_ends[0]) > 2 and factors:
+        _points = evidence.data.matrix(evidence.views[0].model)[_ends[0]["row"].to_numpy()].astype(np.float64)
+        _of = _ends[0].select("run").join(runs, on="run", maintain_order="left")
         _shares = statistics.decompose(
-            _ends / np.linalg.norm(_ends, axis=1, keepdims=True), {f: _of[f].to_list() for f in factors}
-        )
+            _points / np.linalg.norm(_points, axis=1, keepdims=True), {f: _of[f].to_list() for f in factors}
+        ).with_columns(beyond_chance=pl.col("alone") - pl.col("by_chance"))
         _table = mo.ui.table(_shares.with_columns(pl.col(pl.Float64).round(3)).to_dicts(), selection=None)
     else:
         _table = mo.md("Nothing varies.")
@@ -83,8 +79,8 @@ def _(evidence, factors, np, pl, runs, statistics):
         [
             mo.md(
                 "## Where runs end: which part explains how much?\n\nShares of the variance of the last "
-                "vectors: `alone` of a model of this factor only, `unique` what is lost without it, "
-                "`by_chance` what as many random groups would explain."
+                "vectors at the full length: `alone` of a model of this factor only, `unique` what is lost "
+                "without it, `by_chance` what as many random groups would explain; the test is below."
             ),
             _table,
         ]

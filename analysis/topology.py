@@ -12,7 +12,6 @@ with app.setup:
 
     import marimo as mo
 
-    from panic.analysis import AnalysisError
     from panic.analysis.evidence import Evidence
     from panic.analysis.questions import ask
     from panic.store import Store, reading
@@ -89,20 +88,8 @@ def _(evidence, entropies):
 
 @app.cell
 def _(effects, evidence):
-    _asked = "## Do diagrams know the prompt?\n\nWasserstein distances, and Robinson and Turner's test of "
-    _asked += "that are shuffled among runs alike in all else. "
-    try:
-        _of = effects.table(evidence, evidence.views[0]).tests if evidence.views else None
-        _rows = [] if _of is None else _of.filter(_of["measure"] != effects.ENDS).iter_rows(named=True)
-        _text = " ".join(
-            f"{row['measure']}, by {row['factor']}: {row['effect']:.0%} tighter than shuffled (p = "
-            f"{row['p_adjusted']:.2g}, {row['num_runs']} runs)."
-            for row in _rows
-        )
-    except AnalysisError as _error:
-        _text = f"No test: {_error.message}."
-    _known = "Total H0 lifetime is nearly determined by plain distances, so this is rarely news of its own."
-    mo.md(f"{_asked}{_text} {_known}")
+    # Total H0 lifetime is nearly determined by plain distances, so its tests are rarely news of their own.
+    show(effects, evidence)
     return
 
 

@@ -32,7 +32,8 @@ class GroupTest:
     """A test's statistic, its p value, an effect size (`effect_name`), and what was resampled.
 
     `baseline` and `baseline_high`: the effect's mean and 95 % quantile if groups made no difference. More
-    groups explain more by chance, so an effect means something beside them only.
+    groups explain more by chance, so an effect means something beside them only. `p_least`: the smallest p that
+    the design could have given, with so few values to shuffle; NaN where nothing was shuffled.
     """
 
     statistic: float
@@ -45,6 +46,7 @@ class GroupTest:
     num_values: int
     num_units: int
     resampling: str
+    p_least: float = float("nan")
 
 
 def permutation_test(
@@ -67,7 +69,8 @@ def permutation_test(
         return _f(between, total - between, len(counts), len(numbers))
 
     statistic, p, draws = _permute(f, design, num_permutations, seed)
-    return _result(statistic, p, draws, design, "eta squared")
+    shares = _shares(np.append(statistic, draws), design.num_groups, len(numbers))
+    return _made(statistic, p, shares, design, "eta squared")
 
 
 def permanova(
@@ -75,27 +78,34 @@ def permanova(
     groups: Sequence[Any] | ArrayLike,
     *,
     units: Sequence[Any] | ArrayLike | None = None,
+    within: Sequence[Any] | ArrayLike | None = None,
     num_permutations: int = 999,
     seed: int = 0,
 ) -> GroupTest:
     """Pseudo-F of groups in a distance matrix (n, n) by permutation (Anderson 2001); effect R squared.
 
-    Sensitive to a difference in spread as well as in place.
+    Sensitive to a difference in spread as well as in place. `within` (n,): groups are compared inside each of
+    its levels, so that a difference that is another one in every level counts; the effect is then the share of
+    the sum of squares inside levels. Units must lie within levels.
     """
     squares = _square(distances) ** 2
     size = len(squares)
-    design = _design(size, groups, units)
-    total = float(squares.sum()) / (2 * size)
+    design = _design(size, groups, units, within)
+    levels = design.levels
+    total = _inside(squares, levels)
+    num_cells = len(np.unique(levels * design.num_groups + design.groups))
+    # Groups of one level: as many as cells beyond the levels' own means, of so many values.
+    num_groups, num_values = num_cells - int(levels.max()), size - int(levels.max())
+    if num_groups < 2 or num_values <= num_groups:
+        raise AnalysisError("no two values are in one group and one level: nothing repeats there")
 
     def f(labels: Codes) -> float:
-        within = sum(
-            float(squares[np.ix_(rows, rows)].sum()) / (2 * len(rows))
-            for rows in (np.flatnonzero(labels == group) for group in range(labels.max() + 1))
-        )
-        return _f(total - within, within, int(labels.max()) + 1, size)
+        inside = _inside(squares, levels * design.num_groups + labels)
+        return _f(total - inside, inside, num_groups, num_values)
 
     statistic, p, draws = _permute(f, design, num_permutations, seed)
-    return _result(statistic, p, draws, design, "R squared")
+    shares = _shares(np.append(statistic, draws), num_groups, num_values)
+    return _made(statistic, p, shares, design, "R squared" if within is None else "R squared within")
 
 
 def label_test(
@@ -165,7 +175,8 @@ def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFra
 
     `formula` in R's notation: "drift ~ network". One row per term: term, estimate, standard_error, low, high
     (95 %), p_value, is_converged; the term "Group Var" is the variance between groups, without a p value.
-    AnalysisError for unknown columns, NaN, one group only, or a model that cannot be fitted.
+    AnalysisError for unknown columns, NaN, one group only, fewer than two groups of several rows (what groups
+    differ by could not be told from what rows do, and p would be near 0), or a model that cannot be fitted.
     """
     import warnings
 
@@ -175,6 +186,8 @@ def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFra
         raise AnalysisError(f"no column {groups!r}", hint=f"there are: {', '.join(frame.columns)}")
     if frame[groups].n_unique() < 2:
         raise AnalysisError(f"all rows have one {groups}: nothing varies between groups")
+    if (frame[groups].value_counts()["count"] > 1).sum() < 2:
+        raise AnalysisError(f"a mixed model needs 2 values of {groups} with several rows each")
     columns = {name: frame[name].to_numpy() for name in frame.columns}
     if any(values.dtype.kind == "f" and not np.isfinite(values).all() for values in columns.values()):
         raise AnalysisError("the frame holds NaN or infinity", hint="drop those rows")
@@ -267,18 +280,44 @@ def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """The group and the unit (n,) of each value as numbers, and what may be permuted."""
+    """The group, the unit and the level (n,) of each value as numbers, and what may be permuted."""
 
     groups: Codes
     units: Codes
+    levels: Codes
     resampling: str
 
     @property
     def num_groups(self) -> int:
         return int(self.groups.max()) + 1
 
+    @property
+    def p_least(self) -> float:
+        """The smallest p of all permutations: how many of them are the data with groups renamed, over all.
 
-def _design(size: int, groups: Any, units: Any) -> Design:
+        Groups of one level can be renamed into each other where they are equally many in every unit.
+        """
+        from scipy.special import gammaln
+
+        moved, strata = self.groups, self.units
+        levels = self.levels
+        if self.resampling == "between units":
+            first = np.unique(self.units, return_index=True)[1]
+            moved, strata, levels = self.groups[first], np.zeros(len(first), np.int64), self.levels[first]
+        counts = np.zeros((int(strata.max()) + 1, self.num_groups))
+        np.add.at(counts, (strata, moved), 1)
+        level_of = np.zeros(len(counts), np.int64)
+        level_of[strata] = levels
+        ways = gammaln(counts.sum(axis=1) + 1).sum() - gammaln(counts + 1).sum()
+        renamed = 0.0
+        for level in np.unique(level_of):
+            columns = counts[level_of == level]
+            alike = np.unique(columns[:, columns.any(axis=0)], axis=1, return_counts=True)[1]
+            renamed += float(gammaln(alike + 1).sum())
+        return float(min(1.0, np.exp(renamed - ways)))
+
+
+def _design(size: int, groups: Any, units: Any, within: Any = None) -> Design:
     """Groups and units as numbers, and what may be permuted."""
     of_group = codes(np.asarray(groups))
     of_unit = np.arange(size) if units is None else codes(np.asarray(units))
@@ -295,7 +334,8 @@ def _design(size: int, groups: Any, units: Any) -> Design:
             f"{num_units} units in {num_groups} groups: with one unit per group nothing can be told apart",
             hint="use more prompts per group",
         )
-    return Design(groups=of_group, units=of_unit, resampling=resampling)
+    of_level = np.zeros(size, np.int64) if within is None else codes(np.asarray(within))
+    return Design(groups=of_group, units=of_unit, levels=of_level, resampling=resampling)
 
 
 def _permute(statistic: Statistic, design: Design, count: int, seed: int) -> tuple[float, float, Array]:
@@ -314,15 +354,20 @@ def _permute(statistic: Statistic, design: Design, count: int, seed: int) -> tup
             labels = np.empty_like(groups)
             labels[order] = groups[order[np.lexsort((rng.random(len(units)), units[order]))]]
         draws[number] = statistic(labels)
-    return seen, float((1 + (draws >= bar).sum()) / (count + 1)), draws
+    p = float((1 + (draws >= bar).sum()) / (count + 1))
+    return seen, max(p, design.p_least), draws  # so few ways that draws alone would be below by luck
 
 
-def _result(f: float, p: float, draws: Array, design: Design, name: str) -> GroupTest:
-    """The test of an F and those of permutations: the effect is the share of the sum of squares."""
-    num_groups, size = design.num_groups, len(design.groups)
-    odds = np.append(f, draws) * (num_groups - 1) / max(size - num_groups, 1)
-    shares = np.where(np.isinf(odds), 1.0, odds / (1 + np.where(np.isinf(odds), 0, odds)))
-    return _made(f, p, shares, design, name)
+def _inside(squares: Array, cells: Codes) -> float:
+    """The sum of squares inside cells (n,), of squared distances (n, n)."""
+    members = _dummies(np.unique(cells, return_inverse=True)[1].astype(np.int64))
+    return float((((squares @ members) * members).sum(axis=0) / (2 * members.sum(axis=0))).sum())
+
+
+def _shares(f: Array, num_groups: int, num_values: int) -> Array:
+    """Shares of the sum of squares that belong to values of F."""
+    odds = f * (num_groups - 1) / max(num_values - num_groups, 1)
+    return np.where(np.isinf(odds), 1.0, odds / (1 + np.where(np.isinf(odds), 0, odds)))
 
 
 def _made(statistic: float, p: float, effects: Array, design: Design, name: str) -> GroupTest:
@@ -339,6 +384,7 @@ def _made(statistic: float, p: float, effects: Array, design: Design, name: str)
         num_values=len(design.groups),
         num_units=int(design.units.max()) + 1,
         resampling=design.resampling,
+        p_least=design.p_least if by_chance.size else float("nan"),
     )
 
 

@@ -91,7 +91,10 @@ def is_present(spec: ModelSpec) -> bool:
 
 def _set_values(spec: ModelSpec) -> dict[str, Any]:
     """The parameters that are set; of those that are folders their content."""
-    values = {name: value for name, value in spec.parameters.items() if value is not None}
+    left_out = {name for name, known in kind_of(spec).parameters_of(spec).items() if known.in_identity}
+    values = {
+        name: value for name, value in spec.parameters.items() if value is not None and name not in left_out
+    }
     return values | {name: weights.folder_digest(folder) for name, folder in added_folders(spec).items()}
 
 

@@ -28,6 +28,7 @@ class Parameter:
         kind: int, float, bool or str; object takes any value.
         is_required: a config has to say it.
         is_folder: a path, relative to the config's folder; what it holds is part of the fingerprint.
+        in_identity: its kind's `identity` says what it means, and the fingerprint leaves the value out.
         idle: tells why a value would silently do nothing beside the other values ("has no effect while ..."),
             or gives an empty string.
     """
@@ -41,6 +42,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     is_required: bool = False
     is_folder: bool = False
+    in_identity: bool = False
     idle: Callable[[Mapping[str, Any]], str] | None = None
 
     def problem(self, value: Any) -> str:

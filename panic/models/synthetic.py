@@ -35,6 +35,7 @@ SYNTHETIC: dict[str, Parameter] = {
     "epsilon": Parameter(kind=float, default=0.0, low=0, high=1),
     "alpha": Parameter(kind=float, default=1.0, above=0),
     "kernel_seed": Parameter(kind=int, default=0, low=0),
+    "kernel_version": Parameter(kind=int, default=2, low=1, high=2, in_identity=True),
     "distinct": Parameter(kind=bool, default=False),
     "delay_s": Parameter(kind=float, default=0.0, low=0),
     "fail_at": Parameter(kind=int),
@@ -60,14 +61,20 @@ def _uniform(seed: int) -> float:
 
 
 def transition_matrix(
-    states: int, kernel: str, epsilon: float = 0.0, alpha: float = 1.0, kernel_seed: int = 0
+    states: int,
+    kernel: str,
+    epsilon: float = 0.0,
+    alpha: float = 1.0,
+    kernel_seed: int = 0,
+    kernel_version: int = 2,
 ) -> NDArray[np.float64]:
     """The loop's transition matrix T = (1 - epsilon) M + epsilon D, rows summing to 1.
 
     M is `identity` (fixed points), `column` (every state moves to state 0), `cycle` (k moves to k + 1),
-    `dirichlet` (rows drawn from Dirichlet(alpha)), `slow` (such rows with the largest entry swapped onto
+    `dirichlet` (rows drawn from Dirichlet(alpha)), `slow` (such rows with the largest entry of T swapped onto
     the diagonal) or `dead` (swapped into column 0: not absorbing, only likely). The rows of D are drawn
-    from Dirichlet(alpha), independently of M.
+    from Dirichlet(alpha), independently of M. Version 1 swapped the entries of M, so that with noise another
+    entry of T could be the largest.
 
     Returns: (states, states) float64. Raises: ModelError for values out of their limits.
     """
@@ -77,6 +84,7 @@ def transition_matrix(
         "epsilon": epsilon,
         "alpha": alpha,
         "kernel_seed": kernel_seed,
+        "kernel_version": kernel_version,
     }
     settled("the transition matrix", SYNTHETIC, given)
     rng = np.random.default_rng(kernel_seed)
@@ -91,11 +99,19 @@ def transition_matrix(
         main = np.roll(np.eye(states), 1, axis=1)
     else:
         main = rng.dirichlet(np.full(states, alpha), size=states)
-        target = {"dirichlet": None, "slow": rows, "dead": np.zeros_like(rows)}[kernel]
-        if target is not None:
-            largest = main.argmax(axis=1)
-            main[rows, largest], main[rows, target] = main[rows, target], main[rows, largest]
-    return (1.0 - epsilon) * main + epsilon * noise
+    target = {"slow": rows, "dead": np.zeros_like(rows)}.get(kernel)
+    if target is not None and kernel_version == 1:
+        _swap_largest(main, target)
+    mixed: NDArray[np.float64] = (1.0 - epsilon) * main + epsilon * noise
+    if target is not None and kernel_version != 1:
+        _swap_largest(mixed, target)
+    return mixed
+
+
+def _swap_largest(matrix: NDArray[np.float64], target: NDArray[np.int64]) -> None:
+    """Swap the largest entry of every row with that in the row's target column."""
+    rows, largest = np.arange(len(matrix)), matrix.argmax(axis=1)
+    matrix[rows, largest], matrix[rows, target] = matrix[rows, target], matrix[rows, largest]
 
 
 def named_state(text: str, states: int) -> int:
@@ -162,7 +178,15 @@ class ImageToText:
     modality_in: ClassVar[str] = "image"
     modality_out: ClassVar[str] = "text"
     PARAMETERS: ClassVar = _parameters(
-        "states", "kernel", "epsilon", "alpha", "kernel_seed", "distinct", "delay_s", "fail_at"
+        "states",
+        "kernel",
+        "epsilon",
+        "alpha",
+        "kernel_seed",
+        "kernel_version",
+        "distinct",
+        "delay_s",
+        "fail_at",
     )
     size_bytes = 0
 
@@ -170,7 +194,7 @@ class ImageToText:
         values = settled("synthetic/image-to-text", ImageToText.PARAMETERS, settings)
         self.states, self.distinct = values["states"], values["distinct"]
         self.delay_s, self.fail_at = values["delay_s"], values["fail_at"]
-        chain = ("states", "kernel", "epsilon", "alpha", "kernel_seed")
+        chain = ("states", "kernel", "epsilon", "alpha", "kernel_seed", "kernel_version")
         self.matrix = transition_matrix(**{name: values[name] for name in chain})
         self._cumulative = self.matrix.cumsum(axis=1)
 
@@ -313,11 +337,20 @@ def _models() -> Iterable[ModelSpec]:
         )
 
 
+def _identity(spec: ModelSpec) -> str:
+    """The version is told where it changes what the kernel is; all other models stay what they were."""
+    values = spec.parameters
+    has_versions = values.get("kernel") in ("slow", "dead") and values.get("epsilon", 0) > 0
+    name = spec.source or spec.base
+    return f"{name} version 2" if has_versions and values.get("kernel_version") != 1 else name
+
+
 KIND = Kind(
     name="synthetic",
     build=lambda spec: MODELS[spec.base](**spec.parameters),
     parameters=lambda spec: MODELS[spec.base].PARAMETERS,
     weights="none",
+    identity=_identity,
     prefix="synthetic/",
     models=_models,
 )

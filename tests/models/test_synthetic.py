@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from panic.errors import ModelError
+from panic.models import registry
 from panic.models.registry import check_config
 from panic.models.synthetic import MODELS, ImageToText, TextToImage, transition_matrix
 
@@ -51,3 +52,41 @@ def test_defaults_are_those_of_the_table() -> None:
 def test_the_matrix_is_checked_too() -> None:
     with pytest.raises(ModelError, match="the transition matrix: epsilon should be at most 1"):
         transition_matrix(3, "cycle", 2.0)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 0.7, 1.0])
+def test_slow_and_dead_kernels_keep_their_promise_under_noise(epsilon: float) -> None:
+    """With epsilon above 0, the largest entry of a row of `slow` was often beside the diagonal."""
+    for seed in range(20):
+        slow = transition_matrix(5, "slow", epsilon, kernel_seed=seed)
+        dead = transition_matrix(5, "dead", epsilon, kernel_seed=seed)
+        assert slow.argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
+        assert dead.argmax(axis=1).tolist() == [0] * 5
+        assert slow.sum(axis=1) == pytest.approx(1)
+
+
+def test_version_one_is_what_stored_experiments_have() -> None:
+    """Digits of the kernels as they were made before there were versions."""
+    old = transition_matrix(3, "slow", 0.5, kernel_seed=1, kernel_version=1)
+    assert old[1].tolist() == pytest.approx([0.119337, 0.339121, 0.541542], abs=1e-6)
+    new = transition_matrix(3, "slow", 0.5, kernel_seed=1)
+    assert new[1].tolist() == pytest.approx([0.119337, 0.541542, 0.339121], abs=1e-6)
+    same = transition_matrix(3, "slow", kernel_seed=1, kernel_version=1)
+    assert same.tolist() == transition_matrix(3, "slow", kernel_seed=1).tolist()
+
+
+def test_only_kernels_that_have_changed_have_another_fingerprint() -> None:
+    variants: dict[str, dict[str, Any]] = {
+        name: {"base": "synthetic/image-to-text", **settings}
+        for name, settings in {
+            "quiet": {"kernel": "slow"},
+            "quiet-1": {"kernel": "slow", "kernel_version": 1},
+            "noisy": {"kernel": "slow", "epsilon": 0.3},
+            "noisy-1": {"kernel": "slow", "epsilon": 0.3, "kernel_version": 1},
+        }.items()
+    }
+    found = {name: registry.fingerprint(registry.resolve(name, variants)) for name in variants}
+    assert found["quiet"] == found["quiet-1"]
+    assert found["noisy"] != found["noisy-1"]
+    # As stores of before have it: `kernel_version: 1` goes on with such an experiment.
+    assert found["noisy-1"] == "4e93fd0d5516b8bfcd69c53e5df14aef0ea02b4290e92c9618cf0b2b24088f9f"

@@ -27,8 +27,8 @@ def transition_graph(
 ) -> Any:
     """States on a circle, arrows for transitions of at least `least`; `matrix` (k, k) of probabilities.
 
-    Area of a state: `weights` (k,), such as the stationary law. In it is its number, by default its row, and
-    beside it how often it is kept. `names` of states are by number.
+    Area of a state: `weights` (k,), such as the stationary law. In it is its number, by default its row
+    ("else" for one below 0), and beside it how often it is kept. `names` of states are by number.
     """
     known = names or {}
     shown = list(range(len(matrix)) if numbers is None else numbers)
@@ -71,8 +71,17 @@ def transition_graph(
             text=alt.Text("stays:Q", format=".0%"),
         ),
     )
-    caption = f"Size: share of time. Beside it: how often it stays. Arrows: moves of {least:.0%} and more."
+    legend = "; ".join(f"{_label(number)}: {name}" for number, name in titles.items() if number >= 0)
+    caption = (
+        "Size: share of the outputs. Beside it: how often the next output is in the same cluster. Arrows: "
+        f"moves of {least:.0%} and more. {legend}."
+    )
     return finish(chart, title, caption, width=SQUARE, height=SQUARE)
+
+
+def _label(number: int) -> str:
+    """What stands in a state; one below 0 stands for everything that is not drawn."""
+    return str(number) if number >= 0 else "else"
 
 
 def _graph(
@@ -89,7 +98,7 @@ def _graph(
             "y": place[:, 1],
             "label_x": 1.24 * place[:, 0],
             "label_y": 1.24 * place[:, 1] if size > 1 else np.full(size, 0.3),
-            "label": [str(number) for number in names],
+            "label": [_label(number) for number in names],
             "weight": share,
             "stays": np.diag(matrix),
             "name": list(names.values()),

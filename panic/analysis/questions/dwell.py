@@ -26,6 +26,7 @@ CAVEAT = (
 BAND = ("mean dwell", "shuffles")
 BAND_TITLE = "Dwells against random order"
 MAX_STATES = 12  # in a graph
+ELSEWHERE = -1  # the number of the state of what is not drawn
 MAX_GRAPHS = 6  # networks
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 
@@ -103,32 +104,39 @@ def dwells_against_shuffles(states: States, **limits: int) -> pl.DataFrame:
 
 
 def moves(states: States, network: str) -> Moves | None:
-    """Moves among the clusters where a network's runs spend most steps; None without moves among them."""
+    """Moves among the clusters where a network's runs spend most steps, and "elsewhere"; None without moves.
+
+    Elsewhere is everything that is not drawn: further clusters, and outputs in none. Without it, moves there
+    would be missing, and the others look more likely than they are.
+    """
     labels = states.labels(network)
     together = np.concatenate(labels)
     counts = np.bincount(together[together >= 0], minlength=states.clustering.num_clusters)
     most = np.sort(np.argsort(-counts, kind="stable")[:MAX_STATES])
     most = most[counts[most] > 0]
-    places = np.full(len(counts) + 1, -1)  # the last one is that of -1, what lies outside
+    places = np.full(len(counts) + 1, len(most))  # the last one is that of -1, what lies outside
     places[most] = np.arange(len(most))
     labels = [places[run] for run in labels]
-    if len(most) < 2 or not dynamics.transition_counts(labels, len(most)).sum():
+    visits = np.bincount(np.concatenate(labels), minlength=len(most) + 1)
+    size = len(most) + (1 if visits[-1] else 0)
+    if not len(most) or size < 2 or not dynamics.transition_counts(labels, size).sum():
         return None
     return Moves(
-        matrix=dynamics.transition_matrix(labels, len(most)),
-        weights=counts[most] / counts[most].sum(),
-        numbers=most.tolist(),
+        matrix=dynamics.transition_matrix(labels, size),
+        weights=visits[:size] / visits.sum(),
+        numbers=[*most.tolist(), ELSEWHERE][:size],
     )
 
 
 def chart(answer: Dwells) -> dict[str, Any]:
     """Survival, mean dwells against shuffles, and a graph per network: a mixture of chains is no chain."""
     charts = {"": survival_chart(answer.curves)}
+    names = answer.names | {ELSEWHERE: "elsewhere"}
     if answer.band is not None:
         charts[BAND_TITLE] = null_band(answer.band, BAND_TITLE, value_title="mean dwell (outputs)")
     for network, graph in answer.moves.items():
         charts[network] = transition_graph(
-            graph.matrix, network, weights=graph.weights, names=answer.names, numbers=graph.numbers
+            graph.matrix, network, weights=graph.weights, names=names, numbers=graph.numbers
         )
     return charts
 
@@ -136,19 +144,32 @@ def chart(answer: Dwells) -> dict[str, Any]:
 def sentence(answer: Dwells) -> str:
     """How long a run stays in a cluster, and whether that is more than chance."""
     dwells = answer.dwells
-    cut = float(dwells["is_censored"].mean() or 0.0)  # type: ignore[arg-type]
-    typical = float(dwells["length"].median() or 0.0)  # type: ignore[arg-type]
+    cut = int(dwells["is_censored"].sum())
+    parts = [
+        f"{group}, {_median(curve)}"
+        for (group,), curve in answer.curves.group_by("group", maintain_order=True)
+    ]
+    more = f"; and {len(parts) - 4} more networks" if len(parts) > 4 else ""
     text = (
-        f"{len(dwells):,} stays in clusters, of {typical:g} outputs in the median; "
-        f"{cut:.0%} last to the end of their run, so the true ones are longer."
+        f"{len(dwells):,} stays in clusters, {cut:,} of them cut off by the end of their run. Median stay by "
+        f"Kaplan-Meier, which allows for those: {'; '.join(parts[:4])}{more}."
     )
     return text if answer.band is None else f"{text} {outside(answer.band, BAND)}"
+
+
+def _median(curve: pl.DataFrame) -> str:
+    """The least length that at most half of the dwells outlast."""
+    reached = curve.sort("length").filter(pl.col("survival") <= 0.5)
+    if reached.is_empty():
+        return f"more than {float(curve['length'].to_numpy().max()):g} outputs"
+    length = float(reached["length"][0])
+    return f"{length:g} output{'s' if length != 1 else ''}"
 
 
 def survival_chart(frame: pl.DataFrame, title: str = "How long it stays") -> Any:
     """Kaplan-Meier curves by group; columns group, then what `dynamics.survival` gives."""
     by = colour("group", names_of(frame, "group"))
-    x = alt.X("length:Q", title="length of the dwell (visits)", axis=STEPS)
+    x = alt.X("length:Q", title="length of the dwell (outputs of one kind)", axis=STEPS)
     base = alt.Chart(data(frame)).encode(x=x, color=by)
     share = alt.Axis(format="%")
     chart = alt.layer(

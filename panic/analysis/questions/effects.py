@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from panic.analysis.charts import GREY, data, finish, names_of
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ARROW, ExperimentData
+from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, first_model
-from panic.analysis.sampling import evenly
+from panic.analysis.factors import collapsed, exchangeable, factors_of, trajectories, with_factors
+from panic.analysis.sampling import spread
 from panic.analysis.statistics import GroupTest, adjust, label_test, permanova
 from panic.topology import distance_matrix, pairwise
 
@@ -27,15 +28,19 @@ Array = NDArray[np.float64]
 TITLE = "What makes the difference?"
 CAVEAT = (
     "Labels are shuffled among runs that agree in all else, so a difference between prompts is not taken "
-    "for one between networks. PERMANOVA also answers to a difference in spread; more levels explain more"
-    " by chance (the grey bars). With few prompts nothing can become clear."
+    "for one between networks. Runs of a fixed seed that coalesced are copies and count once, except where "
+    "prompts are compared. PERMANOVA also answers to a difference in spread; more levels explain more by "
+    "chance (the grey bars), so an effect is what goes beyond that. Failed and unfinished runs end nowhere."
 )
+LEVEL = 0.05  # of all tests together
 MAX_RUNS = 150  # compared pair by pair
 ENDS, COMPONENTS, LOOPS = "where runs end", "H0 diagrams", "H1 diagrams"
+WITHIN = {"network": "prompt", "prompt": "network"}  # compared inside each of the other, too
 EFFECTS = {
-    "factor": pl.String, "measure": pl.String, "effect": pl.Float64, "effect_name": pl.String,
-    "baseline": pl.Float64, "baseline_high": pl.Float64, "p_value": pl.Float64, "p_adjusted": pl.Float64,
-    "num_runs": pl.Int64, "num_groups": pl.Int64,
+    "factor": pl.String, "within": pl.String, "measure": pl.String, "effect": pl.Float64,
+    "effect_name": pl.String, "baseline": pl.Float64, "baseline_high": pl.Float64, "beyond": pl.Float64,
+    "p_value": pl.Float64, "p_least": pl.Float64, "p_adjusted": pl.Float64, "num_runs": pl.Int64,
+    "num_groups": pl.Int64,
 }  # fmt: skip
 
 views = first_model
@@ -54,7 +59,7 @@ def table(evidence: Evidence, view: View) -> Effects:
     tests, absent = what_matters(evidence.data, *view)
     if tests.is_empty():
         reasons = "; ".join(f"{what}: {why}" for what, why in absent.items())
-        raise AnalysisError(reasons or "all runs are of one prompt, network and seed")
+        raise AnalysisError(reasons or "all runs that have ended are of one prompt, network and seed")
     return Effects(tests=tests, absent=absent)
 
 
@@ -64,94 +69,97 @@ def what_matters(
     """Tests of every factor on where runs end and on their diagrams, one row each as in EFFECTS; what lacks.
 
     Factors: prompt, network, seed ("fresh" is one of them) and, where networks share models, the model at
-    each of their places. Where runs end: PERMANOVA of the chordal distances of last vectors. Diagrams:
-    Robinson and Turner's test of Wasserstein distances. Of at most `max_runs` runs, evenly chosen; factors
-    with one level are left out, those that cannot be tested are told with the reason.
+    each of their places. Where runs end: PERMANOVA of the chordal distances of the outputs at their full
+    length; networks are also compared within each prompt, and prompts within each network (`within`), since
+    what moves every prompt elsewhere need not move their mean. Diagrams: Robinson and Turner's test of
+    Wasserstein distances. `beyond` is the effect less its mean over shuffled labels. Of at most `max_runs`
+    runs that have ended, evenly chosen; factors with one level are left out, those that cannot be tested are
+    told with the reason.
     """
-    runs = with_factors(data.runs)
-    factors = [name for name in runs.columns if name != "run"]
-    tests: list[tuple[str, str, GroupTest]] = []
+    ended = {run.id for run in data.rows if run.state in ("done", "stuck")}
+    chosen = {run.id for run in spread([run for run in data.rows if run.id in ended], max_runs)}
+    runs = with_factors(data.runs.filter(pl.col("run").is_in(list(chosen))))
+    runs = runs.join(trajectories(data), on="run", maintain_order="left")
+    tests: list[tuple[str, str, str, GroupTest]] = []
     absent: dict[str, str] = {}
-    for measure, chosen, distances in _distances(data, model, modality, max_runs):
-        of = pl.DataFrame({"run": chosen}).join(runs, on="run", maintain_order="left")
-        for factor in factors:
-            if of[factor].n_unique() < 2:
-                continue
-            test = permanova if measure == ENDS else label_test
+    for measure, rows, distances in _distances(data, model, modality, set(runs["run"])):
+        of = pl.DataFrame({"run": rows}).join(runs, on="run", maintain_order="left").with_row_index("at")
+        if not distances.any():
+            absent[measure] = f"all {len(of):,} runs are the same"
+            continue
+        asked = [(factor, "") for factor in factors_of(of)]
+        if measure == ENDS and {"prompt", "network"} <= {factor for factor, _ in asked}:
+            asked += list(WITHIN.items())
+        for factor, within in asked:
             try:
-                found = test(
-                    distances,
-                    of[factor].to_list(),
-                    units=exchangeable(of, factor),
-                    num_permutations=num_permutations,
-                )
+                found = _test(measure, distances, of, (factor, within), num_permutations)
             except AnalysisError as error:
-                absent[f"{factor}, {measure}"] = error.message
+                absent[f"{_named(factor, within)}, {measure}"] = error.message
                 continue
-            tests.append((factor, measure, found))
-    adjusted = adjust([found.p_value for *_, found in tests])
+            tests.append((factor, within, measure, found))
+    return _rows(tests), absent
+
+
+def _test(
+    measure: str, distances: Array, of: pl.DataFrame, asked: tuple[str, str], num_permutations: int
+) -> GroupTest:
+    """The test of one factor; AnalysisError where the design does not allow one."""
+    factor, within = asked
+    of = collapsed(of, factor)
+    if of[factor].n_unique() < 2:
+        raise AnalysisError(f"all runs are copies of one trajectory or of one {factor}")
+    units = exchangeable(of, factor)
+    square = distances[np.ix_(of["at"].to_numpy(), of["at"].to_numpy())]
+    labels = of[factor].to_list()
+    if within:
+        levels = of[within].to_list()
+        return permanova(square, labels, units=units, within=levels, num_permutations=num_permutations)
+    test = permanova if measure == ENDS else label_test
+    return test(square, labels, units=units, num_permutations=num_permutations)
+
+
+def _rows(tests: list[tuple[str, str, str, GroupTest]]) -> pl.DataFrame:
+    """Tests as EFFECTS, the largest effect beyond chance of a measure first.
+
+    p values are corrected (Holm) for the number of tests that could have shown anything: one whose smallest
+    possible p is above the level cannot err (Tarone 1990).
+    """
+    able = [found.p_least <= LEVEL for *_, found in tests]
+    corrected = iter(adjust([t.p_value for (*_, t), is_able in zip(tests, able, strict=True) if is_able]))
     rows = [
         (
-            factor, measure, t.effect, t.effect_name, t.baseline, t.baseline_high, t.p_value, float(p),
+            factor, within, measure, t.effect, t.effect_name, t.baseline, t.baseline_high,
+            t.effect - t.baseline, t.p_value, t.p_least, float(next(corrected)) if is_able else t.p_value,
             t.num_values, t.num_groups,
         )
-        for (factor, measure, t), p in zip(tests, adjusted, strict=True)
+        for (factor, within, measure, t), is_able in zip(tests, able, strict=True)
     ]  # fmt: skip
-    return pl.DataFrame(rows, EFFECTS, orient="row"), absent
+    frame = pl.DataFrame(rows, EFFECTS, orient="row")
+    order = pl.col("measure").replace_strict({ENDS: 0, COMPONENTS: 1, LOOPS: 2})
+    return frame.sort(order, pl.col("within") != "", -pl.col("beyond"), maintain_order=True)
 
 
-def with_factors(runs: pl.DataFrame) -> pl.DataFrame:
-    """run, prompt, network, seed ("fresh" for -1), and "model 1", ... where networks share models."""
-    found = runs.select(
-        "run",
-        "prompt",
-        "network",
-        seed=pl.when(pl.col("seed") == -1).then(pl.lit("fresh")).otherwise(pl.col("seed").cast(pl.String)),
-    )
-    parts = [network.split(ARROW) for network in runs["network"]]
-    num_networks = runs["network"].n_unique()
-    if len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
-        return found
-    for place, models in enumerate(zip(*parts, strict=True), start=1):
-        if 1 < len(set(models)) < num_networks:
-            found = found.with_columns(pl.Series(f"model {place}", models))
-    return found
-
-
-def exchangeable(runs: pl.DataFrame, factor: str) -> list[str] | None:
-    """What must stay together while a factor's labels are shuffled, one name per run; None: nothing.
-
-    `runs` as `with_factors` gives them. Labels move among runs that agree in all other factors. Where every
-    prompt has one label only (other prompts for every network), whole prompts move.
-    """
-    models = [name for name in runs.columns if name.startswith("model ")]
-    beside = {"prompt", "seed", *models} if factor in models else {"prompt", "network", "seed"}
-    others = [name for name in runs.columns if name in beside - {factor} and runs[name].n_unique() > 1]
-    if not others:
-        return None
-    strata = runs.select(pl.concat_str(others, separator="\n")).to_series()
-    levels = runs.group_by(strata.alias("stratum")).agg(pl.col(factor).n_unique())[factor]
-    if (levels > 1).any():
-        return strata.to_list()
-    return runs["prompt"].to_list() if factor != "prompt" else None
+def _named(factor: str, within: str) -> str:
+    return f"{factor} within each {within}" if within else factor
 
 
 def _distances(
-    data: ExperimentData, model: str, modality: str, max_runs: int
+    data: ExperimentData, model: str, modality: str, runs: set[int]
 ) -> list[tuple[str, list[int], Array]]:
-    """(measure, runs, distances of them): of last vectors, and of diagrams where there are any."""
+    """(measure, runs, distances of them): of where runs end, and of diagrams where there are any."""
     found: list[tuple[str, list[int], Array]] = []
-    ends = [(run, points[-1]) for run, points in data.trajectories(model, modality, least=1)]
-    ends = [(run, point) for run, point in evenly(ends, max_runs) if np.any(point)]
+    ends = data.ends(model, modality).filter(pl.col("run").is_in(list(runs)))
+    last = data.matrix(model)[ends["row"].to_numpy()].astype(np.float64)
     if len(ends) > 2:
-        last = np.array([point for _, point in ends], dtype=np.float64)
-        found.append((ENDS, [run for run, _ in ends], pairwise(last, "chordal")))
-    bars = data.bars.filter(pl.col("model") == model, pl.col("death").is_finite())
-    with_diagram = data.bars.filter(pl.col("model") == model)["run"].unique(maintain_order=True).to_list()
+        has_direction = last.any(axis=1)
+        last = last[has_direction]
+        found.append((ENDS, ends.filter(has_direction)["run"].to_list(), pairwise(last, "chordal")))
+    bars = data.bars.filter(pl.col("model") == model, pl.col("run").is_in(list(runs)))
+    chosen = bars["run"].unique(maintain_order=True).to_list()
+    bars = bars.filter(pl.col("death").is_finite())
     for dimension, measure in ((0, COMPONENTS), (1, LOOPS)):
         groups = bars.filter(pl.col("dimension") == dimension).group_by("run", maintain_order=True)
         of = {run: rows.select("birth", "death").to_numpy() for (run,), rows in groups}
-        chosen = evenly(with_diagram, max_runs)
         if of and len(chosen) > 2:
             diagrams = [of.get(run, np.empty((0, 2))) for run in chosen]
             found.append((measure, chosen, distance_matrix(diagrams, kind="wasserstein")))
@@ -165,12 +173,21 @@ def chart(answer: Effects) -> Any:
     """
     frame = answer.tests
     rows = frame.with_columns(
-        row=pl.format("{} · {}", "factor", "measure"),
-        verdict=pl.when(pl.col("p_adjusted") < 0.05).then(pl.lit("p < 0.05")).otherwise(pl.lit("not clear")),
+        row=pl.concat_str(
+            "factor",
+            pl.when(pl.col("within") != "")
+            .then(pl.format(" within each {}", "within"))
+            .otherwise(pl.lit("")),
+            pl.lit(" · "),
+            "measure",
+        ),
+        verdict=pl.when(pl.col("p_adjusted") <= LEVEL)
+        .then(pl.lit("p ≤ 0.05"))
+        .otherwise(pl.lit("not clear")),
         p=pl.col("p_adjusted").map_elements(lambda p: f"p = {p:.2g}", return_dtype=pl.String),
         label_at=pl.max_horizontal("effect", pl.col("baseline_high").fill_nan(None)),
     )
-    order = names_of(rows.sort("measure", "factor", maintain_order=True), "row")
+    order = names_of(rows, "row")
     axis = alt.Axis(domain=False, ticks=False, labelLimit=280)
     base = alt.Chart(data(rows)).encode(y=alt.Y("row:N", sort=order, title=None, axis=axis))
     low = min(0.0, float(frame["effect"].min() or 0.0), float(frame["baseline"].min() or 0.0))  # type: ignore[arg-type]
@@ -184,7 +201,9 @@ def chart(answer: Effects) -> Any:
         alt.Tooltip("baseline:Q", format=".1%", title="shuffled, mean"),
         alt.Tooltip("baseline_high:Q", format=".1%", title="shuffled, 95 %"),
         alt.Tooltip("p_value:Q", format=".3~g", title="p"),
+        alt.Tooltip("beyond:Q", format=".1%", title="beyond chance"),
         alt.Tooltip("p_adjusted:Q", format=".3~g", title="p (Holm)"),
+        alt.Tooltip("p_least:Q", format=".3~g", title="smallest possible p"),
         alt.Tooltip("num_runs:Q", title="runs"),
         alt.Tooltip("num_groups:Q", title="groups"),
     ]
@@ -199,7 +218,7 @@ def chart(answer: Effects) -> Any:
             x=x,
             fill=alt.Fill(
                 "verdict:N",
-                scale=alt.Scale(domain=["p < 0.05", "not clear"], range=["#0072B2", "transparent"]),
+                scale=alt.Scale(domain=["p ≤ 0.05", "not clear"], range=["#0072B2", "transparent"]),
                 legend=None,
             ),
             tooltip=tips,
@@ -207,19 +226,46 @@ def chart(answer: Effects) -> Any:
         base.mark_text(align="left", dx=10, fontSize=11).encode(x="label_at:Q", text="p:N"),
     )
     caption = (
-        "Dot: effect (filled: p < 0.05). Grey: shuffled labels, from their mean to the 95 % quantile. "
+        "Dot: effect (filled: p ≤ 0.05). Grey: shuffled labels, from their mean to the 95 % quantile. "
         "p values are corrected for their number (Holm)."
     )
     return finish(chart, TITLE, caption, height=32 * max(len(frame), 1))
 
 
 def sentence(answer: Effects) -> str:
-    """Which factors make a difference, and which of them the largest."""
+    """Which factors make a difference, the largest first, and what could not have been shown."""
     parts = []
     for (measure,), rows in answer.tests.group_by("measure", maintain_order=True):
-        clear = rows.filter(pl.col("p_adjusted") < 0.05).sort("effect", descending=True)
-        named = [f"the {row['factor']} ({row['effect']:.0%})" for row in clear.iter_rows(named=True)]
-        parts.append(f"{measure}: {', then '.join(named) or 'nothing is clear'}")
+        what = "share of the variance" if measure == ENDS else "tightness of groups"
+        clear = rows.filter(pl.col("p_adjusted") <= LEVEL)
+        plain = set(clear.filter(pl.col("within") == "")["factor"])
+        named = [
+            f"the {row['factor']}{_how(row)} ({row['beyond']:.0%}, p = {row['p_adjusted']:.2g})"
+            for row in clear.iter_rows(named=True)
+            if not row["within"] or row["factor"] not in plain
+        ]
+        most = int(rows["num_runs"].max() or 0)  # type: ignore[call-overload]
+        about = f"{measure} ({what} beyond what shuffled labels give; {most:,} runs)"
+        parts.append(f"{about}: {', then '.join(named) or _nothing(rows)}")
     text = "; ".join(parts)
-    left_out = f" Not tested: {', '.join(answer.absent)}." if answer.absent else ""
-    return f"What makes a difference to {text}.{left_out}"
+    left_out = "; ".join(f"{what} ({why})" for what, why in answer.absent.items())
+    return f"What makes a difference to {text}." + (f" Not tested: {left_out}." if left_out else "")
+
+
+def _how(row: dict[str, Any]) -> str:
+    return f", in another way for each {row['within']}" if row["within"] else ""
+
+
+def _nothing(rows: pl.DataFrame) -> str:
+    """Nothing is clear; of a design that could not have shown anything, that is said instead."""
+    weak = rows.filter(pl.col("p_least") > LEVEL)
+    if len(weak) < len(rows):
+        unable = "".join(
+            f"; the {_named(row['factor'], row['within'])} could not have been (smallest possible p = "
+            f"{row['p_least']:.2g})"
+            for row in weak.iter_rows(named=True)
+        )
+        smallest = float(rows["p_adjusted"].min())  # type: ignore[arg-type]
+        return f"nothing is clear (smallest p = {smallest:.2g}){unable}"
+    least = float(rows["p_least"].min())  # type: ignore[arg-type]
+    return f"this design could not have shown anything: too few runs, the smallest possible p is {least:.2g}"

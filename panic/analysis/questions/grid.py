@@ -113,7 +113,7 @@ def sentence(answer: Grid) -> str:
     return (
         f"The last picture of one run of each prompt (rows: {num_prompts}) under each network (columns: "
         f"{num_networks}{some}), at its full length. Where the pictures of one row are alike, the network "
-        "made no difference to that prompt; where those of one column are alike, the network forgot the prompt."
+        "made no difference to that prompt; where those of one column are, the network forgot the prompt."
     )
 
 

@@ -34,7 +34,10 @@ views = once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Novelty:
-    """Shares of new outputs (network, stretch, until, share, num_runs), and how many outputs runs share."""
+    """Shares of new outputs of a modality: network, stretch, until, share, num_runs; how many are shared.
+
+    num_outputs: distinct outputs, of which num_shared are made by more than one of num_runs runs.
+    """
 
     shares: pl.DataFrame
     modality: str
@@ -43,18 +46,20 @@ class Novelty:
     num_runs: int
 
 
-def table(evidence: Evidence, view: View | None = None) -> Novelty | None:
-    """Texts where there are any, else images; None before the first step."""
-    for modality in ("text", "image"):
-        found = visits(evidence.data, modality)
-        if not found.is_empty():
-            break
-    else:
+def table(evidence: Evidence, view: View | None = None) -> list[Novelty] | None:
+    """Texts and images, each if there are any; None before the first step."""
+    found = [_novelty(evidence.data, modality) for modality in ("text", "image")]
+    return [one for one in found if one is not None] or None
+
+
+def _novelty(data: ExperimentData, modality: str) -> Novelty | None:
+    found = visits(data, modality)
+    if found.is_empty():
         return None
     first, last = int(found["step"].min()), int(found["step"].max())  # type: ignore[arg-type]
     size = max(1, -(-(last - first + 1) // NUM_STRETCHES))
     shares = (
-        found.join(evidence.data.runs.select("run", "network"), on="run", maintain_order="left")
+        found.join(data.runs.select("run", "network"), on="run", maintain_order="left")
         .with_columns(stretch=(pl.col("step") - first) // size)
         .group_by("network", "stretch", maintain_order=True)
         .agg(share=1 - pl.col("is_back").mean(), num_runs=pl.col("run").n_unique().cast(pl.Int64))
@@ -91,32 +96,45 @@ def visits(data: ExperimentData, modality: str | None = None) -> pl.DataFrame:
     return found.select(*VISITS).cast({name: kind for name, kind in VISITS.items() if name != "modality"})
 
 
-def chart(answer: Novelty) -> Any:
-    """Share of outputs that are new to their run, by stretch of steps and network."""
+def chart(answer: list[Novelty]) -> dict[str, Any]:
+    """One chart per modality: the share of outputs that are new to their run, by stretch and network."""
+    return {f"{one.modality}s": _chart(one) for one in answer}
+
+
+def _chart(answer: Novelty) -> Any:
     networks = names_of(answer.shares, "network")
     share = alt.Y("share:Q", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.02], nice=False))
+    x = alt.X(
+        "until:Q", title="step (model calls), end of the stretch", axis=alt.Axis(grid=False, tickMinStep=1)
+    )
     encoded = alt.Chart(data(answer.shares)).encode(
-        x=alt.X("until:Q", title="step (end of the stretch)", axis=alt.Axis(grid=False, tickMinStep=1)),
+        x=x,
         y=share.title(f"{answer.modality}s that are new to their run"),
         color=colour("network", networks),
         tooltip=[alt.Tooltip("network:N"), alt.Tooltip("share:Q", format=".1%"), alt.Tooltip("num_runs:Q")],
     )
     marks = encoded.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=50))
-    return finish(marks, "New outputs, stretch by stretch", "0 %: it only repeats what it has made before.")
+    caption = f"Of {answer.num_runs:,} runs. 0 %: it only repeats what it has made before."
+    return finish(marks, f"{answer.modality}s", caption)
 
 
-def sentence(answer: Novelty) -> str:
-    """Early and late shares by network, and how much is shared between runs."""
+def sentence(answer: list[Novelty]) -> str:
+    """Early and late shares by network, and how much is shared between runs, for every modality."""
+    return " ".join(_said(one) for one in answer)
+
+
+def _said(answer: Novelty) -> str:
     rows = answer.shares.group_by("network", maintain_order=True).agg(
         early=pl.col("share").first(), late=pl.col("share").last(), num_runs=pl.col("num_runs").last()
     )
     parts = [
-        f"{row['network']} {row['early']:.0%} early and {row['late']:.0%} late ({row['num_runs']:,} runs)"
+        f"{row['network']} {row['early']:.0%} early and {row['late']:.0%} late "
+        f"({row['num_runs']:,} run{'s' if row['num_runs'] != 1 else ''} late)"
         for row in rows.head(4).iter_rows(named=True)
     ]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
     return (
         f"Share of {answer.modality}s that are new to their run: {'; '.join(parts)}{more}. Of "
-        f"{answer.num_outputs:,} distinct ones, {answer.num_shared:,} are made by more than one of "
-        f"{answer.num_runs:,} runs."
+        f"{answer.num_outputs:,} distinct {answer.modality}s, {answer.num_shared:,} are made by more than "
+        f"one of {answer.num_runs:,} runs."
     )

@@ -1,9 +1,8 @@
-"""Has it been here before? Where runs say or draw exactly the same again."""
+"""Has it been here before? Where runs say and draw exactly the same again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import altair as alt
@@ -15,17 +14,20 @@ from panic.analysis import dynamics
 from panic.analysis.charts import SQUARE, data, finish
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.questions.novelty import visits
 from panic.analysis.sampling import spread
 from panic.analysis.whereabouts import continued
 from panic.store.records import RunRow
 
 TITLE = "Has it been here before?"
 CAVEAT = (
-    "Exactly the same text or picture, not a similar one. A stuck run is drawn on for as long again as it"
-    " was computed, for its future is known; the shares are of what is drawn."
+    "Exactly the same text or picture, not a similar one. Stored outputs of whole runs are counted; of "
+    "some runs the last steps are drawn, those with fresh noise first. A stuck run is drawn on for as long "
+    "again as it was computed, for its future is known. Steps are model calls."
 )
-MAX_RUNS = 6
-MAX_SIDE = 100  # steps of a plot
+MAX_PLOTS = 6
+MAX_SIDE = 100  # outputs of a plot
+SAID = {"text": ("say", "texts"), "image": ("draw", "pictures")}
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 
 views = once
@@ -33,7 +35,7 @@ views = once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """Which steps (first, first + stride, ...) of a run recur (n, n), and what can be counted of that."""
+    """Which outputs of a run, at steps (first, first + stride, ...), recur (n, n), and counts of that."""
 
     label: str
     matrix: NDArray[np.bool_]
@@ -44,36 +46,58 @@ class Plot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurrences:
-    """Plots of some runs, of all that have more than three steps."""
+    """Plots of some runs, and of all that are not stuck the shares of repeats: run, modality, share.
+
+    num_stuck: how many are stuck. num_begun: runs of the experiment that have begun.
+    """
 
     plots: list[Plot]
-    num_runs: int
+    shares: pl.DataFrame
+    num_stuck: int
+    num_begun: int
 
 
 def table(evidence: Evidence, view: View | None = None) -> Recurrences | None:
-    """Some runs, of every network and prompt; None where no run is long enough."""
-    begun = [run for run in evidence.whole.rows if run.num_steps > 3]
-    plots = [plot(evidence.data, run) for run in spread(begun, MAX_RUNS)]
-    found = [one for one in plots if one is not None]
-    return Recurrences(plots=found, num_runs=len(begun)) if found else None
+    """Texts as well as images; None where no run is long enough."""
+    begun = [run for run in evidence.data.rows if run.num_steps > 3]
+    modalities = [name for name in SAID if name in set(evidence.data.invocations["modality"].cast(pl.String))]
+    fresh, other = ([run for run in begun if (run.seed == -1) == is_fresh] for is_fresh in (True, False))
+    limit = MAX_PLOTS // max(len(modalities), 1)
+    chosen = spread(fresh, limit)
+    chosen += spread(other, limit - len(chosen))
+    found = [plot(evidence.data, run, modality=name) for run in chosen for name in modalities]
+    plots = [one for one in found if one is not None]
+    if not plots:
+        return None
+    moving = [run.id for run in begun if run.period is None]
+    shares = (
+        visits(evidence.data)
+        .filter(pl.col("run").is_in(moving))
+        .group_by("run", "modality", maintain_order=True)
+        .agg(share=pl.col("is_back").mean())
+    )
+    return Recurrences(
+        plots=plots, shares=shares, num_stuck=len(begun) - len(moving), num_begun=evidence.num_begun
+    )
 
 
-def plot(data: ExperimentData, run: RunRow, max_side: int = MAX_SIDE) -> Plot | None:
-    """The last `max_side` texts of a run, or its images where there are none; None below two outputs.
+def plot(
+    data: ExperimentData, run: RunRow, max_side: int = MAX_SIDE, *, modality: str = "text"
+) -> Plot | None:
+    """The last `max_side` outputs of a modality of a run; None below two.
 
     A stuck run goes on for as long again as it was computed.
     """
     stored = data.invocations.filter(pl.col("run") == run.id)
     steps = continued(stored, data.runs, limit=2 * run.num_steps)
-    one = steps.filter(pl.col("modality").cast(pl.String) == "text")
-    one = one if len(one) > 1 else steps
+    one = steps.filter(pl.col("modality").cast(pl.String) == modality)
     if len(one) < 2:
         return None
     one = one.tail(max_side)
     symbols = one["output"].to_numpy()
     kind = "fresh noise" if run.seed == -1 else f"seed {run.seed}"
     return Plot(
-        label=f"run {run.id}, {kind}{', stuck' if run.period is not None else ''}",
+        label=f"{SAID[modality][1]} of run {run.id}, {kind}{', stuck' if run.period is not None else ''}",
         matrix=dynamics.recurrence_matrix(symbols),
         counts=dynamics.recurrence(symbols),
         stride=int(one["step"].diff().drop_nulls().min() or 1),  # type: ignore[arg-type]
@@ -82,7 +106,7 @@ def plot(data: ExperimentData, run: RunRow, max_side: int = MAX_SIDE) -> Plot | 
 
 
 def chart(answer: Recurrences) -> dict[str, Any]:
-    """One plot per run."""
+    """One plot per run and modality."""
     return {
         plot.label: recurrence_plot(plot.matrix, plot.label, stride=plot.stride, first=plot.first)
         for plot in answer.plots
@@ -90,13 +114,23 @@ def chart(answer: Recurrences) -> dict[str, Any]:
 
 
 def sentence(answer: Recurrences) -> str:
-    """How often outputs come back."""
-    rates = [plot.counts.rate for plot in answer.plots]
-    back = sum(rate > 0 for rate in rates)
-    return (
-        f"{back} of the {len(rates)} runs shown (of {answer.num_runs:,}) say or draw something again; "
-        f"in the median {median(rates):.0%} of the pairs of steps are equal."
-    )
+    """How many runs make something again, and which share of their outputs that is."""
+    parts = []
+    for (modality,), rows in answer.shares.sort("modality", descending=True).group_by(
+        "modality", maintain_order=True
+    ):
+        verb, noun = SAID[str(modality)]
+        back = int((rows["share"] > 0).sum())
+        share = float(rows["share"].median() or 0.0)  # type: ignore[arg-type]
+        parts.append(
+            f"{back:,} of {len(rows):,} runs that are not stuck {verb} again what they have made before; in "
+            f"the median run that is {share:.0%} of its {noun}"
+        )
+    if answer.num_stuck:
+        parts.append(f"{answer.num_stuck:,} stuck runs repeat themselves for good")
+    num_runs = answer.shares["run"].n_unique() + answer.num_stuck
+    some = f" This is of {num_runs:,} of {answer.num_begun:,} runs." if num_runs < answer.num_begun else ""
+    return f"{'. '.join(parts)}.{some}"
 
 
 def recurrence_plot(
@@ -120,9 +154,9 @@ def recurrence_plot(
         alt.Chart(data(frame))
         .mark_rect(fill="#0072B2", stroke="#0072B2", strokeWidth=0.5)
         .encode(
-            x=alt.X("i:Q", title="step", scale=scale, axis=STEPS),
+            x=alt.X("i:Q", title="step (model calls)", scale=scale, axis=STEPS),
             x2="i2:Q",
-            y=alt.Y("j:Q", title="step", scale=scale, axis=STEPS),
+            y=alt.Y("j:Q", title="step (model calls)", scale=scale, axis=STEPS),
             y2="j2:Q",
             tooltip=[alt.Tooltip("i:Q", title="step"), alt.Tooltip("j:Q", title="is like step")],
         )

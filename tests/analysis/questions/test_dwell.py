@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis import AnalysisError, load
+from panic.analysis.clustering import Clustering
 from panic.analysis.questions import dwell
-from panic.analysis.states import states
+from panic.analysis.states import States, states
 from tests.analysis.conftest import TEXT, corner
 
 
@@ -45,3 +48,31 @@ def test_shuffles_need_two_clusters(bench):
     bench.embed({"a": corner(0)})
     with pytest.raises(AnalysisError, match="two clusters"):
         dwell.dwells_against_shuffles(states(load(bench.store, "demo"), *TEXT))
+
+
+def one_cluster(labels: list[int]) -> States:
+    frame = pl.DataFrame({"network": "n", "run": 1, "step": range(len(labels)), "label": labels})
+    clustering = Clustering(
+        labels=np.array(labels), medoids=np.zeros(1, int), sizes=np.ones(1, int), outlier_share=0.1, method=""
+    )
+    return States(frame=frame, names={0: "a"}, clustering=clustering, rows=np.arange(len(labels)))
+
+
+def test_moves_to_what_is_not_drawn_are_moves_elsewhere():
+    """They were dropped: "stays 100 %" was said of a cluster that is left for an outlier."""
+    found = dwell.moves(one_cluster([0] * 10 + [-1] + [0] * 10 + [-1]), "n")
+    assert found.numbers == [0, dwell.ELSEWHERE]
+    assert found.matrix.tolist() == [pytest.approx([0.9, 0.1]), pytest.approx([1, 0])]
+    assert found.weights.tolist() == pytest.approx([20 / 22, 2 / 22])
+
+
+def test_the_median_stay_is_that_of_kaplan_and_meier(bench):
+    """Of stays of 2, 2, 3 and one cut off in its sixth output, half outlast 2, and at most a quarter 3."""
+    bench.walk("aabbaaabbbbbb", seed=-1)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    said = dwell.sentence(dwell.table(bench.evidence, TEXT))
+    assert "4 stays in clusters, 1 of them cut off by the end of their run" in said
+    assert "draw → tell, 2 outputs." in said
+    bench.walk("aaaaaaaaaaaaa", seed=-1, repeat=1)
+    curve = pl.DataFrame({"length": [0.0, 3.0, 12.0], "survival": [1.0, 0.8, 0.8]})
+    assert dwell._median(curve) == "more than 12 outputs"

@@ -1,0 +1,52 @@
+"""Exact returns of texts and of pictures, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from panic.analysis.questions import recurrence
+from panic.store import Commit, NewInvocation, writing
+from panic.store.digest import image_digest
+from tests.analysis.conftest import picture
+
+
+def draws_again(bench, run: int, at: int, first: int) -> None:
+    """One more step of a run: the picture that it drew first at some step."""
+    digest = image_digest(picture(first))
+    batch = bench._batch("draw", 1)
+    step = NewInvocation(run, at, digest, digest, 42, batch.id)
+    writing.commit(bench.store, Commit(batches=[batch], invocations=[step]))
+
+
+def test_pictures_that_come_back_are_seen_although_no_text_does(bench):
+    run = bench.add("a start", list("abcd"), seed=-1)
+    draws_again(bench, run, 8, 0)
+    answer = recurrence.table(bench.evidence)
+    shares = dict(answer.shares.select("modality", "share").iter_rows())
+    assert shares == {"text": 0, "image": pytest.approx(1 / 5)}
+    said = recurrence.sentence(answer)
+    assert "0 of 1 runs that are not stuck say again" in said
+    assert "1 of 1 runs that are not stuck draw again" in said
+    assert "20% of its pictures" in said
+
+
+def test_returns_are_counted_over_whole_runs_and_the_last_outputs_drawn(bench):
+    """Only the last 100 outputs were looked at: what came back before was not."""
+    letters = ["a", "a", *(f"text {i}" for i in range(120))]
+    run = bench.add("a start", letters, network=("tell",), seed=-1, max_length=200)
+    answer = recurrence.table(bench.evidence)
+    assert answer.plots[0].counts.rate == 0
+    assert answer.plots[0].first == 22
+    assert answer.shares.row(0) == (run, "text", pytest.approx(1 / 122))
+
+
+def test_fresh_runs_are_drawn_first_and_stuck_ones_are_counted_apart(bench):
+    for seed in range(8):
+        stuck = bench.walk("abcbc", seed=seed)
+        bench.stuck(stuck, 2, 4)
+    fresh = bench.walk("abcde", seed=-1)
+    answer = recurrence.table(bench.evidence)
+    assert answer.plots[0].label == f"texts of run {fresh}, fresh noise"
+    assert len(answer.plots) == recurrence.MAX_PLOTS
+    assert answer.shares["run"].unique().to_list() == [fresh]
+    assert "8 stuck runs repeat themselves for good" in recurrence.sentence(answer)
