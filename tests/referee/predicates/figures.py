@@ -92,22 +92,26 @@ def map(case: Case) -> Rulings:
 
 
 def recurrence(case: Case) -> Rulings:
-    """So many of the runs that are shown repeat themselves."""
-    found = re.search(r"(\d+) of the (\d+) runs shown", case.sentence)
-    repeats = {run.period is not None or len(set(run.texts)) < len(run.texts) for run in case.world.runs}
-    if found and len(repeats) == 1:
-        yield Ruling(
-            claim="runs say something again", said=int(found[1]), of=int(found[2]), is_true=repeats.pop()
-        )
+    """So many of the runs that are not stuck repeat themselves, in the median at so many of their steps."""
+    free = [run for run in case.world.runs if run.period is None and len(run.texts) > 1]
+    repeats = [1 - len(set(run.texts)) / len(run.texts) for run in free]
+    told = re.findall(
+        r"(\d[\d,]*) of (\d[\d,]*) runs [^.]*? again[^.]*?that is ([\d.]+) ?% of its (?:texts|pictures|images)",
+        case.sentence,
+    )
+    for again, of, share in told:
+        right = sum(share > 0 for share in repeats), len(free)
+        yield _is("so many runs repeat themselves", (*_numbers(again), *_numbers(of)), right)
+        is_near = abs(float(share) - 100 * float(np.median(repeats))) < 1.01
+        yield Ruling(claim="at so many of their steps", said=1, is_true=is_near)
 
 
 def novelty(case: Case) -> Rulings:
-    """So many different texts were made, so many of them by several runs."""
-    found = re.search(r"Of ([\d,]+) distinct (?:ones|texts), ([\d,]+) ", case.sentence)
-    if found:
-        makers = Counter(text for run in case.world.runs for text in set(run.texts))
-        shared = sum(count > 1 for count in makers.values())
-        yield _is("so many, so many of them shared", _numbers(found[0]), [len(makers), shared])
+    """So many different texts, and as many images, were made, so many of them by several runs."""
+    makers = Counter(text for run in case.world.runs for text in set(run.texts))
+    right = [len(makers), sum(count > 1 for count in makers.values())]
+    for told in re.findall(r"Of ([\d,]+) distinct \w+, ([\d,]+) ", case.sentence):
+        yield _is("so many, so many of them shared", _numbers(" ".join(told)), right)
 
 
 def diagrams(case: Case) -> Rulings:

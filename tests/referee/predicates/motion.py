@@ -18,7 +18,7 @@ def lag(case: Case) -> Rulings:
     num_groups = min(len(case.answer.movements), TOLD)
 
     def ruled(claim: str, words: str, is_true: bool, must_find: bool = True) -> Ruling:
-        said = text.count(words)
+        said = len(re.findall(words, text))
         return Ruling(claim=claim, said=said, of=num_groups, is_true=is_true, must_find=must_find)
 
     if truth.remembers is not None:
@@ -28,7 +28,10 @@ def lag(case: Case) -> Rulings:
         yield ruled(f"nearer to {IN_ORDER}", "is nearer to", truth.is_near)
         yield ruled(f"farther from {IN_ORDER}", "is farther from", is_far)
     if truth.wanders is not None:
-        yield ruled("wanders off", "wanders off (", truth.wanders)
+        # Of runs with a memory, D(k) may truly grow a little up to the longest lag.
+        is_little_told = truth.wanders or not truth.is_near
+        words = r"wanders off \(|goes on to move away" if is_little_told else r"wanders off \("
+        yield ruled("wanders off", words, truth.wanders)
         yield ruled("stays in its region", "stays in its region", not truth.wanders, truth.period == 0)
     if truth.period is not None:
         back = [int(number) for number in re.findall(r"comes back after (\d+)", text)]

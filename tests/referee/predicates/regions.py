@@ -46,10 +46,10 @@ def dwell(case: Case) -> Rulings:
         return
     share = float(truth.chain[0, 0])
     right = 1 if share < 0.5 else ceil(log(0.5) / log(share))
-    found = re.search(r"(\d[\d.]*) outputs in the median|median[^.;]*? (\d[\d.]*) outputs?", case.sentence)
-    if found:
-        told = float((found[1] or found[2]).rstrip("."))
-        yield Ruling(claim="so long in the median", said=1, is_true=1 / FACTOR < told / right < FACTOR)
+    stays = case.sentence.partition("Median stay")[2].partition(". The ")[0]
+    for told in re.findall(r", (\d[\d.]*) outputs?\b", stays):
+        is_right = 1 / FACTOR < float(told) / right < FACTOR
+        yield Ruling(claim="so long in the median", said=1, is_true=is_right)
     near = truth.is_near
     yield from outside(
         case.answer.band, "mean dwell", above=bool(near), below=None if truth.remembers else False
