@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.questions import QUESTIONS
+from panic.analysis.questions import QUESTIONS, stuck
 from panic.errors import NotFound
 from tests.referee.designs import DESIGNS
 from tests.referee.predicates import PREDICATES
@@ -18,6 +18,7 @@ from tests.referee.rulings import Case, Count, Ruling
 from tests.referee.worlds import World, evidence_of
 
 Counts = dict[tuple[str, str, str], Count]
+SUMMARY = "summary"  # the one sentence of a report that belongs to no question
 SLOW_SHARE = 4  # questions that take seconds are asked in every fourth replicate of the short round
 
 
@@ -63,7 +64,12 @@ def _asked(design: str, replicate: int) -> list[str]:
 
 def rulings(design: str, world: World, asked: Sequence[str]) -> Iterator[tuple[str, Ruling]]:
     """What the predicates say of these questions as a world of a design answers them."""
+    truth = DESIGNS[design].truth
     with evidence_of(world) as evidence:
+        if SUMMARY in asked:
+            said = stuck.summary(evidence.whole.rows)
+            case = Case(answer=None, sentence=said, view=None, world=world, truth=truth)
+            yield from ((SUMMARY, ruling) for ruling in PREDICATES[SUMMARY](case))
         for question in QUESTIONS:
             name = name_of(question)
             for view in question.views(evidence) if name in asked else ():
@@ -75,7 +81,7 @@ def rulings(design: str, world: World, asked: Sequence[str]) -> Iterator[tuple[s
                     continue
                 case = Case(
                     answer=answer, sentence=question.sentence(answer), view=view, world=world,
-                    truth=DESIGNS[design].truth,
+                    truth=truth,
                 )  # fmt: skip
                 for ruling in PREDICATES[name](case):
                     yield name, ruling

@@ -35,6 +35,7 @@ class Truth:
     `chain`: the matrix of moves among regions. `drift_differs`: whether networks end at different
     distances from the start. `length_kept`: whether the length of the prompt is that of the end.
     `mean_share`: of the steps in each cluster, over all prompts that could be.
+    `stays_plainly`: whether runs are long enough to tell that distances do not grow.
     """
 
     ends: frozenset[str] | None = None
@@ -52,6 +53,7 @@ class Truth:
     drift_differs: bool | None = None
     length_kept: bool | None = None
     mean_share: float | None = None
+    stays_plainly: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -524,6 +526,7 @@ DESIGNS: dict[str, Design] = {
             is_near=True,
             wanders=False,
             period=0,
+            stays_plainly=True,
             drift_differs=False,
             length_kept=False,
         ),
@@ -598,13 +601,13 @@ DESIGNS: dict[str, Design] = {
     ),
     "stuck, long periods": Design(
         what="12 texts in turn from anywhere; fixed seeds are stuck after the first turn, fresh ones are not",
-        asks="lag clusters stuck recurrence novelty",
+        asks="lag clusters stuck summary recurrence novelty",
         make=stuck_long,
         truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
     ),
     "failing": Design(
         what="2 regions at random; one network fails in a third",
-        asks="effects grid stuck time",
+        asks="effects grid stuck time summary",
         make=failing,
         truth=Truth(ends=NOTHING, remembers=False, wanders=False, period=0, length_kept=False),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from panic.analysis.questions import QUESTIONS
-from tests.referee.counting import Counts, name_of
+from tests.referee.counting import SUMMARY, Counts, name_of
 from tests.referee.designs import DESIGNS
 from tests.referee.predicates import PREDICATES
 from tests.referee.rulings import Count
@@ -33,7 +33,8 @@ TABLE = "| claim | level | false | found |\n|---|---|---|---|\n"
 def page(counts: Counts, num_replicates: int, *, is_short: bool = False) -> str:
     """The page as Markdown; `is_short`: designs were asked only what they are plain for."""
     designs = "".join(f"| {name} | {design.what} |\n" for name, design in DESIGNS.items())
-    sections = (_section(name_of(question), counts) for question in QUESTIONS)
+    names = [SUMMARY, *(name_of(question) for question in QUESTIONS)]
+    sections = (_section(name, counts) for name in names)
     return (
         HEAD.format(num=num_replicates, scope=SHORT if is_short else "")
         + designs

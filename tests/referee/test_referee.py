@@ -12,7 +12,7 @@ import pytest
 
 from panic.analysis.evidence import Evidence
 from panic.analysis.questions import QUESTIONS
-from tests.referee.counting import Counts, count, name_of, rulings
+from tests.referee.counting import SUMMARY, Counts, count, name_of, rulings
 from tests.referee.designs import DESIGNS, Truth
 from tests.referee.predicates import PREDICATES, factors, motion
 from tests.referee.rulings import Case, Count, Predicate, Ruling
@@ -27,7 +27,7 @@ NOT_YET: dict[tuple[str, str, str], str] = {}
 
 
 def test_every_question_has_a_predicate() -> None:
-    assert {name_of(question) for question in QUESTIONS} == set(PREDICATES)
+    assert {SUMMARY, *(name_of(question) for question in QUESTIONS)} == set(PREDICATES)
 
 
 def test_designs_ask_questions_that_there_are() -> None:
@@ -38,7 +38,7 @@ def test_designs_ask_questions_that_there_are() -> None:
 def test_the_page_is_about_the_present_questions_and_designs() -> None:
     text = PAGE.read_text(encoding="utf-8")
     sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
-    assert sections == ["Designs", *(name_of(question) for question in QUESTIONS)]
+    assert sections == ["Designs", SUMMARY, *(name_of(question) for question in QUESTIONS)]
     for name, design in DESIGNS.items():
         assert f"| {name} | {design.what} |" in text
 

@@ -11,6 +11,7 @@ from tests.referee.rulings import Predicate
 
 PREDICATES: dict[str, Predicate] = {
     "time": figures.time,
+    "summary": figures.summary,
     "stuck": figures.stuck,
     "grid": figures.grid,
     "drift": figures.drift,
@@ -35,4 +36,4 @@ PREDICATES: dict[str, Predicate] = {
     "probes": factors.probes,
     "shares": regions.shares,
 }
-"""The predicates by the names of the questions' modules."""
+"""Predicates by the names of the questions' modules; "summary" is what a report says of its stuck runs."""

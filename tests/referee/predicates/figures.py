@@ -33,6 +33,20 @@ def time(case: Case) -> Rulings:
         yield _is("so much of the work", int(share[1]), round(100 * float(seconds.max() / seconds.sum())))
 
 
+def summary(case: Case) -> Rulings:
+    """So many runs with a fixed seed are stuck, half of them from this step on."""
+    fixed = [run for run in case.world.runs if run.seed != -1]
+    entries = [2 * (run.entry or 0) for run in fixed if run.period is not None]
+    if not entries:
+        is_told = "none can be stuck" in case.sentence or case.sentence.startswith("None of")
+        yield _is("no run is stuck", is_told, True)
+        return
+    yield _is("so many runs are stuck", _numbers(case.sentence)[:2], [len(entries), len(fixed)])
+    half = re.search(r"(?:from|by|at) (?:step|model call) ([\d.]+\d|\d+)", case.sentence)
+    if half:
+        yield _is("half of them from this step on", float(half[1]), float(np.median(entries)))
+
+
 def stuck(case: Case) -> Rulings:
     """So many runs are stuck, so many stand still, and the last one entered its cycle at this step."""
     caught = [run for run in case.world.runs if run.period is not None]
@@ -96,7 +110,7 @@ def recurrence(case: Case) -> Rulings:
     free = [run for run in case.world.runs if run.period is None and len(run.texts) > 1]
     repeats = [1 - len(set(run.texts)) / len(run.texts) for run in free]
     told = re.findall(
-        r"(\d[\d,]*) of (\d[\d,]*) runs [^.]*? again[^.]*?that is ([\d.]+) ?% of its (?:texts|pictures|images)",
+        r"(\d[\d,]*) of (\d[\d,]*) runs [^.]*? again[^.]*?that is ([\d.]+) ?% of its (?:text|picture|image)s",
         case.sentence,
     )
     for again, of, share in told:
