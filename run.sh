@@ -72,13 +72,13 @@ Stop:    "$ROOT/run.sh" --stop
 TEXT
 }
 
-# await_begin PID LOG: return as soon as the job shows progress, or after 3 s; leave if it has ended by then.
+# await_begin PID LOG: return as soon as the job shows progress, or after 10 s; leave if it has ended by then.
 await_begin() {
-  local tick code=0
-  for tick in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-    if [ -z "$(started "$1")" ]; then break; fi
-    if [ "$tick" = 15 ] || grep -q '^runs ' "$2"; then return; fi
+  local tick=0 code=0
+  while [ -n "$(started "$1")" ]; do
+    if [ "$tick" = 50 ] || grep -q '^runs ' "$2"; then return; fi
     sleep 0.2
+    tick=$((tick + 1))
   done
   wait "$1" || code=$?
   tail -n 20 "$2"

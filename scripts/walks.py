@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -45,7 +45,7 @@ prompts: [state 0, state 1]
 seeds: [-1]
 repeats: 4
 max_length: 30
-embeddings: [synthetic/state-embedding, synthetic/content-embedding]
+embeddings: [synthetic/state-embedding, PocketText]
 """
 CLASS = """\
 import os, pathlib
@@ -114,10 +114,11 @@ def walking(package: Path) -> Iterator[Walk]:
 def prompt(package: Path, folder: Path) -> None:
     """A prompt in a config until its first image is stored."""
     (folder / "walk.yaml").write_text(CONFIG)
-    import panic
+    from panic.cli import main as command
 
-    with walking(package) as walk:
-        panic.run(folder / "walk.yaml", folder / "walk")
+    sys.argv = ["panic", "run", str(folder / "walk.yaml"), "--store", str(folder / "walk"), "--quiet"]
+    with walking(package) as walk, suppress(SystemExit):
+        command()
     show("prompt", walk)
     for what, names in {
         "resolved": ("resolve", "unchecked"),
@@ -154,42 +155,36 @@ def map_question(store: Any) -> Callable[[], Any]:
     """What draws the map of the newest experiment, imported already."""
     from panic.store import reading
 
+    row = reading.experiment(store, "latest")
     try:
+        from panic.analysis.evidence import Evidence
+        from panic.analysis.questions import ask
         from panic.analysis.questions import map as question
-        from panic.analysis.questions.question import Material
-    except ImportError:
+    except ImportError:  # a checkout from before there were questions
         from panic.analysis.figures import Material, states
 
-        return lambda: states.map_figures(Material.of(store, store.experiment("latest"), is_over=True))
-    return lambda: question.figures(Material.of(store, reading.experiment(store, "latest"), is_over=True))
+        return lambda: states.map_figures(Material.of(store, row, is_over=True))
+    return lambda: ask(question, Evidence.of(store, row, is_over=True))
 
 
 def python_class(folder: Path) -> None:
     """A user's class until it is called, by two workers of this machine."""
     (folder / "shout.py").write_text(CLASS)
     import panic
-    from panic.config import ExperimentConfig
 
-    config = ExperimentConfig.model_validate(
-        panic.load_config(_written(folder)).model_dump() | {"workers": 2, "executor": "process"}
-    )
-    panic.run(config, folder / "class")
-    lines = Counter((folder / "shout.log").read_text().splitlines())
-    here = str(os.getpid())
-    told = Counter(
-        line.split()[0] + (" here" if line.split()[-1] == here else " in workers") for line in lines
-    )
-    for line in lines:
-        *what, pid = line.split()
-        told[" ".join(what) + (" in the driver" if pid == here else " in a worker")] += lines[line]
-    print(f"class: { ({what: told[what] for what in sorted(told) if ' in ' in what}) }")
+    panic.run(_written(folder), folder / "class")
+    told: Counter[str] = Counter()
+    for line in (folder / "shout.log").read_text().splitlines():
+        *what, process = line.split()
+        told[" ".join(what) + (" in the driver" if process == str(os.getpid()) else " in a worker")] += 1
+    print(f"class, two workers: {dict(sorted(told.items()))}")
 
 
 def _written(folder: Path) -> Path:
     path = folder / "class.yaml"
     path.write_text(
-        "name: class\nnetworks: [['python:shout.py:Shout']]\nprompts: [a, b, c, d]\nmax_length: 200\n"
-        "batch_sizes: {'python:shout.py:Shout': 1}\n"
+        "name: class\nnetworks: [['python:shout.py:Shout']]\nprompts: [a, b, c, d]\nseeds: [1]\n"
+        "max_length: 200\nbatch_sizes: {'python:shout.py:Shout': 1}\nworkers: 2\nexecutor: process\n"
     )
     return path
 

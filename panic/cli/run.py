@@ -229,19 +229,19 @@ def perform(
     from panic.store import Store
 
     config = checked.config
-    with Store(path, write=True, create=True):
-        pass  # There must be a store before there can be a log in it; a locked one is refused here.
-    file = logs.log_file(path, config.project)
     stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
-    # Bars first, so that messages go through them.
+    # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
+        Store(path, write=True, create=True) as store,
         showing_progress(quiet=shared.quiet) as on_progress,
-        logs.logging_to(file, config.log_level, stderr_level=stderr_level),
+        logs.logging_to(
+            file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
+        ),
     ):
         log.info("%s: %s", config.name, shlex.join(sys.argv))
         try:
             outcome = perform_config(
-                checked, path, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
+                checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
             )
         except PanicError as error:
             log.info("%s ended: %s", config.name, error.message)
@@ -327,6 +327,10 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
         out.print("time: unknown until these models have been seen in this store")
     else:
         out.print(f"time: at most {duration(plan.eta_s)} of model time, without embeddings and diagrams")
+    if plan.diagrams is not None and plan.diagrams.most_s >= 1:
+        least, most = duration(plan.diagrams.least_s), duration(plan.diagrams.most_s)
+        memory = size(plan.diagrams.memory_bytes)
+        out.print(f"diagrams: {least} to {most}, by the shape of the clouds, in up to {memory} of memory")
 
 
 def _advise(plan: Preview) -> None:
@@ -340,4 +344,4 @@ def _advise(plan: Preview) -> None:
             f"{model.num_calls(fitting):,} calls"
         )
     if misfits:
-        console().print("panic run --repin pins shapes that fit, for what is not computed yet.")
+        console().print("panic run CONFIG --repin pins shapes that fit, for what is not computed yet.")

@@ -136,9 +136,10 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
             t.items,
             f"{t.padding_items / (t.items + t.padding_items):.0%}",
             duration(t.duration_s),
+            duration(t.padding_s),
             count(t.items / t.duration_s if t.duration_s else None),
         )
         for t in times
     ]
-    columns = ["model", "batches #", "items #", "padding #", "time #", "items/s #"]
+    columns = ["model", "batches #", "items #", "padding #", "time #", "of it padding #", "items/s #"]
     return Group(title, lines, make_table(columns, rows))

@@ -29,7 +29,7 @@ from panic.config import DiagramSettings
 from panic.devices.device import open_device
 from panic.engine.child import Child
 from panic.store import Commit, Store
-from panic.topology import diagram
+from panic.topology import prepare
 
 ENVIRONMENT = {
     # Of the numeric libraries: the processes share the cores.
@@ -47,6 +47,8 @@ NICE = 5
 AHEAD = 16
 """Most jobs that a process holds; only one while jobs take longer than `SHORT_S`."""
 SHORT_S = 0.05
+PREPARED = "prepared"
+"""What a process says when its kernels are compiled or found in the cache."""
 MAX_RETRIES = 2
 """How often a job is tried again whose process ended."""
 
@@ -123,7 +125,13 @@ class Pool:
         self._crashes: Counter[Job] = Counter()
         self._started = 0
         self._ahead = 1
+        self._is_prepared = False
         self._closing = False
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether jobs wait for the first process to compile its kernels, which the others then find."""
+        return bool(self._children) and not self._is_prepared
 
     def submit(self, job: Job, stage: Any) -> None:
         """Compute a job as soon as a process is free; its result bears the stage."""
@@ -148,7 +156,8 @@ class Pool:
         while self._waiting:
             jobs_of = {number: jobs for number, (_, jobs) in self._children.items()}
             number = min(jobs_of, key=lambda number: len(jobs_of[number]), default=-1)
-            if number < 0 or (jobs_of[number] and len(self._children) < self._num_workers):
+            most = self._num_workers if self._is_prepared else 1
+            if number < 0 or (jobs_of[number] and len(self._children) < most):
                 number = self._start()
             child, jobs = self._children[number]
             if len(jobs) >= self._ahead:
@@ -165,15 +174,17 @@ class Pool:
         self._children[number] = (child, deque())
         return number
 
-    def _on_message(self, number: int, result: JobResult | None) -> None:
+    def _on_message(self, number: int, result: JobResult | str | None) -> None:
         """Take a result, in the order of the jobs; None when the process has ended, which its first job
         did."""
         with self._lock:
             if self._closing or number not in self._children:
                 return
             child, jobs = self._children[number]
-            done: JobResult | None
-            if result is not None:
+            done: JobResult | None = None
+            if result == PREPARED:
+                self._is_prepared = True
+            elif isinstance(result, JobResult):
                 done = replace(result, stage=jobs.popleft().stage)
                 if result.rows is not None:
                     self._ahead = AHEAD if result.duration_s < SHORT_S else 1
@@ -203,9 +214,8 @@ def serve_connection(
 ) -> None:
     """A child's main loop: jobs in, results out, until None or the end of the pipe."""
     os.nice(NICE)
-    # Imports the back ends, and compiles ours where that is the first time, before anything is timed.
-    for backend in ("auto", "collapse"):
-        diagram([[0.0], [1.0]], max_dimension=max(one.max_dimension for one in settings), backend=backend)
+    prepare()
+    connection.send(PREPARED)
     limit_memory(memory_bytes)
     with Store(path) as store:
         store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")

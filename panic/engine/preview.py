@@ -14,13 +14,25 @@ from pathlib import Path
 
 from panic.config import TAKEN_OF_RUNS, ExperimentConfig, stored, union
 from panic.devices.device import Device, open_device
-from panic.engine.pinning import fitting_shapes, known_config, most_ready, refuse_conflicts, shapes, untried
+from panic.engine.pinning import (
+    fitting_shapes,
+    known_config,
+    most_ready,
+    num_cores,
+    refuse_conflicts,
+    shapes,
+    untried,
+)
 from panic.engine.plan import CheckedConfig, Plan, joined_runs, make_plan, open_runs, run_key
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.spec import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun, Part, RunRow
+from panic.topology import Estimate, estimate
+
+ASSUMED_COORDINATES = 768
+"""Coordinates of a vector, for the estimate of diagrams: most embedding models have 384 to 1,024."""
 
 log = logging.getLogger("panic.engine")
 
@@ -79,7 +91,8 @@ class Preview:
 
     runs_existing: runs that have ended. images_missing: whose pixels the store has lost. parts: what is taken
     of the runs; `missing` includes at most as much as the runs to come will ask for. eta_s: model time at
-    the speed seen in this store; None where a model has not been seen.
+    the speed seen in this store; None where a model has not been seen. diagrams: what those that are missing
+    will take if no run gets stuck; None if there are none.
     """
 
     name: str
@@ -94,6 +107,7 @@ class Preview:
     parts: list[Part]
     left_alone: list[str]
     eta_s: float | None
+    diagrams: Estimate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +185,7 @@ def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known:
         parts=parts,
         left_alone=left_alone(plan, known.runs, None if row is None else _union(row, plan.config)),
         eta_s=_eta_s({name: left[name] for name in plan.generative}, _seconds_per_item(store)),
+        diagrams=_diagrams(plan, parts),
     )
 
 
@@ -310,6 +325,21 @@ def _steps_at(position: int, length: int, begin: int, end: int) -> int:
     [2, 3]
     """
     return len(range(begin + (position - begin) % length, end, length))
+
+
+def _diagrams(plan: Plan, parts: Iterable[Part]) -> Estimate | None:
+    """What the diagrams that are missing will take: as many as that, each of the longest run's cloud."""
+    num_missing = sum(part.missing for part in parts if part.stage == "diagrams")
+    if not num_missing:
+        return None
+    settings = plan.config.diagrams
+    return estimate(
+        num_missing,
+        max(plan.num_outputs(r.network, r.max_length, one.modality) for r in plan.runs for one in settings),
+        ASSUMED_COORDINATES,
+        max(one.max_dimension for one in settings),
+        workers=plan.config.diagram_workers or num_cores(),
+    )
 
 
 def _seconds_per_item(store: Store | None) -> dict[str, float]:

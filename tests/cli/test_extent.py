@@ -185,7 +185,7 @@ def test_a_small_experiment_that_has_grown_is_told_of_repin(panic: Invoke, tmp_p
     assert re.search(
         r"draw is pinned to batches of 2: at most \d+ calls, \d+% padding; with batches of 32", told
     )
-    assert "panic run --repin" in told
+    assert "panic run CONFIG --repin" in told
     before = dump("panic-store")
     refused = panic(*run, "--set", "repeats=40", "--repin")
     assert refused.exit_code == 2

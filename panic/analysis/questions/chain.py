@@ -21,8 +21,9 @@ TITLE = "Where its moves lead in the long run"
 CAVEAT = (
     "Of runs with fresh noise. Clusters need not be a Markov chain: what a run does next may depend on more "
     "than the cluster it is in, and outliers cut a path. A cluster that nothing is known to follow goes on "
-    "to any, as often as each was seen. Shuffled: the same outputs of each run in random order, the end of a "
-    "run joined to its start, so that none is caught there."
+    "to any, as often as each was seen; short runs may stop in parts that they would leave. Shuffled: the "
+    "same outputs of each run in random order, the end of a run joined to its start, so that none is caught "
+    "there."
 )
 LEAST_MOVES = 20
 LONG_RUN = {

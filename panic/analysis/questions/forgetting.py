@@ -108,8 +108,8 @@ def sentence(answer: pl.DataFrame) -> str:
     rows = answer.group_by("network", maintain_order=True).first()
     parts = [
         f"{row['network']} {row['strength']:.2f}, towards {row['position']:.3g} words "
-        f"({row['num_prompts']} prompts, {row['num_runs']} runs, p = {row['p_value']:.2g} that the end "
-        "depends on the start by chance)"
+        f"({row['num_prompts']} prompts, {row['num_runs']} runs, p = {row['p_value']:.2g} for a slope "
+        "as steep by chance)"
         for row in rows.head(4).iter_rows(named=True)
     ]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from panic.config import DiagramSettings
 from panic.engine.plan import Plan
 from panic.engine.pool import Bench
+from panic.engine.progress import Progress
 from panic.engine.session import Session
 from panic.engine.stages.stage import JobStage
 from panic.store import Commit, contents, missing
@@ -87,6 +88,11 @@ class DiagramStage(JobStage[DiagramJob]):
         now = time.monotonic()
         self._next_lookup_at = now + max(LOOKUP_EVERY_S, (now - start) / LOOKUP_SHARE)
         return found
+
+    def progress(self, before: Progress) -> Progress:
+        """How far diagrams are; while the first process compiles, that is told and nothing else happens."""
+        now = super().progress(before)
+        return replace(now, message="diagrams: preparing") if self._pool.is_preparing else now
 
     def due(self) -> Iterable[DiagramJob]:
         """Diagrams of runs that are complete and have all vectors."""

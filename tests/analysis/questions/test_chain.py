@@ -61,6 +61,16 @@ def test_parts_that_are_never_left_are_counted_with_their_shares(bench):
     assert "2 parts that are never left, and ends in them with 75%, 25%" in chain.sentence(answer)
 
 
+def test_a_cluster_that_runs_stop_in_at_once_is_no_trap(bench):
+    for repeat in range(6):
+        bench.walk("ab" * 10 + "c", seed=-1, repeat=repeat)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    answer = chain.table(bench.evidence, TEXT)
+    assert answer.chains[0].endings == []
+    shares = dict(answer.clusters.select("name", "long_run").iter_rows())
+    assert 0 < shares["c"] < 0.1
+
+
 def test_fixed_seeds_are_no_chain(bench):
     bench.walk("abc" * 20)
     bench.embed({letter: corner(i) for i, letter in enumerate("abc")})

@@ -1,1 +1,1 @@
-"""A package of another author: one question and one null model, found by the entry points beside it."""
+"""A package of another author: a question, a null model and a kind of model, found by their entry points."""
