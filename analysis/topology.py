@@ -42,9 +42,10 @@ def _():
     mo.md(
         f"""# Topology
 
-        Each run of `{experiment.name}` is a cloud of points under an embedding model. Growing balls around
-        them join into components (H0) and close loops (H1); a bar lives from the radius where its feature
-        appears to where it ends. Plain diagrams ignore the order of the steps; sliding windows do not."""
+        Each run of `{experiment.name}` is a cloud of points under an embedding model. Points that are nearer
+        than a growing distance are joined, into components (H0) that close loops (H1); a bar lives from the
+        distance at which its feature appears to that at which it ends. Plain diagrams ignore the order of the
+        steps; sliding windows do not."""
     )
     return diagrams, dimension, effects, entropies, evidence, loops, np, pl, topology
 

@@ -2,7 +2,8 @@
 
 Every run of an experiment gets a surrogate of its vectors under one embedding model: an experiment of its
 own, a run from the same prompt, a text per step that says what it is, and the surrogate's vector as that
-text's embedding under the same model. Runs that are there already are kept, so the call can be repeated.
+text's embedding under the same model. Where the experiment asks for diagrams, its nulls have them too. What
+is there already is kept, so the call can be repeated.
 
     with Store("panic-store", write=True) as store:
         name = write_nulls(store, "demo", "PocketText", "matched_walk")
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,18 +26,26 @@ import numpy as np
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import load
+from panic.config.diagrams import DiagramSettings, one_or_several
+from panic.models.protocol import Modality
 from panic.store import (
     Commit,
     NewBatch,
+    NewDiagram,
     NewEmbedding,
     NewInvocation,
     NewOutput,
     NewRun,
     Store,
+    contents,
+    missing,
     reading,
     writing,
 )
 from panic.store.digest import text_digest
+from panic.topology import TopologyError, asked
+
+log = logging.getLogger("panic.analysis")
 
 
 def write_nulls(
@@ -110,8 +121,49 @@ def write_nulls(
                     session,
                 ),
             )
+    wanted = [one for one in _diagram_settings(source.config) if one.modality == modality]
+    for settings in wanted:
+        _add_diagrams(store, target, embedding.id, settings)
     writing.end_session(store, session, "done")
     return name
+
+
+def _diagram_settings(config: Mapping[str, Any]) -> list[DiagramSettings]:
+    return [DiagramSettings.model_validate(one) for one in one_or_several(config.get("diagrams"))]
+
+
+def _add_diagrams(store: Store, experiment: int, model: int, settings: DiagramSettings) -> None:
+    """Write the diagrams that surrogates lack; their vectors stand for texts, whatever the runs' are of."""
+    window = settings.window
+    lacking = missing.diagrams(
+        store,
+        experiment,
+        model,
+        settings.digest,
+        Modality.TEXT,
+        min_points=1 if window is None else window.span,
+    )
+    for run in lacking:
+        vectors = contents.run_vectors(store, run, model, Modality.TEXT)
+        start = time.perf_counter()
+        try:
+            found = asked(vectors, settings)
+        except TopologyError as error:
+            log.warning("run %d has no diagram: %s", run, error.message)
+            continue
+        row = NewDiagram(
+            run=run,
+            model=model,
+            settings=settings.key,
+            settings_digest=settings.digest,
+            num_points=len(vectors),
+            num_unique=found.num_unique,
+            bars={dimension: found.bars(dimension) for dimension in range(settings.max_dimension + 1)},
+            generators=dict(enumerate(found.generators or ())),
+            error=found.error,
+            duration_s=time.perf_counter() - start,
+        )
+        writing.commit(store, Commit(diagrams=[row]))
 
 
 def _commit(

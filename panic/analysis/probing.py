@@ -1,8 +1,9 @@
 """What can be read from embeddings: linear probes, split by run, against shuffled labels.
 
 Steps of one run resemble each other, so a probe that saw some of them knows the others: whole runs are
-held out. The baseline shuffles the labels in the way the data could have: over runs where a run has one
-label, by rotating each run's own sequence where it has several.
+held out, or whole sets of runs that have every label once, so that what is left has them equally often. The
+baseline shuffles the labels in the way the data could have: over runs where a run has one label, among those
+that agree in all else; by rotating each run's own sequence where it has several.
 
     score = probe(matrix, networks, runs)
     score.accuracy, score.baseline, score.p_value
@@ -10,7 +11,7 @@ label, by rotating each run's own sequence where it has several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import AnalysisError, codes, vectors
+from panic.analysis.statistics import design_of
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+SHRINKAGE = 0.1  # of correlations towards none: 24 coordinates of 30 runs are nearly enough to fit anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,8 @@ class ProbeScore:
     """Balanced accuracy (mean recall over classes) on held-out runs.
 
     `folds` are its values per fold; `baseline` is the mean and `baseline_high` the 95 % quantile with
-    shuffled labels, `p_value` the share of shuffles that do as well; chance alone is 1 / num_classes.
+    shuffled labels, `p_value` the share of shuffles that do as well, `p_least` the smallest that the design
+    could have given; chance alone is 1 / num_classes.
     """
 
     accuracy: float
@@ -36,6 +40,7 @@ class ProbeScore:
     baseline: float
     baseline_high: float
     p_value: float
+    p_least: float
     num_classes: int
     num_runs: int
 
@@ -45,15 +50,18 @@ def probe(
     targets: Sequence[Any] | ArrayLike,
     runs: Sequence[Any] | ArrayLike,
     *,
+    units: Sequence[Any] | ArrayLike | None = None,
+    held_out: Sequence[Any] | ArrayLike | None = None,
     num_folds: int = 5,
-    num_shuffles: int = 20,
-    strength: float = 1.0,
+    num_shuffles: int = 199,
     seed: int = 0,
 ) -> ProbeScore:
-    """Cross-validated logistic regression of targets (n,) on standardised vectors (n, d), by run (n,).
+    """Cross-validated discriminant of targets (n,) on standardised vectors (n, d), by run (n,).
 
-    `strength` is the inverse of the regularisation. AnalysisError for one class, or a class that is in
-    fewer than two runs: nothing of it could be held out.
+    A point is given the class with the nearest mean, in coordinates in which the training points are
+    uncorrelated (Fisher's linear discriminant with equal priors, correlations shrunk). `units` (n,): labels
+    of runs are shuffled among runs of one unit. `held_out` (n,): what is held out as a whole; else runs.
+    AnalysisError for one class, or a class that is in fewer than two of what is held out.
     """
     points = vectors(values)
     classes, groups = codes(np.asarray(targets)), codes(np.asarray(runs))
@@ -64,62 +72,89 @@ def probe(
     num_classes = int(classes.max(initial=-1)) + 1
     if num_classes < 2:
         raise AnalysisError(f"at least 2 classes are needed, found {num_classes}")
-    runs_of_class = [len(np.unique(groups[classes == one])) for one in range(num_classes)]
-    if min(runs_of_class) < 2:
-        rare = str(np.unique(np.asarray(targets))[int(np.argmin(runs_of_class))])
+    sets = groups if held_out is None else codes(np.asarray(held_out))
+    sets_of_class = [len(np.unique(sets[classes == one])) for one in range(num_classes)]
+    if min(sets_of_class) < 2:
+        rare = str(np.unique(np.asarray(targets))[int(np.argmin(sets_of_class))])
         raise AnalysisError(
             f"{rare!r} is in one run only: it cannot be both learnt and held out",
             hint="use repeats or more prompts, or leave that class out",
         )
-    folds = min(num_folds, min(runs_of_class))
-    if folds < 2:
-        raise AnalysisError(f"at least 2 folds are needed, found {folds}")
-    seen = _scores(points, classes, groups, folds, strength, seed)
     rng = np.random.default_rng(seed)
-    shuffled = np.array(
-        [
-            _scores(points, _shuffled(classes, groups, rng), groups, folds, strength, seed).mean()
-            for _ in range(num_shuffles)
-        ]
-    )
+    folds = _folds(sets, classes if held_out is None else np.zeros_like(classes), rng)
+    score = _scorer(points, folds % min(num_folds, min(sets_of_class)), num_classes)
+    shuffle, p_least = _shuffling(classes, groups, units)
+    seen = score(classes)
+    drawn = np.array([score(shuffle(rng)).mean() for _ in range(num_shuffles)])
+    p = (1 + (drawn >= seen.mean() - 1e-12).sum()) / (1 + num_shuffles)
     return ProbeScore(
         accuracy=float(seen.mean()),
         folds=seen,
-        baseline=float(shuffled.mean()) if num_shuffles else float("nan"),
-        baseline_high=float(np.quantile(shuffled, 0.95)) if num_shuffles else float("nan"),
-        p_value=float((1 + (shuffled >= seen.mean()).sum()) / (1 + num_shuffles)),
+        baseline=float(drawn.mean()) if num_shuffles else float("nan"),
+        baseline_high=float(np.quantile(drawn, 0.95)) if num_shuffles else float("nan"),
+        p_value=max(float(p), p_least),
+        p_least=p_least,
         num_classes=num_classes,
         num_runs=int(groups.max()) + 1,
     )
 
 
-def _scores(points: Array, classes: Codes, groups: Codes, folds: int, strength: float, seed: int) -> Array:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import recall_score
-    from sklearn.model_selection import StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    found = []
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for train, test in splitter.split(points, classes, groups):
-        if not len(test) or len(np.unique(classes[train])) < 2:
-            continue
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-        guess = model.fit(points[train], classes[train]).predict(points[test])
-        present = np.unique(classes[test])
-        found.append(recall_score(classes[test], guess, labels=present, average="macro", zero_division=0))
-    if not found:
-        raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
-    return np.array(found)
+def _folds(sets: Codes, classes: Codes, rng: np.random.Generator) -> Codes:
+    """A number (n,) for every set, those of one class one after the other, in random order within a class."""
+    first = np.unique(sets, return_index=True)[1]
+    order = np.lexsort((rng.random(len(first)), classes[first]))
+    number = np.empty(len(first), np.int64)
+    number[order] = np.arange(len(first))
+    return number[sets]
 
 
-def _shuffled(classes: Codes, groups: Codes, rng: np.random.Generator) -> Codes:
+def _scorer(points: Array, folds: Codes, num_classes: int) -> Callable[[Codes], Array]:
+    """A function from labels (n,) to the balanced accuracies of the folds, with what it needs of points."""
+    whitened = []
+    for fold in range(int(folds.max()) + 1):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        mean, scale = points[train].mean(axis=0), points[train].std(axis=0)
+        scaled = (points - mean) / np.where(scale > 0, scale, 1)
+        correlation = np.atleast_2d(scaled[train].T @ scaled[train]) / len(train)
+        shrunk = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(correlation))
+        root = np.linalg.cholesky(np.linalg.inv(shrunk))
+        whitened.append((train, test, scaled[train] @ root, scaled[test] @ root))
+
+    def score(labels: Codes) -> Array:
+        found = []
+        for train, test, learnt, asked in whitened:
+            members = np.eye(num_classes)[labels[train]]
+            counts = members.sum(axis=0)
+            if (counts > 0).sum() < 2:
+                continue
+            means = members.T @ learnt / np.maximum(counts, 1)[:, None]
+            near = asked @ means.T - (means**2).sum(axis=1) / 2
+            is_right = np.where(counts > 0, near, -np.inf).argmax(axis=1) == labels[test]
+            there = np.bincount(labels[test], minlength=num_classes)
+            right = np.bincount(labels[test], weights=is_right, minlength=num_classes)
+            found.append(float((right[there > 0] / there[there > 0]).mean()))
+        if not found:
+            raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
+        return np.array(found)
+
+    return score
+
+
+def _shuffling(
+    classes: Codes, groups: Codes, units: Sequence[Any] | ArrayLike | None
+) -> tuple[Callable[[np.random.Generator], Codes], float]:
+    """A function that shuffles the labels, and the smallest p that this can give."""
     first = np.unique(groups, return_index=True)[1]
     if (classes == classes[first][groups]).all():  # one label per run
-        return rng.permutation(classes[first])[groups]
-    made = np.empty_like(classes)
-    for group in range(len(first)):
-        rows = np.flatnonzero(groups == group)
-        made[rows] = np.roll(classes[rows], int(rng.integers(len(rows))))
-    return made
+        units_of_runs = None if units is None else np.asarray(units)[first]
+        design = design_of(len(first), classes[first], units_of_runs)
+        return lambda rng: design.shuffled(rng)[groups], design.p_least
+
+    def rotated(rng: np.random.Generator) -> Codes:
+        made = np.empty_like(classes)
+        for group in range(len(first)):
+            rows = np.flatnonzero(groups == group)
+            made[rows] = np.roll(classes[rows], int(rng.integers(len(rows))))
+        return made
+
+    return rotated, 0.0

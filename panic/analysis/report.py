@@ -139,7 +139,9 @@ def _notes(
         notes["state"] = "Embeddings or diagrams may be missing; `panic resume` goes on."
     begun = sum(run.num_steps > 0 for run in runs)
     if begun > len(shown):
-        notes["strips"] = f"{len(shown)} of {begun:,} runs are shown, spread over networks and prompts. "
+        notes["strips"] = (
+            f"{len(shown)} of {begun:,} runs are shown, spread over networks, kinds of seed and prompts. "
+        )
     cut = sum(s.num_left_out > 0 for s in strips)
     if cut:
         notes["strips"] += f"Long runs show their first and last {MAX_TILES // 2} pictures or texts."

@@ -41,13 +41,37 @@ def sample(
 
 
 def spread(runs: list[RunRow], limit: int) -> list[RunRow]:
-    """At most `limit` runs, as evenly as can be over networks and prompts, in their order."""
-    groups: dict[tuple[tuple[str, ...], str], list[RunRow]] = {}
+    """At most `limit` runs, as evenly as can be over networks, kinds of seed and prompts, in their order.
+
+    Kinds of seed are a fixed one and fresh noise. Where there are more groups than runs to choose, each
+    network and kind of seed has the same prompts, from all over their list.
+    """
+    groups: dict[tuple[tuple[str, ...], bool, str], list[RunRow]] = {}
     for run in runs:
-        groups.setdefault((run.network, run.prompt), []).append(run)
-    turns = [(turn, run.id) for group in groups.values() for turn, run in enumerate(group)]
-    chosen = {run for _, run in sorted(turns)[:limit]}
+        groups.setdefault((run.network, run.seed == -1, run.prompt), []).append(run)
+    prompts = {prompt: _halved(i) for i, prompt in enumerate(dict.fromkeys(run.prompt for run in runs))}
+    turns = [
+        (turn, prompts[prompt], run.id)
+        for (_, _, prompt), group in groups.items()
+        for turn, run in enumerate(group)
+    ]
+    chosen = {run for *_, run in sorted(turns)[:limit]}
     return [run for run in runs if run.id in chosen]
+
+
+def basis(shown: int, total: int) -> str:
+    """Which runs a figure rests on, where they are not all; "" where they are."""
+    if shown >= total:
+        return ""
+    return f"Of {shown:,} of {total:,} runs, spread over networks, kinds of seed and prompts."
+
+
+def _halved(number: int) -> float:
+    """A place in [0, 1): 0, 1/2, 1/4, 3/4, ... (van der Corput), so that any first few are spread."""
+    place, step = 0.0, 0.5
+    while number:
+        place, number, step = place + step * (number & 1), number >> 1, step / 2
+    return place
 
 
 def evenly(items: list[T], limit: int) -> list[T]:

@@ -32,8 +32,8 @@ class GroupTest:
     """A test's statistic, its p value, an effect size (`effect_name`), and what was resampled.
 
     `baseline` and `baseline_high`: the effect's mean and 95 % quantile if groups made no difference. More
-    groups explain more by chance, so an effect means something beside them only. `p_least`: the smallest p that
-    the design could have given, with so few values to shuffle; NaN where nothing was shuffled.
+    groups explain more by chance, so an effect means something beside them only. `p_least`: the smallest p
+    that the design could have given, with so few values to shuffle; NaN where nothing was shuffled.
     """
 
     statistic: float
@@ -59,7 +59,7 @@ def permutation_test(
 ) -> GroupTest:
     """One-way test of equal group means of values (n,): F by permutation, effect eta squared."""
     numbers = series(values, "values")
-    design = _design(len(numbers), groups, units)
+    design = design_of(len(numbers), groups, units)
     total = float(((numbers - numbers.mean()) ** 2).sum())
 
     def f(labels: Codes) -> float:
@@ -85,12 +85,12 @@ def permanova(
     """Pseudo-F of groups in a distance matrix (n, n) by permutation (Anderson 2001); effect R squared.
 
     Sensitive to a difference in spread as well as in place. `within` (n,): groups are compared inside each of
-    its levels, so that a difference that is another one in every level counts; the effect is then the share of
-    the sum of squares inside levels. Units must lie within levels.
+    its levels, so that a difference that is another one in every level counts; the effect is then the share
+    of the sum of squares inside levels. Units must lie within levels.
     """
     squares = _square(distances) ** 2
     size = len(squares)
-    design = _design(size, groups, units, within)
+    design = design_of(size, groups, units, within)
     levels = design.levels
     total = _inside(squares, levels)
     num_cells = len(np.unique(levels * design.num_groups + design.groups))
@@ -123,7 +123,7 @@ def label_test(
     are tight. The effect is the share by which it is below its mean over permutations.
     """
     powers = _square(distances) ** order
-    design = _design(len(powers), groups, units)
+    design = design_of(len(powers), groups, units)
 
     def minus_loss(labels: Codes) -> float:
         loss = 0.0
@@ -150,7 +150,7 @@ def kruskal(
     from scipy import stats
 
     numbers = series(values, "values")
-    design = _design(len(numbers), groups, units)
+    design = design_of(len(numbers), groups, units)
     if design.resampling == "within units":
         raise AnalysisError(
             "Kruskal-Wallis takes units as independent, and here one unit is in several groups",
@@ -291,6 +291,17 @@ class Design:
     def num_groups(self) -> int:
         return int(self.groups.max()) + 1
 
+    def shuffled(self, rng: np.random.Generator) -> Codes:
+        """Groups (n,) in an order that is as likely as theirs if groups make no difference."""
+        if self.resampling == "between units":
+            first = np.unique(self.units, return_index=True)[1]
+            return rng.permutation(self.groups[first])[self.units]
+        order = np.argsort(self.units, kind="stable")
+        labels = np.empty_like(self.groups)
+        mixed = np.lexsort((rng.random(len(self.units)), self.units[order]))
+        labels[order] = self.groups[order[mixed]]
+        return labels
+
     @property
     def p_least(self) -> float:
         """The smallest p of all permutations: how many of them are the data with groups renamed, over all.
@@ -317,8 +328,8 @@ class Design:
         return float(min(1.0, np.exp(renamed - ways)))
 
 
-def _design(size: int, groups: Any, units: Any, within: Any = None) -> Design:
-    """Groups and units as numbers, and what may be permuted."""
+def design_of(size: int, groups: Any, units: Any = None, within: Any = None) -> Design:
+    """Groups and units as numbers, and what may be permuted. AnalysisError where nothing could be told."""
     of_group = codes(np.asarray(groups))
     of_unit = np.arange(size) if units is None else codes(np.asarray(units))
     if len(of_group) != size or len(of_unit) != size:
@@ -341,19 +352,9 @@ def _design(size: int, groups: Any, units: Any, within: Any = None) -> Design:
 def _permute(statistic: Statistic, design: Design, count: int, seed: int) -> tuple[float, float, Array]:
     """The statistic, the share of permutations that reach it (it among them), and what these gave."""
     rng = np.random.default_rng(seed)
-    groups, units = design.groups, design.units
-    seen = statistic(groups)
-    first = np.unique(units, return_index=True)[1]
-    order = np.argsort(units, kind="stable")
-    draws = np.empty(count)
+    seen = statistic(design.groups)
     bar = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen  # sums differ in their last bits
-    for number in range(count):
-        if design.resampling == "between units":
-            labels = rng.permutation(groups[first])[units]
-        else:
-            labels = np.empty_like(groups)
-            labels[order] = groups[order[np.lexsort((rng.random(len(units)), units[order]))]]
-        draws[number] = statistic(labels)
+    draws = np.array([statistic(design.shuffled(rng)) for _ in range(count)])
     p = float((1 + (draws >= bar).sum()) / (count + 1))
     return seen, max(p, design.p_least), draws  # so few ways that draws alone would be below by luck
 

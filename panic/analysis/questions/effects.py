@@ -244,7 +244,7 @@ def sentence(answer: Effects) -> str:
             for row in clear.iter_rows(named=True)
             if not row["within"] or row["factor"] not in plain
         ]
-        most = int(rows["num_runs"].max() or 0)  # type: ignore[call-overload]
+        most = max(rows["num_runs"].to_list())
         about = f"{measure} ({what} beyond what shuffled labels give; {most:,} runs)"
         parts.append(f"{about}: {', then '.join(named) or _nothing(rows)}")
     text = "; ".join(parts)

@@ -19,7 +19,7 @@ from panic.engine.session import Session
 from panic.engine.stages.stage import JobStage
 from panic.store import Commit, contents, missing
 from panic.store.records import NewDiagram
-from panic.topology import Budget, diagram, sliding_window
+from panic.topology import Budget, asked
 
 log = logging.getLogger("panic.engine")
 
@@ -48,16 +48,7 @@ class DiagramJob:
         settings = bench.settings[self.setting]
         vectors = contents.run_vectors(bench.store, self.run, self.model, settings.modality)
         start = time.perf_counter()
-        window = settings.window
-        result = diagram(
-            vectors if window is None else sliding_window(vectors, window.dimension, window.delay),
-            max_dimension=settings.max_dimension,
-            metric=settings.metric,
-            threshold=settings.threshold or float("inf"),
-            landmarks=settings.landmarks,
-            generators=settings.generators,
-            budget=Budget(memory_bytes=bench.memory_bytes),
-        )
+        result = asked(vectors, settings, Budget(memory_bytes=bench.memory_bytes))
         row = NewDiagram(
             run=self.run,
             model=self.model,
