@@ -51,13 +51,19 @@ def effects(case: Case) -> Rulings:
 
 
 def probes(case: Case) -> Rulings:
-    """A factor that can be read is one that the outputs tell of."""
-    if case.truth.readable is None:
+    """A factor that can be read is one that the outputs tell of; up to the end, if the late ones do, too."""
+    truth = case.truth
+    if truth.readable is None or truth.readable_late is None:
         return
-    for match in re.finditer(r"[Tt]he (prompt|network|seed) c(?:an|ould) (not )?be read", case.sentence):
-        yield Ruling(
-            claim=f"the {match[1]} can be read", said=not match[2], is_true=match[1] in case.truth.readable
-        )
+    said = re.split(r"; (?=the )|: (?=the )", case.sentence.partition(" Not tried")[0])
+    for part in said:
+        match = re.match(r"the (prompt|network|seed) c(?:an|ould) (not )?be read", part)
+        if match:
+            factor, is_read = match[1], not match[2]
+            yield Ruling(claim=f"the {factor} can be read", said=is_read, is_true=factor in truth.readable)
+            is_kept = is_read and "any more" not in part
+            is_true = factor in truth.readable_late
+            yield Ruling(claim=f"the {factor} can be read up to the end", said=is_kept, is_true=is_true)
 
 
 def networks(case: Case) -> Rulings:
