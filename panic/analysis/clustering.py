@@ -5,7 +5,6 @@ result; k-means leaves nothing out and always finds as many clusters as it is as
 experiments compare only against one frozen reference.
 
     found = cluster(matrix)                          # labels (n,), -1 = outlier; medoids; outlier share
-    stability(matrix).mean()                         # ARI of clusterings of parts of the data
     reference = freeze(matrix, found)                # keep it: reference.save("reference.npz")
     assign(reference, other_matrix)                  # labels of another experiment
 """
@@ -15,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panic.analysis.checks import OUTLIER, AnalysisError, codes, labels, unit, vectors
+from panic.analysis.checks import OUTLIER, AnalysisError, labels, unit, vectors
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -110,44 +108,6 @@ def cluster(
 
         raw = HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(points)
     return _described(points, raw.astype(np.int64), method)
-
-
-def stability(
-    values: ArrayLike,
-    *,
-    units: ArrayLike | None = None,
-    share: float = 0.8,
-    repeats: int = 20,
-    seed: int = 0,
-    **how: Any,
-) -> Array:
-    """Adjusted Rand indices (repeats,) of clusterings of random parts with that of the whole; 1 = the same.
-
-    `units` (n,): what is left out as a whole, such as the run of every step; without them single points,
-    which is too kind where points of one run resemble each other. `how` as for `cluster`. Outliers count as
-    a cluster of their own. About 0 where the clusters are chance. AnalysisError without any cluster: then
-    nothing agrees with nothing, which the index calls perfect.
-    """
-    from sklearn.metrics import adjusted_rand_score
-
-    points = unit(values, least=2)
-    of_unit = np.arange(len(points)) if units is None else codes(np.asarray(units))
-    if len(of_unit) != len(points):
-        raise AnalysisError(f"{len(points)} vectors and {len(of_unit)} units do not pair up")
-    if not 0 < share <= 1 or repeats < 1:
-        raise AnalysisError(f"share must be above 0 and up to 1, repeats 1 or more: {share}, {repeats}")
-    whole = cluster(points, seed=seed, **how)
-    if not whole.num_clusters:
-        raise AnalysisError("there are no clusters whose stability could be asked for")
-    num_units = int(of_unit.max()) + 1
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(repeats):
-        kept = rng.choice(num_units, size=max(1, round(share * num_units)), replace=False)
-        part = np.flatnonzero(np.isin(of_unit, kept))
-        again = cluster(points[part], seed=seed + number, **how).labels
-        found.append(adjusted_rand_score(whole.labels[part], again))
-    return np.array(found)
 
 
 def freeze(

@@ -70,7 +70,7 @@ class Evidence:
 
     @cached_property
     def data(self) -> ExperimentData:
-        """The runs that figures sum up, spread over networks, kinds of seed and prompts if there are very many."""
+        """The runs that figures sum up, some of them if they are very many (`sampling.spread`)."""
         return sample(self.whole)
 
     @cached_property

@@ -19,6 +19,8 @@ from panic.analysis.clustering import Clustering, assign, cluster, freeze
 from panic.analysis.data import ExperimentData
 
 MAX_CLUSTERED = 5000  # HDBSCAN on more takes minutes
+MIN_CLUSTER_SIZE = 5
+MAX_CLUSTERED_AGAIN = 16_000  # in all repeats together: 3 s of 5000 x 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,31 +46,73 @@ class States:
         return [group["label"].to_numpy() for _, group in groups]
 
 
-def states(data: ExperimentData, model: str, modality: str, *, min_cluster_size: int = 5) -> States:
+def states(
+    data: ExperimentData, model: str, modality: str, *, min_cluster_size: int = MIN_CLUSTER_SIZE
+) -> States:
     """Clusters of the outputs (HDBSCAN), and every step's label. AnalysisError without outputs.
 
-    An output counts as often as it was visited, up to `min_cluster_size` times, so that one that a run comes
-    back to is a cluster of its own. Beyond MAX_CLUSTERED, a sample is clustered and the rest assigned.
+    An output counts as often as it was visited, up to `min_cluster_size` times, so that one that runs come
+    back to, or are stuck at, is a cluster of its own. Beyond MAX_CLUSTERED, a sample is
+    clustered and the rest assigned.
     """
-    steps = data.steps(model, modality)
-    if steps.is_empty():
+    visits = data.visits(model, modality)
+    if visits.is_empty():
         raise AnalysisError(f"there are no {modality} vectors of {model}")
-    rows, visits = np.unique(steps["row"].to_numpy(), return_counts=True)
-    weighted = np.repeat(rows, np.minimum(visits, min_cluster_size))
-    chosen = weighted[:: -(-len(weighted) // MAX_CLUSTERED)]
+    chosen, is_sample = _chosen(visits, min_cluster_size)
     found = cluster(data.matrix(model)[chosen], min_cluster_size=min_cluster_size)
-    if len(chosen) == len(weighted) or not found.num_clusters:
-        label_of = dict(zip(chosen.tolist(), found.labels.tolist(), strict=True))
-    else:
+    label_of = dict(zip(chosen.tolist(), found.labels.tolist(), strict=True))
+    if is_sample and found.num_clusters:
+        rows = visits["row"].unique().to_numpy()
         reference = freeze(data.matrix(model)[chosen], found)
         label_of = dict(zip(rows.tolist(), assign(reference, data.matrix(model)[rows]).tolist(), strict=True))
-    frame = data.visits(model, modality).join(
-        data.outputs.select("output", "text"), on="output", how="left", maintain_order="left"
-    )
+    frame = visits.join(data.outputs.select("output", "text"), on="output", how="left", maintain_order="left")
     frame = frame.with_columns(
         label=pl.col("row").replace_strict(label_of, default=OUTLIER, return_dtype=pl.Int64)
     )
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
     names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
-    return States(frame=frame, names=names, clustering=found, rows=chosen.astype(np.int64))
+    return States(frame=frame, names=names, clustering=found, rows=chosen)
+
+
+def agreement(
+    data: ExperimentData,
+    model: str,
+    modality: str,
+    found: States,
+    *,
+    repeats: int = 8,
+    min_cluster_size: int = MIN_CLUSTER_SIZE,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Adjusted Rand indices of these clusters with those that are found without a fifth of the runs.
+
+    At most `repeats` of them, of the outputs that the remaining runs visit; 1 means the same, about 0 chance;
+    outliers count as a cluster. AnalysisError without clusters, when nothing agrees with nothing, which the
+    index calls perfect, and with fewer than 3 runs, which leaves nothing that could be left out.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    if not found.clustering.num_clusters:
+        raise AnalysisError("there are no clusters whose agreement could be asked for")
+    visits = data.visits(model, modality)
+    runs = visits["run"].unique().sort().to_numpy()
+    if len(runs) < 3:
+        raise AnalysisError(f"agreement needs 3 runs, found {len(runs)}")
+    label_of = dict(found.frame.select("row", "label").unique().iter_rows())
+    rng = np.random.default_rng(seed)
+    indices = []
+    for _ in range(max(2, min(repeats, MAX_CLUSTERED_AGAIN // len(found.rows)))):
+        kept = rng.choice(runs, size=min(len(runs) - 1, round(0.8 * len(runs))), replace=False)
+        rows, _ = _chosen(visits.filter(pl.col("run").is_in(kept)), min_cluster_size)
+        again = cluster(data.matrix(model)[rows], min_cluster_size=min_cluster_size)
+        indices.append(adjusted_rand_score([label_of[row] for row in rows.tolist()], again.labels))
+    return np.array(indices)
+
+
+def _chosen(visits: pl.DataFrame, min_cluster_size: int) -> tuple[NDArray[np.int64], bool]:
+    """The rows to cluster, as often as they were visited up to a limit, and whether they are a sample."""
+    rows, counts = np.unique(visits["row"].to_numpy(), return_counts=True)
+    weighted = np.repeat(rows.astype(np.int64), np.minimum(counts, min_cluster_size))
+    stride = -(-len(weighted) // MAX_CLUSTERED)
+    return weighted[::stride], stride > 1

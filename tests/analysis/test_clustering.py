@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.clustering import Reference, assign, cluster, freeze, medoids, stability
+from panic.analysis.clustering import Reference, assign, cluster, freeze, medoids
 from panic.analysis.dynamics import distance_by_lag, entropy_rate, recurrence, transition_matrix
 from panic.analysis.nulls import (
     autoregression,
@@ -40,31 +40,14 @@ def test_clear_groups_are_found_largest_first(how):
     assert (found.labels == truth).all()
     assert found.outlier_share == 0.0
     assert truth[found.medoids].tolist() == [0, 1, 2]
-    assert stability(points, repeats=5, **how).min() == 1.0
 
 
-def test_noise_is_outside_and_unstable():
+def test_noise_is_outside():
     noise = RNG(0).normal(size=(100, 20))
     points, _ = groups()
     found = cluster(np.vstack([points, noise]), min_cluster_size=10)
     assert found.labels[:80].min() >= 0
     assert found.outlier_share > 0.4
-    assert stability(noise, method="kmeans", num_clusters=6, repeats=5).mean() < 0.7
-
-
-def test_stability_leaves_out_whole_runs_and_needs_a_cluster():
-    """Runs that are tight heaps stay clusters; of runs along a line, borders move with what is left out."""
-    rng = RNG(0)
-    runs = np.repeat(np.arange(8), 6)
-    heaps = rng.normal(size=(8, 12))[runs] + 1e-3 * rng.normal(size=(48, 12))
-    assert stability(heaps, repeats=4, units=runs).min() == 1.0
-    chain = np.stack([np.cos(np.arange(48) / 12), np.sin(np.arange(48) / 12)], axis=1)
-    by_run = stability(chain, units=runs, method="kmeans", num_clusters=6, share=0.5, repeats=10)
-    assert by_run.mean() < stability(chain, method="kmeans", num_clusters=6, share=0.5, repeats=10).mean()
-    with pytest.raises(AnalysisError, match="no clusters whose stability"):
-        stability(np.eye(4))
-    with pytest.raises(AnalysisError, match="48 vectors and 8 units"):
-        stability(heaps, units=np.arange(8))
 
 
 def test_a_medoid_has_the_least_squared_distances():
@@ -98,7 +81,6 @@ def test_few_or_equal_points(n, labels):
     found = cluster(np.ones((n, 3)))
     assert found.labels.tolist() == labels
     if n == 9:
-        assert stability(np.ones((n, 3)), repeats=2).tolist() == [1, 1]
         assert cluster(np.ones((n, 3)), method="kmeans", num_clusters=1).sizes.tolist() == [9]
     if n == 2:
         with pytest.raises(AnalysisError, match="no clusters"):

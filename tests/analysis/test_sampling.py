@@ -62,7 +62,10 @@ def test_a_figure_of_some_runs_says_of_how_many():
 def test_a_sample_holds_the_runs_that_have_begun_and_so_many_at_most(full):
     data = load(full.store, "demo")
     assert sample(data).runs["run"].to_list() == [1, 2, 3]
-    assert sample(data, max_runs=2, least=1).runs["run"].to_list() == [1, 3]  # of one prompt, both kinds of seed
+    assert sample(data, max_runs=2, least=1).runs["run"].to_list() == [
+        1,
+        3,
+    ]  # of one prompt, both kinds of seed
     assert sample(data, max_total_steps=10, least=1).runs["run"].to_list() == [1]  # of runs of ten steps
     assert sample(data, max_total_steps=10, least=2).runs["run"].to_list() == [1, 3]
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import altair as alt
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from panic.analysis.charts import data, finish
 from panic.analysis.checks import AnalysisError
-from panic.analysis.clustering import Clustering, stability
-from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, first_model
-from panic.analysis.sampling import of_some_runs, spread, thinned
+from panic.analysis.sampling import spread, thinned
+from panic.analysis.states import agreement
 
 TITLE = "Clusters in time"
 CAVEAT = (
-    "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for"
-    " captions. Agreement is the adjusted Rand index with clusterings that lack a fifth of the runs: 1 is"
-    " the same, 0 is chance; below about 0.7 the borders are not to be trusted. Stuck runs go on by their"
-    " cycle."
+    "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for "
+    "captions. Agreement is the adjusted Rand index of these clusters with those found without a fifth of "
+    "the runs: 1 is the same, 0 is chance; below about 0.7 the borders are not to be trusted. Stuck runs go "
+    "on by their cycle."
 )
 MAX_RUNS = 40
 MAX_CELLS = 4000
@@ -34,55 +33,68 @@ views = first_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """Steps that are drawn (as `States.frame`), names of clusters, the clustering of all, and its agreement.
+    """Steps that are drawn (as `States.frame`), names of clusters, and what there is to say of all steps.
 
-    `agreement`: median adjusted Rand index with clusterings of parts; None where there is none.
+    `shared`: clusters that more than one run visits; `own`: those that one network visits only, None where
+    there is one network; `outside`: the share of steps in no cluster; `most`: the output that is visited
+    most, and its share of the steps; `agreement`: median of `states.agreement`, None where it says nothing.
     """
 
     shown: pl.DataFrame
     names: dict[int, str]
-    clustering: Clustering
+    num_clusters: int
+    shared: int
+    own: int | None
     num_steps: int
     num_known: int
+    num_runs: int
+    outside: float
+    most: tuple[str, float]
     agreement: float | None
 
 
 def table(evidence: Evidence, view: View) -> Timeline:
     """Labels of the steps of some runs. AnalysisError without vectors."""
     states = evidence.states
-    with_labels = set(states.frame["run"])
+    frame = states.frame
+    with_labels = set(frame["run"])
     runs = spread([run for run in evidence.whole.rows if run.id in with_labels], MAX_RUNS)
-    shown = states.frame.filter(pl.col("run").is_in([run.id for run in runs]))
+    shown = frame.filter(pl.col("run").is_in([run.id for run in runs]))
+    visited = (
+        frame.filter(pl.col("label") != -1)
+        .group_by("label")
+        .agg(runs=pl.col("run").n_unique(), networks=pl.col("network").n_unique())
+    )
+    most = (
+        frame.group_by("output")
+        .agg(pl.len(), pl.col("text").first())
+        .sort("len", "output")
+        .row(-1, named=True)
+    )
+    shared = int((visited["runs"] > 1).sum())
     return Timeline(
         shown=thinned(shown, max(20, MAX_CELLS // max(len(runs), 1))),
         names=states.names,
-        clustering=states.clustering,
-        num_steps=len(states.frame),
-        num_known=int(states.frame["is_known"].sum()),
-        agreement=_agreement(evidence.data, view),
+        num_clusters=len(visited),
+        shared=shared,
+        own=int((visited["networks"] == 1).sum()) if frame["network"].n_unique() > 1 else None,
+        num_steps=len(frame),
+        num_known=int(frame["is_known"].sum()),
+        num_runs=len(with_labels),
+        outside=float((frame["label"] == -1).sum()) / len(frame),
+        most=(
+            shorten(most["text"] or f"{view.modality} {most['output']}", 52, placeholder="…"),
+            most["len"] / len(frame),
+        ),
+        agreement=_agreement(evidence, view) if 2 * shared >= len(visited) else None,
     )
 
 
-def _agreement(data: ExperimentData, view: View) -> float | None:
+def _agreement(evidence: Evidence, view: View) -> float | None:
     try:
-        return float(np.median(cluster_stability(data, *view)))
+        return float(np.median(agreement(evidence.data, *view, evidence.states)))
     except AnalysisError:
         return None
-
-
-def cluster_stability(
-    data: ExperimentData,
-    model: str,
-    modality: str,
-    *,
-    max_points: int = 1500,
-    repeats: int = 8,
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """`clustering.stability` (repeats,) of the steps when a fifth of the runs is left out, of some runs."""
-    steps = of_some_runs(data.steps(model, modality), max_points, seed)
-    points = data.matrix(model)[steps["row"].to_numpy()]
-    return stability(points, units=steps["run"].to_numpy(), repeats=repeats, seed=seed)
 
 
 def chart(answer: Timeline) -> Any:
@@ -91,16 +103,22 @@ def chart(answer: Timeline) -> Any:
 
 
 def sentence(answer: Timeline) -> str:
-    """How many clusters, how much lies outside, and how well they hold."""
-    found, num_steps, agreement = answer.clustering, answer.num_steps, answer.agreement
-    if not found.num_clusters:
-        return f"No cluster was found in {num_steps:,} steps: no region is visited much more than others."
-    clusters = "one cluster" if found.num_clusters == 1 else f"{found.num_clusters} clusters"
-    outside = f"{found.outlier_share:.0%} of the outputs lie outside."
-    if agreement is None:
-        return f"{num_steps:,} steps fall into {clusters}; {outside}"
-    stable = f"Clusterings without a fifth of the runs agree by {agreement:.2f}."
-    return f"{num_steps:,} steps fall into {clusters}; {outside} {stable}"
+    """How many clusters, how many of them several runs visit, how much is outside, how well they hold."""
+    known = f", {answer.num_known:,} of them known from the cycles of stuck runs" if answer.num_known else ""
+    runs = "one run" if answer.num_runs == 1 else f"{answer.num_runs:,} runs"
+    steps = f"{answer.num_steps:,} steps of {runs}{known}"
+    name, share = answer.most
+    if not answer.num_clusters:
+        return f"No cluster was found in {steps}. The output visited most holds {share:.0%} of them: {name}."
+    clusters = "one cluster" if answer.num_clusters == 1 else f"{answer.num_clusters} clusters"
+    text = f"Of {steps}, {1 - answer.outside:.0%} lie in {clusters}, the others outside."
+    if answer.shared == 0:
+        return f"{text} No cluster is visited by more than one run: they tell runs apart, not regions."
+    text += f" {answer.shared} of {answer.num_clusters} are visited by more than one run"
+    text += "" if answer.own is None else f", {answer.own} by one network only"
+    if answer.agreement is None:
+        return f"{text}."
+    return f"{text}. Clusters found without a fifth of the runs agree with these by {answer.agreement:.2f}."
 
 
 def cluster_timeline(
