@@ -403,7 +403,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "prompt": Design(
         what="each of 6 prompts has its region, and keeps its length",
-        asks="effects lag forgetting clusters probes*",
+        asks="effects forgetting clusters probes*",
         make=prompt_decides,
         truth=Truth(
             ends=factors("prompt"),
@@ -485,7 +485,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "transient": Design(
         what="the prompt decides the first third of 30 texts, nothing the rest",
-        asks="effects probes*",
+        asks="probes*",
         make=transient,
         truth=Truth(
             ends=NOTHING,
@@ -601,7 +601,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "stuck, long periods": Design(
         what="12 texts in turn from anywhere; fixed seeds are stuck after the first turn, fresh ones are not",
-        asks="lag clusters stuck summary recurrence novelty",
+        asks="clusters stuck summary recurrence novelty",
         make=stuck_long,
         truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
     ),
