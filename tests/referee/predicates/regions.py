@@ -25,7 +25,8 @@ def clusters(case: Case) -> Rulings:
     found = re.search(r"in (one|\d+) clusters?", text)
     number = 0 if not found else 1 if found[1] == "one" else int(found[1])
     is_none = text.startswith("No cluster was found")
-    yield Ruling(claim="no cluster was found", said=is_none, is_true=truth.regions == 0)
+    is_right = truth.regions == 0
+    yield Ruling(claim="no cluster was found", said=is_none, is_true=is_right, must_find=False)
     if truth.shares_regions:
         yield Ruling(claim="there are so many clusters", said=1, is_true=number == truth.regions)
     agreement = re.search(r"agree with these by (\d\.\d+)", text)
