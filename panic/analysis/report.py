@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
 MAX_RUNS = 60
 MAX_TILES = 24
+ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
 MAX_ROWS = 200  # of a table
 PICTURE_BUDGET_BYTES = 12 * 2**20
 
@@ -73,10 +75,15 @@ def render(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"seconds": charts.seconds, "network": network_name, "moment": _moment}
+    environment.filters |= {
+        "seconds": charts.seconds,
+        "network": network_name,
+        "moment": _moment,
+        "short_paths": short_paths,
+    }
     return environment.get_template("report.html").render(
         experiment=experiment,
-        config_json=json.dumps(experiment.config, indent=2, ensure_ascii=False),
+        config_json=short_paths(json.dumps(experiment.config, indent=2, ensure_ascii=False)),
         state=now.state,
         counts=counts,
         tiles=_key_figures(counts, runs),
@@ -109,7 +116,7 @@ def _key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str
     return [
         ("runs ended", f"{ended:,}", f"of {counts.runs:,}"),
         ("stuck", f"{counts.stuck:,}", "known to repeat"),
-        ("failed", f"{counts.failed:,}", "ended with a reason"),
+        ("failed", f"{counts.failed:,}", "ended by an error"),
         ("steps", f"{counts.invocations:,}", f"of at most {total:,}"),
         ("embeddings", f"{counts.embeddings:,}", "distinct outputs"),
         ("diagrams", f"{counts.diagrams:,}", "of whole runs"),
@@ -168,7 +175,9 @@ def _models(evidence: Evidence) -> list[dict[str, Any]]:
         epoch = epochs.get(name)
         spec = known[epoch.model].spec if epoch else {}
         parameters = ", ".join(
-            f"{key} {value}" for key, value in (spec.get("parameters") or {}).items() if value is not None
+            f"{key} {short_paths(str(value))}"
+            for key, value in (spec.get("parameters") or {}).items()
+            if value is not None
         )
         rows.append(
             {
@@ -177,7 +186,10 @@ def _models(evidence: Evidence) -> list[dict[str, Any]]:
                     filter(None, [", ".join(spec.get("modalities_in", [])), spec.get("modality_out")])
                 ),
                 "source": ", ".join(
-                    filter(None, [spec.get("source") or spec.get("base"), spec.get("revision")])
+                    filter(
+                        None,
+                        [short_paths(spec.get("source") or spec.get("base") or ""), spec.get("revision")],
+                    )
                 ),
                 "parameters": parameters,
                 "licence": spec.get("licence") or "",
@@ -218,6 +230,11 @@ def _origin(sessions: list[SessionRow]) -> dict[str, str]:
         "source": str(known.get("source_digest", ""))[:12],
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def short_paths(text: str) -> str:
+    """The text with absolute paths cut to their last part: a page that is passed on tells of no disk."""
+    return ABSOLUTE.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], text)
 
 
 def _moment(at: float | None) -> str:

@@ -133,7 +133,6 @@ MAKERS: dict[str, Callable[[], Any]] = {
     ),
     "stuck": lambda: stuck.chart(runs()),
     "drift": drifting,
-    "ridgeline": lambda: drift.ridgeline(steps()),
     "lags": lambda: lag.chart(lag.Lags(curves=lags(), movements={}, num_stuck=0, modality="text")),
     "divergence": lambda: twins.divergence(pairs(), fit=dynamics.ftle(pairs()["distance"].to_numpy())),
     "persistence": lambda: diagrams.persistence(bars()),
@@ -259,13 +258,6 @@ def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them()
     assert drawn["death"].to_list() == pytest.approx([2.12, 1.5, 2.0])
 
 
-def test_a_ridge_keeps_its_mass_above_zero():
-    at_zero = pl.DataFrame({"network": "n", "step": [1, 1], "distance": [0.0, 0.0]})
-    ridges = rows_of(drift.ridgeline(at_zero))[0]
-    assert ridges["distance"].min() == 0
-    assert ridges.sort("top")["distance"][-1] < 1e-4
-
-
 def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
     many = pl.DataFrame({"run": 1, "step": STEPS[:9], "label": STEPS[:9]})
     (rows,) = rows_of(clusters.cluster_timeline(many))
@@ -287,12 +279,6 @@ def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     made = shares.chart(shares.Shares(own="a", shares=some_shares()), top=1).to_dict()
     assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]
     assert "The 1 smallest clusters are not drawn" in " ".join(made["title"]["subtitle"])
-
-
-def test_ridges_of_nothing_are_refused():
-    empty = pl.DataFrame(schema={"network": pl.String, "step": pl.Int64, "distance": pl.Float64})
-    with pytest.raises(UsageError, match="no distance to draw"):
-        drift.ridgeline(empty)
 
 
 def test_rare_moves_are_not_drawn():
@@ -328,3 +314,18 @@ def test_a_fit_is_a_line_of_its_rate():
     slope = np.polyfit(line["step"].to_numpy(), np.log(line["distance"].to_numpy()), 1)[0]
     assert slope == pytest.approx(0.5, rel=0.01)
     assert (line["step"].min(), line["step"].max()) == (fit.first, fit.last)
+
+
+def test_bands_narrower_than_a_tick_are_drawn_as_differences():
+    narrow = pl.DataFrame({"x": ["run 1"], "value": [10.2], "low": [9.95], "high": [10.05], "mean": [10.0]})
+    rows = rows_of(charts.null_band(narrow))[0]
+    assert rows.select("value", "low", "high").row(0) == pytest.approx((0.2, -0.05, 0.05))
+    wide = rows_of(charts.null_band(narrow.with_columns(low=pl.lit(5.0))))[0]
+    assert wide["value"].to_list() == [10.2]
+
+
+def test_stuck_runs_that_are_alike_are_one_dot_at_their_period():
+    """Dots were moved off their period at random, and labels of five runs at 0 covered each other."""
+    alike = pl.concat([runs(), runs().with_columns(pl.col("run") + 10)])
+    (rows,) = rows_of(stuck.chart(alike))
+    assert rows.select("entry_step", "period", "num_runs").rows() == [(4, 2, 2), (0, 14, 2)]

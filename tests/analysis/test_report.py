@@ -12,7 +12,7 @@ import pytest
 
 from panic.analysis import charts
 from panic.analysis.questions import stuck, time
-from panic.analysis.report import PICTURE_BUDGET_BYTES, render, write_report
+from panic.analysis.report import PICTURE_BUDGET_BYTES, render, short_paths, write_report
 from panic.errors import NotFound
 from panic.store import Store, reading, writing
 from tests.analysis.conftest import HOSTILE, Bench
@@ -51,7 +51,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 17
+    assert html.count("data-chart=") == len(specs(html)) == 20
     assert html.count("<figcaption>Thick: median of runs; band: quartiles") == 1  # once for charts alike
     assert "<figcaption>Dot: effect (filled: p &lt; 0.05)" in html
 
@@ -144,7 +144,7 @@ def test_equal_texts_have_a_report(bench):
     bench.diagram(run, vector[None].repeat(5, axis=0))
     html = page(bench)
     assert "there are no finite bars" in html
-    assert "is at 0.00 at step 9" in html
+    assert "draw → tell 0.00 at step 9" in html
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing_behind(full, tmp_path):
@@ -197,5 +197,13 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert 'data-drawn="17"' in done.stdout
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 17
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 20
     assert "data-owned" not in done.stdout
+
+
+def test_no_absolute_path_is_on_the_page():
+    assert short_paths("panic run /home/ann/panic/configs/demo.yaml --store /data/s") == (
+        "panic run demo.yaml --store s"
+    )
+    for kept in ("a/b", "https://example.org/a/b", "half / half", "runwayml/sd", "../x/y"):
+        assert short_paths(kept) == kept

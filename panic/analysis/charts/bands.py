@@ -14,6 +14,7 @@ import polars as pl
 
 from panic.analysis.charts.theme import GREY, data, finish, names_of
 
+LEAST_WIDTH = 0.03  # of the axis
 TIPS = ("value", "low", "high", "mean")
 
 
@@ -49,6 +50,9 @@ def _curve(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
 
 
 def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
+    if is_narrow(frame):
+        frame = frame.with_columns(pl.col("value", "low", "high", "mean") - pl.col("mean"))
+        value_title = f"{value_title}, less the mean of surrogates"
     y = alt.Y(
         "x:N",
         sort=names_of(frame, "x"),
@@ -69,6 +73,13 @@ def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
     )
 
 
+def is_narrow(frame: pl.DataFrame) -> bool:
+    """Whether bands would be narrower than a tick on an axis from 0: then differences are shown."""
+    numbers = frame.select("value", "low", "high").to_numpy()
+    widest = float(np.nanmax(numbers[:, 2] - numbers[:, 1], initial=0.0))
+    return 0 < widest < LEAST_WIDTH * float(np.nanmax(np.abs(numbers), initial=0.0))
+
+
 def outside(table: pl.DataFrame, what: tuple[str, str]) -> str:
     """How many runs leave their band at either side; `what` is measured, and what the surrogates are."""
     statistic, surrogates = what
@@ -79,11 +90,10 @@ def outside(table: pl.DataFrame, what: tuple[str, str]) -> str:
     ):
         names = table.filter(outside)["x"].to_list()
         told = f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else ""
-        parts.append(
-            f"{side} what 97.5 % of its {surrogates} have in {len(names)} of {len(table)} runs{told}"
-        )
-    chance = f"chance alone would give {len(table) / 40:.2g} at each side"
-    return f"The {statistic} is {' and '.join(parts)}; {chance}."
+        parts.append(f"{side} its band in {len(names)} of {len(table)} runs{told}")
+    chance = f"chance alone puts {len(table) / 40:.2g} of {len(table)} runs above and as many below"
+    where = " and ".join(parts)
+    return f"The {statistic} is {where}. A band holds 95 % of the run's own {surrogates}: {chance}."
 
 
 def _tips(x: str) -> list[alt.Tooltip]:

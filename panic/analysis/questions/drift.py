@@ -10,12 +10,13 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import colour, data, finish, names_of
+from panic.analysis.charts import GREY, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View
 from panic.analysis.sampling import thinned
 from panic.analysis.whereabouts import continued
+from panic.topology import pairwise
 
 TITLE = {"text": "Drift of the texts from the prompt", "image": "Drift of the pictures", "": "Drift"}
 CAVEAT = {
@@ -43,18 +44,22 @@ DISTANCE = "cosine distance from the prompt"
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
-OVERLAP = 1.7  # height of a ridge in rows
+MAX_UNRELATED = 200  # starts that are compared with each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """Distances from the start (`frame`, as DRIFT), their bands, those of step sizes, single runs to draw."""
+    """Distances from the start (`frame`, as DRIFT), their bands, those of step sizes, single runs to draw.
+
+    unrelated: median distance of different starts from each other, which says how far is far; None for one.
+    """
 
     modality: str
     frame: pl.DataFrame
     bands: pl.DataFrame
     step_bands: pl.DataFrame
     lines: pl.DataFrame
+    unrelated: float | None
     num_begun: int
 
 
@@ -85,6 +90,7 @@ def table(evidence: Evidence, view: View | None) -> Drift:
         bands=drift_bands(thin),
         step_bands=drift_bands(thin, "step_size"),
         lines=_some_lines(thin),
+        unrelated=unrelated(evidence.data, *view),
         num_begun=evidence.num_begun,
     )
 
@@ -153,6 +159,16 @@ def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarra
     return np.where(b.is_null().to_numpy(), np.nan, found)
 
 
+def unrelated(data: ExperimentData, model: str, modality: str = "text") -> float | None:
+    """Median cosine distance of different starts (prompts, or first images) from each other; None for one."""
+    rows = _starts(data, model, modality)["start"].unique().sort().to_numpy()
+    rows = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), MAX_UNRELATED).round().astype(int))]
+    if len(rows) < 2:
+        return None
+    apart = pairwise(data.matrix(model)[rows].astype(np.float64), "cosine")
+    return float(np.median(apart[np.triu_indices(len(rows), 1)]))
+
+
 def drift_bands(frame: pl.DataFrame, value: str = "distance") -> pl.DataFrame:
     """Median and quartiles of a column of `drift` over runs: network, step, low, median, high, num_runs."""
     return (
@@ -176,10 +192,13 @@ def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def chart(answer: Drift) -> dict[str, Any]:
-    """Distance from the start, size of the steps, and the distance stretch by stretch."""
+    """Distance from the start, beside that of unrelated starts, and the size of the steps."""
     start, modality = STARTS[answer.modality], answer.modality
     distance = f"cosine distance from {start}"
-    charts = {f"from {start}": drift_chart(answer.bands, answer.lines, f"from {start}", value_title=distance)}
+    from_start = drift_chart(
+        answer.bands, answer.lines, f"from {start}", value_title=distance, reference=answer.unrelated
+    )
+    charts = {f"from {start}": from_start}
     if not answer.step_bands.is_empty():
         title = f"from one {modality} to the next"
         charts[title] = drift_chart(
@@ -189,8 +208,6 @@ def chart(answer: Drift) -> dict[str, Any]:
             value="step_size",
             value_title=f"cosine distance from the {modality} before",
         )
-    if answer.frame["step"].n_unique() > 3:
-        charts["stretch by stretch"] = ridgeline(answer.frame, "stretch by stretch", value_title=distance)
     return charts
 
 
@@ -198,7 +215,7 @@ def sentence(answer: Drift) -> str:
     """How far from their start the networks are at the end, and whether their steps become smaller."""
     num_runs = answer.frame["run"].n_unique()
     some = f" This is of {num_runs} of {answer.num_begun:,} runs." if answer.num_begun > num_runs else ""
-    drifts = drift_sentence(answer.bands, answer.modality)
+    drifts = drift_sentence(answer.bands, answer.modality, answer.unrelated)
     return drifts + step_sentence(answer.step_bands, answer.modality) + some
 
 
@@ -209,15 +226,17 @@ def drift_chart(
     *,
     value: str = "distance",
     value_title: str = DISTANCE,
+    reference: float | None = None,
 ) -> Any:
     """Median, quartile band and single runs of the distance from the start by step, by network.
 
     `bands` as `drift_bands` gives them, `lines` as `drift` does, of which `value` is drawn.
+    `reference` is drawn as a dashed line: the distance of starts that have nothing to do with each other.
     Clicking a network in the legend fades the others.
     """
     chosen = alt.selection_point(fields=["network"], bind="legend")
     by = colour("network", names_of(bands, "network"))
-    x = alt.X("step:Q", title="step", axis=STEPS)
+    x = alt.X("step:Q", title="step (model calls)", axis=STEPS)
 
     def visible(opacity: float) -> Any:
         return alt.condition(chosen, alt.value(opacity), alt.value(opacity / 12))
@@ -250,98 +269,34 @@ def drift_chart(
             ],
         ),
     ).add_params(chosen)  # fmt: skip
-    return finish(chart, title, "Thick: median of runs; band: quartiles; thin: single runs.", height=330)
-
-
-def ridgeline(
-    frame: pl.DataFrame,
-    title: str = "Where the outputs are, stretch by stretch",
-    *,
-    num_rows: int = 8,
-    value_title: str = DISTANCE,
-) -> Any:
-    """Distribution of the distance from the start in stretches of steps, one ridge each, later ones below.
-
-    Columns network, step, distance, as `drift` gives them. Raises AnalysisError for an empty frame.
-    """
-    if frame.is_empty():
-        raise AnalysisError("there is no distance to draw: no run has vectors of this modality")
-    ridges = _ridges(frame, num_rows)
-    rows = ridges["row"].max()
-    starts = dict(ridges.select("row", "stretch").unique().iter_rows())
-    labels = " : ".join(f"datum.value == {-row} ? '{text}'" for row, text in sorted(starts.items()))
-    axis = alt.Axis(
-        values=[-row for row in sorted(starts)],
-        labelExpr=f"{labels} : ''",
-        domain=False,
-        ticks=False,
-        grid=True,
+    num_runs = int(bands["num_runs"].max() or 0)  # type: ignore[arg-type]
+    caption = (
+        f"Thick: median of runs (at most {num_runs:,} of a network); band: quartiles; thin: single runs."
     )
-    scale = alt.Scale(domain=[-float(rows or 0) - 0.1, OVERLAP], nice=False)  # type: ignore[arg-type]
-    base = alt.Chart(data(ridges.drop("stretch"))).encode(
-        x=alt.X("distance:Q", title=value_title, axis=alt.Axis(grid=False)),
-        color=colour("network", names_of(frame, "network")),
-        detail=["row:N", "network:N"],
-    )
-    y = alt.Y("top:Q", title="steps", axis=axis, scale=scale)
-    chart = alt.layer(
-        base.mark_area(opacity=0.35).encode(y=y, y2="base:Q"), base.mark_line(strokeWidth=1.6).encode(y=y)
-    )
-    caption = "Each ridge is the smoothed histogram of one stretch of steps, scaled to equal height."
-    return finish(chart, title, caption, height=44 * (int(rows or 0) + 2))  # type: ignore[arg-type]
+    if reference is not None:
+        far = pl.DataFrame({"reference": [reference]})
+        rule = alt.Chart(data(far)).mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.6)
+        chart = alt.layer(chart, rule.encode(y="reference:Q"))
+        caption += f" Dashed: the median distance of different starts from each other, {reference:.2f}."
+    return finish(chart, title, caption, height=330)
 
 
-def _ridges(frame: pl.DataFrame, num_rows: int) -> pl.DataFrame:
-    """Densities on a grid: network, row, stretch, distance, base, top. A lone value gets a narrow ridge."""
-    first, last = int(frame["step"].min()), int(frame["step"].max())  # type: ignore[arg-type]
-    size = max(1, -(-(last - first + 1) // num_rows))
-    low, high = float(frame["distance"].min()), float(frame["distance"].max())  # type: ignore[arg-type]
-    width = max(0.03 * (high - low), 1e-3)
-    staged = frame.with_columns(row=(pl.col("step") - first) // size)
-    groups = [
-        (network, row, group["distance"].to_numpy())
-        for (network, row), group in staged.group_by("network", "row", maintain_order=True)
-    ]
-    spreads = [max(width, 1.06 * values.std() * len(values) ** -0.2) for *_, values in groups]  # Silverman
-    wide = 2.5 * max(spreads)
-    grid = np.linspace(max(0.0, low - wide), high + wide, 160)
-    parts = []
-    for (network, row, values), spread in zip(groups, spreads, strict=True):
-        mirrored = np.append(values, -values)  # there is nothing below 0, and no mass may get lost there
-        density = np.exp(-0.5 * ((grid[:, None] - mirrored) / spread) ** 2).sum(axis=1)
-        row, base = int(row), -float(row)
-        end = min(first + (row + 1) * size - 1, last)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "network": network,
-                    "row": row,
-                    "stretch": f"{first + row * size}-{end}" if size > 1 else str(end),
-                    "distance": grid,
-                    "base": base,
-                    "top": base + OVERLAP * density / density.max(),
-                }
-            )
-        )
-    return pl.concat(parts).sort("row", "network", maintain_order=True)
-
-
-def drift_sentence(bands: pl.DataFrame, modality: str = "text") -> str:
-    """How far from their start the networks are at the end."""
+def drift_sentence(bands: pl.DataFrame, modality: str = "text", unrelated: float | None = None) -> str:
+    """How far from their start the networks are late: at the last step that half of their runs have."""
     start = "prompt" if modality == "text" else "first picture"
-    last = bands.group_by("network", maintain_order=True).last().sort("median", descending=True)
+    noun = "text" if modality == "text" else "picture"
+    late = bands.filter(2 * pl.col("num_runs") >= pl.col("num_runs").max().over("network"))
+    last = late.group_by("network", maintain_order=True).last().sort("median", descending=True)
     first = bands.group_by("network", maintain_order=True).first()
     starts = dict(zip(first["network"], first["median"], strict=True))
     parts = [
-        f"{row['network']} is at {row['median']:.2f} at step {row['step']} "
-        f"(it began at {starts[row['network']]:.2f})"
+        f"{row['network']} {row['median']:.2f} at step {row['step']}, of {row['num_runs']:,} "
+        f"run{'s' if row['num_runs'] != 1 else ''} (it began at {starts[row['network']]:.2f})"
         for row in last.head(4).iter_rows(named=True)
     ]
     more = f"; {len(last) - 4} more networks lie below" if len(last) > 4 else ""
-    return (
-        f"Half of the {'texts' if modality == 'text' else 'pictures'} are farther from the {start} than the "
-        f"line: {'; '.join(parts)}{more}."
-    )
+    far = f" Different starts are {unrelated:.2f} apart in the median." if unrelated is not None else ""
+    return f"Median cosine distance of a {noun} from its {start}: {'; '.join(parts)}{more}.{far}"
 
 
 def step_sentence(bands: pl.DataFrame, modality: str = "text") -> str:
@@ -354,7 +309,8 @@ def step_sentence(bands: pl.DataFrame, modality: str = "text") -> str:
     if not parts:
         return ""
     more = f"; and {len(parts) - 4} more" if len(parts) > 4 else ""
-    return f" A step from one {modality} to the next covers, in the median: {'; '.join(parts[:4])}{more}."
+    told = f"{'; '.join(parts[:4])}{more}"
+    return f" From one {modality} to the next it goes a median cosine distance of: {told}."
 
 
 def _median(values: pl.Series) -> float:

@@ -39,32 +39,34 @@ def chart(runs: pl.DataFrame) -> Any:
     `runs` as `ExperimentData.runs`: columns network, num_models, run, prompt, seed, entry_step, period.
     """
     stuck = runs.filter(pl.col("period").is_not_null())
-    rows = stuck.select("network", "run", "prompt", "seed", "entry_step", "period").with_columns(
-        turns=pl.col("period") / stuck["num_models"]
+    rows = (
+        stuck.with_columns(turns=pl.col("period") / pl.col("num_models"))
+        .group_by("network", "entry_step", "period", "turns", maintain_order=True)
+        .agg(num_runs=pl.len(), which=pl.col("run").head(8).cast(pl.String).str.join(", "))
     )
     last = max(int(stuck["entry_step"].max() or 0), 2)  # type: ignore[arg-type]
     x = alt.X(
         "entry_step:Q",
-        title="step at which the cycle is entered",
+        title="step (model call) at which the cycle is entered",
         axis=alt.Axis(tickMinStep=1),
         scale=alt.Scale(domain=[0, last], padding=10),
     )
     periods = [str(p) for p in stuck["period"].unique().sort()]
-    y = alt.Y("period:O", title="period (steps)", sort="descending", axis=alt.Axis(grid=True))
+    y = alt.Y("period:O", title="period (model calls)", sort="descending", axis=alt.Axis(grid=True))
+    networks = names_of(rows, "network")
     chart = (
         alt.Chart(data(rows))
-        .transform_calculate(jitter="random() - 0.5")
-        .mark_point(filled=True, size=70, opacity=0.75)
+        .mark_point(filled=True, opacity=0.75)
         .encode(
             x=x,
             y=y,
-            yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-1.2, 1.2])),
-            color=colour("network", names_of(rows, "network")),
+            yOffset=alt.YOffset("network:N", sort=networks),
+            size=alt.Size("num_runs:Q", scale=alt.Scale(range=[50, 400]), legend=None),
+            color=colour("network", networks),
             tooltip=[
                 alt.Tooltip("network:N"),
-                alt.Tooltip("run:N"),
-                alt.Tooltip("prompt:N"),
-                alt.Tooltip("seed:N"),
+                alt.Tooltip("num_runs:Q", title="runs"),
+                alt.Tooltip("which:N", title="their numbers"),
                 alt.Tooltip("entry_step:Q", title="entry step"),
                 alt.Tooltip("period:Q"),
                 alt.Tooltip("turns:Q", title="turns of the network", format=".3~f"),
@@ -72,7 +74,7 @@ def chart(runs: pl.DataFrame) -> Any:
         )
     )
     caption = (
-        f"{len(stuck):,} of {len(runs):,} runs. One dot per run, moved up or down so that equal ones show; "
+        f"{len(stuck):,} of {len(runs):,} runs. Area: runs with this entry and period, a row per network; "
         "a fixed point of a network of L models has the period L."
     )
     return finish(chart, "Periods of stuck runs", caption, height=max(90, 46 * len(periods)))
@@ -101,6 +103,7 @@ def summary(runs: list[RunRow]) -> str:
     entries = [run.entry_step for run in stuck if run.entry_step is not None]
     period, times = Counter(run.period for run in stuck).most_common(1)[0]
     return (
-        f"{len(stuck):,} of {len(fixed):,} runs with a fixed seed repeat themselves forever, half of them "
-        f"from step {median(entries):g} on; the most common period is {period} steps ({times:,} runs)."
+        f"{len(stuck):,} of {len(fixed):,} runs with a fixed seed repeat themselves forever. The median step "
+        f"at which they enter their cycle is {median(entries):g}; the most common period is {period} steps "
+        f"({times:,} run{'s' if times != 1 else ''}). Steps are model calls."
     )

@@ -8,7 +8,7 @@ import pytest
 from panic.analysis import load
 from panic.analysis.questions import drift
 from panic.store import Commit, NewEmbedding, contents, writing
-from tests.analysis.conftest import angle_vector
+from tests.analysis.conftest import TEXT, angle_vector
 
 
 def test_drift_is_one_minus_the_cosine_at_the_steps_of_texts(bench):
@@ -87,3 +87,25 @@ def test_bands_are_quartiles_over_runs():
         }
     )
     assert drift.drift_bands(frame).row(0) == ("n", 1, 1.0, 2.0, 3.0, 5)
+
+
+def test_far_is_what_unrelated_prompts_are(bench):
+    for prompt, degrees in (("one", 0), ("two", 60), ("three", 180)):
+        bench.add(prompt, ["a"], seed=-1)
+        bench.embed({prompt: angle_vector(degrees)})
+    bench.embed({"a": angle_vector(90)})
+    answer = drift.table(bench.evidence, TEXT)
+    assert answer.unrelated == pytest.approx(1.5, abs=1e-6)  # of 0.5, 1.5 and 2
+    assert "Different starts are 1.50 apart in the median." in drift.sentence(answer)
+    caption = drift.chart(answer)["from the prompt"].to_dict()["title"]["subtitle"]
+    assert "different starts" in " ".join(caption)
+
+
+def test_one_long_run_does_not_speak_for_all(bench):
+    """ "Half of the texts are at 1.90 at step 41": one run of 18."""
+    for repeat in range(3):
+        bench.add("start", ["near", "near"], seed=-1, repeat=repeat)
+    bench.add("start", ["near", "near", "away"], seed=-1, repeat=3)
+    bench.embed({"start": angle_vector(0), "near": angle_vector(60), "away": angle_vector(180)})
+    said = drift.sentence(drift.table(bench.evidence, TEXT))
+    assert "draw → tell 0.50 at step 3, of 4 runs" in said

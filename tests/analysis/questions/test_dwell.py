@@ -40,7 +40,8 @@ def test_long_dwells_are_above_and_alternation_is_below_random_order(bench):
     assert rows[turns]["mean"] == pytest.approx(16 / 9, rel=0.15)
     told = dwell.sentence(answer)
     assert f"in 1 of 2 runs (run {stays}) and below" in told
-    assert f"in 1 of 2 runs (run {turns}); chance alone would give 0.05" in told
+    assert f"in 1 of 2 runs (run {turns})." in told
+    assert "chance alone puts 0.05 of 2 runs above and as many below" in told
 
 
 def test_shuffles_need_two_clusters(bench):

@@ -25,7 +25,7 @@ def test_steps_that_grow_have_no_entropy_and_random_ones_much(bench):
     assert grown["value"] == 0
     assert grown["value"] < grown["low"]
     assert drawn["low"] <= drawn["value"] <= drawn["high"]
-    assert "below what 97.5 % of its shuffles have in 1 of 2 runs" in patterns.sentence(band)
+    assert "below its band in 1 of 2 runs" in patterns.sentence(band)
 
 
 def test_short_runs_are_refused(bench):

@@ -81,20 +81,19 @@ def drift(case: Case) -> Rulings:
     """Runs are at this distance at a step that half of them reach."""
     if case.view is None or case.view.modality != "text":
         return
-    told = re.findall(r"(\S+ → \S+) is at ([\d.]+) at step (\d+)", case.sentence)
+    told = re.findall(r"(\S+ → \S+) (?:is at )?([\d.]+) at step (\d+)", case.sentence)
     for network, distance, step in told:
         of_network = [run for run in case.world.runs if network_name(run.network) == network]
         there = [(run, run.index_at((int(step) - 1) // 2)) for run in of_network]
         found = [
-            1 - float(run.vectors[at] @ case.world.prompts[run.prompt]) for run, at in there if at is not None
+            1 - float(run.vectors[at] @ case.world.prompts[run.prompt])
+            for run, at in there
+            if at is not None
         ]
-        yield Ruling(
-            claim="so far at a step that few runs reach", said=2 * len(found) < len(there), is_true=False
-        )
-        yield Ruling(
-            claim="the median distance is this", said=1,
-            is_true=bool(found) and abs(float(np.median(found)) - float(distance)) < 0.0051,
-        )  # fmt: skip
+        is_rare = 2 * len(found) < len(there)
+        yield Ruling(claim="so far at a step that few runs reach", said=is_rare, is_true=False)
+        is_right = bool(found) and abs(float(np.median(found)) - float(distance)) < 0.0051
+        yield Ruling(claim="the median distance is this", said=1, is_true=is_right)
 
 
 def map(case: Case) -> Rulings:
