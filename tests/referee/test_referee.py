@@ -128,6 +128,13 @@ def test_sentences_are_true_of_the_small_designs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(BUDGET_S)
+def test_every_predicate_judges_something() -> None:
+    """A sentence in other words than its predicate reads is judged by nobody."""
+    assert {question for question, *_ in short_round()} == set(PREDICATES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(BUDGET_S)
 def test_what_is_known_to_be_wrong_is_still_wrong() -> None:
     counts = short_round()
     of_small = [key for key in NOT_YET if key in counts]

@@ -37,7 +37,7 @@ from panic.topology import diagram
 
 Array = NDArray[np.float64]
 
-DRAW, TELL = "draw", "tell"
+DRAW, TELL, EMBED = "draw", "tell", "embed"
 CALL_S = 0.25  # what every call took, so that "What took how long" has a known answer
 
 
@@ -100,7 +100,7 @@ def write(store: Store, world: World) -> None:
         "prompts": list(world.prompts),
         "seeds": sorted({run.seed for run in world.runs}),
         "max_length": 2 * max(run.num_outputs for run in world.runs),
-        "embeddings": ["embed"],
+        "embeddings": [EMBED],
     } | ({"diagrams": {"max_dimension": 1}} if world.has_diagrams else {})
     experiment = writing.start_experiment(store, world.name, config)
     models = _models(store, experiment, {name for run in world.runs for name in run.network})
@@ -114,7 +114,7 @@ def write(store: Store, world: World) -> None:
         steps += _steps(row, run, batches, outputs)
         vectors |= {text_digest(text): v for text, v in zip(run.texts, run.vectors, strict=True)}
     embeddings = [
-        NewEmbedding(output=digest, model=models["embed"], batch=batches["embed"].id, vector=_single(vector))
+        NewEmbedding(output=digest, model=models[EMBED], batch=batches[EMBED].id, vector=_single(vector))
         for digest, vector in vectors.items()
     ]
     writing.commit(
@@ -130,7 +130,7 @@ def write(store: Store, world: World) -> None:
                 for row, run in zip(rows, world.runs, strict=True)
                 if run.is_failed
             ],
-            diagrams=_diagrams(rows, world, models["embed"]),
+            diagrams=_diagrams(rows, world, models[EMBED]),
         ),
     )
     writing.end_session(store, session, "done")
@@ -138,11 +138,9 @@ def write(store: Store, world: World) -> None:
 
 def _models(store: Store, experiment: int, names: Iterable[str]) -> dict[str, int]:
     models = {}
-    for name in [*sorted(names), "embed"]:
+    for name in [*sorted(names), EMBED]:
         is_drawing = name.startswith(DRAW)
-        ends = (
-            ("text", "vector") if name == "embed" else ("text", "image") if is_drawing else ("image", "text")
-        )
+        ends = ("text", "vector") if name == EMBED else ("text", "image") if is_drawing else ("image", "text")
         spec = {"modalities_in": [ends[0]], "modality_out": ends[1], "parameters": {}, "base": name}
         models[name] = writing.add_model(store, name, f"{name}-fingerprint", spec)
         writing.add_epoch(

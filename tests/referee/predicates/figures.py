@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from panic.analysis.data import network_name
 from tests.referee.rulings import Case, Ruling
-from tests.referee.worlds import SimulatedRun, image_of
+from tests.referee.worlds import EMBED, SimulatedRun, image_of
 
 Rulings = Iterator[Ruling]
 
@@ -26,11 +26,11 @@ def _numbers(text: str) -> list[int]:
 
 
 def time(case: Case) -> Rulings:
-    """The longest part took so much of all the work."""
-    share = re.search(r"(\d+) ?%", case.sentence)
-    seconds = case.answer.frame["seconds"]
-    if share and "wall_s" in type(case.answer).__slots__:
-        yield _is("so much of the work", int(share[1]), round(100 * float(seconds.max() / seconds.sum())))
+    """The model that took longest took so much of all the work: every model is called once, for as long."""
+    share = re.search(r"went into (\S+): (\d+) ?% of", case.sentence)
+    if share and not case.world.has_diagrams:
+        models = {EMBED, *(name for run in case.world.runs for name in run.network)}
+        yield _is("so much of the work", int(share[2]), round(100 / len(models)))
 
 
 def summary(case: Case) -> Rulings:
@@ -86,9 +86,7 @@ def drift(case: Case) -> Rulings:
         of_network = [run for run in case.world.runs if network_name(run.network) == network]
         there = [(run, run.index_at((int(step) - 1) // 2)) for run in of_network]
         found = [
-            1 - float(run.vectors[at] @ case.world.prompts[run.prompt])
-            for run, at in there
-            if at is not None
+            1 - float(run.vectors[at] @ case.world.prompts[run.prompt]) for run, at in there if at is not None
         ]
         is_rare = 2 * len(found) < len(there)
         yield Ruling(claim="so far at a step that few runs reach", said=is_rare, is_true=False)
