@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from panic.engine.perform import run
     from panic.engine.plan import load_config
     from panic.store import Store
-    from panic.store.stuck import is_stuck
+    from panic.store.reading import is_stuck
 
 __version__ = "0.1.0"
 __all__ = ["Store", "__version__", "is_stuck", "load_config", "run"]
 
 HOMES = {
     "Store": "panic.store",
-    "is_stuck": "panic.store.stuck",
+    "is_stuck": "panic.store.reading",
     "load_config": "panic.engine.plan",
     "run": "panic.engine.perform",
 }

@@ -25,6 +25,7 @@ from panic.store.records import (
     SessionRow,
 )
 from panic.store.store import Store
+from panic.store.stuck import Stuck
 
 Selector = int | str
 
@@ -158,6 +159,20 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
             )
         )
     return found
+
+
+def is_stuck(store: Store, run: int) -> Stuck | None:
+    """Did this run (`RunRow.id`) end because its state came back? Then its cycle, else None: true or false.
+
+    A run that reached its full length before a state came back is not stuck, nor is one that failed, has not
+    ended yet, or has fresh noise at every step. Raises NotFound for a run that is not in the store.
+    """
+    found = store.db.rows(
+        "SELECT entry_step, period FROM run LEFT JOIN stuck ON stuck.run = run.id WHERE run.id = ?", run
+    )
+    for entry_step, period in found:
+        return None if period is None else Stuck(entry_step=entry_step, period=period)
+    raise NotFound(f"No run {run} in {store.path}.")
 
 
 def counts(store: Store, experiment: Selector | None = None) -> Counts:

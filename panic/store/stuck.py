@@ -3,9 +3,10 @@
 The state at step s is (s mod L, input of step s), L the network's length; the input of step 0 is the
 prompt, of step s > 0 the output of step s - 1. The first repeated state settles the future. A repeated
 output at another position of the network is not a repeated state; fresh noise (seed -1) has no state.
-The engine asks while a run is on its way, `panic check` asks again of what is stored.
+The engine asks while a run is on its way, `panic check` asks again of what is stored. Whether a stored run
+ended so is told by `reading.is_stuck`.
 
-    is_stuck(["draw", "a", "draw", "a"], 2, prompt="a", seed=42)   ->   Stuck(entry_step=0, period=2)
+    first_repeat(["a", "draw", "a", "draw", "a"], 2)   ->   Stuck(entry_step=0, period=2)
 """
 
 from __future__ import annotations
@@ -47,27 +48,12 @@ class StuckDetector:
 
 
 def first_repeat(inputs: Sequence[Hashable], network_length: int, start: int = 0) -> Stuck | None:
-    """The first repeated state among the inputs of steps 0, 1, ...; those before `start` do not count."""
+    """The first repeated state among the inputs of steps 0, 1, ...; those before `start` do not count.
+
+    The input of step 0 is the prompt. Ask it of runs with a fixed seed only: fresh noise has no state.
+    """
     detector = StuckDetector(network_length)
     for step, item in enumerate(inputs[start:], start):
         if found := detector.visit(step, item):
             return found
     return None
-
-
-def is_stuck(
-    outputs: Sequence[Hashable], network_length: int, *, prompt: Hashable, seed: int
-) -> Stuck | None:
-    """Find a run's cycle after the fact; equals what the engine recorded.
-
-    Args:
-        outputs: the outputs of steps 0, 1, ... (texts, digests, anything hashable that identifies them).
-        network_length: number of models in the network.
-        prompt: the input of step 0, identified in the same way as the outputs.
-        seed: the run's seed; -1 means fresh noise at every step, which is never stuck.
-
-    Raises: ValueError if network_length < 1.
-    """
-    if network_length < 1:
-        raise ValueError(f"network_length must be at least 1, not {network_length}")
-    return None if seed == -1 else first_repeat([prompt, *outputs], network_length)

@@ -13,6 +13,7 @@ from panic.analysis.statistics import (
     cliffs_delta,
     cohens_d,
     decompose,
+    design_of,
     kruskal,
     label_test,
     mixed_model,
@@ -136,6 +137,8 @@ def test_a_mixed_model_finds_its_terms():
         mixed_model(frame, "drift ~ nothing", groups="prompt")
     with pytest.raises(AnalysisError, match="one prompt"):
         mixed_model(frame.filter(pl.col("prompt") == "p0"), "drift ~ network", groups="prompt")
+    with pytest.raises(AnalysisError, match="several rows each"):
+        mixed_model(frame.gather_every(10), "drift ~ network", groups="prompt")
     with pytest.raises(AnalysisError, match="NaN"):
         mixed_model(frame.with_columns(drift=float("nan")), "drift ~ network", groups="prompt")
 
@@ -203,3 +206,51 @@ def test_more_refusals():
         decompose([1, 2], {})
     equal = permutation_test([1, 1, 1, 1], [0, 0, 1, 1], num_permutations=19)
     assert (equal.statistic, equal.p_value) == (0.0, 1.0)
+
+
+def test_a_mixed_model_with_one_row_per_group_is_refused():
+    """It gave p = 0 and "converged": of nothing, in 35 of 100 cases."""
+    rng = RNG(0)
+    frame = pl.DataFrame(
+        {"prompt": [f"p{i}" for i in range(12)], "network": ["a", "b"] * 6, "x": rng.normal(size=12)}
+    )
+    with pytest.raises(AnalysisError, match="2 values of prompt with several rows"):
+        mixed_model(frame, "x ~ network", groups="prompt")
+
+
+def test_a_difference_that_is_another_one_in_every_level_is_seen_within_levels():
+    """Two groups that swap their places from level to level: R squared 0 over all, 1 within levels."""
+    level, group = np.repeat(np.arange(6), 4), np.tile([0, 0, 1, 1], 6)
+    place = np.where((level + group) % 2 == 0, 1.0, -1.0)
+    square = distances(place[:, None])
+    plain = permanova(square, group, units=level, num_permutations=199)
+    within = permanova(square, group, units=level, within=level, num_permutations=199)
+    assert (plain.effect, within.effect) == pytest.approx((0, 1))
+    assert within.p_value == pytest.approx(1 / 200)
+    assert plain.p_value > 0.5
+    with pytest.raises(AnalysisError, match="nothing repeats"):
+        permanova(square[::2, ::2], group[::2], units=level[::2], within=level[::2])
+
+
+@pytest.mark.parametrize(
+    ("groups", "units", "within", "want"),
+    [
+        ([0, 0, 1, 1], None, None, 2 / 6),  # 6 ways, two of them the same groups by other names
+        ([0, 0, 0, 1], None, None, 1 / 4),  # groups of unequal size cannot be renamed
+        ([0, 0, 1, 1] * 2, [0] * 4 + [1] * 4, None, 2 / 36),
+        ([0, 0, 1, 1] * 2, [0] * 4 + [1] * 4, [0] * 4 + [1] * 4, 4 / 36),  # in each level by itself
+        (
+            [0, 0, 1, 1, 1, 1],
+            [0, 0, 1, 1, 2, 2],
+            None,
+            1 / 3,
+        ),  # three units, of which one is in the first group
+    ],
+)
+def test_the_least_p_of_a_design_by_hand(groups, units, within, want):
+    found = design_of(len(groups), groups, units, within)
+    assert found.p_least == pytest.approx(want)
+    points = RNG(0).normal(size=(len(groups), 2)) + 99 * np.array(groups)[:, None]
+    test = permanova(distances(points), groups, units=units, within=within, num_permutations=999)
+    assert test.p_value == pytest.approx(want, abs=0.05)
+    assert test.p_value >= test.p_least

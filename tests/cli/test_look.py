@@ -16,6 +16,7 @@ import pytest
 
 from panic import is_stuck
 from panic.store import Store, contents, reading, writing
+from panic.store.stuck import first_repeat
 
 from .conftest import Invoke, write_config
 
@@ -158,8 +159,8 @@ def test_stuck_tells_what_the_trajectories_say(panic: Invoke, store: Path) -> No
     with Store(store) as opened:
         for row in rows:
             steps = contents.invocations(opened, row["run"])
-            outputs = [step.output for step in steps]
-            found = is_stuck(outputs, len(row["network"]), prompt=steps[0].input, seed=row["seed"])
+            found = first_repeat([steps[0].input, *(step.output for step in steps)], len(row["network"]))
+            assert found == is_stuck(opened, row["run"])
             assert found is not None
             assert (found.entry_step, found.period) == (row["entry_step"], row["period"])
     assert "draw → chain" in panic("stuck", "demo").stdout

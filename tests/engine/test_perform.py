@@ -13,6 +13,7 @@ from panic import is_stuck, run
 from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.models.synthetic import transition_matrix
 from panic.store import Store, check, contents, reading
+from panic.store.stuck import first_repeat
 from tests.engine.conftest import dump, interrupt_when, make_config
 
 
@@ -35,9 +36,9 @@ def test_a_cycle_is_found_with_its_exact_period(tmp_path: Path) -> None:
         other = next(row for row in reading.runs(store) if row.seed == 42 and row.prompt == "hello")
         assert (other.state, other.entry_step, other.period, other.num_steps) == ("stuck", 1, 14, 15)
         for row in (named, other):
-            outputs = [step.output for step in contents.invocations(store, row.id)]
-            prompt = contents.invocations(store, row.id)[0].input
-            found = is_stuck(outputs, 2, prompt=prompt, seed=42)
+            steps = contents.invocations(store, row.id)
+            found = first_repeat([steps[0].input, *(step.output for step in steps)], 2)
+            assert found == is_stuck(store, row.id)
             assert found is not None
             assert (found.entry_step, found.period) == (row.entry_step, row.period)
 

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic import is_stuck
-from panic.store.stuck import Stuck, StuckDetector
+from panic.errors import NotFound
+from panic.store import Store, reading
+from panic.store.stuck import Stuck, StuckDetector, first_repeat
+from tests.store.sample import Sample
 
 
 def test_a_cycle_of_k_states_in_a_two_model_network_has_period_2k() -> None:
     outputs = [
         f"picture {step // 2 % 3}" if step % 2 == 0 else f"state {(step // 2 + 1) % 3}" for step in range(12)
     ]
-    assert is_stuck(outputs, 2, prompt="state 0", seed=42) == Stuck(entry_step=0, period=6)
+    assert first_repeat(["state 0", *outputs], 2) == Stuck(entry_step=0, period=6)
 
 
 def test_the_entry_is_the_first_step_of_the_repeated_state() -> None:
     outputs = ["A", "b", "C", "d", "C", "d"]
-    assert is_stuck(outputs, 2, prompt="a", seed=1) == Stuck(entry_step=3, period=2)
+    assert first_repeat(["a", *outputs], 2) == Stuck(entry_step=3, period=2)
 
 
 def test_a_repeated_output_at_another_position_is_not_a_repeated_state() -> None:
-    assert is_stuck(["x", "x"], 3, prompt="p", seed=0) is None
-    assert is_stuck(["x", "x", "y"], 2, prompt="p", seed=0) is None
+    assert first_repeat(["p", "x", "x"], 3) is None
+    assert first_repeat(["p", "x", "x", "y"], 2) is None
 
 
 def test_a_fixed_point_of_a_single_model() -> None:
-    assert is_stuck(["a", "a"], 1, prompt="b", seed=0) == Stuck(entry_step=1, period=1)
-    assert is_stuck(["b"], 1, prompt="b", seed=0) == Stuck(entry_step=0, period=1)
-
-
-def test_fresh_noise_is_never_stuck() -> None:
-    assert is_stuck(["a"] * 10, 1, prompt="a", seed=-1) is None
-
-
-def test_a_network_has_a_length() -> None:
-    with pytest.raises(ValueError, match="network_length"):
-        is_stuck([], 0, prompt="a", seed=0)
+    assert first_repeat(["b", "a", "a"], 1) == Stuck(entry_step=1, period=1)
+    assert first_repeat(["b", "b"], 1) == Stuck(entry_step=0, period=1)
 
 
 @settings(deadline=None)
@@ -51,7 +47,7 @@ def test_equals_the_definition(outputs: list[str], length: int) -> None:
             entry = states.index(state)
             expected = Stuck(entry_step=entry, period=step - entry)
             break
-    assert is_stuck(outputs, length, prompt="a", seed=7) == expected
+    assert first_repeat(["a", *outputs], length) == expected
 
 
 def test_the_detector_tells_at_the_first_repeat() -> None:
@@ -68,3 +64,15 @@ def test_states_of_an_earlier_map_are_forgotten() -> None:
     detector.forget_until(1)
     assert detector.visit(3, "a") is None
     assert detector.visit(4, "c") == Stuck(entry_step=2, period=2)
+
+
+def test_was_that_why_a_run_ended(folder: Path, sample: Sample) -> None:
+    """Of a run that is stuck, and of the others: with fresh noise, failed, untouched, not there."""
+    with Store(folder) as store:
+        found = is_stuck(store, sample.stuck)
+        (row,) = [run for run in reading.runs(store) if run.id == sample.stuck]
+        assert found == Stuck(entry_step=row.entry_step, period=row.period)
+        for run in (sample.noisy, sample.failed, sample.untouched):
+            assert not is_stuck(store, run)
+        with pytest.raises(NotFound, match="No run 999"):
+            is_stuck(store, 999)

@@ -12,6 +12,7 @@ import polars as pl
 from panic.analysis.charts import data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.factors import trajectories
 from panic.analysis.questions.drift import drift
 from panic.analysis.statistics import (
     GroupTest,
@@ -24,11 +25,13 @@ from panic.analysis.statistics import (
 
 TITLE = "Do networks drift differently?"
 CAVEAT = (
-    "One number per run: its mean distance from the start over the last third of its network's steps. "
+    "One number per run: its mean distance from the start over the last third of its network's steps. Runs "
+    "of a fixed seed that met are one trajectory: their mean counts once. Failed runs are left out. "
     "Runs of one prompt are not independent: where prompts are under several networks, labels are shuffled "
     "within prompts; else prompts are compared by Kruskal-Wallis. A mixed model, with a random intercept per "
     "prompt, tells how much prompts differ."
 )
+LEVEL = 0.05
 PAIRS = {"a": pl.String, "b": pl.String, "cohens_d": pl.Float64, "cliffs_delta": pl.Float64}
 
 views = first_model
@@ -54,13 +57,21 @@ def table(evidence: Evidence, view: View) -> Differences | None:
     found = drift(evidence.data, *view)
     if found.is_empty():
         raise AnalysisError(f"no run has a vector of its start under {view.model}")
+    standing = evidence.data.runs.filter(pl.col("state") != "failed")
     late = (
         found.filter(pl.col("step") >= pl.col("step").max().over("network") * 2 / 3)
         .group_by("network", "run", maintain_order=True)
         .agg(pl.col("distance").mean().round(6))  # float32 knows no more
-        .join(evidence.data.runs.select("run", "prompt"), on="run", maintain_order="left")
+        .join(standing.select("run", "prompt"), on="run", maintain_order="left")
+        .join(trajectories(evidence.data), on="run", maintain_order="left")
+        .group_by("network", "trajectory", maintain_order=True)
+        .agg(
+            pl.col("prompt").unique().sort().str.join("\n"), pl.col("run").first(), pl.col("distance").mean()
+        )
         .select("network", "prompt", "run", "distance")
     )
+    if late["network"].n_unique() < 2:
+        raise AnalysisError("all runs of the other networks have failed")
     return Differences(late=late, test=_test(late), pairs=_pairs(late), model=_model(late))
 
 
@@ -86,9 +97,7 @@ def _pairs(late: pl.DataFrame) -> pl.DataFrame:
 
 
 def _model(late: pl.DataFrame) -> pl.DataFrame | None:
-    """A mixed model; None with one row per prompt, of which it would be sure of anything, or if none fits."""
-    if late.group_by("prompt").len()["len"].min() in (None, 1):
-        return None
+    """A mixed model; None where prompts have too few runs, or if none fits."""
     try:
         return mixed_model(late, "distance ~ network", groups="prompt")
     except AnalysisError:
@@ -114,15 +123,19 @@ def chart(answer: Differences) -> Any:
 def sentence(answer: Differences) -> str:
     """The test, the largest effect sizes, and what the mixed model says of the prompts."""
     test, late = answer.test, answer.late
+    verdict = "differ" if test.p_value <= LEVEL else "could not be shown to differ"
+    least = ""
+    if test.p_least > LEVEL:
+        least = f"; so few runs could not have given a p below {test.p_least:.2g}"
     text = (
-        f"Networks explain {test.effect:.0%} of the differences between {len(late):,} runs of "
-        f"{late['prompt'].n_unique():,} prompts ({test.effect_name}; chance gives {test.baseline:.0%}, "
-        f"p = {test.p_value:.2g}, {test.resampling})."
+        f"Late distances from the start {verdict} between networks: these explain {test.effect:.0%} of the "
+        f"variance between {len(late):,} runs ({test.effect_name}; chance gives {test.baseline:.0%}, "
+        f"p = {test.p_value:.2g}, shuffled {test.resampling.replace('units', 'prompts')}{least})."
     )
     largest = answer.pairs.sort(pl.col("cliffs_delta").abs(), descending=True, maintain_order=True).head(2)
     for row in largest.iter_rows(named=True):
         text += (
-            f" {row['a']} against {row['b']}: Cliff's delta {row['cliffs_delta']:.2f}"
+            f" {row['a']} against {row['b']}: Cliff's delta {row['cliffs_delta']:.2f} (-1 to 1)"
             + ("" if row["cohens_d"] != row["cohens_d"] else f", Cohen's d {row['cohens_d']:.2f}")
             + "."
         )

@@ -35,7 +35,8 @@ def test_networks_that_drift_differently_are_told_apart_within_prompts(bench):
     slope = answer.model.row(1, named=True)  # the second network beyond the first
     assert slope["estimate"] == pytest.approx(np.cos(np.radians(33)) - np.cos(np.radians(63)), abs=0.03)
     said = networks.sentence(answer)
-    assert "24 runs of 6 prompts" in said
+    assert said.startswith("Late distances from the start differ between networks")
+    assert "24 runs" in said
     assert "draw → tell against tell: Cliff's delta -1.00" in said
 
 
@@ -62,3 +63,22 @@ def test_networks_with_prompts_of_their_own_are_compared_by_prompts(bench):
 def test_one_network_is_not_asked(bench):
     fill(bench, {PAIR[0]: 45.0})
     assert networks.table(bench.evidence, TEXT) is None
+
+
+def test_runs_that_met_are_one_trajectory(bench):
+    """With the seed 42 all prompts end in one cycle per network: two draws, of however many prompts."""
+    vectors = {f"start {prompt}": angle_vector(10.0 * prompt) for prompt in range(6)}
+    for number, network in enumerate(PAIR):
+        for prompt in range(6):
+            bench.add(f"start {prompt}", [f"end {number}"], network=network, max_length=len(network))
+            for repeat in range(2):
+                text = f"text {prompt} {number} {repeat}"
+                how = {"network": network, "seed": -1, "repeat": repeat, "max_length": len(network)}
+                bench.add(f"start {prompt}", [text], **how)
+                vectors[text] = angle_vector(10.0 * prompt + 40 + 7 * repeat)
+        vectors[f"end {number}"] = angle_vector(60.0 + 100 * number)
+    bench.embed(vectors)
+    answer = networks.table(bench.evidence, TEXT)
+    assert len(answer.late) == 2 * (6 * 2 + 1)
+    assert answer.test.p_value > 0.05
+    assert "could not be shown to differ" in networks.sentence(answer)

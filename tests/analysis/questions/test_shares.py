@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from panic.analysis import AnalysisError, load
 from panic.analysis.clustering import Reference
@@ -26,8 +27,7 @@ def test_shares_are_means_over_runs_and_experiments_share_a_frozen_reference(ben
     assert found["name"].to_list() == ["first", "second", "outside all clusters"]
     assert found["share"].to_list() == pytest.approx([1.5 / 3, 0.75 / 3, 0.75 / 3])
     assert found["share"].sum() == pytest.approx(1)
-    assert found["low"][0] == pytest.approx(0.25)  # the prompt "two" alone
-    assert found["high"][0] == pytest.approx(1.0)  # the prompt "one" alone
+    assert found["low"].is_nan().all()  # two prompts say nothing of others
     with pytest.raises(AnalysisError, match="another embedding model"):
         shares.cluster_shares(
             Reference(centres=reference.centres, radii=reference.radii, fingerprint="other"),
@@ -46,6 +46,27 @@ def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
     named = dict(found.select("name", "share").iter_rows())
     assert named == pytest.approx({"a": 6 / 14, "b": 7 / 14, "outside all clusters": 1 / 14})
     assert found["low"].is_nan().all()  # one prompt cannot be resampled
+
+
+def test_an_interval_over_prompts_by_hand():
+    """Shares of four prompts: 1/2 -+ t(0.975, 3 / 2) / 2 of their standard deviation."""
+    runs = np.array([[0.45, 0.55], [0.5, 0.5], [0.55, 0.45], [0.5, 0.5]])
+    low, high = shares._interval(runs, np.arange(4))
+    assert high[0] - 0.5 == pytest.approx(stats.t.ppf(0.975, 1.5) * np.sqrt(0.005 / 3) / 2)
+    assert low[0] == pytest.approx(1 - high[0])
+
+
+@pytest.mark.parametrize("num_prompts", [3, 4, 8])
+def test_an_interval_of_95_percent_holds_the_share_that_often(num_prompts):
+    """Prompts differ (shares uniform, two runs each): 2000 intervals, within two standard errors of 95 %."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(2000):
+        prompts = np.repeat(np.arange(num_prompts), 2)
+        share = np.clip(rng.uniform(size=num_prompts)[prompts] + 0.1 * rng.normal(size=2 * num_prompts), 0, 1)
+        low, high = shares._interval(share[:, None], prompts)
+        held.append(low[0] <= 0.5 <= high[0])
+    assert np.mean(held) > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 2000)
 
 
 def test_a_stuck_run_counts_by_its_cycle_and_a_failed_one_not(bench):
