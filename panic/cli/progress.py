@@ -103,7 +103,7 @@ def _bars() -> Iterator[OnProgress]:
 
 
 def _picture(progress: Progress) -> RenderableType:
-    """Bars of runs, embeddings and diagrams, and the time per model below."""
+    """Bars of the runs and of all stages that follow them, and the time per model below."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table

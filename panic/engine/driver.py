@@ -52,8 +52,8 @@ class Driver:
     """Performs one experiment's missing work.
 
     Args:
-        phases: stages that overlap, phase after phase; a phase ends when its stages lack nothing. standing:
-        tells where the runs stand, so that workers hear which models come next; without it they do not.
+        phases: stages that overlap, phase after phase; a phase ends when its stages lack nothing.
+        standing: tells where the runs stand, so that workers hear which models come next; else they do not.
         on_epoch: called with a model's name when a shape epoch of it opens.
     """
 

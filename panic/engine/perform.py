@@ -141,22 +141,23 @@ def _perform(session: Session) -> None:
 
 
 def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStack) -> list[list[AnyStage]]:
-    """The stages that an experiment has: lost images first, what is taken of finished diagrams last.
+    """The stages that an experiment has, by when they run.
 
-    The pool that computes diagrams is closed with the stack.
+    What loops need comes before them; what can follow single runs overlaps with them; what needs all of that
+    to be there comes after them. The pool that jobs are computed in is closed with the stack.
     """
     plan, before = session.plan, reading.counts(session.reader, session.experiment)
-    first: list[AnyStage] = [ImageStage(session, before)]
-    second: list[AnyStage] = [loops]
-    third: list[AnyStage] = []
+    before_loops: list[AnyStage] = [ImageStage(session, before)]
+    with_loops: list[AnyStage] = [loops]
+    after_loops: list[AnyStage] = []
     if plan.embedding:
-        second.append(EmbeddingStage(session, loops, before))
+        with_loops.append(EmbeddingStage(session, loops, before))
     if settings := plan.config.diagrams:
         pool = Pool(session.store.path, settings, workers.post, num_workers=plan.config.diagram_workers)
         stack.enter_context(closing(pool))
-        second.append(DiagramStage(session, pool, before))
-        third += [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)]
-    return [first, second, third]
+        with_loops.append(DiagramStage(session, pool, before))
+        after_loops += [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)]
+    return [before_loops, with_loops, after_loops]
 
 
 def _missing(session: Session) -> tuple[int, int]:

@@ -214,7 +214,8 @@ def serve_connection(
 ) -> None:
     """A child's main loop: jobs in, results out, until None or the end of the pipe."""
     os.nice(NICE)
-    prepare()
+    if settings:
+        prepare()
     connection.send(PREPARED)
     limit_memory(memory_bytes)
     with Store(path) as store:

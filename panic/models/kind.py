@@ -1,10 +1,9 @@
 """A kind of model describes itself here, so that no other module has to know the kinds there are.
 
 Each kind is one `Kind`, called KIND, in the file that implements it; `panic.models.kinds` lists them. Whoever
-resolves names, checks parameters, fingerprints, batches or builds asks the kind. A description is plain
-data and
-functions that import what they need when they are called: listing models must load neither torch nor
-    transformers.
+resolves names, checks parameters, fingerprints, batches or builds asks the kind. A description is plain data
+and functions that import what they need when they are called: listing models must load neither torch nor
+transformers.
 
     from panic.models.kinds import kind_of
     kind_of(spec).parameters_of(spec)

@@ -17,8 +17,10 @@ which must give a `Kind`:
         def load(self, device): ...
         def invoke(self, inputs, seeds): return list(inputs)
 
-    KIND = Kind(name="echo", build=lambda spec: Echo(), modalities_in=("text",), modality_out="text",
-                weights="none", prefix="echo/", models=lambda: [KIND.spec("echo/plain")])
+    KIND: Kind = Kind(name="echo", build=lambda spec: Echo(), modalities_in=("text",), modality_out="text",
+                      weights="none", prefix="echo/", models=lambda: [KIND.spec("echo/plain")])
+
+`KINDS` is in the order in which kinds look at a folder of weights: the first that knows it has it.
 
 Such packages are imported only where a name, a prefix or an adapter is asked for that is not known here,
 and where all models are listed. Importing one must be light: heavy packages belong into the functions that

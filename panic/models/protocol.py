@@ -45,9 +45,8 @@ class Model(Protocol):
     Optional names, looked up with `getattr`:
         `working_bytes(batch_size) -> int`: device memory needed beyond the weights during a call.
         `bucket(item) -> int`: padded length class of an input (0 or more); only items of one bucket share a
-            batch. Needed where the model's padding follows the longest item of its batch. Of a user's own
-            class
-            only: it is asked in a process of its own; other kinds say it in `Kind.bucketing`.
+            batch. Needed where the model's padding follows the longest item of its batch. Only a user's own
+            class has it, and is asked in a process of its own; other kinds say it in `Kind.bucketing`.
         `weight_modules() -> Sequence[torch.nn.Module]`: after `load("cpu")`, all that has weights; then only
             their bytes move between main memory and a GPU, and `load` is not called again.
         `parameters: dict`: what went into the fingerprint, for display.

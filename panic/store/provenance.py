@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,14 @@ def source_digest() -> str:
     return state.hexdigest()
 
 
-def packages() -> dict[str, str]:
-    """Versions of all installed distributions; the remains of a broken installation have no name."""
-    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
-    return dict(sorted(found.items()))
+@cache
+def packages() -> Mapping[str, str]:
+    """Versions of all installed distributions; the remains of a broken installation have no name.
+
+    They are read once per process, and each file once: it is an e-mail to the standard library.
+    """
+    known = [distribution.metadata for distribution in metadata.distributions()]
+    return dict(sorted({one["Name"]: one["Version"] for one in known if one["Name"]}.items()))
 
 
 def hardware() -> dict[str, Any]:

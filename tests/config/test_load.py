@@ -121,6 +121,30 @@ def test_paths_refer_to_the_folder_of_the_config(file: Path, monkeypatch: pytest
     assert load(file, ["base_folder=.."]).base_folder == file.parent / ".."
 
 
+def test_paths_refer_to_the_base_folder_where_one_is_given(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    config = load(file, ["base_folder=below", "store=runs", "model_folder=mine"])
+    below = file.parent / "below"
+    assert (config.base_folder, config.store, config.model_folder) == (below, below / "runs", below / "mine")
+    absolute = load(file, ["base_folder=/else", "store=/var/runs"])
+    assert (absolute.base_folder, absolute.store) == (Path("/else"), Path("/var/runs"))
+
+
+def test_a_tilde_is_the_home_of_the_user(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = file.parent / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    config = load(file, ["store=~/runs", "model_folder=~/mine"])
+    assert (config.store, config.model_folder) == (home / "runs", home / "mine")
+    assert config.base_folder == file.parent
+    based = load(file, ["base_folder=~/lab", "store=runs"])
+    assert (based.base_folder, based.store) == (home / "lab", home / "lab" / "runs")
+    (home / "there.yaml").write_text(YAML)
+    assert load("~/there.yaml").base_folder == home
+
+
 def test_an_experiment_stays_the_same_when_its_folder_moves(file: Path) -> None:
     overrides = ["networks.0.0=local:weights/mine", "model_folder=mine"]
     moved = file.parent / "moved" / "demo.yaml"

@@ -138,6 +138,31 @@ override 'nam=x': unknown key 'nam'
     )
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("seeds.2=7", "'2' is no index of seeds"),
+        ("seeds.-1=7", "'-1' is no index of seeds"),
+        ("seeds.x=7", "'x' is no index of seeds"),
+        ("networks.0.3=X", "'3' is no index of networks.0"),
+    ],
+)
+def test_an_index_appends_at_the_end_and_not_beyond(good: str, override: str, told: str) -> None:
+    name, num = ("seeds", 1) if override.startswith("seeds") else ("networks.0", 2)
+    assert told in message(good, override)
+    assert f"0 to {num - 1} exist, {num} appends" in message(good, override)
+    assert name in told
+
+
+def test_mistakes_inside_the_value_of_an_override_are_told(good: str) -> None:
+    assert (
+        message(good, "models.quick={base: Quick, steps: 2, steps: 3}")
+        == """override 'models.quick={base: Quick, steps: 2, steps: 3}': the key 'steps' is given twice
+   | models.quick={base: Quick, steps: 2, steps: 3}
+   |                                      ^^^^^"""
+    )
+
+
 def test_override_that_is_none(good: str) -> None:
     assert (
         message(good, "max_length", "prompts=[a")

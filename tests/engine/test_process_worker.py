@@ -248,10 +248,9 @@ def test_a_batch_behind_one_that_ran_out_of_memory_is_of_the_old_epoch(tmp_path:
     with Store(tmp_path / "s") as store:
         assert check.check(store) == []
         assert [row.batch_size for row in reading.epochs(store, "latest") if row.name == "draw"] == [16, 8]
-        sizes = {
-            step.batch_size for row in reading.runs(store) for step in contents.invocations(store, row.id)
-        }
-        assert max(sizes) <= 16
+        steps = [step for row in reading.runs(store) for step in contents.invocations(store, row.id)]
+        assert {(step.model, step.batch_size) for step in steps} == {("draw", 8), ("chain", 16)}
+        assert len(steps) == 40 * 4
 
 
 @pytest.mark.parametrize("executor", ["local", "process"])

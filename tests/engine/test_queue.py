@@ -70,3 +70,80 @@ def test_a_new_shape_epoch_takes_smaller_batches() -> None:
     smaller = lane("draw", batch_size=2)
     assert [item.subject for item in queue.take(smaller)] == [1, 2]
     assert [item.subject for item in queue.take(smaller)] == [3, 4]
+
+
+def test_work_counts_all_lanes_of_a_model() -> None:
+    queue = make_queue(draw=3)
+    for bucket in (16, 16, 32, 32):
+        queue.put(lane("embed", bucket), Item(bucket, b"", 0))
+    queue.put(lane("describe"), Item(1, b"", 0))
+    assert queue.work() == {"draw": 3, "embed": 4, "describe": 1}
+    # Four texts in two buckets are more work than three prompts in one.
+    assert queue.choose(NOTHING, only_full=False) == lane("embed", 16)
+    assert len(queue) == 8
+    queue.take(lane("describe"))
+    assert queue.work() == {"draw": 3, "embed": 4}, "nothing is left of it"
+
+
+def test_of_two_lanes_with_as_much_the_first_and_of_two_buckets_the_fuller_one() -> None:
+    queue = make_queue(embed=1)
+    queue.put(lane("draw"), Item(1, b"", 0))
+    assert queue.choose(NOTHING, only_full=False) == lane("draw"), "by the config, not by arrival"
+    for bucket in (32, 16, 16):
+        queue.put(lane("embed", bucket), Item(1, b"", 0))
+    assert queue.choose(NOTHING, only_full=False) == lane("embed", 16)
+
+
+def test_a_batch_of_exactly_the_size_is_full() -> None:
+    resident = frozenset({"draw"})
+    assert make_queue(draw=4).choose(resident, only_full=True) == lane("draw")
+    assert make_queue(draw=3).choose(resident, only_full=True) is None
+    assert make_queue(draw=9).choose(NOTHING, only_full=True) is None, "a load can wait"
+    assert len(make_queue(draw=9).take(lane("draw"))) == 4
+    assert make_queue().choose(resident, only_full=False) is None
+
+
+def test_eagerness_is_for_full_batches_and_stays_after_a_halving() -> None:
+    both = frozenset({"draw", "describe"})
+    assert make_queue(draw=50, describe=3).choose(both, only_full=False) == lane("draw")
+    queue = make_queue(draw=50, describe=3)
+    queue.resize("describe", 2)
+    assert queue.choose(both, only_full=False) == lane("describe", batch_size=2)
+    # Without its model there an eager one still comes before more images.
+    assert make_queue(draw=50, describe=4).choose(NOTHING, only_full=False) == lane("describe")
+
+
+def test_a_new_shape_epoch_leaves_other_models_and_keeps_the_order() -> None:
+    queue = make_queue(draw=3, embed=2)
+    queue.put(lane("draw", batch_size=2), Item("first", b"", 0))
+    queue.put(lane("draw", 16), Item("other bucket", b"", 0))
+    queue.resize("draw", 2)
+    assert [item.subject for item in queue.take(lane("embed"))] == [1, 2]
+    assert [item.subject for item in queue.take(lane("draw", 16, 2))] == ["other bucket"]
+    smaller = lane("draw", batch_size=2)
+    found = [item.subject for _ in range(2) for item in queue.take(smaller)]
+    assert sorted(map(str, found)) == ["1", "2", "3", "first"]
+    assert [subject for subject in found if subject != "first"] == [1, 2, 3]
+    assert len(queue) == 0
+
+
+def test_what_comes_back_comes_first_also_into_a_lane_that_is_new() -> None:
+    queue = make_queue(draw=1)
+    queue.put_back(lane("draw"), [Item("a", b"", 0), Item("b", b"", 0)])
+    assert [item.subject for item in queue.take(lane("draw"))] == ["a", "b", 1]
+    queue.put_back(lane("draw", 7), [Item("c", b"", 0)])
+    assert [item.subject for item in queue.take(lane("draw", 7))] == ["c"]
+
+
+def test_a_full_batch_comes_before_more_work_in_short_ones() -> None:
+    queue = make_queue(draw=4)
+    for bucket in (16, 16, 16, 32, 32, 32):
+        queue.put(lane("embed", bucket), Item(1, b"", 0))
+    assert queue.choose(frozenset({"draw", "embed"}), only_full=False) == lane("draw")
+
+
+def test_an_empty_lane_hides_nothing() -> None:
+    queue = make_queue(draw=1, embed=4)
+    queue.take(lane("draw"))
+    assert queue.choose(NOTHING, only_full=False) == lane("embed")
+    assert queue.choose(frozenset({"embed"}), only_full=True) == lane("embed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from PIL import Image
 
 from panic.engine.contents import ContentCache, size_bytes
 from panic.engine.outputs import Output, Rejected, finish
-from panic.engine.writer import Writer
+from panic.engine.writer import COMMIT_EVERY_S, COMMIT_ROWS, MERGED_COMMITS, QUEUED_COMMITS, Writer
 from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
 from panic.store.digest import image_digest, text_digest
+from panic.store.records import NewInvocation, NewOutput, NewStuck
 
 
 def noise_image(seed: int, size: int = 64) -> Image.Image:
@@ -127,3 +130,169 @@ def test_outputs_are_normalised() -> None:
     assert from_array.digest == from_rgba.digest == image_digest(Image.fromarray(pixels))
     text = finish(" a ", Modality.TEXT, True)
     assert text == Output(Modality.TEXT, text_digest(" a "), " a ")
+
+
+def test_numbers_that_are_not_finite_are_no_pixels() -> None:
+    for value in (np.inf, -np.inf, np.nan):
+        raw = np.zeros((4, 4, 3), np.float32)
+        raw[1, 2, 0] = value
+        assert finish(raw, Modality.IMAGE, False) == Rejected("image with values that are not numbers")
+    with pytest.raises(TypeError, match="float32"):
+        finish(np.zeros((4, 4, 3), np.float32), Modality.IMAGE, False)
+
+
+# What may wait
+
+
+class Gate:
+    """A store that stores only when it is open; what it was given, and when."""
+
+    def __init__(self) -> None:
+        self.is_open = threading.Event()
+        self.commits: list[Commit] = []
+
+    def __call__(self, commit: Commit) -> None:
+        assert self.is_open.wait(30)
+        self.commits.append(commit)
+
+
+def large(number: int) -> Commit:
+    """100 MiB of pixels, by what it says of itself."""
+    digest = text_digest(str(number))
+    row = NewOutput(digest=digest, modality="image", width=5120, height=6827, image=b"encoded")
+    return Commit(outputs=[row])
+
+
+def add_all(writer: Writer, commits: list[Commit]) -> threading.Thread:
+    def work() -> None:
+        for commit in commits:
+            writer.add(commit)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def settled(writer: Writer) -> int:
+    """How many commits were added, once that has not changed for a while."""
+    added = -1
+    while added != writer.added:
+        added = writer.added
+        time.sleep(0.2)
+    return added
+
+
+def test_only_so_many_bytes_wait_and_they_are_given_back() -> None:
+    gate = Gate()
+    writer = Writer(gate, lambda digest: None)
+    thread = add_all(writer, [large(number) for number in range(12)])
+    # 256 MiB may wait: after three of 100 MiB there is too much.
+    assert settled(writer) == 3
+    gate.is_open.set()
+    thread.join(30)
+    assert not thread.is_alive(), "what is stored makes room"
+    writer.flush()
+    assert writer.committed == writer.added == 12
+    writer.close()
+
+
+def test_texts_count_too() -> None:
+    gate = Gate()
+    writer = Writer(gate, lambda digest: None)
+    text = "x" * (70 * 2**20)
+    row = NewOutput(digest=text_digest("x"), modality="text", text=text)
+    thread = add_all(writer, [Commit(outputs=[row]) for _ in range(4)])
+    assert settled(writer) == 2  # 140 MiB each
+    gate.is_open.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    writer.close()
+
+
+def test_only_so_many_commits_wait() -> None:
+    gate = Gate()
+    writer = Writer(gate, lambda digest: None)
+    thread = add_all(writer, [Commit() for _ in range(3 * QUEUED_COMMITS)])
+    assert settled(writer) == QUEUED_COMMITS
+    gate.is_open.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    writer.close()
+    assert writer.committed == 3 * QUEUED_COMMITS
+
+
+def test_several_commits_are_one_transaction_in_their_order() -> None:
+    gate = Gate()
+    writer = Writer(gate, lambda digest: None)
+    runs = range(QUEUED_COMMITS)
+    for run in runs:
+        writer.add(Commit(stuck=[NewStuck(run=run, entry_step=0, period=1)]))
+    gate.is_open.set()
+    writer.close()
+    assert [row.run for commit in gate.commits for row in commit.stuck] == list(runs)
+    assert len(gate.commits[0].stuck) == MERGED_COMMITS
+    assert 2 <= len(gate.commits) <= 4
+
+
+def test_what_comes_within_a_moment_is_stored_together() -> None:
+    gate = Gate()
+    gate.is_open.set()
+    writer = Writer(gate, lambda digest: None)
+    for _ in range(12):
+        writer.add(Commit())
+        time.sleep(0.002)
+    while writer.committed < 12:
+        time.sleep(0.01)
+    assert len(gate.commits) <= 3
+    writer.close()
+
+
+def test_many_rows_are_not_gathered_further() -> None:
+    gate = Gate()
+    writer = Writer(gate, lambda digest: None)
+    rows = [NewInvocation(1, step, b"", b"", 0, 1) for step in range(COMMIT_ROWS)]
+    for _ in range(3):
+        writer.add(Commit(invocations=rows))
+    gate.is_open.set()
+    writer.close()
+    assert [len(commit.invocations) for commit in gate.commits] == [COMMIT_ROWS] * 3
+
+
+def test_a_flush_does_not_wait_for_more_to_gather() -> None:
+    gate = Gate()
+    gate.is_open.set()
+    writer = Writer(gate, lambda digest: None)
+    before = time.monotonic()
+    for _ in range(8):
+        writer.add(Commit())
+        writer.flush()
+    assert time.monotonic() - before < 4 * COMMIT_EVERY_S
+    assert len(gate.commits) == 8
+    writer.add(Commit())  # without one it does, and not for long
+    while writer.committed < 9:
+        time.sleep(0.01)
+    assert time.monotonic() - before < 20 * COMMIT_EVERY_S
+    writer.close()
+
+
+def test_numbers_of_commits_count_from_one() -> None:
+    gate = Gate()
+    gate.is_open.set()
+    writer = Writer(gate, lambda digest: None)
+    assert [writer.add(Commit()) for _ in range(3)] == [1, 2, 3]
+    writer.close()
+    assert writer.committed == 3
+
+
+def test_what_writing_raises_is_raised_in_every_call_after_it() -> None:
+    def fail(commit: Commit) -> None:
+        raise StoreError("full")
+
+    writer = Writer(fail, lambda digest: None)
+    writer.add(Commit())
+    with pytest.raises(StoreError, match="full"):
+        writer.flush()
+    with pytest.raises(StoreError, match="full"):
+        writer.add(Commit())
+    assert (writer.added, writer.committed) == (1, 0)
+    writer.close()

@@ -1,6 +1,7 @@
 """A filled store to damage, read and change."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,17 @@ def sample(folder: Path, filled: tuple[Path, Sample]) -> Sample:
     """A store in `folder` with the sample in it, closed."""
     shutil.copytree(filled[0], folder)
     return filled[1]
+
+
+@pytest.fixture
+def store(folder: Path, sample: Sample) -> Iterator[Store]:
+    """The sample, open for reading."""
+    with Store(folder) as store:
+        yield store
+
+
+@pytest.fixture
+def writer(folder: Path, sample: Sample) -> Iterator[Store]:
+    """The sample, open for writing."""
+    with Store(folder, write=True) as store:
+        yield store

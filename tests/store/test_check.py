@@ -2,14 +2,17 @@
 
 import contextlib
 import sqlite3
+import struct
 
+import numpy as np
 import pytest
 
 from panic.errors import StoreCorrupt
-from panic.store import Commit, Store, check, contents, writing
-from panic.store.codec import encode_image
+from panic.store import Commit, NewDiagram, Store, check, contents, writing
+from panic.store.codec import encode_array, encode_bars, encode_image
 from panic.store.digest import image_digest, text_digest
-from tests.store.sample import output, picture
+from panic.store.records import NewDistance, NewVectorisation
+from tests.store.sample import SETTINGS, output, picture
 from tests.store.test_files import corrupt_page
 
 
@@ -204,3 +207,107 @@ def test_a_broken_index(folder, sample):
         " WHERE name = 'stuck'",
     )
     assert any(problem.startswith("store.sqlite: ") for problem in problems(folder))
+
+
+def floats(*values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_vector_with_one_number_that_is_not_finite(folder, sample, value):
+    update = "UPDATE embedding SET vector = ? WHERE output = (SELECT id FROM output WHERE text = 'b')"
+    damage(folder / "store.sqlite", update, parameters=(floats(1.0, value, 2.0),))
+    assert (
+        only_problem(folder) == f"vector of {text_digest('b').hex()} under embed: not all numbers are finite"
+    )
+
+
+def put_bars(folder, bars):
+    update = "UPDATE diagram_bars SET bars = ? WHERE dimension = 0"
+    damage(folder / "store.sqlite", update, parameters=(encode_bars(np.array(bars)),))
+
+
+@pytest.mark.parametrize(
+    "bar",
+    [(1.0, 0.5), (-np.inf, 1.0), (np.inf, np.inf), (np.nan, 1.0), (0.0, np.nan)],
+    ids=["death before birth", "birth -inf", "birth inf", "birth nan", "death nan"],
+)
+def test_a_bar_that_is_none(folder, sample, bar):
+    bars = encode_bars(np.array([[0.0, 0.5], bar]))
+    damage(
+        folder / "store.sqlite", "UPDATE diagram_bars SET bars = ? WHERE dimension = 0", parameters=(bars,)
+    )
+    told = f"diagram of run {sample.stuck}, dimension 0: not all bars are births and later deaths"
+    assert only_problem(folder) == told
+
+
+@pytest.mark.parametrize("bar", [(0.0, np.inf), (0.0, 0.0), (0.5, 0.5)])
+def test_a_bar_that_lasts_for_ever_or_no_time_is_one(folder, sample, bar):
+    bars = encode_bars(np.array([bar]))
+    damage(
+        folder / "store.sqlite", "UPDATE diagram_bars SET bars = ? WHERE dimension = 0", parameters=(bars,)
+    )
+    assert problems(folder) == []
+
+
+@pytest.fixture
+def vectorised(folder, sample):
+    """The bytes of the only vectorisation in the store."""
+    with Store(folder, write=True) as store:
+        measure = writing.add_measure(store, {"kind": "landscape"})
+        vector = np.arange(6.0).reshape(2, 3)
+        row = NewVectorisation(diagram=1, dimension=0, measure=measure, vector=vector)
+        writing.commit(store, Commit(vectorisations=[row]))
+    assert problems(folder) == []
+    return encode_array(vector)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_vectorisation_with_a_number_that_is_not_finite(folder, sample, vectorised, value):
+    data = encode_array(np.array([[0.0, value]]))
+    damage(folder / "store.sqlite", "UPDATE vectorisation SET vector = ?", parameters=(data,))
+    what = f'vectorisation of run {sample.stuck}, dimension 0, {{"kind":"landscape"}}'
+    assert only_problem(folder) == f"{what}: not all numbers are finite"
+
+
+@pytest.mark.parametrize("length", [1, 5, 40, -1, -8, -48])
+def test_a_vectorisation_whose_bytes_were_cut(folder, sample, vectorised, length):
+    data = vectorised[:length]
+    damage(folder / "store.sqlite", "UPDATE vectorisation SET vector = ?", parameters=(data,))
+    assert only_problem(folder).endswith('{"kind":"landscape"}: its bytes are no array')
+
+
+def test_a_batch_of_an_epoch_that_is_another_models(folder, sample):
+    """Epoch 1 was opened for `tell` alone; a batch of `draw` cannot be of it."""
+    with Store(folder, write=True) as store:
+        writing.add_epoch(store, sample.alpha, "tell", model=sample.tell, batch_size=4, device_kind="cpu")
+    assert problems(folder) == []
+    damage(folder / "store.sqlite", "UPDATE batch SET epoch = 1 WHERE id = 1")
+    assert only_problem(folder) == "batch 1: shape epoch 1 of draw was never opened in its experiment"
+
+
+def test_a_batch_of_an_epoch_of_another_experiment(folder, sample):
+    with Store(folder, write=True) as store:
+        writing.add_epoch(store, sample.beta, "draw", model=sample.draw, batch_size=4, device_kind="cpu")
+    damage(folder / "store.sqlite", "UPDATE batch SET epoch = 1 WHERE id = 1")
+    assert only_problem(folder) == "batch 1: shape epoch 1 of draw was never opened in its experiment"
+
+
+def test_a_distance_between_diagrams_of_two_models(folder, sample):
+    with Store(folder, write=True) as store:
+        other = writing.add_model(store, "embed2", "fingerprint of embed2", {})
+        measure = writing.add_measure(store, {"kind": "wasserstein"})
+        for run, model in ((sample.noisy, sample.embed), (sample.noisy, other)):
+            diagram = NewDiagram(
+                run=run, model=model, settings=SETTINGS, settings_digest="settings", num_points=2,
+                num_unique=2, bars={0: np.array([[0.0, 1.0]])},
+            )  # fmt: skip
+            writing.commit(store, Commit(diagrams=[diagram]))
+        writing.commit(store, Commit(distances=[NewDistance(1, 2, 0, measure, 0.5)]))
+    assert problems(folder) == []
+    with Store(folder, write=True) as store:
+        writing.commit(store, Commit(distances=[NewDistance(1, 3, 0, measure, 0.5)]))
+    told = (
+        f"distance of runs {sample.stuck} and {sample.noisy}: their diagrams are of other models or settings"
+    )
+    assert only_problem(folder) == told

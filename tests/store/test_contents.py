@@ -1,81 +1,88 @@
-"""Digests and codecs: exact, and known answers."""
-
-import hashlib
+"""What goes in comes out: outputs, steps, vectors, diagrams."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
-from panic.store.codec import (
-    decode_array,
-    decode_bars,
-    decode_image,
-    decode_vector,
-    encode_array,
-    encode_bars,
-    encode_image,
-    encode_vector,
+from panic.errors import NotFound
+from panic.store import (
+    NewRun,
+    contents,
+    reading,
+    writing,
 )
 from panic.store.digest import image_digest, text_digest
-
-floats = st.floats(width=32, allow_nan=False)
-
-
-def test_digests_are_the_documented_ones():
-    assert text_digest("né").hex() == hashlib.sha256(b"text\0n\xc3\xa9").hexdigest()
-    image = Image.new("RGB", (2, 1), (1, 2, 3))
-    content = b"image\0" + bytes([2, 0, 0, 0, 1, 0, 0, 0]) + bytes([1, 2, 3, 1, 2, 3])
-    assert image_digest(image).hex() == hashlib.sha256(content).hexdigest()
+from tests.store.sample import NETWORK, SETTINGS, picture
 
 
-def test_pictures_of_equal_bytes_and_other_shape_differ():
-    wide, tall = Image.new("RGB", (3, 2)), Image.new("RGB", (2, 3))
-    assert wide.tobytes() == tall.tobytes()
-    assert image_digest(wide) != image_digest(tall)
+def test_steps_of_a_run(store, sample):
+    first, *_, last = contents.invocations(store, sample.stuck)
+    assert (first.step, first.model, first.modality, first.text) == (0, "draw", "image", None)
+    assert first.input == text_digest("a").hex()
+    assert first.output == image_digest(picture(1)).hex()
+    assert (last.step, last.model, last.text, last.seed, last.device) == (3, "tell", "b", 42, "cpu")
+    assert (last.batch_size, last.duration_s) == (8, 0.25)
 
 
-def test_text_without_utf8_has_no_digest():
-    with pytest.raises(UnicodeEncodeError):
-        text_digest("\ud800")
+def test_outputs_are_kept_once_and_exactly(store, sample):
+    assert [row.text or row.width for row in contents.outputs(store, run=sample.stuck)] == ["a", 8, "b", 8]
+    shared = {row.digest for row in contents.outputs(store, "alpha")} & {
+        row.digest for row in contents.outputs(store, "beta")
+    }
+    assert shared == {text_digest("a").hex(), image_digest(picture(1)).hex()}
+    assert len(contents.outputs(store)) == 10
+    digest = image_digest(picture(2))
+    assert (
+        contents.image(store, digest).tobytes()
+        == contents.image(store, digest.hex()).tobytes()
+        == picture(2).tobytes()
+    )
+    assert contents.text(store, text_digest("d")) == "d"
+    with pytest.raises(NotFound, match="No image"):
+        contents.image(store, text_digest("d"))
+    with pytest.raises(NotFound, match="No text"):
+        contents.text(store, digest)
 
 
-@settings(deadline=None)
-@given(st.text(), st.text())
-def test_texts_differ_when_their_digests_do(one, other):
-    assert (text_digest(one) == text_digest(other)) == (one == other)
+def test_texts_of_any_kind_come_back(writer):
+    experiment = writing.start_experiment(writer, "texts", {})
+    texts = [
+        "\0",
+        "a\0b",
+        "  spaces ",
+        "1e5",
+        "0x10",
+        "naïve \U0001f642",
+        "line\nline\r\n",
+        "'; DROP TABLE run",
+    ]
+    writing.add_runs(
+        writer, experiment, [NewRun(network=NETWORK, prompt=text, seed=1, max_length=1) for text in texts]
+    )
+    assert [run.prompt for run in reading.runs(writer, experiment)] == texts
+    assert [contents.text(writer, text_digest(text)) for text in texts] == texts
 
 
-@settings(deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.booleans())
-def test_images_come_back_exactly(width, height, seed, flat):
-    random = np.random.default_rng(seed)
-    pixels = random.integers(0, 256, (1, 1, 3) if flat else (height, width, 3), dtype=np.uint8)
-    image = Image.fromarray(np.broadcast_to(pixels, (height, width, 3)).copy())
-    back = decode_image(encode_image(image))
-    assert back.mode == "RGB"
-    assert back.tobytes() == image.tobytes()
-    assert image_digest(back) == image_digest(image)
-
-
-@settings(deadline=None)
-@given(st.lists(floats, min_size=1))
-def test_vectors_come_back_exactly(numbers):
-    vector = np.array(numbers, np.float32)
-    assert decode_vector(encode_vector(vector)).tobytes() == vector.tobytes()
-    assert len(encode_vector(vector)) == 4 * len(numbers)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(0))))
-def test_bars_come_back_exactly(pairs):
-    bars = np.array(pairs, np.float64).reshape(-1, 2)
-    assert np.array_equal(decode_bars(encode_bars(bars)), bars)
-
-
-def test_generators_come_back_with_shape_and_type():
-    generators = np.arange(6, dtype=np.int32).reshape(2, 3)
-    back = decode_array(encode_array(generators))
-    assert back.dtype == generators.dtype
-    assert np.array_equal(back, generators)
+def test_vectors_and_bars(store, sample):
+    found = contents.vectors(store, "embed")
+    assert found.vectors.shape == (4, 3)
+    assert found.vectors.dtype == np.float32
+    rows = dict(zip(found.digests, found.vectors[:, 0], strict=True))
+    assert rows == {text_digest(text).hex(): ord(text) for text in "abcd"}
+    assert len(contents.vectors(store, "embed", "beta").digests) == 2
+    assert contents.vectors(store, "draw").vectors.shape == (0, 0)
+    assert contents.bars(store, sample.stuck, "embed", 0).tolist() == [[0, 0.5], [0, np.inf]]
+    assert contents.bars(store, sample.stuck, sample.embed, 1, "settings").shape == (0, 2)
+    assert contents.generators(store, sample.stuck, "embed", 0).tolist() == [[0, 1, 2]]
+    assert contents.generators(store, sample.stuck, "embed", 1) is None
+    (diagram,) = contents.diagrams(store, "alpha")
+    assert (diagram.run, diagram.dimensions, diagram.settings) == (sample.stuck, (0, 1), SETTINGS)
+    assert (diagram.num_points, diagram.num_unique) == (2, 1)
+    for wrong in (
+        (sample.noisy, "embed", 0),
+        (sample.stuck, "embed", 2),
+        (sample.stuck, "embed", 0, "other"),
+    ):
+        with pytest.raises(NotFound, match="No diagram"):
+            contents.bars(store, *wrong)
+    with pytest.raises(NotFound, match="Did you mean embed"):
+        contents.vectors(store, "embd")

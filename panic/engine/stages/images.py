@@ -124,7 +124,9 @@ class ImageStage(CallStage):
 
     def progress(self, before: Progress) -> Progress:
         """Where the experiment stands meanwhile."""
-        counts = self._counts
+        counts, message = self._counts, ""
+        if self._num_wanted:
+            message = f"images computed again: {self._num_back:,} of {self._num_wanted:,}"
         return replace(
             before,
             runs_total=counts.runs,
@@ -133,5 +135,5 @@ class ImageStage(CallStage):
             runs_failed=counts.failed,
             invocations=counts.invocations,
             invocations_total=counts.invocations,
-            message=f"images computed again: {self._num_back:,} of {self._num_wanted:,}",
+            message=message,
         )

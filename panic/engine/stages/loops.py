@@ -109,9 +109,11 @@ class LoopStage(CallStage):
             runs_failed=sum(row.state == "failed" for row in ended),
             invocations=sum(tail.num_steps for tail in tails.values()),
         )
-        if commit.num_rows > 1 or commit.stuck:
+        found = len(session.ready)
+        if commit.invocations or commit.stuck:
             self.written(commit, session.writer.add(commit))
-        return len(session.ready)
+            found += 1  # what was known already is stored soon: then the other stages must be asked again
+        return found
 
     def _recall_all(self, rows: dict[int, RunRow]) -> None:
         """Know what fixed-seed runs have computed already; nothing can go on from a lost image."""

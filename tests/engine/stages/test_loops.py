@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from panic.devices.device import open_device
-from panic.engine.outputs import finish
-from panic.engine.plan import make_plan
+from panic import run
 from panic.engine.progress import Progress
-from panic.engine.queue import Item, Lane
-from panic.engine.session import Session, open_session
+from panic.engine.seeds import run_root, step_seed
+from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.stage import Failed, Made
-from panic.models import registry
-from panic.store import Commit, Store, reading
+from panic.store import Commit, Store, check, contents, reading
+from panic.store.digest import text_digest
+from panic.store.records import NewStuck
+from tests.engine.by_hand import answers, opened, perform, waiting
 from tests.engine.conftest import make_config
-
-
-@contextmanager
-def opened(path: Path, **changes: Any) -> Iterator[Session]:
-    """A session of the synthetic experiment, pinned and without workers."""
-    config = make_config(**changes)
-    device = open_device("cpu")
-    with (
-        Store(path, write=True, create=True) as store,
-        open_session(
-            (plan := make_plan(config, device.kind)),
-            registry.fingerprints(plan.specs),
-            device,
-            store,
-            command="test",
-            on_progress=lambda progress: None,
-        ) as session,
-    ):
-        session.pin({})
-        yield session
-
-
-def answers(session: Session) -> Callable[[str, bytes, int], Any]:
-    """What the session's models make of an input."""
-    models = {name: registry.build(spec) for name, spec in session.plan.generative.items()}
-    for model in models.values():
-        model.load("cpu")
-
-    def answer(model: str, digest: bytes, seed: int) -> Any:
-        spec = session.plan.generative[model]
-        content = session.contents.get(digest, spec.modalities_in[0])
-        return finish(models[model].invoke([content], [seed])[0], spec.modality_out, False)
-
-    return answer
-
-
-def waiting(session: Session) -> list[tuple[Lane, Item]]:
-    """Everything that waits, taken out of the queue."""
-    found = []
-    while lane := session.ready.choose(frozenset(), only_full=False):
-        found += [(lane, item) for item in session.ready.take(lane)]
-    return found
 
 
 def test_loops_know_where_their_runs_stand(tmp_path: Path) -> None:
@@ -115,10 +71,185 @@ def test_ended_runs_are_told_once_they_are_in_the_store(tmp_path: Path, committe
         assert loops.take_ended(committed) == (session.run_ids if committed else [])
 
 
-def test_a_session_records_how_it_ended(tmp_path: Path) -> None:
-    with opened(tmp_path / "s"):
-        pass
-    with pytest.raises(ZeroDivisionError), opened(tmp_path / "s"):
-        1 / 0  # noqa: B018
+def answered(session: Session, loops: LoopStage, commit: Commit) -> list[tuple[str, bytes]]:
+    """Let models answer everything that waits, and what follows; (model, input) of what was asked."""
+    answer, asked = answers(session), []
+    while items := waiting(session):
+        for lane, item in items:
+            asked.append((lane.model, item.input))
+            output = answer(lane.model, item.input, item.seed)
+            loops.absorb(item, Made(output, lane.model, 1), commit)
+    return asked
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_what_a_fixed_seed_gave_is_known_when_going_on_unless_its_shape_has_changed(
+    tmp_path: Path, halved: bool
+) -> None:
+    """The new run comes to "state 1", which the first one has drawn and read, in the old shape perhaps."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["state 1"], max_length=2, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 1", "state 0"], max_length=4, **fixed) as session:
+        if halved:
+            session.halve("draw")
+        loops = LoopStage(session)
+        commit = Commit()
+        loops.refill(thorough=True)
+        asked = [(model, text_digest(text)) for model, text in (("draw", "state 2"), ("draw", "state 0"))]
+        drawn = answered(session, loops, commit)
+    again = [("draw", text_digest("state 1"))] if halved else []
+    assert [call for call in drawn if call[0] == "draw"] == asked + again
+    # Of captions the shape is the old one: that of the first picture is known.
+    assert sum(model == "chain" for model, _ in drawn) == 2
+    assert len(commit.invocations) == 2 + 4
+
+
+def test_what_a_fixed_seed_gave_earlier_in_the_session_is_not_asked_for_again(tmp_path: Path) -> None:
+    """The second run draws "state 3" when the first one has long gone on."""
+    fixed: dict[str, Any] = {"prompts": ["state 3", "state 2"], "seeds": [42], "repeats": 1, "max_length": 4}
+    with opened(tmp_path / "s", **fixed) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        asked = answered(session, loops, commit)
+    drawn = [input for model, input in asked if model == "draw"]
+    assert sorted(drawn) == sorted(text_digest(f"state {number}") for number in (2, 3, 4))
+    assert len(commit.invocations) == 8
+
+
+def test_states_of_an_earlier_shape_close_no_cycle_when_going_on(tmp_path: Path) -> None:
+    """Drawings 0, 2 and 4 are of the old shape: the first state that says something is that of step 5."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["state 0"], max_length=5, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 0"], max_length=60, **fixed) as session:
+        session.halve("draw")
+        perform(session)
     with Store(tmp_path / "s") as store:
-        assert [row.end_state for row in reading.sessions(store)] == ["done", "failed"]
+        assert check.check(store) == []
+        (row,) = reading.runs(store)
+        assert (row.state, row.entry_step, row.period) == ("stuck", 5, 14)
+    more = ["state 0", "hello"]  # an ended run with steps of an earlier shape is nobody's hindrance
+    with opened(tmp_path / "s", prompts=more, max_length=60, **fixed) as session:
+        perform(session)
+        rows = reading.runs(session.reader, session.experiment)
+        assert [row.state for row in rows] == ["stuck", "stuck"]
+
+
+def test_a_new_run_whose_whole_future_is_known_counts_as_work(tmp_path: Path) -> None:
+    """Otherwise nobody would ask again once it is stored, and its diagram would wait for the next session."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1, "max_length": 20}
+    with opened(tmp_path / "s", prompts=["state 0"], **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 0", "state 3"], **fixed) as session:
+        loops = LoopStage(session)
+        assert loops.refill(thorough=True) == 1
+        assert waiting(session) == []
+        session.writer.flush()
+        rows = reading.runs(session.reader, session.experiment)
+        assert [(row.state, row.num_steps) for row in rows] == [("stuck", 14)] * 2
+        assert loops.take_ended(session.writer.committed) == [session.run_ids[1]]
+        assert loops.refill(thorough=True) == 0
+
+
+@pytest.mark.slow
+def test_a_new_run_whose_whole_future_is_known_gets_its_diagram_in_the_same_session(tmp_path: Path) -> None:
+    models = {
+        "draw": {"base": "synthetic/text-to-image", "states": 7, "size": 16},
+        "chain": {"base": "synthetic/image-to-text", "states": 7, "kernel": "cycle"},
+        "circle": {"base": "synthetic/state-embedding", "states": 7},
+    }
+    changes: dict[str, Any] = {"models": models, "embeddings": ["circle"], "diagrams": {"max_dimension": 1}}
+    changes |= {"seeds": [42], "repeats": 1, "max_length": 20}
+    run(make_config(prompts=["state 0"], **changes), tmp_path / "s")
+    outcome = run(make_config(prompts=["state 0", "state 3"], **changes), tmp_path / "s")
+    assert (outcome.counts.stuck, outcome.counts.diagrams) == (2, 2)
+    with Store(tmp_path / "s") as store:
+        assert check.check(store) == []
+        assert sum(row.items for row in reading.model_times(store) if row.model == "draw") == 7
+
+
+def test_a_run_goes_on_from_where_it_is_and_closes_its_cycle(tmp_path: Path) -> None:
+    """Five steps are stored: the state of step 14 is that of step 0, which only the store knows."""
+    fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", max_length=5, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", max_length=40, **fixed) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        assert loops.remaining_steps == 35
+        asked = answered(session, loops, commit)
+        (run,) = session.run_ids
+    assert [step.step for step in commit.invocations] == list(range(5, 14))
+    assert asked[0][0] == "chain"
+    assert commit.stuck == [NewStuck(run=run, entry_step=0, period=14)]
+
+
+def test_nothing_goes_on_from_what_is_lost(tmp_path: Path) -> None:
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1, "max_length": 2}
+    with opened(tmp_path / "s", prompts=["state 1"], **fixed) as session:
+        perform(session)
+        (made, *_) = [row for row in contents.outputs(session.reader) if row.modality == "image"]
+    with opened(tmp_path / "s", prompts=["state 1", "state 0"], **fixed | {"max_length": 4}) as session:
+        session.lost.add(bytes.fromhex(made.digest))
+        loops = LoopStage(session)
+        loops.refill(thorough=True)
+        asked = answered(session, loops, Commit())
+    assert ("draw", text_digest("state 1")) in asked
+
+
+def test_an_item_that_fails_ends_all_runs_that_waited_for_it(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=["state 3", "state 3 "], seeds=[42], repeats=1) as session:
+        loops = LoopStage(session)
+        loops.refill(thorough=True)
+        answer, commit = answers(session), Commit()
+        for lane, item in waiting(session):
+            loops.absorb(item, Made(answer(lane.model, item.input, item.seed), lane.model, 1), commit)
+        ((lane, item),) = waiting(session)
+        item.attempts = 3
+        loops.fail(item, Failed("error", "no", "where", lane.model), commit)
+        assert [(failure.run, failure.step) for failure in commit.failures] == [
+            (run, 1) for run in session.run_ids
+        ]
+        failure = commit.failures[0]
+        assert (failure.kind, failure.message, failure.detail, failure.attempts) == (
+            "error",
+            "no",
+            "where",
+            3,
+        )
+        assert loops.remaining_steps == 0
+        assert loops.progress(Progress()).runs_failed == 2
+
+
+def test_every_ended_run_is_told_once(tmp_path: Path) -> None:
+    fresh: dict[str, Any] = {"prompts": ["state 0", "state 1"], "seeds": [-1], "repeats": 1, "max_length": 1}
+    with opened(tmp_path / "s", **fresh) as session:
+        loops, answer = LoopStage(session), answers(session)
+        loops.refill(thorough=True)
+        for number, (lane, item) in enumerate(waiting(session), start=1):
+            commit = Commit()
+            loops.absorb(item, Made(answer(lane.model, item.input, item.seed), lane.model, 1), commit)
+            loops.written(commit, number)
+        first, second = session.run_ids
+        assert loops.take_ended(1) == [first]
+        assert loops.take_ended(1) == []
+        loops.written(Commit(), 3)
+        assert loops.take_ended(3) == [second]
+        assert loops.progress(Progress()).invocations == 2
+
+
+def test_fresh_noise_has_a_seed_per_step_and_run(tmp_path: Path) -> None:
+    fresh: dict[str, Any] = {"prompts": ["state 0"], "seeds": [-1], "repeats": 3, "max_length": 4}
+    with opened(tmp_path / "s", **fresh) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        answered(session, loops, commit)
+        expected = {
+            (id, step): step_seed(run_root(0, ("draw", "chain"), "state 0", repeat), step)
+            for repeat, id in enumerate(session.run_ids)
+            for step in range(4)
+        }
+    assert {(made.run, made.step): made.seed for made in commit.invocations} == expected
+    assert len(set(expected.values())) == 12
+    assert commit.stuck == []

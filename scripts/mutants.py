@@ -1,0 +1,354 @@
+"""Change one place of a module at a time and see whether its tests notice: a small mutation tester.
+
+    python scripts/mutants.py --module panic/engine/driver.py --tests tests/engine/test_driver.py --number 30
+    python scripts/mutants.py --module panic/store/missing.py --tests tests/store --number 30 --seed 7
+    python scripts/mutants.py --module panic/engine/queue.py --list
+
+Every mutant is made in a temporary copy of the package, where the tests run with a time limit; the checkout
+is not touched. The same seed chooses the same mutants of the same module. A mutant that lives is shown with
+its place and difference: write the test that notices it, or say why nothing can be noticed.
+
+What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
+by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
+and `continue`; in SQL one comparison at a time is made always true. Not changed: what is logged or asserted,
+docstrings, annotations, decorators.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import difflib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("panic", "tests", "configs", "scripts", "pyproject.toml")
+SLOWEST = 4.0
+"""Time limit of a mutant's tests, as a multiple of what they take on the module as it is."""
+GRACE_S = 20.0
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
+    ast.Mod: ast.FloorDiv, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
+}  # fmt: skip
+NAMES = {
+    "min": "max", "max": "min", "any": "all", "all": "any", "popleft": "pop", "appendleft": "append",
+    "extendleft": "extend", "reversed": "list",
+}  # fmt: skip
+SQL = re.compile(r"\b(SELECT|WHERE|WITH|JOIN|HAVING)\b")
+SQL_COMPARISON = re.compile(
+    r"(?<!SET )(?<![\w.])[\w.]+ (?:=|<>|>=|<=|<|>) (?:\?\d?|-?\d+|'\w+'|[\w.]+)(?![\w.(])"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mutation:
+    """Characters `start` to `end` of a module, and what stands there instead."""
+
+    start: int
+    end: int
+    new: str
+
+    def apply(self, text: str) -> str:
+        """The module's text with the change."""
+        return text[: self.start] + self.new + text[self.end :]
+
+
+class Mutator(ast.NodeVisitor):
+    """Collects the mutations of a module."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.found: set[Mutation] = set()
+        lines = text.encode().splitlines(keepends=True)
+        self._lines = lines
+        self._starts = [0]
+        for line in lines:
+            self._starts.append(self._starts[-1] + len(line.decode()))
+
+    def mutations(self) -> list[Mutation]:
+        """All of them, in the order of their places."""
+        self.visit(ast.parse(self.text))
+        return sorted(self.found)
+
+    def _offset(self, line: int, column: int) -> int:
+        return self._starts[line - 1] + len(self._lines[line - 1][:column].decode())
+
+    def _replace(self, node: ast.expr | ast.stmt, new: ast.AST | str) -> None:
+        """Let something else stand in a node's place."""
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        start = self._offset(node.lineno, node.col_offset)
+        end = self._offset(node.end_lineno, node.end_col_offset)
+        if isinstance(new, ast.expr):
+            new = f"({ast.unparse(new)})"
+        elif isinstance(new, ast.AST):
+            new = ast.unparse(new)
+        if new != self.text[start:end]:
+            self.found.add(Mutation(start, end, new))
+
+    # What is left as it is
+
+    def visit_Assert(self, node: ast.Assert) -> None: ...
+
+    def visit_arg(self, node: ast.arg) -> None: ...
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        self._replace(node, "pass")
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None: ...
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        for part in node.body:
+            self.visit(part)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        for default in (*node.args.defaults, *node.args.kw_defaults):
+            if default is not None:
+                self.visit(default)
+        for part in node.body:
+            self.visit(part)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        self._sql(node)  # places inside are not known before Python 3.12
+
+    # What is changed
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, bool):
+            self._replace(node, str(not node.value))
+        elif isinstance(node.value, int):
+            self._replace(node, str(node.value + 1))
+            if node.value > 0:
+                self._replace(node, str(node.value - 1))
+        elif isinstance(node.value, float):
+            self._replace(node, str(node.value * 2 + 1))
+        elif isinstance(node.value, str):
+            self._sql(node)
+
+    def _sql(self, node: ast.Constant | ast.JoinedStr) -> None:
+        """Make each comparison of a query always true; its parameters stay."""
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        start = self._offset(node.lineno, node.col_offset)
+        end = self._offset(node.end_lineno, node.end_col_offset)
+        if SQL.search(self.text[start:end]):
+            for match in SQL_COMPARISON.finditer(self.text, start, end):
+                self.found.add(Mutation(match.start(), match.end(), f"({match[0]} OR TRUE)"))
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        for place, operator in enumerate(node.ops):
+            if (other := COMPARISONS.get(type(operator))) is not None:
+                operators = [*node.ops[:place], other(), *node.ops[place + 1 :]]
+                self._replace(node, ast.Compare(node.left, operators, node.comparators))
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        self._replace(node, ast.BoolOp(other, node.values))
+        for place in range(len(node.values)):
+            left = [value for number, value in enumerate(node.values) if number != place]
+            self._replace(node, left[0] if len(left) == 1 else ast.BoolOp(node.op, left))
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        if (other := ARITHMETIC.get(type(node.op))) is not None and not _is_text(node):
+            self._replace(node, ast.BinOp(node.left, other(), node.right))
+        self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, ast.Not):
+            self._replace(node, node.operand)
+        self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id in NAMES:
+            self._replace(node, NAMES[node.id])
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr in NAMES:
+            self._replace(node, ast.Attribute(node.value, NAMES[node.attr], node.ctx))
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if not ast.unparse(node.func).startswith("log."):
+            self.generic_visit(node)
+
+    def _negate(self, node: ast.If | ast.While | ast.IfExp) -> None:
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if not (isinstance(node.test, ast.Compare) and len(node.test.ops) == 1):  # those are swapped anyway
+            self._replace(node.test, ast.UnaryOp(ast.Not(), node.test))
+        self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> None:
+        self._negate(node)
+
+    def visit_While(self, node: ast.While) -> None:
+        self._negate(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self._negate(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        for test in node.ifs:
+            self._replace(test, "True")
+        self.generic_visit(node)
+
+    def visit_Return(self, node: ast.Return) -> None:
+        if node.value is not None:
+            if ast.unparse(node.value) != "None":
+                self._replace(node, "return None")
+            self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value, ast.Call) and not ast.unparse(node.value.func).startswith("log."):
+            self._replace(node, "pass")
+        if not isinstance(node.value, ast.Constant):  # a docstring
+            self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self._replace(node, "pass")
+        if (other := ARITHMETIC.get(type(node.op))) is not None:
+            self._replace(node, ast.AugAssign(node.target, other(), node.value))
+        self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if isinstance(node.targets[0], ast.Attribute | ast.Subscript):  # without a local name nothing runs
+            self._replace(node, "pass")
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_Delete(self, node: ast.Delete) -> None:
+        self._replace(node, "pass")
+
+    def visit_Break(self, node: ast.Break) -> None:
+        self._replace(node, "continue")
+
+    def visit_Continue(self, node: ast.Continue) -> None:
+        self._replace(node, "break")
+
+
+def _is_text(node: ast.BinOp) -> bool:
+    """Whether a sum or a remainder is one of texts."""
+    sides = (node.left, node.right)
+    texts = (side.value for side in sides if isinstance(side, ast.Constant))
+    return any(isinstance(side, ast.JoinedStr) for side in sides) or any(isinstance(t, str) for t in texts)
+
+
+def chosen(text: str, number: int | None, seed: int) -> list[Mutation]:
+    """So many mutations of a module, or all, in the order of their places."""
+    every = []
+    for mutation in Mutator(text).mutations():
+        try:
+            compile(mutation.apply(text), "mutant", "exec")
+        except SyntaxError:
+            continue
+        every.append(mutation)
+    if number is None or number >= len(every):
+        return every
+    return sorted(random.Random(seed).sample(every, number))
+
+
+def difference(module: str, text: str, mutation: Mutation) -> str:
+    """What a mutation changes, with its place."""
+    before, after = text.splitlines(), mutation.apply(text).splitlines()
+    lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+    place = text.count("\n", 0, mutation.start) + 1
+    return "\n".join([f"{module}:{place}", *(f"    {line}" for line in lines if not line.startswith("@@"))])
+
+
+def run_tests(folder: Path, tests: list[str], limit_s: float) -> str:
+    """How the tests in a folder end: "lived" if they pass, "killed" if not, "timeout", or "no tests"."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
+    output = subprocess.DEVNULL
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+    )
+    try:
+        return {0: "lived", 4: "no tests", 5: "no tests"}.get(process.wait(limit_s), "killed")
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also what the tests have started
+        process.wait()
+
+
+def perform(
+    module: str, tests: list[str], mutations: list[Mutation], limit_s: float | None
+) -> Iterator[tuple[Mutation, str]]:
+    """Each mutation with what the tests made of it. Raises SystemExit if they fail without one."""
+    text = (ROOT / module).read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        folder = Path(name)
+        for part in COPIED:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder / part)
+        start = time.monotonic()
+        if run_tests(folder, tests, limit_s or 600.0) != "lived":
+            raise SystemExit("the tests do not pass as things are")
+        limit_s = limit_s or SLOWEST * (time.monotonic() - start) + GRACE_S
+        written_at = time.time()
+        for number, mutation in enumerate(mutations):
+            (folder / module).write_text(mutation.apply(text), encoding="utf-8")
+            # Python tells by the second whether what it has compiled is still the same.
+            os.utime(folder / module, (written_at + number + 1,) * 2)
+            yield mutation, run_tests(folder, tests, limit_s)
+
+
+def main() -> int:
+    """Read the command line, test the mutants, print those that lived and the score; 1 if any lived."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--module", required=True, help="a file below the repository's root")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="what pytest is given")
+    parser.add_argument("--number", type=int, help="how many mutants; all by default")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=float, help="seconds for a mutant's tests")
+    parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    given = parser.parse_args()
+    text = (ROOT / given.module).read_text(encoding="utf-8")
+    mutations = chosen(text, given.number, given.seed)
+    if given.list:
+        print("\n".join(difference(given.module, text, mutation) for mutation in mutations))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
+    counts: Counter[str] = Counter()
+    for mutation, fate in perform(given.module, given.tests, mutations, given.limit):
+        counts[fate] += 1
+        if fate not in ("killed", "timeout"):
+            print(f"{fate}: {difference(given.module, text, mutation)}", flush=True)
+    total = sum(counts.values())
+    noticed = counts["killed"] + counts["timeout"]
+    fates = ", ".join(f"{fate} {count}" for fate, count in sorted(counts.items()))
+    print(f"{given.module}: {noticed} of {total} noticed ({fates}); seed {given.seed}")
+    return int(noticed < total)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""What a worker makes of a call: padding, copies, the kinds of errors, the last resort, its threads."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panic.engine.calls import Call, CallResult
+from panic.engine.outputs import Rejected
+from panic.engine.serving import CallServer, LocalWorker, ServerSettings
+from panic.errors import ModelDoesNotFit, ModelMissing, OutOfMemory, OutputRejected
+from panic.models import registry
+from panic.models.spec import ModelSpec
+
+SPECS = {"a": registry.resolve("synthetic/text-to-image"), "b": registry.resolve("synthetic/image-to-text")}
+
+
+class Echo:
+    """Gives each input's seed behind it, and keeps what it was called with."""
+
+    modality_in, modality_out, size_bytes = "text", "text", 0
+
+    def __init__(
+        self, invoke: Callable[[list[Any], list[int]], Any] | None = None, size_bytes: int = 0
+    ) -> None:
+        self.calls: list[tuple[list[Any], list[int]]] = []
+        self.size_bytes = size_bytes
+        self._invoke = invoke
+
+    def load(self, device: str) -> None: ...
+
+    def invoke(self, inputs: list[Any], seeds: list[int]) -> Any:
+        self.calls.append((inputs, seeds))
+        if self._invoke is not None:
+            return self._invoke(inputs, seeds)
+        return [f"{item} {seed}" for item, seed in zip(inputs, seeds, strict=True)]
+
+
+def server_of(*models: Any, device: str = "cpu", **settings: Any) -> CallServer:
+    """A server of text models by the names "a", "b" ... that are built as given."""
+    given = dict(zip("abc", models, strict=False))
+    specs = {name: replace(registry.resolve("synthetic/random-walk"), name=name) for name in given}
+    return CallServer(ServerSettings(device=device, specs=specs, **settings), lambda spec: given[spec.name])
+
+
+def call(*inputs: Any, batch_size: int = 4, model: str = "a") -> Call:
+    return Call(
+        number=7, model=model, batch_size=batch_size, inputs=list(inputs), seeds=list(range(len(inputs)))
+    )
+
+
+def serve(server: CallServer, one: Call) -> CallResult:
+    result, raw = server.serve(one)
+    return server.finish(one, result, raw)
+
+
+def test_short_batches_are_padded_with_their_last_item_and_the_padding_is_dropped() -> None:
+    model = Echo()
+    before = time.time()
+    result = serve(server_of(model), call("x", "y", "z"))
+    assert model.calls == [(["x", "y", "z", "z"], [0, 1, 2, 2])]
+    assert [output.value for output in result.outputs] == ["x 0", "y 1", "z 2"]  # type: ignore[union-attr]
+    assert (result.number, result.error, result.device, result.resident) == (7, None, "cpu", {"a"})
+    assert before < result.started_at < time.time()
+
+
+def test_the_duration_is_that_of_the_call_alone() -> None:
+    def slowly(inputs: list[Any], seeds: list[int]) -> Any:
+        time.sleep(0.05)
+        return inputs
+
+    assert 0.05 <= serve(server_of(Echo(slowly)), call("x")).duration_s < 1
+
+
+def test_what_is_given_and_what_comes_back_are_copies() -> None:
+    image = Image.new("RGB", (8, 8), "red")
+    buffer = np.zeros((8, 8, 3), np.uint8)
+
+    def paint(inputs: list[Any], seeds: list[int]) -> Any:
+        inputs[0].paste("blue", (0, 0, 4, 4))
+        return [buffer for _ in inputs]
+
+    server = CallServer(
+        ServerSettings(device="cpu", specs={"a": registry.resolve("synthetic/text-to-image")}),
+        lambda spec: Echo(paint),  # type: ignore[arg-type, return-value]
+    )
+    one = call(image, batch_size=1)
+    result, raw = server.serve(one)
+    buffer[:] = 255
+    outputs = server.finish(one, result, raw).outputs
+    assert image.getpixel((0, 0)) == (255, 0, 0)
+    assert outputs[0].value.getpixel((0, 0)) == (0, 0, 0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ValueError("odd"), "error", "ValueError: odd"),
+        (OutputRejected("blank"), "rejected", "blank"),
+        (OutOfMemory("3 GiB more"), "memory", "3 GiB more"),
+        (ModelMissing("no weights"), "missing", "no weights"),
+        (ModelDoesNotFit("too large"), "unfit", "too large"),
+        (SystemExit(3), "error", "SystemExit: 3"),
+    ],
+)
+def test_errors_are_told_by_kind(error: BaseException, kind: str, message: str) -> None:
+    def fail(inputs: list[Any], seeds: list[int]) -> Any:
+        raise error
+
+    result = serve(server_of(Echo(fail)), call("x"))
+    assert result.error is not None
+    assert (result.error.kind, result.error.message, result.outputs) == (kind, message, [])
+    assert "in fail" in result.error.detail, "the traceback is kept"
+
+
+def test_an_error_before_the_call_is_one_of_loading() -> None:
+    def build(spec: ModelSpec) -> Any:
+        raise ValueError("no such layer")
+
+    settings = ServerSettings(device="cpu", specs={"a": registry.resolve("synthetic/random-walk")})
+    result = serve(CallServer(settings, build), call("x"))
+    assert result.error is not None
+    assert (result.error.kind, result.error.message) == ("load", "ValueError: no such layer")
+
+
+@pytest.mark.parametrize("given", [["x"], ["x"] * 5])
+def test_a_model_gives_one_output_per_input(given: list[str]) -> None:
+    result = serve(server_of(Echo(lambda inputs, seeds: given)), call("x", "y"))
+    assert result.error is not None
+    assert result.error.message == f"RuntimeError: a returned {len(given)} outputs for a batch of 4 inputs"
+
+
+def test_one_unusable_output_is_its_own() -> None:
+    result = serve(
+        server_of(Echo(lambda inputs, seeds: ["x", " ", OutputRejected("dark"), "y"])), call(*"abcd")
+    )
+    assert result.error is None
+    kinds = [type(output).__name__ for output in result.outputs]
+    assert kinds == ["Output", "Rejected", "Rejected", "Output"]
+    assert result.outputs[1:3] == [Rejected("empty text"), Rejected("dark")]
+
+
+def test_an_output_of_another_kind_is_an_error_of_the_batch() -> None:
+    result = serve(server_of(Echo(lambda inputs, seeds: [1, 2, 3, 4])), call("x"))
+    assert result.error is not None
+    assert (result.error.kind, result.outputs) == ("error", [])
+    assert "a text model returned int" in result.error.message
+
+
+def test_constant_images_are_rejected_if_so_configured() -> None:
+    flat = Image.new("RGB", (4, 4), "red")
+    for reject, kind in ((False, "Output"), (True, "Rejected")):
+        settings = ServerSettings(device="cpu", specs=SPECS, reject_constant_images=reject)
+        server = CallServer(settings, lambda spec: Echo(lambda inputs, seeds: [flat] * 4))  # type: ignore
+        (output,) = serve(server, call("x")).outputs
+        assert type(output).__name__ == kind
+
+
+def test_where_another_model_is_in_the_way_it_leaves_and_the_call_is_made_again() -> None:
+    tries: list[int] = []
+
+    def moody(inputs: list[Any], seeds: list[int]) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OutOfMemory("no room")
+        return inputs
+
+    server = server_of(Echo(size_bytes=10), Echo(moody, size_bytes=10), device="sim:1000")
+    assert serve(server, call("x")).resident == {"a"}
+    result = serve(server, call("x", model="b"))
+    assert (result.error, result.resident, len(tries)) == (None, {"b"}, 2)
+
+
+def test_what_does_not_fit_alone_is_told_after_one_more_try() -> None:
+    def greedy(inputs: list[Any], seeds: list[int]) -> Any:
+        raise OutOfMemory("no room")
+
+    model = Echo(greedy)
+    result = serve(server_of(model), call("x"))
+    assert result.error is not None
+    assert result.error.kind == "memory"
+    assert len(model.calls) == 2, "once more after everything, itself included, has left the device"
+
+
+def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
+    inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
+    settings = ServerSettings(device="cpu", specs={"a": registry.resolve("synthetic/random-walk")})
+    worker = LocalWorker(settings, lambda spec: Echo(), inbox.put)  # type: ignore[arg-type, return-value]
+    for number in range(3):
+        worker.submit(Call(number=number, model="a", batch_size=1, inputs=[f"t{number}"], seeds=[number]))
+    worker.close()
+    results = [inbox.get(timeout=10) for _ in range(3)]
+    assert [(result.number, result.outputs[0].value) for result in results] == [  # type: ignore[union-attr]
+        (0, "t0 0"), (1, "t1 1"), (2, "t2 2"),
+    ]  # fmt: skip
+
+
+def test_torch_gets_its_threads_back(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    other = 1 if before > 1 else 2
+
+    def look(inputs: list[Any], seeds: list[int]) -> Any:
+        seen.append(torch.get_num_threads())
+        return inputs
+
+    server = server_of(Echo(look), threads=other)
+    serve(server, call("x"))
+    server.close()
+    assert seen == [other]
+    assert torch.get_num_threads() == before

@@ -1,0 +1,148 @@
+"""A session: opened once, closed once; how it ends, and a shape epoch that opens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.engine.contents import size_bytes
+from panic.engine.pinning import Pin
+from panic.engine.queue import Item
+from panic.engine.session import LOST
+from panic.errors import ConflictError, Interrupted
+from panic.models.protocol import Modality
+from panic.store import Commit, Store, contents, reading, writing
+from panic.store.digest import text_digest
+from panic.store.records import NewFailure, NewOutput
+from tests.engine.by_hand import FRESH, opened, perform, states
+
+
+def end_states(path: Path) -> list[str | None]:
+    with Store(path) as store:
+        return [row.end_state for row in reading.sessions(store)]
+
+
+def test_a_session_records_how_it_ended(tmp_path: Path) -> None:
+    with opened(tmp_path / "s") as session:
+        assert reading.sessions(session.reader)[-1].end_state is None
+        assert reading.sessions(session.reader)[-1].command == "test"
+    with pytest.raises(ZeroDivisionError), opened(tmp_path / "s"):
+        1 / 0  # noqa: B018
+    with pytest.raises(Interrupted), opened(tmp_path / "s"):
+        raise Interrupted("enough")
+    assert end_states(tmp_path / "s") == ["done", "failed", "interrupted"]
+    with Store(tmp_path / "s") as store:
+        assert all(row.ended_at is not None for row in reading.sessions(store))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_ask_it_to_stop_and_are_given_back(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with opened(tmp_path / "s") as session:
+        assert not session.stop_requested()
+        os.kill(os.getpid(), number)
+        assert session.stop_requested()
+    assert signal.getsignal(number) is before
+
+
+def test_settings_that_conflict_are_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", max_length=4):
+        pass
+    sizes = {"draw": 8, "chain": 4}
+    with pytest.raises(ConflictError), opened(tmp_path / "s", max_length=9, batch_sizes=sizes):
+        pass
+    assert end_states(tmp_path / "s") == ["done"]
+    with Store(tmp_path / "s") as store:
+        assert {row.max_length for row in reading.runs(store)} == {4}
+
+
+def test_what_was_added_is_stored_when_it_ends(tmp_path: Path) -> None:
+    with opened(tmp_path / "s") as session:
+        session.contents.add_unsaved(text_digest("late"), "late")
+        row = NewOutput(digest=text_digest("late"), modality="text", text="late")
+        session.writer.add(Commit(outputs=[row]))
+    with Store(tmp_path / "s") as store:
+        assert contents.text(store, text_digest("late")) == "late"
+
+
+def test_prompts_are_in_memory_and_the_rest_is_read(tmp_path: Path) -> None:
+    prompts = ["state 0", "a longer one"]
+    with opened(tmp_path / "s", prompts=prompts, seeds=[42, -1], repeats=3, max_length=2) as session:
+        assert session.contents.saved_bytes == sum(map(size_bytes, prompts))
+        perform(session)
+    with opened(tmp_path / "s", prompts=prompts, seeds=[42, -1], repeats=3, max_length=2) as session:
+        rows = contents.outputs(session.reader)
+        image = next(bytes.fromhex(row.digest) for row in rows if row.modality == "image")
+        session.enqueue("stage", "chain", Modality.IMAGE, Item("run", image, 1))
+        lane = session.ready.choose(frozenset(), only_full=False)
+        assert lane is not None
+        assert (lane.stage, lane.model, lane.batch_size) == ("stage", "chain", 4)
+        (content,) = session.inputs(lane, session.ready.take(lane))
+        assert content.tobytes() == contents.image(session.reader, image).tobytes()  # type: ignore[union-attr]
+        session.enqueue("stage", "chain", Modality.IMAGE, Item("run", image, 1), 9)
+        lane = session.ready.choose(frozenset(), only_full=False)
+        assert lane is not None
+        assert lane.batch_size == 9
+
+
+def test_models_that_read_images_are_eager(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=states(7), **FRESH) as session:
+        for number in range(7):
+            session.enqueue("stage", "draw", Modality.TEXT, Item(number, text_digest(f"state {number}"), 0))
+        for number in range(4):
+            session.enqueue("stage", "chain", Modality.IMAGE, Item(number, b"", 0))
+        chosen = session.ready.choose(frozenset({"draw", "chain"}), only_full=False)
+        assert chosen is not None
+        assert chosen.model == "chain"
+
+
+def test_a_shape_epoch_is_recorded_after_everything_of_the_one_before(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", batch_sizes={"draw": 5, "chain": 4}) as session:
+        old = session.pins["draw"]
+        session.enqueue("stage", "draw", Modality.TEXT, Item("run", text_digest("hello"), 0))
+        session.writer.add(Commit())
+        pin = session.halve("draw")
+        assert session.writer.committed == session.writer.added == 1
+        assert pin == session.pins["draw"] == Pin(model=old.model, epoch=1, batch_size=2, threads=old.threads)
+        assert session.pins["chain"].epoch == 0
+        lane = session.ready.choose(frozenset(), only_full=False)
+        assert lane is not None
+        assert lane.batch_size == 2
+        rows = {(row.name, row.number): row for row in reading.epochs(session.reader, session.experiment)}
+        assert rows.keys() == {("chain", 0), ("draw", 0), ("draw", 1)}
+        before, after = rows["draw", 0], rows["draw", 1]
+        assert (before.batch_size, after.batch_size) == (5, 2)
+        assert (after.device_kind, after.threads, after.model) == ("cpu", before.threads, before.model)
+    with opened(tmp_path / "s", batch_sizes={"draw": 5, "chain": 4}) as session:
+        assert session.pins["draw"] == pin, "never reverted within the experiment"
+
+
+@pytest.mark.parametrize(
+    ("how", "left"),
+    [({}, {"error", LOST}), ({"retry_failed": True}, set()), ({"repair": True}, {"error"})],
+)
+def test_failures_are_forgotten_on_request(tmp_path: Path, how: dict[str, Any], left: set[str]) -> None:
+    with opened(tmp_path / "s", prompts=states(2), **FRESH) as session:
+        failures = [
+            NewFailure(run=run, step=0, kind=kind, message="no")
+            for run, kind in zip(session.run_ids, ("error", LOST), strict=True)
+        ]
+        session.writer.add(Commit(failures=failures))
+    with opened(tmp_path / "s", prompts=states(2), **FRESH, **how) as session:
+        rows = reading.runs(session.reader, session.experiment)
+        assert {row.failure.kind for row in rows if row.failure} == left
+
+
+def test_a_session_that_was_killed_is_known_by_the_next(tmp_path: Path) -> None:
+    with opened(tmp_path / "s") as session:
+        experiment = session.experiment
+    with Store(tmp_path / "s", write=True) as store:
+        writing.start_session(store, experiment, "killed", {"at": time.time()})
+    with opened(tmp_path / "s"):
+        pass
+    assert end_states(tmp_path / "s") == ["done", "killed", "done"]

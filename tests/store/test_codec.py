@@ -1,0 +1,81 @@
+"""Digests and codecs: exact, and known answers."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from panic.store.codec import (
+    decode_array,
+    decode_bars,
+    decode_image,
+    decode_vector,
+    encode_array,
+    encode_bars,
+    encode_image,
+    encode_vector,
+)
+from panic.store.digest import image_digest, text_digest
+
+floats = st.floats(width=32, allow_nan=False)
+
+
+def test_digests_are_the_documented_ones():
+    assert text_digest("né").hex() == hashlib.sha256(b"text\0n\xc3\xa9").hexdigest()
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    content = b"image\0" + bytes([2, 0, 0, 0, 1, 0, 0, 0]) + bytes([1, 2, 3, 1, 2, 3])
+    assert image_digest(image).hex() == hashlib.sha256(content).hexdigest()
+
+
+def test_pictures_of_equal_bytes_and_other_shape_differ():
+    wide, tall = Image.new("RGB", (3, 2)), Image.new("RGB", (2, 3))
+    assert wide.tobytes() == tall.tobytes()
+    assert image_digest(wide) != image_digest(tall)
+
+
+def test_text_without_utf8_has_no_digest():
+    with pytest.raises(UnicodeEncodeError):
+        text_digest("\ud800")
+
+
+@settings(deadline=None)
+@given(st.text(), st.text())
+def test_texts_differ_when_their_digests_do(one, other):
+    assert (text_digest(one) == text_digest(other)) == (one == other)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.booleans())
+def test_images_come_back_exactly(width, height, seed, flat):
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (1, 1, 3) if flat else (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(np.broadcast_to(pixels, (height, width, 3)).copy())
+    back = decode_image(encode_image(image))
+    assert back.mode == "RGB"
+    assert back.tobytes() == image.tobytes()
+    assert image_digest(back) == image_digest(image)
+
+
+@settings(deadline=None)
+@given(st.lists(floats, min_size=1))
+def test_vectors_come_back_exactly(numbers):
+    vector = np.array(numbers, np.float32)
+    assert decode_vector(encode_vector(vector)).tobytes() == vector.tobytes()
+    assert len(encode_vector(vector)) == 4 * len(numbers)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(0))))
+def test_bars_come_back_exactly(pairs):
+    bars = np.array(pairs, np.float64).reshape(-1, 2)
+    assert np.array_equal(decode_bars(encode_bars(bars)), bars)
+
+
+def test_generators_come_back_with_shape_and_type():
+    generators = np.arange(6, dtype=np.int32).reshape(2, 3)
+    back = decode_array(encode_array(generators))
+    assert back.dtype == generators.dtype
+    assert np.array_equal(back, generators)

@@ -1,0 +1,167 @@
+"""What a store knows of runs and how it counts them."""
+
+import time
+
+import numpy as np
+import pytest
+
+from panic.errors import NotFound
+from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
+from panic.store.digest import text_digest
+from panic.store.records import NewBatch, NewOutput, NewVectorisation
+from tests.store.sample import NETWORK, SETTINGS, steps
+
+
+def test_runs_and_where_they_stand(store, sample):
+    runs = {run.id: run for run in reading.runs(store, "alpha")}
+    assert [runs[id].state for id in (sample.stuck, sample.noisy, sample.failed, sample.untouched)] == [
+        "stuck",
+        "done",
+        "failed",
+        "todo",
+    ]
+    stuck, failed = runs[sample.stuck], runs[sample.failed]
+    assert (stuck.network, stuck.prompt, stuck.seed, stuck.max_length) == (NETWORK, "a", 42, 6)
+    assert (stuck.num_steps, stuck.entry_step, stuck.period, stuck.failure) == (4, 2, 2, None)
+    assert (failed.failure.kind, failed.failure.step, failed.failure.attempts) == ("empty text", 1, 3)
+    assert len(reading.runs(store)) == 5
+    assert [run.id for run in reading.runs(store, sample.beta)] == [sample.shared]
+
+
+def test_counts(store):
+    alpha, everything = reading.counts(store, "alpha"), reading.counts(store)
+    assert (alpha.runs, alpha.todo, alpha.running, alpha.done, alpha.stuck, alpha.failed) == (
+        4,
+        1,
+        0,
+        1,
+        1,
+        1,
+    )
+    assert (alpha.invocations, alpha.embeddings, alpha.diagrams) == (9, 3, 1)
+    assert (everything.runs, everything.invocations, everything.embeddings) == (5, 11, 4)
+
+
+def test_time_per_model(store):
+    times = {row.model: row for row in reading.model_times(store, "alpha")}
+    assert (times["draw"].batches, times["draw"].items, times["draw"].duration_s) == (5, 5, 1.25)
+    assert {row.model: row.items for row in reading.model_times(store)}["embed"] == 4
+
+
+def test_a_thousand_runs_are_listed_quickly(folder):
+    with Store(folder, write=True, create=True) as store:
+        model = writing.add_model(store, "draw", "f", {})
+        experiment = writing.start_experiment(store, "big", {})
+        session = writing.start_session(store, experiment, "x", {})
+        runs = writing.add_runs(
+            store,
+            experiment,
+            [NewRun(network=NETWORK, prompt=f"p{i}", seed=-1, max_length=50) for i in range(1000)],
+        )
+        text = NewOutput(digest=text_digest("t"), modality="text", text="t")
+        call = NewBatch(
+            id=writing.next_batch_id(store),
+            session=session,
+            model=model,
+            epoch=0,
+            device="cpu",
+            size=1,
+            padded_size=1,
+            started_at=0.0,
+            duration_s=0.0,
+        )
+        invocations = [
+            NewInvocation(run, step, text.digest, text.digest, 0, call.id)
+            for run in runs
+            for step in range(50)
+        ]
+        writing.commit(store, Commit(batches=[call], outputs=[text], invocations=invocations))
+    start = time.perf_counter()
+    with Store(folder) as store:
+        assert reading.counts(store, "big").invocations == 50_000
+        assert {run.state for run in reading.runs(store, "big")} == {"done"}
+    assert time.perf_counter() - start < 0.5
+
+
+def test_a_state_is_told_by_what_the_run_has(writer, sample):
+    def add(prompt, max_length=2):
+        run = NewRun(network=NETWORK, prompt=prompt, seed=-1, max_length=max_length)
+        return writing.add_runs(writer, sample.beta, [run])[0]
+
+    session = writing.start_session(writer, sample.beta, "x", {})
+    models = (sample.draw, sample.tell)
+    runs = {name: add(name) for name in ("todo", "running", "done", "both")}
+    for name, texts in (("running", ["x"]), ("done", ["x", "y"]), ("both", ["x", "y"])):
+        writing.commit(writer, steps(writer, session, models, runs[name], name, texts, seed=1))
+    failure = NewFailure(run=runs["both"], step=1, kind="lost", message="gone", detail="which")
+    writing.commit(writer, Commit(failures=[failure]))
+    states = {row.prompt: row.state for row in reading.runs(writer, "beta")}
+    assert states == {"a": "done", "todo": "todo", "running": "running", "done": "done", "both": "failed"}
+    counts = reading.counts(writer, "beta")
+    assert (counts.runs, counts.todo, counts.running, counts.done, counts.failed) == (5, 1, 1, 2, 1)
+    assert counts.invocations == 2 + 1 + 2 + 2
+    told = next(row.failure for row in reading.runs(writer, "beta") if row.failure)
+    assert (told.detail, told.message, told.attempts) == ("which", "gone", 1)
+
+
+def test_counts_are_those_of_one_experiment(writer, sample):
+    diagram = NewDiagram(
+        run=sample.shared, model=sample.embed, settings=SETTINGS, settings_digest="settings", num_points=1,
+        num_unique=1, bars={0: np.array([[0.0, 1.0]])},
+    )  # fmt: skip
+    writing.commit(writer, Commit(diagrams=[diagram]))
+    measure = writing.add_measure(writer, {"kind": "entropy"})
+    row = NewVectorisation(diagram=2, dimension=0, measure=measure, vector=np.ones(2))
+    writing.commit(writer, Commit(vectorisations=[row]))
+    alpha, beta = reading.counts(writer, "alpha"), reading.counts(writer, "beta")
+    assert (alpha.embeddings, alpha.diagrams, alpha.vectorisations) == (3, 1, 0)  # a, b, c
+    assert (beta.embeddings, beta.diagrams, beta.vectorisations) == (2, 1, 1)  # a, d
+    assert reading.counts(writer).diagrams == 2
+
+
+def test_epochs_sessions_and_times_are_those_of_one_experiment(writer, sample):
+    writing.add_epoch(
+        writer, sample.beta, "draw", model=sample.draw, batch_size=2, device_kind="sim", threads=3
+    )
+    assert {row.name: row.number for row in reading.epochs(writer, "alpha")} == {
+        "draw": 0,
+        "embed": 0,
+        "tell": 0,
+    }
+    last = [row for row in reading.epochs(writer, "beta") if row.name == "draw"][-1]
+    assert (last.experiment, last.number, last.batch_size) == (sample.beta, 1, 2)
+    assert (last.device_kind, last.threads, last.model) == ("sim", 3, sample.draw)
+    assert [row.command for row in reading.sessions(writer, "alpha")] == ["panic run alpha.yaml"]
+    assert len(reading.sessions(writer)) == 2
+    times = {row.model: row for row in reading.model_times(writer, "beta")}
+    assert {name: (row.batches, row.items) for name, row in times.items()} == {
+        "draw": (1, 1), "tell": (1, 1), "embed": (1, 4),
+    }  # fmt: skip
+    assert {row.model: row.batches for row in reading.model_times(writer)} == {
+        "draw": 6,
+        "tell": 5,
+        "embed": 1,
+    }
+
+
+def test_models_are_found_by_row_fingerprint_and_name(writer, sample):
+    newer = writing.add_model(writer, "draw", "another fingerprint", {"name": "draw", "steps": 2})
+    assert reading.model(writer, "draw").id == newer, "of several with a name the newest"
+    assert reading.model(writer, "fingerprint of draw").id == sample.draw
+    assert reading.model(writer, sample.draw).name == "draw"
+    assert [row.id for row in reading.models(writer)] == [sample.draw, sample.tell, sample.embed, newer]
+    with pytest.raises(NotFound, match="No model 'tel'") as caught:
+        reading.model(writer, "tel")
+    assert caught.value.hint == "Did you mean tell?"
+    with pytest.raises(NotFound) as caught:
+        reading.model(writer, "zzzz")
+    assert caught.value.hint == ""
+
+
+def test_annotations_are_listed_by_target_oldest_first(writer):
+    for target, text in (("one", "first"), ("two", "second"), ("one", "third")):
+        writing.annotate(writer, "output", target, text, kind="tag", author="me")
+    assert [row.text for row in reading.list_annotations(writer, "one")] == ["first", "third"]
+    assert [row.text for row in reading.list_annotations(writer)] == ["first", "second", "third"]
+    row = reading.list_annotations(writer, "two")[0]
+    assert (row.target_kind, row.target, row.kind, row.author) == ("output", "two", "tag", "me")

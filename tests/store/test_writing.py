@@ -1,0 +1,258 @@
+"""What the driver writes: all of it or nothing, each thing once."""
+
+import os
+import time
+
+import apsw
+import numpy as np
+import pytest
+
+from panic.store import (
+    Commit,
+    NewEmbedding,
+    NewFailure,
+    NewInvocation,
+    NewRun,
+    Store,
+    check,
+    contents,
+    delete,
+    dump,
+    missing,
+    reading,
+    writing,
+)
+from panic.store.digest import image_digest, text_digest
+from panic.store.writing import new_uid
+from tests.store.sample import NETWORK, batch, output, picture, steps
+
+
+def test_a_model_is_its_fingerprint(writer, sample):
+    assert writing.add_model(writer, "paint", "fingerprint of draw", {}) == sample.draw
+    assert reading.model(writer, "draw").spec == {"name": "draw"}
+
+
+def test_epochs_are_numbered_per_name(writer, sample):
+    number = writing.add_epoch(
+        writer, sample.alpha, "draw", model=sample.draw, batch_size=4, device_kind="cpu"
+    )
+    assert number == 1
+    epochs = {(row.name, row.number): row for row in reading.epochs(writer, "alpha")}
+    assert set(epochs) == {("draw", 0), ("draw", 1), ("tell", 0), ("embed", 0)}
+    assert (epochs["draw", 1].batch_size, epochs["draw", 0].batch_size) == (4, 8)
+    assert epochs["draw", 0].fingerprint == "fingerprint of draw"
+
+
+def test_a_session_that_never_ended_was_killed(writer, sample):
+    assert [row.end_state for row in reading.sessions(writer)] == ["done", None]
+    writing.start_session(writer, sample.beta, "again", {"git": None})
+    assert [row.end_state for row in reading.sessions(writer)] == ["done", "killed", None]
+    assert [row.command for row in reading.sessions(writer, "beta")] == ["panic run beta.yaml", "again"]
+    assert reading.sessions(writer, "beta")[-1].provenance == {"git": None}
+
+
+def test_the_first_vector_stays(writer, sample):
+    call = batch(writer, 1, sample.embed)
+    again = NewEmbedding(output=text_digest("b"), model=sample.embed, batch=call.id, vector=np.zeros(3))
+    writing.commit(writer, Commit(batches=[call], embeddings=[again]))
+    found = contents.vectors(writer, "embed")
+    assert found.vectors[found.digests.index(text_digest("b").hex())].tolist() == [ord("b")] * 3
+
+
+def test_outputs_that_are_known_keep_their_rows(folder, sample):
+    known = store_rows(folder)
+    with Store(folder, write=True) as store:  # a new driver knows no digest yet
+        session = writing.start_session(store, sample.alpha, "again", {})
+        contents = [picture(1), "b", picture(9), "b"]
+        writing.commit(
+            store, steps(store, session, (sample.draw, sample.tell), sample.untouched, "untouched", contents)
+        )
+        (problem,) = check.check(store)
+        assert problem.startswith(f"run {sample.untouched}: stuck is recorded as not stuck")
+    new = store_rows(folder)
+    assert {digest: row for digest, row in new.items() if digest in known} == known
+    assert set(new) - set(known) == {image_digest(picture(9))}
+
+
+def store_rows(folder):
+    with Store(folder) as store:
+        return dict(store.db.rows("SELECT digest, id FROM output"))
+
+
+def test_a_commit_is_all_or_nothing(writer, sample):
+    before = list(dump.dump(writer))
+    session = writing.start_session(writer, sample.alpha, "again", {})
+    commit = steps(writer, session, (sample.draw, sample.tell), sample.untouched, "untouched", [picture(7)])
+    commit.invocations.append(NewInvocation(sample.stuck, 0, text_digest("a"), text_digest("b"), 42, 1))
+    with pytest.raises(apsw.ConstraintError):
+        writing.commit(writer, commit)
+    assert list(dump.dump(writer)) == before
+    del commit.invocations[1:]
+    writing.commit(writer, commit)  # and what it had numbered for itself was forgotten
+    assert missing.tails(writer, sample.alpha)[-1] == (sample.untouched, 1, image_digest(picture(7)))
+    assert check.check(writer) == []
+
+
+def test_every_change_raises_the_revision(writer, sample):
+    changes = [
+        lambda: writing.start_experiment(writer, "gamma", {}),
+        lambda: writing.add_model(writer, "new", "new", {}),
+        lambda: writing.add_epoch(writer, sample.beta, "new", model=1, batch_size=1, device_kind="cpu"),
+        lambda: writing.add_runs(writer, sample.beta, []),
+        lambda: writing.start_session(writer, sample.beta, "x", {}),
+        lambda: writing.end_session(writer, 1, "done"),
+        lambda: writing.commit(writer, Commit()),
+        lambda: writing.forget_failures(writer, sample.alpha),
+        lambda: writing.annotate(writer, "experiment", "uid", "a remark"),
+        lambda: delete.delete_experiment(writer, "gamma"),
+    ]
+    with Store(writer.path) as reader:
+        for change in changes:
+            before = reader.revision
+            change()
+            assert reader.revision == before + 1
+
+
+def test_failed_runs_can_be_tried_again(writer, sample):
+    assert writing.forget_failures(writer, sample.alpha) == 1
+    assert {run.id: run.state for run in reading.runs(writer)}[sample.failed] == "running"
+
+
+def test_anyone_may_annotate_while_a_driver_writes(writer, sample):
+    uid = reading.experiment(writer, "alpha").uid
+    with Store(writer.path) as reader:
+        writing.annotate(reader, "experiment", uid, "looks odd", author="someone")
+        (remark,) = reading.list_annotations(reader, uid)
+        assert (remark.text, remark.author, remark.kind) == ("looks odd", "someone", "comment")
+        assert reading.list_annotations(reader, "other") == []
+    writing.end_session(writer, 2, "done")
+
+
+def test_inputs_that_left_the_memory_of_the_driver_are_found(writer, sample, monkeypatch):
+    monkeypatch.setattr(writing, "DIGEST_CACHE_SIZE", 2)
+    session = writing.start_session(writer, sample.alpha, "x", {})
+    before = text_digest("untouched")
+    for step in range(6):
+        call = batch(writer, session, (sample.draw, sample.tell)[step % 2])
+        made = [output(f"{step}.{number}") for number in range(4)]
+        invocation = NewInvocation(sample.untouched, step, before, made[0].digest, 42, call.id)
+        writing.commit(writer, Commit(batches=[call], outputs=made, invocations=[invocation]))
+        assert len(writer.output_ids) == 2
+        assert made[0].digest not in writer.output_ids
+        before = made[0].digest
+    assert check.check(writer) == []
+
+
+def test_the_same_output_many_times_in_one_commit(writer, sample):
+    session = writing.start_session(writer, sample.alpha, "x", {})
+    (run,) = writing.add_runs(
+        writer, sample.alpha, [NewRun(network=NETWORK, prompt="y", seed=-1, max_length=6)]
+    )
+    made = [picture(7), "e", picture(7), "f", picture(7), "e"]
+    writing.commit(writer, steps(writer, session, (sample.draw, sample.tell), run, "y", made, seed=3))
+    assert len(contents.outputs(writer, run=run)) == 4
+    assert check.check(writer) == []
+
+
+def test_uids_sort_by_time():
+    first = new_uid()
+    time.sleep(0.002)
+    assert first < new_uid()
+    assert len(first) == 32
+
+
+def test_runs_are_known_by_what_they_are_and_only_grow(writer, sample):
+    def asked(**changes):
+        return NewRun(**{"network": NETWORK, "prompt": "a", "seed": 42, "max_length": 6} | changes)
+
+    others = [
+        asked(seed=43), asked(prompt="other"), asked(network=("tell", "draw")), asked(seed=-1, repeat=1),
+    ]  # fmt: skip
+    numbers = writing.add_runs(writer, sample.alpha, [asked(), *others, asked(max_length=2)])
+    assert numbers[0] == numbers[-1] == sample.stuck
+    assert len(set(numbers)) == 5
+    assert writing.add_runs(writer, sample.beta, [asked()]) != [sample.stuck]
+    lengths = {row.id: row.max_length for row in reading.runs(writer, "alpha")}
+    assert lengths[sample.stuck] == 6
+    assert writing.add_runs(writer, sample.alpha, [asked(max_length=7)]) == [sample.stuck]
+    assert {row.id: row.max_length for row in reading.runs(writer, "alpha")}[sample.stuck] == 7
+
+
+def test_failures_are_forgotten_by_experiment_and_kind(writer, sample):
+    failures = [
+        NewFailure(run=run, step=0, kind=kind, message="no")
+        for run, kind in ((sample.untouched, "lost"), (sample.shared, "lost"))
+    ]
+    before = time.time()
+    writing.commit(writer, Commit(failures=failures))
+    assert writing.forget_failures(writer, sample.alpha, "lost") == 1
+    left = {row.id: row.failure for row in reading.runs(writer) if row.failure}
+    assert left.keys() == {sample.failed, sample.shared}
+    assert before <= left[sample.shared].failed_at <= time.time()
+    assert writing.forget_failures(writer, sample.alpha, "lost") == 0
+    assert writing.forget_failures(writer, sample.alpha) == 1
+    assert writing.forget_failures(writer, sample.beta) == 1
+
+
+def test_measures_are_known_by_their_settings(writer):
+    first = writing.add_measure(writer, {"kind": "image", "range": [0, 1]})
+    assert writing.add_measure(writer, {"range": [0, 1], "kind": "image"}) == first
+    assert writing.add_measure(writer, {"kind": "image", "range": [0, 2]}) != first
+
+
+def test_numbers_go_on_where_the_store_is(folder, sample):
+    with Store(folder, write=True) as store:
+        last = store.db.value("SELECT max(id) FROM batch")
+        assert [writing.next_batch_id(store) for _ in range(2)] == [last + 1, last + 2]
+    with Store(folder, write=True) as store:
+        assert writing.next_batch_id(store) == last + 1, "nothing was stored under that number"
+
+
+def test_a_session_is_killed_or_ends_as_it_says(writer, sample):
+    first = writing.start_session(writer, sample.alpha, "one", {"b": 1, "a": 2})
+    writing.end_session(writer, first, "interrupted")
+    second = writing.start_session(writer, sample.beta, "two", {})
+    rows = {row.id: row for row in reading.sessions(writer)}
+    assert (rows[first].end_state, rows[second].end_state) == ("interrupted", None)
+    assert rows[first].started_at <= rows[first].ended_at <= rows[second].started_at
+    assert rows[second].ended_at is None
+    assert (rows[first].pid, rows[first].provenance) == (os.getpid(), {"a": 2, "b": 1})
+
+
+def test_dropped_pixels_leave_the_others(writer, sample):
+    digests = [image_digest(picture(number)) for number in (1, 3)]
+    writing.drop_images(writer, digests)
+    left = {row.digest for row in contents.outputs(writer) if row.modality == "image"}
+    assert len(left) == 4, "what is known of them stays"
+    assert set(missing.images(writer, sample.alpha)) == set(digests)
+
+
+def test_a_commit_may_refer_to_what_an_earlier_driver_stored(folder, sample):
+    """Inputs, outputs and embedded outputs that come with nothing but their digests."""
+    with Store(folder, write=True) as store:
+        session = writing.start_session(store, sample.alpha, "again", {})
+        call, embedded = batch(store, session, sample.draw), batch(store, session, sample.embed)
+        known = image_digest(picture(3))
+        z = text_digest("z")
+        results = Commit(
+            batches=[call, embedded],
+            invocations=[NewInvocation(sample.untouched, 0, text_digest("untouched"), known, 42, call.id)],
+            embeddings=[
+                NewEmbedding(
+                    output=text_digest("z"), model=sample.embed, batch=embedded.id, vector=np.ones(3)
+                )
+            ],
+        )
+        writing.commit(store, results)
+        assert missing.tails(store, sample.alpha)[-1] == (sample.untouched, 1, known)
+        assert contents.run_vectors(store, sample.noisy, sample.embed, "text").shape == (2, 3)
+        assert z.hex() in contents.vectors(store, "embed").digests
+        assert check.check(store) == []
+
+
+def test_a_digest_that_nobody_stored_is_refused(writer, sample):
+    call = batch(writer, 1, sample.draw)
+    unknown = NewInvocation(sample.untouched, 0, text_digest("untouched"), text_digest("never"), 42, call.id)
+    with pytest.raises(AssertionError, match="no output"):
+        writing.commit(writer, Commit(batches=[call], invocations=[unknown]))
+    assert missing.tails(writer, sample.alpha)[-1].num_steps == 0
