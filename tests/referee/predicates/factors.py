@@ -67,12 +67,11 @@ def probes(case: Case) -> Rulings:
 
 
 def networks(case: Case) -> Rulings:
-    """A p below 0.05 says that networks end at different distances from the start."""
-    found = P.search(case.sentence)
-    if case.truth.drift_differs is not None and found:
+    """Networks are said to differ where they end at different distances from the start."""
+    if case.truth.drift_differs is not None:
         yield Ruling(
-            claim="networks drift differently (p < 0.05)",
-            said=float(found[1]) < LEVEL,
+            claim="networks end at different distances",
+            said="from the start differ between networks" in case.sentence,
             is_true=case.truth.drift_differs,
         )
 
