@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from panic.engine.ledger import Span
 from panic.engine.outputs import Output, Rejected
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError
 
@@ -86,6 +87,7 @@ class CallResult:
     """What a call gave: one output per input, or an error. `duration_s` is the model call alone.
 
     device: where it was performed, as it is stored with the batch. resident: models that are there now.
+    spans: what the worker has spent its time on since the result before.
     """
 
     number: int
@@ -95,6 +97,7 @@ class CallResult:
     started_at: float = 0.0
     duration_s: float = 0.0
     resident: frozenset[str] = frozenset()
+    spans: list[Span] = field(default_factory=list)
 
 
 class Worker(Protocol):

@@ -85,6 +85,7 @@ class Driver:
         ModelError for results that stay missing, what writing raised. Everything computed before is in the
         store.
         """
+        self._session.clock.switch("driving")
         for phase in self._phases:
             self._stages = [*self._stages, *phase]
             self._exhaust(phase)
@@ -98,21 +99,31 @@ class Driver:
 
     def _exhaust(self, phase: Sequence[AnyStage]) -> None:
         """Work until the stages of a phase lack nothing."""
-        found = sum(stage.refill(thorough=True) for stage in phase)
+        clock = self._session.clock
+        found = self._refill(phase)
         while found:
-            self._feed()
+            with clock.of("feeding the workers"):
+                self._feed()
             stopping = self._is_stopping()
             if self._flights or (not stopping and any(stage.num_busy for stage in phase)):
                 self._receive()
-                for stage in phase:
-                    stage.refill(thorough=False)
+                with clock.of("asking the store"):
+                    for stage in phase:
+                        stage.refill(thorough=False)
+                self._session.ledger.add("driver", clock.take())
                 continue
-            self._session.writer.flush()
+            with clock.of("waiting for the writer"):
+                self._session.writer.flush()
             if self._fatal is not None:
                 raise self._fatal
             if stopping:
                 raise Interrupted("Stopped; what was computed is stored.", hint="Run it again to go on.")
-            found = sum(stage.refill(thorough=True) for stage in phase)
+            found = self._refill(phase)
+
+    def _refill(self, phase: Sequence[AnyStage]) -> int:
+        """Ask the store for everything that it lacks; returns how many pieces of work were handed out."""
+        with self._session.clock.of("asking the store"):
+            return sum(stage.refill(thorough=True) for stage in phase)
 
     def _is_stopping(self) -> bool:
         return self._fatal is not None or self._session.stop_requested()
@@ -158,12 +169,16 @@ class Driver:
 
     def _receive(self) -> None:
         self._workers.check()
-        message = self._workers.next(TICK_S)
-        if isinstance(message, JobResult):
-            self._absorb_job(message)
-        elif message is not None:
-            self._absorb_call(message)
-        self._report()
+        clock = self._session.clock
+        with clock.of("waiting for models" if self._flights else "waiting for diagrams"):
+            message = self._workers.next(TICK_S)
+        with clock.of("absorbing results"):
+            if isinstance(message, JobResult):
+                self._absorb_job(message)
+            elif message is not None:
+                self._absorb_call(message)
+        with clock.of("telling progress"):
+            self._report()
 
     def _absorb_job(self, result: JobResult) -> None:
         commit = Commit()
@@ -215,7 +230,9 @@ class Driver:
 
     def _add(self, commit: Commit, stage: AnyStage) -> None:
         """Hand a commit to the writer."""
-        stage.written(commit, self._session.writer.add(commit))
+        with self._session.clock.of("waiting for the writer"):
+            number = self._session.writer.add(commit)
+        stage.written(commit, number)
         if commit.failures and self._session.plan.config.fail_fast:
             failure = commit.failures[0]
             self._fatal = ModelError(

@@ -127,7 +127,7 @@ def _perform(session: Session) -> None:
     num_workers = count_workers(plan, called, device, *_missing(session))
     with ExitStack() as stack:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
-        workers = stack.enter_context(closing(Workers(start)))
+        workers = stack.enter_context(closing(Workers(start, session.ledger.add)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
         loops = LoopStage(session)

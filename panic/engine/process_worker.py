@@ -169,10 +169,15 @@ def serve_connection(connection: Connection[Any, Any], settings: ServerSettings,
             send(CallResult(number=call.number, error=CallError(kind="error", message=text)))
 
     if ahead:
-        server.load_all()
+        with server.clock.of("loading from disk"):
+            server.load_all()
         send(("ready", 0))
     with ThreadPoolExecutor(1) as finisher:
-        while (call := calls.get()) is not None:
+        while True:
+            with server.clock.of("waiting for a call"):
+                call = calls.get()
+            if call is None:
+                break
             result, raw = server.serve(call, partial(send, ("invoking", call.number)))
             send(("invoked", call.number))
             finisher.submit(deliver, call, result, raw)

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
 from panic.devices.host import HostTier
 from panic.engine.calls import Call, CallError, CallResult, Outcome
+from panic.engine.ledger import Clock
 from panic.engine.memory import MemorySettings
 from panic.engine.outputs import finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
@@ -59,6 +61,7 @@ class CallServer:
     def __init__(self, settings: ServerSettings, build: Callable[[ModelSpec], Model]) -> None:
         self.settings = settings
         self.device: Device = open_device(settings.device)
+        self.clock = Clock("starting")
         self._build_spec = build
         self._threads_before: int | None = None
         self.cache = ModelCache(
@@ -97,6 +100,13 @@ class CallServer:
     def serve(self, call: Call, on_invoke: Callable[[], None] = lambda: None) -> tuple[CallResult, list[Any]]:
         """Perform a call; returns the result without outputs, and the raw outputs."""
         result = CallResult(number=call.number, device=self.settings.device)
+        with self.clock.of("handing over", call.model):
+            raw = self._serve(call, result, on_invoke)
+        result.spans = self.clock.take()
+        return result, raw
+
+    def _serve(self, call: Call, result: CallResult, on_invoke: Callable[[], None]) -> list[Any]:
+        """Perform a call, with less on the device where it does not fit; returns the raw outputs."""
         raw = self._try(call, result, on_invoke)
         # Outside the handler of the first attempt: its traceback would keep the tensors alive.
         if result.error and result.error.kind in ("memory", "unfit") and self.cache.evict_idle():
@@ -107,7 +117,7 @@ class CallServer:
             result.error = None
             raw = self._try(call, result, on_invoke)
         result.resident = self.cache.resident
-        return result, raw
+        return raw
 
     def _try(self, call: Call, result: CallResult, on_invoke: Callable[[], None]) -> list[Any]:
         try:
@@ -123,12 +133,26 @@ class CallServer:
         missing = call.batch_size - count
         inputs = [_own(item) for item in call.inputs + call.inputs[-1:] * missing]
         seeds = call.seeds + call.seeds[-1:] * missing
-        with self.cache.lease(call.model, call.batch_size, call.upcoming, bucket=call.bucket) as model:
+        stats = self.cache.stats
+        before = stats.builds, stats.loads
+        with ExitStack() as stack:
+            with self.clock.of("leasing", call.model):
+                lease = self.cache.lease(call.model, call.batch_size, call.upcoming, bucket=call.bucket)
+                try:
+                    model = stack.enter_context(lease)
+                finally:
+                    if stats.builds > before[0]:
+                        self.clock.rename("loading from disk")
+                    elif stats.loads > before[1]:
+                        self.clock.rename("moving to the device")
             result.started_at = time.time()
             on_invoke()
-            start = time.perf_counter()
-            outputs = list(model.invoke(inputs, seeds))
-            result.duration_s = time.perf_counter() - start
+            with self.clock.of("calling", call.model):
+                start = time.perf_counter()
+                outputs = list(model.invoke(inputs, seeds))
+                result.duration_s = time.perf_counter() - start
+            if missing:
+                self.clock.split("padding", missing / call.batch_size)
         if len(outputs) != call.batch_size:
             raise RuntimeError(
                 f"{call.model} returned {len(outputs)} outputs for a batch of {call.batch_size} inputs"
@@ -203,7 +227,12 @@ class LocalWorker:
         self._finisher.shutdown()
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
+        clock = self._server.clock
+        while True:
+            with clock.of("waiting for a call"):
+                call = self._calls.get()
+            if call is None:
+                break
             result, raw = self._server.serve(call)
             self._finisher.submit(self._finish, call, result, raw)
         self._server.close()

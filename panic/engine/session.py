@@ -23,6 +23,7 @@ from typing import Any
 from panic.devices.device import Device
 from panic.engine.buckets import Buckets
 from panic.engine.contents import Content, ContentCache
+from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, begin, pin
 from panic.engine.plan import Plan
@@ -46,7 +47,7 @@ class Session:
     """What is being performed.
 
     run_ids: rows of the plan's runs, in their order. pins: how every model is called now, by name. lost:
-    digests of images whose pixels are gone for good.
+    digests of images whose pixels are gone for good. clock: that of the driver's thread.
     """
 
     plan: Plan
@@ -66,6 +67,8 @@ class Session:
     on_progress: Callable[[Progress], None]
     pins: dict[str, Pin] = field(default_factory=dict)
     lost: set[bytes] = field(default_factory=set)
+    ledger: Ledger = field(default_factory=Ledger)
+    clock: Clock = field(default_factory=partial(Clock, "starting"))
 
     def pin(self, tried: Mapping[str, int]) -> None:
         """Pin the shapes of all models; `tried` are batch sizes that were tried out."""
@@ -130,6 +133,7 @@ def open_session(
     run_ids = writing.add_runs(store, experiment, plan.runs)
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, command, provenance(), asked)
+    ledger, clock = Ledger(), Clock("starting")
     uid = reading.experiment(store, experiment).uid
     memory = MemorySettings()
     if device.has_own_memory:
@@ -141,7 +145,7 @@ def open_session(
             for prompt in dict.fromkeys(run.prompt for run in plan.runs):
                 cache.keep(text_digest(prompt), prompt)
             eager = [name for name in plan.generative if Modality.IMAGE in specs[name].modalities_in]
-            writer = Writer(partial(writing.commit, store), cache.saved)
+            writer = Writer(partial(writing.commit, store), cache.saved, ledger)
             try:
                 yield Session(
                     plan=plan,
@@ -159,8 +163,11 @@ def open_session(
                     ready=ReadyQueue({name: place for place, name in enumerate(specs)}, eager),
                     stop_requested=stop_requested,
                     on_progress=on_progress,
+                    ledger=ledger,
+                    clock=clock,
                 )
             finally:
+                clock.switch("closing")
                 writer.close()
         state = "done"
     except Interrupted:
@@ -168,7 +175,8 @@ def open_session(
         raise
     finally:
         learn(store, device, fingerprints, memory)
-        writing.end_session(store, number, state)
+        ledger.add("driver", clock.take())
+        writing.end_session(store, number, state, ledger.rows())
 
 
 def _read(store: Store, digest: bytes, modality: Modality) -> Content:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
 from panic.engine.calls import Call, CallResult, Worker
+from panic.engine.ledger import Span
 from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
@@ -51,10 +52,11 @@ class Seat:
     """A worker as the driver sees it, and what it was last known to hold.
 
     resident: models on its device. num_calls: calls that it has. model: of the call it was given last.
-    upcoming: models that were foreseen to follow that one.
+    upcoming: models that were foreseen to follow that one. place: its name where time is told.
     """
 
     worker: Worker
+    place: str
     resident: frozenset[str] = frozenset()
     num_calls: int = 0
     model: str = ""
@@ -66,13 +68,19 @@ class Workers:
 
     Args:
         start: makes the workers, given where they deliver their results.
+        on_spans: called with the place of a worker and what it has spent its time on.
     """
 
-    def __init__(self, start: Callable[[Deliver], Sequence[Worker]]) -> None:
+    def __init__(
+        self,
+        start: Callable[[Deliver], Sequence[Worker]],
+        on_spans: Callable[[str, Sequence[Span]], None] = lambda place, spans: None,
+    ) -> None:
+        self._on_spans = on_spans
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._calls: dict[int, tuple[Seat, str]] = {}
         self._last_number = 0
-        self.seats = [Seat(worker) for worker in start(self.post)]
+        self.seats = [Seat(one, f"worker {place}") for place, one in enumerate(start(self.post), start=1)]
 
     @property
     def num_calls(self) -> int:
@@ -112,6 +120,7 @@ class Workers:
         if isinstance(message, CallResult):
             seat, _ = self._calls.pop(message.number)
             seat.num_calls -= 1
+            self._on_spans(seat.place, message.spans)
             seat.resident = message.resident if message.error is None else frozenset()
         return message
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from panic.engine.ledger import Clock, Ledger
 from panic.store.codec import encode_image
 from panic.store.records import Commit
 
@@ -45,9 +46,16 @@ class Writer:
     Args:
         commit: stores one transaction; called from the writer's thread only.
         on_saved: called with the digest of every output that is now in the store.
+        ledger: told what the thread spends its time on.
     """
 
-    def __init__(self, commit: Callable[[Commit], None], on_saved: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        commit: Callable[[Commit], None],
+        on_saved: Callable[[bytes], None],
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._ledger = ledger or Ledger()
         self._commit = commit
         self._on_saved = on_saved
         self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
@@ -98,10 +106,12 @@ class Writer:
         time.sleep(0.002)
 
     def _run(self) -> None:
+        self._clock = Clock("waiting for results")
         try:
             more = True
             while more:
                 more = self._store_some()
+                self._ledger.add("writer", self._clock.take())
         except BaseException as error:
             self.error = error
 
@@ -132,13 +142,15 @@ class Writer:
     def _store(self, gathered: Sequence[_Queued]) -> None:
         merged = Commit()
         for commit, futures in gathered:
-            encoded = (data for future in futures for data in future.result())
+            with self._clock.of("encoding images"):
+                encoded = iter([data for future in futures for data in future.result()])
             outputs = [
                 replace(output, image=next(encoded)) if isinstance(output.image, Image.Image) else output
                 for output in commit.outputs
             ]
             merged.extend(replace(commit, outputs=outputs))
-        self._commit(merged)
+        with self._clock.of("writing"):
+            self._commit(merged)
         for output in merged.outputs:
             self._on_saved(output.digest)
         with self._lock:

@@ -10,6 +10,7 @@ An experiment is given by its row number, its name, the beginning of its uid, or
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from panic.errors import NotFound, nearest
 from panic.store.clauses import NUM_STEPS, USED_OUTPUTS
@@ -225,6 +226,16 @@ def sessions(store: Store, experiment: Selector | None = None) -> list[SessionRo
         )
         for *row, provenance, config in rows
     ]
+
+
+def timelines(store: Store, experiment: Selector | None = None) -> dict[int, list[dict[str, Any]]]:
+    """What sessions that have ended spent their time on, by session; empty where that was not recorded.
+
+    Each row has place, name, model, start_s (since the session began), width_s and seconds.
+    """
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
+    return {session: json.loads(timeline) for session, timeline in rows if timeline is not None}
 
 
 def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:

@@ -145,11 +145,15 @@ def start_session(
         )
 
 
-def end_session(store: Store, session: int, state: str) -> None:
-    """Record how a session ended, e.g. "done", "interrupted", "failed"."""
+def end_session(
+    store: Store, session: int, state: str, timeline: Sequence[dict[str, Any]] | None = None
+) -> None:
+    """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on."""
+    told = None if timeline is None else json.dumps(timeline, ensure_ascii=False)
     with store.transaction() as connection:
         connection.execute(
-            "UPDATE session SET ended_at = ?, end_state = ? WHERE id = ?", (time.time(), state, session)
+            "UPDATE session SET ended_at = ?, end_state = ?, timeline = ? WHERE id = ?",
+            (time.time(), state, told, session),
         )
 
 

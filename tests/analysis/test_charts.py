@@ -112,6 +112,15 @@ def work() -> dict[str, list[Any]]:
     return {"name": ["draw"], "seconds": [2.5], "calls": [3], "items": [12]}
 
 
+def spent() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "place": "worker 1", "name": ["calling", "waiting for a call"], "model": ["draw", ""],
+            "at": [0.0, 0.5], "width_s": 0.5, "seconds": [0.5, 0.4],
+        }
+    )  # fmt: skip
+
+
 def scores() -> pl.DataFrame:
     return pl.DataFrame(
         {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
@@ -128,9 +137,8 @@ def survival() -> pl.DataFrame:
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
-    "time": lambda: time.chart(
-        time.Work(frame=pl.DataFrame({"stage": ["loops"], **work()}), wall_s=3.0)
-    ),
+    "time": lambda: time.calls_chart(pl.DataFrame({"stage": ["loops"], **work()})),
+    "timeline of places": lambda: time.timeline(spent(), "workers"),
     "stuck": lambda: stuck.chart(runs()),
     "drift": drifting,
     "lags": lambda: lag.chart(lag.Lags(curves=lags(), movements={}, num_stuck=0, modality="text")),

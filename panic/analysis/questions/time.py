@@ -17,33 +17,57 @@ from panic.store.records import ExperimentRow
 
 TITLE = "What took how long"
 CAVEAT = (
-    "These are durations of calls, so work that ran side by side counts fully for each; loading of models"
-    " and writing are not in it."
+    "A place is a thread or a process: each worker, the driver, and the writer, which work side by side. The "
+    "clock of a place always runs under the name of what it does; what no clock has seen is called "
+    "unattributed. A session that was killed has told nothing. Calls are as the store has them."
 )
 STAGES = ("loops", "embeddings", "diagrams")
+MAX_NAMES = 9  # in a timeline
 
 views = once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Seconds of work (stage, name, seconds, calls, items; longest first), and how long sessions lasted."""
+    """Durations of calls (stage, name, seconds, calls, items; longest first), and where sessions' time went.
+
+    spent: place, name, model, at (seconds since the first session began, without the time between sessions),
+    width_s, seconds; empty where no session has told. wall_s: of all sessions; told_s: of those that have
+    told, times their workers.
+    """
 
     frame: pl.DataFrame
+    spent: pl.DataFrame
     wall_s: float
+    told_s: float
+
+
+SPENT = {
+    "place": pl.String, "name": pl.String, "model": pl.String, "at": pl.Float64, "width_s": pl.Float64,
+    "seconds": pl.Float64,
+}  # fmt: skip
 
 
 def table(evidence: Evidence, view: View | None = None) -> Work:
-    """Durations of calls in all sessions of the experiment. AnalysisError before the first call."""
+    """What all sessions of the experiment spent their time on. AnalysisError before the first call."""
     frame = times(evidence.store, evidence.experiment)
     if frame.is_empty():
         raise AnalysisError("No model has been called yet.")
-    wall_s = sum(
-        (s.ended_at or time.time()) - s.started_at
-        for s in evidence.sessions
-        if s.ended_at or s.end_state is None
-    )
-    return Work(frame=frame, wall_s=wall_s)
+    told = reading.timelines(evidence.store, evidence.experiment.id)
+    parts, wall_s, told_s = [pl.DataFrame(schema=SPENT)], 0.0, 0.0
+    for session in evidence.sessions:
+        if not session.ended_at and session.end_state is not None:
+            continue
+        lasted_s = (session.ended_at or time.time()) - session.started_at
+        if rows := told.get(session.id):
+            one = pl.DataFrame(rows).with_columns(at=pl.col("start_s") + wall_s).select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
+            parts.append(one)
+            told_s += lasted_s * one.filter(IS_WORKER)["place"].n_unique()
+        wall_s += lasted_s
+    return Work(frame=frame, spent=pl.concat(parts), wall_s=wall_s, told_s=told_s)
+
+
+IS_WORKER = pl.col("place").str.starts_with("worker")
 
 
 def times(store: Store, experiment: ExperimentRow) -> pl.DataFrame:
@@ -67,9 +91,58 @@ def times(store: Store, experiment: ExperimentRow) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row").sort("seconds", descending=True)
 
 
-def chart(answer: Work) -> Any:
+def chart(answer: Work) -> dict[str, Any]:
+    """What workers, driver and writer did in the course of the sessions, and durations of calls."""
+    charts = {}
+    if not answer.spent.is_empty():
+        for title, rows in (
+            ("workers", answer.spent.filter(IS_WORKER)),
+            ("driver", answer.spent.filter(pl.col("place") == "driver")),
+            ("writer", answer.spent.filter(pl.col("place") == "writer")),
+        ):
+            if not rows.is_empty():
+                charts[title] = timeline(rows, title)
+    return {**charts, "calls": calls_chart(answer.frame)}
+
+
+def timeline(spent: pl.DataFrame, title: str) -> Any:
+    """How many of the places did what, stretch by stretch: stacked areas of the sessions' time."""
+    named = spent.with_columns(doing=_doing())
+    most = named.group_by("doing").agg(pl.col("seconds").sum()).sort("seconds", descending=True)["doing"]
+    kept = most.head(MAX_NAMES).to_list()
+    rows = (
+        named.with_columns(
+            doing=pl.when(pl.col("doing").is_in(kept)).then("doing").otherwise(pl.lit("other"))
+        )
+        .group_by("at", "width_s", "doing", maintain_order=True)
+        .agg(pl.col("seconds").sum())
+        .with_columns(places=pl.col("seconds") / pl.col("width_s"), until=pl.col("at") + pl.col("width_s"))
+    )
+    order = [*kept, *(["other"] if len(most) > MAX_NAMES else [])]
+    chart = (
+        alt.Chart(data(rows))
+        .mark_bar(stroke=None)
+        .encode(
+            x=alt.X("at:Q", title="seconds since the start", axis=alt.Axis(grid=False)),
+            x2="until:Q",
+            y=alt.Y("places:Q", title="at work on it, on average"),
+            color=colour("doing", order),
+            tooltip=[alt.Tooltip("doing:N"), alt.Tooltip("at:Q"), alt.Tooltip("seconds:Q", format=".3~f")],
+        )
+    )
+    num = spent["place"].n_unique()
+    caption = f"{num} place{'s' if num != 1 else ''}; {seconds(float(spent['seconds'].sum()))} in all."
+    return finish(chart, title, caption, height=200)
+
+
+def _doing() -> pl.Expr:
+    """A name with its model, if it has one."""
+    with_model = pl.col("name") + pl.lit(" ") + pl.col("model")
+    return pl.when(pl.col("model") == "").then("name").otherwise(with_model)
+
+
+def calls_chart(frame: pl.DataFrame) -> Any:
     """Bars of seconds per model, coloured by stage."""
-    frame = answer.frame
     rows = frame.with_columns(
         label=pl.col("seconds").map_elements(seconds, return_dtype=pl.String),
         per_item_s=pl.col("seconds") / pl.col("items"),
@@ -102,15 +175,25 @@ def chart(answer: Work) -> Any:
         bars.mark_text(align="left", dx=6, fontSize=11).encode(text="label:N"),
     )
     caption = "Durations of calls by model and stage; work that ran side by side counts fully for each."
-    return finish(chart, TITLE, caption, height=30 * max(len(frame), 1))
+    return finish(chart, "Calls", caption, height=30 * max(len(frame), 1))
 
 
 def sentence(answer: Work) -> str:
-    """Who took most of the work, and how it compares with the clock."""
-    frame = answer.frame
-    total = float(frame["seconds"].sum())
-    first = frame.row(0, named=True)
+    """What the workers' time went into, by name, and how much of it no name accounts for."""
+    if answer.spent.is_empty():
+        total = seconds(float(answer.frame["seconds"].sum()))
+        return (
+            f"Calls of models and diagrams took {total} in all, side by side; the sessions lasted "
+            f"{seconds(answer.wall_s)}. No session has told what else it did."
+        )
+    workers = answer.spent.filter(IS_WORKER).with_columns(doing=_doing())
+    names = workers.group_by("doing").agg(pl.col("seconds").sum()).sort("seconds", descending=True)
+    parts = [
+        f"{row['doing']} {seconds(row['seconds'])} ({row['seconds'] / (answer.told_s or 1):.0%})"
+        for row in names.head(6).iter_rows(named=True)
+    ]
+    rest = answer.told_s - float(workers["seconds"].sum())
     return (
-        f"Most of the work went into {first['name']}: {first['seconds'] / (total or 1):.0%} of "
-        f"{seconds(total)}; the sessions lasted {seconds(answer.wall_s)} in all."
+        f"The sessions lasted {seconds(answer.wall_s)}. Of {seconds(answer.told_s)} of workers' time: "
+        f"{'; '.join(parts)}; unattributed {rest / (answer.told_s or 1):.1%}."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from panic.analysis.questions import time
@@ -15,3 +17,24 @@ def test_times_tell_stages_apart(full):
     assert found["draw"]["seconds"] == pytest.approx(0.75)
     assert (found["draw"]["calls"], found["draw"]["items"]) == (3, 12)
     assert found["persistence diagrams"]["seconds"] == pytest.approx(1.0)
+
+
+def test_sessions_that_have_told_are_summed_by_name_and_the_rest_is_said(full):
+    started = full.evidence.sessions[0].started_at
+    rows = [
+        {"place": place, "name": name, "model": model, "start_s": 0.0, "width_s": 60.0, "seconds": lasted}
+        for place, name, model, lasted in (
+            ("worker 1", "calling", "draw", 6.0), ("worker 1", "waiting for a call", "", 3.0),
+            ("driver", "waiting for models", "", 9.0),
+        )
+    ]  # fmt: skip
+    with full.store.transaction() as connection:
+        connection.execute(
+            "UPDATE session SET started_at = ?, ended_at = ?, end_state = 'done', timeline = ?",
+            (started, started + 10, json.dumps(rows)),
+        )
+    answer = time.table(full.evidence)
+    assert (answer.wall_s, answer.told_s) == pytest.approx((10, 10))
+    said = time.sentence(answer)
+    assert "calling draw 6 s (60%); waiting for a call 3 s (30%); unattributed 10.0%" in said
+    assert list(time.chart(answer)) == ["workers", "driver", "calls"]
