@@ -36,6 +36,7 @@ class Truth:
     distances from the start. `length_kept`: whether the length of the prompt is that of the end.
     `mean_share`: of the steps in each cluster, over all prompts that could be.
     `stays_plainly`: whether runs are long enough to tell that distances do not grow.
+    `parts`: whether runs of one prompt begin near each other and part.
     """
 
     ends: frozenset[str] | None = None
@@ -54,6 +55,7 @@ class Truth:
     length_kept: bool | None = None
     mean_share: float | None = None
     stays_plainly: bool = False
+    parts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,6 +266,21 @@ def memory(rng: Generator, rho: float = 0.8) -> World:
                     noise[i] = rho * noise[i - 1] + np.sqrt(1 - rho**2) * noise[i]
                 where = np.zeros(40, dtype=np.int64)
                 vectors = unit(np.eye(DIMENSIONS)[0] + 0.15 * noise)
+                runs.append(run(where, rng, vectors=vectors, network=network, prompt=prompt, repeat=repeat))
+    return World(runs=runs, prompts=known)
+
+
+def parting(rng: Generator) -> World:
+    """Runs of a prompt begin 0.001 apart and part by 40 % an output, up to 0.5."""
+    known = prompts(4)
+    size = np.minimum(0.001 * np.exp(0.34 * np.arange(30)), 0.5)[:, None]
+    runs = []
+    for network in NETWORKS:
+        for p, prompt in enumerate(known):
+            for repeat in range(2):
+                away = unit(rng.normal(size=DIMENSIONS)) + 0.1 * rng.normal(size=(30, DIMENSIONS))
+                where = np.full(30, p)
+                vectors = unit(np.eye(DIMENSIONS)[p] + size * away)
                 runs.append(run(where, rng, vectors=vectors, network=network, prompt=prompt, repeat=repeat))
     return World(runs=runs, prompts=known)
 
@@ -530,6 +547,12 @@ DESIGNS: dict[str, Design] = {
             drift_differs=False,
             length_kept=False,
         ),
+    ),
+    "parting": Design(
+        what="runs of a prompt begin 0.001 apart, and part by 40 % an output up to 0.5",
+        asks="twins",
+        make=parting,
+        truth=Truth(ends=factors("prompt"), remembers=True, is_near=True, parts=True),
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",

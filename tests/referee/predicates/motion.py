@@ -43,9 +43,11 @@ def lag(case: Case) -> Rulings:
 
 
 def twins(case: Case) -> Rulings:
-    """Twins part from each other: in no design do they begin near each other, so there is nothing to find."""
+    """Twins part where they begin near each other, and by so much a step, which is never below 0."""
     rates = [float(number) for number in re.findall(r"grows by (-?[\d.e-]+\d)", case.sentence)]
     num_networks = min(case.answer.pairs["network"].n_unique(), TOLD)
-    yield Ruling(claim="the distance of twins grows", said=len(rates), of=num_networks, is_true=False)
+    yield Ruling(
+        claim="the distance of twins grows", said=len(rates), of=num_networks, is_true=case.truth.parts
+    )
     shrinking = sum(rate < 0 for rate in rates)
     yield Ruling(claim="it grows by less than 0", said=shrinking, of=num_networks, is_true=False)

@@ -24,10 +24,11 @@ def clusters(case: Case) -> Rulings:
         return
     found = re.search(r"in (one|\d+) clusters?", text)
     number = 0 if not found else 1 if found[1] == "one" else int(found[1])
-    is_none = text.startswith("No cluster was found")
+    is_none = text.startswith("No cluster was found") and "visited most" not in text
     is_right = truth.regions == 0
-    yield Ruling(claim="no cluster was found", said=is_none, is_true=is_right, must_find=False)
-    if truth.shares_regions:
+    claim = "no cluster was found, and nothing is visited most"
+    yield Ruling(claim=claim, said=is_none, is_true=is_right, must_find=False)
+    if truth.shares_regions and found:
         yield Ruling(claim="there are so many clusters", said=1, is_true=number == truth.regions)
     agreement = re.search(r"agree with these by (\d\.\d+)", text)
     shared = re.search(r"(\d+) of (\d+) are visited by more than one run", text)
