@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tests.referee.worlds import DRAW, TELL, Array, SimulatedRun, World
 
 DIMENSIONS = 16
+PARTING = 1.4  # factor per output
 NETWORKS = ((DRAW, TELL), (DRAW, "tell2"))
 Places = NDArray[np.int64]
 
@@ -36,7 +37,7 @@ class Truth:
     distances from the start. `length_kept`: whether the length of the prompt is that of the end.
     `mean_share`: of the steps in each cluster, over all prompts that could be.
     `stays_plainly`: whether runs are long enough to tell that distances do not grow.
-    `parts`: whether runs of one prompt begin near each other and part.
+    `parting_factor`: by which runs of a prompt, which begin near each other, part per step (model call).
     """
 
     ends: frozenset[str] | None = None
@@ -55,7 +56,7 @@ class Truth:
     length_kept: bool | None = None
     mean_share: float | None = None
     stays_plainly: bool = False
-    parts: bool = False
+    parting_factor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,7 +274,7 @@ def memory(rng: Generator, rho: float = 0.8) -> World:
 def parting(rng: Generator) -> World:
     """Runs of a prompt begin 0.001 apart and part by 40 % an output, up to 0.5."""
     known = prompts(4)
-    size = np.minimum(0.001 * np.exp(0.34 * np.arange(30)), 0.5)[:, None]
+    size = np.minimum(0.001 * PARTING ** np.arange(30), 0.5)[:, None]
     runs = []
     for network in NETWORKS:
         for p, prompt in enumerate(known):
@@ -552,7 +553,7 @@ DESIGNS: dict[str, Design] = {
         what="runs of a prompt begin 0.001 apart, and part by 40 % an output up to 0.5",
         asks="twins",
         make=parting,
-        truth=Truth(ends=factors("prompt"), remembers=True, is_near=True, parts=True),
+        truth=Truth(ends=factors("prompt"), remembers=True, is_near=True, parting_factor=PARTING**0.5),
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",

@@ -43,11 +43,13 @@ def lag(case: Case) -> Rulings:
 
 
 def twins(case: Case) -> Rulings:
-    """Twins part where they begin near each other, and by so much a step, which is never below 0."""
-    rates = [float(number) for number in re.findall(r"grows by (-?[\d.e-]+\d)", case.sentence)]
-    num_networks = min(case.answer.pairs["network"].n_unique(), TOLD)
-    yield Ruling(
-        claim="the distance of twins grows", said=len(rates), of=num_networks, is_true=case.truth.parts
-    )
-    shrinking = sum(rate < 0 for rate in rates)
-    yield Ruling(claim="it grows by less than 0", said=shrinking, of=num_networks, is_true=False)
+    """Twins part where they begin near each other, by about such a factor a step, which is above 1."""
+    factors = [float(number) for number in re.findall(r"grows by a factor of ([\d.]+\d)", case.sentence)]
+    of = min(case.answer.pairs["network"].n_unique(), TOLD)
+    right = case.truth.parting_factor
+    yield Ruling(claim="the distance of twins grows", said=len(factors), of=of, is_true=right is not None)
+    shrinks = sum(factor <= 1 for factor in factors)
+    yield Ruling(claim="it grows by a factor below 1", said=shrinks, of=of, is_true=False)
+    if right is not None:
+        for factor in factors:
+            yield Ruling(claim="it grows by such a factor", said=1, is_true=abs(factor - right) < 0.05)
