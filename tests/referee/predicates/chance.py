@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from tests.referee.designs import DIMENSIONS
+from tests.referee.drawing import DIMENSIONS
 from tests.referee.rulings import Case, Ruling
 
 Rulings = Iterator[Ruling]

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.analysis.data import network_name
+from panic.analysis.sampling import MAX_RUNS
 from tests.referee.rulings import Case, Ruling
 from tests.referee.worlds import EMBED, SimulatedRun, image_of
 
@@ -19,6 +20,11 @@ Rulings = Iterator[Ruling]
 
 def _is(claim: str, told: object, right: object) -> Ruling:
     return Ruling(claim=claim, said=1, is_true=told == right)
+
+
+def _is_large(case: Case) -> bool:
+    """Whether some runs are summed up only, which the caveat says, so that the numbers are other ones."""
+    return len(case.world.runs) > MAX_RUNS
 
 
 def _numbers(text: str) -> list[int]:
@@ -81,6 +87,8 @@ def drift(case: Case) -> Rulings:
     """Runs are at this distance at a step that half of them reach."""
     if case.view is None or case.view.modality != "text":
         return
+    if _is_large(case):
+        return
     told = re.findall(r"(\S+ → \S+) (?:is at )?([\d.]+) at step (\d+)", case.sentence)
     for network, distance, step in told:
         of_network = [run for run in case.world.runs if network_name(run.network) == network]
@@ -96,6 +104,8 @@ def drift(case: Case) -> Rulings:
 
 def map(case: Case) -> Rulings:
     """So many outputs of so many runs are drawn."""
+    if _is_large(case):
+        return
     num_texts, num_runs = _numbers(case.sentence)[:2]
     if case.view is not None and case.view.modality == "text":
         right = sum(len(run.texts) for run in case.world.runs), len(case.world.runs)
@@ -104,6 +114,8 @@ def map(case: Case) -> Rulings:
 
 def recurrence(case: Case) -> Rulings:
     """So many of the runs that are not stuck repeat themselves, in the median at so many of their steps."""
+    if _is_large(case):
+        return
     free = [run for run in case.world.runs if run.period is None and len(run.texts) > 1]
     repeats = [1 - len(set(run.texts)) / len(run.texts) for run in free]
     told = re.findall(
@@ -119,6 +131,8 @@ def recurrence(case: Case) -> Rulings:
 
 def novelty(case: Case) -> Rulings:
     """So many different texts, and as many images, were made, so many of them by several runs."""
+    if _is_large(case):
+        return
     makers = Counter(text for run in case.world.runs for text in set(run.texts))
     right = [len(makers), sum(count > 1 for count in makers.values())]
     for told in re.findall(r"Of ([\d,]+) distinct \w+, ([\d,]+) ", case.sentence):
