@@ -1,10 +1,10 @@
 """Clusters of embeddings: what a run says or shows, as labels, with how far they can be trusted.
 
-HDBSCAN leaves 60-70 % of caption embeddings outside all clusters, so the outlier share stands beside every
+HDBSCAN leaves 60-70 % of caption embeddings outside all clusters, so the share outside stands beside every
 result; k-means leaves nothing out and always finds as many clusters as it is asked for. Labels of different
 experiments compare only against one frozen reference.
 
-    found = cluster(matrix)                          # labels (n,), -1 = outlier; medoids; outlier share
+    found = cluster(matrix)                          # labels (n,), -1 = outlier; medoids; sizes
     reference = freeze(matrix, found)                # keep it: reference.save("reference.npz")
     assign(reference, other_matrix)                  # labels of another experiment
 """
@@ -24,6 +24,7 @@ from panic.analysis.checks import OUTLIER, AnalysisError, labels, unit, vectors
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 METHODS = ("hdbscan", "kmeans")
+SCATTERED = 0.9  # of the mean squared distance of all points: unrelated ones are within 2 % of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,6 @@ class Clustering:
     labels: Labels
     medoids: Labels
     sizes: Labels
-    outlier_share: float
     method: str
 
     @property
@@ -86,8 +86,8 @@ def cluster(
     """Clusters of the directions of vectors (n, d).
 
     `kmeans` needs `num_clusters`; `hdbscan` finds the number, and fewer than `min_cluster_size` points are
-    all outliers. Equal points are one cluster. AnalysisError for NaN, zero vectors, or more clusters than
-    distinct points.
+    all outliers; a cluster that is no denser than all points together is none. Equal points are one cluster.
+    AnalysisError for NaN, zero vectors, or more clusters than distinct points.
     """
     points = unit(values)
     if method not in METHODS:
@@ -107,6 +107,7 @@ def cluster(
         from sklearn.cluster import HDBSCAN
 
         raw = HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(points)
+        raw = _without_rests(points, raw, min_cluster_size)
     return _described(points, raw.astype(np.int64), method)
 
 
@@ -179,6 +180,31 @@ def _kmeans(points: Array, num_clusters: int, seed: int) -> Labels:
     return found
 
 
+def _without_rests(points: Array, raw: Labels, min_cluster_size: int) -> Labels:
+    """Labels without clusters whose members are as far from each other as any points are.
+
+    HDBSCAN parts all points into two at least, so beside one text that is said again and again it calls what
+    is scattered around it a cluster, too. Measured by mean squared distances of distinct points. What is
+    left of such a cluster are points that are there `min_cluster_size` times, each a cluster.
+    """
+    anywhere = _mean_square(points)
+    _, place, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    place = place.reshape(-1)
+    kept = raw.copy()
+    for label in np.unique(raw[raw != OUTLIER]):
+        members = raw == label
+        if _mean_square(points[members]) > SCATTERED * anywhere:
+            is_heap = counts[place[members]] >= min_cluster_size
+            kept[members] = np.where(is_heap, len(raw) + place[members], OUTLIER)
+    return kept
+
+
+def _mean_square(points: Array) -> float:
+    """Mean squared distance of distinct points; 0 of a single one."""
+    distinct = np.unique(points, axis=0)
+    return 2 * float(((distinct - distinct.mean(axis=0)) ** 2).sum()) / max(len(distinct) - 1, 1)
+
+
 def _described(points: Array, raw: Labels, method: str) -> Clustering:
     names, counts = np.unique(raw[raw != OUTLIER], return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -189,6 +215,5 @@ def _described(points: Array, raw: Labels, method: str) -> Clustering:
         labels=renamed,
         medoids=medoids(points, renamed),
         sizes=counts[order].astype(np.int64),
-        outlier_share=float(np.mean(renamed == OUTLIER)) if len(renamed) else 0.0,
         method=method,
     )

@@ -119,8 +119,7 @@ def exchangeable(runs: pl.DataFrame, factor: str) -> list[str] | None:
     levels = runs.group_by(strata.alias("stratum")).agg(pl.col(factor).n_unique())[factor]
     if (levels > 1).any():
         return strata.to_list()
-    of_prompt = runs.group_by("prompt").agg(pl.col(factor).n_unique())[factor]
-    if factor == "network" and (of_prompt == 1).all():
+    if factor == "network" and (runs.group_by("prompt").agg(pl.col(factor).n_unique())[factor] == 1).all():
         return runs["prompt"].to_list()
     raise AnalysisError(
         f"the {factor} is confounded: no two runs differ in it and agree in {', '.join(sorted(others))}"

@@ -2,14 +2,11 @@
 
 sample(load(store, "latest"))           # some runs of a large experiment, all of a small one
 spread(rows, 40)                        # runs to draw, over networks and prompts
-evenly(items, 12)                       # places along a list
 of_some_runs(steps, 2500)               # steps of whole runs, taken at random
 thinned(steps, 200)                     # so many steps of an axis
 """
 
 from __future__ import annotations
-
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -17,7 +14,6 @@ import polars as pl
 from panic.analysis.data import ExperimentData
 from panic.store.records import RunRow
 
-T = TypeVar("T")
 MAX_RUNS = 300  # that figures sum up
 MAX_TOTAL_STEPS = 100_000  # of these runs together
 LEAST_RUNS = 12  # however long they are
@@ -72,13 +68,6 @@ def _halved(number: int) -> float:
     while number:
         place, number, step = place + step * (number & 1), number >> 1, step / 2
     return place
-
-
-def evenly(items: list[T], limit: int) -> list[T]:
-    """At most `limit` of the items, evenly chosen, the first and the last among them."""
-    if len(items) <= limit:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
 
 
 def of_some_runs(steps: pl.DataFrame, max_points: int, seed: int = 0) -> pl.DataFrame:

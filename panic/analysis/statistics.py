@@ -85,8 +85,8 @@ def permanova(
     """Pseudo-F of groups in a distance matrix (n, n) by permutation (Anderson 2001); effect R squared.
 
     Sensitive to a difference in spread as well as in place. `within` (n,): groups are compared inside each of
-    its levels, so that a difference that is another one in every level counts; the effect is then the share
-    of the sum of squares inside levels. Units must lie within levels.
+    its levels, so that a difference that is another one in every level counts. The effect is a share of the
+    whole sum of squares, as without. Units must lie within levels.
     """
     squares = _square(distances) ** 2
     size = len(squares)
@@ -104,8 +104,9 @@ def permanova(
         return _f(total - inside, inside, num_groups, num_values)
 
     statistic, p, draws = _permute(f, design, num_permutations, seed)
-    shares = _shares(np.append(statistic, draws), num_groups, num_values)
-    return _made(statistic, p, shares, design, "R squared" if within is None else "R squared within")
+    whole = float(squares.sum()) / (2 * size)
+    shares = _shares(np.append(statistic, draws), num_groups, num_values) * (total / whole if whole else 0.0)
+    return _made(statistic, p, shares, design, "R squared")
 
 
 def label_test(

@@ -90,7 +90,8 @@ def drifting() -> Any:
 def effect_tests() -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "factor": ["prompt", "network"], "measure": "where runs end", "effect": [0.6, 0.1],
+            "factor": ["prompt", "network"], "within": ["", "prompt"], "measure": "where runs end",
+            "effect": [0.6, 0.1], "beyond": [0.4, 0.05], "p_least": 0.001,
             "effect_name": "R squared", "baseline": [0.2, 0.05], "baseline_high": [0.3, 0.12],
             "p_value": [0.001, 0.4], "p_adjusted": [0.002, 0.4], "num_runs": 24, "num_groups": [6, 2],
         }
@@ -123,8 +124,11 @@ def spent() -> pl.DataFrame:
 
 def scores() -> pl.DataFrame:
     return pl.DataFrame(
-        {"target": ["seed"], "accuracy": [0.8], "baseline": [0.3], "baseline_high": [0.4], "chance": 0.5}
-    )
+        {
+            "target": ["seed"], "first": 21, "last": 31, "accuracy": [0.8], "baseline": [0.3],
+            "baseline_high": [0.4], "p_value": 0.01, "p_adjusted": 0.02, "chance": 0.5, "num_runs": 12,
+        }
+    )  # fmt: skip
 
 
 def cells() -> pl.DataFrame:
@@ -283,7 +287,8 @@ def test_the_clusters_that_runs_stay_in_longest_have_the_colours():
 
 def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     (rows,) = rows_of(effects.chart(effects.Effects(tests=effect_tests(), absent={})))[:1]
-    assert rows["verdict"].to_list() == ["p < 0.05", "not clear"]
+    assert rows["verdict"].to_list() == ["p ≤ 0.05", "not clear"]
+    assert rows["row"].to_list() == ["prompt · where runs end", "network within each prompt · where runs end"]
     made = shares.chart(shares.Shares(own="a", shares=some_shares()), top=1).to_dict()
     assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]
     assert "The 1 smallest clusters are not drawn" in " ".join(made["title"]["subtitle"])

@@ -52,7 +52,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
     assert html.count("data-chart=") == len(specs(html)) == 20
-    assert html.count("<figcaption>Thick: median of runs; band: quartiles") == 1  # once for charts alike
+    assert html.count("<figcaption>Thick: median of runs (at most 3 of a network)") == 2
     assert "<figcaption>Dot: effect (filled: p &lt; 0.05)" in html
 
 
@@ -169,7 +169,7 @@ def test_durations_read_as_people_say_them():
 def test_charts_stand_alone_in_both_themes(full):
     import vl_convert
 
-    chart = time.chart(time.table(full.evidence))
+    chart = time.chart(time.table(full.evidence))["calls"]
     for mode, ink in (("light", "#1d2329"), ("dark", "#e8eaed")):
         svg = vl_convert.vegalite_to_svg(charts.themed(chart, mode).to_dict())
         assert "persistence diagrams" in svg

@@ -8,7 +8,7 @@ from itertools import pairwise
 import polars as pl
 
 from panic.analysis import load
-from panic.analysis.sampling import basis, evenly, sample, spread, thinned
+from panic.analysis.sampling import basis, sample, spread, thinned
 from panic.store import NewRun, reading, writing
 
 
@@ -68,8 +68,3 @@ def test_a_sample_holds_the_runs_that_have_begun_and_so_many_at_most(full):
     ]  # of one prompt, both kinds of seed
     assert sample(data, max_total_steps=10, least=1).runs["run"].to_list() == [1]  # of runs of ten steps
     assert sample(data, max_total_steps=10, least=2).runs["run"].to_list() == [1, 3]
-
-
-def test_evenly_keeps_the_first_and_the_last():
-    assert evenly(list(range(9)), 3) == [0, 4, 8]
-    assert evenly([1, 2], 3) == [1, 2]

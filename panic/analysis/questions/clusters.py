@@ -25,6 +25,7 @@ CAVEAT = (
 )
 MAX_RUNS = 40
 MAX_CELLS = 4000
+FILLS = 0.2  # of the steps: an output that is named
 OUTLIER = "outlier"
 STEPS = alt.Axis(grid=False, tickMinStep=1)
 
@@ -112,6 +113,8 @@ def sentence(answer: Timeline) -> str:
         return f"No cluster was found in {steps}. The output visited most holds {share:.0%} of them: {name}."
     clusters = "one cluster" if answer.num_clusters == 1 else f"{answer.num_clusters} clusters"
     text = f"Of {steps}, {1 - answer.outside:.0%} lie in {clusters}, the others outside."
+    if share >= FILLS:
+        text += f" The output visited most holds {share:.0%} of the steps: {name}."
     if answer.shared == 0:
         return f"{text} No cluster is visited by more than one run: they tell runs apart, not regions."
     text += f" {answer.shared} of {answer.num_clusters} are visited by more than one run"
