@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import fill
 
 from panic.analysis.questions import QUESTIONS
 from tests.referee.counting import SUMMARY, Counts, name_of
@@ -26,7 +27,8 @@ Written by `python -m tests.referee --replicates {num} -o docs/truth.md`.
 | design | what it is |
 |---|---|
 """
-SHORT = " (of each design what it is plain for; slow questions in a quarter of them)"
+WIDTH = 110
+SHORT = "\n(of each design what it is plain for; slow questions in a quarter of them)"
 TABLE = "| claim | level | false | found |\n|---|---|---|---|\n"
 
 
@@ -49,7 +51,8 @@ def _section(question: str, counts: Counts) -> str:
     claims = dict.fromkeys(claim for name, claim, _ in counts if name == question)
     rows = "".join(_row(claim, dict(_of(question, claim, counts))) for claim in claims)
     table = TABLE + rows if rows else "No design was asked.\n"
-    return f"## {question}\n\nThe sentence is right if: {meaning}\n\n{table}"
+    means = fill(f"The sentence is right if: {meaning}", WIDTH)
+    return f"## {question}\n\n{means}\n\n{table}"
 
 
 def _of(question: str, claim: str, counts: Counts) -> Iterator[tuple[str, Count]]:
