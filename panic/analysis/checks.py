@@ -18,10 +18,17 @@ class AnalysisError(UsageError, ValueError):
     """These data cannot answer the question asked; the message says why."""
 
 
+def _unmasked(values: Any) -> NDArray[Any]:
+    """Return an array. Raises AnalysisError where a mask hides values: numpy would take what is behind it."""
+    if np.ma.is_masked(values):
+        raise AnalysisError("some values are masked", hint="leave those steps out")
+    return np.asarray(values)
+
+
 def vectors(values: ArrayLike, name: str = "vectors", *, least: int = 0) -> NDArray[np.float64]:
     """Finite float64 (n, d), of (n, d) or a series (n,). AnalysisError for NaN, or less than `least` rows."""
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = _unmasked(values).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise AnalysisError(f"{name} must be numbers, in rows of one length: {error}") from error
     if array.ndim == 1:
@@ -58,7 +65,7 @@ def series(values: ArrayLike, name: str = "series", *, least: int = 0) -> NDArra
 
 def labels(values: ArrayLike | Sequence[Any], name: str = "labels") -> NDArray[np.int64]:
     """Whole numbers (n,) of -1 (an outlier) and above."""
-    array = np.asarray(values)
+    array = _unmasked(values)
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     if array.ndim != 1:
@@ -82,7 +89,7 @@ def runs_of_labels(values: Any) -> list[NDArray[np.int64]]:
 
 def codes(symbols: ArrayLike | Sequence[Any]) -> NDArray[np.int64]:
     """Symbols of any kind (n,) - texts, digests, labels - as numbers; equal ones get equal numbers."""
-    array = np.asarray(symbols)
+    array = _unmasked(symbols)
     if array.dtype == object and any(symbol is None for symbol in array.flat):
         raise AnalysisError("symbols must not be None")
     if array.ndim != 1:

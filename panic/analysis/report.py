@@ -10,6 +10,7 @@ escaped; a content security policy in the page forbids any request.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -42,7 +43,7 @@ PICTURE_BUDGET_BYTES = 12 * 2**20
 def write_report(store: Store, experiment: int | str, path: str | os.PathLike[str]) -> Path:
     """Write the report of an experiment (row number, name, uid prefix or "latest") to `path` and return it.
 
-    Raises NotFound for an unknown experiment.
+    Raises NotFound for an unknown experiment, OSError that names `path` where it cannot be written.
     """
     html = render(store, reading.experiment(store, experiment))
     path = Path(path)
@@ -50,8 +51,11 @@ def write_report(store: Store, experiment: int | str, path: str | os.PathLike[st
     try:
         temporary.write_text(html, encoding="utf-8")
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -8,6 +8,8 @@ thinned(steps, 200)                     # so many steps of an axis
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import polars as pl
 
@@ -17,6 +19,8 @@ from panic.store.records import RunRow
 MAX_RUNS = 300  # that figures sum up
 MAX_TOTAL_STEPS = 100_000  # of these runs together
 LEAST_RUNS = 12  # however long they are
+
+T = TypeVar("T")
 
 
 def sample(
@@ -68,6 +72,13 @@ def _halved(number: int) -> float:
     while number:
         place, number, step = place + step * (number & 1), number >> 1, step / 2
     return place
+
+
+def evenly(items: list[T], limit: int) -> list[T]:
+    """At most `limit` of the items, evenly chosen, the first and the last among them."""
+    if len(items) <= limit:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
 
 
 def of_some_runs(steps: pl.DataFrame, max_points: int, seed: int = 0) -> pl.DataFrame:

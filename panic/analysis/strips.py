@@ -91,7 +91,9 @@ def strip(store: Store, run: RunRow, thumbnails: Thumbnails, max_tiles: int = 24
         head, tail = tiles[: max_tiles - max_tiles // 2], tiles[-(max_tiles // 2) :]
         tiles = [*head, replace(tail[0], gap=gap), *tail[1:]]
     shown = [_with_picture(tile, thumbnails) for tile in tiles]
-    return Strip(run=run, tiles=[Tile(step=None, text=run.prompt), *shown], num_left_out=max(gap, 0))
+    return Strip(
+        run=run, tiles=[Tile(step=None, text=run.prompt[:TEXT_LIMIT]), *shown], num_left_out=max(gap, 0)
+    )
 
 
 def _tiles(store: Store, run: RunRow) -> list[Tile]:

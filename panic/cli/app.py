@@ -24,6 +24,7 @@ from panic.cli import (
     run,
     status,
     train,
+    verify,
 )
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
 from panic.cli.completion import Shell, scripts
@@ -103,6 +104,7 @@ for function in (
     export.dump,
     experiments.delete,
     check.check,
+    verify.verify,
     train.train,
     evaluate.evaluate,
     completion,

@@ -10,7 +10,6 @@ import functools
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.cli.terminal import say, say_traceback, visible
 from panic.errors import Interrupted, PanicError
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
             names = [row.name for row in reading.experiments(opened)]
     except PanicError:
         names = []
-    return [name for name in ["latest", *dict.fromkeys(reversed(names))] if name.startswith(incomplete)]
+    return [
+        name
+        for name in ["latest", *dict.fromkeys(reversed(names))]
+        if name.startswith(incomplete) and name.isprintable()
+    ]
 
 
 ExperimentArgument = Annotated[
@@ -127,11 +131,11 @@ def guarded(action: Callable[[], None], *, verbose: bool) -> int:
         action()
         sys.stdout.flush()
     except Interrupted as stop:
-        typer.echo(str(stop), err=True)
+        say(str(stop), err=True)
         return stop.exit_code
     except PanicError as error:
         if verbose and error.__cause__ is not None:
-            traceback.print_exception(error, file=sys.stderr)
+            say_traceback(error)
         else:
             say_error(error.message, error.hint)
         return error.exit_code
@@ -166,7 +170,7 @@ def _unexpected(error: Exception, *, verbose: bool) -> int:
         say_error(f"{type(error).__name__}: {error}")
         notes = notes or ["-v shows the traceback."]
     if verbose:
-        traceback.print_exception(error, file=sys.stderr)
+        say_traceback(error)
     else:
         say_error("", "\n".join(notes))
     return 1
@@ -176,6 +180,6 @@ def say_error(message: str, hint: str = "") -> None:
     """Print an error and what to do about it, as plain text: nothing in it is markup."""
     if message:
         typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
-        typer.echo(message, err=True)
+        say(message, err=True)
     if hint:
-        typer.secho(hint, err=True, dim=True)
+        typer.secho(visible(hint), err=True, dim=True)

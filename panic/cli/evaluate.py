@@ -34,6 +34,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world."""
+    from panic.cli.logs import silence_libraries
+
+    silence_libraries()
     from panic.devices.device import open_device
     from panic.train import evaluation
 

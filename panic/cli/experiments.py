@@ -13,13 +13,15 @@ import typer
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
 from panic.cli.render import console, moment, print_json, print_table
-from panic.errors import NotFound, UsageError
+from panic.cli.terminal import say, visible
+from panic.errors import NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.records import ExperimentRow, RunRow
 
 SHOWN_RUNS = 40
+SHOWN_STEPS = 500
 
 
 @command
@@ -70,7 +72,12 @@ def show(
     experiment: ExperimentArgument = "latest",
     config: Annotated[bool, typer.Option("--config", help="Print a config that reruns it.")] = False,
     run: Annotated[int | None, typer.Option(metavar="RUN", help="Show the steps of one run.")] = None,
-    all_runs: Annotated[bool, typer.Option("--all", help="Show all runs, however many.")] = False,
+    first: Annotated[
+        int, typer.Option("--from", min=0, metavar="STEP", help="With --run: its steps from this one on.")
+    ] = 0,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show all runs, or all steps of a run, however many.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show an experiment: its settings, models, sessions and runs."""
@@ -83,11 +90,12 @@ def show(
         if config:
             _show_config(row, as_json)
         elif run is not None:
-            _show_run(store, find_run(store, row, run), as_json)
+            last = None if everything or (as_json and not first) else first + SHOWN_STEPS - 1
+            _show_run(store, find_run(store, row, run), (first, last), as_json)
         elif as_json:
             print_json(_experiment_as_dict(store, row))
         else:
-            _show_experiment(store, row, all_runs)
+            _show_experiment(store, row, everything)
 
 
 def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
@@ -108,14 +116,16 @@ def _show_config(row: ExperimentRow, as_json: bool) -> None:
         return print_json(row.config)
     from panic.config import stored, to_yaml
 
-    sys.stdout.write(to_yaml(stored(row.config, row.name)))
+    # Such characters stand in double quotes in YAML, where their escapes mean the same.
+    sys.stdout.write(visible(to_yaml(stored(row.config, row.name))))
     return None
 
 
-def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
+def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: bool) -> None:
+    """Show a run and its steps from the first to the last of a part."""
     from panic.store import contents
 
-    steps = contents.invocations(store, run.id)
+    steps = contents.invocations(store, run.id, *part)
     if as_json:
         keys = (
             "step",
@@ -137,7 +147,10 @@ def _show_run(store: Store, run: RunRow, as_json: bool) -> None:
     )
     console().print(f"prompt: {run.prompt}")
     rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
-    return print_table(["step #", "model", "output"], rows)
+    print_table(["step #", "model", "output"], rows)
+    if steps and (left := run.num_steps - steps[-1].step - 1):
+        console().print(f"... and {left:,} more: --from {steps[-1].step + 1}, --all or --json")
+    return None
 
 
 def run_as_dict(run: RunRow) -> dict[str, Any]:
@@ -305,7 +318,7 @@ def delete(
 ) -> None:
     """Delete an experiment; outputs that others use stay. Shows first what goes."""
     from panic.store import Store, reading
-    from panic.store.delete import delete_experiment, own_image_bytes, preview_deletion
+    from panic.store.delete import compact, delete_experiment, own_image_bytes, preview_deletion
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
@@ -326,6 +339,10 @@ def delete(
             return console().print("Nothing was deleted.")
     with Store(store.path, write=True) as store:
         delete_experiment(store, row.id)
+        try:
+            compact(store)
+        except StoreError as error:  # a full disk, a reader that holds a snapshot
+            say(f"The space is not given back yet: {error.message}", err=True)
     if not shared.quiet:
         console().print(f"{row.name} is deleted.")
     return None

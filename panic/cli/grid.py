@@ -39,7 +39,7 @@ def draw_grid(cells: Sequence[Cell], *, thumbnail: int = 128, columns: int | Non
     for number, (cell, lines) in enumerate(zip(cells, texts, strict=True)):
         row, column = divmod(number, columns)
         x, y = MARGIN + column * width, MARGIN + row * height
-        image = _fit(cell.image, thumbnail)
+        image = fit(cell.image, thumbnail)
         grid.paste(image, (x + (thumbnail - image.width) // 2, y + (thumbnail - image.height) // 2))
         for index, line in enumerate(lines):
             at = (x, y + thumbnail + index * LINE_HEIGHT)
@@ -47,7 +47,7 @@ def draw_grid(cells: Sequence[Cell], *, thumbnail: int = 128, columns: int | Non
     return grid
 
 
-def _fit(image: Image.Image, edge: int) -> Image.Image:
+def fit(image: Image.Image, edge: int) -> Image.Image:
     """Scale to fit a square; small images by whole pixels, so that they stay sharp."""
     scale = edge / max(image.size)
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS

@@ -47,10 +47,14 @@ def images(
     ] = 128,
     columns: Annotated[int | None, typer.Option(min=1, metavar="N", help="Thumbnails in a row.")] = None,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Only every n-th picture.")] = 1,
+    most: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Of more pictures so many, evenly chosen.")
+    ] = 400,
     force: ForceOption = False,
 ) -> None:
     """Save a grid of pictures: of one run along its steps, or of one step over all runs."""
-    from panic.cli.grid import Cell, draw_grid
+    from panic.analysis.sampling import evenly
+    from panic.cli.grid import Cell, draw_grid, fit
     from panic.store import contents, reading
 
     if (run is None) == (step is None):
@@ -66,13 +70,24 @@ def images(
             assert step is not None
             found = of_step(store, row, step)
         claim_file(file, force=force)
+        wanted = found[::every]
+        shown = evenly(wanted, most)
+        # One after another: at full size 400 images of 1024 px would be 1.3 GB.
         cells = [
-            Cell(image=contents.image(store, p.digest), label=p.label, caption=p.text if captions else "")
-            for p in found[::every]
+            Cell(
+                image=fit(contents.image(store, p.digest), thumbnail),
+                label=p.label,
+                caption=p.text if captions else "",
+            )
+            for p in shown
         ]
     draw_grid(cells, thumbnail=thumbnail, columns=columns).save(file, format="PNG")
     if not shared.quiet:
         console().print(f"{len(cells):,} pictures in {file}")
+        if len(shown) < len(wanted):
+            console().print(
+                f"They are {len(shown):,} of {len(wanted):,}, evenly chosen: --most N takes more."
+            )
 
 
 @command
@@ -127,16 +142,16 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
     from panic.store import contents, reading
 
     found: list[LabelledImage] = []
-    nearest: set[int] = set()
     for run in reading.runs(store, row.id):
-        steps = contents.invocations(store, run.id)
         at = stored_step(run, step)
-        nearest.update(s.step for s in steps if s.modality == "image")
-        if at is not None and steps[at].modality == "image":
-            text = next((s.text for s in reversed(steps[:at]) if s.text is not None), run.prompt)
-            found.append(LabelledImage(digest=steps[at].output, label=f"run {run.id}", text=text))
+        if at is None:
+            continue
+        *before, there = contents.invocations(store, run.id, max(0, at - len(run.network)), at)
+        if there.modality == "image":
+            text = next((s.text for s in reversed(before) if s.text is not None), run.prompt)
+            found.append(LabelledImage(digest=there.output, label=f"run {run.id}", text=text))
     if not found:
-        near = min(nearest, key=lambda other: abs(other - step), default=None)
+        near = min(contents.image_steps(store, row.id), key=lambda other: abs(other - step), default=None)
         hint = "It has no pictures yet." if near is None else f"The nearest step with pictures is {near}."
         raise NotFound(f"{row.name} has no pictures at step {step}.", hint=hint)
     return found

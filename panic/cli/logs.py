@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from panic.cli.terminal import visible
 from panic.store.files import own_folder
 
 CHATTY = (
@@ -60,6 +61,13 @@ class AddPlace(logging.Filter):
         return True
 
 
+class SafeFormatter(logging.Formatter):
+    """Writes records that no terminal obeys; further lines are indented, so that none passes for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record)).replace("\n", "\n    ")
+
+
 class LogFile(logging.FileHandler):
     """A log that stays incomplete on a full disk: what the disk stops says so, not its log."""
 
@@ -94,9 +102,9 @@ def logging_to(path: Path, level: str, *, stderr_level: int) -> Iterator[None]:
     ours = logging.getLogger("panic")
     to_file, to_stderr = LogFile(path, encoding="utf-8", errors="backslashreplace"), logging.StreamHandler()
     to_file.addFilter(AddPlace())
-    to_file.setFormatter(logging.Formatter(FORMAT))
+    to_file.setFormatter(SafeFormatter(FORMAT))
     to_file.setLevel(level.upper())
-    to_stderr.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    to_stderr.setFormatter(SafeFormatter("%(levelname)s: %(message)s"))
     to_stderr.setLevel(stderr_level)
     before = ours.level
     ours.setLevel(min(to_file.level, stderr_level))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from panic.cli.render import console, duration
+from panic.cli.terminal import say
 from panic.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ def _lines() -> Iterator[OnProgress]:
         last[:] = [progress]
         if time.monotonic() - printed_at >= LINE_EVERY_S:
             printed_at = time.monotonic()
-            print(line(progress), file=sys.stderr, flush=True)
+            say(line(progress), err=True)
 
     try:
         yield on_progress
     finally:
         if last:
-            print(line(last[0]), file=sys.stderr, flush=True)
+            say(line(last[0]), err=True)
 
 
 @contextlib.contextmanager

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from panic.cli.terminal import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.segment import Segment
     from rich.table import Table
 
 DASH = "-"
@@ -29,15 +32,23 @@ STATE_STYLES = {
 
 
 def console(*, err: bool = False) -> Console:
-    """A rich console for the present stdout or stderr."""
+    """A rich console for the present stdout or stderr; texts that a terminal would obey are escaped."""
     from rich.console import Console
 
-    class PipedConsole(Console):
+    class SafeConsole(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit with 1; a reader that has seen enough is no failure
 
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
+            for segment in super().render(*arguments, **options):
+                is_plain = segment.control is None
+                yield segment._replace(text=visible(segment.text)) if is_plain else segment
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(visible(o) if isinstance(o, str) else o for o in objects), **options)
+
     stream = sys.stderr if err else sys.stdout
-    return PipedConsole(
+    return SafeConsole(
         file=stream,
         width=None if stream.isatty() else PIPE_WIDTH,
         highlight=False,
@@ -49,7 +60,8 @@ def console(*, err: bool = False) -> Console:
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print JSON on stdout, in ASCII where stdout is not UTF-8."""
     is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=not is_utf8, indent=indent) + "\n")
+    text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
+    sys.stdout.write(visible_json(text) + "\n")
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:
@@ -73,7 +85,7 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str
     for row in rows:
         cells = []
         for name, value in zip(columns, row, strict=True):
-            text = DASH if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+            text = DASH if value is None else f"{value:,}" if isinstance(value, int) else visible(str(value))
             cells.append(Text(text, style=STATE_STYLES.get(text, "") if name == "state" else ""))
         table.add_row(*cells)
     return table

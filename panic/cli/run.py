@@ -20,17 +20,20 @@ import typer
 
 from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
 from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.terminal import say, visible
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from panic.config import ExperimentConfig
     from panic.engine.plan import CheckedConfig
     from panic.engine.preview import Preview
     from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
 SHOWN_REASONS = 3
+SHOWN_PROMPTS = 10
 SHAPE_FROM = {
     "experiment": "experiment",
     "config": "config",
@@ -109,6 +112,7 @@ def run(
         loaded.append(check_config(path, changes, ask=not dry_run))
 
     def do(checked: CheckedConfig) -> None:
+        tell_unused(checked.config)
         path = shared.store_path(checked.config.store)
         if dry_run:
             return print_plan(checked, path)
@@ -177,6 +181,17 @@ def _bring_up_to_date(path: Path) -> None:
             pass
 
 
+def tell_unused(config: ExperimentConfig) -> None:
+    """Name on stderr the variants that no network, embedding or other variant in use is made of."""
+    used = [*config.embeddings, *(name for network in config.networks for name in network)]
+    for name in used:  # grows: the base of a variant in use is in use
+        base = config.models[name].base if name in config.models else name
+        if base not in used:
+            used.append(base)
+    if unused := [name for name in config.models if name not in used]:
+        say(f"{config.name}: no network and no embedding uses {', '.join(unused)} of `models`.", err=True)
+
+
 def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:
     """Change pinned shapes to what fits the work, after asking; whether to go on."""
     from panic.devices.device import open_device
@@ -200,8 +215,8 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             what = f"batches of {before.batch_size} → {after.batch_size}"
             if before.threads != after.threads:
                 what += f", threads {before.threads} → {after.threads}"
-            typer.echo(f"{change.name}: {what}", err=True)
-        typer.echo(
+            say(f"{change.name}: {what}", err=True)
+        say(
             "What was computed stays. What comes is computed in these shapes, whose rounding differs.",
             err=True,
         )
@@ -255,7 +270,7 @@ def perform(
             raise
         except Exception as error:
             with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as out:
-                traceback.print_exception(error, file=out)
+                out.write(visible("".join(traceback.format_exception(error))))
             error.add_note(f"The traceback is in {file}; -v shows it here.")
             raise
         counts = outcome.counts
@@ -301,6 +316,7 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     out.print(f"{plan.name} {known} in {plan.store}")
     for sentence in plan.left_alone:
         out.print(f"{sentence}.")
+    _print_prompts(config.config.prompts)
     out.print(f"runs:        {plan.runs_total:,}, of which {plan.runs_existing:,} have ended")
     out.print(
         f"invocations: at most {plan.invocations_total:,}, "
@@ -338,6 +354,15 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
         least, most = duration(plan.diagrams.least_s), duration(plan.diagrams.most_s)
         memory = size(plan.diagrams.memory_bytes)
         out.print(f"diagrams: {least} to {most}, by the shape of the clouds, in up to {memory} of memory")
+
+
+def _print_prompts(prompts: Sequence[str]) -> None:
+    """Show how the prompts were read: a comma or # in a YAML list may have cut one in two."""
+    out = console()
+    for number, prompt in enumerate(prompts[:SHOWN_PROMPTS]):
+        out.print(f"{'prompts:' if number == 0 else '':<12} {shorten(prompt, 160)}")
+    if len(prompts) > SHOWN_PROMPTS:
+        out.print(f"{'':<12} and {len(prompts) - SHOWN_PROMPTS:,} more")
 
 
 def _advise(plan: Preview) -> None:

@@ -32,6 +32,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a model, or go on where its training was stopped. The model lies in the config's `output`."""
+    from panic.cli.logs import silence_libraries
+
+    silence_libraries()
     from panic.train.training import train as perform
 
     talks = not shared.quiet and os.environ.get("RANK", "0") == "0"

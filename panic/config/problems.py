@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 
 MAX_SHOWN_COLUMNS = 100
+HUGE = 10**99  # Python refuses to write numbers of more than 4,300 digits
 MAX_SHOWN_ALLOWED = 12
 MAX_SHOWN_WITHOUT_NEAREST = 32
 
@@ -145,7 +146,7 @@ def describe(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case int():
-            return f"the whole number {value}"
+            return f"the whole number {value}" if abs(value) < HUGE else "a whole number of too many digits"
         case float():
             return f"the number {value}"
         case str():

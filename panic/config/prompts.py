@@ -1,8 +1,8 @@
 """Prompts of a config into texts: inline ones, files and data sets.
 
 An entry is a text, or a mapping: `{file: prompts.csv, column: text, split: test, n: 20, seed: 0}` reads txt
-(a prompt per line), csv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a data
-set. `split` keeps the rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
+(a prompt per line), csv, tsv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a
+data set. `split` keeps the rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
 without replacement by the hash of seed and text: more of them later keep the earlier ones, and the order of
 the file does not matter for the choice; without a seed the first `n` are taken. The order is the file's. A
 text that a file repeats counts once.
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import heapq
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,6 @@ from panic.config.problems import KeyPath, Problem
 from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
-Row = dict[str, Any]
 
 
 class FilePrompts(Part):
@@ -41,6 +41,9 @@ class FilePrompts(Part):
     split: Text | None = None
     n: Count | None = None
     seed: Seed | None = None
+    delimiter: Annotated[str | None, Field(min_length=1, max_length=1)] = None
+    """Between the values of a CSV file; by default a tab for .tsv, else a comma, or a semicolon or tab where
+    the first line has those and no comma."""
 
 
 class DatasetPrompts(Part):
@@ -125,7 +128,7 @@ def _entry(path: KeyPath, entry: Any, base_folder: Path, datasets: Datasets) -> 
         raise _MistakesError(*found) from None
     if isinstance(wanted, DatasetPrompts):
         return _from_dataset(path, wanted, datasets)
-    return _sample(path, wanted, _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file)))
+    return _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file))
 
 
 def _from_dataset(path: KeyPath, wanted: DatasetPrompts, datasets: Datasets) -> list[str]:
@@ -140,31 +143,47 @@ def _from_dataset(path: KeyPath, wanted: DatasetPrompts, datasets: Datasets) -> 
         raise _MistakesError(Problem(path, error.message, hint=error.hint)) from None
 
 
-def _sample(path: KeyPath, wanted: FilePrompts, texts: list[str]) -> list[str]:
-    n = len(texts) if wanted.n is None else wanted.n
-    if n > len(texts):
-        where = f" with split '{wanted.split}'" if wanted.split else ""
-        message = f"n is {n}, and {wanted.file} has {len(texts)} different prompts{where}"
-        raise _MistakesError(Problem((*path, "n"), message))
-    if wanted.seed is None:
-        return texts[:n]
-
-    def lot(text: str) -> bytes:
-        return hashlib.sha256(f"{wanted.seed}\0{text}".encode()).digest()
-
-    chosen = set(sorted(texts, key=lot)[:n])
-    return [text for text in texts if text in chosen]
+def _sample(wanted: FilePrompts, texts: Iterator[str]) -> list[str]:
+    """Take the different texts that are wanted, in their order; no more is held than that."""
+    if wanted.n is None or wanted.seed is None:
+        found: dict[str, None] = {}
+        for text in texts:
+            found[text] = None
+            if len(found) == wanted.n:
+                break
+        return list(found)
+    kept: dict[str, int] = {}  # texts and their places
+    lots: list[tuple[int, str]] = []  # a heap: the largest lot, negated, comes first
+    for place, text in enumerate(texts):
+        if text in kept:
+            continue
+        lot = -int.from_bytes(hashlib.sha256(f"{wanted.seed}\0{text}".encode()).digest())
+        if len(lots) < wanted.n:
+            heapq.heappush(lots, (lot, text))
+        elif lot > lots[0][0]:
+            del kept[heapq.heapreplace(lots, (lot, text))[1]]
+        else:
+            continue
+        kept[text] = place
+    return sorted(kept, key=kept.__getitem__)
 
 
 def _from_file(path: KeyPath, wanted: FilePrompts, file: Path) -> list[str]:
     """Return the different texts of a file in its order."""
-    readers = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    readers: dict[str, Callable[[Path, FilePrompts], Table]] = {
+        ".txt": _txt,
+        ".csv": _csv,
+        ".tsv": _csv,
+        ".jsonl": _jsonl,
+        ".parquet": _parquet,
+    }
     at = (*path, "file")
     if file.suffix.lower() not in readers:
         message = f"{wanted.file}: prompts can be read from {', '.join(readers)}"
         raise _MistakesError(Problem(at, message))
     try:
-        columns, rows = readers[file.suffix.lower()](file)
+        columns, rows = readers[file.suffix.lower()](file, wanted)
+        return _usable(path, wanted, columns, rows)
     except FileNotFoundError:
         raise _MistakesError(
             Problem(at, f"there is no file {file}", hint=_files_nearby(file, list(readers)))
@@ -173,25 +192,45 @@ def _from_file(path: KeyPath, wanted: FilePrompts, file: Path) -> list[str]:
         raise _MistakesError(Problem(at, f"{file} cannot be read: {error.strerror or error}")) from None
     except ConfigError as error:
         raise _MistakesError(Problem(at, error.message, hint=error.hint)) from None
+
+
+def _usable(path: KeyPath, wanted: FilePrompts, columns: list[str], rows: Iterator[Row]) -> list[str]:
+    """Return the texts that are wanted of the rows of a file, or what is wrong with them."""
+    at = (*path, "file")
     for key, name in (("column", wanted.column), ("split", "split")):
         if (key == "column" or wanted.split) and name not in columns:
             message = f"{wanted.file} has no column '{name}'"
             raise _MistakesError(Problem((*path, key), message, found=name, allowed=columns))
-    if wanted.split:
-        splits = sorted({str(row["split"]) for _, row in rows})
-        if wanted.split not in splits:
-            message = f"{wanted.file} has no rows with split '{wanted.split}'"
-            raise _MistakesError(Problem((*path, "split"), message, found=wanted.split, allowed=splits))
-        rows = [(line, row) for line, row in rows if str(row["split"]) == wanted.split]
-    unusable = [line for line, row in rows if not _is_text(row[wanted.column])]
+    splits: dict[str, None] = {}
+    unusable: list[int] = []
+
+    def texts() -> Iterator[str]:
+        for line, text, split in rows:
+            if wanted.split:
+                splits[str(split)] = None
+                if str(split) != wanted.split:
+                    continue
+            if _is_text(text):
+                yield text
+            else:
+                unusable.append(line)
+
+    found = _sample(wanted, texts())
+    if wanted.split and wanted.split not in splits:
+        message = f"{wanted.file} has no rows with split '{wanted.split}'"
+        raise _MistakesError(Problem((*path, "split"), message, found=wanted.split, allowed=sorted(splits)))
     if unusable:
         shown = ", ".join(map(str, unusable[:5])) + (" ..." if len(unusable) > 5 else "")
         rows_word = "rows" if len(unusable) > 1 else "row"
         message = f"{wanted.file} has no usable text in column '{wanted.column}' of {rows_word} {shown}"
         raise _MistakesError(Problem(at, message))
-    if not rows:
+    if not found:
         raise _MistakesError(Problem(at, f"{wanted.file} has no prompts"))
-    return list(dict.fromkeys(row[wanted.column] for _, row in rows))
+    if wanted.n is not None and wanted.n > len(found):
+        where = f" with split '{wanted.split}'" if wanted.split else ""
+        message = f"n is {wanted.n}, and {wanted.file} has {len(found)} different prompts{where}"
+        raise _MistakesError(Problem((*path, "n"), message))
+    return found
 
 
 def _is_text(value: Any) -> bool:
@@ -201,7 +240,10 @@ def _is_text(value: Any) -> bool:
         return False
 
 
-Table = tuple[list[str], list[tuple[int, Row]]]
+Row = tuple[int, Any, Any]
+"""The number of a row, its text, its split."""
+Table = tuple[list[str], Iterator[Row]]
+"""The columns of a file, and its rows one by one: it may have millions."""
 
 
 def _files_nearby(file: Path, suffixes: Sequence[str]) -> str:
@@ -212,36 +254,77 @@ def _files_nearby(file: Path, suffixes: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else ""
 
 
-def _txt(file: Path) -> Table:
-    lines = sources.decode(file.read_bytes(), str(file)).split("\n")
-    return ["text"], [(number, {"text": line}) for number, line in enumerate(lines, start=1) if line.strip()]
+def _txt(file: Path, wanted: FilePrompts) -> Table:
+    lines = sources.decode(file.read_bytes(), str(file)).replace("\r", "\n").split("\n")
+    return ["text"], ((number, line, None) for number, line in enumerate(lines, start=1) if line.strip())
 
 
-def _csv(file: Path) -> Table:
-    lines = io.StringIO(sources.decode(file.read_bytes(), str(file)), newline="")
-    reader = csv.DictReader(lines, strict=True)
-    try:
-        rows = list(enumerate(reader, start=1))
-    except csv.Error as error:
-        raise ConfigError(f"{file}:{reader.reader.line_num}:1: not valid CSV: {error}") from None
-    if wide := [number for number, row in rows if None in row]:
-        raise ConfigError(
-            f"{file} has more values than columns in row {wide[0]}", hint="put a text with a comma in quotes"
-        )
-    columns = list(reader.fieldnames or [])
+def _csv(file: Path, wanted: FilePrompts) -> Table:
+    text = sources.decode(file.read_bytes(), str(file))
+    delimiter = wanted.delimiter or _delimiter(file, text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    rows = _csv_rows(file, reader, delimiter)
+    columns = next(rows, (0, []))[1]
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ConfigError(f"{file} has several columns called '{twice[0]}'")
-    return columns, rows
+    places = [columns.index(name) if name in columns else len(columns) for name in (wanted.column, "split")]
+    text_at, split_at = places
+    # A short row lacks its last values.
+    padded = ((number, [*row, *[None] * (len(columns) + 1 - len(row))]) for number, row in rows)
+    return columns, ((number, row[text_at], row[split_at]) for number, row in padded)
 
 
-def _jsonl(file: Path) -> Table:
+def _csv_rows(file: Path, reader: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not empty with their numbers; the row 0 names the columns."""
+    number, width = 0, 0
+    try:
+        for row in reader:
+            if not row:
+                continue
+            width = width or len(row)
+            if len(row) > width:
+                raise ConfigError(
+                    f"{file} has more values than columns in row {number}",
+                    hint=f"values are parted by {delimiter!r}: put a text with it in quotes, or give another"
+                    " delimiter",
+                )
+            yield number, row
+            number += 1
+    except csv.Error as error:
+        raise ConfigError(f"{file}:{reader.line_num}:1: not valid CSV: {error}") from None
+
+
+def _delimiter(file: Path, text: str) -> str:
+    """Guess what parts the values of a CSV file from its first line, which names the columns."""
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    head = text.lstrip("\n").split("\n", 1)[0]
+    others = [sign for sign in (";", "\t") if sign in head]
+    return others[0] if others and "," not in head else ","
+
+
+class _GivenTwiceError(Exception):
+    """A line of JSON has a key twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _GivenTwiceError(next(name for name in names if names.count(name) > 1))
+    return row
+
+
+def _jsonl(file: Path, wanted: FilePrompts) -> Table:
     columns: dict[str, None] = {}
-    rows = []
+    rows: list[Row] = []  # which columns there are is known at the end only
     for number, line in enumerate(sources.decode(file.read_bytes(), str(file)).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
+        except _GivenTwiceError as error:
+            raise ConfigError(f"{file}:{number}:1: the key '{error}' is given twice") from None
         except json.JSONDecodeError as error:
             raise ConfigError(f"{file}:{number}:{error.pos + 1}: not valid JSON") from None
         except (ValueError, RecursionError):  # thousands of digits, thousands of brackets
@@ -249,15 +332,18 @@ def _jsonl(file: Path) -> Table:
         if not isinstance(row, dict):
             raise ConfigError(f'{file}:{number}:1: a line is {{"text": ...}}')
         columns |= dict.fromkeys(row)
-        rows.append((number, row))
-    return list(columns), [(number, {name: row.get(name) for name in columns}) for number, row in rows]
+        rows.append((number, row.get(wanted.column), row.get("split")))
+    return list(columns), iter(rows)
 
 
-def _parquet(file: Path) -> Table:
+def _parquet(file: Path, wanted: FilePrompts) -> Table:
     import polars
 
     try:
-        frame = polars.read_parquet(file)
+        columns = list(polars.read_parquet_schema(file))
+        names = [name for name in (wanted.column, "split") if name in columns]
+        frame = polars.read_parquet(file, columns=names)
     except polars.exceptions.PolarsError as error:
         raise ConfigError(f"{file} is no parquet file: {str(error).splitlines()[0]}") from None
-    return frame.columns, list(enumerate(frame.iter_rows(named=True), start=1))
+    rows = enumerate(frame.iter_rows(named=True), start=1)
+    return columns, ((number, row.get(wanted.column), row.get("split")) for number, row in rows)

@@ -148,13 +148,28 @@ def _parse_json(document: Document) -> None:
         json.loads(source.text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         fail(source, error.pos, f"not valid JSON: {JSON_WORDS.get(error.msg, error.msg.lower())}")
-    except ValueError as error:
+    except _NoNumberError as error:
         fail(source, max(0, source.text.find(str(error))), f"not valid JSON: {error} is no JSON number")
+    except ValueError:
+        _fail_of_digits(source, "JSON")
     document.data, _ = _scan_json(_next_json(source.text, 0), (), document)
 
 
+class _NoNumberError(ValueError):
+    """NaN or Infinity stands where JSON has a number."""
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+    raise _NoNumberError(name)
+
+
+LONG_NUMBER = re.compile(r"\d{4000,}")
+"""More digits than Python reads as a number (4,300, of which some may be in front of a point)."""
+
+
+def _fail_of_digits(source: Source, kind: str) -> NoReturn:
+    found = LONG_NUMBER.search(source.text)
+    fail(source, found.start() if found else 0, f"not valid {kind}: a number has too many digits")
 
 
 def _scan_json(index: int, path: KeyPath, document: Document) -> tuple[Any, int]:
@@ -201,6 +216,8 @@ TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)
 
 def _parse_toml(document: Document) -> None:
     source = document.source
+    if (long := toml_places.long_key(source.text, MAX_DEPTH)) is not None:  # tomllib takes gigabytes for it
+        fail(source, long, f"a key has at most {MAX_DEPTH} parts")
     try:
         document.data = tomllib.loads(source.text) or None
     except tomllib.TOMLDecodeError as error:
@@ -217,8 +234,8 @@ def _parse_toml(document: Document) -> None:
             message = "a quote in this line is never closed"
         hint = "texts stand in quotes" if message == "Invalid value" else ""
         fail(source, start, f"not valid TOML: {message[0].lower() + message[1:]}", hint)
-    except ValueError as error:  # a number with thousands of digits
-        fail(source, 0, f"not valid TOML: {error}")
+    except ValueError:
+        _fail_of_digits(source, "TOML")
     for path, is_key, start, end in toml_places.scan(source.text):
         places = document.keys if is_key else document.values
         places.setdefault(path, Place(source=source, start=start, end=end))

@@ -25,6 +25,19 @@ SCALAR = re.compile(
 )
 
 
+QUOTED = re.compile(
+    r"\"{3}(?:\\.|(?!\"{3})[^\\])*\"{3,5}|'{3}(?:(?!'{3}).)*'{3,5}|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|#[^\n]*",
+    re.DOTALL,
+)
+
+
+def long_key(text: str, most: int) -> int | None:
+    """Return where a dotted key of more than `most` parts begins; None if there is none. Any text will do."""
+    bare = QUOTED.sub(lambda match: "_" * len(match[0]), text)
+    found = re.search(rf"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){{{most},}}", bare)
+    return found.start() if found else None
+
+
 def scan(text: str) -> Iterator[Found]:
     """Yield (path, is it the key, start, end) of all keys and values."""
     table: KeyPath = ()

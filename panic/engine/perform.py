@@ -89,8 +89,8 @@ def run(
         raise UsageError("overrides change a config file; this config is loaded already")
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
     config = checked.config
-    refuse_impossible(config)
     device = open_device(config.device)
+    refuse_impossible(config, device)
     plan = make_plan(checked, device.kind, runs)
     fingerprints = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)

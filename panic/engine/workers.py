@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
+from panic.devices.transfers import format_bytes
 from panic.engine.calls import Call, CallResult, Worker
 from panic.engine.ledger import Span
 from panic.engine.memory import MemorySettings
@@ -135,8 +136,15 @@ class Workers:
             seat.worker.close()
 
 
-def refuse_impossible(config: ExperimentConfig) -> None:
-    """Raise UsageError for settings that contradict each other."""
+def refuse_impossible(config: ExperimentConfig, device: Device) -> None:
+    """Raise UsageError for settings that contradict each other or leave no memory of the device."""
+    room = device.total_bytes() * config.memory_fraction - config.headroom
+    if device.has_own_memory and room <= 0:
+        raise UsageError(
+            f"{device.name} has {format_bytes(device.total_bytes())}, of which memory_fraction and headroom"
+            f" ({config.memory_fraction:g} and {format_bytes(config.headroom)}) leave nothing",
+            hint="A smaller headroom, for example headroom: 0, or a larger device.",
+        )
     if config.executor != "local":
         return
     if config.timeout_s is not None:

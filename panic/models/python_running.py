@@ -24,7 +24,14 @@ from types import ModuleType
 from typing import Any
 
 from panic.errors import ModelError, NotFound, PanicError
-from panic.models.python_source import BATCH_SIZE, PLAIN, ClassFacts, model_names, split_source
+from panic.models.python_source import (
+    BATCH_SIZE,
+    PLAIN,
+    ClassFacts,
+    model_names,
+    require_python,
+    split_source,
+)
 from panic.models.spec import ModelSpec
 
 ANSWER_S = 20.0
@@ -37,8 +44,7 @@ def load_file(file: Path) -> ModuleType:
 
     Raises NotFound if there is no such file, ModelError with file and line if it fails.
     """
-    if not file.is_file():
-        raise NotFound(f"there is no Python file {file}")
+    require_python(file)
     path = file.resolve()
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)

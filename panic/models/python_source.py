@@ -79,9 +79,16 @@ def model_names(file: Path) -> list[str]:
     return [name for name in source.classes if not name.startswith("_") and source.may_be_model(name)]
 
 
-def _parsed(file: Path) -> ast.Module:
+def require_python(file: Path) -> None:
+    """Raise NotFound if there is no such file, ModelError if its name is not that of a Python file."""
     if not file.is_file():
         raise NotFound(f"there is no Python file {file}")
+    if file.suffix != ".py":
+        raise ModelError(f"{file} is no Python file", hint="the name of a Python file ends in .py")
+
+
+def _parsed(file: Path) -> ast.Module:
+    require_python(file)
     path = file.resolve()
     status = path.stat()
     return _parse(path, (status.st_size, status.st_mtime_ns))

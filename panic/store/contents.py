@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+END = 2**63 - 1  # the largest step that SQLite can hold
 DiagramChoice = str | Mapping[str, Any] | None
 """Which diagrams are meant: the digest of their settings, some of these settings, or the only ones."""
 
@@ -48,15 +49,15 @@ def outputs(store: Store, experiment: Selector | None = None, *, run: int | None
     return [OutputRow(digest=d, modality=m, text=t, width=w, height=h) for d, m, t, w, h in rows]
 
 
-def invocations(store: Store, run: int) -> list[InvocationRow]:
-    """The steps of a run."""
+def invocations(store: Store, run: int, first: int = 0, last: int | None = None) -> list[InvocationRow]:
+    """The steps of a run, or those from `first` to `last`, both included."""
     network = json.loads(store.db.value("SELECT network FROM run WHERE id = ?", run))
     rows = store.db.rows(
         "SELECT step, lower(hex(a.digest)), lower(hex(b.digest)), b.modality, b.text, i.seed, i.batch,"
         " padded_size, device, started_at, duration_s"
         " FROM invocation AS i JOIN output AS a ON a.id = i.input JOIN output AS b ON b.id = i.output"
-        " JOIN batch ON batch.id = i.batch WHERE i.run = ? ORDER BY step",
-        run,
+        " JOIN batch ON batch.id = i.batch WHERE i.run = ? AND step BETWEEN ? AND ? ORDER BY step",
+        *(run, first, END if last is None else last),
     )
     names = InvocationRow.__slots__[3:]
     return [
@@ -65,6 +66,16 @@ def invocations(store: Store, run: int) -> list[InvocationRow]:
         )
         for step, *row in rows
     ]
+
+
+def image_steps(store: Store, experiment: int) -> list[int]:
+    """The steps at which runs of an experiment (row number) have images."""
+    rows = store.db.rows(
+        "SELECT DISTINCT step FROM invocation JOIN run ON run.id = run JOIN output ON output.id = output"
+        " WHERE experiment = ? AND modality = 'image' ORDER BY step",
+        experiment,
+    )
+    return [step for (step,) in rows]
 
 
 def _digest(digest: bytes | str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panic.topology.distances import TopologyError, checked, directions
+from panic.topology.distances import TopologyError, checked, directions, unmasked
 
 
 def sliding_window(series: ArrayLike, dimension: int, delay: int = 1) -> NDArray[Any]:
@@ -23,7 +23,7 @@ def sliding_window(series: ArrayLike, dimension: int, delay: int = 1) -> NDArray
     Row i holds the values at i, i + delay, ..., i + (dimension - 1) x delay, one after another. TopologyError
     for NaN, a dimension or delay below 1, or a series shorter than one window.
     """
-    array = np.asarray(series)
+    array = unmasked(series)
     values = checked(array[:, None] if array.ndim == 1 else array)
     if dimension < 1 or delay < 1:
         raise TopologyError(f"dimension and delay must be 1 or more, found {dimension} and {delay}")

@@ -40,11 +40,20 @@ class TopologyError(UsageError, ValueError):
     """The points, the metric or the size asked for cannot give a diagram; the message says why."""
 
 
+def unmasked(values: ArrayLike) -> NDArray[Any]:
+    """Return an array. Raises TopologyError where a mask hides values: numpy would take what is behind it."""
+    if np.ma.is_masked(values):
+        raise TopologyError(
+            "some values are masked", hint="leave those rows out, for example by compress_rows"
+        )
+    return np.asarray(values)
+
+
 def checked(points: ArrayLike) -> NDArray[Any]:
     """The points as a finite real (n, d) array; no points at all are (0, 0). Raises TopologyError."""
     if hasattr(points, "tocoo"):
         raise TopologyError("a sparse matrix can hold distances, not points", hint="metric='precomputed'")
-    array = np.asarray(points)
+    array = unmasked(points)
     if array.size == 0 and (array.ndim < 2 or len(array) == 0):
         return np.empty((0, 0))
     if array.ndim != 2:
@@ -66,7 +75,7 @@ def checked_bars(bars: ArrayLike) -> NDArray[np.float64]:
 
     Raises TopologyError for another shape, NaN, another infinite end, or a death before its birth.
     """
-    array = np.asarray(bars, dtype=np.float64)
+    array = unmasked(bars).astype(np.float64)
     array = array if array.size else array.reshape(0, 2)
     if array.ndim != 2 or array.shape[1] != 2:
         raise TopologyError(

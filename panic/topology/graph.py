@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.topology.budget import refuse
-from panic.topology.distances import CLOSE, TopologyError, directions, lengths_of, moderate
+from panic.topology.distances import CLOSE, TopologyError, directions, lengths_of, moderate, unmasked
 
 _BLOCK = 2**21  # distances at a time: 16 MiB
 _TREE_UP_TO = 8  # coordinates; beyond, a tree looks at nearly all pairs
@@ -146,7 +146,7 @@ def given(distances: ArrayLike, limit: float = np.inf) -> tuple[Graph | NDArray[
 
 
 def _given_dense(distances: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
-    array = np.asarray(distances)
+    array = unmasked(distances)
     if array.dtype.kind not in "biuf" or array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise TopologyError(f"a distance matrix must be square, found {array.shape} of {array.dtype}")
     matrix = array.astype(np.float64)

@@ -45,7 +45,9 @@ def grid(bars: ArrayLike, resolution: int = 100, sample_range: Range | None = No
     """The values (resolution,) at which curves of `bars` (m, 2) are sampled, both ends included."""
     if resolution < 2:
         raise TopologyError(f"resolution must be 2 or more, found {resolution}")
-    low, high = sample_range or _span(np.asarray(bars, dtype=np.float64).reshape(-1, 2))
+    low, high = (
+        _span(checked_bars(bars)) if sample_range is None else _numbers("sample_range", sample_range, 2)
+    )
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise TopologyError(f"sample_range must be finite and rising, found {(low, high)}")
     return np.linspace(low, high, resolution)
@@ -109,11 +111,14 @@ def persistence_image(
     if not bandwidth > 0:
         raise TopologyError(f"bandwidth must be above 0, found {bandwidth}")
     finite = _finite(bars)
-    width, height = resolution
+    width, height = _numbers("resolution", resolution, 2)
+    if width < 1 or height < 1:
+        raise TopologyError(f"resolution must be 1 or more each way, found {resolution}")
     if not len(finite):
         return np.zeros((height, width))
     birth, length = finite[:, 0], finite[:, 1] - finite[:, 0]
-    left, right, low, high = sample_range or _image_range(birth, length, bandwidth)
+    limits = _image_range(birth, length, bandwidth) if sample_range is None else sample_range
+    left, right, low, high = _numbers("sample_range", limits, 4)
     if not (np.isfinite([left, right, low, high]).all() and left < right and low < high):
         raise TopologyError(f"sample_range must be finite and rising, found {(left, right, low, high)}")
 
@@ -124,6 +129,17 @@ def persistence_image(
     rows = share(length, np.linspace(low, high, height + 1))
     image: Array = (length[:, None] * rows).T @ columns
     return image
+
+
+def _numbers(name: str, given: Any, count: int) -> tuple[Any, ...]:
+    """Return so many numbers, as they were given. Raises TopologyError for anything else."""
+    try:
+        numbers = tuple(given)
+        if len(numbers) == count and np.asarray(numbers).dtype.kind in "iuf":
+            return numbers
+    except TypeError:
+        pass
+    raise TopologyError(f"{name} must be {count} numbers, found {given!r}")
 
 
 def _image_range(birth: Array, length: Array, bandwidth: float) -> tuple[float, float, float, float]:

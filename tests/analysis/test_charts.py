@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -342,3 +343,9 @@ def test_stuck_runs_that_are_alike_are_one_dot_at_their_period():
     alike = pl.concat([runs(), runs().with_columns(pl.col("run") + 10)])
     (rows,) = rows_of(stuck.chart(alike))
     assert rows.select("entry_step", "period", "num_runs").rows() == [(4, 2, 2), (0, 14, 2)]
+
+
+def test_a_chart_for_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": [1, 2], "value": [1.0, 2.0], "low": 0.0, "high": 3.0, "mean": 1.0})
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
+        charts.save(charts.null_band(frame), tmp_path / "nowhere" / "x.svg")

@@ -96,7 +96,7 @@ def test_data_set(folder: Path) -> None:
     ("entry", "path", "message"),
     [
         ({"file": "x.csv"}, "file", "there is no file FOLDER/x.csv"),
-        ({"file": "p.md"}, "file", "p.md: prompts can be read from .txt, .csv, .jsonl, .parquet"),
+        ({"file": "p.md"}, "file", "p.md: prompts can be read from .txt, .csv, .tsv, .jsonl, .parquet"),
         ({"file": "p.csv", "column": "txt"}, "column", "p.csv has no column 'txt'"),
         ({"file": "p.txt", "split": "test"}, "split", "p.txt has no column 'split'"),
         ({"file": "p.csv", "split": "valid"}, "split", "p.csv has no rows with split 'valid'"),

@@ -241,3 +241,9 @@ def test_two_workers_with_tiny_real_models_give_what_one_gives(tmp_path: Path, p
     assert overlaps(tmp_path / "two") > 10
     assert not overlaps(tmp_path / "one")
     assert dump(tmp_path / "two") == dump(tmp_path / "one")
+
+
+def test_a_device_smaller_than_the_headroom_is_told_once_and_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"sim:64MiB has .* leave nothing"):
+        run(make_config(device="sim:64MiB"), tmp_path / "store")
+    assert not (tmp_path / "store").exists()

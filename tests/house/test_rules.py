@@ -108,6 +108,7 @@ LOGGERS = {
     "panic.store",
     "panic.cli",
     "panic.analysis",
+    "panic.topology",
 }
 
 

@@ -172,3 +172,10 @@ def test_any_keyword_is_passed_where_the_class_takes_any(shout: Path) -> None:
     shout.write_text(SHOUT.replace("word=None", "**rest"))
     spec: Any = registry.resolve("it", {"it": {"base": f"python:{shout}:Shout", "whatever": 1, "marks": 2}})
     assert registry.build(spec).invoke(["a"], [0]) == ["A!!"]
+
+
+def test_a_python_model_in_a_file_that_is_no_python_is_told(shout: Path) -> None:
+    other = shout.with_suffix(".txt")
+    other.write_text(shout.read_text())
+    with pytest.raises(ModelError, match="is no Python file"):
+        registry.resolve(f"python:{other}:Shout")

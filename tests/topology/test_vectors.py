@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from panic.topology import (
     landscape,
     persistence_image,
     silhouette,
+    sliding_window,
     vectorise,
 )
+from panic.topology.distances import checked, checked_bars
 
 BARS = [[0.0, 4.0], [1.0, 3.0], [2.0, np.inf]]
 AT = {"sample_range": (0.0, 4.0), "resolution": 5}  # 0, 1, 2, 3, 4
@@ -140,3 +143,30 @@ def test_wrong_calls_are_refused():
         betti_curve(BARS, sample_range=(1, 1))
     with pytest.raises(TopologyError, match="bandwidth"):
         persistence_image(BARS, bandwidth=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"resolution": 3}, "resolution must be 2 numbers, found 3"),
+        ({"resolution": (0, 3)}, "resolution must be 1 or more"),
+        ({"sample_range": (0, 8)}, r"sample_range must be 4 numbers, found \(0, 8\)"),
+    ],
+)
+def test_an_image_of_the_wrong_settings_is_told(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(TopologyError, match=told):
+        persistence_image([[0, 1]], bandwidth=0.1, **settings)
+    with pytest.raises(TopologyError, match="sample_range must be 2 numbers, found 8"):
+        landscape([[0, 1]], sample_range=8)  # type: ignore[arg-type]
+
+
+def test_a_mask_is_not_ignored() -> None:
+    masked = np.ma.masked_array([[0.0, 1.0], [0.0, 99.0]], mask=[[False, False], [True, True]])
+    for function in (checked_bars, checked, entropy, betti_curve, sliding_of_two):
+        with pytest.raises(TopologyError, match="masked"):
+            function(masked)
+    assert len(checked_bars(np.ma.masked_array([[0.0, 1.0]]))) == 1  # nothing is hidden
+
+
+def sliding_of_two(values: Any) -> Any:
+    return sliding_window(values, 2)

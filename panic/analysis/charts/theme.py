@@ -105,11 +105,14 @@ def spec(chart: alt.TopLevelMixin, *, title: bool = False) -> dict[str, Any]:
 def save(chart: Any, path: str | os.PathLike[str], *, scale: float = 2.0) -> Path:
     """Write a chart as HTML (complete in itself, interactive), SVG, PNG (`scale` times the size), PDF, JSON.
 
-    Raises UsageError for another ending. Nothing is loaded from anywhere, neither now nor when it is opened.
+    Raises UsageError for another ending or a folder that is not there.
+    Nothing is loaded from anywhere, neither now nor when it is opened.
     """
     import vl_convert
 
     path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}.")
     made = chart.to_dict()
     match path.suffix.lower():
         case ".html":
@@ -172,12 +175,21 @@ def script_json(value: Any) -> str:
     return text
 
 
+MAX_TEXT = 1000
+"""Characters of a text in a chart: a prompt of 1 MB stood in every row of every chart."""
+
+
 def data(frame: pl.DataFrame) -> alt.InlineData:
-    """Rows in the specification, to four significant digits, as one CSV text.
+    """Rows in the specification, to four significant digits and `MAX_TEXT` characters, as one CSV text.
 
     Altair copies and checks every value of a list of rows (6 s for 12,000) and stops at 5,000 otherwise.
     """
-    short = frame.with_columns(pl.col(pl.Float64, pl.Float32).round_sig_figs(4))
+    text = pl.col(pl.String)
+    is_long = (text.str.len_bytes() > MAX_TEXT) & ~text.str.starts_with("data:")
+    short = frame.with_columns(
+        pl.col(pl.Float64, pl.Float32).round_sig_figs(4),
+        pl.when(is_long).then(text.str.head(MAX_TEXT)).otherwise(text),
+    )
     # Said for every column: Vega-Lite guesses from the encodings and leaves orders and offsets as texts.
     kinds = {name: "number" if kind.is_numeric() else "string" for name, kind in frame.schema.items()}
     return alt.InlineData(values=short.write_csv(), format=alt.CsvDataFormat(type="csv", parse=kinds))
@@ -187,7 +199,9 @@ def colour(field: str, order: Sequence[str], title: str | None = None, **how: An
     """Colours by category in a fixed order, with the legend on top; in a row if half a page has room."""
     is_short = sum(len(name) + 4 for name in order) < 48
     legend = alt.Legend(orient="top", title=title, columns=0 if is_short else 1)
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(order)), legend=legend, **how)
+    return alt.Color(
+        f"{field}:N", scale=alt.Scale(domain=[name[:MAX_TEXT] for name in order]), legend=legend, **how
+    )
 
 
 def seconds(value: float) -> str:
@@ -199,8 +213,8 @@ def seconds(value: float) -> str:
 
 
 def names_of(frame: pl.DataFrame, column: str) -> list[str]:
-    """The values of a column in order of appearance."""
-    return [str(name) for name in frame[column].unique(maintain_order=True)]
+    """The values of a column in order of appearance, as charts have them."""
+    return [str(name)[:MAX_TEXT] for name in frame[column].unique(maintain_order=True)]
 
 
 @cache

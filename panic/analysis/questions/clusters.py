@@ -160,7 +160,9 @@ def cluster_timeline(
         alt.Chart(data(rows))
         .mark_rect(stroke=None)
         .encode(
-            x=alt.X("step:Q", title="step", axis=STEPS, scale=alt.Scale(nice=False, zero=False)),
+            x=alt.X(
+                "step:Q", title="step (model calls)", axis=STEPS, scale=alt.Scale(nice=False, zero=False)
+            ),
             x2="end:Q",
             y=alt.Y(
                 "run:O", title="run", axis=alt.Axis(grid=False, ticks=False, domain=False, labelOverlap=True)

@@ -82,6 +82,8 @@ def what_matters(
     runs = runs.join(trajectories(data), on="run", maintain_order="left")
     tests: list[tuple[str, str, str, GroupTest]] = []
     absent: dict[str, str] = {}
+    if len(runs) < 3:
+        absent[ENDS] = f"3 runs that have ended are needed, found {len(runs)}"
     for measure, rows, distances in _distances(data, model, modality, set(runs["run"])):
         of = pl.DataFrame({"run": rows}).join(runs, on="run", maintain_order="left").with_row_index("at")
         if not distances.any():

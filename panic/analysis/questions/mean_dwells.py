@@ -82,14 +82,15 @@ def chart(answer: pl.DataFrame) -> Any:
 
 
 def sentence(answer: pl.DataFrame) -> str:
-    """The longest mean dwell of each network beside what chance gives."""
-    longest = answer.sort("mean", descending=True, maintain_order=True).group_by(
-        "network", maintain_order=True
-    )
+    """The mean dwell of each network where it is most, beside what chance gives.
+
+    The longest mean would be chosen for being long, and its interval would miss too often.
+    """
+    most = answer.sort("num_chances", descending=True, maintain_order=True)
     parts = [
         f"{row['network']} in “{row['name']}”, {row['mean']:.3g} outputs ({row['low']:.3g} to "
         f"{row['high']:.3g}; {row['chance']:.2g} in random order; {row['num_exits']:,} exits, "
         f"{row['num_runs']:,} runs)"
-        for row in longest.first().head(4).iter_rows(named=True)
+        for row in most.group_by("network", maintain_order=True).first().head(4).iter_rows(named=True)
     ]
-    return f"On average it stays longest: {'; '.join(parts)}."
+    return f"Mean dwell in the cluster that is visited most: {'; '.join(parts)}."

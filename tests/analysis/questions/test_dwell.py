@@ -54,7 +54,7 @@ def test_shuffles_need_two_clusters(bench):
 def one_cluster(labels: list[int]) -> States:
     frame = pl.DataFrame({"network": "n", "run": 1, "step": range(len(labels)), "label": labels})
     clustering = Clustering(
-        labels=np.array(labels), medoids=np.zeros(1, int), sizes=np.ones(1, int), outlier_share=0.1, method=""
+        labels=np.array(labels), medoids=np.zeros(1, int), sizes=np.ones(1, int), method=""
     )
     return States(frame=frame, names={0: "a"}, clustering=clustering, rows=np.arange(len(labels)))
 

@@ -1,0 +1,101 @@
+"""`panic verify`: are the results of an experiment still reproducible on this machine?
+
+panic verify latest --sample 20
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
+from panic.cli.render import console, print_json, print_table, shorten
+from panic.cli.terminal import say
+
+if TYPE_CHECKING:
+    from panic.engine.verify import Verification
+
+SHOW_EVERY_S = 10.0
+
+
+@command
+def verify(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    sample: Annotated[
+        int, typer.Option(min=1, help="At most so many invocations, embeddings and diagrams each.")
+    ] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses which.")] = 0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What cannot be compared counts as a failure, too.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Use files of models that the store names; they may run code.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute random results again and compare them with the stored ones, to the bit. Writes nothing.
+
+    Exit code 1 if a result differs or is damaged, or if nothing could be compared.
+    """
+    from panic.cli.logs import silence_libraries
+    from panic.config import stored
+    from panic.engine.plan import CheckedConfig
+    from panic.engine.trust import require_trust
+    from panic.store import reading
+
+    silence_libraries()
+    from panic.engine import verify as verification
+
+    shown_at = 0.0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown_at
+        if not shared.quiet and time.monotonic() - shown_at > SHOW_EVERY_S:
+            say(f"{done:,} of {total:,} computed again", err=True)
+            shown_at = time.monotonic()
+
+    with shared.open_store() as store:
+        row = reading.experiment(store, experiment)
+        config = stored(row.config, row.name)
+        require_trust(config, is_trusted=trust)
+        checked = CheckedConfig.of(config, ask=True)
+        found = verification.verify(checked, store, row.id, sample=sample, seed=seed, on_progress=show)
+    bad = {"different", "damaged"} | ({"changed", "not comparable"} if strict else set())
+    is_good = found.num_compared > 0 and not bad & found.counts.keys()
+    if as_json:
+        print_json(as_dict(found) | {"ok": is_good})
+    else:
+        _print(found, quiet=shared.quiet)
+    if not is_good:
+        raise typer.Exit(1)
+
+
+def as_dict(found: Verification) -> dict[str, Any]:
+    """The JSON of a verification."""
+    keys = ("kind", "what", "verdict", "detail", "difference")
+    return {
+        "counts": found.counts,
+        "findings": [{key: getattr(finding, key) for key in keys} for finding in found.findings],
+        "differs_here": {name: {"there": a, "here": b} for name, (a, b) in found.surroundings.items()},
+    }
+
+
+def _print(found: Verification, *, quiet: bool) -> None:
+    rows = [
+        (f.kind, f.what, f.verdict, None if f.difference is None else f"{f.difference:.3g}", f.detail)
+        for f in found.findings
+        if f.verdict != "same"
+    ]
+    if rows:
+        print_table(["", "result", "verdict", "largest difference #", "detail"], rows)
+    if found.surroundings:
+        changes = [(k, shorten(str(a)), shorten(str(b))) for k, (a, b) in found.surroundings.items()]
+        print_table(["differs here", "where they were made", "here"], changes)
+    if not quiet:
+        told = ", ".join(f"{number:,} {verdict}" for verdict, number in sorted(found.counts.items()))
+        console().print(f"{len(found.findings):,} results computed again: {told or 'there are none'}")
+    if not found.num_compared:
+        say("Nothing could be compared.", err=True)

@@ -1,0 +1,149 @@
+"""Configs and stores with random mistakes: an answer each time, never an exception of another kind."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from panic.engine.plan import load_config
+from panic.errors import PanicError
+from panic.store import Store, check, contents, reading
+from panic.store.dump import dump
+from tests.faults import experiment as tried
+
+PIECES = [
+    *("", "\x00", "\x1b[2J", "\u202e", "[", "]", "{", "}", ": ", "#", "&a ", "*a", "<<: "),
+    *("!!python/object:os.system ", "'", '"', "\t", "\n", "\r", "- ", "-1", "1e999", "0x" + "f" * 5000),
+    *("null", "~", "../../x", "/etc/passwd", "python:x.py:X", "latest", "\ud7ff", "é" * 200, "[" * 200),
+]
+VALUES: list[Any] = [
+    *(None, True, 0, -1, 2**63, 2**70, 1e308, "", " ", "x", [], [[]], {}, {"a": {}}, [None], ["x", "x"])
+]
+CONFIGS = 40
+"""Of one case."""
+
+
+def configs(folder: Path, chance: random.Random, whole: Path) -> str:
+    """Configs with characters and parts changed, as YAML, JSON and TOML-like text."""
+    good = 0
+    before = sorted(folder.iterdir())
+    for number in range(CONFIGS):
+        text, suffix = _broken_config(chance)
+        file = folder / f"config{number}{suffix}"
+        file.write_text(text, encoding="utf-8", errors="surrogatepass")
+        try:
+            load_config(file)
+            good += 1
+        except PanicError:
+            pass  # an answer
+        finally:
+            file.unlink()
+    assert sorted(folder.iterdir()) == before, "something was written"
+    return f"{CONFIGS} configs, {good} of them valid"
+
+
+def _broken_config(chance: random.Random) -> tuple[str, str]:
+    values = json.loads(json.dumps(tried.CONFIG))
+    for _ in range(chance.randint(0, 3)):
+        _change(values, chance)
+    suffix = chance.choice([".yaml", ".json", ".toml"])
+    text = yaml.safe_dump(values) if suffix == ".yaml" else json.dumps(values, indent=1)
+    if suffix == ".toml":
+        text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+    for _ in range(chance.randint(0, 3)):
+        at = chance.randrange(len(text))
+        text = text[:at] + chance.choice(PIECES) + text[at + chance.randint(0, 3) :]
+    return text, suffix
+
+
+def _change(values: Any, chance: random.Random) -> None:
+    """Change, remove or add one part somewhere in a tree."""
+    while True:
+        keys = list(values) if isinstance(values, dict) else list(range(len(values)))
+        if not keys:
+            return
+        key = chance.choice(keys)
+        if isinstance(values[key], dict | list) and chance.random() < 0.6:
+            values = values[key]
+            continue
+        match chance.randrange(3):
+            case 0:
+                values[key] = deepcopy(chance.choice(VALUES))  # a case must not change the next one
+            case 1:
+                del values[key]
+            case _ if isinstance(values, dict):
+                values[chance.choice(["x", "", "nmae", key + "s", "\x1b"])] = deepcopy(values[key])
+            case _:
+                values.append(deepcopy(values[key]))
+        return
+
+
+def stores(folder: Path, chance: random.Random, whole: Path) -> str:
+    """A store with bits flipped or values changed: checked, dumped and read, with an answer each time."""
+    copy = folder / "store"
+    shutil.copytree(whole, copy)
+    what = _flip_bits(copy, chance) if chance.random() < 0.5 else _change_value(copy, chance)
+    for action in (_check, _dump, _read):
+        try:
+            action(copy)
+        except PanicError:
+            pass  # an answer
+        except Exception as error:
+            raise AssertionError(
+                f"{what}, then {action.__name__}: {type(error).__name__}: {error}"
+            ) from error
+    return what
+
+
+def _flip_bits(store: Path, chance: random.Random) -> str:
+    file = store / chance.choice(["store.sqlite", "images.sqlite"])
+    data = bytearray(file.read_bytes())
+    places = [chance.randrange(len(data)) for _ in range(chance.choice([1, 1, 10, 1000]))]
+    for place in places:
+        data[place] ^= 1 << chance.randrange(8)
+    file.write_bytes(data)
+    return f"{len(places)} bits of {file.name} flipped"
+
+
+def _change_value(store: Path, chance: random.Random) -> str:
+    with sqlite3.connect(store / "store.sqlite") as connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        ]
+        table = chance.choice([name for name in tables if not name.startswith("sqlite_")])
+        column = chance.choice([row[1] for row in connection.execute(f"PRAGMA table_info({table})")])
+        value = chance.choice([None, -1, 0, 2**62, 1e300, "", "[]", "{", "x\x00y", b"", b"\xff" * 7])
+        try:
+            connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        except sqlite3.Error as error:
+            return f"{table}.{column} = {value!r} is refused: {error}"
+    connection.close()
+    return f"{table}.{column} = {value!r}"
+
+
+def _check(store: Path) -> None:
+    with Store(store) as opened:
+        check.check(opened)
+
+
+def _dump(store: Path) -> None:
+    with Store(store) as opened:
+        for line in dump(opened):
+            json.dumps(line)
+
+
+def _read(store: Path) -> None:
+    with Store(store) as opened:
+        for row in reading.experiments(opened):
+            for run in reading.runs(opened, row.id):
+                contents.invocations(opened, run.id)
+            reading.sessions(opened, row.id)
+            reading.epochs(opened, row.id)

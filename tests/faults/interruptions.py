@@ -1,0 +1,150 @@
+"""Faults of processes: killed, stopped, starved, rivalled. Afterwards nothing is lost and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from panic.store import Store, reading
+from tests.faults import experiment as tried
+
+Whole = Path
+"""Where the unhindered run is, or will be made."""
+
+
+def kill(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """SIGKILL of the driver, of a child, or of all of them, at random moments; three times in a row."""
+    store, told = folder / "store", []
+    wanted = tried.config(executor="process") if chance.random() < 0.3 else tried.config()
+    for _ in range(3):
+        driver = tried.start(wanted, store)
+        tried.wait_for_work(store, driver)
+        time.sleep(chance.uniform(0, 1.0))
+        whom = chance.choice(["driver", "child", "all"])
+        told.append(f"{whom}{'' if driver.poll() is None else ' (too late)'}")
+        if whom == "all" and driver.poll() is None:
+            os.killpg(driver.pid, signal.SIGKILL)
+        elif whom == "child" and (found := tried.children(driver)):
+            chance.choice(found).kill()
+        elif driver.poll() is None:
+            driver.kill()
+        if whom == "child":
+            tried.end(driver)
+        driver.communicate()
+        tried.require_sound(store)
+    tried.require_same_as_whole(wanted, store, whole)
+    return f"killed {', '.join(told)}"
+
+
+def stop_and_go_on(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """SIGSTOP of all processes for a while, then SIGCONT."""
+    store = folder / "store"
+    driver = tried.start(tried.config(), store)
+    tried.wait_for_work(store, driver)
+    time.sleep(chance.uniform(0, 0.5))
+    if driver.poll() is None:
+        os.killpg(driver.pid, signal.SIGSTOP)
+        time.sleep(chance.uniform(0.1, 1.0))
+        os.killpg(driver.pid, signal.SIGCONT)
+    code, errors = tried.end(driver)
+    assert code == 0, errors
+    tried.require_same_as_whole(tried.config(), store, whole)
+    return "stopped and went on"
+
+
+def terminate(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """SIGTERM: the driver finishes what is in flight and says that it was interrupted."""
+    store = folder / "store"
+    driver = tried.start(tried.config(), store)
+    tried.wait_for_work(store, driver)
+    time.sleep(chance.uniform(0.2, 0.8))
+    driver.send_signal(signal.SIGTERM)
+    code, errors = tried.end(driver)
+    assert code in (0, 130, -signal.SIGTERM), (code, errors)
+    tried.require_same_as_whole(tried.config(), store, whole)
+    return f"terminated, exit code {code}"
+
+
+def second_driver(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """A second driver is refused while the first works, and changes nothing."""
+    store = folder / "store"
+    first = tried.start(tried.config(), store)
+    tried.wait_for_work(store, first)
+    code, errors = tried.end(tried.start(tried.config(), store))
+    if first.poll() is None:
+        assert code != 0, "two drivers wrote"
+        assert "is being written by process" in errors, errors
+    assert tried.end(first)[0] == 0
+    tried.require_same_as_whole(tried.config(), store, whole)
+    return f"second driver: exit code {code}"
+
+
+def reader_with_snapshot(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """A reader that holds one state of the store all the time sees no change and hinders nobody."""
+    store = folder / "store"
+    driver = tried.start(tried.config(), store)
+    tried.wait_for_work(store, driver)
+    while not (store / "store.sqlite").exists() and driver.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    with Store(store) as reader, reader.db.snapshot():
+        before = reading.counts(reader)
+        code, errors = tried.end(driver)
+        assert code == 0, errors
+        assert reading.counts(reader) == before
+    tried.require_same_as_whole(tried.config(), store, whole)
+    return f"a reader stayed at {before.invocations} invocations"
+
+
+def little_memory(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """A limit of address space at random: it works, or ends with a message; what is stored is sound."""
+    store, limit = folder / "store", chance.randint(150, 1500) * 2**20
+    driver = tried.start(tried.config(), store, ("prlimit", f"--as={limit}"))
+    try:
+        driver.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(driver.pid, signal.SIGKILL)
+        raise AssertionError(f"it hangs with {limit >> 20} MiB") from None
+    tried.require_sound(store)
+    tried.require_same_as_whole(tried.config(), store, whole)
+    return f"{limit >> 20} MiB: exit code {driver.returncode}"
+
+
+def full_disk(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """A tmpfs that is too small for a part of the work; then room is made, and it goes on. Needs root."""
+    place = folder / "disk"
+    place.mkdir()
+    size = chance.randint(300, 1500)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        raise Unavailable("mounting needs root")
+    try:
+        code, errors = tried.end(tried.start(tried.config(), place / "store"))
+        assert code == 0 or "full" in errors or "No space" in errors, errors
+        subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
+        tried.require_sound(place / "store")
+        tried.require_same_as_whole(tried.config(), place / "store", whole)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+    return f"{size} kB: exit code {code}"
+
+
+def clock_jumps(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """The clock of the driver runs wild. Needs libfaketime."""
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        raise Unavailable("faketime is not installed")
+    store, jump = folder / "store", chance.choice(["-10y", "+10y", "-1d x5", "+0 x0.1"])
+    code, errors = tried.end(tried.start(tried.config(), store, (faketime, "-f", jump)))
+    assert code == 0, errors
+    tried.require_same_as_whole(tried.config(), store, whole)
+    return f"clock at {jump}"
+
+
+class Unavailable(Exception):
+    """This machine cannot inject the fault; the message says why."""

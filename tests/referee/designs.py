@@ -1,0 +1,343 @@
+"""The designs of the referee: experiments of which is known what is true, drawn anew for every replicate.
+
+design = DESIGNS["prompt"]
+world = design.make(np.random.default_rng(0))
+design.truth.ends                       # {"prompt"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from tests.referee import drawing
+from tests.referee.worlds import Array, World
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """What is true of a design; None where the design does not say, and nobody is judged by it.
+
+    `ends`: factors that make a difference to where runs end; `largest` of them explains most beyond chance.
+    `could_show`: whether tests of the ends could have come out at all. `readable`: factors that an output,
+    of whatever step, tells something of; `readable_late`: of the last third.
+    `remembers`: whether the next output depends on the one before; `is_near`: whether it is nearer to it than
+    to others. `wanders`: whether distance grows with the lag up to the end. `period`: of the outputs, 0 for
+    none. `regions`: how many there are, 0 for none; `shares_regions`: whether several runs visit each.
+    `chain`: the matrix of moves among regions. `drift_differs`: whether networks end at different
+    distances from the start. `length_kept`: whether the length of the prompt is that of the end.
+    `mean_share`: of the steps in each cluster, over all prompts that could be.
+    `stays_plainly`: whether runs are long enough to tell that distances do not grow.
+    `parting_factor`: by which runs of a prompt, which begin near each other, part per step (model call).
+    """
+
+    ends: frozenset[str] | None = None
+    largest: str | None = None
+    could_show: bool = True
+    readable: frozenset[str] | None = None
+    readable_late: frozenset[str] | None = None
+    remembers: bool | None = None
+    is_near: bool | None = None
+    wanders: bool | None = None
+    period: int | None = None
+    regions: int | None = None
+    shares_regions: bool = True
+    chain: Array | None = None
+    drift_differs: bool | None = None
+    length_kept: bool | None = None
+    mean_share: float | None = None
+    stays_plainly: bool = False
+    parting_factor: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Design:
+    """How worlds of a kind are drawn, what is true of them, and in a sentence what they are.
+
+    `asks`: the questions that it is plain for, which the short round asks of it; the long one asks all.
+    """
+
+    what: str
+    make: Callable[[Generator], World]
+    truth: Truth
+    asks: str = ""
+    is_small: bool = True
+
+
+NOTHING: frozenset[str] = frozenset()
+
+
+def factors(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+EVEN = np.full((4, 4), 0.25)
+
+
+IID = {
+    "readable": NOTHING, "readable_late": NOTHING, "remembers": False, "is_near": False, "wanders": False,
+    "period": 0, "drift_differs": False, "length_kept": False,
+}  # fmt: skip
+SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, "length_kept": False}
+
+DESIGNS: dict[str, Design] = {
+    "no effect": Design(
+        what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
+        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes*"
+        " networks*",
+        make=drawing.no_effect,
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+    ),
+    "shapes": Design(
+        what="the same with more noise, and diagrams",
+        asks="effects* diagrams* entropies* loops* dimension*",
+        make=drawing.shaped,
+        truth=Truth(ends=NOTHING, chain=EVEN, **IID),
+    ),
+    "prompt": Design(
+        what="each of 6 prompts has its region, and keeps its length",
+        asks="effects forgetting clusters probes*",
+        make=drawing.prompt_decides,
+        truth=Truth(
+            ends=factors("prompt"),
+            largest="prompt",
+            readable=factors("prompt"),
+            readable_late=factors("prompt"),
+            regions=6,
+            drift_differs=False,
+            **{**SETTLED, "length_kept": True},
+        ),
+    ),
+    "network": Design(
+        what="each of 2 networks has its region, one of them near the prompts",
+        asks="effects networks*",
+        make=drawing.network_decides,
+        truth=Truth(
+            ends=factors("network"),
+            largest="network",
+            readable=factors("network"),
+            readable_late=factors("network"),
+            regions=2,
+            drift_differs=True,
+            **SETTLED,
+        ),
+    ),
+    "interaction": Design(
+        what="each network takes each of 4 prompts to another of the same 4 regions",
+        asks="effects",
+        make=drawing.interaction,
+        truth=Truth(ends=factors("prompt", "network"), regions=4, drift_differs=False, **SETTLED),
+    ),
+    "slow mixing": Design(
+        what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
+        asks="lag dwell mean_dwells chain clusters",
+        make=drawing.slow_mixing,
+        truth=Truth(
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=True,
+            wanders=False,
+            period=0,
+            regions=4,
+            chain=drawing.staying(4, 0.9),
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "unbalanced": Design(
+        what="2 networks that differ much, 8 prompts that differ little, 1 to 3 repeats",
+        asks="effects",
+        make=drawing.unbalanced,
+        truth=Truth(ends=factors("prompt", "network"), largest="network", **SETTLED),
+    ),
+    "few": Design(
+        what="2 networks x 2 prompts x 2 repeats without an effect: no p below 0.05 is possible",
+        asks="effects",
+        make=drawing.few,
+        truth=Truth(ends=NOTHING, could_show=False, regions=4, chain=EVEN, **IID),
+    ),
+    "confounded": Design(
+        what="3 networks of which the third differs, by one of its models",
+        asks="effects",
+        make=drawing.confounded,
+        truth=Truth(
+            ends=factors("network", "model 2"),
+            largest="network",
+            readable=factors("network"),
+            regions=2,
+            **SETTLED,
+        ),
+    ),
+    "copies": Design(
+        what="fixed seeds under which the runs of all prompts are one path of one law",
+        asks="effects",
+        make=drawing.copies,
+        truth=Truth(ends=NOTHING, regions=4, length_kept=False, wanders=False, period=0),
+    ),
+    "transient": Design(
+        what="the prompt decides the first third of 30 texts, nothing the rest",
+        asks="probes*",
+        make=drawing.transient,
+        truth=Truth(
+            ends=NOTHING,
+            readable=factors("prompt"),
+            readable_late=NOTHING,
+            regions=4,
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "walks": Design(
+        what="random walks on the sphere, 40 steps of 0.08 to 0.22, from anywhere",
+        asks="lag clusters patterns twins loops* entropies* dimension*",
+        make=drawing.walks,
+        truth=Truth(
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=True,
+            wanders=True,
+            period=0,
+            regions=0,
+            shares_regions=False,
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "memory": Design(
+        what="first-order autoregression (0.8) about one centre, 40 texts",
+        asks="lag twins",
+        make=drawing.memory,
+        truth=Truth(
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=True,
+            wanders=False,
+            period=0,
+            stays_plainly=True,
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "parting": Design(
+        what="runs of a prompt begin 0.001 apart, and part by 40 % an output up to 0.5",
+        asks="twins",
+        make=drawing.parting,
+        truth=Truth(
+            ends=factors("prompt"), remembers=True, is_near=True, parting_factor=drawing.PARTING**0.5
+        ),
+    ),
+    "noisy cycle": Design(
+        what="7 regions in turn from anywhere, with noise, 42 texts",
+        asks="lag period chain",
+        make=drawing.cycle(7, 0.15, 42),
+        truth=Truth(
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=False,
+            wanders=False,
+            period=7,
+            regions=7,
+            chain=np.roll(np.eye(7), 1, axis=1),
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "clean cycle": Design(
+        what="7 texts in turn from anywhere, exactly, 42 of them, fresh noise that does nothing",
+        asks="lag period novelty recurrence",
+        make=drawing.cycle(7, 0.0, 42),
+        truth=Truth(
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=False,
+            wanders=False,
+            period=7,
+            regions=7,
+            chain=np.roll(np.eye(7), 1, axis=1),
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "alternation": Design(
+        what="2 regions in turn from either, with noise, 30 texts",
+        asks="lag chain period",
+        make=drawing.cycle(2, 0.1, 30),
+        truth=Truth(
+            ends=NOTHING,
+            readable=NOTHING,
+            readable_late=NOTHING,
+            remembers=True,
+            is_near=False,
+            wanders=False,
+            period=2,
+            regions=2,
+            chain=np.roll(np.eye(2), 1, axis=1),
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "stuck, by prompt": Design(
+        what="7 states in turn without noise, 7 prompts that name them, seeds 1 and -1, length 20",
+        asks="effects stuck grid drift",
+        make=drawing.stuck,
+        truth=Truth(
+            ends=factors("prompt"), largest="prompt", wanders=False, remembers=True, length_kept=None
+        ),
+    ),
+    "stuck, in one": Design(
+        what="the same with 7 prompts that all hash to one state",
+        asks="effects stuck grid",
+        make=lambda rng: drawing.stuck(rng, is_one_state=True),
+        truth=Truth(ends=NOTHING, wanders=False, remembers=True, regions=7),
+    ),
+    "stuck, long periods": Design(
+        what="12 texts in turn from anywhere; fixed seeds are stuck after the first turn, fresh ones are not",
+        asks="clusters stuck summary recurrence novelty",
+        make=drawing.stuck_long,
+        truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
+    ),
+    "failing": Design(
+        what="2 regions at random; one network fails in a third",
+        asks="effects grid stuck time summary",
+        make=drawing.failing,
+        truth=Truth(ends=NOTHING, remembers=False, wanders=False, period=0, length_kept=False),
+    ),
+    "lengths": Design(
+        what="4 regions at random, in runs of 4, 8, 16 or 60 texts",
+        asks="drift effects lag",
+        make=drawing.lengths,
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+    ),
+    "one text": Design(
+        what="one text at 85 % of the steps, all others different and anywhere",
+        asks="clusters recurrence novelty",
+        make=drawing.one_text,
+        truth=Truth(ends=NOTHING, regions=1, **IID),
+    ),
+    "two experiments": Design(
+        what="4 prompts each, which differ in their share of one of 2 regions, 50 % on average",
+        asks="shares",
+        make=drawing.two_experiments,
+        truth=Truth(regions=2, wanders=False, period=0, remembers=False, mean_share=0.5),
+    ),
+    "large": Design(
+        what="900 runs of 6 texts, of which the 300 with fresh noise come last and end elsewhere",
+        asks="effects",
+        make=drawing.large,
+        truth=Truth(ends=factors("seed"), largest="seed", wanders=False, regions=4),
+        is_small=False,
+    ),
+}

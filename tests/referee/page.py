@@ -1,0 +1,71 @@
+"""The page docs/truth.md: what each sentence claims, how often it errs, and what it can find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from panic.analysis.questions import QUESTIONS
+from tests.referee.counting import SUMMARY, Counts, name_of
+from tests.referee.designs import DESIGNS
+from tests.referee.predicates import PREDICATES
+from tests.referee.rulings import Count
+
+HEAD = """# How true the sentences of a report are
+
+The sentences of a report were counted against experiments whose truth is known: {num} replicates of the
+designs below, written into stores without an engine{scope}.
+*False* is how often a claim was made where it is not true, in the design where that is worst; its level is
+how often it may be. *Found* is how often it was made where it is true, in the design where that is rarest. A
+claim in **bold** errs more often than its level allows, or finds less than half of what is plainly there, by
+more than luck: do not trust it yet. Where a design does not say what is true, nobody is judged by it.
+
+Written by `python -m tests.referee --replicates {num} -o docs/truth.md`.
+
+## Designs
+
+| design | what it is |
+|---|---|
+"""
+SHORT = " (of each design what it is plain for; slow questions in a quarter of them)"
+TABLE = "| claim | level | false | found |\n|---|---|---|---|\n"
+
+
+def page(counts: Counts, num_replicates: int, *, is_short: bool = False) -> str:
+    """The page as Markdown; `is_short`: designs were asked only what they are plain for."""
+    designs = "".join(f"| {name} | {design.what} |\n" for name, design in DESIGNS.items())
+    names = [SUMMARY, *(name_of(question) for question in QUESTIONS)]
+    sections = (_section(name, counts) for name in names)
+    return (
+        HEAD.format(num=num_replicates, scope=SHORT if is_short else "")
+        + designs
+        + "\n"
+        + "\n".join(sections)
+    )
+
+
+def _section(question: str, counts: Counts) -> str:
+    """What is known of one question's sentence."""
+    meaning = (PREDICATES[question].__doc__ or "").strip()
+    claims = dict.fromkeys(claim for name, claim, _ in counts if name == question)
+    rows = "".join(_row(claim, dict(_of(question, claim, counts))) for claim in claims)
+    table = TABLE + rows if rows else "No design was asked.\n"
+    return f"## {question}\n\nThe sentence is right if: {meaning}\n\n{table}"
+
+
+def _of(question: str, claim: str, counts: Counts) -> Iterator[tuple[str, Count]]:
+    for (name, other, design), found in counts.items():
+        if (name, other) == (question, claim):
+            yield design, found
+
+
+def _row(claim: str, by_design: dict[str, Count]) -> str:
+    """A claim with its worst designs."""
+    false = {design: c for design, c in by_design.items() if c.could_err}
+    true = {design: c for design, c in by_design.items() if c.could_hit}
+    is_bad = any(c.is_wrong_too_often or c.is_blind for c in by_design.values())
+    level = f"{next(iter(by_design.values())).level:.3g}"
+    wrong = max(false, key=lambda d: false[d].errors / false[d].asked, default="")
+    missed = min(true, key=lambda d: true[d].hits / true[d].could_hit, default="")
+    errors = f"{false[wrong].errors} of {false[wrong].asked} ({wrong})" if wrong else ""
+    found = f"{true[missed].hits} of {true[missed].could_hit} ({missed})" if missed else ""
+    return f"| {f'**{claim}**' if is_bad else claim} | {level} | {errors} | {found} |\n"

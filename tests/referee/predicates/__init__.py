@@ -1,0 +1,39 @@
+"""Whether what a question's sentence claims is true of a design: one predicate per question.
+
+A predicate reads the sentence as a reader does, and takes from the answer what a chart shows. It yields
+nothing where the design does not say what is true. To add one, write it and put it into PREDICATES.
+"""
+
+from __future__ import annotations
+
+from tests.referee.predicates import chance, factors, figures, motion, regions
+from tests.referee.rulings import Predicate
+
+PREDICATES: dict[str, Predicate] = {
+    "time": figures.time,
+    "summary": figures.summary,
+    "stuck": figures.stuck,
+    "grid": figures.grid,
+    "drift": figures.drift,
+    "forgetting": factors.forgetting,
+    "networks": factors.networks,
+    "lag": motion.lag,
+    "patterns": chance.patterns,
+    "period": chance.period,
+    "twins": motion.twins,
+    "map": figures.map,
+    "clusters": regions.clusters,
+    "dwell": regions.dwell,
+    "mean_dwells": regions.mean_dwells,
+    "chain": regions.chain,
+    "recurrence": figures.recurrence,
+    "novelty": figures.novelty,
+    "diagrams": figures.diagrams,
+    "entropies": chance.entropies,
+    "loops": chance.loops,
+    "dimension": chance.dimension,
+    "effects": factors.effects,
+    "probes": factors.probes,
+    "shares": regions.shares,
+}
+"""Predicates by the names of the questions' modules; "summary" is what a report says of its stuck runs."""

@@ -1,0 +1,107 @@
+"""Regions that runs visit: how many, how long they stay, where their moves lead, what others do there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import ceil, log
+
+import numpy as np
+import polars as pl
+
+from tests.referee.predicates.chance import SIDE, outside
+from tests.referee.rulings import Case, Ruling
+
+Rulings = Iterator[Ruling]
+HOLDS = 0.7  # of an agreement
+FACTOR = 2.0  # within which an estimate of a time is called right
+
+
+def clusters(case: Case) -> Rulings:
+    """There are so many clusters, and they hold; where most are visited by one run only, that is said."""
+    truth, text = case.truth, case.sentence
+    if truth.regions is None:
+        return
+    found = re.search(r"in (one|\d+) clusters?", text)
+    number = 0 if not found else 1 if found[1] == "one" else int(found[1])
+    is_none = text.startswith("No cluster was found") and "visited most" not in text
+    is_right = truth.regions == 0
+    claim = "no cluster was found, and nothing is visited most"
+    yield Ruling(claim=claim, said=is_none, is_true=is_right, must_find=False)
+    if truth.shares_regions and found:
+        yield Ruling(claim="there are so many clusters", said=1, is_true=number == truth.regions)
+    agreement = re.search(r"agree with these by (\d\.\d+)", text)
+    shared = re.search(r"(\d+) of (\d+) are visited by more than one run", text)
+    holds = bool(agreement and float(agreement[1]) >= HOLDS)
+    is_shared = bool(shared and 2 * int(shared[1]) > int(shared[2]))
+    yield Ruling(
+        claim="clusters hold, and runs share them", said=holds and is_shared, is_true=truth.shares_regions,
+        must_find=truth.regions > 1,
+    )  # fmt: skip
+
+
+def dwell(case: Case) -> Rulings:
+    """Half of the stays last so long, and longer than in a random order where runs stay near."""
+    truth = case.truth
+    if truth.chain is None:
+        return
+    share = float(truth.chain[0, 0])
+    right = 1 if share < 0.5 else ceil(log(0.5) / log(share))
+    stays = case.sentence.partition("Median stay")[2].partition(". The ")[0]
+    for told in re.findall(r", (\d[\d.]*) outputs?\b", stays):
+        is_right = 1 / FACTOR < float(told) / right < FACTOR
+        yield Ruling(claim="so long in the median", said=1, is_true=is_right)
+    near = truth.is_near
+    yield from outside(
+        case.answer.band, "mean dwell", above=bool(near), below=None if truth.remembers else False
+    )
+
+
+def mean_dwells(case: Case) -> Rulings:
+    """The intervals hold the mean dwell of the design, which is the same in all of its regions."""
+    if case.truth.chain is None:
+        return
+    right = 1 / (1 - float(case.truth.chain[0, 0]))
+    inside = (case.answer["low"] <= right * 1.0001) & (right <= case.answer["high"] * 1.0001)
+    yield Ruling(
+        claim="an interval does not hold a mean dwell",
+        said=int((~inside).sum()),
+        of=len(inside),
+        is_true=False,
+    )
+    longest = [(float(a), float(b)) for a, b in re.findall(r"\(([\d.]+) to ([\d.]+|inf)[;,]", case.sentence)]
+    missed = sum(not low * 0.995 <= right <= high * 1.005 for low, high in longest)
+    yield Ruling(
+        claim="an interval does not hold the longest mean dwell", said=missed, of=len(longest), is_true=False
+    )
+
+
+def chain(case: Case) -> Rulings:
+    """A chain has parts that are never left, turns in a ring, relaxes in so long, and has an order."""
+    matrix, text = case.truth.chain, case.sentence
+    if matrix is None:
+        return
+    is_ring = bool(np.isin(matrix, (0, 1)).all())
+    yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
+    yield Ruling(claim="it turns in a ring", said="ring" in text, is_true=is_ring)
+    second = float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
+    if 0.1 < second < 0.99:
+        right = -1 / log(second)
+        for told in re.findall(r"relaxes with ([\d.]+) outputs", text):
+            yield Ruling(claim="relaxes with so many outputs", said=1, is_true=0.5 < float(told) / right < 2)
+    for rate, low in re.findall(r"makes ([\d.]+) nats [^.]*?\(shuffled: ([\d.]+) to", text):
+        yield Ruling(
+            claim="less news than in random order", said=float(rate) < float(low), level=SIDE,
+            is_true=not np.allclose(matrix, matrix[0]),
+        )  # fmt: skip
+
+
+def shares(case: Case) -> Rulings:
+    """The 95 % interval of an experiment's share of a cluster holds that of all prompts that could be."""
+    right = case.truth.mean_share
+    if right is not None:
+        known = case.answer.shares.filter(pl.col("label") == 0, pl.col("low").is_finite())
+        outside = known.filter((pl.col("low") > right) | (pl.col("high") < right))
+        yield Ruling(
+            claim="an interval does not hold the share", said=len(outside), of=len(known), is_true=False
+        )
