@@ -205,7 +205,7 @@ def test_failed_runs_have_reasons_and_are_tried_again_on_request(panic: Invoke, 
     assert panic("run", config).exit_code == 1
     Path("broken").unlink()
     assert panic("run", config).exit_code == 1  # a failure is a result
-    done = panic("resume", "--retry-failed")
+    done = panic("resume", "--retry-failed", "--trust")
     assert done.exit_code == 0, done.output
     assert json.loads(panic("status", "--json").stdout)["runs"] == {
         "total": 1, "done": 1, "stuck": 0, "failed": 0
