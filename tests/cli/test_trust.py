@@ -39,6 +39,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video")},
     **{name: [[]] for name in ("dump", "check")},
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
+    "verify": [[], ["--strict", "--sample", "2"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],
     "export": [["-o", "tables"]],
