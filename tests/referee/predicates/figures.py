@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from panic.analysis.data import network_name
 from panic.analysis.sampling import MAX_RUNS
 from tests.referee.rulings import Case, Ruling
-from tests.referee.worlds import EMBED, SimulatedRun, image_of
+from tests.referee.worlds import CALL_S, EMBED, SimulatedRun, image_of
 
 Rulings = Iterator[Ruling]
 
@@ -32,11 +32,12 @@ def _numbers(text: str) -> list[int]:
 
 
 def time(case: Case) -> Rulings:
-    """The model that took longest took so much of all the work: every model is called once, for as long."""
-    share = re.search(r"went into (\S+): (\d+) ?% of", case.sentence)
-    if share and not case.world.has_diagrams:
+    """All calls together took so long: every model is called once, for as long."""
+    told = re.search(r"took ([\d.]+) (ms|s) in all", case.sentence)
+    if told and not case.world.has_diagrams:
         models = {EMBED, *(name for run in case.world.runs for name in run.network)}
-        yield _is("so much of the work", int(share[2]), round(100 / len(models)))
+        seconds = float(told[1]) * (0.001 if told[2] == "ms" else 1)
+        yield _is("so many seconds of calls", seconds, CALL_S * len(models))
 
 
 def summary(case: Case) -> Rulings:
