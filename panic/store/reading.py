@@ -13,9 +13,6 @@ import json
 import re
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
-from panic.config.fields import check_name
 from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.clauses import NUM_STEPS, USED_OUTPUTS
 from panic.store.records import (
@@ -33,6 +30,8 @@ from panic.store.store import Store
 from panic.store.stuck import Stuck
 
 Selector = int | str
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What the config's schema accepts, without the libraries that it needs; a test compares them."""
 
 
 def experiments(store: Store) -> list[ExperimentRow]:
@@ -64,10 +63,7 @@ def is_uid(text: str) -> bool:
 
 def is_name(text: str) -> bool:
     """Whether a text can be an experiment's name, which is a part of names of files."""
-    try:
-        return bool(check_name(text))
-    except PydanticCustomError:
-        return False
+    return NAME.fullmatch(text) is not None and text != "latest"
 
 
 def named(store: Store, name: str) -> ExperimentRow | None:

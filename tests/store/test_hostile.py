@@ -6,7 +6,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
+from panic.config.fields import ExperimentName
 from panic.errors import StoreCorrupt, StoreError
 from panic.store import Store, contents, reading
 from panic.store.migrate import migrations
@@ -86,6 +88,18 @@ def test_a_name_that_is_a_path_is_refused_when_it_is_read(folder: Path, name: st
     change(folder / "store.sqlite", "UPDATE experiment SET name = ? WHERE id = 1", parameters=(name,))
     with Store(folder) as store, pytest.raises(StoreCorrupt, match="a name that is none"):
         reading.experiment(store, "latest")
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a-2", "A.b_c", "latest", "", ".a", "-a", "a/b", "a b", "a\n", "\u00e4"]
+)
+def test_the_store_and_the_config_have_one_idea_of_names(name: str) -> None:
+    try:
+        TypeAdapter(ExperimentName).validate_python(name)
+    except ValidationError:
+        assert not reading.is_name(name)
+    else:
+        assert reading.is_name(name)
 
 
 def test_an_id_that_is_a_path_is_refused_when_it_is_read(folder: Path) -> None:

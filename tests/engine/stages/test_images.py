@@ -12,7 +12,7 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.errors import Interrupted, ModelDoesNotFit, StoreCorrupt
+from panic.errors import Interrupted, ModelDoesNotFit
 from panic.store import Store, check, contents, missing, reading
 from tests import tiny
 from tests.engine.conftest import dump, interrupt_when, make_config
@@ -58,8 +58,7 @@ def test_lost_rows_come_back_and_nothing_else_is_computed(whole: Path, store: Pa
     digests = image_digests(store)
     for digest in digests[::3]:
         assert spoil(store, "DELETE FROM image WHERE digest = ?", digest) == 1
-    with pytest.raises(StoreCorrupt, match="its pixels are missing"):
-        dump(store)
+    assert sum("its pixels are missing" in line for line in dump(store)) == len(digests[::3])
     assert run(full_config(), store).state == "complete"
     assert dump(store) == dump(whole)
     with Store(store) as opened:
