@@ -333,7 +333,7 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
             *(
                 m.batch_size,
                 SHAPE_FROM[m.shape_from],
-                f"{m.padding:.0%}",
+                None if m.padding is None else f"{m.padding:.0%}",
                 "yes" if m.is_present else "missing",
             ),
         )
