@@ -16,7 +16,7 @@ import psutil
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.errors import StoreMissing
+from panic.errors import StoreMissing, StoreTooOld
 from panic.store import Store, check, reading
 from panic.store.dump import dump
 
@@ -111,7 +111,10 @@ def end(process: subprocess.Popen[str], within_s: float = 120.0) -> tuple[int, s
 
 def require_sound(store: Path) -> None:
     """Raise AssertionError if `panic check` would find something in a store, as far as there is one."""
-    with contextlib.suppress(StoreMissing), Store(store) as opened:  # it may have been hit while it was made
+    with (
+        contextlib.suppress(StoreMissing, StoreTooOld),
+        Store(store) as opened,
+    ):  # it may have been hit while it was made
         assert check.check(opened) == []
 
 
