@@ -12,6 +12,7 @@ import typer
 
 from panic import __version__
 from panic.cli import (
+    ask,
     cache,
     check,
     devices,
@@ -99,6 +100,8 @@ for function in (
     devices.devices,
     images.images,
     report.report,
+    ask.figure,
+    ask.table,
     images.video,
     export.export,
     export.dump,

@@ -43,6 +43,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],
     "export": [["-o", "tables"]],
+    "figure": [["time", "-o", "time.svg"], ["drift", "-o", "drift.svg"]],
+    "table": [["time"], ["drift", "-o", "drift.csv"]],
     "cache": [["show"], []],
     "delete": [["x", "-y"]],
 }
