@@ -21,6 +21,7 @@ from panic.cli import (
     export,
     images,
     models,
+    more,
     report,
     run,
     status,
@@ -92,6 +93,8 @@ def completion(
 for function in (
     run.run,
     run.resume,
+    more.embed,
+    more.diagrams,
     status.status,
     experiments.list_,
     experiments.show,

@@ -150,7 +150,7 @@ def resume(
 
     silence_libraries()
     if not dry_run:
-        _bring_up_to_date(shared.store_path())
+        bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         runs = stored_runs(reading.runs(store, row.id))
@@ -169,7 +169,7 @@ def resume(
     return perform(shared, checked, store.path, retry_failed=retry_failed, repair=repair, runs=runs)
 
 
-def _bring_up_to_date(path: Path) -> None:
+def bring_up_to_date(path: Path) -> None:
     """Give a store of an earlier version the present schema."""
     from panic.store import Store
 

@@ -124,7 +124,8 @@ def open_session(
     """
     config, specs = plan.config, plan.specs
     experiment = begin(store, plan, fingerprints, device.kind)
-    warn_of_what_stays(store, experiment, plan)
+    if not plan.is_once:
+        warn_of_what_stays(store, experiment, plan)
     if retry_failed:
         writing.forget_failures(store, experiment)
     if repair:

@@ -39,6 +39,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video")},
     **{name: [[]] for name in ("dump", "check")},
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
+    "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
+    "diagrams": [["x"], ["x", "--dry-run"]],
     "verify": [[], ["--strict", "--sample", "2"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],
