@@ -152,6 +152,10 @@ def _take(
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         runs = begun_runs(reading.runs(store, row.id))
+    if reading.is_null(row.name):
+        raise UsageError(
+            f"{row.name} has what the experiment has that it is of.", hint="panic nulls brings it up to date."
+        )
     known = stored(row.config, row.name)
     require_trust(known, is_trusted=trust)
     if not runs:

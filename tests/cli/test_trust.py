@@ -41,6 +41,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
     "diagrams": [["x"], ["x", "--dry-run"]],
+    "nulls": [["x", "all"]],
     "verify": [[], ["--strict", "--sample", "2"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],
