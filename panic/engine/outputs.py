@@ -16,8 +16,7 @@ from PIL import Image
 
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
-from panic.store.codec import size_problem
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, size_problem, text_digest
 from panic.store.records import NewOutput
 
 MAX_TEXT_BYTES = 500_000_000

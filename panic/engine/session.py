@@ -35,7 +35,7 @@ from panic.errors import Interrupted
 from panic.interrupts import stop_on_signals
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.provenance import provenance
 
 LOST = "lost"

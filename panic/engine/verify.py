@@ -32,7 +32,7 @@ from panic.models import registry
 from panic.models.protocol import Modality
 from panic.models.spec import ModelSpec
 from panic.store import Store, contents, origins, provenance, reading
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from panic.store.origins import Origin
 from panic.store.records import DiagramRow
 

@@ -17,7 +17,7 @@ from panic.engine.writer import COMMIT_EVERY_S, COMMIT_ROWS, MERGED_COMMITS, QUE
 from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from panic.store.records import NewInvocation, NewOutput, NewStuck
 
 

@@ -17,7 +17,7 @@ from panic.engine.stages.stage import Failed, Made
 from panic.errors import ModelError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from tests.engine.by_hand import FRESH, answers, failing, opened, perform, waiting
 from tests.store.sample import batch
 

@@ -14,7 +14,7 @@ from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.stage import Failed, Made
 from panic.store import Commit, Store, check, contents, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewStuck
 from tests.engine.by_hand import answers, opened, perform, waiting
 from tests.engine.conftest import make_config
