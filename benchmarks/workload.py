@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from panic.config import ExperimentConfig
-from panic.engine.seeds import run_root, step_seed
+from panic.engine.plan import run_root, step_seed
 from panic.models import synthetic
 from panic.store.codec import encode_image, image_digest, text_digest
 

@@ -1,10 +1,16 @@
-"""From a config to the runs that should exist and the models they need.
+"""From a config to the runs that should exist, the models they need and the seeds of their steps.
+
+A fixed seed is used at every step; -1 draws a fresh one per step, replayably: the run has a root = hash(root
+seed of the experiment, network, prompt, repeat), and the seed of step s is hash(root, s). So a run's noise
+depends on what the run is and on nothing else: not on the order of runs, not on a kill, not on other runs.
 
 plan = make_plan(load_config("configs/demo.yaml"))
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -13,12 +19,14 @@ from typing import Any
 from panic import config as configs
 from panic.config import DiagramSettings, ExperimentConfig
 from panic.config.problems import Problem
-from panic.engine.seeds import FRESH
 from panic.errors import ConfigError, ModelError
 from panic.models import registry
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.store.records import NewRun, RunRow
 
+FRESH = -1
+"""The seed of a run that draws a fresh one at every step."""
+_MASK = (1 << 63) - 1
 SMALL_BYTES = 64 * 2**20
 """All weights of an experiment, below which several calls at a time beat one call on several cores."""
 
@@ -194,3 +202,15 @@ def make_plan(
         embedding={name: resolve(name) for name in config.embeddings},
         runs=expanded if runs is None else list(runs),
     )
+
+
+def run_root(root_seed: int, network: Sequence[str], prompt: str, repeat: int) -> bytes:
+    """The root of a seed -1 run's noise: 16 bytes."""
+    key = json.dumps([root_seed, list(network), prompt, repeat], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(key.encode(), digest_size=16, person=b"panic run root").digest()
+
+
+def step_seed(root: bytes, step: int) -> int:
+    """The seed of one step of a seed -1 run: 0 <= seed < 2**63 (fits SQLite and torch)."""
+    digest = hashlib.blake2b(step.to_bytes(8, "little"), key=root, digest_size=8).digest()
+    return int.from_bytes(digest, "little") & _MASK

@@ -26,7 +26,7 @@ from panic.engine.pinning import (
 from panic.engine.plan import CheckedConfig, Plan, joined_runs, make_plan, open_runs, run_key
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun, Part, RunRow
 from panic.topology import Estimate, estimate

@@ -31,13 +31,12 @@ from panic.devices.cache import ModelCache
 from panic.devices.device import Device, is_out_of_memory, open_device
 from panic.devices.host import HostTier
 from panic.engine.calls import Call, CallError, CallResult, Outcome
+from panic.engine.contents import finish
 from panic.engine.ledger import Clock
 from panic.engine.memory import MemorySettings
-from panic.engine.outputs import finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
 from panic.models import registry
-from panic.models.protocol import Model
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Model, ModelSpec
 
 log = logging.getLogger("panic.engine")
 

@@ -21,7 +21,6 @@ from functools import partial
 from typing import Any
 
 from panic.devices.device import Device
-from panic.engine.buckets import Buckets
 from panic.engine.contents import Content, ContentCache
 from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
@@ -29,7 +28,7 @@ from panic.engine.pinning import Pin, begin, pin
 from panic.engine.plan import Plan
 from panic.engine.preview import warn_of_what_stays
 from panic.engine.progress import Progress
-from panic.engine.queue import Item, Lane, ReadyQueue
+from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
 from panic.errors import Interrupted
 from panic.interrupts import stop_on_signals

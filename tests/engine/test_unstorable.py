@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from panic import run
-from panic.engine.outputs import Output, Rejected, finish
+from panic.engine.contents import Output, Rejected, finish
 from panic.engine.writer import Writer
 from panic.errors import ModelError, StoreError
 from panic.models.protocol import Modality

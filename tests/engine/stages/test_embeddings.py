@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panic.engine.outputs import Output
+from panic.engine.contents import Output
 from panic.engine.progress import Progress
 from panic.engine.session import Session
 from panic.engine.stages.embeddings import EmbeddingStage

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from panic import run
+from panic.engine.plan import run_root, step_seed
 from panic.engine.progress import Progress
-from panic.engine.seeds import run_root, step_seed
 from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.stage import Failed, Made
