@@ -23,11 +23,9 @@ OnProgress = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
-def showing_progress(*, quiet: bool = False) -> Iterator[OnProgress]:
+def showing_progress() -> Iterator[OnProgress]:
     """Show progress on stderr until the block ends."""
-    if quiet:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         with _bars() as on_progress:
             yield on_progress
     else:

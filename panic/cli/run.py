@@ -255,7 +255,7 @@ def perform(
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        showing_progress(quiet=shared.quiet) as on_progress,
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
         logs.logging_to(
             file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
         ),

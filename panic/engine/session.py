@@ -25,8 +25,7 @@ from panic.engine.contents import Content, ContentCache
 from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, begin, pin
-from panic.engine.plan import Plan
-from panic.engine.preview import warn_of_what_stays
+from panic.engine.plan import Plan, warn_of_what_stays
 from panic.engine.progress import Progress
 from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
@@ -123,7 +122,9 @@ def open_session(
     """
     config, specs = plan.config, plan.specs
     experiment = begin(store, plan, fingerprints, device.kind)
-    warn_of_what_stays(store, experiment, plan)
+    row = reading.experiment(store, experiment)
+    if known_runs := reading.runs(store, experiment):
+        warn_of_what_stays(plan, row, known_runs)
     if retry_failed:
         writing.forget_failures(store, experiment)
     if repair:
@@ -133,10 +134,9 @@ def open_session(
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, command, provenance(), asked)
     ledger, clock = Ledger(), Clock("starting")
-    uid = reading.experiment(store, experiment).uid
     memory = MemorySettings()
     if device.has_own_memory:
-        memory = memory_settings(store, device, fingerprints, uid, number)
+        memory = memory_settings(store, device, fingerprints, row.uid, number)
     state = "failed"
     try:
         with stop_on_signals() as stop_requested, Store(store.path) as reader:
@@ -173,7 +173,8 @@ def open_session(
         state = "interrupted"
         raise
     finally:
-        learn(store, device, fingerprints, memory)
+        if device.has_own_memory:
+            learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
         writing.end_session(store, number, state, ledger.rows())
 
