@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from panic.cli.common import say
 from panic.cli.render import console, duration
-from panic.cli.terminal import say
 from panic.engine.progress import Progress
 
 if TYPE_CHECKING:

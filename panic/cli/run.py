@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
+from panic.cli.common import (
+    INTERRUPTED,
+    ExperimentArgument,
+    Shared,
+    command,
+    guarded,
+    say,
+    say_error,
+    visible,
+)
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.cli.terminal import say, visible
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
