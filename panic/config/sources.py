@@ -2,8 +2,8 @@
 
 YAML is read as YAML 1.2 reads it: only `true` and `false` are booleans (`no`, `on` are texts), `1e-3` is a
 number, `12:30` and dates are texts. Anchors and merge keys work, as far as they do not name billions of
-values. JSON and TOML are read by `json_toml`. Keys that are given twice are problems of the document; what cannot be
-parsed at all raises ConfigError with its place.
+values. JSON and TOML are read by `json_toml`. Keys that are given twice are problems of the document; what
+cannot be parsed at all raises ConfigError with its place.
 
 Try it: `python -c "from panic.config.sources import read; print(read('configs/demo.yaml').keys)"`
 """
