@@ -70,7 +70,7 @@ def load(
         apply_override(document, Source(name="override", text=text, number=number))
     raw = document.data
     folder = _resolve_folders(raw, file)
-    texts, mistakes = prompts.expand(raw["prompts"], folder, datasets) if "prompts" in raw else ([], [])
+    texts, mistakes = _texts(raw, folder, datasets)
     config, schema_mistakes = _validate(raw if "prompts" not in raw else {**raw, "prompts": texts})
     mistakes += schema_mistakes
     between = cross_field_problems(raw) + too_many_runs({**raw, "prompts": texts})
@@ -80,6 +80,16 @@ def load(
     if mistakes or config is None:
         raise ConfigError(problems.render(mistakes, document))
     return config
+
+
+def _texts(
+    raw: Mapping[str, Any], folder: FilePath, datasets: prompts.Datasets | None
+) -> tuple[list[str], list[Problem]]:
+    """The texts of `prompts`, and the mistakes in them; those that stand in the config the schema checks."""
+    given = raw.get("prompts")
+    if given and isinstance(given, list) and all(isinstance(entry, str) for entry in given):
+        return given, []
+    return prompts.expand(given, folder, datasets) if "prompts" in raw else ([], [])
 
 
 def stored(values: Mapping[str, Any], name: str) -> ExperimentConfig:

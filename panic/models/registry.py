@@ -15,8 +15,7 @@ from pathlib import Path
 
 from panic.models import resolve as resolving
 from panic.models.checks import check_config, resolver_of
-from panic.models.fingerprint import fingerprint, fingerprints, is_present
-from panic.models.kinds import bucketing, build, has_weights
+from panic.models.kinds import bucketing, build, fingerprint, fingerprints, has_weights, is_present
 from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
 from panic.models.weights import count_parameters, files, size_bytes
