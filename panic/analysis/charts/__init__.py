@@ -2,16 +2,19 @@
 
 | question | chart |
 |---|---|
-| is that more than chance? | `null_band` |
+| is that more than chance? | `null_band`, `beside_shuffles` |
 | where does it go next? | `transition_graph` |
 | what does it look like? | `run_strip` |
 
     save(null_band(table), "band.html")
+
+Which steps an axis or a sentence means is said by `charts.steps`.
 """
 
-from panic.analysis.charts.bands import null_band, outside
+from panic.analysis.charts.bands import beside_shuffles, null_band, outside
 from panic.analysis.charts.graph import transition_graph
 from panic.analysis.charts.images import run_strip
+from panic.analysis.charts.steps import at_call, between_calls, call_axis, call_tip, counted
 from panic.analysis.charts.theme import (
     FORMATS,
     GREY,
@@ -36,7 +39,13 @@ __all__ = [
     "SQUARE",
     "THEMES",
     "WIDTH",
+    "at_call",
+    "beside_shuffles",
+    "between_calls",
+    "call_axis",
+    "call_tip",
     "colour",
+    "counted",
     "data",
     "finish",
     "names_of",
