@@ -14,7 +14,15 @@ Which steps an axis or a sentence means is said by `charts.steps`.
 from panic.analysis.charts.bands import beside_shuffles, null_band, outside
 from panic.analysis.charts.graph import transition_graph
 from panic.analysis.charts.images import run_strip
-from panic.analysis.charts.steps import at_call, between_calls, call_axis, call_tip, counted
+from panic.analysis.charts.steps import (
+    CALL,
+    STEPS,
+    at_call,
+    between_calls,
+    call_axis,
+    call_tip,
+    counted,
+)
 from panic.analysis.charts.theme import (
     FORMATS,
     GREY,
@@ -34,9 +42,11 @@ from panic.analysis.charts.theme import (
 )
 
 __all__ = [
+    "CALL",
     "FORMATS",
     "GREY",
     "SQUARE",
+    "STEPS",
     "THEMES",
     "WIDTH",
     "at_call",

@@ -165,7 +165,7 @@ def chart(answer: Chains) -> dict[str, Any]:
         base.mark_bar(cornerRadiusEnd=2).encode(x=share, color=shade),
         base.mark_tick(color=GREY, thickness=3, size=12).encode(x="seen:Q"),
     )
-    passage = alt.X("first_passage:Q", title="mean outputs until it is first reached")
+    passage = alt.X("first_passage:Q", title="mean number of outputs of one kind until it is first reached")
     passages = base.mark_point(filled=True, size=70, opacity=1).encode(x=passage, color=shade)
     long_run, passage_title = "in the long run", "first passage"
     caption = "Bars: share of the time in the long run; grey: share seen."

@@ -205,13 +205,20 @@ def chart(answer: Probes) -> Any:
         *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("accuracy", "chance")),
     ]
     chart = beside_shuffles(
-        frame, x, tips, lambda base: base.mark_tick(color="#D55E00", thickness=2.5, size=20).encode(x="chance:Q")
+        frame,
+        x,
+        tips,
+        lambda base: base.mark_tick(color="#D55E00", thickness=2.5, size=20).encode(x="chance:Q"),
     )
     caption = (
         "Dot: accuracy (filled: corrected p ≤ 0.05). Grey: shuffled labels, from their mean to the 95 % "
         "quantile. Orange: chance alone."
     )
     return finish(chart, "What can be read from the embeddings", caption, height=34 * max(len(frame), 1))
+
+
+def _chance(rows: Any) -> Any:
+    return rows.mark_tick(color="#D55E00", thickness=2.5, size=20).encode(x="chance:Q")
 
 
 def _with_steps(scores: pl.DataFrame) -> pl.DataFrame:

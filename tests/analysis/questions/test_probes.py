@@ -107,9 +107,7 @@ def by_two(bench, vector_of, *, repeats: int = 8, length: int = 12) -> None:
 def test_which_of_a_networks_models_made_an_output_can_be_read_where_it_shows(bench):
     by_two(bench, lambda which, rng: corner(which) + 0.1 * rng.normal(size=4))
     answer = probes.table(bench.evidence, TEXT)
-    assert answer.scores.select("target", "accuracy", "first", "last").rows() == [
-        (probes.MAKER, 1.0, 8, 11)
-    ]
+    assert answer.scores.select("target", "accuracy", "first", "last").rows() == [(probes.MAKER, 1.0, 8, 11)]
     assert "the model that made it can be read at model calls 8 to 11 (100% right" in probes.sentence(answer)
 
 
