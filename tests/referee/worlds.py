@@ -43,11 +43,11 @@ CALL_S = 0.25  # what every call took, so that "What took how long" has a known 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedRun:
-    """A run of an image and a text in turn, by models in turn: its texts, their vectors (n, d), the place (n,) that each is at.
+    """A run of an image and a text in turn: its texts, their vectors (n, d), the place (n,) that each is at.
 
-    `places` are numbers of regions, as they were drawn; all 0 where a design has none. A stuck run holds the
-    outputs up to its first repeated state, `entry` and `period` count outputs. `num_outputs`: how many texts
-    were asked for. A failed run fails at the step after its last text.
+    The models of its network take turns. `places` are numbers of regions, as they were drawn; all 0 where a
+    design has none. A stuck run holds the outputs up to its first repeated state, `entry` and `period` count
+    outputs. `num_outputs`: how many texts were asked for. A failed run fails at the step after its last text.
     """
 
     prompt: str

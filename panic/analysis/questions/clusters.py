@@ -12,7 +12,7 @@ import polars as pl
 
 from panic.analysis.charts import call_axis, call_tip, counted, data, finish
 from panic.analysis.checks import AnalysisError
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.sampling import spread, thinned
 from panic.analysis.states import agreement
 
@@ -29,7 +29,7 @@ FILLS = 0.2  # of the outputs: one that is named
 RULES = 0.5  # of the outputs: one beside which no clusters are counted
 OUTLIER = "outlier"
 
-views = first_model
+views = each_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Timeline:
 
 def table(evidence: Evidence, view: View) -> Timeline:
     """Labels of the outputs of some runs. AnalysisError without vectors."""
-    states = evidence.states
+    states = evidence.states_under(view)
     frame = states.frame
     with_labels = set(frame["run"])
     runs = spread([run for run in evidence.whole.rows if run.id in with_labels], MAX_RUNS)
@@ -96,7 +96,7 @@ def table(evidence: Evidence, view: View) -> Timeline:
 
 def _agreement(evidence: Evidence, view: View) -> float | None:
     try:
-        return float(np.median(agreement(evidence.data, *view, evidence.states)))
+        return float(np.median(agreement(evidence.data, *view, evidence.states_under(view))))
     except AnalysisError:
         return None
 

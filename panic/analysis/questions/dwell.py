@@ -22,7 +22,7 @@ from panic.analysis.charts import (
     transition_graph,
 )
 from panic.analysis.checks import OUTLIER, AnalysisError
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.nulls import null_table, shuffled
 from panic.analysis.states import States
 
@@ -38,7 +38,7 @@ MAX_STATES = 12  # in a graph
 ELSEWHERE = -1  # the number of the state of what is not drawn
 MAX_GRAPHS = 6  # networks
 
-views = first_model
+views = each_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Dwells:
 
 def table(evidence: Evidence, view: View) -> Dwells:
     """Dwells of all runs in clusters. AnalysisError where no output belongs to a cluster."""
-    states = evidence.states
+    states = evidence.states_under(view)
     curves = dwell_curves(states)
     try:
         band = dwells_against_shuffles(states)

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, colour, data, finish, names_of, plain
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import dwell_times, mean_dwell
 from panic.analysis.evidence import Evidence, View, first_model
@@ -92,9 +92,9 @@ def sentence(answer: pl.DataFrame) -> str:
     """
     most = answer.sort("num_chances", descending=True, maintain_order=True)
     parts = [
-        f"{row['network']} in “{row['name']}”, {row['mean']:.3g} outputs ({row['low']:.3g} to "
-        f"{row['high']:.3g}; {row['chance']:.2g} in random order; {row['num_exits']:,} exits, "
-        f"{row['num_runs']:,} runs)"
+        f"{row['network']} in “{row['name']}”, {plain(row['mean'])} outputs ({plain(row['low'])} to "
+        f"{plain(row['high'])}; {row['chance']:.2g} in random order; {row['num_exits']:,} "
+        f"exit{'s' if row['num_exits'] != 1 else ''}, {row['num_runs']:,} runs)"
         for row in most.group_by("network", maintain_order=True).first().head(4).iter_rows(named=True)
     ]
     return f"Mean dwell in the cluster that is visited most: {'; '.join(parts)}."

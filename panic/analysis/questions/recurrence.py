@@ -76,7 +76,10 @@ def table(evidence: Evidence, view: View | None = None) -> Recurrences | None:
         .agg(share=pl.col("is_back").mean())
     )
     return Recurrences(
-        plots=plots, shares=shares, num_stuck=len(begun) - len(moving), num_begun=evidence.num_begun
+        plots=plots,
+        shares=shares,
+        num_stuck=sum(run.period is not None for run in evidence.data.rows),
+        num_begun=evidence.num_begun,
     )
 
 
