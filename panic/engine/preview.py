@@ -15,6 +15,7 @@ from pathlib import Path
 from panic.config import TAKEN_OF_RUNS, ExperimentConfig, stored, union
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import (
+    as_started,
     fitting_shapes,
     known_config,
     most_ready,
@@ -144,6 +145,7 @@ def preview(
             row = reading.named(store, config.name)
             if row is None:
                 return _preview(plan, device, Path(store_path), store, _Stored(fingerprints=fingerprints))
+            plan, fingerprints = as_started(store, plan, fingerprints)
             refuse_conflicts(store, row, plan, fingerprints, device.kind)
             known = _Stored(
                 row=row,

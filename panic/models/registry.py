@@ -31,6 +31,7 @@ __all__ = [
     "build",
     "check_config",
     "count_parameters",
+    "earlier",
     "files",
     "fingerprint",
     "fingerprints",
@@ -67,6 +68,11 @@ def bucketing(spec: ModelSpec) -> Bucketer | None:
     The model is not built. Raises ModelMissing, ModelError; the function does, too.
     """
     return kind_of(spec).bucketing(spec)
+
+
+def earlier(spec: ModelSpec) -> list[ModelSpec]:
+    """What the words of a config that mean this model meant in earlier versions, where that was another."""
+    return list(kind_of(spec).earlier(spec))
 
 
 def has_weights(spec: ModelSpec) -> bool:
