@@ -129,7 +129,7 @@ def _perform(session: Session) -> None:
     num_workers = count_workers(plan, called, device, *_missing(session))
     with ExitStack() as stack:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
-        workers = stack.enter_context(closing(Workers(start, session.ledger.add)))
+        workers = stack.enter_context(closing(Workers(start, session.ledger)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
         loops = LoopStage(session)
@@ -155,7 +155,13 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
     if plan.embedding:
         with_loops.append(EmbeddingStage(session, loops, before))
     if settings := plan.config.diagrams:
-        pool = Pool(session.store.path, settings, workers.post, num_workers=plan.config.diagram_workers)
+        pool = Pool(
+            session.store.path,
+            settings,
+            workers.post,
+            num_workers=plan.config.diagram_workers,
+            ledger=session.ledger,
+        )
         stack.enter_context(closing(pool))
         with_loops.append(DiagramStage(session, pool, before))
         after_loops += [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)]

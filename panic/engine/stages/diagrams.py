@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from panic.config import DiagramSettings
 from panic.engine.plan import Plan
@@ -32,6 +32,7 @@ LOOKUP_SHARE = 0.05
 class DiagramJob:
     """The diagram of one run under one embedding model and one of the experiment's settings."""
 
+    name: ClassVar[str] = "diagrams"
     run: int
     model: int
     setting: int
