@@ -131,8 +131,8 @@ def _(Evidence, Store, mo, os):
     evidence = Evidence.of(store, experiment)
     paths = dict(evidence.data.trajectories(*evidence.views[0], least=6))
     run_choice = mo.ui.dropdown(
-        {f"run {run} ({len(path)} steps)": run for run, path in paths.items()},
-        value=next((f"run {run} ({len(path)} steps)" for run, path in reversed(paths.items())), None),
+        {f"run {run} ({len(path)} texts)": run for run, path in paths.items()},
+        value=next((f"run {run} ({len(path)} texts)" for run, path in reversed(paths.items())), None),
         label="run",
     )
     mo.vstack([mo.md(f"## A run of `{experiment.name}` against its surrogates"), run_choice])

@@ -59,7 +59,7 @@ def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
         "x:N",
         sort=names_of(frame, "x"),
         title=x_title or None,
-        axis=alt.Axis(domain=False, ticks=False, labelLimit=280),
+        axis=alt.Axis(domain=False, ticks=False, labelLimit=280, labelPadding=12),  # of a dot at 0
     )
     base = alt.Chart(data(frame)).encode(y=y)
     numbers = frame.select("low", "high", "value").to_numpy()

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.charts import call_axis, call_tip, counted, data, finish
+from panic.analysis.charts.theme import OKABE_ITO
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.sampling import spread, thinned
@@ -26,6 +27,7 @@ CAVEAT = (
 MAX_RUNS = 40
 MAX_CELLS = 4000
 FILLS = 0.2  # of the outputs: one that is named
+COLOURS = [*OKABE_ITO, "#6A3D9A", "#8C564B", "#1B3A4B"]  # of the clusters where runs are most often
 RULES = 0.5  # of the outputs: one beside which no clusters are counted
 OUTLIER = "outlier"
 
@@ -138,7 +140,7 @@ def cluster_timeline(
 ) -> Any:
     """Which cluster every run is in at every step; columns run, step, label (-1: outlier), text if known.
 
-    `names`: what stands for a cluster, such as its medoid's text. The seven where runs spend most steps get
+    `names`: what stands for a cluster, such as its medoid's text. The ten where runs are most often get
     colours of their own.
     """
     rows = frame.with_columns(cluster=_cluster_names(frame["label"], names or {}), label=pl.col("label"))
@@ -149,8 +151,8 @@ def cluster_timeline(
         .sort(["len", "label"], descending=[True, False])["cluster"]
         .to_list()
     )
-    top, rest = order[:7], order[7:]
-    palette = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800"][: len(top)]
+    top, rest = order[: len(COLOURS)], order[len(COLOURS) :]
+    palette = COLOURS[: len(top)]
     domain = [*top, *(["other clusters"] if rest else []), OUTLIER]
     colours = [*palette, *(["#6b747d"] if rest else []), "#c9ced3"]
     if rest:
@@ -183,7 +185,8 @@ def cluster_timeline(
         )
     )
     caption = (
-        "One row per run, one colour per cluster; clusters are named by the text nearest to their middle."
+        "One row per run, one colour per cluster; clusters are named by the text nearest to their middle, or "
+        "that the image there was drawn from."
     )
     return finish(chart, title, caption, height=int(min(420, max(70, 17 * rows["run"].n_unique()))))
 

@@ -107,7 +107,7 @@ def _model(late: pl.DataFrame) -> pl.DataFrame | None:
 def chart(answer: Differences) -> Any:
     """One dot per run and the median of every network."""
     networks = names_of(answer.late, "network")
-    axis = alt.Axis(labelLimit=280, domain=False, ticks=False)
+    axis = alt.Axis(labelLimit=280, labelPadding=12, domain=False, ticks=False)
     y = alt.Y("network:N", sort=networks, title=None, axis=axis)
     x = alt.X("distance:Q", title="cosine distance from the start, late", scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("run:N"), alt.Tooltip("prompt:N"), alt.Tooltip("distance:Q", format=".3f")]
