@@ -337,6 +337,7 @@ class NapJob:
         return Commit()
 
 
+@pytest.mark.slow
 def test_processes_of_the_pool_tell_what_they_compute_and_how_long_they_wait(tmp_path: Path) -> None:
     inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
     with Store(tmp_path / "s", write=True, create=True):
@@ -356,6 +357,7 @@ def test_processes_of_the_pool_tell_what_they_compute_and_how_long_they_wait(tmp
     assert sum(summed(ledger.rows(), "name").values()) == pytest.approx(took_s, rel=0.03)
 
 
+@pytest.mark.slow
 def test_the_start_and_the_end_of_a_process_are_told() -> None:
     """A process that is stopped while it starts, and while it ends, starts and ends that much later."""
     inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()

@@ -22,7 +22,7 @@ TITLE = {"text": "Drift of the texts from the prompt", "image": "Drift of the pi
 CAVEAT = {
     "text": (
         "A stuck run is continued by its cycle, a failed one is not. A captioner's texts differ from "
-        "prompts in style alone, so the first step may be far from the prompt where nothing was lost: "
+        "prompts in style alone, so the first text may be far from the prompt where nothing was lost: "
         "read what follows it."
     ),
     "image": (

@@ -19,7 +19,7 @@ import polars as pl
 from panic.analysis.charts import beside_shuffles, between_calls, finish
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ARROW, ExperimentData, Vectors
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.factors import (
     collapsed,
     exchangeable,
@@ -47,7 +47,7 @@ SCORES = {
     "p_least": pl.Float64, "chance": pl.Float64, "num_runs": pl.Int64,
 }  # fmt: skip
 
-views = first_model
+views = each_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
