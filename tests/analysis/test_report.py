@@ -39,7 +39,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
     assert [p.name for p in tmp_path.glob("report*")] == ["report.html"]
     html = path.read_text(encoding="utf-8")
     for text in (
-        "<b>draw</b><i>→</i><b>tell</b>", "stuck from step 0, period 10", "(5 turns)",
+        "<b>draw</b><i>→</i><b>tell</b>", "stuck from model call 0, period 10 calls", "(5 turns)",
         "failed at model call 4: output",
         "the caption was &lt;empty&gt;", "torch 2.13.0", "a processor, 2 cores",
         "panic run demo.yaml", "steps 2", "draw-fingerp", "1 of 1 runs with a fixed seed",

@@ -40,8 +40,9 @@ class Chain:
 
     `longest`: outputs of the longest run; `slowest`: longest relaxation time, inf for separate or periodic
     parts. `endings`: probabilities of ending in each part that is never left, from where runs began; empty if
-    there is one such part only. `entropy_rate`: None where there are several. `shuffled`: its band if the
-    order is random; None where runs have no cluster in common.
+    there is one such part only. `entropy_rate`: None where there are several, or where the chain does not
+    relax within a run. `shuffled`: its band if the order is random; None where runs have no cluster in
+    common.
     """
 
     network: str
@@ -91,26 +92,31 @@ def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tup
     runs = [run for run in runs if (run >= 0).any()]
     matrix = _matrix(runs, size)
     closed = dynamics.closed_classes(matrix)
+    slowest, longest = float(dynamics.timescales(matrix).max(initial=0.0)), max(map(len, runs))
+    is_known = len(closed) == 1 and not longest < slowest < np.inf  # else a few moves would decide it
     starts = [int(run[run >= 0][0]) for run in runs]
     chain = Chain(
         network=network,
         num_moves=int(dynamics.transition_counts(runs, size).sum()),
         num_runs=len(runs),
         num_states=size,
-        longest=max(map(len, runs)),
-        slowest=float(dynamics.timescales(matrix).max(initial=0.0)),
+        longest=longest,
+        slowest=slowest,
         endings=dynamics.absorption(matrix)[starts].mean(axis=0).tolist() if len(closed) > 1 else [],
-        entropy_rate=dynamics.entropy_rate(matrix) if len(closed) == 1 else None,
+        entropy_rate=dynamics.entropy_rate(matrix) if is_known else None,
         shuffled=_shuffled_rate(runs, size),
     )
     seen = np.bincount(together[together >= 0])[known]
-    passages = [dynamics.mean_first_passage(matrix, target)[starts].mean() for target in range(size)]
+    passages = [
+        dynamics.mean_first_passage(matrix, target)[starts].mean() if is_known or len(closed) > 1 else np.nan
+        for target in range(size)
+    ]
     rows = {
         "network": [network] * size,
         "name": [states.names[int(label)] for label in known],
         "label": known,
         "seen": seen / seen.sum(),
-        "long_run": dynamics.stationary(matrix) if len(closed) == 1 else np.full(size, np.nan),
+        "long_run": dynamics.stationary(matrix) if is_known else np.full(size, np.nan),
         "first_passage": np.array(passages),
     }
     return chain, pl.DataFrame(rows, LONG_RUN)
@@ -193,7 +199,10 @@ def _said(chain: Chain) -> str:
     elif np.isinf(chain.slowest):
         text += "has no relaxation time, for it turns in a ring"
     elif chain.slowest > chain.longest:
-        text += f"does not relax within a run (the longest has {chain.longest:,} outputs)"
+        text += (
+            f"does not relax within a run (the longest has {chain.longest:,} outputs), so what it does in "
+            "the long run cannot be told"
+        )
     else:
         text += f"relaxes with {chain.slowest:.3g} outputs"
     if chain.entropy_rate is not None:
