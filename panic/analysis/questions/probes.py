@@ -204,12 +204,7 @@ def chart(answer: Probes) -> Any:
         alt.Tooltip("row:N", title="target"),
         *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("accuracy", "chance")),
     ]
-    chart = beside_shuffles(
-        frame,
-        x,
-        tips,
-        lambda base: base.mark_tick(color="#D55E00", thickness=2.5, size=20).encode(x="chance:Q"),
-    )
+    chart = beside_shuffles(frame, x, tips, _chance)
     caption = (
         "Dot: accuracy (filled: corrected p ≤ 0.05). Grey: shuffled labels, from their mean to the 95 % "
         "quantile. Orange: chance alone."
