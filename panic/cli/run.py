@@ -213,6 +213,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
     plan = make_plan(checked, device.kind)
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)
+        plan, fingerprints = pinning.as_started(store, plan, registry.fingerprints(plan.specs))
         found = pinning.changes(store, row.id, plan, device.kind) if row else []
         if row is None or not found:
             if not shared.quiet:
@@ -236,7 +237,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             if not typer.confirm("Pin these shapes?"):
                 console().print("Nothing was changed.")
                 return False
-        pinning.repin(store, row.id, plan, registry.fingerprints(plan.specs), device.kind)
+        pinning.repin(store, row.id, plan, fingerprints, device.kind)
     return True
 
 

@@ -113,5 +113,8 @@ class Worker(Protocol):
     def check(self) -> None:
         """End a call that has exceeded its time limit; the driver asks now and then."""
 
-    def close(self) -> None:
-        """Stop. What is submitted and not delivered may be lost."""
+    def close(self) -> list[Span]:
+        """Stop. What is submitted and not delivered may be lost.
+
+        Returns what its time went into that no result has told.
+        """

@@ -178,6 +178,28 @@ def repin(
     return found
 
 
+def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tuple[Plan, dict[str, str]]:
+    """The plan and its fingerprints, with models that an experiment of its name started with.
+
+    That is where the words of a config have come to mean another model since: the fingerprint that is pinned
+    says which it was. A new experiment takes what the words mean now.
+    """
+    row = reading.named(store, plan.config.name)
+    pinned = {epoch.name: epoch.fingerprint for epoch in reading.epochs(store, row.id)} if row else {}
+    then = {
+        name: old
+        for name, spec in plan.specs.items()
+        for old in registry.earlier(spec)
+        if registry.fingerprint(old) == pinned.get(name)
+    }
+    generative, embedding = (
+        {name: then.get(name, spec) for name, spec in part.items()}
+        for part in (plan.generative, plan.embedding)
+    )
+    started = replace(plan, generative=generative, embedding=embedding)
+    return started, {**fingerprints, **{name: pinned[name] for name in then}}
+
+
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
     """Start the experiment of the plan's name, or continue it: its row. Its config becomes the union.
 

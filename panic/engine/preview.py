@@ -14,6 +14,7 @@ from pathlib import Path
 from panic.config import ExperimentConfig, union
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import (
+    as_started,
     fitting_shapes,
     known_config,
     most_ready,
@@ -141,6 +142,7 @@ def preview(
             row = reading.named(store, config.name)
             if row is None:
                 return _preview(plan, device, Path(store_path), store, _Stored(fingerprints=fingerprints))
+            plan, fingerprints = as_started(store, plan, fingerprints)
             refuse_conflicts(store, row, plan, fingerprints, device.kind)
             known = _Stored(
                 row=row,

@@ -64,6 +64,7 @@ class Writer:
         ledger: Ledger | None = None,
     ) -> None:
         self._ledger = ledger or Ledger()
+        self._clock = Clock("starting", since=self._ledger.started_at)
         self._commit = commit
         self._salvage: Salvage | None = None
         self._on_saved = on_saved
@@ -118,7 +119,7 @@ class Writer:
         time.sleep(0.002)
 
     def _run(self) -> None:
-        self._clock = Clock("waiting for results")
+        self._clock.switch("waiting for results")
         try:
             more = True
             while more:

@@ -174,6 +174,8 @@ class Kind:
         bucketing: for a model whose batches are ragged (its padding follows the longest item, its shape the
             size of an image) a function from an input to its bucket; None where all items fit together. It
             is called without building the model.
+        earlier: what the same words of a config meant in earlier versions of the kind, where they have come
+            to mean another model, as specs that say so. An experiment goes on with what it started with.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Kind:
     models: Callable[[], Iterable[ModelSpec]] = _no_models
     identity: Callable[[ModelSpec], Any] = lambda spec: spec.source or spec.base
     bucketing: Callable[[ModelSpec], Bucketer | None] = _one_bucket
+    earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
 
     def owns(self, name: str) -> bool:
         """Return whether a name begins with the kind's prefix."""

@@ -134,6 +134,11 @@ def bucketing(spec: ModelSpec) -> Bucketer | None:
     return kind_of(spec).bucketing(spec)
 
 
+def earlier(spec: ModelSpec) -> list[ModelSpec]:
+    """What the words of a config that mean this model meant in earlier versions, where that was another."""
+    return list(kind_of(spec).earlier(spec))
+
+
 def has_weights(spec: ModelSpec) -> bool:
     """Return whether a model may take memory of a device."""
     return kind_of(spec).weights != "none"

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from panic.models import resolve as resolving
 from panic.models.checks import check_config, resolver_of
-from panic.models.kinds import bucketing, build, fingerprint, fingerprints, has_weights, is_present
+from panic.models.kinds import (
+    bucketing,
+    build,
+    earlier,
+    fingerprint,
+    fingerprints,
+    has_weights,
+    is_present,
+)
 from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
 from panic.models.weights import count_parameters, files, size_bytes
@@ -27,6 +35,7 @@ __all__ = [
     "build",
     "check_config",
     "count_parameters",
+    "earlier",
     "files",
     "fingerprint",
     "fingerprints",

@@ -15,6 +15,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -38,7 +39,7 @@ CHAIN: dict[str, Parameter] = {
     "epsilon": Parameter(kind=float, default=0.0, low=0, high=1),
     "alpha": Parameter(kind=float, default=1.0, above=0),
     "kernel_seed": Parameter(kind=int, default=0, low=0),
-    "kernel_version": Parameter(kind=int, default=2, low=1, high=2, in_identity=True),
+    "kernel_version": Parameter(kind=int, low=1, high=2, in_identity=True),
 }
 """What the transition matrix is made from."""
 _MAGIC = 0x9A71C
@@ -65,7 +66,7 @@ def transition_matrix(
     epsilon: float = 0.0,
     alpha: float = 1.0,
     kernel_seed: int = 0,
-    kernel_version: int = 2,
+    kernel_version: int | None = None,
 ) -> NDArray[np.float64]:
     """The loop's transition matrix T = (1 - epsilon) M + epsilon D, rows summing to 1.
 
@@ -73,7 +74,7 @@ def transition_matrix(
     `dirichlet` (rows drawn from Dirichlet(alpha)), `slow` (such rows with the largest entry of T swapped onto
     the diagonal) or `dead` (swapped into column 0: not absorbing, only likely). The rows of D are drawn
     from Dirichlet(alpha), independently of M. Version 1 swapped the entries of M, so that with noise another
-    entry of T could be the largest.
+    entry of T could be the largest; version 2 is the present one.
 
     Returns: (states, states) float64. Raises: ModelError for values out of their limits.
     """
@@ -327,12 +328,22 @@ def _models() -> Iterable[ModelSpec]:
         )
 
 
+def _has_versions(spec: ModelSpec) -> bool:
+    return spec.parameters.get("kernel") in ("slow", "dead") and spec.parameters.get("epsilon", 0) > 0
+
+
 def _identity(spec: ModelSpec) -> str:
     """The version is told where it changes what the kernel is; all other models stay what they were."""
-    values = spec.parameters
-    has_versions = values.get("kernel") in ("slow", "dead") and values.get("epsilon", 0) > 0
     name = spec.source or spec.base
-    return f"{name} version 2" if has_versions and values.get("kernel_version") != 1 else name
+    is_first = spec.parameters.get("kernel_version") == 1
+    return f"{name} version 2" if _has_versions(spec) and not is_first else name
+
+
+def _earlier(spec: ModelSpec) -> list[ModelSpec]:
+    """Version 1, where the config does not say which."""
+    if not _has_versions(spec) or spec.parameters.get("kernel_version") is not None:
+        return []
+    return [replace(spec, parameters={**spec.parameters, "kernel_version": 1})]
 
 
 KIND = Kind(
@@ -341,6 +352,7 @@ KIND = Kind(
     parameters=lambda spec: MODELS[spec.base].PARAMETERS,
     weights="none",
     identity=_identity,
+    earlier=_earlier,
     prefix="synthetic/",
     models=_models,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from panic.config import DiagramSettings
 from panic.engine.pool import Bench
@@ -28,6 +28,7 @@ LOOKUP_SHARE = 0.05
 class DiagramJob:
     """The diagram of one run under one embedding model and one of the experiment's settings."""
 
+    name: ClassVar[str] = "diagrams"
     run: int
     model: int
     setting: int
