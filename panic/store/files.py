@@ -232,6 +232,11 @@ def translated(path: Path) -> Iterator[None]:
         if problem is None:
             raise
         raise problem from error
+    except UnicodeDecodeError as error:
+        raise StoreCorrupt(
+            f"{path} is damaged: a text in it is no UTF-8 ({error.reason}).",
+            hint=f"What is affected: panic check --store {path.parent}",
+        ) from error
 
 
 def _explain(error: apsw.Error, path: Path) -> StoreError | None:
