@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import apsw
 
-from panic.errors import StoreCorrupt, StoreError, StoreLocked, StoreReadOnly
+from panic.errors import StoreCorrupt, StoreError, StoreLocked, StoreMissing, StoreReadOnly
 from panic.store import migrate
 
 BUSY_TIMEOUT_S = 30.0
@@ -179,6 +179,11 @@ def _open_reader(path: Path) -> apsw.Connection:
     try:
         return _prepared_reader(path, "mode=ro")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if error.extendedresult == apsw.SQLITE_READONLY_ROLLBACK:  # only the first header has a journal
+            raise StoreMissing(
+                f"{path} was never finished being created: the machine stopped meanwhile.",
+                hint="The command that was creating it finishes it when it is run again.",
+            ) from error
         log = log_of(path)
         if has_content(log):
             raise StoreReadOnly(

@@ -115,7 +115,8 @@ def require_sound(store: Path) -> None:
         contextlib.suppress(StoreMissing, StoreTooOld),
         Store(store) as opened,
     ):  # it may have been hit while it was made
-        assert check.check(opened) == []
+        problems = check.check(opened)
+        assert not problems, problems
 
 
 def lines(store: Path) -> list[str]:
@@ -130,6 +131,11 @@ def require_same_as_whole(wanted: ExperimentConfig, store: Path, whole: Path) ->
     assert code == 0, errors
     if not whole.exists():
         run(wanted, whole)
+    require_same(store, whole)
+
+
+def require_same(store: Path, whole: Path) -> None:
+    """Raise AssertionError unless a store is complete, sound, and has the dump of an unhindered run."""
     assert lines(store) == lines(whole), "the dump differs from that of an unhindered run"
     require_sound(store)
     with Store(store) as opened:

@@ -33,7 +33,7 @@ CONFIGS = 40
 """Of one case."""
 COMMANDS = [
     *(["list"], ["status"], ["stuck"], ["check"], ["dump"], ["cache", "stats"], ["show", "--run", "1"]),
-    *(["show"], ["show", "--config"], ["images", "--run", "1"], ["resume", "--dry-run"]),
+    *(["show"], ["show", "--config"], ["images", "--run", "1", "-o", "OUT"], ["resume", "--dry-run"]),
     *(["delete", "faults", "-y"],),
 ]
 """What answers within a second of a store, whatever is in it."""
@@ -164,6 +164,7 @@ def _read(store: Path) -> None:
 
 def _command(arguments: list[str], store: Path) -> None:
     """A command answers with its exit code and no exception that it does not know."""
+    arguments = [argument.replace("OUT", str(store / "reports" / "x.png")) for argument in arguments]
     done = CliRunner().invoke(app, [*arguments, "--store", str(store)])
     assert done.exit_code in (0, 1, 2), done.exit_code
     assert "-v shows the traceback" not in done.output, done.output
