@@ -3,6 +3,8 @@
 A thread that is of interest has a `Clock`, which always runs under some name; no name is computed as a rest.
 What clocks have measured goes into the session's `Ledger`, in stretches of equal width; those are stored.
 
+Times are those of the machine's monotonic clock, which its processes share and nobody sets.
+
 Which thread owns what: a clock belongs to one thread; `Ledger.add` may be called from any.
 """
 
@@ -21,7 +23,7 @@ MOST = 160
 
 
 class Span(NamedTuple):
-    """Seconds that a thread spent under one name, of a model where that matters; times are Unix times."""
+    """Seconds that a thread spent under one name, of a model where that matters."""
 
     name: str
     model: str
@@ -34,7 +36,7 @@ class Clock:
 
     def __init__(self, name: str) -> None:
         self._now = (name, "")
-        self._since = time.time()
+        self._since = time.monotonic()
         self._spans: list[Span] = []
 
     @contextmanager
@@ -49,7 +51,7 @@ class Clock:
 
     def switch(self, name: str, model: str = "") -> None:
         """Run under another name from now on."""
-        now = time.time()
+        now = time.monotonic()
         self._spans.append(Span(*self._now, self._since, now))
         self._now, self._since = (name, model), now
 
@@ -74,7 +76,7 @@ class Ledger:
     """Seconds of a session by place (a thread or a process), name, model and stretch of time."""
 
     def __init__(self) -> None:
-        self.started_at = time.time()
+        self.started_at = time.monotonic()
         self._lock = threading.Lock()
         self._width_s = WIDTH_S
         self._seconds: dict[tuple[str, str, str, int], float] = defaultdict(float)
@@ -94,7 +96,7 @@ class Ledger:
 
         A worker that has told of its last call has had none since.
         """
-        now = time.time()
+        now = time.monotonic()
         with self._lock:
             for place, until in self._until.items():
                 if place.startswith("worker"):

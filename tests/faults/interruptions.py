@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -10,7 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from panic.store import Store, reading
+from panic.errors import StoreMissing, StoreTooOld
+from panic.store import Store, reading, standing
 from tests.faults import experiment as tried
 
 Whole = Path
@@ -135,15 +137,39 @@ def full_disk(folder: Path, chance: random.Random, whole: Whole) -> str:
 
 
 def clock_jumps(folder: Path, chance: random.Random, whole: Whole) -> str:
-    """The clock of the driver runs wild. Needs libfaketime."""
-    faketime = shutil.which("faketime")
-    if faketime is None:
-        raise Unavailable("faketime is not installed")
-    store, jump = folder / "store", chance.choice(["-10y", "+10y", "-1d x5", "+0 x0.1"])
-    code, errors = tried.end(tried.start(tried.config(), store, (faketime, "-f", jump)))
+    """The wall clock of all processes is set back and forth while they work. Needs a C compiler."""
+    store, seconds, jumps = folder / "store", folder / "seconds", [0]
+    library = folder / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Unavailable("there is no C compiler for a clock that can be set")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    driver = tried.start(tried.config(), store, ("env", f"LD_PRELOAD={library}", f"CLOCK_FILE={seconds}"))
+    tried.wait_for_work(store, driver)
+    while driver.poll() is None:
+        jumps.append(chance.choice([-(10**8), 10**8, -86_400, 86_400, -2, 2]))
+        seconds.write_text(str(jumps[-1]))
+        time.sleep(chance.uniform(0.05, 0.4))
+        with contextlib.suppress(StoreMissing, StoreTooOld), Store(store) as opened:
+            require_no_negative_times(opened)
+    code, errors = tried.end(driver)
     assert code == 0, errors
+    with Store(store) as opened:
+        require_no_negative_times(opened)
     tried.require_same_as_whole(tried.config(), store, whole)
-    return f"clock at {jump}"
+    return f"the clock was set {len(jumps):,} times"
+
+
+def require_no_negative_times(store: Store) -> None:
+    """Raise AssertionError for a duration below 0, a stretch before the beginning or an estimate below 0."""
+    assert not store.db.rows("SELECT duration_s FROM batch WHERE duration_s NOT BETWEEN 0 AND 60")
+    assert not store.db.rows("SELECT duration_s FROM diagram WHERE duration_s NOT BETWEEN 0 AND 60")
+    for row in reading.experiments(store):
+        for stretch in (one for told in reading.timelines(store, row.id).values() for one in told):
+            assert stretch["start_s"] >= 0, stretch
+            assert 0 <= stretch["seconds"] <= stretch["width_s"] < 60, stretch
+        assert (standing.eta_s(store, row, standing.standing(store, row)) or 0) >= 0
 
 
 class Unavailable(Exception):
