@@ -179,7 +179,8 @@ def _open_reader(path: Path) -> apsw.Connection:
     try:
         return _prepared_reader(path, "mode=ro")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        if error.extendedresult == apsw.SQLITE_READONLY_ROLLBACK:  # only the first header has a journal
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            # Only the first header has a journal.
             raise StoreMissing(
                 f"{path} was never finished being created: the machine stopped meanwhile.",
                 hint="The command that was creating it finishes it when it is run again.",
