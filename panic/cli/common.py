@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -42,6 +43,11 @@ class Shared:
     store: Path | None = None
     verbose: bool = False
     quiet: bool = False
+
+    @property
+    def stderr_level(self) -> int:
+        """The least level of log messages that reach stderr."""
+        return logging.ERROR if self.quiet else logging.INFO if self.verbose else logging.WARNING
 
     def store_path(self, of_config: Path | None = None) -> Path:
         """The folder of the store: --store, PANIC_STORE, what the config says, ./panic-store."""

@@ -5,12 +5,9 @@ panic run configs/demo.yaml --set max_length=20 --dry-run
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import shlex
 import sys
-import traceback
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -20,8 +17,8 @@ import typer
 
 from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.cli.terminal import say, visible
-from panic.errors import PanicError, StoreTooOld, UsageError
+from panic.cli.terminal import say
+from panic.errors import StoreTooOld, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -251,28 +248,20 @@ def perform(
     from panic.store import Store
 
     config = checked.config
-    stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
         showing_progress(quiet=shared.quiet) as on_progress,
-        logs.logging_to(
-            file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
+        logs.logging_command(
+            file := logs.log_file(path, config.project),
+            config.log_level,
+            stderr_level=shared.stderr_level,
+            what=config.name,
         ),
     ):
-        log.info("%s: %s", config.name, shlex.join(sys.argv))
-        try:
-            outcome = perform_config(
-                checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
-            )
-        except PanicError as error:
-            log.info("%s ended: %s", config.name, error.message)
-            raise
-        except Exception as error:
-            with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as out:
-                out.write(visible("".join(traceback.format_exception(error))))
-            error.add_note(f"The traceback is in {file}; -v shows it here.")
-            raise
+        outcome = perform_config(
+            checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
+        )
         counts = outcome.counts
         summary = (
             f"{outcome.name} is {outcome.state}: "
