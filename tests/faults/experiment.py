@@ -97,12 +97,19 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
+def send_all(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal to a driver and all its children, whose groups are their own."""
+    for one in [psutil.Process(process.pid), *children(process)] if process.poll() is None else []:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(number)
+
+
 def end(process: subprocess.Popen[str], within_s: float = 120.0) -> tuple[int, str]:
     """Wait for a driver; its exit code and stderr. Kills its group if it does not end."""
     try:
         errors = process.communicate(timeout=within_s)[1]
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        send_all(process, signal.SIGKILL)
         process.communicate()
         raise AssertionError(f"it did not end within {within_s:.0f} s") from None
     assert "Traceback" not in errors, errors

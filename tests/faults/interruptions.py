@@ -29,8 +29,8 @@ def kill(folder: Path, chance: random.Random, whole: Whole) -> str:
         time.sleep(chance.uniform(0, 1.0))
         whom = chance.choice(["driver", "child", "all"])
         told.append(f"{whom}{'' if driver.poll() is None else ' (too late)'}")
-        if whom == "all" and driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
+        if whom == "all":
+            tried.send_all(driver, signal.SIGKILL)
         elif whom == "child" and (found := tried.children(driver)):
             chance.choice(found).kill()
         elif driver.poll() is None:
@@ -44,19 +44,26 @@ def kill(folder: Path, chance: random.Random, whole: Whole) -> str:
 
 
 def stop_and_go_on(folder: Path, chance: random.Random, whole: Whole) -> str:
-    """SIGSTOP of all processes for a while, then SIGCONT."""
+    """SIGSTOP of the driver, of a child, or of all of them for a while, then SIGCONT."""
     store = folder / "store"
-    driver = tried.start(tried.config(), store)
+    wanted = tried.config(executor=chance.choice(["process", "auto"]))
+    driver = tried.start(wanted, store)
     tried.wait_for_work(store, driver)
-    time.sleep(chance.uniform(0, 0.5))
-    if driver.poll() is None:
-        os.killpg(driver.pid, signal.SIGSTOP)
-        time.sleep(chance.uniform(0.1, 1.0))
-        os.killpg(driver.pid, signal.SIGCONT)
+    whom = chance.choice(["driver", "child", "all"])
+    for _ in range(3):
+        time.sleep(chance.uniform(0, 0.5))
+        if whom == "all":
+            tried.send_all(driver, signal.SIGSTOP)
+        elif whom == "child" and (found := tried.children(driver)):
+            chance.choice(found).suspend()
+        elif driver.poll() is None:
+            driver.send_signal(signal.SIGSTOP)
+        time.sleep(chance.uniform(0.1, 0.7))
+        tried.send_all(driver, signal.SIGCONT)
     code, errors = tried.end(driver)
     assert code == 0, errors
     tried.require_same_as_whole(tried.config(), store, whole)
-    return "stopped and went on"
+    return f"stopped {whom} and went on"
 
 
 def terminate(folder: Path, chance: random.Random, whole: Whole) -> str:
@@ -106,11 +113,12 @@ def reader_with_snapshot(folder: Path, chance: random.Random, whole: Whole) -> s
 def little_memory(folder: Path, chance: random.Random, whole: Whole) -> str:
     """A limit of address space at random: it works, or ends with a message; what is stored is sound."""
     store, limit = folder / "store", chance.randint(150, 1500) * 2**20
-    driver = tried.start(tried.config(), store, ("prlimit", f"--as={limit}"))
+    wanted = tried.config(executor=chance.choice(["process", "auto"]))  # children inherit the limit
+    driver = tried.start(wanted, store, ("prlimit", f"--as={limit}"))
     try:
         driver.communicate(timeout=120)
     except subprocess.TimeoutExpired:
-        os.killpg(driver.pid, signal.SIGKILL)
+        tried.send_all(driver, signal.SIGKILL)
         raise AssertionError(f"it hangs with {limit >> 20} MiB") from None
     tried.require_sound(store)
     tried.require_same_as_whole(tried.config(), store, whole)
