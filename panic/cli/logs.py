@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from panic.cli.terminal import visible
+from panic.cli.common import visible
 from panic.errors import PanicError
 from panic.store.files import own_folder
 

@@ -5,6 +5,7 @@ panic run configs/demo.yaml --set max_length=20 --dry-run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -15,9 +16,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
+from panic.cli.common import (
+    INTERRUPTED,
+    ExperimentArgument,
+    Shared,
+    command,
+    guarded,
+    say,
+    say_error,
+)
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.cli.terminal import say
 from panic.errors import StoreTooOld, UsageError
 
 if TYPE_CHECKING:
@@ -251,7 +259,7 @@ def perform(
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        showing_progress(quiet=shared.quiet) as on_progress,
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
         logs.logging_command(
             file := logs.log_file(path, config.project),
             config.log_level,

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from panic.config import problems, prompts, sources, yaml_places
+from panic.config import problems, prompts, sources
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
 from panic.config.problems import Document, KeyPath, Place, Problem, Source, dotted
 from panic.config.schema import (
@@ -183,8 +183,8 @@ def apply_override(document: Document, source: Source) -> None:
     except problems.NotParsedError as error:
         document.problems.append(error.problem)
         return None
-    if len(segments) > sources.MAX_DEPTH:
-        return wrong(f"a key has at most {sources.MAX_DEPTH} parts", 0, index)
+    if len(segments) > problems.MAX_DEPTH:
+        return wrong(f"a key has at most {problems.MAX_DEPTH} parts", 0, index)
     path: KeyPath = ()
     container = document.data
     for position, match in enumerate(segments):
@@ -243,7 +243,7 @@ class _FlowMapping(dict[str, Any]):
     """A mapping that is written in one line."""
 
 
-class _Dumper(yaml_places.Yaml12Dumper):
+class _Dumper(sources.Yaml12Dumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 

@@ -18,7 +18,7 @@ from typing import Any
 from panic.errors import ModelError, ModelMissing
 from panic.models import weights
 from panic.models.kinds import kind_of
-from panic.models.spec import NOT_KNOWN, ModelSpec
+from panic.models.protocol import NOT_KNOWN, ModelSpec
 
 
 def fingerprint(spec: ModelSpec) -> str:

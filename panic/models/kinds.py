@@ -39,8 +39,8 @@ from typing import Any
 
 from panic.errors import ModelError
 from panic.models import diffusers_adapter, embedders, python_models, synthetic, transformers_adapter
-from panic.models.kind import Folder, Kind
-from panic.models.spec import ModelSpec
+from panic.models.kind import Bucketer, Folder, Kind
+from panic.models.protocol import Model, ModelSpec
 from panic.models.weights import index_file, read_json
 
 log = logging.getLogger("panic.models")
@@ -107,6 +107,31 @@ def kind_of(spec: ModelSpec) -> Kind:
     if kind is None:
         raise ModelError(f"{spec.name}: there is no kind of model {spec.adapter} here; a package is missing")
     return kind
+
+
+def build(spec: ModelSpec) -> Model:
+    """Make the model that a spec describes; its weights are read by `load`.
+
+    Raises ModelError, ModelMissing.
+    """
+    kind = kind_of(spec)
+    if kind.weights == "files":
+        # A worker sets torch's number of threads between building a model and loading it.
+        importlib.import_module("torch")
+    return kind.build(spec)
+
+
+def bucketing(spec: ModelSpec) -> Bucketer | None:
+    """A function from an input to its padded length class, or None where all items of the model fit together.
+
+    The model is not built. Raises ModelMissing, ModelError; the function does, too.
+    """
+    return kind_of(spec).bucketing(spec)
+
+
+def has_weights(spec: ModelSpec) -> bool:
+    """Return whether a model may take memory of a device."""
+    return kind_of(spec).weights != "none"
 
 
 def adapters() -> list[str]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store.clauses import CURRENT, RUN_OUTPUTS, USED_OUTPUTS
 from panic.store.codec import (
     canonical_json,
     decode_array,
@@ -19,7 +18,7 @@ from panic.store.codec import (
     decode_network,
     decode_object,
 )
-from panic.store.reading import Selector, scope
+from panic.store.reading import CURRENT, RUN_OUTPUTS, USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.reading import model as find_model
 from panic.store.records import (

@@ -18,11 +18,16 @@ from typing import Any
 import apsw
 
 from panic.errors import PanicError
-from panic.store.clauses import USED_OUTPUTS
-from panic.store.codec import canonical_json, decode_array, decode_bars, decode_network, decode_object
+from panic.store.codec import (
+    canonical_json,
+    decode_array,
+    decode_bars,
+    decode_network,
+    decode_object,
+    image_digest,
+)
 from panic.store.contents import image
-from panic.store.digest import image_digest
-from panic.store.reading import Selector, scope
+from panic.store.reading import USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from panic.engine.forecast import Place
+from panic.engine.plan import FRESH, run_root, step_seed
 from panic.engine.progress import Progress
 from panic.engine.queue import Item
-from panic.engine.seeds import FRESH, run_root, step_seed
 from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.store import Commit, missing, reading
