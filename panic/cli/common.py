@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 import os
 import sys
 import traceback
@@ -58,6 +59,11 @@ class Shared:
     store: Path | None = None
     verbose: bool = False
     quiet: bool = False
+
+    @property
+    def stderr_level(self) -> int:
+        """The least level of log messages that reach stderr."""
+        return logging.ERROR if self.quiet else logging.INFO if self.verbose else logging.WARNING
 
     def store_path(self, of_config: Path | None = None) -> Path:
         """The folder of the store: --store, PANIC_STORE, what the config says, ./panic-store."""

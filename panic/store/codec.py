@@ -22,6 +22,8 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any
 
+from panic.errors import StoreCorrupt
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -143,3 +145,34 @@ def decode_array(data: bytes) -> NDArray[Any]:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode_json(text: str) -> Any:
+    """The value of a stored JSON text. Raises StoreCorrupt where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _no_json(text, "value") from error
+
+
+def decode_object(text: str) -> dict[str, Any]:
+    """The mapping of a stored JSON object. Raises StoreCorrupt for every other text."""
+    value = decode_json(text)
+    if not isinstance(value, dict):
+        raise _no_json(text, "object")
+    return value
+
+
+def decode_network(text: str) -> tuple[str, ...]:
+    """The names of a stored network, at least one. Raises StoreCorrupt for every other text."""
+    names = decode_json(text)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise _no_json(text, "list of models")
+    return tuple(names)
+
+
+def _no_json(text: object, kind: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The store is damaged: where a JSON {kind} should be, it has {str(text)[:60]!r}.",
+        hint="What is affected: panic check. A damaged store has to come from a backup.",
+    )

@@ -9,11 +9,11 @@ An experiment is given by its row number, its name, the beginning of its uid, or
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from panic.errors import NotFound, StoreCorrupt, nearest
+from panic.store.codec import decode_json, decode_network, decode_object
 from panic.store.records import (
     AnnotationRow,
     Counts,
@@ -80,7 +80,7 @@ def experiments(store: Store) -> list[ExperimentRow]:
             id=id,
             uid=uid,
             name=name,
-            config=json.loads(config),
+            config=decode_object(config),
             created_at=created_at,
         )
         for id, uid, name, config, created_at in rows
@@ -145,7 +145,7 @@ def models(store: Store) -> list[ModelRow]:
     """Every model that was used."""
     rows = store.db.rows("SELECT id, name, fingerprint, spec FROM model ORDER BY id")
     return [
-        ModelRow(id=id, name=name, fingerprint=fingerprint, spec=json.loads(spec))
+        ModelRow(id=id, name=name, fingerprint=fingerprint, spec=decode_object(spec))
         for id, name, fingerprint, spec in rows
     ]
 
@@ -187,7 +187,7 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     found = []
     for id, of, network, prompt, seed, repeat, max_length, num_steps, entry_step, period, *failed in rows:
         if network not in networks:
-            networks[network] = tuple(json.loads(network))
+            networks[network] = decode_network(network)
         failure = None
         if failed[0] is not None:
             step, kind, message, detail, attempts, failed_at = failed
@@ -273,7 +273,9 @@ def sessions(store: Store, experiment: Selector | None = None) -> list[SessionRo
     rows = store.db.rows(f"SELECT {', '.join(names)} FROM session {where} ORDER BY id", *parameters)
     return [
         SessionRow(
-            **dict(zip(names, (*row, json.loads(provenance), config and json.loads(config)), strict=True))
+            **dict(
+                zip(names, (*row, decode_object(provenance), config and decode_object(config)), strict=True)
+            )
         )
         for *row, provenance, config in rows
     ]
@@ -286,7 +288,7 @@ def timelines(store: Store, experiment: Selector | None = None) -> dict[int, lis
     """
     where, parameters = scope(store, experiment)
     rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
-    return {session: json.loads(timeline) for session, timeline in rows if timeline is not None}
+    return {session: decode_json(timeline) for session, timeline in rows if timeline is not None}
 
 
 def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:
