@@ -216,11 +216,14 @@ def test_prepare_compiles_all_that_a_diagram_calls():
         assert prepare() is not None
         from panic.topology.annotation import cavities, collapse, loops, pairs
         kernels = [loops.components, loops.loops, collapse.collapse, cavities.triangles, cavities.cavities,
-                   pairs._short_pairs]
+                   pairs._centred, pairs._distances, pairs._keys, pairs._edges]
         before = [len(kernel.signatures) for kernel in kernels]
         assert all(before), before
         import numpy as np
         points = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        read_only = points.astype(np.float64)
+        read_only.flags.writeable = False
+        diagram(np.frombuffer(points.tobytes(), np.float32).reshape(60, 5)), diagram(read_only)
         for dimension in (0, 1, 2):
             diagram(points, max_dimension=dimension)
             diagram(points, max_dimension=dimension, threshold=2.5)
