@@ -201,7 +201,7 @@ def _merged(cloud: _Cloud, points: NDArray[Any], metric: str) -> _Cloud:
         count = int(np.searchsorted(found.lengths, tolerance, side="right"))
         heads, tails = found.heads[:count], found.tails[:count]
     else:
-        # No two points are further from each other than twice the farthest of the first, four times as cosines.
+        # No two points are further apart than twice the farthest from the first, as cosines four times.
         largest = 4 * float(found[:1].max(initial=0.0))
         near = found <= TOLERANCE * (largest if is_single or metric == "euclidean" else 1.0)
         if np.count_nonzero(near) == len(found):  # the diagonal only

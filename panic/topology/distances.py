@@ -111,7 +111,7 @@ def rows_at(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float6
 
 
 def distinct_places(points: NDArray[Any]) -> NDArray[np.intp]:
-    """First places of the distinct rows, in an order of their values; eight bytes mostly tell them apart."""
+    """First places of the distinct rows, in an order of their values; eight bytes mostly tell."""
     if points.shape[1] == 0:
         return np.arange(min(len(points), 1))
     points = np.asarray(points, np.result_type(points, np.float32))
@@ -131,8 +131,9 @@ def distinct_places(points: NDArray[Any]) -> NDArray[np.intp]:
 def pairwise(
     points: NDArray[Any], metric: str = "euclidean", places: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64]:
-    """Distances (n, n) of the rows of `points` (n, d), or of those at `places`: symmetric to the bit, zero diagonal.
+    """Distances (n, n) of the rows of `points` (n, d), or of those at some places (n,).
 
+    They are symmetric to the bit, with a zero diagonal.
     `chordal` is the Euclidean distance of the directions, `cosine` is 1 - cos = chordal^2 / 2 (no metric,
     but it orders pairs alike). Relative error about 1e-9 also for close pairs, which the Gram form alone
     would lose. Raises TopologyError for an unknown metric, or a zero vector where directions are compared.
@@ -186,7 +187,7 @@ def close_groups(
 
 _TINY = np.finfo(np.float64).tiny
 _MODERATE = 200  # powers of two: a copy of 100 x 768 numbers is 5 % of a small diagram
-_SMALL, _GREAT = 2.0**-400, 2.0**400  # squares between them lose nothing
+_SMALL, _GREAT = 2.0**-_MODERATE, 2.0**_MODERATE
 
 
 def _euclidean(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -195,17 +196,15 @@ def _euclidean(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.flo
 
     if len(places) < 2:
         return np.zeros((len(places),) * 2)
-    x, exponent = centred(points, places), 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        matrix = x @ x.T
-    if not _SMALL < matrix.diagonal().max() < _GREAT:
+    (x, largest), exponent = centred(points, places), 0
+    if not _SMALL < largest < _GREAT:
         points, exponent = moderate(rows_at(points, places))
         places = np.arange(len(points))
-        x = centred(points, places)
-        matrix = x @ x.T
-    farthest = float(np.sqrt(matrix.diagonal().max()))
-    if distances_from_products(matrix, CLOSE):
-        i, j = np.nonzero(np.triu(matrix < CLOSE * farthest, k=1))
+        x = centred(points, places)[0]
+    matrix = x @ x.T
+    num_close, limit = distances_from_products(matrix, CLOSE)
+    if num_close:
+        i, j = np.nonzero(np.triu(matrix < limit, k=1))
         matrix[i, j] = matrix[j, i] = lengths_of(rows_at(points, places), i, j)  # centring rounds
     result: NDArray[np.float64] = np.ldexp(matrix, exponent) if exponent else matrix
     return result

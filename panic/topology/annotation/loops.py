@@ -114,7 +114,7 @@ def loops(
 
 @compiled
 def _bars(num_points: int, lengths: Any, kinds: Any, ends: Any) -> tuple[Any, Any]:
-    """Bars (m, 2) of components and loops, by birth and death; `ends` (l,): the edge that ends a loop, or -1."""
+    """Bars (m, 2) of components and loops, by birth and death; `ends` (l,) are edges or -1."""
     zero, one = np.zeros((num_points, 2)), np.empty((len(ends), 2))
     zero[:, 1] = np.inf
     num_ends = num_loops = 0

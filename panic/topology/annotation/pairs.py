@@ -1,7 +1,7 @@
 """Distances of all pairs of points from their products, and the pairs in order of distance.
 
-Lengths are sorted with the numbers of their pair behind their leading bits, in one integer: that takes a third of
-the time of finding an order for them, and less memory. What the lost bits confuse is put right afterwards.
+Lengths are sorted with the numbers of their pair behind their leading bits, in one integer: that takes a
+third of the time of finding an order for them, and less memory. What the lost bits confuse is put right.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ _TILE = 64  # rows and columns: what is mirrored stays in the nearest cache
 _ONE: Any = np.uint64(1)
 
 
-def centred(points: Any, places: Any) -> Any:
-    """Rows of the points (n, d) at some places (m,), as float64, around their mean."""
+def centred(points: Any, places: Any) -> tuple[Any, float]:
+    """Rows of the points (n, d) at places (m,) as float64, around their mean; the largest number left."""
     keep()
     return _centred(np.ascontiguousarray(points), places)
 
 
-def distances_from_products(products: Any, close: float) -> int:
-    """Turn products of centred points (n, n) into their distances; how many pairs are closer than `close`.
+def distances_from_products(products: Any, close: float) -> tuple[int, float]:
+    """Turn products of centred points (n, n) into distances; how many are below a limit, and the limit.
 
-    `close` is relative to the point that is farthest from the centre. Only products above the diagonal are read, so
-    that the distances are symmetric to the bit.
+    The limit is `close` times the distance of the farthest point from the centre. Only products above the
+    diagonal are read, so that the distances are symmetric to the bit.
     """
     keep()
-    return int(_distances(products, close))
+    return _distances(products, close)
 
 
 def pairs_in_order(matrix: Any, limit: float) -> tuple[Any, Any, Any]:
-    """Ends i < j (m,) int32 of the pairs of a distance matrix (n, n) up to `limit`, and their distances, rising.
+    """Ends i < j (m,) int32 of the pairs of a distance matrix (n, n) up to `limit`, and their rising lengths.
 
     Pairs beyond the least radius at which one point sees all others are left out.
     """
@@ -50,22 +50,25 @@ def pairs_in_order(matrix: Any, limit: float) -> tuple[Any, Any, Any]:
 
 
 @compiled
-def _centred(points: Any, places: Any) -> Any:
-    rows, total = np.empty((len(places), points.shape[1])), np.zeros(points.shape[1])
+def _centred(points: Any, places: Any) -> tuple[Any, float]:
+    mean = np.zeros(points.shape[1])
     for i in range(len(places)):
-        for k in range(len(total)):
-            rows[i, k] = points[places[i], k]
-            total[k] += rows[i, k]
-    for k in range(len(total)):
-        total[k] /= len(places)
+        row = points[places[i]]
+        for k in range(len(mean)):
+            mean[k] += row[k]
+    mean /= len(places)
+    rows, largest = np.empty((len(places), len(mean))), np.zeros(len(mean))
     for i in range(len(places)):
-        for k in range(len(total)):
-            rows[i, k] -= total[k]
-    return rows
+        row, around = points[places[i]], rows[i]
+        for k in range(len(mean)):
+            around[k] = row[k] - mean[k]
+            size = abs(around[k])
+            largest[k] = size if size > largest[k] else largest[k]
+    return rows, largest.max()
 
 
 @compiled
-def _distances(products: Any, close: float) -> int:
+def _distances(products: Any, close: float) -> tuple[int, float]:
     size = len(products)
     squares, largest = np.empty(size), 0.0
     for i in range(size):
@@ -83,7 +86,7 @@ def _distances(products: Any, close: float) -> int:
             for j in range(left, min(left + _TILE, size)):
                 for i in range(top, min(top + _TILE, j)):
                     products[j, i] = products[i, j]
-    return num_close
+    return num_close, np.sqrt(limit)
 
 
 @compiled
