@@ -1,11 +1,11 @@
 """Diagrams against other libraries: one table of processor time and memory, by kind of cloud and by size.
 
 Every tool is a process of its own, on one thread, from points to bars. They take turns, forwards and
-backwards, so that what else the machine does meets all of them; a time is the processor's, the median over the
-turns, and `ratio` the median over the turns of ours over that of the fastest other tool. The memory is what the
-first call adds. A tool that is not installed, or whose first call takes more processor time than the limit,
-leaves its cell empty; one that is ten times slower than the fastest gets three turns. The table may be computed
-in pieces, in any order: a row replaces its entry in benchmarks/results/topology_peers.json, and
+backwards, so that what else the machine does meets all of them; a time is the processor's, the median over
+the turns, and `ratio` the median over the turns of ours over that of the fastest other tool. The memory is
+what the first call adds. A tool that is not installed, or whose first call takes more processor time than the
+limit, leaves its cell empty; one that is ten times slower than the fastest gets three turns. The table may be
+computed in pieces, in any order: a row replaces its entry in benchmarks/results/topology_peers.json, and
 topology_peers.md is written from all of them.
 
     python -m benchmarks.peers                                        # everything: an hour
@@ -128,6 +128,7 @@ def serve(name: str, dimension: int, points: np.ndarray, connection: Any) -> Non
     work = tool(name, dimension)
     work(points[:20])  # imports, compiles
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    connection.send("ready")
     mib = None
     while calls := connection.recv():
         start = time.process_time()
@@ -171,15 +172,18 @@ class Tool:
 
 
 def started(name: str, dimension: int, points: np.ndarray, limit_s: float) -> Tool | None:
-    """A tool after its first turn; None if it failed or took too long."""
+    """A tool after its first turn; None if it is not there, failed, or took too long."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(name, dimension, points, theirs), daemon=True)
     process.start()
     theirs.close()
     found = Tool(process=process, connection=ours, seconds=[])
-    if found.turn(limit_s):
-        return found
+    try:
+        if ours.recv() and found.turn(limit_s):
+            return found
+    except EOFError:  # it could not be imported
+        pass
     found.close()
     return None
 
@@ -255,9 +259,9 @@ def table(only: str | None = None) -> list[str]:
 def write_table() -> None:
     """Write the table beside the figures."""
     head = (
-        "Processor time of one diagram on one thread, the median over turns that the tools take, and the memory "
-        "that\nthe first one adds (`benchmarks/peers.py`, which says how). The last column is the median of ours "
-        "over the\nfastest other tool, turn by turn.\n\n"
+        "Processor time of one diagram on one thread, the median over turns that the tools take, and the\n"
+        "memory that the first one adds; the last column is the median of ours over the fastest other tool,\n"
+        "turn by turn (`benchmarks/peers.py`). Figures of two rows can be compared only roughly.\n\n"
     )
     (RESULTS / f"{FILE}.md").write_text(head + "\n".join(table()) + "\n", encoding="utf-8")
 

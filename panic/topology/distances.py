@@ -60,7 +60,7 @@ def checked(points: ArrayLike) -> NDArray[Any]:
         raise TopologyError(f"points must be an (n, d) array, found the shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise TopologyError(f"points must be real numbers, found {array.dtype}")
-    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    array = _floats(array)
     if np.isfinite(np.vdot(array, array)):  # one look at each number
         return array
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -70,6 +70,10 @@ def checked(points: ArrayLike) -> NDArray[Any]:
             hint="leave those steps out, or find the model call that made them",
         )
     return array
+
+
+def _floats(points: NDArray[Any]) -> NDArray[Any]:
+    return points if points.dtype in (np.float32, np.float64) else points.astype(np.float64)
 
 
 def checked_bars(bars: ArrayLike) -> NDArray[np.float64]:
@@ -114,7 +118,7 @@ def distinct_places(points: NDArray[Any]) -> NDArray[np.intp]:
     """First places of the distinct rows, in an order of their values; eight bytes mostly tell."""
     if points.shape[1] == 0:
         return np.arange(min(len(points), 1))
-    points = np.asarray(points, np.result_type(points, np.float32))
+    points = _floats(points)
     num_leading = 8 // points.itemsize
     if points.shape[1] >= num_leading:
         leading = np.ascontiguousarray(points[:, :num_leading]) + 0.0
@@ -140,7 +144,7 @@ def pairwise(
     """
     if metric not in METRICS:
         raise TopologyError(f"unknown metric {metric!r}", hint=f"known: {', '.join(METRICS)}, precomputed")
-    places = np.arange(len(points)) if places is None else places
+    points, places = _floats(points), np.arange(len(points)) if places is None else places
     if metric == "euclidean":
         return _euclidean(points, places)
     chordal = _euclidean(directions(rows_at(points, places)), np.arange(len(places)))

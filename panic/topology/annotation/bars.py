@@ -78,12 +78,14 @@ def _with_cavities(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArr
 
     keep()
     size = graph.num_points
-    stays, comes = collapse.collapse(size, graph.heads, graph.tails)
+    stays, comes, num_done, steps = collapse.collapse(size, graph.heads, graph.tails, most_steps)
+    if steps > most_steps:
+        refuse_work(size, 2, most_steps, f"{num_done:,} of {len(graph):,} edges were collapsed")
     heads, tails, lengths = graph.heads[stays], graph.tails[stays], graph.lengths[comes]
     num_triangles = cavities.triangles(size, heads, tails)
     simplices = f"{len(lengths):,} edges and {num_triangles:,} triangles that are left after collapsing"
     links = 8 * len(lengths) * ((size + 63) // 64)
-    words, steps = 1, 0
+    words = 1
     while True:
         need = links + 8 * words * (len(lengths) + num_triangles)
         if need > room_bytes:
