@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
+from panic.cli.common import (
+    INTERRUPTED,
+    ExperimentArgument,
+    Shared,
+    command,
+    guarded,
+    say,
+    say_error,
+    visible,
+)
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.cli.terminal import say, visible
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
@@ -255,7 +263,7 @@ def perform(
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        showing_progress(quiet=shared.quiet) as on_progress,
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
         logs.logging_to(
             file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
         ),

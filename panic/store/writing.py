@@ -7,7 +7,6 @@ harmless, references to missing pixels are not.
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import hashlib
 import json
@@ -20,8 +19,15 @@ from itertools import islice
 from typing import Any
 
 from panic.errors import StoreReadOnly
-from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bars, encode_image, encode_vector
-from panic.store.digest import text_digest
+from panic.store.codec import (
+    ENCODING,
+    canonical_json,
+    encode_array,
+    encode_bars,
+    encode_image,
+    encode_vector,
+    text_digest,
+)
 from panic.store.files import Database
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun
@@ -182,12 +188,17 @@ def annotate(
             hint="panic resume brings the store up to date.",
         )
     row = (target_kind, target, kind, text, author or getpass.getuser(), time.time())
-    with contextlib.closing(Database(store.db.path, "store", write=True)) as db, db.transaction():
-        db.raise_revision()
-        return db.insert(
-            "INSERT INTO annotation (target_kind, target, kind, text, author, at) VALUES (?, ?, ?, ?, ?, ?)",
-            *row,
-        )
+    db = Database(store.db.path, "store", write=True)
+    try:
+        with db.transaction():
+            db.raise_revision()
+            return db.insert(
+                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                *row,
+            )
+    finally:
+        db.close(keep_log=True)
 
 
 def forget_failures(store: Store, experiment: int, kind: str | None = None) -> int:

@@ -17,7 +17,7 @@ from panic.engine.session import LOST
 from panic.errors import ConflictError, Interrupted
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, reading, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewFailure, NewOutput
 from tests.engine.by_hand import FRESH, opened, perform, states
 

@@ -10,7 +10,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from tests.store.sample import NETWORK, SETTINGS, picture
 
 
