@@ -384,7 +384,7 @@ def perform(
             else:
                 shutil.copy(source, folder / part)
         order, told = Order(str(folder / module), {}), folder / "told"
-        fate = run_tests(folder, tests, limit_s or 600.0, order, told)
+        fate = run_tests(folder, tests, 600.0, order, told)
         if fate == "lived":
             order.lines, imported = pickle.loads(told.read_bytes())
             for library in imported:  # once, and not for each mutant
@@ -393,7 +393,7 @@ def perform(
                         importlib.import_module(library)
             order.first = range(0)
             start = time.monotonic()
-            fate = run_tests(folder, tests, limit_s or 600.0, order)
+            fate = run_tests(folder, tests, 600.0, order)
         if fate != "lived":
             raise SystemExit("the tests do not pass as things are")
         limit_s = limit_s or SLOWEST * (time.monotonic() - start) + GRACE_S
