@@ -6,7 +6,7 @@ import os
 import pytest
 
 from panic.store import Commit, NewBatch, NewRun, contents, reading, writing
-from panic.store.standing import RECENT_BATCHES, LastSession, eta_s, last_sessions, standing
+from panic.store.standing import LastSession, eta_s, last_sessions, standing
 from tests.engine.conftest import make_config
 from tests.store.sample import NETWORK
 
@@ -134,8 +134,10 @@ def test_how_long_it_takes_is_told_by_the_recent_batches_and_what_is_left(writer
     assert eta(writer) == pytest.approx((6 + 5) * (1 + 3 / 9) * 20 / 8), "one has begun and has one of six"
     writing.start_experiment(writer, "alpha", {"name": "alpha", "embeddings": ["embed"]})
     assert eta(writer) == pytest.approx((11 * (1 + 3 / 9) + 2) * 20 / 8), "two texts have no vector"
-    add_batches(writer, number, [(1000.0 + 2 * place, 2.0) for place in range(RECENT_BATCHES)])
-    assert eta(writer) == pytest.approx((11 * (1 + 3 / 9) + 2) * 2 / 4), "what is long ago does not count"
+    add_batches(writer, number, [(800.0, 200.0), *((1000.0 + 2 * place, 2.0) for place in range(199))])
+    seconds_per_item = (200 + 199 * 2) / (200 * 4)
+    items_left = 11 * (1 + 3 / 9) + 2
+    assert eta(writer) == pytest.approx(items_left * seconds_per_item), "what is long ago does not count"
     writing.end_session(writer, number, "interrupted")
     assert eta(writer) is None, "nobody works on it"
 
@@ -151,8 +153,9 @@ def test_vectors_that_are_missing_count_for_what_their_model_reads(writer, sampl
 
 
 def test_an_experiment_without_any_step_has_an_estimate_by_the_batches_it_made(writer, sample):
+    """Its prompt has a vector already: that is one for each step."""
     gamma = writing.start_experiment(writer, "gamma", {})
-    writing.add_runs(writer, gamma, [NewRun(network=NETWORK, prompt="new", seed=1, max_length=3)])
+    writing.add_runs(writer, gamma, [NewRun(network=NETWORK, prompt="a", seed=1, max_length=3)])
     number = writing.start_session(writer, gamma, "x", {})
     add_batches(writer, number, [(0.0, 8.0)])
-    assert eta(writer, "gamma") == pytest.approx(3 * 8 / 4)
+    assert eta(writer, "gamma") == pytest.approx(3 * 2 * 8 / 4)
