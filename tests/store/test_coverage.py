@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from panic.config import DiagramSettings, Window
-from panic.store import Commit, NewDiagram, writing
+from panic.store import Commit, NewDiagram, NewEmbedding, writing
 from panic.store.coverage import NOT_THERE, coverage, diagram_title, is_complete, models_of
+from panic.store.digest import text_digest
 from panic.store.records import EmbeddingModel, NewDistance, NewVectorisation
 from tests.engine.conftest import make_config
+from tests.store.sample import batch
 
 PLAIN = DiagramSettings(max_dimension=1)
 WINDOWS = DiagramSettings(max_dimension=0, window=Window(dimension=2))
@@ -106,6 +108,20 @@ def test_what_is_there_and_what_could_be_computed_now(writer, sample, config, em
         vectors, ("diagrams", 1, 0), ("vectorisations", 2, 0), ("distances", 0, 0)
     ]  # fmt: skip
     assert count([sample.failed]) == whole
+
+
+def test_vectors_are_those_of_one_model(writer, sample, config):
+    """The other one has that of a alone, and lacks b, c, z and untouched."""
+    other = writing.add_model(writer, "embed2", "another", {})
+    call = batch(writer, 1, other)
+    row = NewEmbedding(output=text_digest("a"), model=other, batch=call.id, vector=np.ones(2, np.float32))
+    writing.commit(writer, Commit(batches=[call], embeddings=[row]))
+    config = config.model_copy(update={"diagrams": []})
+    both = [EmbeddingModel(name="m", row=number, modalities=("text",)) for number in (sample.embed, other)]
+    assert numbers(coverage(writer, sample.alpha, config, both)) == [
+        ("embeddings", 3, 2),
+        ("embeddings", 1, 4),
+    ]
 
 
 def test_of_three_diagrams_there_are_three_pairs(writer, sample, config, embed):
