@@ -11,8 +11,8 @@ nothing can be noticed.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
-and `continue`; in SQL one comparison at a time is made always true. Not changed: what is logged or asserted,
-docstrings, annotations, decorators.
+and `continue`; in SQL one comparison at a time is made always true. Not changed: what is logged or asserted
+(the `strict` of a `zip` is, too), docstrings, annotations, type variables, decorators.
 """
 
 from __future__ import annotations
@@ -196,7 +196,12 @@ class Mutator(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if not ast.unparse(node.func).startswith("log."):
+        name = ast.unparse(node.func)
+        if not name.startswith("log.") and name not in ("TypeVar", "ParamSpec"):
+            self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":  # an assertion
             self.generic_visit(node)
 
     def _negate(self, node: ast.If | ast.While | ast.IfExp) -> None:
