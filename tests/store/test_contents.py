@@ -149,6 +149,27 @@ def test_vectors_have_the_dimension_of_their_model(writer, sample):
     assert contents.vectors(writer, "embed", "alpha").vectors[:, 0].tolist() == [ord(text) for text in "abc"]
 
 
+def test_vectors_of_a_run_are_those_of_one_model_and_modality_in_its_order(writer, sample):
+    """The other model has vectors of everything in the noisy run but c."""
+    other = writing.add_model(writer, "other", "other", {})
+    call = batch(writer, 1, other)
+    digests = [text_digest("a"), text_digest("b"), image_digest(picture(1)), image_digest(picture(3))]
+    rows = [
+        NewEmbedding(output=digest, model=other, batch=call.id, vector=np.full(2, place, np.float32))
+        for place, digest in enumerate(digests)
+    ]
+    writing.commit(writer, Commit(batches=[call], embeddings=rows))
+
+    def values(run, model, modality):
+        return contents.run_vectors(writer, run, model, modality)[:, 0].tolist()
+
+    assert values(sample.noisy, sample.embed, "text") == [ord("c"), ord("a")]
+    assert values(sample.noisy, other, "text") == [0.0]
+    assert values(sample.noisy, other, "image") == [3.0, 2.0]
+    assert values(sample.stuck, other, "text") == [1.0, 1.0]
+    assert contents.run_vectors(writer, sample.noisy, sample.embed, "image").shape == (0, 0)
+
+
 def add_diagram(store, run, model, value, **changes):
     """A diagram with one bar of this length."""
     fields = {"settings": SETTINGS, "settings_digest": "settings", "num_points": 2, "num_unique": 1}
@@ -184,6 +205,7 @@ def test_bars_are_those_of_one_run_model_and_setting(several, sample):
     assert length(*key, "embed", 0, "cosine") == 2.0
     assert length(*key, "embed", 0, {"metric": "cosine"}) == 2.0
     assert length(*key, "embed", 0, {"metric": "euclidean"}) == 1.0
+    assert length(several, sample.stuck, "embed", 0, "settings") == 0.5
     assert length(several, sample.shared, "embed", 0) == 4.0
     with pytest.raises(NotFound, match="several settings; say which") as raised:
         contents.bars(*key, "embed", 0)
