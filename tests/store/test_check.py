@@ -127,6 +127,23 @@ def test_a_copy_without_its_log_is_told(folder, unfinished, tmp_path):
     assert problems(tmp_path / "copy") == []  # a driver has taken it as it is
 
 
+def test_nothing_is_lost_while_a_driver_works(folder, unfinished):
+    assert problems(folder) == []
+
+
+def test_a_copy_that_knows_its_images_or_whose_sessions_ended_has_lost_nothing(folder, unfinished, tmp_path):
+    def copy(name, statement):
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+        file = "images" if "image" in statement else "store"
+        damage(tmp_path / name / f"{file}.sqlite", statement)
+        return problems(tmp_path / name)
+
+    assert copy("known", f"DELETE FROM image WHERE digest = x'{image_digest(picture(9)).hex()}'") == []
+    assert copy("ended", "UPDATE session SET end_state = 'done'") == []
+    (told,) = copy("unending", "UPDATE session SET end_state = 'done' WHERE id = 1")
+    assert told.startswith("store.sqlite knows 4 images, and there are 5; a session never ended,")
+
+
 def test_a_remark_leaves_the_log_of_a_killed_driver(folder, unfinished, tmp_path):
     with unfinished.transaction():
         pass
