@@ -34,6 +34,41 @@ def test_what_a_model_refuses_itself_is_refused_in_its_words() -> None:
         assert reason(OutputRejected("not today"), modality) == "not today"
 
 
+@pytest.mark.parametrize(
+    ("raw", "modality", "told"),
+    [
+        ("", Modality.TEXT, "empty text"),
+        (" \n\t", Modality.TEXT, "empty text"),
+        ("\ud800", Modality.TEXT, "text that is not valid Unicode"),
+        (np.full((4, 4, 3), np.nan, np.float32), Modality.IMAGE, "image with values that are not numbers"),
+        (Image.new("RGB", (4, 4), "red"), Modality.IMAGE, "constant image"),
+        (np.array([1.0, np.inf]), Modality.VECTOR, "vector with values that are not numbers"),
+    ],
+)
+def test_unusable_outputs_are_rejected_with_a_reason(raw: object, modality: Modality, told: str) -> None:
+    assert finish(raw, modality, True) == Rejected(told)
+
+
+def test_outputs_are_normalised() -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    from_array = finish(pixels, Modality.IMAGE, True)
+    from_rgba = finish(Image.fromarray(pixels).convert("RGBA"), Modality.IMAGE, True)
+    assert isinstance(from_array, Output)
+    assert isinstance(from_rgba, Output)
+    assert from_array.digest == from_rgba.digest == image_digest(Image.fromarray(pixels))
+    text = finish(" a ", Modality.TEXT, True)
+    assert text == Output(Modality.TEXT, text_digest(" a "), " a ")
+
+
+def test_numbers_that_are_not_finite_are_no_pixels() -> None:
+    for value in (np.inf, -np.inf, np.nan):
+        raw = np.zeros((4, 4, 3), np.float32)
+        raw[1, 2, 0] = value
+        assert finish(raw, Modality.IMAGE, False) == Rejected("image with values that are not numbers")
+    with pytest.raises(TypeError, match="float32"):
+        finish(np.zeros((4, 4, 3), np.float32), Modality.IMAGE, False)
+
+
 def test_a_row_holds_a_text_or_an_image_that_is_still_to_be_encoded() -> None:
     text = made("a", Modality.TEXT).as_row()
     assert (text.digest, text.modality, text.text) == (text_digest("a"), "text", "a")
@@ -156,3 +191,32 @@ def test_what_is_no_vector_is_a_defect(raw: Any) -> None:
 
 def test_a_mask_that_hides_nothing_is_none() -> None:
     assert made(np.ma.masked_array([1.0], [False]), Modality.VECTOR).value.tolist() == [1.0]
+
+
+def deep(mode: str, value: int) -> Image.Image:
+    return Image.frombytes(
+        mode, (2, 2), np.full((2, 2), value, ">u2" if mode == "I;16B" else "<u2").tobytes()
+    )
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (40_000, 156), (257, 1), (65_535, 255)])
+def test_images_of_16_bits_keep_their_scale(mode: str, value: int, expected: int) -> None:
+    made = finish(deep(mode, value), Modality.IMAGE, False)
+    assert isinstance(made, Output)
+    assert made.value.getpixel((1, 1)) == (expected,) * 3
+
+
+@pytest.mark.parametrize("raw", [Image.new("F", (4, 4), 0.5), Image.new("I", (4, 4), 40_000)])
+def test_images_whose_scale_nobody_knows_are_refused(raw: Image.Image) -> None:
+    made = finish(raw, Modality.IMAGE, False)
+    assert isinstance(made, Rejected)
+    assert f"mode {raw.mode}" in made.reason
+
+
+@pytest.mark.parametrize(
+    "raw", [np.ones(3, complex), np.array([1e300, 0.0]), np.ma.masked_array([1.0, 2.0], [True, False])]
+)
+def test_vectors_that_float32_cannot_hold_are_refused(raw: Any, recwarn: pytest.WarningsRecorder) -> None:
+    assert isinstance(finish(raw, Modality.VECTOR, False), Rejected)
+    assert not recwarn.list
