@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from panic.engine.writer import COMMIT_EVERY_S, COMMIT_ROWS, MERGED_COMMITS, QUE
 from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
+from panic.store.codec import encode_image
 from panic.store.digest import image_digest, text_digest
 from panic.store.records import NewInvocation, NewOutput, NewStuck
 
@@ -43,6 +45,21 @@ def test_commits_are_stored_in_order_and_flush_waits_for_them(tmp_path: Path) ->
         for output in outputs:
             assert contents.image(store, output.digest).tobytes() == output.value.tobytes()
         writer.close()
+
+
+def test_images_of_one_commit_are_encoded_apart_and_keep_their_places(tmp_path: Path) -> None:
+    """Among them one that is encoded already, and a text."""
+    outputs = [image_output(seed) for seed in range(19)]
+    rows = [output.as_row() for output in outputs]
+    rows[3] = replace(rows[3], image=encode_image(outputs[3].value))
+    rows.insert(7, NewOutput(digest=text_digest("x"), modality="text", text="x"))
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        writer = Writer(partial(writing.commit, store), lambda digest: None)
+        writer.add(Commit(outputs=rows))
+        writer.close()
+        for output in outputs:
+            assert contents.image(store, output.digest).tobytes() == output.value.tobytes()
+        assert contents.text(store, text_digest("x")) == "x"
 
 
 def add_many(writer: Writer, count: int) -> None:
