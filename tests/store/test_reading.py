@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from panic.errors import NotFound
+from panic.errors import NotFound, StoreCorrupt
 from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
 from panic.store.digest import text_digest
 from panic.store.records import NewBatch, NewDistance, NewOutput, NewVectorisation
@@ -213,6 +213,7 @@ def test_a_store_without_experiments_says_so(folder):
         row = writing.start_experiment(store, "alpha", {"name": "alpha"})
         writing.start_experiment(store, "beta", {})
         assert reading.experiment(store).name == "beta", "the newest, where nobody has worked on any"
+        assert reading.named(store, "beta").name == "beta"
         found = reading.named(store, "alpha")
         assert (found.id, found.config) == (row, {"name": "alpha"})
         writing.start_session(store, row, "x", {})
@@ -275,3 +276,18 @@ def test_diagrams_distances_and_measures_are_counted_by_experiment(writer, sampl
     writing.commit(writer, Commit(distances=[NewDistance(1, 2, 0, measure, 1.0)]))
     alpha, beta = reading.counts(writer, "alpha"), reading.counts(writer, "beta")
     assert (alpha.diagrams, alpha.distances, beta.diagrams, beta.distances) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("uid", 32 * "/", f"an id that is none: '{32 * '/'}'"),
+        ("name", "../x", "a name that is none: '../x'"),
+    ],
+)
+def test_an_id_or_a_name_that_is_none_is_refused(writer, column, value, told):
+    writer.db.execute(f"UPDATE experiment SET {column} = '{value}' WHERE name = 'beta'")
+    with pytest.raises(StoreCorrupt) as caught:
+        reading.experiments(writer)
+    assert caught.value.message == f"{writer.path}: experiment 2 has {told}."
+    assert caught.value.hint == "Do not trust this store."
