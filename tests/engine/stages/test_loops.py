@@ -316,24 +316,36 @@ def test_a_run_whose_state_came_back_unnoticed_is_stuck_when_it_may_go_on(tmp_pa
 
 
 def test_progress_begins_where_the_store_stands(tmp_path: Path) -> None:
-    """One run is stuck, one will be at once since all its steps are known, one has failed, one goes on."""
+    """One run is stuck, two will be at once since all their steps are known, two have failed, one goes on."""
     fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1}
     with opened(tmp_path / "s", max_length=20, **fixed) as session:
         perform(session)
-    fresh: dict[str, Any] = {"prompts": ["state 0", "state 1"], "seeds": [42, -1], "repeats": 1}
-    with opened(tmp_path / "s", max_length=20, **fresh) as session:
-        rows = reading.runs(session.reader, session.experiment)
-        todo = [row.id for row in rows if row.state == "todo"]
-        assert len(todo) == 3
-        session.writer.add(Commit(failures=[NewFailure(run=todo[0], step=0, kind="error", message="no")]))
+    prompts = ["state 0", "state 1", "state 2"]
+    with opened(tmp_path / "s", prompts=prompts, seeds=[42, -1], repeats=1, max_length=20) as session:
+        fresh = [row.id for row in reading.runs(session.reader, session.experiment) if row.seed == -1]
+        failures = [NewFailure(run=run, step=0, kind="error", message="no") for run in fresh[:2]]
+        session.writer.add(Commit(failures=failures))
         session.writer.flush()
         loops = LoopStage(session)
         assert loops.progress(Progress()).runs_total == 0, "nothing is known before the first question"
         loops.refill(thorough=True)
         now = loops.progress(Progress(message="kept"))
-        assert (now.runs_total, now.runs_ended, now.runs_stuck, now.runs_failed) == (4, 3, 2, 1)
-        assert (now.invocations, now.message) == (2 * 14, "kept")
-        assert now.invocations_total == 2 * 14 + loops.remaining_steps == 2 * 14 + 20
+        assert (now.runs_total, now.runs_ended, now.runs_stuck, now.runs_failed) == (6, 5, 3, 2)
+        assert (now.invocations, now.message) == (3 * 14, "kept")
+        assert now.invocations_total == 3 * 14 + loops.remaining_steps == 3 * 14 + 20
+
+
+def test_steps_that_are_known_at_the_start_are_stored(tmp_path: Path) -> None:
+    """The new run comes to "state 2" by what the first one has drawn and read."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["state 0"], max_length=4, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 1"], max_length=4, **fixed) as session:
+        loops = LoopStage(session)
+        assert loops.refill(thorough=True) == 2, "an item, and what is being stored"
+        session.writer.flush()
+        rows = {row.prompt: row for row in reading.runs(session.reader, session.experiment)}
+        assert (rows["state 1"].state, rows["state 1"].num_steps) == ("running", 2)
 
 
 def test_a_failure_took_at_least_one_attempt(tmp_path: Path) -> None:
