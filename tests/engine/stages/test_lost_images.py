@@ -148,7 +148,9 @@ def test_the_first_image_that_is_lost_is_told(tmp_path: Path) -> None:
         assert (failure.step, failure.detail) == (2, lost[run, 2].hex())
         assert failure.message.endswith(" is lost: draw gives none now: no room")
         assert session.lost == {lost[run, 2]}
+        told = session.writer.added
         assert stage.refill(thorough=True) == 0
+        assert session.writer.added == told, "once"
         assert stage.progress(Progress()).message == "images computed again: 1 of 2"
 
 
@@ -199,3 +201,15 @@ def test_what_is_made_from_an_image_waits_for_it(tmp_path: Path, is_back: bool) 
             (failure,) = failures(session).values()
             assert failure.step == 0
             assert len(failure.detail.split("\n")) == 2
+
+
+def test_an_image_that_a_run_has_twice_is_lost_at_the_first_of_its_steps(tmp_path: Path) -> None:
+    twice: dict[str, Any] = {"draw": {}, "chain": {"kernel": "identity"}, "prompts": states(1)}
+    with after_a_loss(tmp_path / "s", **twice) as (session, stage):
+        assert [step for _, step in images(session)] == [0, 2]
+        assert stage.refill(thorough=True) == 1
+        ((lane, item),) = waiting(session)
+        stage.absorb(item, other(lane), Commit())
+        stage.refill(thorough=True)
+        (failure,) = failures(session).values()
+        assert (failure.step, failure.detail) == (0, item.subject.digest.hex())
