@@ -93,7 +93,9 @@ def _finish_image(raw: Any, reject_constant: bool) -> Output | Rejected:
             if not np.isfinite(raw).all():
                 return Rejected("image with values that are not numbers")
             raise TypeError(f"an image model returned a {raw.dtype} array; uint8 (h, w, 3) is needed")
-        if raw.ndim in (2, 3) and (problem := size_problem(raw.shape[1], raw.shape[0])):
+        if raw.ndim not in (2, 3):
+            raise TypeError(f"an image model returned an array of shape {raw.shape}; (h, w, 3) is needed")
+        if problem := size_problem(raw.shape[1], raw.shape[0]):
             return Rejected(problem)
         raw = Image.fromarray(raw)
     if not isinstance(raw, Image.Image):
@@ -129,7 +131,7 @@ def _finish_vector(raw: Any) -> Output | Rejected:
     if np.iscomplexobj(raw):
         return Rejected("vector of complex numbers")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-        vector = np.ascontiguousarray(raw, dtype=np.float32)
+        vector = np.asarray(raw, dtype=np.float32, order="C")
     if vector.ndim != 1 or not vector.size:
         raise TypeError(f"an embedding model returned an array of shape {vector.shape}; (d,) is needed")
     if not np.isfinite(vector).all():

@@ -110,7 +110,7 @@ class Ledger:
         number = int(start / self._width_s)
         while start < end:
             until = min(end, (number + 1) * self._width_s)
-            self._seconds[place, span.name, span.model, number] += max(0.0, until - start)
+            self._seconds[place, span.name, span.model, number] += until - start
             start, number = until, number + 1
 
     def _widen(self) -> None:

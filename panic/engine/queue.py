@@ -105,7 +105,7 @@ class ReadyQueue:
                 *(is_resident and is_full, is_resident, is_eager),
                 *(work[model], len(queue), -self._order[model]),
             )
-            if best is None or rank > best_rank:
+            if rank > best_rank:
                 best, best_rank = lane, rank
         return best
 
