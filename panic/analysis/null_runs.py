@@ -47,8 +47,8 @@ from panic.store import (
     reading,
     writing,
 )
+from panic.store.codec import text_digest
 from panic.store.delete import delete_experiment
-from panic.store.digest import text_digest
 from panic.store.records import ExperimentRow, RunRow
 from panic.topology import TopologyError, asked
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import JsonOption, Shared, command, complete_experiment, say
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
 from panic.cli.render import console, print_json, print_table, shorten
-from panic.cli.terminal import say
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panic.cli.terminal import visible, visible_json
+from panic.cli.common import visible, visible_json
 from panic.errors import UsageError
 
 if TYPE_CHECKING:

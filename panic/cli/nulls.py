@@ -10,10 +10,9 @@ from typing import Annotated
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.common import ExperimentArgument, Shared, command, say
 from panic.cli.render import console
 from panic.cli.run import bring_up_to_date
-from panic.cli.terminal import say
 from panic.errors import Interrupted
 
 SHOW_EVERY_S = 10.0
