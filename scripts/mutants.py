@@ -5,8 +5,10 @@
     python scripts/mutants.py --module panic/engine/queue.py --list
 
 Every mutant is made in a temporary copy of the package, where the tests run with a time limit; the checkout
-is not touched. The same seed chooses the same mutants of the same module. A mutant that lives is shown with
-its place and difference: write the test that notices it, or say why nothing can be noticed.
+is not touched. Tests run in a fork of the tool: libraries named with `--ahead` (torch, polars) are imported
+once for all mutants, which is most of the time of small tests. The same seed chooses the same mutants of the same
+module. A mutant that lives is shown with its place and difference: write the test that notices it, or say why
+nothing can be noticed.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
@@ -20,12 +22,13 @@ import argparse
 import ast
 import contextlib
 import difflib
+import importlib
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +36,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("panic", "tests", "configs", "scripts", "pyproject.toml")
@@ -278,22 +283,32 @@ def difference(module: str, text: str, mutation: Mutation) -> str:
     return "\n".join([f"{module}:{place}", *(f"    {line}" for line in lines if not line.startswith("@@"))])
 
 
+def _in_child(folder: Path, tests: list[str]) -> None:
+    """Run the tests in a folder and end with pytest's code; what the tests start is in the same group."""
+    os.setsid()
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    os._exit(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]))
+
+
 def run_tests(folder: Path, tests: list[str], limit_s: float) -> str:
     """How the tests in a folder end: "lived" if they pass, "killed" if not, "timeout", or "no tests"."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
-    output = subprocess.DEVNULL
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-    )
+    process = multiprocessing.get_context("fork").Process(target=_in_child, args=(folder, tests))
+    process.start()
+    assert process.pid is not None
     try:
-        return {0: "lived", 4: "no tests", 5: "no tests"}.get(process.wait(limit_s), "killed")
-    except subprocess.TimeoutExpired:
-        return "timeout"
+        process.join(limit_s)
+        if process.exitcode is None:
+            return "timeout"
+        return {0: "lived", 4: "no tests", 5: "no tests"}.get(process.exitcode, "killed")
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # also what the tests have started
-        process.wait()
+        process.join()
 
 
 def perform(
@@ -330,6 +345,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, help="how many mutants; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, help="seconds for a mutant's tests")
+    parser.add_argument("--ahead", nargs="*", default=[], help="libraries imported once, before all mutants")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
     given = parser.parse_args()
     text = (ROOT / given.module).read_text(encoding="utf-8")
@@ -337,6 +353,8 @@ def main() -> int:
     if given.list:
         print("\n".join(difference(given.module, text, mutation) for mutation in mutations))
         return 0
+    for library in given.ahead:
+        importlib.import_module(library)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
     counts: Counter[str] = Counter()
     for mutation, fate in perform(given.module, given.tests, mutations, given.limit):
