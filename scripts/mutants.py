@@ -7,8 +7,8 @@
 Every mutant is made in a temporary copy of the package, where the tests run with a time limit; the checkout
 is not touched. Tests run in a fork of the tool: libraries named with `--ahead` (torch, polars) are imported
 once for all mutants, which is most of the time of small tests. The same seed chooses the same mutants of the
-same module. A mutant that lives is shown with its place and difference: write the test that notices it, or say
-why nothing can be noticed.
+same module. A mutant that lives is shown with its place and difference: write the test that notices it, or
+say why nothing can be noticed.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
