@@ -220,7 +220,7 @@ def test_between_fields_each_mistake_is_told_at_its_place() -> None:
     assert paths(models={"A": 3}) == paths(models=[1]) == []
     assert paths(seeds=[1, True, 1, 2, 1]) == [("seeds", 2), ("seeds", 4)]
     assert paths(prompts=[{"file": "x"}, {"file": "x"}, "a"]) == []
-    assert paths(batch_sizes={"A": 1, "E": 2, "Z": 3}, networks=[["A"], "x", [1]], embeddings=["E"]) == [
+    assert paths(batch_sizes={"A": 1, "E": 2, "Z": 3}, networks=[["A"], 5, [1]], embeddings=["E"]) == [
         ("batch_sizes", "Z")
     ]
     assert paths(batch_sizes={"Z": 1}) == paths(batch_sizes=[1], networks=[["A"]]) == []
@@ -231,3 +231,21 @@ def test_a_second_entry_points_at_the_first() -> None:
     (text, number) = cross_field_problems({"prompts": ["b", "a", "a"], "seeds": [5, 5]})[::-1]
     assert (text.message, text.first) == ("the same prompt as prompts.1: 'a'", ("prompts", 1))
     assert (number.message, number.first) == ("the same seed as seeds.0", ("seeds", 0))
+
+
+def test_settings_that_a_kind_has_by_default() -> None:
+    """They are part of the keys of results."""
+    image = Vectorisation(kind="image", range=[0, 1], bandwidth=0.1)
+    assert image.key == {"kind": "image", "range": [0.0, 1.0], "resolution": 20, "bandwidth": 0.1}
+    assert Vectorisation(kind="landscape", range=[0, 1]).key["num_landscapes"] == 5
+    assert Vectorisation(kind="betti_curve", range=[0, 1]).key["resolution"] == 100
+    assert Distance(kind="wasserstein").key == {"kind": "wasserstein", "order": 1.0, "internal_p": 2.0}
+    assert Vectorisation(kind="entropy", range=None).key == {"kind": "entropy"}
+
+
+@pytest.mark.parametrize("kind", [[1], {"a": 1}, 3, None])
+def test_a_kind_that_is_no_text_is_no_mistake_of_its_settings(kind: Any) -> None:
+    """The field's own check tells it."""
+    entries = [{"kind": kind}]
+    raw = {"diagrams": {}, "embeddings": ["E"], "vectorisations": entries, "distances": entries}
+    assert cross_field_problems(raw) == []
