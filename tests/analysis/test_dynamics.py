@@ -346,7 +346,7 @@ def test_what_falls_is_not_saturated():
 
 @pytest.mark.parametrize(("spread", "is_saturated"), [(0.02, True), (0.025, False)])
 def test_the_end_has_stopped_to_grow_with_95_percent_confidence_over_pairs(spread, is_saturated):
-    """The last 2 of 16 steps are above those before by -s, 0 and s: at most 2.92 s / sqrt 3, against ln 1.04."""
+    """The last 2 of 16 steps are -s, 0 and s above those before: at most 2.92 s / sqrt 3, against ln 1.04."""
     pairs = np.stack([grown(rise, rise) for rise in (-spread, 0.0, spread)])
     assert ftle(pairs).is_saturated == is_saturated
 
@@ -386,7 +386,8 @@ def recurrence_by_definition(word, theiler, min_line):
         return [len(part) for part in "".join("x" if hit else " " for hit in line).split()]
 
     diagonals = [stretches(near[i][i + lag] for i in range(size - lag)) for lag in range(theiler, size)]
-    lines, columns = sum(diagonals, []), sum(map(stretches, near), [])
+    lines = [length for diagonal in diagonals for length in diagonal]
+    columns = [length for row in near for length in stretches(row)]
     long, tall = [x for x in lines if x >= min_line], [x for x in columns if x >= min_line]
     pairs = sum(range(size - theiler + 1))
     return (
