@@ -72,9 +72,9 @@ def test_copies_count_once_with_all_their_prompts() -> None:
 
 def test_a_factor_that_varies_with_another_one_only_is_confounded() -> None:
     runs = factors.with_factors(runs_of(["a", "a", "b", "b"], "ppqq", [1, 1, 2, 2]))
-    with pytest.raises(AnalysisError, match="the seed is confounded: .* agree in network, prompt"):
+    with pytest.raises(AnalysisError, match=r"the seed is confounded: .* agree in network, prompt"):
         factors.exchangeable(runs, "seed")
-    with pytest.raises(AnalysisError, match="the prompt is confounded: .* agree in network, seed"):
+    with pytest.raises(AnalysisError, match=r"the prompt is confounded: .* agree in network, seed"):
         factors.exchangeable(runs, "prompt")
     assert factors.exchangeable(runs, "network") == list("ppqq")  # whole prompts move
     mixed = factors.with_factors(runs_of(["a", "a", "b", "b"], "ppqp", [1, 1, 2, 2]))

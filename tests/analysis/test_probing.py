@@ -84,7 +84,7 @@ def test_the_mean_recall_over_classes_by_hand():
 
 
 def test_a_class_that_was_not_learnt_is_never_named():
-    """Fold 1 lacks class 1 in training: what is asked there at its place is wrong, not taken for the origin."""
+    """Fold 1 lacks class 1 in training: what is asked for at its place is wrong; 2.4 is nearer to 0."""
     points = np.array([[0.0], [0.0], [5.0], [5.0], [9.0], [2.4]])
     labels = np.array([0, 0, 2, 2, 1, 0])
     folds = np.array([0, 0, 0, 0, 1, 1])
