@@ -87,7 +87,7 @@ def require_python(file: Path) -> None:
         raise ModelError(f"{file} is no Python file", hint="the name of a Python file ends in .py")
 
 
-def _parsed(file: Path) -> ast.Module:
+def _parsed(file: Path) -> _Tree:
     require_python(file)
     path = file.resolve()
     status = path.stat()
@@ -95,18 +95,40 @@ def _parsed(file: Path) -> ast.Module:
 
 
 @lru_cache(maxsize=256)
-def _parse(path: Path, _stamp: tuple[int, int]) -> ast.Module:
+def _parse(path: Path, _stamp: tuple[int, int]) -> _Tree:
     """The syntax tree of a file's content; `_stamp`, its size and time of change, tells contents apart."""
     try:
         content = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # told when the file is run
             compile(content, path, "exec", dont_inherit=True)  # finds more mistakes than the parser
-            return ast.parse(content, path)
+            return _Tree(ast.parse(content, path))
     except SyntaxError as error:
         raise ModelError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+class _Tree:
+    """A file's syntax tree, walked once: its classes, what binds each name, where attributes are set."""
+
+    def __init__(self, module: ast.Module) -> None:
+        self.classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
+        self.bindings: dict[str, list[ast.AST]] = {}
+        self.changes: dict[str, int] = {}
+        for node in ast.walk(module):
+            for name in _bound(node):
+                self.bindings.setdefault(name, []).append(node)
+            match node:
+                case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                    self.changes.setdefault(name, node.lineno)
+                case ast.Call(func=ast.Name(id="setattr"), args=[ast.Name(id=name), *_]):
+                    self.changes.setdefault(name, node.lineno)
+
+    def change(self, name: str) -> int | None:
+        """The line in which a class is bound a second time, or one of its attributes is set from outside."""
+        bindings = self.bindings.get(name, [])
+        return bindings[-1].lineno if len(bindings) > 1 else self.changes.get(name)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +142,15 @@ class _Unclear:
 class _Source:
     """The classes of one file, and what is certain about their attributes."""
 
-    def __init__(self, file: Path, tree: ast.Module) -> None:
+    def __init__(self, file: Path, tree: _Tree) -> None:
         self._file, self._tree = file, tree
-        self.classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        self.classes = tree.classes
 
     def facts(self, name: str) -> ClassFacts:
         node = self.classes.get(name)
         if node is None:
             raise self._no_class(name)
-        if other := self._changes(name):
+        if other := self._tree.change(name):
             raise self._unclear(other, f"{name} is bound or changed here, too")
         if node.decorator_list or node.keywords:
             raise self._unclear(node.lineno, f"{name} has a decorator or a metaclass")
@@ -158,26 +180,13 @@ class _Source:
         return bool(known) if is_open else None not in found
 
     def _no_class(self, name: str) -> PanicError:
-        for node in ast.walk(self._tree):
-            if name in _bound(node) or (isinstance(node, ast.ImportFrom) and node.names[0].name == "*"):
-                return self._unclear(
-                    getattr(node, "lineno", 1), f"{name} is not defined by a plain class statement"
-                )
+        bindings = self._tree.bindings
+        for node in (*bindings.get(name, []), *bindings.get("*", [])):
+            return self._unclear(
+                getattr(node, "lineno", 1), f"{name} is not defined by a plain class statement"
+            )
         known = ", ".join(model_names(self._file)) or "none"
         return NotFound(f"{self._file} has no class {name}; models in it: {known}")
-
-    def _changes(self, name: str) -> int | None:
-        """The line in which a class is bound a second time, or one of its attributes is set from outside."""
-        bindings = [node.lineno for node in ast.walk(self._tree) if name in _bound(node)]  # type: ignore[attr-defined]
-        if len(bindings) > 1:
-            return int(bindings[-1])
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-                if isinstance(node.value, ast.Name) and node.value.id == name:
-                    return node.lineno
-            elif isinstance(node, ast.Call) and ast.unparse(node).startswith(f"setattr({name},"):
-                return node.lineno
-        return None
 
     def _attribute(self, node: ast.ClassDef, key: str) -> ast.AST | _Unclear | None:
         """The value or the function that a class has under a name, or None if it has none."""
@@ -191,7 +200,7 @@ class _Source:
         parent = source.classes.get(name)
         if parent is None:
             return _Unclear(node.lineno, f"{node.name} inherits {key} from elsewhere, or not")
-        is_plain = not parent.decorator_list and not parent.keywords and source._changes(name) is None
+        is_plain = not parent.decorator_list and not parent.keywords and source._tree.change(name) is None
         if not is_plain or (source is self and parent.lineno >= node.lineno):
             return _Unclear(node.lineno, f"{node.name} inherits from {name}, which is changed elsewhere")
         return source._attribute(parent, key)
@@ -200,8 +209,7 @@ class _Source:
         """The source of a base class (this file, or one of `panic`) and its name there, empty elsewhere."""
         if not isinstance(base, ast.Name):
             return self, ""
-        bindings = [node for node in ast.walk(self._tree) if base.id in _bound(node)]
-        match bindings:
+        match self._tree.bindings.get(base.id):
             case [ast.ClassDef()]:
                 return self, base.id
             case [ast.ImportFrom(module=str(module), level=0, names=names)] if module.startswith("panic."):

@@ -18,7 +18,7 @@ import apsw
 from panic.errors import PanicError
 from panic.store.codec import decode_array, decode_bars, decode_vector
 from panic.store.digest import text_digest
-from panic.store.files import Database, has_content, log_of
+from panic.store.files import Database, has_content, log_of, names_a_holder
 from panic.store.images import image_problem, remedies
 from panic.store.migrate import missing_from
 from panic.store.rows import bad_values
@@ -104,7 +104,7 @@ def _file(database: Database, kind: str) -> Iterator[str]:
 def _lost_log(store: Store, part: Part) -> Iterator[str]:
     """What was in a log that a copy lacks cannot be known, but that there was one can."""
     log = log_of(store.db.path)
-    if has_content(log) or store.lock_holder is not None or not store.has_images:
+    if has_content(log) or not names_a_holder(store.path) or store.lock_holder or not store.has_images:
         return
     unknown = store.images.value("SELECT count(*) FROM image")
     known = store.db.value("SELECT count(*) FROM output WHERE modality = 'image'")

@@ -135,9 +135,14 @@ class Database:
         """Switch the enforcement of foreign keys, between transactions."""
         self.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
 
-    def close(self) -> None:
-        """Close the file; a writer first moves its log into the file, unless a reader is in the way."""
-        if self.write:
+    def close(self, *, keep_log: bool = False) -> None:
+        """Close the file; a writer first moves its log into the file, unless a reader is in the way.
+
+        keep_log: leave the log as it is; a log that a killed driver left tells `panic check` of the kill.
+        """
+        if keep_log:
+            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        elif self.write:
             with contextlib.suppress(apsw.Error):  # then the log stays, and nothing is lost
                 self.connection.set_busy_timeout(100)
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -320,6 +325,19 @@ def take_lock(folder: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, content.encode(), 0)
     return descriptor
+
+
+def give_lock_back(descriptor: int) -> None:
+    """Let another driver in. An empty lock file says that the store's files were closed in order."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def names_a_holder(folder: Path) -> bool:
+    """Whether the last driver has not closed the store, or has not yet; True where there is no lock file."""
+    lock = folder / "lock"
+    return not lock.exists() or has_content(lock)
 
 
 def lock_holder(folder: Path) -> LockHolder | None:

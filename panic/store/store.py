@@ -30,6 +30,7 @@ from panic.store.files import (
     Database,
     LockHolder,
     copy_file,
+    give_lock_back,
     has_content,
     lock_holder,
     log_of,
@@ -192,7 +193,7 @@ class Store:
             self._copy.cleanup()
             self._copy = None
         if self._lock is not None:
-            os.close(self._lock)
+            give_lock_back(self._lock)
             self._lock = None
 
     def __enter__(self) -> Self:

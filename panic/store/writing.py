@@ -7,7 +7,6 @@ harmless, references to missing pixels are not.
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import hashlib
 import json
@@ -182,12 +181,17 @@ def annotate(
             hint="panic resume brings the store up to date.",
         )
     row = (target_kind, target, kind, text, author or getpass.getuser(), time.time())
-    with contextlib.closing(Database(store.db.path, "store", write=True)) as db, db.transaction():
-        db.raise_revision()
-        return db.insert(
-            "INSERT INTO annotation (target_kind, target, kind, text, author, at) VALUES (?, ?, ?, ?, ?, ?)",
-            *row,
-        )
+    db = Database(store.db.path, "store", write=True)
+    try:
+        with db.transaction():
+            db.raise_revision()
+            return db.insert(
+                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                *row,
+            )
+    finally:
+        db.close(keep_log=True)
 
 
 def forget_failures(store: Store, experiment: int, kind: str | None = None) -> int:

@@ -193,5 +193,10 @@ class CacheStates(RuleBasedStateMachine):
         assert all(block.state == "gone" for model in self.models.values() for block in model.blocks)
 
 
-CacheStates.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CacheStates.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestCacheStates = CacheStates.TestCase
+
+
+@pytest.mark.slow
+class TestManyCacheStates(CacheStates.TestCase):
+    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -28,6 +28,7 @@ SYNTHETIC: dict[str, Any] = {
     "repeats": 2,
     "max_length": 20,
     "device": "cpu",
+    "executor": "local",
     "batch_sizes": {"draw": 4, "chain": 4},
 }
 

@@ -20,7 +20,6 @@ import json
 from pathlib import Path
 
 from panic.models.synthetic import ImageToText, TextToImage
-from panic.store import reading
 
 
 class Draw(TextToImage):

@@ -287,9 +287,6 @@ def write_heavy_models(folder: Path) -> None:
     (folder / "heavy.py").write_text(
         """
 from panic.models.synthetic import ImageToText, TextToImage
-from panic.store import check
-from panic.store import contents
-from panic.store import reading
 
 class Draw(TextToImage):
     size_bytes = 100

@@ -67,6 +67,7 @@ class Act:
 def test_what_users_code_does_costs_its_own_run(tmp_path: Path, act: str, state: str, reason: str) -> None:
     (tmp_path / "own.py").write_text(MODEL.format(megabytes=64))
     config = make_config(
+        executor="auto",
         networks=[[f"python:{tmp_path}/own.py:Act"]],
         models={},
         batch_sizes={},

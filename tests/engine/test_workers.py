@@ -88,7 +88,7 @@ def config_with(folder: Path, chain: str, parameters: dict[str, Any], **changes:
             "chain": {"base": f"python:{folder}/models.py:{chain}", **parameters},
         },
         prompts=[f"prompt {number}" for number in range(12)],
-        **{"max_length": 12, "batch_sizes": {"draw": 4, "chain": 4}} | changes,
+        **{"max_length": 12, "batch_sizes": {"draw": 4, "chain": 4}, "executor": "auto"} | changes,
     )
 
 
@@ -136,6 +136,7 @@ def test_more_than_one_worker_needs_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_kills_with_three_workers_change_nothing(tmp_path: Path) -> None:
     config = make_config(
         models={
@@ -155,6 +156,7 @@ def test_kills_with_three_workers_change_nothing(tmp_path: Path) -> None:
         max_length=100,
         embeddings=["circle"],
         workers=3,
+        executor="auto",
     )
     hits = kill_and_rerun(config, tmp_path, kills=3, seed=2, within_s=3.0)
     run(config.model_copy(update={"workers": 1}), tmp_path / "whole")
@@ -181,7 +183,7 @@ def tiny_config(pair: dict[str, Any], **changes: Any) -> ExperimentConfig:
         networks=[["draw", "say"]],
         models=pair,
         prompts=[f"prompt {number}" for number in range(8)],
-        **{"batch_sizes": {"draw": 8, "say": 8}} | changes,
+        **{"batch_sizes": {"draw": 8, "say": 8}, "executor": "auto"} | changes,
     )
 
 

@@ -1,6 +1,7 @@
 """`check` finds every damage and calls it by its name."""
 
 import contextlib
+import shutil
 import sqlite3
 import struct
 
@@ -9,7 +10,7 @@ import pytest
 
 from panic.errors import StoreCorrupt
 from panic.store import Commit, NewDiagram, Store, check, contents, writing
-from panic.store.codec import encode_array, encode_bars, encode_image
+from panic.store.codec import ENCODING, encode_array, encode_bars, encode_image
 from panic.store.digest import image_digest, text_digest
 from panic.store.records import NewDistance, NewVectorisation
 from tests.store.sample import SETTINGS, output, picture
@@ -95,6 +96,46 @@ def test_a_missing_file_of_images(folder, sample):
         f"experiment alpha: 4 images are missing or damaged; {remedy('alpha', folder)}",
         f"experiment beta: an image is missing or damaged; {remedy('beta', folder)}",
     ]
+
+
+@pytest.fixture
+def unfinished(folder, sample):
+    """A store being written: a session is open, and an image is there that nothing refers to yet."""
+    with Store(folder, write=True) as store:
+        writing.start_session(store, sample.alpha, "panic run", {})
+        store.db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with store.images.transaction() as connection:
+            row = (image_digest(picture(9)), ENCODING, encode_image(picture(9)))
+            connection.execute("INSERT INTO image VALUES (?, ?, ?)", row)
+        store.images.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        yield store
+
+
+def test_an_image_of_a_commit_that_failed_is_no_problem(folder, unfinished):
+    unfinished.close()  # as when the disk was full: the images are written first, the rest was not
+    assert problems(folder) == []
+
+
+def test_a_copy_without_its_log_is_told(folder, unfinished, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+    (problem,) = problems(tmp_path / "copy")
+    assert "was the store copied while it was written" in problem
+    (tmp_path / "copy" / "lock").unlink()
+    assert problems(tmp_path / "copy") == [problem]
+    with Store(tmp_path / "copy", write=True):
+        pass
+    assert problems(tmp_path / "copy") == []  # a driver has taken it as it is
+
+
+def test_a_remark_leaves_the_log_of_a_killed_driver(folder, unfinished, tmp_path):
+    with unfinished.transaction():
+        pass
+    killed = tmp_path / "killed"
+    shutil.copytree(folder, killed, ignore=shutil.ignore_patterns("*-shm"))
+    with Store(killed) as store:
+        writing.annotate(store, "experiment", "alpha", "killed", author="me")
+    assert (killed / "store.sqlite-wal").stat().st_size > 0
+    assert problems(killed) == []
 
 
 def test_other_pixels(folder, sample):

@@ -175,10 +175,6 @@ def test_every_picture_comes_back_in_the_shape_that_made_it(
 MOODY = """
 from pathlib import Path
 from panic.models.synthetic import TextToImage
-from panic.store import check
-from panic.store import contents
-from panic.store import missing
-from panic.store import reading
 class Moody(TextToImage):
     def __init__(self): super().__init__(states=7, size=16)
     def invoke(self, inputs, seeds):
