@@ -379,6 +379,40 @@ def test_a_prefetch_brings_what_fits_and_an_order_counts_what_is_on_its_way() ->
     assert cache.stats.prefetches == 1
 
 
+def test_events_tell_what_was_brought_what_arrived_and_what_was_cancelled(tmp_path: Path) -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    log = EventLog(tmp_path / "events.jsonl")
+    cache, _ = paper_cache(device, {"a": [10], "b": [10, 10, 10]}, seconds=1.5, events=log)
+    call(cache, "b")
+    evict(cache, "b")
+    call(cache, "a", ["b", "a"])  # 1.5 of the three blocks have come when it ends
+    cache.evict_idle()
+    call(cache, "a", ["b", "a"])
+    call(cache, "b", ["a", "b"])
+    cache.close()
+    told = [
+        (event["event"], event["model"], event.get("bytes"), event.get("reason"))
+        for event in read_events([tmp_path / "events.jsonl"])
+        if event["event"] not in ("start", "use", "calls", "working")
+    ]
+    assert told == [
+        ("load", "b", 30, None),
+        ("evict", "b", 30, "asked"),
+        ("load", "a", 10, None),
+        ("prefetch", "b", 30, None),
+        ("cancelled", "b", 10, None),
+        ("evict", "b", 20, "memory"),
+        ("evict", "a", 10, "memory"),
+        ("load", "a", 10, None),
+        ("prefetch", "b", 30, None),
+        ("arrived", "b", None, None),
+        ("evict", "a", 10, "memory"),
+        ("evict", "b", 30, "memory"),
+    ]
+    assert cache.stats.evictions == 5
+    assert cache.stats.prefetch_hits == 1
+
+
 def test_idle_bytes_are_all_but_those_of_models_in_use() -> None:
     cache, _ = paper_cache(sim(100), {"a": [10], "b": [20], "c": [5]})
     for name in "abc":
