@@ -23,8 +23,6 @@ MAX_SEARCHED = 6
 """Most models for which sequences of whole residents are searched: at most 2 ** 5 sets per use."""
 SEARCHED_USES = 48
 """How far ahead that search looks; a cycle is unrolled that far."""
-Way = tuple[int, tuple[int, int], frozenset[str]]
-"""Bytes loaded so far, the rank of what stayed at the first use, and that itself; less is better."""
 
 
 @dataclass(frozen=True, slots=True)
