@@ -420,3 +420,21 @@ def test_thresholds_and_dimensions_that_cannot_be():
     with pytest.raises(TopologyError, match="dimension -1 was not computed"):
         diagram(circle(5)).bars(-1)
     assert diagram(circle(5), max_dimension=0).max_dimension == 0
+
+
+@pytest.mark.parametrize("form", ["points", "distances"])
+def test_what_may_be_needed_is_that_of_the_dimension(form):
+    """Up to dimension 1 by arithmetic, with edges from there on; above it what is left after collapsing."""
+    line = np.arange(40.0)[:, None]
+    points, width = (line, 1) if form == "points" else (pairwise(line), 40)
+    metric = "euclidean" if form == "points" else "precomputed"
+    for dimension in (0, 1):
+        need = estimate_bytes(40, width, dimension)
+        found = diagram(points, metric=metric, max_dimension=dimension, budget=Budget(memory_bytes=need))
+        assert len(found.bars(0)) == 40
+        with pytest.raises(TopologyError, match="the limit is"):
+            diagram(points, metric=metric, max_dimension=dimension, budget=Budget(memory_bytes=need - 1))
+    room = estimate_bytes(40, width, 1) + 10_000
+    assert room < estimate_bytes(40, width, 2)
+    found = diagram(points, metric=metric, max_dimension=2, budget=Budget(memory_bytes=room))
+    assert len(found.bars(2)) == 0
