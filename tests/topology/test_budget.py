@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from scipy.sparse import coo_array
@@ -101,3 +103,8 @@ def test_cliques_are_counted_and_bounded():
     assert simplices(complete(6), 4) == 20 + second + int((second * 24) ** 1.25 / 120)
     line = coo_array((np.ones(2), ([0, 1], [1, 2])), shape=(3, 3))
     assert simplices(line, 2) == 0
+
+
+def test_the_default_is_three_quarters_of_the_memory():
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert Budget().memory_bytes == pytest.approx(0.75 * memory_bytes)

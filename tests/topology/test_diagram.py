@@ -17,6 +17,7 @@ from scipy.spatial.distance import pdist, squareform
 from panic.errors import PanicError
 from panic.topology import Budget, TopologyError, diagram, entropy, estimate, estimate_bytes, pairwise
 from panic.topology.diagram import _chunks, diagrams
+from panic.topology.distances import directions
 
 
 def circle(n: int, radius: float = 1.0) -> np.ndarray:
@@ -403,10 +404,12 @@ def test_points_that_float32_cannot_tell_apart_are_one_and_the_error_says_so(met
     points = np.array([[1, 1], [1, near], [-1, 1], [1, -1]], dtype=np.float32)
     found = diagram(points, metric=metric, max_dimension=0, threshold=threshold)
     rows = points[:2].astype(np.float64)
-    rows = rows if metric == "euclidean" else rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows if metric == "euclidean" else directions(rows)  # to the bit: 2 m^2 is 1e-14
     moved = np.linalg.norm(rows[0] - rows[1])
     assert (found.num_points, found.num_unique) == (4, 3)
-    assert found.error == pytest.approx(error * moved + (2 * moved**2 if metric == "cosine" else 0), rel=1e-9)
+    assert found.error == pytest.approx(
+        error * moved + (2 * moved**2 if metric == "cosine" else 0), rel=1e-9, abs=0
+    )
     assert diagram(points.astype(np.float64), metric=metric, max_dimension=0).num_unique == 4
 
 
