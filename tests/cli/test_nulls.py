@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from panic.store import Store, check, reading
 
 from .conftest import Invoke
@@ -23,9 +25,6 @@ def test_null_models_are_written_listed_reported_and_deleted(panic: Invoke, stor
     ]
     assert {row["state"] for row in now[len(listed) :]} == {"complete"}
     assert "broken" in panic("show").stdout.split("\n", 1)[0]  # still the latest
-    done = panic("report", "demo/null-shuffled")
-    assert done.exit_code == 0, done.stderr
-    assert (store / "reports" / "demo-null-shuffled.html").is_file()
     assert json.loads(
         panic("table", "time", "demo", "demo/null-markov", "--part", "summary", "--json").stdout
     )
@@ -35,6 +34,14 @@ def test_null_models_are_written_listed_reported_and_deleted(panic: Invoke, stor
     assert "with demo/null-shuffled, demo/null-shuffled-images, demo/null-markov, " in done.stdout
     with Store(store) as opened:
         assert [row.name for row in reading.experiments(opened)] == ["broken"]
+
+
+@pytest.mark.slow
+def test_a_report_of_null_models_has_a_name_without_a_folder(panic: Invoke, store: Path) -> None:
+    assert panic("nulls", "demo", "shuffled").exit_code == 0
+    done = panic("report", "demo/null-shuffled")
+    assert done.exit_code == 0, done.stderr
+    assert (store / "reports" / "demo-null-shuffled.html").is_file()
 
 
 def test_mistakes_are_answered(panic: Invoke, store: Path) -> None:
