@@ -42,6 +42,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
     "diagrams": [["x"], ["x", "--dry-run"]],
     "nulls": [["x", "all"]],
+    "returns": [["x"], ["x", "--json"]],
     "verify": [[], ["--strict", "--sample", "2"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],
