@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+import panic
 from panic.cli.common import JsonOption, Shared, command, complete_experiment, say
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
@@ -32,10 +33,9 @@ SHOWN_ROWS = 40
 
 
 def complete_question(incomplete: str) -> list[str]:
-    """The names of questions, for the shell."""
-    from panic.analysis.answers import named
-
-    return [name for name in named() if name.startswith(incomplete)]
+    """The names of our questions, for the shell; from the files, because importing them takes seconds."""
+    folder = Path(panic.__file__).parent / "analysis" / "questions"
+    return sorted(file.stem for file in folder.glob(f"{incomplete}*.py") if file.stem != "__init__")
 
 
 QuestionArgument = Annotated[

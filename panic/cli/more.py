@@ -6,9 +6,8 @@ panic embed demo PocketText; panic diagrams demo --metric cosine --vectorisation
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,17 +25,6 @@ OnceOption = Annotated[
         help="Only of what there is now: what the experiment asks for of further runs stays the same.",
     ),
 ]
-
-
-class Metric(StrEnum):
-    EUCLIDEAN = "euclidean"
-    COSINE = "cosine"
-    CHORDAL = "chordal"
-
-
-class PointModality(StrEnum):
-    TEXT = "text"
-    IMAGE = "image"
 
 
 def complete_embedding(incomplete: str) -> list[str]:
@@ -78,9 +66,12 @@ def diagrams(
     max_dimension: Annotated[
         int | None, typer.Option(min=0, max=2, metavar="N", help="Highest homology dimension (1).")
     ] = None,
-    metric: Annotated[Metric | None, typer.Option(help="Distance of two vectors (euclidean).")] = None,
+    metric: Annotated[
+        Literal["euclidean", "cosine", "chordal"] | None,
+        typer.Option(help="Distance of two vectors (euclidean)."),
+    ] = None,
     modality: Annotated[
-        PointModality | None, typer.Option(help="Whose vectors are the points (text).")
+        Literal["text", "image"] | None, typer.Option(help="Whose vectors are the points (text).")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(metavar="DISTANCE", help="Largest distance that is looked at.")
@@ -117,8 +108,8 @@ def diagrams(
     """
     given = {
         "max_dimension": max_dimension,
-        "metric": metric and metric.value,
-        "modality": modality and modality.value,
+        "metric": metric,
+        "modality": modality,
         "threshold": threshold,
         "window": window and _window(window),
         "landmarks": landmarks,

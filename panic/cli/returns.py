@@ -6,8 +6,7 @@ panic returns demo --modality text; panic returns demo --meetings --csv > meetin
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,16 +21,11 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 40
 
 
-class OutputModality(StrEnum):
-    TEXT = "text"
-    IMAGE = "image"
-
-
 @command
 def returns(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
-    modality: Annotated[OutputModality | None, typer.Option(help="Of these outputs only.")] = None,
+    modality: Annotated[Literal["text", "image"] | None, typer.Option(help="Of these outputs only.")] = None,
     show_meetings: Annotated[
         bool, typer.Option("--meetings", help="With --csv: where runs meet, not the outputs.")
     ] = False,

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from panic.cli import frames
+from panic.cli.ask import complete_question
 from panic.store import Store, reading, writing
 
 from .conftest import Invoke
@@ -98,6 +99,12 @@ def test_questions_are_listed(panic: Invoke) -> None:
     assert [row["question"] for row in listed][:3] == ["time", "stuck", "grid"]
     assert all(row["title"] and row["about"] for row in listed)
     assert "What took how long" in panic("figure", "--list").stdout
+
+
+def test_the_names_that_a_shell_completes_are_those_of_the_questions() -> None:
+    from panic.analysis.answers import named
+
+    assert complete_question("") == sorted(named())
 
 
 def test_texts_of_models_are_no_commands_of_latex_or_markdown(panic: Invoke, store: Path) -> None:
