@@ -24,24 +24,25 @@ def returning(data: ExperimentData, modality: str | None = None) -> pl.DataFrame
     time to the next in a run, null where it never came back), run and step (where it came up first, by the
     order of runs), is_prompt.
     """
-    steps = _steps(data, modality).with_columns(
-        gap=pl.col("step").diff().over("run", "output", order_by="step")
-    )
+    # In this order a time that an output comes back stands right after the time before.
+    steps = _steps(data, modality).sort("output", "run", "step")
+    is_back = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in ("output", "run"))
+    steps = steps.with_columns(is_back=is_back.fill_null(value=False), gap=pl.col("step").diff())
     found = (
-        steps.sort("run", "step")
+        steps.with_columns(is_second=pl.col("is_back") & ~pl.col("is_back").shift(fill_value=False))
         .group_by("output", maintain_order=True)
         .agg(
             pl.col("modality").first(),
             times=pl.len().cast(pl.Int64),
-            num_runs=pl.col("run").n_unique().cast(pl.Int64),
-            num_back=pl.col("gap").is_not_null().sum().cast(pl.Int64),
-            runs_back=pl.col("run").filter(pl.col("gap").is_not_null()).n_unique().cast(pl.Int64),
-            shortest=pl.col("gap").min(),
+            num_runs=(~pl.col("is_back")).sum().cast(pl.Int64),
+            num_back=pl.col("is_back").sum().cast(pl.Int64),
+            runs_back=pl.col("is_second").sum().cast(pl.Int64),
+            shortest=pl.col("gap").filter("is_back").min(),
             run=pl.col("run").first(),
             step=pl.col("step").first(),
         )
         .filter(pl.col("times") > 1)
-        .sort("times", descending=True, maintain_order=True)
+        .sort("times", "run", "step", descending=[True, False, False])
     )
     texts = data.outputs.select("output", "digest", "text")
     prompts = data.runs["prompt"].unique().implode()
