@@ -36,7 +36,6 @@ import numpy as np
 import psutil
 
 from benchmarks.record import RESULTS, record
-from benchmarks.test_topology import stuck, walk
 
 KINDS = ("walk", "stuck", "noise in 3 d", "noise in 700 d", "ring", "sentences")
 SIZES = {1: (50, 100, 200, 500, 1000, 2000), 2: (50, 100, 200, 500)}
@@ -48,6 +47,8 @@ TURNS, ROW_S, TURN_S = 15, 20.0, 0.02  # turns of a row, seconds for all of them
 
 def cloud(kind: str, n: int) -> np.ndarray:
     """Points (n, d) of a kind; float32 as embeddings are, where they stand for embeddings."""
+    from benchmarks.test_topology import stuck, walk  # loads the engine, which a tool's process need not
+
     rng = np.random.default_rng(0)
     if kind == "sentences":
         return sentences(n)
@@ -171,27 +172,32 @@ class Tool:
         self.process.join()
 
 
-def started(name: str, dimension: int, points: np.ndarray, limit_s: float) -> Tool | None:
-    """A tool after its first turn; None if it is not there, failed, or took too long."""
+def started(name: str, dimension: int, points: np.ndarray) -> Tool:
+    """A tool whose process has begun to load it."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(name, dimension, points, theirs), daemon=True)
     process.start()
     theirs.close()
-    found = Tool(process=process, connection=ours, seconds=[])
+    return Tool(process=process, connection=ours, seconds=[])
+
+
+def is_ready(found: Tool, limit_s: float) -> bool:
+    """Whether a tool was loaded and answered its first call in time; else its process is ended."""
     try:
-        if ours.recv() and found.turn(limit_s):
-            return found
+        if found.connection.recv() and found.turn(limit_s):
+            return True
     except EOFError:  # it could not be imported
         pass
     found.close()
-    return None
+    return False
 
 
 def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
     """Measure one cloud with every tool, and write it down."""
     points = cloud(kind, n)
-    tools = {name: one for name in TOOLS if (one := started(name, dimension, points, limit_s))}
+    loading = {name: started(name, dimension, points) for name in TOOLS}
+    tools = {name: one for name, one in loading.items() if is_ready(one, limit_s)}
     fastest_s = min(one.seconds[0] for one in tools.values())
     for one in tools.values():
         one.calls = max(1, round(TURN_S / max(one.seconds[0], 1e-6)))
