@@ -155,9 +155,9 @@ def _first_free(
         if union(dominators) == ZERO:
             c = _dominator(time, common, now, steps)
             if c < 0:
-                return now
+                return int(now)
             insert(dominators, c)
-    return never
+    return int(never)
 
 
 @compiled
