@@ -123,7 +123,7 @@ def tool(name: str, dimension: int) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 def peak_kib() -> int:
-    """The most memory this process has had (Linux; `getrusage` counts the process that started it as well)."""
+    """The most memory this process has had (Linux; `getrusage` also counts the one that started it)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
