@@ -105,8 +105,8 @@ def estimate(
     Between walks and stuck runs (the least) and noise in hundreds of dimensions (the most), up to the budget,
     beyond which a diagram is refused. Fitted to 50 to 2,000 points up to dimension 1 and 50 to 500 in
     dimension 2, right to a factor of two on the machine they were measured on (noise of 100 points in
-    dimension 2: four). Repeated points cost nothing, so a stuck run takes less. Above dimension 2 the least is that of
-    dimension 2 and the most the budget.
+    dimension 2: four). Repeated points cost nothing, so a stuck run takes less. Above dimension 2 the least
+    is that of dimension 2 and the most the budget.
     """
     budget = budget or Budget()
     n = float(num_points)
