@@ -29,7 +29,7 @@ def test_steps_are_seconds_of_work():
 
 
 def test_seconds_by_hand():
-    """100 points of 10 coordinates: 0.1 ms, 2.472e-4 s for pairs and columns, up to 1.7 ms for loops of noise."""
+    """100 points of 10 coordinates: 0.1 ms, 2.472e-4 s for pairs and columns, and 1.7 ms more for noise."""
     found = estimate(1, 100, 10, 1)
     assert (found.least_s, found.most_s) == pytest.approx((3.472e-4, 2.0472e-3))
     assert found.memory_bytes == estimate_bytes(100, 10, 1)
