@@ -115,7 +115,7 @@ def test_calls_are_told_by_model_and_padding_apart(tmp_path: Path) -> None:
     assert found["calling", "draw"] == pytest.approx(0.75 * 2 * 0.2, rel=0.05)
     assert found["padding", "draw"] == pytest.approx(0.25 * 2 * 0.2, rel=0.05)
     waited = sum(seconds for (name, _), seconds in found.items() if name == "waiting for models")
-    assert 0.4 <= waited < 0.4 + found["calling", "chain"] + found["padding", "chain"] + 0.5
+    assert waited >= 2 * 0.2, "the driver has nothing else to do meanwhile"
 
 
 class Nap:
