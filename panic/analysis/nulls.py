@@ -84,7 +84,8 @@ def null_band(
         raise AnalysisError("the statistic is NaN on the data or on a surrogate", hint="leave those lags out")
     # Weibull's positions: a value like any surrogate is outside with the chance that the level says. NumPy's
     # default puts it outside of 40 surrogates at 2.5 % nearly twice as often.
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
+    tail = round((1 - level) / 2, 12)  # 0.025 to the bit, or a value that equals the least of 39 is outside
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0, method="weibull")
     above, below = (draws >= value).sum(axis=0), (draws <= value).sum(axis=0)
     p = np.minimum(1.0, 2 * (1 + np.minimum(above, below)) / (1 + num_surrogates))
     return Band(

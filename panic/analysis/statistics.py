@@ -414,10 +414,10 @@ def _dummies(levels: Codes) -> Array:
 
 
 def _explained(designs: list[Array], centred: Array, total: float) -> float:
-    """Share of the total sum of squares that columns and a constant explain."""
+    """Share of the total sum of squares that factors explain; their columns add up to a constant."""
     if not designs or total == 0:
         return 0.0
-    columns = np.concatenate([np.ones((len(centred), 1)), *designs], axis=1)
+    columns = np.concatenate(designs, axis=1)
     basis, values, _ = np.linalg.svd(columns, full_matrices=False)
     basis = basis[:, values > 1e-10 * values[0]]
     return float(((basis.T @ centred) ** 2).sum() / total)

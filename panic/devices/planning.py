@@ -225,28 +225,28 @@ def _cheapest_way(
 ) -> frozenset[str] | None:
     """The resident set at the first use on a way that loads the fewest bytes; ties keep more, then sooner."""
     size_of = dict(sizes)
-    ways: dict[frozenset[str], tuple[int, frozenset[str]]] = {resident: (0, resident)}
+    models = [use.model for use in order]
+
+    def rank(kept: frozenset[str]) -> tuple[int, int]:
+        later = sum(models.index(name) if name in models else len(models) for name in kept)
+        return -sum(size_of[name] for name in kept), later
+
+    ways: dict[frozenset[str], tuple[int, tuple[int, int], frozenset[str]]] = {
+        resident: (0, (0, 0), resident)
+    }
     for position, use in enumerate(order):
-        following: dict[frozenset[str], tuple[int, frozenset[str]]] = {}
-        for held, (cost, first) in ways.items():
-            load = 0 if use.model in held else size_of[use.model]
+        following: dict[frozenset[str], tuple[int, tuple[int, int], frozenset[str]]] = {}
+        for held, (cost, tie, first) in ways.items():
+            total = cost + (0 if use.model in held else size_of[use.model])
             room = capacity_bytes - use.working_bytes - size_of[use.model]
             stays = (pinned if position == 0 else frozenset()) - {use.model}
             for kept in _largest_subsets(held - {use.model}, stays, room, sizes):
                 result = kept | {use.model}
-                way = (cost + load, first if position else kept)
-                if result not in following or way[0] < following[result][0]:
+                way = (total, tie, first) if position else (total, rank(kept), kept)
+                if result not in following or way[:2] < following[result][:2]:
                     following[result] = way
         ways = following
-    if not ways:
-        return None
-    models = [use.model for use in order]
-
-    def rank(way: tuple[int, frozenset[str]]) -> tuple[int, int, int]:
-        later = sum(models.index(name) if name in models else len(models) for name in way[1])
-        return way[0], -sum(size_of[name] for name in way[1]), later
-
-    return min(ways.values(), key=rank)[1]
+    return min(ways.values(), key=lambda way: way[:2])[2] if ways else None
 
 
 @lru_cache(maxsize=4096)

@@ -25,8 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from panic.engine.contents import Output, Rejected
 from panic.engine.ledger import Span
-from panic.engine.outputs import Output, Rejected
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError
 
 Outcome = Literal["memory", "unfit", "missing", "load", "error", "rejected", "crash", "untried"]

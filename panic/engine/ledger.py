@@ -4,6 +4,8 @@ A thread that is of interest has a `Clock`, which always runs under some name, f
 whoever waits for it began to; no name is computed as a rest, or from where others begin and end. What clocks
 have measured goes into the session's `Ledger`, in stretches of equal width; those are stored.
 
+Times are those of the machine's monotonic clock, which its processes share and nobody sets.
+
 Which thread owns what: a clock belongs to one thread; `Ledger.add` may be called from any.
 """
 
@@ -22,7 +24,7 @@ MOST = 160
 
 
 class Span(NamedTuple):
-    """Seconds that a thread spent under one name, of a model where that matters; times are Unix times."""
+    """Seconds that a thread spent under one name, of a model where that matters."""
 
     name: str
     model: str
@@ -39,7 +41,7 @@ class Clock:
 
     def __init__(self, name: str, since: float | None = None) -> None:
         self._now = (name, "")
-        self._since = time.time() if since is None else since
+        self._since = time.monotonic() if since is None else since
         self._spans: list[Span] = []
 
     @contextmanager
@@ -54,7 +56,7 @@ class Clock:
 
     def switch(self, name: str, model: str = "") -> None:
         """Run under another name from now on."""
-        now = time.time()
+        now = time.monotonic()
         self._spans.append(Span(*self._now, self._since, now))
         self._now, self._since = (name, model), now
 
@@ -79,7 +81,7 @@ class Ledger:
     """Seconds of a session by place (a thread or a process), name, model and stretch of time."""
 
     def __init__(self) -> None:
-        self.started_at = time.time()
+        self.started_at = time.monotonic()
         self._lock = threading.Lock()
         self._width_s = WIDTH_S
         self._seconds: dict[tuple[str, str, str, int], float] = defaultdict(float)
@@ -108,7 +110,7 @@ class Ledger:
         number = int(start / self._width_s)
         while start < end:
             until = min(end, (number + 1) * self._width_s)
-            self._seconds[place, span.name, span.model, number] += max(0.0, until - start)
+            self._seconds[place, span.name, span.model, number] += until - start
             start, number = until, number + 1
 
     def _widen(self) -> None:

@@ -23,11 +23,11 @@ from panic.devices.device import open_device
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
 from panic.engine.pinning import as_started, shapes, untried
-from panic.engine.plan import CheckedConfig, check_config, make_plan
+from panic.engine.plan import CheckedConfig, check_config, make_plan, warn_of_short_runs
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
 from panic.engine.session import Session, open_session
-from panic.engine.stages.diagrams import DiagramStage, warn_of_short_runs
+from panic.engine.stages.diagrams import DiagramStage
 from panic.engine.stages.distances import DistanceStage
 from panic.engine.stages.embeddings import EmbeddingStage
 from panic.engine.stages.images import ImageStage
@@ -149,7 +149,7 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
     to be there comes after them. The pool that jobs are computed in is closed with the stack.
     """
     plan, before = session.plan, reading.counts(session.reader, session.experiment)
-    before_loops: list[AnyStage] = [ImageStage(session, before)]
+    before_loops: list[AnyStage] = [ImageStage(session, before)] if before.invocations else []
     with_loops: list[AnyStage] = [loops]
     after_loops: list[AnyStage] = []
     if plan.embedding:

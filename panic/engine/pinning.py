@@ -20,7 +20,7 @@ from panic.devices.device import Device
 from panic.engine.plan import Plan, joined_runs, open_runs, small_bytes
 from panic.errors import ConfigError, ConflictError
 from panic.models import registry
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.store import Store, reading, writing
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 

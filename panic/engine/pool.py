@@ -178,7 +178,7 @@ class Pool:
         number = self._started
         self._started += 1
         entry = "panic.engine.pool:serve_connection"
-        arguments = (*self._arguments, time.time())
+        arguments = (*self._arguments, time.monotonic())
         child = Child(entry, arguments, partial(self._on_message, number), ENVIRONMENT)
         self._children[number] = (child, deque())
         return number

@@ -83,7 +83,7 @@ class ProcessWorker:
     def _start(self) -> Child:
         self._timed_out = False
         self._spans += self._clock.take()
-        self._spawned_at = time.time()
+        self._spawned_at = time.monotonic()
         arguments = (self._settings, not self.is_ready, self._spawned_at)
         self._child = Child("panic.engine.process_worker:serve_connection", arguments, self._on_message)
         return self._child
@@ -107,7 +107,7 @@ class ProcessWorker:
             return self._spans + self._clock.take()
         if not self.is_ready:
             child.kill()  # it would hear the request only after its imports
-            self._spans.append(Span(STARTING, "", self._spawned_at, time.time()))
+            self._spans.append(Span(STARTING, "", self._spawned_at, time.monotonic()))
         ending = Clock("ending a process")
         child.close()
         return self._spans + ending.take()

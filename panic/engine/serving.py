@@ -28,16 +28,16 @@ import numpy as np
 from PIL import Image
 
 from panic.devices.cache import ModelCache
-from panic.devices.device import Device, is_out_of_memory, open_device
+from panic.devices.device import MainMemory, is_out_of_memory, open_device
 from panic.devices.host import HostTier
+from panic.devices.main_memory import MainMemoryCache
 from panic.engine.calls import Call, CallError, CallResult, Outcome
+from panic.engine.contents import finish
 from panic.engine.ledger import Clock, Span
 from panic.engine.memory import MemorySettings
-from panic.engine.outputs import finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
 from panic.models import registry
-from panic.models.protocol import Model
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Model, ModelSpec
 
 log = logging.getLogger("panic.engine")
 
@@ -63,18 +63,24 @@ class CallServer:
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock("starting")
-        self.device: Device = open_device(settings.device)
+        self.device = open_device(settings.device)
         self._build_spec = build
         self._threads_before: int | None = None
-        self.cache = ModelCache(
-            self.device,
+        self.cache = self._open_cache()
+
+    def _open_cache(self) -> ModelCache | MainMemoryCache:
+        settings, device = self.settings, self.device
+        if isinstance(device, MainMemory):
+            return MainMemoryCache(device, self._build, settings.headroom_bytes, settings.memory_fraction)
+        return ModelCache(
+            device,
             self._build,
-            headroom_bytes=settings.headroom_bytes,
-            memory_fraction=settings.memory_fraction,
+            settings.headroom_bytes,
+            settings.memory_fraction,
             files=lambda name: registry.files(settings.specs[name]),
-            host=HostTier(settings.memory.host_budget(self.device)),
+            host=HostTier(settings.memory.host_budget()),
             working=settings.memory.working(),
-            events=settings.memory.event_log(self.device),
+            events=settings.memory.event_log(),
         )
 
     def _build(self, name: str) -> Model:

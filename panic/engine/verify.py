@@ -22,7 +22,7 @@ import numpy as np
 from panic.config import DiagramSettings
 from panic.devices.device import Device, open_device
 from panic.engine.calls import Call
-from panic.engine.outputs import Output, Rejected
+from panic.engine.contents import Output, Rejected
 from panic.engine.pinning import as_started
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.engine.pool import Bench
@@ -30,10 +30,9 @@ from panic.engine.serving import CallServer, ServerSettings
 from panic.engine.stages.diagrams import DiagramJob
 from panic.errors import ModelError, PanicError, StoreCorrupt
 from panic.models import registry
-from panic.models.protocol import Modality
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, origins, provenance, reading
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from panic.store.origins import Origin
 from panic.store.records import DiagramRow
 

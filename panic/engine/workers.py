@@ -82,7 +82,7 @@ class Workers:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._calls: dict[int, tuple[Seat, str]] = {}
         self._last_number = 0
-        before = Span("starting", "", self._ledger.started_at, time.time())
+        before = Span("starting", "", self._ledger.started_at, time.monotonic())
         self.seats = [Seat(one, f"worker {place}") for place, one in enumerate(start(self.post), start=1)]
         for seat in self.seats:
             self._ledger.add(seat.place, [before])

@@ -70,7 +70,7 @@ def distance_matrix(
         rows = [row(i) for i in range(size)]
     else:  # forking would copy locks that other threads hold
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            rows = list(pool.map(row, range(size), chunksize=max(1, size // (8 * count))))
+            rows = list(pool.map(row, range(size), chunksize=size // (8 * count)))
     matrix = np.zeros((size, size))
     for i, values in enumerate(rows):
         matrix[i, i + 1 :] = matrix[i + 1 :, i] = values

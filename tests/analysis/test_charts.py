@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,7 @@ def test_every_public_chart_is_tried():
     named = {name for maker in MAKERS.values() for name in maker.__code__.co_names}
     drawing = {name for name in charts.__all__ if name.islower()} - {
         "at_call", "beside_shuffles", "between_calls", "call_axis", "call_tip", "colour", "counted", "data",
-        "finish", "names_of", "outside", "plain", "save", "script_json", "seconds", "spec", "themed",
+        "finish", "named", "names_of", "outside", "plain", "save", "script_json", "seconds", "spec", "themed",
         "vega_bundle",
     }  # fmt: skip
     assert drawing <= named
@@ -351,3 +352,18 @@ def test_a_chart_for_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": [1, 2], "value": [1.0, 2.0], "low": 0.0, "high": 3.0, "mean": 1.0})
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
         charts.save(charts.null_band(frame), tmp_path / "nowhere" / "x.svg")
+
+
+@pytest.mark.parametrize("name", ["model.v2", "it's a[0]\\\\", "mean(x):b"])
+@pytest.mark.parametrize("values", [["red", "blue"] * 20, list(range(40))], ids=["texts", "numbers"])
+def test_a_column_with_a_dot_keeps_its_values(name: str, values: list[Any]) -> None:
+    frame = steps().with_columns(x="distance", y="distance")
+    made = [
+        vl_convert.vegalite_to_vega(map.embedding_map(frame.with_columns(column), by=column.name).to_dict())
+        for column in (pl.Series("plain", values), pl.Series(name, values))
+    ]
+    drawn = [vl_convert.vega_to_svg(one) for one in made]
+    colours = [Counter(re.findall(r'(?:fill|stroke)="(#\w+|rgb[^"]+)"', svg)) for svg in drawn]
+    assert colours[0] == colours[1]
+    assert len(colours[0]) > 3
+    assert "undefined" not in drawn[1]

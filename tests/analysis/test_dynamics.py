@@ -314,3 +314,175 @@ def test_what_cannot_be_answered_is_refused_with_the_reason(call, message):
     with pytest.raises(AnalysisError, match=message) as caught:
         call()
     assert isinstance(caught.value, PanicError)
+
+
+def grown(*ends: float) -> np.ndarray:
+    """Distances that grow from e^-9 to e^-1 by e a step, stay at 1, and have these logarithms at the end."""
+    return np.exp([*range(-9, 0), *[0.0] * 5, *ends])
+
+
+def test_a_rate_is_that_before_a_tenth_of_the_level():
+    """Logarithms -9 to -3 are below ln 0.1; the first column, where the twins are one, is left out."""
+    found = ftle(np.append(0.0, grown(0, 0)), step=0.5)
+    assert (found.rate, found.r2, found.saturation) == pytest.approx((2.0, 1.0, 1.0))
+    assert (found.first, found.last) == (1, 7)
+    assert ftle(grown(0, 0), below=0.2).last == 7
+    assert ftle(grown(0, 0), below=0.5).last == 8
+    assert (ftle(grown(0, 0), window=3).last, ftle(grown(0, 0), window=99).last) == (2, 15)
+    with pytest.raises(AnalysisError, match="2 steps before"):
+        ftle(grown(0, 0), window=2)
+    for wrong in ({"below": 0}, {"below": 1}, {"step": 0}):
+        with pytest.raises(AnalysisError, match="below must be"):
+            ftle(grown(0, 0), **wrong)
+    for distances in ([-1.0, 2, 3], np.ones((2, 3, 4)), [1.0, np.inf]):
+        with pytest.raises(AnalysisError, match="finite, not negative"):
+            ftle(distances)
+
+
+def test_what_falls_is_not_saturated():
+    found = ftle(np.exp([0.0, -1, -2, -3, *[-3.0] * 12]), window=4)
+    assert (found.rate, found.is_saturated) == (pytest.approx(-1), False)
+
+
+@pytest.mark.parametrize(("spread", "is_saturated"), [(0.02, True), (0.025, False)])
+def test_the_end_has_stopped_to_grow_with_95_percent_confidence_over_pairs(spread, is_saturated):
+    """The last 2 of 16 steps are -s, 0 and s above those before: at most 2.92 s / sqrt 3, against ln 1.04."""
+    pairs = np.stack([grown(rise, rise) for rise in (-spread, 0.0, spread)])
+    assert ftle(pairs).is_saturated == is_saturated
+
+
+def test_one_pair_has_stopped_where_its_end_is_above_by_less_than_4_percent():
+    assert ftle(grown(0.039, 0.039)).is_saturated
+    assert not ftle(grown(0.04, 0.04)).is_saturated
+
+
+def test_a_pair_that_has_met_is_left_out_of_the_error():
+    pairs = 1e-6 * np.exp(np.array([0.5, 0.6, 0.7, 0.1])[:, None] * np.arange(20))
+    pairs[3, 2] = 0
+    assert ftle(pairs, window=5).standard_error == pytest.approx(0.1 / np.sqrt(3))
+
+
+def test_a_regression_is_scipys():
+    from scipy.stats import linregress
+
+    x, y = [1.0, 2, 4, 7], [3.0, 1, 0, -4]
+    found, want = attractor(x, y), linregress(x, y)
+    assert (found.slope, found.intercept) == pytest.approx((want.slope, want.intercept))
+    assert (found.slope_error, found.r2) == pytest.approx((want.stderr, want.rvalue**2))
+    assert found.strength == pytest.approx(1 - abs(want.slope))
+    assert found.position == pytest.approx(want.intercept / (1 - want.slope))
+    assert found.num_runs == 4
+    flat = attractor([0, 1, 2], [5, 5, 5])
+    assert (flat.strength, flat.position) == (1.0, 5.0)
+    assert math.isnan(flat.r2)
+
+
+def recurrence_by_definition(word, theiler, min_line):
+    """Rate, determinism, mean line, longest line, laminarity, trapping time, from pairs of steps."""
+    size = len(word)
+    near = [[a == b and abs(i - j) >= theiler for j, b in enumerate(word)] for i, a in enumerate(word)]
+
+    def stretches(line):
+        return [len(part) for part in "".join("x" if hit else " " for hit in line).split()]
+
+    diagonals = [stretches(near[i][i + lag] for i in range(size - lag)) for lag in range(theiler, size)]
+    lines = [length for diagonal in diagonals for length in diagonal]
+    columns = [length for row in near for length in stretches(row)]
+    long, tall = [x for x in lines if x >= min_line], [x for x in columns if x >= min_line]
+    pairs = sum(range(size - theiler + 1))
+    return (
+        sum(lines) / pairs, sum(long) / sum(lines), sum(long) / len(long), max(long),
+        sum(tall) / sum(columns), sum(tall) / len(tall),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("theiler", [1, 2, 3])
+@pytest.mark.parametrize("min_line", [1, 2, 3])
+def test_recurrence_is_what_its_definition_says(theiler, min_line):
+    word = "AAABBABABABBBAAACABABA"
+    found = recurrence(list(word), theiler=theiler, min_line=min_line)
+    measured = (
+        found.rate, found.determinism, found.mean_line, found.longest_line,
+        found.laminarity, found.trapping_time,
+    )  # fmt: skip
+    assert measured == pytest.approx(recurrence_by_definition(word, theiler, min_line))
+
+
+def test_the_entropy_of_lines_by_hand():
+    """AABAA: (0,1), (3,4) alone, (0,3)-(1,4) a line of 2, (0,4), (1,3) alone."""
+    assert recurrence(list("AABAA"), min_line=1).line_entropy == pytest.approx(
+        -(0.8 * math.log(0.8) + 0.2 * math.log(0.2))
+    )
+    assert recurrence(list("AABAA")).line_entropy == 0.0
+    assert math.isnan(recurrence([0, 0, 1, 0]).line_entropy)
+
+
+def test_what_is_as_near_as_the_radius_recurs():
+    assert recurrence([[0.0], [1], [2]], radius=1).rate == pytest.approx(2 / 3)
+    assert recurrence([[0.0], [1], [2]], radius=0.9).rate == 0
+    for radius in (0, -1, None):
+        with pytest.raises(AnalysisError, match="radius above 0"):
+            recurrence([[0.0], [1], [2]], radius=radius)
+    with pytest.raises(AnalysisError, match="known: euclidean, cosine"):
+        recurrence([[0.0], [1], [2]], radius=1, metric="chordal")
+
+
+def test_scores_of_lags_are_what_is_beyond_chance():
+    """AABA: 6 of 12 ordered pairs are equal; 1 of 3 at lag 1, 1 of 2 at lag 2, 1 of 1 at lag 3."""
+    found = periodicity(list("AABA"), 3)
+    assert found.scores.tolist() == pytest.approx([1, (1 / 3 - 0.5) / 0.5, 0, 1])
+    assert periodicity(list("AABA")).scores.shape == (3,)
+    assert np.isnan(periodicity(list("AABA"), 5).scores[4:]).all()
+    vectors = np.array([[1.0, 0], [2, 0], [0, 3], [1, 0]])  # of the same kind: orthogonal or parallel
+    assert periodicity(vectors, 3).scores.tolist() == pytest.approx(found.scores.tolist())
+
+
+@pytest.mark.parametrize(
+    ("word", "period"),
+    [
+        ("AB" * 5 + "AC", 12),  # lag 2 scores 0.72
+        ("AB" * 29 + "AC", 2),  # lag 2 scores 0.93: within 90 % of the highest
+        ("ABAC", 4),
+    ],
+)
+def test_the_least_lag_near_the_highest_peak_is_the_period(word, period):
+    found = periodicity(list(word * 4))
+    assert found.period == period
+    assert found.score == pytest.approx(1.0)
+
+
+def test_a_peak_below_the_least_is_no_period():
+    word = list("ABCABCABDABCACC" * 3)
+    score = periodicity(word, 4).score
+    assert 0.3 < score < 0.9
+    assert periodicity(word, 4, least=score - 0.01).period == 3
+    assert periodicity(word, 4, least=score + 0.01).period is None
+
+
+def test_order_patterns_take_values_a_delay_apart():
+    """1, 9, 2, 8, 3, 7: two steps apart it rises twice and falls twice."""
+    assert permutation_entropy([1, 9, 2, 8, 3, 7], 2, delay=2) == pytest.approx(math.log(2))
+    assert permutation_entropy([1, 9, 2, 8, 3, 7], 2, delay=2, normalised=True) == pytest.approx(1)
+    assert permutation_entropy([1, 9, 2, 8, 3], 3, delay=2) == 0.0
+    with pytest.raises(AnalysisError, match="at least 5"):
+        permutation_entropy([1, 9, 2, 8], 3, delay=2)
+    with pytest.raises(AnalysisError, match="delay 1 or more"):
+        permutation_entropy([1, 9, 2], 2, delay=0)
+
+
+def test_two_nearest_neighbours_tell_the_dimension_by_the_formula():
+    """ln mu against -ln(1 - i / (n + 1)) through the origin, without the largest fifth."""
+    points = np.random.default_rng(4).normal(size=(10, 3))
+    ratios = []
+    for point in points:
+        near = sorted(np.linalg.norm(points - point, axis=1))
+        ratios.append(near[2] / near[1])
+    x = np.log(sorted(ratios)[:8])
+    y = [-math.log(1 - i / 11) for i in range(1, 9)]
+    assert intrinsic_dimension(points, discard=0.2) == pytest.approx(x @ y / (x @ x))
+    with pytest.raises(AnalysisError, match="found 9"):
+        intrinsic_dimension(points[:9])
+    assert intrinsic_dimension(points, discard=0) > 0
+    for wrong in (1, -0.1):
+        with pytest.raises(AnalysisError, match="discard"):
+            intrinsic_dimension(points, discard=wrong)

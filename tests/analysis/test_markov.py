@@ -10,6 +10,7 @@ import pytest
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import (
     absorption,
+    closed_classes,
     dwell_survival,
     dwell_times,
     entropy_rate,
@@ -181,3 +182,96 @@ def test_a_dwell_that_never_ends_has_an_infinite_mean():
     assert found.row(0, named=True)["high"] == math.inf
     assert 0 < found.row(0, named=True)["low"] < 3
     assert mean_dwell(dwell_times([])).is_empty()
+
+
+def test_the_interval_of_a_mean_is_clopper_and_pearsons():
+    """3 exits of 10 chances: the probability to leave is 0.0667 to 0.6525 (exact, 95 %)."""
+    frame = dwell_times([[0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1], [2, 3, 2, 3, 2]])
+    rows = mean_dwell(frame).to_dicts()
+    assert [row["label"] for row in rows] == [0, 1, 2, 3]
+    zero, one, two, three = rows
+    assert (zero["num_exits"], zero["num_chances"], zero["mean"]) == (3, 10, pytest.approx(10 / 3))
+    assert (1 / zero["high"], 1 / zero["low"]) == pytest.approx((0.0667, 0.6525), abs=5e-5)
+    assert (one["num_exits"], one["num_chances"], one["low"]) == (2, 2, 1.0)  # left at every chance
+    assert 1 / one["high"] == pytest.approx(0.025 ** (1 / 2), abs=1e-9)
+    assert (two["num_exits"], two["num_chances"]) == (2, 2)
+    assert three["mean"] == 1.0
+
+
+def test_a_label_without_a_chance_has_no_mean():
+    row = mean_dwell(dwell_times([[0, 5]])).row(1, named=True)
+    assert (row["num_exits"], row["num_chances"]) == (0, 0)
+    assert math.isnan(row["mean"])
+    assert (row["low"], row["high"]) == (1.0, math.inf)
+
+
+def test_the_band_of_survival_is_greenwoods_on_the_log_log_scale():
+    """At length 1: 0.75 of 4, standard error 0.75 sqrt(1 / 12)."""
+    found = survival([1, 2, 3, 3], [False, True, False, False])
+    spread = 1.96 * math.sqrt(1 / 12) / -math.log(0.75)
+    assert found.row(0) == (0.0, 1.0, 1.0, 1.0, 4)
+    assert found["low"][1] == pytest.approx(0.75 ** math.exp(spread))
+    assert found["high"][1] == pytest.approx(0.75 ** math.exp(-spread))
+    assert found.row(2)[1:4] == (0.0, 0.0, 0.0)
+    for wrong in ([0.0, 1.0], [-1.0, 1.0], [np.inf, 1.0], [np.nan, 1.0]):
+        with pytest.raises(AnalysisError, match="positive numbers"):
+            survival(wrong, [False, False])
+    with pytest.raises(AnalysisError, match="pair up"):
+        survival([[1, 2]], [[True, False]])
+
+
+def test_closed_parts_and_where_each_state_ends():
+    """0 leads to {1, 2} with 1/4 and to 4 with 1/2, and stays with 1/4; 3 leads to 0 or to 4."""
+    t = np.array([
+        [0.25, 0.25, 0, 0, 0.5], [0, 0, 1, 0, 0], [0, 0.5, 0.5, 0, 0], [0.5, 0, 0, 0, 0.5], [0, 0, 0, 0, 1]
+    ])  # fmt: skip
+    assert closed_classes(t) == [[1, 2], [4]]
+    assert absorption(t).tolist() == [
+        pytest.approx(row) for row in ([1 / 3, 2 / 3], [1, 0], [1, 0], [1 / 6, 5 / 6], [0, 1])
+    ]
+    assert mean_first_passage(t, 4).tolist() == [math.inf, math.inf, math.inf, math.inf, 0.0]
+    steps = mean_first_passage(t, [1, 4])
+    assert steps.tolist() == pytest.approx([4 / 3, 0, 2, 1 + 0.5 * 4 / 3, 0])
+    with pytest.raises(AnalysisError, match="2 parts that are never left: 1, 2; 4"):
+        stationary(t)
+
+
+def test_a_third_state_takes_its_share():
+    t = np.array([[0.5, 0.25, 0.25], [0.5, 0, 0.5], [0.25, 0.25, 0.5]])
+    law = stationary(t)
+    assert law @ t == pytest.approx(law)
+    assert law == pytest.approx([0.4, 0.2, 0.4])
+    entropies = [1.5 * math.log(2), math.log(2), 1.5 * math.log(2)]
+    assert entropy_rate(t) == pytest.approx(law @ entropies)
+    assert timescales(t) == pytest.approx([1 / math.log(4), 1 / math.log(4)])
+
+
+def test_labels_and_states():
+    with pytest.raises(AnalysisError, match="a label is 2, and there are 2 states: 0 to 1"):
+        transition_counts([0, 2], 2)
+    assert transition_counts([0, 1], 2).tolist() == [[0, 1], [0, 0]]
+    assert transition_counts([[], [1]]).tolist() == [[0, 0], [0, 0]]
+    assert transition_counts([], 1).tolist() == [[0]]
+    for size in (0, -1):
+        with pytest.raises(AnalysisError, match="no labels, and no number of states"):
+            transition_counts([], size)
+    assert transition_counts([-1, 0, 0, -1, -1, 0]).tolist() == [[1]]
+
+
+def test_matrices_that_are_no_chains():
+    for wrong, told in (
+        ([[1.5, -0.5], [0, 1]], "0 and above"),
+        ([[0, 0], [0, 1]], "what follows state 0: never left"),
+        ([[0.5, 0.4999], [0, 1]], "sum to 1"),
+        (np.zeros((0, 0)), "square"),
+        ([0.5, 0.5], "square"),
+    ):
+        with pytest.raises(AnalysisError, match=told):
+            closed_classes(wrong)
+    assert closed_classes([[0.5, 0.5 + 1e-7], [0, 1]]) == [[1]]
+    with pytest.raises(AnalysisError, match="from 0 to 1, found"):
+        mean_first_passage(TWO, -1)
+    assert mean_first_passage([[0.0, 1.0], [0, 0]], 1).tolist() == [
+        1,
+        0,
+    ]  # what follows the target is unknown

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from panic.analysis import dynamics
-from panic.analysis.movement import Movement, movement
+from panic.analysis.movement import (
+    Movement,
+    _course,
+    _dips,
+    _dips_beyond_shuffles,
+    _dips_over_runs,
+    _growth,
+    _memory,
+    movement,
+)
 from panic.analysis.nulls import sphere_walk
 from panic.topology import pairwise
 
@@ -103,3 +112,75 @@ def test_below_five_lags_and_of_few_runs_nothing_is_decided():
     assert moved(walk, 2, 0).course == "unknown"
     still = np.zeros((2, 6))
     assert movement(still, np.zeros((79, 6))).course == "still"
+
+
+def test_dips_are_below_the_mean_of_the_lags_around():
+    assert _dips(np.array([5.0, 1, 5, 7]), 1).tolist() == [-np.inf, 4, -1, -np.inf]
+    # A quarter of lag 8 away are lags 6 and 10; of lags up to 7 the direct neighbours.
+    curve = np.zeros(10)
+    curve[5], curve[9], curve[7] = 3.0, 5.0, 1.0
+    assert _dips(curve, 4)[7] == 3.0
+    assert _dips(curve, 4)[6] == 2.0
+    assert _dips(curve, 4)[[0, 8, 9]].tolist() == [-np.inf] * 3
+    assert _dips(np.stack([curve, 2 * curve]), 4)[1, 7] == 6.0
+
+
+def test_growth_is_that_of_the_late_third_over_its_level():
+    """D(k) = k up to 9: from 7 to 9 by 2 of 8."""
+    lags = np.arange(1.0, 10.0)
+    assert _growth(np.stack([lags] * 3)) == pytest.approx((0.25, 0.25, 0.25))
+    half = 4.302653 * 2 / np.sqrt(3) / 16  # rises of 2, 4 and 6, of a level of 16
+    assert _growth(np.stack([lags, 2 * lags, 3 * lags])) == pytest.approx((0.25, 0.25 - half, 0.25 + half))
+    assert _growth(np.stack([lags, lags])) == (pytest.approx(0.25), -np.inf, np.inf)
+    assert _growth(np.stack([lags[:6]] * 3))[0] == pytest.approx(2 / 5)  # three lags at least
+    assert _growth(np.stack([np.arange(1.0, 13.0)] * 3))[0] == pytest.approx(3 / 10.5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "course"),
+    [
+        (0.16, 0.5, "grows"), (0.15, 0.5, "creeps"), (0.01, 0.05, "creeps"), (0.0, 0.09, "stays"),
+        (0.0, 0.1, "unknown"), (-0.5, -0.1, "stays"), (-0.5, 0.5, "unknown"),
+    ],
+)  # fmt: skip
+def test_the_interval_of_growth_names_the_course(low, high, course):
+    assert _course(low, high) == course
+
+
+def test_memory_is_outside_of_95_percent_of_shuffles():
+    draws = np.arange(1.0, 80.0)  # 2.5 % lie below 2
+    assert [_memory(value, draws) for value in (1.9, 2.1, 77.9, 78.1)] == [
+        "nearer",
+        "none",
+        "none",
+        "farther",
+    ]
+
+
+def test_dips_over_runs_are_tested_with_their_number():
+    """Three lags have lags around; 2.5 % over 3 of 2 degrees of freedom: t must be above 7.65."""
+    clear = np.tile([5.0, 5, 3, 5, 5], (3, 1))
+    assert _dips_over_runs(clear).tolist() == [False, False, True, False, False]
+    assert not _dips_over_runs(clear[:2]).any()
+    for spread, is_clear in ((0.44, True), (0.47, False)):  # t = 2 sqrt 3 / spread = 7.87, 7.37
+        varied = clear.copy()
+        varied[:, 2] += [-spread, 0, spread]
+        assert _dips_over_runs(varied)[2] == is_clear
+
+
+def test_a_dip_is_deeper_than_the_deepest_of_nearly_all_shuffles():
+    draws = np.zeros((39, 5))
+    draws[:, 2] = -np.arange(39.0)  # the deepest dip of the last one is 38
+    assert not _dips_beyond_shuffles(np.array([0.0, 0, -38, 0, 0]), draws).any()
+    assert _dips_beyond_shuffles(np.array([0.0, 0, -38.1, 0, 0]), draws).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_what_never_moves_is_still_and_a_few_lags_are_short():
+    still = movement(np.zeros((2, 9)), np.zeros((39, 9)))
+    assert (still.course, still.memory, still.num_runs) == ("still", "none", 2)
+    lags = np.arange(1.0, 7.0)
+    absent = np.stack([lags, np.where(lags > 4, np.nan, lags)])
+    assert movement(absent, np.ones((39, 6))).course == "short"
+    assert np.isnan(movement(absent, np.ones((39, 6))).growth)
+    five = np.stack([lags, np.where(lags > 5, np.nan, lags)])
+    assert movement(five, np.tile(lags, (39, 1))).course == "unknown"

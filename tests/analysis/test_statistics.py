@@ -254,3 +254,139 @@ def test_the_least_p_of_a_design_by_hand(groups, units, within, want):
     test = permanova(distances(points), groups, units=units, within=within, num_permutations=999)
     assert test.p_value == pytest.approx(want, abs=0.05)
     assert test.p_value >= test.p_least
+
+
+def test_cohens_d_of_six_values_by_hand():
+    """Sums of squares 5 and 0.5 over 4 degrees of freedom; Hedges' correction is 1 - 3 / 15."""
+    want = 2 / np.sqrt(5.5 / 4) * 0.8
+    assert cohens_d([1, 2, 3, 4], [0, 1]) == pytest.approx(want)
+    assert cohens_d([0, 1], [1, 2, 3, 4]) == pytest.approx(-want)
+
+
+def test_ties_count_for_neither_side():
+    assert cliffs_delta([1, 1, 3], [1, 2]) == pytest.approx((2 - 2) / 6)
+    assert cliffs_delta([0, 0], [1, 1, 1]) == -1.0
+    assert cliffs_delta([1, 2], [1, 2]) == 0.0
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 1, 1, 2]])
+def test_what_the_permutation_test_tells_beside_p(groups):
+    values = np.array([1.0, 4, 2, 8, 5, 7, 0])
+    found = permutation_test(values, groups, num_permutations=200)
+    means = np.array([values[np.equal(groups, g)].mean() for g in groups])
+    share = ((means - values.mean()) ** 2).sum() / ((values - values.mean()) ** 2).sum()
+    assert found.effect == pytest.approx(share)
+    assert found.statistic == pytest.approx(share / 2 / ((1 - share) / 4))
+    assert (found.num_groups, found.num_values, found.num_units) == (3, 7, 7)
+    assert found.effect_name == "eta squared"
+    assert found.baseline == pytest.approx(2 / 6, abs=0.06)
+
+
+def test_groups_that_alone_vary_explain_all():
+    found = permutation_test([1, 1, 2, 2], [0, 0, 1, 1], num_permutations=300)
+    assert (found.statistic, found.effect) == (np.inf, 1.0)
+    assert found.p_value == pytest.approx(1 / 3, abs=0.08)
+    assert found.p_value >= found.p_least == pytest.approx(1 / 3)
+    same = permutation_test([1, 2, 1, 2], [0, 0, 1, 1], num_permutations=50)
+    assert (same.statistic, same.effect, same.p_value) == (0.0, 0.0, 1.0)
+
+
+def test_permanova_within_levels_by_hand():
+    """Points on a line: F of cells inside levels, and its share of the whole sum of squares."""
+    level = np.repeat([0, 1], 6)
+    group = np.tile([0, 0, 0, 1, 1, 1], 2)
+    place = np.array([0.0, 1, 2, 4, 5, 9, 20, 22, 21, 30, 28, 29])
+
+    def squares(cells):
+        return sum(((place[cells == c] - place[cells == c].mean()) ** 2).sum() for c in np.unique(cells))
+
+    inside, cells = squares(level), squares(2 * level + group)
+    found = permanova(distances(place[:, None]), group, within=level, num_permutations=99)
+    assert found.statistic == pytest.approx(((inside - cells) / 2) / (cells / 8))
+    assert found.effect == pytest.approx((inside - cells) / squares(np.zeros(12)))
+    assert found.baseline < found.effect
+    assert found.effect_name == "R squared"
+
+
+def test_a_group_of_one_adds_nothing_to_the_joint_loss():
+    matrix = np.array([[0, 2, 9], [2, 0, 9], [9, 9, 0.0]])
+    found = label_test(matrix, [0, 0, 1], num_permutations=400)
+    assert found.statistic == pytest.approx(1.0)
+    # The pair is one of three: losses 1, 4.5 and 4.5 have the mean 10 / 3.
+    assert found.effect == pytest.approx(1 - 1 / (10 / 3), abs=0.05)
+    assert found.p_value == pytest.approx(1 / 3, abs=0.07)
+    assert (found.num_groups, found.effect_name) == (2, "relative tightness")
+
+
+def test_shuffles_keep_what_must_stay():
+    """Whole units change groups where they are in one each; else labels change within their unit."""
+    rng = RNG(0)
+    units = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    between = design_of(8, [0, 0, 0, 0, 1, 1, 1, 1], units)
+    within = design_of(8, [0, 1, 0, 1, 1, 0, 0, 0], units)
+    assert (between.resampling, within.resampling) == ("between units", "within units")
+    seen = set()
+    for _ in range(60):
+        labels = between.shuffled(rng)
+        assert (labels[::2] == labels[1::2]).all()
+        assert labels.sum() == 4
+        seen.add(tuple(labels[::2]))
+        mixed = within.shuffled(rng).reshape(4, 2)
+        assert mixed.sum(axis=1).tolist() == [1, 1, 1, 0]
+        seen.add(tuple(mixed[:3, 0]))
+    assert len(seen) == 6 + 8
+
+
+def test_one_unit_more_than_groups_is_enough():
+    assert permutation_test([1, 2, 5], ["a", "a", "b"], num_permutations=20).num_units == 3
+    with pytest.raises(AnalysisError, match="3 values, 3 groups and 2 units do not pair up"):
+        permutation_test([1, 2, 5], ["a", "a", "b"], units=[1, 2])
+    with pytest.raises(AnalysisError, match="2 units in 2 groups"):
+        permutation_test([1, 2, 5], ["a", "a", "b"], units=[1, 1, 2])
+
+
+def test_a_mixed_models_columns_belong_together():
+    rng = RNG(2)
+    frame = pl.DataFrame({"unit": np.repeat(list("abcdefgh"), 6), "x": np.tile([0.0, 1, 2], 16)})
+    frame = frame.with_columns(y=0.2 * pl.col("x") + np.repeat(rng.normal(size=8), 6) + rng.normal(size=48))
+    table = mixed_model(frame, "y ~ x", groups="unit")
+    assert table["term"].to_list() == ["Intercept", "x", "Group Var"]
+    for row in table.head(2).iter_rows(named=True):
+        half = 1.959964 * row["standard_error"]
+        assert (row["low"], row["high"]) == pytest.approx((row["estimate"] - half, row["estimate"] + half))
+        assert row["p_value"] == pytest.approx(
+            2 * stats.norm.sf(abs(row["estimate"]) / row["standard_error"])
+        )
+    assert table.row(2)[2:6] == (None,) * 4
+    two = frame.filter(pl.col("unit").is_in(["a", "b"]))
+    assert len(mixed_model(two, "y ~ x", groups="unit")) == 3
+    once = pl.concat([two.filter(pl.col("unit") == "a"), two.filter(pl.col("unit") == "b").head(1)])
+    with pytest.raises(AnalysisError, match="2 values of unit with several rows"):
+        mixed_model(once, "y ~ x", groups="unit")
+
+
+def test_what_factors_explain_by_chance():
+    found = decompose([1.0, 2, 3, 4, 6], {"a": [0, 0, 1, 1, 2], "b": [0, 1, 0, 1, 0]})
+    assert found["by_chance"].to_list() == pytest.approx([2 / 4, 1 / 4, 0, 0])
+    assert found["num_levels"].to_list() == [3, 2, 0, 0]
+    assert found["alone"][2] + found["alone"][3] == pytest.approx(1)
+    assert found["alone"][0] == pytest.approx(1 - 1 / 14.8)  # within: 0.5 + 0.5 of 14.8
+    with pytest.raises(AnalysisError, match="5 values and 2 levels of a"):
+        decompose([1.0, 2, 3, 4, 6], {"a": [0, 1]})
+    assert decompose(np.ones(4), {"a": [0, 0, 1, 1]})["alone"].to_list() == [0, 0, 0]
+
+
+def test_p_values_from_0_to_1_are_corrected():
+    assert adjust([0.0, 1.0]).tolist() == [0.0, 1.0]
+    for wrong in ([-0.1], [1.1], [[0.1]], [0.1, 2.0], [float("nan")]):
+        with pytest.raises(AnalysisError, match="from 0 to 1"):
+            adjust(wrong)
+
+
+def test_matrices_that_hold_no_distances_are_refused():
+    good = np.array([[0.0, 1, 2], [1, 0, 1], [2, 1, 0]])
+    assert permanova(good, [0, 0, 1], num_permutations=9).num_values == 3
+    assert permanova(good + 1e-9 * np.triu(good), [0, 0, 1], num_permutations=9).num_values == 3
+    for wrong in (-good, good + 1e-3 * np.triu(good)):
+        with pytest.raises(AnalysisError, match="symmetric and not negative"):
+            permanova(wrong, [0, 0, 1])

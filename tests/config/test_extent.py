@@ -40,6 +40,12 @@ def test_a_batch_size_that_is_not_said_any_more_is_dropped_unless_its_model_is()
     assert union(one, config(networks=[["A", "C"]], batch_sizes={"C": 4})).batch_sizes == {"B": 3, "C": 4}
 
 
+def test_the_union_keeps_variants_and_the_last_word_on_one() -> None:
+    one = config(models={"A": {"base": "X"}, "B": {"base": "Y"}})
+    both = union(one, config(models={"A": {"base": "Z"}, "C": {"base": "X"}}))
+    assert {name: variant.base for name, variant in both.models.items()} == {"A": "Z", "B": "Y", "C": "X"}
+
+
 def test_only_what_is_taken_of_runs_counts_for_asking_all() -> None:
     all_of = config(embeddings=["E", "F"], prompts=["a", "b"])
     assert asks_all(config(embeddings=["F", "E"]), all_of)
@@ -85,6 +91,12 @@ def test_the_base_of_a_variant_counts() -> None:
     assert contradictions(chained(2), chained(3)) == {
         "A": "the variant 'quick' is {base: X, steps: 3}; demo started with {base: X, steps: 2}"
     }
+
+
+def test_variants_of_each_other_end() -> None:
+    """No such model is performed; comparing two configs that have some must not go on for ever."""
+    known = config(models={"A": {"base": "B"}, "B": {"base": "A"}})
+    assert contradictions(known, known) == {}
 
 
 def test_a_union_beyond_what_an_experiment_may_have_names_the_way_out() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panic.config import ExperimentConfig, contradictions, load, to_yaml
+from panic.config import Distance, ExperimentConfig, contradictions, load, to_yaml
 
 YAML = """name: demo
 project: colours            # in log names
@@ -103,6 +103,11 @@ def test_overrides_create_parts_and_later_ones_win(file: Path) -> None:
     assert [settings.modality for settings in config.diagrams] == ["image"]
     assert config.models["b"].base == "PocketDiffusion"
     assert config.seeds == [-1]
+
+
+def test_an_override_below_the_end_of_a_list_appends_a_mapping(file: Path) -> None:
+    config = load(file, ["distances=[wasserstein]", "distances.1.kind=bottleneck"])
+    assert config.distances == [Distance(kind="wasserstein"), Distance(kind="bottleneck")]
 
 
 def test_override_of_a_key_with_a_dot(file: Path) -> None:
@@ -236,6 +241,7 @@ distances: [bottleneck, {kind: wasserstein, internal_p: inf}]""",
     (tmp_path / "one.yaml").write_text(text)
     config = load(tmp_path / "one.yaml")
     (tmp_path / "again.yaml").write_text(to_yaml(config))
+    assert "- {kind: image, range: [0.0, 2.0], bandwidth: 0.1}" in to_yaml(config)
     assert load(tmp_path / "again.yaml") == config
     assert [v.kind for v in config.vectorisations] == ["entropy", "image"]
     assert config.diagrams[0].window is not None

@@ -163,6 +163,19 @@ def test_mistakes_inside_the_value_of_an_override_are_told(good: str) -> None:
     )
 
 
+def test_a_misspelt_key_below_an_index_is_told_with_its_own_names(good: str) -> None:
+    told = message(good, "embeddings=[E]", "diagrams=[{metric: cosine}, {window: {dimension: 2, dely: 2}}]")
+    assert "unknown key 'dely' in diagrams.1.window" in told
+    assert "allowed: dimension, delay" in told
+
+
+def test_the_caret_of_a_missing_part_is_under_the_last_part_of_the_key(good: str) -> None:
+    def check(raw: dict[str, Any]) -> list[Problem]:
+        return [Problem(("models", "quick", "steps"), "steps are needed", on_key=True)]
+
+    assert message(good, "models.quick.steps=3", check=check).splitlines()[-1] == "   |              ^^^^^"
+
+
 def test_override_that_is_none(good: str) -> None:
     assert (
         message(good, "max_length", "prompts=[a")

@@ -143,6 +143,20 @@ def test_mistakes(entry: dict[str, Any], path: str | None, message: str, folder:
     assert problem.path == (("prompts", 0) if path is None else ("prompts", 0, path))
 
 
+@pytest.mark.parametrize(
+    ("num", "told"), [(1, "row 1"), (5, "rows 1, 2, 3, 4, 5"), (6, "rows 1, 2, 3, 4, 5 ...")]
+)
+def test_the_first_five_rows_without_a_text_are_told(num: int, told: str, folder: Path) -> None:
+    (folder / "holes.jsonl").write_text('{"text": ""}\n' * num + '{"text": "a"}\n')
+    assert mistake({"file": "holes.jsonl"}, folder).message.endswith(f" of {told}")
+
+
+def test_only_a_number_is_helped_by_quotes(folder: Path) -> None:
+    assert mistake(5, folder).hint == "put it in quotes to make it a text"
+    assert mistake(None, folder).hint == mistake(["a"], folder).hint == ""
+    assert mistake(None, folder).message.endswith(", and is empty")
+
+
 def test_file_that_is_no_parquet(folder: Path) -> None:
     (folder / "x.parquet").write_text("no")
     assert mistake({"file": "x.parquet"}, folder).message.startswith(

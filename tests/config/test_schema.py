@@ -18,6 +18,7 @@ from panic.config import (
 )
 from panic.config.extent import EXTENT_JOINS
 from panic.config.fields import parse_size
+from panic.config.schema import cross_field_problems, too_many_runs
 
 
 def config(**changes: Any) -> ExperimentConfig:
@@ -109,6 +110,11 @@ def test_devices(device: str) -> None:
         {"diagrams": {"max_dimension": 3}},
         {"diagrams": [{"max_dimension": 1}, {}]},
         {"diagrams": [{}, {"metric": "cosine", "landmarks": 2}]},
+        {"vectorisations": [{"kind": "betti_curve", "range": [1, 1]}]},
+        {"vectorisations": [{"kind": "betti_curve", "range": [0, 1, 2]}]},
+        {"distances": [{"kind": "wasserstein", "internal_p": 0.9}]},
+        {"distances": [{"kind": "wasserstein", "internal_p": float("inf")}]},
+        {"distances": [{"kind": "wasserstein", "order": 0.9}]},
         {"models": {"local:x": {"base": "X"}}},
         {"models": {"A": {"base": "X", "guidance": float("nan")}}},
         {"models": {"A": {"steps": 2}}},
@@ -154,3 +160,97 @@ def test_keys_hold_what_counts_and_nothing_else() -> None:
 def test_a_window_spans_its_delays() -> None:
     assert Window(dimension=4, delay=3).span == 10
     assert Window(dimension=1).span == 1
+
+
+def test_defaults() -> None:
+    """They decide what is computed, and what a process may take."""
+    plain = ExperimentConfig(name="x", networks=[["A"]], prompts=["a"], seeds=[1], max_length=1)
+    assert (plain.repeats, plain.root_seed, plain.max_retries) == (1, 0, 2)
+    assert not plain.reject_constant_images
+    assert not plain.fail_fast
+    assert plain.pixel_cache_bytes == plain.headroom == 2**28
+    assert plain.memory_fraction == 1.0
+    for empty in (plain.models, plain.embeddings, plain.diagrams, plain.vectorisations, plain.distances):
+        assert not empty
+
+
+@pytest.mark.parametrize(
+    ("networks", "prompts", "seeds", "repeats", "where"),
+    [
+        (1, 10, [-1], 10**6, None),
+        (1, 10, [-1], 10**6 + 1, "repeats"),
+        (2, 5, [-1, 3], 10**6 - 1, None),
+        (2, 5, [-1, 3], 10**6, "repeats"),
+        (1, 10_000, list(range(1000)), 1, None),
+        (1, 10_000, list(range(1001)), 1, "prompts"),
+        (1, 10_001, list(range(1000)), 7, "prompts"),
+        (11, 1000, list(range(1000)), 1, "prompts"),
+    ],
+)
+def test_ten_million_runs_are_the_most(
+    networks: int, prompts: int, seeds: list[int], repeats: int, where: str | None
+) -> None:
+    """Networks x prompts x (fixed seeds + repeats of -1); repeats count for nothing where no seed is -1."""
+    raw = {"networks": [["A"]] * networks, "prompts": ["p"] * prompts, "seeds": seeds, "repeats": repeats}
+    assert [problem.path for problem in too_many_runs(raw)] == ([] if where is None else [(where,)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"networks": None}, {"prompts": "a"}, {"seeds": 5}, {"repeats": "many"}, {"repeats": None}],
+    ids=str,
+)
+def test_what_cannot_be_counted_is_no_second_mistake(changes: dict[str, Any]) -> None:
+    raw: dict[str, Any] = {"networks": [["A"]] * 20, "prompts": ["p"] * 1000, "seeds": list(range(1000))}
+    assert len(too_many_runs(raw)) == 1
+    assert too_many_runs(raw | changes) == []
+    assert cross_field_problems({"networks": [["A"]], "seeds": [1]} | changes) == []
+
+
+def test_between_fields_each_mistake_is_told_at_its_place() -> None:
+    def paths(**raw: Any) -> list[Any]:
+        return [problem.path for problem in cross_field_problems(raw)]
+
+    assert paths(repeats=2, seeds=[1, 0]) == [("repeats",)]
+    assert paths(repeats=2, seeds=[1, -1]) == paths(repeats=1, seeds=[1]) == []
+    assert paths(repeats="2", seeds=[1]) == paths(repeats=2, seeds=1) == paths(repeats=2) == []
+    assert paths(diagrams={}) == [("diagrams",)]
+    assert paths(diagrams={}, embeddings=["E"]) == paths(diagrams=[]) == paths(diagrams=None) == []
+    assert paths(models={" ": {}}) == [("models", " ")]
+    assert paths(models={"python:x": {}}) == [("models", "python:x")]
+    assert paths(models={"A": {"a": float("inf"), "b": 1.5, "c": float("nan"), "d": "x"}}) == [
+        ("models", "A", "a"),
+        ("models", "A", "c"),
+    ]
+    assert paths(models={"A": 3}) == paths(models=[1]) == []
+    assert paths(seeds=[1, True, 1, 2, 1]) == [("seeds", 2), ("seeds", 4)]
+    assert paths(prompts=[{"file": "x"}, {"file": "x"}, "a"]) == []
+    assert paths(batch_sizes={"A": 1, "E": 2, "Z": 3}, networks=[["A"], 5, [1]], embeddings=["E"]) == [
+        ("batch_sizes", "Z")
+    ]
+    assert paths(batch_sizes={"Z": 1}) == paths(batch_sizes=[1], networks=[["A"]]) == []
+    assert paths(batch_sizes={"A": 1}, networks=[["A"]], embeddings="E") == []
+
+
+def test_a_second_entry_points_at_the_first() -> None:
+    (text, number) = cross_field_problems({"prompts": ["b", "a", "a"], "seeds": [5, 5]})[::-1]
+    assert (text.message, text.first) == ("the same prompt as prompts.1: 'a'", ("prompts", 1))
+    assert (number.message, number.first) == ("the same seed as seeds.0", ("seeds", 0))
+
+
+def test_settings_that_a_kind_has_by_default() -> None:
+    """They are part of the keys of results."""
+    image = Vectorisation(kind="image", range=[0, 1], bandwidth=0.1)
+    assert image.key == {"kind": "image", "range": [0.0, 1.0], "resolution": 20, "bandwidth": 0.1}
+    assert Vectorisation(kind="landscape", range=[0, 1]).key["num_landscapes"] == 5
+    assert Vectorisation(kind="betti_curve", range=[0, 1]).key["resolution"] == 100
+    assert Distance(kind="wasserstein").key == {"kind": "wasserstein", "order": 1.0, "internal_p": 2.0}
+    assert Vectorisation(kind="entropy", range=None).key == {"kind": "entropy"}
+
+
+@pytest.mark.parametrize("kind", [[1], {"a": 1}, 3, None])
+def test_a_kind_that_is_no_text_is_no_mistake_of_its_settings(kind: Any) -> None:
+    """The field's own check tells it."""
+    entries = [{"kind": kind}]
+    raw = {"diagrams": {}, "embeddings": ["E"], "vectorisations": entries, "distances": entries}
+    assert cross_field_problems(raw) == []

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic.config.problems import Document, KeyPath, Source
-from panic.config.sources import parse
-from panic.config.yaml_places import Yaml12Dumper
+from panic.config.sources import Yaml12Dumper, parse
 from panic.errors import ConfigError
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -167,3 +166,63 @@ def test_line_ends_of_windows_and_byte_order_mark(tmp_path: Any) -> None:
     parsed = read(file)
     assert parsed.data == {"a": 1, "b": {"c": 2}}
     assert (parsed.values[("b", "c")].line, parsed.values[("b", "c")].column) == (3, 6)
+
+
+def mistakes(text: str, kind: str) -> str:
+    """What is told of a text: why it cannot be parsed, or what is wrong in it."""
+    try:
+        return "\n".join(problem.message for problem in document(text, kind).problems)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "told"),
+    [
+        ("TOML", "a = 1\nb =", "text:2:4: not valid TOML: invalid value"),
+        ("TOML", "a = 1\nb = x\n", "text:2:5: not valid TOML: invalid value"),
+        ("TOML", "a = 1\n\n  a = 2\n", "text:3:1: not valid TOML: this key is given twice"),
+        ("TOML", 'a = 1\nb = "x\nc = 2', "a quote in this line is never closed"),
+        ("TOML", f"a = 1\nb = {'9' * 5000}", "text:2:5: not valid TOML: a number has too many digits"),
+        ("TOML", f"a.{'b.' * 48}c = 1", None),
+        ("TOML", f"a.{'b.' * 49}c = 1", "text:1:1: a key has at most 50 parts"),
+        ("JSON", '{"a": 1,}', "a key in double quotes is expected here"),
+        ("JSON", '{"a": [1, NaN]}', "text:1:11: not valid JSON: NaN is no JSON number"),
+        ("JSON", '{"a": 1}\n x', "text:2:2: not valid JSON: the config ended before this"),
+        ("JSON", f'{{"a":\n {"9" * 5000}}}', "text:2:2: not valid JSON: a number has too many digits"),
+        ("JSON", f"{'[' * 51}1{']' * 51}", "nested more than 50 deep"),
+        ("JSON", f"{'[' * 50}1{']' * 50}", None),
+        ("YAML", 'a: "x\nb: 1', "text:1:4: not valid YAML: this quote is never closed"),
+        ("YAML", "a: [1, 2\nb: 1", "a ',' or a closing bracket is missing in the list begun in line 1"),
+        ("YAML", "a:\n  - 1\n b: 2", "this does not continue the mapping begun in line 1"),
+        ("YAML", "a: `x`", "a text cannot begin with `"),
+        ("YAML", "a: *b", "undefined alias"),
+        ("YAML", "a: 1\n---\nb: 2", "a second document begins here"),
+        ("YAML", "a: 1\nb: \x01", "text:2:4: not valid YAML: a control character"),
+        ("YAML", "a: !x 1", "the tag !x means nothing here"),
+        ("YAML", "? [1]\n: 2", "a key must be a text"),
+        ("YAML", "? a\n: &b {c: 1, c: 2}", "the key 'c' is given twice"),
+    ],
+)
+def test_what_is_wrong_and_where(kind: str, text: str, told: str | None) -> None:
+    found = mistakes(text, kind)
+    assert told in found if told else found == ""
+
+
+def test_a_second_value_of_a_key_is_left_out_with_its_places() -> None:
+    for kind, text in (("JSON", '{"a": 1, "a": {"b": 2}, "c": 3}'), ("YAML", "{a: 1, a: {b: 2}, c: 3}")):
+        parsed = document(text, kind)
+        assert parsed.data == {"a": 1, "c": 3}
+        assert set(parsed.values) == {(), ("a",), ("c",)}
+        assert written(parsed, ("a",)) == "1"
+        (problem,) = parsed.problems
+        assert (problem.message, problem.first) == ("the key 'a' is given twice", ("a",))
+
+
+def test_aliases_count_as_often_as_they_stand() -> None:
+    """Four lists of lists of 100 are 40,805 values; with 30 of them there are too many."""
+    lines = [f"a: &a [{', '.join('x' * 100)}]", f"b: &b [{', '.join(['*a'] * 100)}]"]
+    few = "\n".join([*lines, f"c: [{', '.join(['*b'] * 4)}]"])
+    assert len(document(few, "YAML").data["c"][3][99]) == 100
+    with pytest.raises(ConfigError, match=r"this has 3.1\de\+05 values"):
+        document("\n".join([*lines, f"c: [{', '.join(['*b'] * 30)}]"]), "YAML")

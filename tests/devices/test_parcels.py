@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panic.devices.cache import ModelCache
-from panic.devices.parcels import CannotFlatten, Parcel, cut, pack, slab
+from panic.devices.parcels import (
+    CannotFlatten,
+    Parcel,
+    _aligned,
+    _contiguous_stride,
+    _slab_stride,
+    cut,
+    pack,
+    slab,
+)
 from panic.devices.simulated import SimulatedDevice
 from panic.models import registry
 from tests import tiny
@@ -279,3 +288,26 @@ def test_models_without_modules_move_as_a_whole() -> None:
     )
     bring(parcel)
     assert model.loaded_onto == "cpu"
+
+
+def test_ranges_of_tensors_by_hand() -> None:
+    assert cut([256, 256, 512], 512) == [(0, 2), (2, 3)]
+    assert cut([1, 1, 1], 512) == [(0, 2), (2, 3)]  # each takes 256
+    assert cut([2000, 1, 3000], 512) == [(0, 1), (1, 2), (2, 3)]
+    assert cut([0, 0], 512) == [(0, 2)]
+    assert cut([], 512) == []
+
+
+def test_strides_that_a_buffer_keeps() -> None:
+    """In whatever order, but without gaps and overlaps."""
+    plain = torch.zeros(2, 3, 4)
+    assert _slab_stride(plain) == (12, 4, 1)
+    assert _slab_stride(plain.permute(2, 0, 1)) == (1, 12, 4)
+    assert _slab_stride(plain[:, :, :1]) == (3, 1, 1)
+    assert _slab_stride(plain[:, ::2]) == (8, 4, 1)
+    assert _slab_stride(torch.zeros(1, 3).expand(2, 3)) == (3, 1)
+    assert _slab_stride(plain[:1]) == (12, 4, 1)
+    assert _slab_stride(torch.zeros(())) == ()
+    assert _contiguous_stride((0, 3)) == (3, 1)
+    assert _contiguous_stride((3, 0, 2)) == (2, 2, 1)
+    assert [_aligned(num) for num in (0, 1, 256, 257)] == [0, 256, 256, 512]

@@ -158,6 +158,54 @@ def test_a_small_victim_that_proves_unnecessary_stays() -> None:
     assert plan(state, uses("c")) == [Evict("b", 8), Load("c", 8)]
 
 
+def test_an_unknown_future_is_not_searched() -> None:
+    """A search would evict a (3), which is enough; without a known use the least recently used goes."""
+    sizes = {"a": 3, "b": 6, "c": 3}
+    state = State(capacity_bytes=9, sizes=sizes, resident={"b": 6, "a": 3}, whole=frozenset(sizes))
+    assert plan(state, uses("c")) == [Evict("b", 6), Load("c", 3)]
+
+
+def test_the_search_leaves_what_is_in_use() -> None:
+    sizes = dict.fromkeys("abc", 3)
+    state = State(
+        capacity_bytes=6,
+        sizes=sizes,
+        resident={"a": 3, "b": 3},
+        whole=frozenset(sizes),
+        in_use=frozenset("a"),
+    )
+    assert plan(state, uses("cba")) == [Evict("b", 3), Load("c", 3)]
+
+
+@pytest.mark.parametrize(("known", "victim"), [("", "b"), ("xyz", "b"), ("wxyz", "c")])
+def test_up_to_six_models_are_searched(known: str, victim: str) -> None:
+    sizes = {"b": 3, "c": 6, "d": 3, **dict.fromkeys(known, 1)}
+    state = State(capacity_bytes=9, sizes=sizes, resident={"c": 6, "b": 3}, whole=frozenset(sizes))
+    assert plan(state, uses("dbc")) == [Evict(victim, sizes[victim]), Load("d", 3)]
+
+
+def test_ties_keep_more_bytes_than_what_is_used_sooner() -> None:
+    """Neither c (3) nor d (4) is used again; both ways load 6 and end alike."""
+    sizes = {"b": 2, "c": 3, "d": 4, "e": 4}
+    state = State(capacity_bytes=7, sizes=sizes, resident={"c": 3, "d": 4}, whole=frozenset(sizes))
+    assert plan(state, uses("be")) == [Evict("c", 3), Load("b", 2)]
+
+
+def test_ties_of_equal_bytes_keep_what_is_used_sooner() -> None:
+    """Beside d only one of b and c can stay; the other one is loaded later, whichever that is."""
+    sizes = dict.fromkeys("bcd", 3)
+    for resident in ({"b": 3, "c": 3}, {"c": 3, "b": 3}):
+        state = State(capacity_bytes=6, sizes=sizes, resident=resident, whole=frozenset(sizes))
+        assert plan(state, uses("dcb"))[0] == Evict("b", 3)
+        assert plan(state, uses("dbc"))[0] == Evict("c", 3)
+
+
+def test_what_fits_to_the_byte_evicts_nothing() -> None:
+    state = State(capacity_bytes=10, sizes={"a": 4, "b": 4}, resident={"a": 4})
+    assert plan(state, [Use("b", 2), Use("a")]) == [Load("b", 4)]
+    assert plan(state, [Use("b", 3), Use("a")]) == [Evict("a", 1), Load("b", 4)]
+
+
 def test_what_is_in_use_stays_even_if_nothing_else_is_there() -> None:
     state = State(capacity_bytes=10, sizes={"a": 6, "b": 6}, resident={"a": 6}, in_use=frozenset("a"))
     assert plan(state, uses("ba")) == [Load("b", 6)]
@@ -189,6 +237,36 @@ def test_models_that_move_as_a_whole_are_not_prefetched_and_nothing_goes_for_the
     for capacity in (12, 18):
         state = State(capacity_bytes=capacity, sizes=sizes, resident={"c": 6, "a": 6}, whole=frozenset("b"))
         assert prefetch(state, uses("abc")) == prefetch(state, uses("abc"), eager=True) == []
+
+
+def test_prefetch_makes_room_for_the_next_uses_working_memory() -> None:
+    """d needs 10 with its working memory: c goes as far as d's bytes need it now."""
+    sizes = {"a": 2, "c": 4, "d": 6}
+    state = State(capacity_bytes=10, sizes=sizes, resident={"c": 4, "a": 2})
+    assert prefetch(state, [Use("a"), Use("d", 4), Use("c")]) == [Evict("c", 2), Prefetch("d", 6)]
+
+
+def test_prefetch_takes_back_what_it_need_not_evict_from_the_soonest_used() -> None:
+    sizes = {"a": 2, "b": 3, "c": 3, "d": 5}
+    state = State(capacity_bytes=10, sizes=sizes, resident={"b": 3, "c": 3, "a": 2})
+    following = [Use("d", 5), Use("c"), Use("b")]
+    assert prefetch(state, [Use("a"), *following]) == [Evict("b", 3), Prefetch("d", 5)]
+
+
+def test_prefetch_stays_out_of_the_working_memory_of_the_call() -> None:
+    state = State(capacity_bytes=10, sizes={"a": 4, "b": 4, "c": 2}, resident={"c": 2, "a": 4})
+    assert prefetch(state, [Use("a", 3), Use("b"), Use("c")]) == [Prefetch("b", 1)]
+    assert prefetch(state, [Use("a", 3), Use("b"), Use("c")], eager=True) == [Evict("c", 2), Prefetch("b", 3)]
+    for eager in (False, True):
+        assert prefetch(state, [Use("a", 6), Use("b"), Use("c")], eager=eager) == []
+
+
+def test_prefetch_leaves_what_is_in_use() -> None:
+    state = State(
+        capacity_bytes=10, sizes={"a": 4, "b": 6, "c": 4}, resident={"c": 4, "a": 4}, in_use=frozenset("c")
+    )
+    for eager in (False, True):
+        assert prefetch(state, uses("ab"), eager=eager) == [Prefetch("b", 2)]
 
 
 def test_prefetch_hides_the_bus_where_computing_takes_longer() -> None:

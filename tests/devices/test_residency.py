@@ -6,10 +6,13 @@ import gc
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from panic.devices.cache import ModelCache
+from panic.devices.events import EventLog, read_events
+from panic.devices.residency import smooth
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ModelDoesNotFit, OutOfMemory
 from tests.devices.paper import evict, held_bytes, paper_cache
@@ -304,6 +307,129 @@ def test_an_error_in_a_prefetch_is_told_by_the_lease_that_needs_it() -> None:
     models["b"].blocks[1].errors.clear()
     call(cache, "b", ["a", "b"])
     assert device.allocated_bytes == 30
+
+
+def test_no_room_for_a_prefetch_leaves_nothing_behind() -> None:
+    """The second of the blocks to be brought ahead finds none: the first is given back, the call goes on."""
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, models = paper_cache(device, {"a": [10], "b": [10, 20]}, seconds=1.0)
+    call(cache, "b")
+    evict(cache, "b")
+    call(cache, "a")
+    device.num_allocations, device.fail_at = 0, 2
+    call(cache, "a", ["b", "a"])
+    assert device.allocated_bytes == 10
+    assert [block.state for block in models["b"].blocks] == ["gone", "gone"]
+    assert cache.stats.prefetches == 0
+    call(cache, "b", ["a", "b"])
+    assert held_bytes(cache) == {"a": 10, "b": 30}
+
+
+def test_another_error_at_the_second_try_of_a_load_is_told_as_it_is() -> None:
+    device = sim(100)
+    cache, models = paper_cache(device, {"a": [10, 10]})
+    call(cache, "a")
+    evict(cache, "a")
+    device.num_allocations, device.fail_at = 0, 2
+    models["a"].blocks[0].errors.append(OSError("disk"))
+    with pytest.raises(OSError, match="disk"):
+        call(cache, "a")
+    assert (cache.stats.out_of_memory, device.allocated_bytes) == (1, 0)
+
+
+def test_what_comes_from_the_disk_tells_nothing_of_the_bus(tmp_path: Path) -> None:
+    """The first load of a model reads it; only a later one copies it from main memory."""
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, _ = paper_cache(device, {"a": [10, 20]}, events=EventLog(tmp_path / "events.jsonl"))
+    call(cache, "a")
+    assert cache._residency.rate_bytes_per_s == 0
+    device.rate_bytes_per_s = 5.0
+    for rate in (5.0, 10.0):
+        device.rate_bytes_per_s = rate
+        evict(cache, "a")
+        call(cache, "a")
+    assert cache._residency.rate_bytes_per_s == pytest.approx(5 + 0.3 * 5)
+    assert (cache.stats.loads, cache.stats.loaded_bytes) == (3, 90)
+    assert cache.stats.load_s == cache.stats.stall_s == pytest.approx(3 + 6 + 3)
+    cache.close()
+    told = [event for event in read_events([tmp_path / "events.jsonl"]) if event["event"] == "load"]
+    assert [(event["tier"], event["bytes"]) for event in told] == [("disk", 30), ("host", 30), ("host", 30)]
+    assert [event["seconds"] for event in told] == pytest.approx([3, 6, 3])
+
+
+def test_a_prefetch_brings_what_fits_and_an_order_counts_what_is_on_its_way() -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    cache, models = paper_cache(device, {"a": [10], "b": [10, 10, 10]})
+    call(cache, "b")
+    evict(cache, "b")
+    call(cache, "a")
+    residency = cache._residency
+    residency.start(residency.models["b"], 25)
+    assert held_bytes(cache) == {"b": 20, "a": 10}
+    assert [block.state for block in models["b"].blocks] == ["allocated", "allocated", "gone"]
+    assert residency.idle_bytes(residency.models["b"]) == 30
+    assert cache.stats.loaded_bytes == 30 + 10 + 20
+    residency.arrive(residency.models["a"])  # not the one on its way
+    assert residency.arriving is not None
+    residency.arrive(residency.models["b"])
+    assert residency.models["b"].num_loaded == 2
+    assert device.now_s == pytest.approx(3 + 1 + 2)
+    residency.start(residency.models["b"], 9)
+    assert residency.arriving is None
+    assert cache.stats.prefetches == 1
+
+
+def test_events_tell_what_was_brought_what_arrived_and_what_was_cancelled(tmp_path: Path) -> None:
+    device = sim(100, rate_bytes_per_s=10.0)
+    log = EventLog(tmp_path / "events.jsonl")
+    cache, _ = paper_cache(device, {"a": [10], "b": [10, 10, 10]}, seconds=1.5, events=log)
+    call(cache, "b")
+    evict(cache, "b")
+    call(cache, "a", ["b", "a"])  # 1.5 of the three blocks have come when it ends
+    cache.evict_idle()
+    call(cache, "a", ["b", "a"])
+    call(cache, "b", ["a", "b"])
+    cache.close()
+    told = [
+        (event["event"], event["model"], event.get("bytes"), event.get("reason"))
+        for event in read_events([tmp_path / "events.jsonl"])
+        if event["event"] not in ("start", "use", "calls", "working")
+    ]
+    assert told == [
+        ("load", "b", 30, None),
+        ("evict", "b", 30, "asked"),
+        ("load", "a", 10, None),
+        ("prefetch", "b", 30, None),
+        ("cancelled", "b", 10, None),
+        ("evict", "b", 20, "memory"),
+        ("evict", "a", 10, "memory"),
+        ("load", "a", 10, None),
+        ("prefetch", "b", 30, None),
+        ("arrived", "b", None, None),
+        ("evict", "a", 10, "memory"),
+        ("evict", "b", 30, "memory"),
+    ]
+    assert cache.stats.evictions == 5
+    assert cache.stats.prefetch_hits == 1
+
+
+def test_idle_bytes_are_all_but_those_of_models_in_use() -> None:
+    cache, _ = paper_cache(sim(100), {"a": [10], "b": [20], "c": [5]})
+    for name in "abc":
+        call(cache, name)
+    residency = cache._residency
+    with cache.lease("a", 1):
+        assert residency.in_use() == {"a"}
+        assert residency.idle_bytes(residency.models["b"]) == 25
+        assert residency.idle_bytes(residency.models["a"]) == 35
+        assert residency.drop_idle("memory") == 2
+        assert residency.drop_idle("memory") == 0
+    assert held_bytes(cache) == {"a": 10}
+
+
+def test_measurements_are_smoothed_from_the_first_one_on() -> None:
+    assert smooth(0.0, 4.0) == 4.0
+    assert smooth(4.0, 8.0) == pytest.approx(5.2)
 
 
 def test_what_never_fits_is_refused_with_the_arithmetic() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panic.devices.device import is_out_of_memory
-from panic.devices.room import Room, WorkingMemory, envelope
+from panic.devices.room import Need, Room, WorkingMemory, envelope
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import OutOfMemory
 
@@ -94,3 +94,66 @@ def test_the_fraction_is_of_the_whole_device() -> None:
 )
 def test_every_way_to_say_that_there_is_no_room(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_the_line_is_lifted_until_nothing_lies_above() -> None:
+    """Through 10, 30 and 20 the slope is 5; the middle one lies highest: 20 + 5 n."""
+    peaks = {1: 10, 2: 30, 3: 20}
+    assert [envelope(peaks, size) for size in (1, 2, 3, 6)] == [25, 30, 35, 50]
+
+
+def test_a_line_that_would_begin_below_zero_begins_at_zero() -> None:
+    assert [envelope({1: 1, 2: 10}, size) for size in (1, 2, 4)] == [9, 18, 36]
+
+
+def test_one_size_is_rounded_up() -> None:
+    assert envelope({2: 5}, 3) == 8
+    assert envelope({2: 5}, 1) == envelope({2: 5}, 2) == 5
+
+
+def test_a_reading_counts_until_it_is_older_than_the_window() -> None:
+    device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_trace=[(0.0, 40), (1.0, 10), (5.0, 20)])
+    room = Room(device, window_s=60.0)
+    assert room.usable_bytes() == 60
+    device.advance(1.0)
+    assert (room.usable_bytes(), room.usable_bytes(prudent=False)) == (60, 90)
+    device.advance(4.0)
+    assert room.usable_bytes() == 60
+    device.advance(55.0)
+    assert room.usable_bytes() == 60  # read 60 s ago
+    device.advance(0.5)
+    assert room.usable_bytes() == 80
+
+
+def test_headroom_and_fraction_are_taken_off_and_may_leave_less_than_nothing() -> None:
+    device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_bytes=10)
+    assert Room(device, 5, 0.5).usable_bytes() == 100 - 10 - 5 - 50
+    assert Room(device, 100, 1.0).usable_bytes() == -10
+    assert Room(device, 5, 0.5).describe(3) == (
+        "35 B are free of 100 B (3 B held by models in use, 10 B held by others, 5 B kept as headroom, "
+        "50 B beyond the memory fraction)"
+    )
+    assert Room(device, 100).describe(0).startswith("0 B are free of 100 B (10 B held by others, ")
+    assert Room(SimulatedDevice(name="sim", capacity_bytes=9)).describe(0) == "9 B are free of 9 B"
+
+
+def test_main_memory_is_read_as_it_is() -> None:
+    """What others hold of a CPU's memory is no reading of ours."""
+    device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_bytes=40, has_own_memory=False)
+    room = Room(device)
+    assert room.usable_bytes() == 60
+    device.tenants_bytes = 0
+    assert room.usable_bytes() == 100
+
+
+def test_a_need_is_what_was_seen_and_else_what_the_model_says() -> None:
+    memory = WorkingMemory()
+    assert memory.need("m", 0, 4) == Need(0, 0, False)
+    assert memory.need("m", 0, 4, lambda batch_size: 10 * batch_size) == Need(40, 40, True)
+    assert memory.observe("m", 0, 2, 0)
+    assert not memory.observe("m", 0, 2, 0)
+    assert memory.need("m", 0, 2, lambda batch_size: 10 * batch_size) == Need(0, 0, True)
+    memory.observe("m", 0, 2, 100)
+    assert memory.need("m", 0, 2) == Need(105, 100, True)
+    assert memory.need("m", 0, 4) == Need(210, 0, True)
+    assert memory.need("m", 9, 2) == Need(105, 0, True)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from panic.devices.device import open_device
 from panic.engine.calls import Call, CallError, CallResult
+from panic.engine.contents import finish
 from panic.engine.driver import AnyStage, Driver
 from panic.engine.forecast import Place
 from panic.engine.ledger import Span
-from panic.engine.outputs import finish
 from panic.engine.perform import phases
 from panic.engine.plan import make_plan
 from panic.engine.progress import Progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
@@ -32,7 +33,7 @@ from panic.engine.workers import Workers
 from panic.engine.writer import Writer
 from panic.models import registry
 from panic.store import Commit, NewOutput, Store, reading, writing
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from tests.engine import by_hand
 from tests.engine.conftest import make_config
 from tests.engine.test_serving import Echo
@@ -78,6 +79,76 @@ def test_stretches_become_wider_and_lose_nothing() -> None:
     assert summed(rows, "name")["a"] == pytest.approx(500)
     assert summed(rows, "name")["b"] == pytest.approx(500)
     assert len({row["start_s"] for row in rows}) <= MOST
+
+
+def rows_of(spans: list[Span], place: str = "driver") -> list[tuple[Any, ...]]:
+    """(place, name, model, start, width, seconds) of spans that count from 0."""
+    ledger = Ledger()
+    ledger.started_at = 0.0
+    ledger.add(place, spans)
+    return [tuple(row.values()) for row in ledger.rows()]
+
+
+def test_a_span_is_parted_at_the_ends_of_stretches() -> None:
+    assert rows_of([Span("a", "m", 0.125, 0.625), Span("b", "", 0.625, 0.75)]) == [
+        ("driver", "a", "m", 0.0, 0.25, 0.125),
+        ("driver", "a", "m", 0.25, 0.25, 0.25),
+        ("driver", "a", "m", 0.5, 0.25, 0.125),
+        ("driver", "b", "", 0.5, 0.25, 0.125),
+        ("driver", "starting", "", 0.0, 0.25, 0.125),
+    ]
+    assert rows_of([Span("a", "", 0.0, 0.25)]) == [("driver", "a", "", 0.0, 0.25, 0.25)]
+    assert rows_of([Span("a", "", 0.0, 4e-6)]) == [("driver", "a", "", 0.0, 0.25, 4e-6)]
+    assert rows_of([Span("a", "", 0.0, 0.1234567)]) == [("driver", "a", "", 0.0, 0.25, 0.123457)]
+
+
+def test_after_40_seconds_stretches_are_half_a_second() -> None:
+    spans = [Span("a", "", 0.0, 0.25), Span("b", "", 0.25, 0.5), Span("a", "", 0.5, 1.0)]
+    assert rows_of([*spans, Span("late", "", 39.75, 40.0)])[-1] == ("driver", "late", "", 39.75, 0.25, 0.25)
+    assert rows_of([*spans, Span("late", "", 40.0, 40.25)]) == [
+        ("driver", "a", "", 0.0, 0.5, 0.25),
+        ("driver", "a", "", 0.5, 0.5, 0.5),
+        ("driver", "b", "", 0.0, 0.5, 0.25),
+        ("driver", "late", "", 40.0, 0.5, 0.25),
+    ]
+    last = rows_of([Span("a", "", 0.0, 1.0), Span("late", "", 100.0, 100.5)])
+    assert last == [("driver", "a", "", 0.0, 1.0, 1.0), ("driver", "late", "", 100.0, 1.0, 0.5)]
+
+
+def test_a_place_starts_once_and_a_worker_has_no_more_calls_after_its_last() -> None:
+    ledger = Ledger()
+    ledger.started_at = time.time() - 10
+    for place in ("driver", "worker 1"):
+        for start in (1.0, 2.0):
+            at = ledger.started_at + start
+            ledger.add(place, [Span("calling", "", at, at + 1)])
+    found = summed(ledger.rows(), "place", "name")
+    assert found == {
+        ("driver", "starting"): pytest.approx(1.0),
+        ("driver", "calling"): pytest.approx(2.0),
+        ("worker 1", "starting"): pytest.approx(1.0),
+        ("worker 1", "calling"): pytest.approx(2.0),
+        ("worker 1", "no more calls"): pytest.approx(7.0, abs=0.5),
+    }
+
+
+def test_what_runs_can_be_renamed_and_parted() -> None:
+    clock = Clock("a")
+    with contextlib.suppress(ZeroDivisionError), clock.of("b", "model"):
+        clock.rename("c")
+        time.sleep(0.02)
+        1 / 0  # noqa: B018
+    clock.split("padding", 0.25)
+    first, calling, padding, last = clock.take()
+    assert [(s.name, s.model) for s in (first, calling, padding, last)] == [
+        ("a", ""), ("c", "model"), ("padding", "model"), ("a", "")
+    ]  # fmt: skip
+    assert first.end == calling.start
+    assert calling.end == padding.start
+    assert padding.end == last.start
+    assert (padding.end - padding.start) / (padding.end - calling.start) == pytest.approx(0.25, rel=1e-3)
+    (later,) = clock.take()
+    assert (later.name, later.start) == ("a", last.end)
 
 
 def test_the_names_add_up_to_wall_time_at_every_place(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.codec import encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 from panic.topology import diagram
 
 Array = NDArray[np.float64]

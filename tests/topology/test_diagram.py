@@ -15,7 +15,18 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.errors import PanicError
-from panic.topology import Budget, TopologyError, diagram, entropy, estimate, estimate_bytes, pairwise
+from panic.topology import (
+    Budget,
+    TopologyError,
+    diagram,
+    distinct_points,
+    entropy,
+    estimate,
+    estimate_bytes,
+    pairwise,
+)
+from panic.topology.diagram import _chunks, diagrams
+from panic.topology.distances import directions
 
 
 def circle(n: int, radius: float = 1.0) -> np.ndarray:
@@ -117,6 +128,30 @@ def test_points_of_float64_that_differ_are_different():
     points = np.array([[0.0], [1e-12], [1.0]])
     assert diagram(points, max_dimension=0).bars(0)[:, 1].tolist() == [1e-12, pytest.approx(1.0), np.inf]
     assert diagram(points, max_dimension=0, threshold=0.5).bars(0)[0, 1] == 1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.float16])
+@pytest.mark.parametrize("d", [1, 2, 3, 70])
+def test_distances_are_symmetric_to_the_bit_and_those_of_scipy(dtype, d):
+    for n in (2, 3, 64, 65, 130):
+        points = (100 * cloud(n, d)).astype(dtype)
+        rows, first = distinct_points(points)
+        matrix = pairwise(points, places=first)
+        np.testing.assert_array_equal(matrix, matrix.T)
+        assert not matrix.diagonal().any()
+        np.testing.assert_allclose(matrix, squareform(pdist(rows)), rtol=1e-9)
+        assert len(rows) == len(np.unique(points, axis=0))
+        np.testing.assert_array_equal(rows, points[first].astype(float))
+
+
+def test_points_that_begin_alike_are_told_apart():
+    """The first eight bytes tell most points apart; here they tell nothing."""
+    points = np.zeros((6, 5), np.float32)
+    points[:, 4] = [3, 1, 2, 1, 3, 0]
+    points[5, 0] = -0.0
+    rows, first = distinct_points(points)
+    assert sorted(rows[:, 4].tolist()) == [0, 1, 2, 3]
+    assert sorted(first.tolist()) == [0, 1, 2, 5]
 
 
 def test_negative_zero_is_zero():
@@ -355,3 +390,87 @@ def test_equal_bars_have_the_entropy_of_their_number(n):
 def test_entropy_of_few_bars_and_of_uneven_ones():
     assert entropy(np.empty((0, 2))) == entropy([[0, 1]]) == entropy([[0, np.inf]]) == 0.0
     assert entropy([[0, 1], [0, 3]]) == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
+
+
+def test_many_diagrams_are_those_of_each_in_their_order():
+    clouds = [cloud(5), circle(30), np.empty((0, 2)), cloud(12), [[0.0, 1.0]]]
+    for workers in (1, 3):
+        found = diagrams(clouds, workers=workers, max_dimension=0)
+        for one, points in zip(found, clouds, strict=True):
+            np.testing.assert_array_equal(one.bars(0), diagram(points, max_dimension=0).bars(0))
+            assert one.max_dimension == 0
+    assert diagrams([]) == []
+
+
+def test_diagrams_that_are_computed_at_once_share_the_memory():
+    budget = Budget(memory_bytes=estimate_bytes(40, 16, 1))
+    assert diagrams([cloud(40)], workers=1, budget=budget)[0].num_unique == 40
+    with pytest.raises(TopologyError, match="the limit is"):
+        diagrams([cloud(40)], workers=2, budget=budget)
+
+
+def test_small_clouds_are_computed_in_groups():
+    """160 in all on one core: up to 10 at a time, and what is larger alone."""
+    sizes = [100] + [2] * 30
+    assert _chunks(list(range(31)), sizes, 1) == [[0], *[list(range(k, k + 5)) for k in range(1, 31, 5)]]
+    assert _chunks([2, 0, 1], [3, 2, 1], 4) == [[2], [0], [1]]
+    assert _chunks([], [], 4) == []
+
+
+def test_landmarks_move_bars_by_up_to_twice_their_radius():
+    """0, 10 and 4 are taken of 0, 1, 10 and 4; 1 is 1 from the nearest."""
+    points = [[0.0], [1.0], [10.0], [4.0]]
+    found = diagram(points, landmarks=3, max_dimension=0)
+    assert (found.error, found.num_points, found.num_unique) == (2.0, 4, 3)
+    assert found.bars(0)[:, 1].tolist() == pytest.approx([4, 6, np.inf])
+    whole = diagram(points, landmarks=4, max_dimension=0)
+    assert (whole.error, whole.num_unique) == (0.0, 4)
+    with pytest.raises(TopologyError, match="landmarks are chosen from points"):
+        diagram(np.zeros((1, 1)), metric="precomputed", landmarks=3)
+
+
+@pytest.mark.parametrize(("metric", "error"), [("euclidean", 2.0), ("chordal", 2.0), ("cosine", 4.0)])
+@pytest.mark.parametrize("threshold", [np.inf, 1.9])
+def test_points_that_float32_cannot_tell_apart_are_one_and_the_error_says_so(metric, error, threshold):
+    """A merged point moves by m, a distance by 2 m, and half its square by up to 2 (2 m) + 2 m^2."""
+    near = np.float32(1) + np.finfo(np.float32).eps
+    points = np.array([[1, 1], [1, near], [-1, 1], [1, -1]], dtype=np.float32)
+    found = diagram(points, metric=metric, max_dimension=0, threshold=threshold)
+    rows = points[:2].astype(np.float64)
+    rows = rows if metric == "euclidean" else directions(rows)  # to the bit: 2 m^2 is 1e-14
+    moved = np.linalg.norm(rows[0] - rows[1])
+    assert (found.num_points, found.num_unique) == (4, 3)
+    assert found.error == pytest.approx(
+        error * moved + (2 * moved**2 if metric == "cosine" else 0), rel=1e-9, abs=0
+    )
+    assert diagram(points.astype(np.float64), metric=metric, max_dimension=0).num_unique == 4
+
+
+def test_thresholds_and_dimensions_that_cannot_be():
+    for threshold in (0, -1, np.nan):
+        with pytest.raises(TopologyError, match="threshold must be above 0"):
+            diagram(circle(5), threshold=threshold)
+    with pytest.raises(TopologyError, match="max_dimension must be 0 or more"):
+        diagram(circle(5), max_dimension=-1)
+    assert diagram([[0.0, 1.0]], threshold=1.0).bars(0).tolist() == [[0, np.inf]]
+    with pytest.raises(TopologyError, match="dimension -1 was not computed"):
+        diagram(circle(5)).bars(-1)
+    assert diagram(circle(5), max_dimension=0).max_dimension == 0
+
+
+@pytest.mark.parametrize("form", ["points", "distances"])
+def test_what_may_be_needed_is_that_of_the_dimension(form):
+    """Up to dimension 1 by arithmetic, with edges from there on; above it what is left after collapsing."""
+    line = np.arange(40.0)[:, None]
+    points, width = (line, 1) if form == "points" else (pairwise(line), 40)
+    metric = "euclidean" if form == "points" else "precomputed"
+    for dimension in (0, 1):
+        need = estimate_bytes(40, width, dimension)
+        found = diagram(points, metric=metric, max_dimension=dimension, budget=Budget(memory_bytes=need))
+        assert len(found.bars(0)) == 40
+        with pytest.raises(TopologyError, match="the limit is"):
+            diagram(points, metric=metric, max_dimension=dimension, budget=Budget(memory_bytes=need - 1))
+    room = estimate_bytes(40, width, 1) + 10_000
+    assert room < estimate_bytes(40, width, 2)
+    found = diagram(points, metric=metric, max_dimension=2, budget=Budget(memory_bytes=room))
+    assert len(found.bars(2)) == 0

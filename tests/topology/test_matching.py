@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from panic.topology import TopologyError, bottleneck, distance_matrix, wasserstein
+from panic.topology import TopologyError, bottleneck, distance_matrix, distances_to, wasserstein
 
 BARS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), max_size=7).map(
     lambda bars: np.array([(b / 4, (b + length) / 4) for b, length in bars]).reshape(-1, 2)
@@ -126,6 +126,12 @@ def test_open_bars_are_matched_by_birth():
     assert bottleneck(a, b) == 0.5
     assert wasserstein(a, b) == 0.75
     assert bottleneck(a, b[:1]) == wasserstein(a, b[:1]) == math.inf
+    # Sorted births differ by 0.25 and 0.5; a finite bar goes to the diagonal beside them.
+    assert wasserstein(a, b, order=2) == pytest.approx(math.sqrt(0.25**2 + 0.5**2))
+    assert wasserstein([*a, [0.0, 1.0]], b, order=2, internal_p=np.inf) == pytest.approx(
+        math.sqrt(0.25**2 + 0.5**2 + 0.5**2)
+    )
+    assert bottleneck([*a, [0.0, 3.0]], b) == 1.5
 
 
 def test_equal_diagrams_have_no_distance_at_all():
@@ -162,7 +168,49 @@ def test_a_distance_is_the_same_to_the_bit_in_any_batch(kind, born):
     assert together[1:].tolist() == alone[1:]
 
 
+def test_bars_from_zero_are_matched_in_order():
+    """2 with 3 (1 apart), 1 alone (0.5): cheaper than any other way."""
+    a, b = [[0.0, 1.0], [0.0, 2.0]], [[0.0, 3.0]]
+    assert bottleneck(a, b) == bottleneck(b, a) == 1.0
+    assert wasserstein(a, b, internal_p=np.inf) == wasserstein(b, a, internal_p=np.inf) == 1.5
+    assert wasserstein(a, b, order=2, internal_p=np.inf) == pytest.approx(math.sqrt(1.25))
+    assert wasserstein(a, b, order=1, internal_p=1) == 2.0  # 1 along one axis; 1 alone is 1 from the diagonal
+
+
+def test_one_diagram_from_zero_and_one_that_is_not():
+    a, b = [[0.0, 2.0]], [[0.5, 2.5]]
+    assert bottleneck(a, b) == bottleneck(b, a) == 0.5
+    assert wasserstein(a, b) == pytest.approx(math.sqrt(0.5))
+    assert wasserstein(b, a, internal_p=1) == 1.0
+    assert wasserstein(b, a, internal_p=3) == pytest.approx(0.25 ** (1 / 3))
+
+
+def test_distances_to_many_are_those_of_pairs():
+    rng = np.random.default_rng(4)
+    bars = [np.cumsum(rng.exponential(size=(n, 2)), axis=1) for n in (0, 3, 5)]
+    bars.append(np.c_[np.zeros(4), rng.exponential(size=4)])
+    assert distances_to(bars[1], bars).tolist() == [wasserstein(bars[1], other) for other in bars]
+    assert distances_to(bars[3], bars, "bottleneck").tolist() == [
+        bottleneck(bars[3], other) for other in bars
+    ]
+    settings = {"order": 2, "internal_p": 1}
+    found = distances_to(bars[1], bars, "wasserstein", **settings)
+    assert found.tolist() == [wasserstein(bars[1], other, **settings) for other in bars]
+    assert distances_to(bars[1], bars, internal_p="inf").tolist() == [
+        wasserstein(bars[1], other, internal_p=np.inf) for other in bars
+    ]
+    matrix = distance_matrix(bars)
+    assert matrix[1].tolist() == distances_to(bars[1], bars).tolist()
+    assert (matrix == matrix.T).all()
+    assert not matrix.diagonal().any()
+    with pytest.raises(TopologyError, match="unknown distance 'sliced'"):
+        distances_to(bars[1], bars, "sliced")
+
+
 def test_wrong_calls_are_refused():
+    for how in ({"order": 0.9}, {"order": np.inf}, {"internal_p": 0.9}, {"internal_p": float("nan")}):
+        with pytest.raises(TopologyError, match="order must be from 1 on and finite, internal_p from 1 on"):
+            wasserstein([], [], **how)
     with pytest.raises(TopologyError, match="NaN"):
         bottleneck([[0, np.nan]], [])
     with pytest.raises(TopologyError, match="order"):

@@ -21,6 +21,7 @@ from panic.topology import (
     vectorise,
 )
 from panic.topology.distances import checked, checked_bars
+from panic.topology.vectors import grid
 
 BARS = [[0.0, 4.0], [1.0, 3.0], [2.0, np.inf]]
 AT = {"sample_range": (0.0, 4.0), "resolution": 5}  # 0, 1, 2, 3, 4
@@ -170,3 +171,45 @@ def test_a_mask_is_not_ignored() -> None:
 
 def sliding_of_two(values: Any) -> Any:
     return sliding_window(values, 2)
+
+
+def test_without_a_range_curves_span_the_bars():
+    """Births and finite deaths from 1 to 5; the open bar's death is no end."""
+    bars = [[1.0, 3.0], [2.0, 5.0], [4.0, np.inf]]
+    assert grid(bars, 5).tolist() == [1, 2, 3, 4, 5]
+    assert grid(bars, 2).tolist() == [1, 5]
+    assert grid([], 3).tolist() == grid([[2.0, 2.0]], 3).tolist() == [0, 0.5, 1]
+    assert len(grid(bars)) == 100
+    assert landscape(bars).shape == (5, 100)
+    assert landscape(bars, num_landscapes=1, resolution=5).tolist() == [[0, 1, 1, 1, 0]]
+    assert silhouette(bars).shape == betti_curve(bars).shape == (100,)
+    with pytest.raises(TopologyError, match="resolution must be 2 or more, found 1"):
+        grid(bars, 1)
+    for wrong in ((0.0, np.inf), (-np.inf, 1.0), (np.nan, 1.0), (1, 1), (2, 1)):
+        with pytest.raises(TopologyError, match="finite and rising"):
+            grid(bars, 5, wrong)
+
+
+def test_without_a_range_an_image_spans_the_bars():
+    """From the first to the last birth and from length 0 to the longest: half of each Gaussian is inside."""
+    assert persistence_image([[0.0, 1.0], [2.0, 5.0]], bandwidth=0.01).sum() == pytest.approx(1 / 2 + 3 / 4)
+    assert persistence_image([[0.0, 1.0], [2.0, 5.0]], bandwidth=0.01).shape == (20, 20)
+    # Born together: three bandwidths to either side, and half of the lengths.
+    alone = persistence_image([[1.0, 2.0]], bandwidth=0.1, resolution=(1, 1))
+    assert alone.tolist() == [[pytest.approx((1 - 2 * norm.sf(3)) / 2)]]
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 1, 0, np.inf), (0, 1, 1, 1), (1, 0, 0, 1), (np.nan, 1, 0, 1), (0, 0, 0, 1)]
+)
+def test_an_image_of_no_range_is_refused(wrong):
+    with pytest.raises(TopologyError, match="finite and rising"):
+        persistence_image([[0.0, 1.0]], bandwidth=0.1, sample_range=wrong)
+
+
+@pytest.mark.parametrize("wrong", [(1,), (1, 2, 3), ("a", "b"), None, 3])
+def test_what_are_no_two_numbers_is_told(wrong):
+    with pytest.raises(TopologyError, match="resolution must be 2 numbers"):
+        persistence_image([[0.0, 1.0]], bandwidth=0.1, resolution=wrong)
+    with pytest.raises(TopologyError, match="1 or more each way"):
+        persistence_image([[0.0, 1.0]], bandwidth=0.1, resolution=(1, 0))

@@ -59,7 +59,8 @@ def table(evidence: Evidence, view: View | None = None) -> Work:
     for session in evidence.sessions:
         if not session.ended_at and session.end_state is not None:
             continue
-        lasted_s = (session.ended_at or time.time()) - session.started_at
+        # The machine's clock may have been set meanwhile.
+        lasted_s = max(0.0, (session.ended_at or time.time()) - session.started_at)
         if rows := told.get(session.id):
             one = pl.DataFrame(rows).with_columns(at=pl.col("start_s") + wall_s).select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
             parts.append(one)

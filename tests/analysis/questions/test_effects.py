@@ -11,8 +11,10 @@ from panic.analysis import factors, load
 from panic.analysis.data import ARROW
 from panic.analysis.evidence import Evidence
 from panic.analysis.questions import ask, effects
+from panic.analysis.statistics import GroupTest
 from panic.models.synthetic import named_state
-from panic.store import Store, reading, writing
+from panic.store import Commit, NewDiagram, Store, reading, writing
+from panic.topology import distance_matrix
 from tests.analysis.conftest import TEXT, angle_vector
 from tests.engine.conftest import make_config
 
@@ -210,3 +212,66 @@ def test_a_network_that_fails_somewhere_is_not_taken_for_one_that_ends_there(ben
     network = tests.filter(pl.col("factor") == "network", pl.col("within") == "").row(0, named=True)
     assert network["num_runs"] == 16
     assert network["p_adjusted"] > 0.05
+
+
+def outcome(p: float, effect: float = 0.5, least: float = 0.001) -> GroupTest:
+    """A test with this p value, effect and smallest possible p; shuffled labels give 0.2."""
+    return GroupTest(
+        statistic=1.0, p_value=p, effect=effect, effect_name="R squared", baseline=0.2, baseline_high=0.3,
+        num_groups=2, num_values=9, num_units=9, resampling="between units", p_least=least,
+    )  # fmt: skip
+
+
+def test_p_values_are_corrected_for_the_tests_that_could_have_shown_anything():
+    rows = effects._rows(
+        [
+            ("seed", "", effects.LOOPS, outcome(0.5, 0.9, least=0.2)),
+            ("prompt", "", effects.ENDS, outcome(0.04, 0.3)),
+            ("network", "", effects.ENDS, outcome(0.01, 0.6, least=0.05)),
+            ("network", "prompt", effects.COMPONENTS, outcome(0.03, 0.1)),
+        ]
+    )
+    assert rows["measure"].to_list() == [effects.ENDS, effects.ENDS, effects.COMPONENTS, effects.LOOPS]
+    assert rows["factor"].to_list() == ["network", "prompt", "network", "seed"]
+    assert rows["beyond"].to_list() == pytest.approx([0.4, 0.1, -0.1, 0.7])
+    assert rows["p_adjusted"].to_list() == pytest.approx([0.03, 0.06, 0.06, 0.5])
+
+
+def test_what_is_clear_is_told_and_what_could_not_have_been():
+    tests = [
+        ("network", "", effects.ENDS, outcome(0.001)),
+        ("network", "prompt", effects.ENDS, outcome(0.001, 0.4)),
+        ("prompt", "network", effects.ENDS, outcome(0.002, 0.35)),
+        ("prompt", "", effects.COMPONENTS, outcome(0.4)),
+        ("seed", "", effects.COMPONENTS, outcome(0.5, least=0.06)),
+        ("seed", "", effects.LOOPS, outcome(0.5, least=0.06)),
+    ]
+    said = effects.sentence(effects.Effects(tests=effects._rows(tests), absent={"the seed": "why"}))
+    assert said == (
+        "What makes a difference to where runs end (share of the variance beyond what shuffled labels give; "
+        "9 runs): the network (30%, p = 0.004), then the prompt, in another way for each network (15%, "
+        "p = 0.004); H0 diagrams (tightness of groups beyond what shuffled labels give; 9 runs): nothing is "
+        "clear (smallest p = 0.4); the seed could not have been (smallest possible p = 0.06); H1 diagrams "
+        "(tightness of groups beyond what shuffled labels give; 9 runs): this design could not have shown "
+        "anything: too few runs, the smallest possible p is 0.06. Not tested: the seed (why)."
+    )
+
+
+def test_bars_that_never_die_have_no_part_in_the_distances_of_diagrams(bench):
+    """Runs of one, two and three open bars: with them every distance was infinite."""
+    finite = [[[0.0, 1.0], [0.0, 2.0]], [[0.0, 4.0]], []]
+    runs = [bench.add(f"start {number}", [f"text {number}"], seed=-1, max_length=2) for number in range(4)]
+    for number, bars in enumerate(finite):
+        with_open = np.array([*bars, *[[0.0, np.inf]] * (number + 1)])
+        writing.commit(bench.store, Commit(diagrams=[NewDiagram(
+            run=runs[number], model=bench.models["embed"], settings={"metric": "euclidean"},
+            settings_digest="d", num_points=3, num_unique=3, duration_s=0.5, bars={0: with_open},
+        )]))  # fmt: skip
+    bench.embed({f"text {number}": np.eye(4)[number] for number in range(4)})
+    found = effects._distances(load(bench.store, "demo"), *TEXT, set(runs))
+    (ends, (measure, of, distances)) = found
+    assert (measure, of) == (effects.COMPONENTS, runs[:3])
+    want = distance_matrix([np.array(bars).reshape(-1, 2) for bars in finite], "wasserstein")
+    np.testing.assert_allclose(distances, want)
+    assert ends[:2] == (effects.ENDS, runs)
+    np.testing.assert_allclose(ends[2], np.sqrt(2) * (1 - np.eye(4)), atol=1e-12)

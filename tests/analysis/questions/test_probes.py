@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis import load
-from panic.analysis.probing import probe
+from panic.analysis.probing import ProbeScore, probe
 from panic.analysis.questions import probes
 from panic.analysis.questions.probes import probe_table
 from tests.analysis.conftest import TEXT, corner
@@ -79,6 +80,7 @@ def test_strong_prompts_push_the_probe_of_networks_not_below_chance(bench):
     network = scores.filter(scores["target"] == "network").row(0, named=True)
     assert network["accuracy"] == pytest.approx(0.5, abs=0.15)
     assert network["baseline"] == pytest.approx(0.5, abs=0.06)
+    assert network["p_least"] == pytest.approx(2 / 2**12)  # labels move within their prompt alone
 
 
 def test_the_p_value_of_a_probe_has_its_level():
@@ -133,3 +135,96 @@ def test_two_runs_of_two_models_cannot_give_a_small_p():
     found = probe(points, np.tile([0, 1], 8), np.repeat([0, 1], 8), num_shuffles=19)
     assert (found.accuracy, found.p_least) == (1.0, 0.5)
     assert found.p_value >= 0.5
+
+
+def outputs(num_runs: int, length: int) -> pl.DataFrame:
+    """Steps of runs of so many outputs."""
+    return pl.DataFrame(
+        {
+            "run": np.repeat(np.arange(num_runs), length),
+            "step": np.tile(2 * np.arange(length) + 1, num_runs),
+            "number": np.tile(np.arange(length), num_runs),
+        }
+    )
+
+
+def test_stretches_grow_with_time():
+    found = probes._stretches(outputs(2, 16), is_all=True)
+    assert [sorted(set(part["number"])) for part in found] == [
+        [0], [1], [2], [3, 4], [5, 6, 7, 8], list(range(9, 16))
+    ]  # fmt: skip
+    assert [len(part) for part in found] == [2, 2, 2, 4, 8, 14]
+    (late,) = probes._stretches(outputs(1, 16), is_all=False)
+    assert late["number"].to_list() == list(range(10, 16))
+    (only,) = probes._stretches(outputs(2, 1), is_all=True)
+    assert len(only) == 2
+
+
+def test_every_run_gives_equally_many_outputs():
+    found = probes._some(outputs(3, 8), 11)
+    assert found["run"].to_list() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert found.equals(found.sort("run", "step"))
+    assert len(found.unique(["run", "step"])) == 9
+    assert len(probes._some(outputs(3, 8), 2)) == 3
+    assert len(probes._some(outputs(3, 8), 1000)) == 24
+    seen = {tuple(probes._some(outputs(1, 8), 2, seed=seed)["number"]) for seed in range(300)}
+    assert len(seen) == 28  # every pair of steps
+
+
+def test_components_leave_out_what_is_rounding():
+    """Three points on a line in space, 3 and 6 from the first: their middle is at 3."""
+    direction = np.array([2.0, -1, 2]) / 3
+    points = np.array([0.0, 3, 6])[:, None] * direction + 7.0
+    found = probes._components(points, 24)
+    assert found.shape == (3, 1)
+    assert abs(found[:, 0]).tolist() == pytest.approx([3, 0, 3], abs=1e-9)
+    cloud = np.random.default_rng(0).normal(size=(9, 5)) * [5, 4, 3, 2, 1]
+    some = probes._components(cloud, 2)
+    assert some.shape == (9, 2)
+    assert some.std(axis=0)[0] > some.std(axis=0)[1] > 1
+
+
+def test_p_values_are_multiplied_by_the_number_of_targets():
+    score = ProbeScore(
+        accuracy=0.9, folds=np.ones(2), baseline=0.5, baseline_high=0.6, p_value=0.3, p_least=0.01,
+        num_classes=4, num_runs=8,
+    )  # fmt: skip
+    some = outputs(1, 3)
+    rows = probes._rows([("prompt", some, score), ("prompt", some, score), ("seed", some, score)])
+    assert rows["p_adjusted"].to_list() == pytest.approx([0.6] * 3)
+    assert rows["chance"].to_list() == [0.25] * 3
+    assert (rows["first"][0], rows["last"][0]) == (1, 5)
+    many = probes._rows([(target, some, score) for target in "abcd"])
+    assert many["p_adjusted"].to_list() == [1.0] * 4
+
+
+def stretch(steps: str, p: float, least: float = 0.01) -> dict[str, object]:
+    return {"steps": steps, "accuracy": 0.9, "baseline": 0.5, "p_adjusted": p, "p_least": least}
+
+
+@pytest.mark.parametrize(
+    ("ps", "said"),
+    [
+        ([0.01], "can be read at step 1 (90% right, shuffled labels 50%, p = 0.01)"),
+        ([0.05], "can be read at step 1 (90% right, shuffled labels 50%, p = 0.05)"),
+        ([0.06], "could not be read at step 1 (90% right, shuffled labels 50%, p = 0.06)"),
+        (
+            [0.01, 0.02],
+            "can be read from the start, still at step 2 (90% right, shuffled labels 50%, p = 0.02)",
+        ),
+        (
+            [0.01, 0.3, 0.01],
+            "can be read at step 1 (90% right, shuffled labels 50%, p = 0.01), and could not be read any "
+            "more at step 2 (90% right, shuffled labels 50%, p = 0.3)",
+        ),
+    ],
+)
+def test_the_first_stretch_that_fails_ends_the_search(ps: list[float], said: str):
+    rows = [stretch(f"step {number}", p) for number, p in enumerate(ps, start=1)]
+    assert probes._until("prompt", rows) == f"the prompt {said}"
+
+
+def test_too_few_runs_are_told():
+    said = probes._until("seed", [stretch("steps 1 to 3", 0.2, least=0.1)])
+    assert said.endswith("p = 0.2; too few runs, p could not have been below 0.1)")
+    assert "too few" not in probes._until("seed", [stretch("step 1", 0.2, least=0.05)])
