@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from panic.store import Store, check, reading
+from panic.errors import StoreCorrupt
+from panic.store import Store, check, contents, reading
 from panic.store.dump import dump
 from tests.store.sample import fill
 
@@ -87,3 +88,18 @@ def test_a_part_is_checked_alone(folder: Path) -> None:
         assert any(problem.startswith("run 1:") for problem in check.check(store, alpha, run=1))
         assert not any(problem.startswith("run 1:") for problem in check.check(store, beta))
         assert not any(problem.startswith("run 1:") for problem in check.check(store, alpha, run=2))
+
+
+@pytest.mark.parametrize("statement", [one for one, told in DAMAGES if "JSON" in told or "UTF-8" in told])
+def test_reading_a_damaged_text_is_told_as_damage_and_nothing_else(folder: Path, statement: str) -> None:
+    damage(folder, statement)
+    with Store(folder) as store, pytest.raises(StoreCorrupt, match="is damaged"):
+        read_all(store)
+
+
+def read_all(store: Store) -> None:
+    for row in reading.experiments(store):
+        reading.models(store)
+        contents.outputs(store, row.id)
+        reading.runs(store, row.id)
+        contents.diagrams(store, row.id)
