@@ -17,6 +17,7 @@ from tests.faults import experiment, fuzzing, interruptions, power
 Fault = Callable[[Path, random.Random, Path], str]
 FAULTS: dict[str, Fault] = {
     "kill": interruptions.kill,
+    "worker": interruptions.kill_worker,
     "stop": interruptions.stop_and_go_on,
     "terminate": interruptions.terminate,
     "driver": interruptions.second_driver,

@@ -39,7 +39,15 @@ def test_promises_hold(kind: str, seed: int, scratch: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "cases"),
     [
-        *(("kill", 2), ("stop", 2), ("terminate", 1), ("driver", 1), ("reader", 1), ("memory", 2)),
+        *(
+            ("kill", 2),
+            ("worker", 1),
+            ("stop", 2),
+            ("terminate", 1),
+            ("driver", 1),
+            ("reader", 1),
+            ("memory", 2),
+        ),
         *(("disk", 2), ("power", 6), ("configs", 5), ("stores", 100)),
     ],
 )
