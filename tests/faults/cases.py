@@ -27,6 +27,7 @@ FAULTS: dict[str, Fault] = {
     "power": power.power_cut,
     "clock": interruptions.clock_jumps,
     "configs": fuzzing.configs,
+    "commands": fuzzing.command_lines,
     "stores": fuzzing.stores,
 }
 

@@ -48,7 +48,7 @@ def test_promises_hold(kind: str, seed: int, scratch: Path) -> None:
             ("reader", 1),
             ("memory", 2),
         ),
-        *(("disk", 2), ("power", 6), ("configs", 5), ("stores", 100)),
+        *(("disk", 2), ("power", 6), ("configs", 5), ("commands", 5), ("stores", 60)),
     ],
 )
 @pytest.mark.timeout(300)
@@ -60,7 +60,15 @@ def test_promises_hold_for_longer(kind: str, cases: int, scratch: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "cases"),
-    [("kill", 167), ("power", 200), ("configs", 250), ("stores", 2000), ("clock", 10), ("memory", 20)],
+    [
+        ("kill", 167),
+        ("power", 200),
+        ("configs", 250),
+        ("commands", 50),
+        ("stores", 2000),
+        ("clock", 10),
+        ("memory", 20),
+    ],
 )
 @pytest.mark.timeout(4 * 3600)
 def test_the_figures_of_the_guarantees(kind: str, cases: int, scratch: Path) -> None:
