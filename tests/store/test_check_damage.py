@@ -103,3 +103,11 @@ def read_all(store: Store) -> None:
         contents.outputs(store, row.id)
         reading.runs(store, row.id)
         contents.diagrams(store, row.id)
+
+
+def test_a_bit_in_the_format_number_of_a_file_is_told_as_damage(folder: Path) -> None:
+    data = bytearray((folder / "store.sqlite").read_bytes())
+    data[47] = 9  # of the four bytes from 44 on
+    (folder / "store.sqlite").write_bytes(data)
+    with pytest.raises(StoreCorrupt, match="unsupported file format"):
+        Store(folder)
