@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from panic.cli.terminal import visible
+from panic.cli.common import visible
 from panic.store.files import own_folder
 
 CHATTY = (

@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
+from panic.cli.common import (
+    INTERRUPTED,
+    ExperimentArgument,
+    Shared,
+    command,
+    guarded,
+    say,
+    say_error,
+    visible,
+)
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.cli.terminal import say, visible
 from panic.errors import PanicError, StoreTooOld, UsageError
 
 if TYPE_CHECKING:
@@ -205,6 +213,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
     plan = make_plan(checked, device.kind)
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)
+        plan, fingerprints = pinning.as_started(store, plan, registry.fingerprints(plan.specs))
         found = pinning.changes(store, row.id, plan, device.kind) if row else []
         if row is None or not found:
             if not shared.quiet:
@@ -228,7 +237,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             if not typer.confirm("Pin these shapes?"):
                 console().print("Nothing was changed.")
                 return False
-        pinning.repin(store, row.id, plan, registry.fingerprints(plan.specs), device.kind)
+        pinning.repin(store, row.id, plan, fingerprints, device.kind)
     return True
 
 
@@ -255,7 +264,7 @@ def perform(
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        showing_progress(quiet=shared.quiet) as on_progress,
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
         logs.logging_to(
             file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
         ),

@@ -1,7 +1,8 @@
 """Every second of a session has a name: clocks of threads, and the ledger that adds them up.
 
-A thread that is of interest has a `Clock`, which always runs under some name; no name is computed as a rest.
-What clocks have measured goes into the session's `Ledger`, in stretches of equal width; those are stored.
+A thread that is of interest has a `Clock`, which always runs under some name, from the moment at which
+whoever waits for it began to; no name is computed as a rest, or from where others begin and end. What clocks
+have measured goes into the session's `Ledger`, in stretches of equal width; those are stored.
 
 Which thread owns what: a clock belongs to one thread; `Ledger.add` may be called from any.
 """
@@ -30,11 +31,15 @@ class Span(NamedTuple):
 
 
 class Clock:
-    """It runs under one name at a time, and so leaves no gap."""
+    """It runs under one name at a time, and so leaves no gap.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        since: when it began, where that was before it could be made: in a process that had to start.
+    """
+
+    def __init__(self, name: str, since: float | None = None) -> None:
         self._now = (name, "")
-        self._since = time.time()
+        self._since = time.time() if since is None else since
         self._spans: list[Span] = []
 
     @contextmanager
@@ -78,27 +83,16 @@ class Ledger:
         self._lock = threading.Lock()
         self._width_s = WIDTH_S
         self._seconds: dict[tuple[str, str, str, int], float] = defaultdict(float)
-        self._until: dict[str, float] = {}
 
     def add(self, place: str, spans: Sequence[Span]) -> None:
-        """Add what a place has measured; before its first span it was starting."""
+        """Add what a place has measured."""
         with self._lock:
             for span in spans:
-                if place not in self._until:
-                    self._add(place, Span("starting", "", self.started_at, span.start))
                 self._add(place, span)
-                self._until[place] = span.end
 
     def rows(self) -> list[dict[str, Any]]:
-        """What there is to store, until now: place, name, model, start_s (of the stretch), width_s, seconds.
-
-        A worker that has told of its last call has had none since.
-        """
-        now = time.time()
+        """What there is to store: place, name, model, start_s (of the stretch), width_s, seconds."""
         with self._lock:
-            for place, until in self._until.items():
-                if place.startswith("worker"):
-                    self._add(place, Span("no more calls", "", until, now))
             return [
                 {
                     "place": place, "name": name, "model": model, "start_s": number * self._width_s,

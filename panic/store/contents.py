@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store.clauses import CURRENT, RUN_OUTPUTS, USED_OUTPUTS
 from panic.store.codec import canonical_json, decode_array, decode_bars, decode_image
-from panic.store.reading import Selector, scope
+from panic.store.reading import CURRENT, RUN_OUTPUTS, USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.reading import model as find_model
 from panic.store.records import (

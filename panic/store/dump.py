@@ -18,11 +18,9 @@ from typing import Any
 import apsw
 
 from panic.errors import PanicError
-from panic.store.clauses import USED_OUTPUTS
-from panic.store.codec import canonical_json, decode_array, decode_bars
+from panic.store.codec import canonical_json, decode_array, decode_bars, image_digest
 from panic.store.contents import image
-from panic.store.digest import image_digest
-from panic.store.reading import Selector, scope
+from panic.store.reading import USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 

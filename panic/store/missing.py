@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
-from panic.store.clauses import CURRENT, IMAGE_STEPS, NUM_STEPS, RUN_OUTPUTS, USED_OUTPUTS
+from panic.store.reading import CURRENT, IMAGE_STEPS, NUM_STEPS, RUN_OUTPUTS, USED_OUTPUTS
 from panic.store.records import FixedSeedStep, ImageOrigin, Tail
 from panic.store.store import Store
 

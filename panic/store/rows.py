@@ -65,7 +65,7 @@ def _json_problem(value: bytes, expected: type) -> str:
         return "is no JSON"
     if not isinstance(found, expected):
         return f"is a JSON {type(found).__name__}"
-    if expected is list and (not found or not all(isinstance(name, str) for name in found)):
+    if isinstance(found, list) and (not found or not all(isinstance(name, str) for name in found)):
         return f"is no list of names: {value[:60].decode(errors='replace')}"
     return ""
 

@@ -127,7 +127,8 @@ def scores() -> pl.DataFrame:
     return pl.DataFrame(
         {
             "target": ["seed"], "first": 21, "last": 31, "accuracy": [0.8], "baseline": [0.3],
-            "baseline_high": [0.4], "p_value": 0.01, "p_adjusted": 0.02, "chance": 0.5, "num_runs": 12,
+            "baseline_high": [0.4], "p_value": 0.01, "p_adjusted": 0.02, "p_least": 0.001, "chance": 0.5,
+            "num_runs": 12,
         }
     )  # fmt: skip
 
@@ -216,7 +217,8 @@ def test_it_draws_and_stands_alone(name):
 def test_every_public_chart_is_tried():
     named = {name for maker in MAKERS.values() for name in maker.__code__.co_names}
     drawing = {name for name in charts.__all__ if name.islower()} - {
-        "colour", "data", "finish", "names_of", "outside", "save", "script_json", "seconds", "spec", "themed",
+        "at_call", "beside_shuffles", "between_calls", "call_axis", "call_tip", "colour", "counted", "data",
+        "finish", "names_of", "outside", "plain", "save", "script_json", "seconds", "spec", "themed",
         "vega_bundle",
     }  # fmt: skip
     assert drawing <= named
@@ -271,8 +273,8 @@ def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them()
     assert drawn["death"].to_list() == pytest.approx([2.12, 1.5, 2.0])
 
 
-def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
-    many = pl.DataFrame({"run": 1, "step": STEPS[:9], "label": STEPS[:9]})
+def test_clusters_beyond_ten_share_a_colour_and_runs_are_in_numerical_order():
+    many = pl.DataFrame({"run": 1, "step": [*range(12)], "label": [*range(12)]})
     (rows,) = rows_of(clusters.cluster_timeline(many))
     assert (rows["shown"] == "other clusters").sum() == 2
     made = clusters.cluster_timeline(labels()).to_dict()
@@ -288,7 +290,7 @@ def test_the_clusters_that_runs_stay_in_longest_have_the_colours():
 
 def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     (rows,) = rows_of(effects.chart(effects.Effects(tests=effect_tests(), absent={})))[:1]
-    assert rows["verdict"].to_list() == ["p ≤ 0.05", "not clear"]
+    assert rows["verdict"].to_list() == ["clear", "not clear"]
     assert rows["row"].to_list() == ["prompt · where runs end", "network within each prompt · where runs end"]
     made = shares.chart(shares.Shares(own="a", shares=some_shares()), top=1).to_dict()
     assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panic.engine.outputs import Output, Rejected, finish
+from panic.engine.contents import Output, Rejected, finish
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 
 RED = Image.new("RGB", (3, 2), "red")
 STRIPES = Image.fromarray(np.array([[[0, 0, 0], [9, 9, 9]]], np.uint8))

@@ -20,7 +20,7 @@ from panic.engine.session import LOST, open_session
 from panic.errors import ConflictError, Interrupted
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, missing, reading, working, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewFailure, NewOutput
 from tests.engine.by_hand import FRESH, opened, perform, states
 from tests.engine.conftest import make_config

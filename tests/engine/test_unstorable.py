@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from panic import run
-from panic.engine.outputs import Output, Rejected, finish
+from panic.engine.contents import Output, Rejected, finish
 from panic.engine.writer import Writer
 from panic.errors import ModelError, StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, codec, contents, reading, writing
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from panic.store.records import NewEmbedding, NewFailure, NewInvocation, NewRun, NewStuck
 from tests.engine.conftest import make_config
 from tests.store.sample import batch, output, picture

@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panic.engine.contents import ContentCache, size_bytes
-from panic.engine.outputs import Output, finish
+from panic.engine.contents import ContentCache, Output, finish, size_bytes
 from panic.engine.writer import COMMIT_EVERY_S, COMMIT_ROWS, MERGED_COMMITS, QUEUED_COMMITS, Writer
 from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
-from panic.store.codec import encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 from panic.store.records import NewInvocation, NewOutput, NewStuck
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from panic.errors import StoreCorrupt
 from panic.store import Commit, NewDiagram, NewStuck, Store, check, contents, writing
-from panic.store.codec import ENCODING, encode_array, encode_bars, encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import ENCODING, encode_array, encode_bars, encode_image, image_digest, text_digest
 from panic.store.records import NewDistance, NewVectorisation
 from tests.store.sample import SETTINGS, output, picture, steps
 from tests.store.test_files import corrupt_page

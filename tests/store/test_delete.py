@@ -5,8 +5,8 @@ import pytest
 
 from panic.errors import NotFound
 from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, reading, writing
+from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
-from panic.store.digest import image_digest, text_digest
 from panic.store.records import NewDistance, NewVectorisation
 from tests.store.sample import batch, fill, picture, steps
 

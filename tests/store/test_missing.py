@@ -20,7 +20,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from panic.store.records import FixedSeedStep, NewDistance, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, batch, picture, steps
 

@@ -7,7 +7,7 @@ import pytest
 
 from panic.errors import NotFound, StoreCorrupt
 from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewBatch, NewDistance, NewOutput, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, steps
 

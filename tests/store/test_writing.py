@@ -23,7 +23,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from panic.store.writing import new_uid
 from tests.store.sample import NETWORK, batch, output, picture, steps
 

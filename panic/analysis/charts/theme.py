@@ -212,6 +212,11 @@ def seconds(value: float) -> str:
     return f"{value * 1e6:.3g} µs"
 
 
+def plain(number: float) -> str:
+    """A number as people write it: three digits, and no powers of ten before a million."""
+    return f"{number:,.0f}" if 100 <= abs(number) < 1e6 else f"{number:.3g}"
+
+
 def names_of(frame: pl.DataFrame, column: str) -> list[str]:
     """The values of a column in order of appearance, as charts have them."""
     return [str(name)[:MAX_TEXT] for name in frame[column].unique(maintain_order=True)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panic.engine.outputs import Output
+from panic.engine.contents import Output
 from panic.engine.progress import Progress
 from panic.engine.session import Session
 from panic.engine.stages.embeddings import EmbeddingStage
@@ -17,7 +17,7 @@ from panic.engine.stages.stage import Failed, Made
 from panic.errors import ModelError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from tests.engine.by_hand import FRESH, answers, failing, opened, perform, waiting
 from tests.store.sample import batch
 

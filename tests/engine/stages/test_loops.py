@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from panic import run
+from panic.engine.plan import run_root, step_seed
 from panic.engine.progress import Progress
-from panic.engine.seeds import run_root, step_seed
 from panic.engine.session import Session
 from panic.engine.stages.loops import Loop, LoopStage
 from panic.engine.stages.stage import Failed, Made
 from panic.store import Commit, Store, check, contents, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewFailure, NewRun, NewStuck
 from tests.engine.by_hand import answers, opened, perform, waiting
 from tests.engine.conftest import make_config

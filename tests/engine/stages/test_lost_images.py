@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from panic.engine.outputs import Output, finish
+from panic.engine.contents import Output, finish
 from panic.engine.progress import Progress
 from panic.engine.queue import Item, Lane
 from panic.engine.session import LOST, Session
@@ -18,7 +18,7 @@ from panic.engine.stages.images import ImageStage
 from panic.engine.stages.stage import Failed, Made
 from panic.models.protocol import Modality
 from panic.store import Commit, contents, missing, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewFailure
 from tests.engine.by_hand import FRESH, answers, opened, perform, states, waiting
 
