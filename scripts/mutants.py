@@ -349,12 +349,9 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
                 os.dup2(null, stream)
             os.chdir(folder)
             os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
-            sys.path[:] = [
-                str(folder),
-                *(part for part in sys.path if Path(part or ".").resolve() not in OURS),
-            ]
-            options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
-            code = int(pytest.main([*options, *tests], plugins=[order]))
+            foreign = [part for part in sys.path if Path(part or ".").resolve() not in OURS]
+            sys.path[:] = [str(folder), *foreign]
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[order]))
             if told is not None:
                 told.write_bytes(pickle.dumps((order.lines, list(sys.modules))))
         finally:
