@@ -117,7 +117,7 @@ def test_after_40_seconds_stretches_are_half_a_second() -> None:
 def test_a_ledger_adds_up_what_it_was_told_and_nothing_else() -> None:
     """No name is computed from where others begin and end: not "starting", not what follows the last call."""
     ledger = Ledger()
-    ledger.started_at = time.time() - 10
+    ledger.started_at = time.monotonic() - 10
     for place in ("driver", "worker 1"):
         for start in (1.0, 2.0):
             at = ledger.started_at + start
@@ -193,9 +193,9 @@ class Nap:
         self.seconds = 0.0
 
     def __call__(self) -> None:
-        start = time.time()
+        start = time.monotonic()
         time.sleep(DELAY_S)
-        self.seconds += time.time() - start
+        self.seconds += time.monotonic() - start
 
     def once(self) -> None:
         """Take it, unless it was taken."""
@@ -281,7 +281,7 @@ def test_a_delay_in_a_part_of_a_call_is_found_there(part: str) -> None:
 def test_a_worker_tells_of_the_time_before_its_first_and_after_its_last_call() -> None:
     spec = registry.resolve("synthetic/text-to-image")
     inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
-    nap, ledger, began = Nap(), Ledger(), time.time()
+    nap, ledger, began = Nap(), Ledger(), time.monotonic()
     settings = ServerSettings(device="cpu", specs={"draw": spec})
     workers = Workers(lambda deliver: [LocalWorker(settings, registry.build, inbox.put)], ledger)
     nap()
@@ -292,7 +292,7 @@ def test_a_worker_tells_of_the_time_before_its_first_and_after_its_last_call() -
     workers.close()
     found = summed(ledger.rows(), "name")
     assert found["waiting for a call"] == pytest.approx(nap.seconds, rel=0.05)
-    assert sum(found.values()) == pytest.approx(time.time() - began, rel=0.03)
+    assert sum(found.values()) == pytest.approx(time.monotonic() - began, rel=0.03)
 
 
 class Naps:
@@ -428,14 +428,14 @@ def test_processes_of_the_pool_tell_what_they_compute_and_how_long_they_wait(tmp
     inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
     with Store(tmp_path / "s", write=True, create=True):
         """There is one."""
-    nap, ledger, began = Nap(), Ledger(), time.time()
+    nap, ledger, began = Nap(), Ledger(), time.monotonic()
     pool = Pool(tmp_path / "s", [], inbox.put, num_workers=1, ledger=ledger)
     pool.submit(NapJob(), None)
     assert inbox.get(timeout=60).rows is not None
     nap()
     pool.submit(NapJob(), None)
     last = inbox.get(timeout=60)
-    took_s = time.time() - began
+    took_s = time.monotonic() - began
     pool.close()
     found = by_name(last.spans)
     assert found["computing naps"] == pytest.approx(last.duration_s, rel=0.05)
@@ -449,7 +449,7 @@ def test_the_start_and_the_end_of_a_process_are_told() -> None:
     """A process that is stopped while it starts, and while it ends, starts and ends that much later."""
     inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
     settings = ServerSettings(device="cpu", specs={"draw": registry.resolve("synthetic/text-to-image")})
-    ledger, began = Ledger(), time.time()
+    ledger, began = Ledger(), time.monotonic()
     workers = Workers(lambda deliver: [ProcessWorker(settings, inbox.put)], ledger)
     time.sleep(DELAY_S)
     workers.submit(Call(model="draw", batch_size=1, inputs=["state 1"], seeds=[0]), workers.seats[0])
@@ -460,7 +460,7 @@ def test_the_start_and_the_end_of_a_process_are_told() -> None:
     found = summed(ledger.rows(), "name")
     assert found["waiting for a call"] == pytest.approx(DELAY_S, abs=0.1)
     assert found["starting a process"] >= DELAY_S
-    assert sum(found.values()) == pytest.approx(time.time() - began, rel=0.03)
+    assert sum(found.values()) == pytest.approx(time.monotonic() - began, rel=0.03)
     told = {"starting", "waiting for a call", STARTING, "handing over", "loading from disk", "calling",
             "serving", "leasing", "closing", "ending a process"}  # fmt: skip
     assert set(found) <= told
