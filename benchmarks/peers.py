@@ -22,7 +22,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -36,7 +35,6 @@ import numpy as np
 import psutil
 
 from benchmarks.record import RESULTS, record
-from benchmarks.test_topology import stuck, walk
 
 KINDS = ("walk", "stuck", "noise in 3 d", "noise in 700 d", "ring", "sentences")
 SIZES = {1: (50, 100, 200, 500, 1000, 2000), 2: (50, 100, 200, 500)}
@@ -48,6 +46,8 @@ TURNS, ROW_S, TURN_S = 15, 20.0, 0.02  # turns of a row, seconds for all of them
 
 def cloud(kind: str, n: int) -> np.ndarray:
     """Points (n, d) of a kind; float32 as embeddings are, where they stand for embeddings."""
+    from benchmarks.test_topology import stuck, walk  # loads the engine, which a tool's process need not
+
     rng = np.random.default_rng(0)
     if kind == "sentences":
         return sentences(n)
@@ -122,12 +122,18 @@ def tool(name: str, dimension: int) -> Callable[[np.ndarray], list[np.ndarray]]:
     ]
 
 
+def peak_kib() -> int:
+    """The most memory this process has had (Linux; `getrusage` also counts the one that started it)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def serve(name: str, dimension: int, points: np.ndarray, connection: Any) -> None:
     """Answer each number of calls with their mean seconds, the MiB that the first added, and the bars."""
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - a tool that is not there is told by its empty cell
     work = tool(name, dimension)
     work(points[:20])  # imports, compiles
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kib()
     connection.send("ready")
     mib = None
     while calls := connection.recv():
@@ -135,7 +141,7 @@ def serve(name: str, dimension: int, points: np.ndarray, connection: Any) -> Non
         for _ in range(calls):
             bars = work(points)
         took = (time.process_time() - start) / calls
-        mib = mib or (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        mib = (peak_kib() - before) / 1024 if mib is None else mib
         top = np.asarray(bars[dimension]).reshape(-1, 2)
         connection.send((took, mib, int((top[:, 1] - top[:, 0] > 1e-6 * top[:, 0]).sum())))
 
@@ -171,27 +177,32 @@ class Tool:
         self.process.join()
 
 
-def started(name: str, dimension: int, points: np.ndarray, limit_s: float) -> Tool | None:
-    """A tool after its first turn; None if it is not there, failed, or took too long."""
+def started(name: str, dimension: int, points: np.ndarray) -> Tool:
+    """A tool whose process has begun to load it."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(name, dimension, points, theirs), daemon=True)
     process.start()
     theirs.close()
-    found = Tool(process=process, connection=ours, seconds=[])
+    return Tool(process=process, connection=ours, seconds=[])
+
+
+def is_ready(found: Tool, limit_s: float) -> bool:
+    """Whether a tool was loaded and answered its first call in time; else its process is ended."""
     try:
-        if ours.recv() and found.turn(limit_s):
-            return found
+        if found.connection.recv() and found.turn(limit_s):
+            return True
     except EOFError:  # it could not be imported
         pass
     found.close()
-    return None
+    return False
 
 
 def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
     """Measure one cloud with every tool, and write it down."""
     points = cloud(kind, n)
-    tools = {name: one for name in TOOLS if (one := started(name, dimension, points, limit_s))}
+    loading = {name: started(name, dimension, points) for name in TOOLS}
+    tools = {name: one for name, one in loading.items() if is_ready(one, limit_s)}
     fastest_s = min(one.seconds[0] for one in tools.values())
     for one in tools.values():
         one.calls = max(1, round(TURN_S / max(one.seconds[0], 1e-6)))
@@ -247,7 +258,12 @@ def table(only: str | None = None) -> list[str]:
     ]
     for entry in entries:
         cells = [{"seconds": entry["value"], "mib": entry["peak_mib"]}, *entry["others"].values()]
-        texts = [f"{1e3 * c['seconds']:.3g} ms, {c['mib']:.0f} MiB" if c else "-" for c in cells]
+        texts = [
+            "-"
+            if c is None
+            else f"{1e3 * c['seconds']:.3g} ms" + ("" if c["mib"] is None else f", {c['mib']:.1f} MiB")
+            for c in cells
+        ]
         line = f"| {entry['name']} | {entry['bars']} | {' | '.join(texts)} | {entry['ratio']:.2f} |"
         if only is None:
             lines.append(line)

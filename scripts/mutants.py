@@ -1,7 +1,6 @@
 """Change one place of a module at a time and see whether its tests notice: a small mutation tester.
 
     python scripts/mutants.py --module panic/engine/driver.py --tests tests/engine/test_driver.py --number 30
-    python scripts/mutants.py --module panic/store/missing.py --tests tests/store --number 30 --seed 7
     python scripts/mutants.py --module panic/engine/queue.py --list
 
 Every mutant is made in a temporary copy of the package, where the tests run with a time limit, those first
@@ -42,10 +41,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = (ROOT, ROOT / "scripts")
 COPIED = ("panic", "tests", "configs", "scripts", "pyproject.toml")
 SLOWEST = 4.0
-"""Time limit of a mutant's tests, as a multiple of what they take on the module as it is."""
+"""Time limit of a mutant's tests, in multiples of what they take on the module as it is."""
 GRACE_S = 20.0
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -349,12 +347,10 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
                 os.dup2(null, stream)
             os.chdir(folder)
             os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
-            sys.path[:] = [
-                str(folder),
-                *(part for part in sys.path if Path(part or ".").resolve() not in OURS),
-            ]
-            options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
-            code = int(pytest.main([*options, *tests], plugins=[order]))
+            ours = (ROOT, ROOT / "scripts")
+            foreign = [part for part in sys.path if Path(part or ".").resolve() not in ours]
+            sys.path[:] = [str(folder), *foreign]
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[order]))
             if told is not None:
                 told.write_bytes(pickle.dumps((order.lines, list(sys.modules))))
         finally:

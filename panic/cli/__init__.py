@@ -16,16 +16,20 @@ from io import TextIOWrapper
 def main() -> None:
     """The console script `panic`."""
     from panic.cli.app import app
+    from panic.cli.unused import tell_variables
 
     _prepare_streams()
+    tell_variables()
     app(prog_name="panic")
 
 
 def run_experiments() -> None:
     """The console script `run-experiments CONFIG...`, equal to `panic run CONFIG...`."""
     from panic.cli.app import run_experiments_app
+    from panic.cli.unused import tell_variables
 
     _prepare_streams()
+    tell_variables()
     run_experiments_app(prog_name="run-experiments")
 
 

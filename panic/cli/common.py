@@ -118,6 +118,10 @@ OptionalExperiment = Annotated[
 ]
 
 
+WITHOUT_STORE = ("devices", "models", "completion")
+"""Commands that ask no store."""
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn a function of (shared, ...) into a typer command with the shared options."""
     signature = inspect.signature(function, eval_str=True)
@@ -138,6 +142,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         shared = Shared(
             store=store or outer.store, verbose=verbose or outer.verbose, quiet=quiet or outer.quiet
         )
+        if shared.store is not None and function.__name__ in WITHOUT_STORE:
+            say("--store: without effect for this command.", err=True)
         code = guarded(lambda: function(shared, **arguments), verbose=shared.verbose)
         if code:
             raise typer.Exit(code)

@@ -13,6 +13,7 @@ import typer
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, visible
 from panic.cli.render import console, moment, print_json, print_table
+from panic.cli.unused import tell_options
 from panic.errors import NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def show(
 
     if config and run is not None:
         raise UsageError("Give either --config or --run.")
+    tell_options({"--from": first and run is None}, "without --run")
+    if config or (as_json and not first):
+        tell_options({"--all": everything}, "here: it is shown whole")
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         if config:

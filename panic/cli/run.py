@@ -26,12 +26,12 @@ from panic.cli.common import (
     say_error,
 )
 from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.unused import tell_fields, tell_options
 from panic.errors import StoreTooOld, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from panic.config import ExperimentConfig
     from panic.engine.plan import CheckedConfig
     from panic.engine.preview import Preview
     from panic.store.records import NewRun
@@ -97,6 +97,11 @@ def run(
         raise UsageError("--name names one experiment, and there are several configs.")
     if repin and dry_run:
         raise UsageError("--dry-run alone tells what --repin would change.")
+    tell_options({"--yes": yes and not repin}, "without --repin")
+    if dry_run:
+        tell_options(
+            {"--retry-failed": retry_failed, "--repair": repair, "--fail-fast": fail_fast}, "in a dry run"
+        )
     changes = list(overrides or [])
     if name is not None:
         changes.append(f"name={json.dumps(name)}")
@@ -117,7 +122,7 @@ def run(
         loaded.append(check_config(path, changes, ask=not dry_run))
 
     def do(checked: CheckedConfig) -> None:
-        tell_unused(checked.config)
+        tell_fields(checked.config)
         path = shared.store_path(checked.config.store)
         if dry_run:
             return print_plan(checked, path)
@@ -150,10 +155,14 @@ def resume(
     from panic.cli.logs import silence_libraries
     from panic.config import stored
     from panic.engine.plan import CheckedConfig, stored_runs
-    from panic.engine.trust import require_trust
+    from panic.engine.trust import named_outside, require_trust
     from panic.store import missing, reading, standing
 
     silence_libraries()
+    if dry_run:
+        tell_options(
+            {"--retry-failed": retry_failed, "--repair": repair, "--fail-fast": fail_fast}, "in a dry run"
+        )
     if not dry_run:
         bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
@@ -166,6 +175,7 @@ def resume(
         return console().print(f"{row.name} is complete.")
     config = stored(row.config, row.name)
     require_trust(config, is_trusted=trust)
+    tell_options({"--trust": trust and not named_outside(config)}, "for a config that names nothing outside")
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     checked = CheckedConfig.of(config, ask=not dry_run)
@@ -184,17 +194,6 @@ def bring_up_to_date(path: Path) -> None:
     except StoreTooOld:
         with Store(path, write=True, create=True):
             pass
-
-
-def tell_unused(config: ExperimentConfig) -> None:
-    """Name on stderr the variants that no network, embedding or other variant in use is made of."""
-    used = [*config.embeddings, *(name for network in config.networks for name in network)]
-    for name in used:  # grows: the base of a variant in use is in use
-        base = config.models[name].base if name in config.models else name
-        if base not in used:
-            used.append(base)
-    if unused := [name for name in config.models if name not in used]:
-        say(f"{config.name}: no network and no embedding uses {', '.join(unused)} of `models`.", err=True)
 
 
 def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:

@@ -13,6 +13,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
+from panic.cli.unused import tell_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,8 +29,8 @@ def status(
     experiment: ExperimentArgument = "latest",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again until it ends.")] = False,
     interval: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look again.")
-    ] = 2.0,
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="How often to look again; 2 by default.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show where an experiment stands; works while it runs elsewhere.
@@ -38,6 +39,8 @@ def status(
     """
     from panic.store import reading
 
+    tell_options({"--interval": interval and not watch}, "without --watch")
+    interval = interval or 2.0
     with shared.open_store() as store:
         if as_json:
             while True:

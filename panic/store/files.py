@@ -258,6 +258,10 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
         case apsw.CorruptError():
             affected = f"It has to come from a backup. What is affected: panic check --store {path.parent}"
             return StoreCorrupt(f"{path} is damaged: {error}.", hint=_new_images(path) or affected)
+        case apsw.SQLError() if "unsupported file format" in str(error):  # a flipped bit in its header
+            return StoreCorrupt(
+                f"{path} is damaged: {error}.", hint=_new_images(path) or "Take it from a backup."
+            )
         case apsw.FullError():
             return StoreError(
                 f"No space left for {path}: {error}. Nothing that was stored is lost.",

@@ -205,13 +205,19 @@ def _euclidean(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.flo
         points, exponent = moderate(rows_at(points, places))
         places = np.arange(len(points))
         x = centred(points, places)[0]
-    matrix = x @ x.T
+    matrix: NDArray[np.float64] = x @ x.T
     num_close, limit = distances_from_products(matrix, CLOSE)
     if num_close:
         i, j = np.nonzero(np.triu(matrix < limit, k=1))
         matrix[i, j] = matrix[j, i] = lengths_of(rows_at(points, places), i, j)  # centring rounds
-    result: NDArray[np.float64] = np.ldexp(matrix, exponent) if exponent else matrix
-    return result
+    if exponent:
+        with np.errstate(over="ignore"):
+            np.ldexp(matrix, exponent, out=matrix)
+        if np.isinf(matrix).any():  # which would mean that there is no edge
+            raise TopologyError(
+                f"some points are further apart than {np.finfo(np.float64).max:.3g}", hint="scale them"
+            )
+    return matrix
 
 
 def lengths_of(points: NDArray[np.float64], i: NDArray[Any], j: NDArray[Any]) -> NDArray[np.float64]:

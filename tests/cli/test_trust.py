@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable
@@ -97,6 +98,19 @@ def test_resume_needs_trust_for_a_python_file_and_names_it(evil: Path, panic: Pa
     done = panic("resume", "--store", evil, "--trust")
     assert done.exit_code == 0, done.stderr
     assert ran.exists()
+
+
+def test_verify_needs_trust_for_a_python_file_and_runs_it_then(evil: Path, panic: Panic) -> None:
+    ran = evil.parent / "maker" / "ran"
+    done = panic("verify", "--store", evil)
+    assert done.exit_code == 2
+    assert "evil.py:Evil" in done.stderr
+    assert "--trust" in done.stderr
+    assert not ran.exists()
+    done = panic("verify", "--store", evil, "--trust", "--json")
+    assert ran.exists()
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["counts"] == {"same": 2}
 
 
 @pytest.mark.parametrize(

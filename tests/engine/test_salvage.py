@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,21 @@ class Refusing:
         self.written += rows
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a salvage adds to: broken runs, incomplete commits, problems."""
+
+    broken: set[int] = field(default_factory=set)
+    incomplete: set[int] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def salvaging(write: Any) -> tuple[Salvage, Told]:
+    """The salvage of a writer, and what it tells."""
+    told = Told()
+    return Salvage(write, told.broken, told.incomplete, told.problems), told
+
+
 def text(name: str) -> NewOutput:
     return NewOutput(digest=name.encode(), modality="text", text=name)
 
@@ -77,7 +93,7 @@ DISTANCE = NewDistance(1, 2, 0, 1, 0.5)
 
 def test_all_is_written_row_by_row_where_nothing_is_bad() -> None:
     write = Refusing()
-    salvage = Salvage(write)
+    salvage, told = salvaging(write)
     stuck, failure = NewStuck(run=1, entry_step=0, period=2), NewFailure(run=3, step=0, kind="x", message="")
     commit = Commit(
         batches=[BATCH], outputs=[GOOD, LATER], stuck=[stuck], failures=[failure], embeddings=[VECTOR],
@@ -91,13 +107,13 @@ def test_all_is_written_row_by_row_where_nothing_is_bad() -> None:
         ("stuck", stuck), ("failures", failure), ("embeddings", VECTOR),
         ("vectorisations", TAKEN), ("distances", DISTANCE),
     ]  # fmt: skip
-    assert (salvage.broken, salvage.incomplete, salvage.problems) == (set(), set(), [])
+    assert (told.broken, told.incomplete, told.problems) == (set(), set(), [])
     assert salvage.without_broken(commit) is commit
 
 
 def test_an_output_that_is_refused_ends_the_runs_that_go_through_it() -> None:
     write = Refusing(BAD)
-    salvage = Salvage(write)
+    salvage, told = salvaging(write)
     commit = Commit(
         batches=[BATCH],
         outputs=[BAD, GOOD],
@@ -110,20 +126,20 @@ def test_an_output_that_is_refused_ends_the_runs_that_go_through_it() -> None:
         embeddings=[VECTOR],
     )
     salvage.store(commit, 1)
-    assert (salvage.broken, salvage.incomplete) == ({2}, set())
+    assert (told.broken, told.incomplete) == ({2}, set())
     assert salvage.is_stored(GOOD.digest)
     assert not salvage.is_stored(BAD.digest)
     reason = "its text cannot be stored: ValueError: bad outputs"
-    told = NewFailure(run=2, step=4, kind="rejected", message=reason)
+    failure = NewFailure(run=2, step=4, kind="rejected", message=reason)
     assert write.written == [
         ("batches", BATCH), ("outputs", GOOD), ("invocations", commit.invocations[2]),
-        ("stuck", commit.stuck[1]), ("failures", told), ("failures", commit.failures[1]),
+        ("stuck", commit.stuck[1]), ("failures", failure), ("failures", commit.failures[1]),
         ("embeddings", VECTOR),
     ]  # fmt: skip
 
 
 def test_what_broken_runs_compute_meanwhile_is_dropped_and_they_end_once() -> None:
-    salvage = Salvage(Refusing(BAD))
+    salvage, told = salvaging(Refusing(BAD))
     salvage.store(Commit(outputs=[BAD], invocations=[step(2, 0, "x", "bad")]), 1)
     later = Commit(
         batches=[BATCH],
@@ -139,13 +155,13 @@ def test_what_broken_runs_compute_meanwhile_is_dropped_and_they_end_once() -> No
     assert kept.stuck == []
     for name in ("batches", "embeddings", "vectorisations", "distances", "diagrams"):
         assert getattr(kept, name) == getattr(later, name)
-    assert salvage.broken == {2, 4}
+    assert told.broken == {2, 4}
     assert salvage.without_broken(later).failures == []
 
 
 def test_an_output_is_not_tried_twice() -> None:
     write = Refusing(BAD)
-    salvage = Salvage(write)
+    salvage, _ = salvaging(write)
     salvage.store(Commit(outputs=[BAD]), 1)
     write.bad = ()
     salvage.store(Commit(outputs=[BAD, GOOD]), 2)
@@ -154,15 +170,15 @@ def test_an_output_is_not_tried_twice() -> None:
 
 def test_any_other_row_that_is_refused_is_told_of_with_its_commit() -> None:
     write = Refusing(BATCH, VECTOR, DISTANCE)
-    salvage = Salvage(write)
+    salvage, told = salvaging(write)
     salvage.store(Commit(outputs=[GOOD], embeddings=[VECTOR, OTHER_VECTOR]), 3)
-    assert (salvage.incomplete, salvage.problems) == ({3}, ["ValueError: bad embeddings"])
+    assert (told.incomplete, told.problems) == ({3}, ["ValueError: bad embeddings"])
     assert write.written == [("outputs", GOOD), ("embeddings", OTHER_VECTOR)]
     salvage.store(Commit(batches=[BATCH]), 4)
     salvage.store(Commit(outputs=[LATER]), 5)
     salvage.store(Commit(distances=[DISTANCE]), 6)
-    assert salvage.incomplete == {3, 4, 6}
-    assert len(salvage.problems) == 3
+    assert told.incomplete == {3, 4, 6}
+    assert len(told.problems) == 3
 
 
 def test_what_is_nobodys_fault_is_raised_in_the_middle() -> None:
@@ -170,7 +186,7 @@ def test_what_is_nobodys_fault_is_raised_in_the_middle() -> None:
         if commit.outputs:
             raise StoreError("full")
 
-    salvage = Salvage(full)
+    salvage, told = salvaging(full)
     with pytest.raises(StoreError, match="full"):
         salvage.store(Commit(batches=[BATCH], outputs=[GOOD], embeddings=[VECTOR]), 1)
-    assert (salvage.incomplete, salvage.is_stored(GOOD.digest)) == (set(), True)
+    assert (told.incomplete, salvage.is_stored(GOOD.digest)) == (set(), True)

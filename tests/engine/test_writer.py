@@ -267,3 +267,27 @@ def test_what_writing_raises_is_raised_in_every_call_after_it() -> None:
         writer.add(Commit())
     assert (writer.added, writer.committed) == (1, 0)
     writer.close()
+
+
+def test_what_a_store_refuses_is_left_out_and_known_from_then_on() -> None:
+    """An output that was refused once is not tried again, and its run has ended."""
+    tried: list[bytes] = []
+
+    def refuse(commit: Commit) -> None:
+        tried.extend(row.digest for row in commit.outputs)
+        if any(row.digest == b"bad" for row in commit.outputs):
+            raise ValueError("bad")
+
+    saved: list[bytes] = []
+    writer = Writer(refuse, saved.append)
+    rows = {name: NewOutput(digest=name, modality="text", text="x") for name in (b"bad", b"good", b"more")}
+    steps = [NewInvocation(1, 0, b"", b"bad", 0, 1), NewInvocation(2, 0, b"", b"good", 0, 1)]
+    writer.add(Commit(outputs=[rows[b"bad"], rows[b"good"]], invocations=steps))
+    writer.flush()
+    assert (saved, writer.broken, writer.committed) == ([b"good"], {1}, 1)
+    assert tried.count(b"bad") == 2, "with the others, and alone"
+    writer.add(Commit(outputs=[rows[b"bad"], rows[b"more"]]))
+    writer.close()
+    assert (writer.error, saved, writer.committed) == (None, [b"good", b"more"], 2)
+    assert tried.count(b"bad") == 2
+    assert (writer.incomplete, writer.problems) == (set(), [])

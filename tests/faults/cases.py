@@ -17,6 +17,7 @@ from tests.faults import experiment, fuzzing, interruptions, power
 Fault = Callable[[Path, random.Random, Path], str]
 FAULTS: dict[str, Fault] = {
     "kill": interruptions.kill,
+    "worker": interruptions.kill_worker,
     "stop": interruptions.stop_and_go_on,
     "terminate": interruptions.terminate,
     "driver": interruptions.second_driver,
@@ -26,6 +27,7 @@ FAULTS: dict[str, Fault] = {
     "power": power.power_cut,
     "clock": interruptions.clock_jumps,
     "configs": fuzzing.configs,
+    "commands": fuzzing.command_lines,
     "stores": fuzzing.stores,
 }
 

@@ -148,4 +148,4 @@ def require_same(store: Path, whole: Path) -> None:
     with Store(store) as opened:
         counts = reading.counts(opened)
         assert counts.failed == 0
-        assert counts.diagrams == counts.runs
+        assert counts.diagrams in (0, counts.runs)

@@ -43,6 +43,39 @@ def kill(folder: Path, chance: random.Random, whole: Whole) -> str:
     return f"killed {', '.join(told)}"
 
 
+def kill_worker(folder: Path, chance: random.Random, whole: Whole) -> str:
+    """SIGKILL of the process that calls the models; tells after how many seconds the next one calls them."""
+    store = folder / "store"
+    without: dict[str, list[str]] = {"diagrams": [], "vectorisations": [], "distances": []}
+    wanted = tried.config(executor="process", workers=1, max_length=2000, seeds=[-1], **without)
+    driver = tried.start(wanted, store)
+    tried.wait_for_work(store, driver)
+    _wait_for_call(store, driver, after=0.0)
+    time.sleep(chance.uniform(0, 0.5))
+    [worker] = tried.children(driver)
+    worker.kill()
+    killed_at = time.time()
+    called_at = _wait_for_call(store, driver, after=killed_at)
+    driver.terminate()
+    tried.end(driver)
+    tried.require_sound(store)
+    with Store(store) as opened:
+        assert reading.counts(opened).failed == 0
+    return f"the next call began {called_at - killed_at:.2f} s after a worker was killed"
+
+
+def _wait_for_call(store: Path, driver: subprocess.Popen[str], *, after: float) -> float:
+    """When a stored call began that did so after a time. Raises AssertionError if none does within 30 s."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and driver.poll() is None:
+        with contextlib.suppress(StoreMissing, StoreTooOld), Store(store) as opened:
+            found = opened.db.value("SELECT min(started_at) FROM batch WHERE started_at > ?", after)
+            if found is not None:
+                return float(found)
+        time.sleep(0.05)
+    raise AssertionError("no model was called within 30 s")
+
+
 def stop_and_go_on(folder: Path, chance: random.Random, whole: Whole) -> str:
     """SIGSTOP of the driver, of a child, or of all of them for a while, then SIGCONT."""
     store = folder / "store"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from panic.store import Store, check, reading
+from panic.errors import StoreCorrupt
+from panic.store import Store, check, contents, reading
 from panic.store.dump import dump
 from tests.store.sample import fill
 
@@ -109,3 +110,26 @@ def test_a_network_that_is_none_is_told_once(folder: Path, network: str) -> None
         row, vector = check.check(store)
     assert row.startswith("run, row 1: network is ")
     assert "bytes, not" in vector
+
+
+@pytest.mark.parametrize("statement", [one for one, told in DAMAGES if "JSON" in told or "UTF-8" in told])
+def test_reading_a_damaged_text_is_told_as_damage_and_nothing_else(folder: Path, statement: str) -> None:
+    damage(folder, statement)
+    with Store(folder) as store, pytest.raises(StoreCorrupt, match="is damaged"):
+        read_all(store)
+
+
+def read_all(store: Store) -> None:
+    for row in reading.experiments(store):
+        reading.models(store)
+        contents.outputs(store, row.id)
+        reading.runs(store, row.id)
+        contents.diagrams(store, row.id)
+
+
+def test_a_bit_in_the_format_number_of_a_file_is_told_as_damage(folder: Path) -> None:
+    data = bytearray((folder / "store.sqlite").read_bytes())
+    data[47] = 9  # of the four bytes from 44 on
+    (folder / "store.sqlite").write_bytes(data)
+    with pytest.raises(StoreCorrupt, match="unsupported file format"):
+        Store(folder)

@@ -81,6 +81,7 @@ def test_what_was_said_of_others_and_taken_of_them_stays(writer, sample):
         writing.commit(writer, Commit(vectorisations=taken))
     pair = NewDistance(*sorted([1, diagrams["alpha"]]), 0, measures["pairs"], 1.0)
     writing.commit(writer, Commit(distances=[pair]))
+    writing.commit(writer, Commit(batches=[batch(writer, 2, sample.draw)]))  # of which nothing could be used
     epochs = reading.epochs(writer, "beta")
     counts = reading.counts(writer, "beta")
 
@@ -93,7 +94,7 @@ def test_what_was_said_of_others_and_taken_of_them_stays(writer, sample):
     assert [row.experiment for row in reading.sessions(writer)] == [None, sample.beta]
     assert reading.counts(writer, "beta") == counts
     assert {row.model: row.batches for row in reading.model_times(writer)} == {
-        "draw": 1, "tell": 1, "embed": 1
+        "draw": 2, "tell": 1, "embed": 1
     }  # fmt: skip
 
 

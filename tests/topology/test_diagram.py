@@ -331,6 +331,7 @@ def test_generators_are_none_unless_asked_for():
     [
         ([[0.0, np.nan], [1, 1]], {}, "1 of 2 points hold NaN"),
         ([[np.inf, 1.0], [1, 1]], {}, "row 0"),
+        ([[1.5e308], [-1.5e308]], {}, "further apart than 1.8e"),
         (np.zeros(4), {}, r"\(n, d\) array"),
         ([["a"]], {}, "real numbers"),
         (np.eye(3), {"metric": "manhattan"}, "euclidean, cosine, chordal"),

@@ -42,7 +42,7 @@ def prepare() -> Path | None:
     """
     for points in (np.eye(3), np.eye(3, dtype=np.float32)):
         pairwise(points)
-        points.flags.writeable = False  # kernels are compiled anew for arrays that cannot be written
+        points.setflags(write=False)  # kernels are compiled anew for arrays that cannot be written
         graph = within(pairwise(points))
     for dimension in range(MAX_DIMENSION + 1):
         annotated(graph, dimension)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from panic.config import DiagramSettings
-from panic.engine.plan import make_plan
+from panic.engine.plan import make_plan, warn_of_short_runs
 from panic.engine.pool import Bench, Pool
 from panic.engine.progress import Progress
 from panic.engine.session import Session
-from panic.engine.stages.diagrams import DiagramJob, DiagramStage, warn_of_short_runs
+from panic.engine.stages.diagrams import DiagramJob, DiagramStage
 from panic.engine.stages.distances import DistanceJob, DistanceStage
 from panic.engine.stages.vectorisations import VectorisationJob, VectorisationStage
 from panic.store import Commit, contents, reading
