@@ -10,6 +10,7 @@ from panic.analysis import AnalysisError, load
 from panic.analysis.dynamics import step_sizes
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import kinds
+from panic.analysis.questions import shares
 from panic.errors import Interrupted, NotFound
 from panic.store import NewRun, Store, check, delete, reading, writing
 from panic.store.dump import dump
@@ -163,6 +164,12 @@ def test_they_are_neither_counted_nor_latest_and_go_with_their_experiment(walked
     assert reading.experiments(walked) == []
     assert walked.db.value("SELECT count(*) FROM embedding") == 0
     assert check.check(walked) == []
+
+
+def test_no_other_experiment_is_compared_with_null_models(walked, bench):
+    for kind in ("shuffled", "matched_walk"):
+        write_nulls(walked, "demo", kind)
+    assert shares.table(bench.evidence, bench.evidence.views[0]) is None
 
 
 def test_a_null_goes_alone(walked):
