@@ -117,6 +117,7 @@ def test_a_reading_counts_until_it_is_older_than_the_window() -> None:
     assert room.usable_bytes() == 60
     device.advance(1.0)
     assert (room.usable_bytes(), room.usable_bytes(prudent=False)) == (60, 90)
+    assert room.describe(0).startswith("90 B are free of 100 B (10 B held by others)")  # as it is now
     device.advance(4.0)
     assert room.usable_bytes() == 60
     device.advance(55.0)
