@@ -58,7 +58,7 @@ def _(charts, dynamics, mo, np, nulls, pl):
             charts.null_band(
                 _table,
                 "Walks on the sphere, and the exact curve",
-                x_title="lag k",
+                x_title="lag k (outputs of one kind)",
                 value_title="D(k)",
                 caption="Blue: 1 - cos^k t with t = 0.3. Grey: 100 walks of 100 steps in 64 dimensions.",
             ),
@@ -131,8 +131,14 @@ def _(Evidence, Store, mo, os):
     evidence = Evidence.of(store, experiment)
     paths = dict(evidence.data.trajectories(*evidence.views[0], least=6))
     run_choice = mo.ui.dropdown(
-        {f"run {run} ({len(path)} steps)": run for run, path in paths.items()},
-        value=next((f"run {run} ({len(path)} steps)" for run, path in reversed(paths.items())), None),
+        {f"run {run} ({len(path)} {evidence.views[0].modality}s)": run for run, path in paths.items()},
+        value=next(
+            (
+                f"run {run} ({len(path)} {evidence.views[0].modality}s)"
+                for run, path in reversed(paths.items())
+            ),
+            None,
+        ),
         label="run",
     )
     mo.vstack([mo.md(f"## A run of `{experiment.name}` against its surrogates"), run_choice])
@@ -170,7 +176,7 @@ def _(charts, dynamics, mo, np, nulls, paths, pl, run_choice):
             charts.null_band(
                 _table,
                 f"{_name}: {_outside} of {_lag} lags outside",
-                x_title="lag k",
+                x_title="lag k (outputs of one kind)",
                 value_title="D(k)",
             )
         )

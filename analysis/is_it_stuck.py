@@ -74,7 +74,7 @@ def _(evidence):
     mo.vstack(
         [
             mo.md(
-                "## Has it been here before?\n\nExactly the same words again, at which steps? "
+                "## Has it been here before?\n\nExactly the same words again, at which model calls? "
                 "A fair die with K sides has a rate of 1/K."
             ),
             run_choice,

@@ -58,7 +58,8 @@ def _(experiment_choice, store):
             mo.md(
                 f"## 1. What ran\n\n**{counts.runs}** runs of `{experiment.name}`: {counts.done} went to the "
                 f"end, {counts.stuck} got stuck, {counts.failed} failed. {counts.invocations:,} model calls, "
-                f"{counts.embeddings:,} vectors, {counts.diagrams:,} diagrams."
+                f"{counts.embeddings:,} vectors, {counts.diagrams:,} diagrams. Steps and periods "
+                "are counted in model calls, from 0."
             ),
             mo.ui.table(data.runs.to_dicts(), page_size=8, selection=None),
         ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from panic.store import NewRun, Store, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 
 STEPS = 1000
 

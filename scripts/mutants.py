@@ -4,16 +4,15 @@
     python scripts/mutants.py --module panic/store/missing.py --tests tests/store --number 30 --seed 7
     python scripts/mutants.py --module panic/engine/queue.py --list
 
-Every mutant is made in a temporary copy of the package, where the tests run with a time limit; the checkout
-is not touched. Tests run in a fork of the tool: libraries named with `--ahead` (torch, polars) are imported
-once for all mutants, which is most of the time of small tests. The same seed chooses the same mutants of the
-same module. A mutant that lives is shown with its place and difference: write the test that notices it, or
-say why nothing can be noticed.
+Every mutant is made in a temporary copy of the package, where the tests run with a time limit, those first
+that run the changed line; the checkout is not touched. The same seed chooses the same mutants of the same
+module. A mutant that lives is shown with its place and difference: write the test that notices it, or say why
+nothing can be noticed.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
-and `continue`; in SQL one comparison at a time is made always true. Not changed: what is logged or asserted,
-docstrings, annotations, decorators.
+and `continue`; in SQL one comparison at a time is made always true. Not changed: what is logged or asserted
+(the `strict` of a `zip` is, too), docstrings, annotations, type variables, decorators.
 """
 
 from __future__ import annotations
@@ -23,23 +22,27 @@ import ast
 import contextlib
 import difflib
 import importlib
-import multiprocessing
 import os
+import pickle
 import random
 import re
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+OURS = (ROOT, ROOT / "scripts")
 COPIED = ("panic", "tests", "configs", "scripts", "pyproject.toml")
 SLOWEST = 4.0
 """Time limit of a mutant's tests, as a multiple of what they take on the module as it is."""
@@ -193,7 +196,12 @@ class Mutator(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if not ast.unparse(node.func).startswith("log."):
+        name = ast.unparse(node.func)
+        if not name.startswith("log.") and name not in ("TypeVar", "ParamSpec"):
+            self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":  # an assertion
             self.generic_visit(node)
 
     def _negate(self, node: ast.If | ast.While | ast.IfExp) -> None:
@@ -283,32 +291,88 @@ def difference(module: str, text: str, mutation: Mutation) -> str:
     return "\n".join([f"{module}:{place}", *(f"    {line}" for line in lines if not line.startswith("@@"))])
 
 
-def _in_child(folder: Path, tests: list[str]) -> None:
-    """Run the tests in a folder and end with pytest's code; what the tests start is in the same group."""
-    os.setsid()
-    os.chdir(folder)
-    sys.path.insert(0, str(folder))
-    os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    os._exit(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]))
+@dataclass(slots=True)
+class Order:
+    """A pytest plugin: tests that run a mutated line come first, the fastest of them at the front.
+
+    lines: which lines of the module each test has run, and its seconds. first: the mutated lines; as long as
+    there are none, `lines` is measured.
+    """
+
+    module: str
+    lines: dict[str, tuple[set[int], float]]
+    first: range | None = None
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self.first is not None:
+            items.sort(key=lambda item: self._rank(item.nodeid))
+
+    def _rank(self, test: str) -> tuple[bool, float]:
+        lines, seconds = self.lines.get(test, (set(), 0.0))
+        return lines.isdisjoint(self.first or ()), seconds
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+        if self.first is not None:
+            return (yield)
+        seen: set[int] = set()
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            if frame.f_code.co_filename != self.module:
+                return None
+            seen.add(frame.f_lineno)
+            return trace
+
+        start = time.monotonic()
+        threading.settrace(trace)
+        sys.settrace(trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+            self.lines[item.nodeid] = (seen, time.monotonic() - start)
 
 
-def run_tests(folder: Path, tests: list[str], limit_s: float) -> str:
-    """How the tests in a folder end: "lived" if they pass, "killed" if not, "timeout", or "no tests"."""
-    process = multiprocessing.get_context("fork").Process(target=_in_child, args=(folder, tests))
-    process.start()
-    assert process.pid is not None
+def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told: Path | None = None) -> str:
+    """How the tests in a folder end: "lived" if they pass, "killed" if not, "timeout", or "no tests".
+
+    They run in a fork, which has the libraries already. told: where it says what it measured and imported.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(null, stream)
+            os.chdir(folder)
+            os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
+            sys.path[:] = [
+                str(folder),
+                *(part for part in sys.path if Path(part or ".").resolve() not in OURS),
+            ]
+            options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+            code = int(pytest.main([*options, *tests], plugins=[order]))
+            if told is not None:
+                told.write_bytes(pickle.dumps((order.lines, list(sys.modules))))
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + limit_s
     try:
-        process.join(limit_s)
-        if process.exitcode is None:
-            return "timeout"
-        return {0: "lived", 4: "no tests", 5: "no tests"}.get(process.exitcode, "killed")
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > deadline:
+                return "timeout"
+            time.sleep(0.02)
+        child = 0
+        code = os.waitstatus_to_exitcode(ended[1])
+        return {0: "lived", 4: "no tests", 5: "no tests"}.get(code, "killed")
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # also what the tests have started
-        process.join()
+            os.killpg(ended[0] or child, signal.SIGKILL)  # also what the tests have started
+        if child:
+            os.waitpid(child, 0)
 
 
 def perform(
@@ -324,8 +388,18 @@ def perform(
                 shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, folder / part)
-        start = time.monotonic()
-        if run_tests(folder, tests, limit_s or 600.0) != "lived":
+        order, told = Order(str(folder / module), {}), folder / "told"
+        fate = run_tests(folder, tests, 600.0, order, told)
+        if fate == "lived":
+            order.lines, imported = pickle.loads(told.read_bytes())
+            for library in imported:  # once, and not for each mutant
+                if library.partition(".")[0] not in ("panic", "tests", "conftest", "scripts"):
+                    with contextlib.suppress(BaseException):
+                        importlib.import_module(library)
+            order.first = range(0)
+            start = time.monotonic()
+            fate = run_tests(folder, tests, 600.0, order)
+        if fate != "lived":
             raise SystemExit("the tests do not pass as things are")
         limit_s = limit_s or SLOWEST * (time.monotonic() - start) + GRACE_S
         written_at = time.time()
@@ -333,7 +407,19 @@ def perform(
             (folder / module).write_text(mutation.apply(text), encoding="utf-8")
             # Python tells by the second whether what it has compiled is still the same.
             os.utime(folder / module, (written_at + number + 1,) * 2)
-            yield mutation, run_tests(folder, tests, limit_s)
+            order.first = statement_lines(text, mutation)
+            yield mutation, run_tests(folder, tests, limit_s, order)
+
+
+def statement_lines(text: str, mutation: Mutation) -> range:
+    """The lines of the innermost statement that a mutation is in."""
+    line = text.count("\n", 0, mutation.start) + 1
+    around = (
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
+    )
+    return min(around, key=len)
 
 
 def main() -> int:
@@ -345,7 +431,6 @@ def main() -> int:
     parser.add_argument("--number", type=int, help="how many mutants; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, help="seconds for a mutant's tests")
-    parser.add_argument("--ahead", nargs="*", default=[], help="libraries imported once, before all mutants")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
     given = parser.parse_args()
     text = (ROOT / given.module).read_text(encoding="utf-8")
@@ -353,8 +438,6 @@ def main() -> int:
     if given.list:
         print("\n".join(difference(given.module, text, mutation) for mutation in mutations))
         return 0
-    for library in given.ahead:
-        importlib.import_module(library)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
     counts: Counter[str] = Counter()
     for mutation, fate in perform(given.module, given.tests, mutations, given.limit):

@@ -46,6 +46,7 @@ class Evidence:
     whole: ExperimentData
     is_over: bool
     thumbnails: Thumbnails = field(repr=False)
+    _states: dict[View, States] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(
@@ -101,12 +102,18 @@ class Evidence:
                 continue
         return found
 
-    @cached_property
+    @property
     def states(self) -> States:
         """Clusters under the first embedding model. AnalysisError without one."""
         if not self.views:
             raise AnalysisError("There are no vectors.")
-        return states(self.data, *self.views[0])
+        return self.states_under(self.views[0])
+
+    def states_under(self, view: View) -> States:
+        """Clusters under an embedding model, found once. AnalysisError without outputs."""
+        if view not in self._states:
+            self._states[view] = states(self.data, *view)
+        return self._states[view]
 
     def directions(
         self, view: View, *, least: int = 6, most: int = 200

@@ -42,7 +42,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.topology import TopologyError, asked
 
 log = logging.getLogger("panic.analysis")

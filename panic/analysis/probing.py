@@ -150,11 +150,14 @@ def _shuffling(
         design = design_of(len(first), classes[first], units_of_runs)
         return lambda rng: design.shuffled(rng)[groups], design.p_least
 
+    of_runs = [np.flatnonzero(groups == group) for group in range(len(first))]
+
     def rotated(rng: np.random.Generator) -> Codes:
         made = np.empty_like(classes)
-        for group in range(len(first)):
-            rows = np.flatnonzero(groups == group)
+        for rows in of_runs:
             made[rows] = np.roll(classes[rows], int(rng.integers(len(rows))))
         return made
 
-    return rotated, 0.0
+    ways = [len({tuple(np.roll(classes[rows], turn)) for turn in range(len(rows))}) for rows in of_runs]
+    # All runs turned alike may be the data with classes renamed, so one of them counts for nothing.
+    return rotated, float(max(ways) / np.prod(ways, dtype=float))

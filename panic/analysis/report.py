@@ -121,7 +121,7 @@ def _key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str
         ("runs ended", f"{ended:,}", f"of {counts.runs:,}"),
         ("stuck", f"{counts.stuck:,}", "known to repeat"),
         ("failed", f"{counts.failed:,}", "ended by an error"),
-        ("steps", f"{counts.invocations:,}", f"of at most {total:,}"),
+        ("model calls", f"{counts.invocations:,}", f"of at most {total:,}"),
         ("embeddings", f"{counts.embeddings:,}", "distinct outputs"),
         ("diagrams", f"{counts.diagrams:,}", "of whole runs"),
     ]

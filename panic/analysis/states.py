@@ -27,6 +27,7 @@ MAX_CLUSTERED_AGAIN = 16_000  # in all repeats together: 3 s of 5000 x 64
 class States:
     """Steps with their cluster: what the run is, step, output, label, text, is_known; and what names each.
 
+    The text of an image is the one that it was drawn from.
     Stuck runs go on by their cycle (`is_known`). `rows` of the matrix were clustered: an output as often as
     it was visited, within limits.
     """
@@ -65,14 +66,23 @@ def states(
         rows = visits["row"].unique().to_numpy()
         reference = freeze(data.matrix(model)[chosen], found)
         label_of = dict(zip(rows.tolist(), assign(reference, data.matrix(model)[rows]).tolist(), strict=True))
-    frame = visits.join(data.outputs.select("output", "text"), on="output", how="left", maintain_order="left")
-    frame = frame.with_columns(
+    frame = visits.join(_texts(data, modality), on="output", how="left", maintain_order="left").with_columns(
         label=pl.col("row").replace_strict(label_of, default=OUTLIER, return_dtype=pl.Int64)
     )
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
     names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
     return States(frame=frame, names=names, clustering=found, rows=chosen)
+
+
+def _texts(data: ExperimentData, modality: str) -> pl.DataFrame:
+    """output and its text; of an image the first one that it was drawn from."""
+    texts = data.outputs.select("output", "text")
+    if modality == "text":
+        return texts
+    made = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
+    made = made.select("output", "input").unique("output", keep="first", maintain_order=True)
+    return made.join(texts.rename({"output": "input"}), on="input", how="left").select("output", "text")
 
 
 def agreement(

@@ -1,15 +1,29 @@
-"""What all commands share: where the store is, how much is said, and how errors are told.
+r"""What all commands share: where the store is, how much is said, how errors and all texts are told safely.
 
 A command is a function whose first parameter is `shared: Shared`; `command` gives it the options --store,
 -v and -q and turns exceptions into messages and exit codes (1 failed, 2 usage, 130 interrupted).
+
+Prompts, captions, names and messages come from configs, models and stores of other people, and a terminal
+obeys what is written into them: ESC sequences rename windows and hide lines, a carriage return overwrites
+what stands before it, U+202E turns what follows around. `visible` shows such characters as Python writes
+them. Everything that people read passes it: consoles (`render.console`), single lines and errors (`say`),
+log records (`logs.SafeFormatter`). JSON and YAML stay exact, since the same characters become escapes of
+their own there; Parquet keeps the characters.
+
+    >>> visible("red\x1b[2Jcircle\u202e")
+    'red\\x1b[2Jcircle\\u202e'
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
+import logging
 import os
 import sys
+import traceback
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +31,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.terminal import say, say_traceback, visible
 from panic.errors import Interrupted, PanicError
 
 if TYPE_CHECKING:
     from panic.store import Store
 
 INTERRUPTED = 130
+OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of controls, invisible formats, halves of characters and separators of lines."""
+HARMLESS = frozenset("\n\t\u200c\u200d")
+"""What is kept of them: lines, tabs, and the joiners that scripts and emoji are written with."""
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="PATH", help="Folder of the store (or PANIC_STORE).")
@@ -42,6 +59,11 @@ class Shared:
     store: Path | None = None
     verbose: bool = False
     quiet: bool = False
+
+    @property
+    def stderr_level(self) -> int:
+        """The least level of log messages that reach stderr."""
+        return logging.ERROR if self.quiet else logging.INFO if self.verbose else logging.WARNING
 
     def store_path(self, of_config: Path | None = None) -> Path:
         """The folder of the store: --store, PANIC_STORE, what the config says, ./panic-store."""
@@ -183,3 +205,35 @@ def say_error(message: str, hint: str = "") -> None:
         say(message, err=True)
     if hint:
         typer.secho(visible(hint), err=True, dim=True)
+
+
+def _python_escape(character: str) -> str:
+    """Return a character as Python and YAML write it within double quotes."""
+    return character.encode("unicode_escape").decode()
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1]
+
+
+def visible(text: str, escape: Callable[[str], str] = _python_escape) -> str:
+    """Return a text in which every character that a terminal might obey is written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(escape(c) if unicodedata.category(c) in OBEYED and c not in HARMLESS else c for c in text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON in which the same characters are escaped as JSON does it: it still means the same."""
+    escaped = visible(text, _json_escape)
+    return escaped.replace("\x7f", "\\u007f")  # json leaves DEL as it is
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text that may hold anything as a line on stdout or stderr."""
+    typer.echo(visible(text), err=err)
+
+
+def say_traceback(error: BaseException) -> None:
+    """Print an exception with its traceback on stderr."""
+    sys.stderr.write(visible("".join(traceback.format_exception(error))))

@@ -34,9 +34,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world."""
-    from panic.cli.logs import silence_libraries
+    from panic.cli import logs
 
-    silence_libraries()
+    logs.silence_libraries()
     from panic.devices.device import open_device
     from panic.train import evaluation
 
@@ -50,7 +50,11 @@ def evaluate(
             console(err=True).print(f"{done:,} of {n:,} pictures drawn")
             shown_at = time.monotonic()
 
-    scores = evaluation.evaluate(spec, data, n=n, seed=seed, device=place, batch_size=batch_size, show=show)
+    file = logs.log_file(shared.store_path(), "panic", "evaluate")
+    with logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=model):
+        scores = evaluation.evaluate(
+            spec, data, n=n, seed=seed, device=place, batch_size=batch_size, show=show
+        )
     if as_json:
         return print_json(scores)
     rows = [

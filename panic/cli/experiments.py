@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli import render
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, visible
 from panic.cli.render import console, moment, print_json, print_table
-from panic.cli.terminal import say, visible
 from panic.errors import NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:

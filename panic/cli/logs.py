@@ -1,7 +1,8 @@
 """Where panic's own messages go, and how chatty libraries are kept quiet.
 
 Ours ("panic" and below) go to a file in the store, each line with time, level, host, process and resident
-memory; warnings also to stderr. Libraries are silenced at their own loggers; nothing else is changed.
+memory; warnings also to stderr. Libraries' warnings go to that file alone; where there is none, they are
+silenced at their own loggers. Nothing else is changed.
 
     panic run configs/demo.yaml; less panic-store/logs/*.log
 """
@@ -11,14 +12,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from panic.cli.terminal import visible
+from panic.cli.common import visible
+from panic.errors import PanicError
 from panic.store.files import own_folder
+
+log = logging.getLogger("panic.cli")
 
 CHATTY = (
     "accelerate",
@@ -88,12 +94,33 @@ def silence_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def log_file(store: Path, project: str) -> Path:
-    """A name for a new log in a store."""
+def log_file(store: Path, project: str, command: str = "run") -> Path:
+    """A name for a new log in a store, or in the folder where one may come to be."""
+    store.mkdir(parents=True, exist_ok=True)
     folder = own_folder(store, "logs")
-    stem = f"{project}_run_{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{project}_{command}_{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = [folder / f"{stem}.log", *(folder / f"{stem}-{number}.log" for number in range(2, 100))]
     return next(path for path in candidates if not os.path.lexists(path))
+
+
+@contextlib.contextmanager
+def logging_command(path: Path, level: str, *, stderr_level: int, what: str) -> Iterator[None]:
+    """Write the log of a command: how it was called, what it and libraries say, and how it ended.
+
+    what: the experiment, config or model that it is about.
+    """
+    with logging_to(path, level, stderr_level=stderr_level):
+        log.info("%s: %s", what, shlex.join(sys.argv))
+        try:
+            yield
+        except PanicError as error:
+            log.info("%s ended: %s", what, error.message)
+            raise
+        except Exception as error:
+            with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as out:
+                out.write(visible("".join(traceback.format_exception(error))))
+            error.add_note(f"The traceback is in {path}; -v shows it here.")
+            raise
 
 
 @contextlib.contextmanager
@@ -111,9 +138,26 @@ def logging_to(path: Path, level: str, *, stderr_level: int) -> Iterator[None]:
     ours.addHandler(to_file)
     ours.addHandler(to_stderr)
     try:
-        yield
+        with _chatter_to(to_file):
+            yield
     finally:
         for handler in (to_file, to_stderr):
             ours.removeHandler(handler)
             handler.close()
         ours.setLevel(before)
+
+
+@contextlib.contextmanager
+def _chatter_to(handler: logging.Handler) -> Iterator[None]:
+    """Give a handler alone what libraries log and warn of, for a while."""
+    loggers = [logging.getLogger(name) for name in (*CHATTY, "py.warnings")]
+    before = [(logger, logger.level, logger.propagate, logger.handlers) for logger in loggers]
+    for logger in loggers:
+        logger.level, logger.propagate, logger.handlers = logging.WARNING, False, [handler]
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, level, propagate, handlers in before:
+            logger.level, logger.propagate, logger.handlers = level, propagate, handlers

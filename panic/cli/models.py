@@ -14,7 +14,7 @@ from panic.cli.common import JsonOption, Shared, command
 from panic.cli.render import count, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from panic.models.spec import ModelSpec
+    from panic.models.protocol import ModelSpec
 
 
 @command
@@ -53,7 +53,7 @@ def as_dict(spec: ModelSpec) -> dict[str, Any]:
     """The JSON of a model; parameters, memory and modality are null where they cannot be known yet."""
     from panic.errors import ModelError
     from panic.models import registry
-    from panic.models.spec import NOT_KNOWN
+    from panic.models.protocol import NOT_KNOWN
 
     parameters: int | None
     try:

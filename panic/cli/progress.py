@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from panic.cli.common import say
 from panic.cli.render import console, duration
-from panic.cli.terminal import say
 from panic.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,11 +23,9 @@ OnProgress = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
-def showing_progress(*, quiet: bool = False) -> Iterator[OnProgress]:
+def showing_progress() -> Iterator[OnProgress]:
     """Show progress on stderr until the block ends."""
-    if quiet:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         with _bars() as on_progress:
             yield on_progress
     else:

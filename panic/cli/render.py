@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from panic.cli.terminal import visible, visible_json
+from panic.cli.common import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console

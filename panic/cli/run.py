@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shlex
 import sys
-import traceback
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -18,10 +16,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import INTERRUPTED, ExperimentArgument, Shared, command, guarded, say_error
+from panic.cli.common import (
+    INTERRUPTED,
+    ExperimentArgument,
+    Shared,
+    command,
+    guarded,
+    say,
+    say_error,
+)
 from panic.cli.render import console, duration, print_table, shorten, size
-from panic.cli.terminal import say, visible
-from panic.errors import PanicError, StoreTooOld, UsageError
+from panic.errors import StoreTooOld, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,6 +210,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
     plan = make_plan(checked, device.kind)
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)
+        plan, fingerprints = pinning.as_started(store, plan, registry.fingerprints(plan.specs))
         found = pinning.changes(store, row.id, plan, device.kind) if row else []
         if row is None or not found:
             if not shared.quiet:
@@ -228,7 +234,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             if not typer.confirm("Pin these shapes?"):
                 console().print("Nothing was changed.")
                 return False
-        pinning.repin(store, row.id, plan, registry.fingerprints(plan.specs), device.kind)
+        pinning.repin(store, row.id, plan, fingerprints, device.kind)
     return True
 
 
@@ -251,28 +257,20 @@ def perform(
     from panic.store import Store
 
     config = checked.config
-    stderr_level = logging.ERROR if shared.quiet else logging.INFO if shared.verbose else logging.WARNING
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        showing_progress(quiet=shared.quiet) as on_progress,
-        logs.logging_to(
-            file := logs.log_file(path, config.project), config.log_level, stderr_level=stderr_level
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
+        logs.logging_command(
+            file := logs.log_file(path, config.project),
+            config.log_level,
+            stderr_level=shared.stderr_level,
+            what=config.name,
         ),
     ):
-        log.info("%s: %s", config.name, shlex.join(sys.argv))
-        try:
-            outcome = perform_config(
-                checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
-            )
-        except PanicError as error:
-            log.info("%s ended: %s", config.name, error.message)
-            raise
-        except Exception as error:
-            with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as out:
-                out.write(visible("".join(traceback.format_exception(error))))
-            error.add_note(f"The traceback is in {file}; -v shows it here.")
-            raise
+        outcome = perform_config(
+            checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
+        )
         counts = outcome.counts
         summary = (
             f"{outcome.name} is {outcome.state}: "

@@ -32,9 +32,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a model, or go on where its training was stopped. The model lies in the config's `output`."""
-    from panic.cli.logs import silence_libraries
+    from panic.cli import logs
 
-    silence_libraries()
+    logs.silence_libraries()
+    from panic.train.config import load
     from panic.train.training import train as perform
 
     talks = not shared.quiet and os.environ.get("RANK", "0") == "0"
@@ -51,12 +52,19 @@ def train(
             )
             shown_at = now
 
-    trained = perform(config, overrides or (), show)
+    loaded = load(config, overrides or ())
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        perform(loaded, show)
+        return
+    file = logs.log_file(shared.store_path(), config.stem, "train")
+    with logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)):
+        trained = perform(loaded, show)
     if talks:
         if trained.step < trained.steps:
             console().print(
                 f"Time is up after step {trained.step:,} of {trained.steps:,}; the same command goes on."
             )
         console().print(
-            f"The model is in {trained.folder}; as a network's node: local:{trained.folder}", soft_wrap=True
+            f"The model is in {trained.folder}; as a network's node: local:{trained.folder}\nLog: {file}",
+            soft_wrap=True,
         )

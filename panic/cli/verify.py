@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say
 from panic.cli.render import console, print_json, print_table, shorten
-from panic.cli.terminal import say
 
 if TYPE_CHECKING:
     from panic.engine.verify import Verification

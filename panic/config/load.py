@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from panic.config import problems, prompts, sources, yaml_places
+from panic.config import problems, prompts, sources
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
 from panic.config.problems import Document, KeyPath, Place, Problem, Source, dotted
 from panic.config.schema import (
@@ -70,7 +70,7 @@ def load(
         apply_override(document, Source(name="override", text=text, number=number))
     raw = document.data
     folder = _resolve_folders(raw, file)
-    texts, mistakes = prompts.expand(raw["prompts"], folder, datasets) if "prompts" in raw else ([], [])
+    texts, mistakes = _texts(raw, folder, datasets)
     config, schema_mistakes = _validate(raw if "prompts" not in raw else {**raw, "prompts": texts})
     mistakes += schema_mistakes
     between = cross_field_problems(raw) + too_many_runs({**raw, "prompts": texts})
@@ -80,6 +80,16 @@ def load(
     if mistakes or config is None:
         raise ConfigError(problems.render(mistakes, document))
     return config
+
+
+def _texts(
+    raw: Mapping[str, Any], folder: FilePath, datasets: prompts.Datasets | None
+) -> tuple[list[str], list[Problem]]:
+    """The texts of `prompts`, and the mistakes in them; those that stand in the config the schema checks."""
+    given = raw.get("prompts")
+    if given and isinstance(given, list) and all(isinstance(entry, str) for entry in given):
+        return given, []
+    return prompts.expand(given, folder, datasets) if "prompts" in raw else ([], [])
 
 
 def stored(values: Mapping[str, Any], name: str) -> ExperimentConfig:
@@ -183,8 +193,8 @@ def apply_override(document: Document, source: Source) -> None:
     except problems.NotParsedError as error:
         document.problems.append(error.problem)
         return None
-    if len(segments) > sources.MAX_DEPTH:
-        return wrong(f"a key has at most {sources.MAX_DEPTH} parts", 0, index)
+    if len(segments) > problems.MAX_DEPTH:
+        return wrong(f"a key has at most {problems.MAX_DEPTH} parts", 0, index)
     path: KeyPath = ()
     container = document.data
     for position, match in enumerate(segments):
@@ -243,7 +253,7 @@ class _FlowMapping(dict[str, Any]):
     """A mapping that is written in one line."""
 
 
-class _Dumper(yaml_places.Yaml12Dumper):
+class _Dumper(sources.Yaml12Dumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 

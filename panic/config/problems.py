@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 KeyPath = tuple[str | int, ...]
 
+MAX_DEPTH = 50
+"""Levels of mappings and lists in a config, and parts of a key."""
 MAX_SHOWN_COLUMNS = 100
 HUGE = 10**99  # Python refuses to write numbers of more than 4,300 digits
 MAX_SHOWN_ALLOWED = 12

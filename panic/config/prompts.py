@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
 from panic.config.fields import Count, Part, Seed, Text, check_text
-from panic.config.problems import KeyPath, Problem
+from panic.config.problems import KeyPath, Problem, dotted
 from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
@@ -99,7 +99,7 @@ def _entry(path: KeyPath, entry: Any, base_folder: Path, datasets: Datasets) -> 
         try:
             return [check_text(entry)]
         except PydanticCustomError as error:
-            message = f"a prompt {error.message()}"
+            message = f"{dotted(path)} {error.message()}"
             raise _MistakesError(Problem(path, message, found=entry)) from None
     if not isinstance(entry, Mapping):
         hint = "put it in quotes to make it a text" if isinstance(entry, int | float) else ""

@@ -215,7 +215,8 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
     if isinstance(models, Mapping):
         for name, variant in models.items():
             problems += _variant_problems(name, variant)
-    problems += diagram_problems(raw)
+    if any(raw.get(field) for field in ("diagrams", "vectorisations", "distances")):
+        problems += diagram_problems(raw)
     problems += _batch_size_problems(raw)
     return problems
 

@@ -1,29 +1,30 @@
 """Texts of configs into plain data, with the place of every key and value.
 
-`yaml_places` reads YAML; JSON and TOML are parsed by the standard library, and their places come from a small
-scan of the text. Keys that are given twice are problems of the document; what cannot be parsed at
-all raises ConfigError with its place.
+YAML is read as YAML 1.2 reads it: only `true` and `false` are booleans (`no`, `on` are texts), `1e-3` is a
+number, `12:30` and dates are texts. Anchors and merge keys work, as far as they do not name billions of
+values. JSON and TOML are read by `json_toml`. Keys that are given twice are problems of the document; what
+cannot be parsed at all raises ConfigError with its place.
 
 Try it: `python -c "from panic.config.sources import read; print(read('configs/demo.yaml').keys)"`
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tomllib
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from panic.config import problems, toml_places, yaml_places
-from panic.config.problems import Document, KeyPath, NotParsedError, Place, Source, fail
+import yaml
+
+from panic.config import problems
+from panic.config.json_toml import parse_json, parse_toml
+from panic.config.problems import MAX_DEPTH, Document, KeyPath, NotParsedError, Place, Problem, Source, fail
 from panic.errors import ConfigError, nearest
 
-MAX_DEPTH = 50
 MAX_SHOWN_FILES = 10
 FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".toml": "TOML"}
 
@@ -69,7 +70,7 @@ def parse(source: Source, kind: str) -> Document:
     """Parse a source as "YAML", "JSON" or "TOML"."""
     document = Document(source=source)
     try:
-        _parse({"YAML": yaml_places.parse, "JSON": _parse_json, "TOML": _parse_toml}[kind], document)
+        _parse({"YAML": parse_yaml, "JSON": parse_json, "TOML": parse_toml}[kind], document)
     except NotParsedError as error:
         raise ConfigError(problems.render([error.problem], document)) from None
     if document.data is None:
@@ -86,7 +87,7 @@ def parse_value(source: Source, begin: int) -> Document:
     """
     document = Document(source=source)
     if source.text[begin:].strip():
-        _parse(partial(yaml_places.parse, begin=begin), document)
+        _parse(partial(parse_yaml, begin=begin), document)
     return document
 
 
@@ -125,117 +126,153 @@ def _configs_in(folder: Path, like: Path | None = None) -> str:
     return f"configs in {folder}: {', '.join(names)}{more}"
 
 
-# --- JSON
+# --- YAML
+
+MAX_VALUES = 250_000
+RESOLVERS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]{1,99}|0o[0-7]{1,99}|0x[0-9a-fA-F]{1,80}", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+)
 
 
-JSON_WORDS = {
-    "Expecting property name enclosed in double quotes": (
-        "a key in double quotes is expected here (and no comma after the last entry)"
+class Yaml12Loader(yaml.SafeLoader):
+    """Composes nodes whose plain scalars are resolved as YAML 1.2 does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+class Yaml12Dumper(yaml.SafeDumper):
+    """Quotes exactly the texts that `Yaml12Loader` would read as something else."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _tag, _pattern, _first in RESOLVERS:
+    for _class in (Yaml12Loader, Yaml12Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
+        )
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Write line breaks and other invisible characters as escapes: PyYAML loses U+0085 in other styles."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Yaml12Dumper.add_representer(str, _represent_text)
+
+YAML_WORDS = {
+    "found character '\\t' that cannot start any token": ("a tab indents this line", "indent with spaces"),
+    "mapping values are not allowed here": (
+        "a ':' that does not belong here",
+        "put a text that contains ': ' in quotes; check the indentation and the line above",
     ),
-    "Expecting ',' delimiter": "a comma or a closing bracket is expected here",
-    "Expecting ':' delimiter": "a ':' is expected here",
-    "Expecting value": "a value is expected here",
-    "Unterminated string starting at": "this quote is never closed",
-    "Extra data": "the config ended before this",
+    "could not find expected ':'": ("a ':' is missing after the key", "write key: value"),
+    "found unexpected end of stream": ("this quote is never closed", ""),
+    "but found another document": ("a second document begins here, and a config is one", ""),
+    "special characters are not allowed": ("a control character that cannot be in YAML", "remove it"),
 }
 
 
-def _parse_json(document: Document) -> None:
+def parse_yaml(document: Document, begin: int = 0) -> None:
+    """Fill a document from its source, from the character `begin` on. NotParsedError if it is no YAML."""
     source = document.source
-    if not source.text.strip():
+    try:
+        node = yaml.compose(" " * begin + source.text[begin:], Loader=Yaml12Loader)
+    except yaml.MarkedYAMLError as error:
+        is_open_quote = error.problem == "found unexpected end of stream" and error.context_mark
+        mark = error.context_mark if is_open_quote else error.problem_mark
+        message, hint = _yaml_words(error, source)
+        fail(source, mark.index if mark else 0, f"not valid YAML: {message}", hint)
+    except yaml.reader.ReaderError as error:
+        message, hint = YAML_WORDS.get(error.reason, (error.reason, ""))
+        fail(source, error.position, f"not valid YAML: {message}", hint)
+    if node is None:
         return
-    try:
-        json.loads(source.text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        fail(source, error.pos, f"not valid JSON: {JSON_WORDS.get(error.msg, error.msg.lower())}")
-    except _NoNumberError as error:
-        fail(source, max(0, source.text.find(str(error))), f"not valid JSON: {error} is no JSON number")
-    except ValueError:
-        _fail_of_digits(source, "JSON")
-    document.data, _ = _scan_json(_next_json(source.text, 0), (), document)
+    if (number := _num_values(node, {})) > MAX_VALUES:
+        hint = f"{MAX_VALUES:,} is the most; prompts can be in a file of their own"
+        fail(source, 0, f"with its anchors put in, this has {number:.3g} values", hint)
+    document.data = _from_node(node, (), document, set())
 
 
-class _NoNumberError(ValueError):
-    """NaN or Infinity stands where JSON has a number."""
+def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node has once its aliases are put in: a few lines can name billions."""
+    if id(node) not in known:
+        known[id(node)] = 1  # an anchor that contains itself, which is found elsewhere
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_num_values(child, known) for child in flat)
+    return known[id(node)]
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise _NoNumberError(name)
+def _yaml_words(error: yaml.MarkedYAMLError, source: Source) -> tuple[str, str]:
+    """Return message and hint for a syntax error in plain words."""
+    problem, context = error.problem or "", error.context or ""
+    if problem in YAML_WORDS:
+        return YAML_WORDS[problem]
+    if match := re.fullmatch(r"found character '(.)' that cannot start any token", problem):
+        return f"a text cannot begin with {match[1]}", "put it in quotes"
+    if problem.startswith("found undefined alias"):
+        return f"{problem.removeprefix('found ')}", "put a text that begins with * in quotes"
+    if not (problem.startswith("expected") and context.startswith("while parsing a")):
+        return problem, ""
+    begun = "the list" if "sequence" in context or "collection" in context else "the mapping"
+    if error.context_mark and not source.number:
+        begun += f" begun in line {error.context_mark.line + 1}"
+    if "block" in context:
+        return f"this does not continue {begun}", "check the indentation and the quotes"
+    return f"a ',' or a closing bracket is missing in {begun}", ""
 
 
-LONG_NUMBER = re.compile(r"\d{4000,}")
-"""More digits than Python reads as a number (4,300, of which some may be in front of a point)."""
+def _from_node(node: yaml.Node, path: KeyPath, document: Document, active: set[int]) -> Any:
+    place = Place(source=document.source, start=node.start_mark.index, end=node.end_mark.index)
+    document.values[path] = place
+    if id(node) in active:
+        fail(document.source, place.start, "not valid YAML: this anchor contains itself")
+    active = active | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        return _from_mapping(node, path, document, active)
+    if isinstance(node, yaml.SequenceNode):
+        return [_from_node(item, (*path, index), document, active) for index, item in enumerate(node.value)]
+    return _from_scalar(node, place, document)
 
 
-def _fail_of_digits(source: Source, kind: str) -> NoReturn:
-    found = LONG_NUMBER.search(source.text)
-    fail(source, found.start() if found else 0, f"not valid {kind}: a number has too many digits")
+def _from_mapping(
+    node: yaml.MappingNode, path: KeyPath, document: Document, active: set[int]
+) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        place = Place(source=document.source, start=key_node.start_mark.index, end=key_node.end_mark.index)
+        if key_node.tag.endswith(":merge"):
+            for mapping in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                merged = _from_node(mapping, path, document, active) | merged
+        elif not isinstance(key_node, yaml.ScalarNode):
+            document.problems.append(Problem((), "a key must be a text", place=place))
+        else:
+            key = key_node.value
+            if document.add_key(key, path, place, result):
+                result[key] = _from_node(value_node, (*path, key), document, active)
+    return merged | result
 
 
-def _scan_json(index: int, path: KeyPath, document: Document) -> tuple[Any, int]:
-    """Return the value at `index` of a valid JSON text and the index behind it, noting all places."""
-    text, begin = document.source.text, index
-    value: Any
-    if text[index] == "{":
-        value, index = {}, _next_json(text, index + 1)
-        while text[index] != "}":
-            key, end = json.JSONDecoder().raw_decode(text, index)
-            place = Place(source=document.source, start=index, end=end)
-            is_new = document.add_key(key, path, place, value)
-            index = _next_json(text, _next_json(text, end) + 1)
-            item, end = _scan_json(
-                index, (*path, key), document if is_new else Document(source=document.source)
-            )
-            value.setdefault(key, item)
-            index = _next_json(text, end)
-        index += 1
-    elif text[index] == "[":
-        value, index = [], _next_json(text, index + 1)
-        while text[index] != "]":
-            item, end = _scan_json(index, (*path, len(value)), document)
-            value.append(item)
-            index = _next_json(text, end)
-        index += 1
-    else:
-        value, index = json.JSONDecoder().raw_decode(text, index)
-    document.values[path] = Place(source=document.source, start=begin, end=index)
-    return value, index
-
-
-def _next_json(text: str, index: int) -> int:
-    """Return the index of the next character that is neither white space nor a comma."""
-    while text[index] in " \t\r\n,":
-        index += 1
-    return index
-
-
-# --- TOML
-
-TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
-
-
-def _parse_toml(document: Document) -> None:
-    source = document.source
-    if (long := toml_places.long_key(source.text, MAX_DEPTH)) is not None:  # tomllib takes gigabytes for it
-        fail(source, long, f"a key has at most {MAX_DEPTH} parts")
-    try:
-        document.data = tomllib.loads(source.text) or None
-    except tomllib.TOMLDecodeError as error:
-        match = TOML_PLACE.search(str(error))
-        message = TOML_PLACE.sub("", str(error))
-        lines = source.text.split("\n")
-        start = len(source.text.rstrip())
-        if match and match[1]:
-            start = sum(len(line) + 1 for line in lines[: int(match[1]) - 1]) + int(match[2]) - 1
-        if "Cannot overwrite" in message or "twice" in message:
-            start = source.text.rfind("\n", 0, start) + 1
-            message = "this key is given twice"
-        elif message == "Illegal character '\\n'":
-            message = "a quote in this line is never closed"
-        hint = "texts stand in quotes" if message == "Invalid value" else ""
-        fail(source, start, f"not valid TOML: {message[0].lower() + message[1:]}", hint)
-    except ValueError:
-        _fail_of_digits(source, "TOML")
-    for path, is_key, start, end in toml_places.scan(source.text):
-        places = document.keys if is_key else document.values
-        places.setdefault(path, Place(source=source, start=start, end=end))
+def _from_scalar(node: yaml.Node, place: Place, document: Document) -> Any:
+    text = node.value
+    match node.tag.rpartition(":")[2]:
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text, 0 if text[:2] in ("0x", "0o") else 10)
+        case "float":
+            return float(text)
+        case _:
+            document.problems.append(Problem((), f"the tag {node.tag} means nothing here", place=place))
+            return text

@@ -1,4 +1,5 @@
-"""The model cache: knows what comes next, keeps what will be needed, brings the next model early.
+"""The models of a device with memory of its own: a cache that knows what comes next, keeps what will be
+needed and brings the next model early.
 
 A lease makes a model resident and keeps it so until it is given back. Weights live in main memory
 (`host`) as blocks that are copied to the device when needed and dropped when `planning` says so,
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from panic.devices import planning
 from panic.devices.construction import Construction
-from panic.devices.device import Device, is_out_of_memory
+from panic.devices.device import OwnMemory, is_out_of_memory
 from panic.devices.events import CacheStats, EventLog
 from panic.devices.host import HostTier
 from panic.devices.offload import Offloading
@@ -56,7 +57,7 @@ class ModelCache:
     `room` says how much of the device may be taken, now and for each call.
     """
 
-    device: Device
+    device: OwnMemory
     build: Callable[[str], Model]
     headroom_bytes: InitVar[int] = 0
     memory_fraction: InitVar[float] = 1.0
@@ -248,7 +249,7 @@ class ModelCache:
     def _prefetch(self, uses: Sequence[Use], cycle: Sequence[Use]) -> None:
         """Bring the next model beside the call that is about to begin."""
         residency = self._residency
-        if not self.prefetching or not self.device.has_own_memory or residency.arriving:
+        if not self.prefetching or residency.arriving:
             return
         following = next((use.model for use in uses if use.model != uses[0].model), "")
         cached = residency.models.get(following)

@@ -13,16 +13,14 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from panic.devices.device import CpuDevice, Device, is_out_of_memory
+from panic.devices.device import CpuDevice, OwnMemory
 from panic.devices.host import HostTier
+from panic.devices.main_memory import constructing
 from panic.devices.residency import CachedModel, Residency
-from panic.devices.transfers import format_bytes
-from panic.errors import ModelDoesNotFit
 from panic.models.protocol import Model
 
 log = logging.getLogger("panic.devices")
@@ -38,7 +36,7 @@ class Construction:
 
     build: Callable[[str], Model]
     host: HostTier
-    device: Device
+    device: OwnMemory
     files: Callable[[str], Sequence[Path]]
     reader: ReadAhead = field(init=False)
 
@@ -50,7 +48,7 @@ class Construction:
 
         Raises: ModelDoesNotFit if main memory has no room, or what building the model raises.
         """
-        with _as_unfit(name):
+        with constructing(name):
             model = self.build(name)
             if self.host.buffer(name) is None:
                 self._make_room(residency, model.size_bytes, upcoming)
@@ -61,7 +59,7 @@ class Construction:
     def read_ahead(self, residency: Residency, upcoming: Sequence[str]) -> None:
         """Have the files of the next model that must be constructed read."""
         absent = next((name for name in upcoming if name not in residency.models), None)
-        if absent is not None and self.device.has_own_memory:
+        if absent is not None:
             self.reader.start(absent)
 
     def close(self) -> None:
@@ -84,21 +82,6 @@ class Construction:
         if not cached.leases and self.host.is_only_user(name, cached.parcel):
             residency.cancel()
             residency.forget(cached)
-
-
-@contextmanager
-def _as_unfit(name: str) -> Iterator[None]:
-    """Give lack of main memory an error of its own: a smaller batch does not help against it."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        free = format_bytes(CpuDevice().free_bytes())
-        raise ModelDoesNotFit(
-            f"{name}: no room in memory to construct it ({free} of main memory are free now): {error}",
-            hint="Use a smaller dtype, or fewer models at once.",
-        ) from None
 
 
 class ReadAhead:

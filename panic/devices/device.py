@@ -4,6 +4,10 @@ A device answers how many bytes are free *now* and keeps a ledger of what our ca
 device the ledger is advisory, since the driver knows better; on a simulated one it is the truth, so the
 whole cache can be tested on a CPU with exact arithmetic.
 
+Of main memory a container or a job of a cluster may have less than the machine: limits of Linux control
+groups, of versions 1 and 2, of the group and of all that it is in. Files that the system keeps in memory
+count as used there, but are given up when memory is asked for: here they are free.
+
     open_device("sim:8GiB").free_bytes()
 """
 
@@ -12,13 +16,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Protocol
 
-from panic.devices import container
-from panic.devices.transfers import Block, BlockingTransfer, Transfer
+from panic.devices.transfers import Block, Transfer
 from panic.errors import OutOfMemory, UsageError
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -51,6 +55,13 @@ class Device(Protocol):
     def free_bytes(self) -> int:
         """Memory that could be taken now, other tenants and our own allocator's reserve considered."""
 
+    def trim(self) -> None:
+        """Give unused memory back to the driver."""
+
+
+class OwnMemory(Device, Protocol):
+    """A device to whose memory weights are copied from main memory."""
+
     def others_bytes(self) -> int:
         """Memory that others hold now."""
 
@@ -62,9 +73,6 @@ class Device(Protocol):
 
     def release(self, num_bytes: int) -> None:
         """Give room back after weights were dropped."""
-
-    def trim(self) -> None:
-        """Give unused memory back to the driver."""
 
     def begin_call(self, working_bytes: int) -> None:
         """Take notice that a model is about to compute. Raises OutOfMemory where the ledger is exact."""
@@ -82,67 +90,35 @@ class Device(Protocol):
         """Take notice of how long a call took; a simulated clock moves by it."""
 
 
-class _HostMemory:
-    """What the CPU and Apple's GPU have in common: no bus, no ledger, no peak to be read."""
-
-    __slots__ = ()
-    has_own_memory = False
-
-    def rounded(self, num_bytes: int) -> int:
-        return num_bytes
-
-    def reserve(self, num_bytes: int) -> None:
-        """Do nothing: the operating system keeps the books."""
-
-    def trim(self) -> None:
-        """Do nothing: no memory is held back."""
-
-    def begin_call(self, working_bytes: int) -> None:
-        """Do nothing: no memory is set aside."""
-
-    def end_call(self) -> int | None:
-        return None
-
-    def transfer(self, blocks: Sequence[Block], *, ahead: bool) -> Transfer:
-        return BlockingTransfer(blocks)
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def computed(self, seconds: float) -> None:
-        """Do nothing: real time has passed by itself."""
-
-
 @dataclass(slots=True)
-class CpuDevice(_HostMemory):
+class CpuDevice:
     """Main memory, within the container's limit where there is one."""
 
+    has_own_memory: ClassVar[bool] = False
     name: str = "cpu"
     kind: str = "cpu"
     torch_name: str = "cpu"
 
     def total_bytes(self) -> int:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return min(physical, container.limit_bytes() or physical)
+        return min(physical, container_limit_bytes() or physical)
 
     def free_bytes(self) -> int:
         import psutil
 
         available = int(psutil.virtual_memory().available)
-        left = container.free_bytes()
+        left = container_free_bytes()
         return available if left is None else min(available, left)
 
-    def others_bytes(self) -> int:
-        return 0  # everything else on the machine: it comes and goes, and free_bytes knows
-
-    def release(self, num_bytes: int) -> None:
-        """Do nothing: the operating system keeps the books."""
+    def trim(self) -> None:
+        """Do nothing: no memory is held back."""
 
 
 @dataclass(slots=True)
-class MpsDevice(_HostMemory):
+class MpsDevice:
     """Apple's GPU, which shares main memory."""
 
+    has_own_memory: ClassVar[bool] = False
     name: str = "mps"
     kind: str = "mps"
     torch_name: str = "mps"
@@ -157,16 +133,17 @@ class MpsDevice(_HostMemory):
 
         return self.total_bytes() - int(torch.mps.driver_allocated_memory())
 
-    def others_bytes(self) -> int:
-        return 0  # main memory, see CpuDevice
-
-    def release(self, num_bytes: int) -> None:
+    def trim(self) -> None:
         import torch
 
         torch.mps.empty_cache()
 
 
-def open_device(name: str) -> Device:
+MainMemory = CpuDevice | MpsDevice
+"""The devices whose memory is main memory."""
+
+
+def open_device(name: str) -> MainMemory | OwnMemory:
     """The device a config names: cpu, mps, cuda, cuda:N, sim:8GiB, or auto (the best that is there).
 
     Raises UsageError for a device that is not there: nothing falls back silently.
@@ -188,7 +165,7 @@ def open_device(name: str) -> Device:
     )
 
 
-def _open_torch_device(name: str) -> Device:
+def _open_torch_device(name: str) -> MainMemory | OwnMemory:
     import torch
 
     from panic.devices.cuda import CudaDevice
@@ -229,3 +206,77 @@ def is_poisoned(device: Device) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+# Limits of control groups
+
+VERSIONS = {
+    2: ("", "memory.max", "memory.current", ("inactive_file", "active_file")),
+    1: (
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+}
+"""Each version has a folder below /sys/fs/cgroup, files of limit and usage, and lines of `memory.stat`."""
+NO_LIMIT = 2**60
+"""Version 1 says that there is none with a number of this size."""
+
+
+def container_limit_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes of the smallest limit; None outside of any limit."""
+    return min((limit for limit, _ in _limits(root)), default=None)
+
+
+def container_free_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes that the fullest group has left; None outside of any limit."""
+    return min((max(0, limit - used) for limit, used in _limits(root)), default=None)
+
+
+def _limits(root: Path) -> list[tuple[int, int]]:
+    """(limit, bytes used that cannot be had back) of every group with a limit."""
+    found = []
+    for version, path in _groups(root):
+        folder, limit_file, usage_file, lines = VERSIONS[version]
+        base = root / "sys/fs/cgroup" / folder
+        for group in [base / path, *(base / path).parents]:
+            limit, usage = _number(group / limit_file), _number(group / usage_file)
+            if limit is not None and limit < NO_LIMIT and usage is not None:
+                files = sum(_stat(group / "memory.stat", line) for line in lines)
+                found.append((limit, max(0, usage - files)))
+            if group == base:
+                break
+    return found
+
+
+@cache
+def _groups(root: Path) -> list[tuple[int, str]]:
+    """(version, path) of the groups of this process that may limit its memory; asked once.
+
+    In a container the path may be that of the machine, which cannot be seen there: then the root's files are
+    the container's.
+    """
+    groups = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "memory" in controllers.split(","):
+            groups.append((1 if controllers else 2, path.strip("/")))
+    return groups or [(2, "")]
+
+
+def _stat(path: Path, name: str) -> int:
+    lines = dict(line.split(" ", 1) for line in _text(path).splitlines() if " " in line)
+    return int(lines.get(name, "0"))
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""

@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Protocol
 from weakref import WeakSet
 
-from panic.devices.device import Device
+from panic.devices.device import OwnMemory
 from panic.devices.parcels import HostBuffer, Parcel, pack
 from panic.models.protocol import Model
 
@@ -28,7 +28,7 @@ class Pack(Protocol):
     """See `parcels.pack`."""
 
     def __call__(
-        self, model: Model, device: Device, shared: HostBuffer | None = None, *, pinned: bool = True
+        self, model: Model, device: OwnMemory, shared: HostBuffer | None = None, *, pinned: bool = True
     ) -> Parcel: ...
 
 
@@ -64,7 +64,7 @@ class HostTier:
         others = [other for other in self._of(name) if other is not parcel]
         return bool(parcel.host_bytes) and all(other.buffer is not parcel.buffer for other in others)
 
-    def take_in(self, name: str, model: Model, device: Device) -> Parcel:
+    def take_in(self, name: str, model: Model, device: OwnMemory) -> Parcel:
         """The weights of a constructed model as a parcel. Raises what reading the weights raises."""
         parcel = self.pack(model, device, self.buffer(name), pinned=not self.lacks(model.size_bytes))
         with self._lock:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from panic.devices.device import Device
+from panic.devices.device import OwnMemory
 from panic.devices.parcels import Parcel
 from panic.devices.residency import CachedModel, Residency
 from panic.devices.room import Need, Room, WorkingMemory
@@ -149,7 +149,7 @@ def arrange(
 
 @contextmanager
 def streamed(
-    parcel: Parcel, sizes: Sequence[int], arrangement: Arrangement, device: Device
+    parcel: Parcel, sizes: Sequence[int], arrangement: Arrangement, device: OwnMemory
 ) -> Iterator[Callable[[], int]]:
     """Keep a model callable, its layers brought by hooks in the thread that calls it.
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from panic.devices.device import Device
+from panic.devices.device import OwnMemory
 from panic.devices.transfers import Block
 from panic.models.protocol import Model
 
@@ -78,7 +78,7 @@ class CannotFlatten(Exception):
     """A module has tensors that are no plain ones."""
 
 
-def pack(model: Model, device: Device, shared: HostBuffer | None = None, *, pinned: bool = True) -> Parcel:
+def pack(model: Model, device: OwnMemory, shared: HostBuffer | None = None, *, pinned: bool = True) -> Parcel:
     """The weights of a constructed model as a parcel for this device.
 
     Args:
@@ -87,7 +87,7 @@ def pack(model: Model, device: Device, shared: HostBuffer | None = None, *, pinn
     Raises what reading the weights raises.
     """
     modules: Callable[[], Sequence[Any]] | None = getattr(model, "weight_modules", None)
-    if device.has_own_memory and modules is not None:
+    if modules is not None:
         model.load("cpu")
         try:
             return slab(modules(), device, shared, pinned=pinned)
@@ -124,7 +124,7 @@ class _WholeModel:
 
 
 def slab(
-    modules: Sequence[Any], device: Device, shared: HostBuffer | None = None, *, pinned: bool = True
+    modules: Sequence[Any], device: OwnMemory, shared: HostBuffer | None = None, *, pinned: bool = True
 ) -> Parcel:
     """Move all parameters and buffers of modules into one flat buffer. Raises CannotFlatten.
 

@@ -14,8 +14,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from panic.devices.device import Device
+from panic.devices.device import OwnMemory
 from panic.devices.events import CacheStats, EventLog
+from panic.devices.main_memory import WORTH_COLLECTING
 from panic.devices.parcels import Movable, Parcel
 from panic.devices.transfers import Transfer
 from panic.models.protocol import Model
@@ -24,8 +25,6 @@ log = logging.getLogger("panic.devices")
 
 SMOOTHING = 0.3
 """Weight of the newest measurement of a call's duration and of the bus."""
-WORTH_COLLECTING = 16 * 2**20
-"""Bytes of a dropped model from which on its memory is asked back at once; that takes 20-50 ms."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +95,7 @@ class Residency:
     until something was loaded from main memory.
     """
 
-    device: Device
+    device: OwnMemory
     stats: CacheStats
     events: EventLog
     models: dict[str, CachedModel] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from panic.devices.device import Device
+from panic.devices.device import OwnMemory
 from panic.devices.transfers import format_bytes
 
 WINDOW_S = 60.0
@@ -36,7 +36,7 @@ class Room:
     used. window_s: for how long what others held is remembered.
     """
 
-    device: Device
+    device: OwnMemory
     headroom_bytes: int = 0
     memory_fraction: float = 1.0
     window_s: float = WINDOW_S
@@ -49,12 +49,9 @@ class Room:
         """
         device = self.device
         free = device.free_bytes() - self.headroom_bytes - self._withheld_bytes()
-        if device.has_own_memory:
-            others = device.others_bytes()
-            most = self._most(others)
-            if prudent:
-                free -= most - others
-        return free
+        others = device.others_bytes()
+        most = self._most(others)
+        return free - (most - others) if prudent else free
 
     def describe(self, held_bytes: int) -> str:
         """Say the arithmetic in words. held_bytes: what our own models hold."""

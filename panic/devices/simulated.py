@@ -15,6 +15,7 @@ import bisect
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from panic.devices.transfers import Block, format_bytes
 from panic.errors import OutOfMemory
@@ -56,7 +57,7 @@ class SimulatedDevice:
     copied_bytes: int = 0
     kind: str = "sim"
     torch_name: str = "cpu"
-    has_own_memory: bool = True
+    has_own_memory: ClassVar[bool] = True
     follows_real_time: bool = False
     _calls: list[_Call] = field(default_factory=list)
 

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from PIL import Image
 
 from panic.engine.calls import FATAL, Call, CallResult
-from panic.engine.contents import Content
+from panic.engine.contents import Content, Output
 from panic.engine.driver import TICK_S
-from panic.engine.outputs import Output
 from panic.engine.session import Session
 from panic.engine.workers import Workers
 from panic.errors import Interrupted

@@ -25,8 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from panic.engine.contents import Output, Rejected
 from panic.engine.ledger import Span
-from panic.engine.outputs import Output, Rejected
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError
 
 Outcome = Literal["memory", "unfit", "missing", "load", "error", "rejected", "crash", "untried"]
@@ -113,5 +113,8 @@ class Worker(Protocol):
     def check(self) -> None:
         """End a call that has exceeded its time limit; the driver asks now and then."""
 
-    def close(self) -> None:
-        """Stop. What is submitted and not delivered may be lost."""
+    def close(self) -> list[Span]:
+        """Stop. What is submitted and not delivered may be lost.
+
+        Returns what its time went into that no result has told.
+        """

@@ -7,6 +7,7 @@ callback gets None once, when the child has ended for whatever reason. The child
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import multiprocessing
@@ -23,6 +24,9 @@ from typing import Any
 log = logging.getLogger("panic.engine")
 
 POLL_S = 0.5
+LOGGED_BYTES = 2**20
+"""Of what a child prints, the most that is logged: models may print without end."""
+LINE_BYTES = 4096
 
 
 class Child:
@@ -48,8 +52,9 @@ class Child:
             [sys.executable, "-m", "panic.engine.child", entry, str(handle)],
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # models may print without end; what they say on stderr is seen
+            stdout=subprocess.PIPE,  # logged; what models say on stderr is seen
             env=os.environ | dict(environment or {}),
+            start_new_session=True,  # a group, so that what a model has started ends with it
         )
         theirs.close()
         self._on_message = on_message
@@ -58,6 +63,8 @@ class Child:
         self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
         self._reader.start()
         threading.Thread(target=self._write, name="child writer", daemon=True).start()
+        self._listener = threading.Thread(target=self._log_prints, name="child listener", daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -71,8 +78,9 @@ class Child:
         self._outbox.put(message)
 
     def kill(self) -> None:
-        """End it at once; `on_message(None)` follows."""
-        self._process.kill()
+        """End it and all that it has started at once; `on_message(None)` follows."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def close(self, wait_s: float = 5.0) -> None:
         """Ask it to end, then insist."""
@@ -80,9 +88,11 @@ class Child:
         try:
             self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
+        self.kill()  # what it has started
         self._reader.join()
+        self._listener.join(1.0)  # a process that left the group may hold its end open
         self._connection.close()
 
     def exit_reason(self) -> str:
@@ -90,9 +100,11 @@ class Child:
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
             return "its pipe broke"
+        finally:
+            self.kill()  # what it has started
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _read(self) -> None:
@@ -113,6 +125,17 @@ class Child:
             self._on_message(message)
         self._outbox.put(None)  # ends the writing thread, too
         self._on_message(None)
+
+    def _log_prints(self) -> None:
+        assert self._process.stdout is not None
+        room = LOGGED_BYTES
+        with self._process.stdout as stdout:
+            while line := stdout.readline(LINE_BYTES):
+                if room > 0:
+                    log.info("process %d prints: %s", self.pid, line.decode(errors="replace").rstrip("\n"))
+                    room -= len(line)
+                    if room <= 0:
+                        log.info("what else process %d prints is not logged", self.pid)
 
     def _write(self) -> None:
         message: Any = ()
@@ -136,11 +159,11 @@ def main(entry: str, handle: str) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """A killed driver must not leave models on the GPU."""
+    """A killed driver must not leave models on the GPU, nor what they have started."""
     event = threading.Event()
     while os.getppid() == parent:
         event.wait(1.0)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from panic.engine.calls import FATAL, Call, CallError, CallResult
+from panic.engine.contents import Rejected
 from panic.engine.forecast import Place, forecast
-from panic.engine.outputs import Rejected
 from panic.engine.pinning import Pin
 from panic.engine.pool import JobResult
 from panic.engine.progress import Progress

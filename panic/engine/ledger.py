@@ -1,7 +1,10 @@
 """Every second of a session has a name: clocks of threads, and the ledger that adds them up.
 
-A thread that is of interest has a `Clock`, which always runs under some name; no name is computed as a rest.
-What clocks have measured goes into the session's `Ledger`, in stretches of equal width; those are stored.
+A thread that is of interest has a `Clock`, which always runs under some name, from the moment at which
+whoever waits for it began to; no name is computed as a rest, or from where others begin and end. What clocks
+have measured goes into the session's `Ledger`, in stretches of equal width; those are stored.
+
+Times are those of the machine's monotonic clock, which its processes share and nobody sets.
 
 Which thread owns what: a clock belongs to one thread; `Ledger.add` may be called from any.
 """
@@ -21,7 +24,7 @@ MOST = 160
 
 
 class Span(NamedTuple):
-    """Seconds that a thread spent under one name, of a model where that matters; times are Unix times."""
+    """Seconds that a thread spent under one name, of a model where that matters."""
 
     name: str
     model: str
@@ -30,11 +33,15 @@ class Span(NamedTuple):
 
 
 class Clock:
-    """It runs under one name at a time, and so leaves no gap."""
+    """It runs under one name at a time, and so leaves no gap.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        since: when it began, where that was before it could be made: in a process that had to start.
+    """
+
+    def __init__(self, name: str, since: float | None = None) -> None:
         self._now = (name, "")
-        self._since = time.time()
+        self._since = time.monotonic() if since is None else since
         self._spans: list[Span] = []
 
     @contextmanager
@@ -49,7 +56,7 @@ class Clock:
 
     def switch(self, name: str, model: str = "") -> None:
         """Run under another name from now on."""
-        now = time.time()
+        now = time.monotonic()
         self._spans.append(Span(*self._now, self._since, now))
         self._now, self._since = (name, model), now
 
@@ -74,31 +81,20 @@ class Ledger:
     """Seconds of a session by place (a thread or a process), name, model and stretch of time."""
 
     def __init__(self) -> None:
-        self.started_at = time.time()
+        self.started_at = time.monotonic()
         self._lock = threading.Lock()
         self._width_s = WIDTH_S
         self._seconds: dict[tuple[str, str, str, int], float] = defaultdict(float)
-        self._until: dict[str, float] = {}
 
     def add(self, place: str, spans: Sequence[Span]) -> None:
-        """Add what a place has measured; before its first span it was starting."""
+        """Add what a place has measured."""
         with self._lock:
             for span in spans:
-                if place not in self._until:
-                    self._add(place, Span("starting", "", self.started_at, span.start))
                 self._add(place, span)
-                self._until[place] = span.end
 
     def rows(self) -> list[dict[str, Any]]:
-        """What there is to store, until now: place, name, model, start_s (of the stretch), width_s, seconds.
-
-        A worker that has told of its last call has had none since.
-        """
-        now = time.time()
+        """What there is to store: place, name, model, start_s (of the stretch), width_s, seconds."""
         with self._lock:
-            for place, until in self._until.items():
-                if place.startswith("worker"):
-                    self._add(place, Span("no more calls", "", until, now))
             return [
                 {
                     "place": place, "name": name, "model": model, "start_s": number * self._width_s,
@@ -114,7 +110,7 @@ class Ledger:
         number = int(start / self._width_s)
         while start < end:
             until = min(end, (number + 1) * self._width_s)
-            self._seconds[place, span.name, span.model, number] += max(0.0, until - start)
+            self._seconds[place, span.name, span.model, number] += until - start
             start, number = until, number + 1
 
     def _widen(self) -> None:

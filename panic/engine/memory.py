@@ -24,7 +24,7 @@ HOST_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
-    """What a worker's cache is told; picklable.
+    """What the cache of a worker with a device's own memory is told; picklable.
 
     peaks: largest need seen beyond the weights, by model name, bucket and batch size. events: beginning of
     the path of the file of events. num_workers: that share the main memory.
@@ -43,15 +43,13 @@ class MemorySettings:
             }
         )
 
-    def host_budget(self, device: Device) -> int | None:
-        """Main memory for weights of a device with its own memory, the container's limit considered."""
-        if not device.has_own_memory:
-            return None
+    def host_budget(self) -> int:
+        """Main memory for weights, the container's limit considered."""
         return round(HOST_SHARE * CpuDevice().free_bytes() / self.num_workers)
 
-    def event_log(self, device: Device) -> EventLog:
-        """This process's file of events; in main memory nothing moves, so nothing is told."""
-        if self.events is None or not device.has_own_memory:
+    def event_log(self) -> EventLog:
+        """This process's file of events."""
+        if self.events is None:
             return EventLog()
         return EventLog(self.events.with_name(f"{self.events.name}-{os.getpid()}.jsonl"))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,12 @@ from panic.config import ExperimentConfig
 from panic.devices.device import open_device
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
-from panic.engine.pinning import shapes, untried
-from panic.engine.plan import CheckedConfig, check_config, make_plan
+from panic.engine.pinning import as_started, shapes, untried
+from panic.engine.plan import CheckedConfig, check_config, make_plan, warn_of_short_runs
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
 from panic.engine.session import Session, open_session
-from panic.engine.stages.diagrams import DiagramStage, warn_of_short_runs
+from panic.engine.stages.diagrams import DiagramStage
 from panic.engine.stages.distances import DistanceStage
 from panic.engine.stages.embeddings import EmbeddingStage
 from panic.engine.stages.images import ImageStage
@@ -92,12 +92,13 @@ def run(
     device = open_device(config.device)
     refuse_impossible(config, device)
     plan = make_plan(checked, device.kind, runs)
-    fingerprints = registry.fingerprints(plan.specs)
+    fingerprints: Mapping[str, str] = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
     with ExitStack() as stack:
         if not isinstance(store, Store):
             path = Path(store or config.store or DEFAULT_STORE)
             store = stack.enter_context(Store(path, write=True, create=True))
+        plan, fingerprints = as_started(store, plan, fingerprints)
         with open_session(
             plan,
             fingerprints,
@@ -128,7 +129,7 @@ def _perform(session: Session) -> None:
     num_workers = count_workers(plan, called, device, *_missing(session))
     with ExitStack() as stack:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
-        workers = stack.enter_context(closing(Workers(start, session.ledger.add)))
+        workers = stack.enter_context(closing(Workers(start, session.ledger)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
         loops = LoopStage(session)
@@ -148,13 +149,19 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
     to be there comes after them. The pool that jobs are computed in is closed with the stack.
     """
     plan, before = session.plan, reading.counts(session.reader, session.experiment)
-    before_loops: list[AnyStage] = [ImageStage(session, before)]
+    before_loops: list[AnyStage] = [ImageStage(session, before)] if before.invocations else []
     with_loops: list[AnyStage] = [loops]
     after_loops: list[AnyStage] = []
     if plan.embedding:
         with_loops.append(EmbeddingStage(session, loops, before))
     if settings := plan.config.diagrams:
-        pool = Pool(session.store.path, settings, workers.post, num_workers=plan.config.diagram_workers)
+        pool = Pool(
+            session.store.path,
+            settings,
+            workers.post,
+            num_workers=plan.config.diagram_workers,
+            ledger=session.ledger,
+        )
         stack.enter_context(closing(pool))
         with_loops.append(DiagramStage(session, pool, before))
         after_loops += [VectorisationStage(session, pool, before), DistanceStage(session, pool, before)]

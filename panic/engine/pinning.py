@@ -20,7 +20,7 @@ from panic.devices.device import Device
 from panic.engine.plan import Plan, joined_runs, open_runs, small_bytes
 from panic.errors import ConfigError, ConflictError
 from panic.models import registry
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.store import Store, reading, writing
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
@@ -176,6 +176,28 @@ def repin(
     ]
     writing.add_epochs(store, experiment, opened)
     return found
+
+
+def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tuple[Plan, dict[str, str]]:
+    """The plan and its fingerprints, with models that an experiment of its name started with.
+
+    That is where the words of a config have come to mean another model since: the fingerprint that is pinned
+    says which it was. A new experiment takes what the words mean now.
+    """
+    row = reading.named(store, plan.config.name)
+    pinned = {epoch.name: epoch.fingerprint for epoch in reading.epochs(store, row.id)} if row else {}
+    then = {
+        name: old
+        for name, spec in plan.specs.items()
+        for old in registry.earlier(spec)
+        if registry.fingerprint(old) == pinned.get(name)
+    }
+    generative, embedding = (
+        {name: then.get(name, spec) for name, spec in part.items()}
+        for part in (plan.generative, plan.embedding)
+    )
+    started = replace(plan, generative=generative, embedding=embedding)
+    return started, {**fingerprints, **{name: pinned[name] for name in then}}
 
 
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:

@@ -1,24 +1,35 @@
-"""From a config to the runs that should exist and the models they need.
+"""From a config to the runs that should exist, the models they need and the seeds of their steps.
+
+A fixed seed is used at every step; -1 draws a fresh one per step, replayably: the run has a root = hash(root
+seed of the experiment, network, prompt, repeat), and the seed of step s is hash(root, s). So a run's noise
+depends on what the run is and on nothing else: not on the order of runs, not on a kill, not on other runs.
 
 plan = make_plan(load_config("configs/demo.yaml"))
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-from panic import config as configs
-from panic.config import DiagramSettings, ExperimentConfig
+from panic.config import TAKEN_OF_RUNS, DiagramSettings, ExperimentConfig, load, stored
 from panic.config.problems import Problem
-from panic.engine.seeds import FRESH
 from panic.errors import ConfigError, ModelError
 from panic.models import registry
-from panic.models.spec import ModelSpec
-from panic.store.records import NewRun, RunRow
+from panic.models.protocol import ModelSpec
+from panic.store.records import ExperimentRow, NewRun, RunRow
 
+log = logging.getLogger("panic.engine")
+
+FRESH = -1
+"""The seed of a run that draws a fresh one at every step."""
+_MASK = (1 << 63) - 1
 SMALL_BYTES = 64 * 2**20
 """All weights of an experiment, below which several calls at a time beat one call on several cores."""
 
@@ -111,7 +122,7 @@ def check_config(
         found.append(registry.resolver_of(raw, ask=ask))
         return registry.check_config(raw, found[0])
 
-    config = configs.load(path, overrides, check, {"pocket-world": _pocket_world})
+    config = load(path, overrides, check, {"pocket-world": _pocket_world})
     return CheckedConfig(config=config, models=found[0])
 
 
@@ -194,3 +205,82 @@ def make_plan(
         embedding={name: resolve(name) for name in config.embeddings},
         runs=expanded if runs is None else list(runs),
     )
+
+
+def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | None = None) -> list[str]:
+    """Sentences on what an experiment has been asked for before and this plan does not ask for.
+
+    known: the union of what it was asked for.
+    """
+    config = plan.config
+    asked = {run_key(run): run for run in plan.runs}
+    others: Counter[str] = Counter()
+    unfinished: Counter[str] = Counter()
+    num_longer = 0
+    for row in rows:
+        is_unfinished = row.state in ("todo", "running")
+        run = asked.get(run_key(row))
+        if run is not None:
+            num_longer += is_unfinished and row.max_length > run.max_length
+            continue
+        what = "seeds or repeats" if row.prompt in config.prompts else "prompts"
+        what = what if list(row.network) in config.networks else "networks"
+        others[what] += 1
+        unfinished[what] += is_unfinished
+    found = [
+        f"{number:,} runs of other {what} are left alone, "
+        + (f"{unfinished[what]:,} of them unfinished" if unfinished[what] else "all of them ended")
+        for what, number in others.items()
+    ]
+    if num_longer:
+        found.append(
+            f"{num_longer:,} unfinished runs were to be longer and are not continued beyond"
+            f" {config.max_length:,} steps"
+        )
+    for name in TAKEN_OF_RUNS if known is not None else ():
+        if dropped := len(getattr(known, name)) - len(getattr(config, name)):
+            found.append(f"{dropped:,} of the {name} asked for before are left alone")
+    return found
+
+
+def warn_of_what_stays(plan: Plan, row: ExperimentRow, rows: Sequence[RunRow]) -> None:
+    """Say what performing a plan leaves alone of an experiment, whose union has the plan's config already.
+
+    Args:
+        rows: the runs that it had before.
+    """
+    if found := left_alone(plan, rows, stored(row.config, row.name)):
+        is_open = any(run.state in ("todo", "running") for run in rows) or "asked for before" in found[-1]
+        way = f" (panic resume {row.name} performs all)" if is_open else ""
+        log.warning("%s: %s%s", row.name, "; ".join(found), way)
+
+
+def warn_of_short_runs(plan: Plan) -> None:
+    """Say which networks' runs have fewer outputs than one window of the diagrams spans: they have none."""
+    for settings in plan.config.diagrams:
+        _warn_of_short_runs(plan, settings)
+
+
+def _warn_of_short_runs(plan: Plan, settings: DiagramSettings) -> None:
+    window = settings.window
+    if window is None:
+        return
+    for network in dict.fromkeys(run.network for run in plan.runs):
+        most = max(run.max_length for run in plan.runs if run.network == network)
+        if (num_points := plan.num_outputs(network, most, settings.modality)) < window.span:
+            log.warning(
+                "%s: a run has %d %s outputs, and a window of the diagrams spans %d: no run has a diagram",
+                " → ".join(network), num_points, settings.modality, window.span,
+            )  # fmt: skip
+
+
+def run_root(root_seed: int, network: Sequence[str], prompt: str, repeat: int) -> bytes:
+    """The root of a seed -1 run's noise: 16 bytes."""
+    key = json.dumps([root_seed, list(network), prompt, repeat], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(key.encode(), digest_size=16, person=b"panic run root").digest()
+
+
+def step_seed(root: bytes, step: int) -> int:
+    """The seed of one step of a seed -1 run: 0 <= seed < 2**63 (fits SQLite and torch)."""
+    digest = hashlib.blake2b(step.to_bytes(8, "little"), key=root, digest_size=8).digest()
+    return int.from_bytes(digest, "little") & _MASK

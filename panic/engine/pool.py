@@ -23,11 +23,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from panic.config import DiagramSettings
 from panic.devices.device import open_device
 from panic.engine.child import Child
+from panic.engine.ledger import Clock, Ledger, Span
 from panic.store import Commit, Store
 from panic.topology import prepare
 
@@ -63,7 +64,9 @@ class Bench:
 
 
 class Job(Protocol):
-    """Something to compute; picklable, and equal jobs have equal results."""
+    """Something to compute; picklable, and equal jobs have equal results. `name`: what is computed."""
+
+    name: ClassVar[str]
 
     @property
     def num_results(self) -> int:
@@ -87,6 +90,8 @@ class JobResult:
     duration_s: float = 0.0
     stage: Any = None
     """Who submitted it; set by the pool."""
+    spans: Sequence[Span] = ()
+    """What the process has spent its time on since the result before."""
 
 
 class _Queued(NamedTuple):
@@ -102,6 +107,7 @@ class Pool:
     Args:
         settings: of all diagrams that jobs may ask for.
         deliver: called from another thread with the result of every job.
+        ledger: told what the processes spend their time on.
     """
 
     def __init__(
@@ -111,7 +117,9 @@ class Pool:
         deliver: Callable[[JobResult], None],
         *,
         num_workers: int | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger or Ledger()
         self._num_workers = num_workers or os.cpu_count() or 1
         self._arguments = (
             store,
@@ -170,7 +178,8 @@ class Pool:
         number = self._started
         self._started += 1
         entry = "panic.engine.pool:serve_connection"
-        child = Child(entry, self._arguments, partial(self._on_message, number), ENVIRONMENT)
+        arguments = (*self._arguments, time.monotonic())
+        child = Child(entry, arguments, partial(self._on_message, number), ENVIRONMENT)
         self._children[number] = (child, deque())
         return number
 
@@ -186,6 +195,7 @@ class Pool:
                 self._is_prepared = True
             elif isinstance(result, JobResult):
                 done = replace(result, stage=jobs.popleft().stage)
+                self._ledger.add(f"pool {number + 1}", result.spans)
                 if result.rows is not None:
                     self._ahead = AHEAD if result.duration_s < SHORT_S else 1
             else:
@@ -210,25 +220,38 @@ class Pool:
 
 
 def serve_connection(
-    connection: Connection[Any, Any], path: Path, settings: tuple[DiagramSettings, ...], memory_bytes: int
+    connection: Connection[Any, Any],
+    path: Path,
+    settings: tuple[DiagramSettings, ...],
+    memory_bytes: int,
+    spawned_at: float,
 ) -> None:
-    """A child's main loop: jobs in, results out, until None or the end of the pipe."""
+    """A child's main loop: jobs in, results out, until None or the end of the pipe.
+
+    spawned_at: when the driver asked for this process.
+    """
+    clock = Clock("starting a process", since=spawned_at)
     os.nice(NICE)
     if settings:
-        prepare()
+        with clock.of("compiling"):
+            prepare()
     connection.send(PREPARED)
     limit_memory(memory_bytes)
     with Store(path) as store:
         store.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         bench = Bench(store=store, settings=settings, memory_bytes=memory_bytes)
+        clock.switch("serving")
         while True:
             try:
-                job = connection.recv()
+                with clock.of("waiting for a job"):
+                    job = connection.recv()
             except EOFError:
                 return
             if job is None:
                 return
-            connection.send(_perform(job, bench))
+            with clock.of(f"computing {job.name}"):
+                result = _perform(job, bench)
+            connection.send(replace(result, spans=clock.take()))
 
 
 def _perform(job: Job, bench: Bench) -> JobResult:

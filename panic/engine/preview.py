@@ -5,16 +5,16 @@ panic run configs/demo.yaml --dry-run
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from panic.config import TAKEN_OF_RUNS, ExperimentConfig, stored, union
+from panic.config import ExperimentConfig, union
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import (
+    as_started,
     fitting_shapes,
     known_config,
     most_ready,
@@ -23,18 +23,16 @@ from panic.engine.pinning import (
     shapes,
     untried,
 )
-from panic.engine.plan import CheckedConfig, Plan, joined_runs, make_plan, open_runs, run_key
+from panic.engine.plan import CheckedConfig, Plan, joined_runs, left_alone, make_plan, open_runs, run_key
 from panic.errors import ModelError, StoreMissing
 from panic.models import registry
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun, Part, RunRow
 from panic.topology import Estimate, estimate
 
 ASSUMED_COORDINATES = 768
 """Coordinates of a vector, for the estimate of diagrams: most embedding models have 384 to 1,024."""
-
-log = logging.getLogger("panic.engine")
 
 TOLERATED_PADDING = 0.1
 """The share of padding above which a smaller batch size is a better one."""
@@ -144,6 +142,7 @@ def preview(
             row = reading.named(store, config.name)
             if row is None:
                 return _preview(plan, device, Path(store_path), store, _Stored(fingerprints=fingerprints))
+            plan, fingerprints = as_started(store, plan, fingerprints)
             refuse_conflicts(store, row, plan, fingerprints, device.kind)
             known = _Stored(
                 row=row,
@@ -261,52 +260,6 @@ def _stored_parts(plan: Plan, store: Store | None, known: _Stored, grown: set[in
     ]
     experiment = coverage.NOT_THERE if known.row is None else known.row.id
     return list(coverage.coverage(store, experiment, plan.config, models, grown))
-
-
-def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | None = None) -> list[str]:
-    """Sentences on what an experiment has been asked for before and this plan does not ask for.
-
-    known: the union of what it was asked for.
-    """
-    config = plan.config
-    asked = {run_key(run): run for run in plan.runs}
-    others: Counter[str] = Counter()
-    unfinished: Counter[str] = Counter()
-    num_longer = 0
-    for row in rows:
-        is_unfinished = row.state in ("todo", "running")
-        run = asked.get(run_key(row))
-        if run is not None:
-            num_longer += is_unfinished and row.max_length > run.max_length
-            continue
-        what = "seeds or repeats" if row.prompt in config.prompts else "prompts"
-        what = what if list(row.network) in config.networks else "networks"
-        others[what] += 1
-        unfinished[what] += is_unfinished
-    found = [
-        f"{number:,} runs of other {what} are left alone, "
-        + (f"{unfinished[what]:,} of them unfinished" if unfinished[what] else "all of them ended")
-        for what, number in others.items()
-    ]
-    if num_longer:
-        found.append(
-            f"{num_longer:,} unfinished runs were to be longer and are not continued beyond"
-            f" {config.max_length:,} steps"
-        )
-    for name in TAKEN_OF_RUNS if known is not None else ():
-        if dropped := len(getattr(known, name)) - len(getattr(config, name)):
-            found.append(f"{dropped:,} of the {name} asked for before are left alone")
-    return found
-
-
-def warn_of_what_stays(store: Store, experiment: int, plan: Plan) -> None:
-    """Say what performing a plan leaves alone; the plan's config is in the experiment's union already."""
-    row = reading.experiment(store, experiment)
-    rows = reading.runs(store, experiment)
-    if found := left_alone(plan, rows, stored(row.config, row.name)):
-        is_open = any(run.state in ("todo", "running") for run in rows) or "asked for before" in found[-1]
-        way = f" (panic resume {row.name} performs all)" if is_open else ""
-        log.warning("%s: %s%s", row.name, "; ".join(found), way)
 
 
 def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:

@@ -22,10 +22,12 @@ from typing import Any
 from panic.devices.device import is_poisoned
 from panic.engine.calls import Call, CallError, CallResult, Outcome
 from panic.engine.child import Child
+from panic.engine.ledger import Clock, Span
 from panic.engine.serving import CallServer, ServerSettings
 
 log = logging.getLogger("panic.engine")
 
+STARTING = "starting a process"
 START_RETRIES = 1
 """How often a process may end before its first call of a model, for instance while loading."""
 
@@ -59,6 +61,9 @@ class ProcessWorker:
         self._closing = False
         self._leaving = False
         self._failed_starts = 0
+        self._clock = Clock("waiting for a call")  # for as long as there is no child, which has its own
+        self._spawned_at = 0.0
+        self._spans: list[Span] = []
         if ahead:
             with self._lock:
                 self._start()
@@ -77,7 +82,9 @@ class ProcessWorker:
 
     def _start(self) -> Child:
         self._timed_out = False
-        arguments = (self._settings, not self.is_ready)
+        self._spans += self._clock.take()
+        self._spawned_at = time.monotonic()
+        arguments = (self._settings, not self.is_ready, self._spawned_at)
         self._child = Child("panic.engine.process_worker:serve_connection", arguments, self._on_message)
         return self._child
 
@@ -92,14 +99,18 @@ class ProcessWorker:
                 self._timed_out = True
                 self._child.kill()
 
-    def close(self) -> None:
+    def close(self) -> list[Span]:
         with self._lock:
             self._closing = True
             child = self._child
-        if child is not None:
-            if not self.is_ready:
-                child.kill()  # it would hear the request only after its imports
-            child.close()
+        if child is None:
+            return self._spans + self._clock.take()
+        if not self.is_ready:
+            child.kill()  # it would hear the request only after its imports
+            self._spans.append(Span(STARTING, "", self._spawned_at, time.monotonic()))
+        ending = Clock("ending a process")
+        child.close()
+        return self._spans + ending.take()
 
     def _on_message(self, message: Any) -> None:
         if message is None:
@@ -108,6 +119,9 @@ class ProcessWorker:
             with self._lock:
                 self._pending.pop(message.number)
             self._deliver(message)
+        elif isinstance(message, list):
+            with self._lock:
+                self._spans += message
         else:
             word, number = message
             with self._lock:
@@ -128,6 +142,7 @@ class ProcessWorker:
             kind = self._kind_of_end()
             guilty = self._invoking[0] if self._invoking else next(iter(pending), None)
             self._child, self._invoking, self._leaving = None, None, False
+            self._clock = Clock("waiting for a call")
             if not self.is_ready:
                 log.warning("a process that runs models did not start: %s", reason)
         for number in pending:
@@ -145,14 +160,19 @@ class ProcessWorker:
         return "untried" if self._failed_starts <= START_RETRIES else "load"
 
 
-def serve_connection(connection: Connection[Any, Any], settings: ServerSettings, ahead: bool) -> None:
+def serve_connection(
+    connection: Connection[Any, Any], settings: ServerSettings, ahead: bool, spawned_at: float
+) -> None:
     """The child's main loop: calls in, results out, until None or the end of the pipe.
 
-    ahead: load the models before the first call, and tell when that is done.
+    ahead: load the models before the first call, and tell when that is done. spawned_at: when the driver
+    asked for this process.
     """
+    clock = Clock(STARTING, since=spawned_at)
     from panic.models.registry import build
 
-    server = CallServer(settings, build)
+    server = CallServer(settings, build, clock)
+    clock.switch("serving")
     lock = threading.Lock()
     calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
@@ -173,12 +193,11 @@ def serve_connection(connection: Connection[Any, Any], settings: ServerSettings,
             send(CallResult(number=call.number, error=CallError(kind="error", message=text)))
 
     if ahead:
-        with server.clock.of("loading from disk"):
-            server.load_all()
+        server.load_all()
         send(("ready", 0))
     with ThreadPoolExecutor(1) as finisher:
         while True:
-            with server.clock.of("waiting for a call"):
+            with clock.of("waiting for a call"):
                 call = calls.get()
             if call is None:
                 break
@@ -189,7 +208,9 @@ def serve_connection(connection: Connection[Any, Any], settings: ServerSettings,
                 finisher.shutdown()
                 send(("leaving", call.number))
                 os._exit(1)
+    clock.switch("closing")
     server.close()
+    send(clock.take())
 
 
 def _receive(connection: Connection[Any, Any], calls: queue.SimpleQueue[Call | None]) -> None:

@@ -5,6 +5,11 @@ wait in lanes: one per stage, model, bucket (inputs of one padded length) and ba
 what to serve next: full batches of a resident model first, then what is left of resident ones, then the
 model with most work, so that a network that does not fit on the device as a whole goes in lockstep: two
 swaps per step for *all* runs.
+
+Buckets tell which items may share a batch: those that a model would pad to the same shape. Where a model's
+padding follows the longest text of a batch (or the size of its images), mixing lengths would make results
+depend on batch mates. The kind of such a model tells the padded length class of an item (`Kind.bucketing`)
+without building the model.
 """
 
 from __future__ import annotations
@@ -13,6 +18,14 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from panic.engine.contents import Content, ContentCache
+from panic.models import registry
+from panic.models.kind import Bucketer
+from panic.models.protocol import Modality, ModelSpec
+
+JOINT_IMAGES = -1
+"""Bucket of the images of a joint text/image model: a batch is of one modality, too."""
 
 
 @dataclass(slots=True)
@@ -92,7 +105,7 @@ class ReadyQueue:
                 *(is_resident and is_full, is_resident, is_eager),
                 *(work[model], len(queue), -self._order[model]),
             )
-            if best is None or rank > best_rank:
+            if rank > best_rank:
                 best, best_rank = lane, rank
         return best
 
@@ -108,3 +121,39 @@ class ReadyQueue:
             if queue:
                 work[lane.model] = work.get(lane.model, 0) + len(queue)
         return work
+
+
+class Buckets:
+    """The bucket of any item of an experiment's models. Raises what `registry.bucketing` raises."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec], contents: ContentCache) -> None:
+        self._specs, self._contents = specs, contents
+        self._bucketers: dict[str, Bucketer | None] = {}
+
+    def of(self, model: str, digest: bytes, modality: Modality) -> int:
+        """The bucket of an output as an input of a model; 0 where all of them fit together."""
+        if self._is_joint_image(model, modality):
+            return JOINT_IMAGES
+        bucketer = self._bucketer(model)
+        return bucketer(self._contents.get(digest, modality)) if bucketer else 0
+
+    def of_content(self, model: str, content: Content) -> int:
+        """The bucket of a content that need not be in the store."""
+        modality = Modality.TEXT if isinstance(content, str) else Modality.IMAGE
+        if self._is_joint_image(model, modality):
+            return JOINT_IMAGES
+        bucketer = self._bucketer(model)
+        return bucketer(content) if bucketer else 0
+
+    def modality(self, model: str, bucket: int) -> Modality:
+        """The modality of the items of a bucket."""
+        return Modality.IMAGE if bucket == JOINT_IMAGES else self._specs[model].modalities_in[0]
+
+    def _is_joint_image(self, model: str, modality: Modality) -> bool:
+        return modality is Modality.IMAGE and len(self._specs[model].modalities_in) > 1
+
+    def _bucketer(self, model: str) -> Bucketer | None:
+        """What tells a model's buckets, asked of its kind when the model's first item comes."""
+        if model not in self._bucketers:
+            self._bucketers[model] = registry.bucketing(self._specs[model])
+        return self._bucketers[model]

@@ -4,7 +4,7 @@ Only what cannot be written fails. An output that the store refuses ends the run
 failure at that step; what those runs compute meanwhile is dropped. Any other row is told of. A full disk, a
 lost file or too little memory are no item's fault: they are raised.
 
-All of this belongs to the writer's thread; the driver only reads `broken`, `incomplete` and `problems`.
+All of this belongs to the writer's thread; the driver only reads what the writer tells of it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,15 @@ def is_nobodys_fault(error: BaseException) -> bool:
 
 
 class Salvage:
-    """Writes commits in pieces and remembers what could not be written.
+    """Writes commits in pieces and remembers what could not be written; begun when writing fails first.
 
-    broken: runs that have ended because a step cannot be stored. incomplete: numbers of the commits of which
-    other rows are missing, and `problems`: what is to be said of those.
+    broken, incomplete, problems: the writer's, to be added to.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, broken: set[int], incomplete: set[int], problems: list[str]) -> None:
         self._write = write
         self._unwritable: dict[bytes, str] = {}
-        self.broken: set[int] = set()
-        self.incomplete: set[int] = set()
-        self.problems: list[str] = []
+        self._broken, self._incomplete, self._problems = broken, incomplete, problems
 
     def is_stored(self, digest: bytes) -> bool:
         """Whether an output that was to be written is in the store."""
@@ -57,16 +54,16 @@ class Salvage:
         )
         failed = []
         for step in commit.invocations:
-            if step.run in self.broken:
+            if step.run in self._broken:
                 continue
             if step.output in self._unwritable:
-                self.broken.add(step.run)
+                self._broken.add(step.run)
                 reason = self._unwritable[step.output]
                 failed.append(NewFailure(run=step.run, step=step.step, kind="rejected", message=reason))
             else:
                 kept.invocations.append(step)
-        kept.stuck.extend(row for row in commit.stuck if row.run not in self.broken)
-        kept.failures.extend([*failed, *(row for row in commit.failures if row.run not in self.broken)])
+        kept.stuck.extend(row for row in commit.stuck if row.run not in self._broken)
+        kept.failures.extend([*failed, *(row for row in commit.failures if row.run not in self._broken)])
         return kept
 
     def store(self, commit: Commit, number: int) -> None:
@@ -80,8 +77,8 @@ class Salvage:
 
     def _attempt(self, piece: Commit, number: int) -> None:
         if reason := self._problem(piece):
-            self.incomplete.add(number)
-            self.problems.append(reason)
+            self._incomplete.add(number)
+            self._problems.append(reason)
 
     def _problem(self, piece: Commit) -> str:
         """Write a piece; why that cannot be done, or nothing."""

@@ -28,16 +28,16 @@ import numpy as np
 from PIL import Image
 
 from panic.devices.cache import ModelCache
-from panic.devices.device import Device, is_out_of_memory, open_device
+from panic.devices.device import MainMemory, is_out_of_memory, open_device
 from panic.devices.host import HostTier
+from panic.devices.main_memory import MainMemoryCache
 from panic.engine.calls import Call, CallError, CallResult, Outcome
-from panic.engine.ledger import Clock
+from panic.engine.contents import finish
+from panic.engine.ledger import Clock, Span
 from panic.engine.memory import MemorySettings
-from panic.engine.outputs import finish
 from panic.errors import ModelDoesNotFit, ModelMissing, OutputRejected, PanicError
 from panic.models import registry
-from panic.models.protocol import Model
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Model, ModelSpec
 
 log = logging.getLogger("panic.engine")
 
@@ -58,21 +58,29 @@ class ServerSettings:
 class CallServer:
     """Serves calls on one device with the device's model cache. One thread calls `serve`."""
 
-    def __init__(self, settings: ServerSettings, build: Callable[[ModelSpec], Model]) -> None:
+    def __init__(
+        self, settings: ServerSettings, build: Callable[[ModelSpec], Model], clock: Clock | None = None
+    ) -> None:
         self.settings = settings
-        self.device: Device = open_device(settings.device)
-        self.clock = Clock("starting")
+        self.clock = clock or Clock("starting")
+        self.device = open_device(settings.device)
         self._build_spec = build
         self._threads_before: int | None = None
-        self.cache = ModelCache(
-            self.device,
+        self.cache = self._open_cache()
+
+    def _open_cache(self) -> ModelCache | MainMemoryCache:
+        settings, device = self.settings, self.device
+        if isinstance(device, MainMemory):
+            return MainMemoryCache(device, self._build, settings.headroom_bytes, settings.memory_fraction)
+        return ModelCache(
+            device,
             self._build,
-            headroom_bytes=settings.headroom_bytes,
-            memory_fraction=settings.memory_fraction,
+            settings.headroom_bytes,
+            settings.memory_fraction,
             files=lambda name: registry.files(settings.specs[name]),
-            host=HostTier(settings.memory.host_budget(self.device)),
+            host=HostTier(settings.memory.host_budget()),
             working=settings.memory.working(),
-            events=settings.memory.event_log(self.device),
+            events=settings.memory.event_log(),
         )
 
     def _build(self, name: str) -> Model:
@@ -92,10 +100,11 @@ class CallServer:
     def load_all(self) -> None:
         """Load the models ahead of their first use; what does not load is told when it is asked for."""
         for name in self.settings.specs:
-            try:
-                self.cache.bring(name)
-            except Exception:
-                log.debug("%s could not be loaded ahead", name, exc_info=True)
+            with self.clock.of("loading from disk", name):
+                try:
+                    self.cache.bring(name)
+                except Exception:
+                    log.debug("%s could not be loaded ahead", name, exc_info=True)
 
     def serve(self, call: Call, on_invoke: Callable[[], None] = lambda: None) -> tuple[CallResult, list[Any]]:
         """Perform a call; returns the result without outputs, and the raw outputs."""
@@ -224,13 +233,15 @@ class LocalWorker:
     def check(self) -> None:
         """Do nothing: a thread cannot be killed, time limits need a process."""
 
-    def close(self) -> None:
+    def close(self) -> list[Span]:
         self._calls.put(None)
         self._thread.join()
         self._finisher.shutdown()
+        return self._server.clock.take()
 
     def _run(self) -> None:
         clock = self._server.clock
+        clock.switch("serving")
         while True:
             with clock.of("waiting for a call"):
                 call = self._calls.get()
@@ -238,6 +249,7 @@ class LocalWorker:
                 break
             result, raw = self._server.serve(call)
             self._finisher.submit(self._finish, call, result, raw)
+        clock.switch("closing")
         self._server.close()
 
     def _finish(self, call: Call, result: CallResult, raw: list[Any]) -> None:

@@ -21,21 +21,19 @@ from functools import partial
 from typing import Any
 
 from panic.devices.device import Device
-from panic.engine.buckets import Buckets
 from panic.engine.contents import Content, ContentCache
 from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, begin, pin
-from panic.engine.plan import Plan
-from panic.engine.preview import warn_of_what_stays
+from panic.engine.plan import Plan, warn_of_what_stays
 from panic.engine.progress import Progress
-from panic.engine.queue import Item, Lane, ReadyQueue
+from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
 from panic.errors import Interrupted
 from panic.interrupts import stop_on_signals
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.provenance import provenance
 
 LOST = "lost"
@@ -124,7 +122,9 @@ def open_session(
     """
     config, specs = plan.config, plan.specs
     experiment = begin(store, plan, fingerprints, device.kind)
-    warn_of_what_stays(store, experiment, plan)
+    row = reading.experiment(store, experiment)
+    if known_runs := reading.runs(store, experiment):
+        warn_of_what_stays(plan, row, known_runs)
     if retry_failed:
         writing.forget_failures(store, experiment)
     if repair:
@@ -134,10 +134,9 @@ def open_session(
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, command, provenance(), asked)
     ledger, clock = Ledger(), Clock("starting")
-    uid = reading.experiment(store, experiment).uid
     memory = MemorySettings()
     if device.has_own_memory:
-        memory = memory_settings(store, device, fingerprints, uid, number)
+        memory = memory_settings(store, device, fingerprints, row.uid, number)
     state = "failed"
     try:
         with stop_on_signals() as stop_requested, Store(store.path) as reader:
@@ -174,7 +173,8 @@ def open_session(
         state = "interrupted"
         raise
     finally:
-        learn(store, device, fingerprints, memory)
+        if device.has_own_memory:
+            learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
         writing.end_session(store, number, state, ledger.rows())
 

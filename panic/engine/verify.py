@@ -22,17 +22,17 @@ import numpy as np
 from panic.config import DiagramSettings
 from panic.devices.device import Device, open_device
 from panic.engine.calls import Call
-from panic.engine.outputs import Output, Rejected
+from panic.engine.contents import Output, Rejected
+from panic.engine.pinning import as_started
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.engine.pool import Bench
 from panic.engine.serving import CallServer, ServerSettings
 from panic.engine.stages.diagrams import DiagramJob
 from panic.errors import ModelError, PanicError, StoreCorrupt
 from panic.models import registry
-from panic.models.protocol import Modality
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, origins, provenance, reading
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from panic.store.origins import Origin
 from panic.store.records import DiagramRow
 
@@ -106,7 +106,7 @@ def verify(
 def _again(checked: CheckedConfig, store: Store, calls: list[Origin]) -> Iterator[Finding]:
     """The findings of calls, one model server per number of threads."""
     device = open_device(checked.config.device)
-    specs = make_plan(checked, device.kind).specs
+    specs = as_started(store, make_plan(checked, device.kind), {})[0].specs
     now = {name: _fingerprint(spec) for name, spec in specs.items()}
     names = {fingerprint: name for name, fingerprint in now.items()}  # a vector's model may have another name
     wanted: list[tuple[str, Origin]] = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from panic.config import ExperimentConfig
 from panic.devices.device import Device
 from panic.devices.transfers import format_bytes
 from panic.engine.calls import Call, CallResult, Worker
-from panic.engine.ledger import Span
+from panic.engine.ledger import Ledger, Span
 from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
@@ -69,19 +70,22 @@ class Workers:
 
     Args:
         start: makes the workers, given where they deliver their results.
-        on_spans: called with the place of a worker and what it has spent its time on.
+        ledger: told what the workers spend their time on.
     """
 
     def __init__(
         self,
         start: Callable[[Deliver], Sequence[Worker]],
-        on_spans: Callable[[str, Sequence[Span]], None] = lambda place, spans: None,
+        ledger: Ledger | None = None,
     ) -> None:
-        self._on_spans = on_spans
+        self._ledger = ledger or Ledger()
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._calls: dict[int, tuple[Seat, str]] = {}
         self._last_number = 0
+        before = Span("starting", "", self._ledger.started_at, time.monotonic())
         self.seats = [Seat(one, f"worker {place}") for place, one in enumerate(start(self.post), start=1)]
+        for seat in self.seats:
+            self._ledger.add(seat.place, [before])
 
     @property
     def num_calls(self) -> int:
@@ -121,7 +125,7 @@ class Workers:
         if isinstance(message, CallResult):
             seat, _ = self._calls.pop(message.number)
             seat.num_calls -= 1
-            self._on_spans(seat.place, message.spans)
+            self._ledger.add(seat.place, message.spans)
             seat.resident = message.resident if message.error is None else frozenset()
         return message
 
@@ -133,7 +137,7 @@ class Workers:
     def close(self) -> None:
         """Stop all workers; what has not come back may be lost."""
         for seat in self.seats:
-            seat.worker.close()
+            self._ledger.add(seat.place, seat.worker.close())
 
 
 def refuse_impossible(config: ExperimentConfig, device: Device) -> None:

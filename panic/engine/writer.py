@@ -52,6 +52,9 @@ class Writer:
         commit: stores one transaction; called from the writer's thread only.
         on_saved: called with the digest of every output that is now in the store.
         ledger: told what the thread spends its time on.
+
+    broken: runs that have ended because a step of theirs cannot be stored. incomplete: numbers of the commits
+    of which rows other than steps are missing, and `problems`: what is to be said of those rows.
     """
 
     def __init__(
@@ -61,8 +64,9 @@ class Writer:
         ledger: Ledger | None = None,
     ) -> None:
         self._ledger = ledger or Ledger()
+        self._clock = Clock("starting", since=self._ledger.started_at)
         self._commit = commit
-        self._salvage = Salvage(commit)
+        self._salvage: Salvage | None = None
         self._on_saved = on_saved
         self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -72,23 +76,11 @@ class Writer:
         self.added = 0
         self.committed = 0
         self.error: BaseException | None = None
+        self.broken: set[int] = set()
+        self.incomplete: set[int] = set()
+        self.problems: list[str] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
-
-    @property
-    def broken(self) -> set[int]:
-        """Runs that have ended because a step of theirs cannot be stored."""
-        return self._salvage.broken
-
-    @property
-    def incomplete(self) -> set[int]:
-        """Numbers of the commits of which rows other than steps are missing."""
-        return self._salvage.incomplete
-
-    @property
-    def problems(self) -> list[str]:
-        """What is to be said of those rows."""
-        return self._salvage.problems
 
     def add(self, commit: Commit) -> int:
         """Queue a commit; blocks while too much is queued. Returns the commit's number.
@@ -127,7 +119,7 @@ class Writer:
         time.sleep(0.002)
 
     def _run(self) -> None:
-        self._clock = Clock("waiting for results")
+        self._clock.switch("waiting for results")
         try:
             more = True
             while more:
@@ -167,10 +159,13 @@ class Writer:
             if is_nobodys_fault(error):
                 raise
             log.warning("a batch cannot be written, so its items are one by one: %s", error)
+            salvage = self._salvage = self._salvage or Salvage(
+                self._commit, self.broken, self.incomplete, self.problems
+            )
             for number, (commit, _) in enumerate(gathered, self.committed + 1):
-                self._salvage.store(commit, number)
+                salvage.store(commit, number)
                 for output in commit.outputs:
-                    if self._salvage.is_stored(output.digest):
+                    if salvage.is_stored(output.digest):
                         self._on_saved(output.digest)
         with self._lock:
             self._num_bytes -= sum(_num_bytes(commit) for commit, _ in gathered)
@@ -186,7 +181,8 @@ class Writer:
                 for output in commit.outputs
             ]
             merged.extend(replace(commit, outputs=outputs))
-        merged = self._salvage.without_broken(merged)
+        if self._salvage is not None:
+            merged = self._salvage.without_broken(merged)
         with self._clock.of("writing"):
             self._commit(merged)
         for output in merged.outputs:

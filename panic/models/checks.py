@@ -13,9 +13,8 @@ from typing import Any
 from panic.config.problems import Problem
 from panic.errors import ConfigError, PanicError, nearest
 from panic.models import kinds
-from panic.models.protocol import Modality
+from panic.models.protocol import Modality, ModelSpec
 from panic.models.resolve import Names, Resolver, UnknownModel, parameter_problems
-from panic.models.spec import ModelSpec
 from panic.models.table import TABLE
 
 Path = tuple[str | int, ...]

@@ -22,11 +22,9 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.kind import Bucketer, Kind
-from panic.models.loading import calling, fuse_pipeline, loading, module_bytes, torch_dtype
-from panic.models.parameters import Parameter
-from panic.models.protocol import Modality
-from panic.models.spec import ModelSpec
+from panic.models.kind import Bucketer, Kind, Parameter
+from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes, torch_dtype
+from panic.models.protocol import Modality, ModelSpec
 
 # Keywords that switch prompt rewriting off, passed to pipelines that have them.
 _QUIET: dict[str, Any] = {"complex_human_instruction": None, "system_prompt": ""}
@@ -83,8 +81,6 @@ class DiffusersModel:
 
     def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Any]:
         """n texts -> n RGB images (or OutputRejected in place of one)."""
-        from panic.models.seeding import generators
-
         count = len(inputs)
         self._tell_cut(inputs)
         keywords = dict(self._keywords)

@@ -5,23 +5,102 @@ resolves names, checks parameters, fingerprints, batches or builds asks the kind
 and functions that import what they need when they are called: listing models must load neither torch nor
 transformers.
 
+What a config may set of its models a kind declares as `Parameter`s. A value of `None` means "not set": it is
+neither passed to the model nor part of the fingerprint, so a new optional parameter leaves old fingerprints
+as they are.
+
     from panic.models.kinds import kind_of
     kind_of(spec).parameters_of(spec)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from panic.models.parameters import ANY, Parameter
-from panic.models.protocol import Modality, Model, modalities
-from panic.models.spec import ModelSpec
+from panic.errors import ModelError
+from panic.models.protocol import Modality, Model, ModelSpec, modalities
 
 Bucketer = Callable[[Any], int]
 """It maps an input to its padded length class (0 or more): only items of one class may share a batch."""
+ANY = "**"
+"""In place of a name: the model takes parameters of any other name, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One settable value: its type, its default and its limits (`above` is exclusive).
+
+    Args:
+        kind: int, float, bool or str; object takes any value.
+        is_required: a config has to say it.
+        is_folder: a path, relative to the config's folder; what it holds is part of the fingerprint.
+        in_identity: its kind's `identity` says what it means, and the fingerprint leaves the value out.
+        idle: tells why a value would silently do nothing beside the other values ("has no effect while ..."),
+            or gives an empty string.
+    """
+
+    kind: type
+    default: Any = None
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    multiple: int | None = None
+    choices: tuple[str, ...] = ()
+    is_required: bool = False
+    is_folder: bool = False
+    in_identity: bool = False
+    idle: Callable[[Mapping[str, Any]], str] | None = None
+
+    def problem(self, value: Any) -> str:
+        """Say what is wrong with a value, or return an empty string."""
+        if value is None and self.default is None:
+            return ""
+        if not self._has_kind(value):
+            return f"should be {_KIND_NAMES[self.kind]}"
+        if self.choices and value not in self.choices:
+            return "is not one of the allowed values"
+        if self.is_folder and not Path(value).is_dir():
+            return "should be a folder, and there is none of this name"
+        if self.kind in (int, float):
+            return self._range_problem(value)
+        return ""
+
+    def _has_kind(self, value: Any) -> bool:
+        if self.kind is float:
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if self.kind is int:
+            return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, self.kind)
+
+    def _range_problem(self, value: float) -> str:
+        if self.low is not None and value < self.low:
+            return f"should be at least {self.low:g}"
+        if self.above is not None and value <= self.above:
+            return f"should be more than {self.above:g}"
+        if self.high is not None and value > self.high:
+            return f"should be at most {self.high:g}"
+        if self.multiple is not None and value % self.multiple:
+            return f"should be a multiple of {self.multiple}"
+        return ""
+
+
+_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def settled(model: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a model's parameters: what is given, else the default. Raises ModelError with all problems."""
+    problems = [f"it has no parameter '{name}'" for name in given if name not in parameters]
+    for name, parameter in parameters.items():
+        if name in given and (reason := parameter.problem(given[name])):
+            allowed = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
+            problems.append(f"{name} {reason}{allowed}: {given[name]!r}")
+    if problems:
+        raise ModelError(f"{model}: {'; '.join(problems)}")
+    return {name: given.get(name, parameter.default) for name, parameter in parameters.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +174,8 @@ class Kind:
         bucketing: for a model whose batches are ragged (its padding follows the longest item, its shape the
             size of an image) a function from an input to its bucket; None where all items fit together. It
             is called without building the model.
+        earlier: what the same words of a config meant in earlier versions of the kind, where they have come
+            to mean another model, as specs that say so. An experiment goes on with what it started with.
     """
 
     name: str
@@ -112,6 +193,7 @@ class Kind:
     models: Callable[[], Iterable[ModelSpec]] = _no_models
     identity: Callable[[ModelSpec], Any] = lambda spec: spec.source or spec.base
     bucketing: Callable[[ModelSpec], Bucketer | None] = _one_bucket
+    earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
 
     def owns(self, name: str) -> bool:
         """Return whether a name begins with the kind's prefix."""
@@ -130,7 +212,7 @@ class Kind:
         )
 
     def parameters_of(self, spec: ModelSpec) -> dict[str, Parameter]:
-        """Return what a config may set of a model, by name; `parameters.ANY` stands for any other name."""
+        """Return what a config may set of a model, by name; `ANY` stands for any other name."""
         known = self.parameters(spec) if callable(self.parameters) else self.parameters
         return {name: known[name] for name in spec.accepts or known}
 

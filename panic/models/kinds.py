@@ -1,4 +1,6 @@
-"""The kinds of models there are: one line each for those of this package, entry points for those of others.
+"""The kinds of models there are, and what is asked of a model by its kind: building, buckets, fingerprint.
+
+Each kind of this package has one line here; those of others are found by entry points.
 
 To add a kind, write one file that implements it and describes it as a `Kind` (`panic.models.kind`), and add
 it to `KINDS`. Another package announces a kind of its own by an entry point of the group `panic.models`,
@@ -29,18 +31,21 @@ need them.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from panic.errors import ModelError
-from panic.models import diffusers_adapter, embedders, python_models, synthetic, transformers_adapter
-from panic.models.kind import Folder, Kind
-from panic.models.spec import ModelSpec
+from panic.errors import ModelError, ModelMissing
+from panic.models import diffusers_adapter, embedders, python_models, synthetic, transformers_adapter, weights
+from panic.models.kind import Bucketer, Folder, Kind
+from panic.models.protocol import NOT_KNOWN, Model, ModelSpec
 from panic.models.weights import index_file, read_json
 
 log = logging.getLogger("panic.models")
@@ -107,6 +112,128 @@ def kind_of(spec: ModelSpec) -> Kind:
     if kind is None:
         raise ModelError(f"{spec.name}: there is no kind of model {spec.adapter} here; a package is missing")
     return kind
+
+
+def build(spec: ModelSpec) -> Model:
+    """Make the model that a spec describes; its weights are read by `load`.
+
+    Raises ModelError, ModelMissing.
+    """
+    kind = kind_of(spec)
+    if kind.weights == "files":
+        # A worker sets torch's number of threads between building a model and loading it.
+        importlib.import_module("torch")
+    return kind.build(spec)
+
+
+def bucketing(spec: ModelSpec) -> Bucketer | None:
+    """A function from an input to its padded length class, or None where all items of the model fit together.
+
+    The model is not built. Raises ModelMissing, ModelError; the function does, too.
+    """
+    return kind_of(spec).bucketing(spec)
+
+
+def earlier(spec: ModelSpec) -> list[ModelSpec]:
+    """What the words of a config that mean this model meant in earlier versions, where that was another."""
+    return list(kind_of(spec).earlier(spec))
+
+
+def has_weights(spec: ModelSpec) -> bool:
+    """Return whether a model may take memory of a device."""
+    return kind_of(spec).weights != "none"
+
+
+def fingerprint(spec: ModelSpec) -> str:
+    """The fingerprint of a resolved spec: what makes its results what they are, as 64 hex digits.
+
+    In it: adapter, how it is called (parameters and options), dtype, the image-processor back end where
+    images are processed, and the weights: the resolved commit of a hub model, the content of every file of a
+    local folder, or what the model's kind names in their place. Not in it: the model's name, where its folder
+    lies, versions of packages (those are recorded with the session).
+
+    Raises ModelMissing if the weights are not on this machine, ModelError for a class that nothing is known
+    of.
+    """
+    if spec.unread:
+        raise ModelError(f"{spec.name}: its parameters are {NOT_KNOWN}", hint=spec.unread)
+    content: dict[str, Any] = {
+        "adapter": spec.adapter,
+        "parameters": _set_values(spec),
+        "options": dict(spec.options),
+        "dtype": spec.dtype,
+        "weights": _weights(spec),
+    }
+    if kind_of(spec).reads_images:
+        content["image_processor"] = image_backend()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
+    """The fingerprints of several models by name.
+
+    Raises ModelMissing that names all of those whose weights are not on this machine, each with its remedy.
+    """
+    found, missing = {}, []
+    for name, spec in specs.items():
+        try:
+            found[name] = fingerprint(spec)
+        except ModelMissing as error:
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
+    if missing:
+        text = "\n\n".join(str(error) for error in missing)
+        raise ModelMissing(f"the weights of {len(missing)} models are missing\n\n{text}")
+    return found
+
+
+def image_backend() -> str:
+    """The image processors that transformers will take: they differ in the last bits of a resize."""
+    return "torchvision" if importlib.util.find_spec("torchvision") else "pil"
+
+
+def added_folders(spec: ModelSpec) -> dict[str, Path]:
+    """The folders of weights that are added to a model's own, by parameter.
+
+    Raises ModelMissing if there is nothing in one.
+    """
+    names = kind_of(spec).folders(spec)
+    found = {name: Path(spec.parameters[name]) for name in names if spec.parameters.get(name)}
+    for name, folder in found.items():
+        if next(weights.weight_files(folder), None) is None:
+            raise ModelMissing(f"{spec.name}: there are no weights in {folder}, its {name}")
+    return found
+
+
+def is_present(spec: ModelSpec) -> bool:
+    """Return whether a model could be loaded without fetching anything."""
+    try:
+        if kind_of(spec).weights == "files":
+            weights.folder_of(spec)
+        added_folders(spec)
+    except (ModelError, ImportError):
+        return False
+    return True
+
+
+def _set_values(spec: ModelSpec) -> dict[str, Any]:
+    """The parameters that are set; of those that are folders their content."""
+    left_out = {name for name, known in kind_of(spec).parameters_of(spec).items() if known.in_identity}
+    values = {
+        name: value for name, value in spec.parameters.items() if value is not None and name not in left_out
+    }
+    return values | {name: weights.folder_digest(folder) for name, folder in added_folders(spec).items()}
+
+
+def _weights(spec: ModelSpec) -> Any:
+    kind = kind_of(spec)
+    if kind.weights != "files":
+        return kind.identity(spec)
+    folder = weights.folder_of(spec)
+    if spec.is_hub:
+        return [spec.source, folder.name]
+    return weights.folder_digest(folder)
 
 
 def adapters() -> list[str]:

@@ -1,5 +1,5 @@
-"""Around the heavy calls: one construction at a time, every failure as one of our errors, and low-rank
-adapters.
+"""Around the heavy calls: one construction at a time, every failure as one of our errors, a generator per
+item, and low-rank adapters.
 
 `loading` is for from_pretrained and moves to a device, `calling` for a batch. Both turn running out of
 device memory into `OutOfMemory`; drop that exception before a retry, its traceback keeps tensors alive.
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import ModelError, OutOfMemory, PanicError
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.models.weights import fetch_hint
 
 if TYPE_CHECKING:
@@ -61,6 +61,13 @@ def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         message = f"{spec.name}: no room for a batch of {num_items}: {error}"
         raise OutOfMemory(message) from error
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One generator on the CPU per item: the same noise on every device, whatever else is in the batch."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def torch_dtype(spec: ModelSpec) -> torch.dtype:

@@ -15,7 +15,7 @@ import torch
 
 from panic.errors import ModelError
 from panic.models import weights
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 
 _MAX_TOKENS = 512
 _OFFSET_POSITIONS = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # their positions begin at 2

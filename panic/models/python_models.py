@@ -18,11 +18,9 @@ from typing import Any
 
 from panic.errors import ModelError, NotFound
 from panic.models import python_running
-from panic.models.kind import Bucketer, Kind
-from panic.models.parameters import ANY, Parameter
-from panic.models.protocol import Modality, modalities
+from panic.models.kind import ANY, Bucketer, Kind, Parameter
+from panic.models.protocol import Modality, ModelSpec, modalities
 from panic.models.python_source import ClassFacts, NotReadable, model_names, read_class, split_source
-from panic.models.spec import ModelSpec
 from panic.models.weights import file_digest
 
 _asked: dict[tuple[str, int, int, str], ClassFacts] = {}

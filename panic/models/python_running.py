@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from panic.errors import ModelError, NotFound, PanicError
+from panic.models.protocol import ModelSpec
 from panic.models.python_source import (
     BATCH_SIZE,
     PLAIN,
@@ -32,7 +33,6 @@ from panic.models.python_source import (
     require_python,
     split_source,
 )
-from panic.models.spec import ModelSpec
 
 ANSWER_S = 20.0
 """The longest that a user's class may take to answer, the imports of its file included."""

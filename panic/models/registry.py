@@ -11,17 +11,21 @@ Names: an entry of the table ("sd-turbo"), a variant of the config, a class of t
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from panic.models import resolve as resolving
 from panic.models.checks import check_config, resolver_of
-from panic.models.fingerprint import fingerprint, fingerprints, is_present
-from panic.models.kind import Bucketer
-from panic.models.kinds import kind_of
-from panic.models.protocol import Model
+from panic.models.kinds import (
+    bucketing,
+    build,
+    earlier,
+    fingerprint,
+    fingerprints,
+    has_weights,
+    is_present,
+)
+from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
-from panic.models.spec import ModelSpec
 from panic.models.weights import count_parameters, files, size_bytes
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "build",
     "check_config",
     "count_parameters",
+    "earlier",
     "files",
     "fingerprint",
     "fingerprints",
@@ -47,28 +52,3 @@ __all__ = [
 def known(model_folder: str | Path | None = None) -> list[ModelSpec]:
     """All models that have a name: the table, those that kinds bring along, and the user's own."""
     return [*resolving.known(), *user_models(model_folder).values()]
-
-
-def build(spec: ModelSpec) -> Model:
-    """Make the model that a spec describes; its weights are read by `load`.
-
-    Raises ModelError, ModelMissing.
-    """
-    kind = kind_of(spec)
-    if kind.weights == "files":
-        # A worker sets torch's number of threads between building a model and loading it.
-        importlib.import_module("torch")
-    return kind.build(spec)
-
-
-def bucketing(spec: ModelSpec) -> Bucketer | None:
-    """A function from an input to its padded length class, or None where all items of the model fit together.
-
-    The model is not built. Raises ModelMissing, ModelError; the function does, too.
-    """
-    return kind_of(spec).bucketing(spec)
-
-
-def has_weights(spec: ModelSpec) -> bool:
-    """Return whether a model may take memory of a device."""
-    return kind_of(spec).weights != "none"

@@ -17,9 +17,8 @@ from typing import Any
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
 from panic.models import kinds, python_models, weights
-from panic.models.kind import Kind
-from panic.models.parameters import ANY
-from panic.models.spec import ModelSpec
+from panic.models.kind import ANY, Kind
+from panic.models.protocol import ModelSpec
 from panic.models.table import TABLE
 
 VARIANT_FIELDS = ("base", "revision", "dtype", "adapter")

@@ -1,4 +1,4 @@
-"""Randomness that belongs to an item: generators on the CPU, and sampled captions with a seed per row.
+"""Captions are sampled with randomness that belongs to an item: a generator per row.
 
 transformers samples a batch with one global generator. Adding Gumbel noise to the scores and taking the
 largest is the same as sampling from their softmax (Gumbel-max), so a logits processor with a generator per
@@ -20,10 +20,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-
-def generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One CPU generator per item: the same noise on every device."""
-    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+from panic.models.loading import generators
 
 
 class GumbelNoise(LogitsProcessor):

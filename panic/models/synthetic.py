@@ -15,6 +15,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -22,26 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panic.models.kind import Kind
-from panic.models.parameters import Parameter, settled
-from panic.models.spec import ModelSpec
+from panic.models.kind import Kind, Parameter, settled
+from panic.models.protocol import ModelSpec
 
-SYNTHETIC: dict[str, Parameter] = {
-    "states": Parameter(kind=int, default=8, low=1, high=4096),
-    "size": Parameter(kind=int, default=64, low=3, high=4096),
+_STATES = Parameter(kind=int, default=8, low=1, high=4096)
+_DISTINCT = Parameter(kind=bool, default=False)
+_DELAY_S = Parameter(kind=float, default=0.0, low=0)
+_FAIL_AT = Parameter(kind=int)
+_DIMENSION = Parameter(kind=int, default=16, low=2, high=4096)
+CHAIN: dict[str, Parameter] = {
+    "states": _STATES,
     "kernel": Parameter(
         kind=str, default="cycle", choices=("identity", "column", "cycle", "dirichlet", "slow", "dead")
     ),
     "epsilon": Parameter(kind=float, default=0.0, low=0, high=1),
     "alpha": Parameter(kind=float, default=1.0, above=0),
     "kernel_seed": Parameter(kind=int, default=0, low=0),
-    "kernel_version": Parameter(kind=int, default=2, low=1, high=2, in_identity=True),
-    "distinct": Parameter(kind=bool, default=False),
-    "delay_s": Parameter(kind=float, default=0.0, low=0),
-    "fail_at": Parameter(kind=int),
-    "dimension": Parameter(kind=int, default=16, low=2, high=4096),
-    "angle": Parameter(kind=float, default=0.2),
+    "kernel_version": Parameter(kind=int, low=1, high=2, in_identity=True),
 }
+"""What the transition matrix is made from."""
 _MAGIC = 0x9A71C
 _STATE = re.compile(r"state (\d+)\b")
 _SEED_BYTES = 16
@@ -66,7 +66,7 @@ def transition_matrix(
     epsilon: float = 0.0,
     alpha: float = 1.0,
     kernel_seed: int = 0,
-    kernel_version: int = 2,
+    kernel_version: int | None = None,
 ) -> NDArray[np.float64]:
     """The loop's transition matrix T = (1 - epsilon) M + epsilon D, rows summing to 1.
 
@@ -74,7 +74,7 @@ def transition_matrix(
     `dirichlet` (rows drawn from Dirichlet(alpha)), `slow` (such rows with the largest entry of T swapped onto
     the diagonal) or `dead` (swapped into column 0: not absorbing, only likely). The rows of D are drawn
     from Dirichlet(alpha), independently of M. Version 1 swapped the entries of M, so that with noise another
-    entry of T could be the largest.
+    entry of T could be the largest; version 2 is the present one.
 
     Returns: (states, states) float64. Raises: ModelError for values out of their limits.
     """
@@ -86,7 +86,7 @@ def transition_matrix(
         "kernel_seed": kernel_seed,
         "kernel_version": kernel_version,
     }
-    settled("the transition matrix", SYNTHETIC, given)
+    settled("the transition matrix", CHAIN, given)
     rng = np.random.default_rng(kernel_seed)
     noise = rng.dirichlet(np.full(states, alpha), size=states)
     rows = np.arange(states)
@@ -120,10 +120,6 @@ def named_state(text: str, states: int) -> int:
     return int(match[1]) % states if match else _hash64(b"text", text.encode()) % states
 
 
-def _parameters(*names: str) -> dict[str, Parameter]:
-    return {name: SYNTHETIC[name] for name in names}
-
-
 @lru_cache(maxsize=64)
 def _palette(states: int) -> NDArray[np.uint8]:
     """(states, 3) distinct saturated colours around the colour circle."""
@@ -137,7 +133,13 @@ class TextToImage:
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "image"
-    PARAMETERS: ClassVar = _parameters("states", "size", "distinct", "delay_s", "fail_at")
+    PARAMETERS: ClassVar = {
+        "states": _STATES,
+        "size": Parameter(kind=int, default=64, low=3, high=4096),
+        "distinct": _DISTINCT,
+        "delay_s": _DELAY_S,
+        "fail_at": _FAIL_AT,
+    }
     size_bytes = 0
 
     def __init__(self, **settings: Any) -> None:
@@ -177,25 +179,14 @@ class ImageToText:
 
     modality_in: ClassVar[str] = "image"
     modality_out: ClassVar[str] = "text"
-    PARAMETERS: ClassVar = _parameters(
-        "states",
-        "kernel",
-        "epsilon",
-        "alpha",
-        "kernel_seed",
-        "kernel_version",
-        "distinct",
-        "delay_s",
-        "fail_at",
-    )
+    PARAMETERS: ClassVar = {**CHAIN, "distinct": _DISTINCT, "delay_s": _DELAY_S, "fail_at": _FAIL_AT}
     size_bytes = 0
 
     def __init__(self, **settings: Any) -> None:
         values = settled("synthetic/image-to-text", ImageToText.PARAMETERS, settings)
         self.states, self.distinct = values["states"], values["distinct"]
         self.delay_s, self.fail_at = values["delay_s"], values["fail_at"]
-        chain = ("states", "kernel", "epsilon", "alpha", "kernel_seed", "kernel_version")
-        self.matrix = transition_matrix(**{name: values[name] for name in chain})
+        self.matrix = transition_matrix(**{name: values[name] for name in CHAIN})
         self._cumulative = self.matrix.cumsum(axis=1)
 
     def load(self, device: str) -> None:
@@ -239,7 +230,7 @@ class RandomWalk:
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "text"
-    PARAMETERS: ClassVar = _parameters("dimension", "angle")
+    PARAMETERS: ClassVar = {"dimension": _DIMENSION, "angle": Parameter(kind=float, default=0.2)}
     size_bytes = 0
 
     def __init__(self, **settings: Any) -> None:
@@ -277,7 +268,7 @@ class WalkEmbedding:
 
     modality_in: ClassVar[str] = "text"
     modality_out: ClassVar[str] = "vector"
-    PARAMETERS: ClassVar = _parameters("dimension")
+    PARAMETERS: ClassVar = {"dimension": _DIMENSION}
     size_bytes = 0
 
     def __init__(self, **settings: Any) -> None:
@@ -295,7 +286,7 @@ class StateEmbedding:
 
     modality_in: ClassVar[tuple[str, ...]] = ("text", "image")
     modality_out: ClassVar[str] = "vector"
-    PARAMETERS: ClassVar = _parameters("states", "delay_s")
+    PARAMETERS: ClassVar = {"states": _STATES, "delay_s": _DELAY_S}
     size_bytes = 0
 
     def __init__(self, **settings: Any) -> None:
@@ -337,12 +328,22 @@ def _models() -> Iterable[ModelSpec]:
         )
 
 
+def _has_versions(spec: ModelSpec) -> bool:
+    return spec.parameters.get("kernel") in ("slow", "dead") and spec.parameters.get("epsilon", 0) > 0
+
+
 def _identity(spec: ModelSpec) -> str:
     """The version is told where it changes what the kernel is; all other models stay what they were."""
-    values = spec.parameters
-    has_versions = values.get("kernel") in ("slow", "dead") and values.get("epsilon", 0) > 0
     name = spec.source or spec.base
-    return f"{name} version 2" if has_versions and values.get("kernel_version") != 1 else name
+    is_first = spec.parameters.get("kernel_version") == 1
+    return f"{name} version 2" if _has_versions(spec) and not is_first else name
+
+
+def _earlier(spec: ModelSpec) -> list[ModelSpec]:
+    """Version 1, where the config does not say which."""
+    if not _has_versions(spec) or spec.parameters.get("kernel_version") is not None:
+        return []
+    return [replace(spec, parameters={**spec.parameters, "kernel_version": 1})]
 
 
 KIND = Kind(
@@ -351,6 +352,7 @@ KIND = Kind(
     parameters=lambda spec: MODELS[spec.base].PARAMETERS,
     weights="none",
     identity=_identity,
+    earlier=_earlier,
     prefix="synthetic/",
     models=_models,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from panic.models import kinds
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 from panic.pocket import folder as pocket_folder
 
 _SIZE = ("steps", "guidance", "width", "height")

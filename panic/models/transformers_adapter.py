@@ -18,11 +18,9 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.kind import Bucketer, Folder, Kind
+from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, fuse_model, loading, module_bytes, torch_dtype
-from panic.models.parameters import Parameter
-from panic.models.protocol import Modality
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Modality, ModelSpec
 
 _ARCHITECTURES = (
     "ForConditionalGeneration",

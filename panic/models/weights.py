@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError, ModelMissing
-from panic.models.spec import BYTES_PER_ELEMENT, ModelSpec
+from panic.models.protocol import BYTES_PER_ELEMENT, ModelSpec
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _DOCUMENTS = {".md", ".lock"}

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panic.store.clauses import current_diagrams
 from panic.store.files import translated
+from panic.store.reading import current_diagrams
 from panic.store.store import Store
 
 CHUNK = 8192  # vectors in flight: 8 MiB of 256 numbers each

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import apsw
 
 from panic.errors import PanicError
-from panic.store.codec import decode_array, decode_bars, decode_vector
-from panic.store.digest import text_digest
+from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest
 from panic.store.files import Database, has_content, log_of, names_a_holder
 from panic.store.images import image_problem, remedies
 from panic.store.migrate import missing_from

@@ -1,19 +1,28 @@
-"""Images and vectors as bytes, and settings as text, exactly.
+"""Contents have names and bytes: a digest for each text and image, an exact encoding for what is stored.
+
+A digest is one SHA-256 over the kind and the exact content: the UTF-8 of a text, or width, height and RGB
+bytes of an image, never an encoded file. Equal digests mean equal contents, whatever codec wrote them.
 
 Images are lossless WebP at the fastest setting: for 512 x 512 px 7.6 ms and 332 KB, against 20 ms and
 424 KB of PNG level 1 and 106 ms of WebP's own default. Vectors are little-endian float32, persistence
 bars little-endian float64, generators the self-describing .npy format. numpy is imported where it is
 used: `panic list` does without, which saves 0.1 s.
 
+    >>> text_digest("a red circle").hex()[:8]
+    '7a8b4bf4'
     >>> decode_vector(encode_vector(np.arange(3)))
     array([0., 1., 2.], dtype=float32)
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import struct
 from typing import TYPE_CHECKING, Any
+
+from panic.errors import StoreCorrupt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +35,19 @@ MAX_SIDE = 16_383
 MAX_PIXELS = 89_000_000
 """The most pixels of an image, for writing and for reading; above 89.5 million Pillow warns, above twice as
 many it refuses."""
+
+
+def text_digest(text: str) -> bytes:
+    """Digest (32 bytes) of a text. A text with lone surrogates has no UTF-8: UnicodeEncodeError."""
+    return hashlib.sha256(b"text\0" + text.encode()).digest()
+
+
+def image_digest(image: Image) -> bytes:
+    """Digest (32 bytes) of an RGB image: its size as two little-endian uint32, then its pixels."""
+    assert image.mode == "RGB", image.mode
+    state = hashlib.sha256(b"image\0" + struct.pack("<II", *image.size))
+    state.update(image.tobytes())
+    return state.digest()
 
 
 def size_problem(width: int, height: int) -> str:
@@ -123,3 +145,34 @@ def decode_array(data: bytes) -> NDArray[Any]:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode_json(text: str) -> Any:
+    """The value of a stored JSON text. Raises StoreCorrupt where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _no_json(text, "value") from error
+
+
+def decode_object(text: str) -> dict[str, Any]:
+    """The mapping of a stored JSON object. Raises StoreCorrupt for every other text."""
+    value = decode_json(text)
+    if not isinstance(value, dict):
+        raise _no_json(text, "object")
+    return value
+
+
+def decode_network(text: str) -> tuple[str, ...]:
+    """The names of a stored network, at least one. Raises StoreCorrupt for every other text."""
+    names = decode_json(text)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise _no_json(text, "list of models")
+    return tuple(names)
+
+
+def _no_json(text: object, kind: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The store is damaged: where a JSON {kind} should be, it has {str(text)[:60]!r}.",
+        hint="What is affected: panic check. A damaged store has to come from a backup.",
+    )

@@ -5,14 +5,20 @@ Digests come out as 64 hexadecimal digits and may be given so, or as 32 bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
-from panic.store.clauses import CURRENT, RUN_OUTPUTS, USED_OUTPUTS
-from panic.store.codec import canonical_json, decode_array, decode_bars, decode_image
-from panic.store.reading import Selector, scope
+from panic.store.codec import (
+    canonical_json,
+    decode_array,
+    decode_bars,
+    decode_image,
+    decode_json,
+    decode_network,
+    decode_object,
+)
+from panic.store.reading import CURRENT, RUN_OUTPUTS, USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.reading import model as find_model
 from panic.store.records import (
@@ -51,7 +57,7 @@ def outputs(store: Store, experiment: Selector | None = None, *, run: int | None
 
 def invocations(store: Store, run: int, first: int = 0, last: int | None = None) -> list[InvocationRow]:
     """The steps of a run, or those from `first` to `last`, both included."""
-    network = json.loads(store.db.value("SELECT network FROM run WHERE id = ?", run))
+    network = decode_network(store.db.value("SELECT network FROM run WHERE id = ?", run))
     rows = store.db.rows(
         "SELECT step, lower(hex(a.digest)), lower(hex(b.digest)), b.modality, b.text, i.seed, i.batch,"
         " padded_size, device, started_at, duration_s"
@@ -153,7 +159,7 @@ def diagram_settings(store: Store, experiment: Selector, model: Selector) -> dic
 def _settings(store: Store, where: str, of: int, model: int) -> dict[str, dict[str, Any]]:
     sql = "SELECT settings_digest, settings, min(id) FROM diagram"
     sql += f" WHERE {where} AND model = ? GROUP BY 1 ORDER BY 3"
-    return {digest: json.loads(settings) for digest, settings, _ in store.db.rows(sql, of, model)}
+    return {digest: decode_object(settings) for digest, settings, _ in store.db.rows(sql, of, model)}
 
 
 def _one_settings(known: Mapping[str, dict[str, Any]], wanted: DiagramChoice) -> str:
@@ -221,11 +227,11 @@ def diagrams(store: Store, experiment: Selector | None = None) -> list[DiagramRo
             id=id,
             run=run,
             model=model,
-            settings=json.loads(settings),
+            settings=decode_object(settings),
             settings_digest=digest,
             num_points=num_points,
             num_unique=num_unique,
-            dimensions=tuple(sorted(json.loads(dimensions))),
+            dimensions=tuple(sorted(decode_json(dimensions))),
             error=error,
             duration_s=duration_s,
         )
@@ -328,7 +334,7 @@ def _one_measure(
         f" (SELECT DISTINCT measure FROM {source} WHERE dimension = ?4) ORDER BY id",
         *(*key, dimension),
     )
-    known = [MeasureRow(id=id, settings=json.loads(settings)) for id, settings in rows]
+    known = [MeasureRow(id=id, settings=decode_object(settings)) for id, settings in rows]
     found = [row for row in known if wanted.items() <= row.settings.items()]
     if len(found) == 1:
         return found[0]

@@ -16,9 +16,8 @@ from typing import Any
 
 from panic.config import DiagramSettings, ExperimentConfig
 from panic.store import missing
-from panic.store.clauses import CURRENT, USED_OUTPUTS
 from panic.store.codec import canonical_json
-from panic.store.reading import epochs, models
+from panic.store.reading import CURRENT, USED_OUTPUTS, epochs, models
 from panic.store.records import EmbeddingModel, Part
 from panic.store.store import Store
 

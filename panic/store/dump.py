@@ -18,11 +18,16 @@ from typing import Any
 import apsw
 
 from panic.errors import PanicError
-from panic.store.clauses import USED_OUTPUTS
-from panic.store.codec import canonical_json, decode_array, decode_bars
+from panic.store.codec import (
+    canonical_json,
+    decode_array,
+    decode_bars,
+    decode_network,
+    decode_object,
+    image_digest,
+)
 from panic.store.contents import image
-from panic.store.digest import image_digest
-from panic.store.reading import Selector, scope
+from panic.store.reading import USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 
@@ -65,7 +70,7 @@ def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
         " WHERE experiment = ? ORDER BY network, text, seed, repeat",
         experiment,
     ):
-        names = json.loads(network)
+        names = list(decode_network(network))
         key = keys[id] = {"run": run_key(name, names, prompt, seed, repeat)}
         shape = {"seed": seed, "repeat": repeat, "max_length": max_length}
         yield {"kind": "run", **key, "network": names, "prompt": prompt, **shape}
@@ -98,7 +103,7 @@ def _diagrams(store: Store, run: int) -> Iterator[Line]:
     ):
         yield {
             "model": fingerprint,
-            "settings": json.loads(settings),
+            "settings": decode_object(settings),
             "num_points": num_points,
             "num_unique": num_unique,
             "dimension": dimension,
@@ -117,10 +122,10 @@ def _vectorisations(store: Store, run: int) -> Iterator[Line]:
     ):
         yield {
             "model": fingerprint,
-            "settings": json.loads(settings),
+            "settings": decode_object(settings),
             "num_points": num_points,
             "dimension": dimension,
-            "measure": json.loads(measure),
+            "measure": decode_object(measure),
             "values": decode_array(vector).tolist(),
         }
 
@@ -144,10 +149,10 @@ def _distances(store: Store, keys: dict[int, Line]) -> Iterator[Line]:
         line = {
             "other": keys[other]["run"],
             "model": fingerprint,
-            "settings": json.loads(settings),
+            "settings": decode_object(settings),
             "num_points": [points, other_points],
             "dimension": dimension,
-            "measure": json.loads(measure),
+            "measure": decode_object(measure),
             "distance": _finite(distance),
         }
         lines.append((order, {"kind": "distance", **keys[run], **line}))

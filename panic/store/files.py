@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import apsw
 
-from panic.errors import StoreCorrupt, StoreError, StoreLocked, StoreReadOnly
+from panic.errors import StoreCorrupt, StoreError, StoreLocked, StoreMissing, StoreReadOnly
 from panic.store import migrate
 
 BUSY_TIMEOUT_S = 30.0
@@ -184,6 +184,12 @@ def _open_reader(path: Path) -> apsw.Connection:
     try:
         return _prepared_reader(path, "mode=ro")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            # Only the first header has a journal.
+            raise StoreMissing(
+                f"{path} was never finished being created: the machine stopped meanwhile.",
+                hint="The command that was creating it finishes it when it is run again.",
+            ) from error
         log = log_of(path)
         if has_content(log):
             raise StoreReadOnly(
@@ -237,6 +243,11 @@ def translated(path: Path) -> Iterator[None]:
         if problem is None:
             raise
         raise problem from error
+    except UnicodeDecodeError as error:
+        raise StoreCorrupt(
+            f"{path} is damaged: a text in it is no UTF-8 ({error.reason}).",
+            hint=f"What is affected: panic check --store {path.parent}",
+        ) from error
 
 
 def _explain(error: apsw.Error, path: Path) -> StoreError | None:

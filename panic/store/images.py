@@ -14,11 +14,9 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from panic.store.clauses import IMAGE_STEPS, USED_OUTPUTS
-from panic.store.codec import decode_image
-from panic.store.digest import image_digest
+from panic.store.codec import decode_image, image_digest
 from panic.store.missing import images as missing_images
-from panic.store.reading import experiments
+from panic.store.reading import IMAGE_STEPS, USED_OUTPUTS, experiments
 from panic.store.store import Store
 
 

@@ -10,7 +10,8 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
-from panic.store.clauses import CURRENT, IMAGE_STEPS, NUM_STEPS, RUN_OUTPUTS, USED_OUTPUTS
+from panic.store.codec import decode_network
+from panic.store.reading import CURRENT, IMAGE_STEPS, NUM_STEPS, RUN_OUTPUTS, USED_OUTPUTS
 from panic.store.records import FixedSeedStep, ImageOrigin, Tail
 from panic.store.store import Store
 
@@ -158,7 +159,7 @@ def image_origins(store: Store, experiment: int, digests: Collection[bytes]) -> 
     return [
         ImageOrigin(
             digest=digest,
-            model=(names := json.loads(network))[step % len(names)],
+            model=(names := decode_network(network))[step % len(names)],
             batch_size=batch_size,
             seed=seed,
             input=given,

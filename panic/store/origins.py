@@ -5,9 +5,9 @@ for origin in embedding_origins(store, experiment): print(origin.digest, origin.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from panic.store.codec import decode_network
 from panic.store.store import Store
 
 
@@ -77,7 +77,7 @@ def of_step(store: Store, run: int, step: int) -> Origin:
         *(run, step),
     )
     network, given, given_modality, output, modality, seed, fingerprint, size, bucket, kind, threads = row
-    names = json.loads(network)
+    names = decode_network(network)
     return Origin(
         what=f"run {run}, step {step}",
         name=names[step % len(names)],

@@ -9,12 +9,11 @@ An experiment is given by its row number, its name, the beginning of its uid, or
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from panic.errors import NotFound, StoreCorrupt, nearest
-from panic.store.clauses import NUM_STEPS, USED_OUTPUTS
+from panic.store.codec import decode_json, decode_network, decode_object
 from panic.store.records import (
     AnnotationRow,
     Counts,
@@ -33,6 +32,38 @@ Selector = int | str
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the config's schema accepts, without the libraries that it needs; a test compares them."""
 
+# Pieces of SQL that several questions share; ?1 is an experiment's row, unless it is said otherwise.
+
+USED_OUTPUTS = (
+    "SELECT prompt FROM run WHERE experiment = ?1 UNION"
+    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
+)
+"""Rows of the outputs that an experiment's runs have, prompts included."""
+RUN_OUTPUTS = "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
+"""Rows of the outputs of run ?1, its prompt included."""
+NUM_STEPS = "coalesce((SELECT max(step) + 1 FROM invocation WHERE invocation.run = run.id), 0)"
+"""How many steps a row of `run` has."""
+IMAGE_STEPS = (
+    "FROM run CROSS JOIN invocation AS i ON i.run = run.id"
+    " JOIN output AS made ON made.id = i.output AND made.modality = 'image'"
+)
+"""Every step that put out an image, as `run`, `i` and `made`; of all experiments."""
+
+
+def current_diagrams(where: str) -> str:
+    """The diagrams with most points, among those that `where` chooses from `diagram JOIN run`.
+
+    One row (id, run, model, settings_digest, num_points, num_unique) per run, model and settings.
+    """
+    return (
+        "SELECT diagram.id AS id, run, model, settings_digest, max(num_points) AS num_points, num_unique"
+        f" FROM diagram JOIN run ON run.id = run {where} GROUP BY run, model, settings_digest"
+    )
+
+
+CURRENT = current_diagrams("WHERE experiment = ?1 AND model = ?2 AND settings_digest = ?3")
+"""The current diagrams of an experiment under model ?2, of settings ?3."""
+
 
 def experiments(store: Store) -> list[ExperimentRow]:
     """All experiments, oldest first.
@@ -49,7 +80,7 @@ def experiments(store: Store) -> list[ExperimentRow]:
             id=id,
             uid=uid,
             name=name,
-            config=json.loads(config),
+            config=decode_object(config),
             created_at=created_at,
         )
         for id, uid, name, config, created_at in rows
@@ -114,7 +145,7 @@ def models(store: Store) -> list[ModelRow]:
     """Every model that was used."""
     rows = store.db.rows("SELECT id, name, fingerprint, spec FROM model ORDER BY id")
     return [
-        ModelRow(id=id, name=name, fingerprint=fingerprint, spec=json.loads(spec))
+        ModelRow(id=id, name=name, fingerprint=fingerprint, spec=decode_object(spec))
         for id, name, fingerprint, spec in rows
     ]
 
@@ -156,7 +187,7 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     found = []
     for id, of, network, prompt, seed, repeat, max_length, num_steps, entry_step, period, *failed in rows:
         if network not in networks:
-            networks[network] = tuple(json.loads(network))
+            networks[network] = decode_network(network)
         failure = None
         if failed[0] is not None:
             step, kind, message, detail, attempts, failed_at = failed
@@ -242,7 +273,9 @@ def sessions(store: Store, experiment: Selector | None = None) -> list[SessionRo
     rows = store.db.rows(f"SELECT {', '.join(names)} FROM session {where} ORDER BY id", *parameters)
     return [
         SessionRow(
-            **dict(zip(names, (*row, json.loads(provenance), config and json.loads(config)), strict=True))
+            **dict(
+                zip(names, (*row, decode_object(provenance), config and decode_object(config)), strict=True)
+            )
         )
         for *row, provenance, config in rows
     ]
@@ -255,7 +288,7 @@ def timelines(store: Store, experiment: Selector | None = None) -> dict[int, lis
     """
     where, parameters = scope(store, experiment)
     rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
-    return {session: json.loads(timeline) for session, timeline in rows if timeline is not None}
+    return {session: decode_json(timeline) for session, timeline in rows if timeline is not None}
 
 
 def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:

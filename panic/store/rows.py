@@ -63,9 +63,11 @@ def _json_problem(value: bytes, expected: type) -> str:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return "is no JSON"
+    if not isinstance(found, expected):
+        return f"is a JSON {type(found).__name__}"
     if expected is list and (not found or not all(isinstance(name, str) for name in found)):
         return f"is no list of names: {value[:60].decode(errors='replace')}"
-    return "" if isinstance(found, expected) else f"is a JSON {type(found).__name__}"
+    return ""
 
 
 JSON_KINDS: dict[tuple[str, str], type] = {

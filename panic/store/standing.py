@@ -9,12 +9,12 @@ States: `running` (a live driver works on it), `complete` (nothing left to do of
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from panic.errors import ConfigError
 from panic.store import missing, reading
+from panic.store.codec import decode_object
 from panic.store.records import Counts, ExperimentRow
 from panic.store.store import Store
 
@@ -102,7 +102,7 @@ def _has_all(store: Store, row: ExperimentRow, session: LastSession | None) -> b
     A session that ended well has left nothing of what it was asked for; only if that was less than all,
     the store is searched.
     """
-    if session is None or session.config is None or json.loads(session.config) == row.config:
+    if session is None or session.config is None or decode_object(session.config) == row.config:
         return True
     # Not imported where nobody has to know: listing experiments would take longer.
     from panic.config import asks_all, stored
@@ -110,7 +110,7 @@ def _has_all(store: Store, row: ExperimentRow, session: LastSession | None) -> b
 
     try:
         union = stored(row.config, row.name)
-        return asks_all(stored(json.loads(session.config), row.name), union) or coverage.is_complete(
+        return asks_all(stored(decode_object(session.config), row.name), union) or coverage.is_complete(
             store, row.id, union
         )
     except ConfigError:

@@ -19,8 +19,15 @@ from itertools import islice
 from typing import Any
 
 from panic.errors import StoreReadOnly
-from panic.store.codec import ENCODING, canonical_json, encode_array, encode_bars, encode_image, encode_vector
-from panic.store.digest import text_digest
+from panic.store.codec import (
+    ENCODING,
+    canonical_json,
+    encode_array,
+    encode_bars,
+    encode_image,
+    encode_vector,
+    text_digest,
+)
 from panic.store.files import Database
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun

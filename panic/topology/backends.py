@@ -63,10 +63,16 @@ def persistence(
     else:
         graph = distances if isinstance(distances, Graph) else within(distances, threshold)
         bars, cycles = _exact(graph, size, backend, budget), None
-    order_of = [np.lexsort((b[:, 1], b[:, 0])) for b in bars]
-    order_of = [o[b[o, 1] - b[o, 0] > _NOISE * b[o, 0]] for o, b in zip(order_of, bars, strict=True)]
-    sorted_bars = tuple(b[o] for o, b in zip(order_of, bars, strict=True))
-    return sorted_bars, None if cycles is None else [c[o] for o, c in zip(order_of, cycles, strict=True)]
+    order_of = [_order(b) for b in bars]
+    ordered = tuple(b[o] for b, o in zip(bars, order_of, strict=True))
+    return ordered, None if cycles is None else [c[o] for c, o in zip(cycles, order_of, strict=True)]
+
+
+def _order(bars: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Places of the bars that mean something, by birth and death."""
+    births, deaths = bars.T
+    places = np.flatnonzero(deaths - births > _NOISE * births)
+    return places[np.lexsort((deaths[places], births[places]))]
 
 
 def _exact(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from math import comb, factorial
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ BYTES_PER_COLUMN = 16
 """Of each simplex above an edge. Apparent pairs never become columns, so most need nothing."""
 
 
+@cache
 def default_limit_bytes() -> int:
     """Three quarters of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4

@@ -32,10 +32,12 @@ from panic.topology.distances import (
     checked_bars,
     close_groups,
     directions,
+    distinct_places,
     distinct_points,
     lengths_of,
     merge_tolerance,
     pairwise,
+    rows_at,
 )
 from panic.topology.graph import Graph, given, neighbours
 
@@ -172,38 +174,39 @@ def _of_points(
 ) -> _Cloud:
     """With a finite threshold no matrix is made, but a graph of the edges up to it."""
     array = checked(points)
-    rows, first = distinct_points(array)
-    error = 0.0
-    if landmarks is not None and len(rows) > landmarks:
-        chosen, radius = farthest_points(rows, landmarks, metric=metric)
-        rows, first, error = rows[chosen], first[chosen], 2 * radius
-    size = rows.shape[0], rows.shape[1], max_dimension
+    first, error = distinct_places(array), 0.0
+    if landmarks is not None and len(first) > landmarks:
+        chosen, radius = farthest_points(rows_at(array, first), landmarks, metric=metric)
+        first, error = first[chosen], 2 * radius
     distances: NDArray[np.float64] | Graph
-    if np.isfinite(threshold) and len(rows) > 1:
-        distances = neighbours(rows, metric, threshold, budget.memory_bytes)
+    if np.isfinite(threshold) and len(first) > 1:
+        distances = neighbours(rows_at(array, first), metric, threshold, budget.memory_bytes)
     else:
-        refuse(*size, budget.memory_bytes)
-        distances = pairwise(rows, metric)
+        refuse(len(first), array.shape[1], max_dimension, budget.memory_bytes)
+        distances = pairwise(array, metric, first)
     cloud = _Cloud(
         distances=distances, first=first, num_points=len(array), num_coordinates=array.shape[1], error=error
     )
-    return _merged(cloud, rows, metric, array.dtype == np.float32)
+    return _merged(cloud, array, metric)
 
 
-def _merged(cloud: _Cloud, rows: NDArray[np.float64], metric: str, is_single: bool) -> _Cloud:
-    """The cloud without points that its dtype cannot tell from others; how far those were is its error."""
-    found = cloud.distances
+def _merged(cloud: _Cloud, points: NDArray[Any], metric: str) -> _Cloud:
+    """The cloud without points that their dtype cannot tell from others; how far those were is its error."""
+    found, is_single = cloud.distances, points.dtype == np.float32
     heads: NDArray[Any]
     tails: NDArray[Any]
     if isinstance(found, Graph):
+        rows = rows_at(points, cloud.first)
         tolerance = merge_tolerance(rows, metric, is_single)
         count = int(np.searchsorted(found.lengths, tolerance, side="right"))
         heads, tails = found.heads[:count], found.tails[:count]
     else:
-        largest = float(found.max(initial=0.0))
+        # No two points are further apart than twice the farthest from the first, as cosines four times.
+        largest = 4 * float(found[:1].max(initial=0.0))
         near = found <= TOLERANCE * (largest if is_single or metric == "euclidean" else 1.0)
         if np.count_nonzero(near) == len(found):  # the diagonal only
             return cloud
+        rows = rows_at(points, cloud.first)
         near &= found <= merge_tolerance(rows, metric, is_single)
         heads, tails = np.nonzero(np.triu(near, k=1))
     if not len(heads):

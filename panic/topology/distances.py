@@ -42,7 +42,7 @@ class TopologyError(UsageError, ValueError):
 
 def unmasked(values: ArrayLike) -> NDArray[Any]:
     """Return an array. Raises TopologyError where a mask hides values: numpy would take what is behind it."""
-    if np.ma.is_masked(values):
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise TopologyError(
             "some values are masked", hint="leave those rows out, for example by compress_rows"
         )
@@ -60,7 +60,9 @@ def checked(points: ArrayLike) -> NDArray[Any]:
         raise TopologyError(f"points must be an (n, d) array, found the shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise TopologyError(f"points must be real numbers, found {array.dtype}")
-    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    array = _floats(array)
+    if np.isfinite(np.vdot(array, array)):  # one look at each number
+        return array
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
         raise TopologyError(
@@ -68,6 +70,10 @@ def checked(points: ArrayLike) -> NDArray[Any]:
             hint="leave those steps out, or find the model call that made them",
         )
     return array
+
+
+def _floats(points: NDArray[Any]) -> NDArray[Any]:
+    return points if points.dtype in (np.float32, np.float64) else points.astype(np.float64)
 
 
 def checked_bars(bars: ArrayLike) -> NDArray[np.float64]:
@@ -97,27 +103,51 @@ def distinct_points(points: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[
     The order of the rows depends on their values alone, so whatever is computed from them is the same,
     to the bit, for any order of the points.
     """
-    rows = np.ascontiguousarray(points) + 0.0  # -0.0 becomes 0.0, so that equal numbers are equal bytes
-    if rows.shape[1] == 0:
-        first = np.arange(min(len(rows), 1))
-    else:
-        as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
-        first = np.unique(as_bytes, return_index=True)[1]  # 14x faster than np.unique(axis=0)
-    return rows[first].astype(np.float64), first
+    first = distinct_places(points)
+    return rows_at(points, first), first
 
 
-def pairwise(points: NDArray[np.float64], metric: str = "euclidean") -> NDArray[np.float64]:
-    """Distances (n, n) of the rows of `points` (n, d): symmetric to the bit, zero diagonal.
+def rows_at(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Rows of the points (n, d) at some places (m,), as float64; no zero of them is negative."""
+    rows = points[places].astype(np.float64, copy=False)
+    rows += 0.0
+    return rows
 
+
+def distinct_places(points: NDArray[Any]) -> NDArray[np.intp]:
+    """First places of the distinct rows, in an order of their values; eight bytes mostly tell."""
+    if points.shape[1] == 0:
+        return np.arange(min(len(points), 1))
+    points = _floats(points)
+    num_leading = 8 // points.itemsize
+    if points.shape[1] >= num_leading:
+        leading = np.ascontiguousarray(points[:, :num_leading]) + 0.0
+        keys = leading.view(">u8").ravel().astype(np.uint64)
+        first = np.argsort(keys)
+        keys = keys[first]
+        if (keys[1:] != keys[:-1]).all():
+            return first
+    rows = np.ascontiguousarray(points) + 0.0  # -0.0 becomes 0.0: equal numbers are equal bytes
+    as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    return np.unique(as_bytes, return_index=True)[1]  # 14x faster than np.unique(axis=0)
+
+
+def pairwise(
+    points: NDArray[Any], metric: str = "euclidean", places: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
+    """Distances (n, n) of the rows of `points` (n, d), or of those at some places (n,).
+
+    They are symmetric to the bit, with a zero diagonal.
     `chordal` is the Euclidean distance of the directions, `cosine` is 1 - cos = chordal^2 / 2 (no metric,
     but it orders pairs alike). Relative error about 1e-9 also for close pairs, which the Gram form alone
     would lose. Raises TopologyError for an unknown metric, or a zero vector where directions are compared.
     """
     if metric not in METRICS:
         raise TopologyError(f"unknown metric {metric!r}", hint=f"known: {', '.join(METRICS)}, precomputed")
+    points, places = _floats(points), np.arange(len(points)) if places is None else places
     if metric == "euclidean":
-        return _euclidean(points)
-    chordal = _euclidean(directions(points))
+        return _euclidean(points, places)
+    chordal = _euclidean(directions(rows_at(points, places)), np.arange(len(places)))
     return chordal if metric == "chordal" else chordal**2 / 2
 
 
@@ -161,25 +191,25 @@ def close_groups(
 
 _TINY = np.finfo(np.float64).tiny
 _MODERATE = 200  # powers of two: a copy of 100 x 768 numbers is 5 % of a small diagram
+_SMALL, _GREAT = 2.0**-_MODERATE, 2.0**_MODERATE
 
 
-def _euclidean(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _euclidean(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float64]:
     """Gram form of the centred points; close pairs again from their differences."""
-    n = len(points)
-    if n < 2:
-        return np.zeros((n, n))
-    points, exponent = moderate(points)
-    x = points - np.full(n, 1 / n) @ points  # the mean, in a fifth of the time of mean()
-    gram = x @ x.T
-    squares = np.diag(gram)
-    matrix = squares[:, None] + squares[None, :] - (gram + gram.T)
-    close = matrix < CLOSE**2 * float(squares.max())  # rarely more than the diagonal
-    np.maximum(matrix, 0.0, out=matrix)
-    np.sqrt(matrix, out=matrix)
-    if np.count_nonzero(close) > n:
-        i, j = np.nonzero(np.triu(close, k=1))
-        matrix[i, j] = matrix[j, i] = lengths_of(points, i, j)  # centring rounds
-    np.fill_diagonal(matrix, 0.0)
+    from panic.topology.annotation.pairs import centred, distances_from_products
+
+    if len(places) < 2:
+        return np.zeros((len(places),) * 2)
+    (x, largest), exponent = centred(points, places), 0
+    if not _SMALL < largest < _GREAT:
+        points, exponent = moderate(rows_at(points, places))
+        places = np.arange(len(points))
+        x = centred(points, places)[0]
+    matrix = x @ x.T
+    num_close, limit = distances_from_products(matrix, CLOSE)
+    if num_close:
+        i, j = np.nonzero(np.triu(matrix < limit, k=1))
+        matrix[i, j] = matrix[j, i] = lengths_of(rows_at(points, places), i, j)  # centring rounds
     result: NDArray[np.float64] = np.ldexp(matrix, exponent) if exponent else matrix
     return result
 

@@ -59,11 +59,10 @@ class Graph:
 
 def within(matrix: NDArray[np.float64], limit: float = np.inf) -> Graph:
     """Edges up to `limit` of a symmetric matrix of distances (n, n); inf is no edge."""
-    from panic.topology.annotation.pairs import short_pairs
+    from panic.topology.annotation.pairs import pairs_in_order
 
-    cone = float(matrix.max(axis=1).min(initial=np.inf))
-    heads, tails, lengths = short_pairs(matrix, min(limit, cone, _LARGEST))
-    return _sorted(len(matrix), heads, tails, lengths)
+    heads, tails, lengths = pairs_in_order(matrix, min(limit, _LARGEST))
+    return Graph(num_points=len(matrix), heads=heads, tails=tails, lengths=lengths)
 
 
 def neighbours(rows: NDArray[np.float64], metric: str, limit: float, room_bytes: int = 2**62) -> Graph:

@@ -22,8 +22,7 @@ import torch
 
 from panic.errors import ModelMissing, UsageError
 from panic.models import registry
-from panic.models.protocol import Modality, Model
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Modality, Model, ModelSpec
 from panic.pocket.world import examples
 from panic.train import pocket_scores
 from panic.train.folder import Folder, load_image

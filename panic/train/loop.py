@@ -154,7 +154,7 @@ def _fit(
     started = saved_at = time.monotonic()
     recent: list[float] = []
     is_stopped = is_late = False
-    with stop_on_signals() as stopping, trained:
+    with stop_on_signals() as stopping, _as_interruption(stopping), trained:
         while step < config.steps and not (is_stopped or is_late):
             loss = trained.step(step, profile)
             step += 1
@@ -199,6 +199,22 @@ def _fit(
             f"stopped after step {step} of {config.steps}", hint="The same command goes on from there."
         )
     return step
+
+
+@contextmanager
+def _as_interruption(stopping: Callable[[], bool]) -> Iterator[None]:
+    """Take an error after a signal for its consequence: Ctrl-C ends compilers, too, which torch misses."""
+    try:
+        yield
+    except PanicError:
+        raise
+    except Exception as error:
+        if not stopping():
+            raise
+        raise Interrupted(
+            f"stopped in the middle of a step ({type(error).__name__})",
+            hint="The same command goes on from the last checkpoint.",
+        ) from error
 
 
 def _frozen_digest(task: torch.nn.Module) -> str:

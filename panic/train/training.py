@@ -5,11 +5,11 @@ accelerate launch --num_processes 2 -m panic.train configs/train/pocket-clip.yam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from panic.train.config import Data, load
+from panic.train.config import Data, Training
 from panic.train.data import DataSet, World
 from panic.train.folder import Folder
 from panic.train.loop import TrainingProgress, fit
@@ -25,17 +25,11 @@ class TrainedModel:
     steps: int
 
 
-def train(
-    path: str | Path,
-    overrides: Sequence[str] = (),
-    show: Callable[[TrainingProgress], None] = lambda progress: None,
-) -> TrainedModel:
-    """Perform or go on with the training of a config file.
+def train(config: Training, show: Callable[[TrainingProgress], None] = lambda progress: None) -> TrainedModel:
+    """Perform or go on with the training of a config.
 
-    Raises UsageError (ConfigError, DataError, ConflictError) before anything is trained; TrainingFailed;
-    Interrupted.
+    Raises UsageError (DataError, ConflictError) before anything is trained; TrainingFailed; Interrupted.
     """
-    config = load(path, overrides)
     data = open_data(config.data, config.image_size)
     step = fit(build(config, data), data, config, show=show)
     return TrainedModel(folder=Path(config.output), step=step, steps=config.steps)

@@ -26,8 +26,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.codec import encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 from panic.topology import diagram
 
 HOSTILE = 'a red house </script><img src=x onerror="document.body.dataset.owned=1"> & "waves"'

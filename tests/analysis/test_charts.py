@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def scores() -> pl.DataFrame:
     return pl.DataFrame(
         {
             "target": ["seed"], "first": 21, "last": 31, "accuracy": [0.8], "baseline": [0.3],
-            "baseline_high": [0.4], "p_value": 0.01, "p_adjusted": 0.02, "chance": 0.5, "num_runs": 12,
+            "baseline_high": [0.4], "p_value": 0.01, "p_adjusted": 0.02, "p_least": 0.001, "chance": 0.5,
+            "num_runs": 12,
         }
     )  # fmt: skip
 
@@ -216,7 +218,8 @@ def test_it_draws_and_stands_alone(name):
 def test_every_public_chart_is_tried():
     named = {name for maker in MAKERS.values() for name in maker.__code__.co_names}
     drawing = {name for name in charts.__all__ if name.islower()} - {
-        "colour", "data", "finish", "names_of", "outside", "save", "script_json", "seconds", "spec", "themed",
+        "at_call", "beside_shuffles", "between_calls", "call_axis", "call_tip", "colour", "counted", "data",
+        "finish", "named", "names_of", "outside", "plain", "save", "script_json", "seconds", "spec", "themed",
         "vega_bundle",
     }  # fmt: skip
     assert drawing <= named
@@ -271,8 +274,8 @@ def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them()
     assert drawn["death"].to_list() == pytest.approx([2.12, 1.5, 2.0])
 
 
-def test_clusters_beyond_seven_share_a_colour_and_runs_are_in_numerical_order():
-    many = pl.DataFrame({"run": 1, "step": STEPS[:9], "label": STEPS[:9]})
+def test_clusters_beyond_ten_share_a_colour_and_runs_are_in_numerical_order():
+    many = pl.DataFrame({"run": 1, "step": [*range(12)], "label": [*range(12)]})
     (rows,) = rows_of(clusters.cluster_timeline(many))
     assert (rows["shown"] == "other clusters").sum() == 2
     made = clusters.cluster_timeline(labels()).to_dict()
@@ -288,7 +291,7 @@ def test_the_clusters_that_runs_stay_in_longest_have_the_colours():
 
 def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():
     (rows,) = rows_of(effects.chart(effects.Effects(tests=effect_tests(), absent={})))[:1]
-    assert rows["verdict"].to_list() == ["p ≤ 0.05", "not clear"]
+    assert rows["verdict"].to_list() == ["clear", "not clear"]
     assert rows["row"].to_list() == ["prompt · where runs end", "network within each prompt · where runs end"]
     made = shares.chart(shares.Shares(own="a", shares=some_shares()), top=1).to_dict()
     assert made["layer"][0]["encoding"]["y"]["sort"] == ["large", "outside"]
@@ -349,3 +352,18 @@ def test_a_chart_for_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": [1, 2], "value": [1.0, 2.0], "low": 0.0, "high": 3.0, "mean": 1.0})
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere"):
         charts.save(charts.null_band(frame), tmp_path / "nowhere" / "x.svg")
+
+
+@pytest.mark.parametrize("name", ["model.v2", "it's a[0]\\\\", "mean(x):b"])
+@pytest.mark.parametrize("values", [["red", "blue"] * 20, list(range(40))], ids=["texts", "numbers"])
+def test_a_column_with_a_dot_keeps_its_values(name: str, values: list[Any]) -> None:
+    frame = steps().with_columns(x="distance", y="distance")
+    made = [
+        vl_convert.vegalite_to_vega(map.embedding_map(frame.with_columns(column), by=column.name).to_dict())
+        for column in (pl.Series("plain", values), pl.Series(name, values))
+    ]
+    drawn = [vl_convert.vega_to_svg(one) for one in made]
+    colours = [Counter(re.findall(r'(?:fill|stroke)="(#\w+|rgb[^"]+)"', svg)) for svg in drawn]
+    assert colours[0] == colours[1]
+    assert len(colours[0]) > 3
+    assert "undefined" not in drawn[1]

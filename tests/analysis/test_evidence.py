@@ -13,7 +13,7 @@ import pytest
 
 from panic.analysis.report import render
 from panic.store import reading, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import Commit, NewEmbedding
 
 ROOT = Path(__file__).parents[2]

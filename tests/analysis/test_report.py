@@ -39,8 +39,9 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
     assert [p.name for p in tmp_path.glob("report*")] == ["report.html"]
     html = path.read_text(encoding="utf-8")
     for text in (
-        "<b>draw</b><i>→</i><b>tell</b>", "stuck from step 0, period 10", "(5 turns)",
-        "failed at step 4: output", "the caption was &lt;empty&gt;", "torch 2.13.0", "a processor, 2 cores",
+        "<b>draw</b><i>→</i><b>tell</b>", "stuck from model call 0, period 10 calls", "(5 turns)",
+        "failed at model call 4: output",
+        "the caption was &lt;empty&gt;", "torch 2.13.0", "a processor, 2 cores",
         "panic run demo.yaml", "steps 2", "draw-fingerp", "1 of 1 runs with a fixed seed",
         "Drift of the texts from the prompt · embed", "Persistence diagrams · embed",
     ):  # fmt: skip
@@ -144,7 +145,7 @@ def test_equal_texts_have_a_report(bench):
     bench.diagram(run, vector[None].repeat(5, axis=0))
     html = page(bench)
     assert "there are no finite bars" in html
-    assert "draw → tell 0.00 at step 9" in html
+    assert "draw → tell 0.00 at model call 9" in html
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing_behind(full, tmp_path):

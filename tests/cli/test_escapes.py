@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
-from panic.cli.terminal import visible, visible_json
+from panic.cli.common import visible, visible_json
 
 from .conftest import Invoke, call
 

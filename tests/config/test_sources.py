@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panic.config.problems import Document, KeyPath, Source
-from panic.config.sources import parse
-from panic.config.yaml_places import Yaml12Dumper
+from panic.config.sources import Yaml12Dumper, parse
 from panic.errors import ConfigError
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -53,27 +53,6 @@ def test_what_building_raises_comes_through() -> None:
         call(cache, "a")
 
 
-class MainMemory(SimulatedDevice):
-    """As the CPU: no copy is kept of what is dropped, and free is what the models leave."""
-
-    def free_bytes(self) -> int:
-        return self.capacity_bytes - sum(model.size_bytes for model in loaded)
-
-
-def test_memory_of_models_that_hold_themselves_comes_free_before_another_one_goes() -> None:
-    gc.collect()
-    gc.disable()
-    try:
-        device = MainMemory(name="cpu", capacity_bytes=100 * MIB, has_own_memory=False)
-        cache = ModelCache(device, lambda name: Cyclic(name, 32 * MIB))
-        for name in "abcd":
-            call(cache, name)
-    finally:
-        gc.enable()
-    assert cache.stats.evictions == 1
-    assert cache.resident == {"b", "c", "d"}
-
-
 def test_a_forgotten_model_that_holds_itself_leaves_main_memory() -> None:
     device = SimulatedDevice(name="sim", capacity_bytes=1024 * MIB)
     models: list[weakref.ref[Any]] = []

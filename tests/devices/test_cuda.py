@@ -118,7 +118,7 @@ def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     device = MpsDevice()
     assert (device.total_bytes(), device.free_bytes()) == (16 * GIB, 11 * GIB)
     assert not device.has_own_memory
-    device.release(GIB)
+    device.trim()
     assert emptied
 
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from panic.devices.device import open_device
 from panic.engine.calls import Call, CallError, CallResult
+from panic.engine.contents import finish
 from panic.engine.driver import AnyStage, Driver
 from panic.engine.forecast import Place
-from panic.engine.outputs import finish
+from panic.engine.ledger import Span
 from panic.engine.perform import phases
 from panic.engine.plan import make_plan
 from panic.engine.progress import Progress
@@ -140,8 +141,9 @@ class Hand:
             call = self.hanging.pop()
             self.deliver(CallResult(number=call.number, error=failing("crash", "no answer in time")))
 
-    def close(self) -> None:
+    def close(self) -> list[Span]:
         self.server.close()
+        return []
 
 
 @dataclass(slots=True, kw_only=True)

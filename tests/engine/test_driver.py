@@ -22,7 +22,7 @@ from panic.engine.session import Session
 from panic.engine.stages.stage import Failed
 from panic.errors import Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.store import Commit, Store, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from panic.store.records import NewOutput
 from tests.engine.by_hand import FRESH, Performance, batches, failing, first, opened, perform, states
 from tests.engine.conftest import dump

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import queue
+import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
+from PIL import Image
 
+from panic.devices.cache import ModelCache
 from panic.engine.calls import Call, CallResult
 from panic.engine.ledger import MOST, Clock, Ledger, Span
 from panic.engine.perform import run
-from panic.engine.serving import LocalWorker, ServerSettings
+from panic.engine.pool import JobResult, Pool
+from panic.engine.process_worker import STARTING, ProcessWorker
+from panic.engine.progress import Progress
+from panic.engine.serving import CallServer, LocalWorker, ServerSettings
+from panic.engine.workers import Workers
 from panic.engine.writer import Writer
 from panic.models import registry
-from panic.store import Commit, Store, reading
-from panic.store.records import NewFailure
+from panic.store import Commit, NewOutput, Store, reading, writing
+from panic.store.codec import image_digest
+from tests.engine import by_hand
 from tests.engine.conftest import make_config
+from tests.engine.test_serving import Echo
 
 DELAY_S = 0.4
 
@@ -65,6 +81,76 @@ def test_stretches_become_wider_and_lose_nothing() -> None:
     assert len({row["start_s"] for row in rows}) <= MOST
 
 
+def rows_of(spans: list[Span], place: str = "driver") -> list[tuple[Any, ...]]:
+    """(place, name, model, start, width, seconds) of spans that count from 0."""
+    ledger = Ledger()
+    ledger.started_at = 0.0
+    ledger.add(place, spans)
+    return [tuple(row.values()) for row in ledger.rows()]
+
+
+def test_a_span_is_parted_at_the_ends_of_stretches() -> None:
+    assert rows_of([Span("a", "m", 0.125, 0.625), Span("b", "", 0.625, 0.75)]) == [
+        ("driver", "a", "m", 0.0, 0.25, 0.125),
+        ("driver", "a", "m", 0.25, 0.25, 0.25),
+        ("driver", "a", "m", 0.5, 0.25, 0.125),
+        ("driver", "b", "", 0.5, 0.25, 0.125),
+        ("driver", "starting", "", 0.0, 0.25, 0.125),
+    ]
+    assert rows_of([Span("a", "", 0.0, 0.25)]) == [("driver", "a", "", 0.0, 0.25, 0.25)]
+    assert rows_of([Span("a", "", 0.0, 4e-6)]) == [("driver", "a", "", 0.0, 0.25, 4e-6)]
+    assert rows_of([Span("a", "", 0.0, 0.1234567)]) == [("driver", "a", "", 0.0, 0.25, 0.123457)]
+
+
+def test_after_40_seconds_stretches_are_half_a_second() -> None:
+    spans = [Span("a", "", 0.0, 0.25), Span("b", "", 0.25, 0.5), Span("a", "", 0.5, 1.0)]
+    assert rows_of([*spans, Span("late", "", 39.75, 40.0)])[-1] == ("driver", "late", "", 39.75, 0.25, 0.25)
+    assert rows_of([*spans, Span("late", "", 40.0, 40.25)]) == [
+        ("driver", "a", "", 0.0, 0.5, 0.25),
+        ("driver", "a", "", 0.5, 0.5, 0.5),
+        ("driver", "b", "", 0.0, 0.5, 0.25),
+        ("driver", "late", "", 40.0, 0.5, 0.25),
+    ]
+    last = rows_of([Span("a", "", 0.0, 1.0), Span("late", "", 100.0, 100.5)])
+    assert last == [("driver", "a", "", 0.0, 1.0, 1.0), ("driver", "late", "", 100.0, 1.0, 0.5)]
+
+
+def test_a_place_starts_once_and_a_worker_has_no_more_calls_after_its_last() -> None:
+    ledger = Ledger()
+    ledger.started_at = time.time() - 10
+    for place in ("driver", "worker 1"):
+        for start in (1.0, 2.0):
+            at = ledger.started_at + start
+            ledger.add(place, [Span("calling", "", at, at + 1)])
+    found = summed(ledger.rows(), "place", "name")
+    assert found == {
+        ("driver", "starting"): pytest.approx(1.0),
+        ("driver", "calling"): pytest.approx(2.0),
+        ("worker 1", "starting"): pytest.approx(1.0),
+        ("worker 1", "calling"): pytest.approx(2.0),
+        ("worker 1", "no more calls"): pytest.approx(7.0, abs=0.5),
+    }
+
+
+def test_what_runs_can_be_renamed_and_parted() -> None:
+    clock = Clock("a")
+    with contextlib.suppress(ZeroDivisionError), clock.of("b", "model"):
+        clock.rename("c")
+        time.sleep(0.02)
+        1 / 0  # noqa: B018
+    clock.split("padding", 0.25)
+    first, calling, padding, last = clock.take()
+    assert [(s.name, s.model) for s in (first, calling, padding, last)] == [
+        ("a", ""), ("c", "model"), ("padding", "model"), ("a", "")
+    ]  # fmt: skip
+    assert first.end == calling.start
+    assert calling.end == padding.start
+    assert padding.end == last.start
+    assert (padding.end - padding.start) / (padding.end - calling.start) == pytest.approx(0.25, rel=1e-3)
+    (later,) = clock.take()
+    assert (later.name, later.start) == ("a", last.end)
+
+
 def test_the_names_add_up_to_wall_time_at_every_place(tmp_path: Path) -> None:
     run(
         make_config(max_length=40, diagrams={"max_dimension": 1}, embeddings=["circle"], models=MODELS),
@@ -76,8 +162,8 @@ def test_the_names_add_up_to_wall_time_at_every_place(tmp_path: Path) -> None:
     assert session.ended_at is not None
     wall_s = session.ended_at - session.started_at
     places = summed(rows, "place")
-    assert set(places) == {"driver", "worker 1", "writer"}
-    for place in ("driver", "worker 1"):
+    assert set(places) == {"driver", "worker 1", "writer", *(f"pool {n + 1}" for n in range(len(places) - 3))}
+    for place in ("driver", "worker 1", "writer"):
         assert places[place] == pytest.approx(wall_s, rel=0.03)
 
 
@@ -99,55 +185,273 @@ def test_calls_are_told_by_model_and_padding_apart(tmp_path: Path) -> None:
     found = summed(timeline(tmp_path / "s"), "name", "model")
     assert found["calling", "draw"] == pytest.approx(0.75 * 2 * 0.2, rel=0.05)
     assert found["padding", "draw"] == pytest.approx(0.25 * 2 * 0.2, rel=0.05)
+    waited = sum(seconds for (name, _), seconds in found.items() if name == "waiting for models")
+    assert 0.4 <= waited < 0.4 + found["calling", "chain"] + found["padding", "chain"] + 0.5
 
 
-def test_a_delay_in_what_listens_is_told_as_progress(tmp_path: Path) -> None:
-    told = threading.Event()
+class Nap:
+    """A delay that tells how long it really took: a busy machine sleeps longer than it is asked to."""
 
-    def slowly(progress: Any) -> None:
-        if not told.is_set():
-            told.set()
-            time.sleep(2.0)
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
-    run(make_config(max_length=8), tmp_path / "s", on_progress=slowly)
-    rows = [row for row in timeline(tmp_path / "s") if row["place"] == "driver"]
-    assert summed(rows, "name")["telling progress"] == pytest.approx(2.0, rel=0.05)
-
-
-@pytest.mark.parametrize("part", ["loading from disk", "calling", "waiting for a call"])
-def test_a_delay_in_a_part_of_the_worker_is_found_there(part: str) -> None:
-    variants = {"draw": {"base": "synthetic/text-to-image", "delay_s": DELAY_S if part == "calling" else 0.0}}
-    spec = registry.resolve("draw", variants)
-    done: list[CallResult] = []
-    event = threading.Event()
-
-    def build(spec: Any) -> Any:
-        if part == "loading from disk":
-            time.sleep(DELAY_S)
-        return registry.build(spec)
-
-    def deliver(result: CallResult) -> None:
-        done.append(result)
-        event.set()
-
-    worker = LocalWorker(ServerSettings(device="cpu", specs={"draw": spec}), build, deliver)
-    if part == "waiting for a call":
+    def __call__(self) -> None:
+        start = time.time()
         time.sleep(DELAY_S)
-    worker.submit(Call(number=1, model="draw", batch_size=1, inputs=["state 1"], seeds=[0]))
-    assert event.wait(20)
-    worker.close()
+        self.seconds += time.time() - start
+
+    def once(self) -> None:
+        """Take it, unless it was taken."""
+        if not self.seconds:
+            self()
+
+
+def by_name(spans: Iterable[Span]) -> dict[str, float]:
+    """Seconds by name."""
     found: dict[str, float] = defaultdict(float)
-    for span in done[0].spans:
+    for span in spans:
         found[span.name] += span.end - span.start
-    assert found[part] == pytest.approx(DELAY_S, rel=0.05)
-    assert sum(found.values()) - found[part] < DELAY_S
+    return found
 
 
-def test_a_delay_in_the_store_is_writing() -> None:
-    ledger = Ledger()
-    slow: Callable[[Commit], None] = lambda commit: time.sleep(DELAY_S)  # noqa: E731
-    writer = Writer(slow, lambda digest: None, ledger)
-    writer.add(Commit(failures=[NewFailure(run=1, step=0, kind="error", message="")]))
+def calls_in_turns(part: str, nap: Nap) -> dict[str, float]:
+    """Seconds by name of two models that take turns on a device that holds one, with naps in a part.
+
+    The third call moves what was built for the first.
+    """
+
+    class SlowBus(ModelCache):
+        @contextmanager
+        def lease(self, *of: Any, **how: Any) -> Iterator[Any]:
+            before = self.stats.builds
+            with super().lease(*of, **how) as model:
+                if part == "moving to the device" and self.stats.builds == before:
+                    nap()
+                yield model
+
+    class Slow(Echo):
+        def __init__(self) -> None:
+            super().__init__()
+            self.modules = [torch.nn.Linear(128, 128)]  # 64 KiB
+
+        def weight_modules(self) -> Any:
+            return self.modules
+
+        def invoke(self, inputs: list[Any], seeds: list[int]) -> Any:
+            if part == "calling":
+                nap()
+            return super().invoke(inputs, seeds)
+
+    def build(name: str) -> Any:
+        if part == "loading from disk":
+            nap()
+        return Slow()
+
+    specs = {name: replace(registry.resolve("synthetic/random-walk"), name=name) for name in "ab"}
+    server = CallServer(ServerSettings(device="sim:100KiB", specs=specs), lambda spec: Slow())
+    server.cache = SlowBus(server.device, build)
+    spans = []
+    for model in "aba":
+        result, _ = server.serve(Call(model=model, batch_size=1, inputs=["x"], seeds=[0]))
+        assert result.error is None, result.error
+        spans += result.spans
+    return by_name(spans)
+
+
+@pytest.mark.parametrize("part", ["loading from disk", "moving to the device", "calling"])
+def test_a_delay_in_a_part_of_a_call_is_found_there(part: str) -> None:
+    without, nap = calls_in_turns("", Nap()), Nap()
+    found = calls_in_turns(part, nap)
+    assert nap.seconds >= DELAY_S
+    assert found[part] - without[part] == pytest.approx(nap.seconds, rel=0.05)
+
+
+def test_a_worker_tells_of_the_time_before_its_first_and_after_its_last_call() -> None:
+    spec = registry.resolve("synthetic/text-to-image")
+    inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
+    nap, ledger, began = Nap(), Ledger(), time.time()
+    settings = ServerSettings(device="cpu", specs={"draw": spec})
+    workers = Workers(lambda deliver: [LocalWorker(settings, registry.build, inbox.put)], ledger)
+    nap()
+    workers.submit(Call(model="draw", batch_size=1, inputs=["state 1"], seeds=[0]), workers.seats[0])
+    workers.post(inbox.get(timeout=20))
+    assert workers.next(1) is not None
+    nap()
+    workers.close()
+    found = summed(ledger.rows(), "name")
+    assert found["waiting for a call"] == pytest.approx(nap.seconds, rel=0.05)
+    assert sum(found.values()) == pytest.approx(time.time() - began, rel=0.03)
+
+
+class Naps:
+    """A stage that hands out one job to nobody, posts its result, and takes a nap in one part of that."""
+
+    name, is_pinned, memory_hint = "naps", False, ""
+
+    def __init__(self, workers: Workers, part: str, nap: Nap) -> None:
+        self.workers, self.part, self.nap = workers, part, nap
+        self.given_up: list[str] = []
+        self.num_busy = 0
+        self.is_new = True
+
+    def refill(self, *, thorough: bool) -> int:
+        if not self.is_new:
+            return 0
+        self.is_new, self.num_busy = False, 1
+        if self.part == "asking the store":
+            self.nap()
+        threading.Thread(target=self.post).start()
+        return 1
+
+    def post(self) -> None:
+        if self.part == "waiting for diagrams":
+            self.nap()
+        self.workers.post(JobResult(job=None, rows=Commit(), stage=self))  # type: ignore[arg-type]
+
+    def absorb(self, work: Any, result: Any, commit: Commit) -> None:
+        self.num_busy = 0
+        if self.part == "absorbing results":
+            self.nap()
+
+    def written(self, commit: Commit, number: int) -> None: ...
+
+    def progress(self, before: Progress) -> Progress:
+        return before
+
+
+class SlowList(list[Any]):
+    """A list of progress that takes a nap at the first entry."""
+
+    def __init__(self, nap: Nap) -> None:
+        self.nap = nap
+
+    def append(self, entry: Any) -> None:
+        self.nap.once()
+
+
+def slow_image(nap: Nap) -> NewOutput:
+    """An image whose encoding takes a nap."""
+
+    class Slow(Image.Image):
+        def save(self, *where: Any, **how: Any) -> None:
+            nap()
+            super().save(*where, **how)
+
+    image = Slow()
+    image.__setstate__(Image.new("RGB", (4, 4), "red").__getstate__())
+    return NewOutput(digest=image_digest(image), modality="image", width=4, height=4, image=image)
+
+
+DRIVER = [
+    "starting", "driving", "feeding the workers", "asking the store", "waiting for diagrams",
+    "absorbing results", "telling progress", "waiting for the writer", "closing",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", DRIVER)
+def test_a_delay_in_a_part_of_the_driver_is_found_there(tmp_path: Path, part: str) -> None:
+    nap = Nap()
+    with by_hand.opened(tmp_path / "s", prompts=["state 0"], seeds=[42], repeats=1, max_length=2) as session:
+        session.clock.take()  # opening the store is no part of what is measured
+        if part == "starting":
+            nap()
+        if part == "driving":
+            asked = itertools.count()
+            session.stop_requested = lambda: bool(next(asked) == 2 and nap())
+        if part == "waiting for the writer":
+            session.writer.close()
+            session.writer = Writer(partial(slowly_commit, nap, session.store), session.contents.saved)
+        by_hand.perform(
+            session,
+            lambda call: nap.once() if part == "feeding the workers" else None,
+            more=lambda workers: [Naps(workers, part, nap)],
+            seen=by_hand.Performance(progress=SlowList(nap) if part == "telling progress" else []),
+        )
+        if part == "waiting for the writer":
+            session.writer.close()
+        if part == "closing":
+            output = slow_image(nap)
+            session.contents.add_unsaved(output.digest, output.image)
+            session.writer.add(Commit(outputs=[output]))
+    rows = [row for row in timeline(tmp_path / "s") if row["place"] == "driver"]
+    assert nap.seconds >= DELAY_S
+    assert summed(rows, "name")[part] == pytest.approx(nap.seconds, rel=0.05)
+
+
+def slowly_commit(nap: Nap, store: Store, commit: Commit) -> None:
+    nap.once()
+    writing.commit(store, commit)
+
+
+@pytest.mark.parametrize("part", ["waiting for results", "encoding images", "writing"])
+def test_a_delay_in_a_part_of_the_writer_is_found_there(part: str) -> None:
+    nap, ledger = Nap(), Ledger()
+    commit: Callable[[Commit], None] = lambda commit: nap() if part == "writing" else None  # noqa: E731
+    writer = Writer(commit, lambda digest: None, ledger)
+    if part == "waiting for results":
+        nap()
+    writer.add(Commit(outputs=[slow_image(nap if part == "encoding images" else Nap())]))
     writer.flush()
     writer.close()
-    assert summed(ledger.rows(), "name")["writing"] == pytest.approx(DELAY_S, rel=0.05)
+    assert summed(ledger.rows(), "name")[part] == pytest.approx(nap.seconds, rel=0.05)
+
+
+@dataclass(frozen=True)
+class NapJob:
+    """A job that takes a nap in its process."""
+
+    name: ClassVar[str] = "naps"
+    num_results: ClassVar[int] = 1
+
+    def compute(self, bench: Any) -> Commit:
+        time.sleep(DELAY_S)
+        return Commit()
+
+
+@pytest.mark.slow
+def test_processes_of_the_pool_tell_what_they_compute_and_how_long_they_wait(tmp_path: Path) -> None:
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    with Store(tmp_path / "s", write=True, create=True):
+        pass
+    nap, ledger, began = Nap(), Ledger(), time.time()
+    pool = Pool(tmp_path / "s", [], inbox.put, num_workers=1, ledger=ledger)
+    pool.submit(NapJob(), None)
+    assert inbox.get(timeout=60).rows is not None
+    nap()
+    pool.submit(NapJob(), None)
+    last = inbox.get(timeout=60)
+    took_s = time.time() - began
+    pool.close()
+    found = by_name(last.spans)
+    assert found["computing naps"] == pytest.approx(last.duration_s, rel=0.05)
+    assert found["waiting for a job"] == pytest.approx(nap.seconds, rel=0.05)
+    assert sum(summed(ledger.rows(), "name").values()) == pytest.approx(took_s, rel=0.03)
+
+
+@pytest.mark.slow
+def test_the_start_and_the_end_of_a_process_are_told() -> None:
+    """A process that is stopped while it starts, and while it ends, starts and ends that much later."""
+    inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
+    settings = ServerSettings(device="cpu", specs={"draw": registry.resolve("synthetic/text-to-image")})
+    ledger, began = Ledger(), time.time()
+    workers = Workers(lambda deliver: [ProcessWorker(settings, inbox.put)], ledger)
+    time.sleep(DELAY_S)
+    workers.submit(Call(model="draw", batch_size=1, inputs=["state 1"], seeds=[0]), workers.seats[0])
+    stopped(workers.seats[0].worker.pid)  # type: ignore[attr-defined]
+    workers.post(inbox.get(timeout=60))
+    assert workers.next(1) is not None
+    workers.close()
+    found = summed(ledger.rows(), "name")
+    assert found["waiting for a call"] == pytest.approx(DELAY_S, abs=0.1)
+    assert found["starting a process"] >= DELAY_S
+    assert sum(found.values()) == pytest.approx(time.time() - began, rel=0.03)
+    told = {"starting", "waiting for a call", STARTING, "handing over", "loading from disk", "calling",
+            "serving", "leasing", "closing", "ending a process"}  # fmt: skip
+    assert set(found) <= told
+
+
+def stopped(pid: int) -> None:
+    """Stop a process for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(DELAY_S)
+    os.kill(pid, signal.SIGCONT)

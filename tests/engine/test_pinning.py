@@ -16,7 +16,9 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.engine.pinning import Change, most_ready, repin, shapes
-from panic.engine.plan import make_plan
+from panic.engine.plan import CheckedConfig, make_plan
+from panic.engine.preview import preview
+from panic.engine.verify import verify
 from panic.errors import ConflictError
 from panic.models import registry
 from panic.store import Store, check, reading, writing
@@ -167,3 +169,35 @@ def test_a_kill_leaves_the_old_or_the_new_shapes(tmp_path: Path) -> None:
         process.wait()
         process.stdout.close()
         assert len(sizes(path, "draw")) == len(sizes(path, "chain"))
+
+
+def test_an_experiment_with_a_kernel_of_an_earlier_version_goes_on_with_it(tmp_path: Path) -> None:
+    """Slow kernels with noise have become others; the stored fingerprint says which one it started with."""
+    noisy = {"kernel": "slow", "epsilon": 0.5}
+    whole, split = tmp_path / "whole", tmp_path / "split"
+    run(make_config(chain=noisy | {"kernel_version": 1}), whole)
+    run(make_config(chain=noisy | {"kernel_version": 1}, max_length=10), split)
+    with Store(split, write=True) as store, store.transaction() as connection:
+        # As it was when there was no such parameter.
+        connection.execute(
+            "UPDATE experiment SET config = json_remove(config, '$.models.chain.kernel_version')"
+        )
+    old = make_config(chain=noisy, max_length=10)
+    assert preview(old, split).runs_total == 6
+    with Store(split) as store:
+        again = verify(CheckedConfig.of(old, ask=False), store, 1, sample=10).findings
+    assert {finding.verdict for finding in again} == {"same"}
+    run(make_config(chain=noisy), split)
+    steps = [[line for line in dump(path) if '"invocation"' in line] for path in (whole, split)]
+    assert steps[0] == steps[1]
+    run(make_config(chain=noisy), tmp_path / "new")
+    with Store(whole) as one, Store(tmp_path / "new") as other:
+        first, second = ({row.name: row.fingerprint for row in reading.models(s)} for s in (one, other))
+    assert first["chain"] != second["chain"]
+
+
+def test_a_kernel_of_another_version_is_refused_where_the_config_says_so(tmp_path: Path) -> None:
+    noisy = {"kernel": "slow", "epsilon": 0.5}
+    run(make_config(chain=noisy | {"kernel_version": 1}, max_length=4), tmp_path / "s")
+    with pytest.raises(ConflictError, match="chain"):
+        run(make_config(chain=noisy | {"kernel_version": 2}, max_length=4), tmp_path / "s")

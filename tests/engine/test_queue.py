@@ -47,7 +47,7 @@ def test_a_busy_device_waits_for_full_batches_of_what_is_resident() -> None:
 def test_first_in_first_out_and_back_in_the_old_order() -> None:
     queue = make_queue(draw=6)
     taken = queue.take(lane("draw"))
-    assert [item.subject for item in taken] == [1, 2, 3, 4]
+    assert [(item.subject, item.attempts) for item in taken] == [(1, 0), (2, 0), (3, 0), (4, 0)]
     queue.put_back(lane("draw"), taken)
     assert [item.subject for item in queue.take(lane("draw"))] == [1, 2, 3, 4]
     assert [item.subject for item in queue.take(lane("draw"))] == [5, 6]

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from panic.engine.calls import Call, CallResult
-from panic.engine.outputs import Rejected
+from panic.engine.contents import Rejected
 from panic.engine.serving import CallServer, LocalWorker, ServerSettings
 from panic.errors import ModelDoesNotFit, ModelMissing, OutOfMemory, OutputRejected
 from panic.models import registry
-from panic.models.spec import ModelSpec
+from panic.models.protocol import ModelSpec
 
 SPECS = {"a": registry.resolve("synthetic/text-to-image"), "b": registry.resolve("synthetic/image-to-text")}
 

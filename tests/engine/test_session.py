@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,16 +11,19 @@ from typing import Any
 
 import pytest
 
+from panic.devices.device import open_device
 from panic.engine.contents import size_bytes
 from panic.engine.pinning import Pin
+from panic.engine.plan import make_plan
 from panic.engine.queue import Item
-from panic.engine.session import LOST
+from panic.engine.session import LOST, open_session
 from panic.errors import ConflictError, Interrupted
 from panic.models.protocol import Modality
-from panic.store import Commit, Store, contents, reading, writing
-from panic.store.digest import text_digest
+from panic.store import Commit, Store, contents, missing, reading, working, writing
+from panic.store.codec import text_digest
 from panic.store.records import NewFailure, NewOutput
 from tests.engine.by_hand import FRESH, opened, perform, states
+from tests.engine.conftest import make_config
 
 
 def end_states(path: Path) -> list[str | None]:
@@ -146,3 +150,54 @@ def test_a_session_that_was_killed_is_known_by_the_next(tmp_path: Path) -> None:
     with opened(tmp_path / "s"):
         pass
     assert end_states(tmp_path / "s") == ["done", "killed", "done"]
+
+
+def test_what_a_session_spent_its_time_on_is_stored_until_it_is_closed(tmp_path: Path) -> None:
+    with opened(tmp_path / "s") as session:
+        session.clock.switch("driving")
+        session.writer.add(Commit())
+    with Store(tmp_path / "s") as store:
+        (rows,) = reading.timelines(store).values()
+    names = {row["name"] for row in rows if row["place"] == "driver"}
+    assert names == {"starting", "driving", "closing"}
+    assert {row["place"] for row in rows} == {"driver", "writer"}
+
+
+def test_damaged_images_are_dropped_on_request(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"prompts": states(1), "max_length": 1, **FRESH}
+    with opened(tmp_path / "s", **changes) as session:
+        perform(session)
+    with Store(tmp_path / "s", write=True) as store:
+        store.images.execute("UPDATE image SET bytes = x'00'")
+    with opened(tmp_path / "s", **changes) as session:
+        assert list(missing.images(session.reader, session.experiment)) == []
+    with opened(tmp_path / "s", repair=True, **changes) as session:
+        assert len(list(missing.images(session.reader, session.experiment))) == 1
+
+
+def test_what_workers_learnt_on_a_device_with_memory_of_its_own_is_kept(tmp_path: Path) -> None:
+    plan, sim = make_plan(make_config(device="sim:1GiB"), "sim"), open_device("sim:1GiB")
+    names = {"draw": "of draw", "chain": "of chain"}
+    told = {"event": "working", "model": "draw", "bucket": 0, "batch": 4, "bytes": 300}
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        for peaks in ({}, {"draw": {0: {4: 300}}}):
+            with open_session(
+                plan, names, sim, store, command="test", on_progress=lambda progress: None
+            ) as session:
+                assert session.memory.peaks == peaks
+                assert session.memory.events is not None
+                session.memory.events.parent.mkdir(exist_ok=True)
+                file = session.memory.events.with_name(f"{session.memory.events.name}-1.jsonl")
+                file.write_text(json.dumps(told) + "\n")
+        assert working.known(store, sim.kind) == {"of draw": {0: {4: 300}}}
+    with opened(tmp_path / "t") as session:
+        assert session.memory.events is None
+
+
+def test_what_a_config_leaves_alone_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(tmp_path / "s", prompts=states(2), **FRESH):
+        pass
+    assert caplog.messages == []
+    with opened(tmp_path / "s", prompts=states(1), **FRESH):
+        pass
+    assert caplog.messages

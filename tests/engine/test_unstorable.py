@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from panic import run
-from panic.engine.outputs import Output, Rejected, finish
+from panic.engine.contents import Output, Rejected, finish
 from panic.engine.writer import Writer
 from panic.errors import ModelError, StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, codec, contents, reading, writing
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from panic.store.records import NewEmbedding, NewFailure, NewInvocation, NewRun, NewStuck
 from tests.engine.conftest import make_config
 from tests.store.sample import batch, output, picture
@@ -101,35 +101,6 @@ def test_a_profile_of_colours_is_not_stored() -> None:
     image.info["icc_profile"] = b"x" * 1000
     image.info["exif"] = b"Exif\0\0" + b"y" * 1000
     assert codec.encode_image(image) == plain
-
-
-def deep(mode: str, value: int) -> Image.Image:
-    return Image.frombytes(
-        mode, (2, 2), np.full((2, 2), value, ">u2" if mode == "I;16B" else "<u2").tobytes()
-    )
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
-@pytest.mark.parametrize(("value", "expected"), [(0, 0), (40_000, 156), (257, 1), (65_535, 255)])
-def test_images_of_16_bits_keep_their_scale(mode: str, value: int, expected: int) -> None:
-    made = finish(deep(mode, value), Modality.IMAGE, False)
-    assert isinstance(made, Output)
-    assert made.value.getpixel((1, 1)) == (expected,) * 3
-
-
-@pytest.mark.parametrize("raw", [Image.new("F", (4, 4), 0.5), Image.new("I", (4, 4), 40_000)])
-def test_images_whose_scale_nobody_knows_are_refused(raw: Image.Image) -> None:
-    made = finish(raw, Modality.IMAGE, False)
-    assert isinstance(made, Rejected)
-    assert f"mode {raw.mode}" in made.reason
-
-
-@pytest.mark.parametrize(
-    "raw", [np.ones(3, complex), np.array([1e300, 0.0]), np.ma.masked_array([1.0, 2.0], [True, False])]
-)
-def test_vectors_that_float32_cannot_hold_are_refused(raw: Any, recwarn: pytest.WarningsRecorder) -> None:
-    assert isinstance(finish(raw, Modality.VECTOR, False), Rejected)
-    assert not recwarn.list
 
 
 def test_a_text_that_begins_with_nul_is_stored_or_refused(tmp_path: Path) -> None:

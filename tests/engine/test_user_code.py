@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 
 import pytest
 
 from panic import run
+from panic.config import ExperimentConfig
 from panic.store import Store, check, reading
 from tests.engine.conftest import make_config
+from tests.engine.test_process_worker import is_alive
 
 MODEL = """
 import ctypes, os, sys
@@ -84,3 +88,50 @@ def test_what_users_code_does_costs_its_own_run(tmp_path: Path, act: str, state:
     assert good.state == "done"
     assert bad.state == state
     assert reason in (bad.failure.message if bad.failure else "")
+
+
+LEAVING = """
+import os, subprocess, sys
+
+class Leave:
+    modality_in, modality_out, size_bytes = "text", "text", 0
+    def load(self, device): pass
+    def invoke(self, inputs, seeds):
+        started = subprocess.Popen(["sleep", "60"])
+        with open({file!r}, "a") as file:
+            print(started.pid, file=file)
+        print("what a model prints " + "x" * 10_000)
+        for _ in range(400):
+            print("y" * 8_000)
+        if "exit" in inputs:
+            os._exit(3)
+        return [text + "!" for text in inputs]
+"""
+
+
+def leaving(folder: Path, prompt: str) -> ExperimentConfig:
+    (folder / "own.py").write_text(LEAVING.format(file=str(folder / "pids")))
+    networks = [[f"python:{folder}/own.py:Leave"]]
+    shape = {"models": {}, "batch_sizes": {}, "seeds": [-1], "repeats": 1, "max_length": 1, "max_retries": 0}
+    return make_config(networks=networks, prompts=[prompt], **shape)
+
+
+@pytest.mark.parametrize("prompt", ["good", "exit"])
+def test_what_a_model_has_started_ends_with_its_process(tmp_path: Path, prompt: str) -> None:
+    run(leaving(tmp_path, prompt), tmp_path / "s")
+    [pid] = (int(line) for line in (tmp_path / "pids").read_text().splitlines())
+    end = time.monotonic() + 5
+    while is_alive(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not is_alive(pid)
+
+
+def test_what_a_model_prints_is_in_the_log_as_far_as_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "panic.engine"):
+        run(leaving(tmp_path, "good"), tmp_path / "s")
+    told = [record.getMessage() for record in caplog.records if " prints" in record.getMessage()]
+    assert "what a model prints xxx" in told[0]
+    assert told[-1].endswith("is not logged")
+    assert 2**20 <= sum(map(len, told)) < 1.2 * 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panic.engine.contents import ContentCache, size_bytes
-from panic.engine.outputs import Output, Rejected, finish
+from panic.engine.contents import ContentCache, Output, finish, size_bytes
 from panic.engine.writer import COMMIT_EVERY_S, COMMIT_ROWS, MERGED_COMMITS, QUEUED_COMMITS, Writer
 from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 from panic.store.records import NewInvocation, NewOutput, NewStuck
 
 
@@ -43,6 +43,21 @@ def test_commits_are_stored_in_order_and_flush_waits_for_them(tmp_path: Path) ->
         for output in outputs:
             assert contents.image(store, output.digest).tobytes() == output.value.tobytes()
         writer.close()
+
+
+def test_images_of_one_commit_are_encoded_apart_and_keep_their_places(tmp_path: Path) -> None:
+    """Among them one that is encoded already, and a text."""
+    outputs = [image_output(seed) for seed in range(19)]
+    rows = [output.as_row() for output in outputs]
+    rows[3] = replace(rows[3], image=encode_image(outputs[3].value))
+    rows.insert(7, NewOutput(digest=text_digest("x"), modality="text", text="x"))
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        writer = Writer(partial(writing.commit, store), lambda digest: None)
+        writer.add(Commit(outputs=rows))
+        writer.close()
+        for output in outputs:
+            assert contents.image(store, output.digest).tobytes() == output.value.tobytes()
+        assert contents.text(store, text_digest("x")) == "x"
 
 
 def add_many(writer: Writer, count: int) -> None:
@@ -95,50 +110,6 @@ def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
         cache.get(key, Modality.IMAGE)
         assert cache.saved_bytes <= 2 * size_bytes(noise_image(0))
     assert reads == [b"\0", b"\1", b"\2", b"\1"]
-
-
-@pytest.mark.parametrize(
-    ("raw", "modality", "reason"),
-    [
-        ("", Modality.TEXT, "empty text"),
-        (" \n\t", Modality.TEXT, "empty text"),
-        ("\ud800", Modality.TEXT, "text that is not valid Unicode"),
-        (np.full((4, 4, 3), np.nan, np.float32), Modality.IMAGE, "image with values that are not numbers"),
-        (Image.new("RGB", (4, 4), "red"), Modality.IMAGE, "constant image"),
-        (np.array([1.0, np.inf]), Modality.VECTOR, "vector with values that are not numbers"),
-    ],
-)
-def test_unusable_outputs_are_rejected_with_a_reason(raw: object, modality: Modality, reason: str) -> None:
-    assert finish(raw, modality, True) == Rejected(reason)
-
-
-@pytest.mark.parametrize(
-    ("raw", "modality"),
-    [(3, Modality.TEXT), ("x", Modality.IMAGE), (np.zeros((2, 2)), Modality.VECTOR), (b"x", Modality.TEXT)],
-)
-def test_an_output_of_another_kind_is_a_defect_of_the_model(raw: object, modality: Modality) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        finish(raw, modality, False)
-
-
-def test_outputs_are_normalised() -> None:
-    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    from_array = finish(pixels, Modality.IMAGE, True)
-    from_rgba = finish(Image.fromarray(pixels).convert("RGBA"), Modality.IMAGE, True)
-    assert isinstance(from_array, Output)
-    assert isinstance(from_rgba, Output)
-    assert from_array.digest == from_rgba.digest == image_digest(Image.fromarray(pixels))
-    text = finish(" a ", Modality.TEXT, True)
-    assert text == Output(Modality.TEXT, text_digest(" a "), " a ")
-
-
-def test_numbers_that_are_not_finite_are_no_pixels() -> None:
-    for value in (np.inf, -np.inf, np.nan):
-        raw = np.zeros((4, 4, 3), np.float32)
-        raw[1, 2, 0] = value
-        assert finish(raw, Modality.IMAGE, False) == Rejected("image with values that are not numbers")
-    with pytest.raises(TypeError, match="float32"):
-        finish(np.zeros((4, 4, 3), np.float32), Modality.IMAGE, False)
 
 
 # What may wait

@@ -7,11 +7,13 @@ Tells what was tried, and of a failure how to try it again: `python -m tests.fau
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.cases import FAULTS, attempt
@@ -25,19 +27,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first case of every kind")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this kind; may be repeated")
     parser.add_argument("--cases", type=int, default=10**9, help="at most so many of every kind")
+    parser.add_argument("--scratch", type=Path, help="folder to keep; the same power cuts need the same one")
     given = parser.parse_args()
     kinds = given.only or list(FAULTS)
     until = time.monotonic() + 60 * given.minutes
     tried: Counter[str] = Counter()
     broken: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
+    with scratch_folder(given.scratch) as scratch:
         for number in range(given.cases):
             for kind in list(kinds):
                 if time.monotonic() > until:
                     return report(tried, broken)
                 seed = given.seed + number
                 try:
-                    told = attempt(kind, seed, Path(scratch))
+                    told = attempt(kind, seed, scratch)
                     tried[kind] += 1
                 except Unavailable as reason:
                     kinds.remove(kind)
@@ -48,6 +51,17 @@ def main() -> int:
                     told = f"BROKEN; again with {broken[-1]}"
                 print(f"{kind} {seed}: {told}", flush=True)
     return report(tried, broken)
+
+
+@contextlib.contextmanager
+def scratch_folder(wanted: Path | None) -> Iterator[Path]:
+    """The folder that was asked for, or one that is removed at the end."""
+    if wanted is not None:
+        wanted.mkdir(exist_ok=True)
+        yield wanted
+        return
+    with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
+        yield Path(scratch)
 
 
 def report(tried: Counter[str], broken: list[str]) -> int:

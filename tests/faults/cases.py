@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from panic import run
-from tests.faults import experiment, fuzzing, interruptions
+from tests.faults import experiment, fuzzing, interruptions, power
 
 Fault = Callable[[Path, random.Random, Path], str]
 FAULTS: dict[str, Fault] = {
@@ -23,6 +23,7 @@ FAULTS: dict[str, Fault] = {
     "reader": interruptions.reader_with_snapshot,
     "memory": interruptions.little_memory,
     "disk": interruptions.full_disk,
+    "power": power.power_cut,
     "clock": interruptions.clock_jumps,
     "configs": fuzzing.configs,
     "stores": fuzzing.stores,

@@ -97,12 +97,19 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
+def send_all(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal to a driver and all its children, whose groups are their own."""
+    for one in [psutil.Process(process.pid), *children(process)] if process.poll() is None else []:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(number)
+
+
 def end(process: subprocess.Popen[str], within_s: float = 120.0) -> tuple[int, str]:
     """Wait for a driver; its exit code and stderr. Kills its group if it does not end."""
     try:
         errors = process.communicate(timeout=within_s)[1]
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        send_all(process, signal.SIGKILL)
         process.communicate()
         raise AssertionError(f"it did not end within {within_s:.0f} s") from None
     assert "Traceback" not in errors, errors
@@ -115,7 +122,8 @@ def require_sound(store: Path) -> None:
         contextlib.suppress(StoreMissing, StoreTooOld),
         Store(store) as opened,
     ):  # it may have been hit while it was made
-        assert check.check(opened) == []
+        problems = check.check(opened)
+        assert not problems, problems
 
 
 def lines(store: Path) -> list[str]:
@@ -130,6 +138,11 @@ def require_same_as_whole(wanted: ExperimentConfig, store: Path, whole: Path) ->
     assert code == 0, errors
     if not whole.exists():
         run(wanted, whole)
+    require_same(store, whole)
+
+
+def require_same(store: Path, whole: Path) -> None:
+    """Raise AssertionError unless a store is complete, sound, and has the dump of an unhindered run."""
     assert lines(store) == lines(whole), "the dump differs from that of an unhindered run"
     require_sound(store)
     with Store(store) as opened:

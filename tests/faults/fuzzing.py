@@ -7,11 +7,14 @@ import random
 import shutil
 import sqlite3
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
+from typer.testing import CliRunner
 
+from panic.cli.app import app
 from panic.engine.plan import load_config
 from panic.errors import PanicError
 from panic.store import Store, check, contents, reading
@@ -28,6 +31,12 @@ VALUES: list[Any] = [
 ]
 CONFIGS = 40
 """Of one case."""
+COMMANDS = [
+    *(["list"], ["status"], ["stuck"], ["check"], ["dump"], ["cache", "stats"], ["show", "--run", "1"]),
+    *(["show"], ["show", "--config"], ["images", "--run", "1", "-o", "OUT"], ["resume", "--dry-run"]),
+    *(["delete", "faults", "-y"],),
+]
+"""What answers within a second of a store, whatever is in it."""
 
 
 def configs(folder: Path, chance: random.Random, whole: Path) -> str:
@@ -90,16 +99,17 @@ def stores(folder: Path, chance: random.Random, whole: Path) -> str:
     copy = folder / "store"
     shutil.copytree(whole, copy)
     what = _flip_bits(copy, chance) if chance.random() < 0.5 else _change_value(copy, chance)
-    for action in (_check, _dump, _read):
+    command = chance.choice(COMMANDS)
+    for action in (_check, _dump, _read, partial(_command, command)):
         try:
             action(copy)
         except PanicError:
             pass  # an answer
         except Exception as error:
             raise AssertionError(
-                f"{what}, then {action.__name__}: {type(error).__name__}: {error}"
+                f"{what}, then {getattr(action, '__name__', command)}: {type(error).__name__}: {error}"
             ) from error
-    return what
+    return f"{what}; panic {' '.join(command)}"
 
 
 def _flip_bits(store: Path, chance: random.Random) -> str:
@@ -142,8 +152,19 @@ def _dump(store: Path) -> None:
 
 def _read(store: Path) -> None:
     with Store(store) as opened:
+        reading.models(opened)
         for row in reading.experiments(opened):
             for run in reading.runs(opened, row.id):
                 contents.invocations(opened, run.id)
             reading.sessions(opened, row.id)
+            reading.timelines(opened, row.id)
             reading.epochs(opened, row.id)
+            contents.diagrams(opened, row.id)
+
+
+def _command(arguments: list[str], store: Path) -> None:
+    """A command answers with its exit code and no exception that it does not know."""
+    arguments = [argument.replace("OUT", str(store / "reports" / "x.png")) for argument in arguments]
+    done = CliRunner().invoke(app, [*arguments, "--store", str(store)])
+    assert done.exit_code in (0, 1, 2), done.exit_code
+    assert "-v shows the traceback" not in done.output, done.output

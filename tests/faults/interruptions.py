@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -10,7 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from panic.store import Store, reading
+from panic.errors import StoreMissing, StoreTooOld
+from panic.store import Store, reading, standing
 from tests.faults import experiment as tried
 
 Whole = Path
@@ -27,8 +29,8 @@ def kill(folder: Path, chance: random.Random, whole: Whole) -> str:
         time.sleep(chance.uniform(0, 1.0))
         whom = chance.choice(["driver", "child", "all"])
         told.append(f"{whom}{'' if driver.poll() is None else ' (too late)'}")
-        if whom == "all" and driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
+        if whom == "all":
+            tried.send_all(driver, signal.SIGKILL)
         elif whom == "child" and (found := tried.children(driver)):
             chance.choice(found).kill()
         elif driver.poll() is None:
@@ -42,19 +44,26 @@ def kill(folder: Path, chance: random.Random, whole: Whole) -> str:
 
 
 def stop_and_go_on(folder: Path, chance: random.Random, whole: Whole) -> str:
-    """SIGSTOP of all processes for a while, then SIGCONT."""
+    """SIGSTOP of the driver, of a child, or of all of them for a while, then SIGCONT."""
     store = folder / "store"
-    driver = tried.start(tried.config(), store)
+    wanted = tried.config(executor=chance.choice(["process", "auto"]))
+    driver = tried.start(wanted, store)
     tried.wait_for_work(store, driver)
-    time.sleep(chance.uniform(0, 0.5))
-    if driver.poll() is None:
-        os.killpg(driver.pid, signal.SIGSTOP)
-        time.sleep(chance.uniform(0.1, 1.0))
-        os.killpg(driver.pid, signal.SIGCONT)
+    whom = chance.choice(["driver", "child", "all"])
+    for _ in range(3):
+        time.sleep(chance.uniform(0, 0.5))
+        if whom == "all":
+            tried.send_all(driver, signal.SIGSTOP)
+        elif whom == "child" and (found := tried.children(driver)):
+            chance.choice(found).suspend()
+        elif driver.poll() is None:
+            driver.send_signal(signal.SIGSTOP)
+        time.sleep(chance.uniform(0.1, 0.7))
+        tried.send_all(driver, signal.SIGCONT)
     code, errors = tried.end(driver)
     assert code == 0, errors
     tried.require_same_as_whole(tried.config(), store, whole)
-    return "stopped and went on"
+    return f"stopped {whom} and went on"
 
 
 def terminate(folder: Path, chance: random.Random, whole: Whole) -> str:
@@ -104,11 +113,12 @@ def reader_with_snapshot(folder: Path, chance: random.Random, whole: Whole) -> s
 def little_memory(folder: Path, chance: random.Random, whole: Whole) -> str:
     """A limit of address space at random: it works, or ends with a message; what is stored is sound."""
     store, limit = folder / "store", chance.randint(150, 1500) * 2**20
-    driver = tried.start(tried.config(), store, ("prlimit", f"--as={limit}"))
+    wanted = tried.config(executor=chance.choice(["process", "auto"]))  # children inherit the limit
+    driver = tried.start(wanted, store, ("prlimit", f"--as={limit}"))
     try:
         driver.communicate(timeout=120)
     except subprocess.TimeoutExpired:
-        os.killpg(driver.pid, signal.SIGKILL)
+        tried.send_all(driver, signal.SIGKILL)
         raise AssertionError(f"it hangs with {limit >> 20} MiB") from None
     tried.require_sound(store)
     tried.require_same_as_whole(tried.config(), store, whole)
@@ -135,15 +145,39 @@ def full_disk(folder: Path, chance: random.Random, whole: Whole) -> str:
 
 
 def clock_jumps(folder: Path, chance: random.Random, whole: Whole) -> str:
-    """The clock of the driver runs wild. Needs libfaketime."""
-    faketime = shutil.which("faketime")
-    if faketime is None:
-        raise Unavailable("faketime is not installed")
-    store, jump = folder / "store", chance.choice(["-10y", "+10y", "-1d x5", "+0 x0.1"])
-    code, errors = tried.end(tried.start(tried.config(), store, (faketime, "-f", jump)))
+    """The wall clock of all processes is set back and forth while they work. Needs a C compiler."""
+    store, seconds, jumps = folder / "store", folder / "seconds", [0]
+    library = folder / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Unavailable("there is no C compiler for a clock that can be set")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    driver = tried.start(tried.config(), store, ("env", f"LD_PRELOAD={library}", f"CLOCK_FILE={seconds}"))
+    tried.wait_for_work(store, driver)
+    while driver.poll() is None:
+        jumps.append(chance.choice([-(10**8), 10**8, -86_400, 86_400, -2, 2]))
+        seconds.write_text(str(jumps[-1]))
+        time.sleep(chance.uniform(0.05, 0.4))
+        with contextlib.suppress(StoreMissing, StoreTooOld), Store(store) as opened:
+            require_no_negative_times(opened)
+    code, errors = tried.end(driver)
     assert code == 0, errors
+    with Store(store) as opened:
+        require_no_negative_times(opened)
     tried.require_same_as_whole(tried.config(), store, whole)
-    return f"clock at {jump}"
+    return f"the clock was set {len(jumps):,} times"
+
+
+def require_no_negative_times(store: Store) -> None:
+    """Raise AssertionError for a duration below 0, a stretch before the beginning or an estimate below 0."""
+    assert not store.db.rows("SELECT duration_s FROM batch WHERE duration_s NOT BETWEEN 0 AND 60")
+    assert not store.db.rows("SELECT duration_s FROM diagram WHERE duration_s NOT BETWEEN 0 AND 60")
+    for row in reading.experiments(store):
+        for stretch in (one for told in reading.timelines(store, row.id).values() for one in told):
+            assert stretch["start_s"] >= 0, stretch
+            assert 0 <= stretch["seconds"] <= stretch["width_s"] < 60, stretch
+        assert (standing.eta_s(store, row, standing.standing(store, row)) or 0) >= 0
 
 
 class Unavailable(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from panic.errors import ModelMissing
-from panic.models import fingerprint as module
+from panic.models import kinds as module
 from panic.models import registry, weights
 
 

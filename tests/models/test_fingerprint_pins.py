@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from panic.models import registry
-from panic.models.fingerprint import image_backend
+from panic.models.kinds import image_backend
 
 FOLDERS = {
     "blip": {

@@ -13,16 +13,14 @@ import pytest
 import panic
 from panic.errors import ModelError
 from panic.models import kinds, registry
-from panic.models.kind import Kind
-from panic.models.parameters import Parameter
-from panic.models.protocol import Model
-from panic.models.spec import ModelSpec
+from panic.models.kind import Kind, Parameter
+from panic.models.protocol import Model, ModelSpec
 from panic.models.table import TABLE
 from panic.store import reading
 
 TOY = """
 from panic.models.kind import Kind
-from panic.models.parameters import Parameter
+from panic.models.kind import Parameter
 
 class Echo:
     modality_in = modality_out = "text"

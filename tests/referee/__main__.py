@@ -1,6 +1,7 @@
 """Count how often sentences are true, and write the page.
 
 python -m tests.referee --replicates 200 -o docs/truth.md
+python -m tests.referee --replicates 200 --whole-every 10 --minutes 30 -o docs/truth.md
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.referee.counting import count
+from tests.referee.counting import work_through
 from tests.referee.designs import DESIGNS
 from tests.referee.page import page
 
@@ -19,13 +20,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.referee", description=__doc__)
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--short", action="store_true", help="ask of each design only what it is plain for")
+    parser.add_argument(
+        "--whole-every", type=int, default=1, metavar="N",
+        help="ask a design only what it is plain for, but for every N-th replicate (0: for all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="begin no replicate after so many"
+    )
     parser.add_argument("--design", action="append", choices=list(DESIGNS), help="one of them (repeat)")
     parser.add_argument("-o", "--output", type=Path, help="where the page is written (default: the screen)")
     options = parser.parse_args()
-    designs = options.design or [name for name, one in DESIGNS.items() if one.is_small or not options.short]
-    counts = count(designs, options.replicates, asks_all=not options.short, processes=options.processes)
-    text = page(counts, options.replicates, is_short=options.short)
+    found = work_through(
+        options.design or list(DESIGNS),
+        options.replicates,
+        whole_every=options.whole_every,
+        processes=options.processes,
+        limit_s=60 * options.minutes,
+    )
+    text = page(found)
     if options.output is None:
         sys.stdout.write(text)
     else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 import numpy as np
@@ -22,38 +25,62 @@ SUMMARY = "summary"  # the one sentence of a report that belongs to no question
 SLOW_SHARE = 4  # questions that take seconds are asked in every fourth replicate of the short round
 
 
+@dataclass(kw_only=True)
+class Round:
+    """Counts by question, claim and design, and how many replicates they are of.
+
+    num_replicates: of every design; num_whole: of those, how many were asked every question.
+    """
+
+    counts: Counts = field(default_factory=dict)
+    num_replicates: int = 0
+    num_whole: int = 0
+
+
 def name_of(question: object) -> str:
     """The name of a question's module."""
     return str(question.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
-def count(
-    designs: Sequence[str], num_replicates: int, *, asks_all: bool = True, processes: int = 1
-) -> Counts:
-    """Counts by question, claim and design. The same replicates at every call.
+def work_through(
+    designs: Sequence[str],
+    num_replicates: int,
+    *,
+    whole_every: int = 1,
+    processes: int = 1,
+    limit_s: float = float("inf"),
+) -> Round:
+    """Replicates of all designs, one after the other, and no further one begun after `limit_s` seconds.
 
-    Without `asks_all`, of a design only what it `asks`.
+    A design is asked what it is plain for, and in every `whole_every`-th replicate (0: in none) everything.
+    The same replicates at every call.
     """
-    jobs = [(design, num_replicates, asks_all) for design in designs]
-    if processes == 1:
-        parts = [_count_one(*job) for job in jobs]
-    else:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            parts = list(pool.map(_count_one, *zip(*jobs, strict=True)))
-    return {key: found for part in parts for key, found in part.items()}
-
-
-def _count_one(design: str, num_replicates: int, asks_all: bool) -> Counts:
-    """The counts of one design."""
-    counts: Counts = {}
-    with threadpool_limits(1):  # many small problems: threads wait for each other longer than they work
+    found, started_at = Round(), time.monotonic()
+    with ExitStack() as stack:
+        spread = map
+        if processes > 1:
+            spread = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn"))).map
         for replicate in range(num_replicates):
-            world = DESIGNS[design].make(np.random.default_rng([replicate, *design.encode()]))
-            asked = list(PREDICATES) if asks_all else _asked(design, replicate)
-            for question, ruling in rulings(design, world, asked):
-                key = question, ruling.claim, design
-                counts.setdefault(key, Count(level=ruling.level, must_find=ruling.must_find)).add(ruling)
-    return counts
+            if time.monotonic() - started_at > limit_s:
+                break
+            is_whole = bool(whole_every) and replicate % whole_every == 0
+            jobs = [(design, replicate, is_whole) for design in designs]
+            for design, ruled in zip(designs, spread(_replicate, *zip(*jobs, strict=True)), strict=True):
+                for question, ruling in ruled:
+                    key = question, ruling.claim, design
+                    new = Count(level=ruling.level, must_find=ruling.must_find)
+                    found.counts.setdefault(key, new).add(ruling)
+            found.num_replicates += 1
+            found.num_whole += is_whole
+    return found
+
+
+def _replicate(design: str, replicate: int, is_whole: bool) -> list[tuple[str, Ruling]]:
+    """What is ruled of one replicate of a design."""
+    with threadpool_limits(1):  # many small problems: threads wait for each other longer than they work
+        world = DESIGNS[design].make(np.random.default_rng([replicate, *design.encode()]))
+        asked = list(PREDICATES) if is_whole else _asked(design, replicate)
+        return list(rulings(design, world, asked))
 
 
 def _asked(design: str, replicate: int) -> list[str]:

@@ -23,7 +23,8 @@ class Truth:
 
     `ends`: factors that make a difference to where runs end; `largest` of them explains most beyond chance.
     `could_show`: whether tests of the ends could have come out at all. `readable`: factors that an output,
-    of whatever step, tells something of; `readable_late`: of the last third.
+    of whatever step, tells something of, among them the model that made it; `readable_late`: of the last
+    third.
     `remembers`: whether the next output depends on the one before; `is_near`: whether it is nearer to it than
     to others. `wanders`: whether distance grows with the lag up to the end. `period`: of the outputs, 0 for
     none. `regions`: how many there are, 0 for none; `shares_regions`: whether several runs visit each.
@@ -188,6 +189,26 @@ DESIGNS: dict[str, Design] = {
             readable=factors("prompt"),
             readable_late=NOTHING,
             regions=4,
+            drift_differs=False,
+            length_kept=False,
+        ),
+    ),
+    "one teller": Design(
+        what="two models tell in turn, each of one of the same 4 regions at random",
+        asks="probes",
+        make=drawing.tellers(0),
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+    ),
+    "two tellers": Design(
+        what="two models tell in turn, each of one of 4 regions of its own at random",
+        asks="probes",
+        make=drawing.tellers(4),
+        truth=Truth(
+            ends=NOTHING,
+            readable=factors("model that made it"),
+            readable_late=factors("model that made it"),
+            regions=8,
+            wanders=False,
             drift_differs=False,
             length_kept=False,
         ),

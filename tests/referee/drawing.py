@@ -166,6 +166,17 @@ def copies(rng: Generator) -> World:
     return World(runs=runs, prompts=known)
 
 
+def tellers(regions_of_second: int) -> Callable[[Generator], World]:
+    """Two models tell in turn: the first of 4 regions, the second of those beginning at this one."""
+    network = (DRAW, TELL, DRAW, "tell2")
+
+    def make(rng: Generator) -> World:
+        shift = regions_of_second * (np.arange(16) % 2)
+        return crossed(lambda n, p, r: r.integers(4, size=16) + shift, rng, networks=(network,))
+
+    return make
+
+
 def transient(rng: Generator) -> World:
     """The prompt decides the first third and nothing after it."""
     return crossed(lambda n, p, r: np.r_[np.full(10, p), r.integers(4, size=20)], rng)

@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from textwrap import fill
 
 from panic.analysis.questions import QUESTIONS
-from tests.referee.counting import SUMMARY, Counts, name_of
+from tests.referee.counting import SUMMARY, Counts, Round, name_of
 from tests.referee.designs import DESIGNS
 from tests.referee.predicates import PREDICATES
 from tests.referee.rulings import Count
 
 HEAD = """# How true the sentences of a report are
 
-The sentences of a report were counted against experiments whose truth is known: {num} replicates of the
-designs below, written into stores without an engine{scope}.
+The sentences of a report were counted against experiments whose truth is known: {num} replicates of each of
+the designs below, written into stores without an engine. {scope}
 *False* is how often a claim was made where it is not true, in the design where that is worst; its level is
 how often it may be. *Found* is how often it was made where it is true, in the design where that is rarest. A
 claim in **bold** errs more often than its level allows, or finds less than half of what is plainly there, by
 more than luck: do not trust it yet. Where a design does not say what is true, nobody is judged by it.
 
-Written by `python -m tests.referee --replicates {num} -o docs/truth.md`.
+Written by `python -m tests.referee`.
 
 ## Designs
 
@@ -28,21 +28,19 @@ Written by `python -m tests.referee --replicates {num} -o docs/truth.md`.
 |---|---|
 """
 WIDTH = 110
-SHORT = "\n(of each design what it is plain for; slow questions in a quarter of them)"
+WHOLE = "Every question was asked of each of them."
+SHORT = """A design was asked what it is plain for (slow
+questions in a quarter of its replicates), and every question in {num} of them."""
 TABLE = "| claim | level | false | found |\n|---|---|---|---|\n"
 
 
-def page(counts: Counts, num_replicates: int, *, is_short: bool = False) -> str:
-    """The page as Markdown; `is_short`: designs were asked only what they are plain for."""
+def page(found: Round) -> str:
+    """The page as Markdown."""
     designs = "".join(f"| {name} | {design.what} |\n" for name, design in DESIGNS.items())
     names = [SUMMARY, *(name_of(question) for question in QUESTIONS)]
-    sections = (_section(name, counts) for name in names)
-    return (
-        HEAD.format(num=num_replicates, scope=SHORT if is_short else "")
-        + designs
-        + "\n"
-        + "\n".join(sections)
-    )
+    sections = (_section(name, found.counts) for name in names)
+    scope = WHOLE if found.num_whole == found.num_replicates else SHORT.format(num=found.num_whole or "none")
+    return HEAD.format(num=found.num_replicates, scope=scope) + designs + "\n" + "\n".join(sections)
 
 
 def _section(question: str, counts: Counts) -> str:

@@ -31,8 +31,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.codec import encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 from panic.topology import diagram
 
 Array = NDArray[np.float64]
@@ -45,9 +44,9 @@ CALL_S = 0.25  # what every call took, so that "What took how long" has a known 
 class SimulatedRun:
     """A run of an image and a text in turn: its texts, their vectors (n, d), the place (n,) that each is at.
 
-    `places` are numbers of regions, as they were drawn; all 0 where a design has none. A stuck run holds the
-    outputs up to its first repeated state, `entry` and `period` count outputs. `num_outputs`: how many texts
-    were asked for. A failed run fails at the step after its last text.
+    The models of its network take turns. `places` are numbers of regions, as they were drawn; all 0 where a
+    design has none. A stuck run holds the outputs up to its first repeated state, `entry` and `period` count
+    outputs. `num_outputs`: how many texts were asked for. A failed run fails at the step after its last text.
     """
 
     prompt: str
@@ -170,12 +169,12 @@ def _steps(
     row: int, run: SimulatedRun, batches: dict[str, NewBatch], outputs: dict[bytes, NewOutput]
 ) -> list[NewInvocation]:
     """The invocations of a run; its outputs are added to those of all."""
-    draw, tell = run.network
     steps, before = [], text_digest(run.prompt)
     for number, text in enumerate(run.texts):
         image = image_of(text)
         told = NewOutput(digest=text_digest(text), modality="text", text=text)
-        for step, made, model in ((2 * number, image, draw), (2 * number + 1, told, tell)):
+        for step, made in ((2 * number, image), (2 * number + 1, told)):
+            model = run.network[step % len(run.network)]
             steps.append(NewInvocation(row, step, before, made.digest, abs(run.seed), batches[model].id))
             outputs.setdefault(made.digest, made)
             before = made.digest

@@ -26,8 +26,7 @@ from panic.store import (
     Store,
     writing,
 )
-from panic.store.codec import encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 
 NETWORK = ("draw", "tell")
 SETTINGS = {"max_dimension": 1, "metric": "euclidean"}

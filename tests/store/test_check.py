@@ -1,6 +1,7 @@
 """`check` finds every damage and calls it by its name."""
 
 import contextlib
+import dataclasses
 import shutil
 import sqlite3
 import struct
@@ -9,11 +10,10 @@ import numpy as np
 import pytest
 
 from panic.errors import StoreCorrupt
-from panic.store import Commit, NewDiagram, Store, check, contents, writing
-from panic.store.codec import ENCODING, encode_array, encode_bars, encode_image
-from panic.store.digest import image_digest, text_digest
+from panic.store import Commit, NewDiagram, NewStuck, Store, check, contents, writing
+from panic.store.codec import ENCODING, encode_array, encode_bars, encode_image, image_digest, text_digest
 from panic.store.records import NewDistance, NewVectorisation
-from tests.store.sample import SETTINGS, output, picture
+from tests.store.sample import SETTINGS, output, picture, steps
 from tests.store.test_files import corrupt_page
 
 
@@ -125,6 +125,23 @@ def test_a_copy_without_its_log_is_told(folder, unfinished, tmp_path):
     with Store(tmp_path / "copy", write=True):
         pass
     assert problems(tmp_path / "copy") == []  # a driver has taken it as it is
+
+
+def test_nothing_is_lost_while_a_driver_works(folder, unfinished):
+    assert problems(folder) == []
+
+
+def test_a_copy_that_knows_its_images_or_whose_sessions_ended_has_lost_nothing(folder, unfinished, tmp_path):
+    def copy(name, statement):
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+        file = "images" if "image" in statement else "store"
+        damage(tmp_path / name / f"{file}.sqlite", statement)
+        return problems(tmp_path / name)
+
+    assert copy("known", f"DELETE FROM image WHERE digest = x'{image_digest(picture(9)).hex()}'") == []
+    assert copy("ended", "UPDATE session SET end_state = 'done'") == []
+    (told,) = copy("unending", "UPDATE session SET end_state = 'done' WHERE id = 1")
+    assert told.startswith("store.sqlite knows 4 images, and there are 5; a session never ended,")
 
 
 def test_a_remark_leaves_the_log_of_a_killed_driver(folder, unfinished, tmp_path):
@@ -291,6 +308,30 @@ def test_a_bar_that_lasts_for_ever_or_no_time_is_one(folder, sample, bar):
     assert problems(folder) == []
 
 
+def test_what_is_wrong_with_a_diagram_is_told_of_its_run_alone(folder, sample):
+    with Store(folder, write=True) as store:
+        measure = writing.add_measure(store, {"kind": "entropy"})
+        other = writing.add_measure(store, {"kind": "other"})
+        diagram = NewDiagram(
+            run=sample.noisy, model=sample.embed, settings=SETTINGS, settings_digest="settings", num_points=2,
+            num_unique=1, bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(store, Commit(diagrams=[diagram]))
+        taken = [
+            NewVectorisation(diagram=number, dimension=0, measure=kind, vector=np.ones(1))
+            for number in (1, 2)
+            for kind in (measure, other)
+        ]
+        writing.commit(store, Commit(vectorisations=taken))
+    path = folder / "store.sqlite"
+    damage(path, "UPDATE diagram_bars SET bars = x'00' WHERE diagram = 2")
+    damage(path, f"UPDATE vectorisation SET vector = x'00' WHERE diagram = 2 AND measure = {measure}")
+    assert problems(folder) == [
+        f"diagram of run {sample.noisy}, dimension 0: 1 bytes are no bars of 16 bytes",
+        f'vectorisation of run {sample.noisy}, dimension 0, {{"kind":"entropy"}}: its bytes are no array',
+    ]
+
+
 @pytest.fixture
 def vectorised(folder, sample):
     """The bytes of the only vectorisation in the store."""
@@ -352,3 +393,80 @@ def test_a_distance_between_diagrams_of_two_models(folder, sample):
         f"distance of runs {sample.stuck} and {sample.noisy}: their diagrams are of other models or settings"
     )
     assert only_problem(folder) == told
+
+
+def test_outputs_that_no_run_has_are_checked_with_the_whole(folder, sample):
+    with Store(folder, write=True) as store:
+        writing.commit(store, Commit(outputs=[output("orphan")]))
+    damage(folder / "store.sqlite", "UPDATE output SET text = 'other' WHERE text = 'orphan'")
+    assert only_problem(folder) == f"text {text_digest('orphan').hex()}: its content is another text"
+    with Store(folder) as store:
+        assert check.check(store, sample.alpha) == []
+
+
+def test_outputs_and_vectors_are_checked_with_the_runs_that_have_them(folder, sample):
+    """Of "d" both are damaged, which is of beta's only run."""
+    damage(
+        folder / "store.sqlite",
+        "UPDATE embedding SET vector = zeroblob(8) WHERE output = (SELECT id FROM output WHERE text = 'd')",
+        "UPDATE output SET text = 'other' WHERE text = 'd'",
+    )
+    told = [
+        f"text {text_digest('d').hex()}: its content is another text",
+        f"vector of {text_digest('d').hex()} under embed: 8 bytes, not 3 numbers of 4 bytes",
+    ]
+    with Store(folder) as store:
+        assert check.check(store, sample.alpha) == []
+        assert check.check(store, run=sample.stuck) == []
+        assert check.check(store, sample.beta) == check.check(store, run=sample.shared) == told
+        assert check.check(store) == told
+
+
+def test_a_prompt_is_checked_with_its_run(folder, sample):
+    damage(folder / "store.sqlite", "UPDATE output SET text = 'other' WHERE text = 'untouched'")
+    with Store(folder) as store:
+        assert len(check.check(store, run=sample.untouched)) == 1
+        assert check.check(store, run=sample.stuck) == []
+
+
+@pytest.mark.parametrize("steps_of", ["noisy", "stuck"])
+def test_problems_of_steps_and_measures_are_those_of_the_part(folder, sample, steps_of):
+    run = getattr(sample, steps_of)
+    damage(folder / "store.sqlite", f"DELETE FROM invocation WHERE run = {run} AND step = 1")
+    damage(folder / "store.sqlite", f"UPDATE run SET max_length = 2 WHERE id = {run}")
+    with Store(folder) as store:
+        assert len(check.check(store, run=run)) >= 2
+        assert check.check(store, run=sample.failed) == []
+        assert check.check(store, sample.beta) == []
+
+
+ONE_MORE = "has steps after it got stuck"
+
+
+@pytest.mark.parametrize(
+    ("made", "stuck", "told"),
+    [
+        ([1, "b", 1], (1, 2), []),
+        ([1, "b", 1], None, ["stuck is recorded as not stuck, but its steps say entry step 1, period 2"]),
+        ([1, "b", 1, "b"], (1, 2), [ONE_MORE]),
+        ([1, "b", 2, "b"], (2, 2), []),
+        ([1, "b", 2, "b", 2], (2, 2), [ONE_MORE]),
+        ([1, "b", 2, "c"], None, []),
+    ],
+)
+def test_from_the_last_change_of_a_shape_on_states_tell_whether_a_run_is_stuck(
+    folder, sample, made, stuck, told
+):
+    """From step 2 on drawings are of another epoch: the first state that counts is that of step 1."""
+    content = [picture(part) if isinstance(part, int) else part for part in made]
+    with Store(folder, write=True) as store:
+        writing.add_epoch(store, sample.alpha, "draw", model=sample.draw, batch_size=4, device_kind="cpu")
+        session = writing.start_session(store, sample.alpha, "x", {})
+        models = (sample.draw, sample.tell)
+        commit = steps(store, session, models, sample.untouched, "untouched", content)
+        for place in range(2, len(made), 2):
+            commit.batches[place] = dataclasses.replace(commit.batches[place], epoch=1)
+        if stuck:
+            commit.stuck.append(NewStuck(run=sample.untouched, entry_step=stuck[0], period=stuck[1]))
+        writing.commit(store, commit)
+    assert problems(folder) == [f"run {sample.untouched}: {problem}" for problem in told]

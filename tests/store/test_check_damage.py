@@ -87,3 +87,25 @@ def test_a_part_is_checked_alone(folder: Path) -> None:
         assert any(problem.startswith("run 1:") for problem in check.check(store, alpha, run=1))
         assert not any(problem.startswith("run 1:") for problem in check.check(store, beta))
         assert not any(problem.startswith("run 1:") for problem in check.check(store, alpha, run=2))
+
+
+def test_what_cannot_be_read_further_is_told_with_what_was_checked(folder: Path) -> None:
+    """Vectors are told with their model's name, which is no text here."""
+    damage(folder, "UPDATE model SET name = CAST(x'ff' AS TEXT) WHERE name = 'embed'")
+    with Store(folder) as store:
+        problems = check.check(store)
+    assert [problem.split(" (")[0] for problem in problems] == [
+        "model, row 3: name is no UTF-8",
+        "vectors: not all can be read",
+    ]
+    assert "UnicodeDecodeError" in problems[1]
+
+
+@pytest.mark.parametrize("network", ['"ab"', '{"a": 1, "b": 2}', '["a", 1]', "[]", "1"])
+def test_a_network_that_is_none_is_told_once(folder: Path, network: str) -> None:
+    """The first run is stuck; that cannot be judged then."""
+    damage(folder, f"UPDATE run SET network = '{network}' WHERE id = 1")
+    with Store(folder) as store:
+        row, vector = check.check(store)
+    assert row.startswith("run, row 1: network is ")
+    assert "bytes, not" in vector

@@ -17,8 +17,9 @@ from panic.store.codec import (
     encode_bars,
     encode_image,
     encode_vector,
+    image_digest,
+    text_digest,
 )
-from panic.store.digest import image_digest, text_digest
 
 floats = st.floats(width=32, allow_nan=False)
 

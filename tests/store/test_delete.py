@@ -1,11 +1,13 @@
 """Deleting an experiment keeps what others use and leaves no orphans."""
 
+import numpy as np
 import pytest
 
 from panic.errors import NotFound
-from panic.store import Store, check, contents, delete, dump, reading, writing
+from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, reading, writing
+from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
-from panic.store.digest import image_digest, text_digest
+from panic.store.records import NewDistance, NewVectorisation
 from tests.store.sample import batch, fill, picture, steps
 
 
@@ -56,6 +58,64 @@ def test_a_batch_that_embedded_for_others_stays(writer, sample):
     assert {row.digest for row in contents.outputs(writer)} >= {text_digest(text).hex() for text in "bc"}
     assert len(contents.vectors(writer, "embed").digests) == 3
     assert check.check(writer) == []
+
+
+def test_what_was_said_of_others_and_taken_of_them_stays(writer, sample):
+    """Each experiment has a remark, a diagram, and a measure of its own; a third measure is of both."""
+    names = {"alpha": sample.noisy, "beta": sample.shared}
+    measures = {kind: writing.add_measure(writer, {"kind": kind}) for kind in (*names, "both", "pairs")}
+    uids = {name: reading.experiment(writer, name).uid for name in names}
+    diagrams = {}
+    for name, run in names.items():
+        writing.annotate(writer, "experiment", uids[name], f"of {name}")
+        diagram = NewDiagram(
+            run=run, model=sample.embed, settings={}, settings_digest="other", num_points=1, num_unique=1,
+            bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+        diagrams[name] = writer.db.value("SELECT max(id) FROM diagram")
+        taken = [
+            NewVectorisation(diagram=diagrams[name], dimension=0, measure=measures[kind], vector=np.ones(1))
+            for kind in (name, "both")
+        ]
+        writing.commit(writer, Commit(vectorisations=taken))
+    pair = NewDistance(*sorted([1, diagrams["alpha"]]), 0, measures["pairs"], 1.0)
+    writing.commit(writer, Commit(distances=[pair]))
+    epochs = reading.epochs(writer, "beta")
+    counts = reading.counts(writer, "beta")
+
+    delete.delete_experiment(writer, "alpha")
+    assert [row.text for row in reading.list_annotations(writer)] == ["of beta"]
+    kept = {measure for (measure,) in writer.db.rows("SELECT id FROM measure")}
+    assert kept == {measures["beta"], measures["both"]}
+    assert reading.epochs(writer, "beta") == epochs
+    assert writer.db.value("SELECT count(*) FROM epoch") == len(epochs)
+    assert [row.experiment for row in reading.sessions(writer)] == [None, sample.beta]
+    assert reading.counts(writer, "beta") == counts
+    assert {row.model: row.batches for row in reading.model_times(writer)} == {
+        "draw": 1, "tell": 1, "embed": 1
+    }  # fmt: skip
+
+
+def test_only_images_that_nobody_else_has_count(writer, sample):
+    """Picture 1 is of both experiments."""
+    own = [len(contents.image_bytes(writer, image_digest(picture(number)))) for number in (2, 3, 4)]
+    assert delete.own_image_bytes(writer, sample.alpha) == sum(own)
+    assert delete.own_image_bytes(writer, sample.beta) == 0
+    writing.drop_images(writer, [image_digest(picture(2))])
+    assert delete.own_image_bytes(writer, sample.alpha) == sum(own[1:]), "pixels may be lost"
+
+
+def test_pixels_that_no_output_refers_to_are_dropped_by_compacting(writer, sample):
+    stored = {digest for (digest,) in writer.images.rows("SELECT digest FROM image")}
+    writer.images.execute("INSERT INTO image SELECT zeroblob(32), encoding, bytes FROM image LIMIT 1")
+    delete.compact(writer)
+    assert {digest for (digest,) in writer.images.rows("SELECT digest FROM image")} == stored
+
+
+def test_foreign_keys_are_on_again_after_deleting(writer, sample):
+    delete.delete_experiment(writer, "beta")
+    assert writer.db.value("PRAGMA foreign_keys") == 1
 
 
 def test_one_can_go_on_and_begin_anew(writer, sample):

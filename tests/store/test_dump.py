@@ -5,7 +5,7 @@ import json
 import pytest
 
 from panic.store import Store, dump
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from tests.store.sample import fill, picture
 
 

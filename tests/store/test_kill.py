@@ -14,7 +14,7 @@ DRIVER = """
 import sys
 from panic.store import Commit, NewInvocation, NewRun, Store
 from panic.store import missing, reading, writing
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from tests.store.sample import NETWORK, batch, output, picture
 
 with Store(sys.argv[1], write=True, create=True) as store:

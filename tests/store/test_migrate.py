@@ -12,7 +12,7 @@ import pytest
 
 from panic import run
 from panic.config import stored
-from panic.errors import StoreError, StoreReadOnly, StoreTooOld
+from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreReadOnly, StoreTooNew, StoreTooOld
 from panic.store import Store, check, dump, migrate, reading, writing
 
 from .rename_dump import rename
@@ -202,3 +202,114 @@ def test_a_store_of_this_schema_is_not_copied(folder, sample, caplog):
     with Store(folder, copy_older=True) as store:
         assert store.db.path == folder / "store.sqlite"
     assert caplog.messages == []
+
+
+NEWEST = len(migrate.migrations("store"))
+PATH = Path("folder/store.sqlite")
+
+
+@pytest.fixture
+def connection():
+    """A database in memory."""
+    connection = apsw.Connection(":memory:")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def current(connection):
+    """A database of the newest version."""
+    migrate.migrate(connection, "store", PATH)
+    return connection
+
+
+def test_an_empty_file_is_of_version_0_and_others_are_somebody_elses(connection):
+    assert migrate.file_version(connection, PATH) == 0
+    connection.execute("PRAGMA user_version = 7; CREATE TABLE t (a)")
+    with pytest.raises(StoreCorrupt, match="but not of a panic store"):
+        migrate.file_version(connection, PATH)
+    connection.execute(f"PRAGMA application_id = {0x70616E69}")
+    assert migrate.file_version(connection, PATH) == 7
+
+
+def test_an_empty_file_becomes_one_of_the_newest_version(current):
+    assert current.pragma("application_id") == 0x70616E69
+    assert (current.pragma("user_version"), current.pragma("foreign_keys")) == (NEWEST, 1)
+    assert migrate.schema(current) == migrate.expected_schema("store", NEWEST)
+    assert migrate.missing_from(current, "store") == []
+    migrate.migrate(current, "store", PATH)  # nothing is left to do
+    migrate.require_current(current, "store", PATH)
+
+
+def test_a_schema_is_told_by_type_and_name_and_inner_indices_by_their_table(connection):
+    connection.execute("CREATE TABLE t (a  TEXT\n UNIQUE)")
+    assert migrate.schema(connection) == {
+        ("table", "t"): "CREATE TABLE t (a TEXT UNIQUE)",
+        ("index", "sqlite_autoindex_t_1"): "on t",
+    }
+
+
+def test_three_of_the_things_that_are_not_ours_are_named(current):
+    current.execute("CREATE TABLE zd (a); CREATE TABLE zc (a); CREATE TABLE zb (a); CREATE TABLE za (a)")
+    with pytest.raises(StoreCorrupt) as raised:
+        migrate.require_current(current, "store", PATH, is_whole=False)
+    assert raised.value.message.endswith(": table 'za', table 'zb', table 'zc'.")
+    assert "backup" in raised.value.hint
+
+
+def test_three_of_the_things_that_are_missing_are_named(current):
+    for table in ("annotation", "distance", "failure", "stuck"):
+        current.execute(f"DROP TABLE {table}")
+    with pytest.raises(StoreCorrupt) as raised:
+        migrate.require_current(current, "store", PATH)
+    gone = sorted(migrate.expected_schema("store", NEWEST).keys() - migrate.schema(current).keys())
+    assert len(gone) >= 4
+    listed = ", ".join(f"{what} {name}" for what, name in gone[:3])
+    assert raised.value.message == f"{PATH} is damaged: it lacks the {listed}."
+    assert raised.value.hint.endswith("panic check --store folder")
+    with pytest.raises(StoreCorrupt):
+        migrate.require_own_schema(current, "store", PATH, NEWEST)
+    migrate.require_current(current, "store", PATH, is_whole=False)
+    assert migrate.missing_from(current, "store") == [f"the {what} {name} is missing" for what, name in gone]
+
+
+def test_a_file_of_another_version_is_refused_with_advice(current):
+    for version, error, advice in (
+        (NEWEST + 1, StoreTooNew, "Upgrade panic"),
+        (NEWEST - 1, StoreTooOld, "panic resume"),
+        (0, StoreMissing, "run again"),
+    ):
+        current.pragma("user_version", version)
+        with pytest.raises(error) as raised:
+            migrate.require_current(current, "store", PATH)
+        assert advice in raised.value.hint
+    current.pragma("user_version", NEWEST + 1)
+    with pytest.raises(StoreTooNew):
+        migrate.migrate(current, "store", PATH)
+
+
+def test_a_file_that_is_not_what_its_version_makes_is_not_migrated(current):
+    """A file of the newest version that says to be older has tables which that version does not make."""
+    current.pragma("user_version", NEWEST - 1)
+    before = migrate.schema(current)
+    with pytest.raises(StoreCorrupt):
+        migrate.migrate(current, "store", PATH)
+    assert migrate.schema(current) == before
+    assert not current.in_transaction
+    current.pragma("user_version", NEWEST)
+    current.execute("DROP TABLE stuck")
+    with pytest.raises(StoreCorrupt, match="it lacks the table stuck"):
+        migrate.migrate(current, "store", PATH)
+
+
+def test_new_names_are_told_from_the_oldest_version_on_and_remarks_of_others_are_none(oldest, caplog):
+    with contextlib.closing(sqlite3.connect(oldest / "store.sqlite", isolation_level=None)) as connection:
+        connection.execute("UPDATE experiment SET name = 'alpha'")
+        connection.execute(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " SELECT 'experiment', uid, 'former name', 'mine', 'me', 0.0 FROM experiment"
+        )
+    with Store(oldest, write=True) as store:
+        assert [row.name for row in reading.experiments(store)] == ["alpha", "alpha-2"]
+    (told,) = caplog.messages
+    assert told.endswith("is now alpha-2")

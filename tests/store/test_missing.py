@@ -20,7 +20,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from panic.store.records import FixedSeedStep, NewDistance, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, batch, picture, steps
 
@@ -280,6 +280,12 @@ def test_the_origin_of_an_image_is_what_made_it_first_in_the_experiment(store, s
     assert (later.model, later.input) == ("draw", text_digest("b")), "made at step 2"
     (other,) = missing.image_origins(store, sample.beta, {first, third})
     assert (other.digest, other.seed) == (first, 7)
+
+
+def test_an_image_is_made_again_in_batches_of_the_size_that_made_it(writer, sample):
+    writer.db.execute("UPDATE batch SET padded_size = 10 + id")
+    (origin,) = missing.image_origins(writer, sample.alpha, {image_digest(picture(2))})
+    assert origin.batch_size == 10 + contents.invocations(writer, sample.stuck)[2].batch
 
 
 def test_what_is_lost_for_good_is_told_by_failures_of_that_kind(writer, sample):

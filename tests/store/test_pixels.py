@@ -4,7 +4,7 @@ import pytest
 
 from panic.errors import NotFound, StoreCorrupt
 from panic.store import Commit, NewFailure, Store, contents, images, missing, reading, writing
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from tests.store.sample import picture
 
 DIGESTS = {number: image_digest(picture(number)) for number in (1, 2, 3, 4)}

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from panic.errors import NotFound
+from panic.errors import NotFound, StoreCorrupt
 from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
-from panic.store.digest import text_digest
-from panic.store.records import NewBatch, NewOutput, NewVectorisation
+from panic.store.codec import text_digest
+from panic.store.records import NewBatch, NewDistance, NewOutput, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, steps
 
 
@@ -165,3 +165,129 @@ def test_annotations_are_listed_by_target_oldest_first(writer):
     assert [row.text for row in reading.list_annotations(writer)] == ["first", "second", "third"]
     row = reading.list_annotations(writer, "two")[0]
     assert (row.target_kind, row.target, row.kind, row.author) == ("output", "two", "tag", "me")
+
+
+def set_uids(store, **uids):
+    for name, uid in uids.items():
+        store.db.execute(f"UPDATE experiment SET uid = '{uid:0<32}' WHERE name = '{name}'")
+
+
+def test_an_experiment_is_found_by_the_beginning_of_its_id(writer, sample):
+    set_uids(writer, alpha="abcd1", beta="abcd2")
+    assert reading.experiment(writer, "abcd1").name == "alpha"
+    assert reading.experiment(writer, "abcd2000").name == "beta"
+    assert reading.experiment(writer, sample.beta).name == "beta"
+    with pytest.raises(NotFound, match=r"Several experiments in .* begin with 'abcd'") as caught:
+        reading.experiment(writer, "abcd")
+    uids = [row.uid for row in reading.experiments(writer)]
+    assert caught.value.hint == f"They are: {uids[0]} (alpha), {uids[1]} (beta)."
+    with pytest.raises(NotFound, match="No experiment 'abc' in") as caught:
+        reading.experiment(writer, "abc")
+    assert caught.value.hint == "The beginning of a uid has at least 4 characters."
+    set_uids(writer, beta="12345")
+    assert reading.experiment(writer, "abcd").name == "alpha"
+
+
+def test_an_unknown_experiment_is_answered_with_the_nearest_or_the_last_ten(writer):
+    def hint(name):
+        with pytest.raises(NotFound) as caught:
+            reading.experiment(writer, name)
+        return caught.value.hint
+
+    assert hint("alpah") == "Did you mean alpha?"
+    assert hint("zzzz") == "There are: alpha, beta."
+    for number in range(11):
+        writing.start_experiment(writer, f"more-{number}", {})
+    assert hint("zzzz") == f"There are: {', '.join(f'more-{number}' for number in range(1, 11))}."
+    set_uids(writer, **{f"more-{number}": f"ffff{number:02d}" for number in range(11)})
+    assert hint("ffff").startswith(f"They are: ffff01{'0' * 26} (more-1), ")
+
+
+def test_a_store_without_experiments_says_so(folder):
+    with Store(folder, write=True, create=True) as store:
+        assert reading.named(store, "alpha") is None
+        for selector in ("latest", "alpha"):
+            with pytest.raises(NotFound) as caught:
+                reading.experiment(store, selector)
+            assert caught.value.hint == "The store holds no experiments yet."
+        row = writing.start_experiment(store, "alpha", {"name": "alpha"})
+        writing.start_experiment(store, "beta", {})
+        assert reading.experiment(store).name == "beta", "the newest, where nobody has worked on any"
+        assert reading.named(store, "beta").name == "beta"
+        found = reading.named(store, "alpha")
+        assert (found.id, found.config) == (row, {"name": "alpha"})
+        writing.start_session(store, row, "x", {})
+        assert reading.experiment(store).name == "alpha"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("a", True),
+        ("A-1.b_c", True),
+        ("latest", False),
+        ("-a", False),
+        (".a", False),
+        ("a/b", False),
+        ("", False),
+    ],
+)
+def test_names_are_parts_of_names_of_files(text, is_one):
+    assert reading.is_name(text) is is_one
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("0" * 32, True), ("f" * 32, True), ("F" * 32, False), ("0" * 31, False), ("0" * 33, False)],
+)
+def test_ids_are_32_hexadecimal_digits(text, is_one):
+    assert reading.is_uid(text) is is_one
+
+
+def test_padding_is_told_by_places_and_by_its_share_of_the_time(writer, sample):
+    """Seven of eight places are empty in the sample's batches of a quarter of a second."""
+    times = {row.model: row for row in reading.model_times(writer, "beta")}
+    assert (times["draw"].padding_items, times["draw"].padding_s) == (7, 0.25 * 7 / 8)
+    assert (times["embed"].padding_items, times["embed"].padding_s) == (4, 0.25 * 4 / 8)
+    (all_draw, *_) = reading.model_times(writer)
+    assert (all_draw.padding_items, all_draw.padding_s) == (6 * 7, pytest.approx(6 * 0.25 * 7 / 8))
+
+
+def test_a_session_is_told_with_its_config_and_what_it_spent_its_time_on(writer, sample):
+    number = writing.start_session(writer, sample.alpha, "again", {"git": "x"}, {"name": "alpha"})
+    first, second, third = reading.sessions(writer)
+    assert (first.config, second.config, third.config) == (None, None, {"name": "alpha"})
+    assert (third.id, third.provenance, third.end_state, third.ended_at) == (number, {"git": "x"}, None, None)
+    assert reading.timelines(writer) == {}
+    writing.end_session(writer, number, "done", [{"place": "driver", "seconds": 1.5}])
+    told = {number: [{"place": "driver", "seconds": 1.5}]}
+    assert reading.timelines(writer) == reading.timelines(writer, "alpha") == told
+    assert reading.timelines(writer, "beta") == {}
+
+
+def test_diagrams_distances_and_measures_are_counted_by_experiment(writer, sample):
+    for run in (sample.noisy, sample.shared):
+        diagram = NewDiagram(
+            run=run, model=sample.embed, settings=SETTINGS, settings_digest="settings", num_points=1,
+            num_unique=1, bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    measure = writing.add_measure(writer, {"kind": "bottleneck"})
+    writing.commit(writer, Commit(distances=[NewDistance(1, 2, 0, measure, 1.0)]))
+    alpha, beta = reading.counts(writer, "alpha"), reading.counts(writer, "beta")
+    assert (alpha.diagrams, alpha.distances, beta.diagrams, beta.distances) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("uid", 32 * "/", f"an id that is none: '{32 * '/'}'"),
+        ("name", "../x", "a name that is none: '../x'"),
+    ],
+)
+def test_an_id_or_a_name_that_is_none_is_refused(writer, column, value, told):
+    writer.db.execute(f"UPDATE experiment SET {column} = '{value}' WHERE name = 'beta'")
+    with pytest.raises(StoreCorrupt) as caught:
+        reading.experiments(writer)
+    assert caught.value.message == f"{writer.path}: experiment 2 has {told}."
+    assert caught.value.hint == "Do not trust this store."

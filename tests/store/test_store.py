@@ -16,7 +16,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from tests.store.sample import NETWORK, batch, fill, output
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from panic.store import (
     Commit,
+    NewDiagram,
     NewEmbedding,
     NewFailure,
     NewInvocation,
@@ -22,7 +23,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.digest import image_digest, text_digest
+from panic.store.codec import image_digest, text_digest
 from panic.store.writing import new_uid
 from tests.store.sample import NETWORK, batch, output, picture, steps
 
@@ -256,3 +257,23 @@ def test_a_digest_that_nobody_stored_is_refused(writer, sample):
     with pytest.raises(AssertionError, match="no output"):
         writing.commit(writer, Commit(batches=[call], invocations=[unknown]))
     assert missing.tails(writer, sample.alpha)[-1].num_steps == 0
+
+
+def test_a_diagram_is_stored_with_its_bars_and_generators(writer, sample):
+    bars = {1: np.empty((0, 2)), 0: np.array([[0.0, 1.0], [0.0, np.inf]])}
+    diagram = NewDiagram(
+        run=sample.noisy, model=sample.embed, settings={"b": 1, "a": 2}, settings_digest="other",
+        num_points=3, num_unique=2, bars=bars, generators={0: np.array([[1, 2]])}, error=0.25, duration_s=1.5,
+    )  # fmt: skip
+    writing.commit(writer, Commit(diagrams=[diagram]))
+    row = contents.diagrams(writer, "alpha")[-1]
+    assert (row.run, row.model, row.settings, row.settings_digest) == (
+        sample.noisy, sample.embed, {"a": 2, "b": 1}, "other"
+    )  # fmt: skip
+    assert (row.num_points, row.num_unique, row.error, row.duration_s) == (3, 2, 0.25, 1.5)
+    assert row.dimensions == (0, 1)
+    found = contents.diagram_bars(writer, row.id)
+    assert found[0].tolist() == bars[0].tolist()
+    assert found[1].shape == (0, 2)
+    assert contents.generators(writer, sample.noisy, "embed", 0).tolist() == [[1, 2]]
+    assert contents.generators(writer, sample.noisy, "embed", 1) is None

@@ -134,6 +134,28 @@ def test_what_it_cannot_do_is_refused_with_the_reason():
         annotated(graph, 1, most_steps=10)
 
 
+def test_steps_of_collapsing_are_counted():
+    """They once were free: most of the work on a walk in dimension 2 is collapsing it."""
+    graph = within(matrix_of(walk(90)))
+    taken = collapse(90, graph.heads, graph.tails, 10**9)[3]
+    assert len(graph) * 4 < taken < 10**9  # two blocks of 64 points, looked at twice, and what is dominated
+    assert len(annotated(graph, 2, most_steps=2 * taken)[0]) == 90
+    with pytest.raises(TopologyError, match=r"of work .*; [\d,]+ of [\d,]+ edges were collapsed"):
+        annotated(graph, 2, most_steps=taken - 1)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-13, 1e-11, 1e-3])
+def test_edges_of_nearly_the_same_length_are_in_order(spread):
+    """Where their leading bits are equal it is the lost ones that tell."""
+    half = np.triu(1 + spread * np.random.default_rng(0).random((120, 120)), 1)
+    matrix = half + half.T
+    graph = within(matrix)
+    assert (np.diff(graph.lengths) >= 0).all()
+    np.testing.assert_array_equal(matrix[graph.heads, graph.tails], graph.lengths)
+    pairs = 120 * graph.heads.astype(int) + graph.tails
+    assert len(np.unique(pairs)) == len(pairs) == np.count_nonzero(np.triu(matrix <= graph.lengths[-1], 1))
+
+
 def test_edges_are_in_order_and_not_longer_than_the_limit():
     matrix = matrix_of(cloud(300, 3))
     graph = within(matrix, 1.5)
@@ -147,7 +169,8 @@ def test_collapsing_a_full_simplex_leaves_a_tree():
     """All points of a line see each other through their neighbours."""
     matrix = matrix_of(np.arange(9.0)[:, None])
     heads, tails = all_edges(matrix)
-    stays, comes = collapse(9, heads, tails)
+    stays, comes, num_done, _ = collapse(9, heads, tails, 10**6)
+    assert num_done == len(heads)
     assert sorted(zip(heads[stays].tolist(), tails[stays].tolist(), strict=True)) == [
         (i, i + 1) for i in range(8)
     ]
@@ -216,11 +239,14 @@ def test_prepare_compiles_all_that_a_diagram_calls():
         assert prepare() is not None
         from panic.topology.annotation import cavities, collapse, loops, pairs
         kernels = [loops.components, loops.loops, collapse.collapse, cavities.triangles, cavities.cavities,
-                   pairs._short_pairs]
+                   pairs._centred, pairs._distances, pairs._keys, pairs._edges]
         before = [len(kernel.signatures) for kernel in kernels]
         assert all(before), before
         import numpy as np
         points = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        read_only = points.astype(np.float64)
+        read_only.flags.writeable = False
+        diagram(np.frombuffer(points.tobytes(), np.float32).reshape(60, 5)), diagram(read_only)
         for dimension in (0, 1, 2):
             diagram(points, max_dimension=dimension)
             diagram(points, max_dimension=dimension, threshold=2.5)

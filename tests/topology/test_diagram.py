@@ -15,7 +15,16 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from panic.errors import PanicError
-from panic.topology import Budget, TopologyError, diagram, entropy, estimate, estimate_bytes, pairwise
+from panic.topology import (
+    Budget,
+    TopologyError,
+    diagram,
+    distinct_points,
+    entropy,
+    estimate,
+    estimate_bytes,
+    pairwise,
+)
 from panic.topology.diagram import _chunks, diagrams
 from panic.topology.distances import directions
 
@@ -119,6 +128,30 @@ def test_points_of_float64_that_differ_are_different():
     points = np.array([[0.0], [1e-12], [1.0]])
     assert diagram(points, max_dimension=0).bars(0)[:, 1].tolist() == [1e-12, pytest.approx(1.0), np.inf]
     assert diagram(points, max_dimension=0, threshold=0.5).bars(0)[0, 1] == 1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.float16])
+@pytest.mark.parametrize("d", [1, 2, 3, 70])
+def test_distances_are_symmetric_to_the_bit_and_those_of_scipy(dtype, d):
+    for n in (2, 3, 64, 65, 130):
+        points = (100 * cloud(n, d)).astype(dtype)
+        rows, first = distinct_points(points)
+        matrix = pairwise(points, places=first)
+        np.testing.assert_array_equal(matrix, matrix.T)
+        assert not matrix.diagonal().any()
+        np.testing.assert_allclose(matrix, squareform(pdist(rows)), rtol=1e-9)
+        assert len(rows) == len(np.unique(points, axis=0))
+        np.testing.assert_array_equal(rows, points[first].astype(float))
+
+
+def test_points_that_begin_alike_are_told_apart():
+    """The first eight bytes tell most points apart; here they tell nothing."""
+    points = np.zeros((6, 5), np.float32)
+    points[:, 4] = [3, 1, 2, 1, 3, 0]
+    points[5, 0] = -0.0
+    rows, first = distinct_points(points)
+    assert sorted(rows[:, 4].tolist()) == [0, 1, 2, 3]
+    assert sorted(first.tolist()) == [0, 1, 2, 5]
 
 
 def test_negative_zero_is_zero():

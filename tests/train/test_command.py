@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,10 @@ import yaml
 from typer.testing import CliRunner
 
 from panic import pocket
+from panic.cli import logs
 from panic.cli.app import app
+from panic.train.config import load
+from panic.train.training import train
 from tests import tiny
 from tests.train import small
 from tests.train.test_loop import assert_close
@@ -25,9 +30,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _quiet_logging(monkeypatch):
-    """Loggers of other packages keep the stream that CliRunner has closed since."""
+def _own_places(monkeypatch, tmp_path):
+    """Logs lie here; loggers of other packages keep the stream that CliRunner has closed since."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
+    monkeypatch.setenv("PANIC_STORE", str(tmp_path / "panic-store"))
 
 
 def write(path: Path, task: str, **changes) -> Path:
@@ -66,6 +72,27 @@ def test_says_where_the_model_is(tmp_path):
     assert f"The model is in {tmp_path / 'model'}; as a network's node: local:{tmp_path / 'model'}" in (
         result.output
     )
+
+
+def test_writes_a_log_where_libraries_chatter(tmp_path):
+    config = write(tmp_path / "a.yaml", "autoencoder", steps=2)
+
+    def chatter(progress):
+        warnings.warn("a library warns", stacklevel=1)
+        logging.getLogger("diffusers.models").warning("a library says something")
+
+    file = logs.log_file(tmp_path / "panic-store", "a", "train")
+    with logs.logging_command(file, "info", stderr_level=logging.WARNING, what="a"):
+        train(load(config), chatter)
+    assert "a library warns" in file.read_text()
+    assert "a library says something" in file.read_text()
+    file.unlink()
+    done = panic("train", config)
+    assert done.exit_code == 0, done.output
+    [file] = (tmp_path / "panic-store" / "logs").iterdir()
+    assert re.fullmatch(r"a_train_[\d-]+\.log", file.name)
+    assert str(file) in done.output.replace("\n", "")
+    assert "a.yaml: " in file.read_text()
 
 
 def test_says_that_time_is_up(tmp_path):

@@ -19,6 +19,12 @@ from tests import tiny
 from tests.train import small
 
 
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch, tmp_path):
+    """Logs lie here."""
+    monkeypatch.setenv("PANIC_STORE", str(tmp_path / "panic-store"))
+
+
 def panic(*arguments: object):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -77,6 +83,7 @@ def test_scores_of_a_tiny_pipeline_are_none(tmp_path):
     scores = json.loads(result.stdout)
     assert scores["scenes"] == 2
     assert scores["all, exact"] == 0.0
+    assert len(list((tmp_path / "panic-store" / "logs").glob("panic_evaluate_*.log"))) == 1
 
 
 @pytest.mark.parametrize(

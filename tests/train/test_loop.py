@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
 import torch
 
-from panic.errors import ConflictError, UsageError
+from panic.errors import ConflictError, Interrupted, UsageError
 from panic.train import loop
 from panic.train.data import TrainingItem
 from panic.train.loop import TrainingFailed, rate
@@ -209,6 +210,26 @@ def test_a_loss_that_is_not_a_number_ends_the_training_with_advice(tmp_path):
     with pytest.raises(TrainingFailed, match="loss of step 3 is not a number"):
         loop.fit(task, Points(), settings)
     assert small.newest(settings)["step"] == 2
+
+
+def test_a_compiler_that_a_signal_ended_is_an_interruption(tmp_path):
+    """Ctrl-C reaches the compilers that torch started, and torch raises an InductorError."""
+    task = Downhill()
+    is_asked = True
+
+    def forward(batch):
+        if batch.step == 2:
+            if is_asked:
+                signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("CppCompileError")
+        return task.weight.expand(len(batch))
+
+    task.forward = forward
+    with pytest.raises(Interrupted, match="in the middle of a step"):
+        loop.fit(task, Points(), downhill(tmp_path))
+    is_asked = False
+    with pytest.raises(RuntimeError, match="CppCompileError"):
+        loop.fit(task, Points(), downhill(tmp_path))
 
 
 def test_fp16_without_a_gpu_is_told(tmp_path):

@@ -11,8 +11,7 @@ from benchmarks.gpu.cache_parts.nets import Net
 from panic.devices.device import Device, is_out_of_memory
 from panic.engine.calls import Call
 from panic.engine.serving import CallServer, ServerSettings
-from panic.models.protocol import Modality
-from panic.models.spec import ModelSpec
+from panic.models.protocol import Modality, ModelSpec
 
 
 def recovery(bench: Bench, name: str, idle: str) -> None:

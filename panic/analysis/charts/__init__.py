@@ -2,16 +2,27 @@
 
 | question | chart |
 |---|---|
-| is that more than chance? | `null_band` |
+| is that more than chance? | `null_band`, `beside_shuffles` |
 | where does it go next? | `transition_graph` |
 | what does it look like? | `run_strip` |
 
     save(null_band(table), "band.html")
+
+Which steps an axis or a sentence means is said by `charts.steps`.
 """
 
-from panic.analysis.charts.bands import null_band, outside
+from panic.analysis.charts.bands import beside_shuffles, null_band, outside
 from panic.analysis.charts.graph import transition_graph
 from panic.analysis.charts.images import run_strip
+from panic.analysis.charts.steps import (
+    CALL,
+    STEPS,
+    at_call,
+    between_calls,
+    call_axis,
+    call_tip,
+    counted,
+)
 from panic.analysis.charts.theme import (
     FORMATS,
     GREY,
@@ -21,7 +32,9 @@ from panic.analysis.charts.theme import (
     colour,
     data,
     finish,
+    named,
     names_of,
+    plain,
     save,
     script_json,
     seconds,
@@ -31,17 +44,27 @@ from panic.analysis.charts.theme import (
 )
 
 __all__ = [
+    "CALL",
     "FORMATS",
     "GREY",
     "SQUARE",
+    "STEPS",
     "THEMES",
     "WIDTH",
+    "at_call",
+    "beside_shuffles",
+    "between_calls",
+    "call_axis",
+    "call_tip",
     "colour",
+    "counted",
     "data",
     "finish",
+    "named",
     "names_of",
     "null_band",
     "outside",
+    "plain",
     "run_strip",
     "save",
     "script_json",

@@ -2,6 +2,7 @@
 
 null_band(pl.DataFrame({"x": ..., "value": ..., "low": ..., "high": ..., "mean": ...}))
 outside(table, ("longest loop", "walks"))
+beside_shuffles(frame, alt.X("effect:Q"), [])
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from panic.analysis.charts.theme import GREY, data, finish, names_of
 
 LEAST_WIDTH = 0.03  # of the axis
 TIPS = ("value", "low", "high", "mean")
+CLEAR = 0.05  # the corrected p up to which a dot is filled
 
 
 def null_band(
@@ -57,7 +59,7 @@ def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
         "x:N",
         sort=names_of(frame, "x"),
         title=x_title or None,
-        axis=alt.Axis(domain=False, ticks=False, labelLimit=280),
+        axis=alt.Axis(domain=False, ticks=False, labelLimit=280, labelPadding=12),  # of a dot at 0
     )
     base = alt.Chart(data(frame)).encode(y=y)
     numbers = frame.select("low", "high", "value").to_numpy()
@@ -70,6 +72,41 @@ def _rows(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:
         ),
         base.mark_tick(color=GREY, thickness=2, size=15).encode(x="mean:Q"),
         base.mark_point(filled=True, size=110, opacity=1).encode(x="value:Q", tooltip=_tips("x:N")),
+    )
+
+
+def beside_shuffles(frame: pl.DataFrame, x: alt.X, tips: list[alt.Tooltip], *more: Any) -> Any:
+    """One row per test of a factor: its value (on `x`), beside what shuffled labels gave.
+
+    Columns row, value, label (what is written beside the dot), baseline, baseline_high, p_value, p_adjusted,
+    p_least, num_runs, and those of `tips`, which come first. Filled dots have a p of 0.05 or less, corrected.
+    `more`: functions from the chart of the rows to a further layer.
+    """
+    rows = frame.with_columns(
+        verdict=pl.when(pl.col("p_adjusted") <= CLEAR).then(pl.lit("clear")).otherwise(pl.lit("not clear")),
+        label_at=pl.max_horizontal("value", pl.col("baseline_high").fill_nan(None)),
+    )
+    axis = alt.Axis(domain=False, ticks=False, labelLimit=320)
+    base = alt.Chart(data(rows)).encode(y=alt.Y("row:N", sort=names_of(rows, "row"), title=None, axis=axis))
+    tips = [
+        *tips,
+        alt.Tooltip("baseline:Q", format=".1%", title="shuffled, mean"),
+        alt.Tooltip("baseline_high:Q", format=".1%", title="shuffled, 95 %"),
+        alt.Tooltip("p_value:Q", format=".3~g", title="p"),
+        alt.Tooltip("p_adjusted:Q", format=".3~g", title="p, corrected"),
+        alt.Tooltip("p_least:Q", format=".3~g", title="smallest possible p"),
+        alt.Tooltip("num_runs:Q", title="runs"),
+    ]
+    verdicts = alt.Scale(domain=["clear", "not clear"], range=["#0072B2", "transparent"])
+    return alt.layer(
+        base.mark_bar(color=GREY, opacity=0.35, height=11, cornerRadius=5).encode(
+            x=alt.X("baseline:Q", scale=x["scale"]), x2="baseline_high:Q", tooltip=tips
+        ),
+        *(layer(base) for layer in more),
+        base.mark_point(size=110, opacity=1, strokeWidth=2).encode(
+            x=x, fill=alt.Fill("verdict:N", scale=verdicts, legend=None), tooltip=tips
+        ),
+        base.mark_text(align="left", dx=10, fontSize=11).encode(x="label_at:Q", text="label:N"),
     )
 
 

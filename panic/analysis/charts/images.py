@@ -11,6 +11,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from panic.analysis.charts.steps import call_tip
 from panic.analysis.charts.theme import WIDTH, data, finish
 
 GAP = 8
@@ -29,7 +30,7 @@ def run_strip(frame: pl.DataFrame, title: str = "A run", *, columns: int = 6) ->
         "column:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0, domain=list(range(columns)))
     )
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
-    tips = [alt.Tooltip("step:Q"), alt.Tooltip("text:N")]
+    tips = [call_tip(), alt.Tooltip("text:N")]
     base = alt.Chart(data(rows)).encode(x=x, y=y)
     chart = alt.layer(
         base.mark_image(width=side, height=side).encode(url="image:N", tooltip=tips),
@@ -40,7 +41,7 @@ def run_strip(frame: pl.DataFrame, title: str = "A run", *, columns: int = 6) ->
     return finish(
         chart,
         title,
-        "Pictures by step; below, what was said of them.",
+        "Pictures by model call; below, what was said of them.",
         width=width,
         height=num_rows * (side + 36),
     )

@@ -38,16 +38,18 @@ views = first_model
 class Chain:
     """What the chain of a network says; times are in outputs of one kind, rates in nats per output.
 
-    `slowest`: longest relaxation time, inf for separate or periodic parts. `endings`: probabilities of ending
-    in each part that is never left, from where runs began; empty if there is one such part only.
-    `entropy_rate`: None where there are several. `shuffled`: its band if the order is random; None where runs
-    have no cluster in common.
+    `longest`: outputs of the longest run; `slowest`: longest relaxation time, inf for separate or periodic
+    parts. `endings`: probabilities of ending in each part that is never left, from where runs began; empty if
+    there is one such part only. `entropy_rate`: None where there are several, or where the chain does not
+    relax within a run. `shuffled`: its band if the order is random; None where runs have no cluster in
+    common.
     """
 
     network: str
     num_moves: int
     num_runs: int
     num_states: int
+    longest: int
     slowest: float
     endings: list[float]
     entropy_rate: float | None
@@ -90,25 +92,31 @@ def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tup
     runs = [run for run in runs if (run >= 0).any()]
     matrix = _matrix(runs, size)
     closed = dynamics.closed_classes(matrix)
+    slowest, longest = float(dynamics.timescales(matrix).max(initial=0.0)), max(map(len, runs))
+    is_known = len(closed) == 1 and not longest < slowest < np.inf  # else a few moves would decide it
     starts = [int(run[run >= 0][0]) for run in runs]
     chain = Chain(
         network=network,
         num_moves=int(dynamics.transition_counts(runs, size).sum()),
         num_runs=len(runs),
         num_states=size,
-        slowest=float(dynamics.timescales(matrix).max(initial=0.0)),
+        longest=longest,
+        slowest=slowest,
         endings=dynamics.absorption(matrix)[starts].mean(axis=0).tolist() if len(closed) > 1 else [],
-        entropy_rate=dynamics.entropy_rate(matrix) if len(closed) == 1 else None,
+        entropy_rate=dynamics.entropy_rate(matrix) if is_known else None,
         shuffled=_shuffled_rate(runs, size),
     )
     seen = np.bincount(together[together >= 0])[known]
-    passages = [dynamics.mean_first_passage(matrix, target)[starts].mean() for target in range(size)]
+    passages = [
+        dynamics.mean_first_passage(matrix, target)[starts].mean() if is_known or len(closed) > 1 else np.nan
+        for target in range(size)
+    ]
     rows = {
         "network": [network] * size,
         "name": [states.names[int(label)] for label in known],
         "label": known,
         "seen": seen / seen.sum(),
-        "long_run": dynamics.stationary(matrix) if len(closed) == 1 else np.full(size, np.nan),
+        "long_run": dynamics.stationary(matrix) if is_known else np.full(size, np.nan),
         "first_passage": np.array(passages),
     }
     return chain, pl.DataFrame(rows, LONG_RUN)
@@ -147,10 +155,11 @@ def _ring(run: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def chart(answer: Chains) -> dict[str, Any]:
     """By cluster: share of the time in the long run beside that seen, and how soon it is first reached."""
-    clusters = answer.clusters.sort("seen", descending=True, maintain_order=True)
+    most = pl.max_horizontal("seen", pl.col("long_run").fill_nan(0.0))
+    clusters = answer.clusters.sort(most, descending=True, maintain_order=True)
     clusters = clusters.group_by("network", maintain_order=True).head(10)
     networks = names_of(answer.clusters, "network")
-    axis = alt.Axis(labelLimit=300, domain=False, ticks=False)
+    axis = alt.Axis(labelLimit=170, domain=False, ticks=False)
     base = alt.Chart(
         data(clusters.with_columns(pl.col(pl.Float64).replace([float("inf"), float("nan")], None)))
     )
@@ -165,15 +174,15 @@ def chart(answer: Chains) -> dict[str, Any]:
         base.mark_bar(cornerRadiusEnd=2).encode(x=share, color=shade),
         base.mark_tick(color=GREY, thickness=3, size=12).encode(x="seen:Q"),
     )
-    passage = alt.X("first_passage:Q", title="mean outputs until it is first reached")
+    passage = alt.X("first_passage:Q", title="outputs until it is first reached, mean")
     passages = base.mark_point(filled=True, size=70, opacity=1).encode(x=passage, color=shade)
     long_run, passage_title = "in the long run", "first passage"
-    caption = "Bars: share of the time in the long run; grey: share seen."
+    caption = "Bars: share of the time in the long run, where every cluster can be left; grey: share seen."
     reached = "From where runs began; clusters that need not be reached have no dot."
-    return {
-        long_run: finish(shares, long_run, caption, height=height),
-        passage_title: finish(passages, passage_title, reached, height=height),
-    }
+    charts = {long_run: finish(shares, long_run, caption, height=height)}
+    if clusters["first_passage"].is_finite().any():
+        charts[passage_title] = finish(passages, passage_title, reached, height=height)
+    return charts
 
 
 def sentence(answer: Chains) -> str:
@@ -189,6 +198,11 @@ def _said(chain: Chain) -> str:
         text += f"has {len(chain.endings)} parts that are never left, and ends in them with {shares}"
     elif np.isinf(chain.slowest):
         text += "has no relaxation time, for it turns in a ring"
+    elif chain.slowest > chain.longest:
+        text += (
+            f"does not relax within a run (the longest has {chain.longest:,} outputs), so what it does in "
+            "the long run cannot be told"
+        )
     else:
         text += f"relaxes with {chain.slowest:.3g} outputs"
     if chain.entropy_rate is not None:

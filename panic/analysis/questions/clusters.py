@@ -10,9 +10,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import data, finish
+from panic.analysis.charts import call_axis, call_tip, counted, data, finish
+from panic.analysis.charts.theme import OKABE_ITO
 from panic.analysis.checks import AnalysisError
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.sampling import spread, thinned
 from panic.analysis.states import agreement
 
@@ -20,25 +21,27 @@ TITLE = "Clusters in time"
 CAVEAT = (
     "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for "
     "captions. Agreement is the adjusted Rand index of these clusters with those found without a fifth of "
-    "the runs: 1 is the same, 0 is chance; below about 0.7 the borders are not to be trusted. Stuck runs go "
-    "on by their cycle."
+    "the runs: 1 is the same, 0 is chance; below about 0.7 the borders are not to be trusted. Beside one "
+    "output that is most of all, groups of others may be chance. Stuck runs go on by their cycle."
 )
 MAX_RUNS = 40
 MAX_CELLS = 4000
-FILLS = 0.2  # of the steps: an output that is named
+FILLS = 0.2  # of the outputs: one that is named
+COLOURS = [*OKABE_ITO, "#6A3D9A", "#8C564B", "#1B3A4B"]  # of the clusters where runs are most often
+RULES = 0.5  # of the outputs: one beside which no clusters are counted
 OUTLIER = "outlier"
-STEPS = alt.Axis(grid=False, tickMinStep=1)
 
-views = first_model
+views = each_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """Steps that are drawn (as `States.frame`), names of clusters, and what there is to say of all steps.
+    """Outputs that are drawn (as `States.frame`), names of clusters, and what there is to say of all outputs.
 
-    `shared`: clusters that more than one run visits; `own`: those that one network visits only, None where
-    there is one network; `outside`: the share of steps in no cluster; `most`: the output that is visited
-    most, and its share of the steps; `agreement`: median of `states.agreement`, None where it says nothing.
+    An output counts as often as a run was at it. `shared`: clusters that more than one run visits; `own`:
+    those that one network visits only, None where there is one network; `outside`: the share of outputs in
+    no cluster; `most`: the one that is visited most, and its share of all; `agreement`: median of
+    `states.agreement`, None where it says nothing.
     """
 
     shown: pl.DataFrame
@@ -46,7 +49,8 @@ class Timeline:
     num_clusters: int
     shared: int
     own: int | None
-    num_steps: int
+    modality: str
+    num_outputs: int
     num_known: int
     num_runs: int
     outside: float
@@ -55,8 +59,8 @@ class Timeline:
 
 
 def table(evidence: Evidence, view: View) -> Timeline:
-    """Labels of the steps of some runs. AnalysisError without vectors."""
-    states = evidence.states
+    """Labels of the outputs of some runs. AnalysisError without vectors."""
+    states = evidence.states_under(view)
     frame = states.frame
     with_labels = set(frame["run"])
     runs = spread([run for run in evidence.whole.rows if run.id in with_labels], MAX_RUNS)
@@ -79,7 +83,8 @@ def table(evidence: Evidence, view: View) -> Timeline:
         num_clusters=len(visited),
         shared=shared,
         own=int((visited["networks"] == 1).sum()) if frame["network"].n_unique() > 1 else None,
-        num_steps=len(frame),
+        modality=view.modality,
+        num_outputs=len(frame),
         num_known=int(frame["is_known"].sum()),
         num_runs=len(with_labels),
         outside=float((frame["label"] == -1).sum()) / len(frame),
@@ -93,7 +98,7 @@ def table(evidence: Evidence, view: View) -> Timeline:
 
 def _agreement(evidence: Evidence, view: View) -> float | None:
     try:
-        return float(np.median(agreement(evidence.data, *view, evidence.states)))
+        return float(np.median(agreement(evidence.data, *view, evidence.states_under(view))))
     except AnalysisError:
         return None
 
@@ -107,14 +112,20 @@ def sentence(answer: Timeline) -> str:
     """How many clusters, how many of them several runs visit, how much is outside, how well they hold."""
     known = f", {answer.num_known:,} of them known from the cycles of stuck runs" if answer.num_known else ""
     runs = "one run" if answer.num_runs == 1 else f"{answer.num_runs:,} runs"
-    steps = f"{answer.num_steps:,} steps of {runs}{known}"
+    outputs = f"{counted(answer.num_outputs, answer.modality)} of {runs}{known}"
     name, share = answer.most
     if not answer.num_clusters:
-        return f"No cluster was found in {steps}. The output visited most holds {share:.0%} of them: {name}."
+        return f"No cluster was found in {outputs}. The one visited most is {share:.0%} of them: {name}."
+    if share > RULES:
+        rest = counted(round((1 - share) * answer.num_outputs), answer.modality)
+        return (
+            f"Of {outputs}, {share:.0%} are one and the same: {name}. Beside it, clusters of the other "
+            f"{rest} are drawn and not counted, for they may be chance."
+        )
     clusters = "one cluster" if answer.num_clusters == 1 else f"{answer.num_clusters} clusters"
-    text = f"Of {steps}, {1 - answer.outside:.0%} lie in {clusters}, the others outside."
+    text = f"Of {outputs}, {1 - answer.outside:.0%} lie in {clusters}, the others outside."
     if share >= FILLS:
-        text += f" The output visited most holds {share:.0%} of the steps: {name}."
+        text += f" The {answer.modality} visited most is {share:.0%} of all: {name}."
     if answer.shared == 0:
         return f"{text} No cluster is visited by more than one run: they tell runs apart, not regions."
     text += f" {answer.shared} of {answer.num_clusters} are visited by more than one run"
@@ -129,7 +140,7 @@ def cluster_timeline(
 ) -> Any:
     """Which cluster every run is in at every step; columns run, step, label (-1: outlier), text if known.
 
-    `names`: what stands for a cluster, such as its medoid's text. The seven where runs spend most steps get
+    `names`: what stands for a cluster, such as its medoid's text. The ten where runs are most often get
     colours of their own.
     """
     rows = frame.with_columns(cluster=_cluster_names(frame["label"], names or {}), label=pl.col("label"))
@@ -140,8 +151,8 @@ def cluster_timeline(
         .sort(["len", "label"], descending=[True, False])["cluster"]
         .to_list()
     )
-    top, rest = order[:7], order[7:]
-    palette = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B8A800"][: len(top)]
+    top, rest = order[: len(COLOURS)], order[len(COLOURS) :]
+    palette = COLOURS[: len(top)]
     domain = [*top, *(["other clusters"] if rest else []), OUTLIER]
     colours = [*palette, *(["#6b747d"] if rest else []), "#c9ced3"]
     if rest:
@@ -155,14 +166,12 @@ def cluster_timeline(
     steps = rows["step"].unique().sort()
     stride = int(steps.diff().min() or 1) if len(steps) > 1 else 1  # type: ignore[arg-type]
     rows = rows.with_columns(end=pl.col("step") + stride)
-    tips = [alt.Tooltip(f"{f}:N") for f in ("text", "cluster", "run", "step") if f in rows.columns]
+    tips = [alt.Tooltip(f"{f}:N") for f in ("text", "cluster", "run") if f in rows.columns] + [call_tip()]
     chart = (
         alt.Chart(data(rows))
         .mark_rect(stroke=None)
         .encode(
-            x=alt.X(
-                "step:Q", title="step (model calls)", axis=STEPS, scale=alt.Scale(nice=False, zero=False)
-            ),
+            x=call_axis(scale=alt.Scale(nice=False, zero=False)),
             x2="end:Q",
             y=alt.Y(
                 "run:O", title="run", axis=alt.Axis(grid=False, ticks=False, domain=False, labelOverlap=True)
@@ -176,7 +185,8 @@ def cluster_timeline(
         )
     )
     caption = (
-        "One row per run, one colour per cluster; clusters are named by the text nearest to their middle."
+        "One row per run, one colour per cluster; clusters are named by the text nearest to their middle, or "
+        "that the image there was drawn from."
     )
     return finish(chart, title, caption, height=int(min(420, max(70, 17 * rows["run"].n_unique()))))
 

@@ -14,7 +14,7 @@ from panic.analysis.evidence import Evidence, View
 
 TITLE = "Persistence diagrams"
 CAVEAT = (
-    "All runs of a network are drawn together. The diagrams ignore the order of the steps, and random "
+    "All runs of a network are drawn together. The diagrams ignore the order of the outputs, and random "
     "walks of the same size make bars, too: without such a control a long bar is a hint, not a finding."
 )
 HOMOLOGY = {0: "H0 components", 1: "H1 loops", 2: "H2 voids"}

@@ -16,8 +16,8 @@ from panic.analysis.nulls import matched_walk, null_table
 TITLE = "How many dimensions its outputs fill"
 CAVEAT = (
     "Estimated from the distances to the two nearest neighbours (TwoNN); copies count once, and above about "
-    "10 dimensions it is too low. Each walk has the run's own step angles and distances from its start. One "
-    "run in forty is above its band by chance, another one below."
+    "10 dimensions it is too low. Each walk has the run's own angles from output to output and distances "
+    "from its start. One run in forty is above its band by chance, another one below."
 )
 BAND = ("intrinsic dimension", "walks")
 LEAST_OUTPUTS = 20  # distinct ones; the estimate of fewer says little

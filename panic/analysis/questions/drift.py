@@ -1,4 +1,4 @@
-"""How far does it drift? Texts from the prompt, images from the first one, and the size of the steps."""
+"""How far does it drift? Texts from the prompt, images from the first one, and from one to the next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View
@@ -22,7 +22,7 @@ TITLE = {"text": "Drift of the texts from the prompt", "image": "Drift of the pi
 CAVEAT = {
     "text": (
         "A stuck run is continued by its cycle, a failed one is not. A captioner's texts differ from "
-        "prompts in style alone, so the first step may be far from the prompt where nothing was lost: "
+        "prompts in style alone, so the first text may be far from the prompt where nothing was lost: "
         "read what follows it."
     ),
     "image": (
@@ -41,7 +41,6 @@ DRIFT = {
     "is_known": pl.Boolean,
 }
 DISTANCE = "cosine distance from the prompt"
-STEPS = alt.Axis(grid=False, tickMinStep=1)
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
 MAX_UNRELATED = 200  # starts that are compared with each other
@@ -192,7 +191,7 @@ def _some_lines(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def chart(answer: Drift) -> dict[str, Any]:
-    """Distance from the start, beside that of unrelated starts, and the size of the steps."""
+    """Distance from the start, beside that of unrelated starts, and from one output to the next."""
     start, modality = STARTS[answer.modality], answer.modality
     distance = f"cosine distance from {start}"
     from_start = drift_chart(
@@ -236,7 +235,7 @@ def drift_chart(
     """
     chosen = alt.selection_point(fields=["network"], bind="legend")
     by = colour("network", names_of(bands, "network"))
-    x = alt.X("step:Q", title="step (model calls)", axis=STEPS)
+    x = call_axis()
 
     def visible(opacity: float) -> Any:
         return alt.condition(chosen, alt.value(opacity), alt.value(opacity / 12))
@@ -261,7 +260,7 @@ def drift_chart(
             color=by,
             tooltip=[
                 alt.Tooltip("network:N"),
-                alt.Tooltip("step:Q"),
+                call_tip(),
                 alt.Tooltip("median:Q", format=".3f"),
                 alt.Tooltip("low:Q", format=".3f", title="lower quartile"),
                 alt.Tooltip("high:Q", format=".3f", title="upper quartile"),
@@ -290,7 +289,7 @@ def drift_sentence(bands: pl.DataFrame, modality: str = "text", unrelated: float
     first = bands.group_by("network", maintain_order=True).first()
     starts = dict(zip(first["network"], first["median"], strict=True))
     parts = [
-        f"{row['network']} {row['median']:.2f} at step {row['step']}, of {row['num_runs']:,} "
+        f"{row['network']} {row['median']:.2f} at {at_call(row['step'])}, of {row['num_runs']:,} "
         f"run{'s' if row['num_runs'] != 1 else ''} (it began at {starts[row['network']]:.2f})"
         for row in last.head(4).iter_rows(named=True)
     ]

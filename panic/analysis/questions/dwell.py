@@ -11,9 +11,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import colour, data, finish, names_of, null_band, outside, transition_graph
+from panic.analysis.charts import (
+    STEPS,
+    colour,
+    data,
+    finish,
+    names_of,
+    null_band,
+    outside,
+    transition_graph,
+)
 from panic.analysis.checks import OUTLIER, AnalysisError
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.nulls import null_table, shuffled
 from panic.analysis.states import States
 
@@ -28,9 +37,8 @@ BAND_TITLE = "Dwells against random order"
 MAX_STATES = 12  # in a graph
 ELSEWHERE = -1  # the number of the state of what is not drawn
 MAX_GRAPHS = 6  # networks
-STEPS = alt.Axis(grid=False, tickMinStep=1)
 
-views = first_model
+views = each_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +62,8 @@ class Dwells:
 
 
 def table(evidence: Evidence, view: View) -> Dwells:
-    """Dwells of all runs in clusters. AnalysisError where no step belongs to a cluster."""
-    states = evidence.states
+    """Dwells of all runs in clusters. AnalysisError where no output belongs to a cluster."""
+    states = evidence.states_under(view)
     curves = dwell_curves(states)
     try:
         band = dwells_against_shuffles(states)
@@ -82,7 +90,7 @@ def dwell_curves(states: States, *, by: str = "network") -> pl.DataFrame:
             curve = dynamics.dwell_survival(dwells)
             parts.append(curve.select(pl.lit(str(group)).alias("group"), pl.all()))
     if not parts:
-        raise AnalysisError("no step belongs to a cluster, so nothing dwells")
+        raise AnalysisError("no output belongs to a cluster, so nothing dwells")
     return pl.concat(parts)
 
 
@@ -133,7 +141,9 @@ def chart(answer: Dwells) -> dict[str, Any]:
     charts = {"": survival_chart(answer.curves)}
     names = answer.names | {ELSEWHERE: "elsewhere"}
     if answer.band is not None:
-        charts[BAND_TITLE] = null_band(answer.band, BAND_TITLE, value_title="mean dwell (outputs)")
+        charts[BAND_TITLE] = null_band(
+            answer.band, BAND_TITLE, value_title="mean dwell (outputs of one kind)"
+        )
     for network, graph in answer.moves.items():
         charts[network] = transition_graph(
             graph.matrix, network, weights=graph.weights, names=names, numbers=graph.numbers

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.charts import GREY, data, finish, names_of
+from panic.analysis.charts import beside_shuffles, finish
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, first_model
@@ -183,50 +183,25 @@ def chart(answer: Effects) -> Any:
             pl.lit(" · "),
             "measure",
         ),
-        verdict=pl.when(pl.col("p_adjusted") <= LEVEL)
-        .then(pl.lit("p ≤ 0.05"))
-        .otherwise(pl.lit("not clear")),
-        p=pl.col("p_adjusted").map_elements(lambda p: f"p = {p:.2g}", return_dtype=pl.String),
-        label_at=pl.max_horizontal("effect", pl.col("baseline_high").fill_nan(None)),
+        value="effect",
+        label=pl.col("p_adjusted").map_elements(lambda p: f"p = {p:.2g}", return_dtype=pl.String),
     )
-    order = names_of(rows, "row")
-    axis = alt.Axis(domain=False, ticks=False, labelLimit=280)
-    base = alt.Chart(data(rows)).encode(y=alt.Y("row:N", sort=order, title=None, axis=axis))
     low = min(0.0, float(frame["effect"].min() or 0.0), float(frame["baseline"].min() or 0.0))  # type: ignore[arg-type]
-    scale = alt.Scale(domain=[low - 0.04, 1.12], nice=False)
-    percent = alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
+    x = alt.X(
+        "value:Q",
+        title="effect: share of the variance, or relative tightness",
+        scale=alt.Scale(domain=[low - 0.04, 1.12], nice=False),
+        axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1]),
+    )
     tips = [
         alt.Tooltip("factor:N"),
         alt.Tooltip("measure:N"),
         alt.Tooltip("effect:Q", format=".1%"),
         alt.Tooltip("effect_name:N", title="which is"),
-        alt.Tooltip("baseline:Q", format=".1%", title="shuffled, mean"),
-        alt.Tooltip("baseline_high:Q", format=".1%", title="shuffled, 95 %"),
-        alt.Tooltip("p_value:Q", format=".3~g", title="p"),
         alt.Tooltip("beyond:Q", format=".1%", title="beyond chance"),
-        alt.Tooltip("p_adjusted:Q", format=".3~g", title="p (Holm)"),
-        alt.Tooltip("p_least:Q", format=".3~g", title="smallest possible p"),
-        alt.Tooltip("num_runs:Q", title="runs"),
         alt.Tooltip("num_groups:Q", title="groups"),
     ]
-    x = alt.X(
-        "effect:Q", title="effect: share of the variance, or relative tightness", scale=scale, axis=percent
-    )
-    chart = alt.layer(
-        base.mark_bar(color=GREY, opacity=0.35, height=11, cornerRadius=5).encode(
-            x=alt.X("baseline:Q", scale=scale), x2="baseline_high:Q", tooltip=tips
-        ),
-        base.mark_point(size=110, opacity=1, strokeWidth=2).encode(
-            x=x,
-            fill=alt.Fill(
-                "verdict:N",
-                scale=alt.Scale(domain=["p ≤ 0.05", "not clear"], range=["#0072B2", "transparent"]),
-                legend=None,
-            ),
-            tooltip=tips,
-        ),
-        base.mark_text(align="left", dx=10, fontSize=11).encode(x="label_at:Q", text="p:N"),
-    )
+    chart = beside_shuffles(rows, x, tips)
     caption = (
         "Dot: effect (filled: p ≤ 0.05). Grey: shuffled labels, from their mean to the 95 % quantile. "
         "p values are corrected for their number (Holm)."

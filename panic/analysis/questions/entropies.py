@@ -124,7 +124,8 @@ def entropy_by_group(frame: pl.DataFrame, title: str = "Persistence entropy") ->
     """One dot per run and the median of every group; columns group, run, dimension, entropy, num_bars."""
     rows = frame.with_columns(feature=pl.col("dimension").replace_strict(HOMOLOGY, default="higher"))
     groups = names_of(rows, "group")
-    y = alt.Y("group:N", sort=groups, title=None, axis=alt.Axis(labelLimit=280, domain=False, ticks=False))
+    axis = alt.Axis(labelLimit=280, labelPadding=12, domain=False, ticks=False)
+    y = alt.Y("group:N", sort=groups, title=None, axis=axis)
     by = alt.YOffset("feature:N", scale=alt.Scale(paddingInner=0.2))
     x = alt.X("entropy:Q", title="persistence entropy (nats)", scale=alt.Scale(zero=True))
     base = alt.Chart(data(rows))

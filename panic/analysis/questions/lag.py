@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, STEPS, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData, Vectors
 from panic.analysis.evidence import Evidence, View, each_model
@@ -33,7 +33,6 @@ MAX_LAG = 40
 NUM_SHUFFLES = 79
 SHUFFLED = 400  # outputs of a run whose order is shuffled
 MAX_RUNS = 60  # of a group whose movement is tested
-STEPS = alt.Axis(grid=False, tickMinStep=1)
 
 views = each_model
 

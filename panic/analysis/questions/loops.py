@@ -14,8 +14,9 @@ from panic.topology import diagram
 
 TITLE = "Longest loops against random walks"
 CAVEAT = (
-    "Each walk has the run's own step angles and distances from its start, and otherwise no direction; it"
-    " comes back to no place exactly. One run in forty is above its band by chance, another one below."
+    "Each walk has the run's own angles from output to output and distances from its start, and otherwise no "
+    "direction; it comes back to no place exactly. One run in forty is above its band by chance, another one "
+    "below."
 )
 BAND = ("longest loop", "walks")
 

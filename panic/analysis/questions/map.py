@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, call_tip, colour, data, finish, named, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, each_model
@@ -121,13 +121,16 @@ def embedding_map(
     numeric = frame[by].dtype.is_numeric()
     shade: Any = (
         alt.Color(
-            f"{by}:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="top", gradientLength=160)
+            **(named(by, "quantitative") | {"title": "model call" if by == "step" else by}),
+            scale=alt.Scale(scheme="viridis"),
+            legend=alt.Legend(orient="top", gradientLength=160),
         )
         if numeric
         else colour(by, names_of(frame, by))
     )
-    fields = [f for f in ("image", "text", by, "run", "step") if f in frame.columns]
-    tooltip = [alt.Tooltip(f"{f}:{'Q' if f == 'step' else 'N'}") for f in dict.fromkeys(fields)]
+    fields = [f for f in ("image", "text", by, "run") if f in frame.columns and f != "step"]
+    tooltip = [alt.Tooltip(**named(f, "nominal")) for f in dict.fromkeys(fields)]
+    tooltip += [call_tip()] if "step" in frame.columns else []
     axis = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
     x, y = alt.X("x:Q", title="component 1", axis=axis), alt.Y("y:Q", title="component 2", axis=axis)
     points = alt.Chart(data(frame)).encode(x=x, y=y)

@@ -7,14 +7,14 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, colour, data, finish, names_of, plain
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import dwell_times, mean_dwell
 from panic.analysis.evidence import Evidence, View, first_model
 
 TITLE = "How long it stays, cluster by cluster"
 CAVEAT = (
-    "Of runs with fresh noise. Steps at risk over exits, which is right for memoryless dwells in spite of "
+    "Of runs with fresh noise. Outputs at risk over exits, which is right for memoryless dwells in spite of "
     "those that the end of a run cuts off; exact 95 % intervals. Grey: the mean if the outputs of a network "
     "came in random order, 1 / (1 - share of the time). Clusters that nothing was seen to leave are left out."
 )
@@ -64,7 +64,11 @@ def chart(answer: pl.DataFrame) -> Any:
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=300, domain=False, ticks=False))
     by = alt.YOffset("network:N", sort=networks)
     base = alt.Chart(data(shown)).encode(y=y, yOffset=by)
-    x = alt.X("mean:Q", title="mean dwell (outputs)", scale=alt.Scale(type="log", nice=False, padding=10))
+    x = alt.X(
+        "mean:Q",
+        title="mean dwell (outputs of one kind)",
+        scale=alt.Scale(type="log", nice=False, padding=10),
+    )
     tips = [alt.Tooltip(f"{f}:Q", format=".3~g") for f in ("mean", "low", "high", "chance", "num_exits")]
     shade = colour("network", networks)
     layers = (
@@ -88,9 +92,9 @@ def sentence(answer: pl.DataFrame) -> str:
     """
     most = answer.sort("num_chances", descending=True, maintain_order=True)
     parts = [
-        f"{row['network']} in “{row['name']}”, {row['mean']:.3g} outputs ({row['low']:.3g} to "
-        f"{row['high']:.3g}; {row['chance']:.2g} in random order; {row['num_exits']:,} exits, "
-        f"{row['num_runs']:,} runs)"
+        f"{row['network']} in “{row['name']}”, {plain(row['mean'])} outputs ({plain(row['low'])} to "
+        f"{plain(row['high'])}; {row['chance']:.2g} in random order; {row['num_exits']:,} "
+        f"exit{'s' if row['num_exits'] != 1 else ''}, {row['num_runs']:,} runs)"
         for row in most.group_by("network", maintain_order=True).first().head(4).iter_rows(named=True)
     ]
     return f"Mean dwell in the cluster that is visited most: {'; '.join(parts)}."

@@ -25,7 +25,7 @@ from panic.analysis.statistics import (
 
 TITLE = "Do networks drift differently?"
 CAVEAT = (
-    "One number per run: its mean distance from the start over the last third of its network's steps. Runs "
+    "One number per run: its mean distance from the start over the last third of its network's outputs. Runs "
     "of a fixed seed that met are one trajectory: their mean counts once. Failed runs are left out. "
     "Runs of one prompt are not independent: where prompts are under several networks, labels are shuffled "
     "within prompts; else prompts are compared by Kruskal-Wallis. A mixed model, with a random intercept per "
@@ -107,7 +107,7 @@ def _model(late: pl.DataFrame) -> pl.DataFrame | None:
 def chart(answer: Differences) -> Any:
     """One dot per run and the median of every network."""
     networks = names_of(answer.late, "network")
-    axis = alt.Axis(labelLimit=280, domain=False, ticks=False)
+    axis = alt.Axis(labelLimit=280, labelPadding=12, domain=False, ticks=False)
     y = alt.Y("network:N", sort=networks, title=None, axis=axis)
     x = alt.X("distance:Q", title="cosine distance from the start, late", scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("run:N"), alt.Tooltip("prompt:N"), alt.Tooltip("distance:Q", format=".3f")]
@@ -116,7 +116,7 @@ def chart(answer: Differences) -> Any:
         base.mark_point(filled=True, size=50, opacity=0.5).encode(x=x, y=y, tooltip=tips),
         base.mark_tick(thickness=3, size=20).encode(x="median(distance):Q", y=y),
     )
-    caption = "Dots are runs, ticks medians; the last third of the steps."
+    caption = "Dots are runs, ticks medians; the last third of the outputs."
     return finish(alt.layer(*layers), "Late distance from the start", caption, height=34 * len(networks))
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import colour, data, finish, names_of
+from panic.analysis.charts import CALL, call_axis, colour, data, finish, names_of
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import first_visits
 from panic.analysis.evidence import Evidence, View, once
 
 TITLE = "Does it still make new things?"
 CAVEAT = (
-    "Exactly the same output, not a similar one, and of stored steps: a stuck run is stored up to its first "
-    "repeated state only, and nothing in its future is new. Late stretches speak for runs that went so far."
+    "Exactly the same output, not a similar one, and of stored outputs: a stuck run is stored up to its "
+    "first repeated state only, and nothing in its future is new. Late stretches speak for runs that went "
+    "so far."
 )
 VISITS = {
     "run": pl.Int64,
@@ -104,9 +105,7 @@ def chart(answer: list[Novelty]) -> dict[str, Any]:
 def _chart(answer: Novelty) -> Any:
     networks = names_of(answer.shares, "network")
     share = alt.Y("share:Q", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.02], nice=False))
-    x = alt.X(
-        "until:Q", title="step (model calls), end of the stretch", axis=alt.Axis(grid=False, tickMinStep=1)
-    )
+    x = call_axis("until", f"end of the stretch: {CALL}")
     encoded = alt.Chart(data(answer.shares)).encode(
         x=x,
         y=share.title(f"{answer.modality}s that are new to their run"),

@@ -1,4 +1,4 @@
-"""Is there an order in the sizes of its steps? Permutation entropy beside shuffles of their order."""
+"""Is there an order in how far it moves? Permutation entropy of distances, beside shuffles of their order."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from panic.analysis.dynamics import permutation_entropy, step_sizes
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import null_table, shuffled
 
-TITLE = "Is there an order in the sizes of its steps?"
+TITLE = "Is there an order in how far it moves from output to output?"
 CAVEAT = (
-    "Entropy of the order of three steps in a row: 1 without any order, less where large and small steps "
-    "follow a rule. Steps of equal size rank in their order of time, so a run that repeats itself is low for "
-    "that alone. A stuck run counts up to the step at which it got stuck. One run in forty is below its band "
-    "by chance, another one above."
+    "Entropy of the order of three moves in a row, each from an output to the next of its kind: 1 without "
+    "any order, less where far and near moves follow a rule. Moves of equal size rank in their order of "
+    "time, so a run that repeats itself is low for that alone. A stuck run counts up to where it got stuck. "
+    "One run in forty is below its band by chance, another one above."
 )
-BAND = ("permutation entropy of the step sizes", "shuffles")
+BAND = ("permutation entropy of the moves", "shuffles")
 LEAST_OUTPUTS = 12
 
 views = first_model
@@ -37,7 +37,7 @@ def table(evidence: Evidence, view: View) -> pl.DataFrame:
 
 def chart(band: pl.DataFrame) -> Any:
     """Entropies beside where those of shuffled steps lie."""
-    return null_band(band, value_title="permutation entropy of step sizes (order 3, 1 = no order)")
+    return null_band(band, value_title="permutation entropy of moves (order 3, 1 = no order)")
 
 
 def sentence(band: pl.DataFrame) -> str:

@@ -2,7 +2,8 @@
 
 The prompt is probed stretch by stretch, in the order of time: the first stretch from which it cannot be read
 ends the search, so that all of it has the level of one test. Network, seed and models are probed late, over
-the last third of the outputs. p values are multiplied by the number of factors that were probed (Bonferroni).
+the last third of the outputs; where several models of a network make outputs of this kind, so is the model
+that made one. p values are multiplied by the number of factors that were probed (Bonferroni).
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import GREY, data, finish
+from panic.analysis.charts import beside_shuffles, between_calls, finish
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ExperimentData, Vectors
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.data import ARROW, ExperimentData, Vectors
+from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.factors import (
     collapsed,
     exchangeable,
@@ -32,19 +33,21 @@ from panic.analysis.probing import Array, ProbeScore, probe
 TITLE = "What is left of the start?"
 CAVEAT = (
     "Linear probes on the first principal components; sets of runs that have every label once are held out "
-    "as a whole, and labels are shuffled among runs that agree in all else. A probe that fails may lack "
-    "data; one that succeeds says what can be read, not what the loop uses. Stuck runs go on by their cycle; "
-    "failed runs are left out; copies of one trajectory count once, except where the prompt is probed."
+    "as a whole, and labels are shuffled among runs that agree in all else; the model that made an output "
+    "varies within a run, so its labels are shifted along each run. A probe that fails may lack data; one "
+    "that succeeds says what can be read, not what the loop uses. Stuck runs go on by their cycle; failed "
+    "runs are left out; copies of one trajectory count once, except where the prompt is probed."
 )
+MAKER = "model that made it"
 LEVEL = 0.05  # of all factors together
 MAX_STRETCHES = 6
 SCORES = {
-    "target": pl.String, "stretch": pl.Int64, "first": pl.Int64, "last": pl.Int64, "accuracy": pl.Float64,
+    "target": pl.String, "first": pl.Int64, "last": pl.Int64, "accuracy": pl.Float64,
     "baseline": pl.Float64, "baseline_high": pl.Float64, "p_value": pl.Float64, "p_adjusted": pl.Float64,
     "p_least": pl.Float64, "chance": pl.Float64, "num_runs": pl.Int64,
 }  # fmt: skip
 
-views = first_model
+views = each_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,12 @@ def probe_table(
     steps = steps.sort("run", "step").with_columns(number=pl.int_range(pl.len()).over("run"))
     runs = with_factors(data.runs).filter(pl.col("run").is_in(steps["run"].unique().implode()))
     runs = runs.join(trajectories(data), on="run", maintain_order="left")
-    found: list[tuple[str, int, pl.DataFrame, ProbeScore]] = []
+
+    def read(target: str, some: pl.DataFrame) -> None:
+        points = _components(data.matrix(model)[some["row"].to_numpy()], num_components)
+        found.append((target, some, _score_of(target, some, points, num_shuffles)))
+
+    found: list[tuple[str, pl.DataFrame, ProbeScore]] = []
     absent: dict[str, str] = {}
     for target in factors_of(runs):
         of = collapsed(runs, target)
@@ -93,34 +101,60 @@ def probe_table(
             of = of.with_columns(
                 unit=pl.Series(units or [""] * len(of)), held_out=pl.Series(matched(of, target, units))
             )
-            for number, part in enumerate(_stretches(steps, is_all=target == "prompt")):
-                some = _some(part.join(of, on="run", how="semi"), max_points)
-                points = _components(data.matrix(model)[some["row"].to_numpy()], num_components)
-                labelled = some.select("run").join(of, on="run", maintain_order="left")
-                score = probe(
-                    points,
-                    labelled[target].to_list(),
-                    labelled["run"],
-                    units=None if units is None else labelled["unit"].to_list(),
-                    held_out=labelled["held_out"],
-                    num_shuffles=num_shuffles,
-                )
-                found.append((target, number, some, score))
+            for part in _stretches(steps, is_all=target == "prompt"):
+                some = _some(part.join(of.select("run"), on="run", how="semi"), max_points)
+                labelled = some.select("run", "step", "row").join(of, on="run", maintain_order="left")
+                read(target, labelled)
         except AnalysisError as error:
             absent[target] = error.message
+    made = _by_several(steps.join(collapsed(runs, MAKER), on="run", how="semi"))
+    if not made.is_empty():
+        count = max(2, max_points // made["run"].n_unique())
+        some = _stretches(made, is_all=False)[0].group_by("run", maintain_order=True).tail(count)
+        try:
+            read(MAKER, some)
+        except AnalysisError as error:
+            absent[MAKER] = error.message
     return _rows(found), absent
 
 
-def _rows(found: list[tuple[str, int, pl.DataFrame, ProbeScore]]) -> pl.DataFrame:
+def _score_of(target: str, some: pl.DataFrame, points: Array, num_shuffles: int) -> ProbeScore:
+    """The probe of a column of some steps from their points (n, d).
+
+    Factors of runs come with the columns `unit` and `held_out`; without these whole runs are held out, and
+    labels shifted along each.
+    """
+    is_of_runs = "unit" in some.columns
+    return probe(
+        points,
+        some[target].to_list(),
+        some["run"],
+        units=some["unit"].to_list() if is_of_runs else None,
+        held_out=some["held_out"] if is_of_runs else None,
+        num_shuffles=num_shuffles,
+    )
+
+
+def _by_several(steps: pl.DataFrame) -> pl.DataFrame:
+    """The steps of runs of whose outputs several models of the network made some, with the column MAKER.
+
+    All of a run's steps are one after the other, as shifting the makers along a run asks for.
+    """
+    models = pl.col("network").str.split(ARROW)
+    made = steps.with_columns(models.list.get(pl.col("step") % models.list.len()).alias(MAKER))
+    return made.filter(pl.col(MAKER).n_unique().over("run") > 1)
+
+
+def _rows(found: list[tuple[str, pl.DataFrame, ProbeScore]]) -> pl.DataFrame:
     """Scores as SCORES."""
     num_targets = len({target for target, *_ in found})
     rows = [
         (
-            target, number, some["step"].min(), some["step"].max(), score.accuracy, score.baseline,
+            target, some["step"].min(), some["step"].max(), score.accuracy, score.baseline,
             score.baseline_high, score.p_value, min(1.0, score.p_value * num_targets), score.p_least,
             1 / score.num_classes, score.num_runs,
         )
-        for target, number, some, score in found
+        for target, some, score in found
     ]  # fmt: skip
     return pl.DataFrame(rows, SCORES, orient="row")
 
@@ -155,57 +189,42 @@ def _components(points: Vectors, count: int) -> Array:
 
 def chart(answer: Probes) -> Any:
     """Accuracy of linear probes on held-out runs beside shuffled labels."""
-    row = pl.format("{} · {}", "target", _steps_of())
-    frame = answer.scores.with_columns(row=row)
-    y = alt.Y(
-        "row:N",
-        sort=frame["row"].to_list(),
-        title=None,
-        axis=alt.Axis(domain=False, ticks=False, labelLimit=280),
+    frame = _with_steps(answer.scores).with_columns(
+        row=pl.format("{} · {}", "target", "steps"),
+        value="accuracy",
+        label=pl.format("{} %", (100 * pl.col("accuracy")).round().cast(pl.Int64)),
     )
-    base = alt.Chart(data(frame)).encode(y=y)
-    scale = alt.Scale(domain=[0, 1.06], nice=False)
-    percent = alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
+    x = alt.X(
+        "value:Q",
+        title="balanced accuracy on held-out runs",
+        scale=alt.Scale(domain=[0, 1.06], nice=False),
+        axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1]),
+    )
     tips = [
         alt.Tooltip("row:N", title="target"),
-        *(
-            alt.Tooltip(f"{f}:Q", format=".1%", title=f.replace("_", " "))
-            for f in ("accuracy", "baseline", "baseline_high", "chance")
-        ),
-        alt.Tooltip("p_value:Q", format=".2~g", title="p"),
-        alt.Tooltip("p_adjusted:Q", format=".2~g", title="p, corrected"),
-        alt.Tooltip("num_runs:Q", title="runs"),
+        *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("accuracy", "chance")),
     ]
-    accuracy = alt.X("accuracy:Q", title="balanced accuracy on held-out runs", scale=scale, axis=percent)
-    chart = alt.layer(
-        base.mark_bar(color=GREY, opacity=0.35, height=11, cornerRadius=5).encode(
-            x=alt.X("baseline:Q", scale=scale), x2="baseline_high:Q", tooltip=tips
-        ),
-        base.mark_tick(color="#D55E00", thickness=2.5, size=20).encode(x="chance:Q", tooltip=tips),
-        base.mark_point(filled=True, size=110, opacity=1).encode(x=accuracy, tooltip=tips),
-        base.mark_text(align="left", dx=10, fontSize=11).encode(
-            x="accuracy:Q", text=alt.Text("accuracy:Q", format=".0%")
-        ),
-    )
+    chart = beside_shuffles(frame, x, tips, _chance)
     caption = (
-        "Dot: accuracy. Grey: shuffled labels, from their mean to the 95 % quantile. Orange: chance alone."
+        "Dot: accuracy (filled: corrected p ≤ 0.05). Grey: shuffled labels, from their mean to the 95 % "
+        "quantile. Orange: chance alone."
     )
     return finish(chart, "What can be read from the embeddings", caption, height=34 * max(len(frame), 1))
 
 
-def _steps_of() -> pl.Expr:
-    """The steps of a stretch in words."""
-    one = pl.col("first") == pl.col("last")
-    return (
-        pl.when(one)
-        .then(pl.format("step {}", "first"))
-        .otherwise(pl.format("steps {} to {}", "first", "last"))
-    )
+def _chance(rows: Any) -> Any:
+    return rows.mark_tick(color="#D55E00", thickness=2.5, size=20).encode(x="chance:Q")
+
+
+def _with_steps(scores: pl.DataFrame) -> pl.DataFrame:
+    """Scores with the stretch in words: `steps`."""
+    words = [between_calls(*ends) for ends in scores.select("first", "last").iter_rows()]
+    return scores.with_columns(steps=pl.Series(words, dtype=pl.String))
 
 
 def sentence(answer: Probes) -> str:
     """What can be read and until when, what could not be read, and what was not asked."""
-    scores = answer.scores.with_columns(steps=_steps_of())
+    scores = _with_steps(answer.scores)
     parts = [
         _until(target, rows.to_dicts()) for (target,), rows in scores.group_by("target", maintain_order=True)
     ]
@@ -223,18 +242,18 @@ def _until(target: str, rows: list[dict[str, Any]]) -> str:
     can = [row["p_adjusted"] <= LEVEL for row in rows]
     read = rows[: can.index(False)] if False in can else rows
     if not read:
-        return f"the {target} could not be read at {_score(rows[0])}"
-    text = f"the {target} can be read at {_score(read[-1])}"
+        return f"the {target} could not be read at {_told(rows[0])}"
+    text = f"the {target} can be read at {_told(read[-1])}"
     if len(read) > 1:
-        text = f"the {target} can be read from the start, still at {_score(read[-1])}"
+        text = f"the {target} can be read from the start, still at {_told(read[-1])}"
     return (
         text
         if len(read) == len(rows)
-        else f"{text}, and could not be read any more at {_score(rows[len(read)])}"
+        else f"{text}, and could not be read any more at {_told(rows[len(read)])}"
     )
 
 
-def _score(row: dict[str, Any]) -> str:
+def _told(row: dict[str, Any]) -> str:
     least = (
         f"; too few runs, p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
     )

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import SQUARE, data, finish
+from panic.analysis.charts import CALL, SQUARE, STEPS, call_axis, call_tip, data, finish
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, once
 from panic.analysis.questions.novelty import visits
@@ -22,13 +22,12 @@ from panic.store.records import RunRow
 TITLE = "Has it been here before?"
 CAVEAT = (
     "Exactly the same text or picture, not a similar one. Stored outputs of whole runs are counted; of "
-    "some runs the last steps are drawn, those with fresh noise first. A stuck run is drawn on for as long "
-    "again as it was computed, for its future is known. Steps are model calls."
+    "some runs the last outputs are drawn, those with fresh noise first. A stuck run is drawn on for as long "
+    "again as it was computed, for its future is known."
 )
 MAX_PLOTS = 6
 MAX_SIDE = 100  # outputs of a plot
 SAID = {"text": ("say", "texts"), "image": ("draw", "pictures")}
-STEPS = alt.Axis(grid=False, tickMinStep=1)
 
 views = once
 
@@ -77,7 +76,10 @@ def table(evidence: Evidence, view: View | None = None) -> Recurrences | None:
         .agg(share=pl.col("is_back").mean())
     )
     return Recurrences(
-        plots=plots, shares=shares, num_stuck=len(begun) - len(moving), num_begun=evidence.num_begun
+        plots=plots,
+        shares=shares,
+        num_stuck=sum(run.period is not None for run in evidence.data.rows),
+        num_begun=evidence.num_begun,
     )
 
 
@@ -154,11 +156,11 @@ def recurrence_plot(
         alt.Chart(data(frame))
         .mark_rect(fill="#0072B2", stroke="#0072B2", strokeWidth=0.5)
         .encode(
-            x=alt.X("i:Q", title="step (model calls)", scale=scale, axis=STEPS),
+            x=call_axis("i", scale=scale),
             x2="i2:Q",
-            y=alt.Y("j:Q", title="step (model calls)", scale=scale, axis=STEPS),
+            y=alt.Y("j:Q", title=CALL, scale=scale, axis=STEPS),
             y2="j2:Q",
-            tooltip=[alt.Tooltip("i:Q", title="step"), alt.Tooltip("j:Q", title="is like step")],
+            tooltip=[call_tip("i"), call_tip("j", "is like model call")],
         )
     )
     caption = "Filled: the same again. Diagonals: a path repeats. Blocks: it stays."

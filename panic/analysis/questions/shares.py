@@ -82,8 +82,8 @@ def cluster_shares(
 ) -> pl.DataFrame:
     """How much of an experiment's runs lies in each cluster of a frozen reference: columns as in SHARES.
 
-    Shares of the steps of a run, stuck ones going on by their cycle, averaged over runs that did not fail, so
-    that long runs do not count for more; outside all clusters has the label -1. (low, high): 95 % interval
+    Shares of the outputs of a run, stuck ones going on by their cycle, averaged over runs that did not fail,
+    so that long runs do not count for more; outside all clusters has the label -1. (low, high): 95 % interval
     over prompts, NaN where these do not tell (`_interval`). Experiments without such vectors are left out.
     AnalysisError for a reference of another embedding model.
     """
@@ -167,7 +167,7 @@ def chart(answer: Shares, *, top: int = MAX_CLUSTERS) -> Any:
         alt.Tooltip("num_runs:Q", title="runs"),
     ]
     base = alt.Chart(data(rows)).encode(y=y, yOffset=by)
-    x = alt.X("share:Q", title="share of the steps of a run, mean over runs", axis=alt.Axis(format="%"))
+    x = alt.X("share:Q", title="share of the outputs of a run, mean over runs", axis=alt.Axis(format="%"))
     chart = alt.layer(
         base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=shade, tooltip=tips),
         base.mark_rule(color=GREY, strokeWidth=1.6).encode(x="low:Q", x2="high:Q", tooltip=tips),
@@ -189,10 +189,10 @@ def sentence(answer: Shares) -> str:
         .agg(pl.col("share").sum(), pl.col("num_runs").first())
     )
     parts = [
-        f"{row['share']:.0%} of {'its own steps' if row['experiment'] == own else row['experiment']} "
+        f"{row['share']:.0%} of {'its own outputs' if row['experiment'] == own else row['experiment']} "
         f"({row['num_runs']:,} runs)"
         for row in inside.iter_rows(named=True)
     ]
     return (
-        f"In the clusters of {own}, by the share of the steps of a run, mean over runs: {', '.join(parts)}."
+        f"In the clusters of {own}, by the share of the outputs of a run, mean over runs: {', '.join(parts)}."
     )

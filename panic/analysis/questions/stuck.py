@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import colour, data, finish, names_of
+from panic.analysis.charts import at_call, colour, data, finish, names_of
 from panic.analysis.evidence import Evidence, View, once
 from panic.store.records import RunRow
 
@@ -20,7 +20,7 @@ CAVEAT = (
     "pictures."
 )
 SUMMARY_CAVEAT = (
-    "Only runs with a fixed seed can be stuck: with fresh noise at every step the same picture may lead "
+    "Only runs with a fixed seed can be stuck: with fresh noise at every call the same picture may lead "
     "elsewhere."
 )
 
@@ -47,7 +47,7 @@ def chart(runs: pl.DataFrame) -> Any:
     last = max(int(stuck["entry_step"].max() or 0), 2)  # type: ignore[arg-type]
     x = alt.X(
         "entry_step:Q",
-        title="step (model call) at which the cycle is entered",
+        title="model call of the run (step, from 0) at which the cycle is entered",
         axis=alt.Axis(tickMinStep=1),
         scale=alt.Scale(domain=[0, last], padding=10),
     )
@@ -67,8 +67,8 @@ def chart(runs: pl.DataFrame) -> Any:
                 alt.Tooltip("network:N"),
                 alt.Tooltip("num_runs:Q", title="runs"),
                 alt.Tooltip("which:N", title="their numbers"),
-                alt.Tooltip("entry_step:Q", title="entry step"),
-                alt.Tooltip("period:Q"),
+                alt.Tooltip("entry_step:Q", title="entered at model call"),
+                alt.Tooltip("period:Q", title="period (model calls)"),
                 alt.Tooltip("turns:Q", title="turns of the network", format=".3~f"),
             ],
         )
@@ -88,7 +88,7 @@ def sentence(runs: pl.DataFrame) -> str:
     return (
         f"{len(stuck):,} runs are stuck; {turns:,} of them stand still (their period is one turn of the "
         f"network). The longest way there was that of run {latest['run']}: "
-        f"it entered its cycle at step {latest['entry_step']}."
+        f"it entered its cycle at {at_call(latest['entry_step'])}."
     )
 
 
@@ -96,14 +96,14 @@ def summary(runs: list[RunRow]) -> str:
     """How many runs with a fixed seed are stuck, how soon, with which period."""
     fixed = [run for run in runs if run.seed != -1]
     if not fixed:
-        return "All runs draw fresh noise at every step, so none can be stuck."
+        return "All runs draw fresh noise at every model call, so none can be stuck."
     stuck = [run for run in fixed if run.period is not None]
     if not stuck:
         return f"None of the {len(fixed):,} runs with a fixed seed is stuck so far."
     entries = [run.entry_step for run in stuck if run.entry_step is not None]
     period, times = Counter(run.period for run in stuck).most_common(1)[0]
     return (
-        f"{len(stuck):,} of {len(fixed):,} runs with a fixed seed repeat themselves forever. The median step "
-        f"at which they enter their cycle is {median(entries):g}; the most common period is {period} steps "
-        f"({times:,} run{'s' if times != 1 else ''}). Steps are model calls."
+        f"{len(stuck):,} of {len(fixed):,} runs with a fixed seed repeat themselves forever. Half of them "
+        f"have entered their cycle by {at_call(median(entries))}; the most common period is {period} model "
+        f"calls ({times:,} run{'s' if times != 1 else ''})."
     )

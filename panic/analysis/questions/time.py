@@ -17,12 +17,13 @@ from panic.store.records import ExperimentRow
 
 TITLE = "What took how long"
 CAVEAT = (
-    "A place is a thread or a process: each worker, the driver, and the writer, which work side by side. The "
+    "A place is a thread or a process: each worker, the driver, the writer, and the pool's processes, which "
+    "compute diagrams and what is taken of them; they work side by side. The "
     "clock of a place always runs under the name of what it does; what no clock has seen is called "
     "unattributed. A session that was killed has told nothing. Calls are as the store has them."
 )
 STAGES = ("loops", "embeddings", "diagrams")
-MAX_NAMES = 9  # in a timeline
+MAX_NAMES = 6  # in a timeline, for there are seven colours
 
 views = once
 
@@ -58,7 +59,8 @@ def table(evidence: Evidence, view: View | None = None) -> Work:
     for session in evidence.sessions:
         if not session.ended_at and session.end_state is not None:
             continue
-        lasted_s = (session.ended_at or time.time()) - session.started_at
+        # The machine's clock may have been set meanwhile.
+        lasted_s = max(0.0, (session.ended_at or time.time()) - session.started_at)
         if rows := told.get(session.id):
             one = pl.DataFrame(rows).with_columns(at=pl.col("start_s") + wall_s).select(*SPENT).cast(SPENT)  # type: ignore[arg-type]
             parts.append(one)
@@ -99,6 +101,7 @@ def chart(answer: Work) -> dict[str, Any]:
             ("workers", answer.spent.filter(IS_WORKER)),
             ("driver", answer.spent.filter(pl.col("place") == "driver")),
             ("writer", answer.spent.filter(pl.col("place") == "writer")),
+            ("pool", answer.spent.filter(pl.col("place").str.starts_with("pool"))),
         ):
             if not rows.is_empty():
                 charts[title] = timeline(rows, title)
@@ -106,7 +109,7 @@ def chart(answer: Work) -> dict[str, Any]:
 
 
 def timeline(spent: pl.DataFrame, title: str) -> Any:
-    """How many of the places did what, stretch by stretch: stacked areas of the sessions' time."""
+    """How many of the places did what, stretch by stretch: bars on each other in the sessions' time."""
     named = spent.with_columns(doing=_doing())
     most = named.group_by("doing").agg(pl.col("seconds").sum()).sort("seconds", descending=True)["doing"]
     kept = most.head(MAX_NAMES).to_list()
@@ -116,16 +119,27 @@ def timeline(spent: pl.DataFrame, title: str) -> Any:
         )
         .group_by("at", "width_s", "doing", maintain_order=True)
         .agg(pl.col("seconds").sum())
-        .with_columns(places=pl.col("seconds") / pl.col("width_s"), until=pl.col("at") + pl.col("width_s"))
     )
     order = [*kept, *(["other"] if len(most) > MAX_NAMES else [])]
+    # Vega-Lite stacks no bars that have both ends of their own.
+    top = pl.col("places").cum_sum().over("at")
+    rows = (
+        rows.with_columns(
+            places=pl.col("seconds") / pl.col("width_s"),
+            until=pl.col("at") + pl.col("width_s"),
+            rank=pl.col("doing").replace_strict({name: i for i, name in enumerate(order)}),
+        )
+        .sort("at", "rank")
+        .with_columns(low=top - pl.col("places"), high=top)
+    )
     chart = (
         alt.Chart(data(rows))
         .mark_bar(stroke=None)
         .encode(
             x=alt.X("at:Q", title="seconds since the start", axis=alt.Axis(grid=False)),
             x2="until:Q",
-            y=alt.Y("places:Q", title="at work on it, on average"),
+            y=alt.Y("low:Q", title="at work on it, on average"),
+            y2="high:Q",
             color=colour("doing", order),
             tooltip=[alt.Tooltip("doing:N"), alt.Tooltip("at:Q"), alt.Tooltip("seconds:Q", format=".3~f")],
         )

@@ -10,19 +10,18 @@ import numpy as np
 import polars as pl
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, data, finish
+from panic.analysis.charts import GREY, between_calls, call_axis, call_tip, data, finish
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, first_model
 
 TITLE = "How fast runs of one prompt part"
 CAVEAT = (
-    "Runs of one prompt with fresh noise are apart from their first step on, so this is no response to a "
-    "small change; a rate needs several steps of growth, in two pairs or more, before the distances "
-    "saturate, else none is given. Each run is in one pair only, and failed runs are in none. Steps are "
-    "model calls."
+    "Runs of one prompt with fresh noise are apart from their first output on, so this is no response to a "
+    "small change; a rate needs several outputs of growth, in two pairs or more, before the distances "
+    "saturate, else none is given; it is per model call. Each run is in one pair only, and failed runs are "
+    "in none."
 )
-STEPS = alt.Axis(grid=False, tickMinStep=1)
 
 views = first_model
 
@@ -96,7 +95,7 @@ def growth(pairs: pl.DataFrame) -> dynamics.Ftle:
     found = dynamics.ftle(wide.drop("step").to_numpy().T, step=stride)
     if found.rate - t.ppf(0.975, num_pairs - 1) * found.standard_error <= 0:
         raise AnalysisError(
-            f"the early growth of {found.rate:.2g} ± {found.standard_error:.2g} per step may be none"
+            f"the early growth of {found.rate:.2g} ± {found.standard_error:.2g} per model call may be none"
         )
     return replace(found, first=int(steps[found.first]), last=int(steps[found.last]))
 
@@ -131,7 +130,9 @@ def _said(network: str, pairs: pl.DataFrame, fit: dynamics.Ftle | str) -> str:
     )
     if isinstance(fit, str):
         return f"{text}; no rate of growth is given: {fit}."
-    return f"{text}; early on it grows by a factor of {np.exp(fit.rate):.2f} per step (R² {fit.r2:.2f})."
+    return (
+        f"{text}; early on it grows by a factor of {np.exp(fit.rate):.2f} per model call (R² {fit.r2:.2f})."
+    )
 
 
 def divergence(
@@ -145,7 +146,7 @@ def divergence(
     shown = frame.filter(pl.col("distance") > 0) if logarithmic else frame
     scale = alt.Scale(type="log", nice=False, padding=8) if logarithmic else alt.Scale(zero=True)
     axis = alt.Axis(values=_decades(shown["distance"]), format="~g") if logarithmic else alt.Axis()
-    x = alt.X("step:Q", title="step (model calls)", axis=STEPS)
+    x = call_axis()
     y = alt.Y("distance:Q", title="Euclidean distance of the twins", scale=scale, axis=axis)
     mean = (
         shown.group_by("step")
@@ -153,7 +154,7 @@ def divergence(
         .sort("step")
     )
     tips = [
-        alt.Tooltip("step:Q"),
+        call_tip(),
         alt.Tooltip("distance:Q", format=".4~g", title="geometric mean"),
         alt.Tooltip("pairs:Q"),
     ]
@@ -173,8 +174,8 @@ def divergence(
         )
         ending = "then level" if fit.is_saturated else "not known to be level"
         caption += (
-            f" Dashed: growth of {fit.rate:.3g} ± {fit.standard_error:.2g} per step over steps "
-            f"{fit.first}-{fit.last} (R² {fit.r2:.2f}, {ending} at {fit.saturation:.2g})."
+            f" Dashed: growth of {fit.rate:.3g} ± {fit.standard_error:.2g} per model call, "
+            f"{between_calls(fit.first, fit.last)} (R² {fit.r2:.2f}, {ending} at {fit.saturation:.2g})."
         )
     return finish(alt.layer(*layers), title, caption)
 

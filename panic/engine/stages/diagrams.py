@@ -5,14 +5,12 @@ Diagrams are computed as soon as a run is complete and has its vectors, in proce
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from panic.config import DiagramSettings
-from panic.engine.plan import Plan
 from panic.engine.pool import Bench
 from panic.engine.progress import Progress
 from panic.engine.session import Session
@@ -20,8 +18,6 @@ from panic.engine.stages.stage import JobStage
 from panic.store import Commit, contents, missing
 from panic.store.records import NewDiagram
 from panic.topology import Budget, asked
-
-log = logging.getLogger("panic.engine")
 
 LOOKUP_EVERY_S = 0.5
 LOOKUP_SHARE = 0.05
@@ -32,6 +28,7 @@ LOOKUP_SHARE = 0.05
 class DiagramJob:
     """The diagram of one run under one embedding model and one of the experiment's settings."""
 
+    name: ClassVar[str] = "diagrams"
     run: int
     model: int
     setting: int
@@ -117,22 +114,3 @@ def diagram_kinds(session: Session) -> Iterator[DiagramKind]:
         for name, spec in plan.embedding.items():
             if settings.modality in spec.modalities_in:
                 yield DiagramKind(session.pins[name].model, place, settings, settings.digest)
-
-
-def warn_of_short_runs(plan: Plan) -> None:
-    """Say which networks' runs have fewer outputs than one window of the diagrams spans: they have none."""
-    for settings in plan.config.diagrams:
-        _warn_of_short_runs(plan, settings)
-
-
-def _warn_of_short_runs(plan: Plan, settings: DiagramSettings) -> None:
-    window = settings.window
-    if window is None:
-        return
-    for network in dict.fromkeys(run.network for run in plan.runs):
-        most = max(run.max_length for run in plan.runs if run.network == network)
-        if (num_points := plan.num_outputs(network, most, settings.modality)) < window.span:
-            log.warning(
-                "%s: a run has %d %s outputs, and a window of the diagrams spans %d: no run has a diagram",
-                " → ".join(network), num_points, settings.modality, window.span,
-            )  # fmt: skip

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from panic.engine.pool import Bench
 from panic.engine.stages.diagrams import diagram_kinds
@@ -30,6 +30,7 @@ KEPT_DIAGRAMS = 4096
 class DistanceJob:
     """Distances of one diagram to some others by one measure, in all dimensions."""
 
+    name: ClassVar[str] = "distances"
     diagram: int
     others: tuple[int, ...]
     measure: int

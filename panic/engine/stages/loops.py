@@ -12,13 +12,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from panic.engine.forecast import Place
+from panic.engine.plan import FRESH, run_root, step_seed
 from panic.engine.progress import Progress
 from panic.engine.queue import Item
-from panic.engine.seeds import FRESH, run_root, step_seed
 from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.store import Commit, missing, reading
-from panic.store.records import FixedSeedStep, NewFailure, NewInvocation, NewRun, NewStuck, RunRow
+from panic.store.codec import text_digest
+from panic.store.records import (
+    FixedSeedStep,
+    NewFailure,
+    NewInvocation,
+    NewRun,
+    NewStuck,
+    RunRow,
+    Tail,
+)
 from panic.store.stuck import StuckDetector
 
 Key = tuple[str, int, bytes]
@@ -93,21 +102,24 @@ class LoopStage(CallStage):
             return 0
         session, store = self.session, self.session.reader
         rows = {row.id: row for row in reading.runs(store, session.experiment)}
-        tails = {tail.run: tail for tail in missing.tails(store, session.experiment)}
+        begun = any(row.num_steps for row in rows.values())  # of a new experiment there is nothing to ask
+        tails = {tail.run: tail for tail in missing.tails(store, session.experiment)} if begun else {}
         wanted = dict(zip(session.run_ids, session.plan.runs, strict=True))
         unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
         for id in unfinished:
             self.add(Loop(id, wanted[id], session.plan.config.root_seed, wanted[id].max_length))
-        self._recall_all(rows)
+        if begun:
+            self._recall_all(rows)
         commit = Commit()
         for id in unfinished:
-            self.start(id, tails[id].num_steps, tails[id].output, commit)
+            tail = tails.get(id) or Tail(id, 0, text_digest(wanted[id].prompt))
+            self.start(id, tail.num_steps, tail.output, commit)
         ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
         self._before = Progress(
             runs_total=len(wanted),
             runs_stuck=sum(row.state == "stuck" for row in ended),
             runs_failed=sum(row.state == "failed" for row in ended),
-            invocations=sum(tail.num_steps for tail in tails.values()),
+            invocations=sum(row.num_steps for row in rows.values()),
         )
         found = len(session.ready)
         if commit.invocations or commit.stuck:

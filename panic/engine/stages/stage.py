@@ -13,7 +13,7 @@ from collections.abc import Collection, Hashable, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from panic.engine.calls import Outcome
-from panic.engine.outputs import Output
+from panic.engine.contents import Output
 from panic.engine.pool import Job, Pool
 from panic.engine.progress import Progress
 from panic.engine.queue import Item

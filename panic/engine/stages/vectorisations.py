@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from panic.engine.pool import Bench
 from panic.engine.session import Session
@@ -25,6 +26,7 @@ Measures = tuple[tuple[int, str], ...]
 class VectorisationJob:
     """Vectorisations of one diagram, in all of its dimensions."""
 
+    name: ClassVar[str] = "vectorisations"
     diagram: int
     measures: Measures
     dimensions: int

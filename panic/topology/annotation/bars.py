@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from panic.topology.annotation.compiling import keep
 from panic.topology.budget import refuse_memory, refuse_work
-from panic.topology.distances import TopologyError
+from panic.topology.distances import TopologyError, pairwise
 from panic.topology.graph import Graph, within
 
 MAX_DIMENSION = 2
@@ -40,7 +40,10 @@ def prepare() -> Path | None:
     Returns the folder where other processes find them; None if there is none that can be written, so that
     each process compiles for itself. Takes 10 to 20 s of one core the first time, 1 s after that.
     """
-    graph = within(np.ones((3, 3)) - np.eye(3))
+    for points in (np.eye(3), np.eye(3, dtype=np.float32)):
+        pairwise(points)
+        points.flags.writeable = False  # kernels are compiled anew for arrays that cannot be written
+        graph = within(pairwise(points))
     for dimension in range(MAX_DIMENSION + 1):
         annotated(graph, dimension)
     return keep()
@@ -58,19 +61,16 @@ def _with_loops(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArray[
 
     keep()
     most_words = max(room_bytes, 0) // 8
-    kinds, ends, words, steps = loops.loops(
-        graph.num_points, graph.heads, graph.tails, most_words, most_steps
+    zero, one, words, steps = loops.loops(
+        graph.num_points, graph.heads, graph.tails, graph.lengths, most_words, most_steps
     )
-    births = graph.lengths[kinds <= loops.FIRST_LOOP]
     if words > most_words:
-        term = f"8 x {words:,} bytes for {len(births):,} loops"
+        term = f"8 x {words:,} bytes for {len(one):,} loops"
         refuse_memory(graph.num_points, 1, 8 * words, room_bytes, term)
     if steps > most_steps:
-        so_far = f"not all of {len(graph):,} edges were looked at, {len(births):,} loops were found"
+        so_far = f"not all of {len(graph):,} edges were looked at, {len(one):,} loops were found"
         refuse_work(graph.num_points, 1, most_steps, so_far)
-    deaths = np.where(ends < 0, np.inf, graph.lengths[ends])
-    ends_component = graph.lengths[kinds == loops.JOINS]
-    return [_from_zero(ends_component, graph), np.column_stack([births, deaths])]
+    return [zero, one]
 
 
 def _with_cavities(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArray[np.float64]]:
@@ -78,12 +78,14 @@ def _with_cavities(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArr
 
     keep()
     size = graph.num_points
-    stays, comes = collapse.collapse(size, graph.heads, graph.tails)
+    stays, comes, num_done, steps = collapse.collapse(size, graph.heads, graph.tails, most_steps)
+    if steps > most_steps:
+        refuse_work(size, 2, most_steps, f"{num_done:,} of {len(graph):,} edges were collapsed")
     heads, tails, lengths = graph.heads[stays], graph.tails[stays], graph.lengths[comes]
     num_triangles = cavities.triangles(size, heads, tails)
     simplices = f"{len(lengths):,} edges and {num_triangles:,} triangles that are left after collapsing"
     links = 8 * len(lengths) * ((size + 63) // 64)
-    words, steps = 1, 0
+    words = 1
     while True:
         need = links + 8 * words * (len(lengths) + num_triangles)
         if need > room_bytes:

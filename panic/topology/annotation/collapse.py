@@ -27,10 +27,11 @@ from panic.topology.annotation.compiling import compiled
 
 
 @compiled
-def collapse(num_points: int, heads: Any, tails: Any) -> tuple[Any, Any]:
-    """Places of the edges that stay, and the place of the edge with which each comes (m,) int32.
+def collapse(num_points: int, heads: Any, tails: Any, most_steps: int) -> tuple[Any, Any, int, int]:
+    """Places of the edges that stay and of those with which each comes (m,) int32; edges done; steps taken.
 
-    Edges are given in their order; the earliest comes first in the result.
+    Edges are given in their order; the earliest comes first in the result. Fewer edges are done than given
+    when it takes more than `most_steps` words.
     """
     num_edges, blocks = len(heads), (num_points + 63) // 64
     never = num_edges
@@ -46,10 +47,15 @@ def collapse(num_points: int, heads: Any, tails: Any) -> tuple[Any, Any]:
     later, later_at = np.zeros(num_points, np.int32), np.zeros(num_points, np.int32)
     served = np.zeros(num_points, np.int32)  # the vertex that dominated an edge of this one last
     stays, comes = np.empty(num_edges, np.int32), np.empty(num_edges, np.int32)
-    num_kept = 0
+    num_kept = num_done = 0
+    steps = np.zeros(1, np.int64)
     for e in range(num_edges - 1, -1, -1):
+        if steps[0] > most_steps:
+            break
         i, j = heads[e], tails[e]
         at = e
+        num_done += 1
+        steps[0] += 2 * blocks
         for w in range(blocks):
             common[w] = ahead[i, w] & ahead[j, w]
         guess = served[i]
@@ -60,9 +66,10 @@ def collapse(num_points: int, heads: Any, tails: Any) -> tuple[Any, Any]:
         if missed == ZERO:
             clear(dominators)
             insert(dominators, guess)
-        if missed == ZERO or _find_dominators(ahead, common, dominators):
+        if missed == ZERO or _find_dominators(ahead, common, dominators, steps):
             served[i] = served[j] = _first(dominators)
             num_later = 0
+            steps[0] += blocks
             for w in range(blocks):
                 bits = (ahead[i, w] | kept[i, w]) & (ahead[j, w] | kept[j, w]) & ~common[w]
                 while bits != ZERO:
@@ -72,7 +79,7 @@ def collapse(num_points: int, heads: Any, tails: Any) -> tuple[Any, Any]:
                     num_later += 1
             at = never
             if num_later:
-                at = _first_free(time, common, dominators, later, later_at, num_later, never)
+                at = _first_free(time, common, dominators, later, later_at, num_later, steps)
         remove(ahead[i], j)
         remove(ahead[j], i)
         time[i, j] = time[j, i] = at
@@ -82,7 +89,7 @@ def collapse(num_points: int, heads: Any, tails: Any) -> tuple[Any, Any]:
             stays[num_kept], comes[num_kept] = e, at
             num_kept += 1
     order = np.argsort(comes[:num_kept], kind="mergesort")
-    return stays[:num_kept][order], comes[:num_kept][order]
+    return stays[:num_kept][order], comes[:num_kept][order], num_done, steps[0]
 
 
 @compiled
@@ -94,7 +101,7 @@ def _first(members: Any) -> int:
 
 
 @compiled
-def _find_dominators(adjacent: Any, common: Any, dominators: Any) -> bool:
+def _find_dominators(adjacent: Any, common: Any, dominators: Any, steps: Any) -> bool:
     """Put the vertices of `common` that see all others of it into `dominators`; whether there are any."""
     copy(dominators, common)
     for w in range(len(common)):
@@ -104,6 +111,7 @@ def _find_dominators(adjacent: Any, common: Any, dominators: Any) -> bool:
             bits &= bits - ONE
             own = dominators[w] & bit(k)
             some = own
+            steps[0] += len(common)
             for x in range(len(common)):
                 dominators[x] &= adjacent[k, x]
                 some |= dominators[x]
@@ -115,15 +123,17 @@ def _find_dominators(adjacent: Any, common: Any, dominators: Any) -> bool:
 
 @compiled
 def _first_free(
-    time: Any, common: Any, dominators: Any, later: Any, later_at: Any, left: int, never: int
+    time: Any, common: Any, dominators: Any, later: Any, later_at: Any, left: int, steps: Any
 ) -> int:
-    """The first time at which no vertex dominates an edge any more, or `never`.
+    """The first time at which no vertex dominates an edge any more; that of no edge if it is never.
 
     The first `left` of `later` are the vertices that both of its ends see only from `later_at` on; they are
     used up.
     """
+    never = time[0, 0]  # no vertex is its own neighbour
     while left:
         now = never
+        steps[0] += left + len(dominators)
         for x in range(left):
             now = min(now, later_at[x])
         x = 0
@@ -143,7 +153,7 @@ def _first_free(
                     if time[k, c] > now:
                         remove(dominators, c)
         if union(dominators) == ZERO:
-            c = _dominator(time, common, now)
+            c = _dominator(time, common, now, steps)
             if c < 0:
                 return now
             insert(dominators, c)
@@ -151,25 +161,26 @@ def _first_free(
 
 
 @compiled
-def _dominator(time: Any, common: Any, now: int) -> int:
+def _dominator(time: Any, common: Any, now: int, steps: Any) -> int:
     """The first vertex of `common` that sees all others of it at a time, or -1."""
     for w in range(len(common)):
         candidates = common[w]
         while candidates != ZERO:
             c = 64 * w + lowest(candidates)
             candidates &= candidates - ONE
-            if _sees_all(time, common, c, now):
+            if _sees_all(time, common, c, now, steps):
                 return c
     return -1
 
 
 @compiled
-def _sees_all(time: Any, common: Any, c: int, now: int) -> bool:
+def _sees_all(time: Any, common: Any, c: int, now: int, steps: Any) -> bool:
     for w in range(len(common)):
         bits = common[w]
         while bits != ZERO:
             k = 64 * w + lowest(bits)
             bits &= bits - ONE
+            steps[0] += 1
             if time[c, k] > now and k != c:
                 return False
     return True

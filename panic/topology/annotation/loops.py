@@ -58,9 +58,9 @@ def components(num_points: int, heads: Any, tails: Any, lengths: Any) -> Any:
 
 @compiled
 def loops(
-    num_points: int, heads: Any, tails: Any, most_words: int, most_steps: int
+    num_points: int, heads: Any, tails: Any, lengths: Any, most_words: int, most_steps: int
 ) -> tuple[Any, Any, int, int]:
-    """Kinds of the edges (m,); edges with which the loops end (l,), -1 where one does not; words kept; steps.
+    """Bars (m, 2) of dimension 0 and of dimension 1, by birth and death; words kept; steps taken.
 
     Edges are given in their order. More words or steps than the most mean that it was given up.
     """
@@ -108,7 +108,28 @@ def loops(
         insert(adjacent[heads[e]], tails[e])
         insert(adjacent[tails[e]], heads[e])
         e, first, steps = _next(graph, vertices, e + 1, num_alive > 0, steps, most_steps)
-    return kinds, ends[:num_loops], sums.size, steps
+    zero, one = _bars(num_points, lengths, kinds, ends[:num_loops])
+    return zero, one, sums.size, steps
+
+
+@compiled
+def _bars(num_points: int, lengths: Any, kinds: Any, ends: Any) -> tuple[Any, Any]:
+    """Bars (m, 2) of components and loops, by birth and death; `ends` (l,) are edges or -1."""
+    zero, one = np.zeros((num_points, 2)), np.empty((len(ends), 2))
+    zero[:, 1] = np.inf
+    num_ends = num_loops = 0
+    for e in range(len(kinds)):
+        if kinds[e] == JOINS:
+            zero[num_ends, 1] = lengths[e]
+            num_ends += 1
+        elif kinds[e] <= FIRST_LOOP:
+            death, at = np.inf if ends[num_loops] < 0 else lengths[ends[num_loops]], num_loops
+            while at > 0 and one[at - 1, 0] == lengths[e] and one[at - 1, 1] > death:
+                one[at, 0], one[at, 1] = one[at - 1, 0], one[at - 1, 1]
+                at -= 1
+            one[at, 0], one[at, 1] = lengths[e], death
+            num_loops += 1
+    return zero, one
 
 
 @compiled

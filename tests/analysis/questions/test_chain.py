@@ -49,6 +49,21 @@ def test_a_ring_makes_no_news_and_has_no_relaxation_time(bench):
     assert "no relaxation time" in chain.sentence(answer)
 
 
+def test_one_move_into_a_cluster_does_not_make_it_the_long_run(bench):
+    """The chain of the demo: seen to leave once in 60 outputs, it was told to be there all the time."""
+    bench.walk("a" * 40, seed=-1)
+    bench.walk("a" * 20 + "b" * 20, seed=-1, repeat=1)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    answer = chain.table(bench.evidence, TEXT)
+    (found,) = answer.chains
+    assert found.slowest == pytest.approx(-1 / np.log(58 / 59))
+    assert found.entropy_rate is None
+    assert answer.clusters["long_run"].is_nan().all()
+    said = chain.sentence(answer)
+    assert "does not relax within a run (the longest has 40 outputs)" in said
+    assert "nats" not in said
+
+
 def test_parts_that_are_never_left_are_counted_with_their_shares(bench):
     for repeat in range(3):
         bench.walk("aaaaab" + "b" * 20, seed=-1, repeat=repeat)

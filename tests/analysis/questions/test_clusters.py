@@ -13,7 +13,7 @@ def test_a_text_that_fills_most_steps_is_named_where_there_is_no_cluster(bench):
     bench.walk("a" * 34 + "bcdefg", seed=-1)
     bench.embed({name: np.eye(8)[i] for i, name in enumerate("abcdefg")})
     said = clusters.sentence(clusters.table(bench.evidence, TEXT))
-    assert "The output visited most holds 85% of" in said
+    assert "The one visited most is 85% of them: a." in said
 
 
 def test_what_is_scattered_around_one_text_is_no_cluster(bench):
@@ -29,6 +29,9 @@ def test_what_is_scattered_around_one_text_is_no_cluster(bench):
     assert answer.num_clusters == 1
     assert answer.most[0] == "same"
     assert answer.outside == pytest.approx(1 - answer.most[1], abs=0.03)
+    said = clusters.sentence(answer)
+    assert "are one and the same: same. Beside it, clusters of the other" in said
+    assert "in one cluster" not in said, "their number may be chance"
 
 
 def test_clusters_that_are_single_runs_are_told_and_have_no_agreement(bench):
@@ -49,7 +52,7 @@ def test_steps_are_counted_with_those_that_stuck_runs_were_spared(bench):
     bench.embed({"a": corner(0), "b": corner(1)})
     said = clusters.sentence(clusters.table(bench.evidence, TEXT))
     assert said == (
-        "Of 40 steps of 3 runs, 16 of them known from the cycles of stuck runs, 100% lie in 2 clusters, the "
-        "others outside. The output visited most holds 50% of the steps: b. 2 of 2 are visited by more than "
+        "Of 40 texts of 3 runs, 16 of them known from the cycles of stuck runs, 100% lie in 2 clusters, the "
+        "others outside. The text visited most is 50% of all: b. 2 of 2 are visited by more than "
         "one run. Clusters found without a fifth of the runs agree with these by 1.00."
     )

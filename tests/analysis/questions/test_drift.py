@@ -108,4 +108,4 @@ def test_one_long_run_does_not_speak_for_all(bench):
     bench.add("start", ["near", "near", "away"], seed=-1, repeat=3)
     bench.embed({"start": angle_vector(0), "near": angle_vector(60), "away": angle_vector(180)})
     said = drift.sentence(drift.table(bench.evidence, TEXT))
-    assert "draw → tell 0.50 at step 3, of 4 runs" in said
+    assert "draw → tell 0.50 at model call 3, of 4 runs" in said

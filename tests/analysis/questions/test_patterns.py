@@ -1,4 +1,4 @@
-"""The order of step sizes: a rule is seen, chance is not."""
+"""The order of how far a run moves: a rule is seen, chance is not."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 
 from panic.analysis.questions import recurrence
 from panic.store import Commit, NewInvocation, writing
-from panic.store.digest import image_digest
+from panic.store.codec import image_digest
 from tests.analysis.conftest import picture
 
 

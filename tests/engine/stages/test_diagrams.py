@@ -88,6 +88,7 @@ class Deadly:
 
     folder: str
     num_results: int = 1
+    name: str = "deaths"
 
     def compute(self, bench: Any) -> Any:
         (Path(self.folder) / str(time.monotonic_ns())).touch()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from panic.engine.outputs import Output
+from panic.engine.contents import Output
 from panic.engine.progress import Progress
 from panic.engine.session import Session
 from panic.engine.stages.embeddings import EmbeddingStage
@@ -17,7 +17,7 @@ from panic.engine.stages.stage import Failed, Made
 from panic.errors import ModelError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, reading
-from panic.store.digest import text_digest
+from panic.store.codec import text_digest
 from tests.engine.by_hand import FRESH, answers, failing, opened, perform, waiting
 from tests.store.sample import batch
 
@@ -161,3 +161,58 @@ def test_what_is_given_up_is_told_and_not_tried_again_in_this_session(tmp_path: 
         opened(tmp_path / "s", **changes) as session,
     ):
         perform(session, lambda call: failing() if call.model == "circle" else None)
+
+
+def of_length(length: int) -> Made:
+    return Made(Output(Modality.VECTOR, b"", np.ones(length, np.float32)), "circle", 1)
+
+
+def test_vectors_of_a_model_have_the_dimension_of_its_first(tmp_path: Path) -> None:
+    without_vectors(tmp_path / "s")
+    with opened(tmp_path / "s", **CHANGES) as session:
+        _, stage = stage_of(session)
+        stage.refill(thorough=True)
+        commit = Commit()
+        items = [item for _, item in waiting(session)]
+        for item, length in zip(items, (3, 2, 3, 4), strict=False):
+            stage.absorb(item, of_length(length), commit)
+        assert [row.output for row in commit.embeddings] == [items[0].input, items[2].input]
+        name = items[1].input.hex()[:12]
+        assert stage.given_up[0] == (
+            f"circle: output {name} has no vector: a vector of 2 numbers, where the model's others have 3"
+        )
+        assert len(stage.given_up) == 2
+        assert stage.progress(Progress()).stages["embeddings"] == (2, 10)
+
+
+def test_vectors_that_are_stored_count_and_tell_the_dimension(tmp_path: Path) -> None:
+    """Those of a circle have two numbers."""
+    with opened(tmp_path / "s", **CHANGES | {"max_length": 2}) as session:
+        perform(session)
+    with opened(tmp_path / "s", **CHANGES | {"max_length": 2, "prompts": ["state 0", "hello"]}) as session:
+        _, stage = stage_of(session)
+        known = reading.counts(session.reader).embeddings
+        assert known > 0
+        assert stage.refill(thorough=True) == 1, "the prompt that is new"
+        assert stage.progress(Progress()).stages["embeddings"] == (known, known + 1)
+        ((_, item),) = waiting(session)
+        stage.absorb(item, of_length(3), Commit())
+        assert stage.given_up[0].endswith("a vector of 3 numbers, where the model's others have 2")
+
+
+def test_a_vector_that_could_not_be_written_is_not_asked_for_again(tmp_path: Path) -> None:
+    without_vectors(tmp_path / "s")
+    with opened(tmp_path / "s", **CHANGES) as session:
+        _, stage = stage_of(session)
+        stage.refill(thorough=True)
+        items = [item for _, item in waiting(session)]
+        for number, item in enumerate(items[:2], 1):
+            commit = Commit()
+            stage.absorb(item, made(1.0), commit)
+            stage.written(commit, number)
+            session.writer.add(Commit())
+        session.writer.flush()
+        session.writer.incomplete.add(1)
+        assert stage.refill(thorough=True) == 1
+        ((_, again),) = waiting(session)
+        assert again.input == items[1].input

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from panic import run
+from panic.engine.plan import run_root, step_seed
 from panic.engine.progress import Progress
-from panic.engine.seeds import run_root, step_seed
 from panic.engine.session import Session
-from panic.engine.stages.loops import LoopStage
+from panic.engine.stages.loops import Loop, LoopStage
 from panic.engine.stages.stage import Failed, Made
 from panic.store import Commit, Store, check, contents, reading
-from panic.store.digest import text_digest
-from panic.store.records import NewStuck
+from panic.store.codec import text_digest
+from panic.store.records import NewFailure, NewRun, NewStuck
 from tests.engine.by_hand import answers, opened, perform, waiting
 from tests.engine.conftest import make_config
 
@@ -253,3 +253,116 @@ def test_fresh_noise_has_a_seed_per_step_and_run(tmp_path: Path) -> None:
     assert {(made.run, made.step): made.seed for made in commit.invocations} == expected
     assert len(set(expected.values())) == 12
     assert commit.stuck == []
+
+
+def step_by_step(session: Session, loops: LoopStage, commit: Commit, number: int) -> None:
+    """Let models answer the only item that waits, so many times."""
+    answer = answers(session)
+    for _ in range(number):
+        ((lane, item),) = waiting(session)
+        output = answer(lane.model, item.input, item.seed)
+        loops.absorb(item, Made(output, lane.model, 1), commit)
+
+
+@pytest.mark.parametrize(
+    ("steps", "model", "entry_step"),
+    [(0, "draw", 0), (1, "chain", 0), (1, "draw", 1), (5, "draw", 5), (5, "chain", 4), (6, "chain", 6)],
+)
+def test_a_new_shape_forgets_the_states_up_to_the_last_step_of_its_model(
+    tmp_path: Path, steps: int, model: str, entry_step: int
+) -> None:
+    """Drawings are the even steps. A cycle of 7 states has a period of 14 steps."""
+    fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1, "max_length": 60}
+    with opened(tmp_path / "s", **fixed) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        step_by_step(session, loops, commit, steps)
+        loops.forget(model)
+        answered(session, loops, commit)
+        (run,) = session.run_ids
+    assert commit.stuck == [NewStuck(run=run, entry_step=entry_step, period=14)]
+
+
+def test_a_new_shape_forgets_what_its_model_gave_and_nothing_else(tmp_path: Path) -> None:
+    """The second run comes to "state 1" later: what was drawn of it is forgotten, what was read is not."""
+    fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1, "max_length": 4}
+    for model, asked_again in (("draw", ["draw", "draw"]), ("chain", ["chain", "chain"])):
+        with opened(tmp_path / model, **fixed) as session:
+            loops, commit = LoopStage(session), Commit()
+            loops.refill(thorough=True)
+            answered(session, loops, commit)
+            loops.forget(model)
+            loop = Loop(99, NewRun(network=("draw", "chain"), prompt="x", seed=42, max_length=4), 0, 4)
+            loops.add(loop)
+            loops.start(99, 0, text_digest("state 0"), commit)
+            assert [name for name, _ in answered(session, loops, commit)] == asked_again
+
+
+def test_a_run_whose_state_came_back_unnoticed_is_stuck_when_it_may_go_on(tmp_path: Path) -> None:
+    """The state of step 14 is that of step 0, and the store does not say so: nothing is left to compute."""
+    fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", max_length=14, **fixed) as session:
+        perform(session)
+        session.writer.flush()
+        session.store.db.execute("DELETE FROM stuck")
+    with opened(tmp_path / "s", max_length=20, **fixed) as session:
+        loops = LoopStage(session)
+        assert loops.refill(thorough=True) == 1
+        session.writer.flush()
+        (row,) = reading.runs(session.reader, session.experiment)
+        assert (row.state, row.entry_step, row.period, row.num_steps) == ("stuck", 0, 14, 14)
+        progress = loops.progress(Progress())
+        assert (progress.runs_ended, progress.runs_stuck, progress.invocations) == (1, 1, 14)
+
+
+def test_progress_begins_where_the_store_stands(tmp_path: Path) -> None:
+    """One run is stuck, two will be at once since all their steps are known, two have failed, one goes on."""
+    fixed: dict[str, Any] = {"prompts": ["state 0"], "seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", max_length=20, **fixed) as session:
+        perform(session)
+    prompts = ["state 0", "state 1", "state 2"]
+    with opened(tmp_path / "s", prompts=prompts, seeds=[42, -1], repeats=1, max_length=20) as session:
+        fresh = [row.id for row in reading.runs(session.reader, session.experiment) if row.seed == -1]
+        failures = [NewFailure(run=run, step=0, kind="error", message="no") for run in fresh[:2]]
+        session.writer.add(Commit(failures=failures))
+        session.writer.flush()
+        loops = LoopStage(session)
+        assert loops.progress(Progress()).runs_total == 0, "nothing is known before the first question"
+        loops.refill(thorough=True)
+        now = loops.progress(Progress(message="kept"))
+        assert (now.runs_total, now.runs_ended, now.runs_stuck, now.runs_failed) == (6, 5, 3, 2)
+        assert (now.invocations, now.message) == (3 * 14, "kept")
+        assert now.invocations_total == 3 * 14 + loops.remaining_steps == 3 * 14 + 20
+
+
+def test_steps_that_are_known_at_the_start_are_stored(tmp_path: Path) -> None:
+    """The new run comes to "state 2" by what the first one has drawn and read."""
+    fixed: dict[str, Any] = {"seeds": [42], "repeats": 1}
+    with opened(tmp_path / "s", prompts=["state 0"], max_length=4, **fixed) as session:
+        perform(session)
+    with opened(tmp_path / "s", prompts=["state 1"], max_length=4, **fixed) as session:
+        loops = LoopStage(session)
+        assert loops.refill(thorough=True) == 2, "an item, and what is being stored"
+        session.writer.flush()
+        rows = {row.prompt: row for row in reading.runs(session.reader, session.experiment)}
+        assert (rows["state 1"].state, rows["state 1"].num_steps) == ("running", 2)
+
+
+def test_a_failure_took_at_least_one_attempt(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=["state 0"], seeds=[42], repeats=1) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        ((lane, item),) = waiting(session)
+        loops.fail(item, Failed("rejected", "no", model=lane.model), commit)
+    assert [failure.attempts for failure in commit.failures] == [1]
+
+
+def test_a_run_that_the_writer_has_ended_goes_no_further(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=["state 0"], seeds=[-1], repeats=1) as session:
+        loops, commit = LoopStage(session), Commit()
+        loops.refill(thorough=True)
+        session.writer.broken.add(session.run_ids[0])
+        step_by_step(session, loops, commit, 1)
+        assert waiting(session) == []
+        assert len(loops) == 0
+        assert (loops.progress(Progress()).runs_failed, commit.failures) == (1, [])

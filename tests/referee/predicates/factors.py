@@ -57,7 +57,7 @@ def probes(case: Case) -> Rulings:
         return
     said = re.split(r"; (?=the )|: (?=the )", case.sentence.partition(" Not tried")[0])
     for part in said:
-        match = re.match(r"the (prompt|network|seed) c(?:an|ould) (not )?be read", part)
+        match = re.match(r"the (prompt|network|seed|model that made it) c(?:an|ould) (not )?be read", part)
         if match:
             factor, is_read = match[1], not match[2]
             yield Ruling(claim=f"the {factor} can be read", said=is_read, is_true=factor in truth.readable)

@@ -69,7 +69,8 @@ def mean_dwells(case: Case) -> Rulings:
         of=len(inside),
         is_true=False,
     )
-    longest = [(float(a), float(b)) for a, b in re.findall(r"\(([\d.]+) to ([\d.]+|inf)[;,]", case.sentence)]
+    told = re.findall(r"\(([\d.,]+) to ([\d.,]+|inf);", case.sentence)
+    longest = [(float(a.replace(",", "")), float(b.replace(",", ""))) for a, b in told]
     missed = sum(not low * 0.995 <= right <= high * 1.005 for low, high in longest)
     yield Ruling(
         claim="an interval does not hold the longest mean dwell", said=missed, of=len(longest), is_true=False

@@ -1,0 +1,176 @@
+"""Models in main memory, on a device of a given size: what goes for whom, what is said where nothing can."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from panic.devices.device import CpuDevice
+from panic.devices.main_memory import MainMemoryCache
+from panic.errors import ModelDoesNotFit, OutOfMemory
+
+MIB = 2**20
+loaded: weakref.WeakSet[Weights] = weakref.WeakSet()
+
+
+class Weights:
+    """A model of some bytes that holds itself by a cycle, as many models of libraries do."""
+
+    modality_in = modality_out = "text"
+
+    def __init__(self, size_bytes: int, failures: list[BaseException]) -> None:
+        self.size_bytes = size_bytes
+        self.failures = failures
+        self.itself = self
+
+    def load(self, device: str) -> None:
+        assert device == "cpu"
+        if self.failures:
+            raise self.failures.pop()
+        loaded.add(self)
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
+        return list(inputs)
+
+
+class Working(Weights):
+    """It says that each item of a call needs 10 MiB."""
+
+    def working_bytes(self, batch_size: int) -> int:
+        return 10 * MIB * batch_size
+
+
+@dataclass(slots=True)
+class SmallMemory(CpuDevice):
+    """100 MiB, of which the loaded models of this module take their part."""
+
+    def total_bytes(self) -> int:
+        return 100 * MIB
+
+    def free_bytes(self) -> int:
+        return 100 * MIB - sum(model.size_bytes for model in loaded)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_loaded() -> None:
+    gc.collect()
+    loaded.clear()
+
+
+def cache_of(
+    failures: list[BaseException] | None = None, *, size: int = 32, **options: Any
+) -> MainMemoryCache:
+    def build(name: str) -> Weights:
+        return (Working if name == "w" else Weights)(size * MIB, failures)
+
+    failures = [] if failures is None else failures
+    return MainMemoryCache(SmallMemory(), build, **options)
+
+
+def call(cache: MainMemoryCache, name: str, batch_size: int = 1) -> None:
+    with cache.lease(name, batch_size) as model:
+        model.invoke(["x"], [0])
+
+
+def test_a_model_is_built_and_loaded_once() -> None:
+    cache = cache_of()
+    for _ in range(3):
+        call(cache, "a")
+    stats = cache.stats
+    assert (stats.builds, stats.loads, stats.hits, stats.evictions) == (1, 1, 2, 0)
+    assert cache.resident == {"a"}
+
+
+def test_what_was_used_longest_ago_goes_first() -> None:
+    cache = cache_of()
+    for name in "abcad":
+        call(cache, name)
+    assert cache.resident == {"a", "c", "d"}
+    call(cache, "b")
+    assert cache.resident == {"a", "d", "b"}
+    assert cache.stats.builds == 5
+
+
+def test_memory_of_models_that_hold_themselves_comes_free_before_another_one_goes() -> None:
+    gc.disable()
+    try:
+        cache = cache_of()
+        for name in "abcd":
+            call(cache, name)
+    finally:
+        gc.enable()
+    assert cache.stats.evictions == 1
+    assert cache.resident == {"b", "c", "d"}
+
+
+def test_what_is_in_use_never_goes() -> None:
+    cache = cache_of(size=60)
+    with cache.lease("a", 1), pytest.raises(ModelDoesNotFit) as caught:
+        call(cache, "b")
+    assert caught.value.message == (
+        "b needs 60.0 MiB more on cpu: 40.0 MiB are free of 100.0 MiB (60.0 MiB held by models in use)"
+    )
+    call(cache, "b")
+    assert cache.resident == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [({"headroom_bytes": 40 * MIB}, "headroom"), ({"memory_fraction": 0.6}, "fraction")]
+)
+def test_others_keep_their_share(options: dict[str, Any], left: str) -> None:
+    cache = cache_of(**options)
+    call(cache, "a")
+    call(cache, "b")
+    assert cache.resident == {"b"}
+    cache.close()
+    gc.collect()
+    with pytest.raises(ModelDoesNotFit, match=f"60.0 MiB are free of 100.0 MiB .40.0 MiB .*{left}"):
+        call(cache_of(size=61, **options), "c")
+
+
+def test_a_call_that_needs_more_than_is_left_is_one_for_a_smaller_batch() -> None:
+    cache = cache_of()
+    call(cache, "a")
+    call(cache, "w", batch_size=6)
+    assert cache.resident == {"w"}
+    with pytest.raises(OutOfMemory, match=r"w needs 70.0 MiB more on cpu: 68.0 MiB are free"):
+        call(cache, "w", batch_size=7)
+    assert cache.resident == {"w"}
+
+
+def test_a_model_without_room_against_all_reckoning_is_loaded_with_all_else_gone() -> None:
+    failures: list[BaseException] = []
+    cache = cache_of(failures)
+    call(cache, "a")
+    failures.append(MemoryError())
+    call(cache, "b")
+    assert (cache.resident, cache.stats.out_of_memory) == ({"b"}, 1)
+    failures += [MemoryError(), MemoryError()]
+    with pytest.raises(ModelDoesNotFit, match="c: no room on cpu while its weights were loaded"):
+        call(cache, "c")
+    assert (cache.resident, cache.stats.out_of_memory) == (frozenset(), 3)
+
+
+def test_a_model_that_cannot_be_loaded_is_built_anew() -> None:
+    cache = cache_of([ValueError("cut off")])
+    with pytest.raises(ValueError, match="cut off"):
+        cache.bring("a")
+    assert cache.resident == frozenset()
+    cache.bring("a")
+    assert (cache.resident, cache.stats.builds) == ({"a"}, 2)
+
+
+def test_idle_models_can_be_dropped() -> None:
+    cache = cache_of()
+    call(cache, "a")
+    with cache.lease("b", 1):
+        assert cache.evict_idle() == 1
+        assert cache.resident == {"b"}
+        assert not cache.offload("b")
+    cache.close()
+    assert cache.resident == frozenset()

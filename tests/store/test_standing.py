@@ -1,0 +1,161 @@
+"""Where an experiment stands, and when it will have ended."""
+
+import json
+import os
+
+import pytest
+
+from panic.store import Commit, NewBatch, NewRun, contents, reading, writing
+from panic.store.standing import LastSession, eta_s, last_sessions, standing
+from tests.engine.conftest import make_config
+from tests.store.sample import NETWORK
+
+
+def session(**changes):
+    """A session that ended well, changed."""
+    fields = {"id": 2, "pid": 7, "host": "here", "started_at": 1.0, "ended_at": 2.0, "end_state": "done"}
+    return LastSession(**fields | {"is_alive": False, "config": None} | changes)
+
+
+def state(store, name, **changes):
+    return standing(store, reading.experiment(store, name), session(**changes)).state
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, "complete"),
+        ({"end_state": "complete"}, "complete"),
+        ({"end_state": "failed"}, "failed"),
+        ({"end_state": "interrupted"}, "interrupted"),
+        ({"end_state": "killed"}, "interrupted"),
+        ({"end_state": None}, "interrupted"),
+        ({"end_state": None, "is_alive": True}, "running"),
+    ],
+)
+def test_a_state_is_that_of_the_last_session(store, how, expected):
+    """All runs of beta are done."""
+    assert state(store, "beta", **how) == expected
+
+
+def test_runs_that_failed_or_are_not_there_yet_count_where_a_session_ended_well(writer, sample):
+    assert state(writer, "alpha") == "failed", "one run failed, one is to do"
+    writing.forget_failures(writer, sample.alpha)
+    assert state(writer, "alpha") == "incomplete"
+    gamma = writing.start_experiment(writer, "gamma", {})
+    writing.add_runs(writer, gamma, [NewRun(network=NETWORK, prompt="a", seed=1, max_length=2)])
+    assert state(writer, "gamma") == "incomplete", "one run is to do"
+    longer = [NewRun(network=NETWORK, prompt="a", seed=7, max_length=4)]
+    writing.add_runs(writer, sample.beta, longer)
+    assert state(writer, "beta") == "incomplete", "one run has begun"
+    row = reading.experiment(writer, "gamma")
+    assert standing(writer, row).state == "incomplete", "nobody has worked on it"
+    assert standing(writer, row).session is None
+    assert standing(writer, row).pid is None
+
+
+def test_the_newest_session_is_alive_if_it_is_of_the_process_that_writes(writer, sample):
+    """Beta's session in the sample never ended."""
+    found = last_sessions(writer)
+    assert {experiment: row.is_alive for experiment, row in found.items()} == {
+        sample.alpha: False,
+        sample.beta: True,
+    }
+    now = standing(writer, reading.experiment(writer, "beta"))
+    assert (now.state, now.pid) == ("running", os.getpid())
+    writing.start_session(writer, sample.alpha, "again", {}, {"name": "alpha"})
+    found = last_sessions(writer)
+    assert found[sample.alpha].id == 3
+    assert json.loads(found[sample.alpha].config) == {"name": "alpha"}
+    assert (found[sample.alpha].is_alive, found[sample.alpha].end_state) == (True, None)
+    assert (found[sample.beta].is_alive, found[sample.beta].end_state) == (False, "killed")
+    writer.db.execute("UPDATE session SET pid = pid + 1")
+    assert not last_sessions(writer)[sample.alpha].is_alive, "the driver is another process"
+    assert standing(writer, reading.experiment(writer, "alpha")).pid is None
+
+
+def test_nobody_works_on_a_store_without_a_driver(store):
+    row = reading.experiment(store, "beta")
+    now = standing(store, row)
+    assert (now.state, now.pid) == ("interrupted", None)
+    assert now.session.pid == os.getpid()
+
+
+def test_a_session_that_was_asked_for_less_may_have_left_something(writer, sample):
+    """Beta has all vectors of its texts under `embed`, and none under a model that nobody has pinned."""
+    small = make_config(name="beta", embeddings=[])
+    asked = json.dumps(small.model_dump(mode="json"))
+
+    def grow(*embeddings):
+        config = small.model_copy(update={"embeddings": list(embeddings)})
+        writing.start_experiment(writer, "beta", config.model_dump(mode="json"))
+        return config
+
+    grow("embed")
+    assert state(writer, "beta", config=asked) == "complete", "it was asked for less, and all is there"
+    all_of_it = grow("embed", "other")
+    assert state(writer, "beta", config=asked) == "incomplete"
+    assert state(writer, "beta", config=None) == "complete", "of a version that kept no config"
+    same = all_of_it.model_dump(mode="json")
+    assert state(writer, "beta", config=json.dumps(same)) == "complete", "it left what it could not have"
+    more = json.dumps(same | {"log_level": "debug", "max_length": 1})
+    assert state(writer, "beta", config=more) == "complete", "it asked for as much of the runs"
+    assert state(writer, "beta", config='{"nonsense": 1}') == "complete", "of another version"
+    assert state(writer, "beta", end_state="failed", config=asked) == "failed"
+
+
+def add_batches(store, session, times, size=4):
+    """Batches of four items that began and took so long."""
+    commit = Commit()
+    for started_at, duration_s in times:
+        commit.batches.append(
+            NewBatch(
+                id=writing.next_batch_id(store), session=session, model=1, epoch=0, device="cpu", size=size,
+                padded_size=8, started_at=started_at, duration_s=duration_s,
+            )
+        )  # fmt: skip
+    writing.commit(store, commit)
+
+
+def eta(store, name="alpha"):
+    row = reading.experiment(store, name)
+    return eta_s(store, row, standing(store, row))
+
+
+def test_how_long_it_takes_is_told_by_the_recent_batches_and_what_is_left(writer, sample):
+    """Alpha lacks 6 steps; it has 9, and 3 vectors for them: a third of a vector per step."""
+    number = writing.start_session(writer, sample.alpha, "again", {})
+    assert eta(writer) is None, "nothing has been computed"
+    add_batches(writer, number, [(100.0, 0.0)])
+    assert eta(writer) is None, "it took no time"
+    add_batches(writer, number, [(110.0, 10.0)])
+    assert eta(writer) == pytest.approx(6 * (1 + 3 / 9) * 20 / 8)
+    writing.forget_failures(writer, sample.alpha)
+    assert eta(writer) == pytest.approx((6 + 5) * (1 + 3 / 9) * 20 / 8), "one has begun and has one of six"
+    writing.start_experiment(writer, "alpha", {"name": "alpha", "embeddings": ["embed"]})
+    assert eta(writer) == pytest.approx((11 * (1 + 3 / 9) + 2) * 20 / 8), "two texts have no vector"
+    add_batches(writer, number, [(800.0, 200.0), *((1000.0 + 2 * place, 2.0) for place in range(199))])
+    seconds_per_item = (200 + 199 * 2) / (200 * 4)
+    items_left = 11 * (1 + 3 / 9) + 2
+    assert eta(writer) == pytest.approx(items_left * seconds_per_item), "what is long ago does not count"
+    writing.end_session(writer, number, "interrupted")
+    assert eta(writer) is None, "nobody works on it"
+
+
+def test_vectors_that_are_missing_count_for_what_their_model_reads(writer, sample):
+    """A model of texts and images lacks the vectors of all outputs of alpha."""
+    both = writing.add_model(writer, "both", "of both", {"modalities_in": ["text", "image"]})
+    writing.add_epoch(writer, sample.alpha, "both", model=both, batch_size=8, device_kind="cpu")
+    writing.start_experiment(writer, "alpha", {"name": "alpha", "embeddings": ["both"]})
+    number = writing.start_session(writer, sample.alpha, "again", {})
+    add_batches(writer, number, [(0.0, 4.0)])
+    assert eta(writer) == pytest.approx(6 * (1 + 3 / 9) + len(contents.outputs(writer, "alpha")))
+
+
+def test_an_experiment_without_any_step_has_an_estimate_by_the_batches_it_made(writer, sample):
+    """Its prompt has a vector already: that is one for each step."""
+    gamma = writing.start_experiment(writer, "gamma", {})
+    writing.add_runs(writer, gamma, [NewRun(network=NETWORK, prompt="a", seed=1, max_length=3)])
+    number = writing.start_session(writer, gamma, "x", {})
+    add_batches(writer, number, [(0.0, 8.0)])
+    assert eta(writer, "gamma") == pytest.approx(3 * 2 * 8 / 4)
