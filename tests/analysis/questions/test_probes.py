@@ -148,11 +148,11 @@ def test_p_values_are_multiplied_by_the_number_of_targets():
         num_classes=4, num_runs=8,
     )  # fmt: skip
     some = outputs(1, 3)
-    rows = probes._rows([("prompt", 0, some, score), ("prompt", 1, some, score), ("seed", 0, some, score)])
+    rows = probes._rows([("prompt", some, score), ("prompt", some, score), ("seed", some, score)])
     assert rows["p_adjusted"].to_list() == pytest.approx([0.6] * 3)
     assert rows["chance"].to_list() == [0.25] * 3
     assert (rows["first"][0], rows["last"][0]) == (1, 5)
-    many = probes._rows([(target, 0, some, score) for target in "abcd"])
+    many = probes._rows([(target, some, score) for target in "abcd"])
     assert many["p_adjusted"].to_list() == [1.0] * 4
 
 
