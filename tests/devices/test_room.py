@@ -138,15 +138,6 @@ def test_headroom_and_fraction_are_taken_off_and_may_leave_less_than_nothing() -
     assert Room(SimulatedDevice(name="sim", capacity_bytes=9)).describe(0) == "9 B are free of 9 B"
 
 
-def test_main_memory_is_read_as_it_is() -> None:
-    """What others hold of a CPU's memory is no reading of ours."""
-    device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_bytes=40, has_own_memory=False)
-    room = Room(device)
-    assert room.usable_bytes() == 60
-    device.tenants_bytes = 0
-    assert room.usable_bytes() == 100
-
-
 def test_a_need_is_what_was_seen_and_else_what_the_model_says() -> None:
     memory = WorkingMemory()
     assert memory.need("m", 0, 4) == Need(0, 0, False)
