@@ -1,12 +1,15 @@
 """Null models as runs in the store: what charts, diagrams and statistics read like any other runs.
 
-Every run of an experiment gets a surrogate of its vectors under one embedding model: an experiment of its
-own, a run from the same prompt, a text per step that says what it is, and the surrogate's vector as that
-text's embedding under the same model. Where the experiment asks for diagrams, its nulls have them too. What
-is there already is kept, so the call can be repeated.
+Every run that has ended gets a surrogate of its vectors, under each embedding model that has them all: a run
+from the same prompt, a text per step that says what it is, and the surrogate's vectors as that text's
+embeddings. They are an experiment of their own, `NAME/null-KIND` (of image outputs `NAME/null-KIND-images`),
+which goes when its source is deleted. Where the source asks for diagrams, its nulls have them too.
+
+What comes out depends on the root seed, the kind, and which run and model it is of; not on when it is made.
+What is there already is kept, so the call can be repeated, also after a kill.
 
     with Store("panic-store", write=True) as store:
-        name = write_nulls(store, "demo", "PocketText", "matched_walk")
+        [name] = write_nulls(store, "demo", "matched_walk")
         load(store, name).trajectory(...)
 """
 
@@ -15,18 +18,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import load
+from panic.analysis.data import ExperimentData, load, network_name
 from panic.config.diagrams import DiagramSettings, one_or_several
+from panic.errors import Interrupted, NotFound, nearest
 from panic.models.protocol import Modality
 from panic.store import (
     Commit,
@@ -43,107 +48,239 @@ from panic.store import (
     writing,
 )
 from panic.store.codec import text_digest
+from panic.store.delete import delete_experiment
+from panic.store.records import ExperimentRow, RunRow
 from panic.topology import TopologyError, asked
 
 log = logging.getLogger("panic.analysis")
+Show = Callable[[str, int, int], None]
+"""Told what is made, how many there are by now, and of how many."""
+ENDED = ("done", "stuck", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Surrogate:
+    """What is to be made of a run of the source: the null run, its texts, vectors (n, d) by model's row."""
+
+    run: NewRun
+    texts: list[str]
+    make: dict[int, Callable[[], NDArray[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Null:
+    """One null experiment: its name, kind, modality, what it is of, its runs, and its models by name."""
+
+    name: str
+    kind: str
+    modality: str
+    source: ExperimentRow
+    surrogates: list[_Surrogate]
+    models: dict[str, int]
 
 
 def write_nulls(
-    store: Store, experiment: int | str, model: str, kind: str, *, modality: str = "text", seed: int = 0
-) -> str:
-    """Write a surrogate of every run of an experiment that has vectors; the name of the new experiment.
+    store: Store, experiment: int | str, kind: str, *, show: Show = lambda what, done, total: None
+) -> list[str]:
+    """Write a surrogate of every run of an experiment that has ended and has vectors.
 
-    The name tells the kind, the model, and a modality or a seed that is not the default. It is then the
-    store's latest experiment. `store` must be open for writing. Runs without a step of this modality are
-    left out. AnalysisError for an unknown kind or when no run can have a surrogate; NotFound when a vector
-    is missing.
+    Returns the names of the null experiments: one per modality that has vectors, texts first. `store` must be
+    open for writing. NotFound for an unknown kind; AnalysisError when no run can have a surrogate, or for an
+    experiment of nulls.
     """
     kinds = nulls.kinds()
     if kind not in kinds:
-        raise AnalysisError(f"unknown null model {kind!r}", hint=f"known: {', '.join(kinds)}")
-    source, embedding = reading.experiment(store, experiment), reading.model(store, model)
+        near = nearest(kind, kinds)
+        known = f"There are: {', '.join(kinds)}."
+        raise NotFound(
+            f"There is no null model {kind!r}.", hint=f"Did you mean {near[0]}? {known}" if near else known
+        )
+    source = reading.experiment(store, experiment)
+    if reading.is_null(source.name):
+        raise AnalysisError(f"{source.name} has null models already, and they have none of their own")
     data = load(store, source.id)
-    identity = json.dumps([source.uid, embedding.fingerprint, kind, modality, seed])
-    digest = hashlib.sha256(identity.encode()).hexdigest()
-    surrogates: list[tuple[int, str, np.ndarray[Any, np.dtype[np.float64]]]] = []
-    for run, prompt in data.runs.select("run", "prompt").iter_rows():
-        vectors = data.trajectory(run, model, modality)
-        if len(vectors):
-            # Of the run's own row, so that runs added later change none that are there.
-            surrogates.append((run, prompt, kinds[kind](vectors, np.random.default_rng([seed, run]))))
-    if not surrogates:
+    found = [_null(source, data, kind, kinds[kind], modality) for modality in ("text", "image")]
+    found = [one for one in found if one.surrogates]
+    if not found:
         raise AnalysisError(
-            f"no run of {source.name} has {modality} outputs: there is nothing to make nulls of"
+            f"no run of {source.name} has ended and has vectors: there is nothing to make nulls of"
         )
-    told = ["null", kind, re.sub(r"[^A-Za-z0-9._-]+", "-", model)]
-    told += [modality] if modality != "text" else []
-    told += [f"seed{seed}"] if seed else []
-    name, network = "-".join([source.name, *told]), (f"null/{kind}",)
-    config = {
-        "name": name, "networks": [list(network)], "prompts": sorted({prompt for _, prompt, _ in surrogates}),
-        "seeds": [-1], "max_length": max(len(made) for *_, made in surrogates), "embeddings": [model],
-        "diagrams": source.config.get("diagrams"), "null_of": source.uid, "null_seed": seed,
-        "null_digest": digest,
-    }  # fmt: skip
-    known = reading.named(store, name)
-    if known is not None and known.config.get("null_digest", digest) != digest:
-        raise AnalysisError(
-            f"{name} was made of another experiment or model of these names",
-            hint=f"panic delete {name} makes room for another",
-        )
-    target = writing.start_experiment(store, name, config)
-    turn: Counter[str] = Counter()
-    asked = []
-    for _, prompt, made in surrogates:
-        asked.append(
-            NewRun(network=network, prompt=prompt, seed=-1, repeat=turn[prompt], max_length=len(made))
-        )
-        turn[prompt] += 1
-    rows = writing.add_runs(store, target, asked)
-    spec = {"modalities_in": ["text"], "modality_out": "text", "null": kind}
-    maker = writing.add_model(store, network[0], f"null-{kind}", spec)
-    writing.add_epoch(store, target, network[0], model=maker, batch_size=1, device_kind="cpu")
-    writing.add_epoch(store, target, model, model=embedding.id, batch_size=1, device_kind="cpu")
-    session = writing.start_session(store, target, f"write_nulls {source.name} {kind}", {})
-    done = {run.id for run in reading.runs(store, target) if run.num_steps}
-    for row, (run, prompt, made) in zip(rows, surrogates, strict=True):
-        if row not in done:
-            writing.commit(
-                store,
-                _commit(
-                    store,
-                    row,
-                    f"{kind} of run {run}, {digest[:8]}",
-                    prompt,
-                    made,
-                    maker,
-                    embedding.id,
-                    session,
-                ),
+    for one in found:
+        _write(store, one, show)
+    return [one.name for one in found]
+
+
+def _null(
+    source: ExperimentRow, data: ExperimentData, kind: str, surrogate: nulls.Surrogate, modality: str
+) -> _Null:
+    """What the null experiment of a kind and modality is to hold."""
+    name = f"{source.name}/null-{kind}" + ("" if modality == "text" else "-images")
+    pinned = {epoch.name: epoch.model for epoch in data.epochs}
+    specs = {model.id: model.spec for model in data.models}
+    models = {
+        name: pinned[name]
+        for name in source.config.get("embeddings", [])
+        if name in pinned and modality in specs[pinned[name]].get("modalities_in", ["text"])
+    }
+    turn: Counter[tuple[str, str]] = Counter()
+    surrogates = []
+    for run in data.rows:
+        network = f"{kind} of {network_name(run.network)}"
+        repeat = turn[network, run.prompt]
+        turn[network, run.prompt] += 1
+        if run.state not in ENDED:
+            continue
+        vectors = dict(_vectors(data, run, models, modality))
+        if not vectors:
+            continue
+        of_run = [kind, modality, run.network, run.prompt, run.seed, run.repeat]
+        seed = [source.config.get("root_seed", 0), *of_run]
+        title = f"{name}, run {_digest(seed)[:12]}"
+        length = len(next(iter(vectors.values())))
+        surrogates.append(
+            _Surrogate(
+                run=NewRun(network=(network,), prompt=run.prompt, seed=-1, repeat=repeat, max_length=length),
+                texts=[f"{title}, step {step}" for step in range(length)],
+                make={
+                    models[model]: _maker(surrogate, own, int(_digest([*seed, model]), 16))
+                    for model, own in vectors.items()
+                },
             )
-    wanted = [one for one in _diagram_settings(source.config) if one.modality == modality]
-    for settings in wanted:
-        _add_diagrams(store, target, embedding.id, settings)
-    writing.end_session(store, session, "done")
-    return name
+        )
+    return _Null(name=name, kind=kind, modality=modality, source=source, surrogates=surrogates, models=models)
 
 
-def _diagram_settings(config: Mapping[str, Any]) -> list[DiagramSettings]:
-    return [DiagramSettings.model_validate(one) for one in one_or_several(config.get("diagrams"))]
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def _add_diagrams(store: Store, experiment: int, model: int, settings: DiagramSettings) -> None:
+def _maker(
+    surrogate: nulls.Surrogate, own: NDArray[np.float32], seed: int
+) -> Callable[[], NDArray[np.float64]]:
+    return lambda: np.asarray(surrogate(own, np.random.default_rng(seed)), dtype=np.float64)
+
+
+def _vectors(
+    data: ExperimentData, run: RunRow, models: dict[str, int], modality: str
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The run's vectors under each model that has those of all its outputs."""
+    for model in models:
+        try:
+            found = data.trajectory(run.id, model, modality)
+        except NotFound:
+            continue
+        if len(found):
+            yield model, found
+
+
+def _write(store: Store, null: _Null, show: Show) -> None:
+    """Write what a null experiment lacks; one of runs that have grown meanwhile is made anew."""
+    known = reading.named(store, null.name)
+    if known is not None and _is_outdated(store, known, null.surrogates):
+        delete_experiment(store, known.id)
+    runs = [one.run for one in null.surrogates]
+    config = {
+        "name": null.name,
+        "networks": [list(network) for network in dict.fromkeys(run.network for run in runs)],
+        "prompts": sorted({run.prompt for run in runs}),
+        "seeds": [-1],
+        "max_length": max(run.max_length for run in runs),
+        "embeddings": list(null.models),
+        "diagrams": [one.key for one in _diagram_settings(null)],
+        "null_of": null.source.uid,
+        "null": null.kind,
+    }
+    target = writing.start_experiment(store, null.name, config)
+    rows = writing.add_runs(store, target, runs)
+    session = writing.start_session(store, target, f"panic nulls {null.source.name} {null.kind}", {})
+    state = "failed"
+    try:
+        spec = {"modalities_in": ["text"], "modality_out": "text", "null": null.kind}
+        maker = writing.add_model(store, f"null-{null.kind}", f"null-{null.kind}", spec)
+        pinned = {epoch.name for epoch in reading.epochs(store, target)}
+        for name, model in [*((run.network[0], maker) for run in runs), *null.models.items()]:
+            if name not in pinned:
+                writing.add_epoch(store, target, name, model=model, batch_size=1, device_kind="cpu")
+                pinned.add(name)
+        begun = {run.id for run in reading.runs(store, target) if run.num_steps}
+        for number, (row, one) in enumerate(zip(rows, null.surrogates, strict=True)):
+            show("surrogates", number, len(rows))
+            if row not in begun:
+                writing.commit(store, _steps(store, one, row, maker, session))
+            for model, make in one.make.items():
+                lacking = dict(missing.embeddings(store, target, model, ["text"], run=row))
+                if any(text_digest(text) in lacking for text in one.texts):
+                    writing.commit(store, _embeddings(store, one.texts, model, make(), session))
+        for settings in _diagram_settings(null):
+            for model in null.models.values():
+                _add_diagrams(store, target, model, settings, show)
+        state = "done"
+    except Interrupted:
+        state = "interrupted"
+        raise
+    finally:
+        writing.end_session(store, session, state)
+
+
+def _is_outdated(store: Store, known: ExperimentRow, surrogates: Sequence[_Surrogate]) -> bool:
+    """Whether a run has another length than the surrogate that is stored of it."""
+    lengths = {(run.network, run.prompt, run.repeat): run.max_length for run in reading.runs(store, known.id)}
+    keys = {(one.run.network, one.run.prompt, one.run.repeat): len(one.texts) for one in surrogates}
+    return any(lengths.get(key, length) != length for key, length in keys.items())
+
+
+def _diagram_settings(null: _Null) -> list[DiagramSettings]:
+    found = one_or_several(null.source.config.get("diagrams"))
+    settings = [DiagramSettings.model_validate(one) for one in found]
+    return [one for one in settings if one.modality == null.modality]
+
+
+def _steps(store: Store, one: _Surrogate, row: int, maker: int, session: int) -> Commit:
+    """The texts of a null run, in one batch."""
+    batch = _batch(store, maker, len(one.texts), session)
+    digests = [text_digest(text) for text in one.texts]
+    inputs = [text_digest(one.run.prompt), *digests[:-1]]
+    return Commit(
+        batches=[batch],
+        outputs=[
+            NewOutput(digest=digest, modality="text", text=text)
+            for digest, text in zip(digests, one.texts, strict=True)
+        ],
+        invocations=[
+            NewInvocation(row, step, before, after, step, batch.id)
+            for step, (before, after) in enumerate(zip(inputs, digests, strict=True))
+        ],
+    )
+
+
+def _embeddings(
+    store: Store, texts: list[str], model: int, vectors: NDArray[np.float64], session: int
+) -> Commit:
+    """The vectors of a null run under a model, in one batch."""
+    batch = _batch(store, model, len(texts), session)
+    return Commit(
+        batches=[batch],
+        embeddings=[
+            NewEmbedding(output=text_digest(text), model=model, batch=batch.id, vector=vector)
+            for text, vector in zip(texts, vectors, strict=True)
+        ],
+    )
+
+
+def _batch(store: Store, model: int, size: int, session: int) -> NewBatch:
+    return NewBatch(
+        id=writing.next_batch_id(store), session=session, model=model, epoch=0, device="cpu", size=size,
+        padded_size=size, started_at=time.time(), duration_s=0.0,
+    )  # fmt: skip
+
+
+def _add_diagrams(store: Store, experiment: int, model: int, settings: DiagramSettings, show: Show) -> None:
     """Write the diagrams that surrogates lack; their vectors stand for texts, whatever the runs' are of."""
     window = settings.window
-    lacking = missing.diagrams(
-        store,
-        experiment,
-        model,
-        settings.digest,
-        Modality.TEXT,
-        min_points=1 if window is None else window.span,
-    )
-    for run in lacking:
+    least = 1 if window is None else window.span
+    lacking = missing.diagrams(store, experiment, model, settings.digest, Modality.TEXT, min_points=least)
+    for number, run in enumerate(lacking):
+        show("diagrams", number, len(lacking))
         vectors = contents.run_vectors(store, run, model, Modality.TEXT)
         start = time.perf_counter()
         try:
@@ -164,35 +301,3 @@ def _add_diagrams(store: Store, experiment: int, model: int, settings: DiagramSe
             duration_s=time.perf_counter() - start,
         )
         writing.commit(store, Commit(diagrams=[row]))
-
-
-def _commit(
-    store: Store, row: int, title: str, prompt: str, made: Any, maker: int, embedding: int, session: int
-) -> Commit:
-    """One surrogate: two batches of one text and one vector per step."""
-    batches = [
-        NewBatch(
-            id=writing.next_batch_id(store), session=session, model=model, epoch=0, device="cpu",
-            size=len(made),
-            padded_size=len(made), started_at=time.time(), duration_s=0.0,
-        )
-        for model in (maker, embedding)
-    ]  # fmt: skip
-    texts = [f"{title}, step {step}" for step in range(len(made))]
-    digests = [text_digest(text) for text in texts]
-    inputs = [text_digest(prompt), *digests[:-1]]
-    return Commit(
-        batches=batches,
-        outputs=[
-            NewOutput(digest=digest, modality="text", text=text)
-            for digest, text in zip(digests, texts, strict=True)
-        ],
-        invocations=[
-            NewInvocation(row, step, before, after, step, batches[0].id)
-            for step, (before, after) in enumerate(zip(inputs, digests, strict=True))
-        ],
-        embeddings=[
-            NewEmbedding(output=digest, model=embedding, batch=batches[1].id, vector=vector)
-            for digest, vector in zip(digests, made, strict=True)
-        ],
-    )

@@ -12,6 +12,7 @@ import typer
 
 from panic import __version__
 from panic.cli import (
+    ask,
     cache,
     check,
     devices,
@@ -20,7 +21,10 @@ from panic.cli import (
     export,
     images,
     models,
+    more,
+    nulls,
     report,
+    returns,
     run,
     status,
     train,
@@ -91,6 +95,10 @@ def completion(
 for function in (
     run.run,
     run.resume,
+    more.embed,
+    more.diagrams,
+    nulls.nulls,
+    returns.returns,
     status.status,
     experiments.list_,
     experiments.show,
@@ -99,6 +107,8 @@ for function in (
     devices.devices,
     images.images,
     report.report,
+    ask.figure,
+    ask.table,
     images.video,
     export.export,
     export.dump,

@@ -327,11 +327,13 @@ def delete(
         row = reading.experiment(store, experiment)
         goes = preview_deletion(store, row.id)
         num_bytes = own_image_bytes(store, row.id)
+        beside = [one.name for one in reading.nulls(store, row.name)]
     if not shared.quiet:
         console().print(
             f"{row.name} ({row.uid[:12]}): {goes.runs:,} runs, {goes.invocations:,} invocations, "
             f"{goes.outputs:,} outputs that nothing else uses ({render.size(num_bytes)} of pictures), "
             f"{goes.embeddings:,} embeddings, {goes.diagrams:,} diagrams"
+            + (f"; with {', '.join(beside)}" if beside else "")
         )
     if not yes:
         if not sys.stdin.isatty():

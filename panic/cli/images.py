@@ -61,7 +61,8 @@ def images(
         raise UsageError("Give either --run or --step.", hint="`panic show` lists the runs.")
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        file = output or Path(f"{row.name}-{f'run{run}' if run is not None else f'step{step}'}.png")
+        part = f"run{run}" if run is not None else f"step{step}"
+        file = output or Path(f"{reading.file_stem(row.name)}-{part}.png")
         if file.suffix.lower() != ".png":
             raise UsageError(f"{file} is no name for a PNG file.")
         if run is not None:
@@ -111,7 +112,7 @@ def video(
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         find_ffmpeg()
-        file = output or Path(f"{row.name}.mp4")
+        file = output or Path(f"{reading.file_stem(row.name)}.mp4")
         claim_file(file, force=force)
         runs, frames = write_video(store, row.id, file, fps=fps, size=size)
     if not shared.quiet:

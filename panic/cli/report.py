@@ -38,7 +38,7 @@ def report(
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         if output is None:
-            file = claim_report(own_folder(store.path, "reports"), f"{row.name}.html")
+            file = claim_report(own_folder(store.path, "reports"), f"{reading.file_stem(row.name)}.html")
         else:
             file = output
             claim_file(file, force=force)

@@ -164,7 +164,7 @@ def resume(
             {"--retry-failed": retry_failed, "--repair": repair, "--fail-fast": fail_fast}, "in a dry run"
         )
     if not dry_run:
-        _bring_up_to_date(shared.store_path())
+        bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         runs = stored_runs(reading.runs(store, row.id))
@@ -184,7 +184,7 @@ def resume(
     return perform(shared, checked, store.path, retry_failed=retry_failed, repair=repair, runs=runs)
 
 
-def _bring_up_to_date(path: Path) -> None:
+def bring_up_to_date(path: Path) -> None:
     """Give a store of an earlier version the present schema."""
     from panic.store import Store
 

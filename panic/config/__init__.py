@@ -4,7 +4,7 @@ Try it: `python -c "from panic.config import load; print(load('configs/demo.yaml
 """
 
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
-from panic.config.extent import TAKEN_OF_RUNS, asks_all, contradictions, union
+from panic.config.extent import TAKEN_OF_RUNS, asking, asks_all, contradictions, union
 from panic.config.load import load, stored, to_yaml
 from panic.config.problems import Problem
 from panic.config.schema import (
@@ -25,6 +25,7 @@ __all__ = [
     "Variant",
     "Vectorisation",
     "Window",
+    "asking",
     "asks_all",
     "contradictions",
     "load",

@@ -8,7 +8,7 @@ Try it: `union(stored(row.config, row.name), load("configs/demo.yaml"))`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -69,6 +69,18 @@ def union(known: ExperimentConfig, asked: ExperimentConfig) -> ExperimentConfig:
             f"together with what {asked.name} was asked for before, this is too much: {told}",
             hint="Give the experiment another name: --name NAME.",
         ) from None
+
+
+def asking(known: ExperimentConfig, asked: Mapping[str, Any]) -> ExperimentConfig:
+    """Return the config with these values of its extent in place of its own.
+
+    Raises: ConfigError with what is wrong with them.
+    """
+    try:
+        return ExperimentConfig.model_validate({**known.model_dump(mode="json"), **asked})
+    except ValidationError as error:
+        told = [".".join(map(str, (*item["loc"], ""))) + f" {item['msg']}" for item in error.errors()]
+        raise ConfigError("; ".join(text.lstrip(". ") for text in told)) from None
 
 
 def asks_all(config: ExperimentConfig, of: ExperimentConfig) -> bool:

@@ -203,12 +203,16 @@ def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tup
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
     """Start the experiment of the plan's name, or continue it: its row. Its config becomes the union.
 
+    It stays as it is where the plan is of what is done once.
+
     Raises ConflictError, before anything is changed, if the plan contradicts what is there.
     """
     config = plan.config
     row = reading.named(store, config.name)
     if row is not None:
         refuse_conflicts(store, row, plan, fingerprints, device_kind)
+        if plan.is_once:
+            return row.id
         known = known_config(row)
         config = config if known is None else union(known, config)
     return writing.start_experiment(store, config.name, config.model_dump(mode="json"))

@@ -14,7 +14,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -38,13 +38,15 @@ SMALL_BYTES = 64 * 2**20
 class Plan:
     """What an experiment consists of.
 
-    generative, embedding: the models by name, in the order the config mentions them.
+    generative, embedding: the models by name, in the order the config mentions them. is_once: what the config
+    asks for does not become part of what the experiment was asked for.
     """
 
     config: ExperimentConfig
     generative: dict[str, ModelSpec]
     embedding: dict[str, ModelSpec]
     runs: list[NewRun]
+    is_once: bool = False
 
     @property
     def specs(self) -> dict[str, ModelSpec]:
@@ -84,10 +86,14 @@ def small_bytes(plan: Plan, device_kind: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedConfig:
-    """A config and the specs of its models, resolved once: when it was checked, or as it is needed."""
+    """A config and the specs of its models, resolved once: when it was checked, or as it is needed.
+
+    is_once: as in `Plan`.
+    """
 
     config: ExperimentConfig
     models: registry.Resolver
+    is_once: bool = False
 
     @classmethod
     def of(cls, config: ExperimentConfig, *, ask: bool) -> CheckedConfig:
@@ -148,6 +154,13 @@ def stored_runs(rows: Iterable[RunRow]) -> list[NewRun]:
     return [NewRun(**{name: getattr(row, name) for name in names}) for row in rows]
 
 
+def begun_runs(rows: Iterable[RunRow]) -> list[NewRun]:
+    """The runs as far as they have come, for a plan that takes more of them and goes on with none."""
+    found = [row for row in rows if row.num_steps]
+    lengths = [row.num_steps if row.state == "running" else row.max_length for row in found]
+    return [replace(run, max_length=n) for run, n in zip(stored_runs(found), lengths, strict=True)]
+
+
 def run_key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int, int]:
     """What tells the runs of an experiment apart."""
     return run.network, run.prompt, run.seed, run.repeat
@@ -204,6 +217,7 @@ def make_plan(
         generative={name: resolve(name) for name in generative},
         embedding={name: resolve(name) for name in config.embeddings},
         runs=expanded if runs is None else list(runs),
+        is_once=checked.is_once,
     )
 
 

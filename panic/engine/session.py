@@ -123,7 +123,8 @@ def open_session(
     config, specs = plan.config, plan.specs
     experiment = begin(store, plan, fingerprints, device.kind)
     row = reading.experiment(store, experiment)
-    if known_runs := reading.runs(store, experiment):
+    known_runs = reading.runs(store, experiment)
+    if known_runs and not plan.is_once:
         warn_of_what_stays(plan, row, known_runs)
     if retry_failed:
         writing.forget_failures(store, experiment)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from panic.store.reading import Selector, experiment
+from panic.store.reading import Selector, experiment, nulls
 from panic.store.store import Store
 
 # Outputs of experiment ?1 that no other experiment has. Inputs are prompts or outputs of the same run.
@@ -25,7 +25,10 @@ OWN_DIAGRAMS = f"SELECT id FROM diagram WHERE run IN ({OWN_RUNS})"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """How many rows deleting an experiment removes; outputs and embeddings that others use not counted."""
+    """How many rows deleting an experiment and its null models removes.
+
+    Outputs and embeddings that others use are not counted.
+    """
 
     runs: int
     invocations: int
@@ -37,12 +40,19 @@ class Deletion:
 def preview_deletion(store: Store, selector: Selector) -> Deletion:
     """What `delete_experiment` would remove."""
     row = experiment(store, selector)
+    found = [_preview(store, one.id) for one in (row, *nulls(store, row.name))]
+    return Deletion(**{name: sum(getattr(one, name) for one in found) for name in Deletion.__slots__})
+
+
+def _preview(store: Store, experiment: int) -> Deletion:
     return Deletion(
-        runs=store.db.value("SELECT count(*) FROM run WHERE experiment = ?", row.id),
-        invocations=store.db.value(f"SELECT count(*) FROM invocation WHERE run IN ({OWN_RUNS})", row.id),
-        outputs=store.db.value(f"SELECT count(*) FROM ({OWN_OUTPUTS})", row.id),
-        embeddings=store.db.value(f"SELECT count(*) FROM embedding WHERE output IN ({OWN_OUTPUTS})", row.id),
-        diagrams=store.db.value(f"SELECT count(*) FROM diagram WHERE run IN ({OWN_RUNS})", row.id),
+        runs=store.db.value("SELECT count(*) FROM run WHERE experiment = ?", experiment),
+        invocations=store.db.value(f"SELECT count(*) FROM invocation WHERE run IN ({OWN_RUNS})", experiment),
+        outputs=store.db.value(f"SELECT count(*) FROM ({OWN_OUTPUTS})", experiment),
+        embeddings=store.db.value(
+            f"SELECT count(*) FROM embedding WHERE output IN ({OWN_OUTPUTS})", experiment
+        ),
+        diagrams=store.db.value(f"SELECT count(*) FROM diagram WHERE run IN ({OWN_RUNS})", experiment),
     )
 
 
@@ -56,9 +66,11 @@ def own_image_bytes(store: Store, experiment: int) -> int:
 
 
 def delete_experiment(store: Store, selector: Selector) -> Deletion:
-    """Remove an experiment with everything that only it used, in one transaction."""
+    """Remove an experiment with everything that only it used, each in one transaction, null models first."""
     row = experiment(store, selector)
     counts = preview_deletion(store, row.id)
+    for one in nulls(store, row.name):
+        delete_experiment(store, one.id)
     store.db.foreign_keys(on=False)
     try:
         with store.transaction() as connection:

@@ -9,6 +9,7 @@ An experiment is given by its row number, its name, the beginning of its uid, or
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -31,6 +32,8 @@ from panic.store.stuck import Stuck
 Selector = int | str
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the config's schema accepts, without the libraries that it needs; a test compares them."""
+NULL_NAME = re.compile(rf"({NAME.pattern})/null-[A-Za-z0-9._-]+")
+"""What an experiment of null models is called, after the one that it is of; no config can say it."""
 
 # Pieces of SQL that several questions share; ?1 is an experiment's row, unless it is said otherwise.
 
@@ -93,8 +96,23 @@ def is_uid(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be an experiment's name, which is a part of names of files."""
-    return NAME.fullmatch(text) is not None and text != "latest"
+    """Whether a text can be an experiment's name, which is a part of names of files (`file_stem`)."""
+    return (NAME.fullmatch(text) is not None and text != "latest") or is_null(text)
+
+
+def is_null(name: str) -> bool:
+    """Whether an experiment of this name holds null models of another."""
+    return NULL_NAME.fullmatch(name) is not None
+
+
+def nulls(store: Store, name: str) -> list[ExperimentRow]:
+    """The experiments of null models of the experiment called so."""
+    return [row for row in experiments(store) if is_null(row.name) and row.name.split("/")[0] == name]
+
+
+def file_stem(name: str) -> str:
+    """An experiment's name as a part of a file's."""
+    return name.replace("/", "-")
 
 
 def named(store: Store, name: str) -> ExperimentRow | None:
@@ -103,14 +121,19 @@ def named(store: Store, name: str) -> ExperimentRow | None:
 
 
 def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
-    """One experiment. "latest" is the one last worked on.
+    """One experiment. "latest" is the one last worked on, null models apart.
 
     Raises NotFound, naming the nearest, also when several uids begin as given.
     """
     known = experiments(store)
     if selector == "latest" and known:
-        last = store.db.value("SELECT experiment FROM session WHERE experiment NOTNULL ORDER BY id DESC")
-        selector = last or known[-1].id
+        own = [row.id for row in known if not is_null(row.name)] or [row.id for row in known]
+        last = store.db.value(
+            "SELECT experiment FROM session WHERE experiment IN (SELECT value FROM json_each(?))"
+            " ORDER BY id DESC",
+            json.dumps(own),
+        )
+        selector = last or own[-1]
     if named := [row for row in known if selector in (row.id, row.name)]:
         return named[-1]
     begun = [row for row in known if len(str(selector)) >= 4 and row.uid.startswith(str(selector))]

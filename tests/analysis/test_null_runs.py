@@ -1,4 +1,4 @@
-"""Null models in the store: read like any other runs, written once."""
+"""Null models in the store: read like any other runs, written once, the same whenever they are made."""
 
 from __future__ import annotations
 
@@ -10,75 +10,193 @@ from panic.analysis import AnalysisError, load
 from panic.analysis.dynamics import step_sizes
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import kinds
-from panic.store import check, reading, writing
+from panic.errors import Interrupted, NotFound
+from panic.store import NewRun, Store, check, delete, reading, writing
+from panic.store.dump import dump
 from panic.topology import diagram
+from tests.analysis.conftest import NETWORK, Bench
+
+NULL = "demo/null-shuffled"
 
 
-@pytest.fixture
-def walked(bench):
+def fill(bench: Bench, *, first: int = 0) -> Store:
     """Two runs of six texts each with vectors in five dimensions."""
-    rng = np.random.default_rng(0)
-    for number in range(2):
+    for number in range(first, first + 2):
+        rng = np.random.default_rng(number)
         texts = [f"text {number} {i}" for i in range(6)]
         bench.add("a start", texts, seed=-1, repeat=number, max_length=12)
         bench.embed({text: rng.normal(size=5) for text in texts})
     return bench.store
 
 
+@pytest.fixture
+def walked(bench):
+    return fill(bench)
+
+
+def vectors(store: Store, name: str) -> list[np.ndarray]:
+    data = load(store, name)
+    return [data.trajectory(run, "embed", "text") for run in data.runs["run"]]
+
+
 def test_surrogates_are_runs_from_the_same_prompts(walked):
-    name = write_nulls(walked, "demo", "embed", "matched_walk")
-    assert name == "demo-null-matched_walk-embed"
-    data, source = load(walked, name), load(walked, "demo")
+    assert write_nulls(walked, "demo", "matched_walk") == ["demo/null-matched_walk"]
+    data = load(walked, "demo/null-matched_walk")
     assert data.runs["state"].to_list() == ["done", "done"]
     assert data.runs["prompt"].to_list() == ["a start"] * 2
-    for made, run in zip(data.runs["run"], source.runs["run"], strict=True):
-        null, own = data.trajectory(made, "embed", "text"), source.trajectory(run, "embed", "text")
+    assert data.runs["network"].unique().to_list() == ["matched_walk of draw → tell"]
+    for null, own in zip(vectors(walked, "demo/null-matched_walk"), vectors(walked, "demo"), strict=True):
         np.testing.assert_allclose(step_sizes(null), step_sizes(own), atol=1e-5)
         assert not np.allclose(null[3], own[3] / np.linalg.norm(own[3]), atol=1e-3)
     assert check.check(walked) == []
 
 
+def test_a_shuffled_run_is_its_own_states_in_another_order(walked):
+    write_nulls(walked, "demo", "shuffled")
+    for null, own in zip(vectors(walked, NULL), vectors(walked, "demo"), strict=True):
+        np.testing.assert_array_equal(null[0], own[0])
+        assert sorted(null.tolist()) == sorted(own.tolist())
+        assert null.tolist() != own.tolist()
+
+
 def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench):
-    name = write_nulls(walked, "demo", "embed", "shuffled")
-    before = [load(walked, name).trajectory(run, "embed", "text") for run in load(walked, name).runs["run"]]
-    bench.add("a start", ["text 0 1", "text 0 2"], seed=-1, repeat=7)
-    assert write_nulls(walked, "demo", "embed", "shuffled") == name
-    data = load(walked, name)
-    assert data.runs["num_steps"].to_list() == [6, 6, 2]
-    for run, vectors in zip(data.runs["run"], before, strict=False):
-        np.testing.assert_array_equal(data.trajectory(run, "embed", "text"), vectors)
+    write_nulls(walked, "demo", "shuffled")
+    before, lines = vectors(walked, NULL), list(dump(walked))
+    write_nulls(walked, "demo", "shuffled")
+    assert list(dump(walked)) == lines
+    fill(bench, first=2)
+    write_nulls(walked, "demo", "shuffled")
+    after = vectors(walked, NULL)
+    assert len(after) == 4
+    np.testing.assert_array_equal(after[:2], before)
     assert len(reading.experiments(walked)) == 2
 
 
-def test_seeds_have_experiments_of_their_own(walked):
-    names = [write_nulls(walked, "demo", "embed", "shuffled", seed=seed) for seed in (0, 1, 0)]
-    assert names == ["demo-null-shuffled-embed", "demo-null-shuffled-embed-seed1", names[0]]
-    first, second = (load(walked, name) for name in names[:2])
-    assert set(first.runs["run"]).isdisjoint(second.runs["run"])
-    assert len(reading.experiments(walked)) == 3
+def test_nulls_depend_on_root_seed_and_kind_and_not_on_when_they_are_made(tmp_path):
+    """Neither on row numbers: another experiment that came first changed every surrogate."""
+    found = {}
+    for folder, root_seed in (("a", 0), ("b", 0), ("c", 1)):
+        with Store(tmp_path / folder, write=True, create=True) as store:
+            if folder == "b":
+                other = writing.start_experiment(store, "other", {"name": "other"})
+                new = NewRun(network=NETWORK, prompt="else", seed=-1, repeat=0, max_length=4)
+                writing.add_runs(store, other, [new])
+            fill(Bench(store, root_seed=root_seed))
+            for kind in ("shuffled", "sphere_walk"):
+                write_nulls(store, "demo", kind)
+            found[folder] = [list(dump(store, f"demo/null-{kind}")) for kind in ("shuffled", "sphere_walk")]
+    assert found["a"] == found["b"]
+    assert found["a"][0] != found["c"][0]
+    assert found["a"][1] != found["c"][1]
+
+
+def test_after_a_stop_the_same_call_goes_on_to_the_same_end(walked):
+    def stop(what, done, total):
+        if done == 1:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        write_nulls(walked, "demo", "shuffled", show=stop)
+    assert reading.sessions(walked, NULL)[-1].end_state == "interrupted"
+    assert [run.num_steps for run in reading.runs(walked, NULL)] == [6, 0]
+    write_nulls(walked, "demo", "shuffled")
+    stopped = list(dump(walked, NULL))
+    delete.delete_experiment(walked, NULL)
+    write_nulls(walked, "demo", "shuffled")
+    assert list(dump(walked, NULL)) == stopped
+
+
+def test_a_run_that_has_grown_has_its_null_made_anew(walked, bench):
+    write_nulls(walked, "demo", "shuffled")
+    walked.db.execute("UPDATE run SET max_length = 8 WHERE experiment = 1 AND repeat = 0")
+    walked.db.execute("DELETE FROM invocation WHERE run = 1 AND step >= 8")
+    write_nulls(walked, "demo", "shuffled")
+    assert [run.num_steps for run in reading.runs(walked, NULL)] == [4, 6]
+    assert sorted(vectors(walked, NULL)[0].tolist()) == sorted(vectors(walked, "demo")[0].tolist())
+    assert check.check(walked) == []
+
+
+def test_of_runs_that_have_not_ended_there_are_none(walked, bench):
+    bench.add("a start", ["text 0 1"], seed=-1, repeat=7, max_length=12)
+    write_nulls(walked, "demo", "shuffled")
+    assert len(reading.runs(walked, NULL)) == 2
+
+
+def test_images_have_an_experiment_of_their_own(walked, bench):
+    spec = {"modalities_in": ["text", "image"], "modality_out": "vector", "parameters": {}, "base": "both"}
+    row = writing.add_model(walked, "both", "both-fingerprint", spec)
+    bench.models["embed"] = row  # what `Bench.embed` writes
+    images = [
+        line["digest"] for line in dump(walked) if line["kind"] == "output" and line["modality"] == "image"
+    ]
+    assert images
+    from panic.store import Commit, NewEmbedding
+
+    batch = bench._batch("embed", len(images))
+    rng = np.random.default_rng(1)
+    made = [
+        NewEmbedding(output=bytes.fromhex(d), model=row, batch=batch.id, vector=rng.normal(size=3))
+        for d in images
+    ]
+    writing.commit(walked, Commit(batches=[batch], embeddings=made))
+    writing.add_epoch(walked, bench.experiment, "both", model=row, batch_size=1, device_kind="cpu")
+    config = bench.config | {"embeddings": ["embed", "both"]}
+    writing.start_experiment(walked, "demo", config)
+    assert write_nulls(walked, "demo", "shuffled") == [NULL, f"{NULL}-images"]
+    own, null = load(walked, "demo"), load(walked, f"{NULL}-images")
+    for run, other in zip(own.runs["run"], null.runs["run"], strict=True):
+        left, right = own.trajectory(run, "both", "image"), null.trajectory(other, "both", "text")
+        assert sorted(left.tolist()) == sorted(right.tolist())
+
+
+def test_they_are_neither_counted_nor_latest_and_go_with_their_experiment(walked):
+    before = reading.counts(walked, "demo")
+    alone = delete.preview_deletion(walked, "demo")
+    for kind in ("shuffled", "matched_walk"):
+        write_nulls(walked, "demo", kind)
+    assert reading.counts(walked, "demo") == before
+    assert reading.experiment(walked, "latest").name == "demo"
+    assert [row.name for row in reading.nulls(walked, "demo")] == [NULL, "demo/null-matched_walk"]
+    whole = delete.preview_deletion(walked, "demo")
+    assert (whole.runs, whole.diagrams) == (3 * alone.runs, 2 * alone.runs)
+    assert delete.delete_experiment(walked, "demo") == whole
+    assert reading.experiments(walked) == []
+    assert walked.db.value("SELECT count(*) FROM embedding") == 0
+    assert check.check(walked) == []
+
+
+def test_a_null_goes_alone(walked):
+    before = list(dump(walked))
+    write_nulls(walked, "demo", "shuffled")
+    delete.delete_experiment(walked, NULL)
+    assert list(dump(walked)) == before
 
 
 @pytest.mark.parametrize("kind", kinds())
 def test_every_kind_keeps_length_and_start(walked, kind):
-    data = load(walked, write_nulls(walked, "demo", "embed", kind, seed=3))
-    own = load(walked, "demo").trajectory(1, "embed", "text")
-    null = data.trajectory(data.runs["run"][0], "embed", "text")
+    (name,) = write_nulls(walked, "demo", kind)
+    null, own = vectors(walked, name)[0], vectors(walked, "demo")[0]
     assert null.shape == own.shape
     first = null[0] / np.linalg.norm(null[0])
     assert first == pytest.approx(own[0] / np.linalg.norm(own[0]), abs=1e-5)
 
 
 def test_nothing_to_make_nulls_of_is_refused(walked):
-    with pytest.raises(AnalysisError, match="matched_walk"):
-        write_nulls(walked, "demo", "embed", "brownian")
+    with pytest.raises(NotFound, match="matched_walk"):
+        write_nulls(walked, "demo", "brownian")
+    with pytest.raises(NotFound, match="Did you mean shuffled"):
+        write_nulls(walked, "demo", "shufled")
     writing.start_experiment(walked, "other", {"name": "other"})
     with pytest.raises(AnalysisError, match="no run of other"):
-        write_nulls(walked, "other", "embed", "shuffled")
+        write_nulls(walked, "other", "shuffled")
+    write_nulls(walked, "demo", "shuffled")
+    with pytest.raises(AnalysisError, match="none of their own"):
+        write_nulls(walked, NULL, "shuffled")
 
 
 def test_null_experiments_have_the_diagrams_that_their_source_asks_for(walked):
     """They never got any: nothing beside a run's bars said what chance gives."""
-    data = load(walked, write_nulls(walked, "demo", "embed", "matched_walk"))
+    data = load(walked, *write_nulls(walked, "demo", "matched_walk"))
     assert data.bars["run"].unique().sort().to_list() == data.runs["run"].to_list()
     run = data.runs["run"][0]
     expected = diagram(data.trajectory(run, "embed", "text"), max_dimension=1)
@@ -86,4 +204,4 @@ def test_null_experiments_have_the_diagrams_that_their_source_asks_for(walked):
     bars = expected.bars(0)
     assert sorted(found["death"]) == pytest.approx(sorted(bars[np.isfinite(bars[:, 1]), 1]), rel=1e-5)
     before = len(data.bars)
-    assert len(load(walked, write_nulls(walked, "demo", "embed", "matched_walk")).bars) == before
+    assert len(load(walked, *write_nulls(walked, "demo", "matched_walk")).bars) == before

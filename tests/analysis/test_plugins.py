@@ -44,7 +44,7 @@ def test_an_added_null_model_makes_runs(bench, installed):
     bench.walk("abc", seed=-1)
     bench.embed({letter: np.eye(3)[i] for i, letter in enumerate("abc")})
     assert "backwards" in nulls.kinds()
-    data = load(bench.store, write_nulls(bench.store, "demo", "embed", "backwards"))
+    data = load(bench.store, *write_nulls(bench.store, "demo", "backwards"))
     np.testing.assert_array_equal(data.trajectory(data.runs["run"][0], "embed", "text"), np.eye(3)[::-1])
 
 

@@ -52,14 +52,17 @@ def completed(programs: Path, *lines: str) -> list[list[str]]:
 
 
 def test_bash_completes_commands_options_and_experiments(programs: Path, store: Path) -> None:
-    commands, some, option, experiment, other = completed(
-        programs, "panic ", "panic st", "panic run --d", "panic show d", "run-experiments --d"
+    commands, some, option, experiment, other, question, several = completed(
+        *(programs, "panic ", "panic st", "panic run --d", "panic show d", "run-experiments --d"),
+        *("panic table rec", "panic figure time demo b"),
     )
     assert sorted(commands) == COMMANDS
     assert some == ["status", "stuck"]
     assert option == ["--dry-run"]
     assert experiment == ["demo"]
     assert other == ["--dry-run"]
+    assert question == ["recurrence"]
+    assert several == ["broken"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "nushell"])

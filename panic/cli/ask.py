@@ -1,0 +1,219 @@
+"""`panic figure` and `panic table`: one question, asked of one experiment or of several.
+
+panic figure drift demo -o drift.pdf; panic table stuck demo other -o stuck.csv; panic table --list
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+import panic
+from panic.cli.common import JsonOption, Shared, command, complete_experiment, say
+from panic.cli.destinations import ForceOption, claim_file
+from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
+from panic.cli.render import console, print_json, print_table, shorten
+from panic.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from panic.analysis.answers import Answer
+    from panic.analysis.evidence import Evidence
+    from panic.analysis.questions import Figure
+
+    Found = TypeVar("Found", Answer, Figure)
+
+CHART_ENDINGS = (".svg", ".png", ".pdf", ".html")
+SHOWN_ROWS = 40
+
+
+def complete_question(incomplete: str) -> list[str]:
+    """The names of our questions, for the shell; from the files, because importing them takes seconds."""
+    folder = Path(panic.__file__).parent / "analysis" / "questions"
+    return sorted(file.stem for file in folder.glob(f"{incomplete}*.py") if file.stem != "__init__")
+
+
+QuestionArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="QUESTION",
+        help="Its name, as --list tells it.",
+        autocompletion=complete_question,
+        show_default=False,
+    ),
+]
+ExperimentsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="Names, beginnings of ids, or latest (the default).",
+        autocompletion=complete_experiment,
+        show_default=False,
+    ),
+]
+ListOption = Annotated[bool, typer.Option("--list", help="List the questions.")]
+
+
+@command
+def figure(
+    shared: Shared,
+    question: QuestionArgument = None,
+    experiments: ExperimentsArgument = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File: .svg, .png, .pdf or .html.")
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="Light on dark.")] = False,
+    force: ForceOption = False,
+    list_questions: ListOption = False,
+) -> None:
+    """Write the figure of one question as a file; several experiments stand side by side."""
+    if list_questions:
+        return _list(as_json=False)
+    if output is None:
+        raise UsageError("The name of a file is needed.", hint="For example --output drift.pdf.")
+    check_ending(output, CHART_ENDINGS)
+    from panic.analysis.answers import find, side_by_side
+    from panic.analysis.charts import save
+    from panic.analysis.questions import ask
+
+    asked = find(_needed(question))
+    with _evidence(shared, experiments) as found:
+        claim_file(output, force=force)
+        drawn = {one.experiment.name: ask(asked, one) for one in found}
+    figures = {name: _answered(question, name, of_one, len(drawn) > 1) for name, of_one in drawn.items()}
+    save(side_by_side(figures, mode="dark" if dark else "light"), output)
+    if not shared.quiet:
+        for name, of_one in figures.items():
+            for one in of_one:
+                heading = f"{name}: {one.title}" if len(figures) > 1 else one.title
+                console().print("\n".join(filter(None, [heading, one.sentence, one.caveat])))
+        console().print(f"Figure: {output}")
+    return None
+
+
+@command
+def table(
+    shared: Shared,
+    question: QuestionArgument = None,
+    experiments: ExperimentsArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File: .csv, .tex, .md, .parquet, .json. Else the terminal.",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="PART", help="Another table of the answer, such as summary."),
+    ] = None,
+    force: ForceOption = False,
+    list_questions: ListOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what one question answers as a table; rows of several experiments stand below each other."""
+    if list_questions:
+        return _list(as_json=as_json)
+    if output is not None:
+        check_ending(output, tuple(WRITERS))
+    from panic.analysis.answers import answers, find, tables
+
+    asked = find(_needed(question))
+    with _evidence(shared, experiments) as found:
+        answered = {one.experiment.name: answers(asked, one) for one in found}
+    several = len(answered) > 1
+    of_parts = tables({name: _answered(question, name, one, several) for name, one in answered.items()})
+    chosen = _part(list(of_parts), part)
+    frame = of_parts[chosen]
+    if output is not None:
+        claim_file(output, force=force)
+        write(frame, output)
+        if not shared.quiet:
+            console().print(f"Table: {output}, {frame.height:,} rows")
+    elif as_json:
+        print_json(rows(frame))
+    else:
+        _show(frame)
+    if len(of_parts) > 1 and part is None and not shared.quiet:
+        others = ", ".join(name for name in of_parts if name != chosen)
+        say(f"This is the part {chosen} of the answer; --part names another: {others}.", err=True)
+    return None
+
+
+def _part(known: Sequence[str], wanted: str | None) -> str:
+    """The part of an answer that is asked for, by default its first."""
+    if wanted is None or wanted in known:
+        return wanted or known[0]
+    raise NotFound(f"The answer has no part {wanted!r}.", hint=f"Its parts are: {', '.join(known)}.")
+
+
+def _show(frame: pl.DataFrame) -> None:
+    """Print the first rows of a frame."""
+    columns = [f"{name} #" if kind.is_numeric() else name for name, kind in frame.schema.items()]
+    body = (map(cell, row) for row in flat(frame.head(SHOWN_ROWS)).iter_rows())
+    print_table(columns, [[shorten(text) for text in row] for row in body])
+    if frame.height > SHOWN_ROWS:
+        console().print(f"... and {frame.height - SHOWN_ROWS:,} more rows: --output FILE or --json")
+
+
+def _list(*, as_json: bool) -> None:
+    from panic.analysis.answers import named
+
+    found = [
+        {
+            "question": name,
+            "title": one.TITLE if isinstance(one.TITLE, str) else next(iter(one.TITLE.values())),
+            "about": (one.__doc__ or "").split("\n", 1)[0],
+        }
+        for name, one in named().items()
+    ]
+    if as_json:
+        return print_json(found)
+    return print_table(["question", "title", "about"], [tuple(row.values()) for row in found])
+
+
+def _needed(question: str | None) -> str:
+    if question is None:
+        raise UsageError("A question is needed.", hint="--list tells which there are.")
+    return question
+
+
+@contextmanager
+def _evidence(shared: Shared, experiments: Sequence[str] | None) -> Iterator[list[Evidence]]:
+    """What figures rest on, of each experiment once, while the store is open."""
+    from panic.analysis.evidence import Evidence
+    from panic.store import reading, standing
+
+    with shared.open_store() as store:
+        rows_of = [reading.experiment(store, name) for name in experiments or ["latest"]]
+        found = []
+        for row in {row.id: row for row in rows_of}.values():
+            now = standing.standing(store, row)
+            is_over = now.state != "running" and not now.counts.todo + now.counts.running
+            found.append(Evidence.of(store, row, is_over=is_over))
+        yield found
+
+
+def _answered(question: str | None, experiment: str, found: Sequence[Found], several: bool) -> list[Found]:
+    """Those of the answers or figures that there are; what is missing of one experiment is said on stderr.
+
+    NotFound with the reason where an experiment has none: a comparison with nothing would mislead.
+    """
+    good = [one for one in found if not one.missing]
+    reasons = list(dict.fromkeys(one.missing.rstrip(".") for one in found if one.missing))
+    if good:
+        for reason in reasons:
+            say(f"{experiment}: {reason}.", err=True)
+        return good
+    why = "; ".join(reasons) or "there is nothing in it that it could be asked of"
+    raise NotFound(
+        f"{experiment} has no answer to {question}: {why}.",
+        hint="Leave this experiment out, and the others are shown." if several else "",
+    )

@@ -1,0 +1,54 @@
+"""`panic nulls`: null models beside an experiment, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from panic.store import Store, check, reading
+
+from .conftest import Invoke
+
+
+def test_null_models_are_written_listed_reported_and_deleted(panic: Invoke, store: Path) -> None:
+    listed = json.loads(panic("list", "--json").stdout)
+    done = panic("nulls", "demo", "shuffled", "markov")
+    assert done.exit_code == 0, done.stderr
+    assert "demo/null-shuffled: 6 runs, " in done.stdout
+    assert done.stdout.count("6 diagrams") == 2
+    now = json.loads(panic("list", "--json").stdout)
+    assert now[: len(listed)] == listed
+    assert [row["name"] for row in now[len(listed) :]] == [
+        *("demo/null-shuffled", "demo/null-shuffled-images", "demo/null-markov", "demo/null-markov-images"),
+    ]
+    assert {row["state"] for row in now[len(listed) :]} == {"complete"}
+    assert "broken" in panic("show").stdout.split("\n", 1)[0]  # still the latest
+    assert json.loads(
+        panic("table", "time", "demo", "demo/null-markov", "--part", "summary", "--json").stdout
+    )
+    with Store(store) as opened:
+        assert check.check(opened) == []
+    done = panic("delete", "demo", "--yes")
+    assert "with demo/null-shuffled, demo/null-shuffled-images, demo/null-markov, " in done.stdout
+    with Store(store) as opened:
+        assert [row.name for row in reading.experiments(opened)] == ["broken"]
+
+
+@pytest.mark.slow
+def test_a_report_of_null_models_has_a_name_without_a_folder(panic: Invoke, store: Path) -> None:
+    assert panic("nulls", "demo", "shuffled").exit_code == 0
+    done = panic("report", "demo/null-shuffled")
+    assert done.exit_code == 0, done.stderr
+    assert (store / "reports" / "demo-null-shuffled.html").is_file()
+
+
+def test_mistakes_are_answered(panic: Invoke, store: Path) -> None:
+    assert "Did you mean shuffled?" in panic("nulls", "demo", "shufled").stderr
+    assert panic("nulls", "demo").exit_code == 2
+    assert panic("nulls", "demo", "shuffled").exit_code == 0
+    for command in ("embed", "diagrams"):
+        arguments = ["demo/null-shuffled", *(["circle"] if command == "embed" else [])]
+        assert "panic nulls brings it up to date" in panic(command, *arguments).stderr
+    assert "demo/null-shuffled is complete." in panic("resume", "demo/null-shuffled").stdout
