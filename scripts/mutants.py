@@ -378,6 +378,7 @@ def perform(
     text = (ROOT / module).read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
+        folder.chmod(0o755)  # some tests read as somebody else
         for part in COPIED:
             source = ROOT / part
             if source.is_dir():

@@ -250,7 +250,10 @@ def _from_mapping(
         place = Place(source=document.source, start=key_node.start_mark.index, end=key_node.end_mark.index)
         if key_node.tag.endswith(":merge"):
             for mapping in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
-                merged = _from_node(mapping, path, document, active) | merged
+                if isinstance(mapping, yaml.MappingNode):
+                    merged = _from_node(mapping, path, document, active) | merged
+                else:
+                    document.problems.append(Problem((), "only mappings can be merged by <<", place=place))
         elif not isinstance(key_node, yaml.ScalarNode):
             document.problems.append(Problem((), "a key must be a text", place=place))
         else:

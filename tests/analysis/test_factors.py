@@ -33,6 +33,7 @@ def runs_of(networks: list[str], prompts: str | None = None, seeds: list[int] | 
         (["a", "b"], []),
         (["a", "b", "b"], []),
         (["ab", "ab"], []),
+        (["ab"], []),
         (["ab", "ac", "bd"], ["model 1", "model 2"]),
     ],
 )

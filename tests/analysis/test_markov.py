@@ -161,8 +161,26 @@ def test_short_windows_do_not_lengthen_dwells():
     np.testing.assert_allclose(curve["survival"], 0.9 ** np.arange(8), atol=0.015)
     naive = survival(dwells["length"], dwells["is_censored"])
     assert naive["low"][-1] > 0.9**7  # too long beyond its own band
-    cut = dwell_survival(dwell_times([[0, 1, 1, 1]]))  # one ended after 1; of the other, 2 are known
-    assert cut.select("length", "survival", "num_at_risk").rows() == [(0, 1, 2), (1, 0.5, 2), (2, 0.5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "rows"),
+    [
+        (
+            [[0, 1, 1, 1]],
+            [(0, 1, 2), (1, 0.5, 2), (2, 0.5, 1)],
+        ),  # one ended after 1; of the other, 2 are known
+        ([[0, 1]], [(0, 1, 1), (1, 0, 1)]),  # the last one was seen for nothing
+        ([[0, 0, 1], [3, 3]], [(0, 1, 2), (2, 0, 1)]),
+        ([[0, 1, 1, 1], [2, 2, 2]], [(0, 1, 3), (1, 2 / 3, 3), (2, 2 / 3, 2)]),
+    ],
+)
+def test_a_censored_dwell_outlasts_all_of_its_steps_but_the_last(runs, rows):
+    found = dwell_survival(dwell_times(runs)).select("length", "survival", "num_at_risk").rows()
+    assert found == [pytest.approx(row) for row in rows]
+
+
+def test_runs_of_one_output_tell_nothing_of_dwells():
     with pytest.raises(AnalysisError, match="no dwell was seen"):
         dwell_survival(dwell_times([[1], [2]]))
 

@@ -302,3 +302,10 @@ def test_anchors_that_name_billions_of_values_are_refused_at_once(good: str) -> 
     lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
     Path("laughs.yaml").write_text("\n".join(lines))
     assert "values" in message("laughs.yaml")
+
+
+@pytest.mark.parametrize("merged", ["a text", "[1, 2]", "[{x: 1}, y]"])
+def test_a_merge_of_what_is_no_mapping_is_told(tmp_path: Path, merged: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"name: a\n<<: {merged}\n")
+    with pytest.raises(ConfigError, match="only mappings can be merged by <<"):
+        load_config(tmp_path / "a.yaml")

@@ -52,6 +52,15 @@ def test_a_buffer_counts_once_however_many_use_it() -> None:
     assert host.is_only_user("a", first)
 
 
+def test_of_many_instances_the_one_that_has_a_buffer_is_shared() -> None:
+    buffer = HostBuffer(b"")
+    parcels = [*(parcel_of(1) for _ in range(30)), parcel_of(1, buffer)]
+    host, _ = tier(None, *parcels)
+    for _ in parcels:
+        host.take_in("a", Sized(1), DEVICE)  # type: ignore[arg-type]
+    assert host.buffer("a") is buffer
+
+
 def test_what_takes_no_memory_frees_none() -> None:
     nothing = parcel_of(0)
     host, _ = tier(None, nothing)

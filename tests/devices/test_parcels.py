@@ -290,6 +290,13 @@ def test_models_without_modules_move_as_a_whole() -> None:
     assert model.loaded_onto == "cpu"
 
 
+def test_small_models_are_in_blocks_of_64_kib() -> None:
+    """Eight tensors of 16 KiB: a 32nd of all is less than the least block, which holds four."""
+    layers = torch.nn.Sequential(*(torch.nn.Linear(64, 64, bias=False) for _ in range(8)))
+    parcel = slab([layers], SimulatedDevice(name="sim", capacity_bytes=10**6))
+    assert [block.num_bytes for block in parcel.blocks] == [2**16, 2**16]
+
+
 def test_ranges_of_tensors_by_hand() -> None:
     assert cut([256, 256, 512], 512) == [(0, 2), (2, 3)]
     assert cut([1, 1, 1], 512) == [(0, 2), (2, 3)]  # each takes 256

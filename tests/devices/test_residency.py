@@ -413,6 +413,19 @@ def test_events_tell_what_was_brought_what_arrived_and_what_was_cancelled(tmp_pa
     assert cache.stats.prefetch_hits == 1
 
 
+def test_what_a_call_needs_is_told_where_it_is_more_than_was_known(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    cache, models = paper_cache(sim(100), {"a": [10]}, needs=5, events=log)
+    call(cache, "a", batch=2, bucket=7)
+    call(cache, "a", batch=2, bucket=7)
+    models["a"].needs = 6
+    call(cache, "a", batch=2, bucket=7)
+    cache.close()
+    told = [event for event in read_events([tmp_path / "events.jsonl"]) if event["event"] == "working"]
+    assert [event["bytes"] for event in told] == [10, 12]
+    assert {(event["model"], event["bucket"], event["batch"]) for event in told} == {("a", 7, 2)}
+
+
 def test_idle_bytes_are_all_but_those_of_models_in_use() -> None:
     cache, _ = paper_cache(sim(100), {"a": [10], "b": [20], "c": [5]})
     for name in "abc":

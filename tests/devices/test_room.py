@@ -117,6 +117,7 @@ def test_a_reading_counts_until_it_is_older_than_the_window() -> None:
     assert room.usable_bytes() == 60
     device.advance(1.0)
     assert (room.usable_bytes(), room.usable_bytes(prudent=False)) == (60, 90)
+    assert room.describe(0).startswith("90 B are free of 100 B (10 B held by others)")  # as it is now
     device.advance(4.0)
     assert room.usable_bytes() == 60
     device.advance(55.0)
@@ -135,15 +136,6 @@ def test_headroom_and_fraction_are_taken_off_and_may_leave_less_than_nothing() -
     )
     assert Room(device, 100).describe(0).startswith("0 B are free of 100 B (10 B held by others, ")
     assert Room(SimulatedDevice(name="sim", capacity_bytes=9)).describe(0) == "9 B are free of 9 B"
-
-
-def test_main_memory_is_read_as_it_is() -> None:
-    """What others hold of a CPU's memory is no reading of ours."""
-    device = SimulatedDevice(name="sim", capacity_bytes=100, tenants_bytes=40, has_own_memory=False)
-    room = Room(device)
-    assert room.usable_bytes() == 60
-    device.tenants_bytes = 0
-    assert room.usable_bytes() == 100
 
 
 def test_a_need_is_what_was_seen_and_else_what_the_model_says() -> None:

@@ -42,7 +42,8 @@ def test_landmarks_of_directions():
 
 
 def test_landmarks_that_cannot_be():
-    assert landmarks(np.empty((0, 3)), 2)[0].tolist() == []
+    chosen, radius = landmarks(np.empty((0, 3)), 2)
+    assert (chosen.tolist(), radius) == ([], 0.0)
     with pytest.raises(TopologyError, match="need a metric, found 'cosine'"):
         landmarks([[0.0]], 1, metric="cosine")
     with pytest.raises(TopologyError, match="count must be 1 or more"):

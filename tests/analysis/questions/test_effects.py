@@ -275,3 +275,13 @@ def test_bars_that_never_die_have_no_part_in_the_distances_of_diagrams(bench):
     np.testing.assert_allclose(distances, want)
     assert ends[:2] == (effects.ENDS, runs)
     np.testing.assert_allclose(ends[2], np.sqrt(2) * (1 - np.eye(4)), atol=1e-12)
+
+
+def test_diagrams_of_runs_that_failed_do_not_count(crossed):
+    how = {"network": NETWORKS[0], "seed": -1, "repeat": 9, "max_length": 8}
+    lost = crossed.add("start 0", ["lost 1", "lost 2"], **how)
+    crossed.diagram(lost, np.eye(8)[:3])
+    crossed.fail(lost, 4)
+    table, _ = effects.what_matters(load(crossed.store, "demo"), *TEXT, num_permutations=19)
+    assert effects.COMPONENTS in table["measure"].to_list()
+    assert table["num_runs"].unique().to_list() == [24]

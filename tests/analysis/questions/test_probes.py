@@ -95,48 +95,6 @@ def test_the_p_value_of_a_probe_has_its_level():
     assert np.mean(found) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
 
 
-def by_two(bench, vector_of, *, repeats: int = 8, length: int = 12) -> None:
-    """Runs of one prompt whose texts are told by two models in turn; `vector_of(which, rng)`."""
-    bench.models["tell 2"] = bench.models["tell"]
-    rng, vectors = np.random.default_rng(0), {}
-    for repeat in range(repeats):
-        texts = [f"{repeat} {number}" for number in range(length)]
-        bench.add("start", texts, network=("tell", "tell 2") * 2, seed=-1, repeat=repeat, max_length=length)
-        vectors |= {text: vector_of(number % 2, rng) for number, text in enumerate(texts)}
-    bench.embed(vectors)
-
-
-def test_which_of_a_networks_models_made_an_output_can_be_read_where_it_shows(bench):
-    by_two(bench, lambda which, rng: corner(which) + 0.1 * rng.normal(size=4))
-    answer = probes.table(bench.evidence, TEXT)
-    assert answer.scores.select("target", "accuracy", "first", "last").rows() == [(probes.MAKER, 1.0, 8, 11)]
-    assert "the model that made it can be read at model calls 8 to 11 (100% right" in probes.sentence(answer)
-
-
-def test_which_of_a_networks_models_made_an_output_cannot_be_read_where_both_do_alike(bench):
-    by_two(bench, lambda which, rng: rng.normal(size=4))
-    assert "the model that made it could not be read" in probes.sentence(probes.table(bench.evidence, TEXT))
-
-
-def test_shifted_labels_have_their_level_where_outputs_remember():
-    """Two models in turn that do alike, outputs that are near those before: 5 % within 2 standard errors."""
-    runs, labels = np.repeat(np.arange(8), 8), np.tile([0, 1], 32)
-    found = []
-    for seed in range(200):
-        steps = np.random.default_rng(seed).normal(size=(8, 8, 4))
-        points = steps.cumsum(axis=1).reshape(64, 4)
-        found.append(probe(points, labels, runs, num_shuffles=39, seed=seed).p_value <= 0.05)
-    assert np.mean(found) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
-
-
-def test_two_runs_of_two_models_cannot_give_a_small_p():
-    """Shifting one run against the other is all that can be done: two ways, so p is 0.5 at best."""
-    points = np.tile(np.eye(2), (8, 1))
-    found = probe(points, np.tile([0, 1], 8), np.repeat([0, 1], 8), num_shuffles=19)
-    assert (found.accuracy, found.p_least) == (1.0, 0.5)
-    assert found.p_value >= 0.5
-
-
 def outputs(num_runs: int, length: int) -> pl.DataFrame:
     """Steps of runs of so many outputs."""
     return pl.DataFrame(
@@ -228,3 +186,45 @@ def test_too_few_runs_are_told():
     said = probes._until("seed", [stretch("steps 1 to 3", 0.2, least=0.1)])
     assert said.endswith("p = 0.2; too few runs, p could not have been below 0.1)")
     assert "too few" not in probes._until("seed", [stretch("step 1", 0.2, least=0.05)])
+
+
+def by_two(bench, vector_of, *, repeats: int = 8, length: int = 12) -> None:
+    """Runs of one prompt whose texts are told by two models in turn; `vector_of(which, rng)`."""
+    bench.models["tell 2"] = bench.models["tell"]
+    rng, vectors = np.random.default_rng(0), {}
+    for repeat in range(repeats):
+        texts = [f"{repeat} {number}" for number in range(length)]
+        bench.add("start", texts, network=("tell", "tell 2") * 2, seed=-1, repeat=repeat, max_length=length)
+        vectors |= {text: vector_of(number % 2, rng) for number, text in enumerate(texts)}
+    bench.embed(vectors)
+
+
+def test_which_of_a_networks_models_made_an_output_can_be_read_where_it_shows(bench):
+    by_two(bench, lambda which, rng: corner(which) + 0.1 * rng.normal(size=4))
+    answer = probes.table(bench.evidence, TEXT)
+    assert answer.scores.select("target", "accuracy", "first", "last").rows() == [(probes.MAKER, 1.0, 8, 11)]
+    assert "the model that made it can be read at model calls 8 to 11 (100% right" in probes.sentence(answer)
+
+
+def test_which_of_a_networks_models_made_an_output_cannot_be_read_where_both_do_alike(bench):
+    by_two(bench, lambda which, rng: rng.normal(size=4))
+    assert "the model that made it could not be read" in probes.sentence(probes.table(bench.evidence, TEXT))
+
+
+def test_shifted_labels_have_their_level_where_outputs_remember():
+    """Two models in turn that do alike, outputs that are near those before: 5 % within 2 standard errors."""
+    runs, labels = np.repeat(np.arange(8), 8), np.tile([0, 1], 32)
+    found = []
+    for seed in range(200):
+        steps = np.random.default_rng(seed).normal(size=(8, 8, 4))
+        points = steps.cumsum(axis=1).reshape(64, 4)
+        found.append(probe(points, labels, runs, num_shuffles=39, seed=seed).p_value <= 0.05)
+    assert np.mean(found) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+def test_two_runs_of_two_models_cannot_give_a_small_p():
+    """Shifting one run against the other is all that can be done: two ways, so p is 0.5 at best."""
+    points = np.tile(np.eye(2), (8, 1))
+    found = probe(points, np.tile([0, 1], 8), np.repeat([0, 1], 8), num_shuffles=19)
+    assert (found.accuracy, found.p_least) == (1.0, 0.5)
+    assert found.p_value >= 0.5
