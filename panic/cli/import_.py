@@ -1,0 +1,86 @@
+"""`panic import`: trajectories that were made elsewhere become an experiment.
+
+panic import chains.jsonl --name chains; panic import pictures/ --name pictures --deterministic
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panic.cli.common import Shared, command, say
+from panic.cli.render import console
+from panic.errors import Interrupted, UsageError
+
+SHOW_EVERY_S = 10.0
+
+
+@command
+def import_(
+    shared: Shared,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|FOLDER",
+            help="JSON lines, CSV or Parquet, or a folder with a folder of images per run.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the experiment.")],
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="FIELD=COLUMN",
+            help="The column of a field; several, with commas, are joined; none leaves the field out.",
+        ),
+    ] = None,
+    about: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What else is known of the models, for people.")
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="The same model, seed and input always gave the same output."),
+    ] = False,
+) -> None:
+    """Import trajectories: rows with run, step, text or image, maybe prompt, seed, repeat, model, network.
+
+    Everything is checked before anything is written. The same command again adds what is new in the file.
+    Runs count as stuck with --deterministic only.
+    """
+    from panic.cli.logs import silence_libraries
+    from panic.engine.importing.write import ImportOptions, read_trajectories, write_trajectories
+    from panic.interrupts import stop_on_signals
+    from panic.store import Store, reading
+
+    silence_libraries()
+    options = ImportOptions(
+        path=path, columns=dict(map(_column, columns or [])), about=about, deterministic=deterministic
+    )
+    shown_at = time.monotonic()
+    with stop_on_signals() as stop_requested:
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal shown_at
+            if stop_requested():
+                raise Interrupted(f"{name}: stopped; the same command goes on.")
+            if not shared.quiet and time.monotonic() - shown_at > SHOW_EVERY_S:
+                say(f"{name}: {done:,} of {total:,} {what}", err=True)
+                shown_at = time.monotonic()
+
+        found = read_trajectories(options, show)
+        with Store(shared.store_path(), write=True, create=True) as store:
+            experiment = write_trajectories(store, name, found, options, show=show)
+            counts = reading.counts(store, experiment)
+    if not shared.quiet:
+        told = f"{counts.runs:,} runs ({counts.stuck:,} stuck), {counts.invocations:,} outputs"
+        console().print(f"{name}: {told}\nStore: {shared.store_path()}")
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, equals, column = text.partition("=")
+    if not equals:
+        raise UsageError(f"--column {text}: it is FIELD=COLUMN, for example run=chain")
+    return name, column
