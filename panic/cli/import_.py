@@ -51,13 +51,17 @@ def import_(
     Runs count as stuck with --deterministic only.
     """
     from panic.cli.logs import silence_libraries
-    from panic.engine.importing.write import ImportOptions, read_trajectories, write_trajectories
+    from panic.engine.importing.write import ImportOptions, read_import, write_import
     from panic.interrupts import stop_on_signals
     from panic.store import Store, reading
 
     silence_libraries()
     options = ImportOptions(
-        path=path, columns=dict(map(_column, columns or [])), about=about, deterministic=deterministic
+        name=name,
+        path=path,
+        columns=dict(map(_column, columns or [])),
+        about=about,
+        deterministic=deterministic,
     )
     shown_at = time.monotonic()
     with stop_on_signals() as stop_requested:
@@ -70,9 +74,9 @@ def import_(
                 say(f"{name}: {done:,} of {total:,} {what}", err=True)
                 shown_at = time.monotonic()
 
-        found = read_trajectories(options, show)
+        found = read_import(options, show, lambda text: say(f"Warning: {text}", err=True))
         with Store(shared.store_path(), write=True, create=True) as store:
-            experiment = write_trajectories(store, name, found, options, show=show)
+            experiment = write_import(store, found, show=show)
             counts = reading.counts(store, experiment)
     if not shared.quiet:
         told = f"{counts.runs:,} runs ({counts.stuck:,} stuck), {counts.invocations:,} outputs"

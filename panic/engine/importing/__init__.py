@@ -1,5 +1,4 @@
 """Trajectories made elsewhere become an experiment: read (`rows`), checked (`trajectories`), written.
 
-options = ImportOptions(path=Path("chains.jsonl"))
-write_trajectories(store, "chains", read_trajectories(options), options)
+write_import(store, read_import(ImportOptions(name="chains", path=Path("chains.jsonl"))))
 """

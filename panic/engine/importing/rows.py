@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,19 @@ class Row:
     repeat: int | None = None
 
 
-def read_rows(path: Path, columns: Mapping[str, str], problems: list[str]) -> list[Row]:
+def read_rows(
+    path: Path,
+    columns: Mapping[str, str],
+    problems: list[str],
+    remark: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
     """Read all rows of a .jsonl, .csv or .parquet file, or of a folder of folders of images.
 
     Args:
         columns: by field, the column that has it; several with commas between them are joined; "" leaves the
             field out. By default a field's column has its name.
         problems: takes a sentence for everything that is wrong, with its place.
+        remark: told which columns are not read.
 
     Raises: NotFound for a path or field that is not there, UsageError for a kind of file that is not read.
     """
@@ -70,14 +77,17 @@ def read_rows(path: Path, columns: Mapping[str, str], problems: list[str]) -> li
         raise UsageError(f"{path} is none of {', '.join(_READERS)}, and no folder.")
     named = {field: columns.get(field, field) for field in FIELDS}
     names = {field: tuple(filter(None, text.split(","))) for field, text in named.items()}
-    rows = []
+    rows, unread = [], set[str]()
     for where, values in reader(path, problems):
+        unread |= values.keys() - set(chain(*names.values()))
         try:
             rows.append(_row(where, values, names))
         except ValueError as error:
             problems.append(f"{where}: {error}")
     if not rows and not problems:
         problems.append(f"{path.name}: it has no rows")
+    if unread:
+        remark(f"{path.name}: not read are the columns {', '.join(sorted(unread))}")
     return rows
 
 

@@ -4,8 +4,8 @@ Everything is checked first: the rows among themselves, and against what the sto
 are known by network, prompt, seed and repeat. Then each run is written in commits of a few steps, so that a
 killed import goes on where it stopped when it is repeated.
 
-    trajectories = read_trajectories(Path("chains.jsonl"), options)
-    write_trajectories(store, "chains", trajectories, options)
+    found = read_import(ImportOptions(name="chains", path=Path("chains.jsonl")))
+    write_import(store, found)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,12 @@ SHOWN_PROBLEMS = 20
 class ImportOptions:
     """What an import says of its file and of the process that made the trajectories.
 
-    path: a file, or a folder of folders of images. columns: as in `read_rows`. about: what else is known of
-    the models, for people. deterministic: the same model, seed and input always gave the same output.
+    name: that of the experiment. path: a file, or a folder of folders of images. columns: as in `read_rows`.
+    about: what else is known of the models, for people. deterministic: the same model, seed and input always
+    gave the same output.
     """
 
+    name: str
     path: Path
     columns: Mapping[str, str] = field(default_factory=dict)
     about: str | None = None
@@ -59,44 +61,53 @@ class ImportOptions:
         return self.path if self.path.is_dir() else self.path.parent
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """What is to be written: trajectories without mistakes, and the config of their experiment."""
+
+    options: ImportOptions
+    config: ExperimentConfig
+    trajectories: list[Trajectory]
+
+
 def nothing(what: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
-def read_trajectories(options: ImportOptions, show: Show = nothing) -> list[Trajectory]:
-    """The trajectories in a file or folder. Raises ConfigError with all that is wrong, by its place."""
+def read_import(
+    options: ImportOptions,
+    show: Show = nothing,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Import:
+    """What a file or folder has to import. Raises ConfigError with all that is wrong, by its place.
+
+    Args:
+        show, remark: told how far it is, and what of the file is left out.
+    """
     problems: list[str] = []
-    rows = read_rows(options.path, options.columns, problems)
+    rows = read_rows(options.path, options.columns, problems, remark)
     found = check_rows(
         rows, options.folder, deterministic=options.deterministic, problems=problems, show=show
     )
     _refuse(problems, "Nothing was imported.")
-    return found
+    return Import(options=options, config=_config(found, options), trajectories=found)
 
 
-def write_trajectories(
-    store: Store,
-    name: str,
-    trajectories: Sequence[Trajectory],
-    options: ImportOptions,
-    *,
-    command: str = "",
-    show: Show = nothing,
-) -> int:
-    """Write what an experiment lacks of these trajectories, in a store that is open for writing; its row.
+def write_import(store: Store, found: Import, *, command: str = "", show: Show = nothing) -> int:
+    """Write what an experiment lacks of an import, in a store that is open for writing; its row.
 
     Raises ConflictError, before anything is written, for an experiment that was computed, was imported with
     something else said of it, or has other outputs in these runs. `show` may raise Interrupted.
     """
-    config = _config(name, trajectories, options)
+    options, config, trajectories = found.options, found.config, found.trajectories
     runs = [one.run for one in trajectories]
     plan = make_plan(CheckedConfig.of(config, ask=False), GIVEN, runs)
     fingerprints = registry.fingerprints(plan.specs)
-    row = reading.named(store, name)
+    row = reading.named(store, config.name)
     if row is not None:
         if not is_imported(reading.epochs(store, row.id)):
             raise ConflictError(
-                f"{name} was not imported: its outputs are computed.", hint="Give another --name."
+                f"{config.name} was not imported: its outputs are computed.", hint="Give another --name."
             )
         _refuse_other_outputs(store, row.id, trajectories)
     experiment = begin(store, plan, fingerprints, GIVEN)
@@ -142,7 +153,7 @@ def _refuse(problems: Sequence[str], hint: str) -> None:
         raise ConfigError("\n".join(shown), hint=hint)
 
 
-def _config(name: str, trajectories: Sequence[Trajectory], options: ImportOptions) -> ExperimentConfig:
+def _config(trajectories: Sequence[Trajectory], options: ImportOptions) -> ExperimentConfig:
     """The config of an imported experiment: its models are variants that say what the import says."""
     runs = [one.run for one in trajectories]
     said: dict[str, Any] = {"deterministic": options.deterministic}
@@ -154,7 +165,7 @@ def _config(name: str, trajectories: Sequence[Trajectory], options: ImportOption
     try:
         return ExperimentConfig.model_validate(
             {
-                "name": name,
+                "name": options.name,
                 "networks": [list(network) for network in dict.fromkeys(run.network for run in runs)],
                 "models": {
                     model: {"base": f"{PREFIX}{modality}", "called": model, **said}
