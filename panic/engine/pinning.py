@@ -254,18 +254,14 @@ def refuse_conflicts(
         )
 
 
-def is_imported(epochs: Iterable[EpochRow]) -> bool:
-    """Whether an experiment of these shape epochs has models whose outputs were given."""
-    return any(epoch.device_kind == imported.GIVEN for epoch in epochs)
-
-
 def refuse_given(plan: Plan, epochs: Iterable[EpochRow], rows: Iterable[RunRow], device_kind: str) -> None:
     """Raise ConflictError if a plan asks for outputs that only an import can bring; an import may.
 
     Args:
         epochs, rows: of the experiment, as far as it is there.
     """
-    is_of_given = is_imported(epochs) or any(map(imported.is_imported, plan.generative.values()))
+    is_of_given = any(epoch.device_kind == imported.GIVEN for epoch in epochs)
+    is_of_given |= any(map(imported.is_imported, plan.generative.values()))
     if device_kind == imported.GIVEN or not is_of_given:
         return
     known = {run_key(row): row for row in rows}

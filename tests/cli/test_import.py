@@ -120,6 +120,25 @@ def test_nothing_is_computed_in_an_imported_experiment(panic: Invoke, chains: Pa
         assert list(dump(store)) == before
 
 
+def test_imported_outputs_are_embedded_on_any_kind_of_device(
+    panic: Invoke, chains: Path, tmp_path: Path
+) -> None:
+    with Store(chains) as store:
+        config = reading.experiment(store, "chains").config
+    more = config | {"embeddings": ["synthetic/state-embedding"], "device": "sim:1GiB"}
+    (tmp_path / "more.json").write_text(json.dumps(more))
+    done = panic("run", tmp_path / "more.json", "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "All runs have ended." in done.stdout
+    done = panic("run", tmp_path / "more.json")
+    assert done.exit_code == 0, done.stderr
+    assert "chains is complete: 2 runs (0 stuck, 0 failed), 6 invocations, 7 embeddings" in done.stdout
+    (tmp_path / "chains.jsonl").write_text(FILES["chains.jsonl"] + '{"run": "a", "step": 4, "text": "new"}\n')
+    assert panic("import", "chains.jsonl", "--name", "chains").exit_code == 0
+    assert json.loads(panic("status", "chains", "--json").stdout)["state"] == "incomplete"
+    assert "7 invocations, 8 embeddings" in panic("resume", "chains").stdout
+
+
 def test_a_computed_experiment_takes_no_import(panic: Invoke, store: Path, tmp_path: Path) -> None:
     (tmp_path / "chains.jsonl").write_text(FILES["chains.jsonl"])
     done = panic("import", "chains.jsonl", "--name", "demo")

@@ -18,7 +18,7 @@ from panic.engine.importing.trajectories import Trajectory
 from panic.engine.importing.write import ImportOptions, read_import, write_import
 from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
 from panic.models import kinds, registry
-from panic.store import Store, check, contents, reading
+from panic.store import Store, check, contents, reading, writing
 from panic.store.dump import dump
 
 Records = list[dict[str, Any]]
@@ -259,6 +259,8 @@ def test_an_import_that_stops_at_any_commit_goes_on(tmp_path: Path) -> None:
     path = jsonl(tmp_path, [*chain_of(map(str, range(150)), "a"), *chain_of("xyz", "b")])
     found = read_import(ImportOptions(name="chains", path=path))
 
+    with Store(store, write=True, create=True) as opened:  # killed after its first transaction
+        writing.start_experiment(opened, "chains", found.config.model_dump(mode="json"))
     for limit in (0, 64, 128):
 
         def stop(what: str, done: int, total: int, limit: int = limit) -> None:

@@ -16,17 +16,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from panic.config import ExperimentConfig
+from panic.config.extent import EXTENT_JOINS
 from panic.engine.contents import Output, finish
 from panic.engine.importing.images import read_image
 from panic.engine.importing.rows import read_rows
 from panic.engine.importing.trajectories import Given, Show, Trajectory, check_rows
-from panic.engine.pinning import Pin, begin, is_imported, pin
+from panic.engine.pinning import Pin, begin, known_config, pin
 from panic.engine.plan import FRESH, CheckedConfig, make_plan, run_key
 from panic.engine.session import LOST
 from panic.errors import ConfigError, ConflictError, Interrupted
@@ -34,7 +37,7 @@ from panic.models import registry
 from panic.models.imported import GIVEN, PREFIX
 from panic.store import Commit, Store, contents, missing, reading, writing
 from panic.store.provenance import provenance
-from panic.store.records import NewBatch, NewInvocation, RunRow
+from panic.store.records import ExperimentRow, NewBatch, NewInvocation, RunRow
 
 COMMIT_STEPS = 64
 SHOWN_PROBLEMS = 20
@@ -99,17 +102,12 @@ def write_import(store: Store, found: Import, *, command: str = "", show: Show =
     Raises ConflictError, before anything is written, for an experiment that was computed, was imported with
     something else said of it, or has other outputs in these runs. `show` may raise Interrupted.
     """
-    options, config, trajectories = found.options, found.config, found.trajectories
+    options, trajectories = found.options, found.trajectories
     runs = [one.run for one in trajectories]
+    row = reading.named(store, options.name)
+    config = found.config if row is None else _going_on(store, row, found)
     plan = make_plan(CheckedConfig.of(config, ask=False), GIVEN, runs)
     fingerprints = registry.fingerprints(plan.specs)
-    row = reading.named(store, config.name)
-    if row is not None:
-        if not is_imported(reading.epochs(store, row.id)):
-            raise ConflictError(
-                f"{config.name} was not imported: its outputs are computed.", hint="Give another --name."
-            )
-        _refuse_other_outputs(store, row.id, trajectories)
     experiment = begin(store, plan, fingerprints, GIVEN)
     pins = pin(store, experiment, plan, fingerprints, GIVEN)
     ids = writing.add_runs(store, experiment, runs)
@@ -180,6 +178,25 @@ def _config(trajectories: Sequence[Trajectory], options: ImportOptions) -> Exper
     except ValidationError as error:
         told = [f"{'.'.join(map(str, item['loc']))} {item['msg']}" for item in error.errors()]
         raise ConfigError("; ".join(told), hint="Nothing was imported.") from None
+
+
+def _going_on(store: Store, row: ExperimentRow, found: Import) -> ExperimentConfig:
+    """The config of an import into an experiment that is there: what no import says stays as it is.
+
+    Raises ConflictError for an experiment that was computed, or has other outputs.
+    """
+    known = known_config(row)
+    if known is not None and not all(map(partial(_is_imported, known), chain(*known.networks))):
+        raise ConflictError(
+            f"{row.name} was not imported: its outputs are computed.", hint="Give another --name."
+        )
+    _refuse_other_outputs(store, row.id, found.trajectories)
+    said = {name: getattr(found.config, name) for name in (*EXTENT_JOINS, "models")}
+    return found.config if known is None else known.model_copy(update=said)
+
+
+def _is_imported(config: ExperimentConfig, name: str) -> bool:
+    return name in config.models and config.models[name].base.startswith(PREFIX)
 
 
 def _refuse_other_outputs(store: Store, experiment: int, trajectories: Sequence[Trajectory]) -> None:
