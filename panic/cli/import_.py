@@ -76,7 +76,7 @@ def import_(
 
         found = read_import(options, show, lambda text: say(f"Warning: {text}", err=True))
         with Store(shared.store_path(), write=True, create=True) as store:
-            experiment = write_import(store, found, show=show)
+            experiment = write_import(store, found, show)
             counts = reading.counts(store, experiment)
     if not shared.quiet:
         told = f"{counts.runs:,} runs ({counts.stuck:,} stuck), {counts.invocations:,} outputs"

@@ -112,6 +112,9 @@ def test_a_network_is_said_or_the_shortest_list_of_models_that_repeats(tmp_path:
     assert networks([row | {"network": ["m", "n"]} for row in steps]) == [("m", "n")]
     assert networks([row | {"network": '["m", "n"]'} for row in steps]) == [("m", "n")]
     assert networks(steps) == [("imported-text",)]
+    assert problems(jsonl(tmp_path, [row | {"network": list("mn")} for row in steps[:1]])) == [
+        "chains.jsonl:1: n gives no output in any run: leave it out"
+    ]
 
 
 def test_everything_wrong_is_told_with_its_line_before_anything_is_written(tmp_path: Path) -> None:
@@ -268,7 +271,7 @@ def test_an_import_that_stops_at_any_commit_goes_on(tmp_path: Path) -> None:
                 raise Interrupted("stopped")
 
         with Store(store, write=True, create=True) as opened, pytest.raises(Interrupted):
-            write_import(opened, found, show=stop)
+            write_import(opened, found, stop)
         with Store(store) as opened:
             assert reading.counts(opened).invocations == limit
     write(store, path)

@@ -265,6 +265,13 @@ def _find_mixed_modalities(found: list[Trajectory], problems: list[str]) -> None
                     f"{given.row.where}: {one.model(step)} gives the modality {given.modality} here,"
                     f" and {known.modality} at {known.row.where}"
                 )
+    for one in found:
+        for model in dict.fromkeys(one.run.network):
+            if model not in first:
+                problems.append(
+                    f"{one.outputs[0].row.where}: {model} gives no output in any run: leave it out"
+                )
+                first[model] = one.outputs[0]
 
 
 def _find_copies(found: list[Trajectory], problems: list[str]) -> None:

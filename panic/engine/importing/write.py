@@ -96,7 +96,7 @@ def read_import(
     return Import(options=options, config=_config(found, options), trajectories=found)
 
 
-def write_import(store: Store, found: Import, *, command: str = "", show: Show = nothing) -> int:
+def write_import(store: Store, found: Import, show: Show = nothing) -> int:
     """Write what an experiment lacks of an import, in a store that is open for writing; its row.
 
     Raises ConflictError, before anything is written, for an experiment that was computed, was imported with
@@ -120,7 +120,7 @@ def write_import(store: Store, found: Import, *, command: str = "", show: Show =
     session = writing.start_session(
         store,
         experiment,
-        command or shlex.join(sys.argv),
+        shlex.join(sys.argv),
         provenance() | {"import": said},
         config.model_dump(mode="json"),
     )
