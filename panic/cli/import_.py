@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,10 @@ def import_(
             help="JSON lines, CSV or Parquet, or a folder with a folder of images per run.",
         ),
     ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the experiment.")],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the experiment; needed unless it is an export."),
+    ] = None,
     columns: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,6 +59,10 @@ def import_(
     from panic.store import Store, reading
 
     silence_libraries()
+    if (path / "experiment.parquet").is_file():
+        return _restore(shared, path)
+    if name is None:
+        raise UsageError("The experiment needs a name.", hint="--name NAME")
     options = ImportOptions(
         name=name,
         path=path,
@@ -81,6 +88,33 @@ def import_(
     if not shared.quiet:
         told = f"{counts.runs:,} runs ({counts.stuck:,} stuck), {counts.invocations:,} outputs"
         console().print(f"{name}: {told}\nStore: {shared.store_path()}")
+
+
+def _restore(shared: Shared, path: Path) -> None:
+    """Import what panic export wrote into a folder: as computed, with all that it has."""
+    from panic.store import Store
+    from panic.store.restore import restore
+
+    tables = _tables(path)
+    with Store(shared.store_path(), write=True, create=True) as store:
+        names = restore(store, tables)
+    if not shared.quiet:
+        console().print(f"Imported: {', '.join(names)}\nStore: {shared.store_path()}")
+
+
+def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of an export's files."""
+    import polars
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(path.glob("*.parquet")):
+        if file.is_symlink() or not file.is_file():
+            raise UsageError(f"{file} is a link or no file, and an export has none.")
+        try:
+            found[file.stem] = polars.read_parquet(file, glob=False).to_dicts()
+        except (polars.exceptions.PolarsError, OSError) as error:
+            raise UsageError(f"{file} cannot be read: {error}") from error
+    return found
 
 
 def _column(text: str) -> tuple[str, str]:

@@ -162,6 +162,67 @@ def test_runs_whose_images_are_lost_end_and_an_import_brings_them_back(panic: In
         assert reading.counts(opened).done == 1
 
 
+MEASURES = ["--vectorisation", "{kind: landscape, range: [0, 2]}", "--distance", "bottleneck"]
+
+
+@pytest.mark.parametrize("measures", [[], pytest.param(MEASURES, marks=pytest.mark.slow)])
+def test_an_export_is_imported_as_computed(
+    panic: Invoke, store: Path, chains: Path, measures: list[str]
+) -> None:
+    assert store == chains  # demo and broken were computed, chains was imported
+    if measures:
+        assert panic("diagrams", "demo", *measures).exit_code == 0
+    assert panic("export", "-o", "plain").exit_code == 0
+    assert "panic export --images" in panic("import", "plain", "--store", "new").stderr
+    assert panic("export", "-o", "tables", "--images").exit_code == 0
+    for _ in range(2):
+        done = panic("import", "tables", "--store", "new")
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.startswith("Imported: demo, broken, chains\n")
+    with Store(store) as old, Store("new") as new:
+        assert list(dump(old)) == list(dump(new))
+        assert check.check(new) == []
+        assert reading.epochs(new, "demo") == reading.epochs(old, "demo")
+    assert panic("resume", "demo", "--store", "new").stdout == "demo is complete.\n"
+    other = panic("import", "tables")
+    assert other.exit_code == 0  # nothing is new
+    assert panic("import", "chains.jsonl", "--name", "demo", "--store", "taken").exit_code == 0
+    done = panic("import", "tables", "--store", "taken")
+    assert "has experiments of these names: demo" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "reason"),
+    [
+        ("output", "text", "other", "is another text"),
+        ("image", "bytes", b"RIFF", "cannot be decoded"),
+        ("stuck", "period", 4, "stuck is recorded"),
+        ("run", "experiment", 77, "KeyError"),
+        ("model", "x) VALUES (1); --", 1, "model has no columns"),
+        ("experiment", "name", "../up", "a name that is none"),
+    ],
+)
+def test_an_export_that_is_not_sound_is_refused(
+    panic: Invoke, store: Path, table: str, column: str, value: object, reason: str
+) -> None:
+    import polars
+
+    assert panic("export", "-o", "tables", "--images").exit_code == 0
+    path = Path("tables") / f"{table}.parquet"
+    frame = polars.read_parquet(path)
+    assert frame.height
+    old = polars.col(column) if column in frame.columns else polars.lit(None)
+    first = polars.int_range(polars.len()) == 0
+    frame.with_columns(polars.when(first).then(polars.lit(value)).otherwise(old).alias(column)).write_parquet(
+        path
+    )
+    done = panic("import", "tables", "--store", "new")
+    assert done.exit_code == 1
+    assert reason in done.stderr
+    with Store("new") as opened:
+        assert reading.experiments(opened) == []
+
+
 @pytest.mark.slow
 def test_a_killed_import_goes_on(panic: Invoke, tmp_path: Path) -> None:
     rows = [{"run": run, "step": step, "text": f"{run} {step}"} for run in range(300) for step in range(100)]
