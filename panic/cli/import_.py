@@ -5,6 +5,8 @@ panic import chains.jsonl --name chains; panic import pictures/ --name pictures 
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,7 +99,7 @@ def _restore(shared: Shared, path: Path) -> None:
 
     tables = _tables(path)
     with Store(shared.store_path(), write=True, create=True) as store:
-        names = restore(store, tables)
+        names = restore(store, tables, shlex.join(sys.argv))
     if not shared.quiet:
         console().print(f"Imported: {', '.join(names)}\nStore: {shared.store_path()}")
 

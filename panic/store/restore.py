@@ -3,7 +3,7 @@
 Row numbers are given anew; models, outputs and measures are known by fingerprint, digest and settings. All of
 it comes in one transaction, or nothing. Texts and images have to be what their digests say.
 
-    restore(store, {"experiment": [{"id": 1, "uid": ..., ...}], "run": [...], ...})
+    restore(store, {"experiment": [{"id": 1, "uid": ..., ...}], "run": [...], ...}, "panic import tables")
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import apsw
 import numpy as np
 
 from panic.errors import ConflictError, StoreCorrupt
-from panic.store import reading
+from panic.store import reading, writing
 from panic.store.check import check
 from panic.store.codec import (
     decode_image,
@@ -52,12 +52,15 @@ Numbers = dict[str, dict[int, int]]
 """By table: the number that a row has in the export, and the one it gets."""
 
 
-def restore(store: Store, tables: Tables) -> list[str]:
+def restore(store: Store, tables: Tables, command: str) -> list[str]:
     """Write what an export holds into a store that is open for writing; the names of its experiments.
 
     An export whose experiments are all there already changes nothing. Diagrams with generators, which an
     export leaves out, are left to be computed again. Raises ConflictError for another experiment of one of
     the names, StoreCorrupt for what is not as an export has it, or is not sound; nothing stays written then.
+
+    Args:
+        command: what is kept as the command of the session that has brought it here.
     """
     names = [row["name"] for row in tables["experiment"]]
     known = {row.name: row.uid for row in reading.experiments(store)}
@@ -69,6 +72,7 @@ def restore(store: Store, tables: Tables) -> list[str]:
             hint="Nothing was imported. Import into another store: --store PATH.",
         )
     try:
+        _refuse_columns(store, tables)
         _restore_images(store, tables)
         with store.transaction() as connection:
             _restore_rows(store, connection, tables)
@@ -84,6 +88,10 @@ def restore(store: Store, tables: Tables) -> list[str]:
         raise StoreCorrupt(
             f"The export is not sound: {'; '.join(problems[:SHOWN_PROBLEMS])}", hint="Nothing was imported."
         )
+    for row in rows:
+        # A session that was asked for no diagrams: whether they are all there is then asked of the store.
+        config = row.config | {key: [] for key in ("diagrams", "vectorisations", "distances")}
+        writing.end_session(store, writing.start_session(store, row.id, command, {}, config), "done")
     return names
 
 
@@ -127,6 +135,14 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
     _restore_taken(connection, {**tables, "diagram": diagrams}, numbers)
 
 
+def _refuse_columns(store: Store, tables: Tables) -> None:
+    """Raise ValueError for columns that a table of the store does not have; their names become SQL."""
+    for table in (*REFERENCES, "model", "measure", "output", "annotation"):
+        unknown = {name for row in tables[table] for name in row} - columns(store, table).keys()
+        if unknown:
+            raise ValueError(f"{table} has no columns {', '.join(sorted(unknown))}")
+
+
 def _outputs(rows: Sequence[Row]) -> Iterator[Row]:
     for row in rows:
         digest = bytes.fromhex(row["digest"])
@@ -153,8 +169,6 @@ def _renumbered(row: Row, references: Mapping[str, str], numbers: Numbers) -> Ro
 
 
 def _insert(store: Store, table: str, row: Row, conflict: str = "") -> None:
-    if unknown := row.keys() - columns(store, table).keys():
-        raise ValueError(f"{table} has no columns {', '.join(sorted(unknown))}")
     store.db.connection.execute(
         f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))}){conflict}",
         list(row.values()),

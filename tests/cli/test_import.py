@@ -191,6 +191,18 @@ def test_an_export_is_imported_as_computed(
     assert "has experiments of these names: demo" in done.stderr
 
 
+@pytest.mark.slow
+def test_diagrams_with_generators_are_computed_again_after_an_export(panic: Invoke, store: Path) -> None:
+    assert panic("diagrams", "demo", "--generators", "--max-dimension", 1).exit_code == 0
+    assert panic("export", "-o", "tables", "--images").exit_code == 0
+    assert panic("import", "tables", "--store", "new").exit_code == 0
+    with Store(store) as old, Store("new") as new:
+        assert reading.counts(new).diagrams < reading.counts(old).diagrams
+    assert "demo is complete" in panic("resume", "demo", "--store", "new").stdout
+    with Store(store) as old, Store("new") as new:
+        assert list(dump(old)) == list(dump(new))
+
+
 @pytest.mark.parametrize(
     ("table", "column", "value", "reason"),
     [
