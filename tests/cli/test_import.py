@@ -206,7 +206,7 @@ def test_diagrams_with_generators_are_computed_again_after_an_export(panic: Invo
 @pytest.mark.parametrize(
     ("table", "column", "value", "reason"),
     [
-        ("output", "text", "other", "is another text"),
+        ("output", "text", "other", "cannot be imported: ValueError: text"),
         ("image", "bytes", b"RIFF", "cannot be decoded"),
         ("stuck", "period", 4, "stuck is recorded"),
         ("run", "experiment", 77, "KeyError"),
