@@ -90,7 +90,7 @@ def _print(found: Verification, *, quiet: bool) -> None:
     rows = [
         (f.kind, f.what, f.verdict, None if f.difference is None else f"{f.difference:.3g}", f.detail)
         for f in found.findings
-        if f.verdict != "same"
+        if f.verdict not in ("same", "given")
     ]
     if rows:
         print_table(["", "result", "verdict", "largest difference #", "detail"], rows)

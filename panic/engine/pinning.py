@@ -17,9 +17,9 @@ from typing import Any
 
 from panic.config import ExperimentConfig, contradictions, stored, union
 from panic.devices.device import Device
-from panic.engine.plan import Plan, joined_runs, open_runs, small_bytes
+from panic.engine.plan import Plan, joined_runs, open_runs, run_key, small_bytes
 from panic.errors import ConfigError, ConflictError
-from panic.models import registry
+from panic.models import imported, registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, reading, writing
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
@@ -209,7 +209,9 @@ def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind
     """
     config = plan.config
     row = reading.named(store, config.name)
-    if row is not None:
+    if row is None:
+        refuse_given(plan, [], [], device_kind)
+    else:
         refuse_conflicts(store, row, plan, fingerprints, device_kind)
         if plan.is_once:
             return row.id
@@ -233,6 +235,7 @@ def refuse_conflicts(
     another device kind, or, unless they may change, another explicit batch size or number of threads.
     """
     pinned = reading.epochs(store, row.id)
+    refuse_given(plan, pinned, reading.runs(store, row.id), device_kind)
     unchanged = {epoch.name for epoch in pinned if fingerprints.get(epoch.name) == epoch.fingerprint}
     known = known_config(row)
     found = {} if known is None else contradictions(known, plan.config, unchanged)
@@ -248,6 +251,29 @@ def refuse_conflicts(
             "\n".join(dict.fromkeys(lines)),
             hint="What an experiment started with stays. Undo the setting, or perform it under another name:"
             " --name NAME.",
+        )
+
+
+def refuse_given(plan: Plan, epochs: Iterable[EpochRow], rows: Iterable[RunRow], device_kind: str) -> None:
+    """Raise ConflictError if a plan asks for outputs that only an import can bring; an import may.
+
+    Args:
+        epochs, rows: of the experiment, as far as it is there.
+    """
+    is_of_given = any(epoch.device_kind == imported.GIVEN for epoch in epochs)
+    is_of_given |= any(map(imported.is_imported, plan.generative.values()))
+    if device_kind == imported.GIVEN or not is_of_given:
+        return
+    known = {run_key(row): row for row in rows}
+    lacking = 0
+    for run in plan.runs:
+        row = known.get(run_key(run))
+        lacking += row is None or (row.state not in ("stuck", "failed") and row.num_steps < run.max_length)
+    if lacking:
+        raise ConflictError(
+            f"The outputs of {plan.config.name} are imported and cannot be computed, and {lacking:,} of"
+            " the runs that this asks for lack some.",
+            hint="panic import brings more. An experiment of your own needs another name: --name NAME.",
         )
 
 
@@ -300,7 +326,7 @@ def _other_model(epoch: EpochRow, fingerprint: str, device_kind: str, *, is_told
     name, found = epoch.name, []
     if epoch.fingerprint != fingerprint and not is_told:
         found.append(f"{name} is not the model this experiment started with: its weights or code changed")
-    if epoch.device_kind != device_kind:
+    if epoch.device_kind not in (device_kind, imported.GIVEN):
         found.append(f"{name} started on a device of kind {epoch.device_kind!r}; here it is {device_kind!r}")
     return found
 

@@ -30,13 +30,14 @@ from panic.engine.serving import CallServer, ServerSettings
 from panic.engine.stages.diagrams import DiagramJob
 from panic.errors import ModelError, PanicError, StoreCorrupt
 from panic.models import registry
+from panic.models.imported import GIVEN
 from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, origins, provenance, reading
 from panic.store.codec import image_digest
 from panic.store.origins import Origin
 from panic.store.records import DiagramRow
 
-Verdict = Literal["same", "different", "damaged", "changed", "not comparable"]
+Verdict = Literal["same", "different", "damaged", "changed", "not comparable", "given"]
 """What became of a result.
 
 same            it comes out as it is stored, to the bit
@@ -44,6 +45,7 @@ different       it does not
 damaged         the store does not give back what it was made from
 changed         the model's weights, code or parameters are others than those that made it
 not comparable  another kind of device made it, the model is not here, or it gives nothing
+given           it was imported: nothing here made it
 """
 COMPARED = ("same", "different")
 MEMORY_BYTES = 4 * 2**30  # for one diagram
@@ -149,6 +151,8 @@ def _fingerprint(spec: ModelSpec) -> str:
 
 def _obstacle(origin: Origin, fingerprint: str, device: Device) -> tuple[Verdict, str] | None:
     """Why a result cannot be compared, if so."""
+    if origin.device_kind == GIVEN:
+        return "given", f"{origin.name} was imported"
     if not fingerprint:
         return "not comparable", f"{origin.name} is not here"
     if fingerprint != origin.fingerprint:

@@ -43,7 +43,15 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError, ModelMissing
-from panic.models import diffusers_adapter, embedders, python_models, synthetic, transformers_adapter, weights
+from panic.models import (
+    diffusers_adapter,
+    embedders,
+    imported,
+    python_models,
+    synthetic,
+    transformers_adapter,
+    weights,
+)
 from panic.models.kind import Bucketer, Folder, Kind
 from panic.models.protocol import NOT_KNOWN, Model, ModelSpec
 from panic.models.weights import index_file, read_json
@@ -67,6 +75,7 @@ KINDS = (
     embedders.TEXT_KIND,
     synthetic.KIND,
     python_models.KIND,
+    imported.KIND,
     Kind(name="class", build=_build_class),
 )
 """In the order in which they look at a folder of weights."""

@@ -1,0 +1,126 @@
+"""`panic import`: trajectories that were made elsewhere become an experiment.
+
+panic import chains.jsonl --name chains; panic import pictures/ --name pictures --deterministic
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from panic.cli.common import Shared, command, say
+from panic.cli.render import console
+from panic.errors import Interrupted, UsageError
+
+SHOW_EVERY_S = 10.0
+
+
+@command
+def import_(
+    shared: Shared,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|FOLDER",
+            help="JSON lines, CSV or Parquet, or a folder with a folder of images per run.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the experiment; needed unless it is an export."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="FIELD=COLUMN",
+            help="The column of a field; several, with commas, are joined; none leaves the field out.",
+        ),
+    ] = None,
+    about: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What else is known of the models, for people.")
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="The same model, seed and input always gave the same output."),
+    ] = False,
+) -> None:
+    """Import trajectories: rows with run, step, text or image, maybe prompt, seed, repeat, model, network.
+
+    Everything is checked before anything is written. The same command again adds what is new in the file.
+    Runs count as stuck with --deterministic only.
+    """
+    from panic.cli.logs import silence_libraries
+    from panic.engine.importing.write import ImportOptions, read_import, write_import
+    from panic.interrupts import stop_on_signals
+    from panic.store import Store, reading
+
+    silence_libraries()
+    if (path / "experiment.parquet").is_file():
+        return _restore(shared, path)
+    if name is None:
+        raise UsageError("The experiment needs a name.", hint="--name NAME")
+    options = ImportOptions(
+        name=name,
+        path=path,
+        columns=dict(map(_column, columns or [])),
+        about=about,
+        deterministic=deterministic,
+    )
+    shown_at = time.monotonic()
+    with stop_on_signals() as stop_requested:
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal shown_at
+            if stop_requested():
+                raise Interrupted(f"{name}: stopped; the same command goes on.")
+            if not shared.quiet and time.monotonic() - shown_at > SHOW_EVERY_S:
+                say(f"{name}: {done:,} of {total:,} {what}", err=True)
+                shown_at = time.monotonic()
+
+        found = read_import(options, show, lambda text: say(f"Warning: {text}", err=True))
+        with Store(shared.store_path(), write=True, create=True) as store:
+            experiment = write_import(store, found, show)
+            counts = reading.counts(store, experiment)
+    if not shared.quiet:
+        told = f"{counts.runs:,} runs ({counts.stuck:,} stuck), {counts.invocations:,} outputs"
+        console().print(f"{name}: {told}\nStore: {shared.store_path()}")
+
+
+def _restore(shared: Shared, path: Path) -> None:
+    """Import what panic export wrote into a folder: as computed, with all that it has."""
+    from panic.store import Store
+    from panic.store.restore import restore
+
+    tables = _tables(path)
+    with Store(shared.store_path(), write=True, create=True) as store:
+        names = restore(store, tables, shlex.join(sys.argv))
+    if not shared.quiet:
+        console().print(f"Imported: {', '.join(names)}\nStore: {shared.store_path()}")
+
+
+def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of an export's files."""
+    import polars
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(path.glob("*.parquet")):
+        if file.is_symlink() or not file.is_file():
+            raise UsageError(f"{file} is a link or no file, and an export has none.")
+        try:
+            found[file.stem] = polars.read_parquet(file, glob=False).to_dicts()
+        except (polars.exceptions.PolarsError, OSError) as error:
+            raise UsageError(f"{file} cannot be read: {error}") from error
+    return found
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, equals, column = text.partition("=")
+    if not equals:
+        raise UsageError(f"--column {text}: it is FIELD=COLUMN, for example run=chain")
+    return name, column

@@ -1,0 +1,250 @@
+"""The rows of a file or folder that is to be imported: one per step of a run, as it is written there.
+
+JSON lines, CSV and Parquet have one row per step and name what is in it by columns; a folder has a folder of
+images per run. Whatever cannot be read becomes a line among the problems, with its file and line, and the
+rest is still read. Nothing of what is read is executed or followed.
+
+    rows = read_rows(Path("chains.jsonl"), columns={}, problems=[])
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from panic.config.fields import MAX_COUNT, MAX_SEED
+from panic.errors import NotFound, UsageError, nearest
+
+FIELDS = ("run", "step", "text", "image", "network", "model", "prompt", "seed", "repeat")
+"""What a row can say; `columns` tells what that is called in a file."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PROMPT_FILE = "prompt.txt"
+_LAST_NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One step of a run; `where` is its file and line, `image` a path relative to the file's folder."""
+
+    where: str
+    run: str
+    step: int
+    text: str | None = None
+    image: str | None = None
+    network: tuple[str, ...] | None = None
+    model: str | None = None
+    prompt: str | None = None
+    seed: int | None = None
+    repeat: int | None = None
+
+
+def read_rows(
+    path: Path,
+    columns: Mapping[str, str],
+    problems: list[str],
+    remark: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
+    """Read all rows of a .jsonl, .csv or .parquet file, or of a folder of folders of images.
+
+    Args:
+        columns: by field, the column that has it; several with commas between them are joined; "" leaves the
+            field out. By default a field's column has its name.
+        problems: takes a sentence for everything that is wrong, with its place.
+        remark: told which columns are not read.
+
+    Raises: NotFound for a path or field that is not there, UsageError for a kind of file that is not read.
+    """
+    for field in columns:
+        if field not in FIELDS:
+            near = nearest(field, FIELDS)
+            raise NotFound(
+                f"A row has no {field!r}.",
+                hint=f"Did you mean {near[0]}?" if near else f"It has: {', '.join(FIELDS)}.",
+            )
+    if path.is_dir():
+        return list(_folder_rows(path, problems))
+    if not path.is_file():
+        raise NotFound(f"There is no file or folder {path}.")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path} is none of {', '.join(_READERS)}, and no folder.")
+    named = {field: columns.get(field, field) for field in FIELDS}
+    names = {field: tuple(filter(None, text.split(","))) for field, text in named.items()}
+    rows, unread = [], set[str]()
+    for where, values in reader(path, problems):
+        unread |= values.keys() - set(chain(*names.values()))
+        try:
+            rows.append(_row(where, values, names))
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+    if not rows and not problems:
+        problems.append(f"{path.name}: it has no rows")
+    if unread:
+        remark(f"{path.name}: not read are the columns {', '.join(sorted(unread))}")
+    return rows
+
+
+def _row(where: str, values: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> Row:
+    """Make a row of what stands in a line. Raises ValueError with what is wrong."""
+    found = {field: _value(values, names[field]) for field in FIELDS}
+    for field in ("run", "step"):
+        if found[field] is None:
+            raise ValueError(f"{field} is missing")
+    run = found["run"]
+    if isinstance(run, bool) or not isinstance(run, int | str):
+        raise ValueError(f"run should be a text or a whole number: {_short(run)}")
+    texts = {field: _text(field, found[field]) for field in ("text", "image", "model", "prompt")}
+    if (texts["text"] is None) == (texts["image"] is None):
+        has = "neither a text nor" if texts["text"] is None else "both a text and"
+        raise ValueError(f"it has {has} an image")
+    return Row(
+        where=where,
+        run=str(run),
+        step=_whole("step", found["step"], MAX_COUNT),
+        network=None if found["network"] is None else _network(found["network"]),
+        seed=None if found["seed"] is None else _whole("seed", found["seed"], MAX_SEED),
+        repeat=None if found["repeat"] is None else _whole("repeat", found["repeat"], MAX_COUNT - 1),
+        **texts,
+    )
+
+
+def _value(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """What the columns of a field say; None if they say nothing."""
+    if len(names) <= 1:
+        value = values.get(names[0]) if names else None
+        return None if value == "" else value
+    parts = [values.get(name) for name in names]
+    return None if any(part in (None, "") for part in parts) else " / ".join(map(str, parts))
+
+
+def _text(field: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{field} should be a text: {_short(value)}")
+    return value
+
+
+def _whole(field: str, value: Any, high: int) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\d{1,19}", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():  # as a column with gaps in it is stored
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
+        raise ValueError(f"{field} should be a whole number from 0 on: {_short(value)}")
+    return value
+
+
+def _network(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = json.loads(value)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"network should be a name or a list of names: {_short(value)}")
+    return tuple(names)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+Lines = Iterator[tuple[str, Mapping[str, Any]]]
+
+
+def _jsonl(path: Path, problems: list[str]) -> Lines:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path.name}:{number}"
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:
+                problems.append(f"{where}: it is no JSON ({error})")
+                continue
+            if isinstance(values, dict):
+                yield where, values
+            else:
+                problems.append(f"{where}: it is no JSON object: {_short(values)}")
+
+
+def _csv(path: Path, problems: list[str]) -> Lines:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        line = 1
+        try:
+            for values in reader:
+                where, line = f"{path.name}:{line + 1}", reader.line_num
+                if None in values or None in values.values():
+                    problems.append(f"{where}: it has another number of cells than the first line")
+                else:
+                    yield where, values
+        except (csv.Error, UnicodeDecodeError) as error:
+            problems.append(f"{path.name}:{line + 1}: it cannot be read ({error})")
+
+
+def _parquet(path: Path, problems: list[str]) -> Lines:
+    import polars
+
+    try:
+        frame = polars.read_parquet(path, glob=False)
+    except (polars.exceptions.PolarsError, OSError) as error:
+        problems.append(f"{path.name}: it cannot be read ({error})")
+        return
+    for number, values in enumerate(frame.iter_rows(named=True), 1):
+        yield f"{path.name}:{number}", values
+
+
+_READERS: dict[str, Callable[[Path, list[str]], Lines]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _folder_rows(path: Path, problems: list[str]) -> Iterator[Row]:
+    """The rows of a folder of folders: each is a run, named by its folder; a file's last number is its step.
+
+    The prompt is what stands in prompt.txt, or else the folder's name. Steps may count from 0 or 1.
+    """
+    folders = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    if not folders:
+        problems.append(f"{path.name}: it has no folders of images")
+    for folder in folders:
+        if folder.is_symlink() or not folder.is_dir():
+            problems.append(f"{folder.name}: it is no folder of images")
+            continue
+        yield from _run_rows(folder, problems)
+
+
+def _run_rows(folder: Path, problems: list[str]) -> Iterator[Row]:
+    prompt = folder.name
+    steps: list[tuple[int, str]] = []
+    for entry in sorted(folder.iterdir()):
+        where = f"{folder.name}/{entry.name}"
+        number = _LAST_NUMBER.search(entry.stem)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() or not entry.is_file():
+            problems.append(f"{where}: it is no file")
+        elif entry.name == PROMPT_FILE:
+            try:
+                prompt = entry.read_text(encoding="utf-8").removesuffix("\n")
+            except ValueError as error:
+                problems.append(f"{where}: it is no UTF-8 ({error})")
+        elif entry.suffix.lower() not in IMAGE_SUFFIXES or number is None or len(number[1]) > 9:
+            problems.append(f"{where}: it is no image with its step in its name, such as step_0.png")
+        else:
+            steps.append((int(number[1]), where))
+    if not steps:
+        problems.append(f"{folder.name}: it has no images")
+    first = min((step for step, _ in steps), default=0)
+    make = partial(Row, run=folder.name, prompt=prompt)
+    yield from (make(where=where, step=step - min(first, 1), image=where) for step, where in steps)

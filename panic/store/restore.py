@@ -1,0 +1,221 @@
+"""A store's tables come into a store again as `panic export` wrote them: the way back of `store.export`.
+
+Row numbers are given anew; models, outputs and measures are known by fingerprint, digest and settings. All of
+it comes in one transaction, or nothing. Texts and images have to be what their digests say.
+
+    restore(store, {"experiment": [{"id": 1, "uid": ..., ...}], "run": [...], ...}, "panic import tables")
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import apsw
+import numpy as np
+
+from panic.errors import ConflictError, StoreCorrupt
+from panic.store import reading, writing
+from panic.store.check import check
+from panic.store.codec import (
+    decode_image,
+    decode_object,
+    encode_array,
+    encode_bars,
+    encode_vector,
+    image_digest,
+    text_digest,
+)
+from panic.store.delete import delete_experiment
+from panic.store.export import columns
+from panic.store.store import Store
+
+SHOWN_PROBLEMS = 5
+Row = Mapping[str, Any]
+Tables = Mapping[str, Sequence[Row]]
+NUMBERED = ("experiment", "session", "batch", "run", "diagram")
+"""Tables whose rows are given new numbers."""
+REFERENCES = {
+    "experiment": {"id": "experiment"},
+    "session": {"id": "session", "experiment": "experiment"},
+    "epoch": {"experiment": "experiment", "model": "model"},
+    "batch": {"id": "batch", "session": "session", "model": "model"},
+    "run": {"id": "run", "experiment": "experiment", "prompt": "output"},
+    "invocation": {"run": "run", "input": "output", "output": "output", "batch": "batch"},
+    "stuck": {"run": "run"},
+    "failure": {"run": "run"},
+    "diagram": {"id": "diagram", "run": "run", "model": "model"},
+}
+"""Plain tables in the order in which they are written, and whose rows their columns are numbers of."""
+Numbers = dict[str, dict[int, int]]
+"""By table: the number that a row has in the export, and the one it gets."""
+
+
+def restore(store: Store, tables: Tables, command: str) -> list[str]:
+    """Write what an export holds into a store that is open for writing; the names of its experiments.
+
+    An export whose experiments are all there already changes nothing. Diagrams with generators, which an
+    export leaves out, are left to be computed again. Raises ConflictError for another experiment of one of
+    the names, StoreCorrupt for what is not as an export has it, or is not sound; nothing stays written then.
+
+    Args:
+        command: what is kept as the command of the session that has brought it here.
+    """
+    names = [row["name"] for row in tables["experiment"]]
+    known = {row.name: row.uid for row in reading.experiments(store)}
+    if all(known.get(row["name"]) == row["uid"] for row in tables["experiment"]):
+        return names
+    if taken := [name for name in names if name in known]:
+        raise ConflictError(
+            f"The store has experiments of these names: {', '.join(taken)}.",
+            hint="Nothing was imported. Import into another store: --store PATH.",
+        )
+    try:
+        _refuse_columns(store, tables)
+        _restore_images(store, tables)
+        with store.transaction() as connection:
+            _restore_rows(store, connection, tables)
+            reading.experiments(store)  # refuses names and ids that are none
+    except (apsw.Error, LookupError, TypeError, ValueError) as error:
+        raise StoreCorrupt(
+            f"The export cannot be imported: {type(error).__name__}: {error}", hint="Nothing was imported."
+        ) from error
+    rows = [row for row in reading.experiments(store) if row.name in names]
+    if problems := [problem for row in rows for problem in check(store, row.id)]:
+        for row in rows:
+            delete_experiment(store, row.id)
+        raise StoreCorrupt(
+            f"The export is not sound: {'; '.join(problems[:SHOWN_PROBLEMS])}", hint="Nothing was imported."
+        )
+    for row in rows:
+        # A session that was asked for no diagrams: whether they are all there is then asked of the store.
+        config = row.config | {key: [] for key in ("diagrams", "vectorisations", "distances")}
+        writing.end_session(store, writing.start_session(store, row.id, command, {}, config), "done")
+    return names
+
+
+def _restore_images(store: Store, tables: Tables) -> None:
+    """Write the images of the export: references to missing ones are not harmless, those nobody needs are."""
+    wanted = {row["digest"] for row in tables["output"] if row["modality"] == "image"}
+    images = {row["digest"]: row for row in tables.get("image", ())}
+    if lacking := wanted - images.keys():
+        raise StoreCorrupt(
+            f"The export lacks {len(lacking):,} images.", hint="Write it with panic export --images."
+        )
+    with store.images.transaction() as connection:
+        for digest in sorted(wanted):
+            row = images[digest]
+            if image_digest(decode_image(row["bytes"])).hex() != digest:
+                raise ValueError(f"image {digest[:12]} is another image")
+            connection.execute(
+                "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                (bytes.fromhex(digest), row["encoding"], row["bytes"]),
+            )
+
+
+def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> None:
+    numbers: Numbers = {
+        "model": _by_key(store, "model", "fingerprint", tables["model"]),
+        "measure": _by_key(store, "measure", "digest", tables["measure"]),
+        "output": _by_key(store, "output", "digest", list(_outputs(tables["output"]))),
+    }
+    diagrams = [row for row in tables["diagram"] if not decode_object(row["settings"]).get("generators")]
+    plain = {**tables, "diagram": diagrams}
+    for table in NUMBERED:
+        last = store.db.value(f"SELECT coalesce(max(id), 0) FROM {table}")
+        olds = sorted(row["id"] for row in plain[table])
+        numbers[table] = dict(zip(olds, itertools.count(last + 1), strict=False))
+    for table, references in REFERENCES.items():
+        for row in plain[table]:
+            _insert(store, table, _renumbered(row, references, numbers))
+    for row in tables["annotation"]:
+        _insert(store, "annotation", {key: value for key, value in row.items() if key != "id"})
+    _restore_vectors(connection, tables, numbers)
+    _restore_taken(connection, {**tables, "diagram": diagrams}, numbers)
+
+
+def _refuse_columns(store: Store, tables: Tables) -> None:
+    """Raise ValueError for columns that a table of the store does not have; their names become SQL."""
+    for table in (*REFERENCES, "model", "measure", "output", "annotation"):
+        unknown = {name for row in tables[table] for name in row} - columns(store, table).keys()
+        if unknown:
+            raise ValueError(f"{table} has no columns {', '.join(sorted(unknown))}")
+
+
+def _outputs(rows: Sequence[Row]) -> Iterator[Row]:
+    for row in rows:
+        digest = bytes.fromhex(row["digest"])
+        if row["modality"] == "text" and text_digest(row["text"]) != digest:
+            raise ValueError(f"text {row['digest'][:12]} is another text")
+        yield {**row, "digest": digest}
+
+
+def _by_key(store: Store, table: str, key: str, rows: Sequence[Row]) -> dict[int, int]:
+    """The numbers of rows that have a key of their own; those that are not there are written."""
+    numbers = {}
+    for row in rows:
+        new = {name: value for name, value in row.items() if name != "id"}
+        _insert(store, table, new, f" ON CONFLICT ({key}) DO NOTHING")
+        numbers[row["id"]] = store.db.value(f"SELECT id FROM {table} WHERE {key} = ?", row[key])
+    return numbers
+
+
+def _renumbered(row: Row, references: Mapping[str, str], numbers: Numbers) -> Row:
+    return {
+        name: numbers[references[name]][value] if name in references and value is not None else value
+        for name, value in row.items()
+    }
+
+
+def _insert(store: Store, table: str, row: Row, conflict: str = "") -> None:
+    store.db.connection.execute(
+        f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))}){conflict}",
+        list(row.values()),
+    )
+
+
+def _restore_vectors(connection: apsw.Connection, tables: Tables, numbers: Numbers) -> None:
+    for table in (name for name in tables if name.startswith("embedding-")):
+        for row in tables[table]:
+            place = [numbers[name][row[name]] for name in ("output", "model", "batch")]
+            vector = np.asarray(row["vector"])
+            connection.execute(
+                "INSERT INTO embedding VALUES (?, ?, ?, ?, ?) ON CONFLICT (output, model) DO NOTHING",
+                (*place, len(vector), encode_vector(vector)),
+            )
+
+
+def _restore_taken(connection: apsw.Connection, tables: Tables, numbers: Numbers) -> None:
+    """Write bars, vectorisations and distances of the diagrams that are restored."""
+    diagrams, measures = numbers["diagram"], numbers["measure"]
+    bars: dict[tuple[int, int], list[tuple[float, float]]] = {
+        (row["id"], dimension): []
+        for row in tables["diagram"]
+        for dimension in range(decode_object(row["settings"])["max_dimension"] + 1)
+    }
+    for row in tables["bars"]:
+        if row["diagram"] in diagrams:
+            bars[row["diagram"], row["dimension"]].append((row["birth"], row["death"]))
+    connection.executemany(
+        "INSERT INTO diagram_bars VALUES (?, ?, ?, NULL)",
+        (
+            (diagrams[diagram], dimension, encode_bars(np.array(pairs).reshape(-1, 2)))
+            for (diagram, dimension), pairs in bars.items()
+        ),
+    )
+    for row in tables["vectorisation"]:
+        if (diagram := diagrams.get(row["diagram"])) is not None:
+            values = np.array(row["values"], dtype=np.float64).reshape(row["shape"])
+            connection.execute(
+                "INSERT INTO vectorisation VALUES (?, ?, ?, ?)",
+                (diagram, row["dimension"], measures[row["measure"]], encode_array(values)),
+            )
+    connection.executemany(
+        "INSERT INTO distance VALUES (?, ?, ?, ?, ?)",
+        (
+            (diagrams[r["a"]], diagrams[r["b"]], r["dimension"], measures[r["measure"]], r["distance"])
+            for r in tables["distance"]
+            if r["a"] in diagrams and r["b"] in diagrams
+        ),
+    )

@@ -1,0 +1,369 @@
+"""Trajectories made elsewhere: what is read, what is refused with its place, what comes into the store."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import polars
+import pytest
+from PIL import Image
+
+from panic.analysis.dynamics.motion import attractor
+from panic.engine.importing.trajectories import Trajectory
+from panic.engine.importing.write import ImportOptions, read_import, write_import
+from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
+from panic.models import kinds, registry
+from panic.store import Store, check, contents, reading, writing
+from panic.store.dump import dump
+
+Records = list[dict[str, Any]]
+NOISY = ["p", "a", "b", "a", "c", "d"]
+"""A text that comes back, and then goes on elsewhere."""
+CYCLE = ["p", "a", "b", "c", "b", "c", "b"]
+"""Periodic from step 2 on: the input of step 2 is `b`, as is that of step 4."""
+
+
+def chain_of(texts: Iterable[str], run: Any = "r", **more: Any) -> Records:
+    return [{"run": run, "step": step, "text": text, **more} for step, text in enumerate(texts)]
+
+
+def jsonl(folder: Path, records: Iterable[Any], name: str = "chains.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def read(path: Path, *, deterministic: bool = False, **columns: str) -> list[Trajectory]:
+    options = ImportOptions(name="chains", path=path, columns=columns, deterministic=deterministic)
+    return read_import(options).trajectories
+
+
+def write(
+    store: Path, path: Path, name: str = "chains", *, deterministic: bool = False, about: str | None = None
+) -> int:
+    found = read_import(ImportOptions(name=name, path=path, deterministic=deterministic, about=about))
+    with Store(store, write=True, create=True) as opened:
+        return write_import(opened, found)
+
+
+def problems(path: Path, *, deterministic: bool = False, **columns: str) -> list[str]:
+    """What an import is refused for, line by line."""
+    with pytest.raises(ConfigError) as caught:
+        read(path, deterministic=deterministic, **columns)
+    return caught.value.message.split("\n")
+
+
+def dumped(store: Path) -> list[Any]:
+    with Store(store) as opened:
+        assert check.check(opened) == []
+        return list(dump(opened))
+
+
+def test_all_kinds_of_files_say_the_same(tmp_path: Path) -> None:
+    records = [*chain_of(NOISY, "one, two"), *chain_of(["p", 'with "quotes"\nand lines'], "b")]
+    with (tmp_path / "chains.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["run", "step", "text"])
+        writer.writeheader()
+        writer.writerows(records)
+    polars.DataFrame(records).write_parquet(tmp_path / "chains.parquet")
+    jsonl(tmp_path, records)
+    found = [read(tmp_path / f"chains.{suffix}") for suffix in ("jsonl", "csv", "parquet")]
+    for one in found:
+        assert [(t.name, t.run) for t in one] == [(t.name, t.run) for t in found[0]]
+        assert [[g.digest for g in t.outputs] for t in one] == [
+            [g.digest for g in t.outputs] for t in found[0]
+        ]
+    assert [given.row.text for given in found[1][1].outputs] == ['with "quotes"\nand lines']
+
+
+def test_the_prompt_is_a_column_or_the_text_of_step_0(tmp_path: Path) -> None:
+    [own] = read(jsonl(tmp_path, chain_of(["a", "b"], prompt="p")))
+    [first] = read(jsonl(tmp_path, chain_of(["p", "a", "b"])))
+    assert own.run == first.run
+    assert (own.run.prompt, own.run.max_length) == ("p", 2)
+    assert [given.digest for given in own.outputs] == [given.digest for given in first.outputs]
+
+
+def test_columns_have_other_names_are_joined_or_left_out(tmp_path: Path) -> None:
+    records = [{"chain": c, "k": k, "step": s, "text": f"{c}{k}{s}", "prompt": 3}
+               for c in "ab" for k in (1, 2) for s in range(3)]  # fmt: skip
+    found = read(jsonl(tmp_path, records), run="chain,k", prompt="", network="chain")
+    assert [(one.name, one.run.network) for one in found] == [
+        *[("a / 1", ("a",)), ("a / 2", ("a",)), ("b / 1", ("b",)), ("b / 2", ("b",))],
+    ]
+    with pytest.raises(UsageError, match="has no 'rnu'"):
+        read(jsonl(tmp_path, records), rnu="chain")
+
+
+def test_a_network_is_said_or_the_shortest_list_of_models_that_repeats(tmp_path: Path) -> None:
+    def networks(records: Records) -> list[tuple[str, ...]]:
+        return [one.run.network for one in read(jsonl(tmp_path, records))]
+
+    models = ["m", "m", "n", "m", "m", "n", "m"]
+    steps = chain_of("abcdefg", prompt="p")
+    assert networks([row | {"model": model} for row, model in zip(steps, models, strict=True)]) == [
+        ("m", "m", "n")
+    ]
+    assert networks([row | {"network": ["m", "n"]} for row in steps]) == [("m", "n")]
+    assert networks([row | {"network": '["m", "n"]'} for row in steps]) == [("m", "n")]
+    assert networks(steps) == [("imported-text",)]
+    assert problems(jsonl(tmp_path, [row | {"network": list("mn")} for row in steps[:1]])) == [
+        "chains.jsonl:1: n gives no output in any run: leave it out"
+    ]
+
+
+def test_everything_wrong_is_told_with_its_line_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    lines = [
+        *(json.dumps(row) for row in chain_of("pa", "twice") + chain_of("b", "twice")),
+        "{no json",
+        "[1, 2]",
+        *(json.dumps(row) for row in (chain_of("pabcd", "gap")[:2] + chain_of("pabcd", "gap")[4:])),
+        json.dumps({"run": "x", "step": -1, "text": "t"}),
+        json.dumps({"run": "x", "text": "t"}),
+        json.dumps({"run": "x", "step": 0}),
+        json.dumps({"run": "x", "step": 0, "text": 5}),
+        json.dumps({"run": "lonely", "step": 0, "text": "only a prompt"}),
+        json.dumps({"run": "half", "step": 0, "text": "p"}),
+        json.dumps({"run": "half", "step": 1, "text": "\ud800"}),
+        *(
+            json.dumps(row)
+            for row in [*chain_of("ab", "two", prompt="p"), *chain_of("xxc", "two", prompt="q")[2:]]
+        ),
+        *(json.dumps(row) for row in chain_of("ab", "taken", prompt="p", model="synthetic/text-to-image")),
+    ]
+    path.write_text("\n".join(lines))
+    told = problems(path)
+    assert told == [
+        "bad.jsonl:4: it is no JSON (Expecting property name enclosed in double quotes: line 1 column 2"
+        " (char 1))",
+        "bad.jsonl:5: it is no JSON object: [1, 2]",
+        "bad.jsonl:9: step should be a whole number from 0 on: -1",
+        "bad.jsonl:10: step is missing",
+        "bad.jsonl:11: it has neither a text nor an image",
+        "bad.jsonl:12: text should be a text: 5",
+        "bad.jsonl:3: run twice has step 0 at bad.jsonl:1 already",
+        "bad.jsonl:8: steps 2 to 3 are missing in run gap before its step 4",
+        "bad.jsonl:13: run lonely has no outputs after its prompt",
+        "bad.jsonl:15: text that is not valid Unicode",
+        "bad.jsonl:18: run two has another prompt at bad.jsonl:16",
+        "bad.jsonl:19: the model 'synthetic/text-to-image' is a name that panic knows as another's:"
+        " give it a name of its own",
+    ]  # fmt: skip
+
+
+def test_mixed_modalities_and_missing_models_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "i.png")
+    image = {"run": "m", "step": 2, "image": "i.png"}
+    steps = [*chain_of("pa", "m"), image, {"run": "m", "step": 3, "image": "i.png"}]
+    assert "mixes texts and images in no order" in problems(jsonl(tmp_path, steps))[0]
+    steps = [*chain_of("pa", "m", model="x"), image | {"model": "x"}]
+    assert problems(jsonl(tmp_path, steps)) == [
+        "chains.jsonl:3: x gives the modality image here, and text at chains.jsonl:2"
+    ]
+    steps = [*chain_of("pa", "m", model="x"), image]
+    assert "model is missing" in problems(jsonl(tmp_path, steps))[0]
+    assert "begins with an image: it needs a prompt" in problems(jsonl(tmp_path, [image | {"step": 0}]))[0]
+
+
+def test_images_that_cannot_be_stored_or_lie_outside_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "import"
+    (folder / "sub").mkdir(parents=True)
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "outside.png")
+    Image.new("RGB", (20_000, 1)).save(folder / "wide.png")
+    Image.new("RGBA", (4, 4), (1, 2, 3, 100)).save(folder / "glass.png")
+    Image.new("RGBA", (4, 4), (1, 2, 3, 255)).save(folder / "opaque.png")
+    (folder / "damaged.png").write_bytes((tmp_path / "outside.png").read_bytes()[:40])
+    (folder / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    (folder / "away").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.png")
+    names = ["wide.png", "glass.png", "damaged.png", "program.png", "link.png", "away/outside.png",
+             "pipe.png", "../outside.png", str(tmp_path / "outside.png"), "sub", "none.png"]  # fmt: skip
+    rows = [{"run": n, "step": 0, "prompt": "p", "image": name} for n, name in enumerate(names)]
+    told = problems(jsonl(folder, rows))
+    assert [line.split(": ")[0] for line in told] == [f"chains.jsonl:{n + 1}" for n in range(len(names))]
+    for line, reason in zip(
+        told,
+        [
+            *["a side may have at most", "transparent in places", "cannot be decoded", "cannot be decoded"],
+            *["is a link", "cannot be opened, or is a link", "is no file", "leads out", "leads out"],
+            *["is no file", "No such file"],
+        ],
+        strict=True,
+    ):
+        assert reason in line
+    [one] = read(jsonl(folder, [{"run": 1, "step": 0, "prompt": "p", "image": "opaque.png"}]))
+    assert one.run.network == ("imported-image",)
+
+
+def test_a_text_that_comes_back_makes_no_run_stuck_unless_the_process_is_deterministic(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    path = jsonl(tmp_path, [*chain_of(NOISY, "n", seed=3), *chain_of(CYCLE, "c", seed=4)])
+    write(store, path)
+    with Store(store) as opened:
+        assert [(run.state, run.seed, run.num_steps) for run in reading.runs(opened)] == [
+            *[("done", -1, 5), ("done", -1, 6)],
+        ]
+        assert check.check(opened) == []
+    assert problems(path, deterministic=True) == [
+        f"chains.jsonl:{line}: from the same input another output came at chains.jsonl:{known}:"
+        " the process is not deterministic"
+        for line, known in ((5, 3),)
+    ]  # fmt: skip
+
+
+def test_a_deterministic_run_ends_where_its_state_comes_back(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write(store, jsonl(tmp_path, [*chain_of(CYCLE, "c", seed=5), *chain_of("qxyz", "d")]), deterministic=True)
+    with Store(store) as opened:
+        cycle, other = reading.runs(opened)
+        assert (cycle.state, cycle.seed, cycle.entry_step, cycle.period, cycle.num_steps) == (
+            "stuck",
+            5,
+            2,
+            2,
+            4,
+        )
+        assert (other.state, other.seed) == ("done", 0)
+        assert check.check(opened) == []
+
+
+def test_copies_are_refused_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
+    same = [*chain_of("pab", "one"), *chain_of("pab", "two")]
+    assert [one.run.repeat for one in read(jsonl(tmp_path, same))] == [0, 1]
+    assert (
+        "run two is of the same network, prompt and seed as run one"
+        in (problems(jsonl(tmp_path, same), deterministic=True)[0])
+    )
+    said = [*chain_of("pab", "one", repeat=4), *chain_of("pcd", "two", repeat=4)]
+    assert "same network, prompt and repeat" in problems(jsonl(tmp_path, said))[0]
+
+
+def test_importing_again_adds_what_is_new_and_nothing_twice(tmp_path: Path) -> None:
+    store, whole = tmp_path / "store", tmp_path / "whole"
+    records = [*chain_of(map(str, range(200)), "a"), *chain_of("xyz", "b")]
+    write(store, jsonl(tmp_path, records[:100]))
+    write(store, jsonl(tmp_path, records))
+    write(store, jsonl(tmp_path, records))
+    write(whole, jsonl(tmp_path, records))
+    assert dumped(store) == dumped(whole)
+
+
+def test_an_import_that_stops_at_any_commit_goes_on(tmp_path: Path) -> None:
+    store, whole = tmp_path / "store", tmp_path / "whole"
+    path = jsonl(tmp_path, [*chain_of(map(str, range(150)), "a"), *chain_of("xyz", "b")])
+    found = read_import(ImportOptions(name="chains", path=path))
+
+    with Store(store, write=True, create=True) as opened:  # killed after its first transaction
+        writing.start_experiment(opened, "chains", found.config.model_dump(mode="json"))
+    for limit in (0, 64, 128):
+
+        def stop(what: str, done: int, total: int, limit: int = limit) -> None:
+            if done >= limit:
+                raise Interrupted("stopped")
+
+        with Store(store, write=True, create=True) as opened, pytest.raises(Interrupted):
+            write_import(opened, found, stop)
+        with Store(store) as opened:
+            assert reading.counts(opened).invocations == limit
+    write(store, path)
+    write(whole, path)
+    assert dumped(store) == dumped(whole)
+
+
+def test_other_outputs_of_a_known_run_are_refused(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write(store, jsonl(tmp_path, chain_of("pab")))
+    before = dumped(store)
+    with pytest.raises(
+        ConflictError, match=r"chains\.jsonl:3: the store has another output at this step of run r"
+    ):
+        write(store, jsonl(tmp_path, chain_of("pax")))
+    with pytest.raises(ConflictError, match="deterministic: true"):
+        write(store, jsonl(tmp_path, chain_of("pab")), deterministic=True)
+    assert dumped(store) == before
+
+
+def test_images_come_back_as_they_were_and_again_when_they_were_lost(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    rows: Records = []
+    for step, colour in enumerate(["red", "green", "blue"]):
+        Image.new("RGB", (5, 4), colour).save(tmp_path / f"{colour}.png")
+        rows.append({"run": "r", "step": 2 * step, "image": f"{colour}.png", "prompt": "p"})
+        rows.append({"run": "r", "step": 2 * step + 1, "text": colour, "prompt": "p"})
+    path = jsonl(tmp_path, rows)
+    write(store, path)
+    before = dumped(store)
+    (store / "images.sqlite").unlink()
+    write(store, path)
+    assert dumped(store) == before
+    with Store(store) as opened:
+        [run] = reading.runs(opened)
+        assert run.network == ("imported-image", "imported-text")
+        image = contents.image(opened, contents.invocations(opened, run.id)[2].output)
+        assert image.getpixel((0, 0)) == (0, 128, 0)
+
+
+def test_a_folder_of_images_per_run_is_read(tmp_path: Path) -> None:
+    for run, first in (("fox", 0), ("owl", 1)):
+        folder = tmp_path / "pictures" / run
+        folder.mkdir(parents=True)
+        for step in (2, 0, 1):
+            Image.new("RGB", (4, 4), (step, first, 0)).save(folder / f"frame 7 step_{step + first:02}.png")
+    (tmp_path / "pictures" / "owl" / "prompt.txt").write_text("an owl at night\n")
+    found = read(tmp_path / "pictures")
+    assert [(one.name, one.run.prompt, one.run.network) for one in found] == [
+        *[("fox", "fox", ("imported-image",)), ("owl", "an owl at night", ("imported-image",))],
+    ]
+    assert found[1].outputs[0].row.where == "owl/frame 7 step_01.png"
+    (tmp_path / "pictures" / "fox" / "frame 7 step_01.png").unlink()
+    (tmp_path / "pictures" / "owl" / "notes.doc").write_text("")
+    (tmp_path / "pictures" / "link").symlink_to(tmp_path)
+    assert problems(tmp_path / "pictures") == [
+        "link: it is no folder of images",
+        "owl/notes.doc: it is no image with its step in its name, such as step_0.png",
+        "fox/frame 7 step_02.png: step 1 is missing in run fox before its step 2",
+    ]
+
+
+def test_what_the_import_says_is_the_fingerprint_and_the_model_cannot_be_built(tmp_path: Path) -> None:
+    store, path = tmp_path / "store", jsonl(tmp_path, chain_of("pab", model="gpt"))
+    write(store, path)
+    write(store, path, "other")
+    write(store, path, "warm", about="temperature 0.8")
+    with Store(store) as opened:
+        cold, warm = reading.models(opened)
+        assert (cold.name, warm.name) == ("gpt", "gpt")
+        assert warm.spec["parameters"]["about"] == "temperature 0.8"
+    spec = registry.resolve("gpt", {"gpt": {"base": "imported/text", "called": "gpt"}})
+    assert registry.fingerprint(spec) == cold.fingerprint
+    assert kinds.kind_of(spec).name == "imported"
+    with pytest.raises(ModelError, match="gpt cannot be called: its outputs were given"):
+        registry.build(spec)
+    with pytest.raises(UsageError, match="there is no model imported/video"):
+        registry.resolve("imported/video")
+
+
+def test_the_values_of_lengths_that_are_known_come_out(tmp_path: Path) -> None:
+    """Lengths that halve their distance to 40 at each step: strength 1 - 2^-k over k steps, position 40."""
+    records = [
+        record
+        for run, start in enumerate([8, 24, 72, 104])
+        for record in chain_of(["x" * (40 + (start - 40) // 2**step) for step in range(4)], run)
+    ]
+    write(tmp_path / "store", jsonl(tmp_path, records))
+    with Store(tmp_path / "store") as opened:
+        runs = reading.runs(opened)
+        ends = [[len(step.text or "") for step in contents.invocations(opened, run.id)] for run in runs]
+    found = attractor([one[0] for one in ends], [one[-1] for one in ends])
+    assert (found.strength, found.position) == pytest.approx((0.75, 40))
+    found = attractor([len(run.prompt) for run in runs], [one[-1] for one in ends])
+    assert (found.strength, found.position) == pytest.approx((0.875, 40))
