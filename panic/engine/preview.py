@@ -194,7 +194,7 @@ def _union(row: ExperimentRow, config: ExperimentConfig) -> ExperimentConfig | N
 
 
 def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int]) -> list[PreviewModel]:
-    called = shapes(plan, known.epochs, device.kind, joined_runs(plan, known.runs))
+    called = shapes(plan, known.epochs, device.kind, joined_runs(plan.runs, known.runs))
     runs = open_runs(plan, known.runs)
     fitting = fitting_shapes(plan, known.epochs, device.kind, runs)
     ready = most_ready(plan, runs)
