@@ -45,9 +45,7 @@ def list_(shared: Shared, as_json: JsonOption = False) -> None:
                     "done": now.counts.done,
                     "stuck": now.counts.stuck,
                     "failed": now.counts.failed,
-                    "invocations": now.counts.invocations,
-                    "embeddings": now.counts.embeddings,
-                    "diagrams": now.counts.diagrams,
+                    **now.counts.results,
                     "created_at": row.created_at,
                 }
                 for row, now in found

@@ -25,7 +25,7 @@ from panic.cli.common import (
     say,
     say_error,
 )
-from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.render import console, duration, print_table, results, shorten, size
 from panic.cli.unused import tell_fields, tell_options
 from panic.errors import StoreTooOld, UsageError
 
@@ -273,9 +273,7 @@ def perform(
         counts = outcome.counts
         summary = (
             f"{outcome.name} is {outcome.state}: "
-            f"{counts.runs:,} runs ({counts.stuck:,} stuck, {counts.failed:,} failed), "
-            f"{counts.invocations:,} invocations, {counts.embeddings:,} embeddings, "
-            f"{counts.diagrams:,} diagrams"
+            f"{counts.runs:,} runs ({counts.stuck:,} stuck, {counts.failed:,} failed), {results(counts)}"
         )
         log.info(summary)
     if not shared.quiet:

@@ -393,6 +393,22 @@ class Counts:
     vectorisations: int
     distances: int
 
+    @property
+    def ended(self) -> int:
+        """How many runs have ended, whatever ended them."""
+        return self.done + self.stuck + self.failed
+
+    @property
+    def results(self) -> dict[str, int]:
+        """How many results there are, by stage in the order of the work."""
+        return {
+            "invocations": self.invocations,
+            "embeddings": self.embeddings,
+            "diagrams": self.diagrams,
+            "vectorisations": self.vectorisations,
+            "distances": self.distances,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:

@@ -130,7 +130,7 @@ class ImageStage(CallStage):
         return replace(
             before,
             runs_total=counts.runs,
-            runs_ended=counts.done + counts.stuck + counts.failed,
+            runs_ended=counts.ended,
             runs_stuck=counts.stuck,
             runs_failed=counts.failed,
             invocations=counts.invocations,
