@@ -191,7 +191,6 @@ def _write(store: Store, null: _Null, show: Show) -> None:
         "null": null.kind,
     }
     target = writing.start_experiment(store, null.name, config)
-    rows = writing.add_runs(store, target, runs)
     session = writing.start_session(store, target, f"panic nulls {null.source.name} {null.kind}", {})
     state = "failed"
     try:
@@ -202,15 +201,7 @@ def _write(store: Store, null: _Null, show: Show) -> None:
             if name not in pinned:
                 writing.add_epoch(store, target, name, model=model, batch_size=1, device_kind="cpu")
                 pinned.add(name)
-        begun = {run.id for run in reading.runs(store, target) if run.num_steps}
-        for number, (row, one) in enumerate(zip(rows, null.surrogates, strict=True)):
-            show("surrogates", number, len(rows))
-            if row not in begun:
-                writing.commit(store, _steps(store, one, row, maker, session))
-            for model, make in one.make.items():
-                lacking = dict(missing.embeddings(store, target, model, ["text"], run=row))
-                if any(text_digest(text) in lacking for text in one.texts):
-                    writing.commit(store, _embeddings(store, one.texts, model, make(), session))
+        _add_surrogates(store, target, null, maker, session, show)
         for settings in _diagram_settings(null):
             for model in null.models.values():
                 _add_diagrams(store, target, model, settings, show)
@@ -222,10 +213,52 @@ def _write(store: Store, null: _Null, show: Show) -> None:
         writing.end_session(store, session, state)
 
 
+def _add_surrogates(store: Store, target: int, null: _Null, maker: int, session: int, show: Show) -> None:
+    """Write the runs and vectors that are missing; those that cannot be made are left out, with a warning.
+
+    AnalysisError, and no experiment, where that leaves none.
+    """
+    begun = {_key(run): run.id for run in reading.runs(store, target) if run.num_steps}
+    failures: Counter[str] = Counter()
+    for number, one in enumerate(null.surrogates):
+        show("surrogates", number, len(null.surrogates))
+        row = begun.get(_key(one.run))
+        made = {}
+        for model, make in one.make.items():
+            if row is not None and not _is_lacking(store, target, model, row, one.texts):
+                continue
+            try:
+                made[model] = make()
+            except AnalysisError as error:
+                failures[error.message] += 1
+        if row is None and made:
+            [row] = writing.add_runs(store, target, [one.run])
+            writing.commit(store, _steps(store, one, row, maker, session))
+        for model, vectors in made.items():
+            writing.commit(store, _embeddings(store, one.texts, model, vectors, session))
+    if not reading.runs(store, target):
+        delete_experiment(store, target)
+        raise AnalysisError(
+            f"no null model {null.kind} of {null.source.name} can be made: {'; '.join(failures)}"
+        )
+    for reason, num in failures.items():
+        log.warning("%s: %d surrogates are left out: %s", null.name, num, reason)
+
+
+def _key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int]:
+    return run.network, run.prompt, run.repeat
+
+
+def _is_lacking(store: Store, target: int, model: int, row: int, texts: Sequence[str]) -> bool:
+    """Whether a null run's texts have no vectors under a model."""
+    lacking = dict(missing.embeddings(store, target, model, ["text"], run=row))
+    return any(text_digest(text) in lacking for text in texts)
+
+
 def _is_outdated(store: Store, known: ExperimentRow, surrogates: Sequence[_Surrogate]) -> bool:
     """Whether a run has another length than the surrogate that is stored of it."""
-    lengths = {(run.network, run.prompt, run.repeat): run.max_length for run in reading.runs(store, known.id)}
-    keys = {(one.run.network, one.run.prompt, one.run.repeat): len(one.texts) for one in surrogates}
+    lengths = {_key(run): run.max_length for run in reading.runs(store, known.id)}
+    keys = {_key(one.run): len(one.texts) for one in surrogates}
     return any(lengths.get(key, length) != length for key, length in keys.items())
 
 

@@ -10,6 +10,7 @@ from panic.analysis import AnalysisError, load
 from panic.analysis.dynamics import step_sizes
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import kinds
+from panic.analysis.questions import shares
 from panic.errors import Interrupted, NotFound
 from panic.store import NewRun, Store, check, delete, reading, writing
 from panic.store.dump import dump
@@ -98,7 +99,7 @@ def test_after_a_stop_the_same_call_goes_on_to_the_same_end(walked):
     with pytest.raises(Interrupted):
         write_nulls(walked, "demo", "shuffled", show=stop)
     assert reading.sessions(walked, NULL)[-1].end_state == "interrupted"
-    assert [run.num_steps for run in reading.runs(walked, NULL)] == [6, 0]
+    assert [run.num_steps for run in reading.runs(walked, NULL)] == [6]
     write_nulls(walked, "demo", "shuffled")
     stopped = list(dump(walked, NULL))
     delete.delete_experiment(walked, NULL)
@@ -120,6 +121,21 @@ def test_of_runs_that_have_not_ended_there_are_none(walked, bench):
     bench.add("a start", ["text 0 1"], seed=-1, repeat=7, max_length=12)
     write_nulls(walked, "demo", "shuffled")
     assert len(reading.runs(walked, NULL)) == 2
+
+
+def test_what_cannot_be_made_is_left_out_and_told(walked, bench, caplog):
+    """A run too short for the kind, or vectors of too few numbers, ended the whole command half way."""
+    bench.add("a start", ["text 0 1", "text 0 2"], seed=-1, repeat=7, max_length=4)
+    write_nulls(walked, "demo", "autoregression")
+    assert [run.num_steps for run in reading.runs(walked, "demo/null-autoregression")] == [6, 6]
+    assert "1 surrogates are left out" in caplog.text
+    walked.db.execute("DELETE FROM invocation WHERE step >= 4")
+    walked.db.execute("UPDATE run SET max_length = 4")
+    before = [row.name for row in reading.experiments(walked)]
+    delete.delete_experiment(walked, "demo/null-autoregression")
+    with pytest.raises(AnalysisError, match="no null model autoregression of demo can be made"):
+        write_nulls(walked, "demo", "autoregression")
+    assert [row.name for row in reading.experiments(walked)] == before[:1]
 
 
 def test_images_have_an_experiment_of_their_own(walked, bench):
@@ -163,6 +179,12 @@ def test_they_are_neither_counted_nor_latest_and_go_with_their_experiment(walked
     assert reading.experiments(walked) == []
     assert walked.db.value("SELECT count(*) FROM embedding") == 0
     assert check.check(walked) == []
+
+
+def test_no_other_experiment_is_compared_with_null_models(walked, bench):
+    for kind in ("shuffled", "matched_walk"):
+        write_nulls(walked, "demo", kind)
+    assert shares.table(bench.evidence, bench.evidence.views[0]) is None
 
 
 def test_a_null_goes_alone(walked):

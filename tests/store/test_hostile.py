@@ -90,6 +90,18 @@ def test_a_name_that_is_a_path_is_refused_when_it_is_read(folder: Path, name: st
         reading.experiment(store, "latest")
 
 
+def test_names_of_null_models_are_the_only_ones_with_a_slash_and_no_config_can_say_them() -> None:
+    for name in ("a/null-shuffled", "A.b_c/null-sphere_walk-images"):
+        assert reading.is_name(name)
+        assert reading.is_null(name)
+        assert "/" not in reading.file_stem(name)
+        with pytest.raises(ValidationError):
+            TypeAdapter(ExperimentName).validate_python(name)
+    for name in ("a/b", "a/null-", "a/null-x/y", "a/null-../x", "/null-x", "../null-x", "a/null-x\n"):
+        assert not reading.is_name(name)
+    assert not reading.is_null("a")
+
+
 @pytest.mark.parametrize(
     "name", ["a", "a-2", "A.b_c", "latest", "", ".a", "-a", "a/b", "a b", "a\n", "\u00e4"]
 )

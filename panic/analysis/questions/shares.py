@@ -50,7 +50,8 @@ class Shares:
 def table(evidence: Evidence, view: View) -> Shares | None:
     """The store's last experiments beside this one; None where no other has vectors of this kind."""
     own = evidence.experiment
-    others = [row for row in reading.experiments(evidence.store) if row.id != own.id]
+    known = reading.experiments(evidence.store)
+    others = [row for row in known if row.id != own.id and not reading.is_null(row.name)]
     found = {own.name: evidence.data}
     for row in others[-MAX_EXPERIMENTS + 1 :]:
         label = row.name if row.name not in found else f"{row.name} ({row.uid[:8]})"
