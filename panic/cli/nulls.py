@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, say
-from panic.cli.render import console, results
+from panic.cli.render import console
 from panic.cli.run import bring_up_to_date
 from panic.errors import Interrupted
 
@@ -64,5 +64,4 @@ def nulls(
         for kind in wanted:
             for name in write_nulls(store, row.id, kind, show=show):
                 if not shared.quiet:
-                    counts = reading.counts(store, name)
-                    console().print(f"{name}: {counts.runs:,} runs, {results(counts)}")
+                    console().print(f"{name}: {reading.counts(store, name)}")

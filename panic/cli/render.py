@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rich.segment import Segment
     from rich.table import Table
 
-    from panic.store.records import Counts
-
 DASH = "-"
 PIPE_WIDTH = 200  # columns where stdout is no terminal: nothing is cut that a person might grep for
 STATE_STYLES = {
@@ -118,12 +116,6 @@ def count(number: float | None) -> str:
             return f"{number:.3g}{unit}"
         number /= 1000
     return f"{number:.3g} B"
-
-
-def results(counts: Counts) -> str:
-    """What results there are, such as "18 invocations, 10 embeddings"; stages without any are left out."""
-    found = [f"{number:,} {what}" for what, number in counts.results.items() if number]
-    return ", ".join(found) or "no results"
 
 
 def duration(seconds: float | None) -> str:

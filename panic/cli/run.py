@@ -25,7 +25,7 @@ from panic.cli.common import (
     say,
     say_error,
 )
-from panic.cli.render import console, duration, print_table, results, shorten, size
+from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.unused import tell_fields, tell_options
 from panic.errors import StoreTooOld, UsageError
 
@@ -270,11 +270,7 @@ def perform(
         outcome = perform_config(
             checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
         )
-        counts = outcome.counts
-        summary = (
-            f"{outcome.name} is {outcome.state}: "
-            f"{counts.runs:,} runs ({counts.stuck:,} stuck, {counts.failed:,} failed), {results(counts)}"
-        )
+        summary = f"{outcome.name} is {outcome.state}: {outcome.counts}"
         log.info(summary)
     if not shared.quiet:
         console().print(f"{summary}\nStore: {outcome.store}\nLog:   {file}")

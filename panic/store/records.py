@@ -409,6 +409,11 @@ class Counts:
             "distances": self.distances,
         }
 
+    def __str__(self) -> str:
+        """As in "6 runs (1 stuck, 0 failed), 18 invocations"; stages without results are left out."""
+        found = [f"{number:,} {what}" for what, number in self.results.items() if number]
+        return ", ".join([f"{self.runs:,} runs ({self.stuck:,} stuck, {self.failed:,} failed)", *found])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:
