@@ -28,7 +28,8 @@ from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
-from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun, Part, RunRow
+from panic.store.coverage import EmbeddingModel, Part
+from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
 from panic.topology import Estimate, estimate
 
 ASSUMED_COORDINATES = 768

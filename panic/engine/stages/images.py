@@ -20,7 +20,8 @@ from panic.engine.session import LOST, Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.models.protocol import Modality
 from panic.store import Commit, images, missing, reading
-from panic.store.records import Counts, ImageOrigin, NewFailure
+from panic.store.missing import ImageOrigin
+from panic.store.records import Counts, NewFailure
 
 log = logging.getLogger("panic.engine")
 
