@@ -116,9 +116,8 @@ def render(
 def _key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str]]:
     """(label, value, what qualifies it) of the numbers at the top."""
     total = sum(run.max_length for run in runs)
-    ended = counts.done + counts.stuck + counts.failed
     return [
-        ("runs ended", f"{ended:,}", f"of {counts.runs:,}"),
+        ("runs ended", f"{counts.ended:,}", f"of {counts.runs:,}"),
         ("stuck", f"{counts.stuck:,}", "known to repeat"),
         ("failed", f"{counts.failed:,}", "ended by an error"),
         ("model calls", f"{counts.invocations:,}", f"of at most {total:,}"),

@@ -14,7 +14,7 @@ from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, visible
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.unused import tell_options
-from panic.errors import NotFound, StoreError, UsageError
+from panic.errors import ConfigError, NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -45,9 +45,7 @@ def list_(shared: Shared, as_json: JsonOption = False) -> None:
                     "done": now.counts.done,
                     "stuck": now.counts.stuck,
                     "failed": now.counts.failed,
-                    "invocations": now.counts.invocations,
-                    "embeddings": now.counts.embeddings,
-                    "diagrams": now.counts.diagrams,
+                    **now.counts.results,
                     "created_at": row.created_at,
                 }
                 for row, now in found
@@ -91,7 +89,7 @@ def show(
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         if config:
-            _show_config(row, as_json)
+            _show_config(store, row, as_json)
         elif run is not None:
             last = None if everything or (as_json and not first) else first + SHOWN_STEPS - 1
             _show_run(store, find_run(store, row, run), (first, last), as_json)
@@ -114,13 +112,27 @@ def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
     raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
 
 
-def _show_config(row: ExperimentRow, as_json: bool) -> None:
+def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
+    """Print the union of what was asked for; where it asks for more than that, say so; YAML does it, too.
+
+    Raises: ConfigError for a config that another version stored, unless it is printed as JSON, as it is.
+    """
+    from panic.config import stored, to_yaml
+    from panic.engine.plan import more_than_asked
+    from panic.store import reading
+
+    try:
+        config = stored(row.config, row.name)
+    except ConfigError:
+        if as_json:
+            return print_json(row.config)
+        raise
+    if more := more_than_asked(config, reading.runs(store, row.id)):
+        say(more, err=True)
     if as_json:
         return print_json(row.config)
-    from panic.config import stored, to_yaml
-
     # Such characters stand in double quotes in YAML, where their escapes mean the same.
-    sys.stdout.write(visible(to_yaml(stored(row.config, row.name))))
+    sys.stdout.write(visible((f"# {more}\n" if more else "") + to_yaml(config)))
     return None
 
 

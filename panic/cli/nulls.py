@@ -64,6 +64,4 @@ def nulls(
         for kind in wanted:
             for name in write_nulls(store, row.id, kind, show=show):
                 if not shared.quiet:
-                    counts = reading.counts(store, name)
-                    told = f"{counts.runs:,} runs, {counts.embeddings:,} embeddings"
-                    console().print(f"{name}: {told}, {counts.diagrams:,} diagrams")
+                    console().print(f"{name}: {reading.counts(store, name)}")

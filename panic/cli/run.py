@@ -270,13 +270,7 @@ def perform(
         outcome = perform_config(
             checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
         )
-        counts = outcome.counts
-        summary = (
-            f"{outcome.name} is {outcome.state}: "
-            f"{counts.runs:,} runs ({counts.stuck:,} stuck, {counts.failed:,} failed), "
-            f"{counts.invocations:,} invocations, {counts.embeddings:,} embeddings, "
-            f"{counts.diagrams:,} diagrams"
-        )
+        summary = f"{outcome.name} is {outcome.state}: {outcome.counts}"
         log.info(summary)
     if not shared.quiet:
         console().print(f"{summary}\nStore: {outcome.store}\nLog:   {file}")

@@ -66,11 +66,7 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     return {
         "state": now.state,
         "runs": {"total": counts.runs, "done": counts.done, "stuck": counts.stuck, "failed": counts.failed},
-        "invocations": counts.invocations,
-        "embeddings": counts.embeddings,
-        "diagrams": counts.diagrams,
-        "vectorisations": counts.vectorisations,
-        "distances": counts.distances,
+        **counts.results,
         "models": [
             {name: getattr(time, name) for name in time.__slots__}
             for time in reading.model_times(store, row.id)
@@ -108,14 +104,10 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     counts = now.counts
     title = Text.assemble((row.name, "bold"), f"  {row.uid[:12]}  ", (now.state, STATE_STYLES[now.state]))
     lines = Table.grid(padding=(0, 2))
-    ended = counts.done + counts.stuck + counts.failed
-    parts = [f"{ended:,} of {counts.runs:,}"]
+    parts = [f"{counts.ended:,} of {counts.runs:,}"]
     parts += [f"{n:,} {what}" for n, what in ((counts.stuck, "stuck"), (counts.failed, "failed")) if n]
-    lines.add_row("runs", ProgressBar(max(1, counts.runs), ended, width=30), ", ".join(parts))
-    lines.add_row("invocations", "", f"{counts.invocations:,}")
-    lines.add_row("embeddings", "", f"{counts.embeddings:,}")
-    lines.add_row("diagrams", "", f"{counts.diagrams:,}")
-    for what, number in (("vectorisations", counts.vectorisations), ("distances", counts.distances)):
+    lines.add_row("runs", ProgressBar(max(1, counts.runs), counts.ended, width=30), ", ".join(parts))
+    for what, number in counts.results.items():
         if number:
             lines.add_row(what, "", f"{number:,}")
     if now.state == "running":

@@ -300,7 +300,7 @@ def pin(
         tried: batch sizes that were tried out.
     """
     pinned = {row.name: row for row in reading.epochs(store, experiment)}
-    runs = joined_runs(plan, reading.runs(store, experiment))
+    runs = joined_runs(plan.runs, reading.runs(store, experiment))
     pins: dict[str, Pin] = {}
     for name, shape in shapes(plan, pinned.values(), device_kind, runs).items():
         batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads

@@ -166,11 +166,25 @@ def run_key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int, int]:
     return run.network, run.prompt, run.seed, run.repeat
 
 
-def joined_runs(plan: Plan, stored: Iterable[RunRow]) -> list[NewRun | RunRow]:
-    """The runs of the store and of the plan, each once and as long as either asks for."""
+def expanded_runs(config: ExperimentConfig) -> list[NewRun]:
+    """Return the runs that a config asks for: networks x prompts x seeds x repeats.
+
+    Repeats count for fresh noise only: repeats of a fixed seed would be copies.
+    """
+    return [
+        NewRun(network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length)
+        for network in config.networks
+        for prompt in config.prompts
+        for seed in config.seeds
+        for repeat in range(config.repeats if seed == FRESH else 1)
+    ]
+
+
+def joined_runs(asked: Iterable[NewRun], stored: Iterable[RunRow]) -> list[NewRun | RunRow]:
+    """The runs of the store and those that are asked for, each once and as long as either wants it."""
     known = {run_key(row): row for row in stored}
     found: dict[Any, NewRun | RunRow] = {**known}
-    for run in plan.runs:
+    for run in asked:
         row = known.get(run_key(run))
         if row is None or (row.max_length < run.max_length and row.state not in ("stuck", "failed")):
             found[run_key(run)] = run
@@ -181,7 +195,7 @@ def open_runs(plan: Plan, stored: Iterable[RunRow]) -> list[NewRun | RunRow]:
     """Those of the joined runs that have not ended."""
     return [
         run
-        for run in joined_runs(plan, stored)
+        for run in joined_runs(plan.runs, stored)
         if isinstance(run, NewRun) or run.state in ("todo", "running")
     ]
 
@@ -191,23 +205,14 @@ def make_plan(
     device_kind: str = "cpu",
     runs: Sequence[NewRun] | None = None,
 ) -> Plan:
-    """Expand a config: networks x prompts x seeds x repeats; or take exactly these runs of its networks.
+    """Resolve a config's models, and expand its runs; or take exactly these runs of its networks.
 
-    Repeats count for fresh noise only: repeats of a fixed seed would be copies. The device's kind decides
-    the models' dtypes where the config does not.
+    The device's kind decides the models' dtypes where the config does not.
     Raises: NotFound for a model that is not known (load_config tells such mistakes with their places).
     """
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
     config = checked.config
     generative = dict.fromkeys(name for network in config.networks for name in network)
-    expanded = [
-        NewRun(network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length)
-        for network in config.networks
-        for prompt in config.prompts
-        for seed in config.seeds
-        for repeat in range(config.repeats if seed == FRESH else 1)
-        if runs is None
-    ]
 
     def resolve(name: str) -> ModelSpec:
         return checked.models.resolve(name, device_kind.split()[0])
@@ -216,7 +221,7 @@ def make_plan(
         config=config,
         generative={name: resolve(name) for name in generative},
         embedding={name: resolve(name) for name in config.embeddings},
-        runs=expanded if runs is None else list(runs),
+        runs=expanded_runs(config) if runs is None else list(runs),
         is_once=checked.is_once,
     )
 
@@ -255,6 +260,26 @@ def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | Non
         if dropped := len(getattr(known, name)) - len(getattr(config, name)):
             found.append(f"{dropped:,} of the {name} asked for before are left alone")
     return found
+
+
+def more_than_asked(config: ExperimentConfig, rows: Sequence[RunRow]) -> str:
+    """Return a sentence on what performing a union as a config adds to the experiment's runs, or "".
+
+    Networks and prompts that were asked for at different times are asked for together then, all of them
+    with all seeds and repeats and at the greatest length.
+    """
+    known = {run_key(row) for row in rows}
+    added = [run for run in joined_runs(expanded_runs(config), rows) if isinstance(run, NewRun)]
+    num_new = sum(run_key(run) not in known for run in added)
+    num_longer = len(added) - num_new
+    does = [f"adds {num_new:,} runs"] if num_new else []
+    does += [f"continues {num_longer:,} further"] if num_longer else []
+    if not does:
+        return ""
+    return (
+        f"this config joins what {config.name} was asked for at different times, {len(rows):,} runs in all:"
+        f" performing it {' and '.join(does)}"
+    )
 
 
 def warn_of_what_stays(plan: Plan, row: ExperimentRow, rows: Sequence[RunRow]) -> None:

@@ -28,7 +28,8 @@ from panic.errors import ModelError, StoreMissing
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
-from panic.store.records import EmbeddingModel, EpochRow, ExperimentRow, NewRun, Part, RunRow
+from panic.store.coverage import EmbeddingModel, Part
+from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
 from panic.topology import Estimate, estimate
 
 ASSUMED_COORDINATES = 768
@@ -194,7 +195,7 @@ def _union(row: ExperimentRow, config: ExperimentConfig) -> ExperimentConfig | N
 
 
 def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int]) -> list[PreviewModel]:
-    called = shapes(plan, known.epochs, device.kind, joined_runs(plan, known.runs))
+    called = shapes(plan, known.epochs, device.kind, joined_runs(plan.runs, known.runs))
     runs = open_runs(plan, known.runs)
     fitting = fitting_shapes(plan, known.epochs, device.kind, runs)
     ready = most_ready(plan, runs)

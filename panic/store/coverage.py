@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -18,11 +19,35 @@ from panic.config import DiagramSettings, ExperimentConfig
 from panic.store import missing
 from panic.store.codec import canonical_json
 from panic.store.reading import CURRENT, USED_OUTPUTS, epochs, models
-from panic.store.records import EmbeddingModel, Part
 from panic.store.store import Store
 
 NOT_THERE = -1
 """The row of a model or an experiment that a store has never seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingModel:
+    """An embedding model as a config names it; `row` is that of its fingerprint in the store."""
+
+    name: str
+    row: int
+    modalities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Results of one stage and kind: how many there are, and how many could be computed now.
+
+    of: what they are made of or with, in words; model: the embedding model behind them. per: results for
+    each vector, diagram or pair of diagrams.
+    """
+
+    stage: str
+    of: str
+    model: str
+    stored: int
+    missing: int
+    per: int
 
 
 def models_of(store: Store, experiment: int, config: ExperimentConfig) -> list[EmbeddingModel]:

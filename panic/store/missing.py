@@ -8,14 +8,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from panic.store.codec import decode_network
 from panic.store.reading import CURRENT, IMAGE_STEPS, NUM_STEPS, RUN_OUTPUTS, USED_OUTPUTS
-from panic.store.records import FixedSeedStep, ImageOrigin, Tail
 from panic.store.store import Store
 
 GIVEN = "(SELECT value FROM json_each(?4))"
+
+
+class FixedSeedStep(NamedTuple):
+    """A stored step of a run with a fixed seed, with the shape epoch in which its model made it."""
+
+    run: int
+    step: int
+    input: bytes
+    output: bytes
+    seed: int
+    batch: int
+    epoch: int
+
+
+class Tail(NamedTuple):
+    """Where a run stands: how many steps it has, and the digest of its last output, or of its prompt."""
+
+    run: int
+    num_steps: int
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOrigin:
+    """What made an image: the model as named in the network, called with `batch_size` items."""
+
+    digest: bytes
+    model: str
+    batch_size: int
+    seed: int
+    input: bytes
+    input_modality: str
 
 
 def tails(store: Store, experiment: int) -> list[Tail]:

@@ -1,5 +1,7 @@
 """What goes into the store (`New...`, `Commit`) and what comes out of it (`...Row`).
 
+What one module alone answers with stands there (`missing`, `coverage`).
+
 Records to write carry digests as 32 bytes, records that were read as 64 hexadecimal digits. Row numbers
 (`run`, `batch`, `model`, `experiment`) are the store's small integers. Times are Unix seconds, durations
 seconds. Integers must fit into 63 bits, seeds too.
@@ -81,26 +83,6 @@ class NewInvocation(NamedTuple):
     batch: int
 
 
-class FixedSeedStep(NamedTuple):
-    """A stored step of a run with a fixed seed, with the shape epoch in which its model made it."""
-
-    run: int
-    step: int
-    input: bytes
-    output: bytes
-    seed: int
-    batch: int
-    epoch: int
-
-
-class Tail(NamedTuple):
-    """Where a run stands: how many steps it has, and the digest of its last output, or of its prompt."""
-
-    run: int
-    num_steps: int
-    output: bytes
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewStuck:
     """A run that is periodic from `entry_step` on, with `period` steps."""
@@ -170,18 +152,6 @@ class NewDistance(NamedTuple):
     dimension: int
     measure: int
     distance: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageOrigin:
-    """What made an image: the model as named in the network, called with `batch_size` items."""
-
-    digest: bytes
-    model: str
-    batch_size: int
-    seed: int
-    input: bytes
-    input_modality: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,6 +363,27 @@ class Counts:
     vectorisations: int
     distances: int
 
+    @property
+    def ended(self) -> int:
+        """How many runs have ended, whatever ended them."""
+        return self.done + self.stuck + self.failed
+
+    @property
+    def results(self) -> dict[str, int]:
+        """How many results there are, by stage in the order of the work."""
+        return {
+            "invocations": self.invocations,
+            "embeddings": self.embeddings,
+            "diagrams": self.diagrams,
+            "vectorisations": self.vectorisations,
+            "distances": self.distances,
+        }
+
+    def __str__(self) -> str:
+        """As in "6 runs (1 stuck, 0 failed), 18 invocations"; stages without results are left out."""
+        found = [f"{number:,} {what}" for what, number in self.results.items() if number]
+        return ", ".join([f"{self.runs:,} runs ({self.stuck:,} stuck, {self.failed:,} failed)", *found])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:
@@ -407,31 +398,6 @@ class ModelTime:
     padding_items: int
     duration_s: float
     padding_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingModel:
-    """An embedding model as a config names it; `row` is that of its fingerprint in the store."""
-
-    name: str
-    row: int
-    modalities: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Results of one stage and kind: how many there are, and how many could be computed now.
-
-    of: what they are made of or with, in words; model: the embedding model behind them. per: results for
-    each vector, diagram or pair of diagrams.
-    """
-
-    stage: str
-    of: str
-    model: str
-    stored: int
-    missing: int
-    per: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,30 @@ def test_what_a_config_leaves_alone_is_told_and_resume_performs_it(panic: Invoke
     assert panic("resume", "demo").stdout == "demo is complete.\n"
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_shown_config_that_asks_for_more_than_was_asked_for_says_so(
+    panic: Invoke, tmp_path: Path, form: list[str]
+) -> None:
+    config = write_config(tmp_path)
+    panic("run", config, "--set", "max_length=6", "--set", "prompts=[state 3]")
+    shown = panic("show", "--config", *form)
+    assert (shown.stderr, "#" in shown.stdout) == ("", False)
+    for seed in (7, 9):
+        changes = ["max_length=4", "prompts=[state 1]", f"seeds=[{seed}]", "repeats=1"]
+        panic("run", config, *(part for change in changes for part in ("--set", change)))
+    shown = panic("show", "--config", *form)
+    more = (
+        "this config joins what demo was asked for at different times, 5 runs in all: "
+        "performing it adds 3 runs and continues 2 further"
+    )
+    assert shown.stderr == more + "\n"
+    assert shown.stdout.startswith("{" if form else f"# {more}\n")
+    again = tmp_path / f"again.{'json' if form else 'yaml'}"
+    again.write_text(shown.stdout)
+    assert "demo is complete: 8 runs" in panic("run", again).stdout
+    assert panic("show", "--config", *form).stderr == ""
+
+
 def test_an_unfinished_run_is_not_continued_beyond_a_smaller_max_length(
     panic: Invoke, tmp_path: Path
 ) -> None:

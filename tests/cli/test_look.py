@@ -74,6 +74,10 @@ def test_status(panic: Invoke, store: Path) -> None:
     text = panic("status", "demo").stdout
     assert "6 of 6" in text
     assert "circle" in text
+    told = re.sub(" +", " ", text)
+    assert f"invocations {counts.invocations:,}" in told
+    assert "diagrams 6" in told
+    assert "vectorisations" not in text, "there are none"
     assert re.search(r"circle +\d+ +10 +\d+% ", text)
 
 

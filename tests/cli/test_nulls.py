@@ -16,7 +16,7 @@ def test_null_models_are_written_listed_reported_and_deleted(panic: Invoke, stor
     listed = json.loads(panic("list", "--json").stdout)
     done = panic("nulls", "demo", "shuffled", "markov")
     assert done.exit_code == 0, done.stderr
-    assert "demo/null-shuffled: 6 runs, " in done.stdout
+    assert "demo/null-shuffled: 6 runs (0 stuck, 0 failed), " in done.stdout
     assert done.stdout.count("6 diagrams") == 2
     now = json.loads(panic("list", "--json").stdout)
     assert now[: len(listed)] == listed

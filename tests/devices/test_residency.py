@@ -540,17 +540,16 @@ def test_calls_within_calls_have_their_own_working_memory() -> None:
 # Soak
 
 
-def test_bytes_stay_flat_over_many_cycles() -> None:
-    soak(300)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_bytes_stay_flat_over_100_000_cycles() -> None:
-    soak(100_000)
-
-
-def soak(num_cycles: int) -> None:
+@pytest.mark.parametrize(
+    "num_cycles",
+    [
+        300,
+        pytest.param(3_000, marks=pytest.mark.slow),
+        pytest.param(100_000, marks=pytest.mark.long),
+    ],
+)
+def test_bytes_stay_flat_over_many_cycles(num_cycles: int) -> None:
     device = sim(30, rate_bytes_per_s=100.0)
     cache, _ = paper_cache(device, {"a": [5, 5], "b": [5, 5, 5], "c": [4, 4, 4]}, seconds=0.01, needs=1)
     cycle(cache, "abc", 100)

@@ -6,8 +6,8 @@ import pytest
 from panic.config import DiagramSettings, Window
 from panic.store import Commit, NewDiagram, NewEmbedding, writing
 from panic.store.codec import text_digest
-from panic.store.coverage import NOT_THERE, coverage, diagram_title, is_complete, models_of
-from panic.store.records import EmbeddingModel, NewDistance, NewVectorisation
+from panic.store.coverage import NOT_THERE, EmbeddingModel, coverage, diagram_title, is_complete, models_of
+from panic.store.records import NewDistance, NewVectorisation
 from tests.engine.conftest import make_config
 from tests.store.sample import batch
 

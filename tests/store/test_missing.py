@@ -21,7 +21,8 @@ from panic.store import (
     writing,
 )
 from panic.store.codec import image_digest, text_digest
-from panic.store.records import FixedSeedStep, NewDistance, NewVectorisation
+from panic.store.missing import FixedSeedStep
+from panic.store.records import NewDistance, NewVectorisation
 from tests.store.sample import NETWORK, SETTINGS, batch, picture, steps
 
 

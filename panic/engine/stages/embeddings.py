@@ -10,7 +10,7 @@ from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import Session
 from panic.engine.stages.loops import LoopStage
-from panic.engine.stages.stage import CallStage, Failed, Made, Pending
+from panic.engine.stages.stage import Account, CallStage, Failed, Made
 from panic.models.protocol import Modality
 from panic.store import Commit, contents, missing
 from panic.store.records import Counts, NewEmbedding
@@ -29,18 +29,15 @@ class EmbeddingStage(CallStage):
         super().__init__(session)
         self._loops = loops
         # Claims are of models by name and outputs by digest.
-        self._pending: Pending[tuple[str, bytes]] = Pending()
+        self._account: Account[tuple[str, bytes]] = Account(before.embeddings)
         self._dimensions: dict[int, int] = {}
-        self._num_before = before.embeddings
-        self._num_found = 0
-        self._num_done = 0
 
     def refill(self, *, thorough: bool) -> int:
         """Enqueue outputs of the runs that have ended meanwhile, or of all runs."""
         writer = self.session.writer
         committed = writer.committed
         ended = self._loops.take_ended(committed)
-        self._pending.settle(committed, writer.incomplete)
+        self._account.settle(committed, writer.incomplete)
         return self._find(None) if thorough else sum(self._find(run) for run in ended)
 
     def _find(self, run: int | None) -> int:
@@ -52,10 +49,9 @@ class EmbeddingStage(CallStage):
             for digest, modality in missing.embeddings(
                 session.reader, session.experiment, model, spec.modalities_in, run=run
             ):
-                if digest not in session.lost and self._pending.claim((name, digest)):
+                if digest not in session.lost and self._account.claim((name, digest)):
                     self.enqueue(name, Modality(modality), Item(name, digest, seed=0))
                     found += 1
-        self._num_found += found
         return found
 
     def absorb(self, work: Item, result: Made, commit: Commit) -> None:
@@ -70,7 +66,7 @@ class EmbeddingStage(CallStage):
         commit.embeddings.append(
             NewEmbedding(output=work.input, model=model, batch=result.batch, vector=vector)
         )
-        self._num_done += 1
+        self._account.num_done += 1
 
     def _dimension(self, model: int, default: int) -> int:
         """How many numbers a model's vectors have: those in the store, or else the first one's."""
@@ -86,9 +82,8 @@ class EmbeddingStage(CallStage):
     def written(self, commit: Commit, number: int) -> None:
         """Know that the commit's vectors are on their way into the store."""
         names = {self.session.pins[name].model: name for name in self.session.plan.embedding}
-        self._pending.written([(names[row.model], row.output) for row in commit.embeddings], number)
+        self._account.written([(names[row.model], row.output) for row in commit.embeddings], number)
 
     def progress(self, before: Progress) -> Progress:
-        """What there is by now, and that plus what has been found missing so far."""
-        known = self._num_before
-        return before.with_stage(self.name, known + self._num_done, known + self._num_found)
+        """The progress of the whole with what there is by now, and that plus what was found missing."""
+        return before.with_stage(self.name, self._account.num_done, self._account.num_found)

@@ -20,7 +20,8 @@ from panic.engine.session import LOST, Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.models.protocol import Modality
 from panic.store import Commit, images, missing, reading
-from panic.store.records import Counts, ImageOrigin, NewFailure
+from panic.store.missing import ImageOrigin
+from panic.store.records import Counts, NewFailure
 
 log = logging.getLogger("panic.engine")
 
@@ -130,7 +131,7 @@ class ImageStage(CallStage):
         return replace(
             before,
             runs_total=counts.runs,
-            runs_ended=counts.done + counts.stuck + counts.failed,
+            runs_ended=counts.ended,
             runs_stuck=counts.stuck,
             runs_failed=counts.failed,
             invocations=counts.invocations,

@@ -19,15 +19,8 @@ from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.store import Commit, missing, reading
 from panic.store.codec import text_digest
-from panic.store.records import (
-    FixedSeedStep,
-    NewFailure,
-    NewInvocation,
-    NewRun,
-    NewStuck,
-    RunRow,
-    Tail,
-)
+from panic.store.missing import FixedSeedStep, Tail
+from panic.store.records import NewFailure, NewInvocation, NewRun, NewStuck, RunRow
 from panic.store.stuck import StuckDetector
 
 Key = tuple[str, int, bytes]

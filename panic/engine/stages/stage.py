@@ -79,18 +79,27 @@ class Stage(Protocol[Work, Given]):
         """The progress of the whole with that of this stage."""
 
 
-class Pending(Generic[Key]):
-    """Keys that a stage must not ask for again, although the store still lacks them."""
+class Account(Generic[Key]):
+    """What a stage has asked for, by keys of its own, and how far that is.
 
-    def __init__(self) -> None:
+    A key that is under way must not be asked for again, although the store still lacks it. num_found: results
+    that there are and that have been found missing so far; num_done: those that there are.
+
+    Args:
+        num_before: results that the store had before.
+    """
+
+    def __init__(self, num_before: int = 0) -> None:
+        self.num_found = self.num_done = num_before
         self._keys: set[Key] = set()
         self._written: deque[tuple[int, list[Key]]] = deque()
 
-    def claim(self, key: Key) -> bool:
-        """Take a key; False if it is under way already."""
+    def claim(self, key: Key, num_results: int = 1) -> bool:
+        """Take a key that so many results are missing of; False if it is under way already."""
         if key in self._keys:
             return False
         self._keys.add(key)
+        self.num_found += num_results
         return True
 
     def written(self, keys: Iterable[Key], number: int) -> None:
@@ -156,10 +165,7 @@ class JobStage(ABC, Generic[JobKind]):
         self.session, self._pool = session, pool
         self.given_up: list[str] = []
         self.num_busy = 0
-        self._num_before: int = getattr(before, self.name)
-        self._num_found = 0
-        self._num_done = 0
-        self._pending: Pending[JobKind] = Pending()
+        self._account: Account[JobKind] = Account(getattr(before, self.name))
         self._done: list[JobKind] = []
 
     @abstractmethod
@@ -173,12 +179,11 @@ class JobStage(ABC, Generic[JobKind]):
     def submit_due(self) -> int:
         """Submit the jobs whose results the store lacks and that are not under way; returns how many."""
         writer = self.session.writer
-        self._pending.settle(writer.committed, writer.incomplete)
+        self._account.settle(writer.committed, writer.incomplete)
         found = 0
         for job in self.due():
-            if self._pending.claim(job):
+            if self._account.claim(job, job.num_results):
                 self._pool.submit(job, self)
-                self._num_found += job.num_results
                 found += 1
         self.num_busy += found
         return found
@@ -188,7 +193,7 @@ class JobStage(ABC, Generic[JobKind]):
         commit.extend(result)
         self._done.append(work)
         self.num_busy -= 1
-        self._num_done += work.num_results
+        self._account.num_done += work.num_results
 
     def fail(self, work: JobKind, failed: Failed, commit: Commit) -> None:
         """Leave a job without a result; it stays claimed, so that this session does not try again."""
@@ -197,10 +202,9 @@ class JobStage(ABC, Generic[JobKind]):
 
     def written(self, commit: Commit, number: int) -> None:
         """Know that the results of the jobs that were absorbed are on their way into the store."""
-        self._pending.written(self._done, number)
+        self._account.written(self._done, number)
         self._done = []
 
     def progress(self, before: Progress) -> Progress:
-        """What there is by now, and that plus what has been found missing so far."""
-        known = self._num_before
-        return before.with_stage(self.name, known + self._num_done, known + self._num_found)
+        """The progress of the whole with what there is by now, and that plus what was found missing."""
+        return before.with_stage(self.name, self._account.num_done, self._account.num_found)

@@ -11,32 +11,33 @@ import pytest
 
 from panic.engine.pool import Bench, Pool
 from panic.engine.progress import Progress
-from panic.engine.stages.stage import Failed, JobStage, Pending
+from panic.engine.stages.stage import Account, Failed, JobStage
 from panic.store import Commit, reading
 from panic.store.records import NewStuck
 from tests.engine.by_hand import opened
 
 
 def test_a_key_is_taken_once_until_its_commit_is_stored() -> None:
-    pending: Pending[str] = Pending()
-    assert [pending.claim(key) for key in ("a", "b", "a", "c")] == [True, True, False, True]
-    pending.written(["a"], 1)
-    pending.written(iter(["b"]), 3)
-    pending.settle(0)
-    assert not pending.claim("a")
-    pending.settle(1)
-    assert [pending.claim(key) for key in ("a", "b", "c")] == [True, False, False]
-    pending.settle(7)
-    assert [pending.claim(key) for key in ("a", "b", "c")] == [False, True, False], "c was not written"
+    account: Account[str] = Account(2)
+    assert [account.claim(key) for key in ("a", "b", "a", "c")] == [True, True, False, True]
+    account.written(["a"], 1)
+    account.written(iter(["b"]), 3)
+    account.settle(0)
+    assert not account.claim("a")
+    account.settle(1)
+    assert [account.claim(key) for key in ("a", "b", "c")] == [True, False, False]
+    account.settle(7)
+    assert [account.claim(key) for key in ("a", "b", "c")] == [False, True, False], "c was not written"
+    assert (account.num_found, account.num_done) == (7, 2), "a and b were lacking once more"
 
 
 def test_keys_of_incomplete_commits_stay_taken() -> None:
-    pending: Pending[str] = Pending()
+    account: Account[str] = Account()
     for number, key in enumerate("abc", 1):
-        assert pending.claim(key)
-        pending.written([key], number)
-    pending.settle(3, incomplete={2})
-    assert [pending.claim(key) for key in "abc"] == [True, False, True]
+        assert account.claim(key)
+        account.written([key], number)
+    account.settle(3, incomplete={2})
+    assert [account.claim(key) for key in "abc"] == [True, False, True]
 
 
 @dataclass(frozen=True)
