@@ -105,6 +105,12 @@ def test_the_names_that_a_shell_completes_are_those_of_the_questions() -> None:
     from panic.analysis.answers import named
 
     assert complete_question("") == sorted(named())
+    assert complete_question("dr") == ["drift"]
+
+
+@pytest.mark.parametrize("typed", ["/", "**", "d*", "../"])
+def test_what_is_no_beginning_of_a_question_is_not_completed(typed: str) -> None:
+    assert complete_question(typed) == []
 
 
 def test_texts_of_models_are_no_commands_of_latex_or_markdown(panic: Invoke, store: Path) -> None:
