@@ -134,6 +134,18 @@ def test_texts_of_models_are_no_commands_of_latex_or_markdown(panic: Invoke, sto
     assert nasty not in panic("table", "stuck", "demo").stdout
 
 
+def test_lists_in_lists_and_structs_are_written_in_every_format(tmp_path: Path) -> None:
+    nan = float("nan")
+    frame = pl.DataFrame({"a": [[[1.0, nan], []], None], "b": [{"c": [2.0], "d": nan}, {"c": None, "d": 1.0}]})
+    a, b = [[1.0, None], []], {"c": [2.0], "d": None}
+    assert frames.rows(frame)[0] == {"a": a, "b": b}
+    for ending in frames.WRITERS:
+        frames.write(frame, tmp_path / f"nested{ending}")
+    assert json.loads((tmp_path / "nested.json").read_text())[0] == {"a": a, "b": b}
+    row = pl.read_csv(tmp_path / "nested.csv").row(0, named=True)
+    assert {name: json.loads(text) for name, text in row.items()} == {"a": a, "b": b}
+
+
 def test_lists_and_numbers_that_are_none_are_kept(tmp_path: Path) -> None:
     frame = pl.DataFrame({"a": [[1.0, float("nan")], None], "b": [float("inf"), float("nan")]})
     assert frames.rows(frame) == [{"a": [1.0, None], "b": "inf"}, {"a": None, "b": None}]
