@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from panic.analysis.nulls import kinds
 from panic.store import Store, check, reading
 
 from .conftest import Invoke
@@ -42,6 +43,15 @@ def test_a_report_of_null_models_has_a_name_without_a_folder(panic: Invoke, stor
     done = panic("report", "demo/null-shuffled")
     assert done.exit_code == 0, done.stderr
     assert (store / "reports" / "demo-null-shuffled.html").is_file()
+
+
+def test_all_beside_a_kind_means_all_and_a_misspelt_kind_beside_it_is_told(panic: Invoke, store: Path) -> None:
+    done = panic("nulls", "demo", "all", "shufled")
+    assert "There is no null model 'shufled'" in done.stderr
+    assert panic("nulls", "demo", "shuffled", "all").exit_code == 0
+    with Store(store) as opened:
+        found = {row.name.removeprefix("demo/null-") for row in reading.nulls(opened, "demo")}
+    assert found >= set(kinds())
 
 
 def test_mistakes_are_answered(panic: Invoke, store: Path) -> None:
