@@ -13,6 +13,7 @@ import typer
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, visible
 from panic.cli.render import console, moment, print_json, print_table
+from panic.cli.stored import own_config
 from panic.cli.unused import tell_options
 from panic.errors import NotFound, StoreError, UsageError
 
@@ -117,10 +118,10 @@ def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
 def _show_config(row: ExperimentRow, as_json: bool) -> None:
     if as_json:
         return print_json(row.config)
-    from panic.config import stored, to_yaml
+    from panic.config import to_yaml
 
     # Such characters stand in double quotes in YAML, where their escapes mean the same.
-    sys.stdout.write(visible(to_yaml(stored(row.config, row.name))))
+    sys.stdout.write(visible(to_yaml(own_config(row))))
     return None
 
 

@@ -13,6 +13,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
+from panic.cli.stored import trusted_config
 from panic.errors import ConfigError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -131,9 +132,8 @@ def _take(
 ) -> None:
     """Perform what is asked of the runs as far as they have come; they go on with `panic resume`."""
     from panic.cli.logs import silence_libraries
-    from panic.config import asking, stored, union
+    from panic.config import asking, union
     from panic.engine.plan import CheckedConfig, begun_runs
-    from panic.engine.trust import require_trust
     from panic.models import registry
     from panic.store import reading
 
@@ -143,12 +143,7 @@ def _take(
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         runs = begun_runs(reading.runs(store, row.id))
-    if reading.is_null(row.name):
-        raise UsageError(
-            f"{row.name} has what the experiment has that it is of.", hint="panic nulls brings it up to date."
-        )
-    known = stored(row.config, row.name)
-    require_trust(known, is_trusted=trust)
+    known = trusted_config(row, trust=trust)
     if not runs:
         raise UsageError(f"{row.name} has no outputs yet.", hint=f"panic resume {row.name} makes them.")
     if known.embeddings == [] and "embeddings" not in asked:

@@ -136,7 +136,9 @@ def test_texts_of_models_are_no_commands_of_latex_or_markdown(panic: Invoke, sto
 
 def test_lists_in_lists_and_structs_are_written_in_every_format(tmp_path: Path) -> None:
     nan = float("nan")
-    frame = pl.DataFrame({"a": [[[1.0, nan], []], None], "b": [{"c": [2.0], "d": nan}, {"c": None, "d": 1.0}]})
+    frame = pl.DataFrame(
+        {"a": [[[1.0, nan], []], None], "b": [{"c": [2.0], "d": nan}, {"c": None, "d": 1.0}]}
+    )
     a, b = [[1.0, None], []], {"c": [2.0], "d": None}
     assert frames.rows(frame)[0] == {"a": a, "b": b}
     for ending in frames.WRITERS:
