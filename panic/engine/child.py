@@ -49,7 +49,7 @@ class Child:
         self._connection, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "panic.engine.child", entry, str(handle)],
+            [sys.executable, "-u", "-m", "panic.engine.child", entry, str(handle)],
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # logged; what models say on stderr is seen
@@ -79,7 +79,7 @@ class Child:
 
     def kill(self) -> None:
         """End it and all that it has started at once; `on_message(None)` follows."""
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: a group of ended processes
             os.killpg(self.pid, signal.SIGKILL)
 
     def close(self, wait_s: float = 5.0) -> None:

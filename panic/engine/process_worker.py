@@ -141,6 +141,8 @@ class ProcessWorker:
             pending, self._pending = self._pending, OrderedDict()
             kind = self._kind_of_end()
             guilty = self._invoking[0] if self._invoking else next(iter(pending), None)
+            if self._invoking:  # what the child had not told yet
+                self._spans.append(Span("lost with its process", "", self._invoking[1], time.monotonic()))
             self._child, self._invoking, self._leaving = None, None, False
             self._clock = Clock("waiting for a call")
             if not self.is_ready:

@@ -1,9 +1,9 @@
 """The files of a store: opening, locking, and what can be wrong with them.
 
-A store is a folder on a local disk with `store.sqlite`, `images.sqlite` and, while a driver writes
-results, a locked file `lock` with its process number. SQLite's write-ahead log needs shared memory
-between the processes that use a file, which network file systems do not have; there it corrupts, so
-they are refused.
+A store is a folder on a local disk with `store.sqlite`, `images.sqlite` and a file `lock`: locked, with a
+process number, while a driver writes results, and empty once it has closed the files. SQLite's write-ahead
+log needs shared memory between the processes that use a file, which network file systems do not have; there
+it corrupts, so they are refused.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from panic.store.codec import (
     encode_vector,
     text_digest,
 )
-from panic.store.files import Database
+from panic.store.files import Database, has_content, log_of
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun
 from panic.store.store import Store
@@ -188,6 +188,7 @@ def annotate(
             hint="panic resume brings the store up to date.",
         )
     row = (target_kind, target, kind, text, author or getpass.getuser(), time.time())
+    keep_log = has_content(log_of(store.db.path))
     db = Database(store.db.path, "store", write=True)
     try:
         with db.transaction():
@@ -198,7 +199,7 @@ def annotate(
                 *row,
             )
     finally:
-        db.close(keep_log=True)
+        db.close(keep_log=keep_log)
 
 
 def forget_failures(store: Store, experiment: int, kind: str | None = None) -> int:

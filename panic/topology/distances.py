@@ -198,7 +198,7 @@ def _euclidean(points: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.flo
     """Gram form of the centred points; close pairs again from their differences."""
     from panic.topology.annotation.pairs import centred, distances_from_products
 
-    if len(places) < 2:
+    if len(places) < 2 or not points.shape[1]:
         return np.zeros((len(places),) * 2)
     (x, largest), exponent = centred(points, places), 0
     if not _SMALL < largest < _GREAT:

@@ -107,6 +107,9 @@ def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path, size: int) -> None:
         assert failed.prompt == "state 3"
         assert failed.failure is not None
         assert "no answer within 0.5 s" in failed.failure.message
+        (rows,) = reading.timelines(store).values()
+    lost_s = sum(row["seconds"] for row in rows if row["name"] == "lost with its process")
+    assert 2 * 0.5 <= lost_s < 60
 
 
 def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def leaving(folder: Path, prompt: str) -> ExperimentConfig:
     (folder / "own.py").write_text(LEAVING.format(file=str(folder / "pids")))
     networks = [[f"python:{folder}/own.py:Leave"]]
     shape = {"models": {}, "batch_sizes": {}, "seeds": [-1], "repeats": 1, "max_length": 1, "max_retries": 0}
-    return make_config(networks=networks, prompts=[prompt], **shape)
+    return make_config(networks=networks, prompts=[prompt], executor="process", **shape)
 
 
 @pytest.mark.parametrize("prompt", ["good", "exit"])
@@ -135,3 +135,25 @@ def test_what_a_model_prints_is_in_the_log_as_far_as_there_is_room(
     assert "what a model prints xxx" in told[0]
     assert told[-1].endswith("is not logged")
     assert 2**20 <= sum(map(len, told)) < 1.2 * 2**20
+
+
+LAST_WORDS = """
+import os
+class Last:
+    modality_in, modality_out, size_bytes = "text", "text", 0
+    def load(self, device): pass
+    def invoke(self, inputs, seeds):
+        print("the last words")
+        os._exit(3)
+"""
+
+
+def test_what_a_model_prints_before_its_process_dies_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    (tmp_path / "last.py").write_text(LAST_WORDS)
+    config = leaving(tmp_path, "good").model_copy(update={"networks": [[f"python:{tmp_path}/last.py:Last"]]})
+    with caplog.at_level(logging.INFO, "panic.engine"):
+        run(config, tmp_path / "s")
+    assert "prints: the last words" in caplog.text

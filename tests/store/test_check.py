@@ -155,6 +155,13 @@ def test_a_remark_leaves_the_log_of_a_killed_driver(folder, unfinished, tmp_path
     assert problems(killed) == []
 
 
+def test_a_remark_on_a_closed_store_leaves_no_log(folder, sample):
+    with Store(folder) as store:
+        writing.annotate(store, "experiment", "alpha", "fine", author="me")
+    log = folder / "store.sqlite-wal"
+    assert not log.exists() or log.stat().st_size == 0
+
+
 def test_other_pixels(folder, sample):
     digest = image_digest(picture(3))
     update = "UPDATE image SET bytes = ? WHERE digest = ?"

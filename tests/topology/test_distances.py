@@ -139,3 +139,11 @@ def test_bars_that_are_none_are_told():
     ):
         with pytest.raises(TopologyError, match=told):
             checked_bars(wrong)
+
+
+def test_distances_of_what_is_no_number_are_none():
+    points = np.array([[np.nan, 0.0], [3.0, 4.0], [0.0, 0.0]])
+    with np.errstate(invalid="ignore"):
+        found = pairwise(points)
+    assert np.isnan(found[0, 1:]).all()
+    assert pairwise(np.zeros((3, 0))).tolist() == np.zeros((3, 3)).tolist()

@@ -45,7 +45,7 @@ def pairs_in_order(matrix: Any, limit: float) -> tuple[Any, Any, Any]:
     heads, tails, lengths, is_sorted = _edges(keys, matrix, width)
     if is_sorted:
         return heads, tails, lengths
-    order = np.argsort(lengths)
+    order = np.argsort(lengths, kind="stable")
     return heads[order], tails[order], lengths[order]
 
 
@@ -82,7 +82,7 @@ def _distances(products: Any, close: float) -> tuple[int, float]:
                 for j in range(max(left, i + 1), min(left + _TILE, size)):
                     square = squares[i] + squares[j] - 2.0 * products[i, j]
                     num_close += square < limit
-                    products[i, j] = np.sqrt(square if square > 0.0 else 0.0)
+                    products[i, j] = np.sqrt(0.0 if square <= 0.0 else square)  # what is no number stays so
             for j in range(left, min(left + _TILE, size)):
                 for i in range(top, min(top + _TILE, j)):
                     products[j, i] = products[i, j]
