@@ -35,7 +35,8 @@ SHOWN_ROWS = 40
 def complete_question(incomplete: str) -> list[str]:
     """The names of our questions, for the shell; from the files, because importing them takes seconds."""
     folder = Path(panic.__file__).parent / "analysis" / "questions"
-    return sorted(file.stem for file in folder.glob(f"{incomplete}*.py") if file.stem != "__init__")
+    names = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+    return [name for name in names if name.startswith(incomplete)]
 
 
 QuestionArgument = Annotated[

@@ -8,7 +8,7 @@ obeys what is written into them: ESC sequences rename windows and hide lines, a 
 what stands before it, U+202E turns what follows around. `visible` shows such characters as Python writes
 them. Everything that people read passes it: consoles (`render.console`), single lines and errors (`say`),
 log records (`logs.SafeFormatter`). JSON and YAML stay exact, since the same characters become escapes of
-their own there; Parquet keeps the characters.
+their own there; Parquet keeps the characters, and so does CSV, except on a terminal (`render.print_csv`).
 
     >>> visible("red\x1b[2Jcircle\u202e")
     'red\\x1b[2Jcircle\\u202e'

@@ -13,6 +13,7 @@ import typer
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, visible
 from panic.cli.render import console, moment, print_json, print_table
+from panic.cli.stored import own_config
 from panic.cli.unused import tell_options
 from panic.errors import ConfigError, NotFound, StoreError, UsageError
 
@@ -117,13 +118,13 @@ def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
 
     Raises: ConfigError for a config that another version stored, unless it is printed as JSON, as it is.
     """
-    from panic.config import stored, to_yaml
+    from panic.config import to_yaml
     from panic.engine.plan import more_than_asked
     from panic.store import reading
 
     try:
-        config = stored(row.config, row.name)
-    except ConfigError:
+        config = own_config(row)
+    except (ConfigError, UsageError):
         if as_json:
             return print_json(row.config)
         raise

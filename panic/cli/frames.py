@@ -46,6 +46,8 @@ def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_finite(one) for one in value]
     if isinstance(value, float) and value - value != 0:
@@ -54,14 +56,15 @@ def _finite(value: Any) -> Any:
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with lists as JSON texts, for formats that have none."""
+    """The frame with lists and structs as JSON texts, for formats that have none."""
     import polars as pl
 
-    lists = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    return frame.with_columns(
-        pl.Series(name, [None if v is None else json.dumps(_finite(list(v))) for v in frame[name]], pl.String)
-        for name in lists
-    )
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    texts = {
+        name: [None if value is None else json.dumps(_finite(value)) for value in frame[name].to_list()]
+        for name in nested
+    }
+    return frame.with_columns(pl.Series(name, of_one, pl.String) for name, of_one in texts.items())
 
 
 def cell(value: Any) -> str:

@@ -153,11 +153,13 @@ def _chatter_to(handler: logging.Handler) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (*CHATTY, "py.warnings")]
     before = [(logger, logger.level, logger.propagate, logger.handlers) for logger in loggers]
     for logger in loggers:
-        logger.level, logger.propagate, logger.handlers = logging.WARNING, False, [handler]
+        logger.setLevel(logging.WARNING)
+        logger.propagate, logger.handlers = False, [handler]
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
         for logger, level, propagate, handlers in before:
-            logger.level, logger.propagate, logger.handlers = level, propagate, handlers
+            logger.setLevel(level)
+            logger.propagate, logger.handlers = propagate, handlers

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.common import ExperimentArgument, Shared, command, say
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
+from panic.cli.stored import trusted_config
 from panic.errors import ConfigError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def diagrams(
     """Compute diagrams with more settings, and more of what is taken of them; no model is loaded.
 
     Without settings of its own it takes vectorisations and distances of the diagrams that the experiment has.
+    Diagrams are of ended runs alone: how many have not ended is said on stderr.
     """
     given = {
         "max_dimension": max_dimension,
@@ -131,9 +133,8 @@ def _take(
 ) -> None:
     """Perform what is asked of the runs as far as they have come; they go on with `panic resume`."""
     from panic.cli.logs import silence_libraries
-    from panic.config import asking, stored, union
+    from panic.config import asking, union
     from panic.engine.plan import CheckedConfig, begun_runs
-    from panic.engine.trust import require_trust
     from panic.models import registry
     from panic.store import reading
 
@@ -142,13 +143,9 @@ def _take(
         bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        runs = begun_runs(reading.runs(store, row.id))
-    if reading.is_null(row.name):
-        raise UsageError(
-            f"{row.name} has what the experiment has that it is of.", hint="panic nulls brings it up to date."
-        )
-    known = stored(row.config, row.name)
-    require_trust(known, is_trusted=trust)
+        stored_runs = reading.runs(store, row.id)
+        runs = begun_runs(stored_runs)
+    known = trusted_config(row, trust=trust)
     if not runs:
         raise UsageError(f"{row.name} has no outputs yet.", hint=f"panic resume {row.name} makes them.")
     if known.embeddings == [] and "embeddings" not in asked:
@@ -162,6 +159,11 @@ def _take(
     raw = config.model_dump(mode="json")
     models = registry.resolver_of(raw, ask=not dry_run)
     _refuse(registry.check_config(raw, models))
+    num_unfinished = sum(run.state in ("todo", "running") for run in stored_runs)
+    if num_unfinished and not shared.quiet:
+        of_ended = ", and diagrams are of ended runs alone" if config.diagrams else ""
+        told = f"{num_unfinished:,} unfinished runs do not go on here{of_ended}"
+        say(f"{row.name}: {told} (panic resume {row.name} performs all).", err=True)
     checked = CheckedConfig(config=config, models=models, is_once=once)
     if dry_run:
         return print_plan(checked, store.path, runs)

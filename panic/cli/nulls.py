@@ -47,7 +47,8 @@ def nulls(
     from panic.interrupts import stop_on_signals
     from panic.store import Store, reading
 
-    wanted = list(known()) if kinds == ["all"] else list(dict.fromkeys(kinds))
+    named = [kind for kind in kinds if kind != "all"]
+    wanted = list(dict.fromkeys([*named, *known()] if "all" in kinds else named))
     shown_at = time.monotonic()
     bring_up_to_date(shared.store_path())
     with Store(shared.store_path(), write=True) as store, stop_on_signals() as stop_requested:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from panic.cli.common import visible, visible_json
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
     from rich.segment import Segment
     from rich.table import Table
@@ -62,6 +63,12 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
     is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
     sys.stdout.write(visible_json(text) + "\n")
+
+
+def print_csv(frame: pl.DataFrame) -> None:
+    """Print a frame as CSV on stdout: exactly for other programs, on a terminal so that it obeys nothing."""
+    text = frame.write_csv()
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> Table:

@@ -5,14 +5,13 @@ panic returns demo --modality text; panic returns demo --meetings --csv > meetin
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
 from panic.cli.frames import rows
-from panic.cli.render import console, print_json, print_table, shorten
+from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ def returns(
     if as_json:
         return print_json({"outputs": rows(outputs), "meetings": rows(met)})
     if as_csv:
-        sys.stdout.write((met if show_meetings else outputs).write_csv())
-        return None
+        return print_csv(met if show_meetings else outputs)
     shown, met_shown = (outputs, met) if everything else (outputs.head(SHOWN_ROWS), met.head(SHOWN_ROWS))
     _show_outputs(shown, row.name, outputs.height)
     if not met.is_empty():

@@ -26,6 +26,7 @@ from panic.cli.common import (
     say_error,
 )
 from panic.cli.render import console, duration, print_table, shorten, size
+from panic.cli.stored import trusted_config
 from panic.cli.unused import tell_fields, tell_options
 from panic.errors import StoreTooOld, UsageError
 
@@ -153,9 +154,7 @@ def resume(
 ) -> None:
     """Go on with an experiment: all that it was ever asked for, in the store that it is found in."""
     from panic.cli.logs import silence_libraries
-    from panic.config import stored
     from panic.engine.plan import CheckedConfig, stored_runs
-    from panic.engine.trust import named_outside, require_trust
     from panic.store import missing, reading, standing
 
     silence_libraries()
@@ -167,15 +166,14 @@ def resume(
         bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        runs = stored_runs(reading.runs(store, row.id))
+        # None of them: it was killed between its own row and theirs, and its config says which there will be.
+        runs = stored_runs(reading.runs(store, row.id)) or None
         is_complete = standing.standing(store, row).state == "complete" and not any(
             missing.images(store, row.id)
         )
     if is_complete and not repair:
         return console().print(f"{row.name} is complete.")
-    config = stored(row.config, row.name)
-    require_trust(config, is_trusted=trust)
-    tell_options({"--trust": trust and not named_outside(config)}, "for a config that names nothing outside")
+    config = trusted_config(row, trust=trust)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     checked = CheckedConfig.of(config, ask=not dry_run)

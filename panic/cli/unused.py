@@ -1,6 +1,8 @@
 """What was given and has no effect in a call is named once on stderr: options, fields, misspelt variables.
 
-Consent that nobody had to give (`-y`, `--force` where nothing would be overwritten) is none of these.
+Consent to what might have happened (`delete -y`, `--force` where nothing would be overwritten) is none of
+these. Consent to what cannot happen is one: `run -y` without --repin, `--trust` for a config that names
+nothing outside its store, which whoever gives it needs to know.
 
     tell_options({"--repair": repair}, "in a dry run")
 """

@@ -12,7 +12,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say
 from panic.cli.render import console, print_json, print_table, shorten
-from panic.cli.unused import tell_options
+from panic.cli.stored import trusted_config
 
 if TYPE_CHECKING:
     from panic.engine.verify import Verification
@@ -41,9 +41,7 @@ def verify(
     Exit code 1 if a result differs or is damaged, or if nothing could be compared.
     """
     from panic.cli.logs import silence_libraries
-    from panic.config import stored
     from panic.engine.plan import CheckedConfig
-    from panic.engine.trust import named_outside, require_trust
     from panic.store import reading
 
     silence_libraries()
@@ -59,12 +57,7 @@ def verify(
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        config = stored(row.config, row.name)
-        require_trust(config, is_trusted=trust)
-        tell_options(
-            {"--trust": trust and not named_outside(config)}, "for a config that names nothing outside"
-        )
-        checked = CheckedConfig.of(config, ask=True)
+        checked = CheckedConfig.of(trusted_config(row, trust=trust), ask=True)
         found = verification.verify(checked, store, row.id, sample=sample, seed=seed, on_progress=show)
     bad = {"different", "damaged"} | ({"changed", "not comparable"} if strict else set())
     is_good = found.num_compared > 0 and not bad & found.counts.keys()

@@ -38,14 +38,16 @@ SMALL_BYTES = 64 * 2**20
 class Plan:
     """What an experiment consists of.
 
-    generative, embedding: the models by name, in the order the config mentions them. is_once: what the config
-    asks for does not become part of what the experiment was asked for.
+    generative, embedding: the models by name, in the order the config mentions them. are_runs_given: the runs
+    were chosen among those of the store, and are not all that the config says. is_once: what the config asks
+    for does not become part of what the experiment was asked for.
     """
 
     config: ExperimentConfig
     generative: dict[str, ModelSpec]
     embedding: dict[str, ModelSpec]
     runs: list[NewRun]
+    are_runs_given: bool = False
     is_once: bool = False
 
     @property
@@ -222,6 +224,7 @@ def make_plan(
         generative={name: resolve(name) for name in generative},
         embedding={name: resolve(name) for name in config.embeddings},
         runs=expanded_runs(config) if runs is None else list(runs),
+        are_runs_given=runs is not None,
         is_once=checked.is_once,
     )
 
@@ -229,8 +232,12 @@ def make_plan(
 def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | None = None) -> list[str]:
     """Sentences on what an experiment has been asked for before and this plan does not ask for.
 
+    There are none where the runs were given: whoever chose them knows what they leave.
+
     known: the union of what it was asked for.
     """
+    if plan.are_runs_given:
+        return []
     config = plan.config
     asked = {run_key(run): run for run in plan.runs}
     others: Counter[str] = Counter()

@@ -7,19 +7,23 @@ transaction. The store's rows go first, then the pixels: pixels that nobody refe
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from panic.store.reading import Selector, experiment, nulls
+from panic.store.records import ExperimentRow
 from panic.store.store import Store
 
-# Outputs of experiment ?1 that no other experiment has. Inputs are prompts or outputs of the same run.
+# ?1 is a JSON list of rows of experiments: one, and its null models.
+THESE = "IN (SELECT value FROM json_each(?1))"
+# Outputs that no other experiment has. Inputs are prompts or outputs of the same run.
 OWN_OUTPUTS = (
-    "SELECT prompt FROM run WHERE experiment = ?1"
-    " UNION SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
-    " EXCEPT SELECT prompt FROM run WHERE experiment <> ?1"
-    " EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment <> ?1"
+    f"SELECT prompt FROM run WHERE experiment {THESE}"
+    f" UNION SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment {THESE}"
+    f" EXCEPT SELECT prompt FROM run WHERE experiment NOT {THESE}"
+    f" EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment NOT {THESE}"
 )
-OWN_RUNS = "SELECT id FROM run WHERE experiment = ?1"
+OWN_RUNS = f"SELECT id FROM run WHERE experiment {THESE}"
 OWN_DIAGRAMS = f"SELECT id FROM diagram WHERE run IN ({OWN_RUNS})"
 
 
@@ -39,44 +43,45 @@ class Deletion:
 
 def preview_deletion(store: Store, selector: Selector) -> Deletion:
     """What `delete_experiment` would remove."""
-    row = experiment(store, selector)
-    found = [_preview(store, one.id) for one in (row, *nulls(store, row.name))]
-    return Deletion(**{name: sum(getattr(one, name) for one in found) for name in Deletion.__slots__})
+    these = _with_nulls(store, experiment(store, selector))
 
+    def count(what: str) -> int:
+        return int(store.db.value(f"SELECT count(*) FROM {what}", these))
 
-def _preview(store: Store, experiment: int) -> Deletion:
     return Deletion(
-        runs=store.db.value("SELECT count(*) FROM run WHERE experiment = ?", experiment),
-        invocations=store.db.value(f"SELECT count(*) FROM invocation WHERE run IN ({OWN_RUNS})", experiment),
-        outputs=store.db.value(f"SELECT count(*) FROM ({OWN_OUTPUTS})", experiment),
-        embeddings=store.db.value(
-            f"SELECT count(*) FROM embedding WHERE output IN ({OWN_OUTPUTS})", experiment
-        ),
-        diagrams=store.db.value(f"SELECT count(*) FROM diagram WHERE run IN ({OWN_RUNS})", experiment),
+        runs=count(f"run WHERE experiment {THESE}"),
+        invocations=count(f"invocation WHERE run IN ({OWN_RUNS})"),
+        outputs=count(f"({OWN_OUTPUTS})"),
+        embeddings=count(f"embedding WHERE output IN ({OWN_OUTPUTS})"),
+        diagrams=count(f"diagram WHERE run IN ({OWN_RUNS})"),
     )
 
 
-def own_image_bytes(store: Store, experiment: int) -> int:
-    """Bytes of the images that only an experiment uses."""
+def _with_nulls(store: Store, row: ExperimentRow) -> str:
+    """The rows of an experiment and of its null models, as a JSON list."""
+    return json.dumps([row.id, *(one.id for one in nulls(store, row.name))])
+
+
+def own_image_bytes(store: Store, selector: Selector) -> int:
+    """Bytes of the images that only an experiment and its null models use."""
     digests = store.db.rows(
-        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({OWN_OUTPUTS})", experiment
+        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({OWN_OUTPUTS})",
+        _with_nulls(store, experiment(store, selector)),
     )
     sql = "SELECT length(bytes) FROM image WHERE digest = ?"
     return sum(store.images.value(sql, digest) or 0 for (digest,) in digests)
 
 
 def delete_experiment(store: Store, selector: Selector) -> Deletion:
-    """Remove an experiment with everything that only it used, each in one transaction, null models first."""
+    """Remove an experiment and its null models with all that only they used, in one transaction."""
     row = experiment(store, selector)
-    counts = preview_deletion(store, row.id)
-    for one in nulls(store, row.name):
-        delete_experiment(store, one.id)
+    these, counts = _with_nulls(store, row), preview_deletion(store, row.id)
     store.db.foreign_keys(on=False)
     try:
         with store.transaction() as connection:
             connection.execute("CREATE TEMP TABLE own AS SELECT id, digest FROM output WHERE FALSE")
             connection.execute(
-                f"INSERT INTO own SELECT id, digest FROM output WHERE id IN ({OWN_OUTPUTS})", (row.id,)
+                f"INSERT INTO own SELECT id, digest FROM output WHERE id IN ({OWN_OUTPUTS})", (these,)
             )
             images = connection.execute(
                 "SELECT digest FROM own JOIN output USING (id, digest) WHERE modality = 'image'"
@@ -89,19 +94,19 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                     f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
                     for table in ("diagram", "stuck", "failure", "invocation")
                 ),
-                "DELETE FROM run WHERE experiment = ?1",
-                "DELETE FROM epoch WHERE experiment = ?1",
+                f"DELETE FROM run WHERE experiment {THESE}",
+                f"DELETE FROM epoch WHERE experiment {THESE}",
                 "DELETE FROM embedding WHERE output IN (SELECT id FROM own)",
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
-                "DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment = ?1)"
+                f"DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment {THESE})"
                 " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding)",
                 "DELETE FROM measure WHERE id NOT IN"
                 " (SELECT measure FROM vectorisation UNION SELECT measure FROM distance)",
-                "UPDATE session SET experiment = NULL WHERE experiment = ?1",
-                "DELETE FROM annotation WHERE target = (SELECT uid FROM experiment WHERE id = ?1)",
-                "DELETE FROM experiment WHERE id = ?1",
+                f"UPDATE session SET experiment = NULL WHERE experiment {THESE}",
+                f"DELETE FROM annotation WHERE target IN (SELECT uid FROM experiment WHERE id {THESE})",
+                f"DELETE FROM experiment WHERE id {THESE}",
             ):
-                connection.execute(sql, (row.id,) if "?1" in sql else ())
+                connection.execute(sql, (these,) if "?1" in sql else ())
             connection.execute("DROP TABLE own")
             broken = connection.execute("PRAGMA foreign_key_check").fetchall()
             assert not broken, broken

@@ -13,6 +13,7 @@ from panic.analysis.nulls import kinds
 from panic.analysis.questions import shares
 from panic.errors import Interrupted, NotFound
 from panic.store import NewRun, Store, check, delete, reading, writing
+from panic.store.delete import Deletion
 from panic.store.dump import dump
 from panic.topology import diagram
 from tests.analysis.conftest import NETWORK, Bench
@@ -179,6 +180,20 @@ def test_they_are_neither_counted_nor_latest_and_go_with_their_experiment(walked
     assert reading.experiments(walked) == []
     assert walked.db.value("SELECT count(*) FROM embedding") == 0
     assert check.check(walked) == []
+
+
+def test_what_an_experiment_and_its_null_models_share_is_counted_when_they_are_deleted(walked):
+    """The prompt is of them all, and no other experiment's."""
+    write_nulls(walked, "demo", "shuffled")
+
+    def numbers():
+        tables = Deletion.__slots__
+        return [walked.db.value(f"SELECT count(*) FROM {table[:-1]}") for table in tables]
+
+    before, told = numbers(), delete.preview_deletion(walked, "demo")
+    assert delete.delete_experiment(walked, "demo") == told
+    removed = [old - new for old, new in zip(before, numbers(), strict=True)]
+    assert Deletion(**dict(zip(Deletion.__slots__, removed, strict=True))) == told
 
 
 def test_no_other_experiment_is_compared_with_null_models(walked, bench):

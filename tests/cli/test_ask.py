@@ -105,6 +105,12 @@ def test_the_names_that_a_shell_completes_are_those_of_the_questions() -> None:
     from panic.analysis.answers import named
 
     assert complete_question("") == sorted(named())
+    assert complete_question("dr") == ["drift"]
+
+
+@pytest.mark.parametrize("typed", ["/", "**", "d*", "../"])
+def test_what_is_no_beginning_of_a_question_is_not_completed(typed: str) -> None:
+    assert complete_question(typed) == []
 
 
 def test_texts_of_models_are_no_commands_of_latex_or_markdown(panic: Invoke, store: Path) -> None:
@@ -126,6 +132,20 @@ def test_texts_of_models_are_no_commands_of_latex_or_markdown(panic: Invoke, sto
     assert nasty in {row["prompt"] for row in pl.read_csv("a.csv").iter_rows(named=True)}
     assert nasty in {row["prompt"] for row in json.loads(Path("a.json").read_text())}
     assert nasty not in panic("table", "stuck", "demo").stdout
+
+
+def test_lists_in_lists_and_structs_are_written_in_every_format(tmp_path: Path) -> None:
+    nan = float("nan")
+    frame = pl.DataFrame(
+        {"a": [[[1.0, nan], []], None], "b": [{"c": [2.0], "d": nan}, {"c": None, "d": 1.0}]}
+    )
+    a, b = [[1.0, None], []], {"c": [2.0], "d": None}
+    assert frames.rows(frame)[0] == {"a": a, "b": b}
+    for ending in frames.WRITERS:
+        frames.write(frame, tmp_path / f"nested{ending}")
+    assert json.loads((tmp_path / "nested.json").read_text())[0] == {"a": a, "b": b}
+    row = pl.read_csv(tmp_path / "nested.csv").row(0, named=True)
+    assert {name: json.loads(text) for name, text in row.items()} == {"a": a, "b": b}
 
 
 def test_lists_and_numbers_that_are_none_are_kept(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -102,6 +106,18 @@ def test_escape_sequences_reach_no_terminal(panic: Invoke, nasty: Path, command:
     done = panic(*command)
     assert done.output
     assert not obeyed(done.output)
+
+
+def test_csv_is_exact_for_programs_and_obeyed_by_no_terminal(panic: Invoke, nasty: Path) -> None:
+    exact = panic("returns", "--csv").stdout
+    assert "\x1b[5m" in exact
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-P", "-m", "panic", "returns", "--csv"]
+    subprocess.run(command, stdout=theirs, check=True, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert shown.replace("\r\n", "\n") == visible(exact)
 
 
 def test_escape_sequences_reach_no_log(panic: Invoke, nasty: Path) -> None:

@@ -130,7 +130,8 @@ def test_unfinished_runs_do_not_go_on_and_no_generator_is_loaded(panic: Invoke, 
     Path("below").mkdir()
     done = panic("embed", "demo", "python:letters.py:Letters", "--trust")
     assert done.exit_code == 0, done.stderr
-    assert "1 unfinished runs were to be longer and are not continued beyond 3 steps" in done.stderr
+    assert "demo: 1 unfinished runs do not go on here (panic resume demo" in done.stderr
+    assert "beyond" not in done.stderr
     assert not Path("loads").exists()
     with Store("panic-store") as store:
         assert [run.num_steps for run in reading.runs(store)] == [3, 3]
@@ -142,6 +143,22 @@ def test_unfinished_runs_do_not_go_on_and_no_generator_is_loaded(panic: Invoke, 
     with Store("panic-store") as store:
         assert [run.num_steps for run in reading.runs(store)] == [9, 3]
         assert reading.counts(store).embeddings == 2 + 9 + 3
+
+
+def test_diagrams_tell_how_many_runs_have_none_because_they_have_not_ended(
+    panic: Invoke, store: Path
+) -> None:
+    """Runs stopped at different lengths: no one number of steps is where they are not continued."""
+    with Store(store, write=True) as opened:
+        ids = [run.id for run in reading.runs(opened, "demo") if run.state == "done"][:2]
+        for number, id in enumerate(ids):
+            opened.db.execute(f"UPDATE run SET max_length = {30 + number} WHERE id = {id}")
+            opened.db.execute(f"DELETE FROM invocation WHERE run = {id} AND step > {4 + number}")
+    done = panic("diagrams", "demo", "--metric", "cosine", "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "demo: 2 unfinished runs do not go on here, and diagrams are of ended runs alone" in done.stderr
+    assert "beyond" not in done.output
+    assert "unfinished" not in panic("diagrams", "demo", "--metric", "cosine", "--dry-run", "-q").stderr
 
 
 def test_a_dry_run_tells_what_is_missing_and_changes_nothing(panic: Invoke, store: Path) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from panic.analysis.nulls import kinds
 from panic.store import Store, check, reading
 
 from .conftest import Invoke
+
+NULL = "demo/null-shuffled"
 
 
 def test_null_models_are_written_listed_reported_and_deleted(panic: Invoke, store: Path) -> None:
@@ -44,6 +47,17 @@ def test_a_report_of_null_models_has_a_name_without_a_folder(panic: Invoke, stor
     assert (store / "reports" / "demo-null-shuffled.html").is_file()
 
 
+def test_all_beside_a_kind_means_all_and_a_misspelt_kind_beside_it_is_told(
+    panic: Invoke, store: Path
+) -> None:
+    done = panic("nulls", "demo", "all", "shufled")
+    assert "There is no null model 'shufled'" in done.stderr
+    assert panic("nulls", "demo", "shuffled", "all").exit_code == 0
+    with Store(store) as opened:
+        found = {row.name.removeprefix("demo/null-") for row in reading.nulls(opened, "demo")}
+    assert found >= set(kinds())
+
+
 def test_mistakes_are_answered(panic: Invoke, store: Path) -> None:
     assert "Did you mean shuffled?" in panic("nulls", "demo", "shufled").stderr
     assert panic("nulls", "demo").exit_code == 2
@@ -52,3 +66,17 @@ def test_mistakes_are_answered(panic: Invoke, store: Path) -> None:
         arguments = ["demo/null-shuffled", *(["circle"] if command == "embed" else [])]
         assert "panic nulls brings it up to date" in panic(command, *arguments).stderr
     assert "demo/null-shuffled is complete." in panic("resume", "demo/null-shuffled").stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["verify", NULL], ["resume", NULL, "--repair"], ["show", NULL, "--config"], ["embed", NULL, "x"]],
+)
+def test_what_needs_a_config_is_refused_for_null_models_with_the_reason(
+    panic: Invoke, store: Path, command: list[str]
+) -> None:
+    assert panic("nulls", "demo", "shuffled").exit_code == 0
+    done = panic(*command)
+    assert done.exit_code == 2
+    assert "demo/null-shuffled holds null models: no config performs it" in done.stderr
+    assert "null_of" not in done.output

@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 
 from panic.cli.app import run_experiments_app
 from panic.cli.logs import logging_to
+from panic.engine import pinning
+from panic.engine.plan import check_config, make_plan
+from panic.models import registry
 from panic.store import Store, reading
 
 from .conftest import ROOT, Invoke, write_config
@@ -351,6 +354,17 @@ def test_resume_of_a_complete_experiment_does_nothing(panic: Invoke, store: Path
     done = panic("resume", "demo")
     assert (done.exit_code, done.stdout) == (0, "demo is complete.\n")
     assert panic("resume", "nope").exit_code == 2
+
+
+def test_resume_of_an_experiment_that_was_killed_before_it_had_runs_makes_them(
+    panic: Invoke, tmp_path: Path
+) -> None:
+    checked = check_config(write_config(tmp_path), ask=True)
+    plan = make_plan(checked)
+    with Store("panic-store", write=True, create=True) as store:
+        pinning.begin(store, plan, registry.fingerprints(plan.specs), "cpu")
+    assert "runs:        6, of which 0 have ended" in panic("resume", "demo", "--dry-run").stdout
+    assert "demo is complete: 6 runs " in panic("resume", "demo").stdout
 
 
 def test_resume_goes_on_in_the_store_where_the_experiment_is(panic: Invoke, tmp_path: Path) -> None:

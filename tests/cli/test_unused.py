@@ -32,6 +32,11 @@ CONFIG: dict[str, Any] = {
             "--repair, --fail-fast: without effect in a",
         ),
         (["verify", "--trust", "--sample", "1"], "--trust: without effect for a config that names nothing"),
+        (
+            ["embed", "demo", "synthetic/state-embedding", "--trust", "--dry-run"],
+            "--trust: without effect for a config that names nothing",
+        ),
+        (["diagrams", "demo", "--trust", "--dry-run"], "--trust: without effect for a config that names"),
         (["status", "--interval", "3"], "--interval: without effect without --watch"),
         (["show", "--from", "3"], "--from: without effect without --run"),
         (["show", "--config", "--all"], "--all: without effect here: it is shown whole"),

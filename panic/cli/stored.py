@@ -1,0 +1,45 @@
+"""The config by which a command acts on an experiment that is in a store: whether there is one to act on.
+
+config = trusted_config(row, trust=False)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from panic.cli.unused import tell_options
+from panic.errors import UsageError
+
+if TYPE_CHECKING:
+    from panic.config import ExperimentConfig
+    from panic.store.records import ExperimentRow
+
+
+def own_config(row: ExperimentRow) -> ExperimentConfig:
+    """Return the config that performs an experiment.
+
+    Raises: UsageError for null models, which no config performs; ConfigError for a config of another version.
+    """
+    from panic.config import stored
+    from panic.store import reading
+
+    if reading.is_null(row.name):
+        raise UsageError(
+            f"{row.name} holds null models: no config performs it, and it has what the experiment has that it"
+            " is of.",
+            hint="panic nulls brings it up to date.",
+        )
+    return stored(row.config, row.name)
+
+
+def trusted_config(row: ExperimentRow, *, trust: bool) -> ExperimentConfig:
+    """Return the config that performs an experiment, and tell on stderr if nobody had to trust it.
+
+    Raises: as `own_config`; NotTrusted if it names what is outside its store and `trust` is false.
+    """
+    from panic.engine.trust import named_outside, require_trust
+
+    config = own_config(row)
+    require_trust(config, is_trusted=trust)
+    tell_options({"--trust": trust and not named_outside(config)}, "for a config that names nothing outside")
+    return config
