@@ -72,6 +72,13 @@ class Shared:
         from_environment = os.environ.get("PANIC_STORE")
         return self.store or (Path(from_environment) if from_environment else of_config or DEFAULT_STORE)
 
+    def store_for_log(self) -> Path | None:
+        """Return where a command that needs no store has its log: in the store that is named or lies here."""
+        path = self.store_path()
+        is_named = self.store is not None or bool(os.environ.get("PANIC_STORE"))
+        lies_here = (path / "store.sqlite").exists() and os.access(path, os.W_OK)
+        return path if is_named or lies_here else None
+
     def open_store(self, *, is_whole: bool = True) -> Store:
         """The store, for reading; of an older schema a copy, which is said on stderr.
 

@@ -50,7 +50,8 @@ def evaluate(
             console(err=True).print(f"{done:,} of {n:,} pictures drawn")
             shown_at = time.monotonic()
 
-    file = logs.log_file(shared.store_path(), "panic", "evaluate")
+    store = shared.store_for_log()
+    file = store and logs.log_file(store, "panic", "evaluate")
     with logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=model):
         scores = evaluation.evaluate(
             spec, data, n=n, seed=seed, device=place, batch_size=batch_size, show=show

@@ -95,7 +95,7 @@ def silence_libraries() -> None:
 
 
 def log_file(store: Path, project: str, command: str = "run") -> Path:
-    """A name for a new log in a store, or in the folder where one may come to be."""
+    """A name for a new log in a store, in the folder where one may come to be, or in that of a training."""
     store.mkdir(parents=True, exist_ok=True)
     folder = own_folder(store, "logs")
     stem = f"{project}_{command}_{time.strftime('%Y%m%d-%H%M%S')}"
@@ -104,11 +104,15 @@ def log_file(store: Path, project: str, command: str = "run") -> Path:
 
 
 @contextlib.contextmanager
-def logging_command(path: Path, level: str, *, stderr_level: int, what: str) -> Iterator[None]:
+def logging_command(path: Path | None, level: str, *, stderr_level: int, what: str) -> Iterator[None]:
     """Write the log of a command: how it was called, what it and libraries say, and how it ended.
 
+    path: None changes nothing: libraries stay silenced, and our warnings go where Python puts them.
     what: the experiment, config or model that it is about.
     """
+    if path is None:
+        yield
+        return
     with logging_to(path, level, stderr_level=stderr_level):
         log.info("%s: %s", what, shlex.join(sys.argv))
         try:

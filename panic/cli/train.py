@@ -56,7 +56,8 @@ def train(
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         perform(loaded, show)
         return
-    file = logs.log_file(shared.store_path(), config.stem, "train")
+    beside_the_model = Path(f"{loaded.output}.training")
+    file = logs.log_file(shared.store_for_log() or beside_the_model, config.stem, "train")
     with logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)):
         trained = perform(loaded, show)
     if talks:

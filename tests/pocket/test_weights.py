@@ -105,7 +105,7 @@ def test_a_picture_depends_on_its_prompt_and_seed_and_not_on_its_mates(painter):
     assert not np.array_equal(first[0], first[1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("bar", pocket_scores.BARS, ids=lambda bar: f"{bar[0]}, {bar[1]}")
 def test_the_family_reaches_what_it_is_meant_to(measured, bar):

@@ -95,6 +95,17 @@ def test_writes_a_log_where_libraries_chatter(tmp_path):
     assert "a.yaml: " in file.read_text()
 
 
+def test_without_a_store_the_log_lies_beside_the_model(tmp_path, monkeypatch):
+    monkeypatch.delenv("PANIC_STORE")
+    monkeypatch.chdir(tmp_path)
+    done = panic("train", write(tmp_path / "a.yaml", "autoencoder", steps=2))
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "panic-store").exists()
+    [file] = (tmp_path / "model.training" / "logs").iterdir()
+    assert str(file) in done.output.replace("\n", "")
+    assert panic("train", tmp_path / "a.yaml").exit_code == 0
+
+
 def test_says_that_time_is_up(tmp_path):
     config = write(tmp_path / "a.yaml", "autoencoder")
     result = panic("train", config, "--set", "minutes=0.00001")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from panic.cli.app import app
 from panic.errors import ModelMissing, UsageError
+from panic.store import Store
 from panic.train import evaluation, pocket_scores
 from panic.train.evaluation import model_to_evaluate
 from panic.train.folder import Folder
@@ -84,6 +85,19 @@ def test_scores_of_a_tiny_pipeline_are_none(tmp_path):
     assert scores["scenes"] == 2
     assert scores["all, exact"] == 0.0
     assert len(list((tmp_path / "panic-store" / "logs").glob("panic_evaluate_*.log"))) == 1
+
+
+def test_without_a_store_evaluating_makes_none_for_a_log(tmp_path, monkeypatch):
+    """It needs none, and may be called where nothing can be written."""
+    monkeypatch.delenv("PANIC_STORE")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teller.py").write_text(TELLER.replace("SEED", str(pocket_scores.SEED)))
+    arguments = ("evaluate", "python:teller.py:Teller", "pocket-world", "--n", 12)
+    assert panic(*arguments).exit_code == 0
+    assert not (tmp_path / "panic-store").exists()
+    Store(tmp_path / "panic-store", write=True, create=True).close()
+    assert panic(*arguments).exit_code == 0
+    assert len(list((tmp_path / "panic-store" / "logs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
