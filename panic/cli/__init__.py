@@ -16,7 +16,7 @@ from io import TextIOWrapper
 def main() -> None:
     """The console script `panic`."""
     from panic.cli.app import app
-    from panic.cli.unused import tell_variables
+    from panic.cli.common import tell_variables
 
     _prepare_streams()
     tell_variables()
@@ -26,7 +26,7 @@ def main() -> None:
 def run_experiments() -> None:
     """The console script `run-experiments CONFIG...`, equal to `panic run CONFIG...`."""
     from panic.cli.app import run_experiments_app
-    from panic.cli.unused import tell_variables
+    from panic.cli.common import tell_variables
 
     _prepare_streams()
     tell_variables()

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli import render
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, visible
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options, visible
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
-from panic.cli.unused import tell_options
 from panic.errors import ConfigError, NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:

@@ -22,7 +22,10 @@ LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
 }  # fmt: skip
 """Texts are of models and of other people: none of them may be a command."""
-MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{c: f"\\{c}" for c in "\\|`*_[]"}}
+MARKDOWN = {
+    "&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "\\\\", "|": r"\|", "`": r"\`", "*": r"\*", "_": r"\_",
+    "[": r"\[", "]": r"\]",
+}  # fmt: skip
 
 
 def write(frame: pl.DataFrame, path: Path) -> None:

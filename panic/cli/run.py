@@ -24,10 +24,11 @@ from panic.cli.common import (
     guarded,
     say,
     say_error,
+    tell_fields,
+    tell_options,
 )
 from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.stored import trusted_config
-from panic.cli.unused import tell_fields, tell_options
 from panic.errors import StoreTooOld, UsageError
 
 if TYPE_CHECKING:

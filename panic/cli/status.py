@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, tell_options
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
-from panic.cli.unused import tell_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from panic.cli.unused import tell_options
+from panic.cli.common import tell_options
 from panic.errors import UsageError
 
 if TYPE_CHECKING:

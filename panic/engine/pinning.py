@@ -20,6 +20,7 @@ from panic.devices.device import Device
 from panic.engine.plan import Plan, joined_runs, open_runs, run_key, small_bytes
 from panic.errors import ConfigError, ConflictError
 from panic.models import imported, registry
+from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
 from panic.store import Store, reading, writing
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
@@ -261,7 +262,7 @@ def refuse_given(plan: Plan, epochs: Iterable[EpochRow], rows: Iterable[RunRow],
         epochs, rows: of the experiment, as far as it is there.
     """
     is_of_given = any(epoch.device_kind == imported.GIVEN for epoch in epochs)
-    is_of_given |= any(map(imported.is_imported, plan.generative.values()))
+    is_of_given |= any(kind_of(spec).is_given for spec in plan.generative.values())
     if device_kind == imported.GIVEN or not is_of_given:
         return
     known = {run_key(row): row for row in rows}

@@ -25,11 +25,6 @@ PREFIX = "imported/"
 OUTPUTS = (Modality.TEXT, Modality.IMAGE)
 
 
-def is_imported(spec: ModelSpec) -> bool:
-    """Return whether a model's outputs were given."""
-    return spec.adapter == KIND.name
-
-
 def _read_name(name: str, path: Callable[[str], Path], *, ask: bool) -> ModelSpec:
     output = name.removeprefix(PREFIX)
     if output not in OUTPUTS:
@@ -56,6 +51,7 @@ KIND = Kind(
         "deterministic": Parameter(kind=bool, default=False),
     },
     weights="none",
+    is_given=True,
     prefix=PREFIX,
     read_name=_read_name,
 )

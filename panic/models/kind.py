@@ -176,6 +176,7 @@ class Kind:
             is called without building the model.
         earlier: what the same words of a config meant in earlier versions of the kind, where they have come
             to mean another model, as specs that say so. An experiment goes on with what it started with.
+        is_given: its models cannot be called; their outputs come from elsewhere (`panic import`).
     """
 
     name: str
@@ -194,6 +195,7 @@ class Kind:
     identity: Callable[[ModelSpec], Any] = lambda spec: spec.source or spec.base
     bucketing: Callable[[ModelSpec], Bucketer | None] = _one_bucket
     earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
+    is_given: bool = False
 
     def owns(self, name: str) -> bool:
         """Return whether a name begins with the kind's prefix."""
