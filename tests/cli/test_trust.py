@@ -44,6 +44,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "diagrams": [["x"], ["x", "--dry-run"]],
     "nulls": [["x", "all"]],
     "returns": [["x"], ["x", "--json"]],
+    "import": [["given.jsonl", "--name", "x"], ["given.jsonl", "--name", "y"]],
     "verify": [[], ["--strict", "--sample", "2"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
     "images": [["--run", "1"], ["--step", "1"]],
@@ -69,6 +70,8 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     os.utime(tmp_path / "maker" / "evil.py", (1, 1))  # nothing that this process knows of it holds any more
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    row = {"run": 1, "step": 0, "text": "b", "prompt": "a", "model": f"python:{tmp_path}/maker/evil.py:Evil"}
+    Path("given.jsonl").write_text(json.dumps(row) + "\n")
     return tmp_path / "store"
 
 
