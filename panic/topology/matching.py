@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from panic.topology.distances import TopologyError, checked_bars
 
@@ -134,6 +133,8 @@ def _wasserstein_row(a: Split, others: list[Split], order: float = 1, internal_p
 
 def _wasserstein(a: Array, b: Array, half: float, order: float, p: float) -> float:
     """Least sum of distance^order of finite bars; `half` their length is the distance to the diagonal."""
+    from scipy.optimize import linear_sum_assignment  # a third of a second, which other callers save
+
     a_alone, b_alone = ((half * (x[:, 1] - x[:, 0])) ** order for x in (a, b))
     if not len(a) or not len(b):
         return float(a_alone.sum() + b_alone.sum())
