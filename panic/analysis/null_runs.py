@@ -31,7 +31,7 @@ from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData, load, network_name
 from panic.config.diagrams import DiagramSettings, one_or_several
-from panic.errors import Interrupted, NotFound, nearest
+from panic.errors import NotFound, nearest
 from panic.models.protocol import Modality
 from panic.store import (
     Commit,
@@ -191,9 +191,8 @@ def _write(store: Store, null: _Null, show: Show) -> None:
         "null": null.kind,
     }
     target = writing.start_experiment(store, null.name, config)
-    session = writing.start_session(store, target, f"panic nulls {null.source.name} {null.kind}", {})
-    state = "failed"
-    try:
+    command = f"panic nulls {null.source.name} {null.kind}"
+    with writing.recorded_session(store, target, command, {}) as session:
         spec = {"modalities_in": ["text"], "modality_out": "text", "null": null.kind}
         maker = writing.add_model(store, f"null-{null.kind}", f"null-{null.kind}", spec)
         pinned = {epoch.name for epoch in reading.epochs(store, target)}
@@ -205,12 +204,6 @@ def _write(store: Store, null: _Null, show: Show) -> None:
         for settings in _diagram_settings(null):
             for model in null.models.values():
                 _add_diagrams(store, target, model, settings, show)
-        state = "done"
-    except Interrupted:
-        state = "interrupted"
-        raise
-    finally:
-        writing.end_session(store, session, state)
 
 
 def _add_surrogates(store: Store, target: int, null: _Null, maker: int, session: int, show: Show) -> None:

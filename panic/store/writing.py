@@ -7,6 +7,7 @@ harmless, references to missing pixels are not.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
@@ -14,11 +15,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from panic.errors import StoreReadOnly
+from panic.errors import Interrupted, StoreReadOnly
 from panic.store.codec import (
     ENCODING,
     canonical_json,
@@ -161,6 +162,29 @@ def end_session(
             "UPDATE session SET ended_at = ?, end_state = ?, timeline = ? WHERE id = ?",
             (time.time(), state, told, session),
         )
+
+
+@contextlib.contextmanager
+def recorded_session(
+    store: Store,
+    experiment: int,
+    command: str,
+    provenance: dict[str, Any],
+    config: dict[str, Any] | None = None,
+) -> Iterator[int]:
+    """A session for as long as the block lasts, as `start_session` begins it; its row.
+
+    It ends as "done", as "interrupted" by Interrupted, and as "failed" by any other exception.
+    """
+    session, state = start_session(store, experiment, command, provenance, config), "failed"
+    try:
+        yield session
+        state = "done"
+    except Interrupted:
+        state = "interrupted"
+        raise
+    finally:
+        end_session(store, session, state)
 
 
 def next_batch_id(store: Store) -> int:

@@ -32,7 +32,7 @@ from panic.engine.importing.trajectories import Given, Show, Trajectory, check_r
 from panic.engine.pinning import Pin, begin, known_config, pin
 from panic.engine.plan import FRESH, CheckedConfig, make_plan, run_key
 from panic.engine.session import LOST
-from panic.errors import ConfigError, ConflictError, Interrupted
+from panic.errors import ConfigError, ConflictError
 from panic.models import registry
 from panic.models.imported import GIVEN, PREFIX
 from panic.store import Commit, Store, contents, missing, reading, writing
@@ -117,15 +117,13 @@ def write_import(store: Store, found: Import, show: Show = nothing) -> int:
         "about": options.about,
         "deterministic": options.deterministic,
     }
-    session = writing.start_session(
+    with writing.recorded_session(
         store,
         experiment,
         shlex.join(sys.argv),
         provenance() | {"import": said},
         config.model_dump(mode="json"),
-    )
-    state = "failed"
-    try:
+    ) as session:
         writer = _Writer(store=store, session=session, folder=options.folder, pins=pins)
         rows = {known.id: known for known in reading.runs(store, experiment)}
         total, done = sum(len(one.outputs) for one in trajectories), 0
@@ -135,12 +133,6 @@ def write_import(store: Store, found: Import, show: Show = nothing) -> int:
                 writing.commit(store, commit)
             done += len(one.outputs)
         writer.bring_back(experiment, trajectories)
-        state = "done"
-    except Interrupted:
-        state = "interrupted"
-        raise
-    finally:
-        writing.end_session(store, session, state)
     return experiment
 
 
