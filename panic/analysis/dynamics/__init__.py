@@ -7,6 +7,9 @@ Compare like modality with like: in an alternating loop the similarity at lag 2 
     recurrence(texts).determinism
 """
 
+from panic.analysis.dynamics.alternation import TwoPeriodicity, two_periodicity
+from panic.analysis.dynamics.diversity import vendi, vendi_of_groups
+from panic.analysis.dynamics.image_quality import ImageQuality, image_quality
 from panic.analysis.dynamics.markov import (
     absorption,
     closed_classes,
@@ -37,16 +40,21 @@ from panic.analysis.dynamics.returns import (
     recurrence,
     recurrence_matrix,
 )
+from panic.analysis.dynamics.semantic import Decay, decay, mean_cumulative_drift
 from panic.analysis.dynamics.spells import dwell_survival, dwell_times, mean_dwell, survival
 
 __all__ = [
     "Attractor",
+    "Decay",
     "Ftle",
+    "ImageQuality",
     "Periodicity",
     "Recurrence",
+    "TwoPeriodicity",
     "absorption",
     "attractor",
     "closed_classes",
+    "decay",
     "distance_by_lag",
     "divergence",
     "dwell_survival",
@@ -54,7 +62,9 @@ __all__ = [
     "entropy_rate",
     "first_visits",
     "ftle",
+    "image_quality",
     "intrinsic_dimension",
+    "mean_cumulative_drift",
     "mean_dwell",
     "mean_first_passage",
     "noise",
@@ -68,4 +78,7 @@ __all__ = [
     "timescales",
     "transition_counts",
     "transition_matrix",
+    "two_periodicity",
+    "vendi",
+    "vendi_of_groups",
 ]

@@ -106,7 +106,7 @@ def _why_not(evidence: Evidence) -> str:
 
 def _is_measurable(data: ExperimentData, model: str, modality: str) -> bool:
     steps = data.steps(model, modality)
-    return len(steps) > 0 and steps["run"].is_in(_starts(data, model, modality)["run"].implode()).any()
+    return len(steps) > 0 and steps["run"].is_in(starts(data, model, modality)["run"].implode()).any()
 
 
 def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFrame:
@@ -118,7 +118,7 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
     (`continued`); leaving those out would let the moving runs alone speak for the late steps.
     Outputs without a vector, and runs without one of their start, are missing.
     """
-    steps = data.steps(model, modality).join(_starts(data, model, modality), on="run", maintain_order="left")
+    steps = data.steps(model, modality).join(starts(data, model, modality), on="run", maintain_order="left")
     if steps.is_empty():
         return pl.DataFrame(schema=DRIFT)
     matrix = data.matrix(model).astype(np.float64)
@@ -138,7 +138,7 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
     ).cast(DRIFT)  # type: ignore[arg-type]
 
 
-def _starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
+def starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """What each run's outputs are measured from: run, start (a row of the matrix)."""
     place = data.places(model)
     if modality == "text":
@@ -160,7 +160,7 @@ def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarra
 
 def unrelated(data: ExperimentData, model: str, modality: str = "text") -> float | None:
     """Median cosine distance of different starts (prompts, or first images) from each other; None for one."""
-    rows = _starts(data, model, modality)["start"].unique().sort().to_numpy()
+    rows = starts(data, model, modality)["start"].unique().sort().to_numpy()
     rows = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), MAX_UNRELATED).round().astype(int))]
     if len(rows) < 2:
         return None
