@@ -142,6 +142,15 @@ class Bench:
         ]
         writing.commit(self.store, Commit(batches=[batch], embeddings=new))
 
+    def embed_images(self, vectors: dict[int, np.ndarray], size: int = 16) -> None:
+        """Vectors of the pictures of these numbers, by the same model as texts."""
+        batch = self._batch("embed", len(vectors))
+        new = [
+            NewEmbedding(image_digest(picture(number, size)), self.models["embed"], batch.id, vector)
+            for number, vector in vectors.items()
+        ]
+        writing.commit(self.store, Commit(batches=[batch], embeddings=new))
+
     def diagram(self, run: int, points: np.ndarray) -> None:
         found = diagram(points)
         new = NewDiagram(

@@ -33,6 +33,11 @@ class Truth:
     `mean_share`: of the steps in each cluster, over all prompts that could be.
     `stays_plainly`: whether runs are long enough to tell that distances do not grow.
     `parting_factor`: by which runs of a prompt, which begin near each other, part per step (model call).
+    `likeness_changes`: whether likeness to the prompt is another one late than early; `diversity_changes`:
+    whether runs become more or less alike; `images_fade`: whether saturation falls, and nothing else of an
+    image. `prompt_told`, `prompt_told_late`: whether the own prompt is nearer than others, early, and late.
+    `pairs_nearer`: whether prompts that differ in one word end nearer than others. `stays_home`: whether runs
+    are late in the cluster of their first output more often than in that of others.
     """
 
     ends: frozenset[str] | None = None
@@ -52,6 +57,13 @@ class Truth:
     mean_share: float | None = None
     stays_plainly: bool = False
     parting_factor: float | None = None
+    likeness_changes: bool | None = None
+    diversity_changes: bool | None = None
+    images_fade: bool | None = None
+    prompt_told: bool | None = None
+    prompt_told_late: bool | None = None
+    pairs_nearer: bool | None = None
+    stays_home: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +92,9 @@ EVEN = np.full((4, 4), 0.25)
 
 IID = {
     "readable": NOTHING, "readable_late": NOTHING, "remembers": False, "is_near": False, "wanders": False,
-    "period": 0, "drift_differs": False, "length_kept": False,
+    "period": 0, "drift_differs": False, "length_kept": False, "likeness_changes": False,
+    "diversity_changes": False, "images_fade": False, "prompt_told": False, "prompt_told_late": False,
+    "pairs_nearer": False, "stays_home": False,
 }  # fmt: skip
 SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, "length_kept": False}
 
@@ -215,7 +229,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "walks": Design(
         what="random walks on the sphere, 40 steps of 0.08 to 0.22, from anywhere",
-        asks="lag clusters patterns twins loops* entropies* dimension*",
+        asks="lag clusters patterns twins two_periodicity loops* entropies* dimension*",
         make=drawing.walks,
         truth=Truth(
             ends=NOTHING,
@@ -233,7 +247,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "memory": Design(
         what="first-order autoregression (0.8) about one centre, 40 texts",
-        asks="lag twins",
+        asks="lag twins two_periodicity",
         make=drawing.memory,
         truth=Truth(
             ends=NOTHING,
@@ -258,7 +272,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",
-        asks="lag period chain",
+        asks="lag period chain two_periodicity",
         make=drawing.cycle(7, 0.15, 42),
         truth=Truth(
             ends=NOTHING,
@@ -294,7 +308,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "alternation": Design(
         what="2 regions in turn from either, with noise, 30 texts",
-        asks="lag chain period",
+        asks="lag chain period two_periodicity",
         make=drawing.cycle(2, 0.1, 30),
         truth=Truth(
             ends=NOTHING,
@@ -329,6 +343,46 @@ DESIGNS: dict[str, Design] = {
         asks="clusters stuck summary recurrence novelty",
         make=drawing.stuck_long,
         truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
+    ),
+    "deaf": Design(
+        what="8 prompts, two and two a word and little else apart; texts are in one of 4 regions at random",
+        asks="recoverability matched_pairs initial_cluster semantic_drift vendi two_periodicity"
+        " image_quality",
+        make=drawing.deaf,
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+    ),
+    "keeping": Design(
+        what="the same prompts; half of the texts are near the prompt, the others in one place for all",
+        asks="recoverability matched_pairs initial_cluster semantic_drift vendi",
+        make=drawing.keeping,
+        truth=Truth(
+            ends=factors("prompt"),
+            likeness_changes=False,
+            diversity_changes=False,
+            images_fade=False,
+            prompt_told=True,
+            prompt_told_late=True,
+            pairs_nearer=True,
+            stays_home=True,
+            period=0,
+            wanders=False,
+        ),
+    ),
+    "fading": Design(
+        what="the same prompts; texts are near the prompt ever more rarely, and never from the tenth on; "
+        "images fade",
+        asks="recoverability matched_pairs initial_cluster semantic_drift vendi image_quality",
+        make=drawing.fading,
+        truth=Truth(
+            ends=NOTHING,
+            likeness_changes=True,
+            diversity_changes=True,
+            images_fade=True,
+            prompt_told=True,
+            prompt_told_late=False,
+            pairs_nearer=False,
+            stays_home=False,
+        ),
     ),
     "failing": Design(
         what="2 regions at random; one network fails in a third",

@@ -70,7 +70,7 @@ def table(evidence: Evidence, view: View) -> Alternations:
         if not runs:
             absent[str(network)] = "all vectors of its runs hold zeros"
             continue
-        rows.append((network, *_score([points for _, points in runs])))
+        rows.append((network, *score([points for _, points in runs])))
         along.append(_along(str(network), runs))
     if not rows:
         reasons = "; ".join(f"{network}: {why}" for network, why in absent.items())
@@ -100,7 +100,7 @@ def _runs(data: ExperimentData, view: View, paths: pl.DataFrame) -> Iterator[tup
             yield of_run["step"].to_list(), points
 
 
-def _score(runs: list[Vectors]) -> tuple[float | int, ...]:
+def score(runs: list[Vectors]) -> tuple[float | int, ...]:
     """What SCORES has of a network but its name."""
     found = [two_periodicity(points) for points in runs]
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, thinned_numbers
-from panic.analysis.chance import LEAST_UNITS, holm, swapping
+from panic.analysis.chance import LEAST_UNITS, Chance, holm, swapping
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
@@ -122,19 +122,29 @@ def _early_and_late(paths: pl.DataFrame, data: ExperimentData, view: View) -> tu
     rows = ordered["row"].to_numpy().reshape(-1, length)
     trajectory = ordered.filter(pl.col("number") == 0)["trajectory"].to_numpy()
     units, unit_of = np.unique(trajectory, return_inverse=True)
-    sides = [_unit_vectors(part.T, data, view.model) for part in (rows[:, :count], rows[:, length - count :])]
-    early, late = (float(vendi_of_groups(side).mean()) for side in sides)
-
-    def change(swaps: NDArray[np.bool_]) -> float:
-        of_run = swaps[unit_of.reshape(-1)][None, :, None]
-        first, last = np.where(of_run, sides[1], sides[0]), np.where(of_run, sides[0], sides[1])
-        return float(vendi_of_groups(last).mean() - vendi_of_groups(first).mean())
-
+    early, late = (
+        _unit_vectors(part.T, data, view.model) for part in (rows[:, :count], rows[:, length - count :])
+    )
     p = p_least = float("nan")
     if len(units) >= LEAST_UNITS and length > 1:
-        found = swapping(change, len(units))
+        found = changed(early, late, unit_of.reshape(-1))
         p, p_least = float(found.p_value), found.p_least
-    return early, late, p, p_least, len(rows), len(units)
+    scores = (float(vendi_of_groups(side).mean()) for side in (early, late))
+    return *scores, p, p_least, len(rows), len(units)
+
+
+def changed(early: Array, late: Array, units: NDArray[np.int64]) -> Chance:
+    """The difference of the mean scores of late and early steps, (steps, runs, d) of unit vectors each.
+
+    Early and late outputs of a unit (runs,) are swapped, of all its runs at once. AnalysisError for too few.
+    """
+
+    def change(swaps: NDArray[np.bool_]) -> float:
+        is_swapped = swaps[units][None, :, None]
+        first, last = np.where(is_swapped, late, early), np.where(is_swapped, early, late)
+        return float(vendi_of_groups(last).mean() - vendi_of_groups(first).mean())
+
+    return swapping(change, len(np.unique(units)))
 
 
 def chart(answer: Diversity) -> dict[str, Any]:
