@@ -93,7 +93,13 @@ def _graph(edges: Orders, count: int) -> Orders:
     return np.sort(edges.min(axis=1) * count + edges.max(axis=1))
 
 
-def swapping(statistic: Callable[[NDArray[np.bool_]], float], num_units: int, *, seed: int = 0) -> Chance:
+def swapping(
+    statistic: Callable[[NDArray[np.bool_]], float],
+    num_units: int,
+    *,
+    max_draws: int = MAX_DRAWS,
+    seed: int = 0,
+) -> Chance:
     """Test, two-sided, whether a difference is farther from 0 than if units had swapped its two sides.
 
     `statistic` takes which units swap (num_units,), of which any are as likely as any others if early and
@@ -101,7 +107,7 @@ def swapping(statistic: Callable[[NDArray[np.bool_]], float], num_units: int, *,
     """
     if num_units < LEAST_UNITS:
         raise AnalysisError(f"{LEAST_UNITS} independent starts are needed for a test, found {num_units}")
-    draws = np.array([statistic(swaps) for swaps in _swaps(num_units, seed)])
+    draws = np.array([statistic(swaps) for swaps in _swaps(num_units, max_draws, seed)])
     return _chance(draws, larger=None, p_least=max(2.0 ** (1 - num_units), 1 / len(draws)))
 
 
@@ -125,14 +131,14 @@ def _orders(count: int, seed: int) -> Iterator[Orders]:
     yield from (rng.permutation(count) for _ in range(MAX_DRAWS))
 
 
-def _swaps(count: int, seed: int) -> Iterator[NDArray[np.bool_]]:
+def _swaps(count: int, most: int, seed: int) -> Iterator[NDArray[np.bool_]]:
     """All swaps of so many units, or as many as may be drawn; that of none comes first."""
-    if 2**count <= MAX_DRAWS:
+    if 2**count <= most:
         yield from (np.array(swaps) for swaps in product((False, True), repeat=count))
         return
     rng = np.random.default_rng(seed)
     yield np.zeros(count, dtype=np.bool_)
-    yield from (rng.random(count) < 0.5 for _ in range(MAX_DRAWS))
+    yield from (rng.random(count) < 0.5 for _ in range(most))
 
 
 def _chance(draws: Array, *, larger: bool | None, p_least: float) -> Chance:

@@ -98,22 +98,18 @@ def one_word_apart(prompts: list[str]) -> list[tuple[int, int]]:
 
     Words are what stands between spaces, whatever its capitals; prompts of the same words are no pair.
     """
-    words = [tuple(prompt.casefold().split()) for prompt in prompts]
-    # What is left without one word, and where it stood: equal for two prompts with another word there.
-    holes: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    whole: dict[tuple[str, ...], list[int]] = {}
-    for place, one in enumerate(words):
-        whole.setdefault(one, []).append(place)
-        for gap in range(len(one)):
-            holes.setdefault((gap, one[:gap] + one[gap + 1 :]), []).append(place)
-    found = {pair for group in holes.values() for pair in combinations(group, 2)}
-    found |= {
-        tuple(sorted((a, b)))
-        for (_, rest), group in holes.items()
-        for a in group
-        for b in whole.get(rest, [])
-    }
-    return sorted((a, b) for a, b in found if words[a] != words[b])
+    words = [prompt.casefold().split() for prompt in prompts]
+    return [(a, b) for a, b in combinations(range(len(words)), 2) if _is_one_apart(words[a], words[b])]
+
+
+def _is_one_apart(one: list[str], other: list[str]) -> bool:
+    """Whether what follows the first difference, and one word there, is the same."""
+    short, long = sorted((one, other), key=len)
+    if len(long) - len(short) > 1 or short == long:
+        return False
+    pairs = enumerate(zip(short, long, strict=False))
+    at = next((place for place, (a, b) in pairs if a != b), len(short))
+    return short[at + len(short) + 1 - len(long) :] == long[at + 1 :]
 
 
 def _chosen(prompts: list[str]) -> list[str]:

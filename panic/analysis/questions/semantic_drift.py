@@ -39,7 +39,7 @@ KINDS = ("text", "image")
 SCORES = {
     "network": pl.String, "direction": pl.String, "cumulative": pl.Float64, "low": pl.Float64,
     "high": pl.Float64, "amplitude": pl.Float64, "rate": pl.Float64, "level": pl.Float64, "r2": pl.Float64,
-    "is_fitted": pl.Boolean, "early": pl.Float64, "late": pl.Float64, "p_value": pl.Float64,
+    "early": pl.Float64, "late": pl.Float64, "p_value": pl.Float64,
     "num_starts": pl.Int64, "num_generations": pl.Int64, "num_runs": pl.Int64,
 }  # fmt: skip
 
@@ -105,8 +105,8 @@ def _cells(found: pl.DataFrame) -> Array:
     )  # fmt: skip
 
 
-def _score(cells: Array) -> tuple[float | int | bool | None, ...]:
-    """What SCORES has between direction and num_runs, of (units, generations)."""
+def _score(cells: Array) -> tuple[float | int | None, ...]:
+    """What SCORES has between direction and num_runs, of (units, generations); no curve where none fits."""
     from scipy.stats import t
 
     count, length = cells.shape
@@ -116,7 +116,8 @@ def _score(cells: Array) -> tuple[float | int | bool | None, ...]:
         half = float(t.ppf(0.975, count - 1) * cells.mean(axis=1).std(ddof=1) / np.sqrt(count))
         low, high = mean - half, mean + half
     fit = decay(cells.mean(axis=0)) if length >= LEAST_GENERATIONS else None
-    fitted = (None,) * 5 if fit is None else (fit.amplitude, fit.rate, fit.level, fit.r2, fit.is_fitted)
+    fit = fit if fit is not None and fit.is_fitted else None
+    fitted = (None,) * 4 if fit is None else (fit.amplitude, fit.rate, fit.level, fit.r2)
     third = max(length // 3, 1)
     early, late = cells[:, :third].mean(axis=1), cells[:, length - third :].mean(axis=1)
     p = float("nan")
@@ -169,8 +170,8 @@ def _chart(answer: SemanticDrift, direction: str) -> Any:
 
 
 def _is_told() -> pl.Expr:
-    """Whether a fitted curve says something: its rate is inside what can be told, and it explains much."""
-    return pl.col("is_fitted").fill_null(False) & (pl.col("r2").fill_null(0.0) >= LEAST_DECAY)
+    """Whether a fitted curve says something: there is one, and it explains much."""
+    return pl.col("r2").fill_null(0.0) >= LEAST_DECAY
 
 
 def sentence(answer: SemanticDrift) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 from panic.analysis.alignment import aligned
 from panic.analysis.chance import holm
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of, null_band
-from panic.analysis.checks import AnalysisError
+from panic.analysis.checks import AnalysisError, unit
 from panic.analysis.data import ARROW, ExperimentData, Vectors
 from panic.analysis.dynamics import TwoPeriodicity, two_periodicity
 from panic.analysis.dynamics.alternation import excess_of_orders
@@ -106,7 +106,7 @@ def score(runs: list[Vectors]) -> tuple[float | int, ...]:
     rng = np.random.default_rng(0)
     draws = np.zeros(NUM_SHUFFLES)
     for points in runs:
-        directions = points / np.linalg.norm(points, axis=1, keepdims=True, dtype=np.float64)
+        directions = unit(points)
         later = 1 + np.argsort(rng.random((NUM_SHUFFLES, len(points) - 1)), axis=1)
         orders = np.concatenate([np.zeros((NUM_SHUFFLES, 1), np.int64), later], axis=1)
         draws += excess_of_orders(directions @ directions.T, orders) / len(runs)

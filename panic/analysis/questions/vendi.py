@@ -31,8 +31,9 @@ CAVEAT = (
 )
 LEVEL = 0.05
 LEAST_RUNS = 3
-MAX_RUNS = 60  # of a network
+MAX_RUNS = 40  # of a network
 MAX_STEPS = 60  # drawn
+MAX_DRAWS = 199  # each takes the eigenvalues of two times COMPARED matrices
 COMPARED = 3  # steps early, and as many late
 MAX_OUTPUTS = 100  # of a run
 RUNS = {"network": pl.String, "run": pl.Int64, "score": pl.Float64, "num_outputs": pl.Int64}
@@ -83,8 +84,8 @@ def table(evidence: Evidence, view: View) -> Diversity:
 
 def with_direction(paths: pl.DataFrame, data: ExperimentData, model: str) -> pl.DataFrame:
     """The paths of runs none of whose vectors is zero: a cosine needs a direction."""
-    has_direction = data.matrix(model).any(axis=1)
-    zero = paths.filter(~pl.Series(has_direction[paths["row"].to_numpy()], dtype=pl.Boolean))["run"].unique()
+    is_zero = np.linalg.norm(data.matrix(model)[paths["row"].to_numpy()], axis=1) == 0
+    zero = paths.filter(pl.Series(is_zero, dtype=pl.Boolean))["run"].unique()
     return paths.filter(~pl.col("run").is_in(zero.implode()))
 
 
@@ -144,7 +145,7 @@ def changed(early: Array, late: Array, units: NDArray[np.int64]) -> Chance:
         first, last = np.where(is_swapped, late, early), np.where(is_swapped, early, late)
         return float(vendi_of_groups(last).mean() - vendi_of_groups(first).mean())
 
-    return swapping(change, len(np.unique(units)))
+    return swapping(change, len(np.unique(units)), max_draws=MAX_DRAWS)
 
 
 def chart(answer: Diversity) -> dict[str, Any]:
