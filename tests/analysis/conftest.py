@@ -146,9 +146,12 @@ class Bench:
         """Vectors of the pictures of these numbers, by the same model as texts."""
         batch = self._batch("embed", len(vectors))
         new = [
-            NewEmbedding(image_digest(picture(number, size)), self.models["embed"], batch.id, vector)
+            NewEmbedding(
+                output=image_digest(picture(number, size)), model=self.models["embed"], batch=batch.id,
+                vector=vector,
+            )
             for number, vector in vectors.items()
-        ]
+        ]  # fmt: skip
         writing.commit(self.store, Commit(batches=[batch], embeddings=new))
 
     def diagram(self, run: int, points: np.ndarray) -> None:

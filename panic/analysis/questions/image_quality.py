@@ -78,7 +78,7 @@ def table(evidence: Evidence, view: View | None = None) -> Qualities | None:
     measures = pl.DataFrame(known, {"digest": pl.String} | dict.fromkeys(MEASURES, pl.Float64), orient="row")
     values = steps.join(measures, on="digest", maintain_order="left")
     return Qualities(
-        values=values.select(VALUES),
+        values=values.select(*VALUES),
         tests=_tests(values, evidence.data),
         num_read=len(known),
         num_images=drawn["output"].n_unique(),

@@ -25,9 +25,9 @@ TITLE = "What one word does"
 CAVEAT = (
     "Prompts differ in one word if one is replaced, added or left out (capitals do not count); unrelated are "
     "all other pairs of prompts, however alike they are. Runs of a pair have the same network, and the same "
-    "seed where both prompts have it. p, of the last third of the outputs: which prompts are pairs is "
-    "permuted, corrected for the number of networks (Holm). Repeats differ in seed or noise alone. Stuck "
-    "runs go on by their cycle."
+    "fixed seed or fresh noise each, where both prompts have such. p, of the last third of the outputs: "
+    "which prompts are pairs is permuted, corrected for the number of networks (Holm). Repeats differ in "
+    "seed or noise alone. Stuck runs go on by their cycle."
 )
 LEVEL = 0.05
 REPEATS, PAIRS, UNRELATED = "repeats of one prompt", "one word apart", "unrelated prompts"
@@ -178,15 +178,15 @@ def _distances(runs: list[_Runs], length: int) -> Array:
 
 
 def _mean_distance(one: _Runs, other: _Runs, length: int) -> Array:
-    """Mean cosine distance (length,) of runs of two prompts, or of one; of equal seeds where both have them.
+    """Mean cosine distance (length,) of runs of two prompts, or of one; of equal seeds where both have such.
 
-    Runs of one prompt are each compared with the others. Noise of seed -1 is another one for every prompt.
+    Runs of one prompt are each compared with the others. Fresh noise (seed -1) is another one in every run.
     """
     if one is other:
         pairs = list(combinations(one.vectors, 2))
     else:
-        shared = [key for key in one.vectors if key in other.vectors and key[0] != -1]
-        pairs = [(key, key) for key in shared] or [(a, b) for a in one.vectors for b in other.vectors]
+        every = [(a, b) for a in one.vectors for b in other.vectors]
+        pairs = [(a, b) for a, b in every if a[0] == b[0]] or every
     sums = sum((one.vectors[a] * other.vectors[b]).sum(axis=1) for a, b in pairs)
     found: Array = 1 - np.asarray(sums).reshape(length) / len(pairs)
     return found.clip(min=0.0)

@@ -21,16 +21,16 @@ def fill(bench, places: list[list[int]], **how) -> None:
 
 
 def test_runs_that_become_alike(bench):
-    fill(bench, [[1 + number % 3] * 3 + [0] * 3 for number in range(9)])
+    fill(bench, [[number % 4] * 3 + [0] * 3 for number in range(12)])
     answer = vendi.table(bench.evidence, TEXT)
-    assert answer.steps["score"].to_list() == pytest.approx([3, 3, 3, 1, 1, 1])
+    assert answer.steps["score"].to_list() == pytest.approx([4, 4, 4, 1, 1, 1])
     assert answer.steps["step"].to_list() == [1, 3, 5, 7, 9, 11]
     row = answer.tests.row(0, named=True)
-    assert (row["early"], row["late"]) == pytest.approx((3, 1))
-    assert row["p_value"] <= 0.02  # 2 of 512 swaps
-    assert answer.runs["score"].to_list() == pytest.approx([2] * 9)
+    assert (row["early"], row["late"]) == pytest.approx((4, 1))
+    assert row["p_value"] <= 0.02  # 16 of 4096 swaps: three runs begin where all end
+    assert answer.runs["score"].to_list() == pytest.approx([1, 2, 2, 2] * 3)
     said = vendi.sentence(answer)
-    assert "draw → tell 3 early and 1 late of 9 runs (falls, p = " in said
+    assert "draw → tell 4 early and 1 late of 12 runs (falls, p = " in said
     assert "2 in the median run of 6 texts" in said
     assert list(vendi.chart(answer)) == ["across runs", "within runs"]
 
