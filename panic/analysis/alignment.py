@@ -1,7 +1,7 @@
 """Runs of a network cut to one length, so that what is told of two steps is told of the same runs.
 
 paths = aligned(data, "PocketText", "text")
-early, late = thirds(paths)                    # the first and the last third of each network's outputs
+thinned_numbers(paths, 60)              # at most 60 outputs of each run, both ends among them
 """
 
 from __future__ import annotations
@@ -34,13 +34,6 @@ def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
         .with_columns(number=pl.int_range(pl.len()).over("run"))
         .filter(pl.col("number") < pl.col("length"))
     )
-
-
-def thirds(paths: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first and the last third of the outputs of every network, equally many, of `aligned` runs."""
-    third = pl.max_horizontal(pl.col("length") // 3, pl.lit(1))
-    early = paths.filter(pl.col("number") < third)
-    return early, paths.filter(pl.col("number") >= pl.col("length") - third)
 
 
 def thinned_numbers(paths: pl.DataFrame, most: int) -> pl.DataFrame:

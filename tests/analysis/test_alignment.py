@@ -1,8 +1,8 @@
-"""Tests of runs cut to one length, and of thirds and some of their outputs."""
+"""Tests of runs cut to one length, and of some of their outputs."""
 
 from __future__ import annotations
 
-from panic.analysis.alignment import aligned, thinned_numbers, thirds
+from panic.analysis.alignment import aligned, thinned_numbers
 from tests.analysis.conftest import TEXT, angle_vector
 
 
@@ -17,9 +17,6 @@ def test_runs_are_cut_to_what_half_of_them_reach(bench):
     assert paths.group_by("run", maintain_order=True).len()["len"].to_list() == [6, 6]
     assert paths["length"].unique().to_list() == [6]
     assert paths.filter(run=stuck)["is_known"].to_list() == [False] * 2 + [True] * 4
-    early, late = thirds(paths)
-    assert early["number"].to_list() == [0, 1] * 2
-    assert late["number"].to_list() == [4, 5] * 2
 
 
 def test_units_are_the_prompts_of_a_trajectory(bench):
