@@ -48,9 +48,9 @@ def test_a_stuck_run_goes_on_by_its_cycle_and_copies_count_once(bench):
 
 def test_models_that_tell_in_turn_alternate_by_construction(bench):
     bench.models["other"] = bench.models["tell"]
-    bench.walk("ab" * 8, network=("tell", "other"), seed=-1)
+    bench.walk("ab" * 8, network=("tell", "other", "tell"), seed=-1)
     bench.embed(letters("ab"))
-    with pytest.raises(AnalysisError, match="tell → other: other and tell make its outputs in turn"):
+    with pytest.raises(AnalysisError, match="tell → other → tell: other and tell make its outputs in turn"):
         two_periodicity.table(bench.evidence, TEXT)
 
 
