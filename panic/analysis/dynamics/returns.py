@@ -162,7 +162,9 @@ def periodicity_of_pairs(likeness: NDArray[np.float64], *, least: float = 0.5) -
     raw = np.full(max(size // 2, 1) + 2, np.nan)
     for lag in range(min(len(raw), size)):
         raw[lag] = np.diagonal(likeness, lag).mean()
-    return _highest_peak(raw, float((likeness.sum() - likeness.diagonal().sum()) / (size * (size - 1))), least)
+    return _highest_peak(
+        raw, float((likeness.sum() - likeness.diagonal().sum()) / (size * (size - 1))), least
+    )
 
 
 def _highest_peak(raw: NDArray[np.float64], chance: float, least: float) -> Periodicity:
