@@ -54,7 +54,7 @@ class Movement:
 
 
 def movement(distances: Array, shuffled: Array) -> Movement:
-    """Read D(1), D(2), ... of runs (n, k), NaN beyond a run, beside means over runs of shuffles (draws, k)."""
+    """Read D(1), D(2), ... of runs (n, k), NaN beyond one, beside means over runs of shuffles (draws, k)."""
     absent = np.flatnonzero(np.isnan(distances).any(axis=0))
     num_lags = int(absent[0]) if len(absent) else distances.shape[1]
     curves, draws = distances[:, :num_lags], shuffled[:, :num_lags]
