@@ -72,13 +72,14 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole.
     """
     # Without locks: a session that is killed meanwhile would leave one, and nobody could commit.
-    git = partial(_output, "git", "--no-optional-locks", "-C", str(folder))
+    quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false")
+    git = partial(_output, "git", *quietly, "-C", str(folder))
     commit = git("rev-parse", "HEAD")
     # A folder in somebody else's checkout (an environment inside a project) is not that project's code.
     if commit is None or git("ls-files", "--error-unmatch", ".") is None:
         return None
     changes = git("status", "--porcelain")
-    patch = git("diff", "HEAD", "--no-ext-diff", "--no-color") or ""
+    patch = (changes and git("diff", "HEAD", "--no-ext-diff", "--no-color")) or ""
     return {
         "commit": commit.strip(),
         "dirty": bool(changes),
