@@ -262,7 +262,9 @@ def test_nothing_to_make_nulls_of_is_refused(walked):
 
 def test_null_experiments_have_the_diagrams_that_their_source_asks_for(walked):
     """They never got any: nothing beside a run's bars said what chance gives."""
-    data = load(walked, *write_nulls(walked, "demo", "matched_walk"))
+    seen = []
+    data = load(walked, *write_nulls(walked, "demo", "matched_walk", show=lambda *told: seen.append(told)))
+    assert seen == [(what, number, 2) for what in ("surrogates", "diagrams") for number in (0, 1)]
     assert data.bars["run"].unique().sort().to_list() == data.runs["run"].to_list()
     run = data.runs["run"][0]
     expected = diagram(data.trajectory(run, "embed", "text"), max_dimension=1)
