@@ -63,9 +63,10 @@ def test_a_shuffled_run_is_its_own_states_in_another_order(walked):
 
 def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench):
     write_nulls(walked, "demo", "shuffled")
-    before, lines = vectors(walked, NULL), list(dump(walked))
+    before, lines, first = vectors(walked, NULL), list(dump(walked)), reading.experiment(walked, NULL).uid
     write_nulls(walked, "demo", "shuffled")
     assert list(dump(walked)) == lines
+    assert reading.experiment(walked, NULL).uid == first
     fill(bench, first=2)
     write_nulls(walked, "demo", "shuffled")
     after = vectors(walked, NULL)
@@ -167,7 +168,9 @@ def test_a_null_experiment_is_as_long_as_its_longest_run_and_one_point_has_a_dia
     bench.add("a start", ["text 0 1"], seed=-1, repeat=7, max_length=2)
     write_nulls(walked, "demo", "shuffled")
     assert sorted(run.max_length for run in reading.runs(walked, NULL)) == [1, 6, 6]
-    assert sorted(row.num_points for row in contents.diagrams(walked, NULL)) == [1, 6, 6]
+    diagrams = contents.diagrams(walked, NULL)
+    assert sorted(row.num_points for row in diagrams) == [1, 6, 6]
+    assert {tuple(row.dimensions) for row in diagrams} == {(0, 1)}
     assert reading.experiment(walked, NULL).config["max_length"] == 6
 
 
