@@ -224,11 +224,16 @@ def test_a_call_tells_what_its_time_went_into() -> None:
 def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
     inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
     settings = ServerSettings(device="cpu", specs={"a": registry.resolve("synthetic/random-walk")})
-    worker = LocalWorker(settings, lambda spec: Echo(), inbox.put)  # type: ignore[arg-type, return-value]
+
+    def deliver(result: CallResult) -> None:
+        time.sleep(0.02)
+        inbox.put(result)
+
+    worker = LocalWorker(settings, lambda spec: Echo(), deliver)  # type: ignore[arg-type, return-value]
     for number in range(3):
         worker.submit(Call(number=number, model="a", batch_size=1, inputs=[f"t{number}"], seeds=[number]))
-    worker.close()
-    results = [inbox.get(timeout=10) for _ in range(3)]
+    assert "closing" in {span.name for span in worker.close()}
+    results = [inbox.get_nowait() for _ in range(3)]
     assert [(result.number, result.outputs[0].value) for result in results] == [  # type: ignore[union-attr]
         (0, "t0 0"), (1, "t1 1"), (2, "t2 2"),
     ]  # fmt: skip
