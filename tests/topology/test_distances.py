@@ -31,6 +31,11 @@ def test_distinct_rows_have_the_place_where_they_came_first():
     assert distinct_points(np.empty((0, 0)))[1].tolist() == []
 
 
+def test_rows_shorter_than_eight_bytes_are_told_apart_too():
+    rows, first = distinct_points(np.array([[2.0], [1.0], [2.0], [-0.0], [0.0]], dtype=np.float32))
+    assert sorted(zip(rows[:, 0].tolist(), first.tolist(), strict=True)) == [(0.0, 3), (1.0, 1), (2.0, 0)]
+
+
 def test_distances_of_a_triangle():
     points = np.array([[0.0, 0], [3, 4], [0, 8]])
     assert pairwise(points).tolist() == [
@@ -48,6 +53,13 @@ def test_distances_of_a_triangle():
 def test_numbers_that_could_not_be_squared_keep_their_distances():
     for scale in (1e-200, 1e200):
         assert pairwise(scale * np.array([[0.0], [3], [10]]))[0] / scale == pytest.approx([0, 3, 10])
+
+
+def test_points_further_apart_than_any_number_are_refused():
+    """An infinite distance would mean that there is no edge."""
+    with pytest.raises(TopologyError, match=r"further apart than 1.8e\+308"):
+        pairwise(np.array([[-1.5e308], [1.5e308], [0.0]]))
+    assert pairwise(np.array([[-0.5e308], [1e308]]))[0, 1] == pytest.approx(1.5e308)
 
 
 def test_close_pairs_of_a_large_cloud_have_exact_distances():
