@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, say
+from panic.cli.common import ExperimentArgument, Shared, command, complete_experiment, say, tell_options
+from panic.cli.features import Asked, extract_features
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
 from panic.cli.stored import trusted_config
 from panic.errors import ConfigError, UsageError, nearest
@@ -35,29 +36,87 @@ def complete_embedding(incomplete: str) -> list[str]:
     return [spec.name for spec in registry.known() if spec.is_embedding and spec.name.startswith(incomplete)]
 
 
+def complete_names(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of experiments, where one is to come first, and of embedding models, for the shell."""
+    first = context.params.get("names") or context.params.get("folders") or context.params.get("texts")
+    return ([] if first else complete_experiment(context, incomplete)) + complete_embedding(incomplete)
+
+
 @command
 def embed(
     shared: Shared,
-    experiment: ExperimentArgument,
-    models: Annotated[
+    names: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL", help="Embedding models, as in a config.", autocompletion=complete_embedding
+            metavar="[EXPERIMENT] MODEL...",
+            help="An experiment, unless files are embedded, and embedding models, as in a config.",
+            autocompletion=complete_names,
         ),
     ],
+    folders: Annotated[
+        list[str] | None,
+        typer.Option("--folder", metavar="FOLDER", help="Embed the images of a folder; may be repeated."),
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--texts", metavar="FILE", help="Embed the texts of a .txt, .csv, .jsonl; may be repeated."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.parquet", help="Where the vectors of files go."),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option("--id", metavar="PATTERN", help="Ids are what its group matches in names: _(\\d+)$."),
+    ] = None,
+    column: Annotated[str | None, typer.Option(metavar="NAME", help="The column of texts (text).")] = None,
+    device: Annotated[str | None, typer.Option(help="Where files are embedded (auto).")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=65_536, metavar="N", help="Files of a call (each model's own).")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if files were skipped.")] = False,
     once: OnceOption = False,
     dry_run: DryRunOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Embed the outputs of an experiment under more models; no run goes on, no generative model is loaded.
+    """Embed the outputs of an experiment, or files, under more models; no generative model is loaded.
 
-    From now on the experiment asks for these embeddings, and for its diagrams of them.
+    \b
+    panic embed EXPERIMENT MODEL...                         it asks for these embeddings from now on
+    panic embed --folder FOLDER MODEL... -o FILE.parquet    the images of folders
+    panic embed --texts FILE MODEL... -o FILE.parquet       the texts of files
+
+    Of files the same command goes on where it was stopped, and embeds what is new or has changed.
     """
-    named = [_from_here(name) for name in models]
-    asked = {"embeddings": named}
+    of_files: dict[str, object] = {"-o": output, "--id": pattern, "--column": column, "--device": device}
+    of_files |= {"--batch-size": batch_size, "--strict": strict}
+    if folders or texts:
+        tell_options({"--once": once, "--trust": trust}, "for files")
+        asked = Asked(
+            models=names,
+            output=output,
+            folders=folders or [],
+            texts=texts or [],
+            pattern=pattern,
+            column=column,
+            device=device,
+            batch_size=batch_size,
+            strict=strict,
+        )
+        return extract_features(shared, asked, dry_run=dry_run)
+    if given := [option for option, value in of_files.items() if value]:
+        raise UsageError(f"{given[0]} is for files.", hint="--folder FOLDER or --texts FILE names them.")
+    experiment, *models = names
+    if not models:
+        raise UsageError(
+            "A model is needed.", hint=f"panic embed {experiment} MODEL; panic models lists them."
+        )
+    named: dict[str, Any] = {"embeddings": [_from_here(name) for name in models]}
     if once:
-        asked |= {"diagrams": [], "vectorisations": [], "distances": []}
-    _take(shared, experiment, asked, once=once, dry_run=dry_run, trust=trust)
+        named |= {"diagrams": [], "vectorisations": [], "distances": []}
+    return _take(shared, experiment, named, once=once, dry_run=dry_run, trust=trust)
 
 
 @command
