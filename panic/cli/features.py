@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panic.cli.common import Shared, say, tell_options
-from panic.cli.render import console, duration
+from panic.cli.render import console, duration, print_json, print_table
 from panic.errors import ConfigError, Interrupted, PanicError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Asked:
     column: str | None
     device: str | None
     batch_size: int | None
+    regions: int | None
     strict: bool
 
 
@@ -105,6 +106,15 @@ def _specs(asked: Asked) -> dict[str, ModelSpec]:
         if modality not in spec.modalities_in:
             raise ConfigError(f"{name} takes {' or '.join(spec.modalities_in)}, and these are {modality}s.")
         specs[name] = spec
+    if asked.regions is None:
+        return specs
+    detecting = {name for name, spec in specs.items() if spec.adapter == "detector"}
+    if not detecting:
+        told = f"--regions needs a detector, and {', '.join(specs)} is none."
+        raise ConfigError(told, hint="A folder of DETR or OWLv2: local:FOLDER")
+    for name in detecting:
+        variant = {name: {"base": name, "regions": asked.regions}}
+        specs[name] = registry.resolve(name, variant, device_kind=device_kind)
     return specs
 
 
@@ -172,3 +182,35 @@ def _tell(shared: Shared, asked: Asked, done: Extracted) -> None:
     if asked.strict:
         raise PanicError(f"{told}.")
     say(f"{told}.", err=True)
+
+
+def compare_features(names: list[str], *, as_json: bool) -> None:
+    """Print how far two files of features differ."""
+    from dataclasses import asdict
+
+    from panic.extraction.comparing import compare
+
+    if len(names) != 2:
+        raise UsageError("--compare takes two files.", hint="panic embed --compare a.parquet b.parquet")
+    found = compare(Path(names[0]), Path(names[1]))
+    if as_json:
+        return print_json(asdict(found))
+    out = console()
+    out.print(f"{found.num_common:,} items in both, {found.num_changed:,} of other content")
+    for name, ids in zip(names, (found.only_a, found.only_b), strict=True):
+        if ids:
+            more = " ..." if len(ids) > MOST_SHOWN else ""
+            out.print(f"only in {name}: {len(ids):,} ({', '.join(ids[:MOST_SHOWN])}{more})")
+    for name, models in zip(names, (found.models_only_a, found.models_only_b), strict=True):
+        if models:
+            out.print(f"models only in {name}: {', '.join(models)}")
+    rows = []
+    for model, one in found.models.items():
+        first = (model, "same model" if one.same_fingerprint else "another fingerprint")
+        what = {"1 - cosine": one.cosine, "largest number": one.absolute}
+        what |= {"boxes' overlap": one.overlap, "scores": one.scores}
+        rows += [(*first, name, f"{of.median:.3g}", f"{of.worst:.3g}") for name, of in what.items() if of]
+        rows += [(*first, one.problem, None, None)] if one.problem else []
+    if rows:
+        print_table(["model", "fingerprint", "difference", "median #", "worst #"], rows)
+    return None

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, complete_experiment, say, tell_options
-from panic.cli.features import Asked, extract_features
+from panic.cli.common import (
+    ExperimentArgument,
+    JsonOption,
+    Shared,
+    command,
+    complete_experiment,
+    say,
+    tell_options,
+)
+from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
 from panic.cli.stored import trusted_config
 from panic.errors import ConfigError, UsageError, nearest
@@ -76,7 +84,14 @@ def embed(
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=65_536, metavar="N", help="Files of a call (each model's own).")
     ] = None,
+    regions: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Regions of an image that a detector finds (36).")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if files were skipped.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Tell how far two files of vectors differ.")
+    ] = False,
+    as_json: JsonOption = False,
     once: OnceOption = False,
     dry_run: DryRunOption = False,
     trust: TrustOption = False,
@@ -87,11 +102,15 @@ def embed(
     panic embed EXPERIMENT MODEL...                         it asks for these embeddings from now on
     panic embed --folder FOLDER MODEL... -o FILE.parquet    the images of folders
     panic embed --texts FILE MODEL... -o FILE.parquet       the texts of files
+    panic embed --compare FILE.parquet FILE.parquet         how far two of them differ
 
     Of files the same command goes on where it was stopped, and embeds what is new or has changed.
     """
     of_files: dict[str, object] = {"-o": output, "--id": pattern, "--column": column, "--device": device}
-    of_files |= {"--batch-size": batch_size, "--strict": strict}
+    of_files |= {"--batch-size": batch_size, "--regions": regions, "--strict": strict}
+    if compare:
+        return compare_features(names, as_json=as_json)
+    tell_options({"--json": as_json}, "without --compare")
     if folders or texts:
         tell_options({"--once": once, "--trust": trust}, "for files")
         asked = Asked(
@@ -103,6 +122,7 @@ def embed(
             column=column,
             device=device,
             batch_size=batch_size,
+            regions=regions,
             strict=strict,
         )
         return extract_features(shared, asked, dry_run=dry_run)

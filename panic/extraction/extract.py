@@ -24,7 +24,7 @@ from panic.extraction import files
 from panic.extraction.files import Features, Parts
 from panic.extraction.inputs import Item, readable
 from panic.extraction.pipeline import Block, Pipeline
-from panic.models import registry
+from panic.models import detectors, registry
 from panic.models.protocol import ModelSpec
 
 PACKAGES = ("panic", "torch", "transformers", "tokenizers", "numpy", "pillow")
@@ -79,6 +79,7 @@ def about(wanted: Extraction) -> dict[str, Any]:
             "parameters": {key: value for key, value in spec.parameters.items() if value is not None},
             "revision": spec.revision,
             "dtype": spec.dtype,
+            "regions": spec.parameters.get("regions") if spec.adapter == detectors.KIND.name else None,
         }
         for name, spec in wanted.specs.items()
     }

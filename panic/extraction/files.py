@@ -1,9 +1,10 @@
 """The files of an extraction: its output, and the parts beside it while it is not complete.
 
-Both are Parquet of one form: the columns source, id, file, stamp and digest, then a column per model, and in
-the file's metadata (`panic.features`, JSON) what the models were. What has been computed is whatever rows an
-output or a part has under the same models: there is no other account of it. Each file is written whole,
-under another name first; a part that cannot be read is one that is not there.
+Both are Parquet of one form: the columns source, id, file, stamp and digest, then a column per model (a
+detector also has boxes and scores), and in the file's metadata (`panic.features`, JSON) what the models
+were. What has been computed is whatever rows an output or a part has under the same models: there is no
+other account of it. Each file is written whole, under another name first; a part that cannot be read is one
+that is not there.
 
     polars.read_parquet("features.parquet")
     json.loads(polars.read_parquet_metadata("features.parquet")["panic.features"])["models"]
@@ -23,9 +24,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from panic.errors import ModelError, PanicError, UsageError
 from panic.extraction.inputs import Item, readable
+from panic.models.detectors import unpack
 
 KEY = "panic.features"
 """Where the metadata of a file of ours says what it holds."""
@@ -160,8 +163,17 @@ def frame_of(rows: Sequence[Row], models: Mapping[str, Mapping[str, Any]]) -> pl
         lengths = sorted({len(vector) for vector in vectors})
         if len(lengths) > 1:
             raise ModelError(f"{name} gave vectors of {lengths[0]:,} and of {lengths[-1]:,} numbers.")
-        columns[name] = pl.Series(name, np.stack(vectors), dtype=pl.Array(pl.Float32, lengths[0]))
+        for column, values in _columns(name, np.stack(vectors), models[name]["regions"]).items():
+            columns[column] = pl.Series(column, values, dtype=pl.Array(pl.Float32, values.shape[1:]))
     return pl.DataFrame(columns)
+
+
+def _columns(name: str, vectors: NDArray[np.float32], regions: int | None) -> dict[str, NDArray[np.float32]]:
+    """The columns of a model's vectors (n, d): one, and those of boxes and scores where they are regions."""
+    if regions is None:
+        return {name: vectors}
+    boxes, scores, own = unpack(vectors, regions)
+    return {f"{name} boxes": boxes, f"{name} scores": scores, name: own}
 
 
 def merge(output: Path, sources: Sequence[Features], wanted: pl.DataFrame, about: Mapping[str, Any]) -> int:

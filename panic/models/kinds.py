@@ -44,6 +44,7 @@ from typing import Any
 
 from panic.errors import ModelError, ModelMissing
 from panic.models import (
+    detectors,
     diffusers_adapter,
     embedders,
     imported,
@@ -69,6 +70,7 @@ def _build_class(spec: ModelSpec) -> Any:
 
 KINDS = (
     diffusers_adapter.KIND,
+    detectors.KIND,
     embedders.JOINT_KIND,
     transformers_adapter.KIND,
     embedders.IMAGE_KIND,
