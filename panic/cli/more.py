@@ -23,10 +23,11 @@ from panic.cli.common import (
 from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
 from panic.cli.stored import trusted_config
-from panic.errors import ConfigError, UsageError, nearest
+from panic.errors import ConfigError, ModelError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import Problem
+    from panic.models.registry import Resolver
 
 OnceOption = Annotated[
     bool,
@@ -87,6 +88,18 @@ def embed(
     regions: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Regions of an image that a detector finds (36).")
     ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of an experiment: the states of this layer of generative models."),
+    ] = None,
+    pool: Annotated[
+        Literal["mean", "last", "first", "cls"] | None,
+        typer.Option(help="Over the tokens of a layer (mean)."),
+    ] = None,
+    token: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Instead the token at a place, from 0, or -1 from the end."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if files were skipped.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Tell how far two files of vectors differ.")
@@ -100,6 +113,7 @@ def embed(
 
     \b
     panic embed EXPERIMENT MODEL...                         it asks for these embeddings from now on
+    panic embed EXPERIMENT MODEL... --layer NAME            hidden states of its models, or of others
     panic embed --folder FOLDER MODEL... -o FILE.parquet    the images of folders
     panic embed --texts FILE MODEL... -o FILE.parquet       the texts of files
     panic embed --compare FILE.parquet FILE.parquet         how far two of them differ
@@ -112,7 +126,8 @@ def embed(
         return compare_features(names, as_json=as_json)
     tell_options({"--json": as_json}, "without --compare")
     if folders or texts:
-        tell_options({"--once": once, "--trust": trust}, "for files")
+        of_experiments = {"--once": once, "--trust": trust, "--layer": layer, "--pool": pool}
+        tell_options({**of_experiments, "--token": token is not None}, "for files")
         asked = Asked(
             models=names,
             output=output,
@@ -133,10 +148,28 @@ def embed(
         raise UsageError(
             "A model is needed.", hint=f"panic embed {experiment} MODEL; panic models lists them."
         )
-    named: dict[str, Any] = {"embeddings": [_from_here(name) for name in models]}
+    variants = _hidden(models, layer, pool, token)
+    named: dict[str, Any] = {"embeddings": list(variants) or [_from_here(name) for name in models]}
+    if variants:
+        named["models"] = variants
     if once:
         named |= {"diagrams": [], "vectorisations": [], "distances": []}
     return _take(shared, experiment, named, once=once, dry_run=dry_run, trust=trust)
+
+
+def _hidden(
+    models: list[str], layer: str | None, pool: str | None, token: int | None
+) -> dict[str, dict[str, Any]]:
+    """The variants of models that stand for the states of a layer, by names that tell which."""
+    if layer is None:
+        tell_options({"--pool": pool, "--token": token is not None}, "without --layer")
+        return {}
+    if pool is not None and token is not None:
+        raise UsageError("--token is one position, and --pool several.", hint="Leave one of them out.")
+    given = {"layer": layer, "pool": pool, "token": token}
+    settings = {name: value for name, value in given.items() if value is not None}
+    where = "@".join([layer, *(str(value) for value in (pool, token) if value is not None)])
+    return {f"{Path(name).name}@{where}": {"base": _from_here(name), **settings} for name in models}
 
 
 @command
@@ -232,6 +265,9 @@ def _take(
             f"{row.name} has no embeddings, and diagrams are of vectors.",
             hint=f"First panic embed {row.name} MODEL.",
         )
+    added = asked.get("models", {})
+    if added:
+        asked = {**asked, "models": known.model_dump(mode="json")["models"] | added}
     config = asking(known, {**asked, "max_length": max(run.max_length for run in runs)})
     if not once:
         config = union(known, config).model_copy(update={"max_length": config.max_length})
@@ -244,9 +280,23 @@ def _take(
         told = f"{num_unfinished:,} unfinished runs do not go on here{of_ended}"
         say(f"{row.name}: {told} (panic resume {row.name} performs all).", err=True)
     checked = CheckedConfig(config=config, models=models, is_once=once)
+    if added and not dry_run:
+        _try_out(models, list(added), config.device)
     if dry_run:
         return print_plan(checked, store.path, runs)
     return perform(shared, checked, store.path, retry_failed=False, repair=False, runs=runs)
+
+
+def _try_out(models: Resolver, names: Sequence[str], device: str) -> None:
+    """Call models once, before an experiment asks for them: which layers there are is known only then."""
+    from panic.devices.device import open_device
+    from panic.extraction.worker import try_out
+
+    kind = open_device(device).kind
+    try:
+        try_out({name: models.resolve(name, kind) for name in names}, device)
+    except ModelError as error:
+        raise ModelError(error.message, hint=f"{error.hint}\nNothing was done.".strip()) from error
 
 
 def _refuse(found: Sequence[Problem]) -> None:

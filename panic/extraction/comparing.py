@@ -54,7 +54,7 @@ class ModelDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Rows of both files, ids of one alone, rows of other content, models of one alone, and the differences."""
+    """Rows of both files, ids of one alone, rows of other content, models of one alone, the differences."""
 
     num_common: int
     only_a: list[str]

@@ -16,14 +16,13 @@ from typing import Any
 
 from panic.devices.device import open_device
 from panic.engine.calls import Worker
-from panic.engine.process_worker import ProcessWorker
-from panic.engine.serving import LocalWorker, ServerSettings
 from panic.engine.workers import Deliver, Workers
 from panic.errors import ModelError, PanicError
 from panic.extraction import files
 from panic.extraction.files import Features, Parts
 from panic.extraction.inputs import Item, readable
 from panic.extraction.pipeline import Block, Pipeline
+from panic.extraction.worker import start_worker
 from panic.models import detectors, registry
 from panic.models.protocol import ModelSpec
 
@@ -172,7 +171,7 @@ class _Work:
         self._check()
         if not missing:
             return
-        with closing(Workers(lambda deliver: [_worker(self.wanted, deliver)])) as workers:
+        with closing(Workers(self._start)) as workers:
             pipeline = Pipeline(workers, self.wanted.specs, _batch_sizes(self.wanted), self._check)
             try:
                 for block in pipeline.blocks(missing):
@@ -182,6 +181,9 @@ class _Work:
                     self._keep(block, pipeline)
                 raise
         self._check()
+
+    def _start(self, deliver: Deliver) -> list[Worker]:
+        return [start_worker(self.wanted.specs, self.wanted.device, deliver)]
 
     def _check(self) -> None:
         total = len(self.wanted.items)
@@ -198,15 +200,6 @@ class _Work:
             made = self.said["made"][0] | {"batch_sizes": pipeline.batch_sizes}
             self.written.append(self.parts.add(rows, dict(self.said) | {"made": [made]}))
             self.num_new += len(rows)
-
-
-def _worker(wanted: Extraction, deliver: Deliver) -> Worker:
-    """A thread of this process for the CPU; a process for a GPU, and for users' files, which may end it."""
-    settings = ServerSettings(device=wanted.device, specs=dict(wanted.specs))
-    runs_users_code = any(spec.source.startswith("python:") for spec in wanted.specs.values())
-    if open_device(wanted.device).kind in ("cpu", "sim") and not runs_users_code:
-        return LocalWorker(settings, registry.build, deliver)
-    return ProcessWorker(settings, deliver)
 
 
 def _batch_sizes(wanted: Extraction) -> dict[str, int]:
