@@ -204,7 +204,7 @@ def compare_features(names: list[str], *, as_json: bool) -> None:
     for name, models in zip(names, (found.models_only_a, found.models_only_b), strict=True):
         if models:
             out.print(f"models only in {name}: {', '.join(models)}")
-    rows = []
+    rows: list[tuple[str | None, ...]] = []
     for model, one in found.models.items():
         first = (model, "same model" if one.same_fingerprint else "another fingerprint")
         what = {"1 - cosine": one.cosine, "largest number": one.absolute}

@@ -1,13 +1,13 @@
 """The files of an extraction: its output, and the parts beside it while it is not complete.
 
 Both are Parquet of one form: the columns source, id, file, stamp and digest, then a column per model (a
-detector also has boxes and scores), and in the file's metadata (`panic.features`, JSON) what the models
+detector also has boxes and scores), and in the file's metadata (`panic-features`, JSON) what the models
 were. What has been computed is whatever rows an output or a part has under the same models: there is no
 other account of it. Each file is written whole, under another name first; a part that cannot be read is one
 that is not there.
 
     polars.read_parquet("features.parquet")
-    json.loads(polars.read_parquet_metadata("features.parquet")["panic.features"])["models"]
+    json.loads(polars.read_parquet_metadata("features.parquet")["panic-features"])["models"]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from panic.errors import ModelError, PanicError, UsageError
 from panic.extraction.inputs import Item, readable
 from panic.models.detectors import unpack
 
-KEY = "panic.features"
+KEY = "panic-features"
 """Where the metadata of a file of ours says what it holds."""
 FORMAT = 1
 KEY_COLUMNS = ["source", "id", "stamp"]

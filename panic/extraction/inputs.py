@@ -93,7 +93,8 @@ def list_images(folder: str, pattern: re.Pattern[str] | None = None) -> Listing:
 def _files_below(root: Path, others: Counter[str]) -> Iterator[Path]:
     """Yield the files below a folder in the order of their names."""
     for folder, folders, files in os.walk(root, onerror=_refuse):
-        others["link to a folder"] += sum((Path(folder) / name).is_symlink() for name in folders)
+        if num_links := sum((Path(folder) / name).is_symlink() for name in folders):
+            others["link to a folder"] += num_links
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(folder) / name

@@ -4,7 +4,7 @@ An output is one vector as any embedding model's, of `regions` rows in a row: th
 [0, 1] of the image's width and height, the score, then the region's own vector; `unpack` takes it apart.
 Rows are in the order of falling scores. DETR's score is the probability of its likeliest class, its vector
 the decoder's last hidden state of the query; OWLv2's score is its objectness, its vector the image-class
-embedding, and no text is asked for.
+embedding, of unit length, and no text is asked for.
 
 The regions are those that non-maximum suppression leaves; where it leaves too few, boxes may overlap more.
 
@@ -75,7 +75,8 @@ def intersection_over_union(box: Floats, others: Floats) -> Floats:
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     common = np.prod(np.clip(sides, 0, None), axis=1)
     union = np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    shares: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return shares
 
 
 class Detector(Embedder):
@@ -132,7 +133,9 @@ class Detector(Embedder):
         sides = [[max(image.size) / image.width, max(image.size) / image.height] * 2 for image in images]
         scale = torch.tensor(sides, dtype=boxes.dtype, device=boxes.device)[:, None]
         scores = self._model.objectness_predictor(patches).float().sigmoid()
-        return boxes * scale, scores, self._model.class_predictor(patches)[1]
+        # Without a text to compare with the model leaves them as long as they come.
+        vectors = torch.nn.functional.normalize(self._model.class_predictor(patches)[1], dim=-1)
+        return boxes * scale, scores, vectors
 
     def _packed(self, boxes: Floats, scores: Floats, vectors: Floats) -> Any:
         if not all(np.isfinite(part).all() for part in (boxes, scores, vectors)):

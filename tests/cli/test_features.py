@@ -95,7 +95,10 @@ def test_mistakes_are_answered(panic: Invoke, photos: Path, arguments: list[str]
 SLOW = """
 import time
 class Slow:
-    modality_in, modality_out, size_bytes, batch_size = "image", "vector", 0, 1
+    modality_in = "image"
+    modality_out = "vector"
+    size_bytes = 0
+    batch_size = 1
     def load(self, device): pass
     def invoke(self, inputs, seeds):
         with open("calls", "a") as file: file.write("x" * len(inputs))

@@ -14,16 +14,22 @@ from panic.extraction.files import FORMAT, Parts
 from panic.extraction.inputs import Item
 
 
-def write(path: Path, rows: dict[str, list[float]], *, regions: int | None = None, **about: Any) -> Path:
-    """A file of features of one model, `m`; packed regions where there are some."""
-    said = {"format": FORMAT, "device": "cpu", "made": [], **about}
-    said["models"] = {"m": {"fingerprint": about.get("fingerprint", "f"), "regions": regions}}
-    sources = about.get("source", "s") * len(rows)
-    items = [
-        Item(source=source, id=id, place=id, stamp="1") for source, id in zip(sources, rows, strict=False)
-    ]
+def write(
+    path: Path,
+    rows: dict[str, list[float]],
+    *,
+    regions: int | None = None,
+    fingerprint: str = "f",
+    source: str = "s",
+    digest: bytes = b"d",
+) -> Path:
+    """A file of features of one model, `m`; packed regions where there are some. Letters of `source` alternate."""
+    model = {"fingerprint": fingerprint, "regions": regions}
+    said = {"format": FORMAT, "device": "cpu", "made": [], "models": {"m": model}}
+    sources = source * len(rows)
+    items = [Item(source=one, id=id, place=id, stamp="1") for one, id in zip(sources, rows, strict=False)]
     parts = Parts(path)
-    given = [(item, about.get("digest", b"d"), {"m": np.array(rows[item.id], np.float32)}) for item in items]
+    given = [(item, digest, {"m": np.array(rows[item.id], np.float32)}) for item in items]
     parts.add(given, said).path.rename(path)
     parts.close(delete=True)
     return path

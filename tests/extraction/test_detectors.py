@@ -58,7 +58,7 @@ def test_there_are_exactly_so_many_regions(
         assert ((boxes >= 0) & (boxes <= 1)).all()
         assert (boxes[..., :2] <= boxes[..., 2:]).all()
         assert (np.diff(scores, axis=1) <= 0).all()
-        assert ((scores > 0) & (scores < 1)).all()
+        assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_detr_s_vectors_are_the_decoder_s_states_of_the_queries(loaded: Loaded) -> None:

@@ -75,6 +75,7 @@ def test_states_of_a_captioner_s_eye_are_those_of_its_patches(load: Load) -> Non
     np.testing.assert_allclose(found, states.mean(dim=1).numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_states_of_a_pipeline_are_below_the_names_of_its_components(load: Load) -> None:
     model = load("stable-diffusion", layer="text_encoder.encoder.layers.0", steps=1, token=2)
     found = np.stack(model.invoke(TEXTS, [0, 0]))
@@ -104,7 +105,8 @@ class Chain:
     size_bytes = 0
 
     def load(self, device):
-        self.net = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        layers = [torch.nn.Linear(2, 3, bias=False), torch.nn.ReLU(), torch.nn.Linear(3, 1)]
+        self.net = torch.nn.Sequential(*layers)
         with torch.no_grad():
             self.net[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0]]))
         self.idle = torch.nn.Linear(1, 1)
@@ -114,7 +116,8 @@ class Chain:
         return [f"{float(value):.3f}" for value in self.net(numbers)]
 
 class Layered:
-    modality_in, modality_out, size_bytes = "text", "text", 0
+    modality_in = modality_out = "text"
+    size_bytes = 0
     def __init__(self, layer=1): self.layer = layer
     def load(self, device): pass
     def invoke(self, inputs, seeds): return list(inputs)

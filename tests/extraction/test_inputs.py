@@ -31,7 +31,11 @@ def test_a_pattern_gives_ids_without_leading_zeros(tmp_path: Path) -> None:
         "COCO_000042.png": "42",
         "COCO_7.png": "7",
     }
-    assert [item.id for item in list_images(str(tmp_path), pattern_of(r"(CO_0+)")).items[:1]] == ["CO_000000"]
+    (tmp_path / "COCO_7.png").unlink()
+    assert [item.id for item in list_images(str(tmp_path), pattern_of(r"(CO_0+)")).items] == [
+        "CO_000000",
+        "CO_0000",
+    ]
 
 
 def test_equal_ids_are_refused_with_both_files(tmp_path: Path) -> None:
