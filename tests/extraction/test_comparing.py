@@ -23,7 +23,7 @@ def write(
     source: str = "s",
     digest: bytes = b"d",
 ) -> Path:
-    """A file of features of one model, `m`; packed regions where there are some. Letters of `source` alternate."""
+    """A file of features of one model, `m`; packed regions where there are some."""
     model = {"fingerprint": fingerprint, "regions": regions}
     said = {"format": FORMAT, "device": "cpu", "made": [], "models": {"m": model}}
     sources = source * len(rows)
