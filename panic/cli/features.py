@@ -178,7 +178,7 @@ def _tell(shared: Shared, asked: Asked, done: Extracted) -> None:
         return
     for one in done.skipped[:MOST_SHOWN]:
         say(f"Skipped: {one['file']} of {one['source']}: {one['reason']}", err=True)
-    told = f"{len(done.skipped):,} items were skipped; the file's metadata lists all"
+    told = f"{len(done.skipped):,} skipped; the file's metadata lists all"
     if asked.strict:
         raise PanicError(f"{told}.")
     say(f"{told}.", err=True)

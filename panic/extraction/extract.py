@@ -7,6 +7,7 @@ extract(wanted).num_rows
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from panic.devices.device import open_device
 from panic.engine.calls import Worker
 from panic.engine.workers import Deliver, Workers
-from panic.errors import ModelError, PanicError
+from panic.errors import ModelError, PanicError, UsageError
 from panic.extraction import files
 from panic.extraction.files import Features, Parts
 from panic.extraction.inputs import Item, readable
@@ -82,10 +85,15 @@ def about(wanted: Extraction) -> dict[str, Any]:
         }
         for name, spec in wanted.specs.items()
     }
-    versions = {name: metadata.version(name) for name in PACKAGES}
-    made = {"batch_sizes": _batch_sizes(wanted), "versions": versions}
+    made = {"batch_sizes": _batch_sizes(wanted), "versions": _versions()}
     device = open_device(wanted.device).kind
     return {"format": files.FORMAT, "models": models, "device": device, "made": [made], **wanted.how}
+
+
+def _versions() -> dict[str, str]:
+    """The versions of the packages that may explain a difference, as far as they are installed."""
+    installed = {one.metadata["Name"]: one.version for one in metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}
 
 
 def standing(wanted: Extraction, said: Mapping[str, Any], found: Sequence[Features]) -> Standing:
@@ -124,6 +132,8 @@ def extract(
     what `show` raises.
     """
     said = about(wanted)
+    if taken := files.ITEM_COLUMNS & wanted.specs.keys():
+        raise UsageError(f"A column is called {min(taken)} already: the model needs another name.")
     before = files.claim_output(wanted.output)
     parts = files.Parts(wanted.output)
     is_written = False
@@ -171,7 +181,10 @@ class _Work:
         self._check()
         if not missing:
             return
-        with closing(Workers(self._start)) as workers:
+        with closing(Workers(self._start)) as workers, warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # such images are skipped, and told
             pipeline = Pipeline(workers, self.wanted.specs, _batch_sizes(self.wanted), self._check)
             try:
                 for block in pipeline.blocks(missing):

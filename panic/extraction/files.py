@@ -33,6 +33,7 @@ from panic.models.detectors import unpack
 KEY = "panic-features"
 """Where the metadata of a file of ours says what it holds."""
 FORMAT = 1
+ITEM_COLUMNS = frozenset({"source", "id", "file", "stamp", "digest"})
 KEY_COLUMNS = ["source", "id", "stamp"]
 
 Row = tuple[Item, bytes, Mapping[str, Any]]

@@ -42,7 +42,7 @@ def test_a_folder_becomes_a_file(panic: Invoke, photos: Path) -> None:
     assert pl.read_parquet("f.parquet").schema["PocketPixels"] == pl.Array(pl.Float32, 64)
     again = panic(*call, "--strict")
     assert (again.exit_code, again.stdout) == (1, "f.parquet: 4 rows with the vector (0 new)\n")
-    assert "1 items were skipped" in again.stderr
+    assert "1 skipped; the file's metadata lists all." in again.stderr
     quiet = panic(*call, "-q", "--id", r"_(\d+)$")
     assert (quiet.exit_code, quiet.stdout) == (0, "")
     assert pl.read_parquet("f.parquet")["id"].to_list() == ["1", "2", "3", "5"]
