@@ -31,8 +31,8 @@ BUCKETS = (16, 32, 64, 128, 256, 512)
 _JOINT = {"clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2"}
 
 
-class _Embedder:
-    """The three share this: a transformers model is read from a folder, vectors come out."""
+class Embedder:
+    """Embedders and detectors share this: a transformers model is read from a folder, vectors come out."""
 
     modality_out = "vector"
 
@@ -57,15 +57,20 @@ class _Embedder:
         folder = weights.folder_of(self.spec)
         with loading(self.spec, folder):
             if self._model is None:
-                from transformers import AutoModel
-
                 part = folder / str(self.spec.options.get("model_folder", ""))
-                model = AutoModel.from_pretrained(part, dtype=torch_dtype(self.spec))
+                model = self._read(part, torch_dtype(self.spec))
                 self._load_others(folder)
                 self._model = model.eval()
             self._model.to(device)
 
+    def _read(self, folder: Path, dtype: torch.dtype) -> Any:
+        """Read the transformers model itself."""
+        from transformers import AutoModel
+
+        return AutoModel.from_pretrained(folder, dtype=dtype)
+
     def _load_others(self, folder: Path) -> None:
+        """Read what it needs besides."""
         raise NotImplementedError
 
     def _vectors(self, vectors: torch.Tensor, normalise: bool, usable: Sequence[bool] = ()) -> list[Any]:
@@ -122,7 +127,7 @@ class TextReader:
         )
 
 
-class TextEmbedder(_Embedder):
+class TextEmbedder(Embedder):
     """Text -> vector, pooled as the model demands."""
 
     modality_in = "text"
@@ -161,7 +166,7 @@ class TextEmbedder(_Embedder):
             return self._vectors(vectors, recipe.normalise, usable)
 
 
-class ImageEmbedder(_Embedder):
+class ImageEmbedder(Embedder):
     """Image -> vector (DINOv2, ViT): the pooler's output, the class token or the mean over patches."""
 
     modality_in = "image"
@@ -195,7 +200,7 @@ class ImageEmbedder(_Embedder):
         return pooled
 
 
-class JointEmbedder(_Embedder):
+class JointEmbedder(Embedder):
     """Text or image -> vector in one space (CLIP, SigLIP): a batch is of one modality."""
 
     modality_in = ("text", "image")

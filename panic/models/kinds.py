@@ -44,8 +44,10 @@ from typing import Any
 
 from panic.errors import ModelError, ModelMissing
 from panic.models import (
+    detectors,
     diffusers_adapter,
     embedders,
+    hidden,
     imported,
     python_models,
     synthetic,
@@ -69,6 +71,7 @@ def _build_class(spec: ModelSpec) -> Any:
 
 KINDS = (
     diffusers_adapter.KIND,
+    detectors.KIND,
     embedders.JOINT_KIND,
     transformers_adapter.KIND,
     embedders.IMAGE_KIND,
@@ -111,7 +114,10 @@ def every() -> Iterator[Kind]:
 
 
 def named(name: str) -> Kind | None:
-    """The kind with a name."""
+    """The kind with a name, or of the hidden states of the models of one."""
+    if name.startswith(hidden.PREFIX):
+        base = named(name.removeprefix(hidden.PREFIX))
+        return base and hidden.over(base)
     return next((kind for kind in every() if kind.name == name), None)
 
 

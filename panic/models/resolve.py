@@ -16,7 +16,7 @@ from typing import Any
 
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
-from panic.models import kinds, python_models, weights
+from panic.models import hidden, kinds, python_models, weights
 from panic.models.kind import ANY, Kind
 from panic.models.protocol import ModelSpec
 from panic.models.table import TABLE
@@ -127,6 +127,8 @@ class Resolver:
         if variant is None:
             return self._lookup(name, outer)
         spec = self._base(str(variant.get("base", "")), variant, (*outer, name))
+        if "layer" in variant and "layer" not in kinds.kind_of(spec).parameters_of(spec):
+            spec = hidden.of(spec)
         own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
         for key in kinds.kind_of(spec).folders(spec):
             if isinstance(own.get(key), str):

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "interrupts": set(),
     "engine": BASE | {"interrupts", "store", "topology", "models", "pocket", "devices"},
     "analysis": BASE | {"store", "topology", "models"},
+    "extraction": BASE | {"models", "devices", "engine"},
     "train": BASE | {"interrupts", "models", "pocket"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "view"}
