@@ -7,11 +7,14 @@ Compare like modality with like: in an alternating loop the similarity at lag 2 
     recurrence(texts).determinism
 """
 
+from panic.analysis.dynamics.cores import core_counts, core_moves, last_core, next_core, relaxation
 from panic.analysis.dynamics.markov import (
     absorption,
     closed_classes,
+    committor,
     entropy_rate,
     mean_first_passage,
+    mixing_time,
     stationary,
     timescales,
     transition_counts,
@@ -27,6 +30,7 @@ from panic.analysis.dynamics.motion import (
     noise,
     step_sizes,
 )
+from panic.analysis.dynamics.regime import Regime, regime
 from panic.analysis.dynamics.returns import (
     Periodicity,
     Recurrence,
@@ -37,6 +41,7 @@ from panic.analysis.dynamics.returns import (
     recurrence,
     recurrence_matrix,
 )
+from panic.analysis.dynamics.reversibility import Reversibility, reversibility
 from panic.analysis.dynamics.spells import dwell_survival, dwell_times, mean_dwell, survival
 
 __all__ = [
@@ -44,9 +49,14 @@ __all__ = [
     "Ftle",
     "Periodicity",
     "Recurrence",
+    "Regime",
+    "Reversibility",
     "absorption",
     "attractor",
     "closed_classes",
+    "committor",
+    "core_counts",
+    "core_moves",
     "distance_by_lag",
     "divergence",
     "dwell_survival",
@@ -55,13 +65,19 @@ __all__ = [
     "first_visits",
     "ftle",
     "intrinsic_dimension",
+    "last_core",
     "mean_dwell",
     "mean_first_passage",
+    "mixing_time",
+    "next_core",
     "noise",
     "periodicity",
     "permutation_entropy",
     "recurrence",
     "recurrence_matrix",
+    "regime",
+    "relaxation",
+    "reversibility",
     "stationary",
     "step_sizes",
     "survival",

@@ -151,12 +151,22 @@ def periodicity(
         counts = np.bincount(array).astype(float)
         chance = float((counts * (counts - 1)).sum() / (size * (size - 1)))
     scores = np.where(np.isnan(raw), np.nan, 1.0) if chance > 1 - 1e-12 else (raw - chance) / (1 - chance)
+    period, best = highest_peak(scores, least)
+    return Periodicity(scores=scores[:-1], period=period, score=best)
+
+
+def highest_peak(scores: Array, least: float) -> tuple[int | None, float]:
+    """The least lag whose peak reaches 90 % of the highest one, and the height (NaN without a peak) of that.
+
+    `scores` are of the lags 0, 1, ..., the last of them only to see whether the one before is a peak. No lag
+    where the height is below `least`.
+    """
     known = np.nan_to_num(scores, nan=-np.inf)
     here, before, after = known[1:-1], known[:-2], known[2:]
     is_peak = np.isfinite(here) & (here >= before - 1e-12) & (here >= after - 1e-12)
     best = float(here[is_peak].max(initial=-np.inf))
     period = int(np.flatnonzero(is_peak & (here >= 0.9 * best))[0]) + 1 if best >= least else None
-    return Periodicity(scores=scores[:-1], period=period, score=best if is_peak.any() else float("nan"))
+    return period, best if is_peak.any() else float("nan")
 
 
 def permutation_entropy(
