@@ -33,6 +33,7 @@ class Truth:
     `mean_share`: of the steps in each cluster, over all prompts that could be.
     `stays_plainly`: whether runs are long enough to tell that distances do not grow.
     `parting_factor`: by which runs of a prompt, which begin near each other, part per step (model call).
+    `regime`: what all runs do in the end.
     """
 
     ends: frozenset[str] | None = None
@@ -52,6 +53,7 @@ class Truth:
     mean_share: float | None = None
     stays_plainly: bool = False
     parting_factor: float | None = None
+    regime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +89,10 @@ SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, 
 DESIGNS: dict[str, Design] = {
     "no effect": Design(
         what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
-        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes*"
-        " networks*",
+        asks="lag effects clusters period dwell mean_dwells chain milestones reversal regimes twins"
+        " forgetting drift map novelty probes* networks*",
         make=drawing.no_effect,
-        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, regime="exploring", **IID),
     ),
     "shapes": Design(
         what="the same with more noise, and diagrams",
@@ -100,9 +102,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "prompt": Design(
         what="each of 6 prompts has its region, and keeps its length",
-        asks="effects forgetting clusters probes*",
+        asks="effects forgetting clusters regimes probes*",
         make=drawing.prompt_decides,
         truth=Truth(
+            regime="contracting",
             ends=factors("prompt"),
             largest="prompt",
             readable=factors("prompt"),
@@ -134,7 +137,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "slow mixing": Design(
         what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
-        asks="lag dwell mean_dwells chain clusters",
+        asks="lag dwell mean_dwells chain milestones reversal clusters",
         make=drawing.slow_mixing,
         truth=Truth(
             ends=NOTHING,
@@ -149,6 +152,24 @@ DESIGNS: dict[str, Design] = {
             drift_differs=False,
             length_kept=False,
         ),
+    ),
+    "slow kernel": Design(
+        what="the synthetic chain of 7 states that mostly stays where it is, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("slow", 0.02),
+        truth=Truth(regime="contracting"),
+    ),
+    "dead kernel": Design(
+        what="the synthetic chain of 7 states that mostly goes to one of them, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("dead", 0.02),
+        truth=Truth(regime="contracting"),
+    ),
+    "dirichlet kernel": Design(
+        what="the synthetic chain of 7 states that goes anywhere, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("dirichlet", 2.0),
+        truth=Truth(regime="exploring"),
     ),
     "unbalanced": Design(
         what="2 networks that differ much, 8 prompts that differ little, 1 to 3 repeats",
@@ -215,9 +236,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "walks": Design(
         what="random walks on the sphere, 40 steps of 0.08 to 0.22, from anywhere",
-        asks="lag clusters patterns twins loops* entropies* dimension*",
+        asks="lag clusters patterns twins regimes loops* entropies* dimension*",
         make=drawing.walks,
         truth=Truth(
+            regime="exploring",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -258,9 +280,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",
-        asks="lag period chain",
+        asks="lag period chain milestones reversal regimes",
         make=drawing.cycle(7, 0.15, 42),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -276,9 +299,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "clean cycle": Design(
         what="7 texts in turn from anywhere, exactly, 42 of them, fresh noise that does nothing",
-        asks="lag period novelty recurrence",
+        asks="lag period novelty recurrence regimes",
         make=drawing.cycle(7, 0.0, 42),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -294,9 +318,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "alternation": Design(
         what="2 regions in turn from either, with noise, 30 texts",
-        asks="lag chain period",
+        asks="lag chain period milestones regimes",
         make=drawing.cycle(2, 0.1, 30),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,

@@ -12,6 +12,9 @@ figure, add one file here and one line in QUESTIONS. The file, from top to botto
               it returns None where nobody would ask.
     chart     (answer) -> one altair chart (`charts.finish`), or several by their heading; the heading "" is
               of the chart for which the figure's own title is enough
+    STATISTIC what is measured of single runs (`Statistic`), where that makes sense: null models of the runs
+    are
+              measured alike, and their band is shown by `panic.analysis.null_bands`; left out otherwise
     sentence  (answer) -> plain English: what was found, with units, the number of runs, what chance gives
 
 `time` is a short example. Libraries stay in `panic/analysis`; a chart that several questions draw is in
@@ -47,12 +50,15 @@ from panic.analysis.questions import (
     loops,
     map,
     mean_dwells,
+    milestones,
     networks,
     novelty,
     patterns,
     period,
     probes,
     recurrence,
+    regimes,
+    reversal,
     shares,
     stuck,
     time,
@@ -115,12 +121,15 @@ QUESTIONS: tuple[Question, ...] = (
     lag,
     patterns,
     period,
+    regimes,
     twins,
     map,
     clusters,
     dwell,
     mean_dwells,
     chain,
+    milestones,
+    reversal,
     recurrence,
     novelty,
     diagrams,

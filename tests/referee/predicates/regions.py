@@ -9,6 +9,7 @@ from math import ceil, log
 import numpy as np
 import polars as pl
 
+from panic.analysis.dynamics import mean_first_passage, mixing_time
 from tests.referee.predicates.chance import SIDE, outside
 from tests.referee.rulings import Case, Ruling
 
@@ -95,6 +96,47 @@ def chain(case: Case) -> Rulings:
             claim="less news than in random order", said=float(rate) < float(low), level=SIDE,
             is_true=not np.allclose(matrix, matrix[0]),
         )  # fmt: skip
+
+
+def milestones(case: Case) -> Rulings:
+    """A chain forgets within so many outputs, is mixed after so many, and takes so many to another region."""
+    matrix, text = case.truth.chain, case.sentence
+    if matrix is None:
+        return
+    modulus = float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
+    is_ring = modulus > 1 - 1e-9
+    yield Ruling(claim="it turns in a ring", said="turns in a ring" in text, is_true=is_ring)
+    yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
+    if 0.1 < modulus < 0.99:
+        right = -1 / log(modulus)
+        for told in re.findall(r"forgets with ([\d.]+) outputs", text):
+            is_near = 1 / FACTOR < float(told) / right < FACTOR
+            yield Ruling(claim="forgets with so many outputs", said=1, is_true=is_near)
+        intervals = re.findall(r"95 % interval ([\d.]+) to ([\d.]+)", text)
+        missed = sum(not float(low) * 0.99 <= right <= float(high) * 1.01 for low, high in intervals)
+        yield Ruling(claim="an interval does not hold it", said=missed, of=len(intervals), is_true=False)
+        right = mixing_time(matrix)
+        for told in re.findall(r"is mixed after (\d+)", text):
+            yield Ruling(claim="mixed after so many", said=1, is_true=abs(float(told) - right) <= right)
+    if not is_ring:
+        right = float(mean_first_passage(matrix, 0)[1:].mean())
+        for told in re.findall(r"it takes ([\d.]+) outputs", text):
+            is_near = 1 / FACTOR < float(told) / right < FACTOR
+            yield Ruling(claim="so many outputs to another region", said=1, is_true=is_near)
+
+
+def reversal(case: Case) -> Rulings:
+    """Moves have a direction where the chain of the design has one."""
+    matrix = case.truth.chain
+    if matrix is None:
+        return
+    flows = np.full((len(matrix), 1), 1 / len(matrix)) * matrix  # all designs are uniform in the long run
+    yield Ruling(
+        claim="moves in one direction more than detailed balance allows (networks)",
+        said=case.sentence.count("moves in one direction more"),
+        of=len(case.answer.tests),
+        is_true=not np.allclose(flows, flows.T),
+    )
 
 
 def shares(case: Case) -> Rulings:
