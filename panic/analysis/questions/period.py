@@ -10,7 +10,7 @@ import polars as pl
 from panic.analysis.charts import null_band, outside
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import periodicity
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, first_model
 from panic.analysis.nulls import null_table, shuffled
 
 TITLE = "Does it come round?"
@@ -23,6 +23,17 @@ BAND = ("height of the highest peak of likeness", "shuffles")
 LEAST_OUTPUTS = 12
 
 views = first_model
+
+
+def _peak(points: Any) -> float:
+    """The height of the highest peak; 0 where there is none."""
+    score = periodicity(points).score
+    return score if score == score else 0.0
+
+
+STATISTIC = Statistic(
+    what="likeness at the best lag (1 = always equal)", of=by_run(_peak, least=LEAST_OUTPUTS)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +55,6 @@ def table(evidence: Evidence, view: View) -> Periods:
     found = [(run, periodicity(points).period) for run, points in runs]
     periods = pl.DataFrame(found, {"run": pl.Int64, "period": pl.Int64}, orient="row").drop_nulls()
     return Periods(band=null_table(runs, _peak, shuffled), periods=periods, num_runs=len(runs))
-
-
-def _peak(points: Any) -> float:
-    """The height of the highest peak; 0 where there is none."""
-    score = periodicity(points).score
-    return score if score == score else 0.0
 
 
 def chart(answer: Periods) -> Any:
