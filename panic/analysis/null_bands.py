@@ -34,7 +34,8 @@ BAND = {
 CAVEAT = (
     "A mean over runs, beside the 95 % band of means of as many surrogates (Student's t, as large as the "
     "difference of two means makes it): chance alone puts one place in twenty outside, and places of one "
-    "curve are not independent. Each surrogate is of one run that has ended, and of its stored outputs."
+    "curve are not independent. Each surrogate is of one run that has ended, and of its stored outputs; runs "
+    "that met count once."
 )
 MAX_DRAWN = 6  # curves
 MAX_TOLD = 4
@@ -89,10 +90,11 @@ def answers_beside(question: Question, evidence: Evidence, kind: str) -> list[An
 
 
 def _values(statistic: Statistic, evidence: Evidence, view: View) -> pl.DataFrame:
-    """The statistic of runs that have ended: network (of a surrogate its run's), part, run, x, value."""
+    """The statistic of ended runs, copies once: network (of a surrogate its run's), part, run, x, value."""
     is_null = reading.is_null(evidence.experiment.name)
     found = statistic.of(evidence, View(view.model, "text") if is_null else view)
-    ended = evidence.data.runs.filter(pl.col("state").is_in(ENDED)).select("run", "network")
+    runs = evidence.data.runs.filter(pl.col("state").is_in(ENDED), pl.col("run").is_in(evidence.distinct))
+    ended = runs.select("run", "network")
     network = pl.col("network").str.strip_prefix(f"{evidence.experiment.config.get('null', '')} of ")
     part = pl.col("part") if "part" in found.columns else pl.lit("")
     x = pl.col("x") if "x" in found.columns else pl.lit(0.0)

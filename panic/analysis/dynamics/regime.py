@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import unit
-from panic.analysis.dynamics.returns import highest_peak
+from panic.analysis.dynamics.returns import periodicity_of_pairs
 
 Array = NDArray[np.float64]
 Name = Literal["contracting", "oscillating", "exploring"]
@@ -100,25 +100,13 @@ def _moves_on(apart: Array) -> float:
 def _oscillation(alike: Array, rng: np.random.Generator) -> tuple[int | None, float, float]:
     """The period and height of the highest peak of likeness, and the share of shuffles that reach it.
 
-    The same as `periodicity` of the vectors. Shuffles keep the first output in its place.
+    Shuffles keep the first output in its place.
     """
-    size = len(alike)
-    chance = float((alike.sum() - np.trace(alike)) / (size * (size - 1)))
-    if chance > 1 - 1e-9:  # it stands still
+    found = periodicity_of_pairs(alike, least=LEAST_LIKENESS)
+    if np.isnan(found.score) or (found.scores > 1 - 1e-9)[1:].all():  # no peak, or it stands still
         return None, float("nan"), float("nan")
-    lags = np.abs(np.arange(size)[:, None] - np.arange(size)[None, :]).ravel()
-    num_pairs = np.bincount(lags)
-
-    def peak(matrix: Array) -> tuple[int | None, float]:
-        by_lag = np.bincount(lags, weights=matrix.ravel()) / num_pairs
-        return highest_peak((by_lag[: size // 2 + 2] - chance) / (1 - chance), LEAST_LIKENESS)
-
-    period, height = peak(alike)
-    if np.isnan(height):
-        return None, height, float("nan")
     reach = 1
     for _ in range(NUM_SHUFFLES):
-        order = np.append(0, 1 + rng.permutation(size - 1))
-        drawn = peak(alike[np.ix_(order, order)])[1]
-        reach += not np.isnan(drawn) and drawn >= height - 1e-12
-    return period, height, reach / (1 + NUM_SHUFFLES)
+        order = np.append(0, 1 + rng.permutation(len(alike) - 1))
+        reach += periodicity_of_pairs(alike[np.ix_(order, order)]).score >= found.score - 1e-12
+    return found.period, found.score, float(reach / (1 + NUM_SHUFFLES))

@@ -150,23 +150,32 @@ def periodicity(
     else:
         counts = np.bincount(array).astype(float)
         chance = float((counts * (counts - 1)).sum() / (size * (size - 1)))
-    scores = np.where(np.isnan(raw), np.nan, 1.0) if chance > 1 - 1e-12 else (raw - chance) / (1 - chance)
-    period, best = highest_peak(scores, least)
-    return Periodicity(scores=scores[:-1], period=period, score=best)
+    return _highest_peak(raw, chance, least)
 
 
-def highest_peak(scores: Array, least: float) -> tuple[int | None, float]:
-    """The least lag whose peak reaches 90 % of the highest one, and the height (NaN without a peak) of that.
+def periodicity_of_pairs(likeness: NDArray[np.float64], *, least: float = 0.5) -> Periodicity:
+    """`periodicity` of states whose likeness (n, n) is known: n > 2, symmetric, 1 on the diagonal.
 
-    `scores` are of the lags 0, 1, ..., the last of them only to see whether the one before is a peak. No lag
-    where the height is below `least`.
+    The same states in another order are its rows and columns in that order.
     """
+    size = len(likeness)
+    raw = np.full(max(size // 2, 1) + 2, np.nan)
+    for lag in range(min(len(raw), size)):
+        raw[lag] = np.diagonal(likeness, lag).mean()
+    return _highest_peak(
+        raw, float((likeness.sum() - likeness.diagonal().sum()) / (size * (size - 1))), least
+    )
+
+
+def _highest_peak(raw: NDArray[np.float64], chance: float, least: float) -> Periodicity:
+    """The period at the highest peak of likeness by lag, of which the last lag only closes a peak."""
+    scores = np.where(np.isnan(raw), np.nan, 1.0) if chance > 1 - 1e-12 else (raw - chance) / (1 - chance)
     known = np.nan_to_num(scores, nan=-np.inf)
     here, before, after = known[1:-1], known[:-2], known[2:]
     is_peak = np.isfinite(here) & (here >= before - 1e-12) & (here >= after - 1e-12)
     best = float(here[is_peak].max(initial=-np.inf))
     period = int(np.flatnonzero(is_peak & (here >= 0.9 * best))[0]) + 1 if best >= least else None
-    return period, best if is_peak.any() else float("nan")
+    return Periodicity(scores=scores[:-1], period=period, score=best if is_peak.any() else float("nan"))
 
 
 def permutation_entropy(

@@ -110,7 +110,7 @@ def _model(
         network=network,
         num_runs=len(runs),
         num_left_out=num_left_out,
-        num_moves=int(counts.sum() - np.trace(counts)),
+        num_moves=int(counts.sum() - counts.diagonal().sum()),
         num_cores=size,
         in_cores=float(np.mean(np.concatenate(runs) >= 0)),
         longest=longest,
@@ -316,17 +316,14 @@ def _times(chain: CoreChain) -> str:
         return "has moves too few to tell how soon it forgets"
     if np.isinf(chain.relaxation):
         return "turns in a ring, and never forgets where in it it began"
-    interval = "" if np.isnan(chain.low) else f" (95 % interval {plain(chain.low)} to {plain(chain.high)})"
-    chance = f"; in random order {_band(chain.shuffled)}" if chain.shuffled is not None else ""
+    interval = "" if np.isnan(chain.low) else f"95 % interval {plain(chain.low)} to {plain(chain.high)}"
+    chance = "" if chain.shuffled is None else f"in random order {_band(chain.shuffled)}"
+    beside = "; ".join(filter(None, [interval, chance]))
+    text = f"forgets with {plain(chain.relaxation)} outputs{f' ({beside})' if beside else ''}"
     if np.isnan(chain.mixing):
-        return (
-            f"forgets with {plain(chain.relaxation)} outputs{interval}, which is more than its longest run "
-            f"({chain.longest:,}), so that nothing can be told of its mixing{chance}"
-        )
-    return (
-        f"forgets with {plain(chain.relaxation)} outputs{interval}{chance}, and is mixed after "
-        f"{chain.mixing:,.0f}"
-    )
+        longest = f"more than its longest run ({chain.longest:,})"
+        return f"{text}, which is {longest}, so that nothing can be told of its mixing"
+    return f"{text}, and is mixed after {chain.mixing:,.0f}"
 
 
 def _band(band: Band) -> str:

@@ -24,7 +24,7 @@ CAVEAT = (
     "than half of the distance to the start or to other runs, or quarter after quarter it moves on. "
     "Contracting: neither. One output per lap counts. A run that has always been where all others are has "
     "nothing that it could be small beside, and may be called exploring for that. Intervals take runs as "
-    "independent, which those that coalesced are not."
+    "independent; those that met are copies, and count once."
 )
 NAMES = ("contracting", "oscillating", "exploring")
 MAX_OTHERS = 200  # late outputs of other runs that a run is compared with
@@ -76,7 +76,8 @@ def table(evidence: Evidence, view: View) -> Regimes:
     others = _late_outputs(told)
     rows = [_row(path, others) for path in told]
     runs = pl.DataFrame(rows, RUNS, orient="row")
-    return Regimes(shares=_shares(runs), runs=runs, num_short=len(paths) - len(told))
+    distinct = runs.filter(pl.col("run").is_in(evidence.distinct))
+    return Regimes(shares=_shares(distinct), runs=runs, num_short=len(paths) - len(told))
 
 
 def _indicators(evidence: Evidence, view: View) -> pl.DataFrame:
