@@ -39,6 +39,7 @@ CAVEAT = (
 )
 MAX_DRAWN = 6  # curves
 MAX_TOLD = 4
+EQUAL = 1e-6  # of values: surrogates that cannot differ, such as diagrams of outputs in another order
 
 
 def statistic_of(question: Question) -> Statistic:
@@ -138,7 +139,8 @@ def beside(own: pl.DataFrame, null: pl.DataFrame, *, is_share: bool = False) -> 
     found = found.with_columns(low=pl.col("mean") - half, high=pl.col("mean") + half)
     if is_share:
         found = found.with_columns(pl.col("low", "high").clip(0.0, 1.0))
-    return found.sort("network", "part", "x", maintain_order=True).select(*BAND)
+    curves = found.select(*BAND).partition_by("network", "part", maintain_order=True)
+    return pl.concat(curve.sort("x") for curve in curves)
 
 
 def figures_beside(question: Question, evidence: Evidence, of_kinds: Sequence[str]) -> list[Figure]:
@@ -208,6 +210,8 @@ def band_sentence(statistic: Statistic, frame: pl.DataFrame, kind: str) -> str:
 def _said(statistic: Statistic, name: str, rows: pl.DataFrame) -> str:
     num_runs = int(rows["num_runs"].max())  # type: ignore[arg-type]
     runs = f"{num_runs:,} runs"
+    if (rows["value"] - rows["mean"]).abs().max() <= EQUAL * rows["value"].abs().max():  # type: ignore[operator]
+        return f"{name} ({runs}) cannot be told from its null models, which keep this statistic as it is"
     if not statistic.x_title:
         row = rows.row(0, named=True)
         where = "above" if row["value"] > row["high"] else "below" if row["value"] < row["low"] else "within"

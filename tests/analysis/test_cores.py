@@ -168,7 +168,8 @@ def test_moves_without_a_ring_are_refused():
         reversibility([np.array([0, 0, 1, 2, 0])], 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(0)
 def test_detailed_balance_is_refused_as_often_as_its_level_says():
     """Of 1,000 data sets of short runs from one state only, which are far from the long run."""
     refused = 0

@@ -31,6 +31,7 @@ LEAST_RUNS = 6  # for an interval
 NUM_RESAMPLES = 200
 MAX_DRAWN = 8  # cores of a chart
 MAX_TOLD = 4  # networks
+FOREVER = 1e9  # outputs; of a few shuffles that make a ring, so that a band has ends
 
 views = first_model
 
@@ -121,8 +122,16 @@ def _model(
         num_parts=num_parts,
         mixing=dynamics.mixing_time(matrix) if is_told else np.nan,
     )
-    names = [states.names[int(label)] for label in known]
+    names = _distinct([states.names[int(label)] for label in known])
     return chain, _passages(network, names, matrix, counts), _committors(network, names, matrix, lasts)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, with a number where one comes again: texts may begin alike."""
+    return [
+        f"{name} ({names[: i + 1].count(name)})" if name in names[:i] else name
+        for i, name in enumerate(names)
+    ]
 
 
 def _relaxation(runs: list[NDArray[np.int64]], size: int) -> tuple[float, float, float]:
@@ -145,7 +154,8 @@ def in_random_order(runs: list[NDArray[np.int64]], size: int) -> Band | None:
     """Relaxation times of the same outputs in random order; None where one of them cannot be told."""
 
     def relaxation(some: list[NDArray[np.int64]]) -> float:
-        return float(dynamics.relaxation(dynamics.core_counts(some, size).sum(axis=0)))
+        found = float(dynamics.relaxation(dynamics.core_counts(some, size).sum(axis=0)))
+        return min(found, FOREVER)
 
     try:
         return null_band(
@@ -208,14 +218,18 @@ def _ends(committors: pl.DataFrame) -> set[str]:
 def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
     """Mean outputs from core to core; columns source, target, outputs, num_moves; `names` in their order."""
     drawn = names[:MAX_DRAWN]
+    number = {name: str(place) for place, name in enumerate(drawn, start=1)}
+    rows = [f"{number[name]}: {name}" for name in drawn]
     shown = frame.filter(pl.col("source").is_in(drawn), pl.col("target").is_in(drawn)).with_columns(
         pl.when(pl.col("outputs").is_finite()).then("outputs"),
+        row=pl.col("source").replace_strict(dict(zip(drawn, rows, strict=True))),
+        column=pl.col("target").replace_strict(number),
         label=pl.col("outputs").map_elements(_short, return_dtype=pl.String),
     )
-    axis = alt.Axis(labelLimit=190, domain=False, ticks=False)
+    axis = alt.Axis(labelLimit=260, labelAngle=0, domain=False, ticks=False)
     base = alt.Chart(data(shown)).encode(
-        x=alt.X("target:N", sort=drawn, title="to", axis=axis.copy(), scale=alt.Scale(paddingInner=0.05)),
-        y=alt.Y("source:N", sort=drawn, title="from", axis=axis, scale=alt.Scale(paddingInner=0.05)),
+        x=alt.X("column:N", sort=[*number.values()], title="to", axis=axis),
+        y=alt.Y("row:N", sort=rows, title="from", axis=axis),
     )
     scale = alt.Scale(type="log", range=["#0072B2", "#DCE6EE"])
     tips = [

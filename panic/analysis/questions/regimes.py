@@ -217,7 +217,10 @@ def _dots(measured: pl.DataFrame) -> Any:
         limits.mark_rule(color=GREY, strokeDash=[5, 4]).encode(x=x),
         limits.mark_rule(color=GREY, strokeDash=[5, 4]).encode(y=y),
     )
-    caption = "One dot per run that is not stuck. Dashed: left of and below both lines a run contracts."
+    caption = (
+        "One dot per run that is not stuck. Left of and below both dashed lines it contracts, if it does "
+        "not oscillate."
+    )
     return finish(alt.layer(*rules, dots), "what it rests on", caption)
 
 
