@@ -100,29 +100,38 @@ def chain(case: Case) -> Rulings:
 
 def milestones(case: Case) -> Rulings:
     """A chain forgets within so many outputs, is mixed after so many, and takes so many to another region."""
-    matrix, text = case.truth.chain, case.sentence
+    matrix = case.truth.chain
     if matrix is None:
         return
     modulus = float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
     is_ring = modulus > 1 - 1e-9
-    yield Ruling(claim="it turns in a ring", said="turns in a ring" in text, is_true=is_ring)
-    yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
-    if 0.1 < modulus < 0.99:
-        right = -1 / log(modulus)
-        for told in re.findall(r"forgets with ([\d.]+) outputs", text):
-            is_near = 1 / FACTOR < float(told) / right < FACTOR
-            yield Ruling(claim="forgets with so many outputs", said=1, is_true=is_near)
-        intervals = re.findall(r"95 % interval ([\d.]+) to ([\d.]+)", text)
-        missed = sum(not float(low) * 0.99 <= right <= float(high) * 1.01 for low, high in intervals)
-        yield Ruling(claim="an interval does not hold it", said=missed, of=len(intervals), is_true=False)
-        right = mixing_time(matrix)
-        for told in re.findall(r"is mixed after (\d+)", text):
-            yield Ruling(claim="mixed after so many", said=1, is_true=abs(float(told) - right) <= right)
-    if not is_ring:
-        right = float(mean_first_passage(matrix, 0)[1:].mean())
-        for told in re.findall(r"it takes ([\d.]+) outputs", text):
-            is_near = 1 / FACTOR < float(told) / right < FACTOR
-            yield Ruling(claim="so many outputs to another region", said=1, is_true=is_near)
+    for number, text in re.findall(r"\((\d+) regions(.*?)(?=\(\d+ regions|$)", case.sentence):
+        if int(number) != len(matrix):  # other regions, of which the design says nothing
+            continue
+        yield Ruling(claim="it turns in a ring", said="turns in a ring" in text, is_true=is_ring)
+        yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
+        if 0.1 < modulus < 0.99:
+            yield from _times(text, -1 / log(modulus), mixing_time(matrix))
+        if not is_ring:
+            right = float(mean_first_passage(matrix, 0)[1:].mean())
+            yield from _is_near(
+                "so many outputs to another region", r"it takes ([\d.]+) outputs", text, right
+            )
+
+
+def _times(text: str, relaxation: float, mixing: float) -> Rulings:
+    """What is said of one chain's times."""
+    yield from _is_near("forgets with so many outputs", r"forgets with ([\d.]+) outputs", text, relaxation)
+    yield from _is_near("mixed after so many", r"is mixed after (\d+)", text, mixing)
+    intervals = re.findall(r"95 % interval ([\d.]+) to ([\d.]+)", text)
+    missed = sum(not float(low) * 0.99 <= relaxation <= float(high) * 1.01 for low, high in intervals)
+    yield Ruling(claim="an interval does not hold it", said=missed, of=len(intervals), is_true=False)
+
+
+def _is_near(claim: str, words: str, text: str, right: float) -> Rulings:
+    """Whether numbers are told within a factor."""
+    for told in re.findall(words, text):
+        yield Ruling(claim=claim, said=1, is_true=1 / FACTOR < float(told) / right < FACTOR)
 
 
 def reversal(case: Case) -> Rulings:
