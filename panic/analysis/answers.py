@@ -28,8 +28,6 @@ from panic.errors import NotFound, nearest
 
 SUMMARY = "summary"
 """The part of an answer that holds its single values, in one row."""
-OWN_SCALES = ("color", "fill", "size", "yOffset")
-"""Scales that charts of one page do not share: an offset of one halved the rows of another."""
 
 
 def named() -> dict[str, Question]:
@@ -193,7 +191,11 @@ def side_by_side(figures: Mapping[str, Sequence[Figure]], *, mode: str = "light"
         warnings.filterwarnings("ignore", message="Automatically deduplicated selection parameter")
         # In one list, not lists of lists: altair tells equal charts apart by their place in a list.
         whole = alt.concat(*cells, columns=len(columns))
-    return themed(whole.resolve_scale(**dict.fromkeys(OWN_SCALES, "independent")), mode)
+    # A shared offset halves the rows of charts that have none.
+    own = whole.resolve_scale(
+        color="independent", fill="independent", size="independent", yOffset="independent"
+    )
+    return themed(own, mode)
 
 
 def _charts(figures: Sequence[Figure]) -> Iterator[tuple[tuple[str, str], Any]]:

@@ -137,8 +137,10 @@ def beside(own: pl.DataFrame, null: pl.DataFrame, *, is_share: bool = False) -> 
     quantile = pl.Series(t.ppf(0.975, found["num_null"].to_numpy() - 1))
     half = quantile * pl.col("spread") * (1 / pl.col("num_runs") + 1 / pl.col("num_null")).sqrt()
     found = found.with_columns(low=pl.col("mean") - half, high=pl.col("mean") + half)
+    if min(pl.concat([own["value"], null["value"]]).drop_nulls(), default=-1.0) >= 0:  # never below 0
+        found = found.with_columns(pl.col("low").clip(lower_bound=0.0))
     if is_share:
-        found = found.with_columns(pl.col("low", "high").clip(0.0, 1.0))
+        found = found.with_columns(pl.col("high").clip(upper_bound=1.0))
     curves = found.select(*BAND).partition_by("network", "part", maintain_order=True)
     return pl.concat(curve.sort("x") for curve in curves)
 

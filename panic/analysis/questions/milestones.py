@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import colour, data, finish, names_of, plain
+from panic.analysis.charts import GREY, colour, data, finish, names_of, plain
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import Band, null_band, shuffled
@@ -138,8 +138,8 @@ def _relaxation(runs: list[NDArray[np.int64]], size: int) -> tuple[float, float,
     """The relaxation time and its 95 % interval: runs are drawn again, with replacement.
 
     The log of the time is taken for normal, and the bias that draws have against it is taken off, because the
-    slowest of several times is chosen for being slow: percentiles of draws held the time of a chain with three
-    equal ones in 79 % of data sets of 12 runs, these do in 95 %.
+    slowest of several times is chosen for being slow: percentiles of draws hold that of a chain with three
+    equal ones in 79 % of data sets of 12 runs, this interval in 95 %.
     """
     from scipy.stats import t
 
@@ -236,8 +236,8 @@ def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
     )
     axis = alt.Axis(labelLimit=260, labelAngle=0, domain=False, ticks=False)
     base = alt.Chart(data(shown)).encode(
-        x=alt.X("column:N", sort=[*number.values()], title="to", axis=axis),
-        y=alt.Y("row:N", sort=rows, title="from", axis=axis),
+        x=alt.X("column:N", sort=[*number.values()], title=None, axis=axis),
+        y=alt.Y("row:N", sort=rows, title=None, axis=axis),
     )
     scale = alt.Scale(type="log", range=["#0072B2", "#DCE6EE"])
     tips = [
@@ -256,7 +256,7 @@ def passage_chart(frame: pl.DataFrame, names: list[str], title: str) -> Any:
             text="label:N", color=alt.condition(is_dark, alt.value("#ffffff"), alt.value("#1a2530"))
         ),
     )
-    caption = "Outputs until it is first there, mean, from when it was in the other region last."
+    caption = "Outputs until it is in the column's region, mean, from when it was in the row's last."
     if len(names) > len(drawn):
         caption += f" {len(names) - len(drawn)} regions that are visited less are not drawn."
     return finish(alt.layer(*layers), title, caption, height=max(90, 40 * len(drawn)))
@@ -281,7 +281,7 @@ def _committor_chart(between: pl.DataFrame) -> Any:
         axis=alt.Axis(format="%"),
         scale=alt.Scale(domain=[0, 1]),
     )
-    half = alt.Chart(data(pl.DataFrame({"half": [0.5]}))).mark_rule(strokeDash=[4, 4], opacity=0.5)
+    half = alt.Chart(data(pl.DataFrame({"half": [0.5]}))).mark_rule(color=GREY, strokeDash=[4, 4])
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(
         x=x,
         color=colour("network", networks),
