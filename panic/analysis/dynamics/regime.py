@@ -47,8 +47,8 @@ class Regime:
     """What a run does, and what that rests on.
 
     `spread`: median distance of two late outputs, of the scale. `moves_on`: the least ratio of distances
-    between neighbouring quarters to those within. `likeness`: the highest peak of likeness; `p_value`: the
-    share of shuffles that reach it, NaN where there is no peak; `period`: its lag in laps.
+    between neighbouring quarters to those within. `likeness`: the highest peak of likeness, NaN without one;
+    `p_value`: the share of shuffles that reach it, NaN where it is too low to ask; `period`: its lag in laps.
     """
 
     name: Name
@@ -72,16 +72,17 @@ def regime(points: ArrayLike, scale: float, *, seed: int = 0) -> Regime:
     middle = float(np.median(late[np.triu_indices(len(late), 1)]))
     spread = middle / scale if scale > 0 else float(middle > 0)
     moves_on = _moves_on(apart)
-    period, likeness, p = _oscillation(alike, np.random.default_rng(seed))
-    is_periodic = period is not None and period > 1 and p <= LEVEL
+    found = periodicity_of_pairs(alike, least=LEAST_LIKENESS)
+    is_candidate = found.period is not None and found.period > 1
+    p = share_as_high(alike, found.score, np.random.default_rng(seed)) if is_candidate else float("nan")
     explores = spread > ROAMS or moves_on >= MOVES_ON
     return Regime(
-        name="oscillating" if is_periodic else "exploring" if explores else "contracting",
+        name="oscillating" if p <= LEVEL else "exploring" if explores else "contracting",
         spread=spread,
         moves_on=moves_on,
-        likeness=likeness,
+        likeness=found.score,
         p_value=p,
-        period=period if is_periodic else None,
+        period=found.period if p <= LEVEL else None,
     )
 
 
@@ -97,16 +98,13 @@ def _moves_on(apart: Array) -> float:
     return float(min(ratios))
 
 
-def _oscillation(alike: Array, rng: np.random.Generator) -> tuple[int | None, float, float]:
-    """The period and height of the highest peak of likeness, and the share of shuffles that reach it.
+def share_as_high(alike: Array, score: float, rng: np.random.Generator) -> float:
+    """The share of shuffles of a run, itself among them, whose likeness (n, n) has as high a peak.
 
     Shuffles keep the first output in its place.
     """
-    found = periodicity_of_pairs(alike, least=LEAST_LIKENESS)
-    if np.isnan(found.score) or (found.scores > 1 - 1e-9)[1:].all():  # no peak, or it stands still
-        return None, float("nan"), float("nan")
     reach = 1
     for _ in range(NUM_SHUFFLES):
         order = np.append(0, 1 + rng.permutation(len(alike) - 1))
-        reach += periodicity_of_pairs(alike[np.ix_(order, order)]).score >= found.score - 1e-12
-    return found.period, found.score, float(reach / (1 + NUM_SHUFFLES))
+        reach += periodicity_of_pairs(alike[np.ix_(order, order)]).score >= score - 1e-12
+    return float(reach / (1 + NUM_SHUFFLES))
