@@ -320,3 +320,23 @@ def test_measures_that_are_asked_for_later_are_added_to_null_models(make_bench):
     write_nulls(walked, "demo", "shuffled")
     assert len(load(walked, name).vectorisations) == 2 * 2 * 2
     assert len(load(walked, name).distances) == 2
+
+
+def test_after_a_stop_among_distances_the_same_call_goes_on(make_bench):
+    bench = make_bench(**MEASURES)
+    walked = fill(bench)
+    fill(bench, first=2)
+
+    def stop(what, done, total):
+        if what == "distances of diagrams" and done == 1:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        write_nulls(walked, "demo", "shuffled", show=stop)
+    assert len(load(walked, NULL).distances) == 3 * 2
+    write_nulls(walked, "demo", "shuffled")
+    stopped = list(dump(walked, NULL))
+    assert len(load(walked, NULL).distances) == 6 * 2
+    delete.delete_experiment(walked, NULL)
+    write_nulls(walked, "demo", "shuffled")
+    assert list(dump(walked, NULL)) == stopped
