@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -116,3 +117,15 @@ def test_equal_figures_of_experiments_stand_side_by_side():
 def test_a_single_chart_stays_as_it_is():
     chart = alt.Chart(alt.InlineData(values=[{"x": 1}])).mark_point().encode(x="x:Q").properties(width=77)
     assert side_by_side({"one": [Figure(title="t", charts={"": chart})]}).to_dict()["width"] == 77
+
+
+def test_an_offset_of_one_chart_does_not_halve_the_rows_of_another():
+    """Scales of offsets are shared by charts of one page, unless they are told not to be."""
+    rows = alt.InlineData(values=[{"x": 1, "row": row, "kind": kind} for row in "ab" for kind in "cd"])
+    bars = alt.Chart(rows).mark_rect().encode(y="row:N", color="x:Q")
+    dots = alt.Chart(rows).mark_point().encode(y="row:N", x="x:Q", yOffset="kind:N")
+    charts = {"bars": finish(bars, "bars", height=80), "dots": finish(dots, "dots", height=80)}
+    made = side_by_side({"one": [Figure(title="t", charts=charts)]}).to_dict()
+    svg = vl_convert.vegalite_to_svg(made)
+    heights = [float(found) for found in re.findall(r'd="M[^"]*?v(\d+(?:\.\d+)?)h', svg)]
+    assert max(heights) == pytest.approx(40, abs=1)

@@ -45,12 +45,14 @@ def walked(bench: Bench) -> Store:
 
 
 def test_the_band_by_hand():
-    """Surrogates 1, 2, 3 have the mean 2 and the deviation 1; t(0.975, 2) = 4.3027."""
-    own, null = values(np.array([[1.0], [3.0], [5.0], [7.0]])), values(np.array([[1.0], [2.0], [3.0]]))
+    """Surrogates 11, 12, 13 have the mean 12 and the deviation 1; t(0.975, 2) = 4.3027."""
+    own, null = values(np.array([[11.0], [13.0], [15.0], [17.0]])), values(np.array([[11.0], [12.0], [13.0]]))
     (row,) = beside(own, null).to_dicts()
     half = 4.302653 * (1 / 4 + 1 / 3) ** 0.5
-    assert (row["value"], row["mean"], row["num_runs"], row["num_null"]) == (4.0, 2.0, 4, 3)
-    assert (row["low"], row["high"]) == pytest.approx((2 - half, 2 + half))
+    assert (row["value"], row["mean"], row["num_runs"], row["num_null"]) == (14.0, 12.0, 4, 3)
+    assert (row["low"], row["high"]) == pytest.approx((12 - half, 12 + half))
+    (row,) = beside(values(np.ones((3, 1))), values(np.array([[0.0], [0.0], [1.0]]))).to_dicts()
+    assert row["low"] == 0.0 < row["high"], "what is never below 0 has no band there"
 
 
 def test_too_few_runs_are_refused_and_places_that_few_reach_are_left_out():
