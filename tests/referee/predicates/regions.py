@@ -15,6 +15,7 @@ from tests.referee.rulings import Case, Ruling
 
 Rulings = Iterator[Ruling]
 HOLDS = 0.7  # of an agreement
+WHOLE = 90  # percent of the outputs: cores that are the regions of a design
 FACTOR = 2.0  # within which an estimate of a time is called right
 
 
@@ -105,8 +106,9 @@ def milestones(case: Case) -> Rulings:
         return
     modulus = float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
     is_ring = modulus > 1 - 1e-9
-    for number, text in re.findall(r"\((\d+) regions(.*?)(?=\(\d+ regions|$)", case.sentence):
-        if int(number) != len(matrix):  # other regions, of which the design says nothing
+    words = r"\((\d+) regions with (\d+)%(.*?)(?=\(\d+ regions|$)"
+    for number, share, text in re.findall(words, case.sentence):
+        if int(number) != len(matrix) or int(share) < WHOLE:  # of other cores the design says nothing
             continue
         yield Ruling(claim="it turns in a ring", said="turns in a ring" in text, is_true=is_ring)
         yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
