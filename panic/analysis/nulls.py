@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 from panic.analysis.checks import AnalysisError, runs_of_labels, unit, vectors
 from panic.analysis.dynamics import transition_matrix
 from panic.analysis.plugins import added
+from panic.errors import NotFound, nearest
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
@@ -278,3 +279,15 @@ def kinds() -> dict[str, Surrogate]:
         "markov": markov_path,
     }
     return {**dict(added(GROUP)), **ours}
+
+
+def surrogate_of(kind: str) -> Surrogate:
+    """The surrogate of a kind. NotFound names the nearest kind, and all."""
+    known = kinds()
+    if kind in known:
+        return known[kind]
+    near = nearest(kind, known)
+    there = f"There are: {', '.join(known)}."
+    raise NotFound(
+        f"There is no null model {kind!r}.", hint=f"Did you mean {near[0]}? {there}" if near else there
+    )

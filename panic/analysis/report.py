@@ -25,6 +25,7 @@ from markupsafe import Markup
 from panic.analysis import charts
 from panic.analysis.data import network_name
 from panic.analysis.evidence import Evidence
+from panic.analysis.null_bands import figures_beside
 from panic.analysis.questions import ask, questions, stuck
 from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
@@ -71,7 +72,12 @@ def render(
     thumbnails = Thumbnails(store, picture_budget_bytes)
     shown = spread([run for run in runs if run.num_steps], MAX_RUNS)
     strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
-    figures = [figure for question in questions() for figure in ask(question, evidence)]
+    of_nulls = list(dict.fromkeys(kind for kind, _ in evidence.nulls))
+    figures = []
+    for question in questions():
+        figures += ask(question, evidence)
+        if of_nulls and hasattr(question, "STATISTIC"):
+            figures += figures_beside(question, evidence, of_nulls)
     specs = [spec for figure in figures for spec in figure.specs]
     are_stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import panic
-from panic.cli.common import JsonOption, Shared, command, complete_experiment, say
+from panic.cli.common import JsonOption, Shared, command, complete_experiment, complete_kind, say
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
 from panic.cli.render import console, print_json, print_table, shorten
@@ -57,6 +57,16 @@ ExperimentsArgument = Annotated[
         show_default=False,
     ),
 ]
+NullOption = Annotated[
+    str | None,
+    typer.Option(
+        "--null",
+        metavar="KIND",
+        help="Its statistic beside the band that stored null models give (panic nulls).",
+        autocompletion=complete_kind,
+        show_default=False,
+    ),
+]
 ListOption = Annotated[bool, typer.Option("--list", help="List the questions.")]
 
 
@@ -69,6 +79,7 @@ def figure(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File: .svg, .png, .pdf or .html.")
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark.")] = False,
+    null: NullOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
 ) -> None:
@@ -80,12 +91,16 @@ def figure(
     check_ending(output, CHART_ENDINGS)
     from panic.analysis.answers import find, side_by_side
     from panic.analysis.charts import save
+    from panic.analysis.null_bands import figures_beside
     from panic.analysis.questions import ask
 
     asked = find(_needed(question))
     with _evidence(shared, experiments) as found:
         claim_file(output, force=force)
-        drawn = {one.experiment.name: ask(asked, one) for one in found}
+        drawn = {
+            one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
+            for one in found
+        }
     figures = {name: _answered(question, name, of_one, len(drawn) > 1) for name, of_one in drawn.items()}
     save(side_by_side(figures, mode="dark" if dark else "light"), output)
     if not shared.quiet:
@@ -115,6 +130,7 @@ def table(
         str | None,
         typer.Option("--part", metavar="PART", help="Another table of the answer, such as summary."),
     ] = None,
+    null: NullOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
     as_json: JsonOption = False,
@@ -125,10 +141,14 @@ def table(
     if output is not None:
         check_ending(output, tuple(WRITERS))
     from panic.analysis.answers import answers, find, tables
+    from panic.analysis.null_bands import answers_beside
 
     asked = find(_needed(question))
     with _evidence(shared, experiments) as found:
-        answered = {one.experiment.name: answers(asked, one) for one in found}
+        answered = {
+            one.experiment.name: answers(asked, one) if null is None else answers_beside(asked, one, null)
+            for one in found
+        }
     several = len(answered) > 1
     of_parts = tables({name: _answered(question, name, one, several) for name, one in answered.items()})
     chosen = _part(list(of_parts), part)

@@ -12,6 +12,9 @@ figure, add one file here and one line in QUESTIONS. The file, from top to botto
               it returns None where nobody would ask.
     chart     (answer) -> one altair chart (`charts.finish`), or several by their heading; the heading "" is
               of the chart for which the figure's own title is enough
+    STATISTIC what is measured of single runs (`Statistic`), where that makes sense: null models of the runs
+    are
+              measured alike, and their band is shown by `panic.analysis.null_bands`; left out otherwise
     sentence  (answer) -> plain English: what was found, with units, the number of runs, what chance gives
 
 `time` is a short example. Libraries stay in `panic/analysis`; a chart that several questions draw is in
@@ -50,6 +53,7 @@ from panic.analysis.questions import (
     map,
     matched_pairs,
     mean_dwells,
+    milestones,
     networks,
     novelty,
     patterns,
@@ -57,6 +61,8 @@ from panic.analysis.questions import (
     probes,
     recoverability,
     recurrence,
+    regimes,
+    reversal,
     semantic_drift,
     shares,
     stuck,
@@ -125,6 +131,7 @@ QUESTIONS: tuple[Question, ...] = (
     patterns,
     period,
     two_periodicity,
+    regimes,
     twins,
     matched_pairs,
     map,
@@ -133,6 +140,8 @@ QUESTIONS: tuple[Question, ...] = (
     mean_dwells,
     initial_cluster,
     chain,
+    milestones,
+    reversal,
     recurrence,
     novelty,
     vendi,

@@ -13,7 +13,7 @@ import polars as pl
 from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.evidence import Evidence, View
+from panic.analysis.evidence import Evidence, Statistic, View, by_run
 from panic.analysis.sampling import thinned
 from panic.analysis.whereabouts import continued
 from panic.topology import pairwise
@@ -41,6 +41,11 @@ DRIFT = {
     "is_known": pl.Boolean,
 }
 DISTANCE = "cosine distance from the prompt"
+STATISTIC = Statistic(
+    what="cosine distance from the first output",
+    of=by_run(lambda points: pairwise(points.astype(np.float64), "cosine")[0, 1:]),
+    x_title="outputs since the first",
+)
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
 MAX_UNRELATED = 200  # starts that are compared with each other
