@@ -52,14 +52,13 @@ def _(choice, folders):
         ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
-    def curves(frame, column, title, caption, axis):
-        """A quantity by step: single values faint, their running median strong."""
+    def curves(frame, column, title, caption, axis, share=1 / 40):
+        """A quantity by step: single values faint, strong their running median over a share of a training."""
         known = frame.select("training", "step", pl.col(column).cast(pl.Float64, strict=False)).drop_nulls()
-        known = known.filter(pl.col(column).is_finite()).with_columns(
-            median=pl.col(column)
-            .rolling_median(max(1, len(known) // 40), min_samples=1, center=True)
-            .over("training")
-        )
+        known = known.filter(pl.col(column).is_finite())
+        window = max(1, round(share * len(known) / max(1, known["training"].n_unique())))
+        middle = pl.col(column).rolling_median(window, min_samples=1, center=True).over("training")
+        known = known.with_columns(median=middle)
         every = max(1, len(known) // 4000)
         base = alt.Chart(charts.data(known.gather_every(every))).encode(
             x=alt.X("step:Q", title="training step"),
@@ -84,7 +83,7 @@ def _(curves, table):
             mo.md("## Loss"),
             curves(losses, "loss", "Loss", faint, "loss"),
             curves(losses, "log_loss", "The logarithm of the loss", faint, "log10 of the loss"),
-            curves(losses, "learning_rate", "Learning rate", "As the schedule has it.", "learning rate"),
+            curves(losses, "learning_rate", "Learning rate", "As the schedule has it.", "learning rate", 0),
         ]
     )
     return
@@ -97,7 +96,7 @@ def _(curves, table):
     mo.vstack(
         [mo.md("## On validation items" if _named else "_Nothing has been evaluated yet._")]
         + [
-            curves(evaluations, column, column, "Of the averaged weights, on validation items.", column)
+            curves(evaluations, column, column, "Of the averaged weights, on validation items.", column, 0)
             for column in _named
         ]
     )
@@ -123,7 +122,7 @@ def _(table):
                 alt.Chart(charts.data(_long))
                 .mark_bar()
                 .encode(
-                    x=alt.X("seconds:Q", title="seconds per step, mean"),
+                    x=alt.X("seconds:Q", title="seconds per step, mean", axis=alt.Axis(tickCount=6)),
                     y=alt.Y("training:N", title=None),
                     color=charts.colour("part", _order),
                     tooltip=["training:N", "part:N", "seconds:Q"],
