@@ -32,6 +32,7 @@ MAX_ROWS = 8
 MAX_CHARACTERS = 60
 SHOWN_ENTRIES = 5
 """Entries of a list in a config that one experiment alone has."""
+PLACES = ("name", "store", "base_folder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +193,11 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[st
 
 
 def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of a config but its name; every model and every batch size is one of its own."""
+    """The fields of a config but what it is called and where it lies; every model and batch size is one."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from ((f"{name}: {key}", one) for key, one in value.items())
-        elif name != "name":
+        elif name not in PLACES:
             yield name, value
 
 
