@@ -46,12 +46,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What one experiment says to one question: a figure of which only texts and specifications are kept."""
+    """What one experiment says to one question: a figure of which only texts and specifications are kept.
+
+    specs: by the headings of charts.
+    """
 
     sentence: str = ""
     caveat: str = ""
     missing: str = ""
-    specs: list[dict[str, Any]] = field(default_factory=list)
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     table: Table | None = None
 
@@ -69,10 +72,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A question as the page has it: an entry per experiment, single values in one table."""
+    """A question as the page has it: an entry per experiment, single values in one table.
+
+    charts: rows of specifications of one heading, one per experiment; None where it has no such chart.
+    """
 
     title: str
     entries: list[Entry]
+    charts: list[list[dict[str, Any] | None]]
     values: list[tuple[str, list[str]]]
     caveats: list[str]
 
@@ -93,7 +100,7 @@ def render(store: Store, experiments: Sequence[ExperimentRow]) -> str:
     configs = [side.experiment.config for side in sides]
     return render_page(
         "comparison.html",
-        specs=[spec for section in sections for entry in section.entries for spec in entry.specs],
+        specs=[spec for section in sections for row in section.charts for spec in row if spec],
         title=" · ".join(side.experiment.name for side in sides),
         sides=sides,
         numbers=[(label[0][0], label) for label in zip(*(side.numbers for side in sides), strict=True)],
@@ -128,7 +135,7 @@ def _entry(figure: Figure) -> Entry:
         sentence=figure.sentence,
         caveat=figure.caveat,
         missing=figure.missing,
-        specs=figure.specs,
+        specs=dict(zip(figure.charts, figure.specs, strict=True)),
         values={name: _text(value) for name, value in single.items()},
         table=next((made for frame in tables.values() if (made := _table(frame))), None),
     )
@@ -164,9 +171,11 @@ def _sections(sides: Sequence[Side]) -> Iterator[Section]:
     for key in sorted({key for side in sides for key in side.entries}, key=_order(sides)):
         entries = [side.entries.get(key, Entry(missing="Nothing to ask it of.")) for side in sides]
         names = dict.fromkeys(name for entry in entries for name in entry.values)
+        headings = dict.fromkeys(heading for entry in entries for heading in entry.specs)
         yield Section(
             title=key[1],
             entries=entries,
+            charts=[[entry.specs.get(heading) for entry in entries] for heading in headings],
             values=[(name, [entry.values.get(name, "") for entry in entries]) for name in names],
             caveats=list(dict.fromkeys(entry.caveat for entry in entries if entry.caveat)),
         )
