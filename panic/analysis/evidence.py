@@ -112,11 +112,19 @@ class Evidence:
         return reading.sessions(self.store, self.experiment.id)
 
     @cached_property
+    def embedding_models(self) -> list[str]:
+        """The embedding models that the experiment asks for, then those that `panic embed --once` brought."""
+        asked = self.experiment.config.get("embeddings", [])
+        specs = {epoch.name: self.whole.model(epoch.model).spec for epoch in self.whole.epochs}
+        once = [name for name, spec in specs.items() if spec.get("modality_out") == "vector"]
+        return [*asked, *(name for name in once if name not in asked and len(self.data.places(name)))]
+
+    @cached_property
     def views(self) -> list[View]:
         """The embedding models with vectors, and the modality that each is looked at under."""
         known = {epoch.name for epoch in self.whole.epochs}
         found = []
-        for name in self.experiment.config.get("embeddings", []):
+        for name in self.embedding_models:
             try:
                 if name in known:
                     found.append(View(name, self.data.modality_of(name)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -33,10 +34,11 @@ SHOWN_ROWS = 40
 
 
 def complete_question(incomplete: str) -> list[str]:
-    """The names of our questions, for the shell; from the files, because importing them takes seconds."""
+    """The names of questions, for the shell; from files and entry points: importing them takes seconds."""
     folder = Path(panic.__file__).parent / "analysis" / "questions"
-    names = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
-    return [name for name in names if name.startswith(incomplete)]
+    names = [file.stem for file in folder.glob("*.py") if file.stem != "__init__"]
+    names += [point.name for point in metadata.entry_points(group="panic.questions")]
+    return [name for name in sorted(set(names)) if name.startswith(incomplete) and name.isprintable()]
 
 
 QuestionArgument = Annotated[
@@ -216,9 +218,7 @@ def _evidence(shared: Shared, experiments: Sequence[str] | None) -> Iterator[lis
         rows_of = [reading.experiment(store, name) for name in experiments or ["latest"]]
         found = []
         for row in {row.id: row for row in rows_of}.values():
-            now = standing.standing(store, row)
-            is_over = now.state != "running" and not now.counts.todo + now.counts.running
-            found.append(Evidence.of(store, row, is_over=is_over))
+            found.append(Evidence.of(store, row, is_over=standing.standing(store, row).is_over))
         yield found
 
 

@@ -5,6 +5,7 @@ panic embed demo PocketText; panic diagrams demo --metric cosine --vectorisation
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,7 +28,10 @@ from panic.errors import ConfigError, ModelError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import Problem
+    from panic.models.protocol import ModelSpec
     from panic.models.registry import Resolver
+    from panic.store import Store
+    from panic.store.records import ExperimentRow
 
 OnceOption = Annotated[
     bool,
@@ -257,6 +261,7 @@ def _take(
         row = reading.experiment(store, experiment)
         stored_runs = reading.runs(store, row.id)
         runs = begun_runs(stored_runs)
+        begun_with = _models_of(store, row)
     known = trusted_config(row, trust=trust)
     if not runs:
         raise UsageError(f"{row.name} has no outputs yet.", hint=f"panic resume {row.name} makes them.")
@@ -273,7 +278,11 @@ def _take(
         config = union(known, config).model_copy(update={"max_length": config.max_length})
     raw = config.model_dump(mode="json")
     models = registry.resolver_of(raw, ask=not dry_run)
-    _refuse(registry.check_config(raw, models))
+    for name, spec in begun_with.items():
+        models.keep(name, spec)
+    # Its networks and their variants were checked when it began, and need not be here any more.
+    of_new = raw | {"networks": [], "models": {n: v for n, v in raw["models"].items() if n not in begun_with}}
+    _refuse(registry.check_config(of_new, models))
     num_unfinished = sum(run.state in ("todo", "running") for run in stored_runs)
     if num_unfinished and not shared.quiet:
         of_ended = ", and diagrams are of ended runs alone" if config.diagrams else ""
@@ -297,6 +306,19 @@ def _try_out(models: Resolver, names: Sequence[str], device: str) -> None:
         try_out({name: models.resolve(name, kind) for name in names}, device)
     except ModelError as error:
         raise ModelError(error.message, hint=f"{error.hint}\nNothing was done.".strip()) from error
+
+
+def _models_of(store: Store, row: ExperimentRow) -> dict[str, ModelSpec]:
+    """The models that an experiment has begun with, as its store keeps them in words of this version."""
+    from panic.models.protocol import ModelSpec
+    from panic.store import reading
+
+    specs = {model.id: model.spec for model in reading.models(store)}
+    found = {}
+    for epoch in reading.epochs(store, row.id):
+        with contextlib.suppress(TypeError, KeyError, ValueError):
+            found[epoch.name] = ModelSpec.stored(specs[epoch.model])
+    return found
 
 
 def _refuse(found: Sequence[Problem]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from panic.config import ExperimentConfig
 from panic.devices.device import open_device
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
-from panic.engine.pinning import as_started, shapes, untried
+from panic.engine.pinning import as_started, known_fingerprints, shapes, untried
 from panic.engine.plan import CheckedConfig, check_config, make_plan, warn_of_short_runs
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
@@ -92,13 +92,14 @@ def run(
     device = open_device(config.device)
     refuse_impossible(config, device)
     plan = make_plan(checked, device.kind, runs)
-    fingerprints: Mapping[str, str] = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
     with ExitStack() as stack:
         if not isinstance(store, Store):
             path = Path(store or config.store or DEFAULT_STORE)
+            if not path.exists():
+                registry.fingerprints(plan.specs)  # where weights are missing, nothing is made
             store = stack.enter_context(Store(path, write=True, create=True))
-        plan, fingerprints = as_started(store, plan, fingerprints)
+        plan, fingerprints = as_started(store, plan, known_fingerprints(store, plan))
         with open_session(
             plan,
             fingerprints,

@@ -18,11 +18,11 @@ from typing import Any
 from panic.config import ExperimentConfig, contradictions, stored, union
 from panic.devices.device import Device
 from panic.engine.plan import Plan, joined_runs, open_runs, run_key, small_bytes
-from panic.errors import ConfigError, ConflictError
+from panic.errors import ConfigError, ConflictError, PanicError
 from panic.models import imported, registry
 from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
-from panic.store import Store, reading, writing
+from panic.store import Store, missing, reading, writing
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
@@ -190,6 +190,7 @@ def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tup
     then = {
         name: old
         for name, spec in plan.specs.items()
+        if fingerprints.get(name) != pinned.get(name)
         for old in registry.earlier(spec)
         if registry.fingerprint(old) == pinned.get(name)
     }
@@ -199,6 +200,41 @@ def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tup
     )
     started = replace(plan, generative=generative, embedding=embedding)
     return started, {**fingerprints, **{name: pinned[name] for name in then}}
+
+
+def known_fingerprints(store: Store, plan: Plan) -> dict[str, str]:
+    """The fingerprints of a plan's models; of those that are not here and not called, as they are pinned.
+
+    Raises ModelMissing that names all whose weights would be needed.
+    """
+    row = reading.named(store, plan.config.name)
+    pinned = {epoch.name: epoch for epoch in reading.epochs(store, row.id)} if row else {}
+    found: dict[str, str] = {}
+    needed: dict[str, ModelSpec] = {}
+    for name, spec in plan.specs.items():
+        try:
+            found[name] = registry.fingerprint(spec)
+        except PanicError:
+            if row is None or name not in pinned or is_called(store, row, plan, pinned[name]):
+                needed[name] = spec
+            else:
+                found[name] = pinned[name].fingerprint
+    return found | registry.fingerprints(needed)
+
+
+def is_called(store: Store, row: ExperimentRow, plan: Plan, epoch: EpochRow) -> bool:
+    """Whether a plan has anything to ask of a model of its experiment."""
+    known = {run_key(run): run for run in reading.runs(store, row.id)}
+    growing = [run for run in plan.runs if not has_come_as_far(known.get(run_key(run)), run)]
+    if epoch.name in plan.embedding:
+        modalities = plan.embedding[epoch.name].modalities_in
+        return bool(growing) or any(missing.embeddings(store, row.id, epoch.model, modalities))
+    return any(epoch.name in run.network for run in growing) or any(missing.images(store, row.id))
+
+
+def has_come_as_far(row: RunRow | None, run: NewRun) -> bool:
+    """Whether a stored run has all the outputs that are asked of it, or will have no more."""
+    return row is not None and (row.state in ("stuck", "failed") or row.num_steps >= run.max_length)
 
 
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
@@ -268,8 +304,7 @@ def refuse_given(plan: Plan, epochs: Iterable[EpochRow], rows: Iterable[RunRow],
     known = {run_key(row): row for row in rows}
     lacking = 0
     for run in plan.runs:
-        row = known.get(run_key(run))
-        lacking += row is None or (row.state not in ("stuck", "failed") and row.num_steps < run.max_length)
+        lacking += not has_come_as_far(known.get(run_key(run)), run)
     if lacking:
         raise ConflictError(
             f"The outputs of {plan.config.name} are imported and cannot be computed, and {lacking:,} of"

@@ -5,6 +5,7 @@ panic run configs/demo.yaml --dry-run
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from panic.engine.pinning import (
     untried,
 )
 from panic.engine.plan import CheckedConfig, Plan, joined_runs, left_alone, make_plan, open_runs, run_key
-from panic.errors import ModelError, StoreMissing
+from panic.errors import ModelError, NotFound, StoreMissing
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
@@ -134,10 +135,7 @@ def preview(
     config = checked.config
     device = open_device(config.device)
     plan = make_plan(checked, device.kind, runs)
-    present = {
-        name: spec for name, spec in plan.specs.items() if registry.is_present(spec) and not spec.unread
-    }
-    fingerprints = registry.fingerprints(present)
+    fingerprints = _fingerprints(plan)
     try:
         with Store(store_path) as store:
             row = reading.named(store, config.name)
@@ -154,6 +152,16 @@ def preview(
             return _preview(plan, device, Path(store_path), store, known)
     except StoreMissing:
         return _preview(plan, device, Path(store_path), None, _Stored(fingerprints=fingerprints))
+
+
+def _fingerprints(plan: Plan) -> dict[str, str]:
+    """The fingerprints of models that are here, and of which enough is known without running their code."""
+    found = {}
+    for name, spec in plan.specs.items():
+        with contextlib.suppress(NotFound):
+            if registry.is_present(spec) and not spec.unread:
+                found[name] = registry.fingerprint(spec)
+    return found
 
 
 def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known: _Stored) -> Preview:

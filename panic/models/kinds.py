@@ -42,7 +42,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from panic.errors import ModelError, ModelMissing
+from panic.errors import ModelError, ModelMissing, PanicError
 from panic.models import (
     detectors,
     diffusers_adapter,
@@ -227,7 +227,7 @@ def is_present(spec: ModelSpec) -> bool:
         if kind_of(spec).weights == "files":
             weights.folder_of(spec)
         added_folders(spec)
-    except (ModelError, ImportError):
+    except (PanicError, ImportError):
         return False
     return True
 

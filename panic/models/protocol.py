@@ -123,6 +123,16 @@ class ModelSpec:
             revision=revision,
         )
 
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """A spec as a store keeps it. Raises TypeError, KeyError or ValueError for one of another version."""
+        named = {
+            "modalities_in": tuple(map(Modality, values["modalities_in"])),
+            "modality_out": Modality(values["modality_out"]),
+            "accepts": tuple(values.get("accepts", ())),
+        }
+        return cls(**{**values, **named})
+
     @property
     def is_embedding(self) -> bool:
         """Return whether its outputs are vectors; false as long as nothing is known of it."""

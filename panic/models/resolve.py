@@ -80,6 +80,7 @@ class Resolver:
     def __init__(self, names: Names) -> None:
         self.names = names
         self._known: dict[str, ModelSpec | PanicError] = {}
+        self._kept: dict[str, ModelSpec] = {}
         self._own: dict[str, ModelSpec] | None = None
 
     def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
@@ -88,6 +89,8 @@ class Resolver:
         The dtype that nobody asks for is the table's on "cuda" and "mps", and float32 elsewhere.
         Raises: NotFound (with the nearest name), ConfigError for parameters the model does not take.
         """
+        if name in self._kept:
+            return self._kept[name]
         spec = self.spec(name)
         if problems := parameter_problems(spec):
             raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
@@ -111,6 +114,11 @@ class Resolver:
             except PanicError as error:
                 self._known[name] = error
         return self._known[name]
+
+    def keep(self, name: str, spec: ModelSpec) -> None:
+        """Take this resolved spec for a model that is not here any more; one that is here stays as it is."""
+        if isinstance(self.get(name), PanicError):
+            self._known[name] = self._kept[name] = spec
 
     def user_models(self) -> dict[str, ModelSpec]:
         """The models of the user's folder, by class name. Raises NotFound, ModelError."""

@@ -103,10 +103,11 @@ class Question(Protocol):
 class Figure:
     """Charts (by heading) that belong together, a sentence on what they show, and a caveat.
 
-    `missing` says why there are none.
+    `answer` is what the question's table says; `missing` says why there is none.
     """
 
     title: str
+    answer: Any = field(default=None, repr=False)
     charts: Mapping[str, Any] = field(default_factory=dict)
     sentence: str = ""
     caveat: str = ""
@@ -190,6 +191,7 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
     rests_on = "" if is_of_all else basis(len(evidence.data.rows), evidence.num_begun)
     return Figure(
         title=title,
+        answer=answer,
         charts=charts if isinstance(charts, Mapping) else {"": charts},
         sentence=question.sentence(answer),
         caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on])),

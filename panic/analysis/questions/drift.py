@@ -70,7 +70,7 @@ class Drift:
 def views(evidence: Evidence) -> Sequence[View | None]:
     """Every embedding model and modality that can be measured; None stands for what cannot."""
     known = {epoch.name for epoch in evidence.whole.epochs}
-    names = evidence.experiment.config.get("embeddings", [])
+    names = evidence.embedding_models
     found = [
         View(name, modality)
         for name in names
@@ -100,7 +100,7 @@ def table(evidence: Evidence, view: View | None) -> Drift:
 
 
 def _why_not(evidence: Evidence) -> str:
-    names = evidence.experiment.config.get("embeddings", [])
+    names = evidence.embedding_models
     if not names:
         return "The config asks for no embeddings, so there is nothing to measure."
     measured = {view.model for view in views(evidence) if view is not None}
