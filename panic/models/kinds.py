@@ -44,6 +44,7 @@ from typing import Any
 
 from panic.errors import ModelError, ModelMissing
 from panic.models import (
+    controls,
     diffusers_adapter,
     embedders,
     imported,
@@ -74,6 +75,7 @@ KINDS = (
     embedders.IMAGE_KIND,
     embedders.TEXT_KIND,
     synthetic.KIND,
+    controls.KIND,
     python_models.KIND,
     imported.KIND,
     Kind(name="class", build=_build_class),
