@@ -50,6 +50,7 @@ from panic.models import (
     imported,
     python_models,
     synthetic,
+    text_to_text,
     transformers_adapter,
     weights,
 )
@@ -71,6 +72,7 @@ def _build_class(spec: ModelSpec) -> Any:
 KINDS = (
     diffusers_adapter.KIND,
     embedders.JOINT_KIND,
+    text_to_text.KIND,
     transformers_adapter.KIND,
     embedders.IMAGE_KIND,
     embedders.TEXT_KIND,

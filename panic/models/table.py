@@ -63,6 +63,17 @@ _SANA: dict[str, Any] = {
     "note": "the pipeline's prompt-rewriting instruction is off",
 }
 
+_REWRITE = "Rewrite the following text in your own words. Answer with the new text alone."
+
+
+def _writes(
+    name: str, source: str, millions: int, licence: str, context_tokens: int, **fields: Any
+) -> ModelSpec:
+    fields = {"dtype": "bfloat16", "batch_size": 16, "parameters": {"instruction": _REWRITE}, **fields}
+    fields |= {"num_parameters": millions * 1_000_000, "licence": licence, "context_tokens": context_tokens}
+    return _spec(name, "text-to-text", fields.pop("parameters"), source=source, **fields)
+
+
 _ENTRIES = [
     # text -> image
     _draws(
@@ -205,6 +216,22 @@ _ENTRIES = [
         licence="Apache-2.0",
         num_parameters=4_438_000_000,
         parameters={"prompt": _CHAT_CAPTION, "max_new_tokens": 96},
+    ),
+    # text -> text
+    _writes("Qwen3-0.6B", "Qwen/Qwen3-0.6B", 596, "Apache-2.0", 40_960),
+    _writes("Qwen3-1.7B", "Qwen/Qwen3-1.7B", 1721, "Apache-2.0", 40_960),
+    _writes("Qwen3-4B", "Qwen/Qwen3-4B", 4022, "Apache-2.0", 40_960, batch_size=8),
+    _writes("Gemma-3-270M", "google/gemma-3-270m-it", 268, "Gemma terms", 32_768, gated=True),
+    _writes("Gemma-3-1B", "google/gemma-3-1b-it", 1000, "Gemma terms", 32_768, gated=True),
+    _writes("SmolLM3-3B", "HuggingFaceTB/SmolLM3-3B", 3075, "Apache-2.0", 65_536, batch_size=8),
+    _writes("Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct", 1236, "Llama 3.2", 131_072, gated=True),
+    _writes(
+        "flan-t5-base",
+        "google/flan-t5-base",
+        248,
+        "Apache-2.0",
+        512,
+        parameters={"instruction": "Rephrase: {text}"},
     ),
     # embeddings
     _embeds(
