@@ -47,6 +47,7 @@ from panic.models import (
     controls,
     diffusers_adapter,
     embedders,
+    image_to_image,
     imported,
     python_models,
     synthetic,
@@ -70,6 +71,7 @@ def _build_class(spec: ModelSpec) -> Any:
 
 
 KINDS = (
+    image_to_image.KIND,
     diffusers_adapter.KIND,
     embedders.JOINT_KIND,
     text_to_text.KIND,

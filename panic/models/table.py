@@ -74,6 +74,14 @@ def _writes(
     return _spec(name, "text-to-text", fields.pop("parameters"), source=source, **fields)
 
 
+def _edits(name: str, source: str, millions: int, licence: str, **fields: Any) -> ModelSpec:
+    parameters = fields.pop("parameters")
+    takes = ("instruction", "steps", "width", "height", "lora", *parameters, *fields.pop("takes", ()))
+    fields = {"dtype": "bfloat16", "batch_size": 1, "accepts": tuple(dict.fromkeys(takes)), **fields}
+    fields |= {"num_parameters": millions * 1_000_000, "licence": licence}
+    return _spec(name, "image-to-image", parameters, source=source, **fields)
+
+
 _ENTRIES = [
     # text -> image
     _draws(
@@ -232,6 +240,51 @@ _ENTRIES = [
         "Apache-2.0",
         512,
         parameters={"instruction": "Rephrase: {text}"},
+    ),
+    # image -> image
+    _edits(
+        "sd-turbo-variation",
+        "stabilityai/sd-turbo",
+        1290,
+        "Stability AI community",
+        parameters={"steps": 2, "guidance": 0.0, "strength": 0.5},
+        dtype="float16",
+        batch_size=16,
+    ),
+    _edits(
+        "instruct-pix2pix",
+        "timbrooks/instruct-pix2pix",
+        1066,
+        "MIT",
+        parameters={"steps": 20, "guidance": 7.5, "image_guidance": 1.5},
+        takes=("negative_prompt",),
+        dtype="float16",
+        batch_size=8,
+    ),
+    _edits(
+        "FLUX.2-klein-4B-edit",
+        "black-forest-labs/FLUX.2-klein-4B",
+        8000,
+        "Apache-2.0",
+        parameters={"steps": 4, "guidance": 1.0, "max_sequence_length": 512},
+    ),
+    _edits(
+        "FLUX.1-Kontext-dev",
+        "black-forest-labs/FLUX.1-Kontext-dev",
+        16_870,
+        "FLUX.1 non-commercial",
+        parameters={"steps": 28, "guidance": 2.5, "max_sequence_length": 512},
+        gated=True,
+        note="draws at about a million pixels unless width and height are given",
+    ),
+    _edits(
+        "Qwen-Image-Edit",
+        "Qwen/Qwen-Image-Edit",
+        28_850,
+        "Apache-2.0",
+        parameters={"steps": 50, "true_guidance": 4.0, "max_sequence_length": 512},
+        takes=("negative_prompt",),
+        note="draws at about a million pixels unless width and height are given",
     ),
     # embeddings
     _embeds(
