@@ -120,10 +120,17 @@ def video(
 
 
 def of_run(store: Store, run: RunRow) -> list[LabelledImage]:
-    """The images of a run in the order of its steps. Raises NotFound if it has none."""
+    """The images of a run in the order of its steps, after one that it begins with.
+
+    Raises NotFound if it has none.
+    """
     from panic.store import contents
+    from panic.store.codec import is_image_prompt, prompt_digest
 
     text, found = run.prompt, []
+    if is_image_prompt(run.prompt):
+        found.append(LabelledImage(digest=prompt_digest(run.prompt).hex(), label="prompt", text=""))
+        text = ""
     for step in contents.invocations(store, run.id):
         if step.text is not None:
             text = step.text
@@ -141,6 +148,7 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
     """
     from panic.analysis.whereabouts import stored_step
     from panic.store import contents, reading
+    from panic.store.codec import is_image_prompt
 
     found: list[LabelledImage] = []
     for run in reading.runs(store, row.id):
@@ -149,7 +157,8 @@ def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
             continue
         *before, there = contents.invocations(store, run.id, max(0, at - len(run.network)), at)
         if there.modality == "image":
-            text = next((s.text for s in reversed(before) if s.text is not None), run.prompt)
+            begins = "" if is_image_prompt(run.prompt) else run.prompt
+            text = next((s.text for s in reversed(before) if s.text is not None), begins)
             found.append(LabelledImage(digest=there.output, label=f"run {run.id}", text=text))
     if not found:
         near = min(contents.image_steps(store, row.id), key=lambda other: abs(other - step), default=None)
