@@ -21,8 +21,6 @@ prompts: [the quick brown fox jumps over the lazy dog again and again]
 seeds: [1, -1]
 repeats: 3
 max_length: 12
-embeddings: [PocketText]
-diagrams: {max_dimension: 1}
 device: cpu
 """
 
@@ -47,6 +45,8 @@ def test_a_network_of_texts_alone_is_shown(panic: Panic, words: None) -> None:
 
 @pytest.mark.slow
 def test_a_network_of_texts_alone_has_a_report(panic: Panic, words: None) -> None:
+    more = ["--set", "embeddings=[PocketText]", "--set", "diagrams={max_dimension: 1}"]
+    assert panic("run", "words.yaml", *more).exit_code == 0
     assert panic("report", "words", "-o", "report.html").exit_code == 0
     assert "drop-words" in Path("report.html").read_text()
 
@@ -71,8 +71,6 @@ models: {jpeg: {base: jpeg, quality: 30}, blur: {base: blur, radius: 3}}
 prompts: {images: photos}
 seeds: [5, -1]
 max_length: 9
-embeddings: [PocketPixels]
-diagrams: {max_dimension: 1, modality: image}
 device: cpu
 """
 
@@ -228,6 +226,11 @@ def test_a_lost_image_that_runs_begin_with_is_told_and_comes_back_with_its_file(
 
 @pytest.mark.slow
 def test_a_network_of_images_alone_has_a_report(panic: Panic, pictures: None) -> None:
+    diagrams = "diagrams={max_dimension: 1, modality: image}"
+    more = ["--set", "embeddings=[PocketPixels]", "--set", diagrams]
+    assert panic("run", "pictures.yaml", *more).exit_code == 0
+    shown = json.loads(panic("show", "pictures", "--json").stdout)
+    assert {run["state"] for run in shown["runs"]} <= {"done", "stuck"}
     done = panic("report", "pictures", "-o", "report.html")
     assert done.exit_code == 0, done.output
     assert "the image that the run begins with" in Path("report.html").read_text()
