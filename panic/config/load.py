@@ -99,7 +99,13 @@ def _texts(
     if "prompts" not in raw:
         return [], []
     store = FilePath(raw["store"]) if _is_path(raw.get("store")) else None
-    return prompts.expand(given, folder, datasets, origins, store)
+    entries = given if isinstance(given, list) else []
+    own = [
+        Problem(("prompts", index, "experiment"), "an experiment cannot begin with its own outputs")
+        for index, entry in enumerate(entries)
+        if isinstance(entry, Mapping) and "name" in raw and entry.get("experiment") == raw["name"]
+    ]
+    return ([], own) if own else prompts.expand(given, folder, datasets, origins, store)
 
 
 def stored(values: Mapping[str, Any], name: str) -> ExperimentConfig:

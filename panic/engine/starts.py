@@ -66,9 +66,13 @@ class Starts:
         except PanicError as error:
             raise ConfigError(f"{wanted.experiment}: {error.message}", hint=error.hint) from None
         self._uids[wanted.experiment] = row.uid
-        for run, step, prompt in found:
-            self._steps.setdefault(prompt, (run, step))
-        return list(dict.fromkeys(prompt for _, _, prompt in found))
+        for run, step, modality, prompt in found:
+            if modality == "text" and (is_image_prompt(prompt) or "\0" in prompt):
+                log.warning("run %d of %s: its text at step %d cannot be a prompt", run, row.name, step)
+            else:
+                self._steps.setdefault(prompt, (run, step))
+        prompts = dict.fromkeys(prompt for *_, prompt in found)
+        return [prompt for prompt in prompts if prompt in self._steps]
 
     def note(self, wanted: ImagePrompts | OutputPrompts, prompts: Sequence[str]) -> None:
         """Take down which prompts an entry of the config has given."""

@@ -37,9 +37,6 @@ _SEQ_TO_SEQ = {"t5", "mt5", "umt5", "longt5", "switch_transformers", "bart", "mb
 _SIGHT = {"vision_config", "image_token_id", "image_token_index", "vision_tower", "audio_config"}
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_target_positions")
 _DAY = datetime(2025, 1, 1)
-_DATE_PARTS = "".join(f".replace('%{part}', '{_DAY:%{part}}')" for part in "aAbBdHIjmMpSyY")
-_SAME_DAY = f"{{% macro strftime_now(form) %}}{{{{ form{_DATE_PARTS} }}}}{{% endmacro %}}"
-"""Put before a chat template that writes today's date: else a model would be another one each day."""
 _THINKING = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 
 log = logging.getLogger("panic.models")
@@ -66,7 +63,7 @@ class Reader:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         if "strftime_now" in str(tokenizer.chat_template):
-            tokenizer.chat_template = _SAME_DAY + tokenizer.chat_template
+            tokenizer.chat_template = _same_day() + tokenizer.chat_template
         return tokenizer
 
     @property
@@ -288,6 +285,12 @@ def without_thinking(text: str) -> tuple[str, str]:
     if "</think>" in text and "<think>" not in text.split("</think>", 1)[0]:
         text = "<think>" + text
     return _THINKING.sub("", text), "".join(_THINKING.findall(text))
+
+
+def _same_day() -> str:
+    """What is put before a chat template that writes today's date: else each day has another model."""
+    parts = "".join(f".replace('%{part}', '{_DAY:%{part}}')" for part in "aAbBdHIjmMpSyY")
+    return f"{{% macro strftime_now(form) %}}{{{{ form{parts} }}}}{{% endmacro %}}"
 
 
 def _detect(folder: Folder) -> bool:

@@ -78,14 +78,14 @@ def invocations(store: Store, run: int, first: int = 0, last: int | None = None)
 
 def outputs_at(
     store: Store, runs: Sequence[int], step: int | None, modality: str | None = None
-) -> list[tuple[int, int, str]]:
-    """(run, step, text or "image:DIGEST") of a step of these runs, or of their last, in the order of runs.
+) -> list[tuple[int, int, str, str]]:
+    """(run, step, modality, text or "image:DIGEST") of a step of these runs, or of their last; by run.
 
     modality: leaves the other one out; the last step is the last of those that are left.
     """
     return list(
         store.db.rows(
-            f"SELECT run, max(step), {PROMPT} FROM invocation JOIN output ON output.id = output"
+            f"SELECT run, max(step), modality, {PROMPT} FROM invocation JOIN output ON output.id = output"
             " WHERE run IN (SELECT value FROM json_each(?1)) AND coalesce(step = ?2, TRUE)"
             " AND coalesce(modality = ?3, TRUE) GROUP BY run ORDER BY run",
             *(json.dumps(list(runs)), step, modality),

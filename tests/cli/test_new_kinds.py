@@ -199,6 +199,13 @@ def test_prompts_from_another_experiment(panic: Panic, words: None, photos: Path
     assert "words" in done.stderr
 
 
+def test_an_experiment_cannot_begin_with_itself(panic: Panic, words: None) -> None:
+    Path("next.yaml").write_text(WORDS.replace("prompts: [", "prompts: [{experiment: words}, "))
+    done = panic("run", "next.yaml")
+    assert done.exit_code == 2
+    assert "next.yaml:3:25: an experiment cannot begin with its own outputs" in done.stderr
+
+
 def test_images_of_another_experiment_begin_runs(panic: Panic, pictures: None) -> None:
     Path("next.yaml").write_text(
         "name: next\nnetworks: [[blur]]\nprompts: [{experiment: pictures, step: 2, where: {state: done}}]\n"
