@@ -24,7 +24,7 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.diffusers_adapter import class_name, refuse_unseeded_noise, to_image
+from panic.models.diffusers_adapter import refuse_unseeded_noise, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes, torch_dtype
 from panic.models.protocol import Modality, ModelSpec
@@ -133,9 +133,10 @@ class ImageEditor:
 def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     import diffusers
 
-    name = class_name(spec, folder)
+    index = weights.read_json(folder / "model_index.json", spec.name)
+    name = _class_name(index)
     options: dict[str, Any] = {"dtype": torch_dtype(spec)}
-    if "safety_checker" in weights.read_json(folder / "model_index.json", spec.name):
+    if "safety_checker" in index:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     if not hasattr(diffusers, name):
         raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
@@ -170,10 +171,14 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     return keywords
 
 
+def _class_name(index: Mapping[str, Any]) -> str:
+    """The class that a folder was saved from, by its model_index.json; of a remote module [module, class]."""
+    named = index.get("_class_name", "")
+    return str(named[-1] if isinstance(named, list) and named else named)
+
+
 def _detect(folder: Folder) -> bool:
-    named = folder.config.get("_class_name", "")
-    name = str(named[-1] if isinstance(named, list) and named else named)
-    return folder.is_pipeline and any(part in name for part in _EDITORS)
+    return folder.is_pipeline and any(part in _class_name(folder.config) for part in _EDITORS)
 
 
 def _bucketing(spec: ModelSpec) -> Bucketer | None:
