@@ -222,6 +222,7 @@ KIND = Kind(
         "lora": Parameter(kind=str, is_folder=True),
     },
     weights="files",
+    reads_images=True,  # Qwen-Image-Edit's text encoder does, by a processor of transformers
     detect=_detect,
     bucketing=_bucketing,
 )
