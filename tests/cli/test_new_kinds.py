@@ -203,7 +203,7 @@ def test_an_experiment_cannot_begin_with_itself(panic: Panic, words: None) -> No
     Path("next.yaml").write_text(WORDS.replace("prompts: [", "prompts: [{experiment: words}, "))
     done = panic("run", "next.yaml")
     assert done.exit_code == 2
-    assert "next.yaml:3:25: an experiment cannot begin with its own outputs" in done.stderr
+    assert "next.yaml:3:24: an experiment cannot begin with its own outputs" in done.stderr
 
 
 def test_images_of_another_experiment_begin_runs(panic: Panic, pictures: None) -> None:
