@@ -45,7 +45,7 @@ from panic.store import (
     reading,
     writing,
 )
-from panic.store.codec import text_digest
+from panic.store.codec import prompt_digest, text_digest
 from panic.store.delete import delete_experiment
 from panic.store.records import ExperimentRow, RunRow
 
@@ -248,7 +248,7 @@ def _steps(store: Store, one: _Surrogate, row: int, maker: int, session: int) ->
     """The texts of a null run, in one batch."""
     batch = _batch(store, maker, len(one.texts), session)
     digests = [text_digest(text) for text in one.texts]
-    inputs = [text_digest(one.run.prompt), *digests[:-1]]
+    inputs = [prompt_digest(one.run.prompt), *digests[:-1]]
     return Commit(
         batches=[batch],
         outputs=[

@@ -24,6 +24,7 @@ from panic.analysis.questions import ask, questions, stuck
 from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
 from panic.store import Store, reading, standing
+from panic.store.codec import prompt_label
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
 
 PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
@@ -185,7 +186,7 @@ def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]
     groups: dict[str, dict[str, list[Strip]]] = {}
     for one in strips:
         prompts = groups.setdefault(network_name(one.run.network), {})
-        prompts.setdefault(one.run.prompt, []).append(one)
+        prompts.setdefault(prompt_label(one.run.prompt), []).append(one)
     return [(network, list(prompts.items())) for network, prompts in groups.items()]
 
 

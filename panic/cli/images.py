@@ -215,10 +215,17 @@ def video(
 
 
 def of_run(store: Store, run: RunRow) -> list[LabelledImage]:
-    """The images of a run in the order of its steps. Raises NotFound if it has none."""
+    """The images of a run in the order of its steps, after one that it begins with.
+
+    Raises NotFound if it has none.
+    """
     from panic.store import contents
+    from panic.store.codec import is_image_prompt, prompt_digest
 
     text, found = run.prompt, []
+    if is_image_prompt(run.prompt):
+        found.append(LabelledImage(digest=prompt_digest(run.prompt).hex(), label="prompt", text=""))
+        text = ""
     for step in contents.invocations(store, run.id):
         if step.text is not None:
             text = step.text
@@ -251,6 +258,7 @@ def at_step(store: Store, run: RunRow, step: int) -> LabelledImage | None:
     """The image that a run has at a step, or if it is stuck would have drawn, without a label."""
     from panic.analysis.whereabouts import stored_step
     from panic.store import contents
+    from panic.store.codec import is_image_prompt
 
     at = stored_step(run, step)
     if at is None:
@@ -258,7 +266,8 @@ def at_step(store: Store, run: RunRow, step: int) -> LabelledImage | None:
     *before, there = contents.invocations(store, run.id, max(0, at - len(run.network)), at)
     if there.modality != "image":
         return None
-    text = next((s.text for s in reversed(before) if s.text is not None), run.prompt)
+    begins = "" if is_image_prompt(run.prompt) else run.prompt
+    text = next((s.text for s in reversed(before) if s.text is not None), begins)
     return LabelledImage(digest=there.output, label="", text=text, is_again=at != step)
 
 

@@ -121,7 +121,7 @@ def run(
     loaded: list[CheckedConfig] = []
 
     def load(path: Path) -> None:
-        loaded.append(check_config(path, changes, ask=not dry_run))
+        loaded.append(check_config(path, changes, ask=not dry_run, store=shared.store_path))
 
     def do(checked: CheckedConfig) -> None:
         tell_fields(checked.config)

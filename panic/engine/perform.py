@@ -84,7 +84,8 @@ def run(
     is raised, what was computed is stored.
     """
     if isinstance(config, str | os.PathLike):
-        config = check_config(config, overrides, ask=True)
+        path = store.path if isinstance(store, Store) else store
+        config = check_config(config, overrides, ask=True, store=lambda of: Path(path or of or DEFAULT_STORE))
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)

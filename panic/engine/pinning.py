@@ -23,6 +23,7 @@ from panic.models import imported, registry
 from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
 from panic.store import Store, missing, reading, writing
+from panic.store.codec import prompt_modality
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
@@ -60,7 +61,7 @@ def most_ready(plan: Plan, runs: Iterable[NewRun | RunRow]) -> dict[str, int]:
         for name in plan.generative
     }
     for name, spec in plan.embedding.items():
-        ready[name] = len(prompts) if "text" in spec.modalities_in else 0
+        ready[name] = sum(prompt_modality(prompt) in spec.modalities_in for prompt in prompts)
         for (network, max_length), number in lengths.items():
             outputs = max_length
             if all(model in plan.specs for model in network):

@@ -29,6 +29,7 @@ from panic.errors import ModelError, NotFound, StoreMissing
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
+from panic.store.codec import prompt_modality
 from panic.store.coverage import EmbeddingModel, Part
 from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
 from panic.topology import Estimate, estimate
@@ -240,7 +241,8 @@ def _parts(
     coming = {"text": 0, "image": 0}
     for name, number in left.items():
         coming[str(plan.specs[name].modality_out)] += number
-    coming["text"] += len({run.prompt for run in plan.runs} - {row.prompt for row in known.runs})
+    for prompt in {run.prompt for run in plan.runs} - {row.prompt for row in known.runs}:
+        coming[prompt_modality(prompt)] += 1
     grown = {rows[key].id for key in map(run_key, growing) if key in rows}
     complete = sum(row.state in ("done", "stuck") and row.id not in grown for row in known.runs)
     num_diagrams = complete + len(growing)

@@ -14,7 +14,7 @@ opens an epoch. `contents` is guarded by a lock of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,8 +33,9 @@ from panic.errors import Interrupted
 from panic.interrupts import stop_on_signals
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
-from panic.store.codec import text_digest
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.provenance import provenance
+from panic.store.records import NewOutput
 
 LOST = "lost"
 """Kind of the failure of a run whose images cannot be computed again."""
@@ -121,6 +122,7 @@ def open_session(
     with other settings, before anything is changed.
     """
     config, specs = plan.config, plan.specs
+    given_images = _given_images(store, plan)
     experiment = begin(store, plan, fingerprints, device.kind)
     row = reading.experiment(store, experiment)
     known_runs = reading.runs(store, experiment)
@@ -131,9 +133,9 @@ def open_session(
     if repair:
         writing.forget_failures(store, experiment, LOST)
         writing.drop_images(store, images.damaged_images(store, experiment))
-    run_ids = writing.add_runs(store, experiment, plan.runs)
+    run_ids = writing.add_runs(store, experiment, plan.runs, given_images)
     asked = config.model_dump(mode="json")
-    number = writing.start_session(store, experiment, command, provenance(), asked)
+    number = writing.start_session(store, experiment, command, provenance() | _lineage(plan), asked)
     ledger, clock = Ledger(), Clock("starting")
     memory = MemorySettings()
     if device.has_own_memory:
@@ -143,7 +145,8 @@ def open_session(
         with stop_on_signals() as stop_requested, Store(store.path) as reader:
             cache = ContentCache(config.pixel_cache_bytes, partial(_read, reader))
             for prompt in dict.fromkeys(run.prompt for run in plan.runs):
-                cache.keep(text_digest(prompt), prompt)
+                if not is_image_prompt(prompt):
+                    cache.keep(prompt_digest(prompt), prompt)
             eager = [name for name in plan.generative if Modality.IMAGE in specs[name].modalities_in]
             writer = Writer(partial(writing.commit, store), cache.saved, ledger)
             try:
@@ -178,6 +181,24 @@ def open_session(
             learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
         writing.end_session(store, number, state, ledger.rows())
+
+
+def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:
+    """The images that runs begin with and the store lacks, read as they are taken.
+
+    Texts alone need nothing of what reads images. Raises ConfigError for an image that is nowhere.
+    """
+    if not any(is_image_prompt(run.prompt) for run in plan.runs):
+        return ()
+    from panic.engine.starts import given_images, missing_images
+
+    files = plan.starts.files if plan.starts else {}
+    return given_images(missing_images(store, plan.runs, files), files)
+
+
+def _lineage(plan: Plan) -> dict[str, Any]:
+    """What is kept with the session of where its prompts came from."""
+    return {"prompts": plan.starts.lineage} if plan.starts else {}
 
 
 def _read(store: Store, digest: bytes, modality: Modality) -> Content:

@@ -44,13 +44,16 @@ from typing import Any
 
 from panic.errors import ModelError, ModelMissing, PanicError
 from panic.models import (
+    controls,
     detectors,
     diffusers_adapter,
     embedders,
     hidden,
+    image_to_image,
     imported,
     python_models,
     synthetic,
+    text_to_text,
     transformers_adapter,
     weights,
 )
@@ -70,13 +73,16 @@ def _build_class(spec: ModelSpec) -> Any:
 
 
 KINDS = (
+    image_to_image.KIND,
     diffusers_adapter.KIND,
     detectors.KIND,
     embedders.JOINT_KIND,
+    text_to_text.KIND,
     transformers_adapter.KIND,
     embedders.IMAGE_KIND,
     embedders.TEXT_KIND,
     synthetic.KIND,
+    controls.KIND,
     python_models.KIND,
     imported.KIND,
     Kind(name="class", build=_build_class),

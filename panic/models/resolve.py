@@ -233,8 +233,9 @@ def user_models(model_folder: str | Path | None) -> dict[str, ModelSpec]:
     """
     folder = model_folder or os.environ.get("PANIC_MODELS")
     specs = python_models.specs_in(Path(folder).expanduser()) if folder else {}
-    for name in specs.keys() & TABLE.keys():
-        raise ModelError(f"{specs[name].source}: the name {name} is taken by a model of the table")
+    for name in specs:
+        if name in TABLE or kinds.named_model(name, kinds.KINDS):
+            raise ModelError(f"{specs[name].source}: the name {name} is taken by a model of the table")
     return specs
 
 

@@ -146,14 +146,14 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
 def starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """What each run's outputs are measured from: run, start (a row of the matrix)."""
     place = data.places(model)
-    if modality == "text":
-        prompts = data.outputs.filter(pl.col("modality") == "text").select("output", prompt="text")
-        found = data.runs.select("run", "prompt").join(prompts, on="prompt").join(place, on="output")
-    else:
-        of_kind = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
-        first = of_kind.sort("run", "step").group_by("run", maintain_order=True).first()
-        found = first.join(place, on="output")
-    return found.select("run", start="row")
+    of_kind = pl.col("modality").cast(pl.String) == modality
+    prompt = pl.coalesce("text", "image:" + pl.col("digest"))
+    prompts = data.outputs.filter(of_kind).select("output", prompt=prompt)
+    begun = data.runs.select("run", "prompt").join(prompts, on="prompt")
+    others = data.invocations.filter(of_kind).join(begun, on="run", how="anti")
+    first = others.sort("run", "step").group_by("run", maintain_order=True).first()
+    found = pl.concat([begun.select("run", "output"), first.select("run", "output")])
+    return found.join(place, on="output").select("run", start="row")
 
 
 def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarray:

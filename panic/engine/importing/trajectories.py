@@ -35,7 +35,7 @@ from panic.engine.plan import FRESH
 from panic.models.imported import PREFIX
 from panic.models.protocol import Modality
 from panic.models.table import TABLE
-from panic.store.codec import text_digest
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.records import NewRun, NewStuck
 from panic.store.stuck import Stuck, first_repeat
 
@@ -90,7 +90,7 @@ class Trajectory:
     @property
     def inputs(self) -> list[bytes]:
         """The digests of what each step was made from."""
-        return [text_digest(self.run.prompt), *map(self.digest, range(len(self) - 1))]
+        return [prompt_digest(self.run.prompt), *map(self.digest, range(len(self) - 1))]
 
     def model(self, step: int) -> str:
         """The model of a step."""
@@ -223,6 +223,8 @@ def _text_problem(text: str) -> str:
         return "is empty"
     if "\0" in text:
         return "has the character NUL"
+    if is_image_prompt(text):
+        return "stands for an image of a store"
     return "is not valid Unicode" if any("\ud800" <= char <= "\udfff" for char in text) else ""
 
 
