@@ -28,6 +28,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+MAPPING = "a prompt that is a mapping must have one of the keys"
+
+
 def texts(entry: Any, folder: Path, **options: Any) -> list[str]:
     found, mistakes = expand(entry if isinstance(entry, list) else [entry], folder, **options)
     assert mistakes == []
