@@ -92,7 +92,7 @@ def test_one_experiment_at_a_time_is_in_memory(full, monkeypatch):
 
     def of(*arguments, **options):
         gc.collect()
-        held.append(sum(isinstance(one, Evidence) for one in gc.get_objects()))
+        held.append(sum(type(one) is Evidence for one in gc.get_objects()))
         return made(*arguments, **options)
 
     made = Evidence.of
