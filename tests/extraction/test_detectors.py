@@ -91,7 +91,10 @@ def test_owlv2_s_boxes_are_of_the_image_and_not_of_the_square_around_it(loaded: 
     nearest = np.abs(boxes[0][:, None] - wanted[None]).max(axis=2)
     assert nearest.min(axis=1).max() < 1e-5
     embeddings = given.class_embeds[0].numpy()
-    np.testing.assert_allclose(vectors[0], embeddings[nearest.argmin(axis=1)], rtol=1e-4, atol=1e-5)
+    alone = np.sort(nearest, axis=1)[:, 1] > 1e-3  # below the image several boxes are cut to the same one
+    assert alone.sum() > 10
+    found = embeddings[nearest[alone].argmin(axis=1)]
+    np.testing.assert_allclose(vectors[0][alone], found, rtol=1e-3, atol=1e-5)
 
 
 def test_more_regions_than_a_model_finds_are_refused(loaded: Loaded) -> None:
