@@ -157,7 +157,7 @@ def test_hidden_states_of_a_chain_become_an_embedding_of_its_experiment(
     assert panic("run", write_config(tmp_path), "--quiet").exit_code == 0
     wrong = panic("embed", "demo", "python:chain.py:Chain", "--layer", "net.3")
     assert wrong.exit_code == 1
-    assert "its layers: net.0, net.1, net" in wrong.stderr
+    assert "its layers, nearest first: net.0, net.1, net" in wrong.stderr
     assert "Nothing was done." in wrong.stderr
     with Store("panic-store") as store:
         assert "Chain@net.3" not in reading.experiment(store, "demo").config["models"]
