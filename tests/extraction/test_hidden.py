@@ -146,7 +146,7 @@ def test_a_wrong_layer_lists_the_layers_nearest_first(chain: Callable[..., Any],
     with pytest.raises(ModelError, match=r"no layer 'net\.7'") as caught:
         registry.build(chain(layer="net.7")).load("cpu")
     assert caught.value.hint.startswith("its layers, nearest first: net.")
-    assert caught.value.hint.endswith("net, idle") or "idle" in caught.value.hint
+    assert ", idle" in caught.value.hint
     with pytest.raises(ModelError) as caught:
         load("sentence-bert", layer="encoder.layers.1")
     assert caught.value.hint.startswith("its layers, nearest first: encoder.layer.1,")
