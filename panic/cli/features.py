@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panic.cli.common import Shared, say, tell_options
-from panic.cli.render import console, duration, print_json, print_table
+from panic.cli.render import console, duration, print_json, print_table, shorten
 from panic.errors import ConfigError, Interrupted, PanicError, UsageError
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ def compare_features(names: list[str], *, as_json: bool) -> None:
     for name, ids in zip(names, (found.only_a, found.only_b), strict=True):
         if ids:
             more = " ..." if len(ids) > MOST_SHOWN else ""
-            out.print(f"only in {name}: {len(ids):,} ({', '.join(ids[:MOST_SHOWN])}{more})")
+            shown = ", ".join(map(shorten, ids[:MOST_SHOWN]))
+            out.print(f"only in {name}: {len(ids):,} ({shown}{more})")
     for name, models in zip(names, (found.models_only_a, found.models_only_b), strict=True):
         if models:
             out.print(f"models only in {name}: {', '.join(models)}")

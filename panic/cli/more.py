@@ -173,7 +173,10 @@ def _hidden(
     given = {"layer": layer, "pool": pool, "token": token}
     settings = {name: value for name, value in given.items() if value is not None}
     where = "@".join([layer, *(str(value) for value in (pool, token) if value is not None)])
-    return {f"{Path(name).name}@{where}": {"base": _from_here(name), **settings} for name in models}
+    return {
+        f"{Path(name.rpartition(':')[2]).name}@{where}": {"base": _from_here(name), **settings}
+        for name in models
+    }
 
 
 @command

@@ -182,9 +182,8 @@ class _Work:
         if not missing:
             return
         with closing(Workers(self._start)) as workers, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # such images are skipped, and told
+            # Such images are skipped, and told.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             pipeline = Pipeline(workers, self.wanted.specs, _batch_sizes(self.wanted), self._check)
             try:
                 for block in pipeline.blocks(missing):

@@ -4,7 +4,7 @@ A variant with `layer` is one, on any base that holds torch modules: transformer
 pocket models, users' classes. The layer is a module by its name (`named_modules`): of the one module of a
 model, else below the name of the pipeline's component or of the attribute that holds the module.
 
-    hidden: {base: PocketCaptioner, layer: encoder.encoder.layer.1, pool: mean}
+    hidden: {base: PocketCaptioner, layer: vision_model.encoder.layers.1, pool: mean}
 
 The state is that of the layer's first call, where the input is read: the tokens of a text, the patches of an
 image, a decoder at the position from which it says its first word, a denoiser at its first step. What
@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from panic.errors import ModelError, OutputRejected, nearest
+from panic.errors import ModelError, OutputRejected
 from panic.models.kind import Kind, Parameter
 from panic.models.protocol import Modality, Model, ModelSpec
 
@@ -126,12 +127,11 @@ class HiddenStates:
                 f"{self.spec.name}: {self.spec.base} holds no torch modules, so it has no layers"
             )
         if self._layer_name not in layers:
-            near = nearest(self._layer_name, layers, most=5)
-            names = [*near, *(name for name in layers if name not in near)]
+            names = sorted(layers, key=lambda name: -SequenceMatcher(None, self._layer_name, name).ratio())
             more = f" and {len(names) - MOST_LISTED:,} more" if len(names) > MOST_LISTED else ""
             raise ModelError(
                 f"{self.spec.name}: {self.spec.base} has no layer {self._layer_name!r}",
-                hint=f"its layers: {', '.join(names[:MOST_LISTED])}{more}",
+                hint=f"its layers, nearest first: {', '.join(names[:MOST_LISTED])}{more}",
             )
         self._layer = layers[self._layer_name]
 

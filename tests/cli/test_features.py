@@ -157,16 +157,16 @@ def test_hidden_states_of_a_chain_become_an_embedding_of_its_experiment(
     assert panic("run", write_config(tmp_path), "--quiet").exit_code == 0
     wrong = panic("embed", "demo", "python:chain.py:Chain", "--layer", "net.3")
     assert wrong.exit_code == 1
-    assert "its layers: net.0, net.1, net" in wrong.stderr
+    assert "its layers, nearest first: net.0, net.1, net" in wrong.stderr
     assert "Nothing was done." in wrong.stderr
     with Store("panic-store") as store:
-        assert "chain.py:Chain@net.3" not in reading.experiment(store, "demo").config["models"]
+        assert "Chain@net.3" not in reading.experiment(store, "demo").config["models"]
     done = panic("embed", "demo", "python:chain.py:Chain", "--layer", "net.0", "--pool", "last")
     assert done.exit_code == 0, done.stderr
     with Store("panic-store") as store:
         config = reading.experiment(store, "demo").config
-        assert config["embeddings"] == ["circle", "chain.py:Chain@net.0@last"]
-        found = contents.vectors(store, "chain.py:Chain@net.0@last")
+        assert config["embeddings"] == ["circle", "Chain@net.0@last"]
+        found = contents.vectors(store, "Chain@net.0@last")
         lengths = [len(contents.text(store, bytes.fromhex(digest))) for digest in found.digests]
         assert found.vectors.tolist() == [[length, 2 * length] for length in lengths]
     assert panic("resume", "demo", "--trust").stdout == "demo is complete.\n"
