@@ -45,8 +45,13 @@ def images(*sizes: tuple[int, int]) -> list[Image.Image]:
     ]
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(("kind", "most", "length"), [("detr", 20, 32), ("owlv2", 64, 16)])
-@pytest.mark.parametrize("size", [(64, 64), (90, 40), (7, 30), (1, 1)])
+@pytest.mark.parametrize(
+    "size", [(7, 30), *(pytest.param(size, marks=SLOW) for size in [(64, 64), (90, 40), (1, 1)])]
+)
 def test_there_are_exactly_so_many_regions(
     loaded: Loaded, kind: str, most: int, length: int, size: tuple[int, int]
 ) -> None:
