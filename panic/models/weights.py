@@ -209,6 +209,26 @@ def count_parameters(spec: ModelSpec) -> int:
     return total
 
 
+def variant(folder: Path) -> str | None:
+    """The variant of a folder's weights ("fp16") where one of its parts has no plain files; else None."""
+    parts: dict[Path, set[str]] = {}
+    for path in weight_files(folder):
+        parts.setdefault(path.parent, set()).add(_variant_of(path))
+    only = {next(iter(sorted(found))) for found in parts.values() if "" not in found}
+    return min(only, default=None)
+
+
+def _variant_of(path: Path) -> str:
+    """ "fp16" of model.fp16.safetensors or model.fp16-00001-of-00002.safetensors; "" of a plain file."""
+    words = path.name.split(".")
+    return words[1].split("-")[0] if len(words) == 3 else ""
+
+
+def is_pocket(spec: ModelSpec) -> bool:
+    """Return whether a model's weights came with the package."""
+    return spec.source.startswith("pocket:")
+
+
 def _without_variants(paths: list[Path]) -> list[Path]:
     """Drops copies at other precision (model.fp16.safetensors) where the plain file is there."""
     plain = [path for path in paths if path.name.count(".") == 1]

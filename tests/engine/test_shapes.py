@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from panic.devices.device import open_device
+from panic.devices.device import CpuDevice, open_device
 from panic.engine.pinning import (
     Change,
     Pin,
@@ -281,7 +281,7 @@ def test_pinning_anew_changes_what_does_not_fit_and_says_what(begun: Store) -> N
         )
     ]
     assert changes(begun, experiment, plan, "cpu") == expected
-    assert repin(begun, experiment, plan, registry.fingerprints(plan.specs), "cpu") == expected
+    assert repin(begun, experiment, plan, registry.fingerprints(plan.specs), CpuDevice()) == expected
     assert changes(begun, experiment, plan, "cpu") == []
     last = reading.epochs(begun, "test")[-1]
     assert (last.name, last.number, last.batch_size, last.threads, last.reason, last.model) == (
