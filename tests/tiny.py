@@ -399,7 +399,7 @@ def build_siglip(folder: Path, seed: int = 0) -> Path:
     from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig
 
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     text = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": 64,

@@ -125,7 +125,12 @@ def build_florence2(folder: Path) -> Path:
         "decoder_start_token_id": SPECIAL["eos"],
         "forced_eos_token_id": SPECIAL["eos"],
     }
-    config = Florence2Config(vision_config=vision, text_config=text, image_token_id=SPECIAL["image"])
+    config = Florence2Config(
+        vision_config=vision,
+        text_config={**text, "tie_word_embeddings": False},  # tied ones say what they heard last: the start
+        image_token_id=SPECIAL["image"],
+        tie_word_embeddings=False,
+    )
     sharpen(Florence2ForConditionalGeneration(config), 4.0).save_pretrained(folder)
     square = {"height": 64, "width": 64}
     pixels = image_processor("CLIPImageProcessor", size=square, crop_size=square)
@@ -268,7 +273,9 @@ def build_gemma3(folder: Path) -> Path:
         eoi_token_index=words.eoi_token_id,
         image_token_index=words.image_token_id,
     )
-    sharpen(t.Gemma3ForConditionalGeneration(config), 4.0).save_pretrained(folder)
+    model = t.Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # fresh ones are zero
+    sharpen(model, 4.0).save_pretrained(folder)
     t.Gemma3Processor(
         image_processor("Gemma3ImageProcessor", size={"height": 32, "width": 32}),
         words,

@@ -88,7 +88,7 @@ class DiffusersModel:
             result = self._pipeline(
                 prompt=list(inputs), generator=generators(seeds), output_type="np", **keywords
             )
-        images = np.asarray(result.images)
+        images = np.asarray(result.images if hasattr(result, "images") else result.image)
         if len(images) != count:
             raise ModelError(f"{self.spec.name} drew {len(images)} images for {count} prompts")
         return [to_image(image, self.spec.name) for image in images]

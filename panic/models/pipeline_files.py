@@ -81,6 +81,9 @@ def _without_eta(spec: ModelSpec, folder: Path) -> str:
 
 
 def _without_guidance(spec: ModelSpec, folder: Path, name: str) -> str:
+    value = spec.parameters.get("guidance")
+    if not isinstance(value, int | float) or value <= 1:
+        return ""  # it asks for none
     if index(spec, folder).get("is_distilled"):
         return "has no effect: the model is distilled, it is not guided"
     if library_source.compares_guidance(name) or "guidance_embeds" not in library_source.diffusers_class(

@@ -132,9 +132,14 @@ class Captioner:
             return self._processor(
                 text=[text] * len(images), images=nested, padding=True, return_tensors="pt"
             )
-        if prompt is None:
+        if prompt is None and not self._has_image_tokens():
             return self._processor(images=images, return_tensors="pt")
-        return self._processor(images=images, text=[prompt] * len(images), padding=True, return_tensors="pt")
+        texts = [prompt or ""] * len(images)
+        return self._processor(images=images, text=texts, padding=True, return_tensors="pt")
+
+    def _has_image_tokens(self) -> bool:
+        """Whether images stand in a text (PaliGemma), which may be empty; BLIP-2 makes one by itself."""
+        return hasattr(self._processor, "image_seq_length")
 
     def _new_tokens(self, tokens: Any, prompt: Any) -> list[Any]:
         """Rows without the prompt that decoder-only models repeat (BLIP exchanges its first token)."""
