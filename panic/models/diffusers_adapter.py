@@ -109,7 +109,10 @@ def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
 
     name = pipeline_files.class_name(spec, folder)
     options: dict[str, Any] = {"dtype": torch_dtype(spec), "variant": weights.variant(folder)}
-    if "safety_checker" in pipeline_files.index(spec, folder):
+    parts = pipeline_files.index(spec, folder)
+    # A part that was saved as none (SD3 without T5) is asked for nevertheless.
+    options |= {part: None for part, saved_from in parts.items() if saved_from == [None, None]}
+    if "safety_checker" in parts:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     if name == "ConditionalPipeline":  # our own, of `panic train`
         from panic.models.conditional import ConditionalPipeline

@@ -139,7 +139,7 @@ class Captioner:
 
     def _has_image_tokens(self) -> bool:
         """Whether images stand in a text (PaliGemma), which may be empty; BLIP-2 makes one by itself."""
-        return hasattr(self._processor, "image_seq_length")
+        return hasattr(self._processor, "tokenizer") and hasattr(self._processor, "image_seq_length")
 
     def _new_tokens(self, tokens: Any, prompt: Any) -> list[Any]:
         """Rows without the prompt that decoder-only models repeat (BLIP exchanges its first token)."""

@@ -18,6 +18,7 @@ from panic.errors import ConfigError
 from panic.models import kinds, registry
 from panic.models.table import TABLE
 from panic.store import Store, invariance, reading, writing
+from tests.tiny_brought import build_cogview4
 
 MODELS = '''
 class Steady:
@@ -212,3 +213,33 @@ def test_kinds_vouch_for_what_tests_have_proven_and_for_nothing_else() -> None:
     assert vouched == {False: sum(spec.is_hub for spec in TABLE.values())}
     assert all(registry.is_invariant(spec) for spec in TABLE.values() if not spec.is_hub)
     assert all(registry.is_invariant(spec) for spec in kinds.named("synthetic").models())
+
+
+def test_a_pipeline_that_pads_to_its_longest_prompt_draws_those_of_a_length_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CogView4 attends to the padding: 160,000 values of an image differ beside a long prompt."""
+    folder = build_cogview4(tmp_path / "cogview4")
+    drawing = {"base": f"local:{folder}", "steps": 2, "guidance": 1.0, "width": 64, "height": 64}
+    prompts = ["a red cat", "a blue dog", "a green boat on a long and winding river", "a red dog"]
+    config = ExperimentConfig.model_validate(
+        {
+            "name": "probe",
+            "networks": [["it", "PocketCaptioner"]],
+            "models": {"it": drawing},
+            "prompts": prompts,
+            "seeds": [42],
+            "max_length": 1,
+            "device": "cpu",
+            "threads": 1,
+        }
+    )
+    with caplog.at_level(logging.WARNING, "panic.engine"):
+        run(config, tmp_path / "store")
+    assert "only items of equal length share a batch" in caplog.text
+    with Store(tmp_path / "store") as store:
+        shapes = {row.name: (row.batch_size, row.mates) for row in reading.epochs(store, "probe")}
+        batches = store.db.rows("SELECT size, bucket FROM batch ORDER BY size")
+    assert shapes == {"it": (4, "length"), "PocketCaptioner": (4, "bucket")}
+    assert [size for size, _ in batches] == [1, 1, 2], "two prompts have as many tokens"
+    assert len({bucket for _, bucket in batches}) == 3
