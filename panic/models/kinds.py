@@ -212,7 +212,7 @@ def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
         raise missing[0]
     if missing:
         text = "\n\n".join(str(error) for error in missing)
-        raise ModelMissing(f"{len(missing)} models are missing\n\n{text}")
+        raise ModelMissing(f"what {len(missing)} models need is missing\n\n{text}")
     return found
 
 

@@ -34,11 +34,11 @@ PACKAGED = {name for name, spec in TABLE.items() if not spec.is_hub}
 """Their weights are in the package."""
 AT_ONCE = {
     "sd-turbo",
-    "FLUX.2-klein-4B",
-    "Lumina-Image-2.0",
+    "Z-Image-Turbo",
     "BLIP-2",
     "Florence-2-base",
     "Qwen3-Embedding-0.6B",
+    "clip-vit-base-patch32",
 }
 """Those of the default suite: the others are built and called in the slow one."""
 LEAKING = {"Lumina-Image-2.0", "CogView4", "Kandinsky-5"}
@@ -193,7 +193,7 @@ def outputs_of_item(path: Path, spec: ModelSpec, prompts: list[str]) -> list[byt
         pair[spec.modality_out is Modality.TEXT] = "it"
     config = ExperimentConfig.model_validate(
         {
-            "name": f"of {len(prompts)} prompts",
+            "name": f"of-{len(prompts)}-prompts",
             "networks": [pair],
             "models": {"it": variant},
             "embeddings": ["it"] if spec.is_embedding else [],
