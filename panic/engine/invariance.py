@@ -205,8 +205,13 @@ class Probe:
         if modality is Modality.IMAGE:
             size = self._image.size if self._image else FIRST_IMAGE
             noise = Image.effect_noise(size, 64.0).convert("RGB")
-            wide = noise.resize((4 * size[0], size[1]))
-            return [self._image or noise, Image.new("RGB", size), wide, noise.rotate(180)]
+            # All of one size: a class of a user's may stack them.
+            return [
+                self._image or noise,
+                Image.new("RGB", size),
+                noise.rotate(180),
+                Image.new("RGB", size, "red"),
+            ]
         spec = self._specs[name]
         limit = spec.parameters.get("max_sequence_length") or spec.context_tokens or MOST_CHARACTERS
         most = min(int(limit) * 3 // 4, MOST_CHARACTERS)  # leaves room for templates: nothing is cut

@@ -221,7 +221,7 @@ class EpochRow:
     threads: int | None
     opened_at: float
     reason: str
-    mates: str
+    mates: str = "bucket"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.errors import OutputRejected
 from panic.models import registry
 from panic.models.protocol import Modality, ModelSpec
 from panic.models.table import TABLE
@@ -214,3 +215,12 @@ def outputs_of_item(path: Path, spec: ModelSpec, prompts: list[str]) -> list[byt
             (model,) = [model.id for model in reading.models(store) if model.name == "it"]
             found.append(contents.run_vectors(store, row.id, model, modality).tobytes())
         return found
+
+
+@pytest.mark.slow
+def test_an_image_beyond_200_to_1_is_that_items_failure(spec_of: Callable[..., ModelSpec]) -> None:
+    model = loaded(spec_of("Qwen3-VL-2B", "float32"))
+    (failure,) = model.invoke([Image.new("RGB", (900, 4))], [1])
+    assert isinstance(failure, OutputRejected)
+    assert "cannot read an image of 900 x 4 pixels" in failure.message
+    assert "200" in failure.message
