@@ -221,11 +221,12 @@ def build_paligemma(folder: Path) -> Path:
     t.PaliGemmaProcessor(pixels, words).save_pretrained(folder)
     config = t.PaliGemmaConfig(
         vision_config={"model_type": "siglip_vision_model", **_VISION, "projection_dim": WIDTH},
-        text_config={"model_type": "gemma", **_TEXT, "vocab_size": len(words)},
+        text_config={"model_type": "gemma", **_TEXT, "vocab_size": len(words), "tie_word_embeddings": False},
         image_token_index=words.image_token_id,
         vocab_size=len(words),
         projection_dim=WIDTH,
         hidden_size=WIDTH,
+        tie_word_embeddings=False,
         pad_token_id=SPECIAL["pad"],
     )
     sharpen(t.PaliGemmaForConditionalGeneration(config), 4.0).save_pretrained(folder)

@@ -2,7 +2,9 @@
 
 Loads what `AutoPipelineForText2Image` or, failing that, `DiffusionPipeline` can load from a folder. Every
 item has its own generator on the CPU, steps and guidance are always said, prompt rewriting is off unless a
-variant asks for it, and images that are not finite are answered with `OutputRejected`.
+variant asks for it, and images that are not finite are answered with `OutputRejected`. A pipeline may have
+several text encoders: those of CLIP read 77 tokens, others as many as `max_sequence_length` says; a prompt is
+cut where none of them reads all of it.
 
     panic run config.yaml       # with `networks: [["local:/models/my-pipeline", "BLIP-base"]]`
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,11 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import pipeline_files, weights
-from panic.models.kind import Kind, Parameter
+from panic.models import pipeline_files, prompt_reading, weights
+from panic.models.kind import Bucketer, Kind, Parameter
 from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes, torch_dtype
-from panic.models.pipeline_files import KEYWORDS
-from panic.models.prompt_reading import MAX_TOKENS, bucketing, lengths, longest_cut
-from panic.models.protocol import Modality, ModelSpec
+from panic.models.prompt_reading import MAX_TOKENS, as_asked, lengths
+from panic.models.protocol import PIPELINE_KEYWORDS, Modality, ModelSpec
 
 # Keywords that switch prompt rewriting off, passed to pipelines that have them.
 _QUIET: dict[str, Any] = {"complex_human_instruction": None, "system_prompt": ""}
@@ -107,9 +109,9 @@ class DiffusersModel:
 def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     import diffusers
 
-    name = pipeline_files.class_name(spec, folder)
+    name = weights.pipeline_class(spec, folder)
     options: dict[str, Any] = {"dtype": torch_dtype(spec), "variant": weights.variant(folder)}
-    parts = pipeline_files.index(spec, folder)
+    parts = weights.pipeline_index(spec, folder)
     # A part that was saved as none (SD3 without T5) is asked for nevertheless.
     options |= {part: None for part, saved_from in parts.items() if saved_from == [None, None]}
     if "safety_checker" in parts:
@@ -136,7 +138,7 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     for name, value in spec.parameters.items():
         if value is None or _PARAMETERS[name].is_folder:
             continue
-        keyword = KEYWORDS.get(name, name)
+        keyword = PIPELINE_KEYWORDS.get(name, name)
         if keyword not in takes and not takes_any:
             raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
         keywords[keyword] = value
@@ -192,6 +194,60 @@ def to_image(image: np.ndarray[Any, Any], name: str) -> Image.Image | OutputReje
     if not np.isfinite(image).all():
         return OutputRejected(f"{name} drew a picture with not-a-number pixels")
     return Image.fromarray((image * 255).round().astype(np.uint8)).convert("RGB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A prompt that is longer than what a model reads: its tokens, and how many are read, by which limit."""
+
+    tokens: int
+    limit: int
+    said_by: str
+
+
+def longest_cut(pipeline: Any, keywords: Mapping[str, Any], texts: Sequence[str]) -> Cut | None:
+    """The longest prompt of which no text encoder reads all; None if all are read.
+
+    Args:
+        pipeline: a loaded diffusers pipeline.
+        keywords: those that it is called with, defaults of its signature included.
+    """
+    found: list[Cut] = []
+    for name, tokenizer in pipeline.components.items():
+        if not name.startswith("tokenizer") or tokenizer is None:
+            continue
+        encoder = pipeline.components.get(name.replace("tokenizer", "text_encoder"))
+        if encoder is None:
+            continue
+        found.append(_longest(pipeline, tokenizer, encoder, keywords, texts))
+    least = min(found, key=lambda cut: cut.tokens - cut.limit, default=None)
+    return least if least is not None and least.tokens > least.limit else None
+
+
+def _longest(
+    pipeline: Any, tokenizer: Any, encoder: Any, keywords: Mapping[str, Any], texts: Sequence[str]
+) -> Cut:
+    """The longest prompt as one encoder reads it."""
+    words = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
+    asked = keywords.get("max_sequence_length")
+    own = int(words.model_max_length)
+    if asked is None or type(encoder).__name__.startswith("CLIP"):
+        return Cut(tokens=_most(words, texts), limit=own, said_by="its tokenizer")
+    begin = getattr(pipeline, "prompt_template_encode_start_idx", 0)
+    template = getattr(pipeline, "prompt_template_encode", None) or getattr(pipeline, "prompt_template", None)
+    read = (
+        [str(template).format(text) for text in texts] if begin else [as_asked(words, text) for text in texts]
+    )
+    return Cut(tokens=_most(words, read) - begin, limit=int(asked), said_by="max_sequence_length")
+
+
+def _most(tokenizer: Any, texts: Sequence[str]) -> int:
+    return max(len(tokens) for tokens in tokenizer(list(texts), truncation=False).input_ids)
+
+
+def bucketing(spec: ModelSpec) -> Bucketer | None:
+    """Count the tokens that a prompt is padded to, if the pipeline pads to the longest of its batch."""
+    return None if weights.is_pocket(spec) else prompt_reading.bucketing(spec)
 
 
 def _without_guidance(values: Mapping[str, Any]) -> str:

@@ -257,9 +257,10 @@ def _needs(spec: ModelSpec) -> str:
 def lacks(spec: ModelSpec) -> str:
     """What is not installed that a model needs; "" if nothing is, or its files are not here."""
     kind = kind_of(spec)
+    if kind.weights != "files" or weights.is_pocket(spec):
+        return ""
     try:
-        if kind.weights == "files":
-            weights.folder_of(spec)
+        weights.folder_of(spec)
     except ModelError:
         return ""
     return kind.lacks(spec)

@@ -12,31 +12,15 @@ from typing import Any
 
 from panic.errors import ModelError
 from panic.models import library_source, weights
-from panic.models.protocol import ModelSpec
+from panic.models.protocol import PIPELINE_KEYWORDS, ModelSpec
 
-KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
-"""What pipelines call our parameters."""
 _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.patch_size)\)|(vae_scale)\b)")
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
 
 
-def index(spec: ModelSpec, folder: Path) -> dict[str, Any]:
-    """The content of model_index.json. Raises ModelError if there is none: it is no diffusers pipeline."""
-    path = folder / "model_index.json"
-    if not path.is_file():
-        raise ModelError(f"{spec.name}: {folder} has no model_index.json: it is no diffusers pipeline")
-    return weights.read_json(path, spec.name)
-
-
-def class_name(spec: ModelSpec, folder: Path) -> str:
-    """The pipeline class that a folder was saved from."""
-    name = index(spec, folder).get("_class_name", "")
-    return str(name[-1] if isinstance(name, list) else name)
-
-
 def tokenizers(spec: ModelSpec, folder: Path) -> list[str]:
     """The names of a pipeline's tokenizers, which are those of their folders."""
-    parts = index(spec, folder).items()
+    parts = weights.pipeline_index(spec, folder).items()
     return [
         name for name, part in parts if name.startswith("tokenizer") and isinstance(part, list) and part[-1]
     ]
@@ -51,7 +35,7 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
         return {}
     try:
         folder = weights.folder_of(spec)
-        name = class_name(spec, folder)
+        name = weights.pipeline_class(spec, folder)
     except ModelError:
         return {}
     takes = library_source.parameters(name, "__call__")
@@ -60,7 +44,7 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     refused = {
         key: f"does nothing here: a {name} does not take it"
         for key in asked
-        if key != "lora" and KEYWORDS.get(key, key) not in takes
+        if key != "lora" and PIPELINE_KEYWORDS.get(key, key) not in takes
     }
     reasons = {
         "eta": _without_eta(spec, folder),
@@ -84,7 +68,7 @@ def _without_guidance(spec: ModelSpec, folder: Path, name: str) -> str:
     value = spec.parameters.get("guidance")
     if not isinstance(value, int | float) or value <= 1:
         return ""  # it asks for none
-    if index(spec, folder).get("is_distilled"):
+    if weights.pipeline_index(spec, folder).get("is_distilled"):
         return "has no effect: the model is distilled, it is not guided"
     if library_source.compares_guidance(name) or "guidance_embeds" not in library_source.diffusers_class(
         name

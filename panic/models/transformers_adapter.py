@@ -132,14 +132,11 @@ class Captioner:
             return self._processor(
                 text=[text] * len(images), images=nested, padding=True, return_tensors="pt"
             )
-        if prompt is None and not self._has_image_tokens():
+        if hasattr(self._processor, "tokenizer") and hasattr(self._processor, "image_seq_length"):
+            prompt = f"{self._processor.image_token}{prompt or ''}"  # PaliGemma; BLIP-2 does it by itself
+        if prompt is None:
             return self._processor(images=images, return_tensors="pt")
-        texts = [prompt or ""] * len(images)
-        return self._processor(images=images, text=texts, padding=True, return_tensors="pt")
-
-    def _has_image_tokens(self) -> bool:
-        """Whether images stand in a text (PaliGemma), which may be empty; BLIP-2 makes one by itself."""
-        return hasattr(self._processor, "tokenizer") and hasattr(self._processor, "image_seq_length")
+        return self._processor(images=images, text=[prompt] * len(images), padding=True, return_tensors="pt")
 
     def _new_tokens(self, tokens: Any, prompt: Any) -> list[Any]:
         """Rows without the prompt that decoder-only models repeat (BLIP exchanges its first token)."""
@@ -188,8 +185,6 @@ def _detect(folder: Folder) -> bool:
 
 def lacks(spec: ModelSpec) -> str:
     """Which packages the model's processor imports that are not here: those of videos, and of numbers."""
-    if weights.is_pocket(spec):
-        return ""
     config = weights.read_json(weights.folder_of(spec) / "config.json", spec.name)
     source = library_source.processor_source(str(config.get("model_type")))
     needed = {

@@ -63,6 +63,20 @@ def index_file(folder: Path) -> Path | None:
     return None
 
 
+def pipeline_index(spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """The content of model_index.json. Raises ModelError if there is none: it is no diffusers pipeline."""
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise ModelError(f"{spec.name}: {folder} has no model_index.json: it is no diffusers pipeline")
+    return read_json(path, spec.name)
+
+
+def pipeline_class(spec: ModelSpec, folder: Path) -> str:
+    """The pipeline class that a folder was saved from."""
+    name = pipeline_index(spec, folder).get("_class_name", "")
+    return str(name[-1] if isinstance(name, list) else name)
+
+
 def _hub_snapshot(spec: ModelSpec) -> Path:
     from huggingface_hub import snapshot_download
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from panic.errors import ConfigError, ModelError, ModelMissing, OutputRejected
-from panic.models import kinds, library_source, pipeline_files, registry, weights
+from panic.models import kinds, library_source, registry, weights
 from panic.models.checks import check_config
 from panic.models.table import TABLE
 from tests import tiny_classes, tiny_readers
@@ -291,6 +291,6 @@ class Refusing:
 def test_the_pipeline_of_a_folder_without_index_is_told(tmp_path: Path) -> None:
     spec = registry.resolve("it", {"it": {"base": "sd-turbo"}})
     with pytest.raises(ModelError, match="it is no diffusers pipeline"):
-        pipeline_files.class_name(spec, tmp_path)
+        weights.pipeline_class(spec, tmp_path)
     with pytest.raises(ConfigError):
         registry.resolve("it", {"it": {"base": "sd-turbo", "step": 1}})
