@@ -126,16 +126,14 @@ def _perform(session: Session) -> None:
     plan, device = session.plan, session.device
     epochs = reading.epochs(session.reader, session.experiment)
     called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
-    waiting = _unfinished(session)
-    num_missing = sum(row.max_length - row.num_steps for row in waiting)
-    num_workers = count_workers(plan, called, device, len(waiting), num_missing)
+    num_workers = count_workers(plan, called, device, *_missing(session))
     with ExitStack() as stack:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
         workers = stack.enter_context(closing(Workers(start, session.ledger)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
         called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
-        busy = {name for row in waiting for name in row.network}
+        busy = {name for row in _unfinished(session) for name in row.network}
         suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
         session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
         loops = LoopStage(session)
@@ -180,6 +178,12 @@ def _proven(
     from panic.engine.invariance import Probe  # most experiments need none
 
     return Probe(session, workers, {row.name for row in epochs}).shapes(suspects)
+
+
+def _missing(session: Session) -> tuple[int, int]:
+    """(runs that have not ended, invocations they lack if none gets stuck)."""
+    lacking = [row.max_length - row.num_steps for row in _unfinished(session)]
+    return len(lacking), sum(lacking)
 
 
 def _unfinished(session: Session) -> list[RunRow]:
