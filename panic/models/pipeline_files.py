@@ -29,10 +29,8 @@ def tokenizers(spec: ModelSpec, folder: Path) -> list[str]:
 def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     """Which of the parameters that were asked for do nothing in this pipeline, or cannot be: name -> reason.
 
-    Empty where the weights are not here, nothing is known of the class, or they came with the package.
+    Empty where the weights are not here, or nothing is known of the class.
     """
-    if weights.is_pocket(spec):
-        return {}
     try:
         folder = weights.folder_of(spec)
         name = weights.pipeline_class(spec, folder)

@@ -246,6 +246,8 @@ def _weights(name: str, source: str, adapter: str | None, revision: str | None =
 
 def _file_conflicts(kind: Kind, spec: ModelSpec) -> dict[str, str]:
     """What a model's own files say against parameters that are not the table's."""
+    if weights.is_pocket(spec):
+        return {}
     usual = TABLE[spec.base].parameters if spec.base in TABLE else {}
     asked = [key for key, value in spec.parameters.items() if value is not None and usual.get(key) != value]
     return kind.file_conflicts(spec, asked) if asked else {}
