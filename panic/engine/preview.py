@@ -48,8 +48,9 @@ class PreviewModel:
     size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
     the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
     may halve it; None if nothing is known of the model without running it. fitting_batch_size: what it would
-    be if nothing were pinned. num_ready: the most items that wait for the model at the same time. num_items:
-    what is left for it. order: 1 for the model that is loaded first, None for a model without work.
+    be if nothing were pinned. absence: why the model cannot be loaded here, "" if it can. num_ready: the most
+    items that wait for the model at the same time. num_items: what is left for it. order: 1 for the model
+    that is loaded first, None for a model without work.
     """
 
     name: str
@@ -58,10 +59,15 @@ class PreviewModel:
     batch_size: int | None
     fitting_batch_size: int
     shape_from: str
-    is_present: bool
+    absence: str
     num_ready: int
     num_items: int
     order: int | None
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the model could be loaded at once."""
+        return not self.absence
 
     @property
     def padding(self) -> float | None:
@@ -224,7 +230,7 @@ def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int])
             batch_size=None if spec.unread and name not in decided else called[name].batch_size,
             fitting_batch_size=fitting[name].batch_size,
             shape_from=origin[name],
-            is_present=registry.is_present(spec),
+            absence=registry.absence(spec),
             num_ready=left[name] if spec.is_embedding else min(ready[name], left[name]),
             num_items=left[name],
             order=order.index(name) + 1 if name in order else None,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from panic.devices.device import Device
 from panic.engine.contents import Content, ContentCache
 from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
-from panic.engine.pinning import Pin, begin, pin
+from panic.engine.pinning import Pin, Shape, begin, pin
 from panic.engine.plan import Plan, warn_of_what_stays
 from panic.engine.progress import Progress
 from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
@@ -35,7 +35,7 @@ from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.provenance import provenance
-from panic.store.records import NewOutput
+from panic.store.records import NewEpoch, NewOutput
 
 LOST = "lost"
 """Kind of the failure of a run whose images cannot be computed again."""
@@ -69,25 +69,27 @@ class Session:
     ledger: Ledger = field(default_factory=Ledger)
     clock: Clock = field(default_factory=partial(Clock, "starting"))
 
-    def pin(self, tried: Mapping[str, int]) -> None:
-        """Pin the shapes of all models; `tried` are batch sizes that were tried out."""
-        self.pins |= pin(self.store, self.experiment, self.plan, self.fingerprints, self.device.kind, tried)
+    def pin(self, tried: Mapping[str, int], proven: Mapping[str, Shape]) -> None:
+        """Pin the shapes of all models; `tried` and `proven` are those of `panic.engine.pinning.pin`."""
+        pins = pin(self.store, self.experiment, self.plan, self.fingerprints, self.device.kind, tried, proven)
+        self.pins |= pins
+        self.buckets.by_length(name for name, one in pins.items() if one.mates == "length")
 
     def halve(self, model: str) -> Pin:
         """Open a shape epoch of a model with half the batch size, recorded before its first result."""
         self.writer.flush()
         old = self.pins[model]
         smaller = old.batch_size // 2
-        number = writing.add_epoch(
-            self.store,
-            self.experiment,
-            model,
+        opened = NewEpoch(
+            name=model,
             model=old.model,
             batch_size=smaller,
             device_kind=self.device.kind,
             threads=old.threads,
+            mates=old.mates,
         )
-        self.pins[model] = Pin(model=old.model, epoch=number, batch_size=smaller, threads=old.threads)
+        [number] = writing.add_epochs(self.store, self.experiment, [opened])
+        self.pins[model] = replace(old, epoch=number, batch_size=smaller)
         self.ready.resize(model, smaller)
         return self.pins[model]
 

@@ -282,7 +282,7 @@ def epochs(store: Store, experiment: Selector) -> list[EpochRow]:
     names = EpochRow.__slots__
     rows = store.db.rows(
         "SELECT experiment, epoch.name, number, model, fingerprint, batch_size, device_kind, threads,"
-        f" opened_at, reason FROM epoch JOIN model ON model.id = epoch.model {where}"
+        f" opened_at, reason, mates FROM epoch JOIN model ON model.id = epoch.model {where}"
         " ORDER BY epoch.name, number",
         *parameters,
     )

@@ -107,9 +107,10 @@ def add_epochs(store: Store, experiment: int, opened: Sequence[NewEpoch]) -> lis
             )
             store.db.insert(
                 "INSERT INTO epoch (experiment, name, number, model, batch_size, device_kind, threads,"
-                " opened_at, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " opened_at, reason, mates) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(experiment, epoch.name, number, epoch.model, epoch.batch_size, epoch.device_kind),
                 *(epoch.threads, time.time(), epoch.reason or ("memory" if number else "start")),
+                epoch.mates,
             )
             numbers.append(int(number))
     return numbers
