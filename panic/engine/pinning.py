@@ -23,9 +23,12 @@ from panic.models import imported, registry
 from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
 from panic.store import Store, reading, writing
-from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
+
+REMOTE = "endpoint"
+"""The kind of device of a model behind an endpoint, as far as the store can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ def shapes(
         if name in plan.specs
     }
     for name in plan.specs.keys() - found.keys():
-        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))
+        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))  # 1 behind an endpoint
         found[name] = Shape(
             batch_size=plan.config.batch_sizes.get(name, fitting),
             threads=plan.config.threads or _default_threads(plan, device_kind),
@@ -269,7 +272,7 @@ def refuse_given(plan: Plan, epochs: Iterable[EpochRow], rows: Iterable[RunRow],
     lacking = 0
     for run in plan.runs:
         row = known.get(run_key(run))
-        lacking += row is None or (row.state not in ("stuck", "failed") and row.num_steps < run.max_length)
+        lacking += row is None or (row.state not in CUT_SHORT and row.num_steps < run.max_length)
     if lacking:
         raise ConflictError(
             f"The outputs of {plan.config.name} are imported and cannot be computed, and {lacking:,} of"
@@ -304,17 +307,22 @@ def pin(
     runs = joined_runs(plan.runs, reading.runs(store, experiment))
     pins: dict[str, Pin] = {}
     for name, shape in shapes(plan, pinned.values(), device_kind, runs).items():
+        spec = plan.specs[name]
+        is_remote = registry.is_remote(spec)
         batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads
         if row := pinned.get(name):
             model, number = row.model, row.number
         else:
-            model = writing.add_model(store, name, fingerprints[name], _plain(plan.specs[name]))
+            is_repeatable = registry.is_repeatable(spec)
+            model = writing.add_model(
+                store, name, fingerprints[name], _plain(spec), is_repeatable=is_repeatable
+            )
             opened = NewEpoch(
                 name=name,
                 model=model,
                 batch_size=batch_size,
-                device_kind=device_kind,
-                threads=threads,
+                device_kind=REMOTE if is_remote else device_kind,
+                threads=None if is_remote else threads,
                 reason="memory" if batch_size < shape.batch_size else "start",
             )
             [number] = writing.add_epochs(store, experiment, [opened])
@@ -327,7 +335,7 @@ def _other_model(epoch: EpochRow, fingerprint: str, device_kind: str, *, is_told
     name, found = epoch.name, []
     if epoch.fingerprint != fingerprint and not is_told:
         found.append(f"{name} is not the model this experiment started with: its weights or code changed")
-    if epoch.device_kind not in (device_kind, imported.GIVEN):
+    if epoch.device_kind not in (device_kind, imported.GIVEN, REMOTE):
         found.append(f"{name} started on a device of kind {epoch.device_kind!r}; here it is {device_kind!r}")
     return found
 

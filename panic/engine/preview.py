@@ -30,7 +30,7 @@ from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.coverage import EmbeddingModel, Part
-from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow
 
 if TYPE_CHECKING:
     from panic.topology import Estimate
@@ -237,7 +237,7 @@ def _parts(
         coming[str(plan.specs[name].modality_out)] += number
     coming["text"] += len({run.prompt for run in plan.runs} - {row.prompt for row in known.runs})
     grown = {rows[key].id for key in map(run_key, growing) if key in rows}
-    complete = sum(row.state in ("done", "stuck") and row.id not in grown for row in known.runs)
+    complete = sum(row.state in ("done", "stuck", "repeated") and row.id not in grown for row in known.runs)
     num_diagrams = complete + len(growing)
     found: list[Part] = []
     for part in _stored_parts(plan, store, known, grown):
@@ -270,7 +270,7 @@ def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:
     """How many steps a run has and will have; equal if it has ended."""
     if stored is None:
         return 0, run.max_length
-    if stored.state in ("stuck", "failed"):
+    if stored.state in CUT_SHORT:
         return stored.num_steps, stored.num_steps
     return stored.num_steps, max(run.max_length, stored.num_steps)
 

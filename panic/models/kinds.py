@@ -46,6 +46,7 @@ from panic.errors import ModelError, ModelMissing
 from panic.models import (
     diffusers_adapter,
     embedders,
+    endpoints,
     imported,
     python_models,
     synthetic,
@@ -76,6 +77,7 @@ KINDS = (
     synthetic.KIND,
     python_models.KIND,
     imported.KIND,
+    endpoints.KIND,
     Kind(name="class", build=_build_class),
 )
 """In the order in which they look at a folder of weights."""
@@ -146,6 +148,21 @@ def bucketing(spec: ModelSpec) -> Bucketer | None:
 def earlier(spec: ModelSpec) -> list[ModelSpec]:
     """What the words of a config that mean this model meant in earlier versions, where that was another."""
     return list(kind_of(spec).earlier(spec))
+
+
+def is_repeatable(spec: ModelSpec) -> bool:
+    """Return whether the same input and seed give the same output again."""
+    return kind_of(spec).is_repeatable
+
+
+def is_remote(spec: ModelSpec) -> bool:
+    """Return whether a model is called over the network."""
+    return kind_of(spec).is_remote
+
+
+def secrets(specs: Iterable[ModelSpec]) -> list[str]:
+    """The environment variables that hold keys of these models."""
+    return sorted({name for spec in specs for name in kind_of(spec).secrets(spec)})
 
 
 def has_weights(spec: ModelSpec) -> bool:
@@ -223,7 +240,7 @@ def is_present(spec: ModelSpec) -> bool:
         added_folders(spec)
     except (ModelError, ImportError):
         return False
-    return True
+    return kind_of(spec).is_present(spec)
 
 
 def _set_values(spec: ModelSpec) -> dict[str, Any]:

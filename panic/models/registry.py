@@ -23,6 +23,9 @@ from panic.models.kinds import (
     fingerprints,
     has_weights,
     is_present,
+    is_remote,
+    is_repeatable,
+    secrets,
 )
 from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
@@ -41,10 +44,13 @@ __all__ = [
     "fingerprints",
     "has_weights",
     "is_present",
+    "is_remote",
+    "is_repeatable",
     "known",
     "parameter_problems",
     "resolve",
     "resolver_of",
+    "secrets",
     "size_bytes",
 ]
 

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 PLAIN_TABLES = (
     *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
-    *("stuck", "failure", "diagram", "measure", "distance", "annotation", "working_memory"),
+    *(
+        "answer",
+        "spending",
+        "stuck",
+        "repeated",
+        "failure",
+        "diagram",
+        "measure",
+        "distance",
+        "annotation",
+        "working_memory",
+    ),
 )
 """Tables without blobs, which need no work."""
 
