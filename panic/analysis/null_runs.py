@@ -49,13 +49,12 @@ from panic.store import (
 )
 from panic.store.codec import text_digest
 from panic.store.delete import delete_experiment
-from panic.store.records import ExperimentRow, RunRow
+from panic.store.records import ENDED, ExperimentRow, RunRow
 from panic.topology import TopologyError, asked
 
 log = logging.getLogger("panic.analysis")
 Show = Callable[[str, int, int], None]
 """Told what is made, how many there are by now, and of how many."""
-ENDED = ("done", "stuck", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,10 @@ class Price(Part):
     output: Annotated[float, Field(ge=0, strict=False, description="for a million tokens of answers")] = 0.0
     request: Annotated[float, Field(ge=0, strict=False, description="for each request")] = 0.0
 
+    def of(self, *, requests: int, input_tokens: float, output_tokens: float) -> float:
+        """What so many requests and tokens cost."""
+        return self.request * requests + (self.input * input_tokens + self.output * output_tokens) / 1e6
+
 
 class ExperimentConfig(Part):
     """An experiment: networks x prompts x seeds x repeats, a maximum length, embeddings, diagrams."""

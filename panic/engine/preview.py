@@ -30,7 +30,8 @@ from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.coverage import EmbeddingModel, Part
-from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow, ServedModel
+from panic.store.served import served_models
 
 if TYPE_CHECKING:
     from panic.topology import Estimate
@@ -63,6 +64,7 @@ class PreviewModel:
     num_ready: int
     num_items: int
     order: int | None
+    is_remote: bool = False
 
     @property
     def padding(self) -> float | None:
@@ -94,7 +96,8 @@ class Preview:
     runs_existing: runs that have ended. images_missing: whose pixels the store has lost. parts: what is taken
     of the runs; `missing` includes at most as much as the runs to come will ask for. eta_s: model time at
     the speed seen in this store; None where a model has not been seen. diagrams: what those that are missing
-    will take if no run gets stuck; None if there are none.
+    will take if no run gets stuck; None if there are none. served: what endpoints have been sent and said so
+    far.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Preview:
     left_alone: list[str]
     eta_s: float | None
     diagrams: Estimate | None
+    served: Sequence[ServedModel] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +193,7 @@ def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known:
         left_alone=left_alone(plan, known.runs, None if row is None else _union(row, plan.config)),
         eta_s=_eta_s({name: left[name] for name in plan.generative}, _seconds_per_item(store)),
         diagrams=_diagrams(plan, parts),
+        served=served_models(store, row.id) if store and row else (),
     )
 
 
@@ -222,6 +227,7 @@ def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int])
             num_ready=left[name] if spec.is_embedding else min(ready[name], left[name]),
             num_items=left[name],
             order=order.index(name) + 1 if name in order else None,
+            is_remote=registry.is_remote(spec),
         )
         for name, spec in plan.specs.items()
     ]

@@ -85,8 +85,9 @@ class Session:
             return
         from panic.engine.spending import Spending
         from panic.models.openai import most_tokens
+        from panic.store.served import spent
 
-        before = reading.spent(self.store, self.experiment)
+        before = spent(self.store, self.experiment)
         self.spending = Spending(self.number, before, self.plan.config.budget)
         for name, spec in remote.items():
             places = spec.parameters["concurrency"]

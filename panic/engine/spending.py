@@ -10,7 +10,7 @@ All of it belongs to the driver's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,3 @@ class Spending:
             tokens = one.tokens + sum(under_way) + free * one.most_tokens
             rows.append(NewSpending(session=self._session, model=one.model, requests=requests, tokens=tokens))
         return rows
-
-
-def price(spent: Mapping[str, int], table: Mapping[str, float]) -> float:
-    """What a model's requests cost: `input` and `output` are for a million tokens, `request` is for each."""
-    millions = sum(spent[f"{what}_tokens"] * table.get(what, 0.0) for what in ("input", "output")) / 1e6
-    return millions + spent["requests"] * table.get("request", 0.0)

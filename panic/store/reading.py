@@ -26,9 +26,7 @@ from panic.store.records import (
     ModelTime,
     Repeated,
     RunRow,
-    ServedModel,
     SessionRow,
-    Spent,
 )
 from panic.store.store import Store
 from panic.store.stuck import Stuck
@@ -362,44 +360,3 @@ def model_times(store: Store, experiment: Selector | None = None) -> list[ModelT
         *parameters,
     )
     return [ModelTime(**dict(zip(names, row, strict=True))) for row in rows]
-
-
-def spent(store: Store, experiment: int) -> Spent:
-    """What the sessions of an experiment have sent to servers in all."""
-    row = store.db.row(
-        "SELECT coalesce(sum(requests), 0), coalesce(sum(tokens), 0) FROM spending"
-        " JOIN session ON session.id = session WHERE experiment = ?",
-        experiment,
-    )
-    return Spent(*row)
-
-
-def served_models(store: Store, experiment: int) -> list[ServedModel]:
-    """What the sessions of an experiment have sent to servers and been answered, by model."""
-    of = "JOIN session ON session.id = session WHERE experiment = ?1"
-    names = dict(store.db.rows("SELECT DISTINCT model, name FROM epoch WHERE experiment = ?1", experiment))
-    sent = store.db.rows(
-        f"SELECT model, sum(requests), sum(tokens) FROM spending {of} GROUP BY 1", experiment
-    )
-    answers = store.db.rows(
-        "SELECT model, count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),"
-        " json_group_array(DISTINCT concat_ws(' ', served_model, system_fingerprint))"
-        f" FROM answer JOIN batch ON batch.id = batch {of} GROUP BY 1",
-        experiment,
-    )
-    told = {model: row for model, *row in answers}
-    found = []
-    for model, requests, tokens in sent:
-        number, into, out_of, served = told.get(model, (0, 0, 0, "[]"))
-        found.append(
-            ServedModel(
-                model=names[model],
-                requests=requests,
-                tokens=tokens,
-                answers=number,
-                input_tokens=into,
-                output_tokens=out_of,
-                served=tuple(sorted(name for name in decode_json(served) if name)),
-            )
-        )
-    return found

@@ -53,6 +53,7 @@ class Server:
         faults: what goes wrong with a request, by its number; "" if nothing does.
         draws: what makes images; by default plain ones whose colour follows from the prompt.
         delay_s: before each answer.
+        elsewhere: where a fault "redirect" sends to.
     """
 
     text: Callable[[int, Seen], str] = describe
@@ -63,6 +64,7 @@ class Server:
         default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 5}
     )
     headers: dict[str, str] = field(default_factory=dict)
+    elsewhere: str = ""
     requests: list[Seen] = field(default_factory=list)
     answered: int = 0
     most_at_once: int = 0
@@ -118,6 +120,12 @@ class Server:
     async def _fault(self, fault: str) -> Response | None:
         if fault == "":
             return None
+        if fault == "echo":
+            return JSONResponse(
+                {"error": {"message": f"bad {self.requests[-1].headers['authorization']}"}}, 500
+            )
+        if fault == "redirect":
+            return Response(status_code=307, headers={"location": self.elsewhere})
         if fault.isdigit():
             body = {"error": {"message": f"no: {fault}", "code": ""}}
             return JSONResponse(body, int(fault), headers=self.headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from panic import run
 from panic.config import ExperimentConfig
 from panic.engine.endpoints import backoff_s, retry_after_s
 from panic.errors import BudgetSpent, Interrupted, ModelError
-from panic.store import Store, check, reading
+from panic.store import Store, check, reading, served
 from tests.engine.conftest import dump, interrupt_when
 from tests.engine.endpoint_server import Seen, Server
+from tests.engine.test_kill import perform_in_child
 
 
 def endpoint_config(server: Server, *, task: str = "text-to-text", **changes: Any) -> ExperimentConfig:
@@ -52,9 +54,9 @@ def test_each_answer_is_asked_for_once(tmp_path: Path) -> None:
         [model] = reading.models(store)
         assert not model.is_repeatable
         assert not any(row.is_repeatable for row in reading.runs(store))
-        [served] = reading.served_models(store, 1)
-        assert (served.requests, served.input_tokens, served.output_tokens) == (78, 780, 390)
-        assert served.served == ("served-1 fp-1",)
+        [told] = served.served_models(store, 1)
+        assert (told.requests, told.input_tokens, told.output_tokens) == (78, 780, 390)
+        assert told.served == ("served-1 fp-1",)
 
 
 def test_as_many_requests_side_by_side_as_the_concurrency_says(tmp_path: Path) -> None:
@@ -75,7 +77,7 @@ def test_a_misbehaving_server_costs_requests_and_no_answer(tmp_path: Path) -> No
     found = counts(tmp_path / "store")
     assert (found.invocations, found.failed) == (72, 0)
     with Store(tmp_path / "store") as store:
-        assert reading.spent(store, 1).requests == len(server.requests)
+        assert served.spent(store, 1).requests == len(server.requests)
 
 
 def test_a_request_that_always_fails_ends_its_own_run(tmp_path: Path) -> None:
@@ -126,6 +128,26 @@ def test_an_interrupted_session_pays_for_nothing_twice(tmp_path: Path) -> None:
         assert len(server.requests) == server.answered == 72
 
 
+def test_a_killed_session_has_paid_for_what_was_under_way_alone(tmp_path: Path) -> None:
+    with Server(delay_s=0.03) as server:
+        config = endpoint_config(server, model={"concurrency": 4}, budget={"requests": 72 + 3 * 4})
+        lost = 0
+        for wanted in (10, 25, 40):
+            child = perform_in_child(config, tmp_path / "store")
+            while server.answered < wanted + lost:
+                time.sleep(0.002)
+            child.kill()
+            child.communicate()
+            time.sleep(0.1)  # the server answers what it was asked
+            assert 0 <= server.answered - lost - counts(tmp_path / "store").invocations <= 4
+            lost = server.answered - counts(tmp_path / "store").invocations
+            with Store(tmp_path / "store") as store:
+                assert len(server.requests) <= served.spent(store, 1).requests <= len(server.requests) + 4
+        run(config.model_copy(update={"budget": None}), tmp_path / "store")
+        assert server.answered == 72 + lost
+    assert counts(tmp_path / "store").invocations == 72
+
+
 def test_requests_per_minute_are_kept(tmp_path: Path) -> None:
     with Server() as server:
         model = {"requests_per_minute": 60 * 40}
@@ -157,7 +179,8 @@ def test_images_and_embeddings_and_a_model_of_this_machine_in_one_network(tmp_pa
         assert {seen.path for seen in server.requests} == {
             f"/v1/{path}" for path in ("chat/completions", "images/generations", "images/edits", "embeddings")
         }
-        assert server.requests[0].fields["size"] == "16x16"
+        first = next(seen for seen in server.requests if seen.path.endswith("generations"))
+        assert first.fields["size"] == "16x16"
     found = counts(tmp_path / "store")
     assert (found.invocations, found.failed) == (72, 0)
     with Store(tmp_path / "store") as store:
@@ -221,7 +244,7 @@ def test_a_budget_of_tokens_counts_what_the_server_says(tmp_path: Path) -> None:
             run(config, tmp_path / "store")
         assert 40 <= server.answered <= 60  # 15 tokens each, and a request is reckoned with about 100 at most
     with Store(tmp_path / "store") as store:
-        assert reading.spent(store, 1).tokens == 15 * server.answered
+        assert served.spent(store, 1).tokens == 15 * server.answered
 
 
 def test_waits_grow_and_the_server_may_say_how_long() -> None:

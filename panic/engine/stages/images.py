@@ -140,6 +140,7 @@ class ImageStage(CallStage):
             runs_total=counts.runs,
             runs_ended=counts.ended,
             runs_stuck=counts.stuck,
+            runs_repeated=counts.repeated,
             runs_failed=counts.failed,
             invocations=counts.invocations,
             invocations_total=counts.invocations,

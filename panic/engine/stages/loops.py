@@ -105,6 +105,7 @@ class LoopStage(CallStage):
         self.standing: Counter[Place] = Counter()
         self._num_invocations = 0
         self._num_stuck = 0
+        self._num_repeated = 0
         self._num_failed = 0
 
     def __len__(self) -> int:
@@ -138,6 +139,7 @@ class LoopStage(CallStage):
         self._before = Progress(
             runs_total=len(wanted),
             runs_stuck=sum(row.state == "stuck" for row in ended),
+            runs_repeated=sum(row.state == "repeated" for row in ended),
             runs_failed=sum(row.state == "failed" for row in ended),
             invocations=sum(row.num_steps for row in rows.values()),
         )
@@ -252,6 +254,7 @@ class LoopStage(CallStage):
             runs_total=start.runs_total,
             runs_ended=start.runs_total - len(self._loops),
             runs_stuck=start.runs_stuck + self._num_stuck,
+            runs_repeated=start.runs_repeated + self._num_repeated,
             runs_failed=start.runs_failed + self._num_failed,
             invocations=invocations,
             invocations_total=invocations + self.remaining_steps,
@@ -320,6 +323,7 @@ class LoopStage(CallStage):
         assert times is not None
         entry_step, period = cycle
         commit.repeated.append(NewRepeated(run=loop.id, entry_step=entry_step, period=period, times=times))
+        self._num_repeated += 1
         self._end(loop)
 
     def _end(self, loop: Loop) -> None:

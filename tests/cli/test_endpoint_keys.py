@@ -1,0 +1,169 @@
+"""A key goes from the environment to the host that the config pairs with it, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from panic.store import Store
+from tests.cli.conftest import call
+from tests.engine.endpoint_server import Server
+
+KEY = "sk-planted-0123456789"
+VARIABLE = "PANIC_TEST_ACCESS"
+"""A name that does not look secret."""
+PEEK = f'''
+import os
+
+
+class Peek:
+    """Tells what its process knows of the key."""
+
+    modality_in = modality_out = "text"
+    size_bytes = 0
+
+    def load(self, device): ...
+
+    def invoke(self, inputs, seeds):
+        return [f"{{text}} and {{os.environ.get('{VARIABLE}', 'nothing')}}"[-200:] for text in inputs]
+'''
+CONFIG = """
+name: demo
+networks: [[chat, Peek]]
+models:
+  chat: {{base: "openai:tiny", base_url: "{url}", task: text-to-text, api_key_env: {variable}}}
+  vector: {{base: "openai:tiny", base_url: "{url}", task: embedding, api_key_env: {variable}}}
+prompts: [one, two]
+seeds: [42]
+max_length: 6
+embeddings: [vector]
+diagrams: {{max_dimension: 0, modality: text}}
+device: cpu
+max_retries: 8
+log_level: debug
+model_folder: models
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "peek.py").write_text(PEEK)
+    return tmp_path / "demo.yaml"
+
+
+def panic(*arguments: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({VARIABLE: key, "ALSO": f"x{key}y"} if key else {})
+    command = [sys.executable, "-m", "panic.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+
+
+def holders(folder: Path) -> list[str]:
+    """The files that hold the key, as text or compressed in a table."""
+    return [str(path) for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def test_no_store_log_export_or_report_holds_a_planted_key(config: Path, tmp_path: Path) -> None:
+    with Server(faults=lambda number: "echo" if number % 4 == 1 else "") as server:
+        config.write_text(CONFIG.format(url=server.url, variable=VARIABLE))
+        done = panic("run", str(config), "--set", f"project=p{KEY}", "-v")
+        assert done.returncode == 0, done.stderr
+        assert {seen.headers["authorization"] for seen in server.requests} == {f"Bearer {KEY}"}
+        told = [done.stdout, done.stderr]
+        for command in (["status"], ["show", "--json"], ["dump"], ["report", "-o", "report.html"]):
+            told.append(panic(*command, key=None).stdout)
+        told.append(panic("export", "--format", "jsonl", "-o", "out", key=None).stderr)
+        told.append(panic("export", "-o", "tables", key=None).stderr)
+    assert not [text for text in told if KEY in text]
+    assert (tmp_path / "report.html").is_file()
+    assert holders(tmp_path) == []
+    with Store(tmp_path / "panic-store") as store:
+        texts = [text for (text,) in store.db.rows("SELECT text FROM output WHERE text LIKE '% and %'")]
+        assert texts
+        assert all(text.endswith("nothing") for text in texts)
+
+
+def test_a_redirect_to_another_host_is_not_followed(config: Path) -> None:
+    with Server() as other, Server(faults=lambda number: "redirect") as server:
+        server.elsewhere = f"http://localhost:{other.port}/v1/chat/completions"
+        config.write_text(CONFIG.format(url=server.url, variable=VARIABLE))
+        done = panic("run", str(config))
+        assert done.returncode == 1
+        assert "redirects are not followed" in done.stderr
+        assert (len(other.requests), "Traceback" in done.stderr) == (0, False)
+
+
+def test_an_answer_that_repeats_the_key_is_not_stored(config: Path, tmp_path: Path) -> None:
+    with Server(text=lambda number, seen: f"you sent {seen.headers['authorization']}") as server:
+        config.write_text(CONFIG.format(url=server.url, variable=VARIABLE))
+        done = panic("run", str(config))
+        assert done.returncode == 1
+        assert "repeats the key" in done.stderr
+    assert holders(tmp_path) == []
+
+
+def test_a_missing_key_is_told_before_anything_is_asked(config: Path) -> None:
+    with Server() as server:
+        config.write_text(CONFIG.format(url=server.url, variable=VARIABLE))
+        done = panic("run", str(config), key=None)
+        assert (done.returncode, len(server.requests)) == (1, 0)
+        assert f"the environment has no {VARIABLE}" in done.stderr
+        assert "missing" in panic("run", str(config), "--dry-run", key=None).stdout
+
+
+def test_a_stored_endpoint_and_its_key_are_used_with_trust_alone(config: Path, tmp_path: Path) -> None:
+    with Server() as server:
+        text = CONFIG.format(url=server.url, variable=VARIABLE).replace("[[chat, Peek]]", "[[chat]]")
+        config.write_text(
+            text.replace("model_folder: models\n", "").replace("max_length: 6", "max_length: 2")
+        )
+        assert panic("run", str(config)).returncode == 0
+        with Store(tmp_path / "panic-store", write=True) as store:
+            store.db.execute("DELETE FROM invocation WHERE step = 1")
+        asked = len(server.requests)
+        refused = panic("resume", "demo")
+        assert refused.returncode == 2
+        assert f"the key in '{VARIABLE}' of the environment" in refused.stderr
+        assert server.url in refused.stderr
+        assert len(server.requests) == asked
+        assert panic("resume", "demo", "--trust").returncode == 0
+        assert len(server.requests) > asked
+
+
+def test_status_and_the_dry_run_tell_requests_tokens_and_costs(config: Path) -> None:
+    with Server() as server:
+        text = CONFIG.format(url=server.url, variable=VARIABLE).replace("[[chat, Peek]]", "[[chat]]")
+        text += "prices: {chat: {input: 2, output: 10}}\nbudget: {requests: 1e2, tokens: 5e6}\n"
+        config.write_text(
+            text.replace("model_folder: models\n", "").replace(f", api_key_env: {VARIABLE}", "")
+        )
+        plan = call("run", config, "--dry-run")
+        assert "chat is behind an endpoint" in plan.stdout
+        assert "at most 12 requests" in plan.stdout
+        assert call("run", config).exit_code == 0
+        status = call("status")
+        assert "26 of 100 requests" in status.stdout
+        assert "0.0008" in status.stdout  # 12 x (10 x 2 + 5 x 10) / 1e6
+        assert "served-1 fp-1" in status.stdout
+        more = call("run", config, "--set", "max_length=20", "--dry-run")
+        assert "at most 28 requests, about 420 tokens" in more.stdout
+        shown = call("verify").stdout
+        assert "24 not repeatable" in shown or "not repeatable" in shown
+
+
+def test_a_spent_budget_is_a_state_and_an_exit_code(config: Path) -> None:
+    with Server() as server:
+        text = CONFIG.format(url=server.url, variable=VARIABLE).replace("[[chat, Peek]]", "[[chat]]")
+        text = text.replace("model_folder: models\n", "").replace(f", api_key_env: {VARIABLE}", "")
+        config.write_text(text + "budget: {requests: 5}\n")
+        done = call("run", config)
+        assert done.exit_code == 1
+        assert "The budget is spent: 5 of 5 requests" in done.stderr
+        assert "budget spent" in call("status").stdout
+        assert "budget spent" in call("list").stdout
+        assert call("run", config, "--set", "budget.requests=100").exit_code == 0
+        assert "complete" in call("status").stdout
