@@ -313,10 +313,13 @@ def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: Js
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        runs = [run for run in reading.runs(store, row.id) if run.state == "stuck"]
+        known = reading.runs(store, row.id)
+    runs = [run for run in known if run.state == "stuck"]
     keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
     if as_json:
         return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
+    if number := sum(run.state == "repeated" for run in known):
+        console(err=True).print(f"{number:,} runs were ended as repeated, which is not stuck: panic show")
     if not runs:
         return console().print(f"No run of {row.name} is stuck.")
     rows = [

@@ -151,7 +151,7 @@ def changes(store: Store, experiment: int, plan: Plan, device_kind: str) -> list
     return [
         Change(name=name, model=row.model, before=now[name], after=after[name])
         for name, row in {row.name: row for row in epochs if row.name in after}.items()
-        if after[name] != now[name]
+        if after[name] != now[name] and row.device_kind != REMOTE
     ]
 
 
