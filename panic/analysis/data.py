@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from panic.analysis.whereabouts import at_end, continued
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading
-from panic.store.codec import decode_array
+from panic.store.codec import decode_array, decode_bars
 from panic.store.records import EpochRow, ModelRow, RunRow
 
 log = logging.getLogger("panic.analysis")
@@ -193,8 +193,9 @@ class ExperimentData:
         if self._whole:
             return self._whole.bars.filter(pl.col("run").is_in([row.id for row in self.rows]))
         rows = bulk.bars(self.store, self._scope)
-        counts = np.array([len(row[6]) // 16 for row in rows], dtype=np.int64)
-        ends = np.frombuffer(b"".join(row[6] for row in rows), "<f8").reshape(-1, 2)
+        arrays = [decode_bars(row[6]) for row in rows]
+        counts = np.array([len(array) for array in arrays], dtype=np.int64)
+        ends = np.concatenate([np.empty((0, 2)), *arrays])
         schema = {
             "run": pl.Int64, "model": pl.Int64, "settings_digest": pl.String, "num_points": pl.Int64,
             "num_unique": pl.Int64, "dimension": pl.Int64,

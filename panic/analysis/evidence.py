@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ExperimentData, load
+from panic.analysis.data import ExperimentData, Vectors, load
+from panic.analysis.factors import trajectories
 from panic.analysis.sampling import sample
 from panic.analysis.states import States, states
 from panic.analysis.strips import Thumbnails
@@ -85,6 +86,11 @@ class Evidence:
         return {run.id for run in self.whole.rows if run.seed == -1}
 
     @cached_property
+    def distinct(self) -> set[int]:
+        """One run of every trajectory of `data`: copies are one case of what is tested, however many."""
+        return set(trajectories(self.data).unique("trajectory", keep="first", maintain_order=True)["run"])
+
+    @cached_property
     def sessions(self) -> list[SessionRow]:
         """The sessions that worked on the experiment, oldest first."""
         return reading.sessions(self.store, self.experiment.id)
@@ -115,16 +121,21 @@ class Evidence:
             self._states[view] = states(self.data, *view)
         return self._states[view]
 
+    def paths(self, view: View, *, least: int) -> list[tuple[int, Vectors]]:
+        """Distinct runs (run, vectors (n, d)) with at least so many outputs: what tests rest on."""
+        found = self.data.trajectories(*view, least=least)
+        return [(run, points) for run, points in found if run in self.distinct]
+
     def directions(
         self, view: View, *, least: int = 6, most: int = 200
     ) -> list[tuple[int, NDArray[np.float64]]]:
-        """Runs with unit vectors (n, d) of their first `most` outputs, for surrogates on the sphere.
+        """Distinct runs with unit vectors (n, d) of their first `most` outputs, for surrogates on the sphere.
 
         Runs with fewer than `least` outputs, with a zero vector, or in fewer than 3 dimensions are left out.
         AnalysisError if that leaves none.
         """
         found = []
-        for run, points in self.data.trajectories(*view, least=least):
+        for run, points in self.paths(view, least=least):
             lengths = np.linalg.norm(points[:most], axis=1, keepdims=True)
             if points.shape[1] > 2 and lengths.min() > 0:
                 found.append((run, points[:most].astype(np.float64) / lengths))

@@ -9,6 +9,7 @@ held_out = matched(of, "network", units)           # sets of runs that hold ever
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from panic.analysis.checks import AnalysisError
@@ -102,6 +103,24 @@ def collapsed(runs: pl.DataFrame, factor: str, *, seed: int = 0) -> pl.DataFrame
         .sort("place")
         .select(order)
     )
+
+
+def separate_prompts(runs: pl.DataFrame) -> dict[int, int]:
+    """By run the number, from 0, of its prompt and of all prompts whose runs met one of its runs.
+
+    `runs` has run, prompt and trajectory. Prompts whose runs are copies of each other's say nothing of how
+    far other prompts might be, so intervals over prompts take them for one.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    prompts = (runs["prompt"].rank("dense").to_numpy() - 1).astype(np.int64)
+    paths = (runs["trajectory"].rank("dense").to_numpy() - 1).astype(np.int64) + int(prompts.max()) + 1
+    size = int(paths.max()) + 1
+    edges = coo_array((np.ones(len(runs)), (prompts, paths)), shape=(size, size))
+    _, component = connected_components(edges, directed=False)
+    _, number = np.unique(component[prompts], return_inverse=True)
+    return dict(zip(runs["run"].to_list(), number.tolist(), strict=True))
 
 
 def exchangeable(runs: pl.DataFrame, factor: str) -> list[str] | None:

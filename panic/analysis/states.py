@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Clustering, assign, cluster, freeze
 from panic.analysis.data import ExperimentData
+from panic.analysis.factors import trajectories
 
 MAX_CLUSTERED = 5000  # HDBSCAN on more takes minutes
 MIN_CLUSTER_SIZE = 5
@@ -95,26 +96,26 @@ def agreement(
     min_cluster_size: int = MIN_CLUSTER_SIZE,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Adjusted Rand indices of these clusters with those that are found without a fifth of the runs.
+    """Adjusted Rand indices of these clusters with those that are found without a fifth of the trajectories.
 
     At most `repeats` of them, of the outputs that the remaining runs visit; 1 means the same, about 0 chance;
     outliers count as a cluster. AnalysisError without clusters, when nothing agrees with nothing, which the
-    index calls perfect, and with fewer than 3 runs, which leaves nothing that could be left out.
+    index calls perfect, and with fewer than 3 trajectories, which leaves nothing that could be left out.
     """
     from sklearn.metrics import adjusted_rand_score
 
     if not found.clustering.num_clusters:
         raise AnalysisError("there are no clusters whose agreement could be asked for")
-    visits = data.visits(model, modality)
-    runs = visits["run"].unique().sort().to_numpy()
-    if len(runs) < 3:
-        raise AnalysisError(f"agreement needs 3 runs, found {len(runs)}")
+    visits = data.visits(model, modality).join(trajectories(data), on="run", maintain_order="left")
+    units = visits["trajectory"].unique().sort().to_numpy()
+    if len(units) < 3:
+        raise AnalysisError(f"agreement needs 3 runs that are no copies, found {len(units)}")
     label_of = dict(found.frame.select("row", "label").unique().iter_rows())
     rng = np.random.default_rng(seed)
     indices = []
     for _ in range(max(2, min(repeats, MAX_CLUSTERED_AGAIN // len(found.rows)))):
-        kept = rng.choice(runs, size=min(len(runs) - 1, round(0.8 * len(runs))), replace=False)
-        rows, _ = _chosen(visits.filter(pl.col("run").is_in(kept)), min_cluster_size)
+        kept = rng.choice(units, size=min(len(units) - 1, round(0.8 * len(units))), replace=False)
+        rows, _ = _chosen(visits.filter(pl.col("trajectory").is_in(kept)), min_cluster_size)
         again = cluster(data.matrix(model)[rows], min_cluster_size=min_cluster_size)
         indices.append(adjusted_rand_score([label_of[row] for row in rows.tolist()], again.labels))
     return np.array(indices)

@@ -30,7 +30,7 @@ def run_experiments() -> None:
 
     _prepare_streams()
     tell_variables()
-    run_experiments_app(prog_name="run-experiments")
+    run_experiments_app()(prog_name="run-experiments")
 
 
 def _prepare_streams() -> None:

@@ -1,36 +1,22 @@
 """The tree of commands, and the command that prints what shells need to know of it.
 
+A command's module is imported when the command is called or asked for its own help, so that the number of
+commands costs nothing at the start: `panic --help` says of each what stands here.
+
 panic --help; run-experiments --help; source <(panic completion bash)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from panic import __version__
-from panic.cli import (
-    ask,
-    cache,
-    check,
-    devices,
-    evaluate,
-    experiments,
-    export,
-    images,
-    import_,
-    models,
-    more,
-    nulls,
-    report,
-    returns,
-    run,
-    status,
-    train,
-    verify,
-)
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
 from panic.cli.completion import Shell, scripts
 
@@ -39,19 +25,141 @@ EXPLAIN = (
     "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder given by --store, "
     "else by PANIC_STORE, else by the config, else ./panic-store."
 )
+COMMANDS = {
+    "run": ("run:run", "Perform experiments, one after another."),
+    "resume": (
+        "run:resume",
+        "Go on with an experiment: all that it was ever asked for, in the store that it is found in.",
+    ),
+    "embed": (
+        "more:embed",
+        "Embed the outputs of an experiment under more models; no run goes on, "
+        "no generative model is loaded.",
+    ),
+    "diagrams": (
+        "more:diagrams",
+        "Compute diagrams with more settings, and more of what is taken of them; no model is loaded.",
+    ),
+    "nulls": (
+        "nulls:nulls",
+        "Write null models of an experiment's runs beside it, as NAME/null-KIND, with the same diagrams.",
+    ),
+    "returns": (
+        "returns:returns",
+        "List the outputs that came up in several runs or came back within one, and where runs meet.",
+    ),
+    "status": ("status:status", "Show where an experiment stands; works while it runs elsewhere."),
+    "list": ("experiments:list_", "List the experiments of the store."),
+    "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
+    "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
+    "models": (
+        "models:models",
+        "List all known models: modality, parameters, licence, memory, whether they are here.",
+    ),
+    "devices": (
+        "devices:devices",
+        "List the devices of this machine: memory, what is free of it, and which processes hold the rest.",
+    ),
+    "images": (
+        "images:images",
+        "Save a grid of pictures: of one run along its steps, or of one step over all runs.",
+    ),
+    "report": (
+        "report:report",
+        "Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.",
+    ),
+    "figure": (
+        "ask:figure",
+        "Write the figure of one question as a file; several experiments stand side by side.",
+    ),
+    "table": (
+        "ask:table",
+        "Write what one question answers as a table; rows of several experiments stand below each other.",
+    ),
+    "video": ("images:video", "Make a mosaic video: one tile per run, all runs side by side in time."),
+    "import": (
+        "import_:import_",
+        "Import trajectories: rows with run, step, text or image, maybe prompt, seed, repeat, "
+        "model, network.",
+    ),
+    "export": (
+        "export:export",
+        "Write the whole store as Parquet files, one per table and one of vectors per embedding model.",
+    ),
+    "dump": (
+        "export:dump",
+        "Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps.",
+    ),
+    "delete": ("experiments:delete", "Delete an experiment; outputs that others use stay."),
+    "check": ("check:check", "Verify the store: the files, every reference, every step, every digest."),
+    "verify": (
+        "verify:verify",
+        "Compute random results again and compare them with the stored ones, to the bit.",
+    ),
+    "train": ("train:train", "Train a model, or go on where its training was stopped."),
+    "evaluate": (
+        "evaluate:evaluate",
+        "Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world.",
+    ),
+    "completion": ("app:completion", "Print the completion script of a shell."),
+    "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
+}
+"""Where each command is, as module:name below panic.cli, and the sentence of its help, in its order."""
 
-app = typer.Typer(
-    help=EXPLAIN,
-    no_args_is_help=True,
-    rich_markup_mode=None,  # plain help takes 0.1 s, rich help 0.2 s
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-run_experiments_app = typer.Typer(
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+SETTINGS: dict[str, Any] = {
+    "rich_markup_mode": None,  # plain help takes 0.1 s, rich help 0.2 s
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name, each built when it is looked up."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            self._built[name] = _built(name, COMMANDS[name][0])
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def _built(name: str, place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(f"panic.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        group = typer.main.get_group(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False, **SETTINGS)
+    alone.command(name=name)(found)
+    return typer.main.get_command(alone)
+
+
+class CommandTree(TyperGroup):
+    """A group that knows what its commands are for without building them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the help."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the names with their sentences."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+
+
+app = typer.Typer(help=EXPLAIN, cls=CommandTree, no_args_is_help=True, **SETTINGS)
 
 
 def _print_version(value: bool) -> None:
@@ -87,42 +195,16 @@ def completion(
     fish      panic completion fish | source      in ~/.config/fish/config.fish
     nushell   save it as a file and `source` that in config.nu
     """
-    programs = {"panic": app, "run-experiments": run_experiments_app}
+    programs = {"panic": app, "run-experiments": run_experiments_app()}
     trees = {name: typer.main.get_command(program) for name, program in programs.items()}
     for text in scripts(shell, trees):
         typer.echo(text)
 
 
-for function in (
-    run.run,
-    run.resume,
-    more.embed,
-    more.diagrams,
-    nulls.nulls,
-    returns.returns,
-    status.status,
-    experiments.list_,
-    experiments.show,
-    experiments.stuck,
-    models.models,
-    devices.devices,
-    images.images,
-    report.report,
-    ask.figure,
-    ask.table,
-    images.video,
-    import_.import_,
-    export.export,
-    export.dump,
-    experiments.delete,
-    check.check,
-    verify.verify,
-    train.train,
-    evaluate.evaluate,
-    completion,
-):
-    app.command(name=function.__name__.rstrip("_"), context_settings={"help_option_names": ["-h", "--help"]})(
-        function
-    )
-app.add_typer(cache.app, name="cache")
-run_experiments_app.command(name="run-experiments")(run.run)
+def run_experiments_app() -> typer.Typer:
+    """The program `run-experiments`, which is `panic run`."""
+    from panic.cli.run import run
+
+    program = typer.Typer(**SETTINGS)
+    program.command(name="run-experiments")(run)
+    return program

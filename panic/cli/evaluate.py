@@ -52,7 +52,10 @@ def evaluate(
 
     store = shared.store_for_log()
     file = store and logs.log_file(store, "panic", "evaluate")
-    with logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=model):
+    with (
+        logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=model),
+        logs.logging_prints(file),
+    ):
         scores = evaluation.evaluate(
             spec, data, n=n, seed=seed, device=place, batch_size=batch_size, show=show
         )

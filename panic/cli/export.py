@@ -100,11 +100,10 @@ def _frame(rows: Iterator[tuple[Any, ...]], schema: dict[str, str]) -> pl.DataFr
 
 def _vectors(store: Store) -> Iterator[tuple[str, pl.DataFrame]]:
     """Per embedding model: the output's row and digest, the batch, the vector as an array of fixed size."""
-    import numpy as np
     import polars as pl
 
+    from panic.store import contents, reading
     from panic.store import export as tables_of
-    from panic.store import reading
 
     taken: set[str] = set()
     for model in reading.models(store):
@@ -114,7 +113,7 @@ def _vectors(store: Store) -> Iterator[tuple[str, pl.DataFrame]]:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.name)
         name = f"{name}-{model.id}" if name in taken else name
         taken.add(name)
-        vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f4").reshape(len(rows), -1)
+        vectors = contents.stack([row.vector for row in rows])
         yield (
             f"embedding-{name}",
             pl.DataFrame(

@@ -2,7 +2,8 @@
 
 Ours ("panic" and below) go to a file in the store, each line with time, level, host, process and resident
 memory; warnings also to stderr. Libraries' warnings go to that file alone; where there is none, they are
-silenced at their own loggers. Nothing else is changed.
+silenced at their own loggers. What they print goes there, too, where models run in this process and a command
+asks for that. Nothing else is changed.
 
     panic run configs/demo.yaml; less panic-store/logs/*.log
 """
@@ -10,6 +11,7 @@ silenced at their own loggers. Nothing else is changed.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shlex
@@ -49,6 +51,8 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
 }
+LONGEST_LINE = 4096
+"""Of what is printed: a bar that is drawn over and over is one line."""
 FORMAT = "%(asctime)s %(levelname)-7s %(host)s %(process)d %(rss_mb)d MB %(name)s: %(message)s"
 
 
@@ -84,6 +88,38 @@ class LogFile(logging.FileHandler):
     def close(self) -> None:
         with contextlib.suppress(OSError):
             super().close()
+
+
+class Prints(io.TextIOBase):
+    """A stdout whose lines are records of our log, up to so many characters."""
+
+    def __init__(self, room: int = 2**20) -> None:
+        self._room = room
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._tell(line)
+        if len(self._rest) > LONGEST_LINE:
+            self.end_line()
+        return len(text)
+
+    def end_line(self) -> None:
+        """Log what has no end of a line yet."""
+        rest, self._rest = self._rest, ""
+        if rest:
+            self._tell(rest)
+
+    def _tell(self, line: str) -> None:
+        if self._room > 0:
+            log.info("printed: %s", line[: self._room])
+            self._room -= len(line) + 1
+            if self._room <= 0:
+                log.info("what else is printed is not logged")
 
 
 def silence_libraries() -> None:
@@ -125,6 +161,20 @@ def logging_command(path: Path | None, level: str, *, stderr_level: int, what: s
                 out.write(visible("".join(traceback.format_exception(error))))
             error.add_note(f"The traceback is in {path}; -v shows it here.")
             raise
+
+
+@contextlib.contextmanager
+def logging_prints(path: Path | None) -> Iterator[None]:
+    """Write what libraries and models print on stdout into the log, for a while: stdout is for answers.
+
+    Where there is no log (`path` is None), it goes to stderr. A console that was made before still prints.
+    """
+    prints = Prints()
+    with contextlib.redirect_stdout(sys.stderr if path is None else prints):
+        try:
+            yield
+        finally:
+            prints.end_line()
 
 
 @contextlib.contextmanager

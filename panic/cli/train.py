@@ -5,6 +5,7 @@ panic train configs/train/pocket-clip.yaml --set steps=100
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from datetime import timedelta
@@ -38,7 +39,9 @@ def train(
     from panic.train.config import load
     from panic.train.training import train as perform
 
-    talks = not shared.quiet and os.environ.get("RANK", "0") == "0"
+    is_first = os.environ.get("RANK", "0") == "0"
+    talks = not shared.quiet and is_first
+    out = console()
     shown_at = 0.0
 
     def show(progress: TrainingProgress) -> None:
@@ -46,26 +49,30 @@ def train(
         now = time.monotonic()
         if talks and (now - shown_at > SHOW_EVERY_S or progress.step == progress.steps):
             left = timedelta(seconds=round((progress.steps - progress.step) * progress.seconds_per_step))
-            console().print(
+            out.print(
                 f"step {progress.step:,} of {progress.steps:,}, loss {progress.loss:.4f}, "
                 f"{progress.seconds_per_step:.2f} s per step, {left} left"
             )
             shown_at = now
 
     loaded = load(config, overrides or ())
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
-        perform(loaded, show)
+    if not is_first:  # of several processes the first one speaks
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            perform(loaded, show)
         return
     beside_the_model = Path(f"{loaded.output}.training")
     file = logs.log_file(shared.store_for_log() or beside_the_model, config.stem, "train")
-    with logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)):
+    with (
+        logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)),
+        logs.logging_prints(file),
+    ):
         trained = perform(loaded, show)
     if talks:
         if trained.step < trained.steps:
-            console().print(
+            out.print(
                 f"Time is up after step {trained.step:,} of {trained.steps:,}; the same command goes on."
             )
-        console().print(
+        out.print(
             f"The model is in {trained.folder}; as a network's node: local:{trained.folder}\nLog: {file}",
             soft_wrap=True,
         )

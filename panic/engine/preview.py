@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from panic.config import ExperimentConfig, union
 from panic.devices.device import Device, open_device
@@ -32,9 +31,7 @@ from panic.store import Store, coverage, missing, reading
 from panic.store.coverage import EmbeddingModel, Part
 from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow, ServedModel
 from panic.store.served import served_models
-
-if TYPE_CHECKING:
-    from panic.topology import Estimate
+from panic.topology import Estimate, estimate
 
 ASSUMED_COORDINATES = 768
 """Coordinates of a vector, for the estimate of diagrams: most embedding models have 384 to 1,024."""
@@ -295,8 +292,6 @@ def _diagrams(plan: Plan, parts: Iterable[Part]) -> Estimate | None:
     num_missing = sum(part.missing for part in parts if part.stage == "diagrams")
     if not num_missing:
         return None
-    from panic.topology import estimate  # brings numba, which a plan without diagrams does not need
-
     settings = plan.config.diagrams
     return estimate(
         num_missing,

@@ -33,7 +33,7 @@ from panic.models import registry
 from panic.models.imported import GIVEN
 from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, origins, provenance, reading
-from panic.store.codec import image_digest
+from panic.store.codec import decode_vector, image_digest
 from panic.store.origins import Origin
 from panic.store.records import DiagramRow
 
@@ -192,7 +192,7 @@ def _compare(store: Store, server: CallServer, name: str, origin: Origin) -> Fin
     if isinstance(made, Rejected):
         return _finding(origin, "different", f"it gives nothing now: {made.reason}")
     if origin.modality == "vector":
-        stored = np.frombuffer(origins.vector(store, origin.output, origin.fingerprint), "<f4")
+        stored = decode_vector(origins.vector(store, origin.output, origin.fingerprint))
         return _finding(origin, *_numbers(stored, made.value))
     return _finding(origin, *_output(store, origin, made))
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panic.store.codec import decode_vectors
 from panic.store.files import translated
 from panic.store.reading import current_diagrams
 from panic.store.store import Store
@@ -103,7 +104,7 @@ def vectors(store: Store, scope: Scope, model: int) -> tuple[NDArray[np.int64], 
     found = np.empty((count, dimension), dtype=np.float32)
     blobs = chain.from_iterable(_execute(store, f"SELECT vector {of} ORDER BY output", scope))
     for start in range(0, count, CHUNK):
-        some = np.frombuffer(b"".join(islice(blobs, CHUNK)), "<f4").reshape(-1, dimension)
+        some = decode_vectors(list(islice(blobs, CHUNK)), dimension)
         found[start : start + len(some)] = some
     return rows, found
 

@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from panic.errors import PanicError
+from panic.errors import PanicError, StoreCorrupt
 from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest
 from panic.store.files import Database, has_content, log_of, names_a_holder
 from panic.store.images import image_problem, remedies
@@ -23,6 +24,9 @@ from panic.store.migrate import missing_from
 from panic.store.rows import bad_values
 from panic.store.store import Store
 from panic.store.stuck import Stuck, first_repeat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TREE = re.compile(r"^Tree (\d+)\b")
 UNREADABLE = (PanicError, apsw.Error, ValueError, TypeError, LookupError, ArithmeticError)
@@ -266,10 +270,12 @@ def _cycle(found: Stuck | None) -> str:
 def _diagrams(store: Store, part: Part) -> Iterator[str]:
     import numpy as np
 
-    for run, dimension, data in store.db.stream(
-        "SELECT run, dimension, bars FROM diagram JOIN diagram_bars ON diagram = diagram.id"
+    for run, dimension, data, generators in store.db.stream(
+        "SELECT run, dimension, bars, generators FROM diagram JOIN diagram_bars ON diagram = diagram.id"
         f" WHERE run IN ({part.runs}) ORDER BY diagram.id"
     ):
+        if generators is not None and _array(generators) is None:
+            yield f"diagram of run {run}, dimension {dimension}: the bytes of its generators are no array"
         if len(data) % 16:
             yield f"diagram of run {run}, dimension {dimension}: {len(data)} bytes are no bars of 16 bytes"
             continue
@@ -282,11 +288,11 @@ def _diagrams(store: Store, part: Part) -> Iterator[str]:
         f" WHERE run IN ({part.runs}) ORDER BY diagram.id"
     ):
         what = f"vectorisation of run {run}, dimension {dimension}, {measure.decode(errors='replace')}"
-        try:
-            if not np.isfinite(decode_array(data)).all():
-                yield f"{what}: not all numbers are finite"
-        except (ValueError, EOFError, TypeError, OverflowError, SyntaxError):
+        values = _array(data)
+        if values is None:
             yield f"{what}: its bytes are no array"
+        elif not np.isfinite(values).all():
+            yield f"{what}: not all numbers are finite"
     for one, other in store.db.rows(
         "SELECT DISTINCT one.run, two.run FROM distance JOIN diagram AS one ON one.id = a"
         " JOIN diagram AS two ON two.id = b"
@@ -294,6 +300,13 @@ def _diagrams(store: Store, part: Part) -> Iterator[str]:
         " (one.model <> two.model OR one.settings_digest <> two.settings_digest)"
     ):
         yield f"distance of runs {one} and {other}: their diagrams are of other models or settings"
+
+
+def _array(data: bytes) -> NDArray[Any] | None:
+    try:
+        return decode_array(data)
+    except StoreCorrupt:
+        return None
 
 
 def _epochs(store: Store, part: Part) -> Iterator[str]:

@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import StoreCorrupt
@@ -105,10 +106,21 @@ def encode_vector(vector: NDArray[Any]) -> bytes:
 
 
 def decode_vector(data: bytes) -> NDArray[np.float32]:
-    """The float32 vector (d,) of its bytes."""
+    """The float32 vector (d,) of its bytes. Raises StoreCorrupt for a part of a number."""
     import numpy as np
 
+    if len(data) % 4:
+        raise _damaged(f"where a vector should be, it has {len(data):,} bytes")
     return np.frombuffer(data, dtype="<f4")
+
+
+def decode_vectors(blobs: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
+    """Vectors (n, dimension) of their bytes, at once. Raises StoreCorrupt where one has another length."""
+    import numpy as np
+
+    if any(len(data) != 4 * dimension for data in blobs):
+        raise _damaged(f"not all vectors of a model have {dimension:,} numbers")
+    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), dimension)
 
 
 def encode_bars(bars: NDArray[Any]) -> bytes:
@@ -119,9 +131,11 @@ def encode_bars(bars: NDArray[Any]) -> bytes:
 
 
 def decode_bars(data: bytes) -> NDArray[np.float64]:
-    """Persistence bars (m, 2) as birth and death; a death may be infinite."""
+    """Persistence bars (m, 2) as birth and death; a death may be infinite. Raises StoreCorrupt for a part."""
     import numpy as np
 
+    if len(data) % 16:
+        raise _damaged(f"where bars should be, it has {len(data):,} bytes")
     return np.frombuffer(data, dtype="<f8").reshape(-1, 2)
 
 
@@ -135,10 +149,15 @@ def encode_array(array: NDArray[Any]) -> bytes:
 
 
 def decode_array(data: bytes) -> NDArray[Any]:
-    """The array of its .npy bytes."""
+    """The array of numbers of its .npy bytes. Raises StoreCorrupt for every other content."""
     import numpy as np
 
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    try:
+        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy reads the header as Python: damaged ones raise many kinds
+        raise _damaged(f"where an array should be, it has {len(data):,} other bytes") from error
+    if array.dtype.kind not in "biuf":
+        raise _damaged(f"where numbers should be, it has an array of {array.dtype}")
     return array
 
 
@@ -172,7 +191,11 @@ def decode_network(text: str) -> tuple[str, ...]:
 
 
 def _no_json(text: object, kind: str) -> StoreCorrupt:
+    return _damaged(f"where a JSON {kind} should be, it has {str(text)[:60]!r}")
+
+
+def _damaged(problem: str) -> StoreCorrupt:
     return StoreCorrupt(
-        f"The store is damaged: where a JSON {kind} should be, it has {str(text)[:60]!r}.",
+        f"The store is damaged: {problem}.",
         hint="What is affected: panic check. A damaged store has to come from a backup.",
     )

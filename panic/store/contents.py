@@ -17,6 +17,7 @@ from panic.store.codec import (
     decode_json,
     decode_network,
     decode_object,
+    decode_vectors,
 )
 from panic.store.reading import CURRENT, RUN_OUTPUTS, USED_OUTPUTS, Selector, scope
 from panic.store.reading import experiment as find_experiment
@@ -142,12 +143,12 @@ def dimension(store: Store, model: int) -> int | None:
 
 
 def stack(blobs: list[bytes]) -> NDArray[np.float32]:
-    """Vectors (n, d) of their bytes; (0, 0) of none."""
+    """Vectors (n, d) of their bytes; (0, 0) of none. Raises StoreCorrupt where their lengths differ."""
     import numpy as np
 
     if not blobs:
         return np.empty((0, 0), np.float32)
-    return np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), -1)
+    return decode_vectors(blobs, len(blobs[0]) // 4)
 
 
 def diagram_settings(store: Store, experiment: Selector, model: Selector) -> dict[str, dict[str, Any]]:

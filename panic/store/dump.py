@@ -114,7 +114,7 @@ def _diagrams(store: Store, run: int) -> Iterator[Line]:
             "num_unique": num_unique,
             "dimension": dimension,
             "bars": [[birth, _finite(death)] for birth, death in decode_bars(bars).tolist()],
-            "generators_sha256": generators and hashlib.sha256(generators).hexdigest(),
+            "generators_sha256": None if generators is None else hashlib.sha256(generators).hexdigest(),
         } | ({"error": error} if error else {})
 
 

@@ -17,6 +17,7 @@ from panic.analysis.dynamics import (
     intrinsic_dimension,
     noise,
     periodicity,
+    periodicity_of_pairs,
     permutation_entropy,
     recurrence,
     step_sizes,
@@ -486,3 +487,12 @@ def test_two_nearest_neighbours_tell_the_dimension_by_the_formula():
     for wrong in (1, -0.1):
         with pytest.raises(AnalysisError, match="discard"):
             intrinsic_dimension(points, discard=wrong)
+
+
+def test_periodicity_of_pairs_is_that_of_the_states():
+    rng = np.random.default_rng(0)
+    points = np.tile(rng.normal(size=(5, 6)), (6, 1)) + 0.1 * rng.normal(size=(30, 6))
+    directions = points / np.linalg.norm(points, axis=1, keepdims=True)
+    found, same = periodicity(points), periodicity_of_pairs(directions @ directions.T)
+    assert (same.period, same.score) == (5, pytest.approx(found.score, abs=1e-12))
+    np.testing.assert_allclose(same.scores, found.scores, atol=1e-12)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from panic import is_stuck
+from panic.cli.app import COMMANDS, app
 from panic.store import Store, contents, reading, writing
 from panic.store.stuck import first_repeat
 
@@ -243,6 +245,27 @@ def test_models_of_a_folder(panic: Invoke, tmp_path: Path) -> None:
     done = panic("models", "--model-folder", "mine")
     assert done.exit_code == 1
     assert "wrong.py" in done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_all_says_what_the_command_says_of_itself(name: str) -> None:
+    own = typer.main.get_command(app).commands[name].get_short_help_str(500)  # type: ignore[attr-defined]
+    assert own.rstrip(".") == COMMANDS[name][1].rstrip(".")
+
+
+def test_a_command_imports_no_other() -> None:
+    code = (
+        "import sys\nfrom panic.cli import main\nsys.argv = ['panic', 'status', '--help']\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "print('\\n', *sorted(name for name in sys.modules if name.startswith('panic.cli.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "panic.cli.status" in loaded
+    modules = {f"panic.cli.{place.partition(':')[0]}" for place, _ in COMMANDS.values()}
+    assert loaded & modules == {"panic.cli.app", "panic.cli.status"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"]])

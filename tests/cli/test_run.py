@@ -379,10 +379,10 @@ def test_run_experiments_is_panic_run(panic: Invoke, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     panic("run", config, "--set", "max_length=4", "--store", "a")
     arguments = [str(config), "--set", "max_length=4", "--store", "b"]
-    done = CliRunner().invoke(run_experiments_app, arguments)
+    done = CliRunner().invoke(run_experiments_app(), arguments)
     assert done.exit_code == 0, done.output
     assert dump(panic, "a") == dump(panic, "b")
-    assert CliRunner().invoke(run_experiments_app, []).exit_code == 2
+    assert CliRunner().invoke(run_experiments_app(), []).exit_code == 2
 
 
 def test_the_console_scripts_exit_with_the_codes() -> None:

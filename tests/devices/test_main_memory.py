@@ -52,8 +52,13 @@ class SmallMemory(CpuDevice):
     def total_bytes(self) -> int:
         return 100 * MIB
 
+    num_trims: int = 0
+
     def free_bytes(self) -> int:
         return 100 * MIB - sum(model.size_bytes for model in loaded)
+
+    def trim(self) -> None:
+        self.num_trims += 1
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +168,43 @@ def test_a_model_that_cannot_be_loaded_is_built_anew() -> None:
     assert cache.resident == frozenset()
     cache.bring("a")
     assert (cache.resident, cache.stats.builds) == ({"a"}, 2)
+
+
+def test_a_model_that_is_brought_is_in_use_until_it_is_loaded_and_no_longer() -> None:
+    """What is dropped to make room for it once more is not itself."""
+    cache = cache_of([MemoryError()])
+    cache.bring("a")
+    assert cache.resident == {"a"}
+    assert cache.evict_idle() == 1
+    assert cache.resident == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(ValueError("no such layer"), ValueError), (MemoryError(), ModelDoesNotFit)]
+)
+def test_lack_of_memory_alone_is_told_as_such_where_a_model_is_built(
+    error: Exception, told: type[Exception]
+) -> None:
+    def build(name: str) -> Weights:
+        raise error
+
+    with pytest.raises(told, match=r"no such layer|a: no room in memory to construct it"):
+        call(MainMemoryCache(SmallMemory(), build), "a")
+
+
+def test_closing_lets_go_of_what_is_in_use_too() -> None:
+    cache = cache_of()
+    with cache.lease("a", 1):
+        cache.close()
+        assert cache.resident == frozenset()
+
+
+def test_memory_is_given_back_to_the_machine_with_each_model_that_goes() -> None:
+    cache = cache_of()
+    for name in "abcde":
+        call(cache, name)
+    assert isinstance(cache.device, SmallMemory)
+    assert (cache.device.num_trims, cache.stats.evictions) == (2, 2)
 
 
 def test_idle_models_can_be_dropped() -> None:

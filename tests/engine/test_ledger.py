@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from panic.config import DiagramSettings
 from panic.devices.cache import ModelCache
 from panic.engine.calls import Call, CallResult
 from panic.engine.ledger import MOST, Clock, Ledger, Span
@@ -225,17 +226,18 @@ def by_name(spans: Iterable[Span]) -> dict[str, float]:
 
 
 def calls_in_turns(part: str, nap: Nap) -> dict[str, float]:
-    """Seconds by name of two models that take turns on a device that holds one, with naps in a part.
+    """Seconds by name of two models that take turns on a device that holds one, with a nap in a part.
 
-    The third call moves what was built for the first.
+    The third call moves what was built for the first, and the fourth finds it there.
     """
 
     class SlowBus(ModelCache):
         @contextmanager
         def lease(self, *of: Any, **how: Any) -> Iterator[Any]:
-            before = self.stats.builds
+            builds, loads = self.stats.builds, self.stats.loads
             with super().lease(*of, **how) as model:
-                if part == "moving to the device" and self.stats.builds == before:
+                is_new, is_moved = self.stats.builds > builds, self.stats.loads > loads
+                if part == ("moving to the device" if is_moved else "leasing") and not is_new:
                     nap()
                 yield model
 
@@ -249,32 +251,43 @@ def calls_in_turns(part: str, nap: Nap) -> dict[str, float]:
 
         def invoke(self, inputs: list[Any], seeds: list[int]) -> Any:
             if part == "calling":
-                nap()
+                nap.once()
             return super().invoke(inputs, seeds)
+
+    class SlowImage(Image.Image):
+        def copy(self) -> Image.Image:
+            if part == "handing over":
+                nap.once()
+            return Image.new("RGB", (4, 4))
 
     def build(name: str) -> Any:
         if part == "loading from disk":
-            nap()
+            nap.once()
         return Slow()
 
     specs = {name: replace(registry.resolve("synthetic/random-walk"), name=name) for name in "ab"}
     server = CallServer(ServerSettings(device="sim:100KiB", specs=specs), lambda spec: Slow())
     server.cache = SlowBus(server.device, build)
     spans = []
-    for model in "aba":
-        result, _ = server.serve(Call(model=model, batch_size=1, inputs=["x"], seeds=[0]))
+    for model in "abaa":
+        result, _ = server.serve(Call(model=model, batch_size=1, inputs=[SlowImage()], seeds=[0]))
         assert result.error is None, result.error
         spans += result.spans
     return by_name(spans)
 
 
-@pytest.mark.parametrize("part", ["loading from disk", "moving to the device", "calling"])
+CALL = ["loading from disk", "moving to the device", "leasing", "handing over", "calling"]
+
+
+@pytest.mark.parametrize("part", CALL)
 @on_a_busy_machine
 def test_a_delay_in_a_part_of_a_call_is_found_there(part: str) -> None:
     without, nap = calls_in_turns("", Nap()), Nap()
     found = calls_in_turns(part, nap)
     assert nap.seconds >= DELAY_S
     assert found[part] - without[part] == pytest.approx(nap.seconds, rel=0.05)
+    for other in set(CALL) - {part}:
+        assert found[other] - without[other] == pytest.approx(0, abs=0.05 * nap.seconds), other
 
 
 @on_a_busy_machine
@@ -441,6 +454,46 @@ def test_processes_of_the_pool_tell_what_they_compute_and_how_long_they_wait(tmp
     assert found["computing naps"] == pytest.approx(last.duration_s, rel=0.05)
     assert found["waiting for a job"] == pytest.approx(nap.seconds, rel=0.05)
     assert sum(summed(ledger.rows(), "name").values()) == pytest.approx(took_s, rel=0.03)
+
+
+SLOW_COMPILING = """
+import sys, time
+
+def watch(frame, event, arg):
+    place = frame.f_code
+    is_it = place.co_name == "prepare" and place.co_filename.endswith("bars.py")
+    if is_it and event in ("call", "return"):
+        with open({told!r}, "a") as told:
+            print(time.monotonic(), file=told)
+        if event == "call":
+            time.sleep({delay_s})
+
+sys.setprofile(watch)
+"""
+
+
+@pytest.mark.slow
+@on_a_busy_machine
+def test_a_delay_while_kernels_are_compiled_is_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process takes its nap where the compiling begins, and tells when that began and ended."""
+    place = tmp_path / str(time.monotonic_ns())
+    place.mkdir()
+    told = place / "told"
+    (place / "sitecustomize.py").write_text(SLOW_COMPILING.format(told=str(told), delay_s=DELAY_S))
+    monkeypatch.setenv("PYTHONPATH", f"{place}{os.pathsep}{Path(__file__).parents[2]}")
+    with Store(place / "s", write=True, create=True):
+        """There is one."""
+    inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
+    ledger = Ledger()
+    pool = Pool(place / "s", [DiagramSettings()], inbox.put, num_workers=1, ledger=ledger)
+    pool.submit(NapJob(), None)
+    assert inbox.get(timeout=100).rows is not None
+    pool.close()
+    began, ended = map(float, told.read_text().split())
+    assert ended - began >= DELAY_S
+    assert summed(ledger.rows(), "name")["compiling"] == pytest.approx(ended - began, rel=0.05)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from panic.engine.plan import make_plan
 from panic.engine.queue import Item
 from panic.engine.session import LOST, open_session
 from panic.errors import ConflictError, Interrupted
+from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, contents, missing, reading, working, writing
 from panic.store.codec import text_digest
@@ -201,3 +203,21 @@ def test_what_a_config_leaves_alone_is_told(tmp_path: Path, caplog: pytest.LogCa
     with opened(tmp_path / "s", prompts=states(1), **FRESH):
         pass
     assert caplog.messages
+
+
+def test_a_session_that_is_performed_once_tells_nothing_and_forgets_no_failure_unasked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path / "s", prompts=states(2), **FRESH) as session:
+        failure = NewFailure(run=session.run_ids[0], step=0, kind="error", message="no")
+        session.writer.add(Commit(failures=[failure]))
+    plan = make_plan(make_config(prompts=states(1), **FRESH), "cpu")
+    names = registry.fingerprints(plan.specs)
+    with (
+        Store(tmp_path / "s", write=True) as store,
+        open_session(
+            replace(plan, is_once=True), names, open_device("cpu"), store, command="test", on_progress=print
+        ) as session,
+    ):
+        assert reading.runs(session.reader, session.experiment)[0].failure
+    assert caplog.messages == []

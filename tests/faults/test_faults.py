@@ -27,7 +27,9 @@ def hold(kind: str, seed: int, scratch: Path) -> None:
     ("kind", "seed"),
     [
         *(("kill", 1), ("disk", 1), ("clock", 1), ("power", 1), ("configs", 1), ("configs", 2)),
-        *(("stores", seed) for seed in (86, 119, 179, 246, 252, 299, 2238)),  # those that broke it once
+        *(
+            ("stores", seed) for seed in (86, 119, 179, 246, 252, 299, 2238, 30434)
+        ),  # those that broke it once
     ],
 )
 @pytest.mark.timeout(180)

@@ -16,7 +16,7 @@ from vulture import Vulture
 ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("unused.txt")
 MIN_CONFIDENCE = 60
-CALLED_BY_DECORATORS = ["@model_validator", "@field_validator", "@app.callback"]
+CALLED_BY_DECORATORS = ["@model_validator", "@field_validator", "@app.callback", "@command"]
 
 Entry = tuple[str, str]
 

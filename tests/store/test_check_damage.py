@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from panic.errors import StoreCorrupt
-from panic.store import Store, check, contents, reading
+from panic.store import Commit, Store, check, contents, reading, writing
 from panic.store.dump import dump
+from panic.store.records import NewVectorisation
 from tests.store.sample import fill
 
 
@@ -33,6 +36,8 @@ def damage(folder: Path, statement: str) -> None:
 DAMAGES = [
     ("UPDATE output SET text = CAST(x'61ff62' AS TEXT) WHERE id = 1", "is no UTF-8"),
     ("UPDATE diagram_bars SET bars = x'0102' WHERE rowid = 1", "2 bytes are no bars"),
+    ("UPDATE diagram_bars SET generators = x''", "the bytes of its generators are no array"),
+    ("UPDATE diagram_bars SET generators = x'ff'", "the bytes of its generators are no array"),
     ("UPDATE run SET network = '[]' WHERE id = 1", "run, row 1: network is no list of names"),
     ("UPDATE run SET network = '{\"a' WHERE id = 1", "run, row 1: network is no JSON"),
     ("UPDATE run SET network = CAST(x'ff' AS TEXT) WHERE id = 1", "run, row 1: network is no UTF-8"),
@@ -63,8 +68,23 @@ def test_a_dump_goes_on_after_what_is_damaged(folder: Path, statement: str, told
     damage(folder, statement)
     with Store(folder) as store:
         lines = list(dump(store))
-    assert lines
+    assert [json.loads(json.dumps(line)) for line in lines] == lines != []
     assert {"experiment", "output", "embedding"} <= {line["kind"] for line in lines}
+
+
+@pytest.mark.parametrize("vector", ["x''", "x'ff'", "CAST(replace(vector, x'27', x'28') AS BLOB)"])
+def test_vectorisations_that_are_no_arrays_end_neither_check_nor_dump(folder: Path, vector: str) -> None:
+    """A blob without bytes was written as bytes into JSON; numpy's EOFError and TokenError were unknown."""
+    with Store(folder, write=True) as store:
+        measure = writing.add_measure(store, {"kind": "entropy"})
+        row = NewVectorisation(diagram=1, dimension=0, measure=measure, vector=np.ones(1))
+        writing.commit(store, Commit(vectorisations=[row]))
+    damage(folder, f"UPDATE vectorisation SET vector = {vector}")
+    with Store(folder) as store:
+        problems = check.check(store)
+        lines = [json.dumps(line) for line in dump(store)]
+    assert any("vectorisation of run 1, dimension 0" in problem for problem in problems), problems
+    assert sum('"damaged"' in line for line in lines) == 1
 
 
 def test_a_damaged_caption_is_a_line_of_its_own(folder: Path) -> None:

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from panic.errors import StoreCorrupt
 from panic.store.codec import (
     decode_array,
     decode_bars,
     decode_image,
     decode_vector,
+    decode_vectors,
     encode_array,
     encode_bars,
     encode_image,
@@ -80,3 +82,34 @@ def test_generators_come_back_with_shape_and_type():
     back = decode_array(encode_array(generators))
     assert back.dtype == generators.dtype
     assert np.array_equal(back, generators)
+
+
+def npy(header: str, data: bytes = bytes(8)) -> bytes:
+    text = header.ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def test_bytes_that_are_no_array_are_told_as_damage_whatever_numpy_makes_of_them():
+    """Nothing was an EOFError, a quote too few a TokenError: `panic check` and `dump` ended with them."""
+    good = "{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }"
+    assert decode_array(npy(good)).tolist() == [0.0]
+    for data in (
+        *(b"", b"x", b"PK\x03\x04", npy(good)[:40], npy(good)[:-3], npy(good.replace("'", "("))),
+        *(npy(good.replace("(1,)", f"({10**15},)")), npy(good.replace("<f8", "|O")), npy(good + "\x00")),
+    ):
+        with pytest.raises(StoreCorrupt, match=f"array should be, it has {len(data):,} other bytes"):
+            decode_array(data)
+    for kind in ("|S8", "<c8", "<M8[s]"):
+        with pytest.raises(StoreCorrupt, match="where numbers should be, it has an array of"):
+            decode_array(npy(good.replace("<f8", kind)))
+
+
+def test_parts_of_numbers_are_told_as_damage():
+    with pytest.raises(StoreCorrupt, match="where a vector should be, it has 7 bytes"):
+        decode_vector(bytes(7))
+    assert decode_vectors([bytes(8), bytes(8)], 2).shape == (2, 2)
+    assert decode_vectors([], 2).shape == (0, 2)
+    with pytest.raises(StoreCorrupt, match="not all vectors of a model have 2 numbers"):
+        decode_vectors([bytes(4), bytes(12)], 2)
+    with pytest.raises(StoreCorrupt, match="where bars should be, it has 24 bytes"):
+        decode_bars(bytes(24))

@@ -219,6 +219,18 @@ def test_importing_topology_compiles_nothing_and_touches_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_only_plans_does_not_wait_for_numba():
+    """Importing it was half of the time of `panic run --dry-run`."""
+    code = """
+        import sys
+        from panic.topology import Budget, estimate
+        assert estimate(10, 100, 384, 1).most_s > 0 and Budget().steps > 0
+        import panic.engine.pool, panic.engine.preview, panic.engine.stages
+        print(sorted({"numba", "scipy", "torch"} & {name.split(".")[0] for name in sys.modules}))
+    """
+    assert in_a_new_process(code) == "[]\n"
+
+
 def test_kernels_are_kept_in_the_users_cache_and_used_by_the_next_process(tmp_path):
     code = """
         from panic.topology.annotation import bits, compiling

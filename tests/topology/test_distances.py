@@ -31,6 +31,11 @@ def test_distinct_rows_have_the_place_where_they_came_first():
     assert distinct_points(np.empty((0, 0)))[1].tolist() == []
 
 
+def test_rows_shorter_than_eight_bytes_are_told_apart_too():
+    rows, first = distinct_points(np.array([[2.0], [1.0], [2.0], [-0.0], [0.0]], dtype=np.float32))
+    assert sorted(zip(rows[:, 0].tolist(), first.tolist(), strict=True)) == [(0.0, 3), (1.0, 1), (2.0, 0)]
+
+
 def test_distances_of_a_triangle():
     points = np.array([[0.0, 0], [3, 4], [0, 8]])
     assert pairwise(points).tolist() == [

@@ -95,6 +95,39 @@ def test_writes_a_log_where_libraries_chatter(tmp_path):
     assert "a.yaml: " in file.read_text()
 
 
+def test_what_libraries_print_is_logged_and_not_shown(tmp_path):
+    """A hook of torch prints at every call of a layer, without ever ending the line."""
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda *of: print("a layer prints", end=" "))
+    try:
+        done = panic("train", write(tmp_path / "a.yaml", "autoencoder", steps=2))
+    finally:
+        hook.remove()
+    assert done.exit_code == 0, done.output
+    assert "a layer prints" not in done.output
+    assert "step 2 of 2, loss 0." in done.stdout
+    assert "The model is in" in done.stdout
+    [file] = (tmp_path / "panic-store" / "logs").iterdir()
+    assert "printed: a layer prints a layer prints" in file.read_text()
+
+
+def test_what_is_printed_is_logged_by_lines_up_to_a_limit(caplog):
+    caplog.set_level(logging.INFO, logger="panic.cli")
+    prints = logs.Prints(room=12)
+    print("one", "two", file=prints)
+    print(end="th", file=prints)
+    print("ree\n\nmore", file=prints)
+    print("unheard", file=prints)
+    assert caplog.messages == ["printed: one two", "printed: thre", "what else is printed is not logged"]
+    caplog.clear()
+    prints = logs.Prints()
+    print(end="x" * logs.LONGEST_LINE, file=prints)
+    assert caplog.messages == []
+    print(end="x", file=prints)
+    assert [len(message) for message in caplog.messages] == [len("printed: ") + logs.LONGEST_LINE + 1]
+    prints.end_line()
+    assert len(caplog.messages) == 1
+
+
 def test_without_a_store_the_log_lies_beside_the_model(tmp_path, monkeypatch):
     monkeypatch.delenv("PANIC_STORE")
     monkeypatch.chdir(tmp_path)

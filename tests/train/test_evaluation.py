@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,30 @@ def test_without_a_store_evaluating_makes_none_for_a_log(tmp_path, monkeypatch):
     Store(tmp_path / "panic-store", write=True, create=True).close()
     assert panic(*arguments).exit_code == 0
     assert len(list((tmp_path / "panic-store" / "logs").iterdir())) == 1
+
+
+def test_what_a_model_prints_is_logged_and_no_part_of_the_answer(tmp_path, monkeypatch):
+    """Without a log it goes to stderr."""
+    loud = TELLER.replace("def invoke", "def invoke_quietly").replace("SEED", str(pocket_scores.SEED))
+    loud += """
+    def invoke(self, inputs, seeds):
+        print("a library \\x1b[2Jprints", end="")
+        return self.invoke_quietly(inputs, seeds)
+"""
+    (tmp_path / "teller.py").write_text(loud)
+    arguments = ("evaluate", f"python:{tmp_path / 'teller.py'}:Teller", "pocket-world", "--n", 12, "--json")
+    done = panic(*arguments)
+    assert json.loads(done.stdout)["exact"] == 1.0, done.output
+    assert "prints" not in done.output
+    [file] = (tmp_path / "panic-store" / "logs").iterdir()
+    assert "panic.cli: printed: a library " in file.read_text()
+    assert "\x1b" not in file.read_text()
+    monkeypatch.delenv("PANIC_STORE")
+    monkeypatch.chdir(tmp_path)
+    Path("panic-store").rename("elsewhere")
+    done = panic(*arguments)
+    assert json.loads(done.stdout)["exact"] == 1.0
+    assert "prints" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,25 @@ def periodicity(
     else:
         counts = np.bincount(array).astype(float)
         chance = float((counts * (counts - 1)).sum() / (size * (size - 1)))
+    return _highest_peak(raw, chance, least)
+
+
+def periodicity_of_pairs(likeness: NDArray[np.float64], *, least: float = 0.5) -> Periodicity:
+    """`periodicity` of states whose likeness (n, n) is known: n > 2, symmetric, 1 on the diagonal.
+
+    The same states in another order are its rows and columns in that order.
+    """
+    size = len(likeness)
+    raw = np.full(max(size // 2, 1) + 2, np.nan)
+    for lag in range(min(len(raw), size)):
+        raw[lag] = np.diagonal(likeness, lag).mean()
+    return _highest_peak(
+        raw, float((likeness.sum() - likeness.diagonal().sum()) / (size * (size - 1))), least
+    )
+
+
+def _highest_peak(raw: NDArray[np.float64], chance: float, least: float) -> Periodicity:
+    """The period at the highest peak of likeness by lag, of which the last lag only closes a peak."""
     scores = np.where(np.isnan(raw), np.nan, 1.0) if chance > 1 - 1e-12 else (raw - chance) / (1 - chance)
     known = np.nan_to_num(scores, nan=-np.inf)
     here, before, after = known[1:-1], known[:-2], known[2:]

@@ -14,6 +14,7 @@ from panic.analysis.charts import call_axis, call_tip, counted, data, finish
 from panic.analysis.charts.theme import OKABE_ITO
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.factors import trajectories
 from panic.analysis.sampling import spread, thinned
 from panic.analysis.states import agreement
 
@@ -22,7 +23,8 @@ CAVEAT = (
     "HDBSCAN on directions of vectors; what it leaves out is grey, and shares of 60 to 70 % are usual for "
     "captions. Agreement is the adjusted Rand index of these clusters with those found without a fifth of "
     "the runs: 1 is the same, 0 is chance; below about 0.7 the borders are not to be trusted. Beside one "
-    "output that is most of all, groups of others may be chance. Stuck runs go on by their cycle."
+    "output that is most of all, groups of others may be chance. Stuck runs go on by their cycle; runs that "
+    "met are copies and visit and leave as one."
 )
 MAX_RUNS = 40
 MAX_CELLS = 4000
@@ -38,10 +40,10 @@ views = each_model
 class Timeline:
     """Outputs that are drawn (as `States.frame`), names of clusters, and what there is to say of all outputs.
 
-    An output counts as often as a run was at it. `shared`: clusters that more than one run visits; `own`:
-    those that one network visits only, None where there is one network; `outside`: the share of outputs in
-    no cluster; `most`: the one that is visited most, and its share of all; `agreement`: median of
-    `states.agreement`, None where it says nothing.
+    An output counts as often as a run was at it. `shared`: clusters that more than one run visits (copies
+    are one); `own`: those that one network visits only, None where there is one network; `outside`: the share
+    of outputs in no cluster; `most`: the one that is visited most, and its share of all; `agreement`: median
+    of `states.agreement`, None where it says nothing.
     """
 
     shown: pl.DataFrame
@@ -67,8 +69,9 @@ def table(evidence: Evidence, view: View) -> Timeline:
     shown = frame.filter(pl.col("run").is_in([run.id for run in runs]))
     visited = (
         frame.filter(pl.col("label") != -1)
+        .join(trajectories(evidence.data), on="run")
         .group_by("label")
-        .agg(runs=pl.col("run").n_unique(), networks=pl.col("network").n_unique())
+        .agg(runs=pl.col("trajectory").n_unique(), networks=pl.col("network").n_unique())
     )
     most = (
         frame.group_by("output")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def table(evidence: Evidence, view: View) -> Dwells:
     states = evidence.states_under(view)
     curves = dwell_curves(states)
     try:
-        band = dwells_against_shuffles(states)
+        band = dwells_against_shuffles(states, evidence.distinct)
     except AnalysisError:  # nothing ever left: the rest stands for itself
         band = None
     networks = [str(network) for (network,), _ in states.frame.group_by("network", maintain_order=True)]
@@ -94,8 +95,8 @@ def dwell_curves(states: States, *, by: str = "network") -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def dwells_against_shuffles(states: States, **limits: int) -> pl.DataFrame:
-    """Mean length of every run's dwells in clusters against the same outputs in random order.
+def dwells_against_shuffles(states: States, among: Collection[int], **limits: int) -> pl.DataFrame:
+    """Mean length of dwells in clusters, run by run of these, against the same outputs in random order.
 
     Runs that are in one cluster only have no order, and are left out. Outliers end a dwell, as always.
     """
@@ -103,7 +104,8 @@ def dwells_against_shuffles(states: States, **limits: int) -> pl.DataFrame:
     def mean_length(labels: Any) -> float:
         return float(dynamics.dwell_times(labels)["length"].mean() or 0.0)  # type: ignore[arg-type]
 
-    groups = states.frame.sort("run", "step").group_by("run", maintain_order=True)
+    rows = states.frame.filter(pl.col("run").is_in(list(among))).sort("run", "step")
+    groups = rows.group_by("run", maintain_order=True)
     runs = [(int(run), group["label"].to_numpy()) for (run,), group in groups]
     mixed = [(run, labels) for run, labels in runs if len(np.unique(labels[labels != OUTLIER])) > 1]
     if not mixed:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from panic.analysis import dynamics
 from panic.analysis.charts import GREY, STEPS, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ExperimentData, Vectors
+from panic.analysis.data import Vectors
 from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.movement import LEAST_LAGS, Movement, movement
 from panic.analysis.nulls import shuffled
@@ -25,7 +25,8 @@ TITLE = "Does it wander or come back?"
 CAVEAT = (
     "Only outputs of one kind are compared, at lags up to half of a run; a lag counts outputs, not model "
     "calls. Runs that are stuck, such with a fixed seed and such with fresh noise are apart; of stuck ones, "
-    "which are drawn on by their cycle, nothing is said, for their period is known. The value at lag 1 is "
+    "which are drawn on by their cycle, nothing is said, for their period is known, and runs that met count "
+    "once. The value at lag 1 is "
     "noise and motion together; 2 D(1) - D(2) estimates the noise of a walk. Who wanders off within these "
     "lags may be held back later, and who stays may leave."
 )
@@ -57,6 +58,7 @@ class _Path:
     group: str
     points: Vectors
     is_stuck: bool
+    is_copy: bool
 
     @property
     def num_lags(self) -> int:
@@ -66,7 +68,7 @@ class _Path:
 
 def table(evidence: Evidence, view: View) -> Lags:
     """D(k) up to MAX_LAG with bands of shuffles. AnalysisError where no run has 3 outputs with vectors."""
-    paths = list(_paths(evidence.data, view))
+    paths = list(_paths(evidence, view))
     if not paths:
         raise AnalysisError(f"no run has 3 {view.modality} vectors of {view.model}")
     curves = lag_curves(paths)
@@ -83,8 +85,9 @@ def table(evidence: Evidence, view: View) -> Lags:
     return Lags(curves=curves, movements=movements, num_stuck=num_stuck, modality=view.modality)
 
 
-def _paths(data: ExperimentData, view: View) -> Iterator[_Path]:
+def _paths(evidence: Evidence, view: View) -> Iterator[_Path]:
     """Runs with 3 outputs or more; stuck ones as long again as they were computed."""
+    data = evidence.data
     matrix = data.matrix(view.model)
     kinds = {
         row["run"]: row for row in data.runs.select("run", "network", "seed", "period").iter_rows(named=True)
@@ -97,7 +100,8 @@ def _paths(data: ExperimentData, view: View) -> Iterator[_Path]:
         told = ", stuck" if is_stuck else ", fixed seed" if kind["seed"] != -1 else ""
         if len(rows) >= 3:
             points = matrix[rows["row"].to_numpy()]
-            yield _Path(group=kind["network"] + told, points=points, is_stuck=is_stuck)
+            is_copy = run not in evidence.distinct
+            yield _Path(group=kind["network"] + told, points=points, is_stuck=is_stuck, is_copy=is_copy)
 
 
 def lag_curves(paths: list[_Path]) -> pl.DataFrame:
@@ -126,9 +130,9 @@ def lag_curves(paths: list[_Path]) -> pl.DataFrame:
 
 
 def _tested(paths: list[_Path]) -> list[_Path]:
-    """The runs of a group whose movement is tested: none that ended early, and not too many."""
+    """The runs of a group whose movement is tested: no copies, none that ended early, and not too many."""
     longest = max(len(path.points) for path in paths)
-    long = [path for path in paths if not path.is_stuck and 2 * len(path.points) >= longest]
+    long = [path for path in paths if not (path.is_stuck or path.is_copy) and 2 * len(path.points) >= longest]
     if not long:
         return []
     return [long[i] for i in np.unique(np.linspace(0, len(long) - 1, MAX_RUNS).round().astype(int))]

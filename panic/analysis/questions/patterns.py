@@ -27,9 +27,7 @@ views = first_model
 
 def table(evidence: Evidence, view: View) -> pl.DataFrame:
     """Permutation entropies of some runs beside their band. AnalysisError where no run is long enough."""
-    runs = [
-        (run, step_sizes(points)) for run, points in evidence.data.trajectories(*view, least=LEAST_OUTPUTS)
-    ]
+    runs = [(run, step_sizes(points)) for run, points in evidence.paths(view, least=LEAST_OUTPUTS)]
     if not runs:
         raise AnalysisError(f"no run has {LEAST_OUTPUTS} {view.modality} vectors of {view.model}")
     return null_table(runs, lambda sizes: permutation_entropy(sizes, normalised=True), shuffled)

@@ -16,6 +16,7 @@ from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.clustering import Reference, assign, freeze
 from panic.analysis.data import ExperimentData, load
 from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.factors import separate_prompts, trajectories
 from panic.analysis.sampling import sample
 from panic.analysis.states import States
 from panic.store import reading
@@ -26,7 +27,8 @@ TITLE = "Do other experiments end up in the same places?"
 CAVEAT = (
     "The clusters are those of this experiment, frozen: places that only others visit lie outside all. A "
     "cluster is a ball around its mean here. Lines are 95 % intervals over prompts (Student's t): what other "
-    "prompts might give. There is none for fewer than 3 prompts, or where all agree."
+    "prompts might give; prompts whose runs met count as one. There is none for fewer than 3 prompts, or "
+    "where all agree."
 )
 MAX_EXPERIMENTS = 6  # compared with each other
 MAX_CLUSTERS = 10  # drawn
@@ -107,8 +109,10 @@ def cluster_shares(
         shares = np.zeros((int(number.max()) + 1, len(reference.centres) + 1))
         np.add.at(shares, (number, found), 1.0)  # the last column is that of -1
         shares /= shares.sum(axis=1, keepdims=True)
-        prompts = steps.group_by("run", maintain_order=True).first()["prompt"].rank("dense").to_numpy() - 1
-        low, high = _interval(shares, prompts.astype(np.int64))
+        runs = other.runs.select("run", "prompt").join(trajectories(other), on="run", maintain_order="left")
+        prompt_of = separate_prompts(runs.filter(pl.col("run").is_in(steps["run"].unique().implode())))
+        prompts = np.array([prompt_of[run] for run in steps["run"].unique().sort().to_list()])
+        low, high = _interval(shares, prompts)
         for label in (*range(len(reference.centres)), OUTLIER):
             mean = float(shares[:, label].mean())
             name = names.get(label, f"cluster {label}")

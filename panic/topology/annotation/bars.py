@@ -1,7 +1,8 @@
 """Bars of dimension 0 to 2 of a Rips filtration by annotations, 64 classes at a time.
 
-Loops are found in the whole graph (`loops`), cavities in the collapsed one (`collapse`, `cavities`). Figures
-against other libraries are in LOG.md, 2026-11-28.
+Loops are found in the whole graph (`loops`), cavities in the collapsed one (`collapse`, `cavities`). Kernels,
+and numba with them, are imported by the first cloud: who only plans or reads diagrams does not wait for them.
+Figures against other libraries are in LOG.md, 2026-11-28.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from panic.topology.annotation.compiling import keep
 from panic.topology.budget import refuse_memory, refuse_work
 from panic.topology.distances import TopologyError, pairwise
 from panic.topology.graph import Graph, within
@@ -40,26 +40,28 @@ def prepare() -> Path | None:
     Returns the folder where other processes find them; None if there is none that can be written, so that
     each process compiles for itself. Takes 10 to 20 s of one core the first time, 1 s after that.
     """
+    from panic.topology.annotation import compiling
+
     for points in (np.eye(3), np.eye(3, dtype=np.float32)):
         pairwise(points)
         points.setflags(write=False)  # kernels are compiled anew for arrays that cannot be written
         graph = within(pairwise(points))
     for dimension in range(MAX_DIMENSION + 1):
         annotated(graph, dimension)
-    return keep()
+    return compiling.keep()
 
 
 def _components(graph: Graph) -> NDArray[np.float64]:
-    from panic.topology.annotation import loops
+    from panic.topology.annotation import compiling, loops
 
-    keep()
+    compiling.keep()
     return _from_zero(loops.components(graph.num_points, graph.heads, graph.tails, graph.lengths), graph)
 
 
 def _with_loops(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArray[np.float64]]:
-    from panic.topology.annotation import loops
+    from panic.topology.annotation import compiling, loops
 
-    keep()
+    compiling.keep()
     most_words = max(room_bytes, 0) // 8
     zero, one, words, steps = loops.loops(
         graph.num_points, graph.heads, graph.tails, graph.lengths, most_words, most_steps
@@ -74,9 +76,9 @@ def _with_loops(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArray[
 
 
 def _with_cavities(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArray[np.float64]]:
-    from panic.topology.annotation import cavities, collapse
+    from panic.topology.annotation import cavities, collapse, compiling
 
-    keep()
+    compiling.keep()
     size = graph.num_points
     stays, comes, num_done, steps = collapse.collapse(size, graph.heads, graph.tails, most_steps)
     if steps > most_steps:

@@ -45,10 +45,10 @@ def test_long_dwells_are_above_and_alternation_is_below_random_order(bench):
 
 
 def test_shuffles_need_two_clusters(bench):
-    bench.walk("aaaa")
+    run = bench.walk("aaaa")
     bench.embed({"a": corner(0)})
     with pytest.raises(AnalysisError, match="two clusters"):
-        dwell.dwells_against_shuffles(states(load(bench.store, "demo"), *TEXT))
+        dwell.dwells_against_shuffles(states(load(bench.store, "demo"), *TEXT), [run])
 
 
 def one_cluster(labels: list[int]) -> States:

@@ -88,7 +88,7 @@ def test_the_band_holds_95_percent_of_shuffled_orders():
     """Of other shuffles of the same runs than those it was made of."""
     rng = np.random.default_rng(0)
     points = [rng.normal(size=(30, 6)).astype(np.float32) for _ in range(5)]
-    paths = [lag._Path(group="g", points=one, is_stuck=False) for one in points]
+    paths = [lag._Path(group="g", points=one, is_stuck=False, is_copy=False) for one in points]
     _, band = lag._movement("g", paths, np.random.default_rng(1))
     draws = lag._shuffled_medians(points, len(band), np.random.default_rng(2))
     inside = (draws >= band["null_low"].to_numpy()) & (draws <= band["null_high"].to_numpy())

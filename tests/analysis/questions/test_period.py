@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from panic.analysis import AnalysisError
@@ -21,6 +22,32 @@ def test_a_run_that_comes_round_after_three_is_above_its_shuffles(bench):
     assert row["value"] == pytest.approx(1)
     assert row["value"] > row["high"]
     assert "most often of 3 outputs (1 run)" in period.sentence(answer)
+
+
+def test_one_text_at_most_steps_is_no_period(bench):
+    """A peak of likeness above 0.5 comes by chance where few outputs are others: 3 of 12 runs had one."""
+    rng = np.random.default_rng(4)
+    vectors = {"same": corner(0)}
+    for repeat in range(12):
+        is_same = rng.random(20) < 0.85
+        texts = ["same" if same else f"other {repeat} {n}" for n, same in enumerate(is_same)]
+        of_others = rng.normal(size=(20, len(corner(0)))).astype(np.float32)
+        vectors |= {text: v for text, v in zip(texts, of_others, strict=True) if text != "same"}
+        bench.add("start", texts, seed=-1, repeat=repeat, max_length=40)
+    bench.embed(vectors)
+    answer = period.table(bench.evidence, TEXT)
+    assert (answer.band["value"] >= 0.5).sum() == 2
+    assert answer.periods.is_empty()
+    assert "of 12 runs that are not stuck have a period" in period.sentence(answer)
+
+
+def test_of_many_runs_some_are_looked_at(bench):
+    for repeat in range(30):
+        bench.walk("abcabcabcabcabc", seed=-1, repeat=repeat)
+    bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
+    answer = period.table(bench.evidence, TEXT)
+    assert (answer.num_runs, len(answer.band), len(answer.periods)) == (30, 24, 24)
+    assert period.sentence(answer).startswith("24 of 24 (of 30, evenly chosen) runs that are not stuck")
 
 
 def test_stuck_runs_alone_are_refused(bench):

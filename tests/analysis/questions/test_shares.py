@@ -36,6 +36,24 @@ def test_shares_are_means_over_runs_and_experiments_share_a_frozen_reference(ben
         )
 
 
+def test_prompts_whose_runs_met_are_one_prompt_to_an_interval(bench):
+    """Five prompts of which three are copies of one path had the interval of five."""
+    copy = "aaaaabbb"
+    paths = {"one": copy, "two": copy, "three": copy, "four": "aaaabbbc", "five": "aaabbbbd"}
+    for prompt, texts in paths.items():
+        bench.add(prompt, list(texts), seed=1, max_length=16)
+    bench.embed({letter: angle_vector(90 * i) for i, letter in enumerate("abcd")})
+    reference = Reference(
+        centres=np.array([angle_vector(2)]), radii=np.array([0.1]), names=("first",),
+        fingerprint="embed-fingerprint",
+    )  # fmt: skip
+    row = shares.cluster_shares(reference, {"demo": load(bench.store, "demo")}, *TEXT).row(0, named=True)
+    of_runs = np.array([5, 5, 5, 4, 3])[:, None] / 8
+    low, high = shares._interval(of_runs, np.array([0, 0, 0, 1, 2]))
+    assert (row["share"], row["low"], row["high"]) == pytest.approx((22 / 40, low[0], high[0]))
+    assert high[0] - low[0] > np.diff(shares._interval(of_runs, np.arange(5)), axis=0).item() + 0.05
+
+
 def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
     bench.add("start", list("aaaaaabbbbbbbc"), max_length=28)
     bench.embed({"a": angle_vector(0), "b": angle_vector(90), "c": angle_vector(200)})
