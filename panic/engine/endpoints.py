@@ -33,6 +33,7 @@ from panic import __version__
 from panic.engine.calls import Call, CallError, CallResult, Outcome, Usage
 from panic.engine.contents import finish
 from panic.engine.ledger import Clock, Span
+from panic.errors import OutputRejected
 from panic.models import endpoints, openai
 from panic.models.protocol import ModelSpec
 
@@ -108,7 +109,7 @@ class EndpointWorker:
         self._clock = Clock("waiting for a call")
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
-        self._drained, self._ended = asyncio.Event(), asyncio.Event()
+        self._opened, self._drained, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="endpoint", daemon=True)
         self._thread.start()
 
@@ -144,6 +145,7 @@ class EndpointWorker:
             follow_redirects=False,
             trust_env=False,
         ) as self._client:
+            self._opened.set()
             await self._ended.wait()
             for task in self._tasks:
                 task.cancel()
@@ -172,7 +174,7 @@ class EndpointWorker:
         except Exception as error:  # a defect of ours; what it says may hold what was sent
             result.usage = result.usage or Usage()
             text = self._hide(f"{type(error).__name__}: {error}")
-            result.error = CallError(kind="error", message=text)
+            result.error = CallError(kind="error", message=text, delay_s=backoff_s(call.attempt))
         result.spans = self._clock.take()
         self._deliver(result)
 
@@ -208,6 +210,7 @@ class EndpointWorker:
 
     async def _turn(self) -> bool:
         """Wait until a request may be sent; False if none is to be begun any more."""
+        await self._opened.wait()
         at = self._pace.turn(time.monotonic())
         while not self._drained.is_set() and (left_s := at - time.monotonic()) > 0:
             with suppress(TimeoutError):
@@ -233,9 +236,13 @@ class EndpointWorker:
             raise _Failure("error", f"the connection broke: {reason}", **lost) from None
         if not response.is_success:
             raise self._refusal(response, body, attempt)
-        if self._key and len(self._key) >= SECRET_LENGTH and self._key.encode() in body:
-            raise _Failure("unavailable", "its answer repeats the key, and is not stored")
+        self._refuse_key(body.decode(errors="replace"))
         return body
+
+    def _refuse_key(self, text: str) -> None:
+        """Raise _Failure for an answer that would bring the key into the store."""
+        if self._key and len(self._key) >= SECRET_LENGTH and self._key in text:
+            raise _Failure("unavailable", "its answer repeats the key, and is not stored")
 
     def _sent(self, request: openai.Request) -> dict[str, Any]:
         """A request as the client takes it: JSON, or a form where there are files."""
@@ -296,6 +303,9 @@ class EndpointWorker:
 
     def _read(self, body: bytes) -> tuple[openai.Answer, Any]:
         answer = openai.read(self._spec, body)
+        told = answer.output.message if isinstance(answer.output, OutputRejected) else answer.output
+        for text in (told, answer.served_model, answer.system_fingerprint):
+            self._refuse_key(text if isinstance(text, str) else "")  # it may have been written with escapes
         try:
             return answer, finish(answer.output, self._spec.modality_out, self._reject_constant)
         except TypeError as error:
