@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**63 - 1
+LEAST_EXPONENT = 1000  # smaller numbers with a point or an exponent are slips
 MAX_EXACT = 2**53  # beyond, a number with an exponent need not be the one that was written
 MAX_BATCH = 65_536  # batches are padded to their size, so a slip of the finger would fill the memory
 MAX_WORKERS = 1024  # processes or threads
@@ -41,10 +42,13 @@ def parse_size(value: Any) -> Any:
 
 
 def parse_whole(value: Any) -> Any:
-    """Return the whole number that 5e6 means, as a number or as YAML's text; other values pass unchanged."""
+    """Return the whole number that 5e6 means, which is a text in YAML; other values pass unchanged.
+
+    That is for large numbers, which are written so: 2.0 stays a mistake.
+    """
     if isinstance(value, str) and re.fullmatch(r"\+?\d{1,18}(\.\d*)?[eE]\+?\d{1,2}", value):
         value = float(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT:
+    if isinstance(value, float) and value.is_integer() and LEAST_EXPONENT <= value <= MAX_EXACT:
         return int(value)
     return value
 
