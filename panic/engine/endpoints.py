@@ -29,7 +29,6 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
-from panic import __version__
 from panic.engine.calls import Call, CallError, CallResult, Outcome, Usage
 from panic.engine.contents import finish
 from panic.engine.ledger import Clock, Span
@@ -107,7 +106,7 @@ class EndpointWorker:
         self._has_answered = False
         self._put_off_since: float | None = None
         self._clock = Clock("waiting for a call")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._opened, self._drained, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="endpoint", daemon=True)
@@ -133,7 +132,7 @@ class EndpointWorker:
 
     async def _serve(self) -> None:
         most = self._spec.parameters["concurrency"]
-        headers = {"accept-encoding": "identity", "user-agent": f"panic/{__version__}"}
+        headers = {"accept-encoding": "identity", "user-agent": "panic"}
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
         async with httpx.AsyncClient(
@@ -157,7 +156,7 @@ class EndpointWorker:
         self._tasks.add(task)
         task.add_done_callback(self._end)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
+    def _end(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
         if not self._tasks:
             self._clock.switch("waiting for a call")

@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
@@ -84,22 +85,21 @@ def _extra_problem(values: Mapping[str, Any]) -> str:
     )
 
 
-def _ours(kind: type, default: Any, **limits: Any) -> Parameter:
-    """A parameter that says how the server is asked, and nothing of what it answers."""
-    return Parameter(kind=kind, default=default, in_identity=True, **limits)
+_ours = partial(Parameter, in_identity=True)
+"""A parameter that says how the server is asked, and nothing of what it answers."""
 
 
 SERVER: dict[str, Parameter] = {
     "base_url": Parameter(kind=str, is_required=True, in_identity=True, idle=_url_problem),
     "task": Parameter(kind=str, is_required=True, choices=tuple(TASKS)),
-    "api_key_env": _ours(str, None, idle=_variable_problem),
-    "insecure": _ours(bool, False),
-    "concurrency": _ours(int, 8, low=1, high=1024),
-    "requests_per_minute": _ours(float, None, above=0),
-    "timeout_s": _ours(float, 120.0, above=0),
-    "patience_s": _ours(float, 300.0, low=0),
-    "max_answer_bytes": _ours(int, 64 * 2**20, low=1024),
-    "max_pixels": _ours(int, 4096 * 4096, low=1),
+    "api_key_env": _ours(kind=str, default=None, idle=_variable_problem),
+    "insecure": _ours(kind=bool, default=False),
+    "concurrency": _ours(kind=int, default=8, low=1, high=1024),
+    "requests_per_minute": _ours(kind=float, default=None, above=0),
+    "timeout_s": _ours(kind=float, default=120.0, above=0),
+    "patience_s": _ours(kind=float, default=300.0, low=0),
+    "max_answer_bytes": _ours(kind=int, default=64 * 2**20, low=1024),
+    "max_pixels": _ours(kind=int, default=4096 * 4096, low=1),
     "send_seed": Parameter(kind=bool),
     "extra": Parameter(kind=object, idle=_extra_problem),
 }
