@@ -1,6 +1,6 @@
 """What curves of D(k), the distance of outputs k apart, say of how runs move: one rule, with its levels.
 
-Every part of a verdict is a test. Memory: the median D(1) beside 95 % of orders that are shuffled, below as
+Every part of a verdict is a test. Memory: the mean D(1) beside 95 % of orders that are shuffled, below as
 well as above. Returns: a dip of D(k) against the lags around it, at a level of 5 % over all lags. Growth:
 whether D(k) still grows within the late third of its lags, by a 95 % interval over runs.
 
@@ -54,7 +54,7 @@ class Movement:
 
 
 def movement(distances: Array, shuffled: Array) -> Movement:
-    """Read D(1), D(2), ... of runs (n, k), NaN beyond a run, beside medians of shuffled orders (draws, k)."""
+    """Read D(1), D(2), ... of runs (n, k), NaN beyond one, beside means over runs of shuffles (draws, k)."""
     absent = np.flatnonzero(np.isnan(distances).any(axis=0))
     num_lags = int(absent[0]) if len(absent) else distances.shape[1]
     curves, draws = distances[:, :num_lags], shuffled[:, :num_lags]
@@ -65,7 +65,7 @@ def movement(distances: Array, shuffled: Array) -> Movement:
     if not num_lags or np.nanmax(distances) == 0:
         course = "still"
     else:
-        memory = _memory(float(np.median(curves[:, 0])), draws[:, 0])
+        memory = _memory(float(curves[:, 0].mean()), draws[:, 0])
     if course != "still" and num_lags >= LEAST_LAGS:
         after = _return(curves, draws)
         growth = _growth(curves)

@@ -97,9 +97,6 @@ class Prints(io.TextIOBase):
         self._room = room
         self._rest = ""
 
-    def writable(self) -> bool:
-        return True
-
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:

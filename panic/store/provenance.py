@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,15 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
     A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole.
     """
-    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    # Without locks: a session that is killed meanwhile would leave one, and nobody could commit.
+    quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false")
+    git = partial(_output, "git", *quietly, "-C", str(folder))
+    commit = git("rev-parse", "HEAD")
     # A folder in somebody else's checkout (an environment inside a project) is not that project's code.
-    if commit is None or _output("git", "-C", str(folder), "ls-files", "--error-unmatch", ".") is None:
+    if commit is None or git("ls-files", "--error-unmatch", ".") is None:
         return None
-    changes = _output("git", "-C", str(folder), "status", "--porcelain")
-    patch = _output("git", "-C", str(folder), "diff", "HEAD", "--no-ext-diff", "--no-color") or ""
+    changes = git("status", "--porcelain")
+    patch = (changes and git("diff", "HEAD", "--no-ext-diff", "--no-color")) or ""
     return {
         "commit": commit.strip(),
         "dirty": bool(changes),

@@ -12,7 +12,7 @@ from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import kinds
 from panic.analysis.questions import shares
 from panic.errors import Interrupted, NotFound
-from panic.store import NewRun, Store, check, delete, reading, writing
+from panic.store import NewRun, Store, check, contents, delete, reading, writing
 from panic.store.delete import Deletion
 from panic.store.dump import dump
 from panic.topology import diagram
@@ -63,9 +63,10 @@ def test_a_shuffled_run_is_its_own_states_in_another_order(walked):
 
 def test_the_same_call_writes_nothing_twice_and_new_runs_are_added(walked, bench):
     write_nulls(walked, "demo", "shuffled")
-    before, lines = vectors(walked, NULL), list(dump(walked))
+    before, lines, first = vectors(walked, NULL), list(dump(walked)), reading.experiment(walked, NULL).uid
     write_nulls(walked, "demo", "shuffled")
     assert list(dump(walked)) == lines
+    assert reading.experiment(walked, NULL).uid == first
     fill(bench, first=2)
     write_nulls(walked, "demo", "shuffled")
     after = vectors(walked, NULL)
@@ -129,7 +130,7 @@ def test_what_cannot_be_made_is_left_out_and_told(walked, bench, caplog):
     bench.add("a start", ["text 0 1", "text 0 2"], seed=-1, repeat=7, max_length=4)
     write_nulls(walked, "demo", "autoregression")
     assert [run.num_steps for run in reading.runs(walked, "demo/null-autoregression")] == [6, 6]
-    assert "1 surrogates are left out" in caplog.text
+    assert "autoregression: 1 surrogates are left out" in caplog.text
     walked.db.execute("DELETE FROM invocation WHERE step >= 4")
     walked.db.execute("UPDATE run SET max_length = 4")
     before = [row.name for row in reading.experiments(walked)]
@@ -139,10 +140,42 @@ def test_what_cannot_be_made_is_left_out_and_told(walked, bench, caplog):
     assert [row.name for row in reading.experiments(walked)] == before[:1]
 
 
+def test_a_model_that_is_added_later_gets_the_vectors_it_lacks_and_the_others_stay(walked, bench):
+    """One that was asked for and has not begun is left alone."""
+    writing.start_experiment(walked, "demo", bench.config | {"embeddings": ["embed", "later"]})
+    write_nulls(walked, "demo", "shuffled")
+    before = vectors(walked, NULL)
+    bench.models["embed"] = add_model(walked, bench, "later", ["text"])
+    bench.embed({f"text {run} {i}": np.full(3, 10.0 * run + i) for run in range(2) for i in range(6)})
+    write_nulls(walked, "demo", "shuffled")
+    np.testing.assert_array_equal(vectors(walked, NULL), before)
+    data = load(walked, NULL)
+    for number, run in enumerate(data.runs["run"]):
+        found = data.trajectory(run, "later", "text")[:, 0]
+        assert sorted(found) == [10.0 * number + i for i in range(6)]
+    assert len(data.epochs) == len({row.name for row in data.epochs}) == 3, "the source's model, and two more"
+
+
+def add_model(store: Store, bench: Bench, name: str, modalities: list[str]) -> int:
+    """The row of an embedding model that the experiment has begun with."""
+    spec = {"modalities_in": modalities, "modality_out": "vector", "parameters": {}, "base": name}
+    row = writing.add_model(store, name, f"{name}-fingerprint", spec)
+    writing.add_epoch(store, bench.experiment, name, model=row, batch_size=1, device_kind="cpu")
+    return row
+
+
+def test_a_null_experiment_is_as_long_as_its_longest_run_and_one_point_has_a_diagram(walked, bench):
+    bench.add("a start", ["text 0 1"], seed=-1, repeat=7, max_length=2)
+    write_nulls(walked, "demo", "shuffled")
+    assert sorted(run.max_length for run in reading.runs(walked, NULL)) == [1, 6, 6]
+    diagrams = contents.diagrams(walked, NULL)
+    assert sorted(row.num_points for row in diagrams) == [1, 6, 6]
+    assert {tuple(row.dimensions) for row in diagrams} == {(0, 1)}
+    assert reading.experiment(walked, NULL).config["max_length"] == 6
+
+
 def test_images_have_an_experiment_of_their_own(walked, bench):
-    spec = {"modalities_in": ["text", "image"], "modality_out": "vector", "parameters": {}, "base": "both"}
-    row = writing.add_model(walked, "both", "both-fingerprint", spec)
-    bench.models["embed"] = row  # what `Bench.embed` writes
+    row = bench.models["embed"] = add_model(walked, bench, "both", ["text", "image"])  # what `embed` writes
     images = [
         line["digest"] for line in dump(walked) if line["kind"] == "output" and line["modality"] == "image"
     ]
@@ -156,7 +189,6 @@ def test_images_have_an_experiment_of_their_own(walked, bench):
         for d in images
     ]
     writing.commit(walked, Commit(batches=[batch], embeddings=made))
-    writing.add_epoch(walked, bench.experiment, "both", model=row, batch_size=1, device_kind="cpu")
     config = bench.config | {"embeddings": ["embed", "both"]}
     writing.start_experiment(walked, "demo", config)
     assert write_nulls(walked, "demo", "shuffled") == [NULL, f"{NULL}-images"]
@@ -233,7 +265,9 @@ def test_nothing_to_make_nulls_of_is_refused(walked):
 
 def test_null_experiments_have_the_diagrams_that_their_source_asks_for(walked):
     """They never got any: nothing beside a run's bars said what chance gives."""
-    data = load(walked, *write_nulls(walked, "demo", "matched_walk"))
+    seen = []
+    data = load(walked, *write_nulls(walked, "demo", "matched_walk", show=lambda *told: seen.append(told)))
+    assert seen == [(what, number, 2) for what in ("surrogates", "diagrams") for number in (0, 1)]
     assert data.bars["run"].unique().sort().to_list() == data.runs["run"].to_list()
     run = data.runs["run"][0]
     expected = diagram(data.trajectory(run, "embed", "text"), max_dimension=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from panic.engine.calls import Call, CallResult
@@ -184,27 +185,61 @@ def test_what_does_not_fit_alone_is_told_after_one_more_try() -> None:
         raise OutOfMemory("no room")
 
     model = Echo(greedy)
-    result = serve(server_of(model), call("x"))
+    server = server_of(model)
+    result = serve(server, call("x"))
     assert result.error is not None
     assert result.error.kind == "memory"
+    assert server.cache.stats.out_of_memory == 2
     assert len(model.calls) == 2, "once more after everything, itself included, has left the device"
+
+
+class Layer(Echo):
+    """64 KiB of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modules = [torch.nn.Linear(128, 128)]
+
+    def weight_modules(self) -> Any:
+        return self.modules
+
+
+def test_a_call_tells_what_its_time_went_into() -> None:
+    """Of two models one fits on the device: the third call brings what was built for the first."""
+    server = server_of(Layer(), Layer(), device="sim:100KiB")
+    told = []
+    for model, inputs in (("a", "x"), ("b", "xyzz"), ("a", "xyzz"), ("a", "xy")):
+        result, _ = server.serve(call(*inputs, model=model))
+        assert result.error is None
+        told.append([span.name for span in result.spans if span.model])
+    lent = ["loading from disk", "loading from disk", "moving to the device", "leasing"]
+    padding: list[list[str]] = [["padding"], [], [], ["padding"]]
+    assert [[name for name in names if name != "handing over"] for names in told] == [
+        [first, "calling", *rest] for first, rest in zip(lent, padding, strict=True)
+    ]
+    *_, calling, padded, _ = (span for span in result.spans if span.model)
+    assert padded.end - padded.start == pytest.approx(calling.end - calling.start), "two of four items"
 
 
 def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
     inbox: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
     settings = ServerSettings(device="cpu", specs={"a": registry.resolve("synthetic/random-walk")})
-    worker = LocalWorker(settings, lambda spec: Echo(), inbox.put)  # type: ignore[arg-type, return-value]
+
+    def deliver(result: CallResult) -> None:
+        time.sleep(0.02)
+        inbox.put(result)
+
+    worker = LocalWorker(settings, lambda spec: Echo(), deliver)  # type: ignore[arg-type, return-value]
     for number in range(3):
         worker.submit(Call(number=number, model="a", batch_size=1, inputs=[f"t{number}"], seeds=[number]))
-    worker.close()
-    results = [inbox.get(timeout=10) for _ in range(3)]
+    assert "closing" in {span.name for span in worker.close()}
+    results = [inbox.get_nowait() for _ in range(3)]
     assert [(result.number, result.outputs[0].value) for result in results] == [  # type: ignore[union-attr]
         (0, "t0 0"), (1, "t1 1"), (2, "t2 2"),
     ]  # fmt: skip
 
 
 def test_torch_gets_its_threads_back(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     seen: list[int] = []
     other = 1 if before > 1 else 2

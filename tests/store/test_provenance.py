@@ -65,6 +65,17 @@ def test_changes_are_kept_as_a_patch(checkout):
     assert "-one\n+two\n" in state["patch"]
 
 
+def test_a_checkout_that_is_looked_at_is_not_locked(checkout):
+    """A session that was killed meanwhile left the lock of git's index behind, and nobody could commit."""
+    before = (checkout / ".git" / "index").read_bytes()
+    (checkout / "new.py").touch()
+    for text in ("one\n", "two\n"):
+        (checkout / "code.py").write_text(text)
+        os.utime(checkout / "code.py", ns=(0, 0))  # else git has nothing to write
+        assert ("+two" in git_state(checkout)["patch"]) == (text == "two\n")
+        assert (checkout / ".git" / "index").read_bytes() == before
+
+
 def test_a_long_patch_is_cut(checkout):
     (checkout / "code.py").write_text("x" * 2 * PATCH_LIMIT)
     state = git_state(checkout)

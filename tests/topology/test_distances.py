@@ -55,6 +55,13 @@ def test_numbers_that_could_not_be_squared_keep_their_distances():
         assert pairwise(scale * np.array([[0.0], [3], [10]]))[0] / scale == pytest.approx([0, 3, 10])
 
 
+def test_points_further_apart_than_any_number_are_refused():
+    """An infinite distance would mean that there is no edge."""
+    with pytest.raises(TopologyError, match=r"further apart than 1.8e\+308"):
+        pairwise(np.array([[-1.5e308], [1.5e308], [0.0]]))
+    assert pairwise(np.array([[-0.5e308], [1e308]]))[0, 1] == pytest.approx(1.5e308)
+
+
 def test_close_pairs_of_a_large_cloud_have_exact_distances():
     points = np.array([[1000.0, 0], [1000.0, 1e-7], [-1000, 0]])
     found = pairwise(points)

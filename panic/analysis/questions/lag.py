@@ -144,16 +144,16 @@ def _movement(group: str, paths: list[_Path], rng: np.random.Generator) -> tuple
     distances = np.full((len(paths), num_lags), np.nan)
     for place, path in enumerate(paths):
         distances[place, : path.num_lags] = dynamics.distance_by_lag(path.points, path.num_lags)[1:]
-    draws = _shuffled_medians([path.points for path in paths], num_lags, rng)
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0, method="weibull")
+    draws = _shuffled([path.points for path in paths], num_lags, rng)
+    low, high = np.quantile(np.nanmedian(draws, axis=0), [0.025, 0.975], axis=0, method="weibull")
     band = pl.DataFrame(
         {"group": group, "lag": np.arange(1, num_lags + 1), "null_low": low, "null_high": high}
     )
-    return movement(distances, draws), band
+    return movement(distances, np.nanmean(draws, axis=0)), band
 
 
-def _shuffled_medians(runs: list[Vectors], num_lags: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Medians over runs of D(1), D(2), ... in random orders of all but the first: (NUM_SHUFFLES, lags)."""
+def _shuffled(runs: list[Vectors], num_lags: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """D(1), D(2), ... in random orders of all but the first: (runs, NUM_SHUFFLES, lags), NaN beyond a run."""
     draws = np.full((len(runs), NUM_SHUFFLES, num_lags), np.nan)
     for place, points in enumerate(runs):
         apart = pairwise(points[:SHUFFLED].astype(np.float64), "cosine")
@@ -161,8 +161,7 @@ def _shuffled_medians(runs: list[Vectors], num_lags: int, rng: np.random.Generat
             order = shuffled(np.arange(len(apart)), rng)
             for lag in range(1, min(num_lags, max(1, len(apart) // 2)) + 1):
                 draws[place, number, lag - 1] = apart[order[:-lag], order[lag:]].mean()
-    medians: NDArray[np.float64] = np.nanmedian(draws, axis=0)
-    return medians
+    return draws
 
 
 def chart(answer: Lags) -> Any:

@@ -90,7 +90,7 @@ def drift(case: Case) -> Rulings:
         return
     if _is_large(case):
         return
-    told = re.findall(r"(\S+ → \S+) (?:is at )?([\d.]+) at model call (\d+)", case.sentence)
+    told = re.findall(r"(\S+(?: → \S+)+) (?:is at )?([\d.]+) at model call (\d+)", case.sentence)
     for network, distance, step in told:
         of_network = [run for run in case.world.runs if network_name(run.network) == network]
         there = [(run, run.index_at((int(step) - 1) // 2)) for run in of_network]
