@@ -25,7 +25,7 @@ from panic.models.protocol import ModelSpec
 from panic.store import Store, invariance, missing, provenance, reading, writing
 from panic.store.codec import canonical_json, prompt_modality
 from panic.store.invariance import Measured, Verdict
-from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
 
