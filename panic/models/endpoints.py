@@ -178,12 +178,12 @@ def key(spec: ModelSpec) -> str | None:
     return value
 
 
-def _is_present(spec: ModelSpec) -> bool:
+def _absence(spec: ModelSpec) -> str:
     try:
         key(spec)
-    except ModelMissing:
-        return False
-    return True
+    except ModelMissing as error:
+        return str(error)
+    return ""
 
 
 def _identity(spec: ModelSpec) -> list[str]:
@@ -204,7 +204,7 @@ KIND = Kind(
     read_name=_read_name,
     completed=_completed,
     identity=_identity,
-    is_present=_is_present,
+    absence=_absence,
     secrets=_secrets,
     is_repeatable=False,
     is_remote=True,

@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from panic.errors import NotFound, StoreCorrupt, nearest
-from panic.store.codec import decode_json, decode_network, decode_object
+from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
 from panic.store.records import (
     ENDED,
     AnnotationRow,
@@ -215,7 +215,7 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     """Runs with their state, in the order in which they were asked for."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
-        f"SELECT run.id, experiment, network, text, seed, repeat, max_length, {NUM_STEPS},"
+        f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, {NUM_STEPS},"
         " stuck.entry_step, stuck.period, repeated.entry_step, repeated.period, times,"
         " failure.step, kind, message, detail, attempts, failed_at"
         " FROM run JOIN output ON output.id = run.prompt LEFT JOIN stuck ON stuck.run = run.id"
@@ -307,7 +307,7 @@ def epochs(store: Store, experiment: Selector) -> list[EpochRow]:
     names = EpochRow.__slots__
     rows = store.db.rows(
         "SELECT experiment, epoch.name, number, model, fingerprint, batch_size, device_kind, threads,"
-        f" opened_at, reason FROM epoch JOIN model ON model.id = epoch.model {where}"
+        f" opened_at, reason, mates FROM epoch JOIN model ON model.id = epoch.model {where}"
         " ORDER BY epoch.name, number",
         *parameters,
     )

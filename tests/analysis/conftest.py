@@ -142,6 +142,18 @@ class Bench:
         ]
         writing.commit(self.store, Commit(batches=[batch], embeddings=new))
 
+    def embed_images(self, vectors: dict[int, np.ndarray], size: int = 16) -> None:
+        """Vectors of the pictures of these numbers, by the same model as texts."""
+        batch = self._batch("embed", len(vectors))
+        new = [
+            NewEmbedding(
+                output=image_digest(picture(number, size)), model=self.models["embed"], batch=batch.id,
+                vector=vector,
+            )
+            for number, vector in vectors.items()
+        ]  # fmt: skip
+        writing.commit(self.store, Commit(batches=[batch], embeddings=new))
+
     def diagram(self, run: int, points: np.ndarray) -> None:
         found = diagram(points)
         new = NewDiagram(

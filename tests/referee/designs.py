@@ -33,6 +33,12 @@ class Truth:
     `mean_share`: of the steps in each cluster, over all prompts that could be.
     `stays_plainly`: whether runs are long enough to tell that distances do not grow.
     `parting_factor`: by which runs of a prompt, which begin near each other, part per step (model call).
+    `likeness_changes`: whether likeness to the prompt is another one late than early; `diversity_changes`:
+    whether runs become more or less alike; `images_fade`: whether saturation falls, and nothing else of an
+    image. `prompt_told`, `prompt_told_late`: whether the own prompt is nearer than others, early, and late.
+    `pairs_nearer`: whether prompts that differ in one word end nearer than others. `stays_home`: whether runs
+    are late in the cluster of their first output more often than in that of others.
+    `regime`: what all runs do in the end.
     """
 
     ends: frozenset[str] | None = None
@@ -52,6 +58,14 @@ class Truth:
     mean_share: float | None = None
     stays_plainly: bool = False
     parting_factor: float | None = None
+    likeness_changes: bool | None = None
+    diversity_changes: bool | None = None
+    images_fade: bool | None = None
+    prompt_told: bool | None = None
+    prompt_told_late: bool | None = None
+    pairs_nearer: bool | None = None
+    stays_home: bool | None = None
+    regime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,17 +94,19 @@ EVEN = np.full((4, 4), 0.25)
 
 IID = {
     "readable": NOTHING, "readable_late": NOTHING, "remembers": False, "is_near": False, "wanders": False,
-    "period": 0, "drift_differs": False, "length_kept": False,
+    "period": 0, "drift_differs": False, "length_kept": False, "likeness_changes": False,
+    "diversity_changes": False, "images_fade": False, "prompt_told": False, "prompt_told_late": False,
+    "pairs_nearer": False, "stays_home": False,
 }  # fmt: skip
 SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, "length_kept": False}
 
 DESIGNS: dict[str, Design] = {
     "no effect": Design(
         what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
-        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes*"
-        " networks*",
+        asks="lag effects clusters period dwell mean_dwells chain milestones reversal regimes twins"
+        " forgetting drift map novelty probes* networks*",
         make=drawing.no_effect,
-        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, regime="exploring", **IID),
     ),
     "shapes": Design(
         what="the same with more noise, and diagrams",
@@ -100,9 +116,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "prompt": Design(
         what="each of 6 prompts has its region, and keeps its length",
-        asks="effects forgetting clusters probes*",
+        asks="effects forgetting clusters regimes probes*",
         make=drawing.prompt_decides,
         truth=Truth(
+            regime="contracting",
             ends=factors("prompt"),
             largest="prompt",
             readable=factors("prompt"),
@@ -134,7 +151,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "slow mixing": Design(
         what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
-        asks="lag dwell mean_dwells chain clusters",
+        asks="lag dwell mean_dwells chain milestones reversal clusters",
         make=drawing.slow_mixing,
         truth=Truth(
             ends=NOTHING,
@@ -149,6 +166,24 @@ DESIGNS: dict[str, Design] = {
             drift_differs=False,
             length_kept=False,
         ),
+    ),
+    "slow kernel": Design(
+        what="the synthetic chain of 7 states that mostly stays where it is, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("slow", 0.02),
+        truth=Truth(regime="contracting"),
+    ),
+    "dead kernel": Design(
+        what="the synthetic chain of 7 states that mostly goes to one of them, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("dead", 0.02),
+        truth=Truth(regime="contracting"),
+    ),
+    "dirichlet kernel": Design(
+        what="the synthetic chain of 7 states that goes anywhere, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("dirichlet", 2.0),
+        truth=Truth(regime="exploring"),
     ),
     "unbalanced": Design(
         what="2 networks that differ much, 8 prompts that differ little, 1 to 3 repeats",
@@ -215,9 +250,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "walks": Design(
         what="random walks on the sphere, 40 steps of 0.08 to 0.22, from anywhere",
-        asks="lag clusters patterns twins loops* entropies* dimension*",
+        asks="lag clusters patterns twins two_periodicity loops* entropies* dimension* regimes",
         make=drawing.walks,
         truth=Truth(
+            regime="exploring",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -233,7 +269,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "memory": Design(
         what="first-order autoregression (0.8) about one centre, 40 texts",
-        asks="lag twins",
+        asks="lag twins two_periodicity",
         make=drawing.memory,
         truth=Truth(
             ends=NOTHING,
@@ -258,9 +294,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",
-        asks="lag period chain",
+        asks="lag period chain two_periodicity milestones reversal regimes",
         make=drawing.cycle(7, 0.15, 42),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -276,9 +313,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "clean cycle": Design(
         what="7 texts in turn from anywhere, exactly, 42 of them, fresh noise that does nothing",
-        asks="lag period novelty recurrence",
+        asks="lag period novelty recurrence regimes",
         make=drawing.cycle(7, 0.0, 42),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -294,9 +332,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "alternation": Design(
         what="2 regions in turn from either, with noise, 30 texts",
-        asks="lag chain period",
+        asks="lag chain period two_periodicity milestones regimes",
         make=drawing.cycle(2, 0.1, 30),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -329,6 +368,46 @@ DESIGNS: dict[str, Design] = {
         asks="clusters stuck summary recurrence novelty",
         make=drawing.stuck_long,
         truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
+    ),
+    "deaf": Design(
+        what="8 prompts, two and two a word and little else apart; texts are in one of 4 regions at random",
+        asks="recoverability matched_pairs initial_cluster semantic_drift vendi two_periodicity"
+        " image_quality",
+        make=drawing.deaf,
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+    ),
+    "keeping": Design(
+        what="the same prompts; half of the texts are near the prompt, the others in one place for all",
+        asks="recoverability matched_pairs initial_cluster semantic_drift vendi",
+        make=drawing.keeping,
+        truth=Truth(
+            ends=factors("prompt"),
+            likeness_changes=False,
+            diversity_changes=False,
+            images_fade=False,
+            prompt_told=True,
+            prompt_told_late=True,
+            pairs_nearer=True,
+            stays_home=True,
+            period=0,
+            wanders=False,
+        ),
+    ),
+    "fading": Design(
+        what="the same prompts; texts are near the prompt ever more rarely, and never from the tenth on; "
+        "images fade",
+        asks="recoverability matched_pairs initial_cluster semantic_drift vendi image_quality",
+        make=drawing.fading,
+        truth=Truth(
+            ends=NOTHING,
+            likeness_changes=True,
+            diversity_changes=True,
+            images_fade=True,
+            prompt_told=True,
+            prompt_told_late=False,
+            pairs_nearer=False,
+            stays_home=False,
+        ),
     ),
     "failing": Design(
         what="2 regions at random; one network fails in a third",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from tests.referee.worlds import DRAW, TELL, Array, SimulatedRun, World
+from panic.models.synthetic import transition_matrix
+from tests.referee.worlds import DRAW, DULL, TELL, Array, SimulatedRun, World
 
 DIMENSIONS = 16
 PARTING = 1.4  # factor per output
@@ -122,6 +123,16 @@ def interaction(rng: Generator) -> World:
 
 def slow_mixing(rng: Generator) -> World:
     return crossed(lambda n, p, r: chain_path(staying(4, 0.9), 40, r), rng)
+
+
+def kernel(name: str, alpha: float) -> Callable[[Generator], World]:
+    """Runs of the synthetic chain of 7 states with this kernel, whose outputs have noise, from anywhere."""
+
+    def make(rng: Generator) -> World:
+        matrix = transition_matrix(7, name, alpha=alpha, kernel_seed=7)
+        return crossed(lambda n, p, r: chain_path(matrix, 48, r), rng, repeats=2)
+
+    return make
 
 
 def unbalanced(rng: Generator) -> World:
@@ -342,3 +353,57 @@ def large(rng: Generator) -> World:
         for seed, repeat in [*((s, 0) for s in range(100)), *((-1, r) for r in range(50))]
     ]  # fmt: skip
     return World(runs=runs, prompts=known)
+
+
+def paired_prompts() -> dict[str, Array]:
+    """Eight prompts in four pairs that differ in one word; their vectors are alike in pairs alone."""
+    return {
+        f"thing{i} beside thing{i + 4} is {colour}": unit(
+            np.eye(DIMENSIONS)[i] + side * np.eye(DIMENSIONS)[8 + i]
+        )
+        for i in range(4)
+        for colour, side in (("red", 0.4), ("blue", -0.4))
+    }
+
+
+def near_prompts(share: Callable[[int], float], rng: Generator, *, fades: bool = False) -> World:
+    """Runs of 24 texts, of which the i-th is near the prompt with this probability, and else in one place.
+
+    With `fades`, images of texts from the tenth on are dull.
+    """
+    known = paired_prompts()
+    runs = []
+    for network in NETWORKS:
+        for prompt, start in known.items():
+            for repeat in range(2):
+                is_near = rng.random(24) < [share(i) for i in range(24)]
+                centres = np.where(is_near[:, None], start, np.eye(DIMENSIONS)[-1])
+                vectors = unit(centres + 0.1 * rng.normal(size=centres.shape))
+                told = texts(is_near.astype(np.int64), rng)
+                if fades:
+                    told = [text if i < 10 else f"{DULL} {text}" for i, text in enumerate(told)]
+                runs.append(
+                    SimulatedRun(network=network, prompt=prompt, repeat=repeat, texts=told, vectors=vectors,
+                                 places=is_near.astype(np.int64), num_outputs=24)
+                )  # fmt: skip
+    return World(runs=runs, prompts=known)
+
+
+def deaf(rng: Generator) -> World:
+    """Texts of paired prompts in any of four regions, none of which is near a prompt."""
+    known = paired_prompts()
+    runs = [
+        run(4 + rng.integers(4, size=24), rng, network=network, prompt=prompt, repeat=repeat)
+        for network in NETWORKS
+        for prompt in known
+        for repeat in range(2)
+    ]
+    return World(runs=runs, prompts=known)
+
+
+def keeping(rng: Generator) -> World:
+    return near_prompts(lambda i: 0.5, rng)
+
+
+def fading(rng: Generator) -> World:
+    return near_prompts(lambda i: max(0.0, 1 - i / 10), rng, fades=True)

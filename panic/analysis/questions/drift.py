@@ -13,7 +13,7 @@ import polars as pl
 from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.evidence import Evidence, View
+from panic.analysis.evidence import Evidence, Statistic, View, by_run
 from panic.analysis.sampling import thinned
 from panic.analysis.whereabouts import continued
 from panic.topology import pairwise
@@ -41,6 +41,11 @@ DRIFT = {
     "is_known": pl.Boolean,
 }
 DISTANCE = "cosine distance from the prompt"
+STATISTIC = Statistic(
+    what="cosine distance from the first output",
+    of=by_run(lambda points: pairwise(points.astype(np.float64), "cosine")[0, 1:]),
+    x_title="outputs since the first",
+)
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
 MAX_UNRELATED = 200  # starts that are compared with each other
@@ -65,7 +70,7 @@ class Drift:
 def views(evidence: Evidence) -> Sequence[View | None]:
     """Every embedding model and modality that can be measured; None stands for what cannot."""
     known = {epoch.name for epoch in evidence.whole.epochs}
-    names = evidence.experiment.config.get("embeddings", [])
+    names = evidence.embedding_models
     found = [
         View(name, modality)
         for name in names
@@ -95,7 +100,7 @@ def table(evidence: Evidence, view: View | None) -> Drift:
 
 
 def _why_not(evidence: Evidence) -> str:
-    names = evidence.experiment.config.get("embeddings", [])
+    names = evidence.embedding_models
     if not names:
         return "The config asks for no embeddings, so there is nothing to measure."
     measured = {view.model for view in views(evidence) if view is not None}
@@ -106,7 +111,7 @@ def _why_not(evidence: Evidence) -> str:
 
 def _is_measurable(data: ExperimentData, model: str, modality: str) -> bool:
     steps = data.steps(model, modality)
-    return len(steps) > 0 and steps["run"].is_in(_starts(data, model, modality)["run"].implode()).any()
+    return len(steps) > 0 and steps["run"].is_in(starts(data, model, modality)["run"].implode()).any()
 
 
 def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFrame:
@@ -118,7 +123,7 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
     (`continued`); leaving those out would let the moving runs alone speak for the late steps.
     Outputs without a vector, and runs without one of their start, are missing.
     """
-    steps = data.steps(model, modality).join(_starts(data, model, modality), on="run", maintain_order="left")
+    steps = data.steps(model, modality).join(starts(data, model, modality), on="run", maintain_order="left")
     if steps.is_empty():
         return pl.DataFrame(schema=DRIFT)
     matrix = data.matrix(model).astype(np.float64)
@@ -138,17 +143,17 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
     ).cast(DRIFT)  # type: ignore[arg-type]
 
 
-def _starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
+def starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """What each run's outputs are measured from: run, start (a row of the matrix)."""
     place = data.places(model)
-    if modality == "text":
-        prompts = data.outputs.filter(pl.col("modality") == "text").select("output", prompt="text")
-        found = data.runs.select("run", "prompt").join(prompts, on="prompt").join(place, on="output")
-    else:
-        of_kind = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
-        first = of_kind.sort("run", "step").group_by("run", maintain_order=True).first()
-        found = first.join(place, on="output")
-    return found.select("run", start="row")
+    of_kind = pl.col("modality").cast(pl.String) == modality
+    prompt = pl.coalesce("text", "image:" + pl.col("digest"))
+    prompts = data.outputs.filter(of_kind).select("output", prompt=prompt)
+    begun = data.runs.select("run", "prompt").join(prompts, on="prompt")
+    others = data.invocations.filter(of_kind).join(begun, on="run", how="anti")
+    first = others.sort("run", "step").group_by("run", maintain_order=True).first()
+    found = pl.concat([begun.select("run", "output"), first.select("run", "output")])
+    return found.join(place, on="output").select("run", start="row")
 
 
 def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarray:
@@ -160,7 +165,7 @@ def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarra
 
 def unrelated(data: ExperimentData, model: str, modality: str = "text") -> float | None:
     """Median cosine distance of different starts (prompts, or first images) from each other; None for one."""
-    rows = _starts(data, model, modality)["start"].unique().sort().to_numpy()
+    rows = starts(data, model, modality)["start"].unique().sort().to_numpy()
     rows = rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), MAX_UNRELATED).round().astype(int))]
     if len(rows) < 2:
         return None

@@ -20,8 +20,9 @@ from panic.engine.queue import Item
 from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.models import registry
+from panic.models.protocol import Modality
 from panic.store import Commit, missing, reading
-from panic.store.codec import text_digest
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.missing import FixedSeedStep, Tail
 from panic.store.records import NewFailure, NewInvocation, NewRepeated, NewRun, NewStuck, RunRow
 from panic.store.stuck import RepeatDetector, StuckDetector
@@ -31,13 +32,16 @@ Key = tuple[str, int, bytes]
 
 
 class Loop:
-    """One run on its way. `root` is empty for a fixed seed.
+    """One run on its way.
 
-    detector: None for fresh noise, and where a model is not repeatable. rounds: counts how often such a run
-    has gone through a cycle, if that ends it; `cycle` is where it has (its first step and period).
+    `begins` is what its prompt is, `root` is empty for a fixed seed. detector: None for fresh noise, and where
+    a model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that ends it;
+    `cycle` is where it has (its first step and period).
     """
 
-    __slots__ = ("cycle", "detector", "id", "max_length", "network", "root", "rounds", "seed", "step")
+    __slots__ = (
+        *("begins", "cycle", "detector", "id", "max_length", "network", "root", "rounds", "seed", "step"),
+    )
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Loop:
         self.seed = run.seed
         self.max_length = max_length
         self.step = 0
+        self.begins = Modality.IMAGE if is_image_prompt(run.prompt) else Modality.TEXT
         fresh = run.seed == FRESH
         self.root = run_root(root_seed, run.network, run.prompt, run.repeat) if fresh else b""
         self.detector = None if fresh or not is_repeatable else StuckDetector(len(run.network))
@@ -97,7 +102,7 @@ class LoopStage(CallStage):
         self._memo: dict[tuple[str, int], dict[bytes, tuple[bytes, int]]] = {}
         self._waiting: dict[Key, list[Loop]] = {}
         generative = session.plan.generative
-        self._modality = {name: spec.modalities_in[0] for name, spec in generative.items()}
+        self._gives = {name: spec.modality_out for name, spec in generative.items()}
         self._unrepeatable = {name for name, spec in generative.items() if not registry.is_repeatable(spec)}
         self._ended: list[int] = []
         self._ended_at: deque[tuple[int, int]] = deque()
@@ -133,7 +138,7 @@ class LoopStage(CallStage):
             self._recall_all(rows)
         commit = Commit()
         for id in unfinished:
-            tail = tails.get(id) or Tail(id, 0, text_digest(wanted[id].prompt))
+            tail = tails.get(id) or Tail(id, 0, prompt_digest(wanted[id].prompt))
             self.start(id, tail.num_steps, tail.output, commit)
         ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
         self._before = Progress(
@@ -315,8 +320,8 @@ class LoopStage(CallStage):
             input = output
 
     def _ask(self, loop: Loop, input: bytes, seed: int) -> None:
-        model = loop.model
-        self.enqueue(model, self._modality[model], Item(loop, input, seed))
+        modality = self._gives[loop.model_at(loop.step - 1)] if loop.step else loop.begins
+        self.enqueue(loop.model, modality, Item(loop, input, seed))
 
     def _end_repeated(self, loop: Loop, cycle: tuple[int, int], commit: Commit) -> None:
         times = self.session.plan.config.stuck_after

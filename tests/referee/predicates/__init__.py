@@ -6,7 +6,7 @@ nothing where the design does not say what is true. To add one, write it and put
 
 from __future__ import annotations
 
-from tests.referee.predicates import chance, factors, figures, motion, regions
+from tests.referee.predicates import chance, factors, field, figures, motion, regions
 from tests.referee.rulings import Predicate
 
 PREDICATES: dict[str, Predicate] = {
@@ -14,26 +14,36 @@ PREDICATES: dict[str, Predicate] = {
     "summary": figures.summary,
     "stuck": figures.stuck,
     "grid": figures.grid,
+    "image_quality": field.image_quality,
     "drift": figures.drift,
+    "semantic_drift": field.semantic_drift,
     "forgetting": factors.forgetting,
     "networks": factors.networks,
     "lag": motion.lag,
     "patterns": chance.patterns,
     "period": chance.period,
+    "two_periodicity": field.two_periodicity,
+    "regimes": motion.regimes,
     "twins": motion.twins,
+    "matched_pairs": field.matched_pairs,
     "map": figures.map,
     "clusters": regions.clusters,
     "dwell": regions.dwell,
     "mean_dwells": regions.mean_dwells,
+    "initial_cluster": field.initial_cluster,
     "chain": regions.chain,
+    "milestones": regions.milestones,
+    "reversal": regions.reversal,
     "recurrence": figures.recurrence,
     "novelty": figures.novelty,
+    "vendi": field.vendi,
     "diagrams": figures.diagrams,
     "entropies": chance.entropies,
     "loops": chance.loops,
     "dimension": chance.dimension,
     "effects": factors.effects,
     "probes": factors.probes,
+    "recoverability": field.recoverability,
     "shares": regions.shares,
 }
 """Predicates by the names of the questions' modules; "summary" is what a report says of its stuck runs."""

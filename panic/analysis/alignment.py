@@ -1,0 +1,45 @@
+"""Runs of a network cut to one length, so that what is told of two steps is told of the same runs.
+
+paths = aligned(data, "PocketText", "text")
+thinned_numbers(paths, 60)              # at most 60 outputs of each run, both ends among them
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from panic.analysis.data import ExperimentData
+from panic.analysis.factors import trajectories
+
+
+def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
+    """The visits of runs that have as many outputs as half of their network's have, cut to so many.
+
+    The columns are those of `ExperimentData.visits`; `number`, that of the output from 0; `length`, how many
+    each run of the network has; `trajectory`, as in `factors.trajectories`; and `unit`, all prompts of the
+    trajectory: units are independent, as runs of one prompt, or such that coalesced, are not. Stuck runs go
+    on by their cycle.
+    """
+    steps = data.visits(model, modality).sort("run", "step")
+    counts = steps.group_by("network", "run", maintain_order=True).agg(count=pl.len())
+    half = pl.col("count").quantile(0.5, "higher").over("network").cast(pl.Int64)
+    runs = (
+        counts.with_columns(length=half).filter(pl.col("count") >= pl.col("length")).select("run", "length")
+    )
+    of = trajectories(data).join(data.runs.select("run", "prompt"), on="run", maintain_order="left")
+    of = of.with_columns(unit=pl.col("prompt").unique().sort().str.join("\n").over("trajectory"))
+    return (
+        steps.join(runs, on="run", maintain_order="left")
+        .join(of.select("run", "trajectory", "unit"), on="run", maintain_order="left")
+        .with_columns(number=pl.int_range(pl.len()).over("run"))
+        .filter(pl.col("number") < pl.col("length"))
+    )
+
+
+def thinned_numbers(paths: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Outputs at so many numbers at most, evenly chosen within each network, first and last among them."""
+    stride = pl.max_horizontal((pl.col("length") - 1) / max(most - 1, 1), pl.lit(1.0))
+    place = (pl.col("number") / stride).floor()
+    is_first = place != (((pl.col("number") - 1) / stride).floor())
+    is_last = pl.col("number") == pl.col("length") - 1
+    return paths.filter(is_first | is_last | (pl.col("number") == 0))

@@ -1,0 +1,221 @@
+"""Do the images decay? Sharpness, contrast, saturation and compressed size along the runs, of stored
+images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from panic.analysis.chance import LEAST_UNITS, holm, swapping
+from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
+from panic.analysis.checks import AnalysisError
+from panic.analysis.data import ExperimentData
+from panic.analysis.dynamics import image_quality
+from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.factors import trajectories
+from panic.analysis.sampling import evenly, spread
+from panic.analysis.whereabouts import continued
+from panic.errors import NotFound, StoreCorrupt
+from panic.store import Store, contents
+from panic.store.codec import decode_image
+
+TITLE = "Do the images decay?"
+CAVEAT = (
+    "Sharpness: variance of the Laplacian of the luma (0 to 1), which noise raises as detail does. Contrast: "
+    "standard deviation of the luma. Saturation: of HSV, mean over pixels. Size: bytes of the lossless WebP "
+    "per pixel, which for small images is mostly the file's head. Images of other sizes are not comparable. "
+    "p: early and late images of what is independent are swapped, corrected for measures and networks "
+    "(Holm). Stuck runs go on by their cycle."
+)
+LEVEL = 0.05
+MEASURES = {
+    "sharpness": "variance of the Laplacian", "contrast": "RMS contrast", "saturation": "saturation",
+    "bytes_per_pixel": "bytes per pixel",
+}  # fmt: skip
+MAX_IMAGES = 600  # that are read
+MAX_PIXELS = 60_000_000  # of them together: about 5 s
+MAX_STEPS = 12
+VALUES = {"network": pl.String, "run": pl.Int64, "step": pl.Int64, "digest": pl.String} | dict.fromkeys(
+    MEASURES, pl.Float64
+)
+TESTS = {
+    "network": pl.String, "measure": pl.String, "early": pl.Float64, "late": pl.Float64, "falls": pl.Int64,
+    "num_runs": pl.Int64, "num_units": pl.Int64, "p_value": pl.Float64,
+}  # fmt: skip
+
+views = once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qualities:
+    """The measures of images (VALUES), and their first and last third (TESTS, p_adjusted), by network.
+
+    num_read of num_images different ones were read, and num_missing could not be. `falls` counts runs.
+    """
+
+    values: pl.DataFrame
+    tests: pl.DataFrame
+    num_read: int
+    num_images: int
+    num_missing: int
+
+
+def table(evidence: Evidence, view: View | None = None) -> Qualities | None:
+    """Measures of a sample of stored images; None where there are none. AnalysisError where none can be
+    read."""
+    drawn = evidence.data.invocations.filter(pl.col("modality").cast(pl.String) == "image")
+    if drawn.is_empty():
+        return None
+    steps = _sampled(evidence.data, drawn.select("run", "step", "output"))
+    known = list(_measured(evidence.store, steps["digest"].unique(maintain_order=True).to_list()))
+    if not known:
+        raise AnalysisError("none of the images can be read", hint="panic check names them")
+    measures = pl.DataFrame(known, {"digest": pl.String} | dict.fromkeys(MEASURES, pl.Float64), orient="row")
+    values = steps.join(measures, on="digest", maintain_order="left")
+    return Qualities(
+        values=values.select(*VALUES),
+        tests=_tests(values, evidence.data),
+        num_read=len(known),
+        num_images=drawn["output"].n_unique(),
+        num_missing=steps["digest"].n_unique() - len(known),
+    )
+
+
+def _sampled(data: ExperimentData, drawn: pl.DataFrame) -> pl.DataFrame:
+    """network, run, step, digest of some steps of some runs, within the limits; the first and last of each
+    among them.
+
+    Of every run the same number of steps. Runs are spread over networks, kinds of seed and prompts.
+    """
+    images = data.outputs.filter(pl.col("modality") == "image")
+    pixels = max(int((images["width"] * images["height"]).max() or 1), 1)  # type: ignore[arg-type]
+    limit = max(2, min(MAX_IMAGES, MAX_PIXELS // pixels))
+    num_steps = min(MAX_STEPS, max(2, limit // 12))
+    having = set(drawn["run"])
+    rows = spread([row for row in data.rows if row.id in having], max(1, limit // num_steps))
+    chosen = drawn.filter(pl.col("run").is_in([row.id for row in rows]))
+    limit_steps = 2 * int(data.runs["num_steps"].max() or 0)  # type: ignore[arg-type]
+    parts = []
+    for _, of_run in continued(chosen, data.runs, limit=limit_steps).group_by("run", maintain_order=True):
+        parts.append(of_run[evenly(list(range(len(of_run))), num_steps)])
+    return (
+        pl.concat(parts)
+        .join(images.select("output", "digest"), on="output", maintain_order="left")
+        .join(data.runs.select("run", "network"), on="run", maintain_order="left")
+    )
+
+
+def _measured(store: Store, digests: list[str]) -> Iterator[tuple[str | float, ...]]:
+    """digest and the measures of every image that can be read, one image in memory at a time."""
+    for digest in digests:
+        try:
+            encoded = contents.image_bytes(store, digest)
+            array = np.asarray(decode_image(encoded))
+            found = image_quality(array)
+        except (
+            NotFound,
+            StoreCorrupt,
+            AnalysisError,
+            ValueError,
+        ):  # lost, damaged, or too small to have an inside
+            continue
+        size = len(encoded) / (array.shape[0] * array.shape[1])
+        yield digest, found.sharpness, found.contrast, found.saturation, size
+
+
+def _tests(values: pl.DataFrame, data: ExperimentData) -> pl.DataFrame:
+    """TESTS of networks whose runs have two images or more, with corrected p values."""
+    of = trajectories(data).join(data.runs.select("run", "prompt"), on="run")
+    of = of.with_columns(unit=pl.col("prompt").unique().sort().str.join("\n").over("trajectory"))
+    place = pl.int_range(pl.len()).over("run")
+    third = pl.max_horizontal(pl.len().over("run") // 3, pl.lit(1))
+    sided = values.filter(pl.len().over("run") > 1).with_columns(
+        is_early=place < third, is_late=place >= pl.len().over("run") - third
+    )
+    rows = []
+    for (network,), of_network in sided.group_by("network", maintain_order=True):
+        for measure in MEASURES:
+            value = pl.col(measure)
+            ends = of_network.group_by("run", maintain_order=True).agg(
+                early=value.filter(pl.col("is_early")).mean(), late=value.filter(pl.col("is_late")).mean()
+            )
+            rows.append((network, measure, *_test(ends.join(of, on="run", maintain_order="left"))))
+    found = pl.DataFrame(rows, TESTS, orient="row")
+    return found.with_columns(p_adjusted=holm(found["p_value"]))
+
+
+def _test(ends: pl.DataFrame) -> tuple[float | int, ...]:
+    """Early and late means, how many runs fall, runs, units, p, of run, early, late, unit."""
+    units = ends.group_by("unit", maintain_order=True).agg(change=(pl.col("late") - pl.col("early")).mean())
+    change = units["change"].to_numpy()
+    p = float("nan")
+    if len(change) >= LEAST_UNITS:
+        p = float(swapping(lambda swaps: float(np.where(swaps, -change, change).mean()), len(change)).p_value)
+    early, late = (float(ends[name].mean() or 0.0) for name in ("early", "late"))  # type: ignore[arg-type]
+    return early, late, int((ends["late"] < ends["early"]).sum()), len(ends), len(units), p
+
+
+def chart(answer: Qualities) -> dict[str, Any]:
+    """Median and quartiles of every measure by step and network."""
+    return {title: _chart(answer.values, measure, title) for measure, title in MEASURES.items()}
+
+
+def _chart(values: pl.DataFrame, measure: str, title: str) -> Any:
+    value = pl.col(measure)
+    bands = (
+        values.group_by("network", "step")
+        .agg(
+            low=value.quantile(0.25, "linear"),
+            median=value.median(),
+            high=value.quantile(0.75, "linear"),
+            num_images=pl.len(),
+        )
+        .sort("network", "step")
+    )
+    by = colour("network", names_of(bands, "network"))
+    base = alt.Chart(data(bands)).encode(x=call_axis(), color=by)
+    tips = [alt.Tooltip("network:N"), call_tip(), alt.Tooltip("median:Q", format=".4g"),
+            alt.Tooltip("low:Q", format=".4g", title="lower quartile"),
+            alt.Tooltip("high:Q", format=".4g", title="upper quartile"),
+            alt.Tooltip("num_images:Q", title="images"),
+    ]  # fmt: skip
+    layers = alt.layer(
+        base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
+        base.mark_line(strokeWidth=2.4, point=alt.OverlayMarkDef(size=36)).encode(
+            y=alt.Y("median:Q", title=title), tooltip=tips
+        ),
+    )
+    return finish(layers, title, "Line: median of runs, band: quartiles.", height=200)
+
+
+def sentence(answer: Qualities) -> str:
+    """What falls and what rises from the first to the last third of the images, by network."""
+    some = f" of {answer.num_images:,}" if answer.num_read < answer.num_images else ""
+    text = f"Read: {answer.num_read:,}{some} different images"
+    if answer.num_missing:
+        text += f" ({answer.num_missing:,} more are missing or too small)"
+    groups = list(answer.tests.group_by("network", maintain_order=True))
+    parts = [f"{network}: {', '.join(map(_said, rows.to_dicts()))}" for (network,), rows in groups[:4]]
+    more = f"; and {len(groups) - 4} more" if len(groups) > 4 else ""
+    untested = answer.tests.filter(pl.col("p_value").is_nan())
+    few = f" With fewer than {LEAST_UNITS} independent starts no change is tested." if len(untested) else ""
+    return (
+        f"{text}. From the first to the last third: {'; '.join(parts) or 'no run has two images'}{more}.{few}"
+    )
+
+
+def _said(row: dict[str, Any]) -> str:
+    """One measure; "falls" or "rises" is said of what is clear only."""
+    change = "falls" if row["late"] < row["early"] else "rises"
+    is_clear = row["p_adjusted"] <= LEVEL
+    p = "" if row["p_adjusted"] != row["p_adjusted"] else f"p = {row['p_adjusted']:.2g}, "
+    return (
+        f"{MEASURES[row['measure']]} {change if is_clear else 'goes'} from {row['early']:.3g} to "
+        f"{row['late']:.3g} "
+        f"({p}lower in {row['falls']:,} of {row['num_runs']:,} runs)"
+    )

@@ -1,0 +1,177 @@
+"""Does it come back to where it began? How many runs are in the cluster of their first output, step by
+step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from panic.analysis.alignment import aligned, thinned_numbers
+from panic.analysis.chance import LEAST_PROMPTS, holm, matching
+from panic.analysis.charts import GREY, call_axis, call_tip, colour, data, finish, names_of
+from panic.analysis.checks import OUTLIER, AnalysisError
+from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.sampling import evenly
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+TITLE = "Does it come back to where it began?"
+CAVEAT = (
+    "Where a run began is the cluster of its first output; runs whose first output is in no cluster are left "
+    "out. Chance is what the same runs would give if they had begun where runs of other prompts did (whole "
+    "prompts are permuted, within a network). So a network that takes every run to one place is not called "
+    "coming back. p is of the last third of the outputs, corrected for the number of networks (Holm). A run "
+    "that never left its cluster has not come back. Stuck runs go on by their cycle."
+)
+LEVEL = 0.05
+MAX_PROMPTS = 60
+MAX_STEPS = 90
+CURVE = {
+    "network": pl.String, "step": pl.Int64, "share": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "num_runs": pl.Int64,
+}  # fmt: skip
+SCORES = {
+    "network": pl.String, "late": pl.Float64, "by_chance": pl.Float64, "p_value": pl.Float64,
+    "p_least": pl.Float64, "left": pl.Float64, "came_back": pl.Float64, "num_outside": pl.Int64,
+    "num_prompts": pl.Int64, "num_runs": pl.Int64,
+}  # fmt: skip
+
+views = first_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """Shares of runs in the cluster of their first output by step (CURVE; band of permuted prompts), and
+    SCORES.
+
+    `late` is the share in the last third; `left`, of runs that were ever elsewhere; `came_back`, of those
+    that were in it again later; `num_outside`, runs that began in no cluster. All shares are means over
+    prompts.
+    """
+
+    curve: pl.DataFrame
+    scores: pl.DataFrame
+    modality: str
+
+
+def table(evidence: Evidence, view: View) -> Returns:
+    """Returns by network. AnalysisError without clusters, or where fewer than 4 prompts begin in any."""
+    found = evidence.states_under(view)
+    if not found.clustering.num_clusters:
+        raise AnalysisError("no cluster was found, so none can be come back to")
+    labels = found.frame.select("row", "label").unique("row")
+    paths = aligned(evidence.data, *view).join(labels, on="row", how="left", maintain_order="left")
+    curves, scores = [], []
+    for (network,), of_network in paths.group_by("network", maintain_order=True):
+        outside = of_network.filter(pl.col("number") == 0, pl.col("label") == OUTLIER)["run"]
+        some = of_network.filter(~pl.col("run").is_in(outside.implode()), pl.col("length") > 1)
+        prompts = evenly(some["prompt"].unique(maintain_order=True).to_list(), MAX_PROMPTS)
+        if len(prompts) < LEAST_PROMPTS:
+            continue
+        some = some.filter(pl.col("prompt").is_in(prompts))
+        steps, runs = _labels(thinned_numbers(some, MAX_STEPS), prompts)
+        curve, score = _returns(runs)
+        rows = [(network, step, *row) for step, row in zip(steps[1:], curve, strict=True)]
+        curves.append(pl.DataFrame(rows, CURVE, orient="row"))
+        scores.append((network, *score[:-2], *_left(runs), len(outside), *score[-2:]))
+    if not scores:
+        raise AnalysisError(f"no network has {LEAST_PROMPTS} prompts whose runs begin in a cluster")
+    frame = pl.DataFrame(scores, SCORES, orient="row")
+    frame = frame.with_columns(p_adjusted=holm(frame["p_value"]))
+    return Returns(curve=pl.concat(curves), scores=frame, modality=view.modality)
+
+
+def _labels(paths: pl.DataFrame, prompts: list[str]) -> tuple[list[int], list[Labels]]:
+    """Steps (s,), and the labels (runs, s) of each prompt's runs."""
+    ordered = paths.sort("run", "number")
+    steps = ordered.filter(pl.col("run") == ordered["run"][0])["step"].to_list()
+    of_prompt = {prompt: rows for (prompt,), rows in ordered.group_by("prompt", maintain_order=True)}
+    return steps, [of_prompt[prompt]["label"].to_numpy().reshape(-1, len(steps)) for prompt in prompts]
+
+
+def tables(runs: list[Labels]) -> Array:
+    """Tables (s, p, p): how often runs of a column's prompt are where those of a row's began, after the first
+    output.
+
+    A run is paired with the run of the same place in the other prompt, and so with itself in its own.
+    """
+    size = len(runs)
+    cells = np.zeros((runs[0].shape[1] - 1, size, size))
+    for row, own in enumerate(runs):
+        for column, other in enumerate(runs):
+            paired = other[np.arange(len(own)) % len(other)]
+            cells[:, row, column] = (paired[:, 1:] == own[:, :1]).mean(axis=0)
+    return cells
+
+
+def _returns(runs: list[Labels]) -> tuple[list[tuple[float | int, ...]], tuple[float | int, ...]]:
+    """Rows of CURVE and of SCORES, without what others know."""
+    cells = tables(runs)
+    num_runs = sum(map(len, runs))
+    by_step = matching(cells)
+    columns = (by_step.value, by_step.low, by_step.high)
+    curve = [(*map(float, row), num_runs) for row in zip(*columns, strict=True)]
+    late = matching(cells[len(cells) * 2 // 3 :].mean(axis=0))
+    score = float(late.value), float(late.mean), float(late.p_value), late.p_least, len(runs), num_runs
+    return curve, score
+
+
+def _left(runs: list[Labels]) -> tuple[float, float]:
+    """Shares, as means over prompts, of runs that were ever elsewhere, and of those that were back after
+    that."""
+    left, back = [], []
+    for of_prompt in runs:
+        is_home = of_prompt == of_prompt[:, :1]
+        was_away = (~is_home).cumsum(axis=1) > 0
+        left.append(was_away[:, -1].mean())
+        if was_away[:, -1].any():
+            back.append((is_home & was_away).any(axis=1)[was_away[:, -1]].mean())
+    return float(np.mean(left)), float(np.mean(back)) if back else 0.0
+
+
+def chart(answer: Returns) -> Any:
+    """The share of runs in the cluster of their first output by step, with the band of permuted prompts."""
+    frame = answer.curve
+    title = f"runs in the cluster of their first {answer.modality}"
+    y = alt.Y(
+        "share:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1.02], nice=False)
+    )
+    base = alt.Chart(data(frame)).encode(x=call_axis())
+    tips = [alt.Tooltip("network:N"), call_tip(), alt.Tooltip("share:Q", format=".1%"),
+            alt.Tooltip("low:Q", format=".1%"), alt.Tooltip("high:Q", format=".1%"),
+            alt.Tooltip("num_runs:Q", title="runs")]  # fmt: skip
+    layers = alt.layer(
+        base.mark_area(color=GREY, opacity=0.3).encode(
+            y=alt.Y("low:Q", title=title), y2="high:Q", detail="network:N"
+        ),
+        base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=36)).encode(
+            y=y, color=colour("network", names_of(frame, "network")), tooltip=tips
+        ),
+    )
+    return finish(
+        layers, "Back in the first cluster", "Mean over prompts. Grey: 95 % of permutations of the prompts."
+    )
+
+
+def sentence(answer: Returns) -> str:
+    """Who is where it began more often than chance gives, and how many left and came back."""
+    parts = []
+    for row in answer.scores.head(4).iter_rows(named=True):
+        is_clear = row["p_adjusted"] <= LEVEL
+        verdict = "more often than chance" if is_clear else "no more often than could be chance"
+        least = f"; p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
+        outside = f"; {row['num_outside']:,} more began in no cluster" if row["num_outside"] else ""
+        parts.append(
+            f"{row['network']} {verdict} ({row['late']:.0%} of {row['num_runs']:,} runs of "
+            f"{row['num_prompts']:,} prompts late on, chance {row['by_chance']:.0%}, "
+            f"p = {row['p_adjusted']:.2g}{least}{outside}); {row['left']:.0%} ever left it, of which "
+            f"{row['came_back']:.0%} were in it again"
+        )
+    more = f"; and {len(answer.scores) - 4} more" if len(answer.scores) > 4 else ""
+    return f"In the cluster of their first {answer.modality} are runs of {'; of '.join(parts)}{more}."

@@ -1,0 +1,106 @@
+"""Tests of the quality of stored images along runs, of squares whose contrast is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.questions import image_quality
+from panic.store import Commit, NewInvocation, NewOutput, NewRun, writing
+from panic.store.codec import encode_image, image_digest, text_digest
+
+
+def square(contrast: float, number: int) -> Image.Image:
+    """A square of two halves, `contrast` apart, with one pixel that tells it from others."""
+    pixels = np.full((16, 16, 3), 100, dtype=np.uint8)
+    pixels[:, 8:] = 100 + round(155 * contrast)
+    pixels[0, 0] = number % 256, number // 256, 7
+    return Image.fromarray(pixels)
+
+
+def add_run(bench, number: int, contrasts: list[float], *, seed: int = -1) -> int:
+    """A run of images with these contrasts."""
+    prompt = f"start {number}"
+    length = len(contrasts)
+    new = NewRun(network=("draw",), prompt=prompt, seed=seed, repeat=0, max_length=length)
+    (row,) = writing.add_runs(bench.store, bench.experiment, [new])
+    batch = bench._batch("draw", length)
+    outputs, steps, before = [], [], text_digest(prompt)
+    for step, contrast in enumerate(contrasts):
+        image = square(contrast, 100 * number + step)
+        made = NewOutput(
+            digest=image_digest(image), modality="image", width=16, height=16, image=encode_image(image)
+        )
+        steps.append(NewInvocation(row, step, before, made.digest, abs(seed), batch.id))
+        outputs.append(made)
+        before = made.digest
+    writing.commit(bench.store, Commit(batches=[batch], outputs=outputs, invocations=steps))
+    return row
+
+
+def test_images_that_fade(bench):
+    for number in range(8):
+        add_run(bench, number, [1.0, 1.0, 0.6, 0.5, 0.1, 0.1])
+    answer = image_quality.table(bench.evidence)
+    assert (answer.num_read, answer.num_images, answer.num_missing) == (48, 48, 0)
+    assert len(answer.values) == 48
+    row = answer.tests.filter(measure="contrast").row(0, named=True)
+    assert row["early"] == pytest.approx(155 / 255 / 2, abs=0.01)
+    assert row["late"] == pytest.approx(16 / 255 / 2, abs=0.01)
+    assert (row["falls"], row["num_runs"]) == (8, 8)
+    assert row["p_value"] == pytest.approx(2 / 2**8)
+    said = image_quality.sentence(answer)
+    assert said.startswith("Read: 48 different images. From the first to the last third: draw: ")
+    assert "RMS contrast falls from 0.30" in said
+    assert list(image_quality.chart(answer)) == list(image_quality.MEASURES.values())
+
+
+def test_images_that_stay_are_not_said_to_change(bench):
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        add_run(bench, number, list(rng.uniform(0.2, 1.0, 6)))
+    said = image_quality.sentence(image_quality.table(bench.evidence))
+    assert "RMS contrast goes from" in said
+    assert "falls" not in said
+    assert "rises" not in said
+
+
+def test_of_many_images_some_are_read_and_that_is_said(bench):
+    for number in range(6):
+        add_run(bench, number, [0.5] * 30)
+    answer = image_quality.table(bench.evidence)
+    assert answer.num_read == 6 * image_quality.MAX_STEPS
+    assert answer.values.filter(run=answer.values["run"][0])["step"].to_list()[::11] == [0, 29]
+    assert "Read: 72 of 180 different images" in image_quality.sentence(answer)
+
+
+def test_lost_and_tiny_images_are_counted(bench):
+    rows = [add_run(bench, number, [0.5, 0.4]) for number in range(2)]
+    lost = image_digest(square(0.5, 0))
+    bench.store.images.execute(f"DELETE FROM image WHERE digest = x'{lost.hex()}'")
+    answer = image_quality.table(bench.evidence)
+    assert (answer.num_read, answer.num_missing) == (3, 1)
+    assert "Read: 3 of 4 different images (1 more are missing or too small)" in image_quality.sentence(answer)
+    assert answer.values["run"].unique().sort().to_list() == sorted(rows)
+
+
+def test_few_starts_are_not_tested(bench):
+    for number in range(3):
+        add_run(bench, number, [1.0, 0.5, 0.1])
+    answer = image_quality.table(bench.evidence)
+    assert answer.tests["p_value"].is_nan().all()
+    assert "With fewer than 6 independent starts no change is tested." in image_quality.sentence(answer)
+
+
+def test_without_images_nobody_asks(bench):
+    bench.add("a start", ["one"], network=("tell",))
+    assert image_quality.table(bench.evidence) is None
+
+
+def test_images_that_cannot_be_read_are_refused(bench):
+    add_run(bench, 0, [0.5, 0.4])
+    bench.store.images.execute("DELETE FROM image")
+    with pytest.raises(AnalysisError, match="none of the images can be read"):
+        image_quality.table(bench.evidence)

@@ -1,0 +1,76 @@
+"""Tests of retrieving the prompt from outputs, ranks counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.questions import recoverability
+from panic.analysis.questions.recoverability import ranked
+from tests.analysis.conftest import TEXT, angle_vector
+
+
+def fill(bench, kept: int, *, num_prompts: int = 6, length: int = 9) -> None:
+    """Outputs near the own prompt for so long, then in one place; prompts 20 degrees apart."""
+    vectors = {}
+    for number in range(num_prompts):
+        prompt = f"start {number}"
+        for repeat in range(2):
+            texts = [f"{prompt} {repeat} {output}" for output in range(length)]
+            bench.add(prompt, texts, seed=-1, repeat=repeat, max_length=2 * length)
+            angles = [20.0 * number + 1 + repeat if i < kept else 200.0 for i in range(length)]
+            vectors |= {text: angle_vector(angle) for text, angle in zip(texts, angles, strict=True)}
+        vectors[prompt] = angle_vector(20.0 * number)
+    bench.embed(vectors)
+
+
+def test_ranks_are_those_of_likeness_and_equals_share():
+    matrix = np.array([angle_vector(degrees) for degrees in (0, 10, 50, 50, 90)])
+    ranks, first = ranked(matrix, np.array([1]), np.array([0, 2, 3, 4]))
+    assert ranks.tolist() == [[1, 0.5, 0.5, 0]]
+    assert first.tolist() == [[1, 0, 0, 0]]
+    ranks, first = ranked(matrix, np.array([2]), np.array([0, 2, 3, 4]))
+    assert ranks[0] == pytest.approx([0, 5 / 6, 5 / 6, 1 / 3])
+    assert first.tolist() == [[0, 0.5, 0.5, 0]]
+    assert ranks.mean() == 0.5
+
+
+def test_a_prompt_that_is_kept_is_told_up_to_the_end(bench):
+    fill(bench, 9)
+    answer = recoverability.table(bench.evidence, TEXT)
+    assert set(answer.curve["rank"]) == {1.0}
+    assert set(answer.curve["first"]) == {1.0}
+    assert answer.stretches["p_value"].to_list() == pytest.approx([1 / 720] * len(answer.stretches))
+    said = recoverability.sentence(answer)
+    assert "draw → tell (6 prompts, 12 runs): it can be told up to the end, at model call" in said
+    assert "rank 1.00, nearest in 100%" in said
+
+
+def test_a_prompt_that_is_forgotten_is_told_until_then(bench):
+    fill(bench, 3)
+    answer = recoverability.table(bench.evidence, TEXT)
+    ranks = dict(answer.curve.select("step", "rank").iter_rows())
+    assert [ranks[step] for step in (1, 3, 5)] == [1, 1, 1]
+    assert [ranks[step] for step in (7, 17)] == pytest.approx([0.5, 0.5])
+    assert answer.stretches["p_value"][-1] == 1.0
+    assert "and not any more at model call" in recoverability.sentence(answer)
+    assert list(recoverability.chart(answer)) == ["rank", "nearest"]
+
+
+def test_outputs_of_one_place_tell_nothing(bench):
+    fill(bench, 0)
+    said = recoverability.sentence(recoverability.table(bench.evidence, TEXT))
+    assert "it cannot be told at model call 1 (rank 0.50" in said
+
+
+def test_three_prompts_are_refused(bench):
+    fill(bench, 9, num_prompts=3)
+    with pytest.raises(AnalysisError, match="no network has 4 prompts with text vectors of embed"):
+        recoverability.table(bench.evidence, TEXT)
+
+
+def test_a_model_without_vectors_of_prompts_is_not_asked(bench):
+    bench.add("a start", ["one", "two"], seed=-1)
+    bench.embed({"one": angle_vector(0), "two": angle_vector(1)})
+    assert recoverability.table(bench.evidence, TEXT) is None

@@ -1,0 +1,115 @@
+"""Tests of semantic drift: likeness to the start by generation, of angles that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic.analysis.chance import LEAST_UNITS
+from panic.analysis.checks import AnalysisError
+from panic.analysis.questions import semantic_drift
+from panic.analysis.questions.semantic_drift import similarities
+from tests.analysis.conftest import TEXT, angle_vector
+
+
+def fill(bench, angles, *, num_prompts: int = 8) -> None:
+    """Runs of prompts at angle 0 whose outputs are at these angles (generations,), a little apart."""
+    vectors = {}
+    for number in range(num_prompts):
+        prompt = f"start {number}"
+        texts = [f"{prompt} {generation}" for generation in range(len(angles))]
+        bench.add(prompt, texts, seed=-1, max_length=2 * len(angles))
+        made = {text: angle_vector(angle + 0.2 * number) for text, angle in zip(texts, angles, strict=True)}
+        vectors |= {prompt: angle_vector(0.0)} | made
+    bench.embed(vectors)
+
+
+def test_a_known_decay_is_found_and_falls(bench):
+    generation = np.arange(1, 13)
+    fill(bench, np.degrees(np.arccos(0.5 * np.exp(-0.3 * generation) + 0.4)))
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    row = answer.scores.row(0, named=True)
+    assert row["direction"] == "text → text"
+    assert row["cumulative"] == pytest.approx((0.5 * np.exp(-0.3 * generation) + 0.4).mean(), abs=0.02)
+    assert row["low"] < row["cumulative"] < row["high"]
+    assert row["rate"] == pytest.approx(0.3, abs=0.03)
+    assert row["level"] == pytest.approx(0.4, abs=0.03)
+    assert row["p_value"] == pytest.approx(2 / 2**8)
+    assert answer.means["cumulative"].to_list() == [row["cumulative"]]
+    said = semantic_drift.sentence(answer)
+    assert "semantic drift rate 0.3" in said
+    assert "from early to late generations it falls" in said
+    assert list(semantic_drift.chart(answer)) == ["text → text"]
+
+
+def test_what_stays_does_not_fall(bench):
+    rng = np.random.default_rng(0)
+    vectors = {}
+    for number in range(8):
+        texts = [f"{number} {generation}" for generation in range(9)]
+        bench.add(f"start {number}", texts, seed=-1, max_length=18)
+        vectors |= {f"start {number}": angle_vector(0.0)} | {
+            t: angle_vector(rng.uniform(0, 90)) for t in texts
+        }
+    bench.embed(vectors)
+    said = semantic_drift.sentence(semantic_drift.table(bench.evidence, TEXT))
+    assert "could not be shown to change" in said
+    assert "semantic drift rate" not in said
+
+
+def test_runs_that_end_early_are_left_out(bench):
+    fill(bench, [10.0] * 8, num_prompts=3)
+    run = bench.add("start 0", ["one", "two"], seed=-1, repeat=1, max_length=16)
+    bench.fail(run, 4)
+    bench.embed({"one": angle_vector(90), "two": angle_vector(90)})
+    found = similarities(bench.evidence.data, "embed", "text", "text")
+    assert found["run"].n_unique() == 3
+    assert found["generation"].unique().sort().to_list() == list(range(1, 9))
+
+
+def test_too_little_is_said(bench):
+    fill(bench, [10.0, 20.0, 30.0, 40.0], num_prompts=2)
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    row = answer.scores.row(0, named=True)
+    assert row["rate"] is None
+    assert np.isnan(row["low"])
+    said = semantic_drift.sentence(answer)
+    assert f"with fewer than {LEAST_UNITS} independent starts no change is tested" in said
+    assert "interval" not in said
+
+
+def test_runs_that_met_are_one_start(bench):
+    """Under a fixed seed all prompts may end in one cycle, which is one observation."""
+    for number in range(8):
+        run = bench.add(f"start {number}", ["one", "two"], max_length=40)
+        bench.stuck(run, 0, 4)
+    starts = {f"start {number}": angle_vector(5.0 * number) for number in range(8)}
+    bench.embed({"one": angle_vector(20), "two": angle_vector(50)} | starts)
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    assert answer.scores.select("num_starts", "num_runs", "num_generations").row(0) == (1, 8, 20)
+
+
+def test_no_vector_of_a_start_is_said(bench):
+    bench.add("a start", ["one", "two"], seed=-1)
+    bench.embed({"one": angle_vector(0), "two": angle_vector(1)})
+    with pytest.raises(AnalysisError, match="no run has vectors of its start and its outputs under embed"):
+        semantic_drift.table(bench.evidence, TEXT)
+
+
+def test_images_are_compared_with_prompts_and_with_the_first_image(bench):
+    bench.add("a start", ["one", "two", "three"], seed=-1, max_length=6)
+    bench.embed({"a start": angle_vector(0), **{t: angle_vector(30) for t in ("one", "two", "three")}})
+    bench.embed_images({0: angle_vector(60), 1: angle_vector(90), 2: angle_vector(120)})
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    scores = dict(answer.scores.select("direction", "cumulative").iter_rows())
+    cos = {degrees: np.cos(np.radians(degrees)) for degrees in (30, 60, 90, 120)}
+    assert scores["text → text"] == pytest.approx(cos[30])
+    assert scores["text → image"] == pytest.approx((cos[60] + cos[90] + cos[120]) / 3, abs=1e-6)
+    assert scores["image → image"] == pytest.approx((cos[30] + cos[60]) / 2)
+    assert scores["image → text"] == pytest.approx(cos[30])
+    mean = answer.means.row(0, named=True)
+    assert mean["cumulative"] == pytest.approx(np.mean(list(scores.values())))
+    assert mean["num_directions"] == 4
+    generations = answer.scores.filter(pl.col("direction") == "image → image")["num_generations"]
+    assert generations.to_list() == [2]

@@ -1,0 +1,43 @@
+"""Tests of runs cut to one length, and of some of their outputs."""
+
+from __future__ import annotations
+
+from panic.analysis.alignment import aligned, thinned_numbers
+from tests.analysis.conftest import TEXT, angle_vector
+
+
+def test_runs_are_cut_to_what_half_of_them_reach(bench):
+    lengths = (3, 5, 6)
+    for number, length in enumerate(lengths):
+        bench.add(f"start {number}", [f"t{i}" for i in range(length)], network=("tell",), seed=-1)
+    stuck = bench.add("start 3", ["t0", "t1"], network=("tell",), max_length=7)
+    bench.stuck(stuck, 0, 2)
+    bench.embed({f"t{i}": angle_vector(i) for i in range(6)})
+    paths = aligned(bench.evidence.data, *TEXT)
+    assert paths.group_by("run", maintain_order=True).len()["len"].to_list() == [6, 6]
+    assert paths["length"].unique().to_list() == [6]
+    assert paths.filter(run=stuck)["is_known"].to_list() == [False] * 2 + [True] * 4
+
+
+def test_units_are_the_prompts_of_a_trajectory(bench):
+    for prompt in ("one", "two"):
+        run = bench.add(prompt, ["t0", "t1"], network=("tell",), max_length=4)
+        bench.stuck(run, 0, 2)
+    bench.add("one", ["t2", "t3", "t2", "t3"], network=("tell",), seed=-1, max_length=4)
+    bench.embed({f"t{i}": angle_vector(i) for i in range(4)})
+    paths = aligned(bench.evidence.data, *TEXT).filter(number=0)
+    assert paths["unit"].to_list() == ["one\ntwo", "one\ntwo", "one"]
+    assert paths["trajectory"].n_unique() == 2
+
+
+def test_some_outputs_are_evenly_chosen_with_both_ends(bench):
+    bench.add("start", [f"t{i % 6}" for i in range(41)], network=("tell",), seed=-1, max_length=41)
+    bench.embed({f"t{i}": angle_vector(i) for i in range(6)})
+    paths = aligned(bench.evidence.data, *TEXT)
+    assert thinned_numbers(paths, 5)["number"].to_list() == [0, 10, 20, 30, 40]
+    assert thinned_numbers(paths, 100)["number"].to_list() == list(range(41))
+    for most in (2, 3, 7, 23, 40):
+        chosen = thinned_numbers(paths, most)["number"].to_list()
+        assert chosen[0] == 0
+        assert chosen[-1] == 40
+        assert len(chosen) <= most
