@@ -35,8 +35,8 @@ class Loop:
     """One run on its way.
 
     `begins` is what its prompt is, `root` is empty for a fixed seed. detector: None for fresh noise, and
-    where a model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that ends
-    it; `cycle` is where it has (its first step and period).
+    where a model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that
+    ends it; `cycle` is where it has (its first step and period).
     """
 
     __slots__ = (
