@@ -44,10 +44,10 @@ def parse_size(value: Any) -> Any:
 def parse_whole(value: Any) -> Any:
     """Return the whole number that 5e6 means, which is a text in YAML; other values pass unchanged.
 
-    That is for large numbers, which are written so: 2.0 stays a mistake.
+    Of numbers that were read already, only large ones are taken so: 2.0 stays a mistake.
     """
     if isinstance(value, str) and re.fullmatch(r"\+?\d{1,18}(\.\d*)?[eE]\+?\d{1,2}", value):
-        value = float(value)
+        return int(float(value)) if float(value).is_integer() and float(value) <= MAX_EXACT else value
     if isinstance(value, float) and value.is_integer() and LEAST_EXPONENT <= value <= MAX_EXACT:
         return int(value)
     return value

@@ -31,8 +31,8 @@ from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.codec import prompt_modality
 from panic.store.coverage import EmbeddingModel, Part
-from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow, ServedModel
-from panic.store.served import served_models
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow
+from panic.store.served import ServedModel, served_models
 from panic.topology import Estimate, estimate
 
 ASSUMED_COORDINATES = 768

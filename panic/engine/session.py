@@ -213,6 +213,14 @@ def open_session(
         writing.end_session(store, number, state, ledger.rows())
 
 
+def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
+    """The command and the provenance of a session, without the keys of the plan's models."""
+    variables = secrets(plan.specs.values())
+    keys = [value for name in variables if (value := os.environ.get(name, "").strip())]
+    found = provenance(variables) | _lineage(plan)
+    return without(command, keys), without(found, keys)
+
+
 def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:
     """The images that runs begin with and the store lacks, read as they are taken.
 
@@ -226,12 +234,9 @@ def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:
     return given_images(missing_images(store, plan.runs, files), files)
 
 
-def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
-    """The command, and the provenance of a session and its prompts, without the keys of the plan's models."""
-    variables = secrets(plan.specs.values())
-    keys = [value for name in variables if (value := os.environ.get(name, "").strip())]
-    lineage = {"prompts": plan.starts.lineage} if plan.starts else {}
-    return without(command, keys), without(provenance(variables) | lineage, keys)
+def _lineage(plan: Plan) -> dict[str, Any]:
+    """What is kept with the session of where its prompts came from."""
+    return {"prompts": plan.starts.lineage} if plan.starts else {}
 
 
 def _read(store: Store, digest: bytes, modality: Modality) -> Content:

@@ -17,7 +17,8 @@ from typing import Any
 from panic.config.schema import Budget
 from panic.engine.calls import Usage
 from panic.errors import BudgetSpent
-from panic.store.records import NewSpending, Spent
+from panic.store.records import NewSpending
+from panic.store.served import Spent
 
 
 @dataclass(slots=True)

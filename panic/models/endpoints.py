@@ -178,6 +178,14 @@ def key(spec: ModelSpec) -> str | None:
     return value
 
 
+def _absence(spec: ModelSpec) -> str:
+    try:
+        key(spec)
+    except ModelMissing as error:
+        return str(error)
+    return ""
+
+
 def _identity(spec: ModelSpec) -> list[str]:
     return [base_url(spec), model_name(spec)]
 
@@ -196,7 +204,7 @@ KIND = Kind(
     read_name=_read_name,
     completed=_completed,
     identity=_identity,
-    ready=key,
+    absence=_absence,
     secrets=_secrets,
     is_repeatable=False,
     is_remote=True,

@@ -186,7 +186,7 @@ class Kind:
             to mean another model, as specs that say so. An experiment goes on with what it started with.
         is_given: its models cannot be called; their outputs come from elsewhere (`panic import`).
         completed: the spec of a variant with what follows from its parameters, such as its modalities.
-        ready: raises ModelMissing where a model without files could not be called here.
+        absence: why a model without files could not be called here; "" if it could.
         secrets: the environment variables that hold keys of a model; only who calls it needs them.
         is_repeatable: the same input and seed give the same output, as far as promise 2 says. If not, nothing
             is taken from a memo, and no run with such a model is stuck.
@@ -215,7 +215,7 @@ class Kind:
     earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
     is_given: bool = False
     completed: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
-    ready: Callable[[ModelSpec], object] = lambda spec: None
+    absence: Callable[[ModelSpec], str] = lambda spec: ""
     secrets: Callable[[ModelSpec], Iterable[str]] = lambda spec: ()
     is_repeatable: bool = True
     is_remote: bool = False

@@ -269,10 +269,9 @@ def absence(spec: ModelSpec) -> str:
         if kind_of(spec).weights == "files":
             weights.folder_of(spec)
         added_folders(spec)
-        kind_of(spec).ready(spec)
     except (PanicError, ImportError) as error:
         return str(error)
-    return _needs(spec) if lacks(spec) else ""
+    return kind_of(spec).absence(spec) or (_needs(spec) if lacks(spec) else "")
 
 
 def is_present(spec: ModelSpec) -> bool:

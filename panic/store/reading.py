@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from panic.errors import NotFound, StoreCorrupt, nearest
@@ -23,7 +24,6 @@ from panic.store.records import (
     ExperimentRow,
     FailureRow,
     ModelRow,
-    ModelTime,
     Repeated,
     RunRow,
     SessionRow,
@@ -53,6 +53,21 @@ IMAGE_STEPS = (
     " JOIN output AS made ON made.id = i.output AND made.modality = 'image'"
 )
 """Every step that put out an image, as `run`, `i` and `made`; of all experiments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTime:
+    """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
+
+    padding_items: places in batches that no item filled. padding_s: their share of `duration_s`.
+    """
+
+    model: str
+    batches: int
+    items: int
+    padding_items: int
+    duration_s: float
+    padding_s: float
 
 
 def current_diagrams(where: str) -> str:

@@ -277,29 +277,6 @@ class Repeated(NamedTuple):
     times: int
 
 
-class Spent(NamedTuple):
-    """What was sent to servers."""
-
-    requests: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
-    """What was sent to a model's server and answered. requests: sent, answered or not; tokens: as reckoned.
-
-    input_tokens, output_tokens: as the server has said; served: names by which it said what it is.
-    """
-
-    model: str
-    requests: int
-    tokens: int
-    answers: int
-    input_tokens: int
-    output_tokens: int
-    served: tuple[str, ...]
-
-
 ENDED = ("done", "stuck", "repeated", "failed")
 """States of runs that do not go on at the length that they were asked for."""
 CUT_SHORT = ("stuck", "repeated", "failed")
@@ -467,21 +444,6 @@ class Counts:
         repeated = f"{self.repeated:,} repeated, " if self.repeated else ""
         runs = f"{self.runs:,} runs ({self.stuck:,} stuck, {repeated}{self.failed:,} failed)"
         return ", ".join([runs, *found])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTime:
-    """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
-
-    padding_items: places in batches that no item filled. padding_s: their share of `duration_s`.
-    """
-
-    model: str
-    batches: int
-    items: int
-    padding_items: int
-    duration_s: float
-    padding_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,36 @@ for one in served(store, reading.experiment(store, "latest")):
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from panic.errors import ConfigError
 from panic.store.codec import decode_json
-from panic.store.records import ExperimentRow, ServedModel, Spent
+from panic.store.records import ExperimentRow
 from panic.store.store import Store
+
+
+class Spent(NamedTuple):
+    """What was sent to servers."""
+
+    requests: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """What was sent to a model's server and answered. requests: sent, answered or not; tokens: as reckoned.
+
+    input_tokens, output_tokens: as the server has said; served: names by which it said what it is.
+    """
+
+    model: str
+    requests: int
+    tokens: int
+    answers: int
+    input_tokens: int
+    output_tokens: int
+    served: tuple[str, ...]
 
 
 def spent(store: Store, experiment: int) -> Spent:

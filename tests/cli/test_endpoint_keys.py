@@ -153,13 +153,13 @@ def test_a_stored_endpoint_and_its_key_are_used_with_trust_alone(
 
 def test_status_and_the_dry_run_tell_requests_tokens_and_costs(plain: Callable[..., Path]) -> None:
     with Server() as server:
-        more = "prices: {chat: {input: 2, output: 10}}\nbudget: {requests: 1e2, tokens: 5e6}\n"
+        more = "prices: {chat: {input: 2, output: 10}}\nbudget: {requests: 1e3, tokens: 5e6}\n"
         plan = call("run", plain(server, more), "--dry-run")
         assert "chat is behind an endpoint" in plan.stdout
         assert "at most 12 requests" in plan.stdout
         assert call("run", plain(server, more)).exit_code == 0
         status = call("status")
-        assert "26 of 100 requests" in status.stdout
+        assert "26 of 1,000 requests" in status.stdout
         assert "0.0008" in status.stdout  # 12 x (10 x 2 + 5 x 10) / 1e6
         assert "served-1 fp-1" in status.stdout
         longer = call("run", plain(server, more), "--set", "max_length=20", "--dry-run")

@@ -73,15 +73,15 @@ class ImageStage(CallStage):
         if not wanted:
             return {}
         log.warning("%d of the experiment's images are missing: computing them again", len(wanted))
-        origins = {origin.digest: origin for origin in missing.image_origins(store, experiment, wanted)}
+        found = {origin.digest: origin for origin in missing.image_origins(store, experiment, wanted)}
         given = "runs begin with it, and no model made it: perform a config that names its file"
-        self._reasons |= dict.fromkeys(wanted - origins.keys(), given)
+        self._reasons |= dict.fromkeys(wanted - found.keys(), given)
         specs = self.session.plan.specs
-        for digest, origin in list(origins.items()):
+        for digest, origin in list(found.items()):
             if origin.model in specs and not registry.is_repeatable(specs[origin.model]):
                 self._reasons[digest] = f"{origin.model} is not repeatable, and is not asked again"
-                del origins[digest]
-        return origins
+                del found[digest]
+        return found
 
     def absorb(self, work: Item, result: Made, commit: Commit) -> None:
         """Take an image if it is the one that was lost."""

@@ -34,14 +34,14 @@ Key = tuple[str, int, bytes]
 class Loop:
     """One run on its way.
 
-    begins: what its prompt is; root: empty for a fixed seed. detector: None for fresh noise, and where a
-    model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that ends it;
-    `cycle` is where it has (its first step and period).
+    `begins` is what its prompt is, `root` is empty for a fixed seed. detector: None for fresh noise, and
+    where a model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that
+    ends it; `cycle` is where it has (its first step and period).
     """
 
     __slots__ = (
-        "begins", "cycle", "detector", "id", "max_length", "network", "root", "rounds", "seed", "step",
-    )  # fmt: skip
+        *("begins", "cycle", "detector", "id", "max_length", "network", "root", "rounds", "seed", "step"),
+    )
 
     def __init__(
         self,
