@@ -9,15 +9,14 @@ from __future__ import annotations
 import polars as pl
 
 from panic.analysis.data import ExperimentData
-from panic.analysis.factors import trajectories
+from panic.analysis.factors import independent_starts
 
 
 def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """The visits of runs that have as many outputs as half of their network's have, cut to so many.
 
     The columns are those of `ExperimentData.visits`; `number`, that of the output from 0; `length`, how many
-    each run of the network has; `trajectory`, as in `factors.trajectories`; and `unit`, all prompts of the
-    trajectory: units are independent, as runs of one prompt, or such that coalesced, are not. Stuck runs go
+    each run of the network has; `trajectory` and `unit`, as in `factors.independent_starts`. Stuck runs go
     on by their cycle.
     """
     steps = data.visits(model, modality).sort("run", "step")
@@ -26,11 +25,9 @@ def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     runs = (
         counts.with_columns(length=half).filter(pl.col("count") >= pl.col("length")).select("run", "length")
     )
-    of = trajectories(data).join(data.runs.select("run", "prompt"), on="run", maintain_order="left")
-    of = of.with_columns(unit=pl.col("prompt").unique().sort().str.join("\n").over("trajectory"))
     return (
         steps.join(runs, on="run", maintain_order="left")
-        .join(of.select("run", "trajectory", "unit"), on="run", maintain_order="left")
+        .join(independent_starts(data), on="run", maintain_order="left")
         .with_columns(number=pl.int_range(pl.len()).over("run"))
         .filter(pl.col("number") < pl.col("length"))
     )

@@ -19,15 +19,17 @@ def test_runs_are_cut_to_what_half_of_them_reach(bench):
     assert paths.filter(run=stuck)["is_known"].to_list() == [False] * 2 + [True] * 4
 
 
-def test_units_are_the_prompts_of_a_trajectory(bench):
+def test_prompts_that_met_under_any_seed_are_one_unit(bench):
+    """Runs of a prompt counted as independent of its other runs where it had met another prompt in these."""
     for prompt in ("one", "two"):
         run = bench.add(prompt, ["t0", "t1"], network=("tell",), max_length=4)
         bench.stuck(run, 0, 2)
     bench.add("one", ["t2", "t3", "t2", "t3"], network=("tell",), seed=-1, max_length=4)
+    bench.add("three", ["t3", "t2", "t3", "t2"], network=("tell",), seed=-1, max_length=4)
     bench.embed({f"t{i}": angle_vector(i) for i in range(4)})
     paths = aligned(bench.evidence.data, *TEXT).filter(number=0)
-    assert paths["unit"].to_list() == ["one\ntwo", "one\ntwo", "one"]
-    assert paths["trajectory"].n_unique() == 2
+    assert paths["unit"].to_list() == [0, 0, 0, 1]
+    assert paths["trajectory"].n_unique() == 3
 
 
 def test_some_outputs_are_evenly_chosen_with_both_ends(bench):

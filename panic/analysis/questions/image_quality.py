@@ -17,7 +17,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import image_quality
 from panic.analysis.evidence import Evidence, View, once
-from panic.analysis.factors import trajectories
+from panic.analysis.factors import independent_starts
 from panic.analysis.sampling import evenly, spread
 from panic.analysis.whereabouts import continued
 from panic.errors import NotFound, StoreCorrupt
@@ -130,8 +130,7 @@ def _measured(store: Store, digests: list[str]) -> Iterator[tuple[str | float, .
 
 def _tests(values: pl.DataFrame, data: ExperimentData) -> pl.DataFrame:
     """TESTS of networks whose runs have two images or more, with corrected p values."""
-    of = trajectories(data).join(data.runs.select("run", "prompt"), on="run")
-    of = of.with_columns(unit=pl.col("prompt").unique().sort().str.join("\n").over("trajectory"))
+    of = independent_starts(data)
     place = pl.int_range(pl.len()).over("run")
     third = pl.max_horizontal(pl.len().over("run") // 3, pl.lit(1))
     sided = values.filter(pl.len().over("run") > 1).with_columns(

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from panic.analysis import AnalysisError
-from panic.analysis.questions import clusters, dimension, dwell, lag, patterns, period
+from panic.analysis.questions import (
+    clusters,
+    dimension,
+    dwell,
+    image_quality,
+    lag,
+    patterns,
+    period,
+    semantic_drift,
+)
 from panic.analysis.states import agreement
 from tests.analysis.conftest import TEXT, angle_vector, corner
 
@@ -62,3 +71,20 @@ def test_surrogates_are_of_distinct_runs(bench):
         bench.add(prompt, list(texts), seed=1, max_length=2 * len(texts))
     bench.embed(texts)
     assert len(dimension.table(bench.evidence, TEXT)) == 1
+
+
+def test_prompts_that_met_under_some_seed_are_one_start(bench):
+    """Three prompts that met two by two under three seeds were six independent starts, enough for a test."""
+    vectors = {}
+    for seed, apart in enumerate(("first", "second", "third"), start=1):
+        for prompt in ("first", "second", "third"):
+            name = prompt if prompt == apart else "both"
+            texts = [f"{name} {seed} {output}" for output in range(6)]
+            bench.add(prompt, texts, seed=seed, max_length=12)
+            vectors |= {text: angle_vector(10 * i) for i, text in enumerate(texts)}
+    bench.embed({**vectors, **dict.fromkeys(("first", "second", "third"), angle_vector(0))})
+    scores = semantic_drift.table(bench.evidence, TEXT).scores
+    assert scores["num_starts"].to_list() == [1]
+    assert np.isnan(scores["p_value"][0])
+    tests = image_quality.table(bench.evidence).tests
+    assert set(tests["num_units"]) == {1}
