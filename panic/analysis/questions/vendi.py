@@ -27,7 +27,7 @@ CAVEAT = (
     "there are where all are at right angles; under most models unrelated texts are far from that. It grows "
     "with the number that it is of: compare scores of equally many. Runs that coalesced are the same from "
     "where they met, which lowers the score and is no sample of anything: p swaps early and late outputs of "
-    "what is independent only. Stuck runs go on by their cycle."
+    "all runs of a prompt, and of prompts that met, at once. Stuck runs go on by their cycle."
 )
 LEVEL = 0.05
 LEAST_RUNS = 3
@@ -121,8 +121,7 @@ def _early_and_late(paths: pl.DataFrame, data: ExperimentData, view: View) -> tu
     count = min(COMPARED, max(length // 2, 1))
     ordered = paths.sort("run", "number")
     rows = ordered["row"].to_numpy().reshape(-1, length)
-    trajectory = ordered.filter(pl.col("number") == 0)["trajectory"].to_numpy()
-    units, unit_of = np.unique(trajectory, return_inverse=True)
+    units, unit_of = np.unique(ordered.filter(pl.col("number") == 0)["unit"].to_numpy(), return_inverse=True)
     early, late = (
         _unit_vectors(part.T, data, view.model) for part in (rows[:, :count], rows[:, length - count :])
     )
@@ -189,7 +188,8 @@ def sentence(answer: Diversity) -> str:
         verdict = change if row["p_adjusted"] <= LEVEL else "could not be shown to change"
         tested = f"{verdict}, p = {row['p_adjusted']:.2g}"
         if row["p_adjusted"] != row["p_adjusted"]:
-            tested = f"{row['num_units']:,} independent, too few to test a change"
+            starts = f"start{'s' if row['num_units'] != 1 else ''}"
+            tested = f"{row['num_units']:,} independent {starts}, too few to test a change"
         parts.append(
             f"{row['network']} {row['early']:.3g} early and {row['late']:.3g} late of {row['num_runs']:,} "
             f"runs ({tested}), and {row['score']:.3g} in the median run of {row['num_outputs']:,.0f} "
