@@ -16,7 +16,8 @@ def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """The visits of runs that have as many outputs as half of their network's have, cut to so many.
 
     The columns are those of `ExperimentData.visits`; `number`, that of the output from 0; `length`, how many
-    each run of the network has; `trajectory` and `unit`, as in `factors.independent_starts`. Stuck runs go
+    each run of the network has; `per_lap`, how many models of the network make them in turn, of which
+    whatever is compared should have as many outputs each; `trajectory` and `unit`, as in `factors.independent_starts`. Stuck runs go
     on by their cycle.
     """
     steps = data.visits(model, modality).sort("run", "step")
@@ -25,8 +26,13 @@ def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     runs = (
         counts.with_columns(length=half).filter(pl.col("count") >= pl.col("length")).select("run", "length")
     )
+    place = pl.col("step") % pl.col("num_models")
+    laps = data.runs.select("run", "num_models")
     return (
         steps.join(runs, on="run", maintain_order="left")
+        .join(laps, on="run", maintain_order="left")
+        .with_columns(per_lap=place.n_unique().over("network").cast(pl.Int64))
+        .drop("num_models")
         .join(independent_starts(data), on="run", maintain_order="left")
         .with_columns(number=pl.int_range(pl.len()).over("run"))
         .filter(pl.col("number") < pl.col("length"))
@@ -40,3 +46,13 @@ def thinned_numbers(paths: pl.DataFrame, most: int) -> pl.DataFrame:
     is_first = place != (((pl.col("number") - 1) / stride).floor())
     is_last = pl.col("number") == pl.col("length") - 1
     return paths.filter(is_first | is_last | (pl.col("number") == 0))
+
+
+def both_ends(length: int, per_lap: int, most: int) -> tuple[slice, slice] | None:
+    """The first and the last numbers of runs of so many outputs, whole laps of `most` outputs or of one.
+
+    So each model that makes them has as many early as late. None where there are no two laps.
+    """
+    laps = length // per_lap
+    count = min(max(most // per_lap, 1), laps // 2) * per_lap
+    return (slice(count), slice(laps * per_lap - count, laps * per_lap)) if count else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panic.analysis.alignment import aligned, thinned_numbers
+from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from tests.analysis.conftest import TEXT, angle_vector
 
 
@@ -43,3 +43,13 @@ def test_some_outputs_are_evenly_chosen_with_both_ends(bench):
         assert chosen[0] == 0
         assert chosen[-1] == 40
         assert len(chosen) <= most
+
+
+def test_ends_hold_whole_laps():
+    assert both_ends(9, 1, 3) == (slice(3), slice(6, 9))
+    assert both_ends(9, 2, 3) == (slice(2), slice(6, 8))
+    assert both_ends(9, 3, 3) == (slice(3), slice(6, 9))
+    assert both_ends(5, 2, 3) == (slice(2), slice(2, 4))
+    assert both_ends(2, 1, 0) == (slice(1), slice(1, 2))
+    assert both_ends(3, 2, 3) is None
+    assert both_ends(1, 1, 1) is None

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.alignment import aligned, thinned_numbers
+from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from panic.analysis.chance import LEAST_UNITS, Chance, holm, swapping
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
@@ -117,16 +117,15 @@ def _by_run(paths: pl.DataFrame, data: ExperimentData, view: View) -> list[tuple
 def _early_and_late(paths: pl.DataFrame, data: ExperimentData, view: View) -> tuple[float | int, ...]:
     """What TESTS has of a network but its name: means over the first outputs, and over as many of the
     last."""
-    length = int(paths["length"][0])
-    count = min(COMPARED, max(length // 2, 1))
+    length, per_lap = int(paths["length"][0]), int(paths["per_lap"][0])
+    ends = both_ends(length, per_lap, COMPARED)
     ordered = paths.sort("run", "number")
     rows = ordered["row"].to_numpy().reshape(-1, length)
     units, unit_of = np.unique(ordered.filter(pl.col("number") == 0)["unit"].to_numpy(), return_inverse=True)
-    early, late = (
-        _unit_vectors(part.T, data, view.model) for part in (rows[:, :count], rows[:, length - count :])
-    )
+    sides = ends or (slice(1), slice(length - 1, length))
+    early, late = (_unit_vectors(rows[:, side].T, data, view.model) for side in sides)
     p = p_least = float("nan")
-    if len(units) >= LEAST_UNITS and length > 1:
+    if len(units) >= LEAST_UNITS and ends:
         found = changed(early, late, unit_of.reshape(-1))
         p, p_least = float(found.p_value), found.p_least
     scores = (float(vendi_of_groups(side).mean()) for side in (early, late))

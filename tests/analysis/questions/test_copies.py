@@ -15,6 +15,7 @@ from panic.analysis.questions import (
     patterns,
     period,
     semantic_drift,
+    vendi,
 )
 from panic.analysis.states import agreement
 from tests.analysis.conftest import TEXT, angle_vector, corner
@@ -88,3 +89,19 @@ def test_prompts_that_met_under_some_seed_are_one_start(bench):
     assert np.isnan(scores["p_value"][0])
     tests = image_quality.table(bench.evidence).tests
     assert set(tests["num_units"]) == {1}
+
+
+def test_captioners_that_take_turns_are_no_change_from_early_to_late(bench):
+    """Three early texts were two of the one kind of captioner and one of the other, late ones the reverse."""
+    vectors = {}
+    for number in range(8):
+        texts = [f"{number} {output}" for output in range(16)]
+        bench.add(f"start {number}", texts, seed=-1, network=("tell",) * 4, max_length=16)
+        towards = {0: angle_vector(20 * number), 1: angle_vector(2 * number)}
+        vectors |= {f"start {number}": angle_vector(60)}
+        vectors |= {text: towards[output % 2] for output, text in enumerate(texts)}
+    bench.embed(vectors)
+    tests = vendi.table(bench.evidence, TEXT).tests
+    assert tests["early"][0] == pytest.approx(tests["late"][0])
+    scores = semantic_drift.table(bench.evidence, TEXT).scores
+    assert scores["early"][0] == pytest.approx(scores["late"][0])
