@@ -77,6 +77,19 @@ def test_moves_without_one_are_not(bench):
     assert "does not tell forwards from backwards" in reversal.sentence(reversal.table(bench.evidence, TEXT))
 
 
+def test_directions_of_several_networks_are_corrected_for_their_number(bench):
+    """Each of four networks had its own 5 %, where other questions correct for their number."""
+    for number, network in enumerate((("draw", "tell"), ("tell",), ("tell",) * 3, ("tell",) * 4)):
+        for repeat in range(6):
+            path = simulated(DRIVEN if number < 2 else REVERSIBLE, 30, start=repeat % 4, seed=10 * number + repeat)
+            bench.walk("".join(LETTERS[state] for state in path), seed=-1, repeat=repeat, network=network)
+    bench.embed({letter: corner(i) for i, letter in enumerate(LETTERS)})
+    tests = reversal.table(bench.evidence, TEXT).tests
+    assert tests["p_value"].sort().to_list()[:2] == [0.005, 0.005]
+    assert tests["p_adjusted"].sort()[0] == pytest.approx(0.02)
+    assert (tests["p_adjusted"] >= tests["p_value"]).all()
+
+
 def test_few_moves_and_two_clusters_are_refused(bench):
     fill(bench, REVERSIBLE, runs=2, length=8)
     for question in (milestones, reversal):

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis import dynamics
+from panic.analysis.chance import holm
 from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, null_band
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.dynamics.reversibility import NUM_DRAWS
@@ -20,7 +21,8 @@ TITLE = "Would it look the same backwards?"
 CAVEAT = (
     "Of runs with fresh noise; those with a fixed seed, stuck or not, are left out. Only moves from a "
     "cluster to another one count, and outliers between them are passed over. p: likelihood ratio beside "
-    "draws of the reversible chain that fits best, from the same starts and as long. With two clusters, or "
+    "draws of the reversible chain that fits best, from the same starts and as long, corrected for the number "
+    "of networks (Holm). With two clusters, or "
     "moves without a ring of three, nothing can be told. Runs that still move away from where they began are "
     "no breach: a chain that obeys detailed balance does so, too."
 )
@@ -35,9 +37,9 @@ views = first_model
 class Reversals:
     """Tests by network, and the moves forth and back of pairs of clusters.
 
-    tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, net_share (of moves that
-    none back matches), null_mean, null_low, null_high; or why there is none (`missing`). pairs: network,
-    source, target, forth, back, the more frequent direction forth.
+    tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, p_adjusted, net_share (of
+    moves that none back matches), null_mean, null_low, null_high. pairs: network, source, target, forth,
+    back, the more frequent direction forth.
     """
 
     tests: pl.DataFrame
@@ -81,8 +83,10 @@ def table(evidence: Evidence, view: View) -> Reversals:
         raise AnalysisError(
             f"no network has {LEAST_MOVES} moves among 3 clusters or more, in rings, under fresh noise"
         )
+    frame = pl.DataFrame(tests, TESTS, orient="row")
     return Reversals(
-        tests=pl.DataFrame(tests, TESTS, orient="row"), pairs=pl.DataFrame(pairs, PAIRS, orient="row")
+        tests=frame.with_columns(p_adjusted=holm(frame["p_value"])),
+        pairs=pl.DataFrame(pairs, PAIRS, orient="row"),
     )
 
 
@@ -146,12 +150,12 @@ def sentence(answer: Reversals) -> str:
 
 def _said(row: dict[str, Any]) -> str:
     left_out = f", {row['num_left_out']:,} with a fixed seed left out" if row["num_left_out"] else ""
-    p = f"p = {row['p_value']:.2g}"
+    p = f"p = {row['p_adjusted']:.2g}"
     if row["p_value"] <= 1 / (1 + NUM_DRAWS):
-        p = f"p = {row['p_value']:.2g}, the least that {NUM_DRAWS} draws can give"
+        p += f", the least that {NUM_DRAWS} draws can give"
     verdict = (
         f"moves in one direction more than detailed balance allows ({p})"
-        if row["p_value"] <= LEVEL
+        if row["p_adjusted"] <= LEVEL
         else f"does not tell forwards from backwards ({p})"
     )
     return (
