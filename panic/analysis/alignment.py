@@ -11,6 +11,8 @@ import polars as pl
 from panic.analysis.data import ExperimentData
 from panic.analysis.factors import independent_starts
 
+GOLDEN = (5**0.5 - 1) / 2
+
 
 def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """The visits of runs that have as many outputs as half of their network's have, cut to so many.
@@ -40,12 +42,17 @@ def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
 
 
 def thinned_numbers(paths: pl.DataFrame, most: int) -> pl.DataFrame:
-    """Outputs at so many numbers at most, evenly chosen within each network, first and last among them."""
+    """Outputs at so many numbers at most, spread evenly over each network's, first and last among them.
+
+    One of each stretch of equal length, by the golden ratio at ever other places in it: at every n-th number
+    a run that goes back and forth would always be at the same place.
+    """
     stride = pl.max_horizontal((pl.col("length") - 1) / max(most - 1, 1), pl.lit(1.0))
-    place = (pl.col("number") / stride).floor()
-    is_first = place != (((pl.col("number") - 1) / stride).floor())
-    is_last = pl.col("number") == pl.col("length") - 1
-    return paths.filter(is_first | is_last | (pl.col("number") == 0))
+    stretch = (pl.col("number") / stride).floor()
+    number = pl.col("number") - pl.col("number").min().over("run", stretch)
+    count = pl.col("number").max().over("run", stretch) - pl.col("number").min().over("run", stretch) + 1
+    is_chosen = number == ((stretch * GOLDEN % 1) * count).floor()
+    return paths.filter(is_chosen | (pl.col("number") == pl.col("length") - 1))
 
 
 def both_ends(length: int, per_lap: int, most: int) -> tuple[slice, slice] | None:
