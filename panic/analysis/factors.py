@@ -136,7 +136,9 @@ def independent_starts(data: ExperimentData) -> pl.DataFrame:
         maintain_order="left",
     )
     numbers = separate_prompts(of)
-    units = pl.DataFrame({"run": [*numbers], "unit": [*numbers.values()]}, {"run": pl.Int64, "unit": pl.Int64})
+    units = pl.DataFrame(
+        {"run": [*numbers], "unit": [*numbers.values()]}, {"run": pl.Int64, "unit": pl.Int64}
+    )
     return of.select("run", "trajectory").join(units, on="run", maintain_order="left")
 
 

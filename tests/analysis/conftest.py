@@ -154,9 +154,7 @@ class Bench:
         ]  # fmt: skip
         writing.commit(self.store, Commit(batches=[batch], embeddings=new))
 
-    def diagram(
-        self, run: int, points: np.ndarray, metric: str = "euclidean", digest: str = "d"
-    ) -> None:
+    def diagram(self, run: int, points: np.ndarray, metric: str = "euclidean", digest: str = "d") -> None:
         found = diagram(points, metric=metric)
         new = NewDiagram(
             run=run, model=self.models["embed"], settings={"metric": metric}, settings_digest=digest,

@@ -33,9 +33,7 @@ def views(evidence: Evidence) -> Sequence[View | None]:
 
 def _joins(evidence: Evidence, view: View) -> pl.DataFrame:
     """The median distance within which outputs of a run join their nearest group: of its finite H0 bars."""
-    bars = evidence.data.bars_under(view.model).filter(
-        pl.col("dimension") == 0, pl.col("death").is_finite()
-    )
+    bars = evidence.data.bars_under(view.model).filter(pl.col("dimension") == 0, pl.col("death").is_finite())
     return bars.group_by("run", maintain_order=True).agg(value=pl.col("death").median())
 
 

@@ -68,7 +68,14 @@ def table(evidence: Evidence, view: View) -> SemanticDrift:
             for (network,), of_network in found.group_by("network", maintain_order=True):
                 direction = f"{start} → {kind}"
                 cells = _cells(of_network)
-                rows.append((network, direction, *_score(cells, int(of_network["per_lap"][0])), of_network["run"].n_unique()))
+                rows.append(
+                    (
+                        network,
+                        direction,
+                        *_score(cells, int(of_network["per_lap"][0])),
+                        of_network["run"].n_unique(),
+                    )
+                )
                 curves.append(_curve(str(network), direction, cells))
     if not rows:
         raise AnalysisError(f"no run has vectors of its start and its outputs under {view.model}")

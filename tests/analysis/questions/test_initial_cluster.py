@@ -50,7 +50,7 @@ def test_runs_that_come_back_do_so_more_often_than_chance(bench):
 
 
 def test_outputs_between_those_that_are_drawn_count(bench):
-    """Runs that go away and back with every output were drawn at every second one, and said never to leave."""
+    """Runs that go away and back were looked at with every second output, and said never to leave."""
     vectors = {}
     for number in range(4):
         run = bench.add(f"start {number}", [f"home {number}", f"away {number}"], max_length=358)
