@@ -19,8 +19,8 @@ def aligned(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
 
     The columns are those of `ExperimentData.visits`; `number`, that of the output from 0; `length`, how many
     each run of the network has; `per_lap`, how many models of the network make them in turn, of which
-    whatever is compared should have as many outputs each; `trajectory` and `unit`, as in `factors.independent_starts`. Stuck runs go
-    on by their cycle.
+    whatever is compared should have as many outputs each; `trajectory` and `unit`, as in
+    `factors.independent_starts`. Stuck runs go on by their cycle.
     """
     steps = data.visits(model, modality).sort("run", "step")
     counts = steps.group_by("network", "run", maintain_order=True).agg(count=pl.len())

@@ -22,10 +22,9 @@ TITLE = "Would it look the same backwards?"
 CAVEAT = (
     "Of runs with fresh noise; those with a fixed seed, stuck or not, are left out. Only moves from a "
     "cluster to another one count, and outliers between them are passed over, as are the clusters visited "
-    "least, where there are fewer than 4 moves for each pair of clusters and direction. p: likelihood ratio beside "
-    "draws of the reversible chain that fits best, from the same starts and as long, corrected for the number "
-    "of networks (Holm). With two clusters, or "
-    "moves without a ring of three, nothing can be told. Runs that still move away from where they began are "
+    "least, where there are fewer than 4 moves for each pair of clusters and direction. p: likelihood ratio "
+    "beside draws of the reversible chain that fits best, from the same starts and as long, corrected for "
+    "the number of networks (Holm). With two clusters, or moves without a ring of three, nothing can be told. Runs that still move away from where they began are "
     "no breach: a chain that obeys detailed balance does so, too."
 )
 MAX_CLUSTERS = 20  # where runs are most often
@@ -43,8 +42,8 @@ views = first_model
 class Reversals:
     """Tests by network, and the moves forth and back of pairs of clusters.
 
-    tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, p_adjusted, net_share (of
-    moves that none back matches), null_mean, null_low, null_high. pairs: network, source, target, forth,
+    tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, p_adjusted, net_share
+    (of moves that none back matches), null_mean, null_low, null_high. pairs: network, source, target, forth,
     back, the more frequent direction forth.
     """
 
@@ -86,8 +85,8 @@ def table(evidence: Evidence, view: View) -> Reversals:
         pairs += _pairs(network, names, found.counts)
     if not tests:
         raise AnalysisError(
-            f"no network has {LEAST_MOVES} moves among 3 clusters or more, {LEAST_PER_PAIR} for each pair and "
-            "direction, in rings, under fresh noise"
+            f"no network has {LEAST_MOVES} moves among 3 clusters or more, {LEAST_PER_PAIR} for each pair "
+            "and direction, in rings, under fresh noise"
         )
     frame = pl.DataFrame(tests, TESTS, orient="row")
     return Reversals(

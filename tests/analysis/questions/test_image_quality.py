@@ -79,7 +79,7 @@ def test_of_many_images_some_are_read_and_that_is_said(bench):
 
 
 def test_models_that_draw_in_turn_are_compared_each_with_itself(bench):
-    """Of 24 images of two models in turn, the early ones that were read were of one, the late of the other."""
+    """Of two models in turn, the early images that were read were of one, the late ones of the other."""
     for number in range(8):
         add_run(bench, number, [1.0, 0.5] * 12, network=("draw", "draw"))
     tests = image_quality.table(bench.evidence).tests.filter(measure="contrast")
