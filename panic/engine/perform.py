@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from panic.config import ExperimentConfig
 from panic.devices.device import open_device
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
-from panic.engine.pinning import as_started, known_fingerprints, shapes, untried
+from panic.engine.pinning import Shape, as_started, known_fingerprints, shapes, unproven, untried
 from panic.engine.plan import CheckedConfig, check_config, make_plan, warn_of_short_runs
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
@@ -37,7 +37,7 @@ from panic.engine.workers import Workers, count_workers, refuse_impossible, star
 from panic.errors import UsageError
 from panic.models import registry
 from panic.store import DEFAULT_STORE, Store, reading
-from panic.store.records import Counts, NewRun
+from panic.store.records import Counts, EpochRow, NewRun, RunRow
 from panic.store.standing import standing
 
 
@@ -128,12 +128,20 @@ def _perform(session: Session) -> None:
     plan, device = session.plan, session.device
     epochs = reading.epochs(session.reader, session.experiment)
     called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
-    num_workers = count_workers(plan, called, device, *_missing(session))
+    num_runs, num_missing = _missing(session)
+    num_workers = count_workers(plan, called, device, num_runs, num_missing)
     with ExitStack() as stack:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
         workers = stack.enter_context(closing(Workers(start, session.ledger)))
+        if plan.remote:
+            _start_endpoints(session, workers, has_runs=num_missing > 0)
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
-        session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
+        tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
+        called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
+        busy = {name for row in _unfinished(session) for name in row.network}
+        suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
+        session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
+        session.open_spending()
         loops = LoopStage(session)
         Driver(
             session,
@@ -142,6 +150,20 @@ def _perform(session: Session) -> None:
             standing=(lambda: loops.standing) if device.has_own_memory else None,
             on_epoch=loops.forget,
         ).perform()
+
+
+def _start_endpoints(session: Session, workers: Workers, *, has_runs: bool) -> None:
+    """Give every model behind an endpoint its worker. Raises ModelMissing for a key that is not there.
+
+    has_runs: there are runs that have not ended; otherwise no generative model is asked.
+    """
+    from panic.engine.endpoints import start_endpoints  # brings an HTTP client
+
+    plan = session.plan
+    asked = {name: spec for name, spec in plan.remote.items() if has_runs or spec.is_embedding}
+    constant = plan.config.reject_constant_images
+    for name, worker in start_endpoints(asked, workers.post, reject_constant_images=constant).items():
+        workers.add_endpoint(worker, name, asked[name].parameters["concurrency"])
 
 
 def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStack) -> list[list[AnyStage]]:
@@ -163,6 +185,7 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
             workers.post,
             num_workers=plan.config.diagram_workers,
             ledger=session.ledger,
+            hidden=registry.secrets(plan.specs.values()),
         )
         stack.enter_context(closing(pool))
         with_loops.append(DiagramStage(session, pool, before))
@@ -170,12 +193,22 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
     return [before_loops, with_loops, after_loops]
 
 
+def _proven(
+    session: Session, workers: Workers, suspects: Mapping[str, Shape], epochs: Sequence[EpochRow]
+) -> dict[str, Shape]:
+    from panic.engine.invariance import Probe  # most experiments need none
+
+    return Probe(session, workers, {row.name for row in epochs}).shapes(suspects)
+
+
 def _missing(session: Session) -> tuple[int, int]:
     """(runs that have not ended, invocations they lack if none gets stuck)."""
-    wanted = set(session.run_ids)
-    lacking = [
-        row.max_length - row.num_steps
-        for row in reading.runs(session.reader, session.experiment)
-        if row.id in wanted and row.state in ("todo", "running")
-    ]
+    lacking = [row.max_length - row.num_steps for row in _unfinished(session)]
     return len(lacking), sum(lacking)
+
+
+def _unfinished(session: Session) -> list[RunRow]:
+    """The runs of the plan that have not ended."""
+    wanted = set(session.run_ids)
+    rows = reading.runs(session.reader, session.experiment)
+    return [row for row in rows if row.id in wanted and row.state in ("todo", "running")]

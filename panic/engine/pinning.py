@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,11 +22,17 @@ from panic.errors import ConfigError, ConflictError, PanicError
 from panic.models import imported, registry
 from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
-from panic.store import Store, missing, reading, writing
-from panic.store.codec import prompt_modality
-from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
+from panic.store import Store, invariance, missing, provenance, reading, writing
+from panic.store.codec import canonical_json, prompt_modality
+from panic.store.invariance import Measured, Verdict
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
+
+REMOTE = "endpoint"
+"""The kind of device of a model behind an endpoint, as far as the store can tell."""
+_KERNELS = ("torch", "diffusers", "transformers")
+"""Packages that decide how numbers are rounded, and who pads what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,8 @@ class Shape:
 
     batch_size: int
     threads: int
+    mates: str = "bucket"
+    """Items that may share a batch: those of a bucket, or those with as many tokens ("length")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +93,12 @@ def shapes(
     pinned = {row.name: row for row in epochs}
     ready = most_ready(plan, plan.runs if runs is None else runs)
     found = {
-        name: Shape(batch_size=row.batch_size, threads=row.threads or num_cores())
+        name: Shape(batch_size=row.batch_size, threads=row.threads or num_cores(), mates=row.mates)
         for name, row in pinned.items()
         if name in plan.specs
     }
     for name in plan.specs.keys() - found.keys():
-        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))
+        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))  # 1 behind an endpoint
         found[name] = Shape(
             batch_size=plan.config.batch_sizes.get(name, fitting),
             threads=plan.config.threads or _default_threads(plan, device_kind),
@@ -131,6 +139,41 @@ def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]
     ]
 
 
+def unproven(
+    plan: Plan, called: Mapping[str, Shape], epochs: Iterable[EpochRow], busy: Collection[str]
+) -> list[str]:
+    """Models of which has to be measured whether an item's result depends on its batch mates.
+
+    Not those whose kind vouches for them, nor pinned ones that have nothing to do.
+
+    Args:
+        busy: generative models that runs wait for.
+    """
+    pinned = {row.name for row in epochs}
+    return [
+        name
+        for name, spec in plan.specs.items()
+        if called[name].batch_size > 1
+        and (name in busy or name not in pinned)
+        and not registry.is_invariant(spec)
+    ]
+
+
+def adapted(shape: Shape, verdict: Verdict) -> Shape:
+    """The shape in which results do not depend on batch mates, by what was measured."""
+    if verdict == "length":
+        return replace(shape, mates="length")
+    return replace(shape, batch_size=1, mates="bucket") if verdict == "alone" else shape
+
+
+def surroundings(device: Device) -> str:
+    """What a measured verdict depends on beside model and shape: device and versions, as canonical JSON."""
+    versions = provenance.packages()
+    here = {name: versions[name] for name in _KERNELS if name in versions}
+    here["device"] = device.kind if device.has_own_memory else f"{device.kind} {provenance.processor()}"
+    return canonical_json(here)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Another shape of a model in an experiment; `model` is its row."""
@@ -141,20 +184,34 @@ class Change:
     after: Shape
 
 
-def changes(store: Store, experiment: int, plan: Plan, device_kind: str) -> list[Change]:
-    """What `repin` would do: the models of a plan whose pinned shape is not the one that fits the work."""
+def changes(store: Store, experiment: int, plan: Plan, device: Device) -> list[Change]:
+    """What `repin` would do: the models of a plan whose pinned shape is not the one that fits the work.
+
+    Nor is it where results were seen to depend on batch mates, in whatever shape.
+    """
     epochs = reading.epochs(store, experiment)
     runs = open_runs(plan, reading.runs(store, experiment))
-    now, after = shapes(plan, epochs, device_kind), fitting_shapes(plan, epochs, device_kind, runs)
+    now, after = shapes(plan, epochs, device.kind), fitting_shapes(plan, epochs, device.kind, runs)
+    leaking = {one.fingerprint: one.verdict for one in _leaks(store, device)}
+    for row in epochs:
+        if row.name in after and row.fingerprint in leaking:
+            after[row.name] = adapted(after[row.name], leaking[row.fingerprint])
     return [
         Change(name=name, model=row.model, before=now[name], after=after[name])
         for name, row in {row.name: row for row in epochs if row.name in after}.items()
-        if after[name] != now[name]
+        if after[name] != now[name] and row.device_kind != REMOTE
     ]
 
 
+def _leaks(store: Store, device: Device) -> list[Measured]:
+    """Where results were seen to depend on batch mates; the worst of a model's verdicts comes last."""
+    known = invariance.verdicts(store, surroundings(device))
+    leaks = [one for one in known if one.verdict in ("alone", "length")]
+    return sorted(leaks, key=lambda one: one.verdict == "alone")
+
+
 def repin(
-    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device_kind: str
+    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device: Device
 ) -> list[Change]:
     """Open a shape epoch for every model whose shape does not fit the work: all of them or none.
 
@@ -163,16 +220,17 @@ def repin(
     Raises ConflictError for a plan that contradicts the experiment in anything else.
     """
     row = reading.experiment(store, experiment)
-    refuse_conflicts(store, row, plan, fingerprints, device_kind, shapes_may_change=True)
-    found = changes(store, experiment, plan, device_kind)
+    refuse_conflicts(store, row, plan, fingerprints, device.kind, shapes_may_change=True)
+    found = changes(store, experiment, plan, device)
     opened = [
         NewEpoch(
             name=change.name,
             model=change.model,
             batch_size=change.after.batch_size,
-            device_kind=device_kind,
+            device_kind=device.kind,
             threads=change.after.threads,
             reason="request",
+            mates=change.after.mates,
         )
         for change in found
     ]
@@ -235,7 +293,7 @@ def is_called(store: Store, row: ExperimentRow, plan: Plan, epoch: EpochRow) -> 
 
 def has_come_as_far(row: RunRow | None, run: NewRun) -> bool:
     """Whether a stored run has all the outputs that are asked of it, or will have no more."""
-    return row is not None and (row.state in ("stuck", "failed") or row.num_steps >= run.max_length)
+    return row is not None and (row.state in CUT_SHORT or row.num_steps >= run.max_length)
 
 
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
@@ -330,31 +388,40 @@ def pin(
     fingerprints: Mapping[str, str],
     device_kind: str,
     tried: Mapping[str, int] | None = None,
+    proven: Mapping[str, Shape] | None = None,
 ) -> dict[str, Pin]:
     """The current shape epoch of every model of a plan; models that are new to the experiment are pinned.
 
     Args:
         tried: batch sizes that were tried out.
+        proven: shapes in which results were seen not to depend on batch mates.
     """
     pinned = {row.name: row for row in reading.epochs(store, experiment)}
     runs = joined_runs(plan.runs, reading.runs(store, experiment))
     pins: dict[str, Pin] = {}
     for name, shape in shapes(plan, pinned.values(), device_kind, runs).items():
-        batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads
+        spec = plan.specs[name]
+        is_remote = registry.is_remote(spec)
+        fitting = replace(shape, batch_size=(tried or {}).get(name, shape.batch_size))
+        called = (proven or {}).get(name, fitting)
         if row := pinned.get(name):
             model, number = row.model, row.number
         else:
-            model = writing.add_model(store, name, fingerprints[name], _plain(plan.specs[name]))
+            is_repeatable = registry.is_repeatable(spec)
+            model = writing.add_model(
+                store, name, fingerprints[name], _plain(spec), is_repeatable=is_repeatable
+            )
             opened = NewEpoch(
                 name=name,
                 model=model,
-                batch_size=batch_size,
-                device_kind=device_kind,
-                threads=threads,
-                reason="memory" if batch_size < shape.batch_size else "start",
+                batch_size=called.batch_size,
+                device_kind=REMOTE if is_remote else device_kind,
+                threads=None if is_remote else called.threads,
+                reason="memory" if fitting.batch_size < shape.batch_size else "start",
+                mates=called.mates,
             )
             [number] = writing.add_epochs(store, experiment, [opened])
-        pins[name] = Pin(model=model, epoch=number, batch_size=batch_size, threads=threads)
+        pins[name] = Pin(model=model, epoch=number, **asdict(called))
     return pins
 
 
@@ -363,7 +430,7 @@ def _other_model(epoch: EpochRow, fingerprint: str, device_kind: str, *, is_told
     name, found = epoch.name, []
     if epoch.fingerprint != fingerprint and not is_told:
         found.append(f"{name} is not the model this experiment started with: its weights or code changed")
-    if epoch.device_kind not in (device_kind, imported.GIVEN):
+    if epoch.device_kind not in (device_kind, imported.GIVEN, REMOTE):
         found.append(f"{name} started on a device of kind {epoch.device_kind!r}; here it is {device_kind!r}")
     return found
 

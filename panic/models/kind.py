@@ -16,7 +16,7 @@ as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -40,7 +40,7 @@ class Parameter:
         is_folder: a path, relative to the config's folder; what it holds is part of the fingerprint.
         in_identity: its kind's `identity` says what it means, and the fingerprint leaves the value out.
         idle: tells why a value would silently do nothing beside the other values ("has no effect while ..."),
-            or gives an empty string.
+            or cannot be taken beside them, or gives an empty string.
     """
 
     kind: type
@@ -174,9 +174,23 @@ class Kind:
         bucketing: for a model whose batches are ragged (its padding follows the longest item, its shape the
             size of an image) a function from an input to its bucket; None where all items fit together. It
             is called without building the model.
+        lengths: a function from an input to a bucket of items with as many tokens, for models whose results
+            turn out to depend on the length of batch mates; None where nothing is known of tokens.
+        is_invariant: its kind vouches, by tests of its own, that an item's result does not depend on batch
+            mates; of all others it is measured once.
+        lacks: what is not installed that a model needs, and how it is; "" if nothing is. Called where its
+            files are here.
+        file_conflicts: which of the parameters that were asked for the model's own files ignore or refuse:
+            name -> reason; nothing where they are not here.
         earlier: what the same words of a config meant in earlier versions of the kind, where they have come
             to mean another model, as specs that say so. An experiment goes on with what it started with.
         is_given: its models cannot be called; their outputs come from elsewhere (`panic import`).
+        completed: the spec of a variant with what follows from its parameters, such as its modalities.
+        absence: why a model without files could not be called here; "" if it could.
+        secrets: the environment variables that hold keys of a model; only who calls it needs them.
+        is_repeatable: the same input and seed give the same output, as far as promise 2 says. If not, nothing
+            is taken from a memo, and no run with such a model is stuck.
+        is_remote: its models are called over the network, without a device and without batches.
     """
 
     name: str
@@ -194,8 +208,17 @@ class Kind:
     models: Callable[[], Iterable[ModelSpec]] = _no_models
     identity: Callable[[ModelSpec], Any] = lambda spec: spec.source or spec.base
     bucketing: Callable[[ModelSpec], Bucketer | None] = _one_bucket
+    lengths: Callable[[ModelSpec], Bucketer | None] = _one_bucket
+    is_invariant: Callable[[ModelSpec], bool] = lambda spec: False
+    lacks: Callable[[ModelSpec], str] = lambda spec: ""
+    file_conflicts: Callable[[ModelSpec, Collection[str]], dict[str, str]] = lambda spec, asked: {}
     earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
     is_given: bool = False
+    completed: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+    absence: Callable[[ModelSpec], str] = lambda spec: ""
+    secrets: Callable[[ModelSpec], Iterable[str]] = lambda spec: ()
+    is_repeatable: bool = True
+    is_remote: bool = False
 
     def owns(self, name: str) -> bool:
         """Return whether a name begins with the kind's prefix."""

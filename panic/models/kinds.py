@@ -48,6 +48,7 @@ from panic.models import (
     detectors,
     diffusers_adapter,
     embedders,
+    endpoints,
     hidden,
     image_to_image,
     imported,
@@ -85,7 +86,8 @@ KINDS = (
     controls.KIND,
     python_models.KIND,
     imported.KIND,
-    Kind(name="class", build=_build_class),
+    endpoints.KIND,
+    Kind(name="class", build=_build_class, is_invariant=lambda spec: True),
 )
 """In the order in which they look at a folder of weights."""
 
@@ -155,9 +157,41 @@ def bucketing(spec: ModelSpec) -> Bucketer | None:
     return kind_of(spec).bucketing(spec)
 
 
+def lengths(spec: ModelSpec) -> Bucketer | None:
+    """A function from an input to a bucket of items with as many tokens, or None where nobody can count them.
+
+    The model is not built. Raises ModelMissing, ModelError; the function does, too.
+    """
+    return kind_of(spec).lengths(spec)
+
+
+def is_invariant(spec: ModelSpec) -> bool:
+    """Return whether it is known without measuring that results do not depend on batch mates.
+
+    That is where the kind vouches for it, or where there are no weights and nothing is computed in batches.
+    """
+    kind = kind_of(spec)
+    return kind.weights == "none" or kind.is_invariant(spec)
+
+
 def earlier(spec: ModelSpec) -> list[ModelSpec]:
     """What the words of a config that mean this model meant in earlier versions, where that was another."""
     return list(kind_of(spec).earlier(spec))
+
+
+def is_repeatable(spec: ModelSpec) -> bool:
+    """Return whether the same input and seed give the same output again."""
+    return kind_of(spec).is_repeatable
+
+
+def is_remote(spec: ModelSpec) -> bool:
+    """Return whether a model is called over the network."""
+    return kind_of(spec).is_remote
+
+
+def secrets(specs: Iterable[ModelSpec]) -> list[str]:
+    """The environment variables that hold keys of these models."""
+    return sorted({name for spec in specs for name in kind_of(spec).secrets(spec)})
 
 
 def has_weights(spec: ModelSpec) -> bool:
@@ -198,6 +232,8 @@ def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
     found, missing = {}, []
     for name, spec in specs.items():
         try:
+            if lacks(spec):
+                raise ModelMissing(_needs(spec))
             found[name] = fingerprint(spec)
         except ModelMissing as error:
             missing.append(error)
@@ -205,7 +241,7 @@ def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
         raise missing[0]
     if missing:
         text = "\n\n".join(str(error) for error in missing)
-        raise ModelMissing(f"the weights of {len(missing)} models are missing\n\n{text}")
+        raise ModelMissing(f"what {len(missing)} models need is missing\n\n{text}")
     return found
 
 
@@ -227,15 +263,36 @@ def added_folders(spec: ModelSpec) -> dict[str, Path]:
     return found
 
 
-def is_present(spec: ModelSpec) -> bool:
-    """Return whether a model could be loaded without fetching anything."""
+def absence(spec: ModelSpec) -> str:
+    """Why a model could not be loaded without fetching something, as a sentence; "" if it could."""
     try:
         if kind_of(spec).weights == "files":
             weights.folder_of(spec)
         added_folders(spec)
-    except (PanicError, ImportError):
-        return False
-    return True
+    except (PanicError, ImportError) as error:
+        return str(error)
+    return kind_of(spec).absence(spec) or (_needs(spec) if lacks(spec) else "")
+
+
+def is_present(spec: ModelSpec) -> bool:
+    """Return whether a model could be loaded without fetching anything."""
+    return not absence(spec)
+
+
+def _needs(spec: ModelSpec) -> str:
+    return f"{spec.name} needs what is not installed: {lacks(spec)}"
+
+
+def lacks(spec: ModelSpec) -> str:
+    """What is not installed that a model needs; "" if nothing is, or its files are not here."""
+    kind = kind_of(spec)
+    if kind.weights != "files" or weights.is_pocket(spec):
+        return ""
+    try:
+        weights.folder_of(spec)
+    except ModelError:
+        return ""
+    return kind.lacks(spec)
 
 
 def _set_values(spec: ModelSpec) -> dict[str, Any]:

@@ -73,6 +73,8 @@ class Model(Protocol):
 
 
 BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
+PIPELINE_KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+"""What the pipelines of diffusers call our parameters."""
 NOT_KNOWN = "not known without running it"
 
 

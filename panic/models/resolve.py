@@ -142,7 +142,8 @@ class Resolver:
             if isinstance(own.get(key), str):
                 own[key] = str(self.names.path(own[key]))
         revision = variant.get("revision") or spec.revision
-        return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
+        merged = replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
+        return kinds.kind_of(spec).completed(merged)
 
     def _base(self, base: str, variant: Mapping[str, Any], outer: tuple[str, ...]) -> ModelSpec:
         """The spec that a variant is based on."""
@@ -255,6 +256,15 @@ def _weights(name: str, source: str, adapter: str | None, revision: str | None =
     return kind.spec(name, source=source, revision=revision)
 
 
+def _file_conflicts(kind: Kind, spec: ModelSpec) -> dict[str, str]:
+    """What a model's own files say against parameters that are not the table's."""
+    if weights.is_pocket(spec):
+        return {}
+    usual = TABLE[spec.base].parameters if spec.base in TABLE else {}
+    asked = [key for key, value in spec.parameters.items() if value is not None and usual.get(key) != value]
+    return kind.file_conflicts(spec, asked) if asked else {}
+
+
 def allowed_parameters(spec: ModelSpec) -> list[str]:
     """The parameters that a config may set for a model."""
     return [name for name in kinds.kind_of(spec).parameters_of(spec) if name != ANY]
@@ -278,7 +288,8 @@ def parameter_problems(spec: ModelSpec) -> list[Problem]:
     ]
     required = [key for key in allowed if known[key].is_required and key not in spec.parameters]
     problems += [Problem((), f"{spec.base} needs the parameter '{key}'") for key in required]
-    problems += [Problem((key,), f"{key} {reason}") for key, reason in kind.conflicts(spec).items()]
+    conflicts = kind.conflicts(spec) or _file_conflicts(kind, spec)
+    problems += [Problem((key,), f"{key} {reason}") for key, reason in conflicts.items()]
     for key, value in spec.parameters.items():
         parameter = known.get(key)
         if parameter is not None and (reason := parameter.problem(value)):

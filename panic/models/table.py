@@ -163,7 +163,7 @@ _ENTRIES = [
         num_parameters=8_100_000_000,
         gated=True,
         context_tokens=256,
-        note="without its T5 encoder the context would be 77 tokens",
+        note="T5 reads 256 tokens of a prompt, its two CLIP encoders the first 77",
     ),
     _draws(
         "Lumina-Image-2.0",

@@ -84,7 +84,7 @@ def opened(
             repair=repair,
         ) as session,
     ):
-        session.pin({})
+        session.pin({}, {})
         yield session
 
 
@@ -135,6 +135,9 @@ class Hand:
             return
         result, raw = self.server.serve(call)
         self.deliver(self.server.finish(call, result, raw))
+
+    def drain(self) -> None:
+        """Nothing waits here."""
 
     def check(self) -> None:
         while self.hanging:

@@ -45,8 +45,13 @@ def images(*sizes: tuple[int, int]) -> list[Image.Image]:
     ]
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(("kind", "most", "length"), [("detr", 20, 32), ("owlv2", 64, 16)])
-@pytest.mark.parametrize("size", [(64, 64), (90, 40), (7, 30), (1, 1)])
+@pytest.mark.parametrize(
+    "size", [(7, 30), *(pytest.param(size, marks=SLOW) for size in [(64, 64), (90, 40), (1, 1)])]
+)
 def test_there_are_exactly_so_many_regions(
     loaded: Loaded, kind: str, most: int, length: int, size: tuple[int, int]
 ) -> None:
@@ -92,7 +97,11 @@ def test_owlv2_s_boxes_are_of_the_image_and_not_of_the_square_around_it(loaded: 
     patch = np.abs(vectors[0][:, None] - embeddings[None]).max(axis=2).argmin(axis=1)
     assert sorted(patch) == list(range(64))
     np.testing.assert_allclose(vectors[0], embeddings[patch], rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(boxes[0], wanted[patch], atol=1e-5)
+    x, y, width, height = given.target_pred_boxes[0].numpy()[patch].T  # shares of a square of 80 x 80
+    corners = np.stack([x - width / 2, 2 * (y - height / 2), x + width / 2, 2 * (y + height / 2)], axis=1)
+    np.testing.assert_allclose(boxes[0], corners.clip(0, 1), atol=1e-5)
+    distances = np.abs(boxes[0][:, None] - wanted[None]).max(axis=2)
+    assert distances.min(axis=0).max() < 1e-5  # transformers leaves some out, and has no others
 
 
 def test_more_regions_than_a_model_finds_are_refused(loaded: Loaded) -> None:

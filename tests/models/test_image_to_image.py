@@ -72,7 +72,7 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[] if kind in ("variation", "klein") else SLOW) for kind in OF_CLASS]
+    "kind", [pytest.param(kind, marks=[] if kind == "variation" else SLOW) for kind in OF_CLASS]
 )
 def test_an_image_depends_on_its_own_seed_and_not_on_its_mates(load: Load, kind: str) -> None:
     model = load(kind, **OF_CLASS[kind])
@@ -187,9 +187,13 @@ def test_editors_are_recognised_by_their_class(load: Load) -> None:
         assert registry.resolve(load(kind, **OF_CLASS[kind]).spec.source).mapping == "text → image"
 
 
-def test_the_entries_of_the_table_are_taken_by_their_classes(load: Load) -> None:
+def test_each_entry_of_the_table_has_a_tiny_one() -> None:
     entries = {name for name, spec in TABLE.items() if spec.adapter == "image-to-image"}
     assert entries == ENTRIES.keys() | NEVER_BUILT.keys()
+
+
+@pytest.mark.slow
+def test_the_entries_of_the_table_are_taken_by_their_classes(load: Load) -> None:
     for name, kind in ENTRIES.items():
         parameters = {key: value for key, value in TABLE[name].parameters.items() if value is not None}
         parameters |= {"max_sequence_length": 32} if "max_sequence_length" in parameters else {}

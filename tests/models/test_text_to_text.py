@@ -23,7 +23,7 @@ from tests.models.conftest import TEXTS
 
 Load = Callable[..., LanguageModel]
 SLOW = pytest.mark.slow
-KINDS = [pytest.param(kind, marks=[] if kind in ("qwen3", "t5") else SLOW) for kind in tiny_language.CLASSES]
+KINDS = [pytest.param(kind, marks=[] if kind == "qwen3" else SLOW) for kind in tiny_language.CLASSES]
 LONG = "a much longer text, which says the same thing again and again and never comes to its end " * 6
 SAMPLED = {"do_sample": True, "temperature": 1.5, "top_k": 40, "top_p": 0.95}
 SEEDS = [0, 1, 2**31, 3, 2**63 - 1, 5, 6, 7]
@@ -227,10 +227,14 @@ def test_mistakes_are_told_before_anything_is_read(parameters: dict[str, Any], t
     assert [told in problem.message for problem in problems] == [True]
 
 
-def test_the_table_has_its_classes_and_each_has_a_tiny_one(load: Load, folders: Callable[..., Path]) -> None:
-    """An entry's own parameters are taken by the real class."""
-    entries = {name for name, spec in TABLE.items() if spec.adapter == "text-to-text"}
-    assert entries == REAL.keys()
+def test_each_entry_of_the_table_has_a_tiny_one() -> None:
+    assert {name for name, spec in TABLE.items() if spec.adapter == "text-to-text"} == REAL.keys()
+
+
+@pytest.mark.slow
+def test_the_entries_of_the_table_are_taken_by_their_classes(
+    load: Load, folders: Callable[..., Path]
+) -> None:
     for name, kind in REAL.items():
         parameters = {key: value for key, value in TABLE[name].parameters.items() if value is not None}
         model = load(kind, TABLE[name].dtype, **parameters | {"max_new_tokens": 6})

@@ -16,7 +16,7 @@ def letters(used: str) -> dict[str, np.ndarray]:
 
 
 def test_a_run_that_alternates_does(bench):
-    bench.walk("ab" * 8, seed=-1)
+    bench.walk("ab" * 12, seed=-1)
     bench.embed(letters("ab"))
     answer = two_periodicity.table(bench.evidence, TEXT)
     row = answer.scores.row(0, named=True)
@@ -25,7 +25,7 @@ def test_a_run_that_alternates_does(bench):
     assert row["high"] < 1
     assert "draw → tell alternates (1.000 to the one before the last" in two_periodicity.sentence(answer)
     assert list(two_periodicity.chart(answer)) == ["beside shuffles of the order", "along the runs"]
-    assert answer.steps["step"].to_list() == list(range(5, 32, 2))
+    assert answer.steps["step"].to_list() == list(range(5, 48, 2))
 
 
 def test_a_run_that_comes_round_in_four_does_not(bench):
