@@ -24,8 +24,9 @@ CAVEAT = (
     "cluster to another one count, and outliers between them are passed over, as are the clusters visited "
     "least, where there are fewer than 4 moves for each pair of clusters and direction. p: likelihood ratio "
     "beside draws of the reversible chain that fits best, from the same starts and as long, corrected for "
-    "the number of networks (Holm). With two clusters, or moves without a ring of three, nothing can be told. Runs that still move away from where they began are "
-    "no breach: a chain that obeys detailed balance does so, too."
+    "the number of networks (Holm). With two clusters, or moves without a ring of three, nothing can be "
+    "told. Runs that still move away from where they began are no breach: a chain that obeys detailed "
+    "balance does so, too."
 )
 MAX_CLUSTERS = 20  # where runs are most often
 LEAST_PER_PAIR = 4
