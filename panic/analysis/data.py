@@ -30,6 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.whereabouts import at_end, continued
+from panic.config.diagrams import DiagramSettings, one_or_several
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading
 from panic.store.codec import decode_array, decode_bars
@@ -203,6 +204,20 @@ class ExperimentData:
         named = self._with_model_names(pl.DataFrame([row[:6] for row in rows], schema=schema, orient="row"))
         places = np.repeat(np.arange(len(rows)), counts)
         return named[places].with_columns(birth=pl.Series(ends[:, 0]), death=pl.Series(ends[:, 1]))
+
+    def bars_under(self, model: str) -> pl.DataFrame:
+        """The `bars` of a model, of the first settings of diagrams that are asked for and that it has.
+
+        Bars of several metrics or modalities have no scale in common.
+        """
+        whole = self._whole or self
+        found = pl.col("model") == model
+        there = whole.bars.filter(found)["settings_digest"].unique(maintain_order=True).to_list()
+        configs = map(json.loads, whole.experiments["config"] if len(there) > 1 else [])
+        asked = [one for config in configs for one in one_or_several(config.get("diagrams"))]
+        digests = [DiagramSettings.model_validate(one).digest for one in asked]
+        first = next((digest for digest in digests if digest in there), there[0] if there else "")
+        return self.bars.filter(found, pl.col("settings_digest") == first)
 
     @cached_property
     def vectorisations(self) -> pl.DataFrame:

@@ -186,12 +186,15 @@ def by_run(
 ) -> Callable[[Evidence, View], pl.DataFrame]:
     """The statistic `of` every run that has `least` vectors: a number, or an array whose places are 1, 2, ...
 
-    `measure` takes the first `most` vectors (n, d) of a run.
+    `measure` takes the first `most` vectors (n, d) of a run. Runs with a zero vector among them, which has no
+    direction, are left out.
     """
 
     def of(evidence: Evidence, view: View) -> pl.DataFrame:
         parts = [pl.DataFrame(schema={"run": pl.Int64, "x": pl.Int64, "value": pl.Float64})]
         for run, points in evidence.data.trajectories(*view, least=least):
+            if not points[:most].any(axis=1).all():
+                continue
             values = np.atleast_1d(np.asarray(measure(points[:most]), dtype=np.float64))
             places = np.arange(1, len(values) + 1)
             parts.append(pl.DataFrame({"run": np.full(len(values), run), "x": places, "value": values}))

@@ -114,6 +114,8 @@ def separate_prompts(runs: pl.DataFrame) -> dict[int, int]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    if runs.is_empty():
+        return {}
     prompts = (runs["prompt"].rank("dense").to_numpy() - 1).astype(np.int64)
     paths = (runs["trajectory"].rank("dense").to_numpy() - 1).astype(np.int64) + int(prompts.max()) + 1
     size = int(paths.max()) + 1
@@ -121,6 +123,24 @@ def separate_prompts(runs: pl.DataFrame) -> dict[int, int]:
     _, component = connected_components(edges, directed=False)
     _, number = np.unique(component[prompts], return_inverse=True)
     return dict(zip(runs["run"].to_list(), number.tolist(), strict=True))
+
+
+def independent_starts(data: ExperimentData) -> pl.DataFrame:
+    """run, trajectory, and unit: a number, alike for runs of a network whose prompts are not separate.
+
+    Tests of one network take units for independent: runs of one prompt are not, and neither are prompts of
+    which any runs met (`separate_prompts`), under whichever seed they did.
+    """
+    of = trajectories(data).join(
+        data.runs.select("run", prompt=pl.concat_str("network", "prompt", separator="\n")),
+        on="run",
+        maintain_order="left",
+    )
+    numbers = separate_prompts(of)
+    units = pl.DataFrame(
+        {"run": [*numbers], "unit": [*numbers.values()]}, {"run": pl.Int64, "unit": pl.Int64}
+    )
+    return of.select("run", "trajectory").join(units, on="run", maintain_order="left")
 
 
 def exchangeable(runs: pl.DataFrame, factor: str) -> list[str] | None:

@@ -33,8 +33,7 @@ COMMANDS = {
     ),
     "embed": (
         "more:embed",
-        "Embed the outputs of an experiment, or files, under more models; "
-        "no generative model is loaded.",
+        "Embed the outputs of an experiment, or files, under more models; no generative model is loaded.",
     ),
     "diagrams": (
         "more:diagrams",

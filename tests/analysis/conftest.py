@@ -154,10 +154,10 @@ class Bench:
         ]  # fmt: skip
         writing.commit(self.store, Commit(batches=[batch], embeddings=new))
 
-    def diagram(self, run: int, points: np.ndarray) -> None:
-        found = diagram(points)
+    def diagram(self, run: int, points: np.ndarray, metric: str = "euclidean", digest: str = "d") -> None:
+        found = diagram(points, metric=metric)
         new = NewDiagram(
-            run=run, model=self.models["embed"], settings={"metric": "euclidean"}, settings_digest="d",
+            run=run, model=self.models["embed"], settings={"metric": metric}, settings_digest=digest,
             num_points=found.num_points, num_unique=found.num_unique, duration_s=0.5,
             bars={k: found.bars(k) for k in (0, 1)},
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panic.analysis.alignment import aligned, thinned_numbers
+from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from tests.analysis.conftest import TEXT, angle_vector
 
 
@@ -19,25 +19,45 @@ def test_runs_are_cut_to_what_half_of_them_reach(bench):
     assert paths.filter(run=stuck)["is_known"].to_list() == [False] * 2 + [True] * 4
 
 
-def test_units_are_the_prompts_of_a_trajectory(bench):
+def test_prompts_that_met_under_any_seed_are_one_unit(bench):
+    """Runs of a prompt counted as independent of its other runs where it had met another prompt in these."""
     for prompt in ("one", "two"):
         run = bench.add(prompt, ["t0", "t1"], network=("tell",), max_length=4)
         bench.stuck(run, 0, 2)
     bench.add("one", ["t2", "t3", "t2", "t3"], network=("tell",), seed=-1, max_length=4)
+    bench.add("three", ["t3", "t2", "t3", "t2"], network=("tell",), seed=-1, max_length=4)
     bench.embed({f"t{i}": angle_vector(i) for i in range(4)})
     paths = aligned(bench.evidence.data, *TEXT).filter(number=0)
-    assert paths["unit"].to_list() == ["one\ntwo", "one\ntwo", "one"]
-    assert paths["trajectory"].n_unique() == 2
+    assert paths["unit"].to_list() == [0, 0, 0, 1]
+    assert paths["trajectory"].n_unique() == 3
 
 
 def test_some_outputs_are_evenly_chosen_with_both_ends(bench):
     bench.add("start", [f"t{i % 6}" for i in range(41)], network=("tell",), seed=-1, max_length=41)
     bench.embed({f"t{i}": angle_vector(i) for i in range(6)})
     paths = aligned(bench.evidence.data, *TEXT)
-    assert thinned_numbers(paths, 5)["number"].to_list() == [0, 10, 20, 30, 40]
+    assert [number // 10 for number in thinned_numbers(paths, 5)["number"]] == [0, 1, 2, 3, 4]
     assert thinned_numbers(paths, 100)["number"].to_list() == list(range(41))
     for most in (2, 3, 7, 23, 40):
         chosen = thinned_numbers(paths, most)["number"].to_list()
         assert chosen[0] == 0
         assert chosen[-1] == 40
         assert len(chosen) <= most
+
+
+def test_a_run_that_goes_back_and_forth_is_seen_at_both_places(bench):
+    """Every second output of it was chosen, all of them equal, and statistics were told of these."""
+    bench.stuck(bench.add("start", ["here", "there"], network=("tell",), max_length=119), 0, 2)
+    bench.embed({"here": angle_vector(0), "there": angle_vector(90)})
+    chosen = thinned_numbers(aligned(bench.evidence.data, *TEXT), 60)["number"]
+    assert 20 <= (chosen % 2).sum() <= 40
+
+
+def test_ends_hold_whole_laps():
+    assert both_ends(9, 1, 3) == (slice(3), slice(6, 9))
+    assert both_ends(9, 2, 3) == (slice(2), slice(6, 8))
+    assert both_ends(9, 3, 3) == (slice(3), slice(6, 9))
+    assert both_ends(5, 2, 3) == (slice(2), slice(2, 4))
+    assert both_ends(2, 1, 0) == (slice(1), slice(1, 2))
+    assert both_ends(3, 2, 3) is None
+    assert both_ends(1, 1, 1) is None

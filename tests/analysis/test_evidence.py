@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panic.analysis.questions import drift, lag, patterns, period
 from panic.analysis.report import render
 from panic.store import reading, writing
 from panic.store.codec import text_digest
 from panic.store.records import Commit, NewEmbedding
+from tests.analysis.conftest import TEXT, angle_vector
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("dynamics", "statistics", "clustering", "nulls", "projections", "probing")
@@ -106,3 +108,14 @@ def test_the_rule_on_unused_functions_can_fail():
         "def a():\n    return b()\ndef b():\n    return 1\ndef c():\n    return d()\ndef d():\n    return c()"
     )
     assert unused([library], ["lib.a()"]) == {"c", "d"}
+
+
+def test_a_run_with_a_zero_vector_has_no_statistic_and_others_have(bench):
+    """One vector without a direction left a question without any null band, and drift with a usage error."""
+    for number in range(3):
+        bench.add(f"start {number}", [f"{number} {i}" for i in range(14)], seed=-1)
+    vectors = {f"{number} {i}": angle_vector(7 * i * i + number) for number in range(3) for i in range(14)}
+    bench.embed({**vectors, "1 3": np.zeros(2, np.float32)})
+    for question in (drift, lag, patterns, period):
+        found = question.STATISTIC.of(bench.evidence, TEXT)
+        assert found["run"].n_unique() == 2

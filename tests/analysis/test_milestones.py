@@ -12,6 +12,7 @@ from panic.analysis.dynamics import (
     core_moves,
     mixing_time,
     relaxation,
+    reversibility,
     timescales,
     transition_matrix,
 )
@@ -75,6 +76,45 @@ def test_moves_with_a_direction_are_told_from_such_without(make_bench, bench):
 def test_moves_without_one_are_not(bench):
     fill(bench, REVERSIBLE)
     assert "does not tell forwards from backwards" in reversal.sentence(reversal.table(bench.evidence, TEXT))
+
+
+def test_directions_of_several_networks_are_corrected_for_their_number(bench):
+    """Each of four networks had its own 5 %, where other questions correct for their number."""
+    for number, network in enumerate((("draw", "tell"), ("tell",), ("tell",) * 3, ("tell",) * 4)):
+        for repeat in range(6):
+            path = simulated(
+                DRIVEN if number < 2 else REVERSIBLE, 30, start=repeat % 4, seed=10 * number + repeat
+            )
+            bench.walk("".join(LETTERS[state] for state in path), seed=-1, repeat=repeat, network=network)
+    bench.embed({letter: corner(i) for i, letter in enumerate(LETTERS)})
+    tests = reversal.table(bench.evidence, TEXT).tests
+    assert tests["p_value"].sort().to_list()[:2] == [0.005, 0.005]
+    assert tests["p_adjusted"].sort()[0] == pytest.approx(0.02)
+    assert (tests["p_adjusted"] >= tests["p_value"]).all()
+
+
+def test_many_clusters_with_few_moves_are_not_all_tested():
+    """Of independent outputs in 16 clusters 92 % of data sets had a direction."""
+    rng = np.random.default_rng(0)
+    assert reversal.enough_moves([rng.integers(16, size=20) for _ in range(8)])[1] == []
+    known, moves = reversal.enough_moves([rng.integers(16, size=60) for _ in range(8)])
+    assert 3 <= len(known) < 16
+    assert sum(len(run) - 1 for run in moves) >= 4 * len(known) * (len(known) - 1)
+
+
+@pytest.mark.long
+def test_independent_outputs_in_many_clusters_have_a_direction_as_often_as_the_level_says():
+    significant = asked = 0
+    for data_set in range(1000):
+        rng = np.random.default_rng(data_set)
+        known, moves = reversal.enough_moves([rng.integers(16, size=40) for _ in range(8)])
+        try:
+            significant += reversibility(moves, len(known), num_draws=99).p_value <= 0.05
+            asked += 1
+        except AnalysisError:
+            continue
+    assert asked > 900
+    assert 0.03 <= significant / asked <= 0.07
 
 
 def test_few_moves_and_two_clusters_are_refused(bench):

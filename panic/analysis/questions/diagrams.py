@@ -15,7 +15,8 @@ from panic.analysis.evidence import Evidence, Statistic, View
 TITLE = "Persistence diagrams"
 CAVEAT = (
     "All runs of a network are drawn together. The diagrams ignore the order of the outputs, and random "
-    "walks of the same size make bars, too: without such a control a long bar is a hint, not a finding."
+    "walks of the same size make bars, too: without such a control a long bar is a hint, not a finding. "
+    "Of several settings of diagrams, those that the config names first are drawn."
 )
 HOMOLOGY = {0: "H0 components", 1: "H1 loops", 2: "H2 voids"}
 MAX_POINTS = 2000  # of one chart
@@ -32,9 +33,7 @@ def views(evidence: Evidence) -> Sequence[View | None]:
 
 def _joins(evidence: Evidence, view: View) -> pl.DataFrame:
     """The median distance within which outputs of a run join their nearest group: of its finite H0 bars."""
-    bars = evidence.data.bars.filter(
-        pl.col("model") == view.model, pl.col("dimension") == 0, pl.col("death").is_finite()
-    )
+    bars = evidence.data.bars_under(view.model).filter(pl.col("dimension") == 0, pl.col("death").is_finite())
     return bars.group_by("run", maintain_order=True).agg(value=pl.col("death").median())
 
 
@@ -53,7 +52,7 @@ def table(evidence: Evidence, view: View | None) -> pl.DataFrame:
 def bars_under(evidence: Evidence, model: str) -> pl.DataFrame:
     """The same bars, of any model; none where it has no diagrams."""
     networks = evidence.whole.runs.select("run", "network")
-    bars = evidence.whole.bars.filter(pl.col("model") == model)
+    bars = evidence.whole.bars_under(model)
     return bars.join(networks, on="run", maintain_order="left").select(
         "model", "network", "run", "dimension", "birth", "death"
     )

@@ -156,7 +156,7 @@ def _distances(
         has_direction = last.any(axis=1)
         last = last[has_direction]
         found.append((ENDS, ends.filter(has_direction)["run"].to_list(), pairwise(last, "chordal")))
-    bars = data.bars.filter(pl.col("model") == model, pl.col("run").is_in(list(runs)))
+    bars = data.bars_under(model).filter(pl.col("run").is_in(list(runs)))
     chosen = bars["run"].unique(maintain_order=True).to_list()
     bars = bars.filter(pl.col("death").is_finite())
     for dimension, measure in ((0, COMPONENTS), (1, LOOPS)):

@@ -23,7 +23,8 @@ TITLE = "Persistence entropy"
 CAVEAT = (
     "It grows with the number of bars, and so with the length of a run and the variety of its outputs: "
     "compare runs of equal length, and look at the bars. A walk comes back to no place exactly, so a run "
-    "that repeats itself is below its band for that alone."
+    "that repeats itself is below its band for that alone. Of several settings of diagrams, those that the "
+    "config names first are taken."
 )
 BAND = ("entropy of the components", "walks")
 BAND_TITLE = "Entropy against random walks"
@@ -78,9 +79,7 @@ def entropies(data: ExperimentData, model: str) -> pl.DataFrame:
     """Persistence entropy of every run: group (network), run, dimension, entropy, num_bars, longest."""
     networks = dict(data.runs.select("run", "network").iter_rows())
     rows = []
-    for (run, dimension), group in data.bars.filter(pl.col("model") == model).group_by(
-        "run", "dimension", maintain_order=True
-    ):
+    for (run, dimension), group in data.bars_under(model).group_by("run", "dimension", maintain_order=True):
         ends = group.select("birth", "death").to_numpy()
         finite = ends[np.isfinite(ends[:, 1])]
         longest = float((finite[:, 1] - finite[:, 0]).max()) if len(finite) else 0.0

@@ -17,7 +17,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import image_quality
 from panic.analysis.evidence import Evidence, View, once
-from panic.analysis.factors import trajectories
+from panic.analysis.factors import independent_starts
 from panic.analysis.sampling import evenly, spread
 from panic.analysis.whereabouts import continued
 from panic.errors import NotFound, StoreCorrupt
@@ -87,10 +87,10 @@ def table(evidence: Evidence, view: View | None = None) -> Qualities | None:
 
 
 def _sampled(data: ExperimentData, drawn: pl.DataFrame) -> pl.DataFrame:
-    """network, run, step, digest of some steps of some runs, within the limits; the first and last of each
-    among them.
+    """network, run, step, place, digest of some steps of some runs, within the limits.
 
-    Of every run the same number of steps. Runs are spread over networks, kinds of seed and prompts.
+    The first and last image of every run are among them. Of every run there is the same number, and as many
+    of each place in its network. Runs are spread over networks, kinds of seed and prompts.
     """
     images = data.outputs.filter(pl.col("modality") == "image")
     pixels = max(int((images["width"] * images["height"]).max() or 1), 1)  # type: ignore[arg-type]
@@ -100,13 +100,20 @@ def _sampled(data: ExperimentData, drawn: pl.DataFrame) -> pl.DataFrame:
     rows = spread([row for row in data.rows if row.id in having], max(1, limit // num_steps))
     chosen = drawn.filter(pl.col("run").is_in([row.id for row in rows]))
     limit_steps = 2 * int(data.runs["num_steps"].max() or 0)  # type: ignore[arg-type]
+    steps = continued(chosen, data.runs, limit=limit_steps).join(
+        data.runs.select("run", "network", "num_models"), on="run", maintain_order="left"
+    )
+    steps = steps.with_columns(place=pl.col("step") % pl.col("num_models")).with_columns(
+        num_places=pl.col("place").n_unique().over("run")
+    )
     parts = []
-    for _, of_run in continued(chosen, data.runs, limit=limit_steps).group_by("run", maintain_order=True):
-        parts.append(of_run[evenly(list(range(len(of_run))), num_steps)])
+    for _, of_place in steps.group_by("run", "place", maintain_order=True):
+        share = max(2, num_steps // int(of_place["num_places"][0]))
+        parts.append(of_place[evenly(list(range(len(of_place))), share)])
     return (
         pl.concat(parts)
+        .sort("run", "step")
         .join(images.select("output", "digest"), on="output", maintain_order="left")
-        .join(data.runs.select("run", "network"), on="run", maintain_order="left")
     )
 
 
@@ -130,20 +137,19 @@ def _measured(store: Store, digests: list[str]) -> Iterator[tuple[str | float, .
 
 def _tests(values: pl.DataFrame, data: ExperimentData) -> pl.DataFrame:
     """TESTS of networks whose runs have two images or more, with corrected p values."""
-    of = trajectories(data).join(data.runs.select("run", "prompt"), on="run")
-    of = of.with_columns(unit=pl.col("prompt").unique().sort().str.join("\n").over("trajectory"))
-    place = pl.int_range(pl.len()).over("run")
-    third = pl.max_horizontal(pl.len().over("run") // 3, pl.lit(1))
-    sided = values.filter(pl.len().over("run") > 1).with_columns(
-        is_early=place < third, is_late=place >= pl.len().over("run") - third
-    )
+    of = independent_starts(data)
+    made_by = ["run", "place"]  # models that draw in turn draw unlike each other, early and late
+    number, count = pl.int_range(pl.len()).over(made_by), pl.len().over(made_by)
+    third = pl.max_horizontal(count // 3, pl.lit(1))
+    sided = values.filter(count > 1).with_columns(is_early=number < third, is_late=number >= count - third)
     rows = []
     for (network,), of_network in sided.group_by("network", maintain_order=True):
         for measure in MEASURES:
             value = pl.col(measure)
-            ends = of_network.group_by("run", maintain_order=True).agg(
+            by_place = of_network.group_by(made_by, maintain_order=True).agg(
                 early=value.filter(pl.col("is_early")).mean(), late=value.filter(pl.col("is_late")).mean()
             )
+            ends = by_place.group_by("run", maintain_order=True).agg(pl.col("early", "late").mean())
             rows.append((network, measure, *_test(ends.join(of, on="run", maintain_order="left"))))
     found = pl.DataFrame(rows, TESTS, orient="row")
     return found.with_columns(p_adjusted=holm(found["p_value"]))

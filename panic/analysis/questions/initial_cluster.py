@@ -75,9 +75,16 @@ def table(evidence: Evidence, view: View) -> Returns:
         if len(prompts) < LEAST_PROMPTS:
             continue
         some = some.filter(pl.col("prompt").is_in(prompts))
-        steps, runs = _labels(thinned_numbers(some, MAX_STEPS), prompts)
-        curve, score = _returns(runs)
-        rows = [(network, step, *row) for step, row in zip(steps[1:], curve, strict=True)]
+        runs = _labels(some, prompts)
+        score = _late(runs)
+        shown = thinned_numbers(some, MAX_STEPS)
+        by_step = matching(tables(_labels(shown, prompts)))
+        steps = shown.group_by("number").agg(pl.col("step").min()).sort("number")["step"].to_list()
+        columns = (by_step.value, by_step.low, by_step.high)
+        rows = [
+            (network, step, *map(float, row), score[-1])
+            for step, *row in zip(steps[1:], *columns, strict=True)
+        ]
         curves.append(pl.DataFrame(rows, CURVE, orient="row"))
         scores.append((network, *score[:-2], *_left(runs), len(outside), *score[-2:]))
     if not scores:
@@ -87,12 +94,12 @@ def table(evidence: Evidence, view: View) -> Returns:
     return Returns(curve=pl.concat(curves), scores=frame, modality=view.modality)
 
 
-def _labels(paths: pl.DataFrame, prompts: list[str]) -> tuple[list[int], list[Labels]]:
-    """Steps (s,), and the labels (runs, s) of each prompt's runs."""
+def _labels(paths: pl.DataFrame, prompts: list[str]) -> list[Labels]:
+    """The labels (runs, outputs) of each prompt's runs."""
     ordered = paths.sort("run", "number")
-    steps = ordered.filter(pl.col("run") == ordered["run"][0])["step"].to_list()
+    length = ordered["number"].n_unique()
     of_prompt = {prompt: rows for (prompt,), rows in ordered.group_by("prompt", maintain_order=True)}
-    return steps, [of_prompt[prompt]["label"].to_numpy().reshape(-1, len(steps)) for prompt in prompts]
+    return [of_prompt[prompt]["label"].to_numpy().reshape(-1, length) for prompt in prompts]
 
 
 def tables(runs: list[Labels]) -> Array:
@@ -101,25 +108,28 @@ def tables(runs: list[Labels]) -> Array:
 
     A run is paired with the run of the same place in the other prompt, and so with itself in its own.
     """
-    size = len(runs)
-    cells = np.zeros((runs[0].shape[1] - 1, size, size))
-    for row, own in enumerate(runs):
-        for column, other in enumerate(runs):
-            paired = other[np.arange(len(own)) % len(other)]
-            cells[:, row, column] = (paired[:, 1:] == own[:, :1]).mean(axis=0)
-    return cells
+    cells = np.array([[_home(own, other).mean(axis=0) for other in runs] for own in runs])
+    return np.moveaxis(cells, -1, 0)
 
 
-def _returns(runs: list[Labels]) -> tuple[list[tuple[float | int, ...]], tuple[float | int, ...]]:
-    """Rows of CURVE and of SCORES, without what others know."""
-    cells = tables(runs)
-    num_runs = sum(map(len, runs))
-    by_step = matching(cells)
-    columns = (by_step.value, by_step.low, by_step.high)
-    curve = [(*map(float, row), num_runs) for row in zip(*columns, strict=True)]
-    late = matching(cells[len(cells) * 2 // 3 :].mean(axis=0))
-    score = float(late.value), float(late.mean), float(late.p_value), late.p_least, len(runs), num_runs
-    return curve, score
+def _home(own: Labels, other: Labels) -> NDArray[np.bool_]:
+    """Where (runs, outputs - 1) later outputs of another prompt's runs are where the own runs began."""
+    paired = other[np.arange(len(own)) % len(other)]
+    is_home: NDArray[np.bool_] = paired[:, 1:] == own[:, :1]
+    return is_home
+
+
+def _late(runs: list[Labels]) -> tuple[float | int, ...]:
+    """What SCORES has of the last third of all outputs, and how many prompts and runs that is of.
+
+    None is left out: of a run that goes back and forth, every second output would be all at one place.
+    """
+    begun = (runs[0].shape[1] - 1) * 2 // 3
+    late = [np.delete(labels, np.s_[1 : begun + 1], axis=1) for labels in runs]
+    cells = np.array([[_home(own, other).mean() for other in late] for own in late])
+    found = matching(cells)
+    score = float(found.value), float(found.mean), float(found.p_value), found.p_least
+    return *score, len(runs), sum(map(len, runs))
 
 
 def _left(runs: list[Labels]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.alignment import aligned
+from panic.analysis.alignment import aligned, both_ends
 from panic.analysis.chance import LEAST_UNITS, holm, swapping
 from panic.analysis.charts import STEPS, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
@@ -29,7 +29,7 @@ CAVEAT = (
     "than those of two texts. A generation is an output of one kind; that of images begins with the first "
     "one. Runs that end before half of the others do are left out, stuck ones go on by their cycle. "
     "Intervals are over starts (Student's t). p: early and late generations of a start are swapped, "
-    "corrected for the number of rows (Holm)."
+    "of whole laps where several models make them in turn, corrected for the number of rows (Holm)."
 )
 LEVEL = 0.05
 LEAST_STARTS = 3  # of an interval
@@ -68,7 +68,14 @@ def table(evidence: Evidence, view: View) -> SemanticDrift:
             for (network,), of_network in found.group_by("network", maintain_order=True):
                 direction = f"{start} → {kind}"
                 cells = _cells(of_network)
-                rows.append((network, direction, *_score(cells), of_network["run"].n_unique()))
+                rows.append(
+                    (
+                        network,
+                        direction,
+                        *_score(cells, int(of_network["per_lap"][0])),
+                        of_network["run"].n_unique(),
+                    )
+                )
                 curves.append(_curve(str(network), direction, cells))
     if not rows:
         raise AnalysisError(f"no run has vectors of its start and its outputs under {view.model}")
@@ -81,7 +88,7 @@ def table(evidence: Evidence, view: View) -> SemanticDrift:
 
 
 def similarities(data: ExperimentData, model: str, start: str, kind: str) -> pl.DataFrame:
-    """network, unit, run, generation (from 1), similarity (cosine) of outputs of a kind to their run's start.
+    """network, unit, run, per_lap, generation (from 1), similarity (cosine) of a kind's outputs to the start.
 
     The start of a run is its prompt, or its first image. Runs are those of `aligned`.
     """
@@ -92,7 +99,7 @@ def similarities(data: ExperimentData, model: str, start: str, kind: str) -> pl.
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     here, there = (unit[paths[name].to_numpy()] for name in ("row", "start"))
     return paths.select(
-        "network", "unit", "run", generation=pl.col("number") + 1,
+        "network", "unit", "run", "per_lap", generation=pl.col("number") + 1,
         similarity=pl.Series((here * there).sum(axis=1), dtype=pl.Float64),
     )  # fmt: skip
 
@@ -105,7 +112,7 @@ def _cells(found: pl.DataFrame) -> Array:
     )  # fmt: skip
 
 
-def _score(cells: Array) -> tuple[float | int | None, ...]:
+def _score(cells: Array, per_lap: int = 1) -> tuple[float | int | None, ...]:
     """What SCORES has between direction and num_runs, of (units, generations); no curve where none fits."""
     from scipy.stats import t
 
@@ -118,10 +125,10 @@ def _score(cells: Array) -> tuple[float | int | None, ...]:
     fit = decay(cells.mean(axis=0)) if length >= LEAST_GENERATIONS else None
     fit = fit if fit is not None and fit.is_fitted else None
     fitted = (None,) * 4 if fit is None else (fit.amplitude, fit.rate, fit.level, fit.r2)
-    third = max(length // 3, 1)
-    early, late = cells[:, :third].mean(axis=1), cells[:, length - third :].mean(axis=1)
+    ends = both_ends(length, per_lap, length // 3)
+    early, late = (cells[:, side].mean(axis=1) for side in ends or (slice(1), slice(length - 1, length)))
     p = float("nan")
-    if count >= LEAST_UNITS and length > 1:
+    if count >= LEAST_UNITS and ends:
         change = late - early
         p = float(swapping(lambda swaps: float(np.where(swaps, -change, change).mean()), count).p_value)
     return mean, low, high, *fitted, float(early.mean()), float(late.mean()), p, count, length

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.alignment import aligned, thinned_numbers
+from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from panic.analysis.chance import LEAST_UNITS, Chance, holm, swapping
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
@@ -27,7 +27,7 @@ CAVEAT = (
     "there are where all are at right angles; under most models unrelated texts are far from that. It grows "
     "with the number that it is of: compare scores of equally many. Runs that coalesced are the same from "
     "where they met, which lowers the score and is no sample of anything: p swaps early and late outputs of "
-    "what is independent only. Stuck runs go on by their cycle."
+    "all runs of a prompt, and of prompts that met, at once. Stuck runs go on by their cycle."
 )
 LEVEL = 0.05
 LEAST_RUNS = 3
@@ -117,17 +117,15 @@ def _by_run(paths: pl.DataFrame, data: ExperimentData, view: View) -> list[tuple
 def _early_and_late(paths: pl.DataFrame, data: ExperimentData, view: View) -> tuple[float | int, ...]:
     """What TESTS has of a network but its name: means over the first outputs, and over as many of the
     last."""
-    length = int(paths["length"][0])
-    count = min(COMPARED, max(length // 2, 1))
+    length, per_lap = int(paths["length"][0]), int(paths["per_lap"][0])
+    ends = both_ends(length, per_lap, COMPARED)
     ordered = paths.sort("run", "number")
     rows = ordered["row"].to_numpy().reshape(-1, length)
-    trajectory = ordered.filter(pl.col("number") == 0)["trajectory"].to_numpy()
-    units, unit_of = np.unique(trajectory, return_inverse=True)
-    early, late = (
-        _unit_vectors(part.T, data, view.model) for part in (rows[:, :count], rows[:, length - count :])
-    )
+    units, unit_of = np.unique(ordered.filter(pl.col("number") == 0)["unit"].to_numpy(), return_inverse=True)
+    sides = ends or (slice(1), slice(length - 1, length))
+    early, late = (_unit_vectors(rows[:, side].T, data, view.model) for side in sides)
     p = p_least = float("nan")
-    if len(units) >= LEAST_UNITS and length > 1:
+    if len(units) >= LEAST_UNITS and ends:
         found = changed(early, late, unit_of.reshape(-1))
         p, p_least = float(found.p_value), found.p_least
     scores = (float(vendi_of_groups(side).mean()) for side in (early, late))
@@ -189,7 +187,8 @@ def sentence(answer: Diversity) -> str:
         verdict = change if row["p_adjusted"] <= LEVEL else "could not be shown to change"
         tested = f"{verdict}, p = {row['p_adjusted']:.2g}"
         if row["p_adjusted"] != row["p_adjusted"]:
-            tested = f"{row['num_units']:,} independent, too few to test a change"
+            starts = f"start{'s' if row['num_units'] != 1 else ''}"
+            tested = f"{row['num_units']:,} independent {starts}, too few to test a change"
         parts.append(
             f"{row['network']} {row['early']:.3g} early and {row['late']:.3g} late of {row['num_runs']:,} "
             f"runs ({tested}), and {row['score']:.3g} in the median run of {row['num_outputs']:,.0f} "

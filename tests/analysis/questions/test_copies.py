@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from panic.analysis import AnalysisError
-from panic.analysis.questions import clusters, dimension, dwell, lag, patterns, period
+from panic.analysis.questions import (
+    clusters,
+    dimension,
+    dwell,
+    image_quality,
+    lag,
+    patterns,
+    period,
+    semantic_drift,
+    vendi,
+)
 from panic.analysis.states import agreement
 from tests.analysis.conftest import TEXT, angle_vector, corner
 
@@ -62,3 +72,36 @@ def test_surrogates_are_of_distinct_runs(bench):
         bench.add(prompt, list(texts), seed=1, max_length=2 * len(texts))
     bench.embed(texts)
     assert len(dimension.table(bench.evidence, TEXT)) == 1
+
+
+def test_prompts_that_met_under_some_seed_are_one_start(bench):
+    """Three prompts that met two by two under three seeds were six independent starts, enough for a test."""
+    vectors = {}
+    for seed, apart in enumerate(("first", "second", "third"), start=1):
+        for prompt in ("first", "second", "third"):
+            name = prompt if prompt == apart else "both"
+            texts = [f"{name} {seed} {output}" for output in range(6)]
+            bench.add(prompt, texts, seed=seed, max_length=12)
+            vectors |= {text: angle_vector(10 * i) for i, text in enumerate(texts)}
+    bench.embed({**vectors, **dict.fromkeys(("first", "second", "third"), angle_vector(0))})
+    scores = semantic_drift.table(bench.evidence, TEXT).scores
+    assert scores["num_starts"].to_list() == [1]
+    assert np.isnan(scores["p_value"][0])
+    tests = image_quality.table(bench.evidence).tests
+    assert set(tests["num_units"]) == {1}
+
+
+def test_captioners_that_take_turns_are_no_change_from_early_to_late(bench):
+    """Three early texts were two of the one kind of captioner and one of the other, late ones the reverse."""
+    vectors = {}
+    for number in range(8):
+        texts = [f"{number} {output}" for output in range(16)]
+        bench.add(f"start {number}", texts, seed=-1, network=("tell",) * 4, max_length=16)
+        towards = {0: angle_vector(20 * number), 1: angle_vector(2 * number)}
+        vectors |= {f"start {number}": angle_vector(60)}
+        vectors |= {text: towards[output % 2] for output, text in enumerate(texts)}
+    bench.embed(vectors)
+    tests = vendi.table(bench.evidence, TEXT).tests
+    assert tests["early"][0] == pytest.approx(tests["late"][0])
+    scores = semantic_drift.table(bench.evidence, TEXT).scores
+    assert scores["early"][0] == pytest.approx(scores["late"][0])

@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 from panic.analysis import load
-from panic.analysis.questions import entropies
-from tests.analysis.conftest import TEXT, corner
+from panic.analysis.questions import diagrams, entropies
+from panic.config.diagrams import DiagramSettings
+from panic.topology import diagram
+from tests.analysis.conftest import TEXT, angle_vector, corner
 
 
 def test_entropy_of_equal_bars_is_the_logarithm_of_their_number(full):
@@ -26,3 +28,21 @@ def test_a_run_that_repeats_itself_has_less_entropy_than_walks(bench):
     found = entropies.against_walks(bench.evidence, TEXT).row(0, named=True)
     assert found["value"] == pytest.approx(np.log(3), rel=1e-6)
     assert found["value"] < found["low"]
+
+
+def test_bars_of_several_settings_are_not_mixed(make_bench):
+    """Bars of a run by two metrics counted as those of one diagram."""
+    asked = [DiagramSettings(metric="chordal"), DiagramSettings()]
+    bench = make_bench(diagrams=[one.key for one in asked])
+    points = np.array([angle_vector(30 * i * i) for i in range(6)])
+    run = bench.add("a start", [f"text {i}" for i in range(6)])
+    bench.embed({f"text {i}": point for i, point in enumerate(points)})
+    for settings in reversed(asked):
+        bench.diagram(run, points, settings.metric, settings.digest)
+    bars = diagram(points, metric="chordal").bars(0)
+    finite = bars[np.isfinite(bars[:, 1])]
+    of_run = entropies.entropies(bench.evidence.data, "embed").filter(dimension=0)
+    assert of_run["num_bars"].to_list() == [len(finite)]
+    assert of_run["longest"].to_list() == [finite[:, 1].max()]
+    drawn = diagrams.table(bench.evidence, TEXT).filter(dimension=0)
+    assert len(drawn) == len(bars)

@@ -20,11 +20,13 @@ def square(contrast: float, number: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def add_run(bench, number: int, contrasts: list[float], *, seed: int = -1) -> int:
+def add_run(
+    bench, number: int, contrasts: list[float], *, seed: int = -1, network: tuple[str, ...] = ("draw",)
+) -> int:
     """A run of images with these contrasts."""
     prompt = f"start {number}"
     length = len(contrasts)
-    new = NewRun(network=("draw",), prompt=prompt, seed=seed, repeat=0, max_length=length)
+    new = NewRun(network=network, prompt=prompt, seed=seed, repeat=0, max_length=length)
     (row,) = writing.add_runs(bench.store, bench.experiment, [new])
     batch = bench._batch("draw", length)
     outputs, steps, before = [], [], text_digest(prompt)
@@ -74,6 +76,14 @@ def test_of_many_images_some_are_read_and_that_is_said(bench):
     assert answer.num_read == 6 * image_quality.MAX_STEPS
     assert answer.values.filter(run=answer.values["run"][0])["step"].to_list()[::11] == [0, 29]
     assert "Read: 72 of 180 different images" in image_quality.sentence(answer)
+
+
+def test_models_that_draw_in_turn_are_compared_each_with_itself(bench):
+    """Of two models in turn, the early images that were read were of one, the late ones of the other."""
+    for number in range(8):
+        add_run(bench, number, [1.0, 0.5] * 12, network=("draw", "draw"))
+    tests = image_quality.table(bench.evidence).tests.filter(measure="contrast")
+    assert tests["early"][0] == pytest.approx(tests["late"][0], rel=0.01)
 
 
 def test_lost_and_tiny_images_are_counted(bench):

@@ -49,6 +49,20 @@ def test_runs_that_come_back_do_so_more_often_than_chance(bench):
     assert initial_cluster.chart(answer).to_dict()
 
 
+def test_outputs_between_those_that_are_drawn_count(bench):
+    """Runs that go away and back were looked at with every second output, and said never to leave."""
+    vectors = {}
+    for number in range(4):
+        run = bench.add(f"start {number}", [f"home {number}", f"away {number}"], max_length=358)
+        bench.stuck(run, 0, 4)
+        vectors |= {f"home {number}": np.eye(8)[number], f"away {number}": np.eye(8)[7 - number]}
+    bench.embed(vectors)
+    answer = initial_cluster.table(bench.evidence, TEXT)
+    row = answer.scores.row(0, named=True)
+    assert row["late"] == pytest.approx(0.5, abs=0.01)
+    assert (row["left"], row["came_back"]) == (1, 1)
+
+
 def test_a_place_where_all_end_is_no_return(bench):
     """Every prompt ends where the first two began: that is the network's doing."""
     fill(bench, lambda prompt, output: prompt // 2 if output < 4 else 0)

@@ -43,7 +43,20 @@ def test_runs_that_coalesced_count_as_one_in_the_test(bench):
     answer = vendi.table(bench.evidence, TEXT)
     assert set(answer.steps["score"].round(6)) == {1.0}
     assert answer.tests["num_units"].to_list() == [1]
-    assert "1 independent, too few to test a change" in vendi.sentence(answer)
+    assert "1 independent start, too few to test a change" in vendi.sentence(answer)
+
+
+def test_repeats_of_one_prompt_are_one_start(bench):
+    """Twelve runs of two prompts were said to be twelve independent ones."""
+    vectors = {}
+    for number in range(12):
+        texts = [f"{number} {output}" for output in range(4)]
+        bench.add(f"start {number % 2}", texts, seed=-1, repeat=number // 2, max_length=8)
+        vectors |= {text: corner(number % 4 if place < 2 else 0) for place, text in enumerate(texts)}
+    bench.embed(vectors)
+    answer = vendi.table(bench.evidence, TEXT)
+    assert answer.tests["num_units"].to_list() == [2]
+    assert "2 independent starts, too few to test a change" in vendi.sentence(answer)
 
 
 def test_two_runs_are_refused(bench):
