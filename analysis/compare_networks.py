@@ -1,6 +1,8 @@
 """What dominates: the prompt, the network, the seed? Variance, permutation tests, probes.
 
 marimo edit analysis/compare_networks.py        # or: marimo run, python analysis/compare_networks.py
+
+PANIC_STORE names the store, PANIC_EXPERIMENT the experiment that is chosen at first.
 """
 
 import marimo
@@ -8,24 +10,9 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · compare networks")
 
 with app.setup:
-    import os
-
     import marimo as mo
 
-    from panic.analysis.evidence import Evidence
-    from panic.analysis.questions import ask
-    from panic.store import Store, reading
-
-    def show(question, evidence):
-        """The figures of a question, as the report has them: sentence, charts, caveat."""
-        parts = []
-        for figure in ask(question, evidence):
-            parts += [
-                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
-                *figure.charts.values(),
-            ]
-            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
-        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
+    from panic.analysis.notebooks import chosen, experiment_choice, open_store, show
 
 
 @app.cell
@@ -37,9 +24,18 @@ def _():
     from panic.analysis.questions import drift, effects, entropies, forgetting, networks, probes, shares
     from panic.analysis.questions import map as places
 
-    store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = reading.experiment(store)
-    evidence = Evidence.of(store, experiment)
+    store = open_store()
+    choice = experiment_choice(store)
+    mo.vstack([choice])
+    return (
+        choice, drift, effects, entropies, forgetting, networks, np, pl, places, probes, shares, statistics,
+        store,
+    )  # fmt: skip
+
+
+@app.cell
+def _(choice, pl, store):
+    evidence = chosen(store, choice)
     runs = evidence.data.runs.with_columns(
         noise=pl.when(pl.col("seed") == -1).then(pl.lit("fresh noise")).otherwise(pl.lit("fixed seed"))
     )
@@ -47,14 +43,11 @@ def _():
     mo.md(
         f"""# What dominates?
 
-        `{experiment.name}` has networks: {runs["network"].n_unique()}, prompts: {runs["prompt"].n_unique()},
-        seeds: {runs["seed"].n_unique()}. Runs of one prompt are not independent, so tests resample prompts,
-        or labels within them."""
+        `{evidence.experiment.name}` has networks: {runs["network"].n_unique()}, prompts:
+        {runs["prompt"].n_unique()}, seeds: {runs["seed"].n_unique()}. Runs of one prompt are not independent,
+        so tests resample prompts, or labels within them."""
     )
-    return (
-        drift, effects, entropies, evidence, factors, forgetting, networks, np, pl, places, probes, runs,
-        shares, statistics,
-    )  # fmt: skip
+    return evidence, factors, runs
 
 
 @app.cell

@@ -1,6 +1,8 @@
 """Controls: what the statistics say where the answer is known, and what chance makes of a run's own numbers.
 
 marimo edit analysis/controls.py        # or: marimo run, python analysis/controls.py
+
+PANIC_STORE names the store, PANIC_EXPERIMENT the experiment that is chosen at first.
 """
 
 import marimo
@@ -8,23 +10,20 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · controls")
 
 with app.setup:
-    from panic.store import reading
+    import marimo as mo
+
+    from panic.analysis.notebooks import chosen, drawn, experiment_choice, open_store
 
 
 @app.cell
 def _():
-    import os
-
-    import marimo as mo
     import numpy as np
     import polars as pl
 
     from panic import topology
     from panic.analysis import charts, dynamics, nulls
-    from panic.analysis.evidence import Evidence
     from panic.analysis.questions import twins
     from panic.models.synthetic import transition_matrix as exact_matrix
-    from panic.store import Store
 
     mo.md(
         """# Controls
@@ -32,11 +31,11 @@ def _():
         A number means something beside what it would be if nothing were going on. First data whose answer is
         known, then surrogates of a run from the store."""
     )
-    return Evidence, Store, charts, dynamics, exact_matrix, mo, np, nulls, os, pl, topology, twins
+    return charts, dynamics, exact_matrix, np, nulls, pl, topology, twins
 
 
 @app.cell
-def _(charts, dynamics, mo, np, nulls, pl):
+def _(charts, dynamics, np, nulls, pl):
     _angle, _lags = 0.3, np.arange(13)
     _rng = np.random.default_rng(0)
     _curves = [
@@ -55,12 +54,14 @@ def _(charts, dynamics, mo, np, nulls, pl):
     mo.vstack(
         [
             mo.md("## A walk on the sphere\n\nTurning by t at every step, D(k) = 1 - cosᵏ t exactly."),
-            charts.null_band(
-                _table,
-                "Walks on the sphere, and the exact curve",
-                x_title="lag k (outputs of one kind)",
-                value_title="D(k)",
-                caption="Blue: 1 - cos^k t with t = 0.3. Grey: 100 walks of 100 steps in 64 dimensions.",
+            drawn(
+                charts.null_band(
+                    _table,
+                    "Walks on the sphere, and the exact curve",
+                    x_title="lag k (outputs of one kind)",
+                    value_title="D(k)",
+                    caption="Blue: 1 - cos^k t with t = 0.3. Grey: 100 walks of 100 steps in 64 dimensions.",
+                )
             ),
         ]
     )
@@ -68,7 +69,7 @@ def _(charts, dynamics, mo, np, nulls, pl):
 
 
 @app.cell
-def _(dynamics, mo, np, pl, twins):
+def _(dynamics, np, pl, twins):
     _rng = np.random.default_rng(1)
     _a = _rng.uniform(0.1, 0.9, 40)
     _b = _a + 1e-9
@@ -90,14 +91,14 @@ def _(dynamics, mo, np, pl, twins):
                 f"## Sensitivity: the logistic map\n\nIts Lyapunov exponent is ln 2 = 0.693; "
                 f"found {fit.rate:.3f} ± {fit.standard_error:.3f} over the steps before they saturate."
             ),
-            twins.divergence(_table, "Twins of the logistic map, r = 4", fit=fit),
+            drawn(twins.divergence(_table, "Twins of the logistic map, r = 4", fit=fit)),
         ]
     )
     return
 
 
 @app.cell
-def _(charts, dynamics, exact_matrix, mo, np):
+def _(charts, dynamics, exact_matrix, np):
     _exact = exact_matrix(5, "cycle", 0.2, 1.0, 0)
     _rng = np.random.default_rng(2)
     _state, _labels = 0, []
@@ -114,8 +115,8 @@ def _(charts, dynamics, exact_matrix, mo, np):
             ),
             mo.hstack(
                 [
-                    charts.transition_graph(_exact, "exact", weights=dynamics.stationary(_exact)),
-                    charts.transition_graph(_found, "estimated", weights=dynamics.stationary(_found)),
+                    drawn(charts.transition_graph(_exact, "exact", weights=dynamics.stationary(_exact))),
+                    drawn(charts.transition_graph(_found, "estimated", weights=dynamics.stationary(_found))),
                 ],
                 justify="start",
             ),
@@ -125,10 +126,16 @@ def _(charts, dynamics, exact_matrix, mo, np):
 
 
 @app.cell
-def _(Evidence, Store, mo, os):
-    store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = reading.experiment(store)
-    evidence = Evidence.of(store, experiment)
+def _():
+    store = open_store()
+    choice = experiment_choice(store)
+    mo.vstack([choice])
+    return choice, store
+
+
+@app.cell
+def _(choice, store):
+    evidence = chosen(store, choice)
     paths = dict(evidence.data.trajectories(*evidence.views[0], least=6))
     run_choice = mo.ui.dropdown(
         {f"run {run} ({len(path)} {evidence.views[0].modality}s)": run for run, path in paths.items()},
@@ -141,12 +148,12 @@ def _(Evidence, Store, mo, os):
         ),
         label="run",
     )
-    mo.vstack([mo.md(f"## A run of `{experiment.name}` against its surrogates"), run_choice])
+    mo.vstack([mo.md(f"## A run of `{evidence.experiment.name}` against its surrogates"), run_choice])
     return paths, run_choice
 
 
 @app.cell
-def _(charts, dynamics, mo, np, nulls, paths, pl, run_choice):
+def _(charts, dynamics, np, nulls, paths, pl, run_choice):
     path = np.asarray(paths[run_choice.value], dtype=np.float64)
     path = path / np.linalg.norm(path, axis=1, keepdims=True)
     _lag = min(10, len(path) - 2)
@@ -180,12 +187,12 @@ def _(charts, dynamics, mo, np, nulls, paths, pl, run_choice):
                 value_title="D(k)",
             )
         )
-    mo.vstack(_charts)
+    mo.vstack([drawn(chart) for chart in _charts])
     return path, surrogates
 
 
 @app.cell
-def _(charts, mo, nulls, path, pl, surrogates, topology):
+def _(charts, nulls, path, pl, surrogates, topology):
     def total_lifetime(points):
         bars = topology.diagram(points, max_dimension=0).bars(0)
         return float(bars[:-1, 1].sum()) if len(bars) > 1 else 0.0
@@ -197,10 +204,12 @@ def _(charts, mo, nulls, path, pl, surrogates, topology):
     _table = pl.DataFrame(_rows, ["x", "value", "low", "high", "mean"], orient="row")
     mo.vstack(
         [
-            charts.null_band(
-                _table,
-                "Total H0 lifetime against its surrogates",
-                value_title="sum of finite H0 bars (distance)",
+            drawn(
+                charts.null_band(
+                    _table,
+                    "Total H0 lifetime against its surrogates",
+                    value_title="sum of finite H0 bars (distance)",
+                )
             ),
             mo.md(
                 "Shuffling the order leaves a diagram as it is: its band has no width, and says nothing "

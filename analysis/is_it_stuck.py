@@ -1,6 +1,8 @@
 """Is it stuck? Did it ever come back? Periods, recurrences, distances by lag, dwells.
 
 marimo edit analysis/is_it_stuck.py        # or: marimo run, python analysis/is_it_stuck.py
+
+PANIC_STORE names the store, PANIC_EXPERIMENT the experiment that is chosen at first.
 """
 
 import marimo
@@ -8,24 +10,9 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · is it stuck?")
 
 with app.setup:
-    import os
-
     import marimo as mo
 
-    from panic.analysis.evidence import Evidence
-    from panic.analysis.questions import ask
-    from panic.store import Store, reading
-
-    def show(question, evidence):
-        """The figures of a question, as the report has them: sentence, charts, caveat."""
-        parts = []
-        for figure in ask(question, evidence):
-            parts += [
-                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
-                *figure.charts.values(),
-            ]
-            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
-        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
+    from panic.analysis.notebooks import chosen, drawn, experiment_choice, open_store, show
 
 
 @app.cell
@@ -42,19 +29,25 @@ def _():
         stuck,
     )
 
-    store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = reading.experiment(store)
-    evidence = Evidence.of(store, experiment)
+    store = open_store()
+    choice = experiment_choice(store)
+    mo.vstack([choice])
+    return chain, choice, clusters, dwell, lag, mean_dwells, novelty, period, recurrence, store, stuck
+
+
+@app.cell
+def _(choice, store, stuck):
+    evidence = chosen(store, choice)
     mo.md(
         f"""# Is it stuck?
 
         A run with a fixed seed is a map: the first repeated state makes the rest of it periodic. With fresh
         noise a run is never stuck by definition, yet it may linger. This notebook asks both of
-        `{experiment.name}`.
+        `{evidence.experiment.name}`.
 
         {stuck.summary(evidence.whole.rows)}"""
     )
-    return chain, clusters, dwell, evidence, lag, mean_dwells, novelty, period, recurrence, stuck
+    return (evidence,)
 
 
 @app.cell
@@ -89,7 +82,9 @@ def _(evidence, recurrence, run_choice):
     _found = _plot.counts
     mo.hstack(
         [
-            recurrence.recurrence_plot(_plot.matrix, _plot.label, stride=_plot.stride, first=_plot.first),
+            drawn(
+                recurrence.recurrence_plot(_plot.matrix, _plot.label, stride=_plot.stride, first=_plot.first)
+            ),
             mo.md(
                 f"""
                 | | |

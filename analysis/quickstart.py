@@ -1,6 +1,8 @@
 """A first look at an experiment: what ran, what it looked like, what took how long, how far it drifted.
 
-marimo edit analysis/quickstart.py        # or: marimo run, python analysis/quickstart.py, PANIC_STORE=folder
+marimo edit analysis/quickstart.py        # or: marimo run, python analysis/quickstart.py
+
+PANIC_STORE names the store, PANIC_EXPERIMENT the experiment that is chosen at first.
 """
 
 import marimo
@@ -8,24 +10,10 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · quickstart")
 
 with app.setup:
-    import os
-
     import marimo as mo
 
-    from panic.analysis.evidence import Evidence
-    from panic.analysis.questions import ask
-    from panic.store import Store, reading
-
-    def show(question, evidence):
-        """The figures of a question, as the report has them: sentence, charts, caveat."""
-        parts = []
-        for figure in ask(question, evidence):
-            parts += [
-                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
-                *figure.charts.values(),
-            ]
-            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
-        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
+    from panic.analysis.notebooks import chosen, drawn, experiment_choice, open_store, show
+    from panic.store import reading
 
 
 @app.cell
@@ -36,28 +24,23 @@ def _():
     from panic.analysis.questions import drift, grid, time
     from panic.store import contents
 
-    store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    names = [row.name for row in reading.experiments(store)]
-    experiment_choice = mo.ui.dropdown(
-        list(dict.fromkeys(names)), value=reading.experiment(store).name, label="experiment"
-    )
-    mo.vstack(
-        [mo.md("# Quickstart\n\nWhat a store holds, in five steps. Choose an experiment:"), experiment_choice]
-    )
-    return charts, contents, drift, experiment_choice, grid, pl, store, time
+    store = open_store()
+    choice = experiment_choice(store)
+    mo.vstack([mo.md("# Quickstart\n\nWhat a store holds, in five steps. Choose an experiment:"), choice])
+    return charts, choice, contents, drift, grid, pl, store, time
 
 
 @app.cell
-def _(experiment_choice, store):
-    experiment = reading.experiment(store, experiment_choice.value)
-    evidence = Evidence.of(store, experiment, image_budget_bytes=8 * 2**20)
+def _(choice, store):
+    evidence = chosen(store, choice)
     data = evidence.whole
-    counts = reading.counts(store, experiment.id)
+    counts = reading.counts(store, evidence.experiment.id)
     mo.vstack(
         [
             mo.md(
-                f"## 1. What ran\n\n**{counts.runs}** runs of `{experiment.name}`: {counts.done} went to the "
-                f"end, {counts.stuck} got stuck, {counts.failed} failed. {counts.invocations:,} model calls, "
+                f"## 1. What ran\n\n**{counts.runs}** runs of `{evidence.experiment.name}`: {counts.done} "
+                f"went to the end, {counts.stuck} got stuck, {counts.failed} failed. "
+                f"{counts.invocations:,} model calls, "
                 f"{counts.embeddings:,} vectors, {counts.diagrams:,} diagrams. Steps and periods "
                 "are counted in model calls, from 0."
             ),
@@ -90,7 +73,7 @@ def _(charts, contents, evidence, pl, run_choice, store):
         elif _shown:
             _shown[-1]["text"] = _step.text
     mo.vstack(
-        [charts.run_strip(pl.DataFrame(_shown[:18]), f"Run {run_choice.value}")]
+        [drawn(charts.run_strip(pl.DataFrame(_shown[:18]), f"Run {run_choice.value}"))]
         if _shown
         else [mo.md("This run has no images.")]
     )

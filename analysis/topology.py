@@ -1,6 +1,8 @@
 """The shape of trajectories: diagrams, bars, entropies, distances between diagrams, and what chance makes.
 
 marimo edit analysis/topology.py        # or: marimo run, python analysis/topology.py
+
+PANIC_STORE names the store, PANIC_EXPERIMENT the experiment that is chosen at first.
 """
 
 import marimo
@@ -8,24 +10,9 @@ import marimo
 app = marimo.App(width="medium", app_title="panic · topology")
 
 with app.setup:
-    import os
-
     import marimo as mo
 
-    from panic.analysis.evidence import Evidence
-    from panic.analysis.questions import ask
-    from panic.store import Store, reading
-
-    def show(question, evidence):
-        """The figures of a question, as the report has them: sentence, charts, caveat."""
-        parts = []
-        for figure in ask(question, evidence):
-            parts += [
-                mo.md(f"## {figure.title}\n\n{figure.sentence or figure.missing}"),
-                *figure.charts.values(),
-            ]
-            parts.append(mo.md(f"_{figure.caveat}_" if figure.caveat else ""))
-        return mo.vstack(parts or [mo.md(f"_{question.__name__.rpartition('.')[2]}: nothing to ask here._")])
+    from panic.analysis.notebooks import chosen, drawn, experiment_choice, open_store, show
 
 
 @app.cell
@@ -36,18 +23,24 @@ def _():
     from panic import topology
     from panic.analysis.questions import diagrams, dimension, effects, entropies, loops
 
-    store = Store(os.environ.get("PANIC_STORE", "panic-store"))
-    experiment = reading.experiment(store)
-    evidence = Evidence.of(store, experiment)
+    store = open_store()
+    choice = experiment_choice(store)
+    mo.vstack([choice])
+    return choice, diagrams, dimension, effects, entropies, loops, np, pl, store, topology
+
+
+@app.cell
+def _(choice, store):
+    evidence = chosen(store, choice)
     mo.md(
         f"""# Topology
 
-        Each run of `{experiment.name}` is a cloud of points under an embedding model. Points that are nearer
-        than a growing distance are joined, into components (H0) that close loops (H1); a bar lives from the
-        distance at which its feature appears to that at which it ends. Plain diagrams ignore the order of the
-        steps; sliding windows do not."""
+        Each run of `{evidence.experiment.name}` is a cloud of points under an embedding model. Points that
+        are nearer than a growing distance are joined, into components (H0) that close loops (H1); a bar lives
+        from the distance at which its feature appears to that at which it ends. Plain diagrams ignore the
+        order of the steps; sliding windows do not."""
     )
-    return diagrams, dimension, effects, entropies, evidence, loops, np, pl, topology
+    return (evidence,)
 
 
 @app.cell
@@ -69,7 +62,7 @@ def _(entropies, np, pl, topology):
                 20 points on a circle of radius 1: one loop, from 2 sin(π/20) = 0.3129 to 2 sin(7π/20) =
                 1.7820. Found: {_born:.4f} to {_dies:.4f}."""
             ),
-            entropies.barcode(_bars, "20 points on a circle"),
+            drawn(entropies.barcode(_bars, "20 points on a circle")),
         ]
     )
     return
@@ -123,7 +116,7 @@ def _(diagrams, np, pl, topology):
                 "## Time, seen as shape\n\nWindows of a periodic series lie on a loop (Perea and Harer): a "
                 "sine has one long H1 bar."
             ),
-            diagrams.persistence(_bars, "Sliding windows of a sine"),
+            drawn(diagrams.persistence(_bars, "Sliding windows of a sine")),
         ]
     )
     return

@@ -203,6 +203,11 @@ def row(kind: str, n: int, dimension: int, limit_s: float) -> None:
     points = cloud(kind, n)
     loading = {name: started(name, dimension, points) for name in TOOLS}
     tools = {name: one for name, one in loading.items() if is_ready(one, limit_s)}
+    if "ours" not in tools or len(tools) < 2:
+        for one in tools.values():
+            one.close()
+        print(f"{kind}, {n:4d} points, H0-H{dimension}: {', '.join(tools) or 'nobody'} within {limit_s:g} s")
+        return
     fastest_s = min(one.seconds[0] for one in tools.values())
     for one in tools.values():
         one.calls = max(1, round(TURN_S / max(one.seconds[0], 1e-6)))

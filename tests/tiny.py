@@ -25,14 +25,15 @@ _CHAT = (
 )
 
 
-def tokenizer(*, max_length: int = 64, ends: bool = True) -> Any:
-    """A byte-level BPE tokenizer without merges: it encodes any text. `ends`: adds <s> and </s>."""
+def tokenizer(*, max_length: int = 64, ends: bool = True, names: dict[str, str] | None = None) -> Any:
+    """A byte-level BPE tokenizer. `ends`: it adds <s> and </s>; `names`: special tokens by name."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "<unk>", "</s>", "<image>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*special, *letters])}
+    tokens = dict.fromkeys([*special, *letters, *(names or {}).values()])
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -46,7 +47,7 @@ def tokenizer(*, max_length: int = 64, ends: bool = True) -> Any:
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
-        additional_special_tokens=["<image>"],
+        extra_special_tokens=names or ["<image>"],
         model_max_length=max_length,
     )
 
@@ -398,7 +399,7 @@ def build_siglip(folder: Path, seed: int = 0) -> Path:
     from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig
 
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     text = {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": 64,

@@ -191,7 +191,11 @@ def side_by_side(figures: Mapping[str, Sequence[Figure]], *, mode: str = "light"
         warnings.filterwarnings("ignore", message="Automatically deduplicated selection parameter")
         # In one list, not lists of lists: altair tells equal charts apart by their place in a list.
         whole = alt.concat(*cells, columns=len(columns))
-    return themed(whole.resolve_scale(color="independent", fill="independent", size="independent"), mode)
+    # A shared offset halves the rows of charts that have none.
+    own = whole.resolve_scale(
+        color="independent", fill="independent", size="independent", yOffset="independent"
+    )
+    return themed(own, mode)
 
 
 def _charts(figures: Sequence[Figure]) -> Iterator[tuple[tuple[str, str], Any]]:

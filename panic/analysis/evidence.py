@@ -7,12 +7,13 @@ evidence.views                    # the embedding models that have vectors
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.checks import AnalysisError
@@ -34,6 +35,21 @@ class View(NamedTuple):
 
     model: str
     modality: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistic:
+    """What a question measures of a single run, so that null models of the run can be measured alike.
+
+    `of`: from evidence and view to a frame of run and value; with x where a run has a value at each of
+    several places, and with part where it has several values. `what`: what a value is, with its unit.
+    `x_title`: what the places are; "" where there is one value a run. `is_share`: whether values are 0 or 1.
+    """
+
+    what: str
+    of: Callable[[Evidence, View], pl.DataFrame]
+    x_title: str = ""
+    is_share: bool = False
 
 
 @dataclass(kw_only=True)
@@ -96,17 +112,36 @@ class Evidence:
         return reading.sessions(self.store, self.experiment.id)
 
     @cached_property
+    def embedding_models(self) -> list[str]:
+        """The embedding models that the experiment asks for, then those that `panic embed --once` brought."""
+        asked = self.experiment.config.get("embeddings", [])
+        specs = {epoch.name: self.whole.model(epoch.model).spec for epoch in self.whole.epochs}
+        once = [name for name, spec in specs.items() if spec.get("modality_out") == "vector"]
+        return [*asked, *(name for name in once if name not in asked and len(self.data.places(name)))]
+
+    @cached_property
     def views(self) -> list[View]:
         """The embedding models with vectors, and the modality that each is looked at under."""
         known = {epoch.name for epoch in self.whole.epochs}
         found = []
-        for name in self.experiment.config.get("embeddings", []):
+        for name in self.embedding_models:
             try:
                 if name in known:
                     found.append(View(name, self.data.modality_of(name)))
             except NotFound:
                 continue
         return found
+
+    @cached_property
+    def nulls(self) -> dict[tuple[str, str], Evidence]:
+        """The evidence of the experiment's stored null models, by kind and modality of what they are of."""
+        rows = reading.nulls(self.store, self.experiment.name)
+        return {
+            (row.config["null"], "image" if row.name.endswith("-images") else "text"): Evidence.of(
+                self.store, row, image_budget_bytes=0
+            )
+            for row in rows
+        }
 
     @property
     def states(self) -> States:
@@ -144,6 +179,25 @@ class Evidence:
                 f"no run has {least} {view.modality} vectors of {view.model} in 3 or more dimensions"
             )
         return found
+
+
+def by_run(
+    measure: Callable[[NDArray[np.float32]], Any], *, least: int = 2, most: int = 400
+) -> Callable[[Evidence, View], pl.DataFrame]:
+    """The statistic `of` every run that has `least` vectors: a number, or an array whose places are 1, 2, ...
+
+    `measure` takes the first `most` vectors (n, d) of a run.
+    """
+
+    def of(evidence: Evidence, view: View) -> pl.DataFrame:
+        parts = [pl.DataFrame(schema={"run": pl.Int64, "x": pl.Int64, "value": pl.Float64})]
+        for run, points in evidence.data.trajectories(*view, least=least):
+            values = np.atleast_1d(np.asarray(measure(points[:most]), dtype=np.float64))
+            places = np.arange(1, len(values) + 1)
+            parts.append(pl.DataFrame({"run": np.full(len(values), run), "x": places, "value": values}))
+        return pl.concat(parts).with_columns(pl.col("value").fill_nan(None))
+
+    return of
 
 
 def once(evidence: Evidence) -> Sequence[View | None]:

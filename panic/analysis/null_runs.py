@@ -3,7 +3,8 @@
 Every run that has ended gets a surrogate of its vectors, under each embedding model that has them all: a run
 from the same prompt, a text per step that says what it is, and the surrogate's vectors as that text's
 embeddings. They are an experiment of their own, `NAME/null-KIND` (of image outputs `NAME/null-KIND-images`),
-which goes when its source is deleted. Where the source asks for diagrams, its nulls have them too.
+which goes when its source is deleted. What the source asks for of diagrams, its nulls have too
+(`null_shapes`).
 
 What comes out depends on the root seed, the kind, and which run and model it is of; not on when it is made.
 What is there already is kept, so the call can be repeated, also after a kill.
@@ -30,31 +31,25 @@ from numpy.typing import NDArray
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData, load, network_name
-from panic.config.diagrams import DiagramSettings, one_or_several
-from panic.errors import NotFound, nearest
-from panic.models.protocol import Modality
+from panic.analysis.null_shapes import Show, add_shapes, shapes_of
+from panic.errors import NotFound
 from panic.store import (
     Commit,
     NewBatch,
-    NewDiagram,
     NewEmbedding,
     NewInvocation,
     NewOutput,
     NewRun,
     Store,
-    contents,
     missing,
     reading,
     writing,
 )
-from panic.store.codec import text_digest
+from panic.store.codec import prompt_digest, text_digest
 from panic.store.delete import delete_experiment
 from panic.store.records import ExperimentRow, RunRow
-from panic.topology import TopologyError, asked
 
 log = logging.getLogger("panic.analysis")
-Show = Callable[[str, int, int], None]
-"""Told what is made, how many there are by now, and of how many."""
 ENDED = ("done", "stuck", "failed")
 
 
@@ -88,18 +83,12 @@ def write_nulls(
     open for writing. NotFound for an unknown kind; AnalysisError when no run can have a surrogate, or for an
     experiment of nulls.
     """
-    kinds = nulls.kinds()
-    if kind not in kinds:
-        near = nearest(kind, kinds)
-        known = f"There are: {', '.join(kinds)}."
-        raise NotFound(
-            f"There is no null model {kind!r}.", hint=f"Did you mean {near[0]}? {known}" if near else known
-        )
+    surrogate = nulls.surrogate_of(kind)
     source = reading.experiment(store, experiment)
     if reading.is_null(source.name):
         raise AnalysisError(f"{source.name} has null models already, and they have none of their own")
     data = load(store, source.id)
-    found = [_null(source, data, kind, kinds[kind], modality) for modality in ("text", "image")]
+    found = [_null(source, data, kind, surrogate, modality) for modality in ("text", "image")]
     found = [one for one in found if one.surrogates]
     if not found:
         raise AnalysisError(
@@ -186,7 +175,7 @@ def _write(store: Store, null: _Null, show: Show) -> None:
         "seeds": [-1],
         "max_length": max(run.max_length for run in runs),
         "embeddings": list(null.models),
-        "diagrams": [one.key for one in _diagram_settings(null)],
+        **shapes_of(null.source.config, null.modality).config,
         "null_of": null.source.uid,
         "null": null.kind,
     }
@@ -201,9 +190,9 @@ def _write(store: Store, null: _Null, show: Show) -> None:
                 writing.add_epoch(store, target, name, model=model, batch_size=1, device_kind="cpu")
                 pinned.add(name)
         _add_surrogates(store, target, null, maker, session, show)
-        for settings in _diagram_settings(null):
-            for model in null.models.values():
-                _add_diagrams(store, target, model, settings, show)
+        asked = shapes_of(null.source.config, null.modality)
+        for model in null.models.values():
+            add_shapes(store, target, model, asked, show)
 
 
 def _add_surrogates(store: Store, target: int, null: _Null, maker: int, session: int, show: Show) -> None:
@@ -255,17 +244,11 @@ def _is_outdated(store: Store, known: ExperimentRow, surrogates: Sequence[_Surro
     return any(lengths.get(key, length) != length for key, length in keys.items())
 
 
-def _diagram_settings(null: _Null) -> list[DiagramSettings]:
-    found = one_or_several(null.source.config.get("diagrams"))
-    settings = [DiagramSettings.model_validate(one) for one in found]
-    return [one for one in settings if one.modality == null.modality]
-
-
 def _steps(store: Store, one: _Surrogate, row: int, maker: int, session: int) -> Commit:
     """The texts of a null run, in one batch."""
     batch = _batch(store, maker, len(one.texts), session)
     digests = [text_digest(text) for text in one.texts]
-    inputs = [text_digest(one.run.prompt), *digests[:-1]]
+    inputs = [prompt_digest(one.run.prompt), *digests[:-1]]
     return Commit(
         batches=[batch],
         outputs=[
@@ -298,32 +281,3 @@ def _batch(store: Store, model: int, size: int, session: int) -> NewBatch:
         id=writing.next_batch_id(store), session=session, model=model, epoch=0, device="cpu", size=size,
         padded_size=size, started_at=time.time(), duration_s=0.0,
     )  # fmt: skip
-
-
-def _add_diagrams(store: Store, experiment: int, model: int, settings: DiagramSettings, show: Show) -> None:
-    """Write the diagrams that surrogates lack; their vectors stand for texts, whatever the runs' are of."""
-    window = settings.window
-    least = 1 if window is None else window.span
-    lacking = missing.diagrams(store, experiment, model, settings.digest, Modality.TEXT, min_points=least)
-    for number, run in enumerate(lacking):
-        show("diagrams", number, len(lacking))
-        vectors = contents.run_vectors(store, run, model, Modality.TEXT)
-        start = time.perf_counter()
-        try:
-            found = asked(vectors, settings)
-        except TopologyError as error:
-            log.warning("run %d has no diagram: %s", run, error.message)
-            continue
-        row = NewDiagram(
-            run=run,
-            model=model,
-            settings=settings.key,
-            settings_digest=settings.digest,
-            num_points=len(vectors),
-            num_unique=found.num_unique,
-            bars={dimension: found.bars(dimension) for dimension in range(settings.max_dimension + 1)},
-            generators=dict(enumerate(found.generators or ())),
-            error=found.error,
-            duration_s=time.perf_counter() - start,
-        )
-        writing.commit(store, Commit(diagrams=[row]))

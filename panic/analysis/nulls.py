@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 from panic.analysis.checks import AnalysisError, runs_of_labels, unit, vectors
 from panic.analysis.dynamics import transition_matrix
 from panic.analysis.plugins import added
+from panic.errors import NotFound, nearest
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
@@ -134,7 +135,7 @@ def sphere_walk(
         return points
     points[0] = unit(rng.normal(size=(1, dimension)) if start is None else [np.asarray(start)])[0]
     for step in range(1, num_steps):
-        aside = _perpendicular(rng, points[step - 1 : step])
+        aside = _rejected(unit(rng.normal(size=(1, dimension)))[0], points[step - 1])
         points[step] = np.cos(angle) * points[step - 1] + np.sin(angle) * aside
         points[step] /= np.linalg.norm(points[step])
     return points
@@ -160,16 +161,38 @@ def matched_walk(values: ArrayLike, rng: Generator) -> Array:
         return points.copy()
     if points.shape[1] < 3:
         raise AnalysisError(f"a matched walk needs 3 coordinates or more, found {points.shape[1]}")
+    start, along, beside, rest = _parts_of_steps(points)
     walk = np.empty_like(points)
-    walk[0] = points[0]
+    walk[0] = start
     for step in range(1, len(points)):
-        known = np.stack([points[0], points[step - 1]])
-        weights = np.linalg.lstsq(known.T, points[step], rcond=1e-10)[0]
-        rest = float(np.linalg.norm(points[step] - weights @ known))
-        own = np.stack([walk[0], walk[step - 1]])
-        walk[step] = weights @ own + rest * _perpendicular(rng, own)
-        walk[step] /= np.linalg.norm(walk[step])
+        other = _rejected(walk[step - 1], start)
+        direction = rng.normal(size=len(start))
+        direction -= (direction @ start) * start + (direction @ other) * other
+        made = along[step - 1] * start + beside[step - 1] * other
+        made += rest[step - 1] * direction / np.linalg.norm(direction)
+        walk[step] = made / np.linalg.norm(made)
     return walk
+
+
+def _parts_of_steps(points: Array) -> tuple[Array, Array, Array, Array]:
+    """The start of unit vectors (n, d), and of every later one: its length along the start, along what the
+    one before it has beside the start, and of the rest (n - 1 each)."""
+    start, after = points[0], points[1:]
+    others = np.array([_rejected(point, start) for point in points[:-1]])
+    along, beside = after @ start, (after * others).sum(axis=1)
+    rest = np.linalg.norm(after - along[:, None] * start - beside[:, None] * others, axis=1)
+    return start, along, beside, rest
+
+
+def _rejected(vector: Array, start: Array) -> Array:
+    """The direction of what a unit vector has beside another; zeros where it has nothing."""
+    for _ in range(2):  # once more, because the first difference of near vectors is mostly rounding
+        vector = vector - (vector @ start) * start
+        length = float(np.linalg.norm(vector))
+        if length < 1e-9:
+            return np.zeros_like(vector)
+        vector = vector / length
+    return vector
 
 
 def autoregression(values: ArrayLike, rng: Generator) -> Array:
@@ -254,16 +277,6 @@ def markov_path(values: ArrayLike, rng: Generator) -> NDArray[Any]:
     return states[markov_labels(labels.reshape(-1), rng)].astype(array.dtype)
 
 
-def _perpendicular(rng: Generator, rows: Array) -> Array:
-    """A random unit vector perpendicular to the rows (k, d)."""
-    basis, triangle = np.linalg.qr(rows.T)
-    scale = np.abs(triangle.diagonal())
-    basis = basis[:, scale > 1e-9 * max(float(scale.max()), np.finfo(float).tiny)]
-    draw = rng.normal(size=(1, rows.shape[1]))
-    direction: Array = unit(draw - draw @ basis @ basis.T)[0]
-    return direction
-
-
 def kinds() -> dict[str, Surrogate]:
     """Surrogates of a run's vectors (n, d) by name: ours, then those that other packages add.
 
@@ -278,3 +291,15 @@ def kinds() -> dict[str, Surrogate]:
         "markov": markov_path,
     }
     return {**dict(added(GROUP)), **ours}
+
+
+def surrogate_of(kind: str) -> Surrogate:
+    """The surrogate of a kind. NotFound names the nearest kind, and all."""
+    known = kinds()
+    if kind in known:
+        return known[kind]
+    near = nearest(kind, known)
+    there = f"There are: {', '.join(known)}."
+    raise NotFound(
+        f"There is no null model {kind!r}.", hint=f"Did you mean {near[0]}? {there}" if near else there
+    )

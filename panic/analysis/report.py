@@ -10,32 +10,26 @@ escaped; a content security policy in the page forbids any request.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from panic.analysis import charts
 from panic.analysis.data import network_name
 from panic.analysis.evidence import Evidence
+from panic.analysis.null_bands import figures_beside
+from panic.analysis.page import render_page, short_paths, write_page
 from panic.analysis.questions import ask, questions, stuck
 from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
 from panic.store import Store, reading, standing
+from panic.store.codec import prompt_label
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
 
-TEMPLATES = Path(__file__).parent / "templates"
 PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
 MAX_RUNS = 60
 MAX_TILES = 24
-ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
 MAX_ROWS = 200  # of a table
 PICTURE_BUDGET_BYTES = 12 * 2**20
 
@@ -45,18 +39,7 @@ def write_report(store: Store, experiment: int | str, path: str | os.PathLike[st
 
     Raises NotFound for an unknown experiment, OSError that names `path` where it cannot be written.
     """
-    html = render(store, reading.experiment(store, experiment))
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return path
+    return write_page(render(store, reading.experiment(store, experiment)), path)
 
 
 def render(
@@ -65,32 +48,31 @@ def render(
     """The page as a text."""
     now = standing.standing(store, experiment)
     counts = now.counts
-    is_over = now.state != "running" and not counts.todo + counts.running
-    evidence = Evidence.of(store, experiment, is_over=is_over, image_budget_bytes=picture_budget_bytes // 4)
+    evidence = Evidence.of(
+        store, experiment, is_over=now.is_over, image_budget_bytes=picture_budget_bytes // 4
+    )
     runs, sessions = evidence.whole.rows, evidence.sessions
     thumbnails = Thumbnails(store, picture_budget_bytes)
     shown = spread([run for run in runs if run.num_steps], MAX_RUNS)
     strips = [strip(store, run, thumbnails, MAX_TILES) for run in shown]
-    figures = [figure for question in questions() for figure in ask(question, evidence)]
+    of_nulls = list(dict.fromkeys(kind for kind, _ in evidence.nulls))
+    figures = []
+    for question in questions():
+        figures += ask(question, evidence)
+        if of_nulls and hasattr(question, "STATISTIC"):
+            figures += figures_beside(question, evidence, of_nulls)
     specs = [spec for figure in figures for spec in figure.specs]
     are_stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "seconds": charts.seconds,
-        "network": network_name,
-        "moment": _moment,
-        "short_paths": short_paths,
-    }
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
+        specs=specs,
+        title=experiment.name,
         experiment=experiment,
         config_json=short_paths(json.dumps(experiment.config, indent=2, ensure_ascii=False)),
         state=now.state,
         counts=counts,
-        tiles=_key_figures(counts, runs),
+        tiles=key_figures(counts, runs),
         notes=_notes(runs, counts, now.state, shown, strips, thumbnails),
         models=_models(evidence),
         groups=_groups(strips),
@@ -105,15 +87,10 @@ def render(
         origin=_origin(sessions),
         written_at=time.time(),
         revision=store.revision,
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
-        library=Markup(charts.vega_bundle()),
-        specs=Markup(charts.script_json(specs)),
-        themes=Markup(charts.script_json(charts.THEMES)),
     )
 
 
-def _key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str]]:
+def key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str]]:
     """(label, value, what qualifies it) of the numbers at the top."""
     total = sum(run.max_length for run in runs)
     return [
@@ -172,7 +149,7 @@ def _models(evidence: Evidence) -> list[dict[str, Any]]:
     epochs = {epoch.name: epoch for epoch in evidence.whole.epochs}
     known = {model.id: model for model in evidence.whole.models}
     networks = config.get("networks", [])
-    names = dict.fromkeys([m for network in networks for m in network] + config.get("embeddings", []))
+    names = dict.fromkeys([m for network in networks for m in network] + evidence.embedding_models)
     rows = []
     for name in names:
         epoch = epochs.get(name)
@@ -209,7 +186,7 @@ def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]
     groups: dict[str, dict[str, list[Strip]]] = {}
     for one in strips:
         prompts = groups.setdefault(network_name(one.run.network), {})
-        prompts.setdefault(one.run.prompt, []).append(one)
+        prompts.setdefault(prompt_label(one.run.prompt), []).append(one)
     return [(network, list(prompts.items())) for network, prompts in groups.items()]
 
 
@@ -233,12 +210,3 @@ def _origin(sessions: list[SessionRow]) -> dict[str, str]:
         "source": str(known.get("source_digest", ""))[:12],
     }
     return {name: text for name, text in facts.items() if text}
-
-
-def short_paths(text: str) -> str:
-    """The text with absolute paths cut to their last part: a page that is passed on tells of no disk."""
-    return ABSOLUTE.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], text)
-
-
-def _moment(at: float | None) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""

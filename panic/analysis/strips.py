@@ -17,6 +17,7 @@ from PIL import Image
 
 from panic.errors import NotFound, StoreCorrupt
 from panic.store import Store, contents
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.records import RunRow
 
 SIDE = 128
@@ -91,9 +92,10 @@ def strip(store: Store, run: RunRow, thumbnails: Thumbnails, max_tiles: int = 24
         head, tail = tiles[: max_tiles - max_tiles // 2], tiles[-(max_tiles // 2) :]
         tiles = [*head, replace(tail[0], gap=gap), *tail[1:]]
     shown = [_with_picture(tile, thumbnails) for tile in tiles]
-    return Strip(
-        run=run, tiles=[Tile(step=None, text=run.prompt[:TEXT_LIMIT]), *shown], num_left_out=max(gap, 0)
-    )
+    prompt = Tile(step=None, text=run.prompt[:TEXT_LIMIT])
+    if is_image_prompt(run.prompt):
+        prompt = _with_picture(Tile(step=None, digest=prompt_digest(run.prompt).hex()), thumbnails)
+    return Strip(run=run, tiles=[prompt, *shown], num_left_out=max(gap, 0))
 
 
 def _tiles(store: Store, run: RunRow) -> list[Tile]:

@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "images": (
         "images:images",
-        "Save a grid of pictures: of one run along its steps, or of one step over all runs.",
+        "Save a grid of pictures: of one run along its steps, of one step over all runs, or of runs x steps.",
     ),
     "report": (
         "report:report",

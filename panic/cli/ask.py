@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 import panic
-from panic.cli.common import JsonOption, Shared, command, complete_experiment, say
+from panic.cli.common import JsonOption, Shared, command, complete_experiment, complete_kind, say
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
 from panic.cli.render import console, print_json, print_table, shorten
@@ -33,10 +34,11 @@ SHOWN_ROWS = 40
 
 
 def complete_question(incomplete: str) -> list[str]:
-    """The names of our questions, for the shell; from the files, because importing them takes seconds."""
+    """The names of questions, for the shell; from files and entry points: importing them takes seconds."""
     folder = Path(panic.__file__).parent / "analysis" / "questions"
-    names = sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
-    return [name for name in names if name.startswith(incomplete)]
+    names = [file.stem for file in folder.glob("*.py") if file.stem != "__init__"]
+    names += [point.name for point in metadata.entry_points(group="panic.questions")]
+    return [name for name in sorted(set(names)) if name.startswith(incomplete) and name.isprintable()]
 
 
 QuestionArgument = Annotated[
@@ -57,6 +59,16 @@ ExperimentsArgument = Annotated[
         show_default=False,
     ),
 ]
+NullOption = Annotated[
+    str | None,
+    typer.Option(
+        "--null",
+        metavar="KIND",
+        help="Its statistic beside the band that stored null models give (panic nulls).",
+        autocompletion=complete_kind,
+        show_default=False,
+    ),
+]
 ListOption = Annotated[bool, typer.Option("--list", help="List the questions.")]
 
 
@@ -69,6 +81,7 @@ def figure(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File: .svg, .png, .pdf or .html.")
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark.")] = False,
+    null: NullOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
 ) -> None:
@@ -80,12 +93,16 @@ def figure(
     check_ending(output, CHART_ENDINGS)
     from panic.analysis.answers import find, side_by_side
     from panic.analysis.charts import save
+    from panic.analysis.null_bands import figures_beside
     from panic.analysis.questions import ask
 
     asked = find(_needed(question))
     with _evidence(shared, experiments) as found:
         claim_file(output, force=force)
-        drawn = {one.experiment.name: ask(asked, one) for one in found}
+        drawn = {
+            one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
+            for one in found
+        }
     figures = {name: _answered(question, name, of_one, len(drawn) > 1) for name, of_one in drawn.items()}
     save(side_by_side(figures, mode="dark" if dark else "light"), output)
     if not shared.quiet:
@@ -115,6 +132,7 @@ def table(
         str | None,
         typer.Option("--part", metavar="PART", help="Another table of the answer, such as summary."),
     ] = None,
+    null: NullOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
     as_json: JsonOption = False,
@@ -125,10 +143,14 @@ def table(
     if output is not None:
         check_ending(output, tuple(WRITERS))
     from panic.analysis.answers import answers, find, tables
+    from panic.analysis.null_bands import answers_beside
 
     asked = find(_needed(question))
     with _evidence(shared, experiments) as found:
-        answered = {one.experiment.name: answers(asked, one) for one in found}
+        answered = {
+            one.experiment.name: answers(asked, one) if null is None else answers_beside(asked, one, null)
+            for one in found
+        }
     several = len(answered) > 1
     of_parts = tables({name: _answered(question, name, one, several) for name, one in answered.items()})
     chosen = _part(list(of_parts), part)
@@ -196,9 +218,7 @@ def _evidence(shared: Shared, experiments: Sequence[str] | None) -> Iterator[lis
         rows_of = [reading.experiment(store, name) for name in experiments or ["latest"]]
         found = []
         for row in {row.id: row for row in rows_of}.values():
-            now = standing.standing(store, row)
-            is_over = now.state != "running" and not now.counts.todo + now.counts.running
-            found.append(Evidence.of(store, row, is_over=is_over))
+            found.append(Evidence.of(store, row, is_over=standing.standing(store, row).is_over))
         yield found
 
 

@@ -97,6 +97,13 @@ class Shared:
         return Store(self.store_path(), copy_older=True, is_whole=is_whole)
 
 
+def complete_kind(incomplete: str) -> list[str]:
+    """The kinds of null models, for the shell."""
+    from panic.analysis.nulls import kinds
+
+    return [name for name in kinds() if name.startswith(incomplete)]
+
+
 def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
     """The names of experiments, for the shell."""
     from panic.store import Store, reading

@@ -139,6 +139,7 @@ def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
 def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: bool) -> None:
     """Show a run and its steps from the first to the last of a part."""
     from panic.store import contents
+    from panic.store.codec import prompt_label
 
     steps = contents.invocations(store, run.id, *part)
     if as_json:
@@ -160,7 +161,7 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
     console().print(
         f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
     )
-    console().print(f"prompt: {run.prompt}")
+    console().print(f"prompt: {prompt_label(run.prompt)}")
     rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
     print_table(["step #", "model", "output"], rows)
     if steps and (left := run.num_steps - steps[-1].step - 1):
@@ -235,6 +236,22 @@ def _asked_last(store: Store, row: ExperimentRow) -> dict[str, Any] | None:
     return next((s.config for s in reversed(reading.sessions(store, row.id)) if s.config is not None), None)
 
 
+def _lineage(store: Store, row: ExperimentRow) -> list[str]:
+    """Where prompts came from that are no texts of a config, as the sessions have kept it, each once."""
+    from panic.store import reading
+
+    found: dict[str, None] = {}
+    for session in reading.sessions(store, row.id):
+        entries = session.provenance.get("prompts")
+        for entry in entries if isinstance(entries, list) else []:
+            wanted = entry.get("from") if isinstance(entry, dict) else None
+            if isinstance(wanted, dict) and isinstance(entry.get("prompts"), list):
+                said = ", ".join(f"{key} {value}" for key, value in wanted.items())
+                uid = f" ({str(entry['uid'])[:12]})" if "uid" in entry else ""
+                found[f"{len(entry['prompts']):,} prompts of {said}{uid}"] = None
+    return list(found)
+
+
 def _extent(config: dict[str, Any]) -> str:
     """What a config asks for, in one line; of a stored config, whatever version stored it."""
     diagrams = config.get("diagrams") or []
@@ -254,6 +271,7 @@ def _extent(config: dict[str, Any]) -> str:
 
 def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
     from panic.store import reading, standing
+    from panic.store.codec import prompt_label
 
     now = standing.standing(store, row)
     out = console()
@@ -262,6 +280,8 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
     last = _asked_last(store, row)
     if last is not None and _extent(last) != _extent(row.config):
         out.print(f"asked for last:   {_extent(last)}")
+    for line in _lineage(store, row):
+        out.print(f"begins with:      {line}")
     epochs = [
         (e.name, e.number, e.batch_size, e.device_kind, e.threads, e.fingerprint[:12])
         for e in reading.epochs(store, row.id)
@@ -284,7 +304,7 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
         (
             r.id,
             render.network(r.network),
-            render.shorten(r.prompt),
+            render.shorten(prompt_label(r.prompt)),
             str(r.seed),
             r.repeat,
             r.state,
@@ -301,6 +321,7 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
 def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
     """List the runs that are stuck: since which step, with which period."""
     from panic.store import reading
+    from panic.store.codec import prompt_label
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
@@ -314,7 +335,7 @@ def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: Js
         (
             r.id,
             render.network(r.network),
-            render.shorten(r.prompt),
+            render.shorten(prompt_label(r.prompt)),
             str(r.seed),
             r.repeat,
             r.entry_step,

@@ -27,7 +27,7 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE|FOLDER",
-            help="JSON lines, CSV or Parquet, or a folder with a folder of images per run.",
+            help="JSON lines, CSV (also .gz) or Parquet, or a folder with a folder of images per run.",
         ),
     ],
     name: Annotated[
@@ -80,7 +80,8 @@ def import_(
             if stop_requested():
                 raise Interrupted(f"{name}: stopped; the same command goes on.")
             if not shared.quiet and time.monotonic() - shown_at > SHOW_EVERY_S:
-                say(f"{name}: {done:,} of {total:,} {what}", err=True)
+                of = f" of {total:,}" if total else ""
+                say(f"{name}: {done:,}{of} {what}", err=True)
                 shown_at = time.monotonic()
 
         found = read_import(options, show, lambda text: say(f"Warning: {text}", err=True))

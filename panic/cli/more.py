@@ -5,19 +5,33 @@ panic embed demo PocketText; panic diagrams demo --metric cosine --vectorisation
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, say
+from panic.cli.common import (
+    ExperimentArgument,
+    JsonOption,
+    Shared,
+    command,
+    complete_experiment,
+    say,
+    tell_options,
+)
+from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
 from panic.cli.stored import trusted_config
-from panic.errors import ConfigError, UsageError, nearest
+from panic.errors import ConfigError, ModelError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import Problem
+    from panic.models.protocol import ModelSpec
+    from panic.models.registry import Resolver
+    from panic.store import Store
+    from panic.store.records import ExperimentRow
 
 OnceOption = Annotated[
     bool,
@@ -35,29 +49,134 @@ def complete_embedding(incomplete: str) -> list[str]:
     return [spec.name for spec in registry.known() if spec.is_embedding and spec.name.startswith(incomplete)]
 
 
+def complete_names(context: typer.Context, incomplete: str) -> list[str]:
+    """The names of experiments, where one is to come first, and of embedding models, for the shell."""
+    first = context.params.get("names") or context.params.get("folders") or context.params.get("texts")
+    return ([] if first else complete_experiment(context, incomplete)) + complete_embedding(incomplete)
+
+
 @command
 def embed(
     shared: Shared,
-    experiment: ExperimentArgument,
-    models: Annotated[
+    names: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL", help="Embedding models, as in a config.", autocompletion=complete_embedding
+            metavar="[EXPERIMENT] MODEL...",
+            help="An experiment, unless files are embedded, and embedding models, as in a config.",
+            autocompletion=complete_names,
         ),
     ],
+    folders: Annotated[
+        list[str] | None,
+        typer.Option("--folder", metavar="FOLDER", help="Embed the images of a folder; may be repeated."),
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--texts", metavar="FILE", help="Embed the texts of a .txt, .csv, .jsonl; may be repeated."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.parquet", help="Where the vectors of files go."),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option("--id", metavar="PATTERN", help="Ids are what its group matches in names: _(\\d+)$."),
+    ] = None,
+    column: Annotated[str | None, typer.Option(metavar="NAME", help="The column of texts (text).")] = None,
+    device: Annotated[str | None, typer.Option(help="Where files are embedded (auto).")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=65_536, metavar="N", help="Files of a call (each model's own).")
+    ] = None,
+    regions: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Regions of an image that a detector finds (36).")
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of an experiment: the states of this layer of generative models."),
+    ] = None,
+    pool: Annotated[
+        Literal["mean", "last", "first", "cls"] | None,
+        typer.Option(help="Over the tokens of a layer (mean)."),
+    ] = None,
+    token: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Instead the token at a place, from 0, or -1 from the end."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if files were skipped.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Tell how far two files of vectors differ.")
+    ] = False,
+    as_json: JsonOption = False,
     once: OnceOption = False,
     dry_run: DryRunOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Embed the outputs of an experiment under more models; no run goes on, no generative model is loaded.
+    """Embed the outputs of an experiment, or files, under more models; no generative model is loaded.
 
-    From now on the experiment asks for these embeddings, and for its diagrams of them.
+    \b
+    panic embed EXPERIMENT MODEL...                         it asks for these embeddings from now on
+    panic embed EXPERIMENT MODEL... --layer NAME            hidden states of its models, or of others
+    panic embed --folder FOLDER MODEL... -o FILE.parquet    the images of folders
+    panic embed --texts FILE MODEL... -o FILE.parquet       the texts of files
+    panic embed --compare FILE.parquet FILE.parquet         how far two of them differ
+
+    Of files the same command goes on where it was stopped, and embeds what is new or has changed.
     """
-    named = [_from_here(name) for name in models]
-    asked = {"embeddings": named}
+    of_files: dict[str, object] = {"-o": output, "--id": pattern, "--column": column, "--device": device}
+    of_files |= {"--batch-size": batch_size, "--regions": regions, "--strict": strict}
+    if compare:
+        return compare_features(names, as_json=as_json)
+    tell_options({"--json": as_json}, "without --compare")
+    if folders or texts:
+        of_experiments = {"--once": once, "--trust": trust, "--layer": layer, "--pool": pool}
+        tell_options({**of_experiments, "--token": token is not None}, "for files")
+        asked = Asked(
+            models=names,
+            output=output,
+            folders=folders or [],
+            texts=texts or [],
+            pattern=pattern,
+            column=column,
+            device=device,
+            batch_size=batch_size,
+            regions=regions,
+            strict=strict,
+        )
+        return extract_features(shared, asked, dry_run=dry_run)
+    if given := [option for option, value in of_files.items() if value]:
+        raise UsageError(f"{given[0]} is for files.", hint="--folder FOLDER or --texts FILE names them.")
+    experiment, *models = names
+    if not models:
+        raise UsageError(
+            "A model is needed.", hint=f"panic embed {experiment} MODEL; panic models lists them."
+        )
+    variants = _hidden(models, layer, pool, token)
+    named: dict[str, Any] = {"embeddings": list(variants) or [_from_here(name) for name in models]}
+    if variants:
+        named["models"] = variants
     if once:
-        asked |= {"diagrams": [], "vectorisations": [], "distances": []}
-    _take(shared, experiment, asked, once=once, dry_run=dry_run, trust=trust)
+        named |= {"diagrams": [], "vectorisations": [], "distances": []}
+    return _take(shared, experiment, named, once=once, dry_run=dry_run, trust=trust)
+
+
+def _hidden(
+    models: list[str], layer: str | None, pool: str | None, token: int | None
+) -> dict[str, dict[str, Any]]:
+    """The variants of models that stand for the states of a layer, by names that tell which."""
+    if layer is None:
+        tell_options({"--pool": pool, "--token": token is not None}, "without --layer")
+        return {}
+    if pool is not None and token is not None:
+        raise UsageError("--token is one position, and --pool several.", hint="Leave one of them out.")
+    given = {"layer": layer, "pool": pool, "token": token}
+    settings = {name: value for name, value in given.items() if value is not None}
+    where = "@".join([layer, *(str(value) for value in (pool, token) if value is not None)])
+    return {
+        f"{Path(name.rpartition(':')[2]).name}@{where}": {"base": _from_here(name), **settings}
+        for name in models
+    }
 
 
 @command
@@ -145,6 +264,7 @@ def _take(
         row = reading.experiment(store, experiment)
         stored_runs = reading.runs(store, row.id)
         runs = begun_runs(stored_runs)
+        begun_with = _models_of(store, row)
     known = trusted_config(row, trust=trust)
     if not runs:
         raise UsageError(f"{row.name} has no outputs yet.", hint=f"panic resume {row.name} makes them.")
@@ -153,21 +273,55 @@ def _take(
             f"{row.name} has no embeddings, and diagrams are of vectors.",
             hint=f"First panic embed {row.name} MODEL.",
         )
+    added = asked.get("models", {})
+    if added:
+        asked = {**asked, "models": known.model_dump(mode="json")["models"] | added}
     config = asking(known, {**asked, "max_length": max(run.max_length for run in runs)})
     if not once:
         config = union(known, config).model_copy(update={"max_length": config.max_length})
     raw = config.model_dump(mode="json")
     models = registry.resolver_of(raw, ask=not dry_run)
-    _refuse(registry.check_config(raw, models))
+    for name, spec in begun_with.items():
+        models.keep(name, spec)
+    # Its networks and their variants were checked when it began, and need not be here any more.
+    of_new = raw | {"networks": [], "models": {n: v for n, v in raw["models"].items() if n not in begun_with}}
+    _refuse(registry.check_config(of_new, models))
     num_unfinished = sum(run.state in ("todo", "running") for run in stored_runs)
     if num_unfinished and not shared.quiet:
         of_ended = ", and diagrams are of ended runs alone" if config.diagrams else ""
         told = f"{num_unfinished:,} unfinished runs do not go on here{of_ended}"
         say(f"{row.name}: {told} (panic resume {row.name} performs all).", err=True)
     checked = CheckedConfig(config=config, models=models, is_once=once)
+    if added and not dry_run:
+        _try_out(models, list(added), config.device)
     if dry_run:
         return print_plan(checked, store.path, runs)
     return perform(shared, checked, store.path, retry_failed=False, repair=False, runs=runs)
+
+
+def _try_out(models: Resolver, names: Sequence[str], device: str) -> None:
+    """Call models once, before an experiment asks for them: which layers there are is known only then."""
+    from panic.devices.device import open_device
+    from panic.extraction.worker import try_out
+
+    kind = open_device(device).kind
+    try:
+        try_out({name: models.resolve(name, kind) for name in names}, device)
+    except ModelError as error:
+        raise ModelError(error.message, hint=f"{error.hint}\nNothing was done.".strip()) from error
+
+
+def _models_of(store: Store, row: ExperimentRow) -> dict[str, ModelSpec]:
+    """The models that an experiment has begun with, as its store keeps them in words of this version."""
+    from panic.models.protocol import ModelSpec
+    from panic.store import reading
+
+    specs = {model.id: model.spec for model in reading.models(store)}
+    found = {}
+    for epoch in reading.epochs(store, row.id):
+        with contextlib.suppress(TypeError, KeyError, ValueError):
+            found[epoch.name] = ModelSpec.stored(specs[epoch.model])
+    return found
 
 
 def _refuse(found: Sequence[Problem]) -> None:

@@ -10,19 +10,12 @@ from typing import Annotated
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, say
+from panic.cli.common import ExperimentArgument, Shared, command, complete_kind, say
 from panic.cli.render import console
 from panic.cli.run import bring_up_to_date
 from panic.errors import Interrupted
 
 SHOW_EVERY_S = 10.0
-
-
-def complete_kind(incomplete: str) -> list[str]:
-    """The kinds of null models, for the shell."""
-    from panic.analysis.nulls import kinds
-
-    return [name for name in kinds() if name.startswith(incomplete)]
 
 
 @command

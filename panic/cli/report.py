@@ -1,24 +1,39 @@
-"""`panic report`: an experiment as one HTML file that needs nothing else.
+"""`panic report`: an experiment, or several side by side, as one HTML file that needs nothing else.
 
-panic report latest --output report.html
+panic report latest --output report.html; panic report demo other
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.common import Shared, command, complete_experiment
 from panic.cli.destinations import ForceOption, claim_file, claim_report
 from panic.cli.render import console
+from panic.errors import UsageError
+
+if TYPE_CHECKING:
+    from panic.store.records import ExperimentRow
+
+MAX_ABREAST = 4
+"""Experiments on one page: charts of more would be too narrow to be read."""
 
 
 @command
 def report(
     shared: Shared,
-    experiment: ExperimentArgument = "latest",
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Name, beginning of an id, or latest (the default); several stand side by side.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -30,18 +45,41 @@ def report(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams."""
-    from panic.analysis.report import write_report
+    """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.
+
+    Of several experiments it writes what differs in their configs, and the same questions side by side.
+    """
     from panic.store import reading
     from panic.store.files import own_folder
 
     with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
+        rows = [reading.experiment(store, name) for name in experiments or ["latest"]]
+        _refuse(rows)
         if output is None:
-            file = claim_report(own_folder(store.path, "reports"), f"{reading.file_stem(row.name)}.html")
+            stem = "+".join(reading.file_stem(row.name) for row in rows)
+            file = claim_report(own_folder(store.path, "reports"), f"{stem}.html")
         else:
             file = output
             claim_file(file, force=force)
-        write_report(store, row.id, file)
+        if len(rows) == 1:
+            from panic.analysis.report import write_report
+
+            write_report(store, rows[0].id, file)
+        else:
+            from panic.analysis.comparison import write_comparison
+
+            write_comparison(store, [row.id for row in rows], file)
     if not shared.quiet:
         console().print(f"Report: {file}")
+
+
+def _refuse(rows: list[ExperimentRow]) -> None:
+    """Raise UsageError for experiments that cannot stand side by side."""
+    names = [row.name for row in rows]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{twice} is named twice.", hint="Name different experiments: panic list.")
+    if len(rows) > MAX_ABREAST:
+        raise UsageError(
+            f"{len(rows)} experiments are too many for one page: at most {MAX_ABREAST} stand side by side.",
+            hint="panic table QUESTION EXPERIMENT... takes any number.",
+        )

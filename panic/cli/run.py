@@ -121,7 +121,7 @@ def run(
     loaded: list[CheckedConfig] = []
 
     def load(path: Path) -> None:
-        loaded.append(check_config(path, changes, ask=not dry_run))
+        loaded.append(check_config(path, changes, ask=not dry_run, store=shared.store_path))
 
     def do(checked: CheckedConfig) -> None:
         tell_fields(checked.config)
@@ -209,7 +209,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)
         plan, fingerprints = pinning.as_started(store, plan, registry.fingerprints(plan.specs))
-        found = pinning.changes(store, row.id, plan, device.kind) if row else []
+        found = pinning.changes(store, row.id, plan, device) if row else []
         if row is None or not found:
             if not shared.quiet:
                 console().print(f"The shapes of {config.name} fit its work: nothing is pinned anew.")
@@ -219,6 +219,8 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             what = f"batches of {before.batch_size} → {after.batch_size}"
             if before.threads != after.threads:
                 what += f", threads {before.threads} → {after.threads}"
+            if before.mates != after.mates:
+                what += ", of items with as many tokens" if after.mates == "length" else ", of any items"
             say(f"{change.name}: {what}", err=True)
         say(
             "What was computed stays. What comes is computed in these shapes, whose rounding differs.",
@@ -232,7 +234,7 @@ def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -
             if not typer.confirm("Pin these shapes?"):
                 console().print("Nothing was changed.")
                 return False
-        pinning.repin(store, row.id, plan, fingerprints, device.kind)
+        pinning.repin(store, row.id, plan, fingerprints, device)
     return True
 
 
@@ -331,6 +333,9 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     ]
     columns = ["load order #", "model", "modality", "size #", "batch size #", "from", "padding #", "present"]
     print_table(columns, rows)
+    for m in plan.models:
+        if m.absence:
+            say(m.absence)
     _advise(plan)
     if plan.images_missing:
         out.print(f"images:      {plan.images_missing:,} are missing and are computed again")

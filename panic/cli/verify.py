@@ -64,7 +64,7 @@ def verify(
     if as_json:
         print_json(as_dict(found) | {"ok": is_good})
     else:
-        _print(found, quiet=shared.quiet)
+        _print(found, row.name, quiet=shared.quiet)
     if not is_good:
         raise typer.Exit(1)
 
@@ -79,7 +79,7 @@ def as_dict(found: Verification) -> dict[str, Any]:
     }
 
 
-def _print(found: Verification, *, quiet: bool) -> None:
+def _print(found: Verification, name: str, *, quiet: bool) -> None:
     rows = [
         (f.kind, f.what, f.verdict, None if f.difference is None else f"{f.difference:.3g}", f.detail)
         for f in found.findings
@@ -92,6 +92,20 @@ def _print(found: Verification, *, quiet: bool) -> None:
         print_table(["differs here", "where they were made", "here"], changes)
     if not quiet:
         told = ", ".join(f"{number:,} {verdict}" for verdict, number in sorted(found.counts.items()))
-        console().print(f"{len(found.findings):,} results computed again: {told or 'there are none'}")
+        num_again = len(found.findings) - found.counts.get("given", 0)
+        console().print(f"{num_again:,} results computed again: {told or 'there are none'}")
     if not found.num_compared:
-        say("Nothing could be compared.", err=True)
+        say(f"Nothing could be compared: {why_nothing(found, name)}.", err=True)
+
+
+def why_nothing(found: Verification, name: str) -> str:
+    """Why no result of an experiment could be compared."""
+    num_given = found.counts.get("given", 0)
+    if not found.findings:
+        return f"{name} has no results yet"
+    if num_given < len(found.findings):
+        return "the table says why"
+    return (
+        f"all {num_given:,} results are outputs that an import gave, which nothing here can make again."
+        f" Embeddings and diagrams could be compared: panic embed {name} MODEL"
+    )

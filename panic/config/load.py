@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from panic.config import problems, prompts, sources
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
 from panic.config.problems import Document, KeyPath, Place, Problem, Source, dotted
+from panic.config.prompt_origins import OriginsSource
 from panic.config.schema import (
     ExperimentConfig,
     Variant,
@@ -48,6 +49,7 @@ def load(
     overrides: Sequence[str] = (),
     check: Check | None = None,
     datasets: prompts.Datasets | None = None,
+    origins: OriginsSource | None = None,
 ) -> ExperimentConfig:
     """Read a config from a YAML, JSON or TOML file.
 
@@ -55,8 +57,9 @@ def load(
         overrides: texts such as "networks.0.1=PocketCaptioner"; the value is YAML, the path may create keys
             and append to lists, a key with a dot stands in double quotes.
         check: finds further mistakes in the plain, overridden mapping (unknown models and the like); gets it
-            with absolute `base_folder` and `model_folder`, and with `prompts` as they were written.
+            with absolute `base_folder` and `model_folder`, and with the texts of the `prompts`.
         datasets: functions (split, n, seed) -> texts that `prompts` may name.
+        origins: gives what reads images and other experiments that `prompts` may name.
 
     Raises:
         ConfigError: with all mistakes and their places.
@@ -70,12 +73,13 @@ def load(
         apply_override(document, Source(name="override", text=text, number=number))
     raw = document.data
     folder = _resolve_folders(raw, file)
-    texts, mistakes = _texts(raw, folder, datasets)
+    texts, mistakes = _texts(raw, folder, datasets, origins)
     config, schema_mistakes = _validate(raw if "prompts" not in raw else {**raw, "prompts": texts})
     mistakes += schema_mistakes
     between = cross_field_problems(raw) + too_many_runs({**raw, "prompts": texts})
     mistakes += _unless_known(between, mistakes)
-    mistakes += _unless_known(check(raw) if check else [], mistakes)
+    with_texts = {**raw, "prompts": texts} if texts else raw
+    mistakes += _unless_known(check(with_texts) if check else [], mistakes)
     mistakes += document.problems
     if mistakes or config is None:
         raise ConfigError(problems.render(mistakes, document))
@@ -83,13 +87,25 @@ def load(
 
 
 def _texts(
-    raw: Mapping[str, Any], folder: FilePath, datasets: prompts.Datasets | None
+    raw: Mapping[str, Any],
+    folder: FilePath,
+    datasets: prompts.Datasets | None,
+    origins: OriginsSource | None,
 ) -> tuple[list[str], list[Problem]]:
     """The texts of `prompts`, and the mistakes in them; those that stand in the config the schema checks."""
     given = raw.get("prompts")
     if given and isinstance(given, list) and all(isinstance(entry, str) for entry in given):
         return given, []
-    return prompts.expand(given, folder, datasets) if "prompts" in raw else ([], [])
+    if "prompts" not in raw:
+        return [], []
+    store = FilePath(raw["store"]) if _is_path(raw.get("store")) else None
+    entries = given if isinstance(given, list) else []
+    own = [
+        Problem(("prompts", index, "experiment"), "an experiment cannot begin with its own outputs")
+        for index, entry in enumerate(entries)
+        if isinstance(entry, Mapping) and "name" in raw and entry.get("experiment") == raw["name"]
+    ]
+    return ([], own) if own else prompts.expand(given, folder, datasets, origins, store)
 
 
 def stored(values: Mapping[str, Any], name: str) -> ExperimentConfig:

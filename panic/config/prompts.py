@@ -2,7 +2,8 @@
 
 An entry is a text, or a mapping: `{file: prompts.csv, column: text, split: test, n: 20, seed: 0}` reads txt
 (a prompt per line), csv, tsv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a
-data set. `split` keeps the rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
+data set; images and outputs of another experiment are in `panic.config.prompt_origins`. `split` keeps the
+rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
 without replacement by the hash of seed and text: more of them later keep the earlier ones, and the order of
 the file does not matter for the choice; without a seed the first `n` are taken. The order is the file's. A
 text that a file repeats counts once.
@@ -13,8 +14,6 @@ Try it: `python -c "from panic.config import prompts; print(prompts.expand([{'fi
 from __future__ import annotations
 
 import csv
-import hashlib
-import heapq
 import io
 import json
 import os
@@ -28,6 +27,15 @@ from pydantic_core import PydanticCustomError
 from panic.config import problems, sources
 from panic.config.fields import Count, Part, Seed, Text, check_text
 from panic.config.problems import KeyPath, Problem, dotted
+from panic.config.prompt_origins import (
+    ImagePrompts,
+    MistakesError,
+    OriginsSource,
+    OutputPrompts,
+    from_images,
+    from_outputs,
+    sample,
+)
 from panic.errors import ConfigError, nearest
 
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
@@ -55,8 +63,15 @@ class DatasetPrompts(Part):
     seed: Seed = 0
 
 
+AnyPrompts = FilePrompts | DatasetPrompts | ImagePrompts | OutputPrompts
+
+
 def expand(
-    raw: Any, base_folder: Path | str, datasets: Datasets | None = None
+    raw: Any,
+    base_folder: Path | str,
+    datasets: Datasets | None = None,
+    origins: OriginsSource | None = None,
+    store: Path | None = None,
 ) -> tuple[list[str], list[Problem]]:
     """Return the texts of the `prompts` entries, and all mistakes in them.
 
@@ -65,6 +80,9 @@ def expand(
         base_folder: what relative file names refer to.
         datasets: functions (split, n, seed) -> texts, by name; they raise ConfigError for a split that they
             do not have and for more texts than they have.
+        origins: gives what reads images and other experiments, once they are named; without it neither can
+            be.
+        store: the folder of the store that the config names, if it does.
     """
     if isinstance(raw, Mapping):
         entries: list[tuple[KeyPath, Any]] = [(("prompts",), raw)]
@@ -82,90 +100,85 @@ def expand(
     mistakes: list[Problem] = []
     for path, entry in entries:
         try:
-            texts |= dict.fromkeys(_entry(path, entry, Path(base_folder), datasets or {}))
-        except _MistakesError as found:
+            wanted = _entry(path, entry)
+            if not isinstance(wanted, str):
+                texts |= dict.fromkeys(_from(path, wanted, Path(base_folder), datasets or {}, origins, store))
+            else:
+                texts[wanted] = None
+        except MistakesError as found:
             mistakes += found.problems
     return list(texts), mistakes
 
 
-class _MistakesError(Exception):
-    def __init__(self, *found: Problem) -> None:
-        super().__init__()
-        self.problems = found
-
-
-def _entry(path: KeyPath, entry: Any, base_folder: Path, datasets: Datasets) -> list[str]:
+def _entry(path: KeyPath, entry: Any) -> str | AnyPrompts:
+    """Return what an entry of the prompts says, checked by itself."""
     if isinstance(entry, str):
         try:
-            return [check_text(entry)]
+            return check_text(entry)
         except PydanticCustomError as error:
             message = f"{dotted(path)} {error.message()}"
-            raise _MistakesError(Problem(path, message, found=entry)) from None
+            raise MistakesError(Problem(path, message, found=entry)) from None
     if not isinstance(entry, Mapping):
         hint = "put it in quotes to make it a text" if isinstance(entry, int | float) else ""
-        message = "a prompt must be a text, or a mapping with file or dataset"
-        raise _MistakesError(Problem(path, message if entry is not None else f"{message}, and is empty",
+        message = f"a prompt must be a text, or a mapping with one of {', '.join(KINDS)}"
+        raise MistakesError(Problem(path, message if entry is not None else f"{message}, and is empty",
                                 found=entry, hint=hint))  # fmt: skip
-    kind: type[FilePrompts] | type[DatasetPrompts]
-    if "dataset" in entry:
-        kind = DatasetPrompts
-    elif "file" in entry or nearest(next(iter(entry), ""), ["file"]):
-        kind = FilePrompts
-    else:
-        hint = "put a text that contains ': ' in quotes"
-        raise _MistakesError(
-            Problem(
-                path,
-                "a prompt that is a mapping must have the key 'file' or 'dataset'",
-                found=entry,
-                hint=hint,
-            )
-        )
+    kind = _kind(path, entry)
     try:
-        wanted = kind.model_validate(entry)
+        return kind.model_validate(entry)
     except ValidationError as error:
         found = problems.from_pydantic(error.errors(), lambda _: kind.model_fields, path)
-        raise _MistakesError(*found) from None
+        raise MistakesError(*found) from None
+
+
+def _from(
+    path: KeyPath,
+    wanted: AnyPrompts,
+    base_folder: Path,
+    datasets: Datasets,
+    origins: OriginsSource | None,
+    store: Path | None,
+) -> list[str]:
+    """Return the prompts that a mapping stands for."""
     if isinstance(wanted, DatasetPrompts):
         return _from_dataset(path, wanted, datasets)
-    return _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file))
+    if isinstance(wanted, FilePrompts):
+        return _from_file(path, wanted, base_folder / os.path.expanduser(wanted.file))
+    if origins is None:
+        raise MistakesError(Problem(path, "images and other experiments cannot be read here"))
+    if isinstance(wanted, ImagePrompts):
+        return from_images(path, wanted, base_folder / os.path.expanduser(wanted.images), origins())
+    return from_outputs(path, wanted, store, origins())
+
+
+KINDS: dict[str, type[AnyPrompts]] = {
+    "dataset": DatasetPrompts,
+    "file": FilePrompts,
+    "images": ImagePrompts,
+    "experiment": OutputPrompts,
+}
+"""What an entry that is a mapping is, by the key that it has."""
+
+
+def _kind(path: KeyPath, entry: Mapping[Any, Any]) -> type[AnyPrompts]:
+    first = next(iter(entry), "")
+    near = nearest(first, list(KINDS)) if isinstance(first, str) else []
+    for key in [*(key for key in KINDS if key in entry), *near]:
+        return KINDS[key]
+    message = f"a prompt that is a mapping must have one of the keys {', '.join(KINDS)}"
+    raise MistakesError(Problem(path, message, found=entry, hint="put a text that contains ': ' in quotes"))
 
 
 def _from_dataset(path: KeyPath, wanted: DatasetPrompts, datasets: Datasets) -> list[str]:
     if wanted.dataset not in datasets:
         message = f"there is no data set '{wanted.dataset}'"
-        raise _MistakesError(
+        raise MistakesError(
             Problem((*path, "dataset"), message, found=wanted.dataset, allowed=sorted(datasets))
         )
     try:
         return datasets[wanted.dataset](wanted.split, wanted.n, wanted.seed)
     except ConfigError as error:
-        raise _MistakesError(Problem(path, error.message, hint=error.hint)) from None
-
-
-def _sample(wanted: FilePrompts, texts: Iterator[str]) -> list[str]:
-    """Take the different texts that are wanted, in their order; no more is held than that."""
-    if wanted.n is None or wanted.seed is None:
-        found: dict[str, None] = {}
-        for text in texts:
-            found[text] = None
-            if len(found) == wanted.n:
-                break
-        return list(found)
-    kept: dict[str, int] = {}  # texts and their places
-    lots: list[tuple[int, str]] = []  # a heap: the largest lot, negated, comes first
-    for place, text in enumerate(texts):
-        if text in kept:
-            continue
-        lot = -int.from_bytes(hashlib.sha256(f"{wanted.seed}\0{text}".encode()).digest())
-        if len(lots) < wanted.n:
-            heapq.heappush(lots, (lot, text))
-        elif lot > lots[0][0]:
-            del kept[heapq.heapreplace(lots, (lot, text))[1]]
-        else:
-            continue
-        kept[text] = place
-    return sorted(kept, key=kept.__getitem__)
+        raise MistakesError(Problem(path, error.message, hint=error.hint)) from None
 
 
 def _from_file(path: KeyPath, wanted: FilePrompts, file: Path) -> list[str]:
@@ -180,18 +193,18 @@ def _from_file(path: KeyPath, wanted: FilePrompts, file: Path) -> list[str]:
     at = (*path, "file")
     if file.suffix.lower() not in readers:
         message = f"{wanted.file}: prompts can be read from {', '.join(readers)}"
-        raise _MistakesError(Problem(at, message))
+        raise MistakesError(Problem(at, message))
     try:
         columns, rows = readers[file.suffix.lower()](file, wanted)
         return _usable(path, wanted, columns, rows)
     except FileNotFoundError:
-        raise _MistakesError(
+        raise MistakesError(
             Problem(at, f"there is no file {file}", hint=_files_nearby(file, list(readers)))
         ) from None
     except OSError as error:
-        raise _MistakesError(Problem(at, f"{file} cannot be read: {error.strerror or error}")) from None
+        raise MistakesError(Problem(at, f"{file} cannot be read: {error.strerror or error}")) from None
     except ConfigError as error:
-        raise _MistakesError(Problem(at, error.message, hint=error.hint)) from None
+        raise MistakesError(Problem(at, error.message, hint=error.hint)) from None
 
 
 def _usable(path: KeyPath, wanted: FilePrompts, columns: list[str], rows: Iterator[Row]) -> list[str]:
@@ -200,7 +213,7 @@ def _usable(path: KeyPath, wanted: FilePrompts, columns: list[str], rows: Iterat
     for key, name in (("column", wanted.column), ("split", "split")):
         if (key == "column" or wanted.split) and name not in columns:
             message = f"{wanted.file} has no column '{name}'"
-            raise _MistakesError(Problem((*path, key), message, found=name, allowed=columns))
+            raise MistakesError(Problem((*path, key), message, found=name, allowed=columns))
     splits: dict[str, None] = {}
     unusable: list[int] = []
 
@@ -215,21 +228,21 @@ def _usable(path: KeyPath, wanted: FilePrompts, columns: list[str], rows: Iterat
             else:
                 unusable.append(line)
 
-    found = _sample(wanted, texts())
+    found = sample(texts(), wanted.n, wanted.seed)
     if wanted.split and wanted.split not in splits:
         message = f"{wanted.file} has no rows with split '{wanted.split}'"
-        raise _MistakesError(Problem((*path, "split"), message, found=wanted.split, allowed=sorted(splits)))
+        raise MistakesError(Problem((*path, "split"), message, found=wanted.split, allowed=sorted(splits)))
     if unusable:
         shown = ", ".join(map(str, unusable[:5])) + (" ..." if len(unusable) > 5 else "")
         rows_word = "rows" if len(unusable) > 1 else "row"
         message = f"{wanted.file} has no usable text in column '{wanted.column}' of {rows_word} {shown}"
-        raise _MistakesError(Problem(at, message))
+        raise MistakesError(Problem(at, message))
     if not found:
-        raise _MistakesError(Problem(at, f"{wanted.file} has no prompts"))
+        raise MistakesError(Problem(at, f"{wanted.file} has no prompts"))
     if wanted.n is not None and wanted.n > len(found):
         where = f" with split '{wanted.split}'" if wanted.split else ""
         message = f"n is {wanted.n}, and {wanted.file} has {len(found)} different prompts{where}"
-        raise _MistakesError(Problem((*path, "n"), message))
+        raise MistakesError(Problem((*path, "n"), message))
     return found
 
 

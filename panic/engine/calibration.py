@@ -34,11 +34,32 @@ FIRST_IMAGE = (512, 512)
 """Size of the dummy image as long as no model has drawn one."""
 
 
-class Trial:
-    """Calls models with dummy inputs, one after another, while the workers have nothing else to do."""
+class Caller:
+    """Performs one call after another, while the workers have nothing else to do."""
 
     def __init__(self, session: Session, workers: Workers) -> None:
         self._session, self._workers = session, workers
+
+    def call(self, call: Call) -> CallResult:
+        """Perform a call by the first worker. Raises Interrupted where it was asked to stop meanwhile."""
+        self._workers.submit(call, self._workers.seats[0])
+        while True:
+            self._workers.check()
+            message = self._workers.next(TICK_S)
+            if message is None:
+                continue
+            assert isinstance(message, CallResult), message
+            if self._session.stop_requested():
+                raise Interrupted("Stopped before anything was computed.", hint="Run it again to go on.")
+            return message
+
+
+class Trial:
+    """Calls models with dummy inputs, one after another."""
+
+    def __init__(self, session: Session, workers: Workers) -> None:
+        self._session = session
+        self._caller = Caller(session, workers)
         self._specs = session.plan.specs
         self._image: Image.Image | None = None
 
@@ -79,25 +100,15 @@ class Trial:
                 return size
 
     def _call(self, name: str, dummy: Content, size: int) -> CallResult:
-        self._workers.submit(
+        return self._caller.call(
             Call(
                 model=name,
                 batch_size=size,
                 inputs=[dummy] * size,
                 seeds=[0] * size,
                 bucket=self._session.buckets.of_content(name, dummy),
-            ),
-            self._workers.seats[0],
+            )
         )
-        while True:
-            self._workers.check()
-            message = self._workers.next(TICK_S)
-            if message is None:
-                continue
-            assert isinstance(message, CallResult), message
-            if self._session.stop_requested():
-                raise Interrupted("Stopped before anything was computed.", hint="Run it again to go on.")
-            return message
 
     def _look_at(self, result: CallResult) -> None:
         """Keep the largest image that was drawn."""

@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from panic.config import ExperimentConfig
 from panic.devices.device import open_device
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
-from panic.engine.pinning import as_started, shapes, untried
+from panic.engine.pinning import Shape, as_started, known_fingerprints, shapes, unproven, untried
 from panic.engine.plan import CheckedConfig, check_config, make_plan, warn_of_short_runs
 from panic.engine.pool import Pool
 from panic.engine.progress import Progress
@@ -37,7 +37,7 @@ from panic.engine.workers import Workers, count_workers, refuse_impossible, star
 from panic.errors import UsageError
 from panic.models import registry
 from panic.store import DEFAULT_STORE, Store, reading
-from panic.store.records import Counts, NewRun
+from panic.store.records import Counts, EpochRow, NewRun, RunRow
 from panic.store.standing import standing
 
 
@@ -84,7 +84,8 @@ def run(
     is raised, what was computed is stored.
     """
     if isinstance(config, str | os.PathLike):
-        config = check_config(config, overrides, ask=True)
+        path = store.path if isinstance(store, Store) else store
+        config = check_config(config, overrides, ask=True, store=lambda of: Path(path or of or DEFAULT_STORE))
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
@@ -92,13 +93,14 @@ def run(
     device = open_device(config.device)
     refuse_impossible(config, device)
     plan = make_plan(checked, device.kind, runs)
-    fingerprints: Mapping[str, str] = registry.fingerprints(plan.specs)
     warn_of_short_runs(plan)
     with ExitStack() as stack:
         if not isinstance(store, Store):
             path = Path(store or config.store or DEFAULT_STORE)
+            if not path.exists():
+                registry.fingerprints(plan.specs)  # where weights are missing, nothing is made
             store = stack.enter_context(Store(path, write=True, create=True))
-        plan, fingerprints = as_started(store, plan, fingerprints)
+        plan, fingerprints = as_started(store, plan, known_fingerprints(store, plan))
         with open_session(
             plan,
             fingerprints,
@@ -131,7 +133,11 @@ def _perform(session: Session) -> None:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
         workers = stack.enter_context(closing(Workers(start, session.ledger)))
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
-        session.pin(Trial(session, workers).batch_sizes(wanted) if wanted else {})
+        tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
+        called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
+        busy = {name for row in _unfinished(session) for name in row.network}
+        suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
+        session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
         loops = LoopStage(session)
         Driver(
             session,
@@ -168,12 +174,22 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
     return [before_loops, with_loops, after_loops]
 
 
+def _proven(
+    session: Session, workers: Workers, suspects: Mapping[str, Shape], epochs: Sequence[EpochRow]
+) -> dict[str, Shape]:
+    from panic.engine.invariance import Probe  # most experiments need none
+
+    return Probe(session, workers, {row.name for row in epochs}).shapes(suspects)
+
+
 def _missing(session: Session) -> tuple[int, int]:
     """(runs that have not ended, invocations they lack if none gets stuck)."""
-    wanted = set(session.run_ids)
-    lacking = [
-        row.max_length - row.num_steps
-        for row in reading.runs(session.reader, session.experiment)
-        if row.id in wanted and row.state in ("todo", "running")
-    ]
+    lacking = [row.max_length - row.num_steps for row in _unfinished(session)]
     return len(lacking), sum(lacking)
+
+
+def _unfinished(session: Session) -> list[RunRow]:
+    """The runs of the plan that have not ended."""
+    wanted = set(session.run_ids)
+    rows = reading.runs(session.reader, session.experiment)
+    return [row for row in rows if row.id in wanted and row.state in ("todo", "running")]

@@ -11,21 +11,26 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from panic.config import ExperimentConfig, contradictions, stored, union
 from panic.devices.device import Device
 from panic.engine.plan import Plan, joined_runs, open_runs, run_key, small_bytes
-from panic.errors import ConfigError, ConflictError
+from panic.errors import ConfigError, ConflictError, PanicError
 from panic.models import imported, registry
 from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
-from panic.store import Store, reading, writing
+from panic.store import Store, invariance, missing, provenance, reading, writing
+from panic.store.codec import canonical_json, prompt_modality
+from panic.store.invariance import Measured, Verdict
 from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
+
+_KERNELS = ("torch", "diffusers", "transformers")
+"""Packages that decide how numbers are rounded, and who pads what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Shape:
 
     batch_size: int
     threads: int
+    mates: str = "bucket"
+    """Items that may share a batch: those of a bucket, or those with as many tokens ("length")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,7 @@ def most_ready(plan: Plan, runs: Iterable[NewRun | RunRow]) -> dict[str, int]:
         for name in plan.generative
     }
     for name, spec in plan.embedding.items():
-        ready[name] = len(prompts) if "text" in spec.modalities_in else 0
+        ready[name] = sum(prompt_modality(prompt) in spec.modalities_in for prompt in prompts)
         for (network, max_length), number in lengths.items():
             outputs = max_length
             if all(model in plan.specs for model in network):
@@ -84,7 +91,7 @@ def shapes(
     pinned = {row.name: row for row in epochs}
     ready = most_ready(plan, plan.runs if runs is None else runs)
     found = {
-        name: Shape(batch_size=row.batch_size, threads=row.threads or num_cores())
+        name: Shape(batch_size=row.batch_size, threads=row.threads or num_cores(), mates=row.mates)
         for name, row in pinned.items()
         if name in plan.specs
     }
@@ -130,6 +137,41 @@ def untried(plan: Plan, epochs: Iterable[EpochRow], device: Device) -> list[str]
     ]
 
 
+def unproven(
+    plan: Plan, called: Mapping[str, Shape], epochs: Iterable[EpochRow], busy: Collection[str]
+) -> list[str]:
+    """Models of which has to be measured whether an item's result depends on its batch mates.
+
+    Not those whose kind vouches for them, nor pinned ones that have nothing to do.
+
+    Args:
+        busy: generative models that runs wait for.
+    """
+    pinned = {row.name for row in epochs}
+    return [
+        name
+        for name, spec in plan.specs.items()
+        if called[name].batch_size > 1
+        and (name in busy or name not in pinned)
+        and not registry.is_invariant(spec)
+    ]
+
+
+def adapted(shape: Shape, verdict: Verdict) -> Shape:
+    """The shape in which results do not depend on batch mates, by what was measured."""
+    if verdict == "length":
+        return replace(shape, mates="length")
+    return replace(shape, batch_size=1, mates="bucket") if verdict == "alone" else shape
+
+
+def surroundings(device: Device) -> str:
+    """What a measured verdict depends on beside model and shape: device and versions, as canonical JSON."""
+    versions = provenance.packages()
+    here = {name: versions[name] for name in _KERNELS if name in versions}
+    here["device"] = device.kind if device.has_own_memory else f"{device.kind} {provenance.processor()}"
+    return canonical_json(here)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Another shape of a model in an experiment; `model` is its row."""
@@ -140,11 +182,18 @@ class Change:
     after: Shape
 
 
-def changes(store: Store, experiment: int, plan: Plan, device_kind: str) -> list[Change]:
-    """What `repin` would do: the models of a plan whose pinned shape is not the one that fits the work."""
+def changes(store: Store, experiment: int, plan: Plan, device: Device) -> list[Change]:
+    """What `repin` would do: the models of a plan whose pinned shape is not the one that fits the work.
+
+    Nor is it where results were seen to depend on batch mates, in whatever shape.
+    """
     epochs = reading.epochs(store, experiment)
     runs = open_runs(plan, reading.runs(store, experiment))
-    now, after = shapes(plan, epochs, device_kind), fitting_shapes(plan, epochs, device_kind, runs)
+    now, after = shapes(plan, epochs, device.kind), fitting_shapes(plan, epochs, device.kind, runs)
+    leaking = {one.fingerprint: one.verdict for one in _leaks(store, device)}
+    for row in epochs:
+        if row.name in after and row.fingerprint in leaking:
+            after[row.name] = adapted(after[row.name], leaking[row.fingerprint])
     return [
         Change(name=name, model=row.model, before=now[name], after=after[name])
         for name, row in {row.name: row for row in epochs if row.name in after}.items()
@@ -152,8 +201,15 @@ def changes(store: Store, experiment: int, plan: Plan, device_kind: str) -> list
     ]
 
 
+def _leaks(store: Store, device: Device) -> list[Measured]:
+    """Where results were seen to depend on batch mates; the worst of a model's verdicts comes last."""
+    known = invariance.verdicts(store, surroundings(device))
+    leaks = [one for one in known if one.verdict in ("alone", "length")]
+    return sorted(leaks, key=lambda one: one.verdict == "alone")
+
+
 def repin(
-    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device_kind: str
+    store: Store, experiment: int, plan: Plan, fingerprints: Mapping[str, str], device: Device
 ) -> list[Change]:
     """Open a shape epoch for every model whose shape does not fit the work: all of them or none.
 
@@ -162,16 +218,17 @@ def repin(
     Raises ConflictError for a plan that contradicts the experiment in anything else.
     """
     row = reading.experiment(store, experiment)
-    refuse_conflicts(store, row, plan, fingerprints, device_kind, shapes_may_change=True)
-    found = changes(store, experiment, plan, device_kind)
+    refuse_conflicts(store, row, plan, fingerprints, device.kind, shapes_may_change=True)
+    found = changes(store, experiment, plan, device)
     opened = [
         NewEpoch(
             name=change.name,
             model=change.model,
             batch_size=change.after.batch_size,
-            device_kind=device_kind,
+            device_kind=device.kind,
             threads=change.after.threads,
             reason="request",
+            mates=change.after.mates,
         )
         for change in found
     ]
@@ -190,6 +247,7 @@ def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tup
     then = {
         name: old
         for name, spec in plan.specs.items()
+        if fingerprints.get(name) != pinned.get(name)
         for old in registry.earlier(spec)
         if registry.fingerprint(old) == pinned.get(name)
     }
@@ -199,6 +257,41 @@ def as_started(store: Store, plan: Plan, fingerprints: Mapping[str, str]) -> tup
     )
     started = replace(plan, generative=generative, embedding=embedding)
     return started, {**fingerprints, **{name: pinned[name] for name in then}}
+
+
+def known_fingerprints(store: Store, plan: Plan) -> dict[str, str]:
+    """The fingerprints of a plan's models; of those that are not here and not called, as they are pinned.
+
+    Raises ModelMissing that names all whose weights would be needed.
+    """
+    row = reading.named(store, plan.config.name)
+    pinned = {epoch.name: epoch for epoch in reading.epochs(store, row.id)} if row else {}
+    found: dict[str, str] = {}
+    needed: dict[str, ModelSpec] = {}
+    for name, spec in plan.specs.items():
+        try:
+            found[name] = registry.fingerprint(spec)
+        except PanicError:
+            if row is None or name not in pinned or is_called(store, row, plan, pinned[name]):
+                needed[name] = spec
+            else:
+                found[name] = pinned[name].fingerprint
+    return found | registry.fingerprints(needed)
+
+
+def is_called(store: Store, row: ExperimentRow, plan: Plan, epoch: EpochRow) -> bool:
+    """Whether a plan has anything to ask of a model of its experiment."""
+    known = {run_key(run): run for run in reading.runs(store, row.id)}
+    growing = [run for run in plan.runs if not has_come_as_far(known.get(run_key(run)), run)]
+    if epoch.name in plan.embedding:
+        modalities = plan.embedding[epoch.name].modalities_in
+        return bool(growing) or any(missing.embeddings(store, row.id, epoch.model, modalities))
+    return any(epoch.name in run.network for run in growing) or any(missing.images(store, row.id))
+
+
+def has_come_as_far(row: RunRow | None, run: NewRun) -> bool:
+    """Whether a stored run has all the outputs that are asked of it, or will have no more."""
+    return row is not None and (row.state in ("stuck", "failed") or row.num_steps >= run.max_length)
 
 
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
@@ -268,8 +361,7 @@ def refuse_given(plan: Plan, epochs: Iterable[EpochRow], rows: Iterable[RunRow],
     known = {run_key(row): row for row in rows}
     lacking = 0
     for run in plan.runs:
-        row = known.get(run_key(run))
-        lacking += row is None or (row.state not in ("stuck", "failed") and row.num_steps < run.max_length)
+        lacking += not has_come_as_far(known.get(run_key(run)), run)
     if lacking:
         raise ConflictError(
             f"The outputs of {plan.config.name} are imported and cannot be computed, and {lacking:,} of"
@@ -294,17 +386,20 @@ def pin(
     fingerprints: Mapping[str, str],
     device_kind: str,
     tried: Mapping[str, int] | None = None,
+    proven: Mapping[str, Shape] | None = None,
 ) -> dict[str, Pin]:
     """The current shape epoch of every model of a plan; models that are new to the experiment are pinned.
 
     Args:
         tried: batch sizes that were tried out.
+        proven: shapes in which results were seen not to depend on batch mates.
     """
     pinned = {row.name: row for row in reading.epochs(store, experiment)}
     runs = joined_runs(plan.runs, reading.runs(store, experiment))
     pins: dict[str, Pin] = {}
     for name, shape in shapes(plan, pinned.values(), device_kind, runs).items():
-        batch_size, threads = (tried or {}).get(name, shape.batch_size), shape.threads
+        fitting = replace(shape, batch_size=(tried or {}).get(name, shape.batch_size))
+        called = (proven or {}).get(name, fitting)
         if row := pinned.get(name):
             model, number = row.model, row.number
         else:
@@ -312,13 +407,14 @@ def pin(
             opened = NewEpoch(
                 name=name,
                 model=model,
-                batch_size=batch_size,
+                batch_size=called.batch_size,
                 device_kind=device_kind,
-                threads=threads,
-                reason="memory" if batch_size < shape.batch_size else "start",
+                threads=called.threads,
+                reason="memory" if fitting.batch_size < shape.batch_size else "start",
+                mates=called.mates,
             )
             [number] = writing.add_epochs(store, experiment, [opened])
-        pins[name] = Pin(model=model, epoch=number, batch_size=batch_size, threads=threads)
+        pins[name] = Pin(model=model, epoch=number, **asdict(called))
     return pins
 
 

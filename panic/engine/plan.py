@@ -13,17 +13,22 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from panic.config import TAKEN_OF_RUNS, DiagramSettings, ExperimentConfig, load, stored
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError
 from panic.models import registry
 from panic.models.protocol import ModelSpec
+from panic.store import DEFAULT_STORE
 from panic.store.records import ExperimentRow, NewRun, RunRow
+
+if TYPE_CHECKING:
+    from panic.engine.starts import Starts
 
 log = logging.getLogger("panic.engine")
 
@@ -40,7 +45,8 @@ class Plan:
 
     generative, embedding: the models by name, in the order the config mentions them. are_runs_given: the runs
     were chosen among those of the store, and are not all that the config says. is_once: what the config asks
-    for does not become part of what the experiment was asked for.
+    for does not become part of what the experiment was asked for. starts: where prompts came from that are no
+    texts of the config.
     """
 
     config: ExperimentConfig
@@ -49,6 +55,7 @@ class Plan:
     runs: list[NewRun]
     are_runs_given: bool = False
     is_once: bool = False
+    starts: Starts | None = None
 
     @property
     def specs(self) -> dict[str, ModelSpec]:
@@ -90,12 +97,13 @@ def small_bytes(plan: Plan, device_kind: str) -> int | None:
 class CheckedConfig:
     """A config and the specs of its models, resolved once: when it was checked, or as it is needed.
 
-    is_once: as in `Plan`.
+    is_once, starts: as in `Plan`.
     """
 
     config: ExperimentConfig
     models: registry.Resolver
     is_once: bool = False
+    starts: Starts | None = None
 
     @classmethod
     def of(cls, config: ExperimentConfig, *, ask: bool) -> CheckedConfig:
@@ -114,13 +122,18 @@ class CheckedConfig:
 
 
 def check_config(
-    path: str | PathLike[str], overrides: Sequence[str] = (), *, ask: bool = False
+    path: str | PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    ask: bool = False,
+    store: Callable[[Path | None], Path] = lambda named: named or DEFAULT_STORE,
 ) -> CheckedConfig:
     """Read a config (YAML, JSON, TOML), apply dotted overrides, check it against the known models.
 
     Args:
         ask: run users' files, in short-lived processes, where their sources do not tell what classes are.
             Otherwise such classes stay unknown, and are not checked.
+        store: the folder of the store whose experiments prompts may name, given the one of the config.
 
     Raises: ConfigError with all mistakes and their places.
     """
@@ -130,8 +143,17 @@ def check_config(
         found.append(registry.resolver_of(raw, ask=ask))
         return registry.check_config(raw, found[0])
 
-    config = load(path, overrides, check, {"pocket-world": _pocket_world})
-    return CheckedConfig(config=config, models=found[0])
+    starts: list[Starts] = []
+
+    def origins() -> Starts:
+        from panic.engine.starts import Starts
+
+        if not starts:
+            starts.append(Starts(store=store))
+        return starts[0]
+
+    config = load(path, overrides, check, {"pocket-world": _pocket_world}, origins)
+    return CheckedConfig(config=config, models=found[0], starts=starts[0] if starts else None)
 
 
 def load_config(
@@ -226,6 +248,7 @@ def make_plan(
         runs=expanded_runs(config) if runs is None else list(runs),
         are_runs_given=runs is not None,
         is_once=checked.is_once,
+        starts=checked.starts,
     )
 
 

@@ -5,6 +5,7 @@ panic run configs/demo.yaml --dry-run
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +25,11 @@ from panic.engine.pinning import (
     untried,
 )
 from panic.engine.plan import CheckedConfig, Plan, joined_runs, left_alone, make_plan, open_runs, run_key
-from panic.errors import ModelError, StoreMissing
+from panic.errors import ModelError, NotFound, StoreMissing
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
+from panic.store.codec import prompt_modality
 from panic.store.coverage import EmbeddingModel, Part
 from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
 from panic.topology import Estimate, estimate
@@ -46,8 +48,9 @@ class PreviewModel:
     size_bytes: of the weights, None if they are not here to be counted. shape_from: who says the batch size:
     the "experiment" that has started, the "config", the "model", or a "trial" before the first item that
     may halve it; None if nothing is known of the model without running it. fitting_batch_size: what it would
-    be if nothing were pinned. num_ready: the most items that wait for the model at the same time. num_items:
-    what is left for it. order: 1 for the model that is loaded first, None for a model without work.
+    be if nothing were pinned. absence: why the model cannot be loaded here, "" if it can. num_ready: the most
+    items that wait for the model at the same time. num_items: what is left for it. order: 1 for the model
+    that is loaded first, None for a model without work.
     """
 
     name: str
@@ -56,10 +59,15 @@ class PreviewModel:
     batch_size: int | None
     fitting_batch_size: int
     shape_from: str
-    is_present: bool
+    absence: str
     num_ready: int
     num_items: int
     order: int | None
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the model could be loaded at once."""
+        return not self.absence
 
     @property
     def padding(self) -> float | None:
@@ -134,10 +142,7 @@ def preview(
     config = checked.config
     device = open_device(config.device)
     plan = make_plan(checked, device.kind, runs)
-    present = {
-        name: spec for name, spec in plan.specs.items() if registry.is_present(spec) and not spec.unread
-    }
-    fingerprints = registry.fingerprints(present)
+    fingerprints = _fingerprints(plan)
     try:
         with Store(store_path) as store:
             row = reading.named(store, config.name)
@@ -154,6 +159,16 @@ def preview(
             return _preview(plan, device, Path(store_path), store, known)
     except StoreMissing:
         return _preview(plan, device, Path(store_path), None, _Stored(fingerprints=fingerprints))
+
+
+def _fingerprints(plan: Plan) -> dict[str, str]:
+    """The fingerprints of models that are here, and of which enough is known without running their code."""
+    found = {}
+    for name, spec in plan.specs.items():
+        with contextlib.suppress(NotFound):
+            if registry.is_present(spec) and not spec.unread:
+                found[name] = registry.fingerprint(spec)
+    return found
 
 
 def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known: _Stored) -> Preview:
@@ -215,7 +230,7 @@ def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int])
             batch_size=None if spec.unread and name not in decided else called[name].batch_size,
             fitting_batch_size=fitting[name].batch_size,
             shape_from=origin[name],
-            is_present=registry.is_present(spec),
+            absence=registry.absence(spec),
             num_ready=left[name] if spec.is_embedding else min(ready[name], left[name]),
             num_items=left[name],
             order=order.index(name) + 1 if name in order else None,
@@ -232,7 +247,8 @@ def _parts(
     coming = {"text": 0, "image": 0}
     for name, number in left.items():
         coming[str(plan.specs[name].modality_out)] += number
-    coming["text"] += len({run.prompt for run in plan.runs} - {row.prompt for row in known.runs})
+    for prompt in {run.prompt for run in plan.runs} - {row.prompt for row in known.runs}:
+        coming[prompt_modality(prompt)] += 1
     grown = {rows[key].id for key in map(run_key, growing) if key in rows}
     complete = sum(row.state in ("done", "stuck") and row.id not in grown for row in known.runs)
     num_diagrams = complete + len(growing)

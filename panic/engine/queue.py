@@ -15,7 +15,7 @@ without building the model.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -129,6 +129,10 @@ class Buckets:
     def __init__(self, specs: Mapping[str, ModelSpec], contents: ContentCache) -> None:
         self._specs, self._contents = specs, contents
         self._bucketers: dict[str, Bucketer | None] = {}
+
+    def by_length(self, models: Iterable[str]) -> None:
+        """Let only items with as many tokens share a batch of these models, whatever their kind says."""
+        self._bucketers |= {name: registry.lengths(self._specs[name]) for name in models}
 
     def of(self, model: str, digest: bytes, modality: Modality) -> int:
         """The bucket of an output as an input of a model; 0 where all of them fit together."""

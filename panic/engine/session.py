@@ -14,9 +14,9 @@ opens an epoch. `contents` is guarded by a lock of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from panic.devices.device import Device
 from panic.engine.contents import Content, ContentCache
 from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
-from panic.engine.pinning import Pin, begin, pin
+from panic.engine.pinning import Pin, Shape, begin, pin
 from panic.engine.plan import Plan, warn_of_what_stays
 from panic.engine.progress import Progress
 from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
@@ -33,8 +33,9 @@ from panic.errors import Interrupted
 from panic.interrupts import stop_on_signals
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
-from panic.store.codec import text_digest
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.provenance import provenance
+from panic.store.records import NewEpoch, NewOutput
 
 LOST = "lost"
 """Kind of the failure of a run whose images cannot be computed again."""
@@ -68,25 +69,27 @@ class Session:
     ledger: Ledger = field(default_factory=Ledger)
     clock: Clock = field(default_factory=partial(Clock, "starting"))
 
-    def pin(self, tried: Mapping[str, int]) -> None:
-        """Pin the shapes of all models; `tried` are batch sizes that were tried out."""
-        self.pins |= pin(self.store, self.experiment, self.plan, self.fingerprints, self.device.kind, tried)
+    def pin(self, tried: Mapping[str, int], proven: Mapping[str, Shape]) -> None:
+        """Pin the shapes of all models; `tried` and `proven` are those of `panic.engine.pinning.pin`."""
+        pins = pin(self.store, self.experiment, self.plan, self.fingerprints, self.device.kind, tried, proven)
+        self.pins |= pins
+        self.buckets.by_length(name for name, one in pins.items() if one.mates == "length")
 
     def halve(self, model: str) -> Pin:
         """Open a shape epoch of a model with half the batch size, recorded before its first result."""
         self.writer.flush()
         old = self.pins[model]
         smaller = old.batch_size // 2
-        number = writing.add_epoch(
-            self.store,
-            self.experiment,
-            model,
+        opened = NewEpoch(
+            name=model,
             model=old.model,
             batch_size=smaller,
             device_kind=self.device.kind,
             threads=old.threads,
+            mates=old.mates,
         )
-        self.pins[model] = Pin(model=old.model, epoch=number, batch_size=smaller, threads=old.threads)
+        [number] = writing.add_epochs(self.store, self.experiment, [opened])
+        self.pins[model] = replace(old, epoch=number, batch_size=smaller)
         self.ready.resize(model, smaller)
         return self.pins[model]
 
@@ -121,6 +124,7 @@ def open_session(
     with other settings, before anything is changed.
     """
     config, specs = plan.config, plan.specs
+    given_images = _given_images(store, plan)
     experiment = begin(store, plan, fingerprints, device.kind)
     row = reading.experiment(store, experiment)
     known_runs = reading.runs(store, experiment)
@@ -131,9 +135,9 @@ def open_session(
     if repair:
         writing.forget_failures(store, experiment, LOST)
         writing.drop_images(store, images.damaged_images(store, experiment))
-    run_ids = writing.add_runs(store, experiment, plan.runs)
+    run_ids = writing.add_runs(store, experiment, plan.runs, given_images)
     asked = config.model_dump(mode="json")
-    number = writing.start_session(store, experiment, command, provenance(), asked)
+    number = writing.start_session(store, experiment, command, provenance() | _lineage(plan), asked)
     ledger, clock = Ledger(), Clock("starting")
     memory = MemorySettings()
     if device.has_own_memory:
@@ -143,7 +147,8 @@ def open_session(
         with stop_on_signals() as stop_requested, Store(store.path) as reader:
             cache = ContentCache(config.pixel_cache_bytes, partial(_read, reader))
             for prompt in dict.fromkeys(run.prompt for run in plan.runs):
-                cache.keep(text_digest(prompt), prompt)
+                if not is_image_prompt(prompt):
+                    cache.keep(prompt_digest(prompt), prompt)
             eager = [name for name in plan.generative if Modality.IMAGE in specs[name].modalities_in]
             writer = Writer(partial(writing.commit, store), cache.saved, ledger)
             try:
@@ -178,6 +183,24 @@ def open_session(
             learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
         writing.end_session(store, number, state, ledger.rows())
+
+
+def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:
+    """The images that runs begin with and the store lacks, read as they are taken.
+
+    Texts alone need nothing of what reads images. Raises ConfigError for an image that is nowhere.
+    """
+    if not any(is_image_prompt(run.prompt) for run in plan.runs):
+        return ()
+    from panic.engine.starts import given_images, missing_images
+
+    files = plan.starts.files if plan.starts else {}
+    return given_images(missing_images(store, plan.runs, files), files)
+
+
+def _lineage(plan: Plan) -> dict[str, Any]:
+    """What is kept with the session of where its prompts came from."""
+    return {"prompts": plan.starts.lineage} if plan.starts else {}
 
 
 def _read(store: Store, digest: bytes, modality: Modality) -> Content:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from panic.config.problems import Problem
+from panic.config.prompt_origins import IMAGE
 from panic.errors import ConfigError, PanicError, nearest
 from panic.models import kinds
 from panic.models.protocol import Modality, ModelSpec
@@ -73,10 +74,11 @@ def check_config(raw: Mapping[str, Any], resolver: Resolver | None = None) -> li
     except PanicError as error:  # every name would fail for the same reason
         return [Problem(("model_folder",), error.message, hint=error.hint)]
     problems = [problem for name in specs.variants for problem in _variant_problems(specs, name)]
+    begins = _prompt_modalities(raw.get("prompts"))
     networks = raw.get("networks")
     for index, network in enumerate(networks if isinstance(networks, list) else []):
         if isinstance(network, list) and all(isinstance(name, str) for name in network):
-            problems += _network_problems(specs, network, ("networks", index))
+            problems += _network_problems(specs, network, ("networks", index), begins)
     return problems + _embedding_problems(specs, raw)
 
 
@@ -123,7 +125,7 @@ def _is_adapter(name: Any) -> bool:
     return kind is not None and kind.weights == "files"
 
 
-def _network_problems(specs: _Models, network: list[str], path: Path) -> list[Problem]:
+def _network_problems(specs: _Models, network: list[str], path: Path, begins: set[Modality]) -> list[Problem]:
     found: list[ModelSpec | None] = []
     problems = []
     for index, name in enumerate(network):
@@ -131,7 +133,7 @@ def _network_problems(specs: _Models, network: list[str], path: Path) -> list[Pr
         place = (*path, index)
         if isinstance(spec, PanicError):
             if name not in specs.named:  # a variant's problem is told where it is defined
-                problems.append(_unresolved(specs, spec, place, _fits_between(specs, network, index)))
+                problems.append(_unresolved(specs, spec, place, _fits_between(specs, network, index, begins)))
             found.append(None)
         elif spec.is_embedding:
             problems.append(
@@ -146,14 +148,23 @@ def _network_problems(specs: _Models, network: list[str], path: Path) -> list[Pr
             if name not in specs.variants:
                 problems += [replace(problem, path=place) for problem in parameter_problems(spec)]
             found.append(None if spec.unread else spec)
-    return problems + _fit_problems(found, path)
+    return problems + _fit_problems(found, path, begins)
 
 
-def _fits_between(specs: _Models, network: list[str], index: int) -> Callable[[ModelSpec], bool]:
+def _prompt_modalities(prompts: Any) -> set[Modality]:
+    """What the prompts of a config are; texts, where they have not the right form."""
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        return {Modality.TEXT}
+    return {Modality.IMAGE if IMAGE.fullmatch(prompt) else Modality.TEXT for prompt in prompts}
+
+
+def _fits_between(
+    specs: _Models, network: list[str], index: int, begins: set[Modality]
+) -> Callable[[ModelSpec], bool]:
     """Return a test whether a model could stand at a place, as far as its neighbours there are known."""
     near = (specs.get(network[place % len(network)]) for place in (index - 1, index + 1))
     before, after = (spec if isinstance(spec, ModelSpec) and not spec.unread else None for spec in near)
-    given = {Modality.TEXT} if index == 0 else set()
+    given = set(begins) if index == 0 else set()
     if before:
         given.add(before.modality_out)
 
@@ -167,16 +178,15 @@ def _fits_between(specs: _Models, network: list[str], index: int) -> Callable[[M
     return fits
 
 
-def _fit_problems(network: list[ModelSpec | None], path: Path) -> list[Problem]:
+def _fit_problems(network: list[ModelSpec | None], path: Path, begins: set[Modality]) -> list[Problem]:
     problems = []
     first = network[0] if network else None
-    if first and Modality.TEXT not in first.modalities_in:
-        problems.append(
-            Problem(
-                (*path, 0),
-                f"{first.name} takes {_listed(first)}, but a network begins with a prompt, which is text",
-            )
-        )
+    for modality in sorted(begins - set(first.modalities_in)) if first else []:
+        assert first is not None
+        prompts = f"a prompt, which is {modality}" if len(begins) == 1 else f"each prompt, one is {modality}"
+        message = f"{first.name} takes {_listed(first)}, but a network begins with {prompts}"
+        hint = "prompts that are images: {images: FOLDER}" if modality is Modality.TEXT else ""
+        problems.append(Problem((*path, 0), message, hint=hint))
     for index, (before, after) in enumerate(zip(network, [*network[1:], *network[:1]], strict=True)):
         if not before or not after or before.modality_out in after.modalities_in:
             continue

@@ -2,7 +2,9 @@
 
 Loads what `AutoPipelineForText2Image` or, failing that, `DiffusionPipeline` can load from a folder. Every
 item has its own generator on the CPU, steps and guidance are always said, prompt rewriting is off unless a
-variant asks for it, and images that are not finite are answered with `OutputRejected`.
+variant asks for it, and images that are not finite are answered with `OutputRejected`. A pipeline may have
+several text encoders: those of CLIP read 77 tokens, others as many as `max_sequence_length` says; a prompt is
+cut where none of them reads all of it.
 
     panic run config.yaml       # with `networks: [["local:/models/my-pipeline", "BLIP-base"]]`
 """
@@ -10,10 +12,9 @@ variant asks for it, and images that are not finite are answered with `OutputRej
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,17 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import weights
+from panic.models import pipeline_files, prompt_reading, weights
 from panic.models.kind import Bucketer, Kind, Parameter
 from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes, torch_dtype
-from panic.models.protocol import Modality, ModelSpec
+from panic.models.prompt_reading import MAX_TOKENS, as_asked, lengths
+from panic.models.protocol import PIPELINE_KEYWORDS, Modality, ModelSpec
 
 # Keywords that switch prompt rewriting off, passed to pipelines that have them.
 _QUIET: dict[str, Any] = {"complex_human_instruction": None, "system_prompt": ""}
-# Pipelines whose padding follows the longest prompt of the batch, with the multiple they pad to.
-_RAGGED = {"ZImagePipeline": 32, "QwenImagePipeline": 1}
 _STOCHASTIC = ("Ancestral", "DDPM", "LCM", "TCD", "SDE", "SCM", "SASolver", "UnCLIP", "CosineDPM")
 # Draw their noise from torch's global generator, whatever they are given.
 _GLOBAL_NOISE = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
-_KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
-_MAX_TOKENS = 512
 
 log = logging.getLogger("panic.models")
 
@@ -50,6 +48,7 @@ class DiffusersModel:
         self.parameters = dict(spec.parameters)
         self._pipeline: Any = None
         self._keywords: dict[str, Any] = {}
+        self._reads: dict[str, Any] = {}
         self._told_cut = False
 
     @property
@@ -75,6 +74,7 @@ class DiffusersModel:
                     fuse_pipeline(self.spec.name, pipeline, Path(lora))
                 pipeline.set_progress_bar_config(disable=True)
                 self._keywords = call_keywords(self.spec, pipeline)
+                self._reads = read_keywords(pipeline, self._keywords)
                 refuse_unseeded_noise(self.spec.name, pipeline)
                 self._pipeline = pipeline
             self._pipeline.to(device)
@@ -90,38 +90,31 @@ class DiffusersModel:
             result = self._pipeline(
                 prompt=list(inputs), generator=generators(seeds), output_type="np", **keywords
             )
-        images = np.asarray(result.images)
+        images = np.asarray(result.images if hasattr(result, "images") else result.image)
         if len(images) != count:
             raise ModelError(f"{self.spec.name} drew {len(images)} images for {count} prompts")
         return [to_image(image, self.spec.name) for image in images]
 
     def _tell_cut(self, inputs: Sequence[str]) -> None:
         """Say once that prompts are longer than what the model reads: the pipeline cuts them silently."""
-        tokenizer = getattr(self._pipeline, "tokenizer", None)
-        if self._told_cut or tokenizer is None:
+        if self._told_cut or (cut := longest_cut(self._pipeline, self._reads, inputs)) is None:
             return
-        limit = self.spec.context_tokens or tokenizer.model_max_length
-        longest = max(len(tokens) for tokens in tokenizer(list(inputs), truncation=False).input_ids)
-        if longest > limit:
-            self._told_cut = True
-            log.warning("%s reads %d tokens; a prompt of %d was cut", self.spec.name, limit, longest)
-
-
-def class_name(spec: ModelSpec, folder: Path) -> str:
-    """The pipeline class that a folder was saved from."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ModelError(f"{spec.name}: {folder} has no model_index.json: it is no diffusers pipeline")
-    name = weights.read_json(index, spec.name).get("_class_name", "")
-    return str(name[-1] if isinstance(name, list) else name)
+        self._told_cut = True
+        log.warning(
+            "%s reads %d tokens (%s); a prompt of %d was cut",
+            *(self.spec.name, cut.limit, cut.said_by, cut.tokens),
+        )
 
 
 def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     import diffusers
 
-    name = class_name(spec, folder)
-    options: dict[str, Any] = {"dtype": torch_dtype(spec)}
-    if "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8")):
+    name = weights.pipeline_class(spec, folder)
+    options: dict[str, Any] = {"dtype": torch_dtype(spec), "variant": weights.variant(folder)}
+    parts = weights.pipeline_index(spec, folder)
+    # A part that was saved as none (SD3 without T5) is asked for nevertheless.
+    options |= {part: None for part, saved_from in parts.items() if saved_from == [None, None]}
+    if "safety_checker" in parts:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     if name == "ConditionalPipeline":  # our own, of `panic train`
         from panic.models.conditional import ConditionalPipeline
@@ -145,7 +138,7 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     for name, value in spec.parameters.items():
         if value is None or _PARAMETERS[name].is_folder:
             continue
-        keyword = _KEYWORDS.get(name, name)
+        keyword = PIPELINE_KEYWORDS.get(name, name)
         if keyword not in takes and not takes_any:
             raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
         keywords[keyword] = value
@@ -154,6 +147,13 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     if keywords["num_inference_steps"] != 2 and "intermediate_timesteps" in takes:
         keywords["intermediate_timesteps"] = None  # SANA-Sprint's belongs to two steps
     return keywords
+
+
+def read_keywords(pipeline: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords that decide how a prompt is read, with the defaults of the pipeline's signature."""
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    limit = takes.get("max_sequence_length")
+    return {"max_sequence_length": limit.default, **keywords} if limit is not None else dict(keywords)
 
 
 def refuse_unseeded_noise(name: str, pipeline: Any) -> None:
@@ -196,31 +196,58 @@ def to_image(image: np.ndarray[Any, Any], name: str) -> Image.Image | OutputReje
     return Image.fromarray((image * 255).round().astype(np.uint8)).convert("RGB")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A prompt that is longer than what a model reads: its tokens, and how many are read, by which limit."""
+
+    tokens: int
+    limit: int
+    said_by: str
+
+
+def longest_cut(pipeline: Any, keywords: Mapping[str, Any], texts: Sequence[str]) -> Cut | None:
+    """The longest prompt of which no text encoder reads all; None if all are read.
+
+    Args:
+        pipeline: a loaded diffusers pipeline.
+        keywords: those that it is called with, defaults of its signature included.
+    """
+    found: list[Cut] = []
+    for name, tokenizer in pipeline.components.items():
+        if not name.startswith("tokenizer") or tokenizer is None:
+            continue
+        encoder = pipeline.components.get(name.replace("tokenizer", "text_encoder"))
+        if encoder is None:
+            continue
+        found.append(_longest(pipeline, tokenizer, encoder, keywords, texts))
+    least = min(found, key=lambda cut: cut.tokens - cut.limit, default=None)
+    return least if least is not None and least.tokens > least.limit else None
+
+
+def _longest(
+    pipeline: Any, tokenizer: Any, encoder: Any, keywords: Mapping[str, Any], texts: Sequence[str]
+) -> Cut:
+    """The longest prompt as one encoder reads it."""
+    words = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
+    asked = keywords.get("max_sequence_length")
+    own = int(words.model_max_length)
+    if asked is None or type(encoder).__name__.startswith("CLIP"):
+        return Cut(tokens=_most(words, texts), limit=own, said_by="its tokenizer")
+    begin = getattr(pipeline, "prompt_template_encode_start_idx", 0)
+    template = getattr(pipeline, "prompt_template_encode", None) or getattr(pipeline, "prompt_template", None)
+    read = (
+        [str(template).format(text) for text in texts] if begin else [as_asked(words, text) for text in texts]
+    )
+    return Cut(tokens=_most(words, read) - begin, limit=int(asked), said_by="max_sequence_length")
+
+
+def _most(tokenizer: Any, texts: Sequence[str]) -> int:
+    return max(len(tokens) for tokens in tokenizer(list(texts), truncation=False).input_ids)
+
+
 def bucketing(spec: ModelSpec) -> Bucketer | None:
     """Count the tokens that a prompt is padded to, if the pipeline pads to the longest of its batch."""
-    folder = weights.folder_of(spec)
-    pad_to = _RAGGED.get(class_name(spec, folder))
-    if pad_to is None:
-        return None
-    limit = spec.parameters.get("max_sequence_length") or _MAX_TOKENS
-
-    @cache
-    def tokenizer() -> Any:
-        from transformers import AutoTokenizer
-
-        with loading(spec, folder):
-            return AutoTokenizer.from_pretrained(folder / "tokenizer")
-
-    def bucket(text: str) -> int:
-        if tokenizer().chat_template:
-            messages = [{"role": "user", "content": text}]
-            text = tokenizer().apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
-            )
-        tokens = min(len(tokenizer()(text).input_ids), limit)
-        return -(-tokens // pad_to) * pad_to
-
-    return bucket
+    return None if weights.is_pocket(spec) else prompt_reading.bucketing(spec)
 
 
 def _without_guidance(values: Mapping[str, Any]) -> str:
@@ -237,7 +264,7 @@ _PARAMETERS = {
     "height": Parameter(kind=int, low=8, high=4096, multiple=8),
     "negative_prompt": Parameter(kind=str, idle=_without_guidance),
     "system_prompt": Parameter(kind=str),
-    "max_sequence_length": Parameter(kind=int, low=1, high=_MAX_TOKENS),
+    "max_sequence_length": Parameter(kind=int, low=1, high=MAX_TOKENS),
     "lora": Parameter(kind=str, is_folder=True),
 }
 
@@ -250,4 +277,7 @@ KIND = Kind(
     weights="files",
     detect=lambda folder: folder.is_pipeline,
     bucketing=bucketing,
+    lengths=lengths,
+    is_invariant=weights.is_pocket,
+    file_conflicts=pipeline_files.conflicts,
 )

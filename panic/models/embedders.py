@@ -1,9 +1,8 @@
 """Embedding models: text (sentence-transformers style), image, and joint text and image.
 
 Texts are padded to one of a few token lengths (`TextReader.bucket`), because a vector changes by some 5e-7
-with its
-padding: texts of one bucket share a batch, so a vector does not depend on batch mates. Vectors are float32,
-of unit length unless the model says otherwise; a vector that is not finite is answered with
+with its padding: texts of one bucket share a batch, so a vector does not depend on batch mates. Vectors are
+float32, of unit length unless the model says otherwise; a vector that is not finite is answered with
 `OutputRejected`.
 """
 
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import weights
+from panic.models import library_source, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, loading, module_bytes, torch_dtype
 from panic.models.protocol import Modality, ModelSpec
@@ -31,8 +30,8 @@ BUCKETS = (16, 32, 64, 128, 256, 512)
 _JOINT = {"clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2"}
 
 
-class _Embedder:
-    """The three share this: a transformers model is read from a folder, vectors come out."""
+class Embedder:
+    """Embedders and detectors share this: a transformers model is read from a folder, vectors come out."""
 
     modality_out = "vector"
 
@@ -57,18 +56,23 @@ class _Embedder:
         folder = weights.folder_of(self.spec)
         with loading(self.spec, folder):
             if self._model is None:
-                from transformers import AutoModel
-
                 part = folder / str(self.spec.options.get("model_folder", ""))
-                model = AutoModel.from_pretrained(part, dtype=torch_dtype(self.spec))
+                model = self._read(part, torch_dtype(self.spec))
                 self._load_others(folder)
                 self._model = model.eval()
             self._model.to(device)
 
+    def _read(self, folder: Path, dtype: torch.dtype) -> Any:
+        """Read the transformers model itself."""
+        from transformers import AutoModel
+
+        return AutoModel.from_pretrained(folder, dtype=dtype, variant=weights.variant(folder))
+
     def _load_others(self, folder: Path) -> None:
+        """Read what it needs besides."""
         raise NotImplementedError
 
-    def _vectors(self, vectors: torch.Tensor, normalise: bool, usable: Sequence[bool] = ()) -> list[Any]:
+    def _vectors(self, vectors: torch.Tensor, normalise: bool) -> list[Any]:
         """(n, d) on a device -> n float32 arrays (d,), or OutputRejected in place of one."""
         import torch
 
@@ -77,8 +81,6 @@ class _Embedder:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
         array = vectors.cpu().numpy()
         keep = np.isfinite(array).all(axis=1)
-        if usable:
-            keep &= np.asarray(usable)
         broken = OutputRejected(f"{self.spec.name} gave no finite vector")
         return [row.copy() if good else broken for row, good in zip(array, keep, strict=True)]
 
@@ -122,7 +124,7 @@ class TextReader:
         )
 
 
-class TextEmbedder(_Embedder):
+class TextEmbedder(Embedder):
     """Text -> vector, pooled as the model demands."""
 
     modality_in = "text"
@@ -158,10 +160,12 @@ class TextEmbedder(_Embedder):
             vectors = pool(hidden, tokens["attention_mask"], recipe.pooling)
             for dense in self._dense:
                 vectors = dense(vectors)
-            return self._vectors(vectors, recipe.normalise, usable)
+            found = self._vectors(vectors, recipe.normalise)
+        empty = OutputRejected(f"{self.spec.name} finds no token in this text")
+        return [vector if is_usable else empty for vector, is_usable in zip(found, usable, strict=True)]
 
 
-class ImageEmbedder(_Embedder):
+class ImageEmbedder(Embedder):
     """Image -> vector (DINOv2, ViT): the pooler's output, the class token or the mean over patches."""
 
     modality_in = "image"
@@ -178,7 +182,7 @@ class ImageEmbedder(_Embedder):
     def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
         """n images -> n vectors (d,) float32 (or OutputRejected in place of one)."""
         with calling(self.spec, len(inputs)):
-            output = self._model(pixel_values=_values(self._processor, inputs, self._model))
+            output = self._model(**_seen(self._processor, inputs, self._model))
             return self._vectors(self._pool(output), bool(self.parameters["normalise"]))
 
     def _pool(self, output: Any) -> torch.Tensor:
@@ -195,7 +199,7 @@ class ImageEmbedder(_Embedder):
         return pooled
 
 
-class JointEmbedder(_Embedder):
+class JointEmbedder(Embedder):
     """Text or image -> vector in one space (CLIP, SigLIP): a batch is of one modality."""
 
     modality_in = ("text", "image")
@@ -217,8 +221,7 @@ class JointEmbedder(_Embedder):
             if isinstance(inputs[0], str):
                 output = self._model.get_text_features(**self._tokens(inputs))
             else:
-                values = _values(self._processor, inputs, self._model)
-                output = self._model.get_image_features(pixel_values=values)
+                output = self._model.get_image_features(**_seen(self._processor, inputs, self._model))
             vectors = getattr(output, "pooler_output", output)
             return self._vectors(vectors, bool(self.parameters["normalise"]))
 
@@ -238,11 +241,12 @@ class JointEmbedder(_Embedder):
         return tokens.to(self._model.device)
 
 
-def _values(processor: Any, images: Sequence[Any], model: Any) -> torch.Tensor:
-    """Images -> what a vision model reads, (n, 3, h, w) on its device."""
-    converted = [image.convert("RGB") for image in images]
-    values: torch.Tensor = processor(images=converted, return_tensors="pt")["pixel_values"]
-    return values.to(model.device, model.dtype)
+def _seen(processor: Any, images: Sequence[Any], model: Any) -> dict[str, torch.Tensor]:
+    """Images -> what a vision model reads of them, on its device: (n, 3, h, w), or patches with shapes."""
+    features = processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+    names = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
+    seen = {name: features[name].to(model.device) for name in names if name in features}
+    return seen | {"pixel_values": seen["pixel_values"].to(model.dtype)}
 
 
 def _text_bucketing(spec: ModelSpec) -> Bucketer:
@@ -259,7 +263,13 @@ def _is_image(folder: Folder) -> bool:
 
 
 def _is_text(folder: Folder) -> bool:
-    return folder.is_sentence_transformer or folder.architecture.endswith(("Model", "ForMaskedLM"))
+    """Whether it is a sentence transformer, or a class that encodes and writes nothing."""
+    writes = any(
+        folder.architecture in library_source.classes_for(task).get(folder.model_type, ())
+        for task in ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM")
+    )
+    encodes = folder.architecture.endswith(("Model", "ForMaskedLM")) and not writes
+    return folder.is_sentence_transformer or encodes
 
 
 _NORMALISE = Parameter(kind=bool, default=True)
@@ -272,6 +282,7 @@ JOINT_KIND = Kind(
     parameters={"normalise": _NORMALISE},
     weights="files",
     reads_images=True,
+    is_invariant=weights.is_pocket,
     detect=_is_joint,
 )
 
@@ -286,6 +297,7 @@ IMAGE_KIND = Kind(
     },
     weights="files",
     reads_images=True,
+    is_invariant=weights.is_pocket,
     detect=_is_image,
 )
 
@@ -301,6 +313,7 @@ TEXT_KIND = Kind(
         "max_tokens": Parameter(kind=int, low=1, high=512),
     },
     weights="files",
+    is_invariant=weights.is_pocket,
     detect=_is_text,
     bucketing=_text_bucketing,
 )

@@ -16,7 +16,7 @@ as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -174,6 +174,14 @@ class Kind:
         bucketing: for a model whose batches are ragged (its padding follows the longest item, its shape the
             size of an image) a function from an input to its bucket; None where all items fit together. It
             is called without building the model.
+        lengths: a function from an input to a bucket of items with as many tokens, for models whose results
+            turn out to depend on the length of batch mates; None where nothing is known of tokens.
+        is_invariant: its kind vouches, by tests of its own, that an item's result does not depend on batch
+            mates; of all others it is measured once.
+        lacks: what is not installed that a model needs, and how it is; "" if nothing is. Called where its
+            files are here.
+        file_conflicts: which of the parameters that were asked for the model's own files ignore or refuse:
+            name -> reason; nothing where they are not here.
         earlier: what the same words of a config meant in earlier versions of the kind, where they have come
             to mean another model, as specs that say so. An experiment goes on with what it started with.
         is_given: its models cannot be called; their outputs come from elsewhere (`panic import`).
@@ -194,6 +202,10 @@ class Kind:
     models: Callable[[], Iterable[ModelSpec]] = _no_models
     identity: Callable[[ModelSpec], Any] = lambda spec: spec.source or spec.base
     bucketing: Callable[[ModelSpec], Bucketer | None] = _one_bucket
+    lengths: Callable[[ModelSpec], Bucketer | None] = _one_bucket
+    is_invariant: Callable[[ModelSpec], bool] = lambda spec: False
+    lacks: Callable[[ModelSpec], str] = lambda spec: ""
+    file_conflicts: Callable[[ModelSpec, Collection[str]], dict[str, str]] = lambda spec, asked: {}
     earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
     is_given: bool = False
 

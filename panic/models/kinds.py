@@ -42,13 +42,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from panic.errors import ModelError, ModelMissing
+from panic.errors import ModelError, ModelMissing, PanicError
 from panic.models import (
+    controls,
+    detectors,
     diffusers_adapter,
     embedders,
+    hidden,
+    image_to_image,
     imported,
     python_models,
     synthetic,
+    text_to_text,
     transformers_adapter,
     weights,
 )
@@ -68,15 +73,19 @@ def _build_class(spec: ModelSpec) -> Any:
 
 
 KINDS = (
+    image_to_image.KIND,
     diffusers_adapter.KIND,
+    detectors.KIND,
     embedders.JOINT_KIND,
+    text_to_text.KIND,
     transformers_adapter.KIND,
     embedders.IMAGE_KIND,
     embedders.TEXT_KIND,
     synthetic.KIND,
+    controls.KIND,
     python_models.KIND,
     imported.KIND,
-    Kind(name="class", build=_build_class),
+    Kind(name="class", build=_build_class, is_invariant=lambda spec: True),
 )
 """In the order in which they look at a folder of weights."""
 
@@ -111,7 +120,10 @@ def every() -> Iterator[Kind]:
 
 
 def named(name: str) -> Kind | None:
-    """The kind with a name."""
+    """The kind with a name, or of the hidden states of the models of one."""
+    if name.startswith(hidden.PREFIX):
+        base = named(name.removeprefix(hidden.PREFIX))
+        return base and hidden.over(base)
     return next((kind for kind in every() if kind.name == name), None)
 
 
@@ -141,6 +153,23 @@ def bucketing(spec: ModelSpec) -> Bucketer | None:
     The model is not built. Raises ModelMissing, ModelError; the function does, too.
     """
     return kind_of(spec).bucketing(spec)
+
+
+def lengths(spec: ModelSpec) -> Bucketer | None:
+    """A function from an input to a bucket of items with as many tokens, or None where nobody can count them.
+
+    The model is not built. Raises ModelMissing, ModelError; the function does, too.
+    """
+    return kind_of(spec).lengths(spec)
+
+
+def is_invariant(spec: ModelSpec) -> bool:
+    """Return whether it is known without measuring that results do not depend on batch mates.
+
+    That is where the kind vouches for it, or where there are no weights and nothing is computed in batches.
+    """
+    kind = kind_of(spec)
+    return kind.weights == "none" or kind.is_invariant(spec)
 
 
 def earlier(spec: ModelSpec) -> list[ModelSpec]:
@@ -186,6 +215,8 @@ def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
     found, missing = {}, []
     for name, spec in specs.items():
         try:
+            if lacks(spec):
+                raise ModelMissing(_needs(spec))
             found[name] = fingerprint(spec)
         except ModelMissing as error:
             missing.append(error)
@@ -193,7 +224,7 @@ def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
         raise missing[0]
     if missing:
         text = "\n\n".join(str(error) for error in missing)
-        raise ModelMissing(f"the weights of {len(missing)} models are missing\n\n{text}")
+        raise ModelMissing(f"what {len(missing)} models need is missing\n\n{text}")
     return found
 
 
@@ -215,15 +246,36 @@ def added_folders(spec: ModelSpec) -> dict[str, Path]:
     return found
 
 
-def is_present(spec: ModelSpec) -> bool:
-    """Return whether a model could be loaded without fetching anything."""
+def absence(spec: ModelSpec) -> str:
+    """Why a model could not be loaded without fetching something, as a sentence; "" if it could."""
     try:
         if kind_of(spec).weights == "files":
             weights.folder_of(spec)
         added_folders(spec)
-    except (ModelError, ImportError):
-        return False
-    return True
+    except (PanicError, ImportError) as error:
+        return str(error)
+    return _needs(spec) if lacks(spec) else ""
+
+
+def is_present(spec: ModelSpec) -> bool:
+    """Return whether a model could be loaded without fetching anything."""
+    return not absence(spec)
+
+
+def _needs(spec: ModelSpec) -> str:
+    return f"{spec.name} needs what is not installed: {lacks(spec)}"
+
+
+def lacks(spec: ModelSpec) -> str:
+    """What is not installed that a model needs; "" if nothing is, or its files are not here."""
+    kind = kind_of(spec)
+    if kind.weights != "files" or weights.is_pocket(spec):
+        return ""
+    try:
+        weights.folder_of(spec)
+    except ModelError:
+        return ""
+    return kind.lacks(spec)
 
 
 def _set_values(spec: ModelSpec) -> dict[str, Any]:

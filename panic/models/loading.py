@@ -13,6 +13,7 @@ diffusers' `save_lora_weights` and peft do, and are added to loaded weights for 
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ def loading(spec: ModelSpec, folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"{spec.name}: no room to load it: {error}") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {_first_paragraph(error)}"
         hint = fetch_hint(spec) if spec.is_hub else "is the folder complete, as save_pretrained wrote it?"
         raise ModelError(f"{spec.name} cannot be loaded from {folder}: {reason}", hint=hint) from error
 
@@ -84,8 +85,9 @@ def module_bytes(module: torch.nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:500]
+def _first_paragraph(error: BaseException) -> str:
+    """What an error says, up to its first empty line, on one line and not longer than is read."""
+    return textwrap.shorten(str(error).strip().split("\n\n", 1)[0], 500, placeholder=" ...")
 
 
 def fuse_pipeline(name: str, pipeline: Any, folder: Path) -> None:

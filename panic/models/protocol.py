@@ -73,6 +73,8 @@ class Model(Protocol):
 
 
 BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
+PIPELINE_KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+"""What the pipelines of diffusers call our parameters."""
 NOT_KNOWN = "not known without running it"
 
 
@@ -122,6 +124,16 @@ class ModelSpec:
             source=source,
             revision=revision,
         )
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """A spec as a store keeps it. Raises TypeError, KeyError or ValueError for one of another version."""
+        named = {
+            "modalities_in": tuple(map(Modality, values["modalities_in"])),
+            "modality_out": Modality(values["modality_out"]),
+            "accepts": tuple(values.get("accepts", ())),
+        }
+        return cls(**{**values, **named})
 
     @property
     def is_embedding(self) -> bool:

@@ -16,13 +16,16 @@ from pathlib import Path
 from panic.models import resolve as resolving
 from panic.models.checks import check_config, resolver_of
 from panic.models.kinds import (
+    absence,
     bucketing,
     build,
     earlier,
     fingerprint,
     fingerprints,
     has_weights,
+    is_invariant,
     is_present,
+    lengths,
 )
 from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
@@ -31,6 +34,7 @@ from panic.models.weights import count_parameters, files, size_bytes
 __all__ = [
     "Names",
     "Resolver",
+    "absence",
     "bucketing",
     "build",
     "check_config",
@@ -40,8 +44,10 @@ __all__ = [
     "fingerprint",
     "fingerprints",
     "has_weights",
+    "is_invariant",
     "is_present",
     "known",
+    "lengths",
     "parameter_problems",
     "resolve",
     "resolver_of",

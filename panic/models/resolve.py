@@ -16,7 +16,7 @@ from typing import Any
 
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
-from panic.models import kinds, python_models, weights
+from panic.models import hidden, kinds, python_models, weights
 from panic.models.kind import ANY, Kind
 from panic.models.protocol import ModelSpec
 from panic.models.table import TABLE
@@ -80,6 +80,7 @@ class Resolver:
     def __init__(self, names: Names) -> None:
         self.names = names
         self._known: dict[str, ModelSpec | PanicError] = {}
+        self._kept: dict[str, ModelSpec] = {}
         self._own: dict[str, ModelSpec] | None = None
 
     def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
@@ -88,6 +89,8 @@ class Resolver:
         The dtype that nobody asks for is the table's on "cuda" and "mps", and float32 elsewhere.
         Raises: NotFound (with the nearest name), ConfigError for parameters the model does not take.
         """
+        if name in self._kept:
+            return self._kept[name]
         spec = self.spec(name)
         if problems := parameter_problems(spec):
             raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
@@ -112,6 +115,11 @@ class Resolver:
                 self._known[name] = error
         return self._known[name]
 
+    def keep(self, name: str, spec: ModelSpec) -> None:
+        """Take this resolved spec for a model that is not here any more; one that is here stays as it is."""
+        if isinstance(self.get(name), PanicError):
+            self._known[name] = self._kept[name] = spec
+
     def user_models(self) -> dict[str, ModelSpec]:
         """The models of the user's folder, by class name. Raises NotFound, ModelError."""
         if self._own is None:
@@ -127,6 +135,8 @@ class Resolver:
         if variant is None:
             return self._lookup(name, outer)
         spec = self._base(str(variant.get("base", "")), variant, (*outer, name))
+        if "layer" in variant and "layer" not in kinds.kind_of(spec).parameters_of(spec):
+            spec = hidden.of(spec)
         own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
         for key in kinds.kind_of(spec).folders(spec):
             if isinstance(own.get(key), str):
@@ -223,8 +233,9 @@ def user_models(model_folder: str | Path | None) -> dict[str, ModelSpec]:
     """
     folder = model_folder or os.environ.get("PANIC_MODELS")
     specs = python_models.specs_in(Path(folder).expanduser()) if folder else {}
-    for name in specs.keys() & TABLE.keys():
-        raise ModelError(f"{specs[name].source}: the name {name} is taken by a model of the table")
+    for name in specs:
+        if name in TABLE or kinds.named_model(name, kinds.KINDS):
+            raise ModelError(f"{specs[name].source}: the name {name} is taken by a model of the table")
     return specs
 
 
@@ -242,6 +253,15 @@ def _weights(name: str, source: str, adapter: str | None, revision: str | None =
             f"model {name}: there is no adapter {adapter}", hint=f"one of {', '.join(kinds.adapters())}"
         )
     return kind.spec(name, source=source, revision=revision)
+
+
+def _file_conflicts(kind: Kind, spec: ModelSpec) -> dict[str, str]:
+    """What a model's own files say against parameters that are not the table's."""
+    if weights.is_pocket(spec):
+        return {}
+    usual = TABLE[spec.base].parameters if spec.base in TABLE else {}
+    asked = [key for key, value in spec.parameters.items() if value is not None and usual.get(key) != value]
+    return kind.file_conflicts(spec, asked) if asked else {}
 
 
 def allowed_parameters(spec: ModelSpec) -> list[str]:
@@ -267,7 +287,8 @@ def parameter_problems(spec: ModelSpec) -> list[Problem]:
     ]
     required = [key for key in allowed if known[key].is_required and key not in spec.parameters]
     problems += [Problem((), f"{spec.base} needs the parameter '{key}'") for key in required]
-    problems += [Problem((key,), f"{key} {reason}") for key, reason in kind.conflicts(spec).items()]
+    conflicts = kind.conflicts(spec) or _file_conflicts(kind, spec)
+    problems += [Problem((key,), f"{key} {reason}") for key, reason in conflicts.items()]
     for key, value in spec.parameters.items():
         parameter = known.get(key)
         if parameter is not None and (reason := parameter.problem(value)):

@@ -63,6 +63,25 @@ _SANA: dict[str, Any] = {
     "note": "the pipeline's prompt-rewriting instruction is off",
 }
 
+_REWRITE = "Rewrite the following text in your own words. Answer with the new text alone."
+
+
+def _writes(
+    name: str, source: str, millions: int, licence: str, context_tokens: int, **fields: Any
+) -> ModelSpec:
+    fields = {"dtype": "bfloat16", "batch_size": 16, "parameters": {"instruction": _REWRITE}, **fields}
+    fields |= {"num_parameters": millions * 1_000_000, "licence": licence, "context_tokens": context_tokens}
+    return _spec(name, "text-to-text", fields.pop("parameters"), source=source, **fields)
+
+
+def _edits(name: str, source: str, millions: int, licence: str, **fields: Any) -> ModelSpec:
+    parameters = fields.pop("parameters")
+    takes = ("instruction", "steps", "width", "height", "lora", *parameters, *fields.pop("takes", ()))
+    fields = {"dtype": "bfloat16", "batch_size": 1, "accepts": tuple(dict.fromkeys(takes)), **fields}
+    fields |= {"num_parameters": millions * 1_000_000, "licence": licence}
+    return _spec(name, "image-to-image", parameters, source=source, **fields)
+
+
 _ENTRIES = [
     # text -> image
     _draws(
@@ -144,7 +163,7 @@ _ENTRIES = [
         num_parameters=8_100_000_000,
         gated=True,
         context_tokens=256,
-        note="without its T5 encoder the context would be 77 tokens",
+        note="T5 reads 256 tokens of a prompt, its two CLIP encoders the first 77",
     ),
     _draws(
         "Lumina-Image-2.0",
@@ -205,6 +224,67 @@ _ENTRIES = [
         licence="Apache-2.0",
         num_parameters=4_438_000_000,
         parameters={"prompt": _CHAT_CAPTION, "max_new_tokens": 96},
+    ),
+    # text -> text
+    _writes("Qwen3-0.6B", "Qwen/Qwen3-0.6B", 596, "Apache-2.0", 40_960),
+    _writes("Qwen3-1.7B", "Qwen/Qwen3-1.7B", 1721, "Apache-2.0", 40_960),
+    _writes("Qwen3-4B", "Qwen/Qwen3-4B", 4022, "Apache-2.0", 40_960, batch_size=8),
+    _writes("Gemma-3-270M", "google/gemma-3-270m-it", 268, "Gemma terms", 32_768, gated=True),
+    _writes("Gemma-3-1B", "google/gemma-3-1b-it", 1000, "Gemma terms", 32_768, gated=True),
+    _writes("SmolLM3-3B", "HuggingFaceTB/SmolLM3-3B", 3075, "Apache-2.0", 65_536, batch_size=8),
+    _writes("Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct", 1236, "Llama 3.2", 131_072, gated=True),
+    _writes(
+        "flan-t5-base",
+        "google/flan-t5-base",
+        248,
+        "Apache-2.0",
+        512,
+        parameters={"instruction": "Rephrase: {text}"},
+    ),
+    # image -> image
+    _edits(
+        "sd-turbo-variation",
+        "stabilityai/sd-turbo",
+        1290,
+        "Stability AI community",
+        parameters={"steps": 2, "guidance": 0.0, "strength": 0.5},
+        dtype="float16",
+        batch_size=16,
+    ),
+    _edits(
+        "instruct-pix2pix",
+        "timbrooks/instruct-pix2pix",
+        1066,
+        "MIT",
+        parameters={"steps": 20, "guidance": 7.5, "image_guidance": 1.5},
+        takes=("negative_prompt",),
+        dtype="float16",
+        batch_size=8,
+    ),
+    _edits(
+        "FLUX.2-klein-4B-edit",
+        "black-forest-labs/FLUX.2-klein-4B",
+        8000,
+        "Apache-2.0",
+        parameters={"steps": 4, "guidance": 1.0, "max_sequence_length": 512},
+    ),
+    _edits(
+        "FLUX.1-Kontext-dev",
+        "black-forest-labs/FLUX.1-Kontext-dev",
+        16_870,
+        "FLUX.1 non-commercial",
+        parameters={"steps": 28, "guidance": 2.5, "max_sequence_length": 512},
+        gated=True,
+        note="draws at about a million pixels unless width and height are given",
+    ),
+    _edits(
+        "Qwen-Image-Edit",
+        "Qwen/Qwen-Image-Edit",
+        28_850,
+        "Apache-2.0",
+        parameters={"steps": 50, "true_guidance": 4.0, "max_sequence_length": 512},
+        takes=("negative_prompt",),
+        note="draws at about a million pixels unless width and height are given",
     ),
     # embeddings
     _embeds(

@@ -9,6 +9,7 @@ Plain captioners (BLIP, BLIP-2, GIT, VisionEncoderDecoder), Florence-2 with its 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,17 +18,11 @@ from typing import Any
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import weights
+from panic.models import library_source, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, fuse_model, loading, module_bytes, torch_dtype
 from panic.models.protocol import Modality, ModelSpec
 
-_ARCHITECTURES = (
-    "ForConditionalGeneration",
-    "ForImageTextToText",
-    "VisionEncoderDecoderModel",
-    "GitForCausalLM",
-)
 # Their processors scale every image to one size; others cut large images into more patches.
 _ONE_SIZE = {"blip", "blip-2", "git", "florence2", "vision-encoder-decoder", "instructblip"}
 _DEFAULT_CHAT_PROMPT = "Describe this image in one or two sentences."
@@ -64,7 +59,8 @@ class Captioner:
             if self._model is None:
                 from transformers import AutoModelForImageTextToText
 
-                model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch_dtype(self.spec))
+                how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
+                model = AutoModelForImageTextToText.from_pretrained(folder, **how)
                 if lora := self.spec.parameters.get("lora"):
                     model = fuse_model(self.spec.name, model, Path(lora))
                 self._processor, self._tokenizer = _processor(folder)
@@ -79,7 +75,9 @@ class Captioner:
 
         finite = FiniteScores()
         with calling(self.spec, len(inputs)):
-            features = self._features([image.convert("RGB") for image in inputs])
+            features, refused = self._read([image.convert("RGB") for image in inputs])
+            if len(refused) == len(inputs):
+                return [refused[place] for place in range(len(inputs))]
             features = features.to(self._model.device, self._model.dtype)
             tokens = self._model.generate(
                 **features,
@@ -94,9 +92,34 @@ class Captioner:
             raise ModelError(f"{self.spec.name} wrote {len(texts)} texts for {len(inputs)} images")
         broken = OutputRejected(f"{self.spec.name} computed not-a-number scores")
         return [
-            broken if is_broken else text.strip()
-            for text, is_broken in zip(texts, finite.rows(len(texts)), strict=True)
+            refused.get(place, broken if is_broken else text.strip())
+            for place, (text, is_broken) in enumerate(zip(texts, finite.rows(len(texts)), strict=True))
         ]
+
+    def _read(self, images: list[Image.Image]) -> tuple[Any, dict[int, OutputRejected]]:
+        """The features of images, and by place those that the processor refuses: others stand in for them.
+
+        Qwen3-VL refuses images whose sides are more than 200:1, and with them all others of a batch.
+        """
+        try:
+            return self._features(images), {}
+        except ValueError:
+            refused = {place: why for place, image in enumerate(images) if (why := self._refusal(image))}
+            if not refused:
+                raise
+        kept = [image for place, image in enumerate(images) if place not in refused]
+        stand_in = (
+            [kept[0] if place in refused else image for place, image in enumerate(images)] if kept else []
+        )
+        return self._features(stand_in) if stand_in else None, refused
+
+    def _refusal(self, image: Image.Image) -> OutputRejected | None:
+        try:
+            self._features([image])
+        except ValueError as error:
+            size = f"{image.width} x {image.height} pixels"
+            return OutputRejected(f"{self.spec.name} cannot read an image of {size}: {error}")
+        return None
 
     def _features(self, images: list[Image.Image]) -> Any:
         prompt = self.parameters["prompt"]
@@ -109,6 +132,8 @@ class Captioner:
             return self._processor(
                 text=[text] * len(images), images=nested, padding=True, return_tensors="pt"
             )
+        if hasattr(self._processor, "tokenizer") and hasattr(self._processor, "image_seq_length"):
+            prompt = f"{self._processor.image_token}{prompt or ''}"  # PaliGemma; BLIP-2 does it by itself
         if prompt is None:
             return self._processor(images=images, return_tensors="pt")
         return self._processor(images=images, text=[prompt] * len(images), padding=True, return_tensors="pt")
@@ -152,7 +177,24 @@ def bucketing(spec: ModelSpec) -> Bucketer:
 
 
 def _detect(folder: Folder) -> bool:
-    return not folder.is_sentence_transformer and folder.architecture.endswith(_ARCHITECTURES)
+    """Whether transformers lists the class among those that map images and text to text."""
+    known = library_source.classes_for("IMAGE_TEXT_TO_TEXT")
+    is_one = folder.architecture in known.get(folder.model_type, ())
+    return is_one and not folder.is_sentence_transformer
+
+
+def lacks(spec: ModelSpec) -> str:
+    """Which packages the model's processor imports that are not here: those of videos, and of numbers."""
+    config = weights.read_json(weights.folder_of(spec) / "config.json", spec.name)
+    source = library_source.processor_source(str(config.get("model_type")))
+    needed = {
+        "torchvision": "video_processor=" in source or "video_processor," in source,
+        "num2words": "num2words" in source,
+    }
+    missing = [
+        name for name, is_needed in needed.items() if is_needed and importlib.util.find_spec(name) is None
+    ]
+    return f"{' and '.join(missing)} (the extra vlm: pip install 'panic[vlm]')" if missing else ""
 
 
 def _while_greedy(values: Mapping[str, Any]) -> str:
@@ -177,4 +219,6 @@ KIND = Kind(
     reads_images=True,
     detect=_detect,
     bucketing=bucketing,
+    is_invariant=weights.is_pocket,
+    lacks=lacks,
 )

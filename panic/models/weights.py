@@ -63,6 +63,20 @@ def index_file(folder: Path) -> Path | None:
     return None
 
 
+def pipeline_index(spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """The content of model_index.json. Raises ModelError if there is none: it is no diffusers pipeline."""
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise ModelError(f"{spec.name}: {folder} has no model_index.json: it is no diffusers pipeline")
+    return read_json(path, spec.name)
+
+
+def pipeline_class(spec: ModelSpec, folder: Path) -> str:
+    """The pipeline class that a folder was saved from."""
+    name = pipeline_index(spec, folder).get("_class_name", "")
+    return str(name[-1] if isinstance(name, list) else name)
+
+
 def _hub_snapshot(spec: ModelSpec) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -207,6 +221,26 @@ def count_parameters(spec: ModelSpec) -> int:
         else:
             total += sum(path.stat().st_size // 4 for paths in by_suffix.values() for path in paths)
     return total
+
+
+def variant(folder: Path) -> str | None:
+    """The variant of a folder's weights ("fp16") where one of its parts has no plain files; else None."""
+    parts: dict[Path, set[str]] = {}
+    for path in weight_files(folder):
+        parts.setdefault(path.parent, set()).add(_variant_of(path))
+    only = {next(iter(sorted(found))) for found in parts.values() if "" not in found}
+    return min(only, default=None)
+
+
+def _variant_of(path: Path) -> str:
+    """ "fp16" of model.fp16.safetensors or model.fp16-00001-of-00002.safetensors; "" of a plain file."""
+    words = path.name.split(".")
+    return words[1].split("-")[0] if len(words) == 3 else ""
+
+
+def is_pocket(spec: ModelSpec) -> bool:
+    """Return whether a model's weights came with the package."""
+    return spec.source.startswith("pocket:")
 
 
 def _without_variants(paths: list[Path]) -> list[Path]:

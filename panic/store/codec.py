@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENCODING = "webp-lossless"
+IMAGE_PROMPT = re.compile(r"image:([0-9a-f]{64})")
+PROMPT = "coalesce(text, 'image:' || lower(hex(digest)))"
+"""The prompt that a row of `output` is, in SQL."""
 MAX_SIDE = 16_383
 """The longest side of a WebP image."""
 MAX_PIXELS = 89_000_000
@@ -41,6 +45,32 @@ many it refuses."""
 def text_digest(text: str) -> bytes:
     """Digest (32 bytes) of a text. A text with lone surrogates has no UTF-8: UnicodeEncodeError."""
     return hashlib.sha256(b"text\0" + text.encode()).digest()
+
+
+def image_prompt(digest: bytes) -> str:
+    """What stands for an image among the prompts of a config, a run and a dump."""
+    return f"image:{digest.hex()}"
+
+
+def prompt_digest(prompt: str) -> bytes:
+    """Digest of the output that a prompt is: of its text, or of the image that it names."""
+    named = IMAGE_PROMPT.fullmatch(prompt)
+    return bytes.fromhex(named[1]) if named else text_digest(prompt)
+
+
+def is_image_prompt(prompt: str) -> bool:
+    """Return whether a prompt names an image."""
+    return IMAGE_PROMPT.fullmatch(prompt) is not None
+
+
+def prompt_label(prompt: str) -> str:
+    """Return a prompt as people read it: a text, or "image" and the beginning of its digest."""
+    return f"image {prompt_digest(prompt).hex()[:12]}" if is_image_prompt(prompt) else prompt
+
+
+def prompt_modality(prompt: str) -> str:
+    """Return "text" or "image"."""
+    return "image" if is_image_prompt(prompt) else "text"
 
 
 def image_digest(image: Image) -> bytes:

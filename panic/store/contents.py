@@ -5,11 +5,13 @@ Digests come out as 64 hexadecimal digits and may be given so, or as 32 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
 from panic.store.codec import (
+    PROMPT,
     canonical_json,
     decode_array,
     decode_bars,
@@ -73,6 +75,23 @@ def invocations(store: Store, run: int, first: int = 0, last: int | None = None)
         )
         for step, *row in rows
     ]
+
+
+def outputs_at(
+    store: Store, runs: Sequence[int], step: int | None, modality: str | None = None
+) -> list[tuple[int, int, str, str]]:
+    """(run, step, modality, text or "image:DIGEST") of a step of these runs, or of their last; by run.
+
+    modality: leaves the other one out; the last step is the last of those that are left.
+    """
+    return list(
+        store.db.rows(
+            f"SELECT run, max(step), modality, {PROMPT} FROM invocation JOIN output ON output.id = output"
+            " WHERE run IN (SELECT value FROM json_each(?1)) AND coalesce(step = ?2, TRUE)"
+            " AND coalesce(modality = ?3, TRUE) GROUP BY run ORDER BY run",
+            *(json.dumps(list(runs)), step, modality),
+        )
+    )
 
 
 def image_steps(store: Store, experiment: int) -> list[int]:

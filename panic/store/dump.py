@@ -19,6 +19,7 @@ import apsw
 
 from panic.errors import PanicError
 from panic.store.codec import (
+    PROMPT,
     canonical_json,
     decode_array,
     decode_bars,
@@ -66,8 +67,8 @@ def run_key(experiment: str, network: Sequence[str], prompt: str, seed: int, rep
 def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
     keys: dict[int, Line] = {}
     for id, network, prompt, seed, repeat, max_length in store.db.rows(
-        "SELECT run.id, network, text, seed, repeat, max_length FROM run JOIN output ON output.id = prompt"
-        " WHERE experiment = ? ORDER BY network, text, seed, repeat",
+        f"SELECT run.id, network, {PROMPT}, seed, repeat, max_length FROM run"
+        " JOIN output ON output.id = prompt WHERE experiment = ? ORDER BY network, 3, seed, repeat",
         experiment,
     ):
         names = list(decode_network(network))

@@ -44,12 +44,26 @@ def damaged_images(store: Store, experiment: int) -> list[bytes]:
     return [row[0] for row in images if row[0] not in missing and image_problem(store, *row)]
 
 
+def has_image(store: Store, digest: bytes) -> bool:
+    """Return whether the store has the pixels of an image."""
+    if not store.has_images:
+        return False
+    return store.images.value("SELECT 1 FROM image WHERE digest = ?", digest) is not None
+
+
+def has_output(store: Store, digest: bytes) -> bool:
+    """Return whether the store knows an output, with its pixels or without."""
+    return store.db.value("SELECT 1 FROM output WHERE digest = ?", digest) is not None
+
+
 def image_users(
     store: Store, experiment: int, digests: Collection[bytes]
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(run, step, digest) wherever the experiment's runs put out one of these images, in that order."""
+    """(run, step, digest) wherever the experiment's runs put out one of these images, or begin with it."""
     rows = store.db.stream(
-        f"SELECT run.id, step, made.digest {IMAGE_STEPS} WHERE experiment = ? ORDER BY run.id, step",
+        f"SELECT run.id, step, made.digest {IMAGE_STEPS} WHERE experiment = ?1 UNION"
+        " SELECT run.id, 0, digest FROM run JOIN output ON output.id = prompt WHERE experiment = ?1"
+        " ORDER BY 1, 2",
         experiment,
     )
     return (row for row in rows if row[2] in digests)

@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from panic.errors import NotFound, StoreCorrupt, nearest
-from panic.store.codec import decode_json, decode_network, decode_object
+from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
 from panic.store.records import (
     AnnotationRow,
     Counts,
@@ -200,7 +200,7 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     """Runs with their state, in the order in which they were asked for."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
-        f"SELECT run.id, experiment, network, text, seed, repeat, max_length, {NUM_STEPS},"
+        f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, {NUM_STEPS},"
         " entry_step, period, failure.step, kind, message, detail, attempts, failed_at"
         " FROM run JOIN output ON output.id = run.prompt LEFT JOIN stuck ON stuck.run = run.id"
         f" LEFT JOIN failure ON failure.run = run.id {where} ORDER BY run.id",
@@ -282,7 +282,7 @@ def epochs(store: Store, experiment: Selector) -> list[EpochRow]:
     names = EpochRow.__slots__
     rows = store.db.rows(
         "SELECT experiment, epoch.name, number, model, fingerprint, batch_size, device_kind, threads,"
-        f" opened_at, reason FROM epoch JOIN model ON model.id = epoch.model {where}"
+        f" opened_at, reason, mates FROM epoch JOIN model ON model.id = epoch.model {where}"
         " ORDER BY epoch.name, number",
         *parameters,
     )

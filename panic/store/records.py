@@ -34,6 +34,7 @@ class NewEpoch:
     """How the model called `name` in an experiment is called from now on; row `model` is its fingerprint's.
 
     reason: by default "start" for the first of a name and "memory" for later ones.
+    mates: "bucket", or "length" where only items of as many tokens may share a batch.
     """
 
     name: str
@@ -42,6 +43,7 @@ class NewEpoch:
     device_kind: str
     threads: int | None = None
     reason: str | None = None
+    mates: str = "bucket"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +208,7 @@ class ModelRow:
 class EpochRow:
     """Shape epoch `number` of the model called `name` in an experiment.
 
-    reason: "start", "memory" (what came before needed too much), or "request".
+    reason: "start", "memory" (what came before needed too much), or "request". mates: as in `NewEpoch`.
     """
 
     experiment: int
@@ -219,6 +221,7 @@ class EpochRow:
     threads: int | None
     opened_at: float
     reason: str
+    mates: str = "bucket"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,11 @@ class Standing:
     session: LastSession | None
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come: all runs have ended, and nobody works on them."""
+        return self.state != "running" and not self.counts.todo + self.counts.running
+
+    @property
     def pid(self) -> int | None:
         return self.session.pid if self.session is not None and self.session.is_alive else None
 

@@ -16,6 +16,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -27,13 +28,15 @@ from panic.store.codec import (
     encode_bars,
     encode_image,
     encode_vector,
-    text_digest,
+    is_image_prompt,
+    prompt_digest,
 )
 from panic.store.files import Database, has_content, log_of
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun
 from panic.store.store import Store
 
+IMAGES_AT_ONCE = 32  # images that start runs, per transaction
 DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 
 
@@ -104,31 +107,61 @@ def add_epochs(store: Store, experiment: int, opened: Sequence[NewEpoch]) -> lis
             )
             store.db.insert(
                 "INSERT INTO epoch (experiment, name, number, model, batch_size, device_kind, threads,"
-                " opened_at, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " opened_at, reason, mates) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(experiment, epoch.name, number, epoch.model, epoch.batch_size, epoch.device_kind),
                 *(epoch.threads, time.time(), epoch.reason or ("memory" if number else "start")),
+                epoch.mates,
             )
             numbers.append(int(number))
     return numbers
 
 
-def add_runs(store: Store, experiment: int, runs: Sequence[NewRun]) -> list[int]:
-    """The rows of these runs, in their order; new ones are created, max_length only grows."""
+def add_runs(
+    store: Store, experiment: int, runs: Sequence[NewRun], images: Iterable[NewOutput] = ()
+) -> list[int]:
+    """The rows of these runs, in their order; new ones are created, max_length only grows.
+
+    images: the images among their prompts that the store does not have; they are encoded one by one.
+    """
+    given, waiting = [], iter(images)
+    while part := list(islice(waiting, IMAGES_AT_ONCE)):
+        _store_images(store, part)
+        given += [replace(image, image=None) for image in part]
     with store.transaction():
-        prompts = {text_digest(run.prompt): run.prompt for run in runs}
-        outputs = [NewOutput(digest=d, modality="text", text=text) for d, text in prompts.items()]
-        ids = _insert_outputs(store, outputs)
+        prompts = {prompt_digest(run.prompt): run.prompt for run in runs}
+        texts = [
+            NewOutput(digest=digest, modality="text", text=prompt)
+            for digest, prompt in prompts.items()
+            if not is_image_prompt(prompt)
+        ]
+        ids = _insert_outputs(store, [*texts, *given])
+        _find_outputs(store, ids, prompts)
         numbers = []
         for run in runs:
             number = store.db.value(
                 "INSERT INTO run (experiment, network, prompt, seed, repeat, max_length)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (experiment, network, prompt, seed, repeat)"
                 " DO UPDATE SET max_length = max(max_length, excluded.max_length) RETURNING id",
-                *(experiment, canonical_json(run.network), ids[text_digest(run.prompt)]),
+                *(experiment, canonical_json(run.network), ids[prompt_digest(run.prompt)]),
                 *(run.seed, run.repeat, run.max_length),
             )
             numbers.append(number)
     return numbers
+
+
+def _store_images(store: Store, images: Sequence[NewOutput]) -> None:
+    """Keep the bytes of images, which is done before any row refers to them."""
+    if not images:
+        return
+    with store.images.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+            [
+                (o.digest, ENCODING, o.image if isinstance(o.image, bytes) else encode_image(o.image))
+                for o in images
+                if o.image is not None
+            ],
+        )
 
 
 def start_session(
@@ -244,16 +277,7 @@ def commit(store: Store, results: Commit) -> None:
     Raises StoreError, before and after, if the store's files were removed or replaced.
     """
     store.require_in_place()
-    images = [
-        (o.digest, ENCODING, o.image if isinstance(o.image, bytes) else encode_image(o.image))
-        for o in results.outputs
-        if o.image is not None
-    ]
-    if images:
-        with store.images.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO image VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING", images
-            )
+    _store_images(store, [output for output in results.outputs if output.image is not None])
     with store.transaction() as connection:
         connection.executemany(
             "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

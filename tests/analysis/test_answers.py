@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import dataclass
 
@@ -116,3 +117,16 @@ def test_equal_figures_of_experiments_stand_side_by_side():
 def test_a_single_chart_stays_as_it_is():
     chart = alt.Chart(alt.InlineData(values=[{"x": 1}])).mark_point().encode(x="x:Q").properties(width=77)
     assert side_by_side({"one": [Figure(title="t", charts={"": chart})]}).to_dict()["width"] == 77
+
+
+def test_an_offset_of_one_chart_does_not_halve_the_rows_of_another():
+    """Scales of offsets are shared by charts of one page, unless they are told not to be."""
+    rows = alt.InlineData(values=[{"x": 1, "row": row, "kind": kind} for row in "ab" for kind in "cd"])
+    bars = alt.Chart(rows).mark_rect().encode(y="row:N", color="x:Q")
+    dots = alt.Chart(rows).mark_point().encode(y="row:N", x="x:Q", yOffset="kind:N")
+    charts = {"bars": finish(bars, "bars", height=80), "dots": finish(dots, "dots", height=80)}
+    made = side_by_side({"one": [Figure(title="t", charts=charts)]}).to_dict()
+    first, second = (json.dumps(group["marks"]) for group in vl_convert.vegalite_to_vega(made)["marks"])
+    assert "bandwidth('concat_0_y')" in first
+    assert "ffset" not in first
+    assert "ffset" in second

@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from panic import load_config, run
+from panic.store import Store, reading
+from panic.train.journal import Journal, Profile
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "analysis").glob("*.py"))
-NAMES = {"quickstart", "is_it_stuck", "topology", "controls", "compare_networks"}
+OF_AN_EXPERIMENT = {"quickstart", "is_it_stuck", "topology", "controls", "compare_networks"}
+NAMES = OF_AN_EXPERIMENT | {"training_curves", "bring_your_own"}
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +31,66 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in ("demo", "synthetic")}
 
 
+def performed(name: str, **environment: str | Path) -> subprocess.CompletedProcess[str]:
+    """A notebook as a script, in this environment."""
+    added = {key: str(value) for key, value in environment.items()} | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "analysis" / f"{name}.py")],
+        env={**os.environ, **added}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def assert_good(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not re.search(r"Traceback|Error", done.stderr), done.stderr[-3000:]
+
+
 def test_all_notebooks_are_there_and_say_how_to_open_them():
     assert {path.stem for path in NOTEBOOKS} == NAMES
     for path in NOTEBOOKS:
         source = path.read_text(encoding="utf-8")
         assert f"marimo edit analysis/{path.name}" in source
         assert 'if __name__ == "__main__":\n    app.run()' in source
+        assert ("experiment_choice(store)" in source) == (path.stem in OF_AN_EXPERIMENT)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("name", ["demo", "synthetic"])
-def test_it_runs_top_to_bottom(path, name, stores):
-    done = subprocess.run(
-        [sys.executable, str(path)],
-        env={**os.environ, "PANIC_STORE": str(stores[name]), "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert not re.search(r"Traceback|Error", done.stderr), done.stderr[-3000:]
+@pytest.mark.parametrize("name", sorted(OF_AN_EXPERIMENT))
+@pytest.mark.parametrize("store", ["demo", "synthetic"])
+def test_it_runs_top_to_bottom(name, store, stores):
+    assert_good(performed(name, PANIC_STORE=stores[store], PANIC_EXPERIMENT=store))
 
 
 @pytest.mark.slow
-def test_a_notebook_without_a_store_fails_with_the_reason(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "analysis" / "quickstart.py")],
-        env={**os.environ, "PANIC_STORE": str(tmp_path / "none"), "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+@pytest.mark.timeout(600)
+def test_trajectories_made_elsewhere_are_imported_embedded_and_asked(tmp_path):
+    assert_good(performed("bring_your_own", PANIC_IMPORT_STORE=tmp_path / "store"))
+    with Store(tmp_path / "store") as store:
+        row = reading.experiment(store, "telephone")
+        counts = reading.counts(store, row.id)
+    assert (counts.done, counts.invocations, row.config["embeddings"]) == (15, 450, ["PocketText"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_trainings_are_shown_side_by_side(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        journal, profile = Journal(tmp_path / name, is_writer=True), Profile(torch.device("cpu"))
+        for step in range(1, 101):
+            journal.loss(step, 1 / step, 1e-3)
+        journal.evaluation(100, {"accuracy": 0.5}, Image.new("RGB", (8, 8)) if name == "one" else "a text")
+        journal.profile(100, profile)
+    assert_good(performed("training_curves", PANIC_TRAINING=tmp_path))
+    assert_good(performed("training_curves", PANIC_TRAINING=tmp_path / "one"))
+    assert_good(performed("training_curves", PANIC_TRAINING=tmp_path / "none"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("store", "experiment"), [("none", ""), ("demo", "demq")])
+def test_a_notebook_without_a_store_or_experiment_fails_with_the_reason(store, experiment, stores, tmp_path):
+    place = stores.get(store, tmp_path / store)
+    done = performed("quickstart", PANIC_STORE=place, PANIC_EXPERIMENT=experiment)
     assert done.returncode != 0
-    assert "none" in done.stderr
+    assert (experiment or "none") in done.stderr

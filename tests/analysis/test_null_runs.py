@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -15,7 +17,7 @@ from panic.errors import Interrupted, NotFound
 from panic.store import NewRun, Store, check, contents, delete, reading, writing
 from panic.store.delete import Deletion
 from panic.store.dump import dump
-from panic.topology import diagram
+from panic.topology import diagram, distances_to, vectorise
 from tests.analysis.conftest import NETWORK, Bench
 
 NULL = "demo/null-shuffled"
@@ -276,3 +278,65 @@ def test_null_experiments_have_the_diagrams_that_their_source_asks_for(walked):
     assert sorted(found["death"]) == pytest.approx(sorted(bars[np.isfinite(bars[:, 1]), 1]), rel=1e-5)
     before = len(data.bars)
     assert len(load(walked, *write_nulls(walked, "demo", "matched_walk")).bars) == before
+
+
+MEASURES = {
+    "diagrams": {"max_dimension": 1},
+    "vectorisations": ["entropy", {"kind": "betti_curve", "range": [0.0, 3.0], "resolution": 7}],
+    "distances": [{"kind": "wasserstein", "order": 2.0}],
+}
+
+
+def test_null_models_have_vectorisations_and_distances_by_the_settings_of_their_source(make_bench):
+    """They had none: nothing beside an experiment's own measures said what chance gives."""
+    walked = fill(make_bench(**MEASURES))
+    (name,) = write_nulls(walked, "demo", "matched_walk")
+    data = load(walked, name)
+    run, other = data.runs["run"].to_list()
+    shapes = {run: diagram(data.trajectory(run, "embed", "text"), max_dimension=1) for run in (run, other)}
+    rows = data.vectorisations.filter(pl.col("run") == run).sort("kind", "dimension")
+    assert rows["kind"].to_list() == ["betti_curve"] * 2 + ["entropy"] * 2
+    for row in rows.iter_rows(named=True):
+        settings = json.loads(row["settings"])
+        expected = vectorise(shapes[run].bars(row["dimension"]), **settings)
+        assert row["values"] == pytest.approx(np.ravel(expected), rel=1e-5)
+    assert json.loads(rows["settings"][0]) == {"kind": "betti_curve", "range": [0.0, 3.0], "resolution": 7}
+    pairs = data.distances.sort("dimension")
+    assert pairs.select("run", "other", "dimension").rows() == [(run, other, 0), (run, other, 1)]
+    [expected] = distances_to(shapes[run].bars(0), [shapes[other].bars(0)], kind="wasserstein", order=2.0)
+    assert pairs["distance"][0] == pytest.approx(expected, rel=1e-5)
+    lines = list(dump(walked))
+    write_nulls(walked, "demo", "matched_walk")
+    assert list(dump(walked)) == lines
+    assert check.check(walked) == []
+
+
+def test_measures_that_are_asked_for_later_are_added_to_null_models(make_bench):
+    bench = make_bench()
+    walked = fill(bench)
+    (name,) = write_nulls(walked, "demo", "shuffled")
+    assert load(walked, name).vectorisations.is_empty()
+    writing.start_experiment(walked, "demo", bench.config | MEASURES)
+    write_nulls(walked, "demo", "shuffled")
+    assert len(load(walked, name).vectorisations) == 2 * 2 * 2
+    assert len(load(walked, name).distances) == 2
+
+
+def test_after_a_stop_among_distances_the_same_call_goes_on(make_bench):
+    bench = make_bench(**MEASURES)
+    walked = fill(bench)
+    fill(bench, first=2)
+
+    def stop(what, done, total):
+        if what == "distances of diagrams" and done == 1:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        write_nulls(walked, "demo", "shuffled", show=stop)
+    assert len(load(walked, NULL).distances) == 3 * 2
+    write_nulls(walked, "demo", "shuffled")
+    stopped = list(dump(walked, NULL))
+    assert len(load(walked, NULL).distances) == 6 * 2
+    delete.delete_experiment(walked, NULL)
+    write_nulls(walked, "demo", "shuffled")
+    assert list(dump(walked, NULL)) == stopped

@@ -52,7 +52,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 24
+    assert html.count("data-chart=") == len(specs(html)) == 25
     assert html.count("<figcaption>Thick: median of runs (at most 3 of a network)") == 2
     assert "Where runs end: 3 runs that have ended are needed, found 2." in html
 
@@ -198,7 +198,7 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert 'data-drawn="19"' in done.stdout
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 19
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 20
     assert "data-owned" not in done.stdout
 
 

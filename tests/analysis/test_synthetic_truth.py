@@ -12,9 +12,13 @@ import pytest
 from panic import run
 from panic.analysis import ExperimentData, load
 from panic.analysis.dynamics import (
+    committor,
+    core_counts,
     dwell_times,
     mean_dwell,
     mean_first_passage,
+    mixing_time,
+    relaxation,
     stationary,
     timescales,
     transition_counts,
@@ -102,6 +106,16 @@ def test_hitting_times_from_the_start_are_exact_within_their_interval(labels, ex
         hits = np.array([np.flatnonzero(run == target)[0] for run in labels])
         want = mean_first_passage(exact, target)[0]
         assert abs(hits.mean() - want) < 4 * hits.std(ddof=1) / np.sqrt(len(hits))
+
+
+def test_a_core_set_model_has_the_times_and_committors_of_the_matrix(labels, exact):
+    """All steps are in cores here, and 7,200 moves tell them well."""
+    found = transition_matrix(labels, 4)
+    times = relaxation(core_counts(labels, 4).sum(axis=0))
+    assert times == pytest.approx(timescales(exact)[0], rel=0.25)
+    assert mixing_time(found) == pytest.approx(mixing_time(exact), rel=0.25, abs=1)
+    for source, target in ((0, 1), (0, 3), (2, 3)):
+        assert committor(found, source, target) == pytest.approx(committor(exact, source, target), abs=0.1)
 
 
 def test_dwells_last_one_over_one_minus_the_diagonal(labels, exact):

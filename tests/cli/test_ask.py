@@ -155,3 +155,28 @@ def test_lists_and_numbers_that_are_none_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv").read_text().splitlines() == ["a,b", '"[1.0, null]",inf', ",NaN"]
     frames.write(frame, tmp_path / "a.parquet")
     assert pl.read_parquet(tmp_path / "a.parquet").equals(frame)
+
+
+def test_a_statistic_stands_beside_its_null_band(panic: Invoke, store: Path) -> None:
+    assert panic("nulls", "demo", "shuffled").exit_code == 0
+    done = panic("figure", "lag", "demo", "--null", "shuffled", "-o", "lag.svg")
+    assert done.exit_code == 0, done.stderr
+    assert "beside shuffled" in Path("lag.svg").read_text()
+    assert "chance alone puts one place in twenty outside" in " ".join(done.stdout.split())
+    rows = json.loads(panic("table", "lag", "demo", "--null", "shuffled", "--json").stdout)
+    assert all(row["low"] <= row["mean"] <= row["high"] and row["num_null"] >= 3 for row in rows)
+
+
+def test_what_has_no_null_band_says_why(panic: Invoke, store: Path) -> None:
+    refusals = {
+        ("lag", "shuffled"): "panic nulls demo shuffled makes them",
+        ("lag", "shufled"): "Did you mean shuffled?",
+        ("stuck", "shuffled"): "these have one: drift",
+        ("effects", "shuffled"): "effects has no statistic of single runs",
+    }
+    for (question, kind), told in refusals.items():
+        for command, file in (("figure", "band.svg"), ("table", "band.csv")):
+            done = panic(command, question, "demo", "--null", kind, "-o", file)
+            assert done.exit_code == 2
+            assert told in " ".join(done.stderr.split())
+            assert not Path(file).exists()

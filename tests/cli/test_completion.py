@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from panic.cli.app import app
+from panic.cli.ask import complete_question
 
 from .conftest import Invoke
 
@@ -63,6 +64,14 @@ def test_bash_completes_commands_options_and_experiments(programs: Path, store: 
     assert other == ["--dry-run"]
     assert question == ["recurrence"]
     assert several == ["broken"]
+
+
+def test_questions_that_other_packages_add_are_completed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "plugins"))
+    assert complete_question("long") == ["longest_text"]
+    assert "panic_plugin" not in sys.modules
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "nushell"])

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from panic.cli.grid import CAPTION_LINES, FONT_SIZE, MARGIN, Cell, draw_grid, wrap
+from panic.analysis.whereabouts import stored_step
+from panic.cli.grid import (
+    AGAIN,
+    CAPTION_LINES,
+    FONT_SIZE,
+    LABEL_WIDTH,
+    LINE_HEIGHT,
+    MARGIN,
+    PAPER,
+    Cell,
+    draw_grid,
+    wrap,
+)
 from panic.store import Store, contents, reading
 from panic.store.records import RunRow
 
@@ -61,6 +73,38 @@ def test_one_step_over_all_runs_goes_on_in_the_cycle_of_a_stuck_run(panic: Invok
     assert "6 pictures" in done.stdout
 
 
+def test_runs_by_steps(panic: Invoke, store: Path) -> None:
+    done = panic("images", "demo", "--grid", "--size", EDGE, "--captions")
+    assert (done.exit_code, done.stdout) == (0, "6 runs x 4 steps in demo-grid.png\n")
+    done = panic("images", "demo", "--grid", "--size", EDGE, "--steps", "0,6,100", "-o", "chosen.png")
+    assert done.exit_code == 0, done.output
+    height = EDGE + LINE_HEIGHT + MARGIN
+    with Store(store) as opened, Image.open("chosen.png") as grid:
+        assert grid.size == (
+            LABEL_WIDTH + 2 * MARGIN + 3 * (EDGE + MARGIN),
+            LINE_HEIGHT + MARGIN + 6 * height,
+        )
+        for place, run in enumerate(reading.runs(opened, "demo")):
+            y = LINE_HEIGHT + MARGIN + place * height
+            for column, step in enumerate((0, 6, 100)):
+                x = LABEL_WIDTH + 2 * MARGIN + column * (EDGE + MARGIN)
+                seen = grid.crop((x, y, x + EDGE, y + EDGE))
+                at = stored_step(run, step)
+                if at is None:
+                    assert seen.getcolors() == [(EDGE * EDGE, PAPER)]
+                    continue
+                assert (seen.getpixel((0, 0)) == AGAIN) == (at != step)
+                inner = (2, 2, EDGE - 2, EDGE - 2)
+                [there] = [s for s in contents.invocations(opened, run.id) if s.step == at]
+                drawn = contents.image(opened, there.output).crop(inner)
+                assert seen.crop(inner).tobytes() == drawn.tobytes()
+
+
+def test_a_large_grid_shows_some_runs(panic: Invoke, store: Path) -> None:
+    done = panic("images", "demo", "--grid", "--every", 2, "--most", 6)
+    assert (done.exit_code, done.stdout) == (0, "3 runs x 2 steps in demo-grid.png\n")
+
+
 def test_captions_are_drawn_below(panic: Invoke, store: Path) -> None:
     run = runs(store, "done")[0]
     for name, more in (("plain.png", []), ("captions.png", ["--captions"])):
@@ -84,8 +128,16 @@ def test_nothing_is_overwritten_without_force(panic: Invoke, store: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ([], 2, "either --run or --step"),
-        (["--run", "1", "--step", "1"], 2, "either --run or --step"),
+        ([], 2, "either --run or --step or --grid"),
+        (["--run", "1", "--step", "1"], 2, "either --run or --step or --grid"),
+        (["--run", "1", "--grid"], 2, "either --run or --step or --grid"),
+        (["--grid", "--steps", "0,x"], 2, "whole numbers with commas"),
+        (["--grid", "--steps", "0,7"], 2, "nearest step with pictures is 6"),
+        (
+            ["--grid", "--size", "2048", "--most", "40"],
+            2,
+            "6 rows x 4 columns of 2,054 x 2,069 pixels are 102",
+        ),
         (["--run", "77"], 2, "has no run 77"),
         (["--step", "7"], 2, "nearest step with pictures is 6"),
         (["--run", "1", "-o", "grid.gif"], 2, "no name for a PNG"),

@@ -102,6 +102,18 @@ def test_imported_outputs_are_counted_apart_where_results_are_computed_again(
     assert json.loads(done.stdout)["counts"] == {"given": 6, "same": 7}
 
 
+def test_a_verification_of_given_outputs_alone_says_why_nothing_could_be_compared(
+    panic: Invoke, chains: Path
+) -> None:
+    done = panic("verify", "chains")
+    assert done.exit_code == 1
+    assert done.stdout == "0 results computed again: 6 given\n"
+    assert "all 6 results are outputs that an import gave" in done.stderr
+    assert "panic embed chains MODEL" in done.stderr
+    panic("embed", "chains", "PocketText")
+    assert panic("verify", "chains").stdout.endswith("7 results computed again: 6 given, 7 same\n")
+
+
 def test_nothing_is_computed_in_an_imported_experiment(panic: Invoke, chains: Path, tmp_path: Path) -> None:
     with Store(chains) as store:
         before = list(dump(store))

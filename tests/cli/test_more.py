@@ -81,6 +81,33 @@ def test_adding_later_equals_asking_at_once(panic: Invoke, tmp_path: Path) -> No
     assert config_of("b")["diagrams"] == config_of("a")["diagrams"]
 
 
+def test_neither_embeddings_nor_diagrams_need_what_the_outputs_were_made_with(
+    panic: Invoke, tmp_path: Path
+) -> None:
+    """panic embed took the fingerprints of generators, whose weights had to be there."""
+    for name, out in (("talker", "text"), ("seer", "vector")):
+        (tmp_path / f"{name}.py").write_text(
+            f"class Model:\n    modality_in, modality_out, size_bytes = 'text', '{out}', 0\n"
+            "    def load(self, device): pass\n    def invoke(self, inputs, seeds):\n        return "
+            + ("[text + '!' for text in inputs]\n" if out == "text" else "[[1.0, len(t)] for t in inputs]\n")
+        )
+    (tmp_path / "gone.yaml").write_text(
+        "name: gone\nnetworks: [['python:talker.py:Model']]\nprompts: [a]\nseeds: [1]\nmax_length: 4\n"
+        "embeddings: ['python:seer.py:Model']\ndevice: cpu\nexecutor: local\n"
+    )
+    done = panic("run", "gone.yaml")
+    assert done.exit_code == 0, done.stderr
+    (tmp_path / "talker.py").unlink()
+    (tmp_path / "seer.py").unlink()
+    embed, diagrams = ["embed", "gone", "PocketText"], ["diagrams", "gone", "--max-dimension", 0]
+    for command in ([*embed, "--dry-run"], embed, diagrams):
+        done = panic(*command, "--trust")
+        assert done.exit_code == 0, done.stderr
+    with Store("panic-store") as store:
+        assert reading.counts(store, "gone").embeddings == 10
+        assert reading.counts(store, "gone").diagrams == 2
+
+
 def test_once_leaves_what_the_experiment_asks_for_as_it_is(panic: Invoke, store: Path) -> None:
     known = config_of()
     done = panic("embed", "demo", "synthetic/state-embedding", "--once")
@@ -91,6 +118,15 @@ def test_once_leaves_what_the_experiment_asks_for_as_it_is(panic: Invoke, store:
         own, more = (contents.vectors(opened, name) for name in ("circle", "synthetic/state-embedding"))
         assert own.digests == more.digests
         assert contents.diagram_settings(opened, "demo", "synthetic/state-embedding") == {}
+
+
+def test_vectors_that_were_computed_once_are_in_the_report(panic: Invoke, store: Path) -> None:
+    """Only models that the config names had figures, so that nothing showed what --once had computed."""
+    assert panic("embed", "demo", "PocketText", "--once").exit_code == 0
+    assert panic("report", "demo", "-o", "report.html").exit_code == 0
+    html = Path("report.html").read_text(encoding="utf-8")
+    assert "Drift of the texts from the prompt · PocketText" in html
+    assert html.index("from the prompt · circle") < html.index("from the prompt · PocketText")
 
 
 @pytest.mark.slow

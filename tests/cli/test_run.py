@@ -242,7 +242,7 @@ def test_the_most_frequent_reasons_of_failures_are_told(panic: Invoke, tmp_path:
 def test_all_models_without_weights_are_told_at_once(panic: Invoke, tmp_path: Path) -> None:
     done = panic("run", write_config(tmp_path), "--set", "networks=[[sd-turbo, BLIP-base]]")
     assert done.exit_code == 1
-    assert "the weights of 2 models are missing" in done.stderr
+    assert "what 2 models need is missing" in done.stderr
     assert "hf download stabilityai/sd-turbo" in done.stderr
     assert "hf download Salesforce/blip-image-captioning-base" in done.stderr
 

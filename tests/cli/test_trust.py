@@ -47,7 +47,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "import": [["given.jsonl", "--name", "x"], ["given.jsonl", "--name", "y"]],
     "verify": [[], ["--strict", "--sample", "2"]],
     "show": [[], ["--config"], ["--run", "1"], ["--json"]],
-    "images": [["--run", "1"], ["--step", "1"]],
+    "images": [["--run", "1"], ["--step", "1"], ["--grid"]],
     "export": [["-o", "tables"]],
     "figure": [["time", "-o", "time.svg"], ["drift", "-o", "drift.svg"]],
     "table": [["time"], ["drift", "-o", "drift.csv"]],

@@ -28,6 +28,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+MAPPING = "a prompt that is a mapping must have one of the keys"
+
+
 def texts(entry: Any, folder: Path, **options: Any) -> list[str]:
     found, mistakes = expand(entry if isinstance(entry, list) else [entry], folder, **options)
     assert mistakes == []
@@ -120,8 +123,8 @@ def test_data_set(folder: Path) -> None:
         ({"file": "digits.jsonl"}, "file", "FOLDER/digits.jsonl:2:1: a number or nesting too large"),
         ({"file": "empty.txt"}, "file", "empty.txt has no prompts"),
         ({"file": "folder.txt"}, "file", "FOLDER/folder.txt cannot be read: Is a directory"),
-        ({"a": "b"}, None, "a prompt that is a mapping must have the key 'file' or 'dataset'"),
-        ({}, None, "a prompt that is a mapping must have the key 'file' or 'dataset'"),
+        ({"a": "b"}, None, "must have one of the keys dataset, file, images, experiment"),
+        ({}, None, "must have one of the keys dataset, file, images, experiment"),
     ],
     ids=str,
 )  # fmt: skip

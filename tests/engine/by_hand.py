@@ -84,7 +84,7 @@ def opened(
             repair=repair,
         ) as session,
     ):
-        session.pin({})
+        session.pin({}, {})
         yield session
 
 

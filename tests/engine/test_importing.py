@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from PIL import Image
 
 from panic.analysis.dynamics.motion import attractor
+from panic.engine.importing import rows
 from panic.engine.importing.trajectories import Trajectory
 from panic.engine.importing.write import ImportOptions, read_import, write_import
 from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
@@ -79,6 +83,59 @@ def test_all_kinds_of_files_say_the_same(tmp_path: Path) -> None:
             [g.digest for g in t.outputs] for t in found[0]
         ]
     assert [given.row.text for given in found[1][1].outputs] == ['with "quotes"\nand lines']
+
+
+def test_packed_files_say_the_same(tmp_path: Path) -> None:
+    plain = jsonl(tmp_path, chain_of(NOISY))
+    packed = tmp_path / "chains.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "chains.csv.gz").write_bytes(gzip.compress(b"run,step,text\r\nr,0,p\r\nr,1,a\r\n"))
+    [one], [other] = read(plain), read(packed)
+    assert (one.run, one.digests) == (other.run, other.digests)
+    assert other.where == "chains.jsonl.gz:2"
+    [short] = read(tmp_path / "chains.csv.gz")
+    assert short.digests == one.digests[:32]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    assert "it cannot be read" in problems(packed)[0]
+    packed.write_bytes(b"no gzip")
+    assert problems(packed)[0].startswith("chains.jsonl.gz:1: it cannot be read (Not a gzipped file")
+
+
+def test_a_line_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MAX_LINE", 1000)
+    for name, start in (("bomb.jsonl.gz", b'{"run": "'), ("bomb.csv.gz", b"run,step,text\n")):
+        (tmp_path / name).write_bytes(gzip.compress(start + b" " * 5000))
+        assert "a line is longer than 1,000" in problems(tmp_path / name)[0]
+
+
+def test_rows_of_runs_may_be_mixed_and_in_any_order(tmp_path: Path) -> None:
+    records = [*chain_of(NOISY, "a"), *chain_of(CYCLE, "b")]
+    plain = read(jsonl(tmp_path, records))
+    mixed = read(jsonl(tmp_path, sorted(records, key=lambda row: (-row["step"], row["run"]))))
+    assert {one.name: one.digests for one in mixed} == {one.name: one.digests for one in plain}
+    assert [given.row.text for given in mixed[0].outputs] == CYCLE[1:]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """All rows, their digests and places were held as objects: 600 bytes and more of each."""
+    path = tmp_path / "long.jsonl"
+    with path.open("w") as file:
+        for run in range(400):
+            file.writelines(json.dumps(row) + "\n" for row in chain_of(map(str, range(500)), run))
+    code = (
+        "import sys, tracemalloc\nfrom pathlib import Path\n"
+        "from panic.engine.importing.write import ImportOptions, read_import, write_import\n"
+        "from panic.store import Store\ntracemalloc.start()\n"
+        "found = read_import(ImportOptions(name='long', path=Path(sys.argv[1])))\n"
+        "print(tracemalloc.get_traced_memory()[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=200
+    )
+    assert int(done.stdout) < 100 * 200_000  # bytes of 200,000 rows
 
 
 def test_the_prompt_is_a_column_or_the_text_of_step_0(tmp_path: Path) -> None:

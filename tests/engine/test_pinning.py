@@ -15,6 +15,7 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.devices.device import CpuDevice
 from panic.engine.pinning import Change, most_ready, repin, shapes
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.engine.preview import preview
@@ -33,7 +34,7 @@ def pin_anew(config: ExperimentConfig, path: Path) -> list[Change]:
     plan = make_plan(config)
     with Store(path, write=True) as store:
         experiment = reading.experiment(store, config.name).id
-        return repin(store, experiment, plan, registry.fingerprints(plan.specs), "cpu")
+        return repin(store, experiment, plan, registry.fingerprints(plan.specs), CpuDevice())
 
 
 def sizes(path: Path, name: str) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from panic.devices.device import open_device
+from panic.devices.device import CpuDevice, open_device
 from panic.engine.pinning import (
     Change,
     Pin,
@@ -280,9 +280,9 @@ def test_pinning_anew_changes_what_does_not_fit_and_says_what(begun: Store) -> N
             after=Shape(batch_size=1, threads=2),
         )
     ]
-    assert changes(begun, experiment, plan, "cpu") == expected
-    assert repin(begun, experiment, plan, registry.fingerprints(plan.specs), "cpu") == expected
-    assert changes(begun, experiment, plan, "cpu") == []
+    assert changes(begun, experiment, plan, CpuDevice()) == expected
+    assert repin(begun, experiment, plan, registry.fingerprints(plan.specs), CpuDevice()) == expected
+    assert changes(begun, experiment, plan, CpuDevice()) == []
     last = reading.epochs(begun, "test")[-1]
     assert (last.name, last.number, last.batch_size, last.threads, last.reason, last.model) == (
         "draw", 1, 1, 2, "request", model

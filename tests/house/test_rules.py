@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "interrupts": set(),
     "engine": BASE | {"interrupts", "store", "topology", "models", "pocket", "devices"},
     "analysis": BASE | {"store", "topology", "models"},
+    "extraction": BASE | {"models", "devices", "engine"},
     "train": BASE | {"interrupts", "models", "pocket"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "view"}
@@ -97,6 +98,7 @@ STRINGS = {
     },
     "models": {"panic.models", "panic.models.python_running"},
     "analysis": {"panic.questions", "panic.nulls"},  # groups of entry points
+    "cli": {"panic.questions"},  # that group again: completing a question's name imports none
     "store": {"panic.store"},
 }
 """Names of ours in texts, by room: what is imported, or started as a process, by its name."""

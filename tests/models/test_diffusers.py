@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from panic.errors import ModelError, OutputRejected
+from panic.errors import ConfigError, ModelError, OutputRejected
 from panic.models import diffusers_adapter, registry
+from panic.models.protocol import PIPELINE_KEYWORDS
 from panic.models.table import TABLE
 from tests import tiny
 
@@ -73,7 +74,7 @@ def test_any_prompt_draws(loaded: Any) -> None:
 
 
 def test_a_parameter_the_pipeline_does_not_take_is_refused(folder_of: Any) -> None:
-    with pytest.raises(ModelError, match="FluxPipeline does not take system_prompt"):
+    with pytest.raises(ConfigError, match="system_prompt does nothing here: a FluxPipeline does not take it"):
         build(folder_of("flux"), system_prompt="be nice")
 
 
@@ -133,7 +134,7 @@ def test_every_pipeline_of_the_table_takes_what_the_table_sets() -> None:
         takes = inspect.signature(pipeline.__call__).parameters
         assert hasattr(pipeline, "load_lora_weights")
         for parameter in {*TABLE[name].accepts} - {"lora"}:
-            assert diffusers_adapter._KEYWORDS.get(parameter, parameter) in takes, (name, parameter)
+            assert PIPELINE_KEYWORDS.get(parameter, parameter) in takes, (name, parameter)
 
 
 @pytest.mark.parametrize(("name", "class_name"), PIPELINES.items())

@@ -38,6 +38,7 @@ class Truth:
     image. `prompt_told`, `prompt_told_late`: whether the own prompt is nearer than others, early, and late.
     `pairs_nearer`: whether prompts that differ in one word end nearer than others. `stays_home`: whether runs
     are late in the cluster of their first output more often than in that of others.
+    `regime`: what all runs do in the end.
     """
 
     ends: frozenset[str] | None = None
@@ -64,6 +65,7 @@ class Truth:
     prompt_told_late: bool | None = None
     pairs_nearer: bool | None = None
     stays_home: bool | None = None
+    regime: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,10 +103,10 @@ SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, 
 DESIGNS: dict[str, Design] = {
     "no effect": Design(
         what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
-        asks="lag effects clusters period dwell mean_dwells chain twins forgetting drift map novelty probes*"
-        " networks*",
+        asks="lag effects clusters period dwell mean_dwells chain milestones reversal regimes twins"
+        " forgetting drift map novelty probes* networks*",
         make=drawing.no_effect,
-        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
+        truth=Truth(ends=NOTHING, regions=4, chain=EVEN, regime="exploring", **IID),
     ),
     "shapes": Design(
         what="the same with more noise, and diagrams",
@@ -114,9 +116,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "prompt": Design(
         what="each of 6 prompts has its region, and keeps its length",
-        asks="effects forgetting clusters probes*",
+        asks="effects forgetting clusters regimes probes*",
         make=drawing.prompt_decides,
         truth=Truth(
+            regime="contracting",
             ends=factors("prompt"),
             largest="prompt",
             readable=factors("prompt"),
@@ -148,7 +151,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "slow mixing": Design(
         what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
-        asks="lag dwell mean_dwells chain clusters",
+        asks="lag dwell mean_dwells chain milestones reversal clusters",
         make=drawing.slow_mixing,
         truth=Truth(
             ends=NOTHING,
@@ -163,6 +166,24 @@ DESIGNS: dict[str, Design] = {
             drift_differs=False,
             length_kept=False,
         ),
+    ),
+    "slow kernel": Design(
+        what="the synthetic chain of 7 states that mostly stays where it is, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("slow", 0.02),
+        truth=Truth(regime="contracting"),
+    ),
+    "dead kernel": Design(
+        what="the synthetic chain of 7 states that mostly goes to one of them, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("dead", 0.02),
+        truth=Truth(regime="contracting"),
+    ),
+    "dirichlet kernel": Design(
+        what="the synthetic chain of 7 states that goes anywhere, 48 texts",
+        asks="regimes",
+        make=drawing.kernel("dirichlet", 2.0),
+        truth=Truth(regime="exploring"),
     ),
     "unbalanced": Design(
         what="2 networks that differ much, 8 prompts that differ little, 1 to 3 repeats",
@@ -229,9 +250,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "walks": Design(
         what="random walks on the sphere, 40 steps of 0.08 to 0.22, from anywhere",
-        asks="lag clusters patterns twins two_periodicity loops* entropies* dimension*",
+        asks="lag clusters patterns twins two_periodicity loops* entropies* dimension* regimes",
         make=drawing.walks,
         truth=Truth(
+            regime="exploring",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -272,9 +294,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "noisy cycle": Design(
         what="7 regions in turn from anywhere, with noise, 42 texts",
-        asks="lag period chain two_periodicity",
+        asks="lag period chain two_periodicity milestones reversal regimes",
         make=drawing.cycle(7, 0.15, 42),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -290,9 +313,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "clean cycle": Design(
         what="7 texts in turn from anywhere, exactly, 42 of them, fresh noise that does nothing",
-        asks="lag period novelty recurrence",
+        asks="lag period novelty recurrence regimes",
         make=drawing.cycle(7, 0.0, 42),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,
@@ -308,9 +332,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "alternation": Design(
         what="2 regions in turn from either, with noise, 30 texts",
-        asks="lag chain period two_periodicity",
+        asks="lag chain period two_periodicity milestones regimes",
         make=drawing.cycle(2, 0.1, 30),
         truth=Truth(
+            regime="oscillating",
             ends=NOTHING,
             readable=NOTHING,
             readable_late=NOTHING,

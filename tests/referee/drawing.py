@@ -9,6 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from panic.models.synthetic import transition_matrix
 from tests.referee.worlds import DRAW, DULL, TELL, Array, SimulatedRun, World
 
 DIMENSIONS = 16
@@ -122,6 +123,16 @@ def interaction(rng: Generator) -> World:
 
 def slow_mixing(rng: Generator) -> World:
     return crossed(lambda n, p, r: chain_path(staying(4, 0.9), 40, r), rng)
+
+
+def kernel(name: str, alpha: float) -> Callable[[Generator], World]:
+    """Runs of the synthetic chain of 7 states with this kernel, whose outputs have noise, from anywhere."""
+
+    def make(rng: Generator) -> World:
+        matrix = transition_matrix(7, name, alpha=alpha, kernel_seed=7)
+        return crossed(lambda n, p, r: chain_path(matrix, 48, r), rng, repeats=2)
+
+    return make
 
 
 def unbalanced(rng: Generator) -> World:

@@ -9,7 +9,7 @@ import pytest
 from panic.store import Store
 
 STORE = Path(__file__).parents[2] / "panic" / "store"
-NOT_RESULTS = {"meta", "working_memory"}
+NOT_RESULTS = {"meta", "working_memory", "invariance"}
 """Tables that belong to no experiment."""
 NOT_IN_A_DUMP = {"annotation", "batch", "epoch", "session"}
 """Not results, but when, where and by whom they were made, and remarks on them."""

@@ -8,13 +8,16 @@ Compare like modality with like: in an alternating loop the similarity at lag 2 
 """
 
 from panic.analysis.dynamics.alternation import TwoPeriodicity, two_periodicity
+from panic.analysis.dynamics.cores import core_counts, core_moves, last_core, next_core, relaxation
 from panic.analysis.dynamics.diversity import vendi, vendi_of_groups
 from panic.analysis.dynamics.image_quality import ImageQuality, image_quality
 from panic.analysis.dynamics.markov import (
     absorption,
     closed_classes,
+    committor,
     entropy_rate,
     mean_first_passage,
+    mixing_time,
     stationary,
     timescales,
     transition_counts,
@@ -30,6 +33,7 @@ from panic.analysis.dynamics.motion import (
     noise,
     step_sizes,
 )
+from panic.analysis.dynamics.regime import Regime, regime
 from panic.analysis.dynamics.returns import (
     Periodicity,
     Recurrence,
@@ -41,6 +45,7 @@ from panic.analysis.dynamics.returns import (
     recurrence,
     recurrence_matrix,
 )
+from panic.analysis.dynamics.reversibility import Reversibility, reversibility
 from panic.analysis.dynamics.semantic import Decay, decay, mean_cumulative_drift
 from panic.analysis.dynamics.spells import dwell_survival, dwell_times, mean_dwell, survival
 
@@ -51,10 +56,15 @@ __all__ = [
     "ImageQuality",
     "Periodicity",
     "Recurrence",
+    "Regime",
+    "Reversibility",
     "TwoPeriodicity",
     "absorption",
     "attractor",
     "closed_classes",
+    "committor",
+    "core_counts",
+    "core_moves",
     "decay",
     "distance_by_lag",
     "divergence",
@@ -65,15 +75,21 @@ __all__ = [
     "ftle",
     "image_quality",
     "intrinsic_dimension",
+    "last_core",
     "mean_cumulative_drift",
     "mean_dwell",
     "mean_first_passage",
+    "mixing_time",
+    "next_core",
     "noise",
     "periodicity",
     "periodicity_of_pairs",
     "permutation_entropy",
     "recurrence",
     "recurrence_matrix",
+    "regime",
+    "relaxation",
+    "reversibility",
     "stationary",
     "step_sizes",
     "survival",

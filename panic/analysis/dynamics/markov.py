@@ -119,6 +119,55 @@ def absorption(t: ArrayLike) -> Array:
     return found
 
 
+def committor(t: ArrayLike, source: int | Iterable[int], target: int | Iterable[int]) -> Array:
+    """Probability (n,) with which the chain, from each state, comes to the target before the source.
+
+    The forward committor q: 0 in the source, 1 in the target, q = T q elsewhere (Metzner, Schütte and
+    Vanden-Eijnden 2009); 0 where neither is ever reached. For a fair walk from 0 to N it is i / N.
+    AnalysisError where source and target overlap.
+    """
+    matrix, is_source = _with_target(t, source)
+    matrix, is_target = _with_target(matrix, target)
+    if (is_source & is_target).any():
+        raise AnalysisError("source and target of a committor must have no state in common")
+    found = is_target.astype(np.float64)
+    is_end = is_source | is_target
+    rest = np.flatnonzero(_reaches(matrix, is_end) & ~is_end)
+    if len(rest):
+        inward = matrix[rest][:, is_target].sum(axis=1)
+        found[rest] = np.linalg.solve(np.eye(len(rest)) - matrix[np.ix_(rest, rest)], inward)
+    return np.clip(found, 0.0, 1.0)
+
+
+def mixing_time(t: ArrayLike, distance: float = 0.25) -> float:
+    """Steps after which the law of the chain is within a total variation `distance` of the stationary one.
+
+    From the worst start (Levin, Peres and Wilmer 2009, section 4.5); inf where the chain is periodic.
+    For two states with the probabilities a and b to leave it is the least n for which
+    max(a, b) / (a + b) |1 - a - b|^n <= distance. AnalysisError as for `stationary`.
+    """
+    matrix = _chain(t)
+    law = stationary(matrix)
+    if not 0 < distance < 1:
+        raise AnalysisError(f"a distance must be between 0 and 1, found {distance}")
+    if np.isinf(timescales(matrix)).any():
+        return float("inf")
+
+    def is_mixed(power: Array) -> bool:
+        return bool(np.abs(power - law).sum(axis=1).max() / 2 <= distance + 1e-12)
+
+    if is_mixed(np.eye(len(matrix))):
+        return 0.0
+    powers = [matrix]  # of 1, 2, 4, ... steps; the distance never grows with the steps
+    while not is_mixed(powers[-1]):
+        powers.append(powers[-1] @ powers[-1])
+    steps, reached = 0, np.eye(len(matrix))
+    for exponent in range(len(powers) - 1, -1, -1):
+        if not is_mixed(further := reached @ powers[exponent]):
+            steps, reached = steps + 2**exponent, further
+    return float(steps + 1)
+
+
 def entropy_rate(t: ArrayLike) -> float:
     """Nats per step that the chain produces in the long run: -sum pi_i p_ij ln p_ij."""
     matrix = _chain(t)
@@ -173,16 +222,15 @@ def _with_target(t: ArrayLike, target: int | Iterable[int]) -> tuple[Array, NDAr
 
 def _reach_surely(matrix: Array, is_target: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """States from which the target is reached with probability 1: none of them can get where it is not."""
-    edges = matrix > 0
+    lost = ~_reaches(matrix, is_target)
+    return ~_reaches(np.where(is_target[:, None], 0.0, matrix), lost)
+
+
+def _reaches(matrix: Array, is_target: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """States from which the target can be reached, it among them."""
     can = is_target.copy()
     while True:
-        more = can | (edges & can[None, :]).any(axis=1)
+        more = can | ((matrix > 0) & can[None, :]).any(axis=1)
         if (more == can).all():
-            break
+            return can
         can = more
-    lost = ~can
-    while True:
-        more = lost | ((edges & lost[None, :]).any(axis=1) & ~is_target)
-        if (more == lost).all():
-            return ~lost
-        lost = more

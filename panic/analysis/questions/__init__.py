@@ -12,6 +12,9 @@ figure, add one file here and one line in QUESTIONS. The file, from top to botto
               it returns None where nobody would ask.
     chart     (answer) -> one altair chart (`charts.finish`), or several by their heading; the heading "" is
               of the chart for which the figure's own title is enough
+    STATISTIC what is measured of single runs (`Statistic`), where that makes sense: null models of the runs
+    are
+              measured alike, and their band is shown by `panic.analysis.null_bands`; left out otherwise
     sentence  (answer) -> plain English: what was found, with units, the number of runs, what chance gives
 
 `time` is a short example. Libraries stay in `panic/analysis`; a chart that several questions draw is in
@@ -50,6 +53,7 @@ from panic.analysis.questions import (
     map,
     matched_pairs,
     mean_dwells,
+    milestones,
     networks,
     novelty,
     patterns,
@@ -57,6 +61,8 @@ from panic.analysis.questions import (
     probes,
     recoverability,
     recurrence,
+    regimes,
+    reversal,
     semantic_drift,
     shares,
     stuck,
@@ -97,10 +103,11 @@ class Question(Protocol):
 class Figure:
     """Charts (by heading) that belong together, a sentence on what they show, and a caveat.
 
-    `missing` says why there are none.
+    `answer` is what the question's table says; `missing` says why there is none.
     """
 
     title: str
+    answer: Any = field(default=None, repr=False)
     charts: Mapping[str, Any] = field(default_factory=dict)
     sentence: str = ""
     caveat: str = ""
@@ -125,6 +132,7 @@ QUESTIONS: tuple[Question, ...] = (
     patterns,
     period,
     two_periodicity,
+    regimes,
     twins,
     matched_pairs,
     map,
@@ -133,6 +141,8 @@ QUESTIONS: tuple[Question, ...] = (
     mean_dwells,
     initial_cluster,
     chain,
+    milestones,
+    reversal,
     recurrence,
     novelty,
     vendi,
@@ -181,6 +191,7 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
     rests_on = "" if is_of_all else basis(len(evidence.data.rows), evidence.num_begun)
     return Figure(
         title=title,
+        answer=answer,
         charts=charts if isinstance(charts, Mapping) else {"": charts},
         sentence=question.sentence(answer),
         caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on])),

@@ -84,13 +84,9 @@ def table(evidence: Evidence, view: View) -> Chains:
 def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tuple[Chain, pl.DataFrame]:
     """The chain of a network and the rows of its clusters."""
     together = np.concatenate(labels)
-    known = np.unique(together[together >= 0])
+    known, runs = renumbered(labels)
     size = len(known)
-    place = np.full(int(known.max()) + 2, -1)  # the last one is that of -1
-    place[known] = np.arange(size)
-    runs = [place[run] for run in labels]
-    runs = [run for run in runs if (run >= 0).any()]
-    matrix = _matrix(runs, size)
+    matrix = whole_matrix(runs, size)
     closed = dynamics.closed_classes(matrix)
     slowest, longest = float(dynamics.timescales(matrix).max(initial=0.0)), max(map(len, runs))
     is_known = len(closed) == 1 and not longest < slowest < np.inf  # else a few moves would decide it
@@ -122,7 +118,23 @@ def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tup
     return chain, pl.DataFrame(rows, LONG_RUN)
 
 
-def _matrix(runs: list[NDArray[np.int64]], size: int) -> NDArray[np.float64]:
+def renumbered(
+    labels: list[NDArray[np.int64]], most: int | None = None
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """The clusters (k,) that runs visit, and the labels of runs that are in any, as places among those.
+
+    With `most`, only so many of them, where runs are most often; the others become outliers.
+    """
+    together = np.concatenate(labels)
+    known, counts = np.unique(together[together >= 0], return_counts=True)
+    known = np.sort(known[np.argsort(-counts, kind="stable")[:most]])
+    place = np.full(int(together.max()) + 2, -1)  # the last one is that of -1
+    place[known] = np.arange(len(known))
+    runs = [place[run] for run in labels]
+    return known, [run for run in runs if (run >= 0).any()]
+
+
+def whole_matrix(runs: list[NDArray[np.int64]], size: int) -> NDArray[np.float64]:
     """The transition matrix (size, size); CAVEAT says what follows where nothing is known."""
     matrix = dynamics.transition_matrix(runs, size)
     together = np.concatenate(runs)
@@ -135,9 +147,9 @@ def _shuffled_rate(runs: list[NDArray[np.int64]], size: int) -> Band | None:
     """Entropy rates of shuffled runs that are joined to rings, so that none gets caught at an end."""
 
     def rate(some: list[NDArray[np.int64]]) -> float:
-        return dynamics.entropy_rate(_matrix([_ring(run) for run in some], size))
+        return dynamics.entropy_rate(whole_matrix([_ring(run) for run in some], size))
 
-    if len(dynamics.closed_classes(_matrix([_ring(run) for run in runs], size))) > 1:
+    if len(dynamics.closed_classes(whole_matrix([_ring(run) for run in runs], size))) > 1:
         return None
     try:
         return null_band(

@@ -13,7 +13,7 @@ import polars as pl
 from panic.analysis.charts import call_axis, call_tip, counted, data, finish
 from panic.analysis.charts.theme import OKABE_ITO
 from panic.analysis.checks import AnalysisError
-from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.evidence import Evidence, Statistic, View, each_model
 from panic.analysis.factors import trajectories
 from panic.analysis.sampling import spread, thinned
 from panic.analysis.states import agreement
@@ -58,6 +58,15 @@ class Timeline:
     outside: float
     most: tuple[str, float]
     agreement: float | None
+
+
+def _outside(evidence: Evidence, view: View) -> pl.DataFrame:
+    """The share of every run's outputs that lie in no cluster."""
+    frame = evidence.states_under(view).frame.filter(~pl.col("is_known"))
+    return frame.group_by("run", maintain_order=True).agg(value=(pl.col("label") == -1).mean())
+
+
+STATISTIC = Statistic(what="share of outputs in no cluster", of=_outside)
 
 
 def table(evidence: Evidence, view: View) -> Timeline:

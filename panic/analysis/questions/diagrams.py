@@ -10,7 +10,7 @@ import polars as pl
 
 from panic.analysis.charts import GREY, WIDTH, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
-from panic.analysis.evidence import Evidence, View
+from panic.analysis.evidence import Evidence, Statistic, View
 
 TITLE = "Persistence diagrams"
 CAVEAT = (
@@ -28,6 +28,17 @@ def views(evidence: Evidence) -> Sequence[View | None]:
     modalities = dict(evidence.views)
     models = names_of(evidence.whole.bars, "model")
     return [View(model, modalities.get(model, "text")) for model in models]
+
+
+def _joins(evidence: Evidence, view: View) -> pl.DataFrame:
+    """The median distance within which outputs of a run join their nearest group: of its finite H0 bars."""
+    bars = evidence.data.bars.filter(
+        pl.col("model") == view.model, pl.col("dimension") == 0, pl.col("death").is_finite()
+    )
+    return bars.group_by("run", maintain_order=True).agg(value=pl.col("death").median())
+
+
+STATISTIC = Statistic(what="median length of finite H0 bars (distance)", of=_joins)
 
 
 def table(evidence: Evidence, view: View | None) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 from panic.analysis.charts import null_band, outside
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import intrinsic_dimension
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, first_model
 from panic.analysis.nulls import matched_walk, null_table
 
 TITLE = "How many dimensions its outputs fill"
@@ -23,6 +23,14 @@ BAND = ("intrinsic dimension", "walks")
 LEAST_OUTPUTS = 20  # distinct ones; the estimate of fewer says little
 
 views = first_model
+
+
+def _dimension(points: Any) -> float:
+    """NaN of runs that have too few distinct outputs."""
+    return intrinsic_dimension(points) if len(np.unique(points, axis=0)) >= LEAST_OUTPUTS else np.nan
+
+
+STATISTIC = Statistic(what="intrinsic dimension (TwoNN)", of=by_run(_dimension, least=LEAST_OUTPUTS))
 
 
 def table(evidence: Evidence, view: View) -> pl.DataFrame:

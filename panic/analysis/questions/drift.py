@@ -13,7 +13,7 @@ import polars as pl
 from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.evidence import Evidence, View
+from panic.analysis.evidence import Evidence, Statistic, View, by_run
 from panic.analysis.sampling import thinned
 from panic.analysis.whereabouts import continued
 from panic.topology import pairwise
@@ -41,6 +41,11 @@ DRIFT = {
     "is_known": pl.Boolean,
 }
 DISTANCE = "cosine distance from the prompt"
+STATISTIC = Statistic(
+    what="cosine distance from the first output",
+    of=by_run(lambda points: pairwise(points.astype(np.float64), "cosine")[0, 1:]),
+    x_title="outputs since the first",
+)
 MAX_LINES = 60  # runs drawn singly
 MAX_STEPS = 200  # places on an axis
 MAX_UNRELATED = 200  # starts that are compared with each other
@@ -65,7 +70,7 @@ class Drift:
 def views(evidence: Evidence) -> Sequence[View | None]:
     """Every embedding model and modality that can be measured; None stands for what cannot."""
     known = {epoch.name for epoch in evidence.whole.epochs}
-    names = evidence.experiment.config.get("embeddings", [])
+    names = evidence.embedding_models
     found = [
         View(name, modality)
         for name in names
@@ -95,7 +100,7 @@ def table(evidence: Evidence, view: View | None) -> Drift:
 
 
 def _why_not(evidence: Evidence) -> str:
-    names = evidence.experiment.config.get("embeddings", [])
+    names = evidence.embedding_models
     if not names:
         return "The config asks for no embeddings, so there is nothing to measure."
     measured = {view.model for view in views(evidence) if view is not None}
@@ -141,14 +146,14 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
 def starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:
     """What each run's outputs are measured from: run, start (a row of the matrix)."""
     place = data.places(model)
-    if modality == "text":
-        prompts = data.outputs.filter(pl.col("modality") == "text").select("output", prompt="text")
-        found = data.runs.select("run", "prompt").join(prompts, on="prompt").join(place, on="output")
-    else:
-        of_kind = data.invocations.filter(pl.col("modality").cast(pl.String) == modality)
-        first = of_kind.sort("run", "step").group_by("run", maintain_order=True).first()
-        found = first.join(place, on="output")
-    return found.select("run", start="row")
+    of_kind = pl.col("modality").cast(pl.String) == modality
+    prompt = pl.coalesce("text", "image:" + pl.col("digest"))
+    prompts = data.outputs.filter(of_kind).select("output", prompt=prompt)
+    begun = data.runs.select("run", "prompt").join(prompts, on="prompt")
+    others = data.invocations.filter(of_kind).join(begun, on="run", how="anti")
+    first = others.sort("run", "step").group_by("run", maintain_order=True).first()
+    found = pl.concat([begun.select("run", "output"), first.select("run", "output")])
+    return found.join(place, on="output").select("run", start="row")
 
 
 def _cosine_distances(unit: np.ndarray, a: pl.Series, b: pl.Series) -> np.ndarray:

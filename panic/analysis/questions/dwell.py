@@ -23,7 +23,7 @@ from panic.analysis.charts import (
     transition_graph,
 )
 from panic.analysis.checks import OUTLIER, AnalysisError
-from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.evidence import Evidence, Statistic, View, each_model
 from panic.analysis.nulls import null_table, shuffled
 from panic.analysis.states import States
 
@@ -79,6 +79,19 @@ def table(evidence: Evidence, view: View) -> Dwells:
         moves={network: graph for network, graph in graphs.items() if graph is not None},
         names=states.names,
     )
+
+
+def _mean_dwells(evidence: Evidence, view: View) -> pl.DataFrame:
+    """The mean dwell of every run that is in a cluster at all."""
+    groups = evidence.states_under(view).frame.filter(~pl.col("is_known")).sort("run", "step")
+    rows = [
+        (run, dynamics.dwell_times(rows["label"].to_numpy())["length"].mean())
+        for (run,), rows in groups.group_by("run", maintain_order=True)
+    ]
+    return pl.DataFrame(rows, {"run": pl.Int64, "value": pl.Float64}, orient="row")
+
+
+STATISTIC = Statistic(what="mean dwell in clusters (outputs of one kind)", of=_mean_dwells)
 
 
 def dwell_curves(states: States, *, by: str = "network") -> pl.DataFrame:

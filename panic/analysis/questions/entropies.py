@@ -14,7 +14,7 @@ import polars as pl
 from panic.analysis.charts import colour, data, finish, names_of, null_band, outside
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.evidence import Evidence, View
+from panic.analysis.evidence import Evidence, Statistic, View
 from panic.analysis.nulls import matched_walk, null_table
 from panic.analysis.questions.diagrams import HOMOLOGY, bars_under, features, kinds, tooltip
 from panic.topology import diagram, entropy
@@ -61,6 +61,17 @@ def table(evidence: Evidence, view: View) -> Entropies | None:
     except AnalysisError:  # too short, or too few dimensions: the rest stands for itself
         band = None
     return Entropies(entropies=of_all, run=run, bars=bars.filter(pl.col("run") == run), band=band)
+
+
+def _by_feature(evidence: Evidence, view: View) -> pl.DataFrame:
+    """The entropies of every run, by the dimension of what its bars stand for."""
+    found = entropies(evidence.data, view.model)
+    return found.select(
+        "run", part=pl.col("dimension").replace_strict(HOMOLOGY, default="higher"), value="entropy"
+    )
+
+
+STATISTIC = Statistic(what="persistence entropy (nats)", of=_by_feature)
 
 
 def entropies(data: ExperimentData, model: str) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import attractor
 from panic.analysis.evidence import Evidence, View, once
 from panic.analysis.whereabouts import continued
+from panic.store.codec import IMAGE_PROMPT
 
 TITLE = "Is the start forgotten?"
 CAVEAT = (
@@ -55,8 +56,12 @@ def table(evidence: Evidence, view: View | None = None) -> pl.DataFrame | None:
 
 
 def end_lengths(data: ExperimentData) -> pl.DataFrame:
-    """network, prompt, initial and final (words, mean over runs), num_runs; of runs that have ended."""
-    ended = data.runs.filter(pl.col("state").is_in(["done", "stuck"]))
+    """network, prompt, initial and final (words, mean over runs), num_runs.
+
+    They are of the runs that have ended, and that begin with a text.
+    """
+    has_words = ~pl.col("prompt").str.contains(f"^{IMAGE_PROMPT.pattern}$")
+    ended = data.runs.filter(pl.col("state").is_in(["done", "stuck"]), has_words)
     texts = data.outputs.filter(pl.col("modality") == "text").select("output", "text")
     told = data.invocations.filter(pl.col("modality").cast(pl.String) == "text").select(
         "run", "step", "output"

@@ -15,7 +15,7 @@ from panic.analysis import dynamics
 from panic.analysis.charts import GREY, STEPS, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import Vectors
-from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, each_model
 from panic.analysis.movement import LEAST_LAGS, Movement, movement
 from panic.analysis.nulls import shuffled
 from panic.analysis.whereabouts import continued
@@ -36,6 +36,23 @@ SHUFFLED = 400  # outputs of a run whose order is shuffled
 MAX_RUNS = 60  # of a group whose movement is tested
 
 views = each_model
+
+
+def _num_lags(points: Vectors) -> int:
+    """Longer lags would compare the beginning of a run with its end and little else."""
+    return min(MAX_LAG, max(1, len(points) // 2))
+
+
+def _distances(points: Vectors) -> NDArray[np.float64]:
+    """D(1), D(2), ... of one run."""
+    return dynamics.distance_by_lag(points, _num_lags(points))[1:]
+
+
+STATISTIC = Statistic(
+    what="mean cosine distance of outputs k apart, D(k)",
+    of=by_run(_distances, least=3),
+    x_title="lag k (outputs of one kind)",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +79,7 @@ class _Path:
 
     @property
     def num_lags(self) -> int:
-        """Longer lags would compare the beginning of a run with its end and little else."""
-        return min(MAX_LAG, max(1, len(self.points) // 2))
+        return _num_lags(self.points)
 
 
 def table(evidence: Evidence, view: View) -> Lags:

@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from panic.analysis.charts import null_band, outside
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, Statistic, View, first_model
 from panic.analysis.nulls import matched_walk, null_table
+from panic.analysis.questions.entropies import entropies
 from panic.topology import diagram
 
 TITLE = "Longest loops against random walks"
@@ -24,6 +25,15 @@ BAND = ("longest loop", "walks")
 def views(evidence: Evidence) -> Sequence[View | None]:
     """The first embedding model, where diagrams are asked for."""
     return first_model(evidence) if evidence.experiment.config.get("diagrams") else []
+
+
+def _longest(evidence: Evidence, view: View) -> pl.DataFrame:
+    """The longest H1 bar of every run's stored diagram."""
+    of_loops = entropies(evidence.data, view.model).filter(pl.col("dimension") == 1)
+    return of_loops.select("run", value="longest")
+
+
+STATISTIC = Statistic(what="length of the longest H1 bar (distance)", of=_longest)
 
 
 def table(evidence: Evidence, view: View) -> pl.DataFrame:

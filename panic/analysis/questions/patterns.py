@@ -9,7 +9,7 @@ import polars as pl
 from panic.analysis.charts import null_band, outside
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import permutation_entropy, step_sizes
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, first_model
 from panic.analysis.nulls import null_table, shuffled
 
 TITLE = "Is there an order in how far it moves from output to output?"
@@ -23,6 +23,15 @@ BAND = ("permutation entropy of the moves", "shuffles")
 LEAST_OUTPUTS = 12
 
 views = first_model
+
+
+def _entropy(points: Any) -> float:
+    return permutation_entropy(step_sizes(points), normalised=True)
+
+
+STATISTIC = Statistic(
+    what="permutation entropy of moves (order 3, 1 = no order)", of=by_run(_entropy, least=LEAST_OUTPUTS)
+)
 
 
 def table(evidence: Evidence, view: View) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 from panic.analysis.charts import null_band, outside
 from panic.analysis.checks import AnalysisError, unit
 from panic.analysis.dynamics import periodicity, periodicity_of_pairs
-from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, first_model
 from panic.analysis.nulls import null_table, shuffled
 from panic.analysis.sampling import evenly
 
@@ -74,6 +74,12 @@ def _peak(likeness: Any) -> float:
     """The height of the highest peak; 0 where there is none."""
     score = periodicity_of_pairs(likeness).score
     return score if score == score else 0.0
+
+
+STATISTIC = Statistic(
+    what="likeness at the best lag (1 = always equal)",
+    of=by_run(lambda points: _peak(_likeness(points)), least=LEAST_OUTPUTS, most=MOST_OUTPUTS),
+)
 
 
 def chart(answer: Periods) -> Any:

@@ -27,22 +27,28 @@ def read_image(folder: Path, name: str) -> Image.Image:
     """
     with _open_inside(folder, name) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, which are refused below
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                if problem := size_problem(*image.size) or _content_problem(image):
-                    raise ValueError(problem)
-                image.load()
-                if image.has_transparency_data:
-                    return _opaque(image)
-                return image.copy()
-        except (ValueError, MemoryError):
-            raise
-        except Image.DecompressionBombError:
-            raise ValueError("image of more pixels than may be stored") from None
-        except Exception as error:  # damaged bytes make Pillow raise many kinds
-            raise ValueError(
-                f"it cannot be decoded as {' or '.join(FORMATS)} ({type(error).__name__})"
-            ) from None
+        return decode_image(file)
+
+
+def decode_image(file: BinaryIO) -> Image.Image:
+    """The image in an open file, fully decoded; its mode is as in the file, without an alpha channel.
+
+    Raises ValueError for one that is damaged, larger than may be stored, moving, or transparent in places.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            if problem := size_problem(*image.size) or _content_problem(image):
+                raise ValueError(problem)
+            image.load()
+            if image.has_transparency_data:
+                return _opaque(image)
+            return image.copy()
+    except (ValueError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise ValueError("image of more pixels than may be stored") from None
+    except Exception as error:  # damaged bytes make Pillow raise many kinds
+        raise ValueError(f"it cannot be decoded as {' or '.join(FORMATS)} ({type(error).__name__})") from None
 
 
 def _content_problem(image: Image.Image) -> str:

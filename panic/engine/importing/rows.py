@@ -1,23 +1,27 @@
 """The rows of a file or folder that is to be imported: one per step of a run, as it is written there.
 
-JSON lines, CSV and Parquet have one row per step and name what is in it by columns; a folder has a folder of
-images per run. Whatever cannot be read becomes a line among the problems, with its file and line, and the
-rest is still read. Nothing of what is read is executed or followed.
+JSON lines, CSV (both also with .gz) and Parquet have one row per step and name what is in it by columns; a
+folder has a folder of images per run. Whatever cannot be read becomes a line among the problems, with its
+file and line, and the rest is still read. Nothing of what is read is executed or followed. Rows come one by
+one, because files may be larger than the memory.
 
-    rows = read_rows(Path("chains.jsonl"), columns={}, problems=[])
+    for row in read_rows(Path("chains.jsonl"), columns={}, problems=[]): ...
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO, cast
 
 from panic.config.fields import MAX_COUNT, MAX_SEED
 from panic.errors import NotFound, UsageError, nearest
@@ -26,6 +30,10 @@ FIELDS = ("run", "step", "text", "image", "network", "model", "prompt", "seed", 
 """What a row can say; `columns` tells what that is called in a file."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PROMPT_FILE = "prompt.txt"
+MAX_LINE = 64 * 2**20
+"""Bytes, or characters, of a line: a packed file of a few kB could hold one that fills the memory."""
+PARQUET_ROWS = 2**16
+"""Rows of a Parquet file that are in memory at a time."""
 _LAST_NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
 
 
@@ -50,8 +58,8 @@ def read_rows(
     columns: Mapping[str, str],
     problems: list[str],
     remark: Callable[[str], None] = lambda text: None,
-) -> list[Row]:
-    """Read all rows of a .jsonl, .csv or .parquet file, or of a folder of folders of images.
+) -> Iterator[Row]:
+    """Read the rows of a .jsonl, .csv or .parquet file, or of a folder of folders of images, one by one.
 
     Args:
         columns: by field, the column that has it; several with commas between them are joined; "" leaves the
@@ -69,26 +77,29 @@ def read_rows(
                 hint=f"Did you mean {near[0]}?" if near else f"It has: {', '.join(FIELDS)}.",
             )
     if path.is_dir():
-        return list(_folder_rows(path, problems))
+        yield from _folder_rows(path, problems)
+        return
     if not path.is_file():
         raise NotFound(f"There is no file or folder {path}.")
-    reader = _READERS.get(path.suffix.lower())
+    reader = next((reader for ending, reader in _READERS.items() if path.name.lower().endswith(ending)), None)
     if reader is None:
         raise UsageError(f"{path} is none of {', '.join(_READERS)}, and no folder.")
     named = {field: columns.get(field, field) for field in FIELDS}
     names = {field: tuple(filter(None, text.split(","))) for field, text in named.items()}
-    rows, unread = [], set[str]()
+    num_rows, unread = 0, set[str]()
     for where, values in reader(path, problems):
         unread |= values.keys() - set(chain(*names.values()))
         try:
-            rows.append(_row(where, values, names))
+            row = _row(where, values, names)
         except ValueError as error:
             problems.append(f"{where}: {error}")
-    if not rows and not problems:
+            continue
+        num_rows += 1
+        yield row
+    if not num_rows and not problems:
         problems.append(f"{path.name}: it has no rows")
     if unread:
         remark(f"{path.name}: not read are the columns {', '.join(sorted(unread))}")
-    return rows
 
 
 def _row(where: str, values: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> Row:
@@ -158,25 +169,29 @@ Lines = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _jsonl(path: Path, problems: list[str]) -> Lines:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path.name}:{number}"
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (ValueError, RecursionError) as error:
-                problems.append(f"{where}: it is no JSON ({error})")
-                continue
-            if isinstance(values, dict):
-                yield where, values
-            else:
-                problems.append(f"{where}: it is no JSON object: {_short(values)}")
+    with _opened(path) as file:
+        number = 0
+        try:
+            for number, line in enumerate(_lines(file), 1):
+                where = f"{path.name}:{number}"
+                if not line.strip():
+                    continue
+                try:
+                    values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except (ValueError, RecursionError) as error:
+                    problems.append(f"{where}: it is no JSON ({error})")
+                    continue
+                if isinstance(values, dict):
+                    yield where, values
+                else:
+                    problems.append(f"{where}: it is no JSON object: {_short(values)}")
+        except _UNREADABLE as error:
+            problems.append(f"{path.name}:{number + 1}: it cannot be read ({error})")
 
 
 def _csv(path: Path, problems: list[str]) -> Lines:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+    with _opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as texts:
+        reader = csv.DictReader(_lines(texts), strict=True)
         line = 1
         try:
             for values in reader:
@@ -185,26 +200,53 @@ def _csv(path: Path, problems: list[str]) -> Lines:
                     problems.append(f"{where}: it has another number of cells than the first line")
                 else:
                     yield where, values
-        except (csv.Error, UnicodeDecodeError) as error:
+        except (csv.Error, UnicodeDecodeError, *_UNREADABLE) as error:
             problems.append(f"{path.name}:{line + 1}: it cannot be read ({error})")
+
+
+class _TooLong(Exception):
+    """A line is longer than may be read."""
+
+
+_UNREADABLE = (OSError, EOFError, zlib.error, _TooLong)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file's bytes, unpacked where its name ends in .gz."""
+    if path.suffix.lower() == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _lines(file: BinaryIO | TextIO) -> Iterator[Any]:
+    """The lines of a file, bytes or texts as it gives them. Raises _TooLong."""
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise _TooLong(f"a line is longer than {MAX_LINE:,}")
+        yield line
 
 
 def _parquet(path: Path, problems: list[str]) -> Lines:
     import polars
 
     try:
-        frame = polars.read_parquet(path, glob=False)
+        whole = polars.scan_parquet(path, glob=False)
+        total = whole.select(polars.len()).collect().item()
+        for start in range(0, total, PARQUET_ROWS):
+            frame = whole.slice(start, PARQUET_ROWS).collect()
+            for number, values in enumerate(frame.iter_rows(named=True), start + 1):
+                yield f"{path.name}:{number}", values
     except (polars.exceptions.PolarsError, OSError) as error:
         problems.append(f"{path.name}: it cannot be read ({error})")
-        return
-    for number, values in enumerate(frame.iter_rows(named=True), 1):
-        yield f"{path.name}:{number}", values
 
 
 _READERS: dict[str, Callable[[Path, list[str]], Lines]] = {
     ".jsonl": _jsonl,
+    ".jsonl.gz": _jsonl,
     ".ndjson": _jsonl,
+    ".ndjson.gz": _jsonl,
     ".csv": _csv,
+    ".csv.gz": _csv,
     ".parquet": _parquet,
 }
 

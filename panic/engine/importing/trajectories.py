@@ -8,33 +8,42 @@ With noise in it (by default) a process may go on elsewhere from a text that cam
 seeds and are never stuck. Of a deterministic process the same model, seed and input always give the same
 output; that is checked, and such runs end where their state comes back.
 
-    trajectories = check_rows(rows, Path("folder"), deterministic=False, problems=problems)
+Of a run that is read its digests stay in memory; its rows are read again when they are asked for.
+
+    trajectories = check_rows(Spool(rows), Path("folder"), deterministic=False, problems=problems)
 """
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from panic.config.schema import RESERVED_PREFIXES
 from panic.engine.contents import Rejected, finish
 from panic.engine.importing.images import read_image
 from panic.engine.importing.rows import Row
+from panic.engine.importing.spool import Spool
 from panic.engine.plan import FRESH
 from panic.models.imported import PREFIX
 from panic.models.protocol import Modality
 from panic.models.table import TABLE
-from panic.store.codec import text_digest
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.records import NewRun, NewStuck
 from panic.store.stuck import Stuck, first_repeat
 
+DIGEST_BYTES = 32
 UNSAID = -1
 """The repeat of a run whose rows say none."""
 Show = Callable[[str, int, int], None]
-"""Told what is done, of how much, and of how many in all."""
+"""Told what is done, how much of it, and of how many in all; 0 where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +57,40 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One run that is to be imported: its name in the file, and its outputs in their order."""
+    """One run that is to be imported: its name in the file, and where its outputs are, in their order.
+
+    where: the place of its first output. modalities: of the outputs of its first turn through its network.
+    digests: one bytes object, 32 bytes per output. places: of its outputs' rows in the spool.
+    """
 
     name: str
+    where: str
     run: NewRun
-    outputs: list[Given]
+    modalities: tuple[Modality, ...]
+    digests: bytes = field(repr=False)
+    places: array[int] = field(repr=False)
+    spool: Spool = field(repr=False)
     stuck: Stuck | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def digest(self, step: int) -> bytes:
+        """The digest of the output of a step."""
+        return self.digests[step * DIGEST_BYTES : (step + 1) * DIGEST_BYTES]
+
+    @property
+    def outputs(self) -> list[Given]:
+        """What each step has put out, read once more."""
+        return [
+            Given(row=row, modality=_modality(row), digest=self.digest(step))
+            for step, row in enumerate(self.spool.rows(self.places))
+        ]
 
     @property
     def inputs(self) -> list[bytes]:
         """The digests of what each step was made from."""
-        return [text_digest(self.run.prompt), *(given.digest for given in self.outputs[:-1])]
+        return [prompt_digest(self.run.prompt), *map(self.digest, range(len(self) - 1))]
 
     def model(self, step: int) -> str:
         """The model of a step."""
@@ -71,7 +103,7 @@ class Trajectory:
 
 
 def check_rows(
-    rows: Sequence[Row],
+    spool: Spool,
     folder: Path,
     *,
     deterministic: bool,
@@ -83,23 +115,23 @@ def check_rows(
     Args:
         folder: what the paths of images refer to, and what they must not leave.
     """
-    by_run: dict[str, list[Row]] = {}
-    for row in rows:
-        by_run.setdefault(row.run, []).append(row)
     found: list[Trajectory] = []
     turn: Counter[tuple[tuple[str, ...], str]] = Counter()
+    modalities = _Modalities()
     num_done = 0
-    for name, of_run in by_run.items():
-        show("steps checked", num_done, len(rows))
-        num_done += len(of_run)
+    for name, places in spool.runs.items():
+        show("steps checked", num_done, spool.num_rows)
+        num_done += len(places)
         before = len(problems)
-        made = _trajectory(name, of_run, folder, problems)
+        made = _trajectory(name, spool, folder, problems)
         if made is None or len(problems) > before:
             continue
-        key = made.run.network, made.run.prompt
-        found.append(_told_apart(made, turn[key], deterministic=deterministic))
+        one, outputs = made
+        modalities.look(one, outputs)
+        key = one.run.network, one.run.prompt
+        found.append(_told_apart(one, turn[key], deterministic=deterministic))
         turn[key] += 1
-    _find_mixed_modalities(found, problems)
+    problems += modalities.problems(found)
     _find_copies(found, problems)
     if deterministic:
         _find_noise(found, problems)
@@ -107,8 +139,13 @@ def check_rows(
     return found
 
 
-def _trajectory(name: str, rows: list[Row], folder: Path, problems: list[str]) -> Trajectory | None:
-    """One run with the seed and repeat that its rows say."""
+def _trajectory(
+    name: str, spool: Spool, folder: Path, problems: list[str]
+) -> tuple[Trajectory, list[Given]] | None:
+    """One run with the seed and repeat that its rows say, and its outputs."""
+    places = spool.runs[name]
+    rows = list(spool.rows(places))
+    place_of = {row.step: place for row, place in zip(rows, places, strict=True)}
     prompts = _only("prompt", rows, problems)
     steps = _in_order(name, rows, problems)
     seeds, repeats = _only("seed", rows, problems), _only("repeat", rows, problems)
@@ -136,7 +173,16 @@ def _trajectory(name: str, rows: list[Row], folder: Path, problems: list[str]) -
         repeat=repeats[0] if repeats else UNSAID,
         max_length=len(outputs),
     )
-    return Trajectory(name=name, run=run, outputs=outputs)
+    one = Trajectory(
+        name=name,
+        where=outputs[0].row.where,
+        run=run,
+        modalities=tuple(given.modality for given in outputs[: len(network)]),
+        digests=b"".join(given.digest for given in outputs),
+        places=array("q", [place_of[row.step] for row in steps]),
+        spool=spool,
+    )
+    return one, outputs
 
 
 def _only(field: str, rows: list[Row], problems: list[str]) -> list[Any]:
@@ -177,12 +223,18 @@ def _text_problem(text: str) -> str:
         return "is empty"
     if "\0" in text:
         return "has the character NUL"
+    if is_image_prompt(text):
+        return "stands for an image of a store"
     return "is not valid Unicode" if any("\ud800" <= char <= "\udfff" for char in text) else ""
+
+
+def _modality(row: Row) -> Modality:
+    return Modality.TEXT if row.image is None else Modality.IMAGE
 
 
 def _given(row: Row, folder: Path, problems: list[str]) -> Given | None:
     """The output of a row, if it can be stored."""
-    modality = Modality.TEXT if row.image is None else Modality.IMAGE
+    modality = _modality(row)
     try:
         content = row.text if row.image is None else read_image(folder, row.image)
     except ValueError as error:
@@ -255,23 +307,33 @@ def _told_apart(one: Trajectory, turn: int, *, deterministic: bool) -> Trajector
     return replace(one, run=replace(one.run, seed=FRESH, repeat=repeat))
 
 
-def _find_mixed_modalities(found: list[Trajectory], problems: list[str]) -> None:
-    first: dict[str, Given] = {}
-    for one in found:
-        for step, given in enumerate(one.outputs):
-            known = first.setdefault(one.model(step), given)
-            if known.modality is not given.modality:
-                problems.append(
-                    f"{given.row.where}: {one.model(step)} gives the modality {given.modality} here,"
-                    f" and {known.modality} at {known.row.where}"
+class _Modalities:
+    """What each model puts out, as its first output says, and where another says otherwise."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[Modality, str]] = {}
+        self._mixed: list[str] = []
+
+    def look(self, one: Trajectory, outputs: Sequence[Given]) -> None:
+        """Compare the outputs of a run with what is known."""
+        for step, given in enumerate(outputs):
+            model, where = one.model(step), given.row.where
+            known, at = self._first.setdefault(model, (given.modality, where))
+            if known is not given.modality:
+                self._mixed.append(
+                    f"{where}: {model} gives the modality {given.modality} here, and {known} at {at}"
                 )
-    for one in found:
-        for model in dict.fromkeys(one.run.network):
-            if model not in first:
-                problems.append(
-                    f"{one.outputs[0].row.where}: {model} gives no output in any run: leave it out"
-                )
-                first[model] = one.outputs[0]
+
+    def problems(self, found: Sequence[Trajectory]) -> list[str]:
+        """All that is wrong, also the models of networks that put out nothing."""
+        silent: dict[str, str] = {}
+        for one in found:
+            for model in one.run.network:
+                if model not in self._first:
+                    silent.setdefault(model, one.where)
+        return self._mixed + [
+            f"{where}: {model} gives no output in any run: leave it out" for model, where in silent.items()
+        ]
 
 
 def _find_copies(found: list[Trajectory], problems: list[str]) -> None:
@@ -282,28 +344,47 @@ def _find_copies(found: list[Trajectory], problems: list[str]) -> None:
         if other is not one:
             what = "repeat" if run.seed == FRESH else "seed"
             problems.append(
-                f"{one.outputs[0].row.where}: run {one.name} is of the same network, prompt and {what}"
-                f" as run {other.name}"
+                f"{one.where}: run {one.name} is of the same network, prompt and {what} as run {other.name}"
             )
 
 
 def _find_noise(found: list[Trajectory], problems: list[str]) -> None:
-    """Find what contradicts that the same model, seed and input give the same output."""
-    known: dict[tuple[str, int, bytes], Given] = {}
+    """Find what contradicts that the same model, seed and input give the same output.
+
+    16 bytes stand for each of the three together, so that a million steps take 50 MB.
+    """
+    keys, outputs = bytearray(), bytearray()
     for one in found:
-        for step, (before, given) in enumerate(zip(one.inputs, one.outputs, strict=True)):
-            other = known.setdefault((one.model(step), one.run.seed, before), given)
-            if other.digest != given.digest:
-                problems.append(
-                    f"{given.row.where}: from the same input another output came at {other.row.where}:"
-                    " the process is not deterministic"
-                )
+        turns = [f"{model}\0{one.run.seed}\0".encode() for model in one.run.network]
+        for step, before in enumerate(one.inputs):
+            asked = turns[step % len(turns)] + before
+            keys += hashlib.blake2b(asked, digest_size=16).digest()
+            outputs += one.digest(step)[:16]
+    _, first, group = np.unique(np.frombuffer(keys, "S16"), return_index=True, return_inverse=True)
+    given = np.frombuffer(outputs, "S16")
+    others = np.flatnonzero(given != given[first[group]])
+    ends = np.cumsum([len(one) for one in found])
+    places = [(_place(ends, int(step)), _place(ends, int(first[group[step]]))) for step in others]
+    for turn, pairs in groupby(places, key=lambda pair: pair[0][0]):
+        here = found[turn].outputs
+        for (_, step), (other, known) in pairs:
+            problems.append(
+                f"{here[step].row.where}: from the same input another output came at"
+                f" {found[other].outputs[known].row.where}: the process is not deterministic"
+            )
+
+
+def _place(ends: np.ndarray[Any, Any], number: int) -> tuple[int, int]:
+    """Which run the output of this number is of, and its step."""
+    run = int(np.searchsorted(ends, number, side="right"))
+    return run, number - (int(ends[run - 1]) if run else 0)
 
 
 def _until_stuck(one: Trajectory) -> Trajectory:
     """A run of a deterministic process, which ends where its state comes back."""
-    inputs = [*one.inputs, one.outputs[-1].digest]
+    inputs = [*one.inputs, one.digest(len(one) - 1)]
     cycle = first_repeat(inputs, len(one.run.network))
     if cycle is None:
         return one
-    return replace(one, outputs=one.outputs[: cycle.entry_step + cycle.period], stuck=cycle)
+    end = cycle.entry_step + cycle.period
+    return replace(one, digests=one.digests[: end * DIGEST_BYTES], places=one.places[:end], stuck=cycle)

@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -27,7 +27,8 @@ from panic.config import ExperimentConfig
 from panic.config.extent import EXTENT_JOINS
 from panic.engine.contents import Output, finish
 from panic.engine.importing.images import read_image
-from panic.engine.importing.rows import read_rows
+from panic.engine.importing.rows import Row, read_rows
+from panic.engine.importing.spool import Spool
 from panic.engine.importing.trajectories import Given, Show, Trajectory, check_rows
 from panic.engine.pinning import Pin, begin, known_config, pin
 from panic.engine.plan import FRESH, CheckedConfig, make_plan, run_key
@@ -41,6 +42,7 @@ from panic.store.records import ExperimentRow, NewBatch, NewInvocation, RunRow
 
 COMMIT_STEPS = 64
 SHOWN_PROBLEMS = 20
+SHOWN_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,22 @@ def read_import(
     problems: list[str] = []
     rows = read_rows(options.path, options.columns, problems, remark)
     found = check_rows(
-        rows, options.folder, deterministic=options.deterministic, problems=problems, show=show
+        Spool(_shown(rows, show)),
+        options.folder,
+        deterministic=options.deterministic,
+        problems=problems,
+        show=show,
     )
     _refuse(problems, "Nothing was imported.")
     return Import(options=options, config=_config(found, options), trajectories=found)
+
+
+def _shown(rows: Iterable[Row], show: Show) -> Iterator[Row]:
+    """The rows, while it is shown how many have been read."""
+    for number, row in enumerate(rows, 1):
+        if number % SHOWN_ROWS == 0:
+            show("rows read", number, 0)
+        yield row
 
 
 def write_import(store: Store, found: Import, show: Show = nothing) -> int:
@@ -126,12 +140,12 @@ def write_import(store: Store, found: Import, show: Show = nothing) -> int:
     ) as session:
         writer = _Writer(store=store, session=session, folder=options.folder, pins=pins)
         rows = {known.id: known for known in reading.runs(store, experiment)}
-        total, done = sum(len(one.outputs) for one in trajectories), 0
+        total, done = sum(map(len, trajectories)), 0
         for id, one in zip(ids, trajectories, strict=True):
             for commit in writer.commits(rows[id], one):
                 show("steps written", done + commit.invocations[0].step, total)
                 writing.commit(store, commit)
-            done += len(one.outputs)
+            done += len(one)
         writer.bring_back(experiment, trajectories)
     return experiment
 
@@ -150,7 +164,7 @@ def _config(trajectories: Sequence[Trajectory], options: ImportOptions) -> Exper
     if options.about is not None:
         said["about"] = options.about
     outputs = {
-        one.model(step): str(given.modality) for one in trajectories for step, given in enumerate(one.outputs)
+        one.model(step): str(modality) for one in trajectories for step, modality in enumerate(one.modalities)
     }
     try:
         return ExperimentConfig.model_validate(
@@ -198,12 +212,11 @@ def _refuse_other_outputs(store: Store, experiment: int, trajectories: Sequence[
     for one in trajectories:
         row = known.get(run_key(one.run))
         stored = [] if row is None else [step.output for step in contents.invocations(store, row.id)]
-        for given, digest in zip(one.outputs, stored, strict=False):
-            if given.digest.hex() != digest:
-                problems.append(
-                    f"{given.row.where}: the store has another output at this step of run {one.name}"
-                )
-                break
+        given = (one.digest(step).hex() for step in range(len(one)))
+        other = (step for step, pair in enumerate(zip(given, stored, strict=False)) if pair[0] != pair[1])
+        if (step := next(other, None)) is not None:
+            where = one.outputs[step].row.where
+            problems.append(f"{where}: the store has another output at this step of run {one.name}")
     if problems:
         shown = problems[:SHOWN_PROBLEMS]
         raise ConflictError("\n".join(shown), hint="Nothing was imported. Give another --name.")
@@ -220,6 +233,8 @@ class _Writer:
 
     def commits(self, row: RunRow, one: Trajectory) -> Iterator[Commit]:
         """The steps that a stored run lacks, a few at a time; with the last of them where it got stuck."""
+        if row.num_steps >= len(one):
+            return
         steps = [*enumerate(zip(one.inputs, one.outputs, strict=True))][row.num_steps :]
         for start in range(0, len(steps), COMMIT_STEPS):
             chunk = steps[start : start + COMMIT_STEPS]
@@ -240,7 +255,7 @@ class _Writer:
     def bring_back(self, experiment: int, trajectories: Sequence[Trajectory]) -> None:
         """Write images again that the store has lost."""
         lost = set(missing.images(self.store, experiment))
-        for given in (given for one in trajectories for given in one.outputs):
+        for given in (given for one in trajectories if lost for given in one.outputs):
             if given.digest in lost:
                 lost.remove(given.digest)
                 writing.commit(self.store, Commit(outputs=[self._output(given).as_row()]))

@@ -72,7 +72,10 @@ class ImageStage(CallStage):
         if not wanted:
             return {}
         log.warning("%d of the experiment's images are missing: computing them again", len(wanted))
-        return {origin.digest: origin for origin in missing.image_origins(store, experiment, wanted)}
+        found = {origin.digest: origin for origin in missing.image_origins(store, experiment, wanted)}
+        given = "runs begin with it, and no model made it: perform a config that names its file"
+        self._reasons |= dict.fromkeys(wanted - found.keys(), given)
+        return found
 
     def absorb(self, work: Item, result: Made, commit: Commit) -> None:
         """Take an image if it is the one that was lost."""

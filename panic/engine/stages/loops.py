@@ -17,8 +17,9 @@ from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
+from panic.models.protocol import Modality
 from panic.store import Commit, missing, reading
-from panic.store.codec import text_digest
+from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.missing import FixedSeedStep, Tail
 from panic.store.records import NewFailure, NewInvocation, NewRun, NewStuck, RunRow
 from panic.store.stuck import StuckDetector
@@ -28,9 +29,12 @@ Key = tuple[str, int, bytes]
 
 
 class Loop:
-    """One run on its way. `root` is empty for a fixed seed, `detector` is None for fresh noise."""
+    """One run on its way.
 
-    __slots__ = ("detector", "id", "max_length", "network", "root", "seed", "step")
+    `begins` is what its prompt is, `root` is empty for a fixed seed, `detector` is None for fresh noise.
+    """
+
+    __slots__ = ("begins", "detector", "id", "max_length", "network", "root", "seed", "step")
 
     def __init__(self, id: int, run: NewRun, root_seed: int, max_length: int) -> None:
         self.id = id
@@ -38,6 +42,7 @@ class Loop:
         self.seed = run.seed
         self.max_length = max_length
         self.step = 0
+        self.begins = Modality.IMAGE if is_image_prompt(run.prompt) else Modality.TEXT
         fresh = run.seed == FRESH
         self.root = run_root(root_seed, run.network, run.prompt, run.repeat) if fresh else b""
         self.detector = None if fresh else StuckDetector(len(run.network))
@@ -71,7 +76,7 @@ class LoopStage(CallStage):
         # (model, seed) -> input -> (output, batch): a key of its own per step would cost 64 bytes more.
         self._memo: dict[tuple[str, int], dict[bytes, tuple[bytes, int]]] = {}
         self._waiting: dict[Key, list[Loop]] = {}
-        self._modality = {name: spec.modalities_in[0] for name, spec in session.plan.generative.items()}
+        self._gives = {name: spec.modality_out for name, spec in session.plan.generative.items()}
         self._ended: list[int] = []
         self._ended_at: deque[tuple[int, int]] = deque()
         self._before: Progress | None = None
@@ -105,7 +110,7 @@ class LoopStage(CallStage):
             self._recall_all(rows)
         commit = Commit()
         for id in unfinished:
-            tail = tails.get(id) or Tail(id, 0, text_digest(wanted[id].prompt))
+            tail = tails.get(id) or Tail(id, 0, prompt_digest(wanted[id].prompt))
             self.start(id, tail.num_steps, tail.output, commit)
         ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
         self._before = Progress(
@@ -264,8 +269,8 @@ class LoopStage(CallStage):
             input = output
 
     def _ask(self, loop: Loop, input: bytes, seed: int) -> None:
-        model = loop.model
-        self.enqueue(model, self._modality[model], Item(loop, input, seed))
+        modality = self._gives[loop.model_at(loop.step - 1)] if loop.step else loop.begins
+        self.enqueue(loop.model, modality, Item(loop, input, seed))
 
     def _end(self, loop: Loop) -> None:
         del self._loops[loop.id]

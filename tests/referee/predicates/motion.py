@@ -53,3 +53,17 @@ def twins(case: Case) -> Rulings:
     if right is not None:
         for factor in factors:
             yield Ruling(claim="it grows by such a factor", said=1, is_true=abs(factor - right) < 0.05)
+
+
+def regimes(case: Case) -> Rulings:
+    """So many runs contract, oscillate or explore, and those are what the design does."""
+    right = case.truth.regime
+    if right is None:
+        return
+    runs = case.answer.runs
+    for name in ("contracting", "oscillating", "exploring"):
+        said = int((runs["regime"] == name).sum())
+        yield Ruling(claim=f"a run is {name} (runs)", said=said, of=len(runs), is_true=name == right)
+    told = re.findall(r"(\d+)% (?:contracting|oscillating|exploring)", case.sentence)
+    is_whole = all(abs(sum(map(int, told[i : i + 3])) - 100) <= 2 for i in range(0, len(told), 3))
+    yield Ruling(claim="shares are a whole", said=1, is_true=bool(told) and is_whole)

@@ -9,11 +9,13 @@ from math import ceil, log
 import numpy as np
 import polars as pl
 
+from panic.analysis.dynamics import mean_first_passage, mixing_time
 from tests.referee.predicates.chance import SIDE, outside
 from tests.referee.rulings import Case, Ruling
 
 Rulings = Iterator[Ruling]
 HOLDS = 0.7  # of an agreement
+WHOLE = 90  # percent of the outputs: cores that are the regions of a design
 FACTOR = 2.0  # within which an estimate of a time is called right
 
 
@@ -95,6 +97,57 @@ def chain(case: Case) -> Rulings:
             claim="less news than in random order", said=float(rate) < float(low), level=SIDE,
             is_true=not np.allclose(matrix, matrix[0]),
         )  # fmt: skip
+
+
+def milestones(case: Case) -> Rulings:
+    """A chain forgets within so many outputs, is mixed after so many, and takes so many to another region."""
+    matrix = case.truth.chain
+    if matrix is None:
+        return
+    modulus = float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
+    is_ring = modulus > 1 - 1e-9
+    words = r"\((\d+) regions with (\d+)%(.*?)(?=\(\d+ regions|$)"
+    for number, share, text in re.findall(words, case.sentence):
+        if int(number) != len(matrix) or int(share) < WHOLE:  # of other cores the design says nothing
+            continue
+        yield Ruling(claim="it turns in a ring", said="turns in a ring" in text, is_true=is_ring)
+        yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
+        if 0.1 < modulus < 0.99:
+            yield from _times(text, -1 / log(modulus), mixing_time(matrix))
+        if not is_ring:
+            right = float(mean_first_passage(matrix, 0)[1:].mean())
+            yield from _is_near(
+                "so many outputs to another region", r"it takes ([\d.]+) outputs", text, right
+            )
+
+
+def _times(text: str, relaxation: float, mixing: float) -> Rulings:
+    """What is said of one chain's times."""
+    yield from _is_near("forgets with so many outputs", r"forgets with ([\d.]+) outputs", text, relaxation)
+    yield from _is_near("mixed after so many", r"is mixed after (\d+)", text, mixing)
+    intervals = re.findall(r"95 % interval ([\d.]+) to ([\d.]+)", text)
+    missed = sum(not float(low) * 0.99 <= relaxation <= float(high) * 1.01 for low, high in intervals)
+    yield Ruling(claim="an interval does not hold it", said=missed, of=len(intervals), is_true=False)
+
+
+def _is_near(claim: str, words: str, text: str, right: float) -> Rulings:
+    """Whether numbers are told within a factor."""
+    for told in re.findall(words, text):
+        yield Ruling(claim=claim, said=1, is_true=1 / FACTOR < float(told) / right < FACTOR)
+
+
+def reversal(case: Case) -> Rulings:
+    """Moves have a direction where the chain of the design has one."""
+    matrix = case.truth.chain
+    if matrix is None:
+        return
+    flows = np.full((len(matrix), 1), 1 / len(matrix)) * matrix  # all designs are uniform in the long run
+    yield Ruling(
+        claim="moves in one direction more than detailed balance allows (networks)",
+        said=case.sentence.count("moves in one direction more"),
+        of=len(case.answer.tests),
+        is_true=not np.allclose(flows, flows.T),
+    )
 
 
 def shares(case: Case) -> Rulings:

@@ -1,0 +1,124 @@
+"""How much of a model's own speed is left when vectors of files are extracted: decoding, batches, writing.
+
+The model sleeps 20 ms per batch of 4, as one on a GPU leaves the processor alone. Against it: the same files
+decoded ahead by as many threads in a plain loop, the same model called on them, nothing checked, kept or
+written. Figures go to benchmarks/results/extraction.json.
+
+    pytest benchmarks/test_extraction.py -m ''
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.record import record
+from panic.engine.pinning import num_cores
+from panic.extraction.extract import Extraction, extract
+from panic.extraction.inputs import list_images
+from panic.models.kinds import named
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+BATCH, CALL_S, IMAGES, SIDE = 4, 0.02, 1200, 512
+BAR = 0.95
+
+
+class Sleeping:
+    """An image embedding model that takes 20 ms per batch and no processor."""
+
+    modality_in, modality_out, size_bytes = "image", "vector", 0
+
+    def load(self, device: str) -> None: ...
+
+    def invoke(self, inputs: Any, seeds: Any) -> list[Any]:
+        time.sleep(CALL_S)
+        return [np.full(768, image.width, np.float32) for image in inputs]
+
+
+def draw(folder: Path, ending: str) -> Path:
+    """As many links to a few images with the detail of photographs: blotches and a little noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).resize((SIDE, SIDE))
+        noisy = np.asarray(coarse, np.int16) + rng.integers(-6, 7, (SIDE, SIDE, 3))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{number:04}{ending}")
+    for number in range(20, IMAGES):
+        (folder / f"{number:04}{ending}").hardlink_to(folder / f"{number % 20:04}{ending}")
+    return folder
+
+
+def by_hand(folder: Path) -> int:
+    """Decode ahead and call the model, nothing else."""
+    model, found = Sleeping(), 0
+
+    def decode(path: Path) -> Image.Image:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
+    def images(pool: ThreadPoolExecutor) -> Iterator[Image.Image]:
+        ahead: deque[Future[Image.Image]] = deque()
+        for path in sorted(folder.iterdir()):
+            ahead.append(pool.submit(decode, path))
+            if len(ahead) > 4 * BATCH:
+                yield ahead.popleft().result()
+        for one in ahead:
+            yield one.result()
+
+    batch: list[Image.Image] = []
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for image in images(pool):
+            batch.append(image)
+            if len(batch) == BATCH:
+                found += len(model.invoke(batch, [0] * BATCH))
+                batch = []
+    return found
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_an_extraction_is_as_fast_as_its_model(tmp_path: Path, ending: str) -> None:
+    folder = draw(tmp_path / "photos", ending)
+    kind = named("class")
+    assert kind is not None
+    spec = kind.spec(
+        "sleeping",
+        source="class:benchmarks.test_extraction:Sleeping",
+        modalities_in=("image",),
+        modality_out="vector",
+        batch_size=BATCH,
+    )
+    rates, hand_rates = [], []
+    for attempt in range(3):
+        start = time.perf_counter()
+        assert by_hand(folder) == IMAGES
+        hand_rates.append(IMAGES / (time.perf_counter() - start))
+        wanted = Extraction(
+            items=list_images(str(folder)).items,
+            specs={"sleeping": spec},
+            device="cpu",
+            output=tmp_path / f"f{attempt}.parquet",
+        )
+        start = time.perf_counter()
+        assert extract(wanted).num_rows == IMAGES
+        rates.append(IMAGES / (time.perf_counter() - start))
+    rate, hand = max(rates), max(hand_rates)
+    record(
+        f"extraction.{ending[1:]}",
+        rate,
+        unit="images/s",
+        baseline=hand,
+        ratio=rate / hand,
+        limit=BAR,
+        file="extraction",
+        model_alone=BATCH / CALL_S,
+        note=f"{IMAGES} images of {SIDE} px, batches of {BATCH}, {1000 * CALL_S:.0f} ms a batch, best of 3",
+    )
+    assert rate / hand >= BAR

@@ -1,0 +1,161 @@
+"""Would its moves look the same backwards? A test of detailed balance of the moves among clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from panic.analysis import dynamics
+from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, null_band
+from panic.analysis.checks import OUTLIER, AnalysisError
+from panic.analysis.dynamics.reversibility import NUM_DRAWS
+from panic.analysis.evidence import Evidence, View, first_model
+from panic.analysis.questions.chain import LEAST_MOVES, renumbered
+
+TITLE = "Would it look the same backwards?"
+CAVEAT = (
+    "Of runs with fresh noise; those with a fixed seed, stuck or not, are left out. Only moves from a "
+    "cluster to another one count, and outliers between them are passed over. p: likelihood ratio beside "
+    "draws of the reversible chain that fits best, from the same starts and as long. With two clusters, or "
+    "moves without a ring of three, nothing can be told. Runs that still move away from where they began are "
+    "no breach: a chain that obeys detailed balance does so, too."
+)
+MAX_CLUSTERS = 20  # where runs are most often
+MAX_TOLD = 4  # networks
+LEVEL = 0.05
+
+views = first_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversals:
+    """Tests by network, and the moves forth and back of pairs of clusters.
+
+    tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, net_share (of moves that
+    none back matches), null_mean, null_low, null_high; or why there is none (`missing`). pairs: network,
+    source, target, forth, back, the more frequent direction forth.
+    """
+
+    tests: pl.DataFrame
+    pairs: pl.DataFrame
+
+
+TESTS = {
+    "network": pl.String, "num_runs": pl.Int64, "num_left_out": pl.Int64, "num_moves": pl.Int64,
+    "num_clusters": pl.Int64, "num_rings": pl.Int64, "statistic": pl.Float64, "p_value": pl.Float64,
+    "net_share": pl.Float64, "null_mean": pl.Float64, "null_low": pl.Float64, "null_high": pl.Float64,
+}  # fmt: skip
+PAIRS = {"network": pl.String, "source": pl.String, "target": pl.String, "forth": pl.Int64, "back": pl.Int64}
+
+
+def table(evidence: Evidence, view: View) -> Reversals:
+    """Tests of networks with LEAST_MOVES moves and a ring of 3 clusters. AnalysisError without any."""
+    states = evidence.states
+    tests, pairs = [], []
+    for network in names_of(states.frame, "network"):
+        labels = states.labels(network, among=evidence.fresh)
+        if not labels or max(run.max(initial=OUTLIER) for run in labels) == OUTLIER:
+            continue
+        known, runs = renumbered(labels, MAX_CLUSTERS)
+        moves = [dynamics.core_moves(run) for run in runs]
+        num_moves = sum(len(run) - 1 for run in moves)
+        if num_moves < LEAST_MOVES:
+            continue
+        try:
+            found = dynamics.reversibility(moves, len(known))
+        except AnalysisError:  # no ring
+            continue
+        num_all = states.frame.filter(pl.col("network") == network)["run"].n_unique()
+        tests.append(
+            (network, len(runs), num_all - len(labels), num_moves, len(known), found.num_rings,
+             found.statistic, found.p_value, found.net_share, found.null_mean, found.null_low,
+             found.null_high)
+        )  # fmt: skip
+        names = [states.names[int(label)] for label in known]
+        pairs += _pairs(network, names, found.counts)
+    if not tests:
+        raise AnalysisError(
+            f"no network has {LEAST_MOVES} moves among 3 clusters or more, in rings, under fresh noise"
+        )
+    return Reversals(
+        tests=pl.DataFrame(tests, TESTS, orient="row"), pairs=pl.DataFrame(pairs, PAIRS, orient="row")
+    )
+
+
+def _pairs(network: str, names: list[str], counts: Any) -> list[tuple[str, str, str, int, int]]:
+    found = []
+    for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+        one, other = (i, j) if counts[i, j] >= counts[j, i] else (j, i)
+        if counts[one, other]:
+            row = (network, names[one], names[other], int(counts[one, other]), int(counts[other, one]))
+            found.append(row)
+    return found
+
+
+def chart(answer: Reversals) -> dict[str, Any]:
+    """Net shares beside those of reversible chains, and moves forth beside those back."""
+    band = answer.tests.select(
+        x="network", value="net_share", low="null_low", high="null_high", mean="null_mean"
+    )
+    caption = (
+        "Blue: share of moves that none back matches. Grey: 95 % of reversible chains that fit best, and "
+        "their mean."
+    )
+    beside = null_band(
+        band, "beside detailed balance", value_title="moves that none back matches", caption=caption
+    )
+    return {"beside detailed balance": beside, "forth and back": _pair_chart(answer.pairs)}
+
+
+def _pair_chart(pairs: pl.DataFrame) -> Any:
+    """Moves back over moves forth, a dot per pair of clusters, and the line where they are as many."""
+    networks = names_of(pairs, "network")
+    top = float(pairs["forth"].max() or 1)  # type: ignore[arg-type]
+    scale = alt.Scale(domain=[0, 1.05 * top], nice=False)
+    line = pl.DataFrame({"forth": [0.0, top], "back": [0.0, top]})
+    x, y = (
+        alt.X("forth:Q", title="moves forth", scale=scale),
+        alt.Y("back:Q", title="moves back", scale=scale),
+    )
+    dots = (
+        alt.Chart(data(pairs))
+        .mark_point(filled=True, size=70, opacity=0.75)
+        .encode(
+            x=x, y=y, color=colour("network", networks),
+            tooltip=[
+                alt.Tooltip("network:N"), alt.Tooltip("source:N", title="from"),
+                alt.Tooltip("target:N", title="to"), alt.Tooltip("forth:Q"), alt.Tooltip("back:Q"),
+            ],
+        )
+    )  # fmt: skip
+    same = alt.Chart(data(line)).mark_line(color=GREY, strokeDash=[4, 4]).encode(x=x, y=y)
+    caption = "One dot per pair of clusters, the more frequent direction forth. Dashed: as many back."
+    return finish(alt.layer(same, dots), "forth and back", caption, width=SQUARE, height=SQUARE)
+
+
+def sentence(answer: Reversals) -> str:
+    """Whether the moves of each network have a direction, and how much of them goes round."""
+    rows = answer.tests.head(MAX_TOLD).iter_rows(named=True)
+    more = len(answer.tests) - MAX_TOLD
+    return " ".join(map(_said, rows)) + (f" {more} more networks are not told." if more > 0 else "")
+
+
+def _said(row: dict[str, Any]) -> str:
+    left_out = f", {row['num_left_out']:,} with a fixed seed left out" if row["num_left_out"] else ""
+    p = f"p = {row['p_value']:.2g}"
+    if row["p_value"] <= 1 / (1 + NUM_DRAWS):
+        p = f"p = {row['p_value']:.2g}, the least that {NUM_DRAWS} draws can give"
+    verdict = (
+        f"moves in one direction more than detailed balance allows ({p})"
+        if row["p_value"] <= LEVEL
+        else f"does not tell forwards from backwards ({p})"
+    )
+    return (
+        f"{row['network']} ({row['num_clusters']} clusters, {row['num_moves']:,} moves of "
+        f"{row['num_runs']:,} runs{left_out}) {verdict}: {row['net_share']:.0%} of its moves are matched by "
+        f"none back, under detailed balance {row['null_low']:.0%} to {row['null_high']:.0%}."
+    )

@@ -1,0 +1,48 @@
+"""The worker of an extraction, and a model called once to see whether it can be.
+
+try_out({"it": spec}, "cpu")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+
+from PIL import Image
+
+from panic.devices.device import open_device
+from panic.engine.calls import Call, CallResult, Worker
+from panic.engine.process_worker import ProcessWorker
+from panic.engine.serving import LocalWorker, ServerSettings
+from panic.engine.workers import Deliver, Workers
+from panic.errors import ModelError
+from panic.models import registry
+from panic.models.protocol import Modality, ModelSpec
+
+WAIT_S = 0.2
+
+
+def start_worker(specs: Mapping[str, ModelSpec], device: str, deliver: Deliver) -> Worker:
+    """A thread of this process for the CPU; a process for a GPU, and for users' files, which may end it."""
+    settings = ServerSettings(device=device, specs=dict(specs))
+    runs_users_code = any(spec.source.startswith("python:") for spec in specs.values())
+    if open_device(device).kind in ("cpu", "sim") and not runs_users_code:
+        return LocalWorker(settings, registry.build, deliver)
+    return ProcessWorker(settings, deliver)
+
+
+def try_out(specs: Mapping[str, ModelSpec], device: str) -> None:
+    """Load each model and call it with one small input. Raises ModelError for one that fails."""
+    with closing(Workers(lambda deliver: [start_worker(specs, device, deliver)])) as workers:
+        for name, spec in specs.items():
+            item = "a" if Modality.TEXT in spec.modalities_in else Image.new("RGB", (64, 64), "grey")
+            bucketing = registry.bucketing(spec)
+            bucket = bucketing(item) if bucketing else 0
+            call = Call(model=name, batch_size=1, inputs=[item], seeds=[0], bucket=bucket)
+            workers.submit(call, workers.seats[0])
+            result = None
+            while not isinstance(result, CallResult):
+                workers.check()
+                result = workers.next(WAIT_S)
+            if result.error is not None:
+                raise ModelError(result.error.message, hint=result.error.hint)

@@ -1,0 +1,109 @@
+"""Experiments side by side: what differs, what each says to the same questions, one at a time in memory."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import re
+
+import pytest
+
+from panic.analysis import comparison
+from panic.analysis.evidence import Evidence
+from panic.store import Store, reading, writing
+from tests.analysis.conftest import HOSTILE, Bench
+
+
+def other(bench: Bench, name: str = "other", **config: object) -> None:
+    """Another experiment in the bench's store, of one run and the same models, without vectors of its own."""
+    added = copy.copy(bench)
+    added.experiment = writing.start_experiment(bench.store, name, {**bench.config, "name": name, **config})
+    added.session = writing.start_session(bench.store, added.experiment, "panic run other.yaml", {})
+    for model in ("draw", "tell"):
+        writing.add_epoch(
+            bench.store, added.experiment, model, model=bench.models[model], batch_size=4, device_kind="cpu",
+            threads=1,
+        )  # fmt: skip
+    added.add("a start", ["text 0", "one"])
+
+
+def page(store: Store, *names: str) -> str:
+    return comparison.render(store, [reading.experiment(store, name) for name in names])
+
+
+def titles(html: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", html)[1:]
+
+
+def test_each_experiment_answers_the_same_questions_in_the_order_of_the_report(full):
+    other(full)
+    html = page(full.store, "demo", "other")
+    known = titles(html)
+    assert known[:2] == ["What took how long", "When runs get stuck, and how"]
+    assert titles(page(full.store, "other", "demo")) == known
+    assert len(known) == len(set(known))
+    parts = re.split(r"<h2>", html[: html.index("<footer>")])[2:]
+    for part in parts:
+        assert re.findall(r'class="whose">(.*?)<', part)[:2] == ["demo", "other"]
+    novelty = next(part for part in parts if part.startswith("Has it been here before?"))
+    assert len(re.findall(r'class="reading"', novelty)) == 2
+    specs = json.loads(re.search(r'id="specs">(.*?)</script>', html, re.DOTALL)[1])
+    assert html.count("data-chart=") == len(specs) > 0
+    assert "Nothing to ask it of." in html
+
+
+def test_what_differs_stands_at_the_top(full):
+    other(full, max_length=7, prompts=["a start", HOSTILE, *map(str, range(9))], threads=2)
+    html = page(full.store, "demo", "other")
+    top = html[html.index('id="differences"') : html.index('id="q1"')]
+    rows = {
+        re.sub(r"<.*?>", "", cells[0]): [re.sub(r"<.*?>", "", cell) for cell in cells[1:]]
+        for row in re.findall(r"<tr>(.*?)</tr>", top, re.DOTALL)
+        if (cells := re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL))
+    }
+    assert rows["max_length"] == ["10", "7"]
+    assert rows["prompts"] == ["2, none of them only here", "11, only here: 0; 1; 2; 3; 4; and 4 more"]
+    assert rows["threads"] == ["-", "2"]
+    assert rows["state"] == ["interrupted", "running"]
+    assert rows["runs ended"] == ["3 of 4", "0 of 1"]
+    assert "name" not in rows
+    assert "seeds" not in rows
+
+
+def test_models_of_one_name_that_are_not_the_same_are_told(full):
+    assert comparison._other_models(
+        [{"a": "1" * 64, "b": "2"}, {"a": "3" * 64, "b": "2"}, {"a": "1" * 64}]
+    ) == [("fingerprint of a", ["1" * 12, "3" * 12, "1" * 12])]
+
+
+def test_texts_are_escaped_and_nothing_is_loaded(full):
+    other(full, prompts=[HOSTILE, "</script>"])
+    html = page(full.store, "demo", "other")
+    assert "&lt;/script&gt;" in html
+    assert HOSTILE not in html
+    assert html.count("</script>") == 4
+    assert "default-src 'none'" in html
+
+
+def test_one_experiment_at_a_time_is_in_memory(full, monkeypatch):
+    other(full)
+    held = []
+
+    def of(*arguments, **options):
+        gc.collect()
+        held.append(sum(type(one) is Evidence for one in gc.get_objects()))
+        return made(*arguments, **options)
+
+    made = Evidence.of
+    monkeypatch.setattr(Evidence, "of", staticmethod(of))
+    page(full.store, "demo", "other")
+    assert held[1] == held[0]
+
+
+@pytest.mark.parametrize("config", [{}, {"embeddings": []}])
+def test_an_experiment_that_has_not_begun_has_a_column(full, config):
+    known = reading.experiment(full.store, "demo").config
+    writing.start_experiment(full.store, "empty", {**known, "name": "empty", **config})
+    html = page(full.store, "demo", "empty")
+    assert "No model has been called yet." in html

@@ -1,0 +1,105 @@
+"""Core-set models and detailed balance of stored runs: what is counted, what is left out, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic.analysis.checks import AnalysisError
+from panic.analysis.dynamics import (
+    core_counts,
+    core_moves,
+    mixing_time,
+    relaxation,
+    timescales,
+    transition_matrix,
+)
+from panic.analysis.questions import milestones, reversal
+from tests.analysis.conftest import TEXT, Bench, corner
+from tests.analysis.test_cores import DRIVEN, REVERSIBLE
+from tests.analysis.test_markov import simulated
+
+LETTERS = "abcd"
+
+
+def fill(bench: Bench, t: np.ndarray, runs: int = 8, length: int = 30) -> list[np.ndarray]:
+    """Runs of a chain of letters with fresh noise, and a stuck one of a fixed seed."""
+    paths = [simulated(t, length, start=r % len(t), seed=r) for r in range(runs)]
+    for repeat, path in enumerate(paths):
+        bench.walk("".join(LETTERS[state] for state in path), seed=-1, repeat=repeat)
+    bench.stuck(bench.walk("abc", seed=7), 4, 2)
+    bench.embed({letter: corner(i) for i, letter in enumerate(LETTERS[: len(t)])})
+    return paths
+
+
+def test_the_model_is_that_of_the_runs_with_fresh_noise(bench):
+    """Every output is in a core here, so that relaxation and mixing are those of the ordinary chain."""
+    paths = fill(bench, REVERSIBLE)
+    found = milestones.table(bench.evidence, TEXT)
+    (chain,) = found.chains
+    matrix = transition_matrix(paths, 4)
+    assert (chain.num_runs, chain.num_left_out, chain.num_cores, chain.in_cores) == (8, 1, 4, 1.0)
+    assert chain.num_moves == sum(len(core_moves(path)) - 1 for path in paths)
+    assert chain.relaxation == pytest.approx(timescales(matrix)[0])
+    assert chain.mixing == mixing_time(matrix)
+    assert chain.low <= chain.relaxation <= chain.high
+    assert len(found.passages) == 12
+    (q,) = found.committors.filter(pl.col("name") == pl.col("target"))["committor"].unique()
+    assert q == 1.0
+    text = milestones.sentence(found)
+    assert "(4 regions with 100% of the outputs" in text
+    assert "8 runs, 1 with a fixed seed left out) forgets with" in text
+    assert set(milestones.chart(found)) == {"draw → tell", "where regions lead"}
+
+
+def test_a_ring_never_forgets(bench):
+    fill(bench, np.roll(np.eye(3), 1, axis=1))
+    found = milestones.table(bench.evidence, TEXT)
+    assert "turns in a ring" in milestones.sentence(found)
+
+
+def test_moves_with_a_direction_are_told_from_such_without(make_bench, bench):
+    fill(bench, DRIVEN)
+    found = reversal.table(bench.evidence, TEXT)
+    row = found.tests.row(0, named=True)
+    assert (row["p_value"], row["num_rings"], row["num_left_out"]) == (0.005, 3, 1)
+    assert row["net_share"] > row["null_high"]
+    assert "moves in one direction more than detailed balance allows (p = 0.005, the least" in (
+        reversal.sentence(found)
+    )
+    assert found.pairs["forth"].sum() + found.pairs["back"].sum() == row["num_moves"]
+    assert set(reversal.chart(found)) == {"beside detailed balance", "forth and back"}
+
+
+def test_moves_without_one_are_not(bench):
+    fill(bench, REVERSIBLE)
+    assert "does not tell forwards from backwards" in reversal.sentence(reversal.table(bench.evidence, TEXT))
+
+
+def test_few_moves_and_two_clusters_are_refused(bench):
+    fill(bench, REVERSIBLE, runs=2, length=8)
+    for question in (milestones, reversal):
+        with pytest.raises(AnalysisError, match="20 moves"):
+            question.table(bench.evidence, TEXT)
+
+
+def test_between_two_clusters_there_is_no_direction(bench):
+    fill(bench, np.array([[0.5, 0.5], [0.5, 0.5]]))
+    with pytest.raises(AnalysisError, match="3 clusters"):
+        reversal.table(bench.evidence, TEXT)
+    assert len(milestones.table(bench.evidence, TEXT).chains) == 1
+
+
+@pytest.mark.slow
+def test_a_random_order_leaves_its_band_as_often_as_its_level_says():
+    """Of 1,000 data sets of independent outputs in 4 clusters."""
+    outside = 0
+    for data_set in range(1000):
+        rng = np.random.default_rng(data_set)
+        runs = [rng.integers(4, size=16) for _ in range(6)]
+        band = milestones.in_random_order(runs, 4)
+        assert band is not None
+        assert float(band.value) == relaxation(core_counts(runs, 4).sum(axis=0))
+        outside += bool(band.is_outside)
+    assert 30 <= outside <= 70

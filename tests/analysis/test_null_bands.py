@@ -1,0 +1,147 @@
+"""Bands of null models beside statistics of questions: known values, their level, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic.analysis.answers import find, named
+from panic.analysis.checks import AnalysisError
+from panic.analysis.dynamics import distance_by_lag
+from panic.analysis.evidence import Statistic
+from panic.analysis.null_bands import answers_beside, beside, figures_beside, statistic_of
+from panic.analysis.null_runs import write_nulls
+from panic.analysis.nulls import sphere_walk
+from panic.analysis.report import render
+from panic.errors import NotFound
+from panic.store import Store, reading
+from tests.analysis.conftest import Bench
+
+WITH_STATISTIC = {
+    *("drift", "lag", "patterns", "period", "regimes", "clusters", "dwell", "diagrams", "entropies", "loops"),
+    "dimension",
+}
+
+
+def values(matrix: np.ndarray) -> pl.DataFrame:
+    """Values (runs, places) as rows."""
+    run, place = np.indices(matrix.shape)
+    return pl.DataFrame(
+        {"network": "a → b", "part": "", "run": run.ravel(), "x": place.ravel().astype(float)}
+    ).with_columns(value=pl.Series(matrix.ravel()))
+
+
+@pytest.fixture
+def walked(bench: Bench) -> Store:
+    """Six runs that go on in steps of 0.4, so that their order matters, from one prompt."""
+    for number in range(6):
+        texts = [f"text {number} {i}" for i in range(20)]
+        bench.add("start", texts, seed=-1, repeat=number, max_length=40)
+        points = sphere_walk(20, 5, 0.4, np.random.default_rng(number))
+        bench.embed(dict(zip(texts, points, strict=True)))
+    bench.embed({"start": np.ones(5)})
+    return bench.store
+
+
+def test_the_band_by_hand():
+    """Surrogates 11, 12, 13 have the mean 12 and the deviation 1; t(0.975, 2) = 4.3027."""
+    own, null = values(np.array([[11.0], [13.0], [15.0], [17.0]])), values(np.array([[11.0], [12.0], [13.0]]))
+    (row,) = beside(own, null).to_dicts()
+    half = 4.302653 * (1 / 4 + 1 / 3) ** 0.5
+    assert (row["value"], row["mean"], row["num_runs"], row["num_null"]) == (14.0, 12.0, 4, 3)
+    assert (row["low"], row["high"]) == pytest.approx((12 - half, 12 + half))
+    (row,) = beside(values(np.ones((3, 1))), values(np.array([[0.0], [0.0], [1.0]]))).to_dicts()
+    assert row["low"] == 0.0 < row["high"], "what is never below 0 has no band there"
+
+
+def test_too_few_runs_are_refused_and_places_that_few_reach_are_left_out():
+    two, three = np.zeros((2, 1)), np.zeros((3, 1))
+    for own, null in ((two, three), (three, two)):
+        with pytest.raises(AnalysisError, match="3 runs"):
+            beside(values(own), values(null))
+    short = values(np.array([[1.0, 2.0]] * 3)).with_columns(
+        value=pl.when((pl.col("x") == 1) & (pl.col("run") == 0)).then(None).otherwise("value")
+    )
+    assert beside(short, values(np.zeros((3, 2))))["x"].to_list() == [0.0]
+
+
+@pytest.mark.parametrize(("num_own", "num_null"), [(3, 3), (8, 8), (12, 5)])
+def test_one_place_in_twenty_is_outside_by_chance(num_own, num_null):
+    """Of 1,000 places: a band of the surrogates' own scatter alone would leave out 17 %."""
+    rng = np.random.default_rng(num_own)
+    own, null = rng.normal(size=(num_own, 1000)), rng.normal(size=(num_null, 1000))
+    found = beside(values(own), values(null))
+    outside = ((found["value"] < found["low"]) | (found["value"] > found["high"])).sum()
+    assert 30 <= outside <= 70
+
+
+def test_shares_have_a_band_even_where_all_surrogates_agree():
+    rng = np.random.default_rng(0)
+    own, null = (rng.random((12, 1000)) < 0.3 for _ in range(2))
+    found = beside(values(own.astype(float)), values(null.astype(float)), is_share=True)
+    outside = ((found["value"] < found["low"]) | (found["value"] > found["high"])).sum()
+    assert outside <= 70
+    (row,) = beside(values(np.ones((12, 1))), values(np.ones((12, 1))), is_share=True).to_dicts()
+    assert row["low"] < 1.0 == row["high"] == row["value"]
+
+
+def test_questions_say_what_their_statistic_is_or_that_they_have_none():
+    assert {name for name, one in named().items() if hasattr(one, "STATISTIC")} == WITH_STATISTIC
+    for name, one in named().items():
+        if name in WITH_STATISTIC:
+            assert isinstance(statistic_of(one), Statistic)
+        else:
+            with pytest.raises(AnalysisError, match=f"{name} has no statistic of single runs") as error:
+                statistic_of(one)
+            assert "drift, lag, patterns" in str(error.value.hint)
+
+
+def test_the_statistic_of_an_experiment_stands_beside_that_of_its_null_models(walked, bench):
+    """D(1) is 1 - cos 0.4 by the steps of the runs, and more in a random order."""
+    (name,) = write_nulls(walked, "demo", "shuffled")
+    (answer,) = answers_beside(find("lag"), bench.evidence, "shuffled")
+    first = answer.value.row(0, named=True)
+    data = bench.evidence.data
+    own = [distance_by_lag(data.trajectory(run, "embed", "text"), 1)[1] for run in data.runs["run"]]
+    null = bench.evidence.nulls["shuffled", "text"].data
+    drawn = [distance_by_lag(null.trajectory(run, "embed", "text"), 1)[1] for run in null.runs["run"]]
+    assert first["value"] == pytest.approx(np.mean(own), rel=1e-6)
+    assert first["value"] == pytest.approx(1 - np.cos(0.4), rel=1e-5)
+    assert first["mean"] == pytest.approx(np.mean(drawn), rel=1e-6)
+    assert first["network"] == "draw → tell"
+    assert first["value"] < first["low"]
+    (figure,) = figures_beside(find("lag"), bench.evidence, ["shuffled"])
+    assert "leaves its band at" in figure.sentence
+    assert "first at 1)" in figure.sentence
+    assert list(figure.charts) == ["draw → tell beside shuffled"]
+    assert reading.is_null(name)
+
+
+@pytest.mark.parametrize("name", sorted(WITH_STATISTIC))
+def test_every_statistic_can_be_taken_of_null_models(walked, bench, name):
+    write_nulls(walked, "demo", "matched_walk")
+    figures = figures_beside(find(name), bench.evidence, ["matched_walk"])
+    for figure in figures:
+        assert figure.missing or all(chart.to_dict() for chart in figure.charts.values())
+    without_diagrams = {"diagrams", "entropies", "loops"}
+    assert bool(figures and not figures[0].missing) == (name not in without_diagrams)
+
+
+def test_what_is_not_there_is_told_with_the_command_that_makes_it(walked, bench):
+    lag = find("lag")
+    with pytest.raises(NotFound, match="demo has no null models shuffled") as error:
+        answers_beside(lag, bench.evidence, "shuffled")
+    assert error.value.hint == "panic nulls demo shuffled makes them"
+    with pytest.raises(NotFound, match="no null model 'shufled'") as error:
+        answers_beside(lag, bench.evidence, "shufled")
+    assert "Did you mean shuffled?" in str(error.value.hint)
+
+
+@pytest.mark.slow
+def test_a_report_shows_bands_where_there_are_null_models(walked, bench):
+    before = render(walked, reading.experiment(walked, "demo"))
+    assert "beside null models" not in before
+    write_nulls(walked, "demo", "shuffled")
+    after = render(walked, reading.experiment(walked, "demo"))
+    assert "beside shuffled: draw → tell" in after

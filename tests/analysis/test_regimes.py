@@ -1,0 +1,117 @@
+"""Regimes of runs of which is known what they do, alone and in a store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from panic.analysis import nulls
+from panic.analysis.checks import AnalysisError
+from panic.analysis.dynamics import periodicity, periodicity_of_pairs, regime
+from panic.analysis.dynamics.regime import share_as_high
+from panic.analysis.questions import regimes
+from tests.analysis.conftest import TEXT, Bench, corner
+
+RNG = np.random.default_rng(0)
+
+
+def about(places: np.ndarray, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Unit vectors about corners of a space of 16 dimensions."""
+    rng = np.random.default_rng(seed)
+    points = np.eye(16)[places] + noise * rng.normal(size=(len(places), 16))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def test_what_goes_round_oscillates():
+    found = regime(about(np.arange(42) % 7, 0.15), 1.0)
+    assert (found.name, found.period, found.p_value) == ("oscillating", 7, 0.025)
+    assert found.likeness == pytest.approx(periodicity(about(np.arange(42) % 7, 0.15)).score, abs=1e-9)
+    assert regime(about(np.arange(30) % 2, 0.0), 1.0).period == 2
+
+
+def test_what_stays_near_a_place_contracts():
+    found = regime(about(np.r_[[1, 2], np.zeros(30, dtype=int)]), 1.0)
+    assert (found.name, found.period) == ("contracting", None)
+    assert found.spread < 0.3
+    still = regime(about(np.zeros(20, dtype=int), 0.0), 1.0)
+    assert (still.name, still.spread, still.moves_on) == ("contracting", 0.0, 1.0)
+    assert regime(about(np.zeros(20, dtype=int), 0.0), 0.0).name == "contracting"
+
+
+def test_what_roams_explores_and_so_does_what_moves_on():
+    roams = regime(about(RNG.integers(4, size=40)), 1.0)
+    assert (roams.name, roams.spread > 0.5, roams.moves_on < 1.3) == ("exploring", True, True)
+    walk = nulls.sphere_walk(60, 16, 0.12, np.random.default_rng(1))
+    found = regime(walk, 1.0)
+    assert (found.name, found.spread < 0.5, found.moves_on > 1.6) == ("exploring", True, True)
+
+
+def test_a_single_jump_is_no_moving_on():
+    """The mean over pairs of quarters would call a run that stays here and then there a walk."""
+    assert regime(about(np.repeat([0, 1], 20)), 1.0).moves_on < 1.3
+    assert regime(about(np.repeat([0, 1], [10, 30])), 1.0).name == "contracting"
+
+
+def test_too_short_runs_are_refused():
+    with pytest.raises(AnalysisError, match="at least 16 vectors"):
+        regime(about(np.zeros(15, dtype=int)), 1.0)
+
+
+@pytest.mark.slow
+def test_independent_outputs_have_a_peak_of_likeness_as_often_as_the_level_says():
+    """Of 1,000 runs; a label needs a high likeness besides, which is why none of them has it."""
+    reached = 0
+    for i in range(1000):
+        points = about(np.random.default_rng(i).integers(4, size=24), seed=i)
+        alike = points @ points.T
+        score = periodicity_of_pairs(alike).score
+        reached += share_as_high(alike, score, np.random.default_rng(i)) <= 0.05
+        assert i >= 100 or regime(points, 1.0).name != "oscillating"
+    assert 30 <= reached <= 70
+
+
+@pytest.fixture
+def mixed(bench: Bench) -> Bench:
+    """Stuck in two laps, stuck in one, going round, staying, and too short."""
+    two = bench.walk("xyab", seed=1)
+    bench.stuck(two, 4, 4)
+    one = bench.walk("yxc", seed=2)
+    bench.stuck(one, 4, 2)
+    bench.walk("abcd" * 6, seed=-1)
+    bench.walk("x" + "a" * 19, seed=-1, repeat=1)
+    bench.walk("abc", seed=-1, repeat=2)
+    letters = {letter: corner(i) for i, letter in enumerate("abcd")}
+    bench.embed(letters | {"x": corner(3), "y": corner(2), "start": corner(1)})
+    return bench
+
+
+def test_stuck_runs_and_others_by_what_they_do(mixed):
+    found = regimes.table(mixed.evidence, TEXT)
+    rows = {row["run"]: row for row in found.runs.iter_rows(named=True)}
+    assert [row["regime"] for row in rows.values()] == [
+        *("oscillating", "contracting", "oscillating", "contracting")
+    ]
+    assert [row["period"] for row in rows.values()] == [2, 1, 4, None]
+    assert rows[1]["rests_on"] == "stuck: a cycle of 2 laps"
+    assert found.num_short == 1
+    text = regimes.sentence(found)
+    assert (
+        "draw → tell (4 runs) 50% contracting (7% to 93%), 50% oscillating (7% to 93%), 0% exploring" in text
+    )
+    assert "1 run is too short to tell (16 outputs are needed)" in text
+    assert set(regimes.chart(found)) == {"", "what it rests on"}
+
+
+def test_intervals_of_shares_are_exact(mixed):
+    shares = regimes.table(mixed.evidence, TEXT).shares
+    assert shares["share"].to_list() == [0.5, 0.5, 0.0]
+    assert shares["high"][2] == pytest.approx(1 - 0.025**0.25)  # none of 4
+
+
+def test_captioners_that_take_turns_are_no_oscillation(bench):
+    """One output per lap counts: captioners with words of their own made every run come round."""
+    network = ("tell", "tell", "tell", "tell")
+    bench.add("start", list("ab" * 40), network=network, seed=-1, max_length=80)
+    bench.embed({"a": corner(0), "b": corner(1), "start": corner(2)})
+    found = regimes.table(bench.evidence, TEXT).runs
+    assert found.select("regime", "num_outputs").rows() == [("contracting", 20)]

@@ -1,0 +1,245 @@
+"""Whether results depend on batch mates is measured before the first item, and what follows from it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic import run
+from panic.config import ExperimentConfig
+from panic.devices.device import CpuDevice
+from panic.engine.pinning import Shape, adapted, changes, repin
+from panic.engine.plan import CheckedConfig, make_plan
+from panic.errors import ConfigError
+from panic.models import kinds, registry
+from panic.models.table import TABLE
+from panic.store import Store, invariance, reading, writing
+from tests.tiny_brought import build_cogview4
+
+MODELS = '''
+class Steady:
+    """Depends on an item's own text and seed."""
+
+    modality_in = modality_out = "text"
+    size_bytes = 0
+    batch_size = 4
+
+    def __init__(self, file=""):
+        self.file = file
+
+    def load(self, device):
+        pass
+
+    def invoke(self, inputs, seeds):
+        if self.file:
+            with open(self.file, "a") as out:
+                print(len(inputs), *{len(text) for text in inputs}, file=out)
+        return [self.tell(place, inputs, seeds) for place in range(len(inputs))]
+
+    def tell(self, place, inputs, seeds):
+        return f"{inputs[place][:9]} {seeds[place]}"
+
+
+class Leaking(Steady):
+    """Depends on the mates."""
+
+    def tell(self, place, inputs, seeds):
+        return f"{inputs[place][:9]} {sum(map(len, inputs))}"
+
+
+class Outshone(Steady):
+    """Depends on mates that are four times longer, and on no others."""
+
+    def tell(self, place, inputs, seeds):
+        longest = max(map(len, inputs))
+        return f"{inputs[place][:9]} {longest >= 4 * len(inputs[place])}"
+
+
+class Placed(Steady):
+    """Depends on the place in the batch."""
+
+    def tell(self, place, inputs, seeds):
+        return f"{inputs[place][:9]} {place}"
+
+
+class Fickle(Steady):
+    """Gives something else at every call."""
+
+    calls = 0
+
+    def tell(self, place, inputs, seeds):
+        Fickle.calls += 1
+        return f"{inputs[place][:9]} {Fickle.calls}"
+
+
+class Failing(Steady):
+    """Takes its inputs from a list, and a dummy is not in it."""
+
+    def tell(self, place, inputs, seeds):
+        if "red" in inputs[place]:
+            raise ValueError("not in the list")
+        return inputs[place] + "!"
+'''
+
+
+def config_of(folder: Path, model: str, **changes: Any) -> ExperimentConfig:
+    """Four runs of a network of one model, which writes texts about texts."""
+    (folder / "models.py").write_text(MODELS)
+    parameters = changes.pop("parameters", {})
+    return ExperimentConfig.model_validate(
+        {
+            "name": "probe",
+            "networks": [["it"]],
+            "models": {"it": {"base": f"python:{folder}/models.py:{model}", **parameters}},
+            "prompts": ["one", "two", "three", "four"],
+            "seeds": [42],
+            "max_length": 2,
+            "device": "cpu",
+            "executor": "local",
+            "threads": 1,
+            **changes,
+        }
+    )
+
+
+def pins(path: Path) -> list[tuple[int, str, str]]:
+    with Store(path) as store:
+        return [(row.batch_size, row.mates, row.reason) for row in reading.epochs(store, "probe")]
+
+
+def measured(path: Path) -> list[str]:
+    from panic.engine.pinning import surroundings
+
+    with Store(path) as store:
+        return [one.verdict for one in invariance.verdicts(store, surroundings(CpuDevice()))]
+
+
+@pytest.mark.parametrize(
+    ("model", "batch_size", "verdict"),
+    [
+        ("Steady", 4, "independent"),
+        ("Leaking", 1, "alone"),
+        ("Outshone", 1, "alone"),
+        ("Placed", 1, "alone"),
+        ("Fickle", 4, "unrepeatable"),
+    ],
+)
+def test_a_model_that_leaks_between_rows_gets_batches_of_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str, batch_size: int, verdict: str
+) -> None:
+    with caplog.at_level(logging.WARNING, "panic.engine"):
+        run(config_of(tmp_path, model), tmp_path / "store")
+    assert pins(tmp_path / "store") == [(batch_size, "bucket", "start")]
+    assert measured(tmp_path / "store") == [verdict]
+    assert ("it:" in caplog.text) is (verdict != "independent")
+
+
+def test_three_calls_prove_it_once_for_a_store(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    parameters = {"file": str(calls)}
+    run(config_of(tmp_path, "Steady", parameters=parameters, max_length=1), tmp_path / "store")
+    sizes = [line.split() for line in calls.read_text().splitlines()]
+    assert [len(lengths) for _, *lengths in sizes] == [1, 2, 2, 3], "copies, short mates, long ones; the runs"
+    assert max(int(length) for length in sizes[2][1:]) >= 4 * len("a red cat")
+    again = config_of(tmp_path, "Steady", parameters=parameters, max_length=1, name="again")
+    run(again, tmp_path / "store")
+    assert len(calls.read_text().splitlines()) == 5
+
+
+def test_nothing_is_called_for_an_experiment_that_is_complete(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "Steady", parameters={"file": str(tmp_path / "calls")})
+    run(config, tmp_path / "store")
+    with Store(tmp_path / "store", write=True) as store, store.transaction() as connection:
+        connection.execute("DELETE FROM invariance")
+    before = (tmp_path / "calls").read_text()
+    run(config, tmp_path / "store")
+    assert (tmp_path / "calls").read_text() == before
+
+
+def test_batches_that_the_config_asks_for_are_refused_where_they_leak(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_sizes\.it is 4, but an item's result depends"):
+        run(config_of(tmp_path, "Leaking", batch_sizes={"it": 4}), tmp_path / "store")
+    run(config_of(tmp_path, "Leaking", batch_sizes={"it": 1}), tmp_path / "store")
+    assert pins(tmp_path / "store") == [(1, "bucket", "start")]
+
+
+def test_a_model_that_refuses_the_probe_is_called_as_ever(tmp_path: Path) -> None:
+    assert run(config_of(tmp_path, "Failing"), tmp_path / "store").state == "complete"
+    assert (pins(tmp_path / "store"), measured(tmp_path / "store")) == ([(4, "bucket", "start")], [])
+
+
+def test_a_pinned_experiment_keeps_its_shape_until_it_is_pinned_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_of(tmp_path, "Leaking")
+    checked = CheckedConfig.of(config, ask=True)
+    plan = make_plan(checked, "cpu")
+    fingerprints = registry.fingerprints(plan.specs)
+    path = tmp_path / "store"
+    with Store(path, write=True, create=True) as store:
+        experiment = writing.start_experiment(store, "probe", config.model_dump(mode="json"))
+        model = writing.add_model(store, "it", fingerprints["it"], {})
+        writing.add_epoch(store, experiment, "it", model=model, batch_size=4, device_kind="cpu", threads=1)
+    with caplog.at_level(logging.WARNING, "panic.engine"):
+        run(config, path)
+    assert "--repin" in caplog.text
+    assert pins(path) == [(4, "bucket", "start")]
+
+    longer = config.model_copy(update={"max_length": 5})
+    plan = make_plan(CheckedConfig.of(longer, ask=True), "cpu")
+    with Store(path, write=True) as store:
+        (change,) = changes(store, experiment, plan, CpuDevice())
+        assert (change.before.batch_size, change.after.batch_size) == (4, 1)
+        repin(store, experiment, plan, fingerprints, CpuDevice())
+    caplog.clear()
+    run(longer, path)
+    assert pins(path) == [(4, "bucket", "start"), (1, "bucket", "request")]
+    assert "it:" not in caplog.text
+
+
+def test_items_of_one_length_share_batches_where_that_is_what_matters() -> None:
+    shape = Shape(batch_size=4, threads=2)
+    assert adapted(shape, "independent") == adapted(shape, "unrepeatable") == shape
+    assert adapted(shape, "length") == Shape(batch_size=4, threads=2, mates="length")
+    assert adapted(Shape(batch_size=4, threads=2, mates="length"), "alone") == Shape(batch_size=1, threads=2)
+
+
+def test_kinds_vouch_for_what_tests_have_proven_and_for_nothing_else() -> None:
+    vouched = Counter(registry.is_invariant(spec) for spec in TABLE.values() if spec.is_hub)
+    assert vouched == {False: sum(spec.is_hub for spec in TABLE.values())}
+    assert all(registry.is_invariant(spec) for spec in TABLE.values() if not spec.is_hub)
+    assert all(registry.is_invariant(spec) for spec in kinds.named("synthetic").models())
+
+
+def test_a_pipeline_that_pads_to_its_longest_prompt_draws_those_of_a_length_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CogView4 attends to the padding: 160,000 values of an image differ beside a long prompt."""
+    folder = build_cogview4(tmp_path / "cogview4")
+    drawing = {"base": f"local:{folder}", "steps": 2, "guidance": 1.0, "width": 64, "height": 64}
+    prompts = ["a red cat", "a blue dog", "a green boat on a long and winding river", "a red dog"]
+    config = ExperimentConfig.model_validate(
+        {
+            "name": "probe",
+            "networks": [["it", "PocketCaptioner"]],
+            "models": {"it": drawing},
+            "prompts": prompts,
+            "seeds": [42],
+            "max_length": 1,
+            "device": "cpu",
+            "threads": 1,
+        }
+    )
+    with caplog.at_level(logging.WARNING, "panic.engine"):
+        run(config, tmp_path / "store")
+    assert "only items of equal length share a batch" in caplog.text
+    with Store(tmp_path / "store") as store:
+        shapes = {row.name: (row.batch_size, row.mates) for row in reading.epochs(store, "probe")}
+        batches = store.db.rows("SELECT size, bucket FROM batch ORDER BY size")
+    assert shapes == {"it": (4, "length"), "PocketCaptioner": (4, "bucket")}
+    assert [size for size, _ in batches] == [1, 1, 2], "two prompts have as many tokens"
+    assert len({bucket for _, bucket in batches}) == 3

@@ -1,0 +1,73 @@
+"""What runs start from: images whose files change, and outputs of other experiments that are no prompts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from panic import run
+from panic.config import ExperimentConfig
+from panic.config.prompt_origins import OutputPrompts, Where
+from panic.engine.plan import check_config, load_config
+from panic.engine.starts import Starts
+from panic.errors import ConfigError
+from panic.store import Store, reading
+
+CONFIG = (
+    "name: x\nnetworks: [[blur]]\nprompts: [{images: a.png}]\nseeds: [1]\nmax_length: 1\ndevice: cpu\n"
+    "executor: local\n"
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    (tmp_path / "x.yaml").write_text(CONFIG)
+    return tmp_path / "x.yaml"
+
+
+def test_an_image_that_changes_after_the_check_is_told(config: Path, tmp_path: Path) -> None:
+    checked = check_config(config)
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="is another image than it was when the config was read"):
+        run(checked, tmp_path / "store")
+    run(check_config(config), tmp_path / "store")
+    with Store(tmp_path / "store") as store:
+        (one,) = reading.runs(store, "x")
+        assert one.num_steps == 1
+
+
+def test_a_config_without_its_files_is_refused_before_anything_is_stored(
+    config: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="in this store") as told:
+        run(load_config(config), tmp_path / "store")
+    assert "from its own file" in told.value.hint
+    with Store(tmp_path / "store") as store:
+        assert reading.experiments(store) == []
+    run(str(config), tmp_path / "store")
+    run(load_config(config), tmp_path / "store")  # the store has the image now
+
+
+def test_texts_that_look_like_images_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The words of a prompt are cut to one, which stands for an image that nobody has."""
+    look = f"image:{'0' * 64}"
+    values = {
+        "name": "x",
+        "networks": [["truncate"]],
+        "models": {"truncate": {"base": "truncate", "words": 1}},
+    }
+    prompts = {"prompts": [f"{look} and more", "plain text"], "seeds": [1], "max_length": 1, "device": "cpu"}
+    run(ExperimentConfig.model_validate(values | prompts), tmp_path / "store")
+    starts = Starts(store=lambda named: tmp_path / "store")
+    with caplog.at_level(logging.WARNING, "panic.engine"):
+        assert starts.outputs(OutputPrompts(experiment="x"), None) == ["plain"]
+    assert "run 1 of x: its text at step 0 cannot be a prompt" in caplog.text
+    assert starts.outputs(OutputPrompts(experiment="x", where=Where(state="running")), None) == []
+    with pytest.raises(ConfigError, match="No experiment"):
+        starts.outputs(OutputPrompts(experiment="y"), None)
