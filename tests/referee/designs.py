@@ -394,7 +394,7 @@ DESIGNS: dict[str, Design] = {
         ),
     ),
     "fading": Design(
-        what="the same prompts; texts are near the prompt ever more rarely, and never from the tenth on; "
+        what="the same prompts; texts are near the prompt ever more rarely, and never from the seventh on; "
         "images fade",
         asks="recoverability matched_pairs initial_cluster semantic_drift vendi image_quality",
         make=drawing.fading,

@@ -369,7 +369,7 @@ def paired_prompts() -> dict[str, Array]:
 def near_prompts(share: Callable[[int], float], rng: Generator, *, fades: bool = False) -> World:
     """Runs of 24 texts, of which the i-th is near the prompt with this probability, and else in one place.
 
-    With `fades`, images of texts from the tenth on are dull.
+    With `fades`, images of texts from the eleventh on are dull.
     """
     known = paired_prompts()
     runs = []
@@ -406,4 +406,4 @@ def keeping(rng: Generator) -> World:
 
 
 def fading(rng: Generator) -> World:
-    return near_prompts(lambda i: max(0.0, 1 - i / 10), rng, fades=True)
+    return near_prompts(lambda i: max(0.0, 1 - i / 6), rng, fades=True)

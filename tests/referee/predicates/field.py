@@ -32,7 +32,7 @@ def semantic_drift(case: Case) -> Rulings:
     yield from _ruled("likeness to the start changes", len(changes), case, truth)
     if truth:
         yield Ruling(claim="it rises where it falls", said=changes.count("rises"), of=2, is_true=False)
-    told = re.findall(r"text → text (\d\.\d+) over", case.sentence)
+    told = re.findall(r"text → text (-?\d\.\d+) over", case.sentence)
     yield from (
         Ruling(claim="mean cumulative drift is this", said=1, is_true=ok) for ok in _are_right(told, case)
     )
