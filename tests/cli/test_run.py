@@ -211,7 +211,8 @@ def test_failed_runs_have_reasons_and_are_tried_again_on_request(panic: Invoke, 
     done = panic("resume", "--retry-failed", "--trust")
     assert done.exit_code == 0, done.output
     assert json.loads(panic("status", "--json").stdout)["runs"] == {
-        "total": 1, "done": 1, "stuck": 0, "failed": 0
+        "total": 1, "done": 1, "stuck": 0, "repeated": 0,
+        "failed": 0
     }  # fmt: skip
 
 
@@ -301,7 +302,7 @@ def test_a_problem_of_the_machine_is_told_without_a_traceback(panic: Invoke, tmp
 def test_the_traceback_of_a_mistake_of_ours_is_in_the_log(
     panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("panic.engine.session.provenance", lambda: {}["gone"])
+    monkeypatch.setattr("panic.engine.session.provenance", lambda _: {}["gone"])
     done = panic("run", write_config(tmp_path))
     assert done.exit_code == 1
     assert "KeyError: 'gone'" in done.stderr
