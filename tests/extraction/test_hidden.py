@@ -91,7 +91,9 @@ def test_padding_of_a_language_model_is_left_out(tmp_path: Path, kind: str, laye
         with torch.no_grad():
             states = (whole.encoder if kind == "t5" else whole.model)(ids, output_hidden_states=True)
         own = states.hidden_states[1][0].numpy()
-        np.testing.assert_allclose(vector, own.mean(axis=0) if pool == "mean" else own[0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            vector, own.mean(axis=0) if pool == "mean" else own[0], rtol=1e-3, atol=1e-4
+        )
 
 
 def test_layer_and_pool_are_no_settings_of_a_pipeline_that_is_read_from_a_folder(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_layer_and_pool_are_no_settings_of_a_pipeline_that_is_read_from_a_folder
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     variant = {"base": f"local:{tmp_path}", "layer": "unet.mid_block", "pool": "mean"}
     assert registry.resolve("it", {"it": variant}).modality_out is Modality.VECTOR
-    with pytest.raises(ConfigError, match="^model it: max_sequence_length does nothing here"):
+    with pytest.raises(ConfigError, match=r"^model it: max_sequence_length does nothing here"):
         registry.resolve("it", {"it": {**variant, "max_sequence_length": 64}})
 
 
