@@ -179,6 +179,7 @@ def test_thinking_that_the_template_has_opened_is_not_ended_by_a_stop_string(loa
     )
     (criterion,) = model._criteria(0, [model._is_opened(opened)] * 3)
     assert criterion(ids, None).tolist() == [False, True, False]
+    model.thought_tokens = [0, 0]
     assert model._answer(1, texts[1], opened, is_broken=False) == "b"
 
 
