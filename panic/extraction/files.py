@@ -94,7 +94,7 @@ def _has_what_it_says(features: Features) -> bool:
     return is_whole and texts >= ITEM_COLUMNS and wanted <= numbers
 
 
-def _is_float(kind: pl.DataType | type[pl.DataType]) -> bool:
+def _is_float(kind: object) -> bool:
     """Whether an array, of however many dimensions, is of float32."""
     return _is_float(kind.inner) if isinstance(kind, pl.Array) else kind == pl.Float32
 

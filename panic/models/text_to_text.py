@@ -172,7 +172,8 @@ class LanguageModel:
                 import transformers
 
                 name = "AutoModelForSeq2SeqLM" if self._reader.is_encoder_decoder else "AutoModelForCausalLM"
-                model = getattr(transformers, name).from_pretrained(folder, dtype=torch_dtype(self.spec))
+                how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
+                model = getattr(transformers, name).from_pretrained(folder, **how)
                 if lora := self.spec.parameters.get("lora"):
                     model = fuse_model(self.spec.name, model, Path(lora))
                 # The checkpoint's own sampling is not asked for, and would be warned of at each call.
