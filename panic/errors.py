@@ -96,6 +96,10 @@ class OutputRejected(ModelError):
     """A model's output is not usable: empty text, not-a-number or constant image."""
 
 
+class BudgetSpent(PanicError):
+    """The next request might pass the experiment's budget; all finished work is stored."""
+
+
 class OutOfMemory(PanicError):
     """A device has no room for an allocation. Not fatal while something can be evicted or shrunk."""
 

@@ -66,7 +66,7 @@ def matching(table: ArrayLike, *, seed: int = 0) -> Chance:
     if cells.ndim < 2 or cells.shape[-2] != count:
         raise AnalysisError(f"tables must be square, found the shape {cells.shape}")
     rows = np.arange(count)
-    draws = np.array([cells[..., rows, order].mean(axis=-1) for order in _orders(count, seed)])
+    draws = np.moveaxis(cells[..., rows, _orders(count, seed)].mean(axis=-1), -1, 0)
     return _chance(draws, larger=True, p_least=1 / len(draws))
 
 
@@ -81,16 +81,11 @@ def relabelling(distances: ArrayLike, pairs: ArrayLike, *, seed: int = 0) -> Cha
     count = len(cells)
     if not 0 < len(edges) < count * (count - 1) // 2:
         raise AnalysisError(f"{len(edges)} pairs of {count} leave nothing to compare")
-    renamed = [order[edges] for order in _orders(count, seed)]
-    draws = np.array([cells[ends[:, 0], ends[:, 1]].mean() for ends in renamed])
-    own = _graph(edges, count)
-    same = np.mean([np.array_equal(_graph(ends, count), own) for ends in renamed])
-    return _chance(draws, larger=False, p_least=float(same))
-
-
-def _graph(edges: Orders, count: int) -> Orders:
-    """A number for each edge (m, 2) whatever its direction, in order."""
-    return np.sort(edges.min(axis=1) * count + edges.max(axis=1))
+    ends = _orders(count, seed)[:, edges]
+    draws = cells[ends[..., 0], ends[..., 1]].mean(axis=1)
+    graphs = np.sort(ends.min(axis=2) * count + ends.max(axis=2), axis=1)
+    p_least = (graphs == graphs[0]).all(axis=1).mean()  # how often other names make the same pairs
+    return _chance(draws, larger=False, p_least=float(p_least))
 
 
 def swapping(
@@ -119,16 +114,14 @@ def holm(p_values: pl.Series) -> pl.Series:
     return pl.Series(adjusted, dtype=pl.Float64)
 
 
-def _orders(count: int, seed: int) -> Iterator[Orders]:
-    """All orders of so many things, or as many as may be drawn; the given order comes first."""
+def _orders(count: int, seed: int) -> Orders:
+    """All orders (m, count) of so many things, or as many as may be drawn; the given order comes first."""
     if count < LEAST_PROMPTS:
         raise AnalysisError(f"{LEAST_PROMPTS} prompts are needed for a test, found {count}")
     if factorial(min(count, 20)) <= MAX_DRAWS:
-        yield from (np.array(order) for order in permutations(range(count)))
-        return
+        return np.array(list(permutations(range(count))))
     rng = np.random.default_rng(seed)
-    yield np.arange(count)
-    yield from (rng.permutation(count) for _ in range(MAX_DRAWS))
+    return np.array([np.arange(count), *(rng.permutation(count) for _ in range(MAX_DRAWS))])
 
 
 def _swaps(count: int, most: int, seed: int) -> Iterator[NDArray[np.bool_]]:

@@ -144,17 +144,21 @@ class ExperimentData:
 
     @cached_property
     def runs(self) -> pl.DataFrame:
-        """One row per run: what it is, its state and number of steps, its entry step and period if stuck."""
+        """One row per run: what it is, its state and number of steps, its entry step and period if stuck.
+
+        is_repeatable: whether all its models are.
+        """
         schema = {
             "experiment": pl.Int64, "run": pl.Int64, "network": pl.String, "num_models": pl.Int64,
             "prompt": pl.String, "seed": pl.Int64, "repeat": pl.Int64, "max_length": pl.Int64,
             "num_steps": pl.Int64, "state": pl.String, "entry_step": pl.Int64, "period": pl.Int64,
-            "failure": pl.String,
+            "failure": pl.String, "is_repeatable": pl.Boolean,
         }  # fmt: skip
         table = [
             (
                 r.experiment, r.id, network_name(r.network), len(r.network), r.prompt, r.seed, r.repeat,
                 r.max_length, r.num_steps, r.state, r.entry_step, r.period, r.failure and r.failure.message,
+                r.is_repeatable,
             )
             for r in self.rows
         ]  # fmt: skip

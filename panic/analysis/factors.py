@@ -60,8 +60,9 @@ def trajectories(data: ExperimentData) -> pl.DataFrame:
 
     With a fixed seed the future depends on the state alone. So runs that ended in one cycle, or with the same
     output at the same step, are copies of one trajectory from where they met, whatever their prompts were.
+    That holds only where all models are repeatable.
     """
-    runs = data.runs.select("run", "network", "seed", "entry_step", "period")
+    runs = data.runs.select("run", "network", "seed", "entry_step", "period", "is_repeatable")
     steps = data.invocations.select("run", "step", "output")
     in_cycle = pl.col("step").is_between(
         pl.col("entry_step"), pl.col("entry_step") + pl.col("period"), closed="left"
@@ -74,7 +75,7 @@ def trajectories(data: ExperimentData) -> pl.DataFrame:
         .select(*where, "output", "cycle")
         .unique(subset=[*where, "output"], keep="first", maintain_order=True)
     )
-    fixed = at_end(steps, data.runs).join(runs.filter(pl.col("seed") != -1), on="run")
+    fixed = at_end(steps, data.runs).join(runs.filter(pl.col("seed") != -1, "is_repeatable"), on="run")
     met = fixed.join(cycles, on=[*where, "output"], how="left").select(
         "run", met=pl.coalesce("cycle", "output")
     )

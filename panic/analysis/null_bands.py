@@ -24,9 +24,9 @@ from panic.analysis.nulls import surrogate_of
 from panic.analysis.questions import Figure, Question
 from panic.errors import NotFound
 from panic.store import reading
+from panic.store.records import ENDED
 
 LEAST_RUNS = 3
-ENDED = ("done", "stuck", "failed")
 BAND = {
     "network": pl.String, "part": pl.String, "x": pl.Float64, "value": pl.Float64, "low": pl.Float64,
     "high": pl.Float64, "mean": pl.Float64, "num_runs": pl.Int64, "num_null": pl.Int64,

@@ -47,10 +47,9 @@ from panic.store import (
 )
 from panic.store.codec import prompt_digest, text_digest
 from panic.store.delete import delete_experiment
-from panic.store.records import ExperimentRow, RunRow
+from panic.store.records import ENDED, ExperimentRow, RunRow
 
 log = logging.getLogger("panic.analysis")
-ENDED = ("done", "stuck", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from panic.analysis.strips import Strip, Thumbnails, strip
 from panic.store import Store, reading, standing
 from panic.store.codec import prompt_label
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
+from panic.store.served import served
 
 PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
 MAX_RUNS = 60
@@ -76,6 +77,7 @@ def render(
         notes=_notes(runs, counts, now.state, shown, strips, thumbnails),
         models=_models(evidence),
         groups=_groups(strips),
+        endpoints=served(store, experiment),
         stuck=sorted(are_stuck, key=lambda run: (run.entry_step or 0, run.id))[:MAX_ROWS],
         num_stuck=len(are_stuck),
         stuck_reading=stuck.summary(runs),
@@ -96,6 +98,7 @@ def key_figures(counts: Counts, runs: list[RunRow]) -> list[tuple[str, str, str]
     return [
         ("runs ended", f"{counts.ended:,}", f"of {counts.runs:,}"),
         ("stuck", f"{counts.stuck:,}", "known to repeat"),
+        *([("repeated", f"{counts.repeated:,}", "ended on request")] if counts.repeated else []),
         ("failed", f"{counts.failed:,}", "ended by an error"),
         ("model calls", f"{counts.invocations:,}", f"of at most {total:,}"),
         ("embeddings", f"{counts.embeddings:,}", "distinct outputs"),

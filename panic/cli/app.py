@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "embed": (
         "more:embed",
-        "Embed the outputs of an experiment under more models; no run goes on, "
+        "Embed the outputs of an experiment, or files, under more models; "
         "no generative model is loaded.",
     ),
     "diagrams": (

@@ -44,6 +44,7 @@ def list_(shared: Shared, as_json: JsonOption = False) -> None:
                     "runs": now.counts.runs,
                     "done": now.counts.done,
                     "stuck": now.counts.stuck,
+                    "repeated": now.counts.repeated,
                     "failed": now.counts.failed,
                     **now.counts.results,
                     "created_at": row.created_at,
@@ -182,6 +183,8 @@ def run_as_dict(run: RunRow) -> dict[str, Any]:
         "state": run.state,
         "entry_step": run.entry_step,
         "period": run.period,
+        "repeated": None if run.repeated is None else run.repeated._asdict(),
+        "is_repeatable": run.is_repeatable,
         "failure": None
         if run.failure is None
         else {key: getattr(run.failure, key) for key in ("step", "kind", "message", "attempts")},
@@ -194,12 +197,17 @@ def details(run: RunRow) -> str:
         return f"at step {run.failure.step}: {run.failure.message}"
     if run.state == "stuck":
         return f"since step {run.entry_step}, period {run.period}"
-    return f"{run.num_steps} of {run.max_length} steps"
+    if run.repeated is not None:
+        entry_step, period, times = run.repeated
+        return f"{times} times through the period of {period} since step {entry_step}, not known to go on"
+    told = f"{run.num_steps} of {run.max_length} steps"
+    return told if run.is_repeatable else f"{told}, not repeatable"
 
 
 def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     from panic.store import reading, standing
 
+    unrepeatable = reading.unrepeatable(store)
     return {
         "name": row.name,
         "id": row.uid,
@@ -215,6 +223,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
                 "batch_size": epoch.batch_size,
                 "device_kind": epoch.device_kind,
                 "threads": epoch.threads,
+                "is_repeatable": (row.id, epoch.name) not in unrepeatable,
             }
             for epoch in reading.epochs(store, row.id)
         ],
@@ -325,10 +334,13 @@ def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: Js
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        runs = [run for run in reading.runs(store, row.id) if run.state == "stuck"]
+        known = reading.runs(store, row.id)
+    runs = [run for run in known if run.state == "stuck"]
     keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
     if as_json:
         return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
+    if number := sum(run.state == "repeated" for run in known):
+        console(err=True).print(f"{number:,} runs were ended as repeated, which is not stuck: panic show")
     if not runs:
         return console().print(f"No run of {row.name} is stuck.")
     rows = [

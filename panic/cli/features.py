@@ -108,7 +108,7 @@ def _specs(asked: Asked) -> dict[str, ModelSpec]:
         specs[name] = spec
     if asked.regions is None:
         return specs
-    detecting = {name for name, spec in specs.items() if spec.adapter == "detector"}
+    detecting = {name for name, spec in specs.items() if "regions" in spec.parameters}
     if not detecting:
         told = f"--regions needs a detector, and {', '.join(specs)} is none."
         raise ConfigError(told, hint="A folder of DETR or OWLv2: local:FOLDER")

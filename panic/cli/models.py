@@ -71,6 +71,7 @@ def as_dict(spec: ModelSpec) -> dict[str, Any]:
         "licence": spec.licence,
         "present": registry.is_present(spec),
         "gated": spec.gated,
+        "repeatable": registry.is_repeatable(spec),
         "adapter": spec.adapter,
         "source": spec.source,
         "settings": dict(spec.parameters),

@@ -41,6 +41,8 @@ def line(progress: Progress) -> str:
     ]
     if progress.runs_stuck:
         parts[0] += f" ({progress.runs_stuck:,} stuck)"
+    if progress.runs_repeated:
+        parts[0] += f" ({progress.runs_repeated:,} repeated)"
     if progress.runs_failed:
         parts.append(f"failed {progress.runs_failed:,}")
     for what, done, total in _stages(progress):
@@ -112,7 +114,11 @@ def _picture(progress: Progress) -> RenderableType:
     # A run's steps move its bar, so that it does not stand still while all runs are half done.
     steps = (progress.invocations, progress.invocations_total)
     note = f"{progress.runs_ended:,}/{progress.runs_total:,}"
-    for number, what in ((progress.runs_stuck, "stuck"), (progress.runs_failed, "failed")):
+    for number, what in (
+        (progress.runs_stuck, "stuck"),
+        (progress.runs_repeated, "repeated"),
+        (progress.runs_failed, "failed"),
+    ):
         note += f", {number:,} {what}" if number else ""
     rows = [("runs", *steps, f"{note}  ({steps[0]:,}/{steps[1]:,} invocations)")]
     rows += [(what, done, total, f"{done:,}/{total:,}") for what, done, total in _stages(progress)]

@@ -26,6 +26,8 @@ STATE_STYLES = {
     "done": "green",
     "running": "cyan",
     "stuck": "yellow",
+    "repeated": "yellow",
+    "budget spent": "yellow",
     "interrupted": "yellow",
     "incomplete": "yellow",
     "failed": "red",

@@ -300,6 +300,7 @@ def tell_failures(path: Path, experiment: str) -> None:
 
 def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None = None) -> None:
     """Print what performing a config, or these runs of it, in the store at `path` would do."""
+    from panic.cli.served import forecast
     from panic.engine.preview import preview
 
     plan = preview(config, path, runs)
@@ -336,6 +337,8 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     for m in plan.models:
         if m.absence:
             say(m.absence)
+    for sentence in forecast(plan, config.config):
+        out.print(f"{sentence}.")
     _advise(plan)
     if plan.images_missing:
         out.print(f"images:      {plan.images_missing:,} are missing and are computed again")

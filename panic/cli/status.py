@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.cli import served as telling
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, tell_options
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from panic.store import Store
-    from panic.store.records import ExperimentRow
+    from panic.store.records import Counts, ExperimentRow
     from panic.store.standing import Standing
 
 
@@ -58,18 +59,23 @@ def status(
 
 def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
     """The JSON of an experiment's standing."""
-    from panic.store import reading, standing
+    from panic.store import reading, served, standing
 
     now = standing.standing(store, row)
     counts = now.counts
     return {
         "state": now.state,
-        "runs": {"total": counts.runs, "done": counts.done, "stuck": counts.stuck, "failed": counts.failed},
+        "runs": {
+            "total": counts.runs,
+            **{state: getattr(counts, state) for state in ("done", "stuck", "repeated", "failed")},
+        },
         **counts.results,
         "models": [
             {name: getattr(time, name) for name in time.__slots__}
             for time in reading.model_times(store, row.id)
         ],
+        "endpoints": served.served(store, row),
+        "budget": row.config.get("budget"),
         "eta_s": standing.eta_s(store, row, now),
         "pid": now.pid,
     }
@@ -97,14 +103,14 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     from rich.table import Table
     from rich.text import Text
 
-    from panic.store import reading, standing
+    from panic.store import reading, served, standing
 
     now = now or standing.standing(store, row)
     counts = now.counts
     title = Text.assemble((row.name, "bold"), f"  {row.uid[:12]}  ", (now.state, STATE_STYLES[now.state]))
     lines = Table.grid(padding=(0, 2))
     parts = [f"{counts.ended:,} of {counts.runs:,}"]
-    parts += [f"{n:,} {what}" for n, what in ((counts.stuck, "stuck"), (counts.failed, "failed")) if n]
+    parts += [f"{n:,} {what}" for n, what in _ended_early(counts) if n]
     lines.add_row("runs", ProgressBar(max(1, counts.runs), counts.ended, width=30), ", ".join(parts))
     for what, number in counts.results.items():
         if number:
@@ -120,9 +126,13 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
             if now.session.is_alive
             else f"{now.session.pid} on {now.session.host}, {moment(now.session.started_at)}",
         )
+    if told := served.budget(store, row):
+        lines.add_row("budget", "", told)
+    endpoints = telling.rows(served.served(store, row))
+    more = [make_table(telling.COLUMNS, endpoints)] if endpoints else []
     times = reading.model_times(store, row.id)
     if not times:
-        return Group(title, lines)
+        return Group(title, lines, *more)
     rows = [
         (
             t.model,
@@ -136,4 +146,8 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
         for t in times
     ]
     columns = ["model", "batches #", "items #", "padding #", "time #", "of it padding #", "items/s #"]
-    return Group(title, lines, make_table(columns, rows))
+    return Group(title, lines, make_table(columns, rows), *more)
+
+
+def _ended_early(counts: Counts) -> list[tuple[int, str]]:
+    return [(getattr(counts, state), state) for state in ("stuck", "repeated", "failed")]

@@ -100,9 +100,9 @@ def contradictions(
         unchanged: models whose results are known to be what they were, however they are written.
     """
     found = {
-        name: f"{name} is {_text(getattr(asked, name))}; "
-        f"{known.name} started with {_text(getattr(known, name))}"
-        for name in ("root_seed", "reject_constant_images")
+        name: f"{name} is {_text(getattr(asked, name), 'not set')}; "
+        f"{known.name} started with {_text(getattr(known, name), 'none')}"
+        for name in ("root_seed", "reject_constant_images", "stuck_after")
         if getattr(asked, name) != getattr(known, name)
     }
     for model in sorted((_models(known) & _models(asked)) - set(unchanged)):
@@ -130,9 +130,9 @@ def _definitions(config: ExperimentConfig, model: str) -> dict[str, dict[str, An
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, nothing: str = "no variant of this config") -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, bool):
         return str(value).lower()
-    return "no variant of this config" if value is None else str(value)
+    return nothing if value is None else str(value)

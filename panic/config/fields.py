@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**63 - 1
+LEAST_EXPONENT = 1000  # smaller numbers with a point or an exponent are slips
+MAX_EXACT = 2**53  # beyond, a number with an exponent need not be the one that was written
 MAX_BATCH = 65_536  # batches are padded to their size, so a slip of the finger would fill the memory
 MAX_WORKERS = 1024  # processes or threads
 SIZE_UNITS = {"": 1, "B": 1} | {
@@ -37,6 +39,18 @@ def parse_size(value: Any) -> Any:
     if match is None or unit is None:
         raise PydanticCustomError("size", "must be a size such as 8GiB, 512MB or a number of bytes")
     return int(float(match[1]) * unit)
+
+
+def parse_whole(value: Any) -> Any:
+    """Return the whole number that 5e6 means, which is a text in YAML; other values pass unchanged.
+
+    Of numbers that were read already, only large ones are taken so: 2.0 stays a mistake.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\+?\d{1,18}(\.\d*)?[eE]\+?\d{1,2}", value):
+        return int(float(value)) if float(value).is_integer() and float(value) <= MAX_EXACT else value
+    if isinstance(value, float) and value.is_integer() and LEAST_EXPONENT <= value <= MAX_EXACT:
+        return int(value)
+    return value
 
 
 def check_device(value: str) -> str:
@@ -89,10 +103,11 @@ def check_text(value: str) -> str:
     return str(check_utf8(value))
 
 
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
-Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Whole = Annotated[int, BeforeValidator(parse_whole)]
+Count = Annotated[Whole, Field(ge=1, le=MAX_COUNT)]
+BatchSize = Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
+Workers = Annotated[Whole, Field(ge=1, le=MAX_WORKERS)]
+Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
 Name = Annotated[str, AfterValidator(check_name)]
 ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]

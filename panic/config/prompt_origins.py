@@ -47,7 +47,7 @@ class Where(Part):
     prompt: Text | None = None
     seed: Annotated[int, Field(ge=-1)] | None = None
     repeat: Annotated[int, Field(ge=0)] | None = None
-    state: Literal["done", "stuck", "failed", "running"] | None = None
+    state: Literal["done", "stuck", "repeated", "failed", "running"] | None = None
 
 
 def _step(value: Any) -> Any:

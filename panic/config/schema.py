@@ -37,13 +37,14 @@ from panic.config.fields import (
     Seed,
     Size,
     Text,
+    Whole,
     Workers,
 )
 from panic.config.problems import Problem, dotted, shorten
 
 MIB = 2**20
 MAX_RUNS = 10**7
-RESERVED_PREFIXES = ("local:", "python:", "synthetic/")
+RESERVED_PREFIXES = ("local:", "python:", "openai:", "synthetic/")
 
 
 class FieldClass(StrEnum):
@@ -78,6 +79,25 @@ class Variant(Part):
     def parameters(self) -> dict[str, Any]:
         """The model's own parameters: steps, guidance, prompt and so on."""
         return dict(self.__pydantic_extra__)
+
+
+class Budget(Part):
+    """What all sessions of an experiment may send to endpoints; no limit where there is none."""
+
+    requests: Annotated[Whole | None, Field(ge=0, description="requests, answered or not")] = None
+    tokens: Annotated[Whole | None, Field(ge=0, description="tokens, as the server counts them")] = None
+
+
+class Price(Part):
+    """What a model behind an endpoint costs, in any currency."""
+
+    input: Annotated[float, Field(ge=0, strict=False, description="for a million tokens that are sent")] = 0.0
+    output: Annotated[float, Field(ge=0, strict=False, description="for a million tokens of answers")] = 0.0
+    request: Annotated[float, Field(ge=0, strict=False, description="for each request")] = 0.0
+
+    def of(self, *, requests: int, input_tokens: float, output_tokens: float) -> float:
+        """What so many requests and tokens cost."""
+        return self.request * requests + (self.input * input_tokens + self.output * output_tokens) / 1e6
 
 
 class ExperimentConfig(Part):
@@ -122,6 +142,14 @@ class ExperimentConfig(Part):
         bool, FIXED, Field(description="an image of one colour ends its run")
     ] = False
 
+    stuck_after: Annotated[
+        int | None,
+        FIXED,
+        Field(
+            ge=2, le=MAX_COUNT, description="times that a run of an endpoint goes round before it is ended"
+        ),
+    ] = None
+
     device: Annotated[Device, PINNED, Field(description="auto, cpu, mps, cuda, cuda:N or sim:SIZE")] = "auto"
     threads: Annotated[Workers | None, PINNED, Field(description="CPU threads of the models")] = None
     batch_sizes: Annotated[dict[str, BatchSize], PINNED, Field(description="batch size by model name")] = {}
@@ -132,6 +160,10 @@ class ExperimentConfig(Part):
     timeout_s: Annotated[float | None, OPERATIONAL, Field(gt=0, description="time limit of a model call")] = (
         None
     )
+    budget: Annotated[Budget | None, OPERATIONAL, Field(description="what endpoints may be sent in all")] = (
+        None
+    )
+    prices: Annotated[dict[str, Price], OPERATIONAL, Field(description="what endpoints cost, by model")] = {}
     max_retries: Annotated[
         int, OPERATIONAL, Field(ge=0, le=MAX_COUNT, description="new attempts after a failure")
     ] = 2

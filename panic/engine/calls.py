@@ -5,16 +5,12 @@ delivers exactly one `CallResult` for each, from a thread of its own, in the ord
 
     LocalWorker    a thread of this process                            (serving.py)
     ProcessWorker  a child process with a device of its own            (process_worker.py)
+    EndpointWorker requests to a server, several side by side          (endpoints.py)
 
 Another kind of worker needs the names of `Worker` and nothing else: the driver knows neither devices nor
-processes.
-
-- A Ray actor: `submit` calls the actor's remote method with the call, a thread waits for the references and
-  delivers their results; `check` looks whether the actor lives, and a lost one fails its call as "crash" and
-  those behind it as "untried", which the driver hands out again.
-- An HTTP endpoint: it has no device (its results name the host that answers) and no batches. Its models are
-  pinned to a batch size of 1, which needs no padding; `submit` starts a request on a loop of its own, several
-  side by side, and each answer is a result of its own.
+processes. A Ray actor, for example: `submit` calls the actor's remote method with the call, a thread waits
+for the references and delivers their results; `check` looks whether the actor lives, and a lost one fails its
+call as "crash" and those behind it as "untried", which the driver hands out again.
 
 Which thread owns what: `submit`, `check` and `close` are called by the driver's thread, `deliver` by the
 worker's; everything that both touch is guarded by the worker's own lock.
@@ -29,7 +25,9 @@ from panic.engine.contents import Output, Rejected
 from panic.engine.ledger import Span
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError
 
-Outcome = Literal["memory", "unfit", "missing", "load", "error", "rejected", "crash", "untried"]
+Outcome = Literal[
+    "memory", "unfit", "missing", "load", "error", "rejected", "crash", "untried", "busy", "unavailable"
+]
 """Why a call gave no outputs.
 
 memory    there was no room for the batch: a smaller one may do
@@ -39,7 +37,9 @@ load      building the model or loading its weights failed
 error     the call raised an exception
 rejected  what the call gave cannot be used
 crash     the process that performed it ended, or did not answer in time
-untried   it waited behind a call that ended its process, and has not been begun
+untried   it waited behind a call that ended its process, or for its turn, and has not been begun
+busy      a server asks to come again later, or cannot be reached: no fault of the item, and no attempt
+unavailable  a server refuses to serve, whatever it is asked
 """
 
 FATAL: dict[Outcome, type[PanicError]] = {
@@ -47,6 +47,7 @@ FATAL: dict[Outcome, type[PanicError]] = {
     "unfit": ModelDoesNotFit,
     "missing": ModelMissing,
     "load": ModelError,
+    "unavailable": ModelError,
 }
 """Outcomes that no retry mends; "memory" only where the batch cannot be made smaller."""
 
@@ -56,6 +57,7 @@ class Call:
     """One call of a model: at most `batch_size` inputs of one bucket, padded to it.
 
     number: names the call; `Workers.submit` gives it. upcoming: models in the order of their next uses.
+    attempt: which attempt at its items this is, those that a server put off included.
     """
 
     number: int = 0
@@ -65,16 +67,22 @@ class Call:
     seeds: list[int]
     bucket: int = 0
     upcoming: tuple[str, ...] = ()
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallError:
-    """Why a call gave no outputs: its outcome, and what there is to say about it."""
+    """Why a call gave no outputs: its outcome, and what there is to say about it.
+
+    delay_s: how long to wait before the next attempt. is_final: no attempt would end otherwise.
+    """
 
     kind: Outcome
     message: str
     detail: str = ""
     hint: str = ""
+    delay_s: float = 0.0
+    is_final: bool = False
 
     def fatal(self, model: str, hint: str = "") -> PanicError:
         """The error with which an experiment ends; it names the model once."""
@@ -82,12 +90,27 @@ class CallError:
         return FATAL[self.kind](f"{named}{self.message}", hint=f"{hint} {self.hint}".strip())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a server said about a call, as far as it did. requests: sent for it.
+
+    tokens: what the call has taken; reckoned where the server does not say.
+    """
+
+    requests: int = 1
+    tokens: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    served_model: str | None = None
+    system_fingerprint: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class CallResult:
     """What a call gave: one output per input, or an error. `duration_s` is the model call alone.
 
     device: where it was performed, as it is stored with the batch. resident: models that are there now.
-    spans: what the worker has spent its time on since the result before.
+    spans: what the worker has spent its time on since the result before. usage: of a call over the network.
     """
 
     number: int
@@ -98,6 +121,7 @@ class CallResult:
     duration_s: float = 0.0
     resident: frozenset[str] = frozenset()
     spans: list[Span] = field(default_factory=list)
+    usage: Usage | None = None
 
 
 class Worker(Protocol):
@@ -112,6 +136,9 @@ class Worker(Protocol):
 
     def check(self) -> None:
         """End a call that has exceeded its time limit; the driver asks now and then."""
+
+    def drain(self) -> None:
+        """Begin nothing that has not begun, where waiting takes long; such calls come back as "untried"."""
 
     def close(self) -> list[Span]:
         """Stop. What is submitted and not delivered may be lost.

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -37,6 +37,7 @@ class Child:
         arguments: pickled and passed on.
         on_message: called in a reader thread with every message, and with None when the child has ended.
         environment: variables that differ from this process's.
+        hidden: variables that it does not get, such as those of keys.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Child:
         arguments: tuple[Any, ...],
         on_message: Callable[[Any], None],
         environment: Mapping[str, str] | None = None,
+        hidden: Collection[str] = (),
     ) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
@@ -53,7 +55,8 @@ class Child:
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # logged; what models say on stderr is seen
-            env=os.environ | dict(environment or {}),
+            env={name: value for name, value in os.environ.items() if name not in hidden}
+            | dict(environment or {}),
             start_new_session=True,  # a group, so that what a model has started ends with it
         )
         theirs.close()

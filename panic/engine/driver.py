@@ -11,12 +11,14 @@ first run, resume, extension and repair are one path.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from panic.engine.calls import FATAL, Call, CallError, CallResult
 from panic.engine.contents import Rejected
@@ -30,7 +32,7 @@ from panic.engine.stages.stage import Failed, Made, Stage
 from panic.engine.workers import Seat, Workers
 from panic.errors import Interrupted, ModelError, PanicError
 from panic.store import Commit, writing
-from panic.store.records import NewBatch
+from panic.store.records import NewAnswer, NewBatch
 
 log = logging.getLogger("panic.engine")
 
@@ -46,6 +48,16 @@ class _Flight:
     lane: Lane
     items: list[Item]
     pin: Pin
+    seat: Seat
+
+
+class _Later(NamedTuple):
+    """An item that is given back when its time comes; `number` keeps the order of equal times."""
+
+    at: float
+    number: int
+    lane: Lane
+    item: Item
 
 
 class Driver:
@@ -71,6 +83,10 @@ class Driver:
         self._stages: Sequence[AnyStage] = ()
         self._flights: dict[int, _Flight] = {}
         self._alone: deque[tuple[Lane, Item]] = deque()
+        self._later: list[_Later] = []
+        self._num_later = 0
+        self._spent: PanicError | None = None
+        self._is_drained = False
         self._fatal: PanicError | None = None
         self._told: set[tuple[str, str]] = set()
         self._model_seconds: dict[str, float] = {}
@@ -86,6 +102,7 @@ class Driver:
         store.
         """
         self._session.clock.switch("driving")
+        self._session.writer.on_urgent = self._workers.wake
         for phase in self._phases:
             self._stages = [*self._stages, *phase]
             self._exhaust(phase)
@@ -106,7 +123,10 @@ class Driver:
             with clock.of("feeding the workers"):
                 self._feed()
             stopping = self._is_stopping()
-            if self._flights or (not stopping and any(stage.num_busy for stage in phase)):
+            if stopping and not self._is_drained:
+                self._workers.drain()
+                self._is_drained = True
+            if self._flights or (not stopping and (self._later or any(stage.num_busy for stage in phase))):
                 self._receive()
                 with clock.of("asking the store"):
                     for stage in phase:
@@ -119,7 +139,11 @@ class Driver:
                 raise self._fatal
             if stopping:
                 raise Interrupted("Stopped; what was computed is stored.", hint="Run it again to go on.")
+            if len(self._session.ready) and self._spent is None:
+                continue  # what was stored meanwhile has made room at an endpoint
             found = self._refill(phase)
+            if not found and self._spent is not None:
+                raise self._spent
 
     def _refill(self, phase: Sequence[AnyStage]) -> int:
         """Ask the store for everything that it lacks; returns how many pieces of work were handed out."""
@@ -132,38 +156,63 @@ class Driver:
     # Feeding the workers
 
     def _feed(self) -> None:
+        self._workers.stored(self._session.writer.committed)
+        while self._later and self._later[0].at <= time.monotonic():
+            due = heapq.heappop(self._later)
+            self._session.ready.put_back(self._current(due.lane), [due.item])
         while not self._is_stopping() and any(self._feed_one(seat) for seat in self._workers.open_seats()):
             pass
 
     def _feed_one(self, seat: Seat) -> bool:
         """Give a worker a call; False if there is none for it."""
         ready = self._session.ready
-        if self._alone:
+        if self._alone and self._workers.serves(seat, self._alone[0][0].model):
             lane, item = self._alone.popleft()
             self._submit(seat, lane, [item])
             return True
-        chosen = ready.choose(seat.resident, only_full=seat.num_calls > 0)
-        if chosen is not None:
-            self._submit(seat, chosen, ready.take(chosen))
-        return chosen is not None
+        chosen = ready.choose(
+            seat.resident, only_full=seat.num_calls > 0, serves=partial(self._workers.serves, seat)
+        )
+        if chosen is None:
+            return False
+        items = ready.take(chosen)
+        if seat.remote and not self._may_send(chosen, items):
+            ready.put_back(chosen, items)
+            return False
+        self._submit(seat, chosen, items)
+        return True
+
+    def _may_send(self, lane: Lane, items: list[Item]) -> bool:
+        """Whether the budget allows a request; if it does not, and nothing can change that, it is spent."""
+        spending, [content] = self._session.spending, self._session.inputs(lane, items)
+        assert spending is not None
+        is_allowed = self._spent is None and spending.allows(lane.model, content)
+        if not is_allowed and spending.is_idle:
+            self._spent = self._spent or spending.spent()
+        return is_allowed
 
     def _submit(self, seat: Seat, lane: Lane, items: list[Item]) -> None:
+        inputs = self._session.inputs(lane, items)
         call = Call(
             model=lane.model,
             batch_size=lane.batch_size,
-            inputs=self._session.inputs(lane, items),
+            inputs=inputs,
             seeds=[item.seed for item in items],
             bucket=lane.bucket,
-            upcoming=self._upcoming(seat, lane.model),
+            upcoming=() if seat.remote else self._upcoming(seat, lane.model),
+            attempt=1 + max(item.attempts + item.put_off for item in items),
         )
         number = self._workers.submit(call, seat)
-        self._flights[number] = _Flight(lane, items, self._session.pins[lane.model])
+        self._flights[number] = _Flight(lane, items, self._session.pins[lane.model], seat)
+        if seat.remote and self._session.spending is not None:
+            self._session.spending.send(number, lane.model, inputs[0])
 
     def _upcoming(self, seat: Seat, model: str) -> tuple[str, ...]:
         """Models in the order of their next uses; told once for a stretch of calls of one model."""
         if self._standing is not None and seat.model != model:
             seat.model = model
-            seat.upcoming = forecast(self._standing(), self._session.ready.work(), model, seat.resident)
+            foreseen = forecast(self._standing(), self._session.ready.work(), model, seat.resident)
+            seat.upcoming = tuple(name for name in foreseen if self._workers.serves(seat, name))
         return seat.upcoming
 
     # Absorbing results
@@ -191,9 +240,13 @@ class Driver:
 
     def _absorb_call(self, result: CallResult) -> None:
         flight = self._flights.pop(result.number)
-        lane = flight.lane
+        lane, seat = flight.lane, flight.seat
+        if seat.remote and self._session.spending is not None:
+            self._session.spending.settle(result.number, result.usage)
         if result.error is not None:
             self._recover(flight, result.error)
+            if seat.remote:
+                self._store_urgently(Commit(), seat)
             return
         if self._is_outdated(flight):
             self._put_back(flight)
@@ -208,8 +261,12 @@ class Driver:
                 self._reject(lane, item, output.reason, commit)
             else:
                 lane.stage.absorb(item, Made(output, lane.model, batch), commit)
-        self._feed()
-        self._add(commit, lane.stage)
+        if seat.remote:
+            self._add(commit, lane.stage, seat)
+            self._feed()
+        else:
+            self._feed()
+            self._add(commit, lane.stage)
 
     def _record(self, flight: _Flight, result: CallResult, commit: Commit) -> int:
         """Add a call's batch to its commit; returns the batch's row."""
@@ -227,12 +284,24 @@ class Driver:
             duration_s=result.duration_s,
         )
         commit.batches.append(batch)
+        if (usage := result.usage) is not None:
+            told = {name: getattr(usage, name) for name in NewAnswer.__slots__ if name != "batch"}
+            commit.answers.append(NewAnswer(batch=batch.id, **told))
         return batch.id
 
-    def _add(self, commit: Commit, stage: AnyStage) -> None:
-        """Hand a commit to the writer."""
+    def _store_urgently(self, commit: Commit, seat: Seat) -> int:
+        """Hand what came of a request to the writer; its place is taken until that is stored."""
+        if self._session.spending is not None:
+            commit.spending.extend(self._session.spending.rows())
+        number = self._session.writer.add(commit, is_urgent=True)
+        seat.unstored.append(number)
+        return number
+
+    def _add(self, commit: Commit, stage: AnyStage, seat: Seat | None = None) -> None:
+        """Hand a commit to the writer; at once, if it is what came of a request of this seat."""
         with self._session.clock.of("waiting for the writer"):
-            number = self._session.writer.add(commit)
+            add = self._session.writer.add
+            number = add(commit) if seat is None else self._store_urgently(commit, seat)
         stage.written(commit, number)
         if commit.failures and self._session.plan.config.fail_fast:
             failure = commit.failures[0]
@@ -257,9 +326,14 @@ class Driver:
 
     def _recover(self, flight: _Flight, error: CallError) -> None:
         lane = flight.lane
-        self._tell(flight, error)
+        if error.kind != "untried" or not flight.seat.remote:
+            self._tell(flight, error)
         if error.kind == "untried" or self._is_outdated(flight):
             self._put_back(flight)
+        elif error.kind == "busy":
+            for item in flight.items:
+                item.put_off += 1
+                self._put_later(lane, item, error.delay_s)
         elif error.kind == "memory" and lane.batch_size > 1 and lane.stage.is_pinned:
             self._halve(lane.model)
             self._put_back(flight)
@@ -271,7 +345,7 @@ class Driver:
             is_alone = len(flight.items) == 1
             failed = Failed(error.kind, error.message, error.detail, lane.model)
             for item in reversed(flight.items):
-                self._retry(lane, item, failed, commit, is_alone=is_alone)
+                self._retry(lane, item, failed, commit, error, is_alone=is_alone)
             self._add(commit, lane.stage)
 
     def _tell(self, flight: _Flight, error: CallError) -> None:
@@ -282,19 +356,28 @@ class Driver:
         log.log(level, "%s: a batch of %d gave no result: %s", model, len(flight.items), error.message)
         log.debug("%s", error.detail)
 
-    def _retry(self, lane: Lane, item: Item, failed: Failed, commit: Commit, *, is_alone: bool) -> None:
+    def _retry(
+        self, lane: Lane, item: Item, failed: Failed, commit: Commit, error: CallError, *, is_alone: bool
+    ) -> None:
         """Try an item again with the same seed: with its batch, then alone; then it has failed.
 
         is_alone: the failure is this item's own, not one of its batch.
         """
         item.attempts += 1
         max_retries = self._session.plan.config.max_retries
-        if is_alone and item.attempts > max_retries:
+        if is_alone and (item.attempts > max_retries or error.is_final):
             lane.stage.fail(item, failed, commit)
+        elif error.delay_s:
+            self._put_later(lane, item, error.delay_s)
         elif item.attempts >= max_retries:
             self._alone.appendleft((lane, item))
         else:
             self._session.ready.put_back(lane, [item])
+
+    def _put_later(self, lane: Lane, item: Item, delay_s: float) -> None:
+        """Give an item back after a while."""
+        self._num_later += 1
+        heapq.heappush(self._later, _Later(time.monotonic() + delay_s, self._num_later, lane, item))
 
     def _reject(self, lane: Lane, item: Item, reason: str, commit: Commit) -> None:
         """Try an item with an unusable output again, within a batch: its mates are not at fault."""

@@ -128,16 +128,20 @@ def _perform(session: Session) -> None:
     plan, device = session.plan, session.device
     epochs = reading.epochs(session.reader, session.experiment)
     called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
-    num_workers = count_workers(plan, called, device, *_missing(session))
+    num_runs, num_missing = _missing(session)
+    num_workers = count_workers(plan, called, device, num_runs, num_missing)
     with ExitStack() as stack:
         start = partial(start_workers, plan, called, device, num_workers, session.memory)
         workers = stack.enter_context(closing(Workers(start, session.ledger)))
+        if plan.remote:
+            _start_endpoints(session, workers, has_runs=num_missing > 0)
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
         called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
         busy = {name for row in _unfinished(session) for name in row.network}
         suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
         session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
+        session.open_spending()
         loops = LoopStage(session)
         Driver(
             session,
@@ -146,6 +150,20 @@ def _perform(session: Session) -> None:
             standing=(lambda: loops.standing) if device.has_own_memory else None,
             on_epoch=loops.forget,
         ).perform()
+
+
+def _start_endpoints(session: Session, workers: Workers, *, has_runs: bool) -> None:
+    """Give every model behind an endpoint its worker. Raises ModelMissing for a key that is not there.
+
+    has_runs: there are runs that have not ended; otherwise no generative model is asked.
+    """
+    from panic.engine.endpoints import start_endpoints  # brings an HTTP client
+
+    plan = session.plan
+    asked = {name: spec for name, spec in plan.remote.items() if has_runs or spec.is_embedding}
+    constant = plan.config.reject_constant_images
+    for name, worker in start_endpoints(asked, workers.post, reject_constant_images=constant).items():
+        workers.add_endpoint(worker, name, asked[name].parameters["concurrency"])
 
 
 def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStack) -> list[list[AnyStage]]:
@@ -167,6 +185,7 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
             workers.post,
             num_workers=plan.config.diagram_workers,
             ledger=session.ledger,
+            hidden=registry.secrets(plan.specs.values()),
         )
         stack.enter_context(closing(pool))
         with_loops.append(DiagramStage(session, pool, before))

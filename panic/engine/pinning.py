@@ -25,10 +25,12 @@ from panic.models.protocol import ModelSpec
 from panic.store import Store, invariance, missing, provenance, reading, writing
 from panic.store.codec import canonical_json, prompt_modality
 from panic.store.invariance import Measured, Verdict
-from panic.store.records import EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewEpoch, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
 
+REMOTE = "endpoint"
+"""The kind of device of a model behind an endpoint, as far as the store can tell."""
 _KERNELS = ("torch", "diffusers", "transformers")
 """Packages that decide how numbers are rounded, and who pads what."""
 
@@ -96,7 +98,7 @@ def shapes(
         if name in plan.specs
     }
     for name in plan.specs.keys() - found.keys():
-        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))
+        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))  # 1 behind an endpoint
         found[name] = Shape(
             batch_size=plan.config.batch_sizes.get(name, fitting),
             threads=plan.config.threads or _default_threads(plan, device_kind),
@@ -197,7 +199,7 @@ def changes(store: Store, experiment: int, plan: Plan, device: Device) -> list[C
     return [
         Change(name=name, model=row.model, before=now[name], after=after[name])
         for name, row in {row.name: row for row in epochs if row.name in after}.items()
-        if after[name] != now[name]
+        if after[name] != now[name] and row.device_kind != REMOTE
     ]
 
 
@@ -291,7 +293,7 @@ def is_called(store: Store, row: ExperimentRow, plan: Plan, epoch: EpochRow) -> 
 
 def has_come_as_far(row: RunRow | None, run: NewRun) -> bool:
     """Whether a stored run has all the outputs that are asked of it, or will have no more."""
-    return row is not None and (row.state in ("stuck", "failed") or row.num_steps >= run.max_length)
+    return row is not None and (row.state in CUT_SHORT or row.num_steps >= run.max_length)
 
 
 def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
@@ -398,18 +400,23 @@ def pin(
     runs = joined_runs(plan.runs, reading.runs(store, experiment))
     pins: dict[str, Pin] = {}
     for name, shape in shapes(plan, pinned.values(), device_kind, runs).items():
+        spec = plan.specs[name]
+        is_remote = registry.is_remote(spec)
         fitting = replace(shape, batch_size=(tried or {}).get(name, shape.batch_size))
         called = (proven or {}).get(name, fitting)
         if row := pinned.get(name):
             model, number = row.model, row.number
         else:
-            model = writing.add_model(store, name, fingerprints[name], _plain(plan.specs[name]))
+            is_repeatable = registry.is_repeatable(spec)
+            model = writing.add_model(
+                store, name, fingerprints[name], _plain(spec), is_repeatable=is_repeatable
+            )
             opened = NewEpoch(
                 name=name,
                 model=model,
                 batch_size=called.batch_size,
-                device_kind=device_kind,
-                threads=called.threads,
+                device_kind=REMOTE if is_remote else device_kind,
+                threads=None if is_remote else called.threads,
                 reason="memory" if fitting.batch_size < shape.batch_size else "start",
                 mates=called.mates,
             )
@@ -423,7 +430,7 @@ def _other_model(epoch: EpochRow, fingerprint: str, device_kind: str, *, is_told
     name, found = epoch.name, []
     if epoch.fingerprint != fingerprint and not is_told:
         found.append(f"{name} is not the model this experiment started with: its weights or code changed")
-    if epoch.device_kind not in (device_kind, imported.GIVEN):
+    if epoch.device_kind not in (device_kind, imported.GIVEN, REMOTE):
         found.append(f"{name} started on a device of kind {epoch.device_kind!r}; here it is {device_kind!r}")
     return found
 

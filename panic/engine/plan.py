@@ -25,7 +25,7 @@ from panic.errors import ConfigError, ModelError
 from panic.models import registry
 from panic.models.protocol import ModelSpec
 from panic.store import DEFAULT_STORE
-from panic.store.records import ExperimentRow, NewRun, RunRow
+from panic.store.records import CUT_SHORT, ExperimentRow, NewRun, RunRow
 
 if TYPE_CHECKING:
     from panic.engine.starts import Starts
@@ -61,6 +61,16 @@ class Plan:
     def specs(self) -> dict[str, ModelSpec]:
         """All models by name, generative ones first."""
         return self.generative | self.embedding
+
+    @property
+    def remote(self) -> dict[str, ModelSpec]:
+        """The models behind endpoints, by name."""
+        return {name: spec for name, spec in self.specs.items() if registry.is_remote(spec)}
+
+    @property
+    def local(self) -> dict[str, ModelSpec]:
+        """The models that are called on this machine, by name."""
+        return {name: spec for name, spec in self.specs.items() if not registry.is_remote(spec)}
 
     @property
     def diagrams(self) -> list[tuple[str, DiagramSettings]]:
@@ -210,7 +220,7 @@ def joined_runs(asked: Iterable[NewRun], stored: Iterable[RunRow]) -> list[NewRu
     found: dict[Any, NewRun | RunRow] = {**known}
     for run in asked:
         row = known.get(run_key(run))
-        if row is None or (row.max_length < run.max_length and row.state not in ("stuck", "failed")):
+        if row is None or (row.max_length < run.max_length and row.state not in CUT_SHORT):
             found[run_key(run)] = run
     return list(found.values())
 

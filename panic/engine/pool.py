@@ -108,6 +108,7 @@ class Pool:
         settings: of all diagrams that jobs may ask for.
         deliver: called from another thread with the result of every job.
         ledger: told what the processes spend their time on.
+        hidden: variables of the environment that the processes do not get.
     """
 
     def __init__(
@@ -118,7 +119,9 @@ class Pool:
         *,
         num_workers: int | None = None,
         ledger: Ledger | None = None,
+        hidden: Sequence[str] = (),
     ) -> None:
+        self._hidden = tuple(hidden)
         self._ledger = ledger or Ledger()
         self._num_workers = num_workers or os.cpu_count() or 1
         self._arguments = (
@@ -179,7 +182,7 @@ class Pool:
         self._started += 1
         entry = "panic.engine.pool:serve_connection"
         arguments = (*self._arguments, time.monotonic())
-        child = Child(entry, arguments, partial(self._on_message, number), ENVIRONMENT)
+        child = Child(entry, arguments, partial(self._on_message, number), ENVIRONMENT, self._hidden)
         self._children[number] = (child, deque())
         return number
 

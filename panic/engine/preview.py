@@ -31,7 +31,8 @@ from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.codec import prompt_modality
 from panic.store.coverage import EmbeddingModel, Part
-from panic.store.records import EpochRow, ExperimentRow, NewRun, RunRow
+from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow
+from panic.store.served import ServedModel, served_models
 from panic.topology import Estimate, estimate
 
 ASSUMED_COORDINATES = 768
@@ -63,6 +64,7 @@ class PreviewModel:
     num_ready: int
     num_items: int
     order: int | None
+    is_remote: bool = False
 
     @property
     def is_present(self) -> bool:
@@ -99,7 +101,8 @@ class Preview:
     runs_existing: runs that have ended. images_missing: whose pixels the store has lost. parts: what is taken
     of the runs; `missing` includes at most as much as the runs to come will ask for. eta_s: model time at
     the speed seen in this store; None where a model has not been seen. diagrams: what those that are missing
-    will take if no run gets stuck; None if there are none.
+    will take if no run gets stuck; None if there are none. served: what endpoints have been sent and said so
+    far.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Preview:
     left_alone: list[str]
     eta_s: float | None
     diagrams: Estimate | None
+    served: Sequence[ServedModel] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +205,7 @@ def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known:
         left_alone=left_alone(plan, known.runs, None if row is None else _union(row, plan.config)),
         eta_s=_eta_s({name: left[name] for name in plan.generative}, _seconds_per_item(store)),
         diagrams=_diagrams(plan, parts),
+        served=served_models(store, row.id) if store and row else (),
     )
 
 
@@ -234,6 +239,7 @@ def _models(plan: Plan, device: Device, known: _Stored, left: Mapping[str, int])
             num_ready=left[name] if spec.is_embedding else min(ready[name], left[name]),
             num_items=left[name],
             order=order.index(name) + 1 if name in order else None,
+            is_remote=registry.is_remote(spec),
         )
         for name, spec in plan.specs.items()
     ]
@@ -250,7 +256,7 @@ def _parts(
     for prompt in {run.prompt for run in plan.runs} - {row.prompt for row in known.runs}:
         coming[prompt_modality(prompt)] += 1
     grown = {rows[key].id for key in map(run_key, growing) if key in rows}
-    complete = sum(row.state in ("done", "stuck") and row.id not in grown for row in known.runs)
+    complete = sum(row.state in ("done", "stuck", "repeated") and row.id not in grown for row in known.runs)
     num_diagrams = complete + len(growing)
     found: list[Part] = []
     for part in _stored_parts(plan, store, known, grown):
@@ -283,7 +289,7 @@ def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:
     """How many steps a run has and will have; equal if it has ended."""
     if stored is None:
         return 0, run.max_length
-    if stored.state in ("stuck", "failed"):
+    if stored.state in CUT_SHORT:
         return stored.num_steps, stored.num_steps
     return stored.num_steps, max(run.max_length, stored.num_steps)
 

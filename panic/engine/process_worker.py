@@ -85,7 +85,12 @@ class ProcessWorker:
         self._spans += self._clock.take()
         self._spawned_at = time.monotonic()
         arguments = (self._settings, not self.is_ready, self._spawned_at)
-        self._child = Child("panic.engine.process_worker:serve_connection", arguments, self._on_message)
+        self._child = Child(
+            "panic.engine.process_worker:serve_connection",
+            arguments,
+            self._on_message,
+            hidden=self._settings.hidden,
+        )
         return self._child
 
     def check(self) -> None:
@@ -98,6 +103,9 @@ class ProcessWorker:
             ):
                 self._timed_out = True
                 self._child.kill()
+
+    def drain(self) -> None:
+        """Do nothing: what waits here begins soon."""
 
     def close(self) -> list[Span]:
         with self._lock:

@@ -25,6 +25,7 @@ class Progress:
     runs_total: int = 0
     runs_ended: int = 0
     runs_stuck: int = 0
+    runs_repeated: int = 0
     runs_failed: int = 0
     invocations: int = 0
     invocations_total: int = 0

@@ -15,7 +15,7 @@ without building the model.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,13 +32,15 @@ JOINT_IMAGES = -1
 class Item:
     """One input for one model. The queue holds digests, never images.
 
-    subject: what the stage that asked for it gives the result to, such as a run.
+    subject: what the stage that asked for it gives the result to, such as a run. attempts: those that failed.
+    put_off: how often a server has asked to come again later, which is no failure.
     """
 
     subject: Any
     input: bytes
     seed: int
     attempts: int = 0
+    put_off: int = 0
 
 
 class Lane(NamedTuple):
@@ -82,12 +84,15 @@ class ReadyQueue:
             items = self._waiting.pop(lane)
             self._waiting.setdefault(lane._replace(batch_size=batch_size), deque()).extend(items)
 
-    def choose(self, resident: frozenset[str], *, only_full: bool) -> Lane | None:
+    def choose(
+        self, resident: frozenset[str], *, only_full: bool, serves: Callable[[str], bool] = lambda model: True
+    ) -> Lane | None:
         """The lane to serve next, or None.
 
         Args:
             resident: models on the device.
             only_full: the device is busy, so a short batch can wait to fill up, and so can a load.
+            serves: whether who asks has a model at all.
         """
         best: Lane | None = None
         best_rank: tuple[int, ...] = ()
@@ -96,6 +101,8 @@ class ReadyQueue:
             if not queue:
                 continue
             model = lane.model
+            if not serves(model):
+                continue
             is_full = len(queue) >= lane.batch_size
             is_resident = model in resident
             if only_full and not (is_full and is_resident):

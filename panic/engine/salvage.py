@@ -46,6 +46,8 @@ class Salvage:
             return commit
         kept = Commit(
             batches=commit.batches,
+            answers=commit.answers,
+            spending=commit.spending,
             outputs=[output for output in commit.outputs if output.digest not in self._unwritable],
             embeddings=commit.embeddings,
             diagrams=commit.diagrams,
@@ -63,6 +65,7 @@ class Salvage:
             else:
                 kept.invocations.append(step)
         kept.stuck.extend(row for row in commit.stuck if row.run not in self._broken)
+        kept.repeated.extend(row for row in commit.repeated if row.run not in self._broken)
         kept.failures.extend([*failed, *(row for row in commit.failures if row.run not in self._broken)])
         return kept
 

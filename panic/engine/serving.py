@@ -44,7 +44,10 @@ log = logging.getLogger("panic.engine")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What a worker must know to serve calls; picklable."""
+    """What a worker must know to serve calls; picklable.
+
+    hidden: variables of the environment that its process does not get.
+    """
 
     device: str
     specs: dict[str, ModelSpec]
@@ -53,6 +56,7 @@ class ServerSettings:
     memory_fraction: float = 1.0
     reject_constant_images: bool = False
     memory: MemorySettings = field(default_factory=MemorySettings)
+    hidden: tuple[str, ...] = ()
 
 
 class CallServer:
@@ -232,6 +236,9 @@ class LocalWorker:
 
     def check(self) -> None:
         """Do nothing: a thread cannot be killed, time limits need a process."""
+
+    def drain(self) -> None:
+        """Do nothing: what waits here begins soon."""
 
     def close(self) -> list[Span]:
         self._calls.put(None)

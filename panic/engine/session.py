@@ -14,11 +14,12 @@ opens an epoch. `contents` is guarded by a lock of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from panic.devices.device import Device
 from panic.engine.contents import Content, ContentCache
@@ -29,13 +30,17 @@ from panic.engine.plan import Plan, warn_of_what_stays
 from panic.engine.progress import Progress
 from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
-from panic.errors import Interrupted
+from panic.errors import BudgetSpent, Interrupted
 from panic.interrupts import stop_on_signals
+from panic.models.kinds import secrets
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import is_image_prompt, prompt_digest
-from panic.store.provenance import provenance
+from panic.store.provenance import provenance, without
 from panic.store.records import NewEpoch, NewOutput
+
+if TYPE_CHECKING:
+    from panic.engine.spending import Spending
 
 LOST = "lost"
 """Kind of the failure of a run whose images cannot be computed again."""
@@ -46,7 +51,8 @@ class Session:
     """What is being performed.
 
     run_ids: rows of the plan's runs, in their order. pins: how every model is called now, by name. lost:
-    digests of images whose pixels are gone for good. clock: that of the driver's thread.
+    digests of images whose pixels are gone for good. clock: that of the driver's thread. spending: of what is
+    sent to endpoints, where there are any.
     """
 
     plan: Plan
@@ -66,6 +72,7 @@ class Session:
     on_progress: Callable[[Progress], None]
     pins: dict[str, Pin] = field(default_factory=dict)
     lost: set[bytes] = field(default_factory=set)
+    spending: Spending | None = None
     ledger: Ledger = field(default_factory=Ledger)
     clock: Clock = field(default_factory=partial(Clock, "starting"))
 
@@ -74,6 +81,21 @@ class Session:
         pins = pin(self.store, self.experiment, self.plan, self.fingerprints, self.device.kind, tried, proven)
         self.pins |= pins
         self.buckets.by_length(name for name, one in pins.items() if one.mates == "length")
+
+    def open_spending(self) -> None:
+        """Keep account of what is sent to the models behind endpoints, which are pinned now."""
+        if not (remote := self.plan.remote):
+            return
+        from panic.engine.spending import Spending
+        from panic.models.openai import most_tokens
+        from panic.store.served import spent
+
+        before = spent(self.store, self.experiment)
+        self.spending = Spending(self.number, before, self.plan.config.budget)
+        for name, spec in remote.items():
+            places = spec.parameters["concurrency"]
+            self.spending.open(name, self.pins[name].model, places, partial(most_tokens, spec))
+        writing.record_spending(self.store, self.spending.rows())
 
     def halve(self, model: str) -> Pin:
         """Open a shape epoch of a model with half the batch size, recorded before its first result."""
@@ -137,12 +159,12 @@ def open_session(
         writing.drop_images(store, images.damaged_images(store, experiment))
     run_ids = writing.add_runs(store, experiment, plan.runs, given_images)
     asked = config.model_dump(mode="json")
-    number = writing.start_session(store, experiment, command, provenance() | _lineage(plan), asked)
+    number = writing.start_session(store, experiment, *_described(command, plan), asked)
     ledger, clock = Ledger(), Clock("starting")
     memory = MemorySettings()
     if device.has_own_memory:
         memory = memory_settings(store, device, fingerprints, row.uid, number)
-    state = "failed"
+    state, session = "failed", None
     try:
         with stop_on_signals() as stop_requested, Store(store.path) as reader:
             cache = ContentCache(config.pixel_cache_bytes, partial(_read, reader))
@@ -152,7 +174,7 @@ def open_session(
             eager = [name for name in plan.generative if Modality.IMAGE in specs[name].modalities_in]
             writer = Writer(partial(writing.commit, store), cache.saved, ledger)
             try:
-                yield Session(
+                session = Session(
                     plan=plan,
                     device=device,
                     store=store,
@@ -171,6 +193,7 @@ def open_session(
                     ledger=ledger,
                     clock=clock,
                 )
+                yield session
             finally:
                 clock.switch("closing")
                 writer.close()
@@ -178,11 +201,24 @@ def open_session(
     except Interrupted:
         state = "interrupted"
         raise
+    except BudgetSpent:
+        state = "budget spent"
+        raise
     finally:
+        if session is not None and session.spending is not None:
+            writing.record_spending(store, session.spending.rows(is_open=False))
         if device.has_own_memory:
             learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
         writing.end_session(store, number, state, ledger.rows())
+
+
+def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
+    """The command and the provenance of a session, without the keys of the plan's models."""
+    variables = secrets(plan.specs.values())
+    keys = [value for name in variables if (value := os.environ.get(name, "").strip())]
+    found = provenance(variables) | _lineage(plan)
+    return without(command, keys), without(found, keys)
 
 
 def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:

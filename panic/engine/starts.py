@@ -21,11 +21,10 @@ from panic.errors import ConfigError, PanicError
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading
 from panic.store.codec import image_prompt, is_image_prompt, prompt_digest
-from panic.store.records import NewOutput, NewRun, RunRow
+from panic.store.records import ENDED, NewOutput, NewRun, RunRow
 
 log = logging.getLogger("panic.engine")
 
-ENDED = ("done", "stuck", "failed")
 MANY = 1000
 
 

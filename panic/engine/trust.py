@@ -41,6 +41,8 @@ def named_outside(config: ExperimentConfig) -> list[str]:
         adapter = variant.parameters.get("adapter")
         if adapter is not None and adapter not in kinds.adapters():
             found.append(f"the adapter {adapter!r} of the model {name!r}")
+        if (variable := variant.parameters.get("api_key_env")) is not None:
+            found.append(f"the key in {variable!r} of the environment, for the model {name!r}")
         for key, value in variant.parameters.items():
             found += [f"{key} of the model {name!r}: {text!r}" for text in _paths(key, value)]
     return found

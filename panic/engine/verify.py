@@ -37,7 +37,7 @@ from panic.store.codec import decode_vector, image_digest
 from panic.store.origins import Origin
 from panic.store.records import DiagramRow
 
-Verdict = Literal["same", "different", "damaged", "changed", "not comparable", "given"]
+Verdict = Literal["same", "different", "damaged", "changed", "not comparable", "not repeatable", "given"]
 """What became of a result.
 
 same            it comes out as it is stored, to the bit
@@ -45,6 +45,7 @@ different       it does not
 damaged         the store does not give back what it was made from
 changed         the model's weights, code or parameters are others than those that made it
 not comparable  another kind of device made it, the model is not here, or it gives nothing
+not repeatable  its model need not give the same again, and is not asked
 given           it was imported: nothing here made it
 """
 COMPARED = ("same", "different")
@@ -114,7 +115,8 @@ def _again(checked: CheckedConfig, store: Store, calls: list[Origin]) -> Iterato
     wanted: list[tuple[str, Origin]] = []
     for origin in calls:
         name = names.get(origin.fingerprint, origin.name)
-        reason = _obstacle(origin, now.get(name, ""), device)
+        is_repeatable = name not in specs or registry.is_repeatable(specs[name])
+        reason = _obstacle(origin, now.get(name, ""), device, is_repeatable=is_repeatable)
         if reason is None:
             wanted.append((name, origin))
         else:
@@ -149,10 +151,14 @@ def _fingerprint(spec: ModelSpec) -> str:
         return ""
 
 
-def _obstacle(origin: Origin, fingerprint: str, device: Device) -> tuple[Verdict, str] | None:
+def _obstacle(
+    origin: Origin, fingerprint: str, device: Device, *, is_repeatable: bool
+) -> tuple[Verdict, str] | None:
     """Why a result cannot be compared, if so."""
     if origin.device_kind == GIVEN:
         return "given", f"{origin.name} was imported"
+    if not is_repeatable:
+        return "not repeatable", f"{origin.name} is behind an endpoint"
     if not fingerprint:
         return "not comparable", f"{origin.name} is not here"
     if fingerprint != origin.fingerprint:

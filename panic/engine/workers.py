@@ -17,8 +17,9 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from panic.config import ExperimentConfig
 from panic.devices.device import Device
@@ -54,15 +55,26 @@ class Seat:
     """A worker as the driver sees it, and what it was last known to hold.
 
     resident: models on its device. num_calls: calls that it has. model: of the call it was given last.
-    upcoming: models that were foreseen to follow that one. place: its name where time is told.
+    upcoming: models that were foreseen to follow that one. place: its name where time is told. remote: the
+    one model that it has, behind an endpoint; "" for a seat that has all others. depth: calls that it takes
+    at the same time. unstored: of an endpoint, the numbers of the commits that its last results are in, as
+    long as they are not stored: such a result still takes a place, so that no more is lost by a kill, and
+    paid for again, than there are places.
     """
 
     worker: Worker
     place: str
+    remote: str = ""
+    depth: int = DEPTH
     resident: frozenset[str] = frozenset()
     num_calls: int = 0
     model: str = ""
     upcoming: tuple[str, ...] = ()
+    unstored: deque[int] = field(default_factory=deque)
+
+    @property
+    def has_room(self) -> bool:
+        return self.num_calls + len(self.unstored) < self.depth
 
 
 class Workers:
@@ -79,13 +91,29 @@ class Workers:
         ledger: Ledger | None = None,
     ) -> None:
         self._ledger = ledger or Ledger()
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._calls: dict[int, tuple[Seat, str]] = {}
         self._last_number = 0
+        self._remote: frozenset[str] = frozenset()
+        self.seats: list[Seat] = []
         before = Span("starting", "", self._ledger.started_at, time.monotonic())
-        self.seats = [Seat(one, f"worker {place}") for place, one in enumerate(start(self.post), start=1)]
-        for seat in self.seats:
-            self._ledger.add(seat.place, [before])
+        for one in start(self.post):
+            self._seat(Seat(one, f"worker {len(self.seats) + 1}"), before)
+
+    def _seat(self, seat: Seat, before: Span) -> None:
+        self.seats.append(seat)
+        self._ledger.add(seat.place, [before])
+
+    def add_endpoint(self, worker: Worker, model: str, places: int) -> None:
+        """Take in a worker that has one model, which no other worker has, and several calls at a time."""
+        before = Span("starting", "", self._ledger.started_at, time.monotonic())
+        place = f"endpoint {len(self._remote) + 1}"
+        self._seat(Seat(worker, place, remote=model, depth=places, resident=frozenset({model})), before)
+        self._remote |= {model}
+
+    def serves(self, seat: Seat, model: str) -> bool:
+        """Whether calls of a model may be given to a seat."""
+        return model == seat.remote if seat.remote else model not in self._remote
 
     @property
     def num_calls(self) -> int:
@@ -100,7 +128,7 @@ class Workers:
     def open_seats(self) -> list[Seat]:
         """Workers that can take a call, idle ones first; those that still start only if all of them do."""
         started = [seat for seat in self.seats if seat.worker.is_ready] or self.seats
-        return sorted((seat for seat in started if seat.num_calls < DEPTH), key=lambda seat: seat.num_calls)
+        return sorted((seat for seat in started if seat.has_room), key=lambda seat: seat.num_calls)
 
     def submit(self, call: Call, seat: Seat) -> int:
         """Give a worker a call; returns the number that its result will bear."""
@@ -116,6 +144,21 @@ class Workers:
         """Put a message into the inbox; from any thread."""
         self._inbox.put(message)
 
+    def wake(self) -> None:
+        """Let `next` return at once, without a message; from any thread."""
+        self._inbox.put(None)
+
+    def stored(self, committed: int) -> None:
+        """All commits up to this number are stored: the places of their results are free again."""
+        for seat in self.seats:
+            while seat.unstored and seat.unstored[0] <= committed:
+                seat.unstored.popleft()
+
+    def drain(self) -> None:
+        """Let nothing begin that waits for its turn."""
+        for seat in self.seats:
+            seat.worker.drain()
+
     def next(self, timeout_s: float) -> Message | None:
         """The next message, or None if there is none for so long."""
         try:
@@ -126,7 +169,8 @@ class Workers:
             seat, _ = self._calls.pop(message.number)
             seat.num_calls -= 1
             self._ledger.add(seat.place, message.spans)
-            seat.resident = message.resident if message.error is None else frozenset()
+            if not seat.remote:
+                seat.resident = message.resident if message.error is None else frozenset()
         return message
 
     def check(self) -> None:
@@ -194,17 +238,24 @@ def start_workers(
     memory: MemorySettings,
     deliver: Deliver,
 ) -> list[Worker]:
-    """So many workers: in this process for the CPU; in a child for a GPU, for a time limit, for models in
-    Python files of the user's, which may end their process, and for every worker but the first."""
-    config, threads = plan.config, _threads(shapes)
+    """So many workers for the models that are called here; none where all are behind endpoints.
+
+    They are in this process for the CPU; in a child for a GPU, for a time limit, for models in Python files
+    of the user's, which may end their process, and for every worker but the first.
+    """
+    config, specs = plan.config, plan.local
+    if not specs:
+        return []
+    threads = _threads({name: shapes[name] for name in specs})
     settings = ServerSettings(
         device=device.name,
-        specs=plan.specs,
+        specs=specs,
         threads=threads,
         headroom_bytes=config.headroom,
         memory_fraction=config.memory_fraction,
         reject_constant_images=config.reject_constant_images,
         memory=replace(memory, num_workers=num_workers),
+        hidden=tuple(registry.secrets(plan.specs.values())),
     )
     if num_workers > 1:
         log.info("%d workers on %s, threads of each: %d", num_workers, device.name, threads)
@@ -212,7 +263,7 @@ def start_workers(
             log.warning("%d workers with %d threads each share %d cores", num_workers, threads, num_cores())
         if device.kind == "sim":  # a budget of bytes is divided; of a real device all ask what is free
             settings = replace(settings, device=f"sim:{device.total_bytes() // num_workers}")
-    runs_users_code = any(spec.source.startswith("python:") for spec in plan.specs.values())
+    runs_users_code = any(spec.source.startswith("python:") for spec in specs.values())
     in_process = config.executor == "local" or (
         config.executor == "auto"
         and device.kind in ("cpu", "sim")

@@ -40,8 +40,9 @@ for the next commit."""
 COMMIT_EVERY_S = 0.25
 
 
-_Queued = tuple[Commit, list[Future[list[bytes]]]]
-_FLUSH: _Queued = (Commit(), [])
+_Queued = tuple[Commit, list[Future[list[bytes]]], bool]
+"""A commit, its images being encoded, and whether it is urgent."""
+_FLUSH: _Queued = (Commit(), [], True)
 """It ends what is gathered, because somebody waits for what is queued before it."""
 
 
@@ -54,7 +55,8 @@ class Writer:
         ledger: told what the thread spends its time on.
 
     broken: runs that have ended because a step of theirs cannot be stored. incomplete: numbers of the commits
-    of which rows other than steps are missing, and `problems`: what is to be said of those rows.
+    of which rows other than steps are missing, and `problems`: what is to be said of those rows. on_urgent:
+    called from the writer's thread when urgent commits are stored.
     """
 
     def __init__(
@@ -79,11 +81,14 @@ class Writer:
         self.broken: set[int] = set()
         self.incomplete: set[int] = set()
         self.problems: list[str] = []
+        self.on_urgent: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def add(self, commit: Commit) -> int:
+    def add(self, commit: Commit, *, is_urgent: bool = False) -> int:
         """Queue a commit; blocks while too much is queued. Returns the commit's number.
+
+        is_urgent: it does not wait for others to be stored together with it.
 
         Raises what writing raised, if it failed.
         """
@@ -97,7 +102,7 @@ class Writer:
             self._wait()
         with self._lock:
             self._num_bytes += _num_bytes(commit)
-        self._queue.put((commit, futures))
+        self._queue.put((commit, futures, is_urgent))
         self.added += 1
         return self.added
 
@@ -144,7 +149,9 @@ class Writer:
                 break
             if got is _FLUSH:
                 break
-            if not gathered:
+            if got[2]:
+                deadline = 0.0  # it is stored with what waits already
+            elif not gathered:
                 deadline = time.monotonic() + COMMIT_EVERY_S
             gathered.append(got)
             rows += got[0].num_rows
@@ -162,18 +169,20 @@ class Writer:
             salvage = self._salvage = self._salvage or Salvage(
                 self._commit, self.broken, self.incomplete, self.problems
             )
-            for number, (commit, _) in enumerate(gathered, self.committed + 1):
+            for number, (commit, *_) in enumerate(gathered, self.committed + 1):
                 salvage.store(commit, number)
                 for output in commit.outputs:
                     if salvage.is_stored(output.digest):
                         self._on_saved(output.digest)
         with self._lock:
-            self._num_bytes -= sum(_num_bytes(commit) for commit, _ in gathered)
+            self._num_bytes -= sum(_num_bytes(commit) for commit, *_ in gathered)
         self.committed += len(gathered)
+        if any(is_urgent for *_, is_urgent in gathered):
+            self.on_urgent()
 
     def _store_at_once(self, gathered: Sequence[_Queued]) -> None:
         merged = Commit()
-        for commit, futures in gathered:
+        for commit, futures, _ in gathered:
             with self._clock.of("encoding images"):
                 encoded = iter([data for future in futures for data in future.result()])
             outputs = [

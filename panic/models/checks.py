@@ -79,7 +79,36 @@ def check_config(raw: Mapping[str, Any], resolver: Resolver | None = None) -> li
     for index, network in enumerate(networks if isinstance(networks, list) else []):
         if isinstance(network, list) and all(isinstance(name, str) for name in network):
             problems += _network_problems(specs, network, ("networks", index), begins)
-    return problems + _embedding_problems(specs, raw)
+    return problems + _embedding_problems(specs, raw) + _endpoint_problems(specs, raw)
+
+
+def _endpoint_problems(specs: _Models, raw: Mapping[str, Any]) -> list[Problem]:
+    """Settings that only models behind endpoints have an effect on, or never do."""
+    lists = [raw.get("embeddings"), *(n if isinstance(n := raw.get("networks"), list) else [])]
+    names = {name for one in lists if isinstance(one, list) for name in one if isinstance(name, str)}
+    found = {name: specs.get(name) for name in sorted(names)}
+    if any(isinstance(spec, PanicError) for spec in found.values()):
+        return []
+    known = {name: spec for name, spec in found.items() if isinstance(spec, ModelSpec) and not spec.unread}
+    remote = {name for name, spec in known.items() if kinds.is_remote(spec)}
+    problems = [
+        Problem((field,), f"{field} has no effect: no model here is behind an endpoint", on_key=True)
+        for field in ("budget", "stuck_after", "prices")
+        if raw.get(field) and not remote
+    ]
+    sizes, prices = raw.get("batch_sizes"), raw.get("prices")
+    for name in sizes if isinstance(sizes, Mapping) else ():
+        if name in remote:
+            message = f"{name} is behind an endpoint: its requests are sent side by side, without batches"
+            hint = "concurrency: N, beside its base_url, says how many"
+            problems.append(Problem(("batch_sizes", name), message, hint=hint, on_key=True))
+    for name in prices if remote and isinstance(prices, Mapping) else ():
+        if name not in remote:
+            message = f"no model behind an endpoint is called {name}"
+            problems.append(
+                Problem(("prices", name), message, found=name, allowed=sorted(remote), on_key=True)
+            )
+    return problems
 
 
 def _unresolved(

@@ -40,7 +40,7 @@ class Parameter:
         is_folder: a path, relative to the config's folder; what it holds is part of the fingerprint.
         in_identity: its kind's `identity` says what it means, and the fingerprint leaves the value out.
         idle: tells why a value would silently do nothing beside the other values ("has no effect while ..."),
-            or gives an empty string.
+            or cannot be taken beside them, or gives an empty string.
     """
 
     kind: type
@@ -185,6 +185,12 @@ class Kind:
         earlier: what the same words of a config meant in earlier versions of the kind, where they have come
             to mean another model, as specs that say so. An experiment goes on with what it started with.
         is_given: its models cannot be called; their outputs come from elsewhere (`panic import`).
+        completed: the spec of a variant with what follows from its parameters, such as its modalities.
+        absence: why a model without files could not be called here; "" if it could.
+        secrets: the environment variables that hold keys of a model; only who calls it needs them.
+        is_repeatable: the same input and seed give the same output, as far as promise 2 says. If not, nothing
+            is taken from a memo, and no run with such a model is stuck.
+        is_remote: its models are called over the network, without a device and without batches.
     """
 
     name: str
@@ -208,6 +214,11 @@ class Kind:
     file_conflicts: Callable[[ModelSpec, Collection[str]], dict[str, str]] = lambda spec, asked: {}
     earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
     is_given: bool = False
+    completed: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
+    absence: Callable[[ModelSpec], str] = lambda spec: ""
+    secrets: Callable[[ModelSpec], Iterable[str]] = lambda spec: ()
+    is_repeatable: bool = True
+    is_remote: bool = False
 
     def owns(self, name: str) -> bool:
         """Return whether a name begins with the kind's prefix."""

@@ -48,6 +48,7 @@ from panic.models import (
     detectors,
     diffusers_adapter,
     embedders,
+    endpoints,
     hidden,
     image_to_image,
     imported,
@@ -85,6 +86,7 @@ KINDS = (
     controls.KIND,
     python_models.KIND,
     imported.KIND,
+    endpoints.KIND,
     Kind(name="class", build=_build_class, is_invariant=lambda spec: True),
 )
 """In the order in which they look at a folder of weights."""
@@ -177,6 +179,21 @@ def earlier(spec: ModelSpec) -> list[ModelSpec]:
     return list(kind_of(spec).earlier(spec))
 
 
+def is_repeatable(spec: ModelSpec) -> bool:
+    """Return whether the same input and seed give the same output again."""
+    return kind_of(spec).is_repeatable
+
+
+def is_remote(spec: ModelSpec) -> bool:
+    """Return whether a model is called over the network."""
+    return kind_of(spec).is_remote
+
+
+def secrets(specs: Iterable[ModelSpec]) -> list[str]:
+    """The environment variables that hold keys of these models."""
+    return sorted({name for spec in specs for name in kind_of(spec).secrets(spec)})
+
+
 def has_weights(spec: ModelSpec) -> bool:
     """Return whether a model may take memory of a device."""
     return kind_of(spec).weights != "none"
@@ -254,7 +271,7 @@ def absence(spec: ModelSpec) -> str:
         added_folders(spec)
     except (PanicError, ImportError) as error:
         return str(error)
-    return _needs(spec) if lacks(spec) else ""
+    return kind_of(spec).absence(spec) or (_needs(spec) if lacks(spec) else "")
 
 
 def is_present(spec: ModelSpec) -> bool:

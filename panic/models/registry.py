@@ -25,7 +25,10 @@ from panic.models.kinds import (
     has_weights,
     is_invariant,
     is_present,
+    is_remote,
+    is_repeatable,
     lengths,
+    secrets,
 )
 from panic.models.protocol import ModelSpec
 from panic.models.resolve import Names, Resolver, parameter_problems, resolve, user_models
@@ -46,11 +49,14 @@ __all__ = [
     "has_weights",
     "is_invariant",
     "is_present",
+    "is_remote",
+    "is_repeatable",
     "known",
     "lengths",
     "parameter_problems",
     "resolve",
     "resolver_of",
+    "secrets",
     "size_bytes",
 ]
 

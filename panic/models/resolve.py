@@ -142,7 +142,8 @@ class Resolver:
             if isinstance(own.get(key), str):
                 own[key] = str(self.names.path(own[key]))
         revision = variant.get("revision") or spec.revision
-        return replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
+        merged = replace(spec, name=name, revision=revision, parameters={**spec.parameters, **own})
+        return kinds.kind_of(spec).completed(merged)
 
     def _base(self, base: str, variant: Mapping[str, Any], outer: tuple[str, ...]) -> ModelSpec:
         """The spec that a variant is based on."""

@@ -186,6 +186,7 @@ def _vectors(store: Store, part: Part) -> Iterator[str]:
 def _stuck(store: Store, part: Part) -> Iterator[str]:
     rows = store.db.rows(f"SELECT run, entry_step, period FROM stuck WHERE run IN ({part.runs})")
     recorded = {run: Stuck(entry_step=entry_step, period=period) for run, entry_step, period in rows}
+    others = _unrepeatable(store, part)
     networks = dict(
         store.db.rows(f"SELECT id, CAST(network AS BLOB) FROM run WHERE seed <> -1 AND id IN ({part.runs})")
     )
@@ -195,6 +196,8 @@ def _stuck(store: Store, part: Part) -> Iterator[str]:
         " ORDER BY run.id, i.step"
     )
     for run, group in itertools.groupby(steps, key=lambda row: row[0]):
+        if run in others:
+            continue
         inputs, outputs, epochs = zip(*(row[1:] for row in group), strict=True)
         network = _network(networks[run])
         if not network:  # told of the row
@@ -208,7 +211,38 @@ def _stuck(store: Store, part: Part) -> Iterator[str]:
         elif expected is not None and expected.entry_step + expected.period < len(inputs):
             yield f"run {run}: has steps after it got stuck"
     for run in recorded:
-        yield f"run {run}: stuck is recorded, but it has no steps with a fixed seed"
+        why = "its models are not repeatable" if run in others else "it has no steps with a fixed seed"
+        yield f"run {run}: stuck is recorded, but {why}"
+
+
+def _unrepeatable(store: Store, part: Part) -> dict[int, int]:
+    """The runs with a model that is not repeatable, and how many models their networks have."""
+    return dict(
+        store.db.rows(
+            f"SELECT run.id, json_array_length(network) FROM run WHERE run.id IN ({part.runs}) AND EXISTS"
+            " (SELECT 1 FROM epoch JOIN model ON model.id = epoch.model"
+            "  WHERE epoch.experiment = run.experiment"
+            "  AND NOT is_repeatable AND epoch.name IN (SELECT value FROM json_each(network)))"
+        )
+        if store.db.value("SELECT 1 FROM model WHERE NOT is_repeatable LIMIT 1")
+        else ()
+    )
+
+
+def _repeated(store: Store, part: Part) -> Iterator[str]:
+    """A run that was ended because it repeats itself does so, as often as is recorded."""
+    others = _unrepeatable(store, part)
+    for run, entry_step, period, times in store.db.rows(
+        f"SELECT run, entry_step, period, times FROM repeated WHERE run IN ({part.runs})"
+    ):
+        outputs = [
+            o for (o,) in store.db.rows("SELECT output FROM invocation WHERE run = ? ORDER BY step", run)
+        ]
+        cycle = outputs[entry_step : entry_step + period]
+        if run not in others or period % others[run]:
+            yield f"run {run}: repeated is recorded, but models are repeatable, or these are no whole rounds"
+        elif outputs[entry_step:] != cycle * times:
+            yield f"run {run}: repeated {times} times is recorded, but its steps do not say so"
 
 
 def _network(data: bytes) -> list[str]:
@@ -288,5 +322,5 @@ def _epochs(store: Store, part: Part) -> Iterator[str]:
 Check = Callable[[Store, Part], Iterator[str]]
 WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs]
 """What concerns the files as a whole."""
-PARTS: list[Check] = [_steps, _outputs, _vectors, _stuck, _diagrams]
+PARTS: list[Check] = [_steps, _outputs, _vectors, _stuck, _repeated, _diagrams]
 """What can be checked of a part."""

@@ -92,7 +92,7 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 f"DELETE FROM diagram_bars WHERE diagram IN ({OWN_DIAGRAMS})",
                 *(
                     f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
-                    for table in ("diagram", "stuck", "failure", "invocation")
+                    for table in ("diagram", "stuck", "repeated", "failure", "invocation")
                 ),
                 f"DELETE FROM run WHERE experiment {THESE}",
                 f"DELETE FROM epoch WHERE experiment {THESE}",
@@ -100,6 +100,8 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
                 f"DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment {THESE})"
                 " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding)",
+                "DELETE FROM answer WHERE batch NOT IN (SELECT id FROM batch)",
+                f"DELETE FROM spending WHERE session IN (SELECT id FROM session WHERE experiment {THESE})",
                 "DELETE FROM measure WHERE id NOT IN"
                 " (SELECT measure FROM vectorisation UNION SELECT measure FROM distance)",
                 f"UPDATE session SET experiment = NULL WHERE experiment {THESE}",

@@ -2,8 +2,8 @@
 
 Names are natural keys (texts, digests, fingerprints) and the order follows from them; row numbers,
 sessions, batches, attempts and times do not appear. An experiment's lines come first (run by run: the
-run, its invocations, stuck, failure, diagrams, vectorisations; then distances), then outputs by digest,
-then vectors. What cannot be read of a damaged store is a line of the kind "damaged".
+run, its invocations, stuck, repeated, failure, diagrams, vectorisations; then distances), then outputs by
+digest, then vectors. What cannot be read of a damaged store is a line of the kind "damaged".
 """
 
 from __future__ import annotations
@@ -85,6 +85,12 @@ def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
             yield {"kind": "invocation", **key, "step": step, **what}
         for entry_step, period in store.db.rows("SELECT entry_step, period FROM stuck WHERE run = ?", id):
             yield {"kind": "stuck", **key, "entry_step": entry_step, "period": period}
+        for row in store.db.rows("SELECT entry_step, period, times FROM repeated WHERE run = ?", id):
+            yield {
+                "kind": "repeated",
+                **key,
+                **dict(zip(("entry_step", "period", "times"), row, strict=True)),
+            }
         for step, kind in store.db.rows("SELECT step, kind FROM failure WHERE run = ?", id):
             yield {"kind": "failure", **key, "step": step, "failure": kind}
         parts = {"diagram": _diagrams(store, id), "vectorisation": _vectorisations(store, id)}

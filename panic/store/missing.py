@@ -77,6 +77,15 @@ def fixed_seed_history(store: Store, experiment: int) -> Iterator[FixedSeedStep]
     return map(FixedSeedStep._make, rows)
 
 
+def outputs(store: Store, runs: Collection[int]) -> Iterator[tuple[int, bytes]]:
+    """(run, digest) of the outputs of runs, in the order of runs and steps."""
+    return store.db.stream(
+        "SELECT run, digest FROM invocation JOIN output ON output.id = output"
+        " WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, step",
+        json.dumps(list(runs)),
+    )
+
+
 def embeddings(
     store: Store, experiment: int, model: int, modalities: Sequence[str], *, run: int | None = None
 ) -> list[tuple[bytes, str]]:
@@ -109,7 +118,9 @@ def diagrams(
     """
     rows = store.db.rows(
         "WITH complete AS (SELECT run.id FROM run LEFT JOIN stuck ON stuck.run = run.id"
-        f"  WHERE experiment = ?1 AND (stuck.run NOTNULL OR {NUM_STEPS} >= max_length)),"
+        " LEFT JOIN repeated ON repeated.run = run.id"
+        "  WHERE experiment = ?1 AND"
+        f" (coalesce(stuck.run, repeated.run) NOTNULL OR {NUM_STEPS} >= max_length)),"
         " cloud AS (SELECT complete.id, count(*) AS num_points"
         "   FROM complete CROSS JOIN invocation ON invocation.run = complete.id"
         "   JOIN output ON output.id = invocation.output AND modality = ?4"

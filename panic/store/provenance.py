@@ -16,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -28,8 +28,15 @@ URL_CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
 TIMEOUT_S = 10
 
 
-def provenance() -> dict[str, Any]:
-    """Everything about this process that may explain its results; takes about 0.1 s."""
+SECRET_LENGTH = 8
+"""Shorter values are no secrets, and might stand anywhere."""
+
+
+def provenance(hidden: Collection[str] = ()) -> dict[str, Any]:
+    """Everything about this process that may explain its results; takes about 0.1 s.
+
+    hidden: variables of the environment that hold secrets, whatever they are called.
+    """
     return {
         "command": [readable(argument) for argument in sys.argv],
         "folder": working_folder(),
@@ -39,8 +46,22 @@ def provenance() -> dict[str, Any]:
         "source_digest": source_digest(),
         "packages": packages(),
         "hardware": hardware(),
-        "environment": redacted(os.environ),
+        "environment": redacted(os.environ, hidden),
     }
+
+
+def without(content: Any, secrets: Collection[str]) -> Any:
+    """A text, or JSON values, with every secret cut out, wherever it stands."""
+    if isinstance(content, str):
+        for secret in secrets:
+            if len(secret) >= SECRET_LENGTH:
+                content = content.replace(secret, "(redacted)")
+        return content
+    if isinstance(content, Mapping):
+        return {without(key, secrets): without(value, secrets) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without(value, secrets) for value in content]
+    return content
 
 
 def working_folder() -> str | None:
@@ -51,11 +72,11 @@ def working_folder() -> str | None:
         return None
 
 
-def redacted(environment: Mapping[str, str]) -> dict[str, str]:
+def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> dict[str, str]:
     """An environment without its secrets."""
     return {
         readable(name): "(redacted)"
-        if SECRET_NAME.search(name)
+        if name in hidden or SECRET_NAME.search(name)
         else readable(URL_CREDENTIALS.sub(r"\1(redacted)@", value))
         for name, value in sorted(environment.items())
     }

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
 from panic.store.records import (
+    ENDED,
     AnnotationRow,
     Counts,
     EpochRow,
     ExperimentRow,
     FailureRow,
     ModelRow,
-    ModelTime,
+    Repeated,
     RunRow,
     SessionRow,
 )
@@ -51,6 +53,21 @@ IMAGE_STEPS = (
     " JOIN output AS made ON made.id = i.output AND made.modality = 'image'"
 )
 """Every step that put out an image, as `run`, `i` and `made`; of all experiments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTime:
+    """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
+
+    padding_items: places in batches that no item filled. padding_s: their share of `duration_s`.
+    """
+
+    model: str
+    batches: int
+    items: int
+    padding_items: int
+    duration_s: float
+    padding_s: float
 
 
 def current_diagrams(where: str) -> str:
@@ -166,10 +183,12 @@ def scope(
 
 def models(store: Store) -> list[ModelRow]:
     """Every model that was used."""
-    rows = store.db.rows("SELECT id, name, fingerprint, spec FROM model ORDER BY id")
+    rows = store.db.rows("SELECT id, name, fingerprint, spec, is_repeatable FROM model ORDER BY id")
     return [
-        ModelRow(id=id, name=name, fingerprint=fingerprint, spec=decode_object(spec))
-        for id, name, fingerprint, spec in rows
+        ModelRow(
+            id=id, name=name, fingerprint=fingerprint, spec=decode_object(spec), is_repeatable=bool(is_it)
+        )
+        for id, name, fingerprint, spec, is_it in rows
     ]
 
 
@@ -186,11 +205,22 @@ def model(store: Store, selector: Selector) -> ModelRow:
     )
 
 
-def _state(num_steps: int, max_length: int, is_stuck: bool, has_failed: bool) -> str:
+def unrepeatable(store: Store) -> set[tuple[int, str]]:
+    """(experiment, name) of the models whose results are not repeatable."""
+    rows = store.db.rows(
+        "SELECT DISTINCT experiment, epoch.name FROM epoch JOIN model ON model.id = epoch.model"
+        " WHERE NOT is_repeatable"
+    )
+    return {(experiment, name) for experiment, name in rows}
+
+
+def _state(num_steps: int, max_length: int, is_stuck: bool, has_failed: bool, has_repeated: bool) -> str:
     if has_failed:
         return "failed"
     if is_stuck:
         return "stuck"
+    if has_repeated:
+        return "repeated"
     if num_steps >= max_length:
         return "done"
     return "running" if num_steps else "todo"
@@ -201,14 +231,18 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
         f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, {NUM_STEPS},"
-        " entry_step, period, failure.step, kind, message, detail, attempts, failed_at"
+        " stuck.entry_step, stuck.period, repeated.entry_step, repeated.period, times,"
+        " failure.step, kind, message, detail, attempts, failed_at"
         " FROM run JOIN output ON output.id = run.prompt LEFT JOIN stuck ON stuck.run = run.id"
+        " LEFT JOIN repeated ON repeated.run = run.id"
         f" LEFT JOIN failure ON failure.run = run.id {where} ORDER BY run.id",
         *parameters,
     )
     networks: dict[str, tuple[str, ...]] = {}
+    others = unrepeatable(store)
     found = []
-    for id, of, network, prompt, seed, repeat, max_length, num_steps, entry_step, period, *failed in rows:
+    for id, of, network, prompt, seed, repeat, max_length, num_steps, entry_step, period, *more in rows:
+        repeated, failed = more[:3], more[3:]
         if network not in networks:
             networks[network] = decode_network(network)
         failure = None
@@ -227,10 +261,15 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
                 repeat=repeat,
                 max_length=max_length,
                 num_steps=num_steps,
-                state=_state(num_steps, max_length, entry_step is not None, failure is not None),
+                state=_state(
+                    *(num_steps, max_length, entry_step is not None, failure is not None),
+                    has_repeated=repeated[0] is not None,
+                ),
                 entry_step=entry_step,
                 period=period,
                 failure=failure,
+                repeated=None if repeated[0] is None else Repeated(*repeated),
+                is_repeatable=not others or not any((of, name) in others for name in networks[network]),
             )
         )
     return found
@@ -254,8 +293,9 @@ def counts(store: Store, experiment: Selector | None = None) -> Counts:
     """How many runs (by state), invocations, embeddings, diagrams and so on there are."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
-        f"SELECT {NUM_STEPS}, max_length, stuck.run NOTNULL, failure.run NOTNULL FROM run"
-        f" LEFT JOIN stuck ON stuck.run = run.id LEFT JOIN failure ON failure.run = run.id {where}",
+        f"SELECT {NUM_STEPS}, max_length, stuck.run NOTNULL, failure.run NOTNULL, repeated.run NOTNULL"
+        " FROM run LEFT JOIN stuck ON stuck.run = run.id LEFT JOIN failure ON failure.run = run.id"
+        f" LEFT JOIN repeated ON repeated.run = run.id {where}",
         *parameters,
     )
     states = [_state(*row) for row in rows]
@@ -263,7 +303,7 @@ def counts(store: Store, experiment: Selector | None = None) -> Counts:
     made, _ = scope(store, experiment, "WHERE run IN (SELECT id FROM run WHERE experiment = ?1)")
     return Counts(
         runs=len(states),
-        **{state: states.count(state) for state in ("todo", "running", "done", "stuck", "failed")},
+        **{state: states.count(state) for state in ("todo", "running", *ENDED)},
         invocations=sum(row[0] for row in rows),
         embeddings=store.db.value(f"SELECT count(*) FROM embedding {used}", *parameters),
         diagrams=store.db.value(f"SELECT count(*) FROM diagram {made}", *parameters),

@@ -95,6 +95,37 @@ class NewStuck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewRepeated:
+    """A run that was ended after it went `times` times through the `period` outputs from `entry_step` on."""
+
+    run: int
+    entry_step: int
+    period: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAnswer:
+    """What a server said of the call that is a batch; None where it did not."""
+
+    batch: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    served_model: str | None = None
+    system_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSpending:
+    """What a session has sent to a model's server so far, or may have, in place of what was known."""
+
+    session: int
+    model: int
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewFailure:
     """The reason why a run ended at `step` after `attempts` attempts."""
 
@@ -161,9 +192,12 @@ class Commit:
     """What one transaction stores: all of it or nothing. A new kind of result is one more list."""
 
     batches: list[NewBatch] = field(default_factory=list)
+    answers: list[NewAnswer] = field(default_factory=list)
+    spending: list[NewSpending] = field(default_factory=list)
     outputs: list[NewOutput] = field(default_factory=list)
     invocations: list[NewInvocation] = field(default_factory=list)
     stuck: list[NewStuck] = field(default_factory=list)
+    repeated: list[NewRepeated] = field(default_factory=list)
     failures: list[NewFailure] = field(default_factory=list)
     embeddings: list[NewEmbedding] = field(default_factory=list)
     diagrams: list[NewDiagram] = field(default_factory=list)
@@ -202,6 +236,7 @@ class ModelRow:
     name: str
     fingerprint: str
     spec: dict[str, Any]
+    is_repeatable: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +269,27 @@ class FailureRow:
     failed_at: float
 
 
+class Repeated(NamedTuple):
+    """The outputs from `entry_step` on that a run went through, `period` steps, `times` times."""
+
+    entry_step: int
+    period: int
+    times: int
+
+
+ENDED = ("done", "stuck", "repeated", "failed")
+"""States of runs that do not go on at the length that they were asked for."""
+CUT_SHORT = ("stuck", "repeated", "failed")
+"""States of runs that do not go on at any length."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """A run and where it stands: `state` is todo, running (begun), done, stuck or failed."""
+    """A run and where it stands: `state` is todo, running (begun), done, stuck, repeated or failed.
+
+    entry_step and period are those of a stuck run, whose future is known; repeated: of one that was ended on
+    request. is_repeatable: whether all of its models are.
+    """
 
     id: int
     experiment: int
@@ -250,6 +303,8 @@ class RunRow:
     entry_step: int | None
     period: int | None
     failure: FailureRow | None
+    repeated: Repeated | None = None
+    is_repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +414,7 @@ class Counts:
     running: int
     done: int
     stuck: int
+    repeated: int
     failed: int
     invocations: int
     embeddings: int
@@ -369,7 +425,7 @@ class Counts:
     @property
     def ended(self) -> int:
         """How many runs have ended, whatever ended them."""
-        return self.done + self.stuck + self.failed
+        return self.done + self.stuck + self.repeated + self.failed
 
     @property
     def results(self) -> dict[str, int]:
@@ -385,22 +441,9 @@ class Counts:
     def __str__(self) -> str:
         """As in "6 runs (1 stuck, 0 failed), 18 invocations"; stages without results are left out."""
         found = [f"{number:,} {what}" for what, number in self.results.items() if number]
-        return ", ".join([f"{self.runs:,} runs ({self.stuck:,} stuck, {self.failed:,} failed)", *found])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTime:
-    """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
-
-    padding_items: places in batches that no item filled. padding_s: their share of `duration_s`.
-    """
-
-    model: str
-    batches: int
-    items: int
-    padding_items: int
-    duration_s: float
-    padding_s: float
+        repeated = f"{self.repeated:,} repeated, " if self.repeated else ""
+        runs = f"{self.runs:,} runs ({self.stuck:,} stuck, {repeated}{self.failed:,} failed)"
+        return ", ".join([runs, *found])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

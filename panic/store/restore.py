@@ -41,13 +41,18 @@ REFERENCES = {
     "session": {"id": "session", "experiment": "experiment"},
     "epoch": {"experiment": "experiment", "model": "model"},
     "batch": {"id": "batch", "session": "session", "model": "model"},
+    "answer": {"batch": "batch"},
+    "spending": {"session": "session", "model": "model"},
     "run": {"id": "run", "experiment": "experiment", "prompt": "output"},
     "invocation": {"run": "run", "input": "output", "output": "output", "batch": "batch"},
     "stuck": {"run": "run"},
+    "repeated": {"run": "run"},
     "failure": {"run": "run"},
     "diagram": {"id": "diagram", "run": "run", "model": "model"},
 }
 """Plain tables in the order in which they are written, and whose rows their columns are numbers of."""
+ADDED = ("answer", "spending", "repeated")
+"""Tables that exports of earlier versions do not have."""
 Numbers = dict[str, dict[int, int]]
 """By table: the number that a row has in the export, and the one it gets."""
 
@@ -62,6 +67,7 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
     Args:
         command: what is kept as the command of the session that has brought it here.
     """
+    tables = {**dict.fromkeys(ADDED, ()), **tables}
     names = [row["name"] for row in tables["experiment"]]
     known = {row.name: row.uid for row in reading.experiments(store)}
     if all(known.get(row["name"]) == row["uid"] for row in tables["experiment"]):

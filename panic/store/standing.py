@@ -4,6 +4,7 @@
 
 States: `running` (a live driver works on it), `complete` (nothing left to do of all that was ever asked for),
 `failed` (ended, but some runs or the session failed), `interrupted` (stopped or killed before the end),
+`budget spent` (what endpoints may be sent is used up, a larger budget goes on),
 `incomplete` (never begun, or the last session was asked for less).
 """
 
@@ -96,6 +97,8 @@ def _state(counts: Counts, session: LastSession | None) -> str:
         return "running"
     if session.end_state in (None, "killed", "interrupted"):
         return "interrupted"
+    if session.end_state == "budget spent":
+        return "budget spent"
     if counts.failed or session.end_state not in ENDED_WELL:
         return "failed"
     return "incomplete" if counts.todo or counts.running else "complete"

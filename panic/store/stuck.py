@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,40 @@ class StuckDetector:
         self._first_seen = [
             {item: seen for item, seen in position.items() if seen > step} for position in self._first_seen
         ]
+
+
+class RepeatDetector:
+    """Follows the outputs of a run whose models are not repeatable, and tells when it has gone round often.
+
+    That is when the last outputs are `times` equal copies of a cycle, position by position; a cycle may hold
+    one output several times. Such a run is not stuck: it may leave its cycle at any step.
+
+    Args:
+        max_length: steps of the run; longer cycles than fit in cannot come round so often.
+    """
+
+    __slots__ = ("_length", "_longest", "_matches", "_outputs", "_places", "_times")
+
+    def __init__(self, network_length: int, times: int, max_length: int) -> None:
+        self._length, self._times = network_length, times
+        self._longest = max_length // times
+        self._outputs: list[Hashable] = []
+        self._places: dict[tuple[int, Hashable], list[int]] = {}
+        self._matches: dict[int, int] = {}
+
+    def visit(self, output: Hashable) -> tuple[int, int] | None:
+        """Tell the next output; (first step, period) of the shortest cycle that has come round so often."""
+        step = len(self._outputs)
+        self._outputs.append(output)
+        places = self._places.setdefault((step % self._length, output), [])
+        # By period: how many outputs up to here equal those one period before, without a break.
+        periods = takewhile(lambda one: one <= self._longest, (step - place for place in reversed(places)))
+        self._matches = {period: self._matches.get(period, 0) + 1 for period in periods}
+        places.append(step)
+        for period, matches in self._matches.items():
+            if matches >= (self._times - 1) * period:
+                return step + 1 - self._times * period, period
+        return None
 
 
 def first_repeat(inputs: Sequence[Hashable], network_length: int, start: int = 0) -> Stuck | None:

@@ -33,7 +33,7 @@ from panic.store.codec import (
 )
 from panic.store.files import Database, has_content, log_of
 from panic.store.provenance import readable
-from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun
+from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
 from panic.store.store import Store
 
 IMAGES_AT_ONCE = 32  # images that start runs, per transaction
@@ -58,15 +58,17 @@ def start_experiment(store: Store, name: str, config: dict[str, Any]) -> int:
         )
 
 
-def add_model(store: Store, name: str, fingerprint: str, spec: dict[str, Any]) -> int:
+def add_model(
+    store: Store, name: str, fingerprint: str, spec: dict[str, Any], *, is_repeatable: bool = True
+) -> int:
     """The row of the model with this fingerprint; a second name for it keeps the first."""
     with store.transaction():
         known = store.db.value("SELECT id FROM model WHERE fingerprint = ?", fingerprint)
         if known is not None:
             return int(known)
         return store.db.insert(
-            "INSERT INTO model (name, fingerprint, spec) VALUES (?, ?, ?)",
-            *(name, fingerprint, canonical_json(spec)),
+            "INSERT INTO model (name, fingerprint, spec, is_repeatable) VALUES (?, ?, ?, ?)",
+            *(name, fingerprint, canonical_json(spec), is_repeatable),
         )
 
 
@@ -289,6 +291,14 @@ def commit(store: Store, results: Commit) -> None:
                 for b in results.batches
             ],
         )
+        connection.executemany(
+            "INSERT INTO answer VALUES (?, ?, ?, ?, ?)",
+            [
+                (a.batch, a.input_tokens, a.output_tokens, a.served_model, a.system_fingerprint)
+                for a in results.answers
+            ],
+        )
+        _insert_spending(store, results.spending)
         ids = _insert_outputs(store, results.outputs)
         _find_outputs(store, ids, (i.input for i in results.invocations))
         _find_outputs(store, ids, (i.output for i in results.invocations))
@@ -303,6 +313,10 @@ def commit(store: Store, results: Commit) -> None:
         connection.executemany(
             "INSERT INTO stuck VALUES (?, ?, ?)",
             [(s.run, s.entry_step, s.period) for s in results.stuck],
+        )
+        connection.executemany(
+            "INSERT INTO repeated VALUES (?, ?, ?, ?)",
+            [(r.run, r.entry_step, r.period, r.times) for r in results.repeated],
         )
         now = time.time()
         connection.executemany(
@@ -327,6 +341,20 @@ def commit(store: Store, results: Commit) -> None:
         )
     _remember(store, ids)
     store.require_in_place()
+
+
+def record_spending(store: Store, rows: Sequence[NewSpending]) -> None:
+    """Record what a session has sent to servers, or may send before it says more."""
+    with store.transaction():
+        _insert_spending(store, rows)
+
+
+def _insert_spending(store: Store, rows: Sequence[NewSpending]) -> None:
+    store.db.connection.executemany(
+        "INSERT INTO spending VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " requests = excluded.requests, tokens = excluded.tokens",
+        [(row.session, row.model, row.requests, row.tokens) for row in rows],
+    )
 
 
 def _insert_outputs(store: Store, outputs: Iterable[NewOutput]) -> dict[bytes, int]:

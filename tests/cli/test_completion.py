@@ -55,7 +55,7 @@ def completed(programs: Path, *lines: str) -> list[list[str]]:
 def test_bash_completes_commands_options_and_experiments(programs: Path, store: Path) -> None:
     commands, some, option, experiment, other, question, several = completed(
         *(programs, "panic ", "panic st", "panic run --d", "panic show d", "run-experiments --d"),
-        *("panic table rec", "panic figure time demo b"),
+        *("panic table recurr", "panic figure time demo b"),
     )
     assert sorted(commands) == COMMANDS
     assert some == ["status", "stuck"]

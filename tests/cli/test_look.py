@@ -63,7 +63,7 @@ def test_status(panic: Invoke, store: Path) -> None:
         counts = reading.counts(opened, "demo")
     assert status == {
         "state": "complete",
-        "runs": {"total": 6, "done": counts.done, "stuck": counts.stuck, "failed": 0},
+        "runs": {"total": 6, "done": counts.done, "stuck": counts.stuck, "repeated": 0, "failed": 0},
         "invocations": counts.invocations,
         "embeddings": counts.embeddings,
         "diagrams": 6,
@@ -71,6 +71,8 @@ def test_status(panic: Invoke, store: Path) -> None:
         "distances": 0,
         "eta_s": None,
         "pid": None,
+        "endpoints": [],
+        "budget": None,
     }
     assert as_json(panic, "status")["state"] == "failed"  # the latest
     text = panic("status", "demo").stdout

@@ -123,8 +123,8 @@ def test_data_set(folder: Path) -> None:
         ({"file": "digits.jsonl"}, "file", "FOLDER/digits.jsonl:2:1: a number or nesting too large"),
         ({"file": "empty.txt"}, "file", "empty.txt has no prompts"),
         ({"file": "folder.txt"}, "file", "FOLDER/folder.txt cannot be read: Is a directory"),
-        ({"a": "b"}, None, "must have one of the keys dataset, file, images, experiment"),
-        ({}, None, "must have one of the keys dataset, file, images, experiment"),
+        ({"a": "b"}, None, f"{MAPPING} dataset, file, images, experiment"),
+        ({}, None, f"{MAPPING} dataset, file, images, experiment"),
     ],
     ids=str,
 )  # fmt: skip

@@ -48,7 +48,7 @@ def test_every_field_is_described() -> None:
 def test_an_experiment_is_its_name() -> None:
     of = {mark: {name for name, found in FIELD_CLASSES.items() if found is mark} for mark in FieldClass}
     assert of[FieldClass.IDENTITY] == {"name"}
-    assert of[FieldClass.FIXED] == {"root_seed", "reject_constant_images", "models"}
+    assert of[FieldClass.FIXED] == {"root_seed", "reject_constant_images", "stuck_after", "models"}
     assert of[FieldClass.PINNED] == {"device", "threads", "batch_sizes"}
     assert of[FieldClass.EXTENT] == set(EXTENT_JOINS)
 
@@ -254,3 +254,12 @@ def test_a_kind_that_is_no_text_is_no_mistake_of_its_settings(kind: Any) -> None
     entries = [{"kind": kind}]
     raw = {"diagrams": {}, "embeddings": ["E"], "vectorisations": entries, "distances": entries}
     assert cross_field_problems(raw) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [(5e6, 5_000_000), ("5e6", 5_000_000), ("1.5e3", 1500), ("1e2", 100), (7, 7)]
+)
+def test_a_large_number_may_be_written_with_an_exponent(written: Any, meant: int) -> None:
+    found = config(budget={"tokens": written}, max_length=written)
+    assert found.budget is not None
+    assert (found.budget.tokens, found.max_length) == (meant, meant)

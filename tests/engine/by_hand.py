@@ -136,6 +136,9 @@ class Hand:
         result, raw = self.server.serve(call)
         self.deliver(self.server.finish(call, result, raw))
 
+    def drain(self) -> None:
+        """Nothing waits here."""
+
     def check(self) -> None:
         while self.hanging:
             call = self.hanging.pop()

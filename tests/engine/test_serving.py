@@ -218,7 +218,9 @@ def test_a_call_tells_what_its_time_went_into() -> None:
         [first, "calling", *rest] for first, rest in zip(lent, padding, strict=True)
     ]
     *_, calling, padded, _ = (span for span in result.spans if span.model)
-    assert padded.end - padded.start == pytest.approx(calling.end - calling.start), "two of four items"
+    assert padded.end - padded.start == pytest.approx(calling.end - calling.start, abs=1e-8), (
+        "two of four items"
+    )
 
 
 def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:

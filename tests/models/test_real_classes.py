@@ -61,7 +61,9 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_entry_of_the_table_has_its_tiny_class() -> None:
-    assert TABLE.keys() - PACKAGED <= BUILDERS.keys()
+    others = ("text-to-text", "image-to-image")  # have tests of their own that ask for a tiny class of each
+    elsewhere = {name for name, entry in TABLE.items() if entry.adapter in others}
+    assert TABLE.keys() - PACKAGED - elsewhere <= BUILDERS.keys()
     assert BUILDERS.keys() >= AT_ONCE
 
 

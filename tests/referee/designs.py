@@ -370,7 +370,7 @@ DESIGNS: dict[str, Design] = {
         truth=Truth(ends=NOTHING, remembers=True, wanders=False, regions=12, drift_differs=False),
     ),
     "deaf": Design(
-        what="8 prompts, two and two a word and little else apart; texts are in one of 4 regions at random",
+        what="10 prompts, two and two a word and little else apart; texts are in one of 4 regions at random",
         asks="recoverability matched_pairs initial_cluster semantic_drift vendi two_periodicity"
         " image_quality",
         make=drawing.deaf,

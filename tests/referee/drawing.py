@@ -356,12 +356,12 @@ def large(rng: Generator) -> World:
 
 
 def paired_prompts() -> dict[str, Array]:
-    """Eight prompts in four pairs that differ in one word; their vectors are alike in pairs alone."""
+    """Ten prompts in five pairs that differ in one word; their vectors are alike in pairs alone."""
     return {
-        f"thing{i} beside thing{i + 4} is {colour}": unit(
-            np.eye(DIMENSIONS)[i] + side * np.eye(DIMENSIONS)[8 + i]
+        f"thing{i} beside thing{i + 5} is {colour}": unit(
+            np.eye(DIMENSIONS)[i] + side * np.eye(DIMENSIONS)[5 + i]
         )
-        for i in range(4)
+        for i in range(5)
         for colour, side in (("red", 0.4), ("blue", -0.4))
     }
 
@@ -393,7 +393,7 @@ def deaf(rng: Generator) -> World:
     """Texts of paired prompts in any of four regions, none of which is near a prompt."""
     known = paired_prompts()
     runs = [
-        run(4 + rng.integers(4, size=24), rng, network=network, prompt=prompt, repeat=repeat)
+        run(10 + rng.integers(4, size=24), rng, network=network, prompt=prompt, repeat=repeat)
         for network in NETWORKS
         for prompt in known
         for repeat in range(2)

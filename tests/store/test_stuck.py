@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from panic import is_stuck
 from panic.errors import NotFound
 from panic.store import Store, reading
-from panic.store.stuck import Stuck, StuckDetector, first_repeat
+from panic.store.stuck import RepeatDetector, Stuck, StuckDetector, first_repeat
 from tests.store.sample import Sample
 
 
@@ -76,3 +77,37 @@ def test_was_that_why_a_run_ended(folder: Path, sample: Sample) -> None:
             assert not is_stuck(store, run)
         with pytest.raises(NotFound, match="No run 999"):
             is_stuck(store, 999)
+
+
+def first_round(outputs: str, length: int, times: int) -> tuple[int, tuple[int, int]] | None:
+    detector = RepeatDetector(length, times, len(outputs))
+    for step, output in enumerate(outputs):
+        if found := detector.visit(output):
+            return step, found
+    return None
+
+
+def test_a_cycle_may_hold_one_output_several_times_and_a_break_starts_anew() -> None:
+    assert first_round("caabaabaabaab", 1, 4) == (12, (1, 3))
+    assert first_round("caabaabaaxaabaabaabaab", 1, 4) == (21, (10, 3))
+    assert first_round("aaaaaa", 2, 3) == (5, (0, 2))
+    assert first_round("abcabca", 1, 3) is None
+
+
+def test_rounds_are_those_that_comparing_everything_finds() -> None:
+    chance = random.Random(3)
+    for _ in range(400):
+        length, times = chance.choice([1, 2, 3]), chance.choice([2, 3])
+        outputs = "".join(chance.choice("ab") for _ in range(24))
+        expected = next(
+            (
+                (step, (step + 1 - times * period, period))
+                for step in range(len(outputs))
+                for period in range(length, step + 2, length)
+                if times * period <= step + 1
+                and outputs[step + 1 - times * period : step + 1]
+                == outputs[step + 1 - period : step + 1] * times
+            ),
+            None,
+        )
+        assert first_round(outputs, length, times) == expected

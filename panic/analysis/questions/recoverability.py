@@ -41,7 +41,7 @@ CAVEAT = (
 LEVEL = 0.05
 MAX_PROMPTS = 100
 MAX_STEPS = 60
-MAX_STRETCHES = 6
+MAX_STRETCHES = 4
 CURVE = {
     "network": pl.String, "step": pl.Int64, "rank": pl.Float64, "low": pl.Float64, "high": pl.Float64,
     "first": pl.Float64, "num_runs": pl.Int64,

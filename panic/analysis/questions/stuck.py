@@ -94,7 +94,9 @@ def sentence(runs: pl.DataFrame) -> str:
 
 def summary(runs: list[RunRow]) -> str:
     """How many runs with a fixed seed are stuck, how soon, with which period."""
-    fixed = [run for run in runs if run.seed != -1]
+    fixed = [run for run in runs if run.seed != -1 and run.is_repeatable]
+    if not fixed and not all(run.is_repeatable for run in runs):
+        return "Models behind an endpoint need not give the same again, so none of their runs can be stuck."
     if not fixed:
         return "All runs draw fresh noise at every model call, so none can be stuck."
     stuck = [run for run in fixed if run.period is not None]

@@ -18,6 +18,7 @@ from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import LOST, Session
 from panic.engine.stages.stage import CallStage, Failed, Made
+from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import Commit, images, missing, reading
 from panic.store.missing import ImageOrigin
@@ -75,6 +76,11 @@ class ImageStage(CallStage):
         found = {origin.digest: origin for origin in missing.image_origins(store, experiment, wanted)}
         given = "runs begin with it, and no model made it: perform a config that names its file"
         self._reasons |= dict.fromkeys(wanted - found.keys(), given)
+        specs = self.session.plan.specs
+        for digest, origin in list(found.items()):
+            if origin.model in specs and not registry.is_repeatable(specs[origin.model]):
+                self._reasons[digest] = f"{origin.model} is not repeatable, and is not asked again"
+                del found[digest]
         return found
 
     def absorb(self, work: Item, result: Made, commit: Commit) -> None:
@@ -136,6 +142,7 @@ class ImageStage(CallStage):
             runs_total=counts.runs,
             runs_ended=counts.ended,
             runs_stuck=counts.stuck,
+            runs_repeated=counts.repeated,
             runs_failed=counts.failed,
             invocations=counts.invocations,
             invocations_total=counts.invocations,

@@ -2,7 +2,9 @@
 
 A run advances from output to input: stuck check, end check, then the next item. With a fixed seed the same
 (model, seed, input) gives the same output, so it is computed once in an experiment: runs that meet go on
-together (`_memo` for what is known, `_waiting` for what is being computed).
+together (`_memo` for what is known, `_waiting` for what is being computed). Of a model that is not repeatable
+nothing is remembered and nobody waits for another's item: each run asks for itself. A run with such a model
+is never stuck; on request (`stuck_after`) it ends when it has gone through one cycle that often.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
+from panic.models import registry
 from panic.models.protocol import Modality
 from panic.store import Commit, missing, reading
 from panic.store.codec import is_image_prompt, prompt_digest
 from panic.store.missing import FixedSeedStep, Tail
-from panic.store.records import NewFailure, NewInvocation, NewRun, NewStuck, RunRow
-from panic.store.stuck import StuckDetector
+from panic.store.records import NewFailure, NewInvocation, NewRepeated, NewRun, NewStuck, RunRow
+from panic.store.stuck import RepeatDetector, StuckDetector
 
 Key = tuple[str, int, bytes]
 """(model name, seed, input digest): what an output of a fixed seed depends on within a shape epoch."""
@@ -31,12 +34,25 @@ Key = tuple[str, int, bytes]
 class Loop:
     """One run on its way.
 
-    `begins` is what its prompt is, `root` is empty for a fixed seed, `detector` is None for fresh noise.
+    `begins` is what its prompt is, `root` is empty for a fixed seed. detector: None for fresh noise, and
+    where a model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that
+    ends it; `cycle` is where it has (its first step and period).
     """
 
-    __slots__ = ("begins", "detector", "id", "max_length", "network", "root", "seed", "step")
+    __slots__ = (
+        *("begins", "cycle", "detector", "id", "max_length", "network", "root", "rounds", "seed", "step"),
+    )
 
-    def __init__(self, id: int, run: NewRun, root_seed: int, max_length: int) -> None:
+    def __init__(
+        self,
+        id: int,
+        run: NewRun,
+        root_seed: int,
+        max_length: int,
+        *,
+        is_repeatable: bool = True,
+        stuck_after: int | None = None,
+    ) -> None:
         self.id = id
         self.network = run.network
         self.seed = run.seed
@@ -45,7 +61,11 @@ class Loop:
         self.begins = Modality.IMAGE if is_image_prompt(run.prompt) else Modality.TEXT
         fresh = run.seed == FRESH
         self.root = run_root(root_seed, run.network, run.prompt, run.repeat) if fresh else b""
-        self.detector = None if fresh else StuckDetector(len(run.network))
+        self.detector = None if fresh or not is_repeatable else StuckDetector(len(run.network))
+        self.rounds = None
+        if stuck_after is not None and not is_repeatable:
+            self.rounds = RepeatDetector(len(run.network), stuck_after, max_length)
+        self.cycle: tuple[int, int] | None = None
 
     @property
     def model(self) -> str:
@@ -56,6 +76,11 @@ class Loop:
     def place(self) -> Place:
         """Where the next step is."""
         return self.network, self.step % len(self.network)
+
+    def count_round(self, output: bytes) -> None:
+        """Know the run's next output."""
+        if self.rounds is not None:
+            self.cycle = self.rounds.visit(output)
 
     def model_at(self, step: int) -> str:
         """The model of a step."""
@@ -76,13 +101,16 @@ class LoopStage(CallStage):
         # (model, seed) -> input -> (output, batch): a key of its own per step would cost 64 bytes more.
         self._memo: dict[tuple[str, int], dict[bytes, tuple[bytes, int]]] = {}
         self._waiting: dict[Key, list[Loop]] = {}
-        self._gives = {name: spec.modality_out for name, spec in session.plan.generative.items()}
+        generative = session.plan.generative
+        self._gives = {name: spec.modality_out for name, spec in generative.items()}
+        self._unrepeatable = {name for name, spec in generative.items() if not registry.is_repeatable(spec)}
         self._ended: list[int] = []
         self._ended_at: deque[tuple[int, int]] = deque()
         self._before: Progress | None = None
         self.standing: Counter[Place] = Counter()
         self._num_invocations = 0
         self._num_stuck = 0
+        self._num_repeated = 0
         self._num_failed = 0
 
     def __len__(self) -> int:
@@ -105,7 +133,7 @@ class LoopStage(CallStage):
         wanted = dict(zip(session.run_ids, session.plan.runs, strict=True))
         unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
         for id in unfinished:
-            self.add(Loop(id, wanted[id], session.plan.config.root_seed, wanted[id].max_length))
+            self.add(self._loop(id, wanted[id]))
         if begun:
             self._recall_all(rows)
         commit = Commit()
@@ -116,18 +144,31 @@ class LoopStage(CallStage):
         self._before = Progress(
             runs_total=len(wanted),
             runs_stuck=sum(row.state == "stuck" for row in ended),
+            runs_repeated=sum(row.state == "repeated" for row in ended),
             runs_failed=sum(row.state == "failed" for row in ended),
             invocations=sum(row.num_steps for row in rows.values()),
         )
         found = len(session.ready)
-        if commit.invocations or commit.stuck:
+        if commit.invocations or commit.stuck or commit.repeated:
             self.written(commit, session.writer.add(commit))
             found += 1  # what was known already is stored soon: then the other stages must be asked again
         return found
 
+    def _loop(self, id: int, run: NewRun) -> Loop:
+        config = self.session.plan.config
+        is_repeatable = self._unrepeatable.isdisjoint(run.network)
+        return Loop(
+            *(id, run, config.root_seed, run.max_length),
+            is_repeatable=is_repeatable,
+            stuck_after=config.stuck_after,
+        )
+
     def _recall_all(self, rows: dict[int, RunRow]) -> None:
         """Know what fixed-seed runs have computed already; nothing can go on from a lost image."""
         pins = self.session.pins
+        counting = [loop.id for loop in self._loops.values() if loop.rounds is not None]
+        for run, output in missing.outputs(self.session.reader, counting) if counting else ():
+            self._loops[run].count_round(output)
         for known in missing.fixed_seed_history(self.session.reader, self.session.experiment):
             if known.output in self.session.lost:
                 continue
@@ -146,7 +187,7 @@ class LoopStage(CallStage):
         what comes.
         """
         loop = self._loops.get(known.run)
-        if is_current:
+        if is_current and model not in self._unrepeatable:
             self._remember(model, known.seed, known.input, known.output, known.batch)
             if loop is not None and loop.detector is not None:
                 loop.detector.visit(known.step, known.input)
@@ -175,7 +216,7 @@ class LoopStage(CallStage):
         self.session.contents.add_unsaved(digest, output.value)
         commit.outputs.append(output.as_row())
         for loop in self._waiters(work, model):
-            if loop.seed != FRESH:
+            if self._is_shared(loop, model):
                 self._remember(model, work.seed, work.input, digest, batch)
             self._step(loop, work.input, digest, work.seed, batch, commit)
             self._advance(loop, digest, commit)
@@ -218,20 +259,26 @@ class LoopStage(CallStage):
             runs_total=start.runs_total,
             runs_ended=start.runs_total - len(self._loops),
             runs_stuck=start.runs_stuck + self._num_stuck,
+            runs_repeated=start.runs_repeated + self._num_repeated,
             runs_failed=start.runs_failed + self._num_failed,
             invocations=invocations,
             invocations_total=invocations + self.remaining_steps,
         )
+
+    def _is_shared(self, loop: Loop, model: str) -> bool:
+        """Whether what a model gives a run is what it gives any run with this input and seed."""
+        return loop.seed != FRESH and model not in self._unrepeatable
 
     def _remember(self, model: str, seed: int, input: bytes, output: bytes, batch: int) -> None:
         self._memo.setdefault((model, seed), {})[input] = (output, batch)
 
     def _waiters(self, item: Item, model: str) -> Sequence[Loop]:
         loop: Loop = item.subject
-        return self._waiting.pop((model, item.seed, item.input)) if loop.seed != FRESH else [loop]
+        return self._waiting.pop((model, item.seed, item.input)) if self._is_shared(loop, model) else [loop]
 
     def _step(self, loop: Loop, input: bytes, output: bytes, seed: int, batch: int, commit: Commit) -> None:
         commit.invocations.append(NewInvocation(loop.id, loop.step, input, output, seed, batch))
+        loop.count_round(output)
         self.standing[loop.place] -= 1
         loop.step += 1
         self.standing[loop.place] += 1
@@ -248,11 +295,15 @@ class LoopStage(CallStage):
                 self._num_stuck += 1
                 self._end(loop)
                 return
+            if loop.cycle is not None:
+                self._end_repeated(loop, loop.cycle, commit)
+                return
             if loop.step >= loop.max_length:
                 self._end(loop)
                 return
-            if loop.seed == FRESH:
-                self._ask(loop, input, step_seed(loop.root, loop.step))
+            if not self._is_shared(loop, loop.model):
+                seed = step_seed(loop.root, loop.step) if loop.seed == FRESH else loop.seed
+                self._ask(loop, input, seed)
                 return
             key = (loop.model, loop.seed, input)
             known = self._memo.get(key[:2], {}).get(input)
@@ -271,6 +322,14 @@ class LoopStage(CallStage):
     def _ask(self, loop: Loop, input: bytes, seed: int) -> None:
         modality = self._gives[loop.model_at(loop.step - 1)] if loop.step else loop.begins
         self.enqueue(loop.model, modality, Item(loop, input, seed))
+
+    def _end_repeated(self, loop: Loop, cycle: tuple[int, int], commit: Commit) -> None:
+        times = self.session.plan.config.stuck_after
+        assert times is not None
+        entry_step, period = cycle
+        commit.repeated.append(NewRepeated(run=loop.id, entry_step=entry_step, period=period, times=times))
+        self._num_repeated += 1
+        self._end(loop)
 
     def _end(self, loop: Loop) -> None:
         del self._loops[loop.id]
