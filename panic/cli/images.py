@@ -149,8 +149,10 @@ def _cell(store: Store, one: LabelledImage, thumbnail: int, captions: bool) -> C
 
 
 def _whose(run: RunRow) -> str:
+    from panic.store.codec import prompt_label
+
     noise = "fresh noise" if run.seed == -1 else f"seed {run.seed}"
-    return f"run {run.id}, {noise}: {run.prompt}"
+    return f"run {run.id}, {noise}: {prompt_label(run.prompt)}"
 
 
 def chosen_steps(store: Store, row: ExperimentRow, steps: str | None, every: int) -> list[int]:

@@ -99,10 +99,12 @@ def _texts(
     if "prompts" not in raw:
         return [], []
     store = FilePath(raw["store"]) if _is_path(raw.get("store")) else None
-    entries = given if isinstance(given, list) else []
+    entries: list[tuple[KeyPath, Any]] = [(("prompts",), given)]
+    if isinstance(given, list):
+        entries = [(("prompts", index), entry) for index, entry in enumerate(given)]
     own = [
-        Problem(("prompts", index, "experiment"), "an experiment cannot begin with its own outputs")
-        for index, entry in enumerate(entries)
+        Problem((*path, "experiment"), "an experiment cannot begin with its own outputs")
+        for path, entry in entries
         if isinstance(entry, Mapping) and "name" in raw and entry.get("experiment") == raw["name"]
     ]
     return ([], own) if own else prompts.expand(given, folder, datasets, origins, store)

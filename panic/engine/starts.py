@@ -55,6 +55,8 @@ class Starts:
 
     def outputs(self, wanted: OutputPrompts, store: Path | None) -> list[str]:
         """Read what another experiment came to, as prompts in the order of its runs. Raises ConfigError."""
+        if wanted.experiment == "latest":  # the second time it would be the one that begins with it
+            raise ConfigError("latest is another experiment after each run", hint="say its name")
         path = self.store(store)
         try:
             with Store(path, copy_older=True) as opened:

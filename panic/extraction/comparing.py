@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from panic.errors import UsageError
 from panic.extraction.files import Features, open_features
@@ -66,13 +65,12 @@ class Comparison:
 
 
 def compare(a: Path, b: Path) -> Comparison:
-    """Compare two outputs of `panic embed`. Raises UsageError for a file that is none."""
+    """Compare two outputs of `panic embed`.
+
+    Raises UsageError for a file that is none, PanicError for a damaged one.
+    """
     first, second = _open(a), _open(b)
-    columns = ["source", "id", "digest"]
-    left, right = (
-        pl.read_parquet(one.path, columns=columns, glob=False).with_row_index("row")
-        for one in (first, second)
-    )
+    left, right = (one.read(["source", "id", "digest"]).with_row_index("row") for one in (first, second))
     has_several = max(left["source"].n_unique(), right["source"].n_unique()) > 1
     keys = ["source", "id"] if has_several else ["id"]
     common = left.join(right, on=keys, maintain_order="left", suffix="_b")
@@ -104,7 +102,7 @@ def _difference(name: str, first: Features, second: Features, rows: tuple[Any, A
     """The differences of a model over pairs of rows, one of each file."""
     models = [one.about["models"][name] for one in (first, second)]
     is_same = models[0]["fingerprint"] == models[1]["fingerprint"]
-    shapes = [pl.read_parquet_schema(one.path)[name] for one in (first, second)]
+    shapes = [one.schema()[name] for one in (first, second)]
     if shapes[0] != shapes[1]:
         told = " and ".join(" x ".join(map(str, getattr(shape, "shape", ()))) for shape in shapes)
         return ModelDifference(same_fingerprint=is_same, problem=f"vectors of {told} numbers")
@@ -113,8 +111,7 @@ def _difference(name: str, first: Features, second: Features, rows: tuple[Any, A
     has_regions = models[0]["regions"] is not None
 
     def column(which: int, title: str) -> Floats:
-        path = (first, second)[which].path
-        values = pl.read_parquet(path, columns=[title], glob=False)[title].to_numpy()
+        values = (first, second)[which].read([title])[title].to_numpy()
         return np.asarray(values[rows[which]], np.float64)
 
     vectors = [column(0, name), column(1, name)]

@@ -49,7 +49,20 @@ class Features:
 
     def keys(self) -> pl.DataFrame:
         """What its rows are known by, in their order."""
-        return pl.read_parquet(self.path, columns=KEY_COLUMNS, glob=False)
+        return self.read(KEY_COLUMNS)
+
+    def read(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Read some of its columns. Raises PanicError where the file is damaged."""
+        try:
+            return pl.read_parquet(self.path, columns=list(columns), glob=False)
+        except pl.exceptions.PolarsError as error:
+            raise PanicError(
+                f"{self.path} is damaged: {error}", hint="Delete it: what it had is computed again."
+            ) from error
+
+    def schema(self) -> pl.Schema:
+        """Its columns and their types."""
+        return pl.scan_parquet(self.path, glob=False).collect_schema()
 
     def has_exactly(self, wanted: pl.DataFrame) -> bool:
         """Whether its rows are those of the wanted keys that it has, in their order, and no others."""
@@ -58,13 +71,32 @@ class Features:
 
 
 def open_features(path: Path) -> Features | None:
-    """A file of features; None for a file that is no such, or damaged."""
+    """A file of features; None for a file that is no such, or whose end is damaged."""
     try:
         about = json.loads(pl.read_parquet_metadata(path)[KEY])
-        is_ours = about["format"] == FORMAT and isinstance(about["models"], dict)
-    except (pl.exceptions.PolarsError, OSError, KeyError, TypeError, ValueError):
+        found = Features(path=path, about=about)
+        is_ours = about["format"] == FORMAT and _has_what_it_says(found)
+    except (pl.exceptions.PolarsError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    return Features(path=path, about=about) if is_ours else None
+    return found if is_ours else None
+
+
+def _has_what_it_says(features: Features) -> bool:
+    """Whether a file has the columns that its metadata speaks of; what is no metadata of ours raises."""
+    about, schema = features.about, features.schema()
+    texts = {name for name, kind in schema.items() if kind == pl.String}
+    numbers = {name for name, kind in schema.items() if isinstance(kind, pl.Array) and _is_float(kind.inner)}
+    wanted: set[str] = set()
+    for name, model in about["models"].items():
+        wanted |= {name} if model["regions"] is None else {name, f"{name} boxes", f"{name} scores"}
+        model["fingerprint"].encode()
+    is_whole = isinstance(about["made"], list) and isinstance(about["device"], str)
+    return is_whole and texts >= ITEM_COLUMNS and wanted <= numbers
+
+
+def _is_float(kind: object) -> bool:
+    """Whether an array, of however many dimensions, is of float32."""
+    return _is_float(kind.inner) if isinstance(kind, pl.Array) else kind == pl.Float32
 
 
 def claim_output(path: Path) -> Features | None:
@@ -73,9 +105,8 @@ def claim_output(path: Path) -> Features | None:
     Raises UsageError for a name that does not end in .parquet, a folder, a link, and a file that is not ours.
     """
     if path.suffix != ".parquet":
-        raise UsageError(
-            f"{path}: features are written as Parquet.", hint=f"-o {path.with_suffix('.parquet')}"
-        )
+        near = path / "features.parquet" if path.is_dir() else path.with_suffix(".parquet")
+        raise UsageError(f"{path}: features are written as Parquet.", hint=f"-o {near}")
     if path.is_dir() or path.is_symlink():
         raise UsageError(f"{path} is a {'link' if path.is_symlink() else 'folder'}; name a file.")
     if not path.exists():
@@ -107,7 +138,7 @@ class Parts:
 
     def __init__(self, output: Path) -> None:
         self._output, self.folder = output, parts_folder(output)
-        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+        if self.folder.is_symlink() or (self.folder.exists() and not _is_ours(self.folder)):
             raise UsageError(f"{self.folder} is in the way: the parts of {output.name} are kept there.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -140,6 +171,11 @@ class Parts:
             with contextlib.suppress(OSError):  # somebody's file is in it
                 self.folder.rmdir()
         os.close(self._lock)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is one of parts, which is deleted at the end: it is empty, or has our lock."""
+    return folder.is_dir() and ((folder / "lock").exists() or not any(folder.iterdir()))
 
 
 def _metadata(about: Mapping[str, Any]) -> dict[str, str]:

@@ -154,10 +154,17 @@ def list_texts(file: str, column: str = "text") -> Listing:
         checked = finish(text, Modality.TEXT, False)
         stamp = checked.digest.hex()[:32] if isinstance(checked, Output) else "unusable"
         id = str(number) if row.get("id") is None else str(row["id"])
+        if not _is_unicode(id):
+            raise UsageError(f"{file}: the id of row {number} is not valid Unicode.")
         found.append(Item(source=file, id=id, place=str(number), stamp=stamp, text=text))
     if not found:
         raise UsageError(f"There are no texts in {file}.")
     return Listing(items=_unique(found, "rows"))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON may have halves of characters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 Rows = Iterator[tuple[int, dict[str, object]]]

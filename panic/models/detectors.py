@@ -97,7 +97,8 @@ class Detector(Embedder):
     def _read(self, folder: Path, dtype: torch.dtype) -> Any:
         import transformers
 
-        model = getattr(transformers, _architecture(self.spec)).from_pretrained(folder, dtype=dtype)
+        how = {"dtype": dtype, "variant": weights.variant(folder)}
+        model = getattr(transformers, _architecture(self.spec)).from_pretrained(folder, **how)
         vision = getattr(model.config, "vision_config", None)
         most = (vision.image_size // vision.patch_size) ** 2 if vision else model.config.num_queries
         if self._regions > most:
@@ -158,7 +159,14 @@ _ARCHITECTURES = ("DetrForObjectDetection", "Owlv2ForObjectDetection")
 
 def _architecture(spec: ModelSpec) -> str:
     config = weights.read_json(weights.folder_of(spec) / "config.json", spec.name)
-    return next(name for name in _ARCHITECTURES if name in config.get("architectures", [_ARCHITECTURES[0]]))
+    given = [str(name) for name in config.get("architectures") or _ARCHITECTURES[:1]]
+    found = next((name for name in _ARCHITECTURES if name in given), None)
+    if found is None:
+        raise ModelError(
+            f"{spec.name}: {', '.join(given)} is no detector that is known here",
+            hint=f"known are {', '.join(_ARCHITECTURES)}",
+        )
+    return found
 
 
 def _bucketing(spec: ModelSpec) -> Bucketer | None:

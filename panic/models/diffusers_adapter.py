@@ -109,13 +109,7 @@ class DiffusersModel:
 def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     import diffusers
 
-    name = weights.pipeline_class(spec, folder)
-    options: dict[str, Any] = {"dtype": torch_dtype(spec), "variant": weights.variant(folder)}
-    parts = weights.pipeline_index(spec, folder)
-    # A part that was saved as none (SD3 without T5) is asked for nevertheless.
-    options |= {part: None for part, saved_from in parts.items() if saved_from == [None, None]}
-    if "safety_checker" in parts:
-        options |= {"safety_checker": None, "requires_safety_checker": False}
+    name, options = weights.pipeline_class(spec, folder), loading_options(spec, folder)
     if name == "ConditionalPipeline":  # our own, of `panic train`
         from panic.models.conditional import ConditionalPipeline
 
@@ -128,6 +122,17 @@ def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
         if "can't find a pipeline linked to" not in str(error):
             raise
     return diffusers.DiffusionPipeline.from_pretrained(folder, **options)
+
+
+def loading_options(spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """How the files of a pipeline's folder are read, whatever class it becomes."""
+    options: dict[str, Any] = {"dtype": torch_dtype(spec), "variant": weights.variant(folder)}
+    parts = weights.pipeline_index(spec, folder)
+    # A part that was saved as none (SD3 without T5) is asked for nevertheless.
+    options |= {part: None for part, saved_from in parts.items() if saved_from == [None, None]}
+    if "safety_checker" in parts:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    return options
 
 
 def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:

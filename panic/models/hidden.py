@@ -16,7 +16,7 @@ padding (`attention_mask`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PREFIX = "hidden "
 """The kind of such a model is called by this and the kind of its base."""
 POOLS = ("mean", "last", "first", "cls")
+_PLACES = {"last": -1, "first": 0, "cls": 0}  # of the tokens that are none of padding
 MOST_LISTED = 12
 
 
@@ -55,6 +56,9 @@ def over(base: Kind) -> Kind:
     def build(spec: ModelSpec) -> HiddenStates:
         return HiddenStates(spec, base.build(base_of(spec)))
 
+    def file_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
+        return base.file_conflicts(base_of(spec), [name for name in asked if name not in PARAMETERS])
+
     return replace(
         base,
         name=PREFIX + base.name,
@@ -67,6 +71,7 @@ def over(base: Kind) -> Kind:
         models=tuple,
         identity=lambda spec: base.identity(base_of(spec)),
         bucketing=lambda spec: base.bucketing(base_of(spec)),
+        file_conflicts=file_conflicts,
         earlier=lambda spec: (),
     )
 
@@ -183,10 +188,8 @@ class HiddenStates:
         found: list[Any] = []
         for state, counts in zip(states, mask, strict=True):
             own = state[counts]
-            place = {"last": -1, "first": 0}.get(self._pool) if self._token is None else self._token
-            if self._token is None and self._pool == "cls":
-                vector = state[0]
-            elif place is None and len(own):
+            place = _PLACES.get(self._pool) if self._token is None else self._token
+            if place is None and len(own):
                 vector = own.mean(dim=0)
             elif place is not None and -len(own) <= place < len(own):
                 vector = own[place]
@@ -224,19 +227,24 @@ def layers_of(model: Any) -> dict[str, Any]:
 
 @contextmanager
 def _watching(layer: Any, roots: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Keep what a layer gives at its first call, and the attention mask that a root had before that."""
+    """Keep what a layer gives at its first call, and the attention mask that was last given before that.
+
+    A root need not be called itself: of a sequence-to-sequence model it is the encoder that is, at first.
+    """
     seen: dict[str, Any] = {}
 
-    def on_root(module: Any, arguments: Any, keywords: Mapping[str, Any]) -> None:
-        if keywords.get("attention_mask") is not None:
-            seen["mask"] = keywords["attention_mask"]
+    def on_module(module: Any, arguments: Any, keywords: Mapping[str, Any]) -> None:
+        mask = keywords.get("attention_mask")
+        if getattr(mask, "ndim", 0) == 2:  # what the parts of a model make of it has more
+            seen["mask"] = mask
 
     def on_layer(module: Any, arguments: Any, output: Any) -> None:
         seen["output"] = output
         raise _Reached
 
     hooks = [layer.register_forward_hook(on_layer)]
-    hooks += [root.register_forward_pre_hook(on_root, with_kwargs=True) for root in roots.values()]
+    modules = (module for root in roots.values() for module in root.modules())
+    hooks += [module.register_forward_pre_hook(on_module, with_kwargs=True) for module in modules]
     try:
         yield seen
     finally:

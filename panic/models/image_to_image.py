@@ -24,9 +24,9 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.diffusers_adapter import refuse_unseeded_noise, to_image
+from panic.models.diffusers_adapter import loading_options, refuse_unseeded_noise, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes, torch_dtype
+from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes
 from panic.models.protocol import Modality, ModelSpec
 
 _EDITORS = ("InstructPix2Pix", "Kontext", "ImageEdit", "Img2Img")
@@ -133,11 +133,7 @@ class ImageEditor:
 def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
     import diffusers
 
-    index = weights.read_json(folder / "model_index.json", spec.name)
-    name = _class_name(index)
-    options: dict[str, Any] = {"dtype": torch_dtype(spec)}
-    if "safety_checker" in index:
-        options |= {"safety_checker": None, "requires_safety_checker": False}
+    name, options = weights.pipeline_class(spec, folder), loading_options(spec, folder)
     if not hasattr(diffusers, name):
         raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
     try:

@@ -172,7 +172,8 @@ class LanguageModel:
                 import transformers
 
                 name = "AutoModelForSeq2SeqLM" if self._reader.is_encoder_decoder else "AutoModelForCausalLM"
-                model = getattr(transformers, name).from_pretrained(folder, dtype=torch_dtype(self.spec))
+                how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
+                model = getattr(transformers, name).from_pretrained(folder, **how)
                 if lora := self.spec.parameters.get("lora"):
                     model = fuse_model(self.spec.name, model, Path(lora))
                 # The checkpoint's own sampling is not asked for, and would be warned of at each call.
@@ -201,7 +202,7 @@ class LanguageModel:
                 max_new_tokens=self.parameters["max_new_tokens"],
                 pad_token_id=self._reader.tokenizer.pad_token_id,
                 logits_processor=self._processors(seeds, finite, mask),
-                stopping_criteria=self._criteria(begin),
+                stopping_criteria=self._criteria(begin, [self._is_opened(row) for row in rows]),
                 use_cache=use_cache,
             )
         texts = self._reader.tokenizer.batch_decode(tokens[:, begin:].cpu(), skip_special_tokens=True)
@@ -237,21 +238,27 @@ class LanguageModel:
             chain.insert(1, RepetitionPenaltyLogitsProcessor(float(penalty), prompt_ignore_length=padding))
         return chain
 
-    def _criteria(self, begin: int) -> Any:
-        """What ends a row before its greatest length: a stop string in its answer."""
+    def _is_opened(self, prompt: Sequence[int]) -> bool:
+        """Whether the template has opened a row's thinking, which the model then only closes."""
+        return str(self._reader.tokenizer.decode(prompt[-16:])).rstrip().endswith("<think>")
+
+    def _criteria(self, begin: int, opened: Sequence[bool]) -> Any:
+        """What ends a row before its greatest length: a stop string in its answer, not in its thinking."""
         import torch
         from transformers import StoppingCriteriaList
 
-        stops, thinks = self.parameters["stop"] or [], self.parameters["thinking"]
+        stops, thinks = self.parameters["stop"] or [], self.parameters["thinking"] or any(opened)
         if not stops:
             return None
+        begun = ["<think>" if is_open else "" for is_open in opened]
         window = max(len(stop.encode()) for stop in stops) + SHORTEST  # a token has a byte or more
         tokenizer = self._reader.tokenizer
 
         def has_stopped(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
             tail = ids[:, begin if thinks else max(begin, ids.shape[1] - window) :]
             texts = tokenizer.batch_decode(tail, skip_special_tokens=True)
-            answers = [without_thinking(text)[0].lstrip() for text in texts]
+            whole = [before + text for before, text in zip(begun, texts, strict=True)]
+            answers = [without_thinking(text)[0].lstrip() for text in whole]
             found = [any(stop in answer for stop in stops) for answer in answers]
             return torch.tensor(found, device=ids.device)
 
@@ -265,8 +272,7 @@ class LanguageModel:
             )
         if is_broken:
             return OutputRejected(f"{name} computed not-a-number scores")
-        begun = self._reader.tokenizer.decode(prompt[-4:]).rstrip()
-        answer, thinking = without_thinking("<think>" + text if begun.endswith("<think>") else text)
+        answer, thinking = without_thinking("<think>" + text if self._is_opened(prompt) else text)
         if thinking:
             self.thought_tokens[place] = len(self._reader.tokenizer(thinking).input_ids)
         answer = answer.strip()

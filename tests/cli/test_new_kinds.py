@@ -204,6 +204,23 @@ def test_an_experiment_cannot_begin_with_itself(panic: Panic, words: None) -> No
     done = panic("run", "next.yaml")
     assert done.exit_code == 2
     assert "next.yaml:3:24: an experiment cannot begin with its own outputs" in done.stderr
+    lines = WORDS.splitlines(keepends=True)
+    alone = ["prompts: {experiment: words}\n" if line.startswith("prompts:") else line for line in lines]
+    Path("next.yaml").write_text("".join(alone))
+    done = panic("run", "next.yaml")
+    assert done.exit_code == 2, "a single entry is one, too"
+    assert "next.yaml:3:23: an experiment cannot begin with its own outputs" in done.stderr
+
+
+def test_the_latest_experiment_is_none_that_prompts_can_name(panic: Panic, words: None) -> None:
+    """Performed again, a config began with its own outputs: they became more of its prompts."""
+    text = WORDS.replace("name: words", "name: next").replace(
+        "prompts: [", "prompts: [{experiment: latest}, "
+    )
+    Path("next.yaml").write_text(text)
+    done = panic("run", "next.yaml")
+    assert done.exit_code == 2
+    assert "latest is another experiment after each run" in done.stderr
 
 
 def test_images_of_another_experiment_begin_runs(panic: Panic, pictures: None) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 
-from panic.errors import UsageError
+from panic.errors import PanicError, UsageError
 from panic.extraction.comparing import Comparison, Spread, compare, cosine_distance, match
-from panic.extraction.files import FORMAT, Parts
+from panic.extraction.files import FORMAT, KEY, Parts
 from panic.extraction.inputs import Item
 
 
@@ -48,6 +50,42 @@ def test_equal_files_do_not_differ_at_all(tmp_path: Path) -> None:
     none = Spread(median=0.0, worst=0.0)
     assert (found.models["m"].cosine, found.models["m"].absolute) == (none, none)
     assert found.models["m"].same_fingerprint
+
+
+def test_a_file_with_brackets_in_its_name_is_compared(tmp_path: Path) -> None:
+    """Its name was read as a pattern of names."""
+    file = write(tmp_path / "a[1].parquet", {"1": [0.5, 0.25]})
+    assert compare(file, file).num_common == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame, about: (frame.drop("digest"), about),
+        lambda frame, about: (frame.drop("m"), about),
+        lambda frame, about: (frame.with_columns(m=polars.lit("a")), about),
+        lambda frame, about: (frame, about | {"models": {"m": {}}}),
+        lambda frame, about: (frame, about | {"models": {"m": 3}}),
+        lambda frame, about: (frame, {name: about[name] for name in ("format", "models")}),
+    ],
+)
+def test_a_file_that_lacks_what_its_metadata_says_is_refused(tmp_path: Path, change: Any) -> None:
+    good, bad = write(tmp_path / "a.parquet", {"1": [0.5, 0.25]}), tmp_path / "b.parquet"
+    about = json.loads(polars.read_parquet_metadata(good)[KEY])
+    frame, said = change(polars.read_parquet(good), about)
+    frame.write_parquet(bad, metadata={KEY: json.dumps(said)})
+    for pair in ((good, bad), (bad, good)):
+        with pytest.raises(UsageError, match=r"b\.parquet has no features of panic embed"):
+            compare(*pair)
+
+
+def test_a_file_that_is_damaged_in_the_middle_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {str(number): [number, 0.5] for number in range(400)})
+    content = bytearray(path.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    path.write_bytes(content)
+    with pytest.raises(PanicError, match=r"a\.parquet is damaged"):
+        compare(path, path)
 
 
 def test_differences_have_their_known_values(tmp_path: Path) -> None:

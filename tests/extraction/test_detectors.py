@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,11 @@ def test_an_extraction_has_boxes_scores_and_vectors_beside_whole_images(
     boxes, _, vectors = unpack(packed[None], 7)
     np.testing.assert_allclose(frame["detr boxes"].to_numpy()[1], boxes[0], atol=1e-5)
     np.testing.assert_allclose(frame["detr"].to_numpy()[1], vectors[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("architectures", [["CLIPModel"], ["DetrForSegmentation", "Other"]])
+def test_another_architecture_is_told(tmp_path: Path, architectures: list[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": architectures}))
+    spec = registry.resolve("it", {"it": {"base": f"local:{tmp_path}", "adapter": "detector"}})
+    with pytest.raises(ModelError, match=f"it: {', '.join(architectures)} is no detector"):
+        registry.bucketing(spec)

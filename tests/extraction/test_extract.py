@@ -63,6 +63,24 @@ def test_the_output_has_a_row_per_image_and_says_how_it_was_made(photos: str) ->
     assert not parts_folder(Path("f.parquet")).exists()
 
 
+def test_a_folder_of_somebody_else_s_files_is_not_taken_for_that_of_the_parts(photos: str) -> None:
+    """It was, and deleted with all that was in it."""
+    folder = parts_folder(Path("f.parquet"))
+    folder.mkdir()
+    (folder / "000001.parquet").write_text("not ours")
+    with pytest.raises(UsageError, match="is in the way"):
+        extract(wanted(photos))
+    assert (folder / "000001.parquet").read_text() == "not ours"
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "photos", "f.csv"])
+def test_an_output_that_is_no_parquet_is_told_with_a_name_that_is_one(photos: str, name: str) -> None:
+    with pytest.raises(UsageError, match="written as Parquet") as caught:
+        extract(wanted(photos, output=name))
+    assert caught.value.hint in ("-o features.parquet", "-o /features.parquet", "-o photos/features.parquet",
+                                 "-o f.parquet")  # fmt: skip
+
+
 def test_the_second_time_nothing_is_computed_or_written(photos: str) -> None:
     extract(wanted(photos))
     before = os.stat("f.parquet").st_ino, os.stat("f.parquet").st_mtime_ns

@@ -14,7 +14,7 @@ from PIL import Image
 from panic.errors import ConfigError, ModelError, OutputRejected
 from panic.models import registry
 from panic.models.protocol import Modality
-from tests import tiny
+from tests import tiny, tiny_language
 
 Load = Callable[..., Any]
 TEXTS = ["a red circle", "two dogs run"]  # of 14 tokens each, padded to 16
@@ -73,6 +73,36 @@ def test_states_of_a_captioner_s_eye_are_those_of_its_patches(load: Load) -> Non
         states = blip.vision_model(features["pixel_values"], output_hidden_states=True).hidden_states[1]
     found = np.stack(model.invoke(images, [0, 0]))
     np.testing.assert_allclose(found, states.mean(dim=1).numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "layer"), [("llama", "model.layers.0"), ("t5", "encoder.block.0")])
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_padding_of_a_language_model_is_left_out(tmp_path: Path, kind: str, layer: str, pool: str) -> None:
+    """Texts stand on the right of a causal model's padding, and an encoder is not called by its model."""
+    folder = tiny_language.build(kind, tmp_path / kind)
+    model = registry.build(
+        registry.resolve("it", {"it": {"base": f"local:{folder}", "layer": layer, "pool": pool}})
+    )
+    model.load("cpu")
+    found = np.stack(model.invoke(["abc", "a red circle"], [0, 0]))
+    for text, vector in zip(["abc", "a red circle"], found, strict=True):
+        ids = torch.tensor([model._base._reader.tokens(text)])
+        whole = model._base._model
+        with torch.no_grad():
+            states = (whole.encoder if kind == "t5" else whole.model)(ids, output_hidden_states=True)
+        own = states.hidden_states[1][0].numpy()
+        np.testing.assert_allclose(
+            vector, own.mean(axis=0) if pool == "mean" else own[0], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_layer_and_pool_are_no_settings_of_a_pipeline_that_is_read_from_a_folder(tmp_path: Path) -> None:
+    """They were refused as what "a StableDiffusionPipeline does not take"."""
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    variant = {"base": f"local:{tmp_path}", "layer": "unet.mid_block", "pool": "mean"}
+    assert registry.resolve("it", {"it": variant}).modality_out is Modality.VECTOR
+    with pytest.raises(ConfigError, match=r"^model it: max_sequence_length does nothing here"):
+        registry.resolve("it", {"it": {**variant, "max_sequence_length": 64}})
 
 
 @pytest.mark.slow

@@ -140,6 +140,7 @@ def test_texts_of_three_forms(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a"}\n{"text"\n', "a.jsonl:2: not valid JSON"),
         ("a.jsonl", '{"text": 1}\n', "row 1 has no text"),
         ("a.jsonl", '{"text": "a", "id": 2}\n{"text": "b"}\n', r"rows .* have the same id: 1 and 2 \(2\)"),
+        ("a.jsonl", '{"text": "a", "id": "\\ud800"}\n', "the id of row 1 is not valid Unicode"),
         ("a.txt", "\n", "no texts"),
         ("a.txt", b"\xff", "not UTF-8"),
         ("a.pdf", "a", "read from .txt"),

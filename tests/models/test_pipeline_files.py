@@ -18,7 +18,8 @@ from panic.errors import ConfigError, ModelError, ModelMissing, OutputRejected
 from panic.models import kinds, library_source, registry, weights
 from panic.models.checks import check_config
 from panic.models.table import TABLE
-from tests import tiny_classes, tiny_readers
+from tests import tiny_classes, tiny_language, tiny_readers
+from tests.extraction import tiny_detectors
 from tests.tiny_brought import build_pixart_sigma
 
 PAIR_END = "PocketCaptioner"
@@ -136,6 +137,23 @@ def test_a_captioner_and_an_embedding_model_with_fp16_files_alone_load(
         shutil.copytree(folder_of(kind), folder)
         (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
         registry.build(registry.resolve(f"local:{folder}")).load("cpu")
+
+
+def test_an_editor_a_language_model_and_a_detector_with_fp16_files_alone_load(
+    folder_of: Any, tmp_path: Path
+) -> None:
+    folders = {
+        "image-to-image": shutil.copytree(folder_of("stable-diffusion"), tmp_path / "editor"),
+        "text-to-text": tiny_language.build("gpt2", tmp_path / "gpt2"),
+        "detector": tiny_detectors.BUILDERS["detr"](tmp_path / "detr"),
+    }
+    for adapter, folder in folders.items():
+        for path in list(weights.weight_files(folder)):
+            path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+        variant: dict[str, Any] = {"base": f"local:{folder}", "adapter": adapter}
+        if adapter == "detector":
+            variant["regions"] = 5
+        registry.build(registry.resolve("it", {"it": variant})).load("cpu")
 
 
 def test_shards_of_a_variant_are_known_by_name(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_an_answer_ends_before_its_stop_string(load: Load) -> None:
     assert free[0].index(stop) == 5
     model = load("llama", **SAMPLED, max_new_tokens=40, stop=["never found", stop])
     assert model.invoke(TEXTS, SEEDS) == [text.split(stop, 1)[0].strip() for text in free]
-    (criterion,) = model._criteria(0)
+    (criterion,) = model._criteria(0, [False, False])
     ids = torch.tensor(
         [model._reader.tokenizer(text).input_ids for text in (f"ab{stop}", f"{stop[0]}b{stop[0]}b")]
     )
@@ -168,6 +168,19 @@ def test_thinking_is_removed_and_counted(load: Load) -> None:
     assert isinstance(rejected, OutputRejected)
     assert "gave no answer" in rejected.message
     assert "<think>\n\n</think>" in load("qwen3")._reader.tokenizer.decode(load("qwen3")._reader.tokens("a"))
+
+
+def test_thinking_that_the_template_has_opened_is_not_ended_by_a_stop_string(load: Load) -> None:
+    model = load("qwen3", stop=["\n"])
+    opened = model._reader.tokenizer("[assistant]<think>\n").input_ids
+    texts = ["one\ntwo", "a</think>b\nc", "</think>\n\nbc"]
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(model._reader.tokenizer(text).input_ids) for text in texts], batch_first=True
+    )
+    (criterion,) = model._criteria(0, [model._is_opened(opened)] * 3)
+    assert criterion(ids, None).tolist() == [False, True, False]
+    model.thought_tokens = [0, 0]
+    assert model._answer(1, texts[1], opened, is_broken=False) == "b"
 
 
 def test_a_prompt_has_its_parts_in_their_order(load: Load) -> None:
