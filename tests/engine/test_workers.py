@@ -33,18 +33,23 @@ from panic.store import writing
 
 
 class Meeting(ImageToText):
-    """Goes on only when as many processes as the file `expected` says have called it."""
+    """Goes on only when as many processes as the file `expected` says have called it.
+
+    Three calls prove it in one process, before there is work for another.
+    """
 
     PARAMETERS = {}
 
     def __init__(self, folder):
         super().__init__(kernel="cycle", epsilon=0.5)
         self.folder = Path(folder)
+        self.calls = 0
 
     def invoke(self, inputs, seeds):
         (self.folder / f"pid {os.getpid()}").touch()
+        self.calls += 1
         expected = int((self.folder / "expected").read_text())
-        until = time.monotonic() + 60
+        until = time.monotonic() + (60 if self.calls > 3 else 0)
         while len(list(self.folder.glob("pid *"))) < expected and time.monotonic() < until:
             time.sleep(0.01)
         return super().invoke(inputs, seeds)
@@ -58,6 +63,7 @@ class OnlyAsked(ImageToText):
     def __init__(self, folder):
         super().__init__()
         self.folder = Path(folder)
+        self.calls = 0
 
     def load(self, device):
         if any(frame.function == "load_all" for frame in inspect.stack()):
@@ -65,7 +71,8 @@ class OnlyAsked(ImageToText):
             os._exit(3)
 
     def invoke(self, inputs, seeds):
-        until = time.monotonic() + 60
+        self.calls += 1
+        until = time.monotonic() + (60 if self.calls > 3 else 0)
         while not (self.folder / "ended").exists() and time.monotonic() < until:
             time.sleep(0.01)
         return super().invoke(inputs, seeds)
