@@ -132,6 +132,7 @@ def test_between_two_clusters_there_is_no_direction(bench):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_random_order_leaves_its_band_as_often_as_its_level_says():
     """Of 1,000 data sets of independent outputs in 4 clusters."""
     outside = 0
