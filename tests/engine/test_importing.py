@@ -119,6 +119,7 @@ def test_rows_of_runs_may_be_mixed_and_in_any_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """All rows, their digests and places were held as objects: 600 bytes and more of each."""
     path = tmp_path / "long.jsonl"
@@ -133,7 +134,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         "print(tracemalloc.get_traced_memory()[1])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=200
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=390
     )
     assert int(done.stdout) < 100 * 200_000  # bytes of 200,000 rows
 
