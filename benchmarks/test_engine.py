@@ -25,7 +25,7 @@ from benchmarks.threads import watch
 from benchmarks.workload import by_hand, synthetic_config
 from panic import run
 from panic.config import ExperimentConfig
-from panic.store import Store
+from panic.store import Store, reading
 from tests import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -50,8 +50,8 @@ def timed(config: ExperimentConfig, store: Path) -> Timed:
     outcome = run(config, store)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert outcome.state == "complete"
-    with Store(store) as reading:
-        model_s = sum(times.duration_s for times in reading.model_times(reading, reading, outcome.name))
+    with Store(store) as opened:
+        model_s = sum(times.duration_s for times in reading.model_times(opened, outcome.name))
     return Timed(invocations=outcome.counts.invocations, wall_s=wall, cpu_s=cpu, model_s=model_s)
 
 
