@@ -89,15 +89,14 @@ class Detector(Embedder):
         self._processor: Any = None
         self._regions = int(self.parameters["regions"])
 
-    def _load_others(self, folder: Path) -> None:
+    def _read_others(self, folder: Path) -> None:
         from transformers import AutoImageProcessor
 
         self._processor = AutoImageProcessor.from_pretrained(folder)
 
-    def _read(self, folder: Path, dtype: torch.dtype) -> Any:
+    def _read_model(self, folder: Path, how: dict[str, Any]) -> Any:
         import transformers
 
-        how = {"dtype": dtype, "variant": weights.variant(folder)}
         model = getattr(transformers, _architecture(self.spec)).from_pretrained(folder, **how)
         vision = getattr(model.config, "vision_config", None)
         most = (vision.image_size // vision.patch_size) ** 2 if vision else model.config.num_queries

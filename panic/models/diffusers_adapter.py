@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image
 from panic.errors import ModelError, OutputRejected
 from panic.models import pipeline_files, prompt_reading, weights
 from panic.models.kind import Bucketer, Kind, Parameter
-from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes, torch_dtype
+from panic.models.loading import FromFolder, calling, fuse_pipeline, generators, torch_dtype
 from panic.models.prompt_reading import MAX_TOKENS, as_asked, lengths
 from panic.models.protocol import PIPELINE_KEYWORDS, Modality, ModelSpec
 
@@ -37,47 +38,56 @@ _GLOBAL_NOISE = ("DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler")
 log = logging.getLogger("panic.models")
 
 
-class DiffusersModel:
-    """A diffusers pipeline. `invoke` raises OutOfMemory; broken images come back as OutputRejected."""
+class PipelineModel(FromFolder):
+    """A pipeline of diffusers: its parts with weights, the keywords of its calls."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self._keywords: dict[str, Any] = {}
+
+    def weight_modules(self) -> list[Any]:
+        return [part for part in self._model.components.values() if hasattr(part, "parameters")]
+
+    def _read(self, folder: Path) -> Any:
+        pipeline = self._read_pipeline(folder)
+        if lora := self.spec.parameters.get("lora"):
+            fuse_pipeline(self.spec.name, pipeline, Path(lora))
+        pipeline.set_progress_bar_config(disable=True)
+        self._keywords = self._keywords_for(pipeline)
+        refuse_unseeded_noise(self.spec.name, pipeline)
+        return pipeline
+
+    @abstractmethod
+    def _read_pipeline(self, folder: Path) -> Any:
+        """Read the pipeline itself."""
+
+    @abstractmethod
+    def _keywords_for(self, pipeline: Any) -> dict[str, Any]:
+        """The keywords of every call. Raises ModelError for a parameter that the pipeline does not take."""
+
+
+class DiffusersModel(PipelineModel):
+    """A text-to-image pipeline. `invoke` raises OutOfMemory; broken images come back as OutputRejected."""
 
     modality_in = "text"
     modality_out = "image"
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self.parameters = dict(spec.parameters)
-        self._pipeline: Any = None
-        self._keywords: dict[str, Any] = {}
+        super().__init__(spec)
         self._reads: dict[str, Any] = {}
         self._told_cut = False
 
-    @property
-    def size_bytes(self) -> int:
-        if self._pipeline is None:
-            return weights.size_bytes(self.spec)
-        return sum(module_bytes(module) for module in self.weight_modules())
+    def _read_pipeline(self, folder: Path) -> Any:
+        if weights.pipeline_class(self.spec, folder) == "ConditionalPipeline":  # our own, of `panic train`
+            from panic.models.conditional import ConditionalPipeline
 
-    def weight_modules(self) -> list[Any]:
-        """The parts of the loaded pipeline that have weights."""
-        return [part for part in self._pipeline.components.values() if hasattr(part, "parameters")]
+            return ConditionalPipeline.from_pretrained(folder, **loading_options(self.spec, folder))
+        return open_pipeline(self.spec, folder, "AutoPipelineForText2Image")
 
-    def load(self, device: str) -> None:
-        """Read the weights if that has not been done, and bring them onto a device.
-
-        Raises ModelMissing, ModelError, OutOfMemory.
-        """
-        folder = weights.folder_of(self.spec)
-        with loading(self.spec, folder):
-            if self._pipeline is None:
-                pipeline = _from_pretrained(self.spec, folder)
-                if lora := self.spec.parameters.get("lora"):
-                    fuse_pipeline(self.spec.name, pipeline, Path(lora))
-                pipeline.set_progress_bar_config(disable=True)
-                self._keywords = call_keywords(self.spec, pipeline)
-                self._reads = read_keywords(pipeline, self._keywords)
-                refuse_unseeded_noise(self.spec.name, pipeline)
-                self._pipeline = pipeline
-            self._pipeline.to(device)
+    def _keywords_for(self, pipeline: Any) -> dict[str, Any]:
+        keywords = call_keywords(self.spec, pipeline)
+        self._reads = read_keywords(pipeline, keywords)
+        return keywords
 
     def invoke(self, inputs: Sequence[str], seeds: Sequence[int]) -> list[Any]:
         """n texts -> n RGB images (or OutputRejected in place of one)."""
@@ -87,7 +97,7 @@ class DiffusersModel:
         if "negative_prompt" in keywords:
             keywords["negative_prompt"] = [keywords["negative_prompt"]] * count
         with calling(self.spec, count):
-            result = self._pipeline(
+            result = self._model(
                 prompt=list(inputs), generator=generators(seeds), output_type="np", **keywords
             )
         images = np.asarray(result.images if hasattr(result, "images") else result.image)
@@ -97,7 +107,7 @@ class DiffusersModel:
 
     def _tell_cut(self, inputs: Sequence[str]) -> None:
         """Say once that prompts are longer than what the model reads: the pipeline cuts them silently."""
-        if self._told_cut or (cut := longest_cut(self._pipeline, self._reads, inputs)) is None:
+        if self._told_cut or (cut := longest_cut(self._model, self._reads, inputs)) is None:
             return
         self._told_cut = True
         log.warning(
@@ -106,18 +116,15 @@ class DiffusersModel:
         )
 
 
-def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
+def open_pipeline(spec: ModelSpec, folder: Path, automatic: str) -> Any:
+    """A pipeline as one of diffusers' `AutoPipeline` classes opens it, else as the class that was saved."""
     import diffusers
 
     name, options = weights.pipeline_class(spec, folder), loading_options(spec, folder)
-    if name == "ConditionalPipeline":  # our own, of `panic train`
-        from panic.models.conditional import ConditionalPipeline
-
-        return ConditionalPipeline.from_pretrained(folder, **options)
     if not hasattr(diffusers, name):
         raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
     try:
-        return diffusers.AutoPipelineForText2Image.from_pretrained(folder, **options)
+        return getattr(diffusers, automatic).from_pretrained(folder, **options)
     except ValueError as error:
         if "can't find a pipeline linked to" not in str(error):
             raise

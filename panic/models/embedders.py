@@ -8,6 +8,7 @@ float32, of unit length unless the model says otherwise; a vector that is not fi
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from panic.errors import ModelError, OutputRejected
 from panic.models import library_source, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import calling, loading, module_bytes, torch_dtype
+from panic.models.loading import FromFolder, calling, loading, torch_dtype
 from panic.models.protocol import Modality, ModelSpec
 
 if TYPE_CHECKING:
@@ -30,47 +31,26 @@ BUCKETS = (16, 32, 64, 128, 256, 512)
 _JOINT = {"clip", "siglip", "siglip2", "align", "altclip", "chinese_clip", "metaclip_2"}
 
 
-class Embedder:
+class Embedder(FromFolder):
     """Embedders and detectors share this: a transformers model is read from a folder, vectors come out."""
 
     modality_out = "vector"
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self.parameters = dict(spec.parameters)
-        self._model: Any = None
+    def _read(self, folder: Path) -> Any:
+        part = folder / str(self.spec.options.get("model_folder", ""))
+        model = self._read_model(part, {"dtype": torch_dtype(self.spec), "variant": weights.variant(part)})
+        self._read_others(folder)
+        return model.eval()
 
-    @property
-    def size_bytes(self) -> int:
-        return weights.size_bytes(self.spec) if self._model is None else module_bytes(self._model)
-
-    def weight_modules(self) -> list[Any]:
-        """Everything loaded that has weights."""
-        return [self._model]
-
-    def load(self, device: str) -> None:
-        """Read the weights if that has not been done, and bring them onto a device.
-
-        Raises ModelMissing, ModelError, OutOfMemory.
-        """
-        folder = weights.folder_of(self.spec)
-        with loading(self.spec, folder):
-            if self._model is None:
-                part = folder / str(self.spec.options.get("model_folder", ""))
-                model = self._read(part, torch_dtype(self.spec))
-                self._load_others(folder)
-                self._model = model.eval()
-            self._model.to(device)
-
-    def _read(self, folder: Path, dtype: torch.dtype) -> Any:
-        """Read the transformers model itself."""
+    def _read_model(self, folder: Path, how: dict[str, Any]) -> Any:
+        """Read the transformers model itself; `how` is for its `from_pretrained`."""
         from transformers import AutoModel
 
-        return AutoModel.from_pretrained(folder, dtype=dtype, variant=weights.variant(folder))
+        return AutoModel.from_pretrained(folder, **how)
 
-    def _load_others(self, folder: Path) -> None:
+    @abstractmethod
+    def _read_others(self, folder: Path) -> None:
         """Read what it needs besides."""
-        raise NotImplementedError
 
     def _vectors(self, vectors: torch.Tensor, normalise: bool) -> list[Any]:
         """(n, d) on a device -> n float32 arrays (d,), or OutputRejected in place of one."""
@@ -134,7 +114,7 @@ class TextEmbedder(Embedder):
         self._reader = TextReader(spec)
         self._dense: list[Dense] = []
 
-    def _load_others(self, folder: Path) -> None:
+    def _read_others(self, folder: Path) -> None:
         from panic.models.pooling import Dense
 
         self._dense = [Dense(path) for path in self._reader.recipe.dense]
@@ -174,7 +154,7 @@ class ImageEmbedder(Embedder):
         super().__init__(spec)
         self._processor: Any = None
 
-    def _load_others(self, folder: Path) -> None:
+    def _read_others(self, folder: Path) -> None:
         from transformers import AutoImageProcessor
 
         self._processor = AutoImageProcessor.from_pretrained(folder)
@@ -209,7 +189,7 @@ class JointEmbedder(Embedder):
         self._processor: Any = None
         self._tokenizer: Any = None
 
-    def _load_others(self, folder: Path) -> None:
+    def _read_others(self, folder: Path) -> None:
         from transformers import AutoImageProcessor, AutoTokenizer
 
         self._processor = AutoImageProcessor.from_pretrained(folder)

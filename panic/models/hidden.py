@@ -204,8 +204,7 @@ def modules_of(model: Any) -> dict[str, Any]:
     """The torch modules of a loaded model, by the name of what holds them; "" for the one that is all."""
     import torch
 
-    pipeline = getattr(model, "_pipeline", None)
-    held = pipeline.components if pipeline is not None else vars(model)
+    held = getattr(getattr(model, "_model", None), "components", None) or vars(model)
     found = {name: one for name, one in held.items() if isinstance(one, torch.nn.Module)}
     if hasattr(model, "weight_modules"):
         whole = model.weight_modules()

@@ -24,9 +24,9 @@ from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
-from panic.models.diffusers_adapter import loading_options, refuse_unseeded_noise, to_image
+from panic.models.diffusers_adapter import PipelineModel, open_pipeline, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import calling, fuse_pipeline, generators, loading, module_bytes
+from panic.models.loading import calling, generators
 from panic.models.protocol import Modality, ModelSpec
 
 _EDITORS = ("InstructPix2Pix", "Kontext", "ImageEdit", "Img2Img")
@@ -41,49 +41,28 @@ _KEYWORDS = {
 }
 
 
-class ImageEditor:
+class ImageEditor(PipelineModel):
     """An image-to-image pipeline. `invoke` raises OutOfMemory; broken images come back as OutputRejected."""
 
     modality_in = modality_out = "image"
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self.parameters = dict(spec.parameters)
-        self._pipeline: Any = None
-        self._keywords: dict[str, Any] = {}
+    def _read_pipeline(self, folder: Path) -> Any:
+        pipeline = open_pipeline(self.spec, folder, "AutoPipelineForImage2Image")
+        if "image" not in inspect.signature(type(pipeline).__call__).parameters:
+            raise ModelError(
+                f"{self.spec.name}: {weights.pipeline_class(self.spec, folder)} takes no image",
+                hint="without adapter: image-to-image it draws from texts",
+            )
+        return pipeline
 
-    @property
-    def size_bytes(self) -> int:
-        if self._pipeline is None:
-            return weights.size_bytes(self.spec)
-        return sum(module_bytes(module) for module in self.weight_modules())
-
-    def weight_modules(self) -> list[Any]:
-        """The parts of the loaded pipeline that have weights."""
-        return [part for part in self._pipeline.components.values() if hasattr(part, "parameters")]
-
-    def load(self, device: str) -> None:
-        """Read the weights if that has not been done, and bring them onto a device.
-
-        Raises ModelMissing, ModelError, OutOfMemory.
-        """
-        folder = weights.folder_of(self.spec)
-        with loading(self.spec, folder):
-            if self._pipeline is None:
-                pipeline = _from_pretrained(self.spec, folder)
-                if lora := self.spec.parameters.get("lora"):
-                    fuse_pipeline(self.spec.name, pipeline, Path(lora))
-                pipeline.set_progress_bar_config(disable=True)
-                self._keywords = _call_keywords(self.spec, pipeline)
-                refuse_unseeded_noise(self.spec.name, pipeline)
-                self._pipeline = pipeline
-            self._pipeline.to(device)
+    def _keywords_for(self, pipeline: Any) -> dict[str, Any]:
+        return _call_keywords(self.spec, pipeline)
 
     def invoke(self, inputs: Sequence[Image.Image], seeds: Sequence[int]) -> list[Any]:
         """n images of one size -> n RGB images (or OutputRejected in place of one)."""
         images, noise = [self._fitted(image) for image in inputs], generators(seeds)
         with calling(self.spec, len(inputs)):
-            if any(part in type(self._pipeline).__name__ for part in _BATCHED):
+            if any(part in type(self._model).__name__ for part in _BATCHED):
                 drawn = self._drawn(images, noise)
             else:
                 drawn = [self._alone(image, own) for image, own in zip(images, noise, strict=True)]
@@ -106,7 +85,7 @@ class ImageEditor:
         if (unwanted := self.parameters.get("negative_prompt")) is not None:
             texts["negative_prompt"] = unwanted
         many = len(images) > 1
-        result = self._pipeline(
+        result = self._model(
             image=images if many else images[0],
             generator=noise if many else noise[0],
             output_type="np",
@@ -117,7 +96,7 @@ class ImageEditor:
 
     def _fitted(self, image: Image.Image) -> Image.Image:
         """Return an image at the size that is asked for, else with sides that the pipeline can draw."""
-        processor = getattr(self._pipeline, "image_processor", None)
+        processor = getattr(self._model, "image_processor", None)
         multiple = int(processor.config.vae_scale_factor) if processor is not None else 8
         given = (self.parameters.get("width"), self.parameters.get("height"))
         size = [
@@ -128,25 +107,6 @@ class ImageEditor:
         return (
             image if list(image.size) == size else image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
         )
-
-
-def _from_pretrained(spec: ModelSpec, folder: Path) -> Any:
-    import diffusers
-
-    name, options = weights.pipeline_class(spec, folder), loading_options(spec, folder)
-    if not hasattr(diffusers, name):
-        raise ModelError(f"{spec.name}: this version of diffusers has no pipeline {name!r}")
-    try:
-        pipeline = diffusers.AutoPipelineForImage2Image.from_pretrained(folder, **options)
-    except ValueError as error:
-        if "can't find a pipeline linked to" not in str(error):
-            raise
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, **options)
-    if "image" not in inspect.signature(type(pipeline).__call__).parameters:
-        raise ModelError(
-            f"{spec.name}: {name} takes no image", hint="without adapter: image-to-image it draws from texts"
-        )
-    return pipeline
 
 
 def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:

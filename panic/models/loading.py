@@ -1,8 +1,9 @@
 """Around the heavy calls: one construction at a time, every failure as one of our errors, a generator per
 item, and low-rank adapters.
 
-`loading` is for from_pretrained and moves to a device, `calling` for a batch. Both turn running out of
-device memory into `OutOfMemory`; drop that exception before a retry, its traceback keeps tensors alive.
+`FromFolder` is what models with weights in a folder share. `loading` is for from_pretrained and moves to a
+device, `calling` for a batch. Both turn running out of device memory into `OutOfMemory`; drop that
+exception before a retry, its traceback keeps tensors alive.
 
 Adapters (LoRA, Hu et al. 2021) are read from folders as `panic train` with `lora:` writes them, or as
 diffusers' `save_lora_weights` and peft do, and are added to loaded weights for good:
@@ -16,6 +17,7 @@ from __future__ import annotations
 import textwrap
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from panic.errors import ModelError, OutOfMemory, PanicError
 from panic.models.protocol import ModelSpec
-from panic.models.weights import fetch_hint
+from panic.models.weights import fetch_hint, folder_of, size_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +64,41 @@ def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         message = f"{spec.name}: no room for a batch of {num_items}: {error}"
         raise OutOfMemory(message) from error
+
+
+class FromFolder(ABC):
+    """A model whose weights lie in a folder: they are read once, and moved to where it is called."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.parameters = dict(spec.parameters)
+        self._model: Any = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights: of the files, until they are read."""
+        if self._model is None:
+            return size_bytes(self.spec)
+        return sum(module_bytes(module) for module in self.weight_modules())
+
+    def weight_modules(self) -> list[Any]:
+        """Everything loaded that has weights."""
+        return [self._model]
+
+    def load(self, device: str) -> None:
+        """Read the weights if that has not been done, and bring them onto a device.
+
+        Raises ModelMissing, ModelError, OutOfMemory.
+        """
+        folder = folder_of(self.spec)
+        with loading(self.spec, folder):
+            if self._model is None:
+                self._model = self._read(folder)
+            self._model.to(device)
+
+    @abstractmethod
+    def _read(self, folder: Path) -> Any:
+        """Read the model, ready to be called, and what it needs besides."""
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:

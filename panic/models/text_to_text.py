@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from panic.errors import ModelError, OutputRejected
 from panic.models import weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import calling, fuse_model, loading, module_bytes, torch_dtype
+from panic.models.loading import FromFolder, calling, fuse_model, loading, torch_dtype
 from panic.models.protocol import Modality, ModelSpec
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Reader:
         return "\n\n".join(part for part in parts if part)
 
 
-class LanguageModel:
+class LanguageModel(FromFolder):
     """A text-to-text model. `invoke` raises OutOfMemory; broken rows come back as OutputRejected.
 
     `thought_tokens` counts, for each item of the last call, the tokens of thinking that were removed.
@@ -145,41 +145,26 @@ class LanguageModel:
     modality_in = modality_out = "text"
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self.parameters = dict(spec.parameters)
+        super().__init__(spec)
         self.thought_tokens: list[int] = []
         self._reader = Reader(spec)
-        self._model: Any = None
-
-    @property
-    def size_bytes(self) -> int:
-        return weights.size_bytes(self.spec) if self._model is None else module_bytes(self._model)
-
-    def weight_modules(self) -> list[Any]:
-        """The loaded model."""
-        return [self._model]
 
     def load(self, device: str) -> None:
-        """Read the weights if that has not been done, and bring them onto a device.
-
-        Raises ModelMissing, ModelError, OutOfMemory.
-        """
-        folder = weights.folder_of(self.spec)
         if self._model is None:
             self._reader.tokens("text")  # a template that refuses what is set is told before the weights
-        with loading(self.spec, folder):
-            if self._model is None:
-                import transformers
+        super().load(device)
 
-                name = "AutoModelForSeq2SeqLM" if self._reader.is_encoder_decoder else "AutoModelForCausalLM"
-                how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
-                model = getattr(transformers, name).from_pretrained(folder, **how)
-                if lora := self.spec.parameters.get("lora"):
-                    model = fuse_model(self.spec.name, model, Path(lora))
-                # The checkpoint's own sampling is not asked for, and would be warned of at each call.
-                model.generation_config.update(do_sample=False, temperature=None, top_k=None, top_p=None)
-                self._model = model.eval()
-            self._model.to(device)
+    def _read(self, folder: Path) -> Any:
+        import transformers
+
+        name = "AutoModelForSeq2SeqLM" if self._reader.is_encoder_decoder else "AutoModelForCausalLM"
+        how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
+        model = getattr(transformers, name).from_pretrained(folder, **how)
+        if lora := self.spec.parameters.get("lora"):
+            model = fuse_model(self.spec.name, model, Path(lora))
+        # The checkpoint's own sampling is not asked for, and would be warned of at each call.
+        model.generation_config.update(do_sample=False, temperature=None, top_k=None, top_p=None)
+        return model.eval()
 
     def invoke(self, inputs: Sequence[str], seeds: Sequence[int], *, use_cache: bool = True) -> list[Any]:
         """n texts -> n texts (or OutputRejected in place of one).

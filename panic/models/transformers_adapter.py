@@ -20,7 +20,7 @@ from PIL import Image
 from panic.errors import ModelError, OutputRejected
 from panic.models import library_source, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import calling, fuse_model, loading, module_bytes, torch_dtype
+from panic.models.loading import FromFolder, calling, fuse_model, torch_dtype
 from panic.models.protocol import Modality, ModelSpec
 
 # Their processors scale every image to one size; others cut large images into more patches.
@@ -28,46 +28,28 @@ _ONE_SIZE = {"blip", "blip-2", "git", "florence2", "vision-encoder-decoder", "in
 _DEFAULT_CHAT_PROMPT = "Describe this image in one or two sentences."
 
 
-class Captioner:
+class Captioner(FromFolder):
     """An image-to-text model. `invoke` raises OutOfMemory; broken rows come back as OutputRejected."""
 
     modality_in = "image"
     modality_out = "text"
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self.parameters = dict(spec.parameters)
-        self._model: Any = None
+        super().__init__(spec)
         self._processor: Any = None
         self._tokenizer: Any = None
 
-    @property
-    def size_bytes(self) -> int:
-        return weights.size_bytes(self.spec) if self._model is None else module_bytes(self._model)
+    def _read(self, folder: Path) -> Any:
+        from transformers import AutoModelForImageTextToText
 
-    def weight_modules(self) -> list[Any]:
-        """The loaded model."""
-        return [self._model]
-
-    def load(self, device: str) -> None:
-        """Read the weights if that has not been done, and bring them onto a device.
-
-        Raises ModelMissing, ModelError, OutOfMemory.
-        """
-        folder = weights.folder_of(self.spec)
-        with loading(self.spec, folder):
-            if self._model is None:
-                from transformers import AutoModelForImageTextToText
-
-                how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
-                model = AutoModelForImageTextToText.from_pretrained(folder, **how)
-                if lora := self.spec.parameters.get("lora"):
-                    model = fuse_model(self.spec.name, model, Path(lora))
-                self._processor, self._tokenizer = _processor(folder)
-                if not model.config.is_encoder_decoder:
-                    self._tokenizer.padding_side = "left"
-                self._model = model.eval()
-            self._model.to(device)
+        how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
+        model = AutoModelForImageTextToText.from_pretrained(folder, **how)
+        if lora := self.spec.parameters.get("lora"):
+            model = fuse_model(self.spec.name, model, Path(lora))
+        self._processor, self._tokenizer = _processor(folder)
+        if not model.config.is_encoder_decoder:
+            self._tokenizer.padding_side = "left"
+        return model.eval()
 
     def invoke(self, inputs: Sequence[Image.Image], seeds: Sequence[int]) -> list[Any]:
         """n images -> n texts (or OutputRejected in place of one)."""
@@ -75,7 +57,7 @@ class Captioner:
 
         finite = FiniteScores()
         with calling(self.spec, len(inputs)):
-            features, refused = self._read([image.convert("RGB") for image in inputs])
+            features, refused = self._seen([image.convert("RGB") for image in inputs])
             if len(refused) == len(inputs):
                 return [refused[place] for place in range(len(inputs))]
             features = features.to(self._model.device, self._model.dtype)
@@ -96,7 +78,7 @@ class Captioner:
             for place, (text, is_broken) in enumerate(zip(texts, finite.rows(len(texts)), strict=True))
         ]
 
-    def _read(self, images: list[Image.Image]) -> tuple[Any, dict[int, OutputRejected]]:
+    def _seen(self, images: list[Image.Image]) -> tuple[Any, dict[int, OutputRejected]]:
         """The features of images, and by place those that the processor refuses: others stand in for them.
 
         Qwen3-VL refuses images whose sides are more than 200:1, and with them all others of a batch.

@@ -109,7 +109,7 @@ def test_layer_and_pool_are_no_settings_of_a_pipeline_that_is_read_from_a_folder
 def test_states_of_a_pipeline_are_below_the_names_of_its_components(load: Load) -> None:
     model = load("stable-diffusion", layer="text_encoder.encoder.layers.0", steps=1, token=2)
     found = np.stack(model.invoke(TEXTS, [0, 0]))
-    parts = model._base._pipeline.components
+    parts = model._base._model.components
     encoder = parts["text_encoder"]
     ids = parts["tokenizer"](
         TEXTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt"

@@ -113,7 +113,7 @@ def test_size_is_known_before_and_exact_after_loading(folder_of: Any) -> None:
     before = model.size_bytes
     model.load("cpu")
     assert before == pytest.approx(model.size_bytes, rel=0.01)
-    parts = [part for part in model._pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    parts = [part for part in model._model.components.values() if isinstance(part, torch.nn.Module)]
     assert model.size_bytes >= sum(p.numel() * 4 for part in parts for p in part.parameters())
 
 

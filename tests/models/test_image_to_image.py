@@ -76,7 +76,7 @@ SLOW = pytest.mark.slow
 )
 def test_an_image_depends_on_its_own_seed_and_not_on_its_mates(load: Load, kind: str) -> None:
     model = load(kind, **OF_CLASS[kind])
-    assert type(model._pipeline).__name__ == CLASSES[kind]
+    assert type(model._model).__name__ == CLASSES[kind]
     images, seeds = sample_images(4), [5, 6, 2**63 - 1, 8]
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -120,7 +120,7 @@ def test_little_strength_changes_little(load: Load) -> None:
 @pytest.mark.parametrize("kind", ["variation", "klein"])
 def test_sizes_are_those_of_the_image_or_those_asked_for(load: Load, kind: str) -> None:
     model = load(kind, **OF_CLASS[kind])
-    multiple = model._pipeline.image_processor.config.vae_scale_factor
+    multiple = model._model.image_processor.config.vae_scale_factor
     assert model.invoke([Image.new("L", (100, 75))], [1])[0].size == (
         100 // multiple * multiple, 75 // multiple * multiple
     )  # fmt: skip
