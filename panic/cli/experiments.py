@@ -14,57 +14,81 @@ import typer
 from panic.arms import BASELINE
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options, visible
+from panic.cli.finding import (
+    SHOWN_ROWS,
+    ColumnsOption,
+    CsvOption,
+    LimitOption,
+    Listing,
+    SortOption,
+    WhereOption,
+    find,
+    names_of,
+    tell_rest,
+)
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
 from panic.errors import ConfigError, NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
+    from panic.store.finding.fields import Target
     from panic.store.records import ExperimentRow, RunRow
 
 SHOWN_RUNS = 40
 SHOWN_STEPS = 500
 
 
-@command
-def list_(shared: Shared, as_json: JsonOption = False) -> None:
-    """List the experiments of the store."""
-    from panic.store import reading, standing
+LISTED = {
+    "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
+    "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
+}
+"""The columns of a list where nobody says which."""
+IN_JSON = {
+    **{name: name for name in ("name", "id", "state", "runs", "done", "stuck", "repeated", "failed")},
+    **{name: name for name in ("invocations", "embeddings", "diagrams", "vectorisations", "distances")},
+    "created": "created_at",
+}
+"""The fields of an experiment in JSON, and their keys there."""
 
+
+@command
+def list_(
+    shared: Shared,
+    where: WhereOption = None,
+    sort: SortOption = None,
+    columns: ColumnsOption = None,
+    runs: Annotated[bool, typer.Option("--runs", help="List runs, of all experiments.")] = False,
+    limit: LimitOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all, however many.")] = False,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the experiments of the store, or its runs, with a filter, an order and columns."""
+    if as_csv and as_json:
+        raise UsageError("Give either --csv or --json.")
+    target: Target = "run" if runs else "experiment"
+    is_table = not (as_csv or as_json)
+    tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
-        sessions = standing.last_sessions(store)
-        found = [
-            (row, standing.standing(store, row, sessions.get(row.id))) for row in reading.experiments(store)
-        ]
-    if as_json:
-        return print_json(
-            [
-                {
-                    "name": row.name,
-                    "id": row.uid,
-                    "state": now.state,
-                    "runs": now.counts.runs,
-                    "done": now.counts.done,
-                    "stuck": now.counts.stuck,
-                    "repeated": now.counts.repeated,
-                    "failed": now.counts.failed,
-                    **now.counts.results,
-                    "created_at": row.created_at,
-                }
-                for row, now in found
-            ]
-        )
-    if not found:
-        return console().print("No experiments yet. `panic run CONFIG` performs one.")
-    columns = ["name", "id", "state", "runs #", "stuck #", "failed #", "invocations #", "created"]
-    rows = [
-        (
-            *(row.name, row.uid[:12], now.state, now.counts.runs, now.counts.stuck, now.counts.failed),
-            *(now.counts.invocations, moment(row.created_at)),
-        )
-        for row, now in found
-    ]
-    return print_table(columns, rows)
+        names = names_of(columns, list(IN_JSON) if as_json and not runs else LISTED[target])
+        listing = Listing(store, target, names)
+        found = find(store, target, where, sort)
+        most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
+        # The newest are of most interest, and stand at the end.
+        chosen = found[:most] if sort or limit else found[max(0, len(found) - most) :]
+        if as_json:
+            return listing.print_json(chosen, [IN_JSON.get(n, n) for n in names] if columns is None else None)
+        if as_csv:
+            return listing.print_csv(chosen)
+        if not found:
+            return console().print(
+                f"No {target} is as --where says."
+                if where
+                else "No experiments yet. `panic run CONFIG` performs one."
+            )
+        listing.print_table(chosen)
+    return tell_rest(len(found) - len(chosen), "more" if sort or limit else "older ones")
 
 
 @command

@@ -37,7 +37,7 @@ class Evil:
 
 COMMANDS: dict[str, list[list[str]]] = {
     **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
-    **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video")},
+    **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     **{name: [[]] for name in ("dump", "check")},
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
