@@ -1,4 +1,4 @@
-"""Arms of an experiment: what steps into runs, what they share, when they are stuck, and that kills change nothing."""
+"""Arms of an experiment: what steps into runs, what they share, when they are stuck; kills change nothing."""
 
 from __future__ import annotations
 
