@@ -26,11 +26,11 @@ Array = NDArray[np.float64]
 TITLE = "Response to a shock"
 CAVEAT = (
     "Runs of an arm and their baselines begin alike and have the same noise, so that they differ by what "
-    "stepped in and what came of it. Chance is how far they are from the baselines of other starts: other "
-    "prompts under the same seed, or, below 4 prompts that never met, repeats of the one with most. p, of "
-    "the last third of the outputs: whose baseline is whose is permuted, corrected for the number of arms "
-    "and networks (Holm). A distance that stays need not be the shock's: noise that is the same acts "
-    "otherwise elsewhere. Stuck runs go on by their cycle."
+    "stepped in and what came of it; where some have fresh noise, those alone are compared. Chance is how "
+    "far they are from the baselines of other starts: other prompts under the same seed, or, below 4 prompts "
+    "that never met, repeats of the one with most. p, of the last third of the outputs: whose baseline is "
+    "whose is permuted, corrected for the number of arms and networks (Holm). A distance that stays need not "
+    "be the shock's: noise that is the same acts otherwise elsewhere. Stuck runs go on by their cycle."
 )
 LEVEL = 0.05
 MAX_STEPS = 60
@@ -112,6 +112,8 @@ def _compared(
     pairs: pl.DataFrame, began: int, data: ExperimentData, view: View
 ) -> tuple[pl.DataFrame, tuple[float | int, ...]]:
     """Rows of CURVE and a row of SCORES of one network and arm."""
+    fresh = pairs.filter(pl.col("seed") == -1)  # whose prompts never meet
+    pairs = fresh.with_columns(unit=pl.col("prompt").rank("dense").cast(pl.Int64)) if len(fresh) else pairs
     counts = pairs.group_by("run", maintain_order=True).agg(count=pl.len())
     least = counts["count"].quantile(0.5, "higher") or 0
     chosen = evenly(counts.filter(pl.col("count") >= least)["run"].to_list(), MAX_PAIRS)
