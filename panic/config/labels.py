@@ -12,16 +12,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from panic.config.fields import Part, Text
 from panic.config.problems import KeyPath, Problem
 
 
+def check_tag(value: str) -> str:
+    """Accept tags that can stand in a list of tags."""
+    if "," in value:
+        raise PydanticCustomError("comma", "must not have a comma: several tags are a list")
+    return value
+
+
 class PromptLabels(Part):
     """The tags and the group of a prompt."""
 
-    tags: Annotated[list[Text], Field(description="words that any prompts share")] = []
+    tags: Annotated[
+        list[Annotated[Text, AfterValidator(check_tag)]], Field(description="words that any prompts share")
+    ] = []
     group: Annotated[Text | None, Field(description="the prompts that it is compared with")] = None
 
 

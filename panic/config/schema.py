@@ -242,7 +242,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
         *_duplicates(seeds, "seeds", "seed"),
         *_duplicates(embeddings, "embeddings", "embedding model"),
         *_duplicates(raw.get("prompts"), "prompts", "prompt"),
-        *arm_problems(raw),
+        *(arm_problems(raw) if raw.get("arms") else ()),
     ]
     if isinstance(repeats, int) and repeats > 1 and isinstance(seeds, list) and -1 not in seeds:
         problems.append(
@@ -330,7 +330,7 @@ def _batch_size_problems(raw: Mapping[str, Any]) -> list[Problem]:
         return []
     lists = [network for network in networks if isinstance(network, list)]
     lists.append(embeddings if isinstance(embeddings, list) else [])
-    lists.append(named_models(raw))
+    lists.append(named_models(raw) if raw.get("arms") else [])
     used = sorted({name for names in lists for name in names if isinstance(name, str)})
     return [
         Problem(

@@ -81,7 +81,7 @@ def check_config(raw: Mapping[str, Any], resolver: Resolver | None = None) -> li
     for index, network in enumerate(networks if isinstance(networks, list) else []):
         if _is_network(network):
             problems += _network_problems(specs, network, ("networks", index), begins)
-    problems += _arm_problems(specs, raw, begins)
+    problems += _arm_problems(specs, raw, begins) if raw.get("arms") else []
     return problems + _embedding_problems(specs, raw) + _endpoint_problems(specs, raw)
 
 
@@ -89,7 +89,7 @@ def _endpoint_problems(specs: _Models, raw: Mapping[str, Any]) -> list[Problem]:
     """Settings that only models behind endpoints have an effect on, or never do."""
     lists = [raw.get("embeddings"), *(n if isinstance(n := raw.get("networks"), list) else [])]
     names = {name for one in lists if isinstance(one, list) for name in one if isinstance(name, str)}
-    names.update(named_models(raw))
+    names.update(named_models(raw) if raw.get("arms") else ())
     found = {name: specs.get(name) for name in sorted(names)}
     if any(isinstance(spec, PanicError) for spec in found.values()):
         return []

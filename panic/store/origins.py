@@ -79,7 +79,8 @@ def of_step(store: Store, run: int, step: int, place: int | None = None) -> Orig
     """What made the output of a step, or of the intervention before it at a place."""
     table, where = ("invocation", "") if place is None else ("intervention", f" AND place = {int(place)}")
     row = store.db.row(
-        "SELECT network, run.experiment, arm, given.digest, given.modality, out.digest, out.modality, made.seed,"
+        "SELECT network, run.experiment, arm,"
+        " given.digest, given.modality, out.digest, out.modality, made.seed,"
         f" {CALL} FROM {table} AS made JOIN run ON run.id = made.run"
         f" JOIN output AS given ON given.id = made.input JOIN output AS out ON out.id = made.output {EPOCH}"
         f" WHERE made.run = ? AND made.step = ?{where}",

@@ -171,3 +171,20 @@ def test_nearest_file_is_named(folder: Path) -> None:
     (folder / "prompts.csv").write_text("text\na")
     assert mistake({"file": "promts.csv"}, folder).hint == "did you mean prompts.csv?"
     assert mistake({"file": "x/p.csv"}, folder).hint == f"there is no folder {folder}/x"
+
+
+def test_labels_are_those_of_every_prompt_that_an_entry_gives(folder: Path) -> None:
+    entries = [
+        {"file": "p.txt", "tags": ["seen"]},
+        {"text": "a", "group": "one"},
+        {"text": "z", "tags": ["new", "new"]},
+        "plain",
+    ]
+    found = expand(entries, folder)
+    assert found.problems == []
+    assert found.texts == ["a", "b", "c", "d, e", "f", "z", "plain"]
+    labels = {prompt: (of.tags, of.group) for prompt, of in found.labels.items()}
+    assert labels == {
+        **dict.fromkeys(["b", "c", "d, e", "f"], (["seen"], None)),
+        **{"a": (["seen"], "one"), "z": (["new"], None)},
+    }

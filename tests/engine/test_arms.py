@@ -1,4 +1,4 @@
-"""Arms of an experiment: what steps into runs, what they share, when they are stuck, and that kills change nothing."""
+"""Arms of an experiment: what steps into runs, what they share, when they are stuck; kills change nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from panic.config import ExperimentConfig, stored
 from panic.engine.plan import CheckedConfig
 from panic.engine.verify import verify
 from panic.errors import ConflictError, Interrupted
-from panic.store import Store, check, contents, reading
+from panic.store import Store, check, contents, export, reading
 from panic.store.delete import delete_experiment
+from panic.store.dump import dump as dump_lines
 from panic.store.records import RunRow
+from panic.store.restore import restore
 from tests.engine.conftest import dump, interrupt_when, make_config
 from tests.engine.test_kill import kill_and_rerun
 
@@ -66,7 +68,9 @@ def first_return(states: list[Any]) -> tuple[int, int]:
     raise AssertionError("no state came back")
 
 
-@pytest.mark.parametrize("every", [10, 4, 2])
+@pytest.mark.parametrize(
+    "every", [10, pytest.param(4, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_what_comes_again_makes_a_run_stuck_only_where_its_phase_and_the_networks_close(
     tmp_path: Path, every: int
 ) -> None:
@@ -88,6 +92,7 @@ def test_what_comes_again_makes_a_run_stuck_only_where_its_phase_and_the_network
     assert all(str(one.text).startswith("STATE ") for one in between)
 
 
+@pytest.mark.slow
 def test_states_before_the_last_single_intervention_end_nothing(tmp_path: Path) -> None:
     arms = {"late": [{"every": 10, "model": "upper-case"}, {"at": 50, "text": "state 2"}]}
     row = performed(tmp_path / "s", **FIXED | {"max_length": 300}, arms=arms)["late"]
@@ -134,8 +139,13 @@ def test_positions_of_a_branch_count_from_its_step(tmp_path: Path) -> None:
     assert [line["arm"] for line in lines if line["kind"] == "run"] == ["branch"]
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("seed", [-1, 42])
+@pytest.mark.parametrize(
+    ("at_once", "seed"),
+    [
+        (False, -1),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((True, -1), (True, 42), (False, 42))),
+    ],
+)
 def test_steps_before_the_first_intervention_are_computed_once(
     tmp_path: Path, at_once: bool, seed: int
 ) -> None:
@@ -219,6 +229,7 @@ def test_a_run_goes_on_between_two_interventions_of_a_step(tmp_path: Path) -> No
     assert dump(tmp_path / "s") == whole
 
 
+@pytest.mark.slow
 def test_a_longer_run_meets_what_was_out_of_its_reach(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level(logging.WARNING)
     short = performed(tmp_path / "s", **FIXED | {"max_length": 20}, arms={"swap": SWAP})["swap"]
@@ -240,6 +251,7 @@ def test_what_an_arm_means_stays(tmp_path: Path) -> None:
         assert Counter(one.arm for one in reading.runs(store)) == {"swap": 2, "baseline": 2}
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_where_it_steps_in_ends_the_run_there(tmp_path: Path) -> None:
     broken = {"base": "synthetic/image-to-text", "states": 7, "fail_at": 1}
     models = {**make_config().model_dump(exclude_unset=True)["models"], "broken": broken}
@@ -266,6 +278,7 @@ def test_images_that_stepped_in_and_were_lost_are_computed_again(tmp_path: Path)
         assert check.check(store) == []
 
 
+@pytest.mark.slow
 def test_calls_that_stepped_in_are_verified(tmp_path: Path) -> None:
     config = make_config(**FRESH | {"repeats": 1}, arms={"loud": ARMS["loud"], "noisy": ARMS["noisy"]})
     run(config, tmp_path / "s")
@@ -279,6 +292,7 @@ def test_calls_that_stepped_in_are_verified(tmp_path: Path) -> None:
     assert report.counts == {"same": 2 * 12 + 2}
 
 
+@pytest.mark.slow
 def test_deleting_an_experiment_keeps_what_steps_into_others(tmp_path: Path) -> None:
     """What one experiment's model steps in with is an output that another's does, too."""
     arms = {"loud": [{"at": 2, "model": "upper-case"}], "swap": [{"at": 4, "text": "a lighthouse"}]}
@@ -300,6 +314,7 @@ def test_deleting_an_experiment_keeps_what_steps_into_others(tmp_path: Path) -> 
         } == {0}
 
 
+@pytest.mark.slow
 def test_an_interrupt_amid_interventions_is_gone_on_from(tmp_path: Path) -> None:
     config = slow(prompts=["prompt 0"])
     with pytest.raises(Interrupted):
@@ -309,6 +324,24 @@ def test_an_interrupt_amid_interventions_is_gone_on_from(tmp_path: Path) -> None
     run(config, tmp_path / "s")
     run(config, tmp_path / "whole")
     assert dump(tmp_path / "s") == dump(tmp_path / "whole")
+
+
+def test_arms_are_exported_and_imported_as_they_are(tmp_path: Path) -> None:
+    """Rows get other numbers where another experiment was first."""
+    run(make_config(**FRESH, arms={"loud": ARMS["loud"], "noisy": ARMS["noisy"]}), tmp_path / "s")
+    run(make_config(**FRESH | {"prompts": ["state 3"]}, name="first"), tmp_path / "new")
+    with Store(tmp_path / "s") as old, Store(tmp_path / "new", write=True) as new:
+        tables = {
+            name: [dict(zip(export.columns(old, name), row, strict=True)) for row in export.rows(old, name)]
+            for name in export.PLAIN_TABLES
+        }
+        names = ("id", "digest", "modality", "text", "width", "height")
+        tables["output"] = [dict(zip(names, row, strict=True)) for row in export.outputs(old)]
+        names = ("digest", "encoding", "bytes")
+        tables["image"] = [dict(zip(names, row, strict=True)) for row in export.images(old)]
+        restore(new, {**tables, "vectorisation": [], "bars": []}, "a test")
+        assert check.check(new) == []
+        assert list(dump_lines(new, "test")) == list(dump_lines(old))
 
 
 @pytest.mark.parametrize(
