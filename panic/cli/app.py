@@ -48,7 +48,10 @@ COMMANDS = {
         "List the outputs that came up in several runs or came back within one, and where runs meet.",
     ),
     "status": ("status:status", "Show where an experiment stands; works while it runs elsewhere."),
-    "list": ("experiments:list_", "List the experiments of the store, or its runs, as a filter finds them."),
+    "list": (
+        "experiments:list_",
+        "List the experiments of the store, or its runs, with a filter, an order and columns.",
+    ),
     "fields": (
         "finding:fields",
         "List the fields that --where, --sort and --columns know, with their types and an example.",
