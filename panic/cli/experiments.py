@@ -18,15 +18,19 @@ from panic.cli.finding import (
     CsvOption,
     LimitOption,
     Listing,
+    RunOption,
+    RunsWhereOption,
     SortOption,
     WhereOption,
     find,
+    find_run,
     names_of,
+    runs_where,
     tell_rest,
 )
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
-from panic.errors import ConfigError, NotFound, StoreError, UsageError
+from panic.errors import ConfigError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -94,7 +98,8 @@ def show(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
     config: Annotated[bool, typer.Option("--config", help="Print a config that reruns it.")] = False,
-    run: Annotated[int | None, typer.Option(metavar="RUN", help="Show the steps of one run.")] = None,
+    run: RunOption = None,
+    where: RunsWhereOption = None,
     first: Annotated[
         int, typer.Option("--from", min=0, metavar="STEP", help="With --run: its steps from this one on.")
     ] = 0,
@@ -108,6 +113,7 @@ def show(
 
     if config and run is not None:
         raise UsageError("Give either --config or --run.")
+    tell_options({"--where": where is not None and (config or run is not None)}, "with --config or --run")
     tell_options({"--from": first and run is None}, "without --run")
     if config or (as_json and not first):
         tell_options({"--all": everything}, "here: it is shown whole")
@@ -119,22 +125,9 @@ def show(
             last = None if everything or (as_json and not first) else first + SHOWN_STEPS - 1
             _show_run(store, find_run(store, row, run), (first, last), as_json)
         elif as_json:
-            print_json(_experiment_as_dict(store, row))
+            print_json(_experiment_as_dict(store, row, runs_where(store, row, where)))
         else:
-            _show_experiment(store, row, everything)
-
-
-def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
-    """The run with this number. NotFound tells which there are."""
-    from panic.store import reading
-
-    runs = reading.runs(store, row.id)
-    for run in runs:
-        if run.id == number:
-            return run
-    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if len(runs) > 1 else "It has no runs."
-    there_are = f"Its only run is {runs[0].id}." if len(runs) == 1 else there_are
-    raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
+            _show_experiment(store, row, runs_where(store, row, where), everything)
 
 
 def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
@@ -163,10 +156,12 @@ def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
 
 def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: bool) -> None:
     """Show a run and its steps from the first to the last of a part."""
-    from panic.store import contents
+    from panic.store import contents, reading
     from panic.store.codec import prompt_label
+    from panic.store.finding.queries import run_uid
 
     steps = contents.invocations(store, run.id, *part)
+    uid = run_uid(reading.experiment(store, run.experiment).name, run)
     if as_json:
         keys = (
             "step",
@@ -181,10 +176,12 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
             "duration_s",
         )
         return print_json(
-            run_as_dict(run) | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
+            run_as_dict(run)
+            | {"uid": uid}
+            | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
         )
     console().print(
-        f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
+        f"run {run.id}  {uid}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
     )
     console().print(f"prompt: {prompt_label(run.prompt)}")
     rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
@@ -228,8 +225,9 @@ def details(run: RunRow) -> str:
     return told if run.is_repeatable else f"{told}, not repeatable"
 
 
-def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
+def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) -> dict[str, Any]:
     from panic.store import reading, standing
+    from panic.store.finding.queries import run_uid
 
     unrepeatable = reading.unrepeatable(store)
     return {
@@ -258,7 +256,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
             }
             for session in reading.sessions(store, row.id)
         ],
-        "runs": [run_as_dict(run) for run in reading.runs(store, row.id)],
+        "runs": [run_as_dict(run) | {"uid": run_uid(row.name, run)} for run in runs],
     }
 
 
@@ -302,7 +300,7 @@ def _extent(config: dict[str, Any]) -> str:
     return ", ".join([*words, f"at most {config.get('max_length', 0):,} steps"])
 
 
-def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
+def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:
     from panic.store import reading, standing
     from panic.store.codec import prompt_label
 
@@ -331,7 +329,6 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
         for s in reading.sessions(store, row.id)
     ]
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
-    runs = reading.runs(store, row.id)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     rows = [
         (
@@ -351,14 +348,19 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
 
 
 @command
-def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
+def stuck(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    where: RunsWhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the runs that are stuck: since which step, with which period."""
     from panic.store import reading
     from panic.store.codec import prompt_label
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        known = reading.runs(store, row.id)
+        known = runs_where(store, row, where)
     runs = [run for run in known if run.state == "stuck"]
     keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
     if as_json:
