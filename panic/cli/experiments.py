@@ -6,10 +6,12 @@ panic list; panic show demo; panic show demo --config > again.yaml
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.arms import BASELINE
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options, visible
 from panic.cli.finding import (
@@ -41,11 +43,6 @@ SHOWN_RUNS = 40
 SHOWN_STEPS = 500
 
 
-LISTED = {
-    "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
-    "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
-}
-"""The columns of a list where nobody says which."""
 IN_JSON = {
     **{name: name for name in ("name", "id", "state", "runs", "done", "stuck", "repeated", "failed")},
     **{name: name for name in ("invocations", "embeddings", "diagrams", "vectorisations", "distances")},
@@ -67,13 +64,15 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the experiments of the store, or its runs, with a filter, an order and columns."""
+    from panic.store.finding.found import COLUMNS
+
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     target: Target = "run" if runs else "experiment"
     is_table = not (as_csv or as_json)
     tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
-        names = names_of(columns, list(IN_JSON) if as_json and not runs else LISTED[target])
+        names = names_of(columns, list(IN_JSON) if as_json and not runs else COLUMNS[target])
         listing = Listing(store, target, names)
         found = find(store, target, where, sort)
         most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
@@ -161,6 +160,7 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
     from panic.store.finding.queries import run_uid
 
     steps = contents.invocations(store, run.id, *part)
+    between = contents.interventions(store, run.id, *part)
     uid = run_uid(reading.experiment(store, run.experiment).name, run)
     if as_json:
         keys = (
@@ -175,20 +175,27 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
             "started_at",
             "duration_s",
         )
-        return print_json(
-            run_as_dict(run)
-            | {"uid": uid}
-            | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
-        )
-    console().print(
-        f"run {run.id}  {uid}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
-    )
+        shown: dict[str, Any] = {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
+        if between:
+            shown["interventions"] = [one._asdict() for one in between]
+        return print_json(run_as_dict(run) | {"uid": uid} | shown)
+    arm = "" if run.arm == BASELINE else f"  arm {run.arm}"
+    whose = f"run {run.id}  {uid}  {render.network(run.network)}  seed {run.seed}{arm}"
+    console().print(f"{whose}  {run.state}, {details(run)}")
     console().print(f"prompt: {prompt_label(run.prompt)}")
-    rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
-    print_table(["step #", "model", "output"], rows)
+    rows = [(s.step, 1, 0, str(s.step), s.model, _shown(s.text, s.output)) for s in steps]
+    for one in between:
+        what = "another network" if one.kind == "network" else _shown(one.text, one.output)
+        rows.append((one.step, 0, one.place, f"before {one.step}", one.model or one.kind, what))
+    print_table(["step #", "model", "output"], [row[3:] for row in sorted(rows)])
     if steps and (left := run.num_steps - steps[-1].step - 1):
         console().print(f"... and {left:,} more: --from {steps[-1].step + 1}, --all or --json")
     return None
+
+
+def _shown(text: str | None, digest: str) -> str:
+    """An output in a table."""
+    return text if text is not None else f"image {digest[:12]}"
 
 
 def run_as_dict(run: RunRow) -> dict[str, Any]:
@@ -199,6 +206,7 @@ def run_as_dict(run: RunRow) -> dict[str, Any]:
         "prompt": run.prompt,
         "seed": run.seed,
         "repeat": run.repeat,
+        "arm": run.arm,
         "max_length": run.max_length,
         "num_steps": run.num_steps,
         "state": run.state,
@@ -291,6 +299,7 @@ def _extent(config: dict[str, Any]) -> str:
         "prompt": len(config.get("prompts", [])),
         "seed": len(config.get("seeds", [])),
         "repeat": config.get("repeats", 1),
+        "arm": len(config.get("arms") or {}),
         "embedding model": len(config.get("embeddings", [])),
         "diagram setting": 1 if isinstance(diagrams, dict) else len(diagrams),
         "vectorisation": len(config.get("vectorisations", [])),
@@ -302,7 +311,6 @@ def _extent(config: dict[str, Any]) -> str:
 
 def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:
     from panic.store import reading, standing
-    from panic.store.codec import prompt_label
 
     now = standing.standing(store, row)
     out = console()
@@ -330,21 +338,20 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     ]
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
     shown = runs if all_runs else runs[:SHOWN_RUNS]
-    rows = [
-        (
-            r.id,
-            render.network(r.network),
-            render.shorten(prompt_label(r.prompt)),
-            str(r.seed),
-            r.repeat,
-            r.state,
-            details(r),
-        )
-        for r in shown
-    ]
-    print_table(["run #", "network", "prompt", "seed #", "repeat #", "state", ""], rows, "Runs")
+    in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
+    rows = [(*_named(r, in_arms), r.state, details(r)) for r in shown]
+    print_table(["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "state", ""], rows, "Runs")
     if len(shown) < len(runs):
         out.print(f"... and {len(runs) - len(shown):,} more: --all or --json")
+
+
+def _named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
+    """What tells a run from others in a table; its arm, where any run has one."""
+    from panic.store.codec import prompt_label
+
+    prompt = render.shorten(prompt_label(run.prompt))
+    arm = [run.arm] if in_arms else []
+    return run.id, render.network(run.network), prompt, str(run.seed), run.repeat, *arm
 
 
 @command
@@ -356,32 +363,22 @@ def stuck(
 ) -> None:
     """List the runs that are stuck: since which step, with which period."""
     from panic.store import reading
-    from panic.store.codec import prompt_label
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         known = runs_where(store, row, where)
     runs = [run for run in known if run.state == "stuck"]
-    keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
+    keys = ("run", "network", "prompt", "seed", "repeat", "arm", "entry_step", "period")
     if as_json:
         return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
     if number := sum(run.state == "repeated" for run in known):
         console(err=True).print(f"{number:,} runs were ended as repeated, which is not stuck: panic show")
     if not runs:
         return console().print(f"No run of {row.name} is stuck.")
-    rows = [
-        (
-            r.id,
-            render.network(r.network),
-            render.shorten(prompt_label(r.prompt)),
-            str(r.seed),
-            r.repeat,
-            r.entry_step,
-            r.period,
-        )
-        for r in runs
-    ]
-    return print_table(["run #", "network", "prompt", "seed #", "repeat #", "entry step #", "period #"], rows)
+    in_arms = ["arm"] if any(run.arm != BASELINE for run in known) else []
+    rows = [(*_named(r, in_arms), r.entry_step, r.period) for r in runs]
+    columns = ["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "entry step #", "period #"]
+    return print_table(columns, rows)
 
 
 @command

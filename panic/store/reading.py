@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from panic.arms import Arm, arms_of, models_of
 from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
 from panic.store.records import (
@@ -42,10 +43,14 @@ NULL_NAME = re.compile(rf"({NAME.pattern})/null-[A-Za-z0-9._-]+")
 
 USED_OUTPUTS = (
     "SELECT prompt FROM run WHERE experiment = ?1 UNION"
-    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
+    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1 UNION"
+    " SELECT output FROM run JOIN intervention ON intervention.run = run.id WHERE experiment = ?1"
 )
 """Rows of the outputs that an experiment's runs have, prompts included."""
-RUN_OUTPUTS = "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
+RUN_OUTPUTS = (
+    "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
+    " UNION SELECT output FROM intervention WHERE run = ?1"
+)
 """Rows of the outputs of run ?1, its prompt included."""
 NUM_STEPS = "coalesce((SELECT max(step) + 1 FROM invocation WHERE invocation.run = run.id), 0)"
 """How many steps a row of `run` has."""
@@ -65,6 +70,8 @@ IMAGE_STEPS = (
     " JOIN output AS made ON made.id = i.output AND made.modality = 'image'"
 )
 """Every step that put out an image, as `run`, `i` and `made`; of all experiments."""
+IMAGE_INTERVENTIONS = IMAGE_STEPS.replace("invocation AS i", "intervention AS i")
+"""Every intervention that put out an image, in the same words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +237,8 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     """Runs with their state, in the order in which they were asked for."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
-        f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, {NUM_STEPS}, {RUN_STATE},"
+        f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, arm, {NUM_STEPS},"
+        f" {RUN_STATE},"
         " stuck.entry_step, stuck.period, repeated.entry_step, repeated.period, times,"
         " failure.step, kind, message, detail, attempts, failed_at"
         f" FROM run JOIN output ON output.id = run.prompt {RUN_ENDS} {where} ORDER BY run.id",
@@ -238,8 +246,9 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     )
     networks: dict[str, tuple[str, ...]] = {}
     others = unrepeatable(store)
+    meanings = {of: arms(store, of) for of in {row[1] for row in rows}} if others else {}
     found = []
-    for id, of, network, prompt, seed, repeat, max_length, num_steps, state, *ends in rows:
+    for id, of, network, prompt, seed, repeat, max_length, arm, num_steps, state, *ends in rows:
         (entry_step, period), repeated, failed = ends[:2], ends[2:5], ends[5:]
         if network not in networks:
             networks[network] = decode_network(network)
@@ -264,10 +273,28 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
                 period=period,
                 failure=failure,
                 repeated=None if repeated[0] is None else Repeated(*repeated),
-                is_repeatable=not others or not any((of, name) in others for name in networks[network]),
+                is_repeatable=not others
+                or others.isdisjoint(
+                    (of, name) for name in models_of(networks[network], meanings[of].get(arm, ()))
+                ),
+                arm=arm,
             )
         )
     return found
+
+
+def arms(store: Store, experiment: int) -> dict[str, Arm]:
+    """What the arms of an experiment (row number) mean, by name; empty where it has the baseline alone.
+
+    Raises StoreCorrupt for a stored config whose arms are none.
+    """
+    text = store.db.value("SELECT json_extract(config, '$.arms') FROM experiment WHERE id = ?", experiment)
+    if text in (None, "{}"):
+        return {}
+    try:
+        return arms_of({"arms": decode_object(text)})
+    except (AttributeError, LookupError, StopIteration, TypeError, ValueError):
+        raise StoreCorrupt(f"{store.path}: the arms of experiment {experiment} are none.") from None
 
 
 def is_stuck(store: Store, run: int) -> Stuck | None:

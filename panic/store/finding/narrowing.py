@@ -26,13 +26,16 @@ OF_EXPERIMENTS: Mapping[str, str] = {
     "session": f"experiment IN {THESE}",
     "epoch": f"experiment IN {THESE}",
     "invocation": f"run IN {RUNS}",
+    "intervention": f"run IN {RUNS}",
     "stuck": f"run IN {RUNS}",
     "repeated": f"run IN {RUNS}",
     "failure": f"run IN {RUNS}",
-    "batch": "id IN (SELECT batch FROM temp.invocation UNION SELECT batch FROM temp.embedding)",
+    "batch": "id IN (SELECT batch FROM temp.invocation UNION SELECT batch FROM temp.intervention"
+    " UNION SELECT batch FROM temp.embedding)",
     "answer": "batch IN (SELECT id FROM temp.batch)",
     "spending": "session IN (SELECT id FROM temp.session)",
-    "output": "id IN (SELECT prompt FROM temp.run UNION SELECT output FROM temp.invocation)",
+    "output": "id IN (SELECT prompt FROM temp.run UNION SELECT output FROM temp.invocation"
+    " UNION SELECT output FROM temp.intervention)",
     "embedding": f"output IN {OUTPUTS}",
     "diagram": f"run IN {RUNS}",
     "diagram_bars": f"diagram IN {DIAGRAMS}",
@@ -41,7 +44,7 @@ OF_EXPERIMENTS: Mapping[str, str] = {
     "annotation": "target IN (SELECT uid FROM temp.experiment)"
     " OR target IN (SELECT lower(hex(digest)) FROM temp.output)"
     " OR target IN (SELECT panic_run_uid(experiment.name, network,"
-    " coalesce(text, 'image:' || lower(hex(digest))), seed, repeat) FROM temp.run"
+    " coalesce(text, 'image:' || lower(hex(digest))), seed, repeat, arm) FROM temp.run"
     " JOIN temp.experiment ON experiment.id = run.experiment JOIN main.output ON output.id = prompt)",
 }
 """Which rows of each table are of some experiments; what is of no experiment stays as it is."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from panic.arms import BASELINE
 from panic.errors import NotFound, StoreCorrupt, UsageError
 from panic.store import dump, reading, standing
 from panic.store.codec import decode_network
@@ -145,7 +146,11 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
 
 def run_uid(experiment: str, run: RunRow) -> str:
     """What a run of the experiment of this name is called beside its number: 16 hexadecimal digits."""
-    return dump.run_key(experiment, run.network, run.prompt, run.seed, run.repeat)
+    return _uid(experiment, run.network, run.prompt, run.seed, run.repeat, run.arm)
+
+
+def _uid(experiment: str, network: Sequence[str], prompt: str, seed: int, repeat: int, arm: str) -> str:
+    return dump.run_key(experiment, network, prompt, seed, repeat, *([] if arm == BASELINE else [arm]))
 
 
 def find_run(store: Store, experiment: ExperimentRow, selector: str) -> RunRow:
@@ -179,7 +184,7 @@ def know_run_uids(store: Store) -> None:
 
     def uid(*key: Any) -> str:
         experiment, network, *rest = key
-        return dump.run_key(experiment, decode_network(network), *rest)
+        return _uid(experiment, decode_network(network), *rest)
 
     store.db.connection.create_scalar_function("panic_run_uid", uid, deterministic=True)
 
