@@ -36,7 +36,10 @@ RunsWhereOption = Annotated[
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
-    """The runs of the experiment, for the shell: numbers, or uids where one is begun."""
+    """The runs of the store, for the shell: numbers, and uids where one is begun.
+
+    While an option is being completed, nobody knows which experiment was named.
+    """
     from panic.errors import PanicError
     from panic.store import Store, reading
     from panic.store.finding.queries import run_uid
@@ -45,12 +48,12 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     path = Shared(store=context.params.get("store") or shared.store).store_path()
     try:
         with Store(path) as store:
-            row = reading.experiment(store, context.params.get("experiment") or "latest")
-            runs = reading.runs(store, row.id)
+            names = {row.id: row.name for row in reading.experiments(store)}
+            runs = reading.runs(store)
     except PanicError:
         return []
     numbers = [str(run.id) for run in runs]
-    uids = [run_uid(row.name, run) for run in runs] if incomplete else []
+    uids = [run_uid(names[run.experiment], run) for run in runs] if incomplete else []
     return [name for name in [*numbers, *uids] if name.startswith(incomplete)]
 
 

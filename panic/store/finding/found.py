@@ -31,8 +31,8 @@ def find(
 ) -> list[dict[str, Any]]:
     """Return the experiments or runs that a filter finds, as dictionaries by the names of columns.
 
-    Times are Unix seconds, several texts (tags, the models of a network) a list. `panic fields` lists what can
-    be named. Raises FilterError, which points at the place, and UsageError for a column or an order.
+    Times are Unix seconds, several texts (tags, the models of a network) a list. `panic fields` lists what
+    can be named. Raises FilterError, which points at the place, and UsageError for a column or an order.
     """
     names, fields = columns or COLUMNS[of], Fields()
     ids = find_ids(store, Query(target=of, where=where, sort=sort), fields)
