@@ -43,8 +43,8 @@ def check(
         for problem in problems:
             console().print(problem)
         if not shared.quiet:
-            number = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+            told = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
             sound = "The store is sound." if row is None else f"What was checked of {row.name} is sound."
-            console().print(number if problems else sound)
+            console().print(told if problems else sound)
     if problems:
         raise typer.Exit(1)
