@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from panic.engine.perform import run
     from panic.engine.plan import load_config
     from panic.store import Store
+    from panic.store.finding.found import find
     from panic.store.reading import is_stuck
 
 __version__ = "0.1.0"
-__all__ = ["Store", "__version__", "is_stuck", "load_config", "run"]
+__all__ = ["Store", "__version__", "find", "is_stuck", "load_config", "run"]
 
 HOMES = {
     "Store": "panic.store",
+    "find": "panic.store.finding.found",
     "is_stuck": "panic.store.reading",
     "load_config": "panic.engine.plan",
     "run": "panic.engine.perform",

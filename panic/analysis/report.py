@@ -36,16 +36,23 @@ MAX_ROWS = 200  # of a table
 PICTURE_BUDGET_BYTES = 12 * 2**20
 
 
-def write_report(store: Store, experiment: int | str, path: str | os.PathLike[str]) -> Path:
+def write_report(
+    store: Store, experiment: int | str, path: str | os.PathLike[str], *, part: str = ""
+) -> Path:
     """Write the report of an experiment (row number, name, uid prefix or "latest") to `path` and return it.
 
-    Raises NotFound for an unknown experiment, OSError that names `path` where it cannot be written.
+    part: says which of its runs are seen, where that is not all. Raises NotFound for an unknown experiment,
+    OSError that names `path` where it cannot be written.
     """
-    return write_page(render(store, reading.experiment(store, experiment)), path)
+    return write_page(render(store, reading.experiment(store, experiment), part=part), path)
 
 
 def render(
-    store: Store, experiment: ExperimentRow, *, picture_budget_bytes: int = PICTURE_BUDGET_BYTES
+    store: Store,
+    experiment: ExperimentRow,
+    *,
+    picture_budget_bytes: int = PICTURE_BUDGET_BYTES,
+    part: str = "",
 ) -> str:
     """The page as a text."""
     now = standing.standing(store, experiment)
@@ -75,6 +82,7 @@ def render(
         state=now.state,
         counts=counts,
         tiles=key_figures(counts, runs),
+        part=part,
         notes=_notes(runs, counts, now.state, shown, strips, thumbnails),
         models=_models(evidence),
         groups=_groups(strips),

@@ -16,6 +16,7 @@ import typer
 import panic
 from panic.cli.common import JsonOption, Shared, command, complete_experiment, complete_kind, say
 from panic.cli.destinations import ForceOption, claim_file
+from panic.cli.finding import BothWhereOption, chosen
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
 from panic.cli.render import console, print_json, print_table, shorten
 from panic.errors import NotFound, UsageError
@@ -82,6 +83,7 @@ def figure(
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark.")] = False,
     null: NullOption = None,
+    where: BothWhereOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
 ) -> None:
@@ -97,7 +99,7 @@ def figure(
     from panic.analysis.questions import ask
 
     asked = find(_needed(question))
-    with _evidence(shared, experiments) as found:
+    with _evidence(shared, experiments, where) as found:
         claim_file(output, force=force)
         drawn = {
             one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
@@ -133,6 +135,7 @@ def table(
         typer.Option("--part", metavar="PART", help="Another table of the answer, such as summary."),
     ] = None,
     null: NullOption = None,
+    where: BothWhereOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
     as_json: JsonOption = False,
@@ -146,7 +149,7 @@ def table(
     from panic.analysis.null_bands import answers_beside
 
     asked = find(_needed(question))
-    with _evidence(shared, experiments) as found:
+    with _evidence(shared, experiments, where) as found:
         answered = {
             one.experiment.name: answers(asked, one) if null is None else answers_beside(asked, one, null)
             for one in found
@@ -209,17 +212,20 @@ def _needed(question: str | None) -> str:
 
 
 @contextmanager
-def _evidence(shared: Shared, experiments: Sequence[str] | None) -> Iterator[list[Evidence]]:
+def _evidence(
+    shared: Shared, experiments: Sequence[str] | None, where: str | None
+) -> Iterator[list[Evidence]]:
     """What figures rest on, of each experiment once, while the store is open."""
     from panic.analysis.evidence import Evidence
-    from panic.store import reading, standing
+    from panic.store import standing
 
-    with shared.open_store() as store:
-        rows_of = [reading.experiment(store, name) for name in experiments or ["latest"]]
-        found = []
-        for row in {row.id: row for row in rows_of}.values():
-            found.append(Evidence.of(store, row, is_over=standing.standing(store, row).is_over))
-        yield found
+    with shared.open_store() as store, chosen(store, experiments, where) as (rows, told):
+        if told and not shared.quiet:
+            say(told, err=True)
+        yield [
+            Evidence.of(store, row, is_over=standing.standing(store, row).is_over)
+            for row in {row.id: row for row in rows}.values()
+        ]
 
 
 def _answered(question: str | None, experiment: str, found: Sequence[Found], several: bool) -> list[Found]:

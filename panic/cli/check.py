@@ -5,11 +5,10 @@ panic check && echo sound; panic check demo --run 3
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from panic.cli.common import JsonOption, OptionalExperiment, Shared, command
+from panic.cli.finding import RunOption, find_run
 from panic.cli.render import console, print_json
 from panic.errors import StoreCorrupt
 
@@ -18,25 +17,24 @@ from panic.errors import StoreCorrupt
 def check(
     shared: Shared,
     experiment: OptionalExperiment = None,
-    run: Annotated[int | None, typer.Option(metavar="RUN", help="Only this run.")] = None,
+    run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify the store: the files, every reference, every step, every digest. Exit code 1 for problems.
 
     Of an experiment or a run its own rows, images and vectors are checked, and not the files as a whole.
     """
-    from panic.cli.experiments import find_run
     from panic.store import reading
     from panic.store.check import check as check_store
 
-    row = None
+    row, number = None, None
     try:
         with shared.open_store(is_whole=False) as store:
             if experiment is not None or run is not None:
                 row = reading.experiment(store, experiment or "latest")
             if row is not None and run is not None:
-                find_run(store, row, run)
-            problems = check_store(store, None if row is None else row.id, run=run)
+                number = find_run(store, row, run).id
+            problems = check_store(store, None if row is None else row.id, run=number)
     except StoreCorrupt as error:
         problems = [f"{error.message} {error.hint}".strip()]
     if as_json:
@@ -45,8 +43,8 @@ def check(
         for problem in problems:
             console().print(problem)
         if not shared.quiet:
-            number = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+            told = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
             sound = "The store is sound." if row is None else f"What was checked of {row.name} is sound."
-            console().print(number if problems else sound)
+            console().print(told if problems else sound)
     if problems:
         raise typer.Exit(1)

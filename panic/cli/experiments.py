@@ -20,15 +20,19 @@ from panic.cli.finding import (
     CsvOption,
     LimitOption,
     Listing,
+    RunOption,
+    RunsWhereOption,
     SortOption,
     WhereOption,
     find,
+    find_run,
     names_of,
+    runs_where,
     tell_rest,
 )
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
-from panic.errors import ConfigError, NotFound, StoreError, UsageError
+from panic.errors import ConfigError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -39,11 +43,6 @@ SHOWN_RUNS = 40
 SHOWN_STEPS = 500
 
 
-LISTED = {
-    "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
-    "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
-}
-"""The columns of a list where nobody says which."""
 IN_JSON = {
     **{name: name for name in ("name", "id", "state", "runs", "done", "stuck", "repeated", "failed")},
     **{name: name for name in ("invocations", "embeddings", "diagrams", "vectorisations", "distances")},
@@ -65,13 +64,15 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the experiments of the store, or its runs, with a filter, an order and columns."""
+    from panic.store.finding.found import COLUMNS
+
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     target: Target = "run" if runs else "experiment"
     is_table = not (as_csv or as_json)
     tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
-        names = names_of(columns, list(IN_JSON) if as_json and not runs else LISTED[target])
+        names = names_of(columns, list(IN_JSON) if as_json and not runs else COLUMNS[target])
         listing = Listing(store, target, names)
         found = find(store, target, where, sort)
         most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
@@ -96,7 +97,8 @@ def show(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
     config: Annotated[bool, typer.Option("--config", help="Print a config that reruns it.")] = False,
-    run: Annotated[int | None, typer.Option(metavar="RUN", help="Show the steps of one run.")] = None,
+    run: RunOption = None,
+    where: RunsWhereOption = None,
     first: Annotated[
         int, typer.Option("--from", min=0, metavar="STEP", help="With --run: its steps from this one on.")
     ] = 0,
@@ -110,6 +112,7 @@ def show(
 
     if config and run is not None:
         raise UsageError("Give either --config or --run.")
+    tell_options({"--where": where is not None and (config or run is not None)}, "with --config or --run")
     tell_options({"--from": first and run is None}, "without --run")
     if config or (as_json and not first):
         tell_options({"--all": everything}, "here: it is shown whole")
@@ -121,22 +124,9 @@ def show(
             last = None if everything or (as_json and not first) else first + SHOWN_STEPS - 1
             _show_run(store, find_run(store, row, run), (first, last), as_json)
         elif as_json:
-            print_json(_experiment_as_dict(store, row))
+            print_json(_experiment_as_dict(store, row, runs_where(store, row, where)))
         else:
-            _show_experiment(store, row, everything)
-
-
-def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
-    """The run with this number. NotFound tells which there are."""
-    from panic.store import reading
-
-    runs = reading.runs(store, row.id)
-    for run in runs:
-        if run.id == number:
-            return run
-    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if len(runs) > 1 else "It has no runs."
-    there_are = f"Its only run is {runs[0].id}." if len(runs) == 1 else there_are
-    raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
+            _show_experiment(store, row, runs_where(store, row, where), everything)
 
 
 def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
@@ -165,11 +155,13 @@ def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
 
 def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: bool) -> None:
     """Show a run and its steps from the first to the last of a part."""
-    from panic.store import contents
+    from panic.store import contents, reading
     from panic.store.codec import prompt_label
+    from panic.store.finding.queries import run_uid
 
     steps = contents.invocations(store, run.id, *part)
     between = contents.interventions(store, run.id, *part)
+    uid = run_uid(reading.experiment(store, run.experiment).name, run)
     if as_json:
         keys = (
             "step",
@@ -186,11 +178,10 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
         shown: dict[str, Any] = {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
         if between:
             shown["interventions"] = [one._asdict() for one in between]
-        return print_json(run_as_dict(run) | shown)
+        return print_json(run_as_dict(run) | {"uid": uid} | shown)
     arm = "" if run.arm == BASELINE else f"  arm {run.arm}"
-    console().print(
-        f"run {run.id}  {render.network(run.network)}  seed {run.seed}{arm}  {run.state}, {details(run)}"
-    )
+    whose = f"run {run.id}  {uid}  {render.network(run.network)}  seed {run.seed}{arm}"
+    console().print(f"{whose}  {run.state}, {details(run)}")
     console().print(f"prompt: {prompt_label(run.prompt)}")
     rows = [(s.step, 1, 0, f"{s.step:,}", s.model, _shown(s.text, s.output)) for s in steps]
     for one in between:
@@ -242,8 +233,9 @@ def details(run: RunRow) -> str:
     return told if run.is_repeatable else f"{told}, not repeatable"
 
 
-def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
+def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) -> dict[str, Any]:
     from panic.store import reading, standing
+    from panic.store.finding.queries import run_uid
 
     unrepeatable = reading.unrepeatable(store)
     return {
@@ -272,7 +264,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
             }
             for session in reading.sessions(store, row.id)
         ],
-        "runs": [run_as_dict(run) for run in reading.runs(store, row.id)],
+        "runs": [run_as_dict(run) | {"uid": run_uid(row.name, run)} for run in runs],
     }
 
 
@@ -317,7 +309,7 @@ def _extent(config: dict[str, Any]) -> str:
     return ", ".join([*words, f"at most {config.get('max_length', 0):,} steps"])
 
 
-def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
+def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:
     from panic.store import reading, standing
 
     now = standing.standing(store, row)
@@ -345,7 +337,6 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
         for s in reading.sessions(store, row.id)
     ]
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
-    runs = reading.runs(store, row.id)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
     rows = [(*_named(r, in_arms), r.state, details(r)) for r in shown]
@@ -364,13 +355,18 @@ def _named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
 
 
 @command
-def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
+def stuck(
+    shared: Shared,
+    experiment: ExperimentArgument = "latest",
+    where: RunsWhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the runs that are stuck: since which step, with which period."""
     from panic.store import reading
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        known = reading.runs(store, row.id)
+        known = runs_where(store, row, where)
     runs = [run for run in known if run.state == "stuck"]
     keys = ("run", "network", "prompt", "seed", "repeat", "arm", "entry_step", "period")
     if as_json:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ import typer
 
 from panic.cli.common import OptionalExperiment, Shared, command
 from panic.cli.destinations import ForceOption, claim_folder
+from panic.cli.finding import WhereOption, experiments_where
 from panic.cli.render import console, print_json
 from panic.errors import PanicError, StoreCorrupt
 
@@ -55,12 +57,16 @@ def export(
     images: Annotated[
         bool, typer.Option("--images", help="Also the encoded pictures (lossless WebP).")
     ] = False,
+    where: WhereOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Write the whole store as Parquet files, one per table and one of vectors per embedding model."""
+    """Write the whole store as Parquet files, one per table and one of vectors per embedding model.
+
+    With --where what belongs to the experiments that it holds for.
+    """
     from polars.exceptions import ComputeError
 
-    with shared.open_store() as store, store.db.snapshot():
+    with shared.open_store() as store, _part(store, where), store.db.snapshot():
         claim_folder(output, force=force)
         for name, frame in tables(store, images=images):
             try:
@@ -69,6 +75,18 @@ def export(
                 raise PanicError(f"{output / name}.parquet cannot be written: {error}") from error
             if not shared.quiet:
                 console().print(f"{name}.parquet: {frame.height:,} rows")
+
+
+@contextmanager
+def _part(store: Store, where: str | None) -> Iterator[None]:
+    """See the experiments that a filter finds alone; all without one."""
+    from panic.store.finding.narrowing import only_experiments
+
+    if where is None:
+        yield
+        return
+    with only_experiments(store, [row.id for row in experiments_where(store, where)]):
+        yield
 
 
 def tables(store: Store, *, images: bool = False) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -85,7 +103,7 @@ def tables(store: Store, *, images: bool = False) -> Iterator[tuple[str, pl.Data
     yield "vectorisation", _vectorisations(store)
     if images:
         columns = {"digest": "String", "encoding": "String", "bytes": "Binary"}
-        yield "image", _frame(iter(tables_of.images(store)), columns)
+        yield "image", _frame(tables_of.images(store), columns)
 
 
 def _frame(rows: Iterator[tuple[Any, ...]], schema: dict[str, str]) -> pl.DataFrame:

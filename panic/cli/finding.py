@@ -6,14 +6,15 @@ panic fields config
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, say
 from panic.cli.render import console, moment, print_json, print_table, shorten
-from panic.errors import NotFound, UsageError
+from panic.errors import NotFound
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -32,6 +33,46 @@ RunsWhereOption = Annotated[
     str | None,
     typer.Option("--where", "-w", metavar="FILTER", help='Only runs where this holds, as in "seed = -1".'),
 ]
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """The runs of the store, for the shell: numbers, and uids where one is begun.
+
+    While an option is being completed, nobody knows which experiment was named.
+    """
+    from panic.errors import PanicError
+    from panic.store import Store, reading
+    from panic.store.finding.queries import run_uid
+
+    shared = context.obj or Shared()
+    path = Shared(store=context.params.get("store") or shared.store).store_path()
+    try:
+        with Store(path) as store:
+            names = {row.id: row.name for row in reading.experiments(store)}
+            runs = reading.runs(store)
+    except PanicError:
+        return []
+    numbers = [str(run.id) for run in runs]
+    uids = [run_uid(names[run.experiment], run) for run in runs] if incomplete else []
+    return [name for name in [*numbers, *uids] if name.startswith(incomplete)]
+
+
+RunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="This run: its number, or the beginning of its uid.",
+        autocompletion=complete_run,
+    ),
+]
+BothWhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where", "-w", metavar="FILTER",
+        help="Of named experiments only the runs where this holds; else the experiments where it does.",
+    ),
+]  # fmt: skip
 SortOption = Annotated[
     str | None,
     typer.Option("--sort", metavar="FIELD,...", help="Sort by these; -FIELD has the largest first."),
@@ -72,19 +113,35 @@ def experiments_where(store: Store, where: str) -> list[ExperimentRow]:
     return [known[id] for id in ids]
 
 
-def chosen_experiments(store: Store, names: Sequence[str] | None, where: str | None) -> list[ExperimentRow]:
-    """The experiments that are named, by default the latest, or that a filter finds; each once.
+@contextmanager
+def chosen(
+    store: Store, names: Sequence[str] | None, where: str | None
+) -> Iterator[tuple[list[ExperimentRow], str]]:
+    """The experiments that are named, of which only the runs that a filter finds are seen, or that it finds.
 
-    Raises UsageError where both are given, and NotFound.
+    The text says which part of the runs that is; "" for all. Raises NotFound where nothing is found.
     """
     from panic.store import reading
+    from panic.store.finding.narrowing import only_runs
 
-    if where is not None and names:
-        raise UsageError("Name experiments, or find them by --where: not both.")
-    if where is not None:
-        return experiments_where(store, where)
+    if not names and where is not None:
+        yield experiments_where(store, where), ""
+        return
     rows = [reading.experiment(store, name) for name in names or ["latest"]]
-    return list({row.id: row for row in rows}.values())
+    if where is None:
+        yield rows, ""
+        return
+    runs = [run.id for row in rows for run in runs_where(store, row, where)]
+    total = sum(len(reading.runs(store, row.id)) for row in rows)
+    with only_runs(store, runs):
+        yield rows, f"{len(runs):,} of {total:,} runs: {where}"
+
+
+def find_run(store: Store, row: ExperimentRow, selector: str) -> RunRow:
+    """The run that a number or the beginning of a uid names. Raises NotFound."""
+    from panic.store.finding import queries
+
+    return queries.find_run(store, row, selector)
 
 
 def runs_where(store: Store, row: ExperimentRow, where: str | None) -> list[RunRow]:

@@ -17,7 +17,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, tell_options
 from panic.cli.destinations import ForceOption, claim_file
-from panic.cli.experiments import find_run
+from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
 from panic.cli.render import console
 from panic.errors import NotFound, UsageError
 
@@ -49,7 +49,7 @@ class LabelledImage:
 def images(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
-    run: Annotated[int | None, typer.Option(metavar="RUN", help="All pictures of this run, by step.")] = None,
+    run: RunOption = None,
     step: Annotated[int | None, typer.Option(min=0, metavar="STEP", help="This step of all runs.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The PNG file.")
@@ -67,6 +67,7 @@ def images(
         bool, typer.Option("--grid", help="A row per run and a column per step; framed is what repeats.")
     ] = False,
     steps: Annotated[str | None, typer.Option(metavar="STEP,STEP,...", help="The columns of --grid.")] = None,
+    where: RunsWhereOption = None,
     force: ForceOption = False,
 ) -> None:
     """Save a grid of pictures: of one run along its steps, of one step over all runs, or of runs x steps."""
@@ -74,21 +75,24 @@ def images(
 
     if (run is not None) + (step is not None) + grid != 1:
         raise UsageError("Give either --run or --step or --grid.", hint="`panic show` lists the runs.")
+    tell_options({"--where": where is not None and run is not None}, "with --run")
     tell_options({"--steps": steps is not None and not grid}, "without --grid")
     tell_options({"--columns": columns is not None and grid}, "with --grid")
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        part = "grid" if grid else f"run{run}" if run is not None else f"step{step}"
+        one = None if run is None else find_run(store, row, run)
+        part = "grid" if grid else f"run{one.id}" if one is not None else f"step{step}"
         file = output or Path(f"{reading.file_stem(row.name)}-{part}.png")
         if file.suffix.lower() != ".png":
             raise UsageError(f"{file} is no name for a PNG file.")
+        runs = runs_where(store, row, where)
         if grid:
             at = chosen_steps(store, row, steps, every)
-            runs = chosen_runs(store, row, most, at)
+            chosen = chosen_runs(store, row, runs, most, at)
             claim_file(file, force=force)
-            drawn, said = _runs_by_steps(store, runs, at, thumbnail, captions)
+            drawn, said = _runs_by_steps(store, chosen, at, thumbnail, captions)
         else:
-            found = of_run(store, find_run(store, row, run)) if run else of_step(store, row, step or 0)
+            found = of_step(store, row, runs, step or 0) if one is None else of_run(store, one)
             claim_file(file, force=force)
             drawn, said = _one_by_one(store, found[::every], most, columns, thumbnail, captions)
     drawn.save(file, format="PNG")
@@ -173,15 +177,16 @@ def chosen_steps(store: Store, row: ExperimentRow, steps: str | None, every: int
     return list(dict.fromkeys(map(int, steps.split(","))))
 
 
-def chosen_runs(store: Store, row: ExperimentRow, most: int, steps: Sequence[int]) -> list[RunRow]:
-    """The runs of a grid, spread over networks and prompts where `most` images are not enough for all.
+def chosen_runs(
+    store: Store, row: ExperimentRow, runs: Sequence[RunRow], most: int, steps: Sequence[int]
+) -> list[RunRow]:
+    """Those of the runs that a grid shows, spread over networks and prompts where `most` images are too few.
 
     Raises NotFound, which names a step with images, for a step at which no run has one.
     """
     from panic.analysis.sampling import spread
-    from panic.store import reading
 
-    runs = [run for run in reading.runs(store, row.id) if run.num_steps]
+    runs = [run for run in runs if run.num_steps]
     for step in steps:
         if not any(at_step(store, run, step) for run in runs):
             raise _no_images(store, row, step)
@@ -238,14 +243,11 @@ def of_run(store: Store, run: RunRow) -> list[LabelledImage]:
     return found
 
 
-def of_step(store: Store, row: ExperimentRow, step: int) -> list[LabelledImage]:
-    """The image at a step of every run that has one; a stuck run shows what it would have drawn.
+def of_step(store: Store, row: ExperimentRow, runs: Sequence[RunRow], step: int) -> list[LabelledImage]:
+    """The image at a step of each of these runs that has one; a stuck run shows what it would have drawn.
 
     Raises NotFound, which names a step with images.
     """
-    from panic.store import reading
-
-    runs = reading.runs(store, row.id)
     found = [
         replace(one, label=f"run {run.id}", is_again=False)
         for run in runs

@@ -12,6 +12,7 @@ import typer
 
 from panic.cli.common import Shared, command, complete_experiment
 from panic.cli.destinations import ForceOption, claim_file, claim_report
+from panic.cli.finding import BothWhereOption, chosen
 from panic.cli.render import console
 from panic.errors import UsageError
 
@@ -43,6 +44,7 @@ def report(
             help="By default reports/NAME.html in the store, which is written anew every time.",
         ),
     ] = None,
+    where: BothWhereOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.
@@ -52,11 +54,10 @@ def report(
     from panic.store import reading
     from panic.store.files import own_folder
 
-    with shared.open_store() as store:
-        rows = [reading.experiment(store, name) for name in experiments or ["latest"]]
-        _refuse(rows)
+    with shared.open_store() as store, chosen(store, experiments, where) as (rows, told):
+        _refuse(rows, is_part=bool(told))
         if output is None:
-            stem = "+".join(reading.file_stem(row.name) for row in rows)
+            stem = "+".join(reading.file_stem(row.name) for row in rows) + ("-part" if told else "")
             file = claim_report(own_folder(store.path, "reports"), f"{stem}.html")
         else:
             file = output
@@ -64,7 +65,7 @@ def report(
         if len(rows) == 1:
             from panic.analysis.report import write_report
 
-            write_report(store, rows[0].id, file)
+            write_report(store, rows[0].id, file, part=told)
         else:
             from panic.analysis.comparison import write_comparison
 
@@ -73,8 +74,13 @@ def report(
         console().print(f"Report: {file}")
 
 
-def _refuse(rows: list[ExperimentRow]) -> None:
-    """Raise UsageError for experiments that cannot stand side by side."""
+def _refuse(rows: list[ExperimentRow], *, is_part: bool) -> None:
+    """Raise UsageError for experiments that cannot stand side by side; parts of several cannot."""
+    if is_part and len(rows) > 1:
+        raise UsageError(
+            "A report of some runs is of one experiment.",
+            hint="Name one, or none: --where finds experiments then.",
+        )
     names = [row.name for row in rows]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{twice} is named twice.", hint="Name different experiments: panic list.")

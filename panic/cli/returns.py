@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
+from panic.cli.finding import RunsWhereOption, runs_where
 from panic.cli.frames import rows
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import UsageError
@@ -24,6 +25,7 @@ SHOWN_ROWS = 40
 def returns(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
+    where: RunsWhereOption = None,
     modality: Annotated[Literal["text", "image"] | None, typer.Option(help="Of these outputs only.")] = None,
     show_meetings: Annotated[
         bool, typer.Option("--meetings", help="With --csv: where runs meet, not the outputs.")
@@ -46,7 +48,8 @@ def returns(
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        data = load(store, row.id)
+        runs = None if where is None else [run.id for run in runs_where(store, row, where)]
+        data = load(store, row.id) if runs is None else load(store, runs=runs)
         outputs, met = returning(data, modality), meetings(data, modality)
     if as_json:
         return print_json({"outputs": rows(outputs), "meetings": rows(met)})

@@ -87,6 +87,9 @@ def vectorisations(store: Store) -> Iterator[VectorisationRow]:
         yield VectorisationRow(diagram, dimension, measure, decode_array(blob))
 
 
-def images(store: Store) -> list[tuple[str, str, bytes]]:
-    """(digest, encoding, bytes) of every image."""
-    return store.images.rows("SELECT lower(hex(digest)), encoding, bytes FROM image ORDER BY digest")
+def images(store: Store) -> Iterator[tuple[str, str, bytes]]:
+    """(digest, encoding, bytes) of the image of every output that is one, as far as its bytes are there."""
+    for (digest,) in store.db.rows("SELECT digest FROM output WHERE modality = 'image' ORDER BY digest"):
+        yield from store.images.rows(
+            "SELECT lower(hex(digest)), encoding, bytes FROM image WHERE digest = ?", digest
+        )

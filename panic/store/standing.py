@@ -10,6 +10,7 @@ States: `running` (a live driver works on it), `complete` (nothing left to do of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -59,13 +60,17 @@ class Standing:
         return self.session.pid if self.session is not None and self.session.is_alive else None
 
 
-def last_sessions(store: Store) -> dict[int, LastSession]:
-    """The newest session per experiment, and whether its process still works on it."""
+def last_sessions(store: Store, experiments: Sequence[int] | None = None) -> dict[int, LastSession]:
+    """The newest session of each of these experiments, or of all, and whether its process works on it."""
     driver = store.lock_holder
+    these = "SELECT max(id) FROM session WHERE experiment NOTNULL GROUP BY experiment"
+    if experiments is not None:
+        these += " HAVING experiment IN (SELECT value FROM json_each(?))"
     rows = store.db.rows(
         "SELECT experiment, session.id, pid, host, started_at, ended_at, end_state, session.config,"
         " session.config IS experiment.config FROM session JOIN experiment ON experiment.id = experiment"
-        " WHERE session.id IN (SELECT max(id) FROM session WHERE experiment NOTNULL GROUP BY experiment)"
+        f" WHERE session.id IN ({these})",
+        *([] if experiments is None else [json.dumps(list(experiments))]),
     )
     driver_pid = None if driver is None else driver.pid
     return {
@@ -100,7 +105,7 @@ RUN_COUNTS = ("runs", "todo", "begun", "done", "stuck", "repeated", "failed", "i
 
 def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:
     """(experiment, state, *RUN_COUNTS) of these rows of experiments, or of all: their standings at once."""
-    sessions = last_sessions(store)
+    sessions = last_sessions(store, experiments)
     counted = {row[0]: row[1:] for row in reading.run_counts(store, experiments)}
     known: dict[int, ExperimentRow] = {}
     if experiments is None:

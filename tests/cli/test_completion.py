@@ -53,9 +53,9 @@ def completed(programs: Path, *lines: str) -> list[list[str]]:
 
 
 def test_bash_completes_commands_options_and_experiments(programs: Path, store: Path) -> None:
-    commands, some, option, experiment, other, question, several = completed(
+    commands, some, option, experiment, other, question, several, run = completed(
         *(programs, "panic ", "panic st", "panic run --d", "panic show d", "run-experiments --d"),
-        *("panic table recurr", "panic figure time demo b"),
+        *("panic table recurr", "panic figure time demo b", "panic show demo --run 6a49"),
     )
     assert sorted(commands) == COMMANDS
     assert some == ["status", "stuck"]
@@ -64,6 +64,7 @@ def test_bash_completes_commands_options_and_experiments(programs: Path, store: 
     assert other == ["--dry-run"]
     assert question == ["recurrence"]
     assert several == ["broken"]
+    assert run == ["6a49eba9a5fd8600"]
 
 
 def test_questions_that_other_packages_add_are_completed(

@@ -92,3 +92,74 @@ def test_a_reader_that_has_seen_enough_is_no_failure(store: Path) -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_runs_are_named_by_the_beginning_of_a_uid(store: Path, panic: Invoke) -> None:
+    runs = json.loads(panic("show", "demo", "--json").stdout)["runs"]
+    uid = runs[3]["uid"]
+    shown = json.loads(panic("show", "demo", "--run", uid[:6], "--json").stdout)
+    assert (shown["run"], shown["uid"]) == (runs[3]["run"], uid)
+    assert panic("check", "demo", "--run", uid[:6]).exit_code == 0
+    assert panic("images", "demo", "--run", uid[:6], "-o", "a.png").exit_code == 0
+    assert "run4.png" in panic("images", "demo", "--run", uid).stdout
+    for selector, said in (("ffff", "Its runs are 1 to 6"), (uid[:3], "at least 4"), ("99", "no run 99")):
+        done = panic("show", "demo", "--run", selector)
+        assert done.exit_code == 2
+        assert said in done.stderr
+
+
+def test_shown_runs_are_those_of_a_filter(store: Path, panic: Invoke) -> None:
+    shown = json.loads(panic("show", "demo", "--where", "seed = 7", "--json").stdout)
+    assert [run["seed"] for run in shown["runs"]] == [7, 7]
+    stuck = json.loads(panic("stuck", "demo", "--where", "prompt = 'state 3'", "--json").stdout)
+    assert [run["prompt"] for run in stuck] == ["state 3"]
+    returned = json.loads(panic("returns", "demo", "--where", "seed = 7", "--json").stdout)
+    assert {row["num_runs"] for row in returned["outputs"]} <= {1, 2}
+    none = panic("show", "demo", "--where", "seed = 99")
+    assert none.exit_code == 2
+    assert "No run of demo" in none.stderr
+
+
+def test_a_table_is_of_experiments_or_of_runs_that_a_filter_finds(store: Path, panic: Invoke) -> None:
+    of_two = panic("table", "stuck", "--where", "runs = 6", "--json")
+    assert {row["experiment"] for row in json.loads(of_two.stdout)} == {"demo", "broken"}
+    part = panic("table", "drift", "demo", "--where", "seed = 7", "--json")
+    assert part.exit_code == 0, part.stderr
+    assert {row["run"] for row in json.loads(part.stdout)} <= {1, 4}
+    assert "2 of 6 runs: seed = 7" in part.stderr
+    assert panic("figure", "drift", "demo", "--where", "seed = 7", "-o", "a.svg").exit_code == 0
+    assert panic("table", "drift", "--where", "name = zzz").exit_code == 2
+
+
+def test_a_report_of_some_runs_says_so_and_does_not_replace_the_whole(store: Path, panic: Invoke) -> None:
+    done = panic("report", "demo", "--where", "seed = 7 and prompt != '<b>'")
+    assert done.exit_code == 0, done.stderr
+    page = (store / "reports" / "demo-part.html").read_text()
+    assert "2 of 6 runs: seed = 7 and prompt != &#39;&lt;b&gt;&#39;" in page
+    assert not (store / "reports" / "demo.html").exists()
+    assert panic("report", "demo", "broken", "--where", "seed = 7").exit_code == 2
+    assert panic("report", "--where", "runs > 0", "-o", "both.html").exit_code == 0
+
+
+def test_an_export_is_of_the_experiments_that_a_filter_finds(
+    store: Path, tmp_path: Path, panic: Invoke
+) -> None:
+    import polars as pl
+
+    assert panic("export", "-o", "all", "--images").exit_code == 0
+    done = panic("export", "-o", "part", "--images", "--where", "name = broken")
+    assert done.exit_code == 0, done.stderr
+    tables = {path.stem: pl.read_parquet(path) for path in (tmp_path / "part").iterdir()}
+    whole = {path.stem: pl.read_parquet(path) for path in (tmp_path / "all").iterdir()}
+    assert tables.keys() == whole.keys()
+    assert tables["experiment"]["name"].to_list() == ["broken"]
+    assert set(tables["invocation"]["run"]) == set(tables["run"]["id"]) == set(range(7, 13))
+    used = {*tables["run"]["prompt"], *tables["invocation"]["output"]}
+    assert set(tables["output"]["id"]) == used
+    assert set(tables["embedding-circle"]["output"]) < set(whole["embedding-circle"]["output"]) | used
+    assert tables["image"].height == tables["output"].filter(pl.col("modality") == "image").height
+    assert tables["batch"].height < whole["batch"].height
+    assert tables["diagram"].is_empty()
+    assert whole["diagram"].height == 6
+    for name, frame in tables.items():
+        assert frame.schema == whole[name].schema, name

@@ -123,7 +123,7 @@ def _made(what: str) -> str:
 
 
 RUN_PROMPT = PROMPT.replace("text", "prompt.text").replace("digest", "prompt.digest")
-RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat)"
+RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat, run.arm)"
 OF_EXPERIMENT = _remarks("experiment", "experiment.uid")
 OF_RUN = _remarks("run", RUN_UID)
 OF_DIAGRAMS = "run AS made JOIN diagram ON diagram.run = made.id"
@@ -131,6 +131,8 @@ EMBEDDINGS = (
     "(SELECT count(*) FROM embedding WHERE embedding.output IN"
     " (SELECT made.prompt FROM run AS made WHERE made.experiment = experiment.id UNION"
     "  SELECT invocation.output FROM run AS made JOIN invocation ON invocation.run = made.id"
+    "  WHERE made.experiment = experiment.id UNION"
+    "  SELECT intervention.output FROM run AS made JOIN intervention ON intervention.run = made.id"
     "  WHERE made.experiment = experiment.id))"
 )
 
@@ -196,6 +198,7 @@ FIELDS: tuple[Field, ...] = (
     _run("prompt", "text", RUN_PROMPT, "what it begins with", "prompt like '%horse%'", "prompt"),
     _run("seed", "number", "run.seed", "its seed; -1 is fresh noise", "seed = -1"),
     _run("repeat", "number", "run.repeat", "which repeat it is", "repeat = 0"),
+    _run("arm", "text", "run.arm", "its arm, or baseline", "arm != baseline"),
     _run("length", "number", "run.max_length", "how many steps it is to have", "length >= 100"),
     _run("steps", "number", NUM_STEPS, "how many steps it has", "steps < 10"),
     _run(

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import Any
-
-import regex
 
 from panic.errors import UsageError
 
 MAX_PATTERN = 1_000  # characters
 MAX_REPEATS = 10_000
 """The product of all counted repeats, such as {1000}: compiling copies what is repeated so often."""
-COUNTED = regex.compile(r"\{(?:\d*,)?(\d+),?\}")
+COUNTED = re.compile(r"\{(?:\d*,)?(\d+),?\}")
 BUDGET_S = 1.0
 """All matching of one query together."""
 
@@ -39,6 +38,8 @@ class Matcher:
 
     def add(self, pattern: str) -> None:
         """Compile a pattern. Raises UsageError for one that is none, or too long."""
+        import regex  # 65 ms, which only filters with a pattern need
+
         if len(pattern) > MAX_PATTERN:
             raise UsageError(f"A regular expression has at most {MAX_PATTERN:,} characters.")
         if math.prod(max(1, int(count)) for count in COUNTED.findall(pattern)) > MAX_REPEATS:

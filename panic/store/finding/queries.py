@@ -14,15 +14,18 @@ from typing import Any
 
 import apsw
 
-from panic.errors import StoreCorrupt, UsageError
-from panic.store import dump, standing
+from panic.arms import BASELINE
+from panic.errors import NotFound, StoreCorrupt, UsageError
+from panic.store import dump, reading, standing
 from panic.store.codec import decode_network
 from panic.store.finding.conditions import Conditions
 from panic.store.finding.fields import JOINS, Field, Fields, Target, as_column, meant
 from panic.store.finding.syntax import conditions, parse
+from panic.store.records import ExperimentRow, RunRow
 from panic.store.store import Store
 
 MAX_KEYS = 20  # columns to sort by
+SHORTEST_UID = 4  # characters that name a run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +129,7 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
         _keep_standings(store, ids if asked.target == "experiment" else None)
     connection = store.db.connection
     connection.create_scalar_function("panic_matches", asked.matcher, 2, deterministic=True)
-    connection.create_scalar_function("panic_run_uid", _run_uid, 5, deterministic=True)
+    know_run_uids(store)
     asked.matcher.begin()
     try:
         return store.db.rows(sql, *asked.parameters)
@@ -141,9 +144,49 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
         raise
 
 
-def _run_uid(*key: Any) -> str:
-    experiment, network, prompt, seed, repeat = key
-    return dump.run_key(experiment, decode_network(network), prompt, seed, repeat)
+def run_uid(experiment: str, run: RunRow) -> str:
+    """What a run of the experiment of this name is called beside its number: 16 hexadecimal digits."""
+    return _uid(experiment, run.network, run.prompt, run.seed, run.repeat, run.arm)
+
+
+def _uid(experiment: str, network: Sequence[str], prompt: str, seed: int, repeat: int, arm: str) -> str:
+    return dump.run_key(experiment, network, prompt, seed, repeat, *([] if arm == BASELINE else [arm]))
+
+
+def find_run(store: Store, experiment: ExperimentRow, selector: str) -> RunRow:
+    """The run of an experiment with this number, or whose uid begins so; a number is first one.
+
+    Raises NotFound, which tells which there are.
+    """
+    runs = reading.runs(store, experiment.id)
+    for run in runs:
+        if str(run.id) == selector:
+            return run
+    begun = []
+    if len(selector) >= SHORTEST_UID:
+        begun = [run for run in runs if run_uid(experiment.name, run).startswith(selector.lower())]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        listed = ", ".join(f"{run_uid(experiment.name, run)} (run {run.id})" for run in begun[:10])
+        raise NotFound(
+            f"Several runs of {experiment.name} begin with {selector!r}.", hint=f"They are: {listed}."
+        )
+    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if len(runs) > 1 else "It has no runs."
+    there_are = f"Its only run is {runs[0].id}." if len(runs) == 1 else there_are
+    if not selector.isdigit() and len(selector) < SHORTEST_UID:
+        there_are += f" The beginning of a uid has at least {SHORTEST_UID} characters."
+    raise NotFound(f"{experiment.name} has no run {selector}.", hint=there_are)
+
+
+def know_run_uids(store: Store) -> None:
+    """Let queries call `panic_run_uid`, which is what a run is called beside its number."""
+
+    def uid(*key: Any) -> str:
+        experiment, network, *rest = key
+        return _uid(experiment, decode_network(network), *rest)
+
+    store.db.connection.create_scalar_function("panic_run_uid", uid, deterministic=True)
 
 
 def _keep_standings(store: Store, experiments: Sequence[int] | None) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import panic
 from panic.errors import FilterError, UsageError
 from panic.store import Store, dump, reading, standing, writing
 from panic.store.finding import queries
 from panic.store.finding.fields import Fields, Metric
 from panic.store.finding.matching import BUDGET_S, TooSlow
+from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
 from panic.store.finding.queries import Query, config_paths, table
 from tests.store.sample import Sample
 
@@ -319,3 +321,27 @@ def test_a_filter_reads_without_writing(folder: Path, own: Store) -> None:
         before = reader.revision
         assert experiments(reader, "runs > 3 and state = failed") == ["alpha"]
         assert reader.revision == before
+
+
+def test_python_finds_dictionaries(marked: Store, sample: Sample) -> None:
+    assert [row["name"] for row in panic.find(marked, "runs > 1")] == ["alpha"]
+    columns = ["run", "period", "model", "arm"]
+    (row,) = panic.find(marked, "state = stuck", of="run", columns=columns, sort="-run")
+    assert row == {"run": sample.stuck, "period": 2, "model": ["draw", "tell"], "arm": "baseline"}
+
+
+def test_a_narrowed_store_has_only_what_was_chosen_and_is_whole_again(marked: Store, sample: Sample) -> None:
+    before = reading.counts(marked)
+    with only_runs(marked, [sample.noisy, sample.shared]):
+        assert [run.id for run in reading.runs(marked)] == [sample.noisy, sample.shared]
+        assert reading.counts(marked, "alpha").invocations == 4
+    with only_experiments(marked, [sample.beta]):
+        assert [row.name for row in reading.experiments(marked)] == ["beta"]
+        assert reading.counts(marked).invocations == 2
+        assert {row.text for row in reading.list_annotations(marked)} == {"odd", "late", "a horse, it seems"}
+        tables = marked.db.rows("SELECT name FROM main.sqlite_schema WHERE type = 'table'")
+        of_none = {"meta", "model", "measure", "working_memory", "invariance"}
+        assert {name for (name,) in tables if not name.startswith("sqlite_")} <= {*OF_EXPERIMENTS} | of_none
+    with pytest.raises(ZeroDivisionError), only_runs(marked, []):
+        raise ZeroDivisionError
+    assert reading.counts(marked) == before

@@ -1,0 +1,39 @@
+"""Experiments and runs that a filter finds, from Python: `panic.find`.
+
+with panic.Store("panic-store") as store:
+    panic.find(store, "state = stuck and period > 2", of="run", columns=["name", "run", "period"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from panic.store.finding.fields import Fields, Target
+from panic.store.finding.queries import Query, table
+from panic.store.finding.queries import find as find_ids
+from panic.store.store import Store
+
+COLUMNS: dict[Target, tuple[str, ...]] = {
+    "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
+    "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
+}
+"""What is told of each where nobody says what."""
+
+
+def find(
+    store: Store,
+    where: str | None = None,
+    *,
+    of: Target = "experiment",
+    columns: Sequence[str] | None = None,
+    sort: str = "",
+) -> list[dict[str, Any]]:
+    """Return the experiments or runs that a filter finds, as dictionaries by the names of columns.
+
+    Times are Unix seconds, several texts (tags, the models of a network) a list. `panic fields` lists what
+    can be named. Raises FilterError, which points at the place, and UsageError for a column or an order.
+    """
+    names, fields = columns or COLUMNS[of], Fields()
+    ids = find_ids(store, Query(target=of, where=where, sort=sort), fields)
+    return [dict(zip(names, row, strict=True)) for row in table(store, of, ids, names, fields)]
