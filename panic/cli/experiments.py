@@ -1,4 +1,4 @@
-"""`panic list`, `show`, `stuck`, `delete`: the experiments of a store and their runs.
+"""`panic list`, `show`, `stuck`: the experiments of a store and their runs.
 
 panic list; panic show demo; panic show demo --config > again.yaml
 """
@@ -13,12 +13,12 @@ import typer
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options, visible
 from panic.cli.render import console, moment, print_json, print_table
-from panic.cli.stored import own_config
-from panic.errors import ConfigError, NotFound, StoreError, UsageError
+from panic.cli.stored import find_run, own_config
+from panic.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
-    from panic.store.records import ExperimentRow, RunRow
+    from panic.store.records import ExperimentRow, FailureRow, RunRow
 
 SHOWN_RUNS = 40
 SHOWN_STEPS = 500
@@ -28,8 +28,10 @@ SHOWN_STEPS = 500
 def list_(shared: Shared, as_json: JsonOption = False) -> None:
     """List the experiments of the store."""
     from panic.store import reading, standing
+    from panic.store.annotations import NO_MARKS, marks
 
     with shared.open_store() as store:
+        said = marks(store, "experiment")
         sessions = standing.last_sessions(store)
         found = [
             (row, standing.standing(store, row, sessions.get(row.id))) for row in reading.experiments(store)
@@ -48,6 +50,8 @@ def list_(shared: Shared, as_json: JsonOption = False) -> None:
                     "failed": now.counts.failed,
                     **now.counts.results,
                     "created_at": row.created_at,
+                    "tags": list(said.get(row.uid, NO_MARKS).tags),
+                    "label": said.get(row.uid, NO_MARKS).label,
                 }
                 for row, now in found
             ]
@@ -62,7 +66,11 @@ def list_(shared: Shared, as_json: JsonOption = False) -> None:
         )
         for row, now in found
     ]
-    return print_table(columns, rows)
+    marked = [said.get(row.uid, NO_MARKS) for row, _ in found]
+    more = {"label": [one.label for one in marked], "tags": [" ".join(one.tags) or None for one in marked]}
+    shown = [name for name, values in more.items() if any(values)]
+    wider = [(*row, *(more[name][place] for name in shown)) for place, row in enumerate(rows)]
+    return print_table([*columns, *shown], wider)
 
 
 @command
@@ -100,19 +108,6 @@ def show(
             _show_experiment(store, row, everything)
 
 
-def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
-    """The run with this number. NotFound tells which there are."""
-    from panic.store import reading
-
-    runs = reading.runs(store, row.id)
-    for run in runs:
-        if run.id == number:
-            return run
-    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if len(runs) > 1 else "It has no runs."
-    there_are = f"Its only run is {runs[0].id}." if len(runs) == 1 else there_are
-    raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
-
-
 def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
     """Print the union of what was asked for; where it asks for more than that, say so; YAML does it, too.
 
@@ -139,10 +134,12 @@ def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
 
 def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: bool) -> None:
     """Show a run and its steps from the first to the last of a part."""
-    from panic.store import contents
+    from panic.cli import mark
+    from panic.store import contents, reading
     from panic.store.codec import prompt_label
 
     steps = contents.invocations(store, run.id, *part)
+    remarks, earlier = mark.of_run(store, run), reading.earlier_failures(store, run.id)
     if as_json:
         keys = (
             "step",
@@ -157,12 +154,18 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
             "duration_s",
         )
         return print_json(
-            run_as_dict(run) | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
+            run_as_dict(run)
+            | mark.as_dict(remarks)
+            | {"earlier_failures": [_failure(one) for one in earlier]}
+            | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
         )
     console().print(
         f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
     )
     console().print(f"prompt: {prompt_label(run.prompt)}")
+    mark.print_marks(console().print, remarks)
+    for one in earlier:
+        console().print(f"failed before: {moment(one.failed_at)}, at step {one.step}: {one.message}")
     rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
     print_table(["step #", "model", "output"], rows)
     if steps and (left := run.num_steps - steps[-1].step - 1):
@@ -185,10 +188,12 @@ def run_as_dict(run: RunRow) -> dict[str, Any]:
         "period": run.period,
         "repeated": None if run.repeated is None else run.repeated._asdict(),
         "is_repeatable": run.is_repeatable,
-        "failure": None
-        if run.failure is None
-        else {key: getattr(run.failure, key) for key in ("step", "kind", "message", "attempts")},
+        "failure": None if run.failure is None else _failure(run.failure),
     }
+
+
+def _failure(failure: FailureRow) -> dict[str, Any]:
+    return {key: getattr(failure, key) for key in ("step", "kind", "message", "attempts")}
 
 
 def details(run: RunRow) -> str:
@@ -205,9 +210,12 @@ def details(run: RunRow) -> str:
 
 
 def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
+    from panic.cli import mark
     from panic.store import reading, standing
+    from panic.store.annotations import list_annotations
 
     unrepeatable = reading.unrepeatable(store)
+    runs = reading.runs(store, row.id)
     return {
         "name": row.name,
         "id": row.uid,
@@ -215,6 +223,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "created_at": row.created_at,
         "config": row.config,
         "asked_last": _asked_last(store, row),
+        **mark.as_dict(list_annotations(store, "experiment", row.uid)),
         "models": [
             {
                 "name": epoch.name,
@@ -234,7 +243,10 @@ def _experiment_as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
             }
             for session in reading.sessions(store, row.id)
         ],
-        "runs": [run_as_dict(run) for run in reading.runs(store, row.id)],
+        "runs": [
+            run_as_dict(run) | {"tags": list(of.tags), "label": of.label}
+            for run, of in zip(runs, mark.of_runs(store, row.name, runs), strict=True)
+        ],
     }
 
 
@@ -279,7 +291,9 @@ def _extent(config: dict[str, Any]) -> str:
 
 
 def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
+    from panic.cli import mark
     from panic.store import reading, standing
+    from panic.store.annotations import list_annotations
     from panic.store.codec import prompt_label
 
     now = standing.standing(store, row)
@@ -291,6 +305,8 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
         out.print(f"asked for last:   {_extent(last)}")
     for line in _lineage(store, row):
         out.print(f"begins with:      {line}")
+    mark.print_origins(out.print, store, row.uid)
+    mark.print_marks(out.print, list_annotations(store, "experiment", row.uid))
     epochs = [
         (e.name, e.number, e.batch_size, e.device_kind, e.threads, e.fingerprint[:12])
         for e in reading.epochs(store, row.id)
@@ -317,9 +333,9 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
             str(r.seed),
             r.repeat,
             r.state,
-            details(r),
+            mark.beside(details(r), of),
         )
-        for r in shown
+        for r, of in zip(shown, mark.of_runs(store, row.name, shown), strict=True)
     ]
     print_table(["run #", "network", "prompt", "seed #", "repeat #", "state", ""], rows, "Runs")
     if len(shown) < len(runs):
@@ -356,43 +372,3 @@ def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: Js
         for r in runs
     ]
     return print_table(["run #", "network", "prompt", "seed #", "repeat #", "entry step #", "period #"], rows)
-
-
-@command
-def delete(
-    shared: Shared,
-    experiment: ExperimentArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete an experiment; outputs that others use stay. Shows first what goes."""
-    from panic.store import Store, reading
-    from panic.store.delete import compact, delete_experiment, own_image_bytes, preview_deletion
-
-    with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
-        goes = preview_deletion(store, row.id)
-        num_bytes = own_image_bytes(store, row.id)
-        beside = [one.name for one in reading.nulls(store, row.name)]
-    if not shared.quiet:
-        console().print(
-            f"{row.name} ({row.uid[:12]}): {goes.runs:,} runs, {goes.invocations:,} invocations, "
-            f"{goes.outputs:,} outputs that nothing else uses ({render.size(num_bytes)} of pictures), "
-            f"{goes.embeddings:,} embeddings, {goes.diagrams:,} diagrams"
-            + (f"; with {', '.join(beside)}" if beside else "")
-        )
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "Nothing was deleted: nobody is there to be asked.", hint="-y deletes without asking."
-            )
-        if not typer.confirm("Delete this?"):
-            return console().print("Nothing was deleted.")
-    with Store(store.path, write=True) as store:
-        delete_experiment(store, row.id)
-        try:
-            compact(store)
-        except StoreError as error:  # a full disk, a reader that holds a snapshot
-            say(f"The space is not given back yet: {error.message}", err=True)
-    if not shared.quiet:
-        console().print(f"{row.name} is deleted.")
-    return None

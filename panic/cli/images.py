@@ -17,8 +17,8 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, tell_options
 from panic.cli.destinations import ForceOption, claim_file
-from panic.cli.experiments import find_run
 from panic.cli.render import console
+from panic.cli.stored import find_run
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

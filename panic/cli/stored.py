@@ -1,4 +1,4 @@
-"""The config by which a command acts on an experiment that is in a store: whether there is one to act on.
+"""What a command names in a store: a run by its number, and the config that performs an experiment.
 
 config = trusted_config(row, trust=False)
 """
@@ -8,11 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from panic.cli.common import tell_options
-from panic.errors import UsageError
+from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
-    from panic.store.records import ExperimentRow
+    from panic.store import Store
+    from panic.store.records import ExperimentRow, RunRow
+
+
+def find_run(store: Store, row: ExperimentRow, number: int) -> RunRow:
+    """The run with this number. NotFound tells which there are."""
+    from panic.store import reading
+
+    runs = reading.runs(store, row.id)
+    for run in runs:
+        if run.id == number:
+            return run
+    there_are = f"Its runs are {runs[0].id} to {runs[-1].id}." if len(runs) > 1 else "It has no runs."
+    there_are = f"Its only run is {runs[0].id}." if len(runs) == 1 else there_are
+    raise NotFound(f"{row.name} has no run {number}.", hint=there_are)
 
 
 def own_config(row: ExperimentRow) -> ExperimentConfig:

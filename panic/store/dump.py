@@ -28,7 +28,7 @@ from panic.store.codec import (
     image_digest,
 )
 from panic.store.contents import image
-from panic.store.reading import USED_OUTPUTS, Selector, scope
+from panic.store.reading import USED_OUTPUTS, VISIBLE, Selector, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 
@@ -39,7 +39,9 @@ def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
     """JSON-able lines of one experiment, or of all; one consistent state of the store."""
     with store.db.snapshot():
         wanted = None if experiment is None else find_experiment(store, experiment).id
-        rows = store.db.rows("SELECT id, CAST(name AS BLOB) FROM experiment ORDER BY name")
+        rows = store.db.rows(
+            f"SELECT id, CAST(name AS BLOB) FROM experiment WHERE id {VISIBLE} ORDER BY name"
+        )
         for id, data in rows:
             if wanted in (None, id):
                 name = data.decode(errors="backslashreplace")
