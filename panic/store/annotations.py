@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panic.arms import BASELINE
 from panic.config.fields import MAX_LABEL, TAG
 from panic.errors import NotFound, StoreReadOnly, UsageError, nearest
 from panic.store import reading
@@ -89,7 +90,8 @@ def _output(store: Store, selector: str) -> Target | None:
 
 def run_uid(experiment: str, run: RunRow) -> str:
     """Return what stands for a run of the experiment of this name: made of what a run is, as in a dump."""
-    return run_key(experiment, run.network, run.prompt, run.seed, run.repeat)
+    in_arm = () if run.arm == BASELINE else (run.arm,)
+    return run_key(experiment, run.network, run.prompt, run.seed, run.repeat, *in_arm)
 
 
 def run_target(experiment: str, run: RunRow) -> Target:

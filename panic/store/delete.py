@@ -22,13 +22,17 @@ CHOSEN_RUNS = "run.id IN (SELECT value FROM json_each(?1))"
 
 
 def own_outputs(chosen: str) -> str:
-    """A query for the outputs that no other runs have. Inputs are prompts or outputs of the same run."""
-    return (
-        f"SELECT prompt FROM run WHERE {chosen}"
-        f" UNION SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE {chosen}"
-        f" EXCEPT SELECT prompt FROM run WHERE NOT {chosen}"
-        f" EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE NOT {chosen}"
+    """A query for the outputs that no other runs have.
+
+    Inputs are prompts or outputs of the same run, or of what stepped in.
+    """
+    of_runs = (
+        "SELECT prompt FROM run WHERE {0}",
+        "SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE {0}",
+        "SELECT output FROM run JOIN intervention ON intervention.run = run.id WHERE {0}",
     )
+    own = " UNION ".join(sql.format(chosen) for sql in of_runs)
+    return " EXCEPT ".join([own, *(sql.format(f"NOT {chosen}") for sql in of_runs)])
 
 
 OWN_OUTPUTS = own_outputs(CHOSEN)
@@ -110,14 +114,23 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
                 f"DELETE FROM diagram_bars WHERE diagram IN ({OWN_DIAGRAMS})",
                 *(
                     f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
-                    for table in ("diagram", "stuck", "repeated", "failure", "attempt", "invocation")
+                    for table in (
+                        "diagram",
+                        "stuck",
+                        "repeated",
+                        "failure",
+                        "attempt",
+                        "intervention",
+                        "invocation",
+                    )
                 ),
                 f"DELETE FROM run WHERE experiment {THESE}",
                 f"DELETE FROM epoch WHERE experiment {THESE}",
                 "DELETE FROM embedding WHERE output IN (SELECT id FROM own)",
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
                 f"DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment {THESE})"
-                " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding)",
+                " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding"
+                " UNION SELECT batch FROM intervention WHERE batch NOTNULL)",
                 "DELETE FROM answer WHERE batch NOT IN (SELECT id FROM batch)",
                 f"DELETE FROM spending WHERE session IN (SELECT id FROM session WHERE experiment {THESE})",
                 "DELETE FROM measure WHERE id NOT IN"

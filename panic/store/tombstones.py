@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from panic.arms import BASELINE
 from panic.errors import ConflictError, NotFound
 from panic.store import reading
 from panic.store.codec import PROMPT, decode_network
@@ -183,8 +184,11 @@ def purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
 def _run_uids(store: Store, name: str, experiment: int) -> set[str]:
     """What stands for the runs of an experiment that has or had a name."""
     rows = store.db.stream(
-        f"SELECT network, {PROMPT}, seed, repeat FROM run JOIN output ON output.id = prompt"
-        " WHERE experiment = ?",
+        f"SELECT network, {PROMPT}, seed, repeat, nullif(arm, '{BASELINE}') FROM run"
+        " JOIN output ON output.id = prompt WHERE experiment = ?",
         experiment,
     )
-    return {run_key(name, decode_network(network), *what) for network, *what in rows}
+    return {
+        run_key(name, decode_network(network), prompt, seed, repeat, *([arm] if arm else []))
+        for network, prompt, seed, repeat, arm in rows
+    }
