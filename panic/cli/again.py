@@ -55,7 +55,7 @@ def again(
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Perform a new experiment made from the stored config of another, in the same store.
+    """Perform a new experiment made from the stored config of another.
 
     Where it comes from is kept, and shown by `panic show`.
     """
@@ -198,9 +198,10 @@ def rerun(
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Compute the failed runs of an experiment again, from where they failed; nothing else is gone on with.
+    """Compute the failed runs of an experiment again.
 
-    How they failed before is kept: `panic show --run` tells it.
+    They go on from where they failed, and no other run does. How they failed before is kept, and told by
+    `panic show --run`.
     """
     from panic.cli.logs import silence_libraries
     from panic.engine.plan import CheckedConfig, stored_runs

@@ -53,7 +53,10 @@ COMMANDS = {
         "List the outputs that came up in several runs or came back within one, and where runs meet.",
     ),
     "status": ("status:status", "Show where an experiment stands; works while it runs elsewhere."),
-    "list": ("experiments:list_", "List the experiments of the store, or its runs, as a filter finds them."),
+    "list": (
+        "experiments:list_",
+        "List the experiments of the store, or its runs, with a filter, an order and columns.",
+    ),
     "fields": (
         "finding:fields",
         "List the fields that --where, --sort and --columns know, with their types and an example.",
@@ -62,7 +65,7 @@ COMMANDS = {
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
     "untag": ("mark:untag", "Take tags away."),
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
-    "comment": ("mark:comment", "Say something about one of these, or read what was said."),
+    "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
     "trainings": ("mark:trainings", "List the trainings that something was said of."),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (

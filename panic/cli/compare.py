@@ -178,7 +178,7 @@ def best(
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the experiments by the mean of a metric over their runs, the greatest first."""
+    """List the experiments by the mean of a metric over their runs."""
     from panic.analysis.data import load
     from panic.analysis.metrics import METRICS, metric
     from panic.store import reading

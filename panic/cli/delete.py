@@ -12,6 +12,7 @@ import typer
 
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options
+from panic.cli.finding import RunsWhereOption, runs_where
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import NotFound, StoreError, UsageError
 
@@ -34,11 +35,13 @@ def delete(
         list[str] | None,
         typer.Option("--network", metavar="A,B", help="Only runs of this network; may be repeated."),
     ] = None,
+    where: RunsWhereOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete an experiment, or some of its runs; shows first what goes. `panic undelete` brings it back.
+    """Delete an experiment, or some of its runs; they can come back.
 
-    The space is given back by `panic purge`, and then it cannot come back.
+    Shows first what goes. `panic undelete` brings it back. The space is given back by `panic purge`, and then
+    it cannot come back.
     """
     from panic.store import Store, reading
     from panic.store.delete import preview, preview_deletion
@@ -47,7 +50,9 @@ def delete(
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        chosen = _chosen(store, row, runs or [], networks or []) if runs or networks else None
+        chosen = None
+        if runs or networks or where is not None:
+            chosen = _chosen(store, row, runs or [], networks or [], where)
         goes = preview_deletion(store, row.id) if chosen is None else preview(store, chosen, are_runs=True)
         beside = [one.name for one in reading.nulls(store, row.name)] if chosen is None else []
     what = row.name if chosen is None else f"{len(chosen):,} run{'s' * (len(chosen) != 1)} of {row.name}"
@@ -69,8 +74,13 @@ def delete(
         )
 
 
-def _chosen(store: Store, row: ExperimentRow, numbers: list[int], networks: list[str]) -> list[int]:
-    """The rows of the runs with these numbers or networks. Raises NotFound, naming the nearest."""
+def _chosen(
+    store: Store, row: ExperimentRow, numbers: list[int], networks: list[str], where: str | None
+) -> list[int]:
+    """The rows of the runs with these numbers or networks, or all, as far as a filter finds them.
+
+    Raises NotFound, naming the nearest.
+    """
     from panic.cli.stored import find_run
     from panic.errors import nearest
     from panic.store import reading
@@ -88,7 +98,13 @@ def _chosen(store: Store, row: ExperimentRow, numbers: list[int], networks: list
                 hint=f"Did you mean {near[0]}?" if near else there_are,
             )
         found |= dict.fromkeys(run.id for run in known if ",".join(run.network) == wanted)
-    return list(found)
+    if where is None:
+        return list(found)
+    matching = [run.id for run in runs_where(store, row, where)]
+    chosen = [run for run in matching if run in found or not (numbers or networks)]
+    if not chosen:
+        raise NotFound(f"None of these runs of {row.name} is as --where says.")
+    return chosen
 
 
 def _told(what: str, goes: Deletion, beside: list[str]) -> str:
@@ -180,7 +196,7 @@ def purge(
     ] = None,
     yes: YesOption = False,
 ) -> None:
-    """Remove what was deleted for good, and give its space back to the disk; shows first what goes."""
+    """Remove what was deleted for good, and give its space back to the disk."""
     from panic.store import Store, tombstones
 
     with shared.open_store() as store:

@@ -199,10 +199,10 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
         console().print(
             f"failed before: {moment(failure.failed_at)}, at step {failure.step}: {failure.message}"
         )
-    rows = [(s.step, 1, 0, str(s.step), s.model, _shown(s.text, s.output)) for s in steps]
+    rows = [(s.step, 1, 0, f"{s.step:,}", s.model, _shown(s.text, s.output)) for s in steps]
     for one in between:
         what = "another network" if one.kind == "network" else _shown(one.text, one.output)
-        rows.append((one.step, 0, one.place, f"before {one.step}", one.model or one.kind, what))
+        rows.append((one.step, 0, one.place, f"before {one.step:,}", one.model or one.kind, what))
     print_table(["step #", "model", "output"], [row[3:] for row in sorted(rows)])
     if steps and (left := run.num_steps - steps[-1].step - 1):
         console().print(f"... and {left:,} more: --from {steps[-1].step + 1}, --all or --json")

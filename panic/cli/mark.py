@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.finding import RunsWhereOption, runs_where
 from panic.cli.render import console, moment, print_json, print_table
-from panic.errors import NotFound
+from panic.cli.stored import find_run
+from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from panic.store.signing import Author
 
 SHOWN_COMMENTS = 20
+Selected = tuple[str, int | None, str | None]
+"""The target, one of its runs, and a filter for its runs, as they were given."""
 
 TargetArgument = Annotated[
     str,
@@ -52,14 +56,15 @@ def tag(
     target: TargetArgument,
     tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Words to find it by.")],
     run: RunOption = None,
+    where: RunsWhereOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
-    """Give an experiment, a run, an output or a training tags; also while it is being performed."""
+    """Give an experiment, a run, an output or a training tags."""
     from panic.store.annotations import add_tags, check_tag
 
     for one in tags:
         check_tag(one)
-    with _marking(shared, target, run, unsigned=unsigned) as (store, targets, author):
+    with _marking(shared, (target, run, where), unsigned=unsigned) as (store, targets, author):
         number = add_tags(store, targets, tags, author)
         if not shared.quiet:
             told = _told(store, targets)
@@ -72,12 +77,13 @@ def untag(
     target: TargetArgument,
     tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Which of its tags.")],
     run: RunOption = None,
+    where: RunsWhereOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
     """Take tags away. That they were there is kept, with who took them away and when."""
     from panic.store.annotations import remove_tags
 
-    with _marking(shared, target, run, unsigned=unsigned) as (store, targets, author):
+    with _marking(shared, (target, run, where), unsigned=unsigned) as (store, targets, author):
         remove_tags(store, targets, tags, author)
         if not shared.quiet:
             console().print(_told(store, targets))
@@ -89,10 +95,11 @@ def label(
     target: TargetArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help='One line in place of the label; "" for none.')],
     run: RunOption = None,
+    where: RunsWhereOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
-    """Give an experiment, a run, an output or a training a label: one line, the last one holds."""
-    _say(shared, (target, run), "label", text, unsigned=unsigned)
+    """Give an experiment, a run, an output or a training a label: one line."""
+    _say(shared, (target, run, where), "label", text, unsigned=unsigned)
 
 
 @command
@@ -103,24 +110,26 @@ def comment(
         str | None, typer.Argument(metavar="TEXT", help="Without it, print what was said so far.")
     ] = None,
     run: RunOption = None,
+    where: RunsWhereOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
-    """Say something about an experiment, a run, an output or a training, or read what was said."""
+    """Say something about a target of tags, or read what was said."""
     from panic.store.annotations import list_annotations
 
     if text is not None:
-        return _say(shared, (target, run), "comment", text, unsigned=unsigned)
+        return _say(shared, (target, run, where), "comment", text, unsigned=unsigned)
     with shared.open_store() as store:
-        found = _find(store, target, run)
-        rows = list_annotations(store, found.kind, found.uid)
-    if not rows:
-        return console().print(f"Nothing was said of {found.name}.")
-    return console().print("\n".join([f"{found.name}:", *map(line_of, rows)]), soft_wrap=True)
+        found = _find(store, (target, run, where))
+        said = {one.name: list_annotations(store, one.kind, one.uid) for one in found}
+    for name, rows in said.items():
+        lines = [f"{name}:", *map(line_of, rows)] if rows else [f"Nothing was said of {name}."]
+        console().print("\n".join(lines), soft_wrap=True)
+    return None
 
 
 @command
 def trainings(shared: Shared, as_json: JsonOption = False) -> None:
-    """List the trainings that something was said of in this store, with their folders."""
+    """List the trainings that something was said of."""
     from panic.store.annotations import list_annotations, marks_of
 
     of: dict[str, list[AnnotationRow]] = {}
@@ -144,11 +153,11 @@ def trainings(shared: Shared, as_json: JsonOption = False) -> None:
     return print_table(["id", "folder", "label", "tags"], rows)
 
 
-def _say(shared: Shared, selected: tuple[str, int | None], kind: str, text: str, *, unsigned: bool) -> None:
+def _say(shared: Shared, selected: Selected, kind: str, text: str, *, unsigned: bool) -> None:
     from panic.store.annotations import annotate, check_remark
 
     check_remark(kind, text)
-    with _marking(shared, *selected, unsigned=unsigned) as (store, targets, author):
+    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
         annotate(store, kind, [(one, text) for one in targets], author)
         if not shared.quiet:
             console().print(_told(store, targets))
@@ -156,18 +165,18 @@ def _say(shared: Shared, selected: tuple[str, int | None], kind: str, text: str,
 
 @contextmanager
 def _marking(
-    shared: Shared, selector: str, run: int | None, *, unsigned: bool
+    shared: Shared, selected: Selected, *, unsigned: bool
 ) -> Iterator[tuple[Store, list[Target], Author]]:
-    """The store, what a command is about, and who says it; more targets would be one more line here."""
+    """The store, what a command is about, and who says it."""
     from panic.store.signing import present_author
 
     author = present_author()
     author = replace(author, key=None) if unsigned else author
     with shared.open_store() as store:
-        target = _find(store, selector, run)
-        yield store, [target], author
-        if target.kind == "training":
-            _record_folder(store, target, author, _recipe(selector).parent.absolute())
+        targets = _find(store, selected)
+        yield store, targets, author
+        if targets[0].kind == "training":
+            _record_folder(store, targets[0], author, _recipe(selected[0]).parent.absolute())
 
 
 def _record_folder(store: Store, target: Target, author: Author, checkpoints: Path) -> None:
@@ -180,25 +189,28 @@ def _record_folder(store: Store, target: Target, author: Author, checkpoints: Pa
         annotate(store, "folder", [(target, folder)], author)
 
 
-def _find(store: Store, selector: str, run: int | None) -> Target:
-    """What a text names. A text with a slash is the folder of a training, others are so if nothing else is.
+def _find(store: Store, selected: Selected) -> list[Target]:
+    """What a text names, or those of its runs that are meant.
 
-    Raises NotFound.
+    A text with a slash is the folder of a training, others are so if nothing else is. Raises NotFound.
     """
-    from panic.cli.stored import find_run
     from panic.store import reading
     from panic.store.annotations import find_target, run_target
 
-    if run is not None:
+    selector, run, where = selected
+    if run is not None and where is not None:
+        raise UsageError("Give either --run or --where.")
+    if run is not None or where is not None:
         row = reading.experiment(store, selector)
-        return run_target(row.name, find_run(store, row, run))
+        runs = [find_run(store, row, run)] if run is not None else runs_where(store, row, where)
+        return [run_target(row.name, one) for one in runs]
     if os.sep not in selector:
         try:
-            return find_target(store, selector)
+            return [find_target(store, selector)]
         except NotFound:
             if not _recipe(selector).is_file():
                 raise
-    return training_target(selector)
+    return [training_target(selector)]
 
 
 def _recipe(folder: str) -> Path:
@@ -236,7 +248,7 @@ def _told(store: Store, targets: Sequence[Target]) -> str:
     from panic.store.annotations import list_annotations, marks_of
 
     if len(targets) != 1:
-        return f"{len(targets):,} targets"
+        return f"{len(targets):,} runs"
     [target] = targets
     rows = list_annotations(store, target.kind, target.uid)
     found = marks_of(rows)

@@ -27,9 +27,10 @@ def stop(
     experiment: ExperimentArgument = "latest",
     wait: Annotated[bool, typer.Option("--wait", help="Until it has stopped.")] = False,
 ) -> None:
-    """Ask the process that performs an experiment to stop: it finishes the batch in flight and keeps all.
+    """Ask the process that performs an experiment to stop; it can go on later.
 
-    `panic resume` goes on later. Only a process of this machine can be asked.
+    It finishes the batch in flight and keeps all; `panic resume` goes on. Only a process of this machine can
+    be asked.
     """
     from panic.store import reading, standing
     from panic.store.driver import ask_to_stop
@@ -67,9 +68,9 @@ def _nobody(store: Store, row: ExperimentRow) -> str:
 
 @command
 def end(shared: Shared, experiment: ExperimentArgument = "latest") -> None:
-    """Declare an experiment complete at its present length: no run goes on, runs without a step are dropped.
+    """Declare an experiment complete at its present length.
 
-    A config that asks for more reopens it.
+    No run goes on, and runs without a step are dropped. A config that asks for more reopens it.
     """
     from panic.store import Store, reading, standing
     from panic.store.ending import end_runs

@@ -318,7 +318,7 @@ def to_yaml(config: ExperimentConfig) -> str:
     values = {
         key: value
         for key, value in config.model_dump(mode="json").items()
-        if value is not None and value != {}
+        if value is not None and value != {} and (key, value) != ("tags", [])
     }
     values["networks"] = [_Flow(network) for network in config.networks]
     values.pop("labels", None)

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from panic.arms import BASELINE
-from panic.config.fields import MAX_LABEL, TAG
 from panic.errors import NotFound, StoreReadOnly, UsageError, nearest
 from panic.store import reading
-from panic.store.codec import canonical_json
-from panic.store.dump import run_key
+from panic.store.codec import canonical_json, run_key
 from panic.store.files import Database, has_content, log_of
 from panic.store.records import AnnotationRow, RunRow
 from panic.store.signing import Author, require_signers, sign, verify
@@ -173,6 +171,8 @@ def message_of(target_kind: str, target: str, kind: str, text: str, author: str,
 
 def check_tag(tag: str) -> str:
     """Return a tag. Raises UsageError with the nearest that can be one."""
+    from panic.config.fields import TAG  # with the parser of configs, which listing does without
+
     if TAG.fullmatch(tag):
         return tag
     near = "-".join(re.sub(r"[,\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", tag).split()).lstrip("-")[:64]
@@ -184,6 +184,8 @@ def check_tag(tag: str) -> str:
 
 def check_remark(kind: str, text: str) -> str:
     """Return the text of a label or comment. Raises UsageError for one that cannot be."""
+    from panic.config.fields import MAX_LABEL
+
     most = MAX_LABEL if kind == "label" else MAX_COMMENT
     if len(text) > most:
         raise UsageError(f"A {kind} has at most {most:,} characters, and this has {len(text):,}.")

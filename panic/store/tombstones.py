@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from panic.arms import BASELINE
 from panic.errors import ConflictError, NotFound
 from panic.store import reading
-from panic.store.codec import PROMPT, decode_network
+from panic.store.codec import PROMPT, decode_network, run_key
 from panic.store.delete import Deletion, compact, preview, remove
-from panic.store.dump import run_key
 from panic.store.reading import HIDDEN, NULL_NAME, nulls
 from panic.store.records import ExperimentRow
 from panic.store.store import Store

@@ -79,6 +79,23 @@ def test_a_run_and_an_output_have_remarks_of_their_own(panic: Invoke, store: Pat
     assert "Nothing was said of text" in panic("comment", text).stdout
 
 
+def test_the_runs_that_a_filter_finds_are_marked_and_deleted(panic: Invoke, store: Path) -> None:
+    stuck = [run["run"] for run in shown(panic, "demo")["runs"] if run["state"] == "stuck"]
+    assert panic("tag", "demo", "odd", "--where", "state = stuck").stdout == f"{len(stuck)} runs\n"
+    assert [run["run"] for run in shown(panic, "demo")["runs"] if run["tags"]] == stuck
+    assert panic("comment", "demo", "--where", "state = stuck").stdout.count("tag: odd") == len(stuck)
+    assert panic("tag", "demo", "x", "--where", "state = stuck", "--run", 1).exit_code == 2
+    assert panic("tag", "demo", "x", "--where", "state = nothing").exit_code == 2
+    assert panic("list", "--where", "'odd' in tags", "--json", "--runs").stdout.count('"name"') == len(stuck)
+    assert (
+        f"{len(stuck)} runs of demo are" in panic("delete", "demo", "--where", "'odd' in tags", "-y").stdout
+    )
+    assert [run["tags"] for run in shown(panic, "demo")["runs"]] == [[]] * (6 - len(stuck))
+    assert "odd" not in panic("list", "--runs", "--columns", "tags").stdout
+    assert panic("undelete", "demo").exit_code == 0
+    assert len([run for run in shown(panic, "demo")["runs"] if run["tags"]]) == len(stuck)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -15,8 +15,8 @@ from typing import Any
 import apsw
 
 from panic.errors import StoreCorrupt, UsageError
-from panic.store import dump, standing
-from panic.store.codec import decode_network
+from panic.store import standing
+from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
 from panic.store.finding.fields import JOINS, Field, Fields, Target, as_column, meant
 from panic.store.finding.syntax import conditions, parse
@@ -145,7 +145,7 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
 
 def _run_uid(*key: Any) -> str:
     experiment, network, prompt, seed, repeat = key
-    return dump.run_key(experiment, decode_network(network), prompt, seed, repeat)
+    return run_key(experiment, decode_network(network), prompt, seed, repeat)
 
 
 def _keep_standings(store: Store, experiments: Sequence[int] | None) -> None:
