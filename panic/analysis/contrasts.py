@@ -142,6 +142,8 @@ def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _said(value: Any, others: Sequence[Any]) -> str:
     if value is None:
         return NOTHING
+    if value == []:
+        return "none"
     if not isinstance(value, list):
         return short_paths(_as_text(value))
     elsewhere = [entry for other in others if isinstance(other, list) for entry in other]

@@ -111,7 +111,7 @@ def pairing(store: Store, experiments: Sequence[ExperimentRow]) -> Pairing:
 
 def _side(store: Store, row: ExperimentRow) -> _Side:
     data = load(store, row.id)
-    frame = data.runs
+    frame = data.runs.drop(name for name in METRICS if name in data.runs.columns)
     for name in METRICS:
         frame = frame.join(metric(data, name).rename({"value": name}), on="run", maintain_order="left")
     steps = pl.when(pl.col("num_steps") > 0).then("num_steps")

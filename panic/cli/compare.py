@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.finding import WhereOption, chosen_experiments
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import UsageError
 
@@ -33,13 +34,15 @@ def complete_metric(incomplete: str) -> list[str]:
 def compare(
     shared: Shared,
     experiments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="EXPERIMENT EXPERIMENT...",
             help="Two or more; each other one is compared with the first.",
             autocompletion=complete_experiment,
+            show_default=False,
         ),
-    ],
+    ] = None,
+    where: WhereOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Also what they have in common.")] = False,
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
@@ -55,10 +58,11 @@ def compare(
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     with shared.open_store() as store:
-        rows = [reading.experiment(store, name) for name in experiments]
+        rows = [reading.experiment(store, name) for name in experiments or ()]
+        rows = chosen_experiments(store, experiments, where) if where is not None else rows
         names = [row.name for row in rows]
         if len(rows) < 2:
-            raise UsageError("Two experiments are needed.", hint=f"panic compare {names[0]} EXPERIMENT")
+            raise UsageError("Two experiments are needed.", hint="panic compare EXPERIMENT EXPERIMENT")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"{twice} is named twice.", hint="Name different experiments: panic list.")
         found = [one for one in contrasts(store, rows) if everything or not one.is_same]
@@ -173,6 +177,7 @@ def best(
             show_default=False,
         ),
     ] = None,
+    where: WhereOption = None,
     least: Annotated[bool, typer.Option("--least", help="The least first.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many are listed.")] = 10,
     as_csv: CsvOption = False,
@@ -187,8 +192,10 @@ def best(
         raise UsageError("Give either --csv or --json.")
     found = []
     with shared.open_store() as store:
-        chosen = [reading.experiment(store, name) for name in experiments or ()]
-        for row in chosen or [row for row in reading.experiments(store) if not reading.is_null(row.name)]:
+        chosen = [row for row in reading.experiments(store) if not reading.is_null(row.name)]
+        if experiments or where is not None:
+            chosen = chosen_experiments(store, experiments, where)
+        for row in chosen:
             values = metric(load(store, row.id), by)["value"].drop_nulls()
             mean = values.mean()
             if isinstance(mean, float):

@@ -15,7 +15,7 @@ import pytest
 
 from panic.store import Store, check, reading
 
-from .conftest import DIAGRAMS, Invoke, write_config
+from .conftest import Invoke, write_config
 
 
 def shown(panic: Invoke, *arguments: object) -> dict[str, Any]:
@@ -27,7 +27,15 @@ def states(panic: Invoke, name: str) -> list[tuple[int, str]]:
     return [(run["max_length"], run["state"]) for run in shown(panic, name)["runs"]]
 
 
-def test_again_makes_a_new_experiment_and_keeps_where_it_comes_from(panic: Invoke, store: Path) -> None:
+@pytest.fixture
+def plain(panic: Invoke, tmp_path: Path) -> Path:
+    """A store with the experiments `demo`, without diagrams, and `broken`, where runs have failed."""
+    assert panic("run", write_config(tmp_path)).exit_code == 0
+    assert panic("run", write_config(tmp_path, "broken", fail_at=1)).exit_code == 1
+    return tmp_path / "panic-store"
+
+
+def test_again_makes_a_new_experiment_and_keeps_where_it_comes_from(panic: Invoke, plain: Path) -> None:
     before = panic("dump", "demo").stdout
     done = panic("again", "demo", "--dry-run", "--set", "max_length=4")
     assert done.exit_code == 0, done.output
@@ -46,7 +54,7 @@ def test_again_makes_a_new_experiment_and_keeps_where_it_comes_from(panic: Invok
     assert panic("check").exit_code == 0
 
 
-def test_the_same_again_gives_the_same(panic: Invoke, store: Path) -> None:
+def test_the_same_again_gives_the_same(panic: Invoke, plain: Path) -> None:
     assert panic("again", "demo").exit_code == 0
     runs = [shown(panic, name, "--run", number)["steps"] for name, number in (("demo", 1), ("demo-2", 13))]
     assert [step["output"] for step in runs[0]] == [step["output"] for step in runs[1]]
@@ -61,7 +69,7 @@ def test_the_same_again_gives_the_same(panic: Invoke, store: Path) -> None:
 
 
 def test_an_extension_computes_what_is_new_and_keeps_the_rest(
-    panic: Invoke, store: Path, tmp_path: Path
+    panic: Invoke, plain: Path, tmp_path: Path
 ) -> None:
     more = tmp_path / "more prompts.csv"
     more.write_text("text\nstate 4\nstate 1\n")
@@ -71,8 +79,7 @@ def test_an_extension_computes_what_is_new_and_keeps_the_rest(
     done = panic("extend", "demo", "--prompts", more, "--repeats", 3, "--max-length", 10)
     assert done.exit_code == 0, done.output
     other = tmp_path / "other"
-    config = write_config(tmp_path, max_length=10, prompts=["state 0", "state 3", "state 4", "state 1"],
-                          diagrams=DIAGRAMS)  # fmt: skip
+    config = write_config(tmp_path, max_length=10, prompts=["state 0", "state 3", "state 4", "state 1"])
     assert panic("run", config, "--set", "repeats=3", "--store", other).exit_code == 0
     lines = [
         {
@@ -80,7 +87,7 @@ def test_an_extension_computes_what_is_new_and_keeps_the_rest(
             for line in panic("dump", "demo", "--store", path).stdout.splitlines()
             if '"diagram"' not in line
         }
-        for path in (store, other)
+        for path in (plain, other)
     ]
     assert lines[0] == lines[1]
     assert panic("resume", "demo").stdout == "demo is complete.\n"
@@ -111,7 +118,7 @@ def test_an_extension_that_extends_nothing_is_refused(
     assert "Traceback" not in done.output
 
 
-def test_failed_runs_are_computed_again_and_how_they_failed_is_kept(panic: Invoke, store: Path) -> None:
+def test_failed_runs_are_computed_again_and_how_they_failed_is_kept(panic: Invoke, plain: Path) -> None:
     failed = [run["run"] for run in shown(panic, "broken")["runs"] if run["state"] == "failed"]
     told = panic("rerun", "broken", "--failed", "--dry-run").stdout
     assert told == f"{len(failed)} runs of broken would be tried again.\n"
@@ -125,11 +132,11 @@ def test_failed_runs_are_computed_again_and_how_they_failed_is_kept(panic: Invok
         assert found["state"] == "failed"
         assert [one["step"] for one in found["earlier_failures"]] == [step] * attempt
     assert "failed before:" in panic("show", "broken", "--run", number).stdout
-    with Store(store) as opened:
+    with Store(plain) as opened:
         assert check.check(opened) == []
     assert panic("delete", "broken", "-y").exit_code == 0
     assert panic("purge", "-y").exit_code == 0
-    with Store(store) as opened:
+    with Store(plain) as opened:
         assert opened.db.value("SELECT count(*) FROM attempt") == 0
 
 

@@ -17,6 +17,7 @@ def test_only_what_differs_is_told_unless_all_is_asked_for(panic: Invoke, store:
     assert "stuck_share" in done.stdout
     assert "broken - demo" in done.stdout
     assert "root_seed" not in done.stdout
+    assert panic("compare", "--where", "runs > 0").stdout == done.stdout
     everything = panic("compare", "demo", "broken", "--all").stdout
     assert "root_seed" in everything
     assert "numpy" in everything
@@ -52,6 +53,8 @@ def test_experiments_are_ranked_by_a_metric(panic: Invoke, store: Path) -> None:
     assert {row["name"] for row in most} == {"demo", "broken"}
     assert [row["name"] for row in most] == [row["name"] for row in reversed(least)]
     assert most[0]["entropy"] >= most[1]["entropy"]
+    named = panic("best", "--by", "entropy", "--where", "name = demo", "--json").stdout
+    assert [row["name"] for row in json.loads(named)] == ["demo"]
     assert len(json.loads(panic("best", "--by", "entropy", "--limit", 1, "--json").stdout)) == 1
     assert "mean over runs" in panic("best", "--by", "entropy", "demo").stdout
     assert (

@@ -53,12 +53,21 @@ def test_what_is_said_of_an_experiment_is_shown_everywhere(panic: Invoke, store:
     assert "tags:             keep\n" in text
     assert "Ann Author <ann@example.org>  looks" in text
     assert "Ann Author" in panic("comment", "demo").stdout
+    assert panic("export", "-o", "tables").exit_code == 0
+    assert pl.read_parquet("tables/annotation.parquet")["kind"].to_list().count("tag") == 2
+
+
+@pytest.mark.slow
+def test_a_report_shows_what_is_said_and_obeys_none_of_it(panic: Invoke, store: Path) -> None:
+    assert panic("tag", "demo", "keep").exit_code == 0
+    assert panic("label", "demo", "the [first] one").exit_code == 0
+    assert panic("comment", "demo", "<script>alert(1)</script>").exit_code == 0
     assert panic("report", "demo", "-o", "report.html").exit_code == 0
     page = Path("report.html").read_text()
     assert '<span class="badge">keep</span>' in page
     assert "the [first] one" in page
-    assert panic("export", "-o", "tables").exit_code == 0
-    assert pl.read_parquet("tables/annotation.parquet")["kind"].to_list().count("tag") == 2
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
 
 
 def test_a_run_and_an_output_have_remarks_of_their_own(panic: Invoke, store: Path) -> None:
