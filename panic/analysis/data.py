@@ -34,7 +34,8 @@ from panic.analysis.whereabouts import at_end, continued
 from panic.arms import BASELINE, Arm, last_network, period_of
 from panic.config.diagrams import DiagramSettings, one_or_several
 from panic.errors import NotFound
-from panic.store import Store, bulk, reading
+from panic.store import Store, bulk, reading, tombstones
+from panic.store.annotations import list_annotations
 from panic.store.codec import decode_array, decode_bars
 from panic.store.records import EpochRow, ModelRow, RunRow
 
@@ -72,6 +73,9 @@ def load(
     folder = (store.path / "frames" if cache is True else Path(cache)) if cache else None
     if runs is not None:
         return ExperimentData(store, bulk.Scope.of_runs(runs), folder=folder)
+    if experiment is None and tombstones.deleted(store):
+        visible = [row.id for row in reading.runs(store)]
+        return ExperimentData(store, bulk.Scope.of_runs(visible), folder=folder)
     if experiment is None:
         return ExperimentData(store, bulk.Scope(), folder=folder)
     row = reading.experiment(store, experiment).id
@@ -305,7 +309,7 @@ class ExperimentData:
     def annotations(self) -> pl.DataFrame:
         """Remarks of people on anything in the store: target_kind, target, kind, text, author, at."""
         names = ("target_kind", "target", "kind", "text", "author", "at")
-        rows = [tuple(getattr(row, name) for name in names) for row in reading.list_annotations(self.store)]
+        rows = [tuple(getattr(row, name) for name in names) for row in list_annotations(self.store)]
         schema = {name: pl.Float64 if name == "at" else pl.String for name in names}
         return pl.DataFrame(rows, schema=schema, orient="row")
 

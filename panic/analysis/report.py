@@ -25,6 +25,7 @@ from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
 from panic.arms import models_of
 from panic.store import Store, reading, standing
+from panic.store.annotations import list_annotations, marks_of
 from panic.store.codec import prompt_label
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
 from panic.store.served import served
@@ -71,6 +72,7 @@ def render(
         if of_nulls and hasattr(question, "STATISTIC"):
             figures += figures_beside(question, evidence, of_nulls)
     specs = [spec for figure in figures for spec in figure.specs]
+    remarks = list_annotations(store, "experiment", experiment.uid)
     are_stuck = [run for run in runs if run.state == "stuck"]
     failed = [run for run in runs if run.failure is not None]
     return render_page(
@@ -80,6 +82,8 @@ def render(
         experiment=experiment,
         config_json=short_paths(json.dumps(experiment.config, indent=2, ensure_ascii=False)),
         state=now.state,
+        remarks=remarks,
+        marks=marks_of(remarks),
         counts=counts,
         tiles=key_figures(counts, runs),
         part=part,

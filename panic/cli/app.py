@@ -31,6 +31,11 @@ COMMANDS = {
         "run:resume",
         "Go on with an experiment: all that it was ever asked for, in the store that it is found in.",
     ),
+    "again": ("again:again", "Perform a new experiment made from the stored config of another."),
+    "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
+    "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
+    "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
+    "end": ("stop:end", "Declare an experiment complete at its present length."),
     "embed": (
         "more:embed",
         "Embed the outputs of an experiment, or files, under more models; no generative model is loaded.",
@@ -57,6 +62,11 @@ COMMANDS = {
         "List the fields that --where, --sort and --columns know, with their types and an example.",
     ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
+    "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
+    "untag": ("mark:untag", "Take tags away."),
+    "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
+    "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
+    "trainings": ("mark:trainings", "List the trainings that something was said of."),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
         "models:models",
@@ -74,6 +84,11 @@ COMMANDS = {
         "report:report",
         "Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.",
     ),
+    "compare": (
+        "compare:compare",
+        "Tell what experiments differ in: config, models, code, versions, hardware, and summary metrics.",
+    ),
+    "best": ("compare:best", "List the experiments by the mean of a metric over their runs."),
     "figure": (
         "ask:figure",
         "Write the figure of one question as a file; several experiments stand side by side.",
@@ -96,7 +111,9 @@ COMMANDS = {
         "export:dump",
         "Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps.",
     ),
-    "delete": ("experiments:delete", "Delete an experiment; outputs that others use stay."),
+    "delete": ("delete:delete", "Delete an experiment, or some of its runs; they can come back."),
+    "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),
+    "purge": ("delete:purge", "Remove what was deleted for good, and give its space back to the disk."),
     "check": ("check:check", "Verify the store: the files, every reference, every step, every digest."),
     "verify": (
         "verify:verify",

@@ -1,4 +1,4 @@
-"""`panic list`, `show`, `stuck`, `delete`: the experiments of a store and their runs.
+"""`panic list`, `show`, `stuck`: the experiments of a store and their runs.
 
 panic list; panic show demo; panic show demo --config > again.yaml
 """
@@ -32,12 +32,12 @@ from panic.cli.finding import (
 )
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
-from panic.errors import ConfigError, StoreError, UsageError
+from panic.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.finding.fields import Target
-    from panic.store.records import ExperimentRow, RunRow
+    from panic.store.records import ExperimentRow, FailureRow, RunRow
 
 SHOWN_RUNS = 40
 SHOWN_STEPS = 500
@@ -47,6 +47,7 @@ IN_JSON = {
     **{name: name for name in ("name", "id", "state", "runs", "done", "stuck", "repeated", "failed")},
     **{name: name for name in ("invocations", "embeddings", "diagrams", "vectorisations", "distances")},
     "created": "created_at",
+    **{name: name for name in ("tags", "label")},
 }
 """The fields of an experiment in JSON, and their keys there."""
 
@@ -73,6 +74,8 @@ def list_(
     tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
         names = names_of(columns, list(IN_JSON) if as_json and not runs else COLUMNS[target])
+        if columns is None and not runs and is_table:
+            names += _mark_columns(store)
         listing = Listing(store, target, names)
         found = find(store, target, where, sort)
         most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
@@ -90,6 +93,15 @@ def list_(
             )
         listing.print_table(chosen)
     return tell_rest(len(found) - len(chosen), "more" if sort or limit else "older ones")
+
+
+def _mark_columns(store: Store) -> list[str]:
+    """The columns of labels and tags, where any experiment has some."""
+    from panic.store.annotations import marks
+
+    found = marks(store, "experiment").values()
+    has = {"label": any(one.label for one in found), "tags": any(one.tags for one in found)}
+    return [name for name, is_there in has.items() if is_there]
 
 
 @command
@@ -155,11 +167,13 @@ def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
 
 def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: bool) -> None:
     """Show a run and its steps from the first to the last of a part."""
+    from panic.cli import mark
     from panic.store import contents, reading
+    from panic.store.annotations import run_uid
     from panic.store.codec import prompt_label
-    from panic.store.finding.queries import run_uid
 
     steps = contents.invocations(store, run.id, *part)
+    remarks, earlier = mark.of_run(store, run), reading.earlier_failures(store, run.id)
     between = contents.interventions(store, run.id, *part)
     uid = run_uid(reading.experiment(store, run.experiment).name, run)
     if as_json:
@@ -175,14 +189,20 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
             "started_at",
             "duration_s",
         )
-        shown: dict[str, Any] = {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
+        shown: dict[str, Any] = {"earlier_failures": [_failure(one) for one in earlier]}
+        shown["steps"] = [{key: getattr(step, key) for key in keys} for step in steps]
         if between:
             shown["interventions"] = [one._asdict() for one in between]
-        return print_json(run_as_dict(run) | {"uid": uid} | shown)
+        return print_json(run_as_dict(run) | {"uid": uid} | mark.as_dict(remarks) | shown)
     arm = "" if run.arm == BASELINE else f"  arm {run.arm}"
     whose = f"run {run.id}  {uid}  {render.network(run.network)}  seed {run.seed}{arm}"
     console().print(f"{whose}  {run.state}, {details(run)}")
     console().print(f"prompt: {prompt_label(run.prompt)}")
+    mark.print_marks(console().print, remarks)
+    for failure in earlier:
+        console().print(
+            f"failed before: {moment(failure.failed_at)}, at step {failure.step}: {failure.message}"
+        )
     rows = [(s.step, 1, 0, f"{s.step:,}", s.model, _shown(s.text, s.output)) for s in steps]
     for one in between:
         what = "another network" if one.kind == "network" else _shown(one.text, one.output)
@@ -214,10 +234,12 @@ def run_as_dict(run: RunRow) -> dict[str, Any]:
         "period": run.period,
         "repeated": None if run.repeated is None else run.repeated._asdict(),
         "is_repeatable": run.is_repeatable,
-        "failure": None
-        if run.failure is None
-        else {key: getattr(run.failure, key) for key in ("step", "kind", "message", "attempts")},
+        "failure": None if run.failure is None else _failure(run.failure),
     }
+
+
+def _failure(failure: FailureRow) -> dict[str, Any]:
+    return {key: getattr(failure, key) for key in ("step", "kind", "message", "attempts")}
 
 
 def details(run: RunRow) -> str:
@@ -234,10 +256,12 @@ def details(run: RunRow) -> str:
 
 
 def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) -> dict[str, Any]:
+    from panic.cli import mark
     from panic.store import reading, standing
-    from panic.store.finding.queries import run_uid
+    from panic.store.annotations import list_annotations, run_uid
 
     unrepeatable = reading.unrepeatable(store)
+    runs = reading.runs(store, row.id)
     return {
         "name": row.name,
         "id": row.uid,
@@ -245,6 +269,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) ->
         "created_at": row.created_at,
         "config": row.config,
         "asked_last": _asked_last(store, row),
+        **mark.as_dict(list_annotations(store, "experiment", row.uid)),
         "models": [
             {
                 "name": epoch.name,
@@ -264,7 +289,10 @@ def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) ->
             }
             for session in reading.sessions(store, row.id)
         ],
-        "runs": [run_as_dict(run) | {"uid": run_uid(row.name, run)} for run in runs],
+        "runs": [
+            run_as_dict(run) | {"uid": run_uid(row.name, run), "tags": list(of.tags), "label": of.label}
+            for run, of in zip(runs, mark.of_runs(store, row.name, runs), strict=True)
+        ],
     }
 
 
@@ -310,7 +338,9 @@ def _extent(config: dict[str, Any]) -> str:
 
 
 def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:
+    from panic.cli import mark
     from panic.store import reading, standing
+    from panic.store.annotations import list_annotations
 
     now = standing.standing(store, row)
     out = console()
@@ -321,6 +351,8 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
         out.print(f"asked for last:   {_extent(last)}")
     for line in _lineage(store, row):
         out.print(f"begins with:      {line}")
+    mark.print_origins(out.print, store, row.uid)
+    mark.print_marks(out.print, list_annotations(store, "experiment", row.uid))
     epochs = [
         (e.name, e.number, e.batch_size, e.device_kind, e.threads, e.fingerprint[:12])
         for e in reading.epochs(store, row.id)
@@ -339,7 +371,10 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
-    rows = [(*_named(r, in_arms), r.state, details(r)) for r in shown]
+    rows = [
+        (*_named(r, in_arms), r.state, mark.beside(details(r), of))
+        for r, of in zip(shown, mark.of_runs(store, row.name, shown), strict=True)
+    ]
     print_table(["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "state", ""], rows, "Runs")
     if len(shown) < len(runs):
         out.print(f"... and {len(runs) - len(shown):,} more: --all or --json")
@@ -379,43 +414,3 @@ def stuck(
     rows = [(*_named(r, in_arms), r.entry_step, r.period) for r in runs]
     columns = ["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "entry step #", "period #"]
     return print_table(columns, rows)
-
-
-@command
-def delete(
-    shared: Shared,
-    experiment: ExperimentArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete an experiment; outputs that others use stay. Shows first what goes."""
-    from panic.store import Store, reading
-    from panic.store.delete import compact, delete_experiment, own_image_bytes, preview_deletion
-
-    with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
-        goes = preview_deletion(store, row.id)
-        num_bytes = own_image_bytes(store, row.id)
-        beside = [one.name for one in reading.nulls(store, row.name)]
-    if not shared.quiet:
-        console().print(
-            f"{row.name} ({row.uid[:12]}): {goes.runs:,} runs, {goes.invocations:,} invocations, "
-            f"{goes.outputs:,} outputs that nothing else uses ({render.size(num_bytes)} of pictures), "
-            f"{goes.embeddings:,} embeddings, {goes.diagrams:,} diagrams"
-            + (f"; with {', '.join(beside)}" if beside else "")
-        )
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "Nothing was deleted: nobody is there to be asked.", hint="-y deletes without asking."
-            )
-        if not typer.confirm("Delete this?"):
-            return console().print("Nothing was deleted.")
-    with Store(store.path, write=True) as store:
-        delete_experiment(store, row.id)
-        try:
-            compact(store)
-        except StoreError as error:  # a full disk, a reader that holds a snapshot
-            say(f"The space is not given back yet: {error.message}", err=True)
-    if not shared.quiet:
-        console().print(f"{row.name} is deleted.")
-    return None

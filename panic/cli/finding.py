@@ -42,7 +42,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """
     from panic.errors import PanicError
     from panic.store import Store, reading
-    from panic.store.finding.queries import run_uid
+    from panic.store.annotations import run_uid
 
     shared = context.obj or Shared()
     path = Shared(store=context.params.get("store") or shared.store).store_path()

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,6 +79,10 @@ def run(
         typer.Option("--set", metavar="KEY.KEY=VALUE", help="Change a setting; may be given several times."),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Another name for the experiment.")] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="Give it a tag; may be repeated.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Give it a label: one line.")] = None,
     dry_run: DryRunOption = False,
     retry_failed: RetryOption = False,
     repair: RepairOption = False,
@@ -121,7 +126,9 @@ def run(
     loaded: list[CheckedConfig] = []
 
     def load(path: Path) -> None:
-        loaded.append(check_config(path, changes, ask=not dry_run, store=shared.store_path))
+        loaded.append(
+            marked(check_config(path, changes, ask=not dry_run, store=shared.store_path), tags, label)
+        )
 
     def do(checked: CheckedConfig) -> None:
         tell_fields(checked.config)
@@ -141,6 +148,21 @@ def run(
                 break
         if code:
             raise typer.Exit(code)
+
+
+def marked(checked: CheckedConfig, tags: list[str] | None, label: str | None) -> CheckedConfig:
+    """Return a config with these tags, too, and with this label, if there is one.
+
+    Raises: UsageError for what cannot be one.
+    """
+    if not tags and label is None:
+        return checked
+    from panic.store.annotations import check_remark, check_tag
+
+    config = checked.config
+    joined = [*config.tags, *(check_tag(tag) for tag in tags or () if tag not in config.tags)]
+    text = config.label if label is None else check_remark("label", label)
+    return replace(checked, config=config.model_copy(update={"tags": joined, "label": text}))
 
 
 @command

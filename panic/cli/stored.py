@@ -1,4 +1,4 @@
-"""The config by which a command acts on an experiment that is in a store: whether there is one to act on.
+"""What a command names in a store: a run by its number, and the config that performs an experiment.
 
 config = trusted_config(row, trust=False)
 """

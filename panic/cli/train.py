@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli.common import Shared, command
-from panic.cli.render import console
+from panic.cli.render import console, print_table
+from panic.cli.run import DryRunOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from panic.train.config import Training
     from panic.train.loop import TrainingProgress
 
 
@@ -31,12 +35,42 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config.")
     ] = None,
+    dry_run: DryRunOption = False,
 ) -> None:
-    """Train a model, or go on where its training was stopped. The model lies in the config's `output`."""
+    """Train a model, or go on where its training was stopped. The model lies in the config's `output`.
+
+    A config with sweeps stands for several trainings, performed one after another, each with a folder of its
+    own.
+    """
     from panic.cli import logs
 
     logs.silence_libraries()
-    from panic.train.config import load
+    from panic.train.config import load_all
+
+    trainings = load_all(config, overrides or ())
+    if dry_run:
+        return _print_plan(trainings)
+    for place, one in enumerate(trainings, start=1):
+        if len(trainings) > 1 and not shared.quiet and os.environ.get("RANK", "0") == "0":
+            console().print(f"Training {place:,} of {len(trainings):,}: {one.output}", soft_wrap=True)
+        _train(shared, config, one)
+    return None
+
+
+def _print_plan(trainings: Sequence[Training]) -> None:
+    """Print which trainings there are to be, and which of them have begun."""
+    out = console()
+    out.print(f"{len(trainings):,} training{'s' * (len(trainings) != 1)}, one after another")
+    rows = [
+        (one.output, one.steps, one.batch_size, "begun" if Path(f"{one.output}.training").exists() else "new")
+        for one in trainings
+    ]
+    print_table(["output", "steps #", "batch size #", ""], rows)
+    out.print(f"{sum(one.steps for one in trainings):,} steps in all")
+
+
+def _train(shared: Shared, config: Path, loaded: Training) -> None:
+    from panic.cli import logs
     from panic.train.training import train as perform
 
     is_first = os.environ.get("RANK", "0") == "0"
@@ -55,7 +89,6 @@ def train(
             )
             shown_at = now
 
-    loaded = load(config, overrides or ())
     if not is_first:  # of several processes the first one speaks
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             perform(loaded, show)

@@ -103,6 +103,27 @@ def check_text(value: str) -> str:
     return str(check_utf8(value))
 
 
+TAG = re.compile(r"[^\s,\x00-\x1f\x7f-\x9f\ud800-\udfff-][^\s,\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,63}")
+"""One word that shells, configs and filters can say."""
+MAX_LABEL = 200
+
+
+def check_tag(value: str) -> str:
+    """Accept what can be a tag."""
+    if TAG.fullmatch(value):
+        return value
+    raise PydanticCustomError(
+        "tag", "must be one word of at most 64 characters, without commas, not beginning with -"
+    )
+
+
+def check_label(value: str) -> str:
+    """Accept one line."""
+    if "\n" not in value and len(value) <= MAX_LABEL:
+        return check_text(value)
+    raise PydanticCustomError("label", f"must be one line of at most {MAX_LABEL} characters")
+
+
 Whole = Annotated[int, BeforeValidator(parse_whole)]
 Count = Annotated[Whole, Field(ge=1, le=MAX_COUNT)]
 BatchSize = Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
@@ -111,6 +132,8 @@ Seed = Annotated[Whole, Field(ge=0, le=MAX_SEED)]
 Name = Annotated[str, AfterValidator(check_name)]
 ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]
+Tag = Annotated[str, AfterValidator(check_tag)]
+Label = Annotated[str, AfterValidator(check_label)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]
 Device = Annotated[str, AfterValidator(check_device)]

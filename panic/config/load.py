@@ -49,15 +49,16 @@ PARTS: dict[KeyPath, type[BaseModel]] = {
 
 
 def load(
-    path: str | os.PathLike[str],
+    given: str | os.PathLike[str] | ExperimentConfig,
     overrides: Sequence[str] = (),
     check: Check | None = None,
     datasets: prompts.Datasets | None = None,
     origins: OriginsSource | None = None,
 ) -> ExperimentConfig:
-    """Read a config from a YAML, JSON or TOML file.
+    """Read a config from a YAML, JSON or TOML file, or change one that is there.
 
     Args:
+        given: the file, or a config such as a store keeps.
         overrides: texts such as "networks.0.1=PocketCaptioner"; the value is YAML, the path may create keys
             and append to lists, a key with a dot stands in double quotes.
         check: finds further mistakes in the plain, overridden mapping (unknown models and the like); gets it
@@ -68,8 +69,12 @@ def load(
     Raises:
         ConfigError: with all mistakes and their places.
     """
-    file = FilePath(path).expanduser()
-    document = sources.read(file)
+    if isinstance(given, ExperimentConfig):
+        file = FilePath(f"the stored config of {given.name}")
+        document = sources.parse(Source(name=str(file), text=to_yaml(given)), "YAML")
+    else:
+        file = FilePath(given).expanduser()
+        document = sources.read(file)
     if not isinstance(document.data, dict):
         found = problems.describe(document.data)
         raise ConfigError(f"{file}: a config is a mapping (key: value), and this is {found}")
@@ -77,12 +82,13 @@ def load(
         apply_override(document, Source(name="override", text=text, number=number))
     raw = document.data
     folder = _resolve_folders(raw, file)
+    swept = _swept(document, folder)
     texts, mistakes, labels = _texts(raw, folder, datasets, origins)
-    given: dict[str, Any] = {"prompts": texts} if "prompts" in raw else {}
+    labelled: dict[str, Any] = {"prompts": texts} if "prompts" in raw else {}
     if labels and isinstance(raw.get("labels", {}), Mapping):
-        given["labels"] = {**raw.get("labels", {}), **labels}
-    config, schema_mistakes = _validate({**raw, **given})
-    mistakes = mistakes + schema_mistakes
+        labelled["labels"] = {**raw.get("labels", {}), **labels}
+    config, schema_mistakes = _validate({**raw, **labelled})
+    mistakes = mistakes + swept + schema_mistakes
     between = cross_field_problems(raw) + too_many_runs({**raw, "prompts": texts})
     mistakes += _unless_known(between, mistakes)
     with_texts = {**raw, "prompts": texts} if texts else raw
@@ -91,6 +97,18 @@ def load(
     if mistakes or config is None:
         raise ConfigError(problems.render(mistakes, document))
     return config
+
+
+def _swept(document: Document, folder: FilePath) -> list[Problem]:
+    """Put variants in the place of models with sweeps, where there are any; the mistakes in them."""
+    models = document.data.get("models")
+    variants = models.values() if isinstance(models, Mapping) else ()
+    parts = [part for variant in variants if isinstance(variant, Mapping) for part in variant.items()]
+    if not any(key == "rows" or isinstance(value, Mapping) for key, value in parts):
+        return []
+    from panic.config.sweeps import expand_models
+
+    return expand_models(document, folder)
 
 
 def _texts(
@@ -300,7 +318,7 @@ def to_yaml(config: ExperimentConfig) -> str:
     values = {
         key: value
         for key, value in config.model_dump(mode="json").items()
-        if value is not None and value != {}
+        if value is not None and value != {} and (key, value) != ("tags", [])
     }
     values["networks"] = [_Flow(network) for network in config.networks]
     values.pop("labels", None)

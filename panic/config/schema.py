@@ -34,10 +34,12 @@ from panic.config.fields import (
     Device,
     ExperimentName,
     FilePath,
+    Label,
     Name,
     Part,
     Seed,
     Size,
+    Tag,
     Text,
     Whole,
     Workers,
@@ -108,6 +110,8 @@ class ExperimentConfig(Part):
 
     name: Annotated[ExperimentName, IDENTITY, Field(description="name of the experiment", examples=["demo"])]
     project: Annotated[Name, OPERATIONAL, Field(description="stands in the names of log files")] = "panic"
+    tags: Annotated[list[Tag], OPERATIONAL, Field(description="words to find the experiment by")] = []
+    label: Annotated[Label | None, OPERATIONAL, Field(description="one line on the experiment")] = None
     networks: Annotated[
         list[Annotated[list[Text], Field(min_length=1)]],
         EXTENT,

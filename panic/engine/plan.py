@@ -47,7 +47,8 @@ class Plan:
     generative, embedding: the models by name, in the order the config mentions them. are_runs_given: the runs
     were chosen among those of the store, and are not all that the config says. is_once: what the config asks
     for does not become part of what the experiment was asked for. starts: where prompts came from that are no
-    texts of the config. arms: what steps into runs, by the name of their arm.
+    texts of the config. arms: what steps into runs, by the name of their arm. origin: name and uid of the
+    experiment that this one was made from, and what was changed.
     """
 
     config: ExperimentConfig
@@ -58,6 +59,7 @@ class Plan:
     are_runs_given: bool = False
     is_once: bool = False
     starts: Starts | None = None
+    origin: Mapping[str, Any] | None = None
 
     @property
     def specs(self) -> dict[str, ModelSpec]:
@@ -119,13 +121,14 @@ def small_bytes(plan: Plan, device_kind: str) -> int | None:
 class CheckedConfig:
     """A config and the specs of its models, resolved once: when it was checked, or as it is needed.
 
-    is_once, starts: as in `Plan`.
+    is_once, starts, origin: as in `Plan`.
     """
 
     config: ExperimentConfig
     models: registry.Resolver
     is_once: bool = False
     starts: Starts | None = None
+    origin: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, config: ExperimentConfig, *, ask: bool) -> CheckedConfig:
@@ -144,7 +147,7 @@ class CheckedConfig:
 
 
 def check_config(
-    path: str | PathLike[str],
+    given: str | PathLike[str] | ExperimentConfig,
     overrides: Sequence[str] = (),
     *,
     ask: bool = False,
@@ -153,6 +156,7 @@ def check_config(
     """Read a config (YAML, JSON, TOML), apply dotted overrides, check it against the known models.
 
     Args:
+        given: the file, or a config such as a store keeps.
         ask: run users' files, in short-lived processes, where their sources do not tell what classes are.
             Otherwise such classes stay unknown, and are not checked.
         store: the folder of the store whose experiments prompts may name, given the one of the config.
@@ -174,7 +178,7 @@ def check_config(
             starts.append(Starts(store=store))
         return starts[0]
 
-    config = load(path, overrides, check, {"pocket-world": _pocket_world}, origins)
+    config = load(given, overrides, check, {"pocket-world": _pocket_world}, origins)
     return CheckedConfig(config=config, models=found[0], starts=starts[0] if starts else None)
 
 
@@ -283,6 +287,7 @@ def make_plan(
         are_runs_given=runs is not None,
         is_once=checked.is_once,
         starts=checked.starts,
+        origin=checked.origin,
     )
 
 

@@ -14,6 +14,7 @@ opens an epoch. `contents` is guarded by a lock of its own.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,12 +36,14 @@ from panic.interrupts import stop_on_signals
 from panic.models.kinds import secrets
 from panic.models.protocol import Modality
 from panic.store import Store, contents, images, reading, writing
-from panic.store.codec import is_image_prompt, prompt_digest
+from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
 from panic.store.provenance import provenance, without
 from panic.store.records import NewEpoch, NewOutput
 
 if TYPE_CHECKING:
     from panic.engine.spending import Spending
+
+log = logging.getLogger("panic.engine")
 
 LOST = "lost"
 """Kind of the failure of a run whose images cannot be computed again."""
@@ -152,6 +155,8 @@ def open_session(
     known_runs = reading.runs(store, experiment)
     if known_runs and not plan.is_once:
         warn_of_what_stays(plan, row, known_runs)
+    if config.tags or config.label or plan.origin:
+        _mark(store, experiment, plan)
     if retry_failed:
         writing.forget_failures(store, experiment)
     if repair:
@@ -211,6 +216,22 @@ def open_session(
             learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
         writing.end_session(store, number, state, ledger.rows())
+
+
+def _mark(store: Store, experiment: int, plan: Plan) -> None:
+    """Say of an experiment what its config says, and what it was made from; unsigned if it has to be."""
+    from panic.store.annotations import mark_as_configured
+    from panic.store.signing import SigningError, present_author
+
+    said = [("tag", tag) for tag in plan.config.tags]
+    said += [("label", plan.config.label)] if plan.config.label else []
+    said += [("origin", canonical_json(plan.origin))] if plan.origin else []
+    author = present_author()
+    try:
+        mark_as_configured(store, experiment, said, author)
+    except SigningError as error:
+        log.warning("tags and label are stored without a signature: %s", error.message)
+        mark_as_configured(store, experiment, said, replace(author, key=None))
 
 
 def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:

@@ -196,6 +196,15 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def run_key(experiment: str, network: Sequence[str], prompt: str, *of_run: int | str) -> str:
+    """What stands for a run of the experiment of this name: 16 hexadecimal digits.
+
+    of_run: its seed and repeat, and its arm if that is not the baseline.
+    """
+    identity = canonical_json([experiment, list(network), prompt, *of_run])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
 def decode_json(text: str) -> Any:
     """The value of a stored JSON text. Raises StoreCorrupt where it is none."""
     try:

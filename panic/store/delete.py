@@ -8,6 +8,7 @@ transaction. The store's rows go first, then the pixels: pixels that nobody refe
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from panic.store.reading import Selector, experiment, nulls
@@ -16,15 +17,25 @@ from panic.store.store import Store
 
 # ?1 is a JSON list of rows of experiments: one, and its null models.
 THESE = "IN (SELECT value FROM json_each(?1))"
-# Outputs that no other experiment has. Inputs are prompts or outputs of the same run, or of what stepped in.
-OWN_OUTPUTS = (
-    f"SELECT prompt FROM run WHERE experiment {THESE}"
-    f" UNION SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment {THESE}"
-    f" UNION SELECT output FROM run JOIN intervention AS i ON i.run = run.id WHERE experiment {THESE}"
-    f" EXCEPT SELECT prompt FROM run WHERE experiment NOT {THESE}"
-    f" EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment NOT {THESE}"
-    f" EXCEPT SELECT output FROM run JOIN intervention AS i ON i.run = run.id WHERE experiment NOT {THESE}"
-)
+CHOSEN = "run.experiment IN (SELECT value FROM json_each(?1))"
+CHOSEN_RUNS = "run.id IN (SELECT value FROM json_each(?1))"
+
+
+def own_outputs(chosen: str) -> str:
+    """A query for the outputs that no other runs have.
+
+    Inputs are prompts or outputs of the same run, or of what stepped in.
+    """
+    of_runs = (
+        "SELECT prompt FROM run WHERE {0}",
+        "SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE {0}",
+        "SELECT output FROM run JOIN intervention ON intervention.run = run.id WHERE {0}",
+    )
+    own = " UNION ".join(sql.format(chosen) for sql in of_runs)
+    return " EXCEPT ".join([own, *(sql.format(f"NOT {chosen}") for sql in of_runs)])
+
+
+OWN_OUTPUTS = own_outputs(CHOSEN)
 OWN_RUNS = f"SELECT id FROM run WHERE experiment {THESE}"
 OWN_DIAGRAMS = f"SELECT id FROM diagram WHERE run IN ({OWN_RUNS})"
 
@@ -33,7 +44,7 @@ OWN_DIAGRAMS = f"SELECT id FROM diagram WHERE run IN ({OWN_RUNS})"
 class Deletion:
     """How many rows deleting an experiment and its null models removes.
 
-    Outputs and embeddings that others use are not counted.
+    Outputs and embeddings that others use are not counted. image_bytes: of the images among these outputs.
     """
 
     runs: int
@@ -41,43 +52,52 @@ class Deletion:
     outputs: int
     embeddings: int
     diagrams: int
+    image_bytes: int
 
 
 def preview_deletion(store: Store, selector: Selector) -> Deletion:
     """What `delete_experiment` would remove."""
-    these = _with_nulls(store, experiment(store, selector))
+    return preview(store, _with_nulls(store, experiment(store, selector)))
+
+
+def preview(store: Store, rows: Sequence[int], *, are_runs: bool = False) -> Deletion:
+    """What removing experiments or, if the rows are such, runs would remove."""
+    these, chosen = json.dumps(rows), CHOSEN_RUNS if are_runs else CHOSEN
+    runs, outputs = f"SELECT id FROM run WHERE {chosen}", own_outputs(chosen)
 
     def count(what: str) -> int:
         return int(store.db.value(f"SELECT count(*) FROM {what}", these))
 
-    return Deletion(
-        runs=count(f"run WHERE experiment {THESE}"),
-        invocations=count(f"invocation WHERE run IN ({OWN_RUNS})"),
-        outputs=count(f"({OWN_OUTPUTS})"),
-        embeddings=count(f"embedding WHERE output IN ({OWN_OUTPUTS})"),
-        diagrams=count(f"diagram WHERE run IN ({OWN_RUNS})"),
-    )
-
-
-def _with_nulls(store: Store, row: ExperimentRow) -> str:
-    """The rows of an experiment and of its null models, as a JSON list."""
-    return json.dumps([row.id, *(one.id for one in nulls(store, row.name))])
-
-
-def own_image_bytes(store: Store, selector: Selector) -> int:
-    """Bytes of the images that only an experiment and its null models use."""
     digests = store.db.rows(
-        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({OWN_OUTPUTS})",
-        _with_nulls(store, experiment(store, selector)),
+        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({outputs})", these
     )
     sql = "SELECT length(bytes) FROM image WHERE digest = ?"
-    return sum(store.images.value(sql, digest) or 0 for (digest,) in digests)
+    return Deletion(
+        runs=count(f"run WHERE {chosen}"),
+        invocations=count(f"invocation WHERE run IN ({runs})"),
+        outputs=count(f"({outputs})"),
+        embeddings=count(f"embedding WHERE output IN ({outputs})"),
+        diagrams=count(f"diagram WHERE run IN ({runs})"),
+        image_bytes=sum(store.images.value(sql, digest) or 0 for (digest,) in digests),
+    )
+
+
+def _with_nulls(store: Store, row: ExperimentRow) -> list[int]:
+    """The rows of an experiment and of its null models."""
+    return [row.id, *(one.id for one in nulls(store, row.name))]
 
 
 def delete_experiment(store: Store, selector: Selector) -> Deletion:
     """Remove an experiment and its null models with all that only they used, in one transaction."""
-    row = experiment(store, selector)
-    these, counts = _with_nulls(store, row), preview_deletion(store, row.id)
+    return remove(store, _with_nulls(store, experiment(store, selector)))
+
+
+def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = ()) -> Deletion:
+    """Remove these rows of experiments with all that only they used, in one transaction.
+
+    remarks: uids of runs whose remarks go with them.
+    """
+    counts, these = preview(store, experiments), json.dumps(experiments)
     store.db.foreign_keys(on=False)
     try:
         with store.transaction() as connection:
@@ -94,7 +114,15 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 f"DELETE FROM diagram_bars WHERE diagram IN ({OWN_DIAGRAMS})",
                 *(
                     f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
-                    for table in (*("diagram", "stuck", "repeated", "failure", "intervention", "invocation"),)
+                    for table in (
+                        "diagram",
+                        "stuck",
+                        "repeated",
+                        "failure",
+                        "attempt",
+                        "intervention",
+                        "invocation",
+                    )
                 ),
                 f"DELETE FROM run WHERE experiment {THESE}",
                 f"DELETE FROM epoch WHERE experiment {THESE}",
@@ -109,10 +137,15 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 " (SELECT measure FROM vectorisation UNION SELECT measure FROM distance)",
                 f"UPDATE session SET experiment = NULL WHERE experiment {THESE}",
                 f"DELETE FROM annotation WHERE target IN (SELECT uid FROM experiment WHERE id {THESE})",
+                f"DELETE FROM deletion WHERE experiment {THESE}",
+                f"UPDATE deletion SET origin = NULL WHERE origin {THESE}",
                 f"DELETE FROM experiment WHERE id {THESE}",
             ):
                 connection.execute(sql, (these,) if "?1" in sql else ())
             connection.execute("DROP TABLE own")
+            connection.executemany(
+                "DELETE FROM annotation WHERE target_kind = 'run' AND target = ?", [(uid,) for uid in remarks]
+            )
             broken = connection.execute("PRAGMA foreign_key_check").fetchall()
             assert not broken, broken
     finally:

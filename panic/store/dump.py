@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
@@ -21,15 +21,15 @@ from panic.arms import BASELINE, model_at
 from panic.errors import PanicError
 from panic.store.codec import (
     PROMPT,
-    canonical_json,
     decode_array,
     decode_bars,
     decode_network,
     decode_object,
     image_digest,
+    run_key,
 )
 from panic.store.contents import image, interventions
-from panic.store.reading import USED_OUTPUTS, Selector, arms, scope
+from panic.store.reading import USED_OUTPUTS, VISIBLE, Selector, arms, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 
@@ -40,7 +40,9 @@ def dump(store: Store, experiment: Selector | None = None) -> Iterator[Line]:
     """JSON-able lines of one experiment, or of all; one consistent state of the store."""
     with store.db.snapshot():
         wanted = None if experiment is None else find_experiment(store, experiment).id
-        rows = store.db.rows("SELECT id, CAST(name AS BLOB) FROM experiment ORDER BY name")
+        rows = store.db.rows(
+            f"SELECT id, CAST(name AS BLOB) FROM experiment WHERE id {VISIBLE} ORDER BY name"
+        )
         for id, data in rows:
             if wanted in (None, id):
                 name = data.decode(errors="backslashreplace")
@@ -57,15 +59,6 @@ def _as_far(lines: Iterator[Line], what: str) -> Iterator[Line]:
     except (PanicError, apsw.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
         problem = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
         yield {"kind": "damaged", "what": what, "problem": problem}
-
-
-def run_key(experiment: str, network: Sequence[str], prompt: str, *of_run: int | str) -> str:
-    """What stands for a run of the experiment of this name: 16 hexadecimal digits.
-
-    of_run: its seed and repeat, and its arm if that is not the baseline.
-    """
-    identity = canonical_json([experiment, list(network), prompt, *of_run])
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:

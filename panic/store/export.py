@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 PLAIN_TABLES = (
     *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
-    *("answer", "spending", "intervention", "stuck", "repeated", "failure", "diagram"),
+    *("answer", "spending", "intervention", "stuck", "repeated", "failure", "attempt", "diagram"),
     *("measure", "distance"),
-    *("annotation", "working_memory", "invariance"),
+    *("annotation", "deletion", "working_memory", "invariance"),
 )
 """Tables without blobs, which need no work."""
 

@@ -20,7 +20,6 @@ from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
 from panic.store.records import (
     ENDED,
-    AnnotationRow,
     Counts,
     EpochRow,
     ExperimentRow,
@@ -38,9 +37,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the config's schema accepts, without the libraries that it needs; a test compares them."""
 NULL_NAME = re.compile(rf"({NAME.pattern})/null-[A-Za-z0-9._-]+")
 """What an experiment of null models is called, after the one that it is of; no config can say it."""
+HIDDEN = "deleted/"
+"""How the name of an experiment begins that was deleted (`panic.store.tombstones`); no config can say it."""
 
 # Pieces of SQL that several questions share; ?1 is an experiment's row, unless it is said otherwise.
 
+VISIBLE = "NOT IN (SELECT experiment FROM deletion)"
+"""What is so of the row of an experiment that was not deleted."""
 USED_OUTPUTS = (
     "SELECT prompt FROM run WHERE experiment = ?1 UNION"
     " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1 UNION"
@@ -105,11 +108,13 @@ CURRENT = current_diagrams("WHERE experiment = ?1 AND model = ?2 AND settings_di
 
 
 def experiments(store: Store) -> list[ExperimentRow]:
-    """All experiments, oldest first.
+    """All experiments, oldest first, without those that were deleted (`panic.store.tombstones`).
 
     Raises StoreCorrupt for a name or id that is none: both become parts of names of files.
     """
-    rows = store.db.rows("SELECT id, uid, name, config, created_at FROM experiment ORDER BY id")
+    rows = store.db.rows(
+        f"SELECT id, uid, name, config, created_at FROM experiment WHERE id {VISIBLE} ORDER BY id"
+    )
     for id, uid, name, _, _ in rows:
         if not is_uid(uid) or not is_name(name):
             what = f"a name that is none: {name!r}" if is_uid(uid) else f"an id that is none: {uid!r}"
@@ -194,9 +199,15 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
 def scope(
     store: Store, selector: Selector | None, clause: str = "WHERE experiment = ?1"
 ) -> tuple[str, tuple[int, ...]]:
-    """What to add to a query, and its parameters, to restrict it to an experiment; nothing for None."""
+    """What to add to a query, and its parameters, to restrict it to an experiment.
+
+    For None to all that were not deleted, which is nothing to add where none was.
+    """
     if selector is None:
-        return "", ()
+        has_hidden = store.db.value("SELECT 1 FROM deletion LIMIT 1")
+        return clause.replace(
+            "experiment = ?1", f"coalesce(experiment, 0) {VISIBLE}"
+        ) if has_hidden else "", ()
     return clause, (selector if isinstance(selector, int) else experiment(store, selector).id,)
 
 
@@ -333,6 +344,13 @@ def counts(store: Store, experiment: Selector | None = None) -> Counts:
     )
 
 
+def earlier_failures(store: Store, run: int) -> list[FailureRow]:
+    """How a run failed before it was tried again, oldest first."""
+    names = FailureRow.__slots__
+    rows = store.db.rows(f"SELECT {', '.join(names)} FROM attempt WHERE run = ? ORDER BY rowid", run)
+    return [FailureRow(**dict(zip(names, row, strict=True))) for row in rows]
+
+
 def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[tuple[int, ...]]:
     """(experiment, runs, todo, running, done, stuck, repeated, failed, invocations) by row of experiment.
 
@@ -384,15 +402,6 @@ def timelines(store: Store, experiment: Selector | None = None) -> dict[int, lis
     where, parameters = scope(store, experiment)
     rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
     return {session: decode_json(timeline) for session, timeline in rows if timeline is not None}
-
-
-def list_annotations(store: Store, target: str | None = None) -> list[AnnotationRow]:
-    """Remarks on a target (uid or digest), or all; oldest first."""
-    names = AnnotationRow.__slots__
-    rows = store.db.rows(
-        f"SELECT {', '.join(names)} FROM annotation WHERE coalesce(target = ?, TRUE) ORDER BY id", target
-    )
-    return [AnnotationRow(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def model_times(store: Store, experiment: Selector | None = None) -> list[ModelTime]:

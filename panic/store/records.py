@@ -441,6 +441,7 @@ class AnnotationRow:
     text: str
     author: str
     at: float
+    signature: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

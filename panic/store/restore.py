@@ -38,6 +38,7 @@ NUMBERED = ("experiment", "session", "batch", "run", "diagram")
 """Tables whose rows are given new numbers."""
 REFERENCES = {
     "experiment": {"id": "experiment"},
+    "deletion": {"experiment": "experiment", "origin": "experiment"},
     "session": {"id": "session", "experiment": "experiment"},
     "epoch": {"experiment": "experiment", "model": "model"},
     "batch": {"id": "batch", "session": "session", "model": "model"},
@@ -49,10 +50,11 @@ REFERENCES = {
     "stuck": {"run": "run"},
     "repeated": {"run": "run"},
     "failure": {"run": "run"},
+    "attempt": {"run": "run"},
     "diagram": {"id": "diagram", "run": "run", "model": "model"},
 }
 """Plain tables in the order in which they are written, and whose rows their columns are numbers of."""
-ADDED = ("answer", "spending", "intervention", "repeated")
+ADDED = ("answer", "spending", "intervention", "repeated", "attempt", "deletion")
 """Tables that exports of earlier versions do not have."""
 Numbers = dict[str, dict[int, int]]
 """By table: the number that a row has in the export, and the one it gets."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from panic.store.files import Database
-from panic.store.reading import is_name, is_uid
+from panic.store.reading import HIDDEN, is_name, is_uid
 
 LATEST = 253_402_300_800.0
 """The end of the year 9999, beyond which no calendar goes."""
@@ -32,12 +32,17 @@ def bad_values(database: Database) -> Iterator[str]:
                     yield f"{table}, row {row or number}: {column} {problem}"
 
 
+def _is_any_name(text: str) -> bool:
+    """Whether an experiment can have this name, deleted or not."""
+    return is_name(text) or (text.startswith(HIDDEN) and is_uid(text.removeprefix(HIDDEN)))
+
+
 def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
     """What tells the problem of a column's value, if it can have one that is not found elsewhere."""
     if (table, column) == ("experiment", "uid"):
         return lambda value: "" if is_uid(value.decode(errors="replace")) else "is no id"
     if (table, column) == ("experiment", "name"):
-        return lambda value: "" if is_name(value.decode(errors="replace")) else "is no name"
+        return lambda value: "" if _is_any_name(value.decode(errors="replace")) else "is no name"
     if (table, column) in JSON_KINDS:
         expected = JSON_KINDS[table, column]
         return lambda value: _json_problem(value, expected)

@@ -108,3 +108,11 @@ def _cost(one: ServedModel, price: Any) -> float | None:
     return float(
         price.of(requests=one.requests, input_tokens=one.input_tokens, output_tokens=one.output_tokens)
     )
+
+
+def answer_tokens(store: Store) -> list[tuple[int, int]]:
+    """(batch, tokens sent and answered) of every call of a server that has counted them."""
+    return store.db.rows(
+        "SELECT batch, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) FROM answer"
+        " WHERE input_tokens NOTNULL OR output_tokens NOTNULL"
+    )

@@ -109,7 +109,7 @@ def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterato
     counted = {row[0]: row[1:] for row in reading.run_counts(store, experiments)}
     known: dict[int, ExperimentRow] = {}
     if experiments is None:
-        experiments = [id for (id,) in store.db.rows("SELECT id FROM experiment")]
+        experiments = [id for (id,) in store.db.rows(f"SELECT id FROM experiment WHERE id {reading.VISIBLE}")]
     for experiment in experiments:
         counts = counted.get(experiment, (0,) * len(RUN_COUNTS))
         _, todo, begun, *_, failed, _ = counts

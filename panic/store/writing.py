@@ -8,7 +8,6 @@ harmless, references to missing pixels are not.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from panic.errors import Interrupted, StoreReadOnly
+from panic.errors import Interrupted
 from panic.store.codec import (
     ENCODING,
     canonical_json,
@@ -31,7 +30,6 @@ from panic.store.codec import (
     is_image_prompt,
     prompt_digest,
 )
-from panic.store.files import Database, has_content, log_of
 from panic.store.missing import Shared
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
@@ -239,47 +237,19 @@ def next_batch_id(store: Store) -> int:
     return store.last_batch_id
 
 
-def annotate(
-    store: Store,
-    target_kind: str,
-    target: str,
-    text: str,
-    *,
-    kind: str = "comment",
-    author: str | None = None,
-) -> int:
-    """Add a remark on an experiment, run, output or session, named by uid or digest. Anyone may, any time.
-
-    Raises StoreReadOnly for a temporary copy of a store.
-    """
-    if store.is_copy:
-        raise StoreReadOnly(
-            f"{store.path} has an older schema and is read from a copy.",
-            hint="panic resume brings the store up to date.",
-        )
-    row = (target_kind, target, kind, text, author or getpass.getuser(), time.time())
-    keep_log = has_content(log_of(store.db.path))
-    db = Database(store.db.path, "store", write=True)
-    try:
-        with db.transaction():
-            db.raise_revision()
-            return db.insert(
-                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                *row,
-            )
-    finally:
-        db.close(keep_log=keep_log)
-
-
 def forget_failures(store: Store, experiment: int, kind: str | None = None) -> int:
-    """Let the failed runs of an experiment (of one kind of failure) be tried again; how many there were."""
+    """Let the failed runs of an experiment (of one kind of failure) be tried again; how many there were.
+
+    How they failed is kept as an attempt.
+    """
+    these = "FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?) AND coalesce(kind = ?, TRUE)"
     with store.transaction() as connection:
         connection.execute(
-            "DELETE FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?)"
-            " AND coalesce(kind = ?, TRUE)",
+            "INSERT INTO attempt (run, step, kind, message, detail, attempts, failed_at)"
+            f" SELECT run, step, kind, message, detail, attempts, failed_at {these} ORDER BY run",
             (experiment, kind),
         )
+        connection.execute(f"DELETE {these}", (experiment, kind))
         return connection.changes()
 
 

@@ -25,6 +25,8 @@ from pydantic_core import PydanticCustomError
 from panic.config import problems, sources
 from panic.config.load import apply_override
 from panic.config.problems import Problem, Source
+from panic.config.prompt_origins import MistakesError
+from panic.config.sweeps import combinations
 from panic.errors import ConfigError
 
 # May differ between two calls of one training: how long, how often it saves and looks, on what it runs.
@@ -297,13 +299,41 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Any:
 
     Raises ConfigError with all mistakes and their places.
     """
+    found = load_all(path, overrides)
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path}: its sweeps stand for {len(found):,} trainings", hint="panic train performs all"
+        )
+    return found[0]
+
+
+def load_all(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list[Any]:
+    """Read the trainings that a config with sweeps stands for, each with an `output` of its own.
+
+    Raises ConfigError with all mistakes and their places.
+    """
     document = sources.read(Path(path).expanduser())
     raw = document.data
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a config is a mapping (key: value), and this is {problems.describe(raw)}")
     for number, text in enumerate(overrides, start=1):
         apply_override(document, Source(name="override", text=text, number=number))
-    _resolve(raw, Path(path).expanduser().resolve().parent)
+    folder = Path(path).expanduser().resolve().parent
+    try:
+        found = combinations(raw, folder)
+    except MistakesError as error:
+        raise ConfigError(problems.render([*error.problems, *document.problems], document)) from None
+    trainings = []
+    for one in found:
+        if one.suffix and isinstance(one.values.get("output"), str):
+            one.values["output"] += f"-{one.suffix}"
+        _resolve(one.values, folder)
+        trainings.append(_checked(one.values, document))
+    return trainings
+
+
+def _checked(raw: dict[str, Any], document: problems.Document) -> Any:
+    """A training as its task describes it. Raises ConfigError with all mistakes and their places."""
     mistakes: list[Problem] = list(document.problems)
     task = raw.get("task")
     if task not in TASKS:

@@ -221,13 +221,13 @@ def test_what_an_experiment_and_its_null_models_share_is_counted_when_they_are_d
     write_nulls(walked, "demo", "shuffled")
 
     def numbers():
-        tables = Deletion.__slots__
+        tables = Deletion.__slots__[:-1]
         return [walked.db.value(f"SELECT count(*) FROM {table[:-1]}") for table in tables]
 
     before, told = numbers(), delete.preview_deletion(walked, "demo")
     assert delete.delete_experiment(walked, "demo") == told
     removed = [old - new for old, new in zip(before, numbers(), strict=True)]
-    assert Deletion(**dict(zip(Deletion.__slots__, removed, strict=True))) == told
+    assert removed == [getattr(told, name) for name in Deletion.__slots__[:-1]]
 
 
 def test_no_other_experiment_is_compared_with_null_models(walked, bench):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from panic.store import Store, delete, reading
+from panic.store import Store, check, delete, reading
 
-from .conftest import Invoke
+from .conftest import Invoke, write_config
 
 
 def names(store: Path) -> list[str]:
@@ -29,6 +29,96 @@ def test_delete_shows_what_goes_and_deletes_with_yes(panic: Invoke, store: Path)
     assert "B of pictures" in done.stdout
     assert "demo is deleted." in done.stdout
     assert names(store) == ["broken"]
+    assert panic("dump").stdout == kept
+    assert panic("check").exit_code == 0
+    done = panic("purge")
+    assert done.exit_code == 2
+    assert "-y purges without asking" in done.stderr
+    done = panic("purge", "-y")
+    assert f"6 runs, {goes.invocations} invocations, {goes.outputs} outputs" in done.stdout
+    assert "demo: purged." in done.stdout
+    assert panic("dump").stdout == kept
+    with Store(store) as opened:
+        assert check.check(opened) == []
+        assert opened.db.value("SELECT count(*) FROM experiment") == 1
+    assert panic("undelete", "demo").exit_code == 2
+    assert "Nothing was deleted" in panic("purge").stdout
+
+
+def test_what_is_deleted_comes_back_as_it_was(panic: Invoke, store: Path) -> None:
+    before, shown = panic("dump").stdout, panic("show", "demo", "--json").stdout
+    assert panic("delete", "demo", "-y").exit_code == 0
+    assert panic("show", "demo").exit_code == 2
+    (listed,) = json.loads(panic("undelete", "--json").stdout)
+    assert (listed["name"], listed["num_runs"], listed["is_part"]) == ("demo", 6, False)
+    assert "demo" in panic("undelete").stdout
+    done = panic("undelete", "dmeo")
+    assert (done.exit_code, "Deleted are: demo." in done.stderr) == (2, True)
+    done = panic("undelete", listed["id"][:6])
+    assert (done.exit_code, done.stdout) == (0, "demo is back.\n")
+    assert panic("dump").stdout == before
+    assert panic("show", "demo", "--json").stdout == shown
+    assert panic("undelete").stdout == "Nothing was deleted, or all of it was purged.\n"
+
+
+@pytest.fixture
+def plain(panic: Invoke, tmp_path: Path) -> Path:
+    """A store with the experiments `demo`, without diagrams, and `broken`, which is like it."""
+    for name in ("demo", "broken"):
+        assert panic("run", write_config(tmp_path, name)).exit_code == 0
+    return tmp_path / "panic-store"
+
+
+def test_a_deleted_name_is_free_and_what_had_it_comes_back_under_another(
+    panic: Invoke, plain: Path, tmp_path: Path
+) -> None:
+    before = panic("dump", "demo").stdout
+    assert panic("delete", "demo", "-y").exit_code == 0
+    done = panic("run", write_config(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert panic("dump", "demo").stdout == before, "and the same work gives the same results"
+    done = panic("undelete", "demo")
+    assert done.exit_code == 2
+    assert "--name NAME lets it come back" in done.stderr
+    assert panic("undelete", "demo", "--name", "a b").exit_code == 2
+    assert panic("undelete", "demo", "--name", "old").exit_code == 0
+    assert names(plain) == ["old", "broken", "demo"]
+    assert panic("dump", "old").stdout.count("\n") == before.count("\n")
+    assert panic("resume", "old").stdout == "old is complete.\n"
+    assert panic("check").exit_code == 0
+
+
+def test_runs_are_deleted_come_back_and_are_computed_again(panic: Invoke, plain: Path) -> None:
+    before = panic("dump", "demo").stdout
+    done = panic("delete", "demo", "--run", 99, "-y")
+    assert (done.exit_code, "Its runs are 1 to 6" in done.stderr) == (2, True)
+    done = panic("delete", "demo", "--network", "draw,chian", "-y")
+    assert (done.exit_code, "Did you mean draw,chain?" in done.stderr) == (2, True)
+    done = panic("delete", "demo", "--run", 2, "--run", 3, "--run", 2, "-y")
+    assert "2 runs of demo are deleted." in done.stdout
+    assert [run["run"] for run in json.loads(panic("show", "demo", "--json").stdout)["runs"]] == [1, 4, 5, 6]
+    assert panic("check").exit_code == 0
+    assert panic("undelete", "demo").stdout == "2 runs of demo are back.\n"
+    assert panic("dump", "demo").stdout == before
+    assert panic("delete", "demo", "--run", 2, "--run", 3, "-y").exit_code == 0
+    assert panic("run", write_config(plain.parent)).exit_code == 0
+    assert panic("dump", "demo").stdout == before
+    done = panic("undelete", "demo")
+    assert "2 runs stay deleted: demo has computed them anew." in done.stdout
+    assert panic("purge", "-y").exit_code == 0
+    assert panic("dump", "demo").stdout == before
+    assert panic("check").exit_code == 0
+
+
+def test_runs_of_a_network_are_deleted_and_their_space_is_given_back(panic: Invoke, store: Path) -> None:
+    kept = panic("dump", "broken").stdout
+    assert "6 runs of demo are deleted" in panic("delete", "demo", "--network", "draw,chain", "-y").stdout
+    assert panic("delete", "demo", "-y").exit_code == 0
+    done = panic("undelete", json.loads(panic("undelete", "--json").stdout)[0]["id"])
+    assert done.exit_code == 2
+    assert "which is deleted itself" in done.stderr
+    assert panic("purge", "demo", "-y").exit_code == 0
+    assert panic("purge", "demo", "-y").exit_code == 0
     assert panic("dump").stdout == kept
     assert panic("check").exit_code == 0
 

@@ -43,6 +43,8 @@ def test_deleting_gives_the_space_back(panic: Invoke, store: Path) -> None:
     before = used()
     for name in ("demo", "broken"):
         assert panic("delete", name, "--yes").exit_code == 0
+    assert used() >= before
+    assert panic("purge", "--yes").exit_code == 0
     assert used() < before - 1_000_000
 
 

@@ -325,7 +325,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(panic: Invoke, tmp_pat
     command += ["--set", "models.chain.distinct=true", "--set", "seeds=[-1]", "--set", "repeats=4"]
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_600_000, 1_600_000))  # to create one writes 0.8 MB
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))  # to create one writes 1.2 MB
 
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1, done.stderr

@@ -38,6 +38,7 @@ class Evil:
 COMMANDS: dict[str, list[list[str]]] = {
     **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
+    "trainings": [[], ["--json"]],
     **{name: [[]] for name in ("dump", "check")},
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
@@ -52,7 +53,20 @@ COMMANDS: dict[str, list[list[str]]] = {
     "figure": [["time", "-o", "time.svg"], ["drift", "-o", "drift.svg"]],
     "table": [["time"], ["drift", "-o", "drift.csv"]],
     "cache": [["show"], []],
-    "delete": [["x", "-y"]],
+    "tag": [["x", "good"], ["x", "good", "--run", "1"]],
+    "untag": [["x", "good"]],
+    "label": [["x", "a label"]],
+    "comment": [["x", "a comment"], ["x"]],
+    "compare": [["x", "y"], ["x", "y", "--all", "--json"]],
+    "again": [["x"], ["x", "--dry-run"], ["x", "--set", "max_length=1"]],
+    "extend": [["x", "--max-length", "9"], ["x", "--repeats", "3", "--dry-run"]],
+    "rerun": [["x", "--failed"], ["x", "--failed", "--dry-run"]],
+    "best": [["--by", "seconds"]],
+    "stop": [["x"], ["x", "--wait"]],
+    "end": [["x"]],
+    "delete": [["x", "--run", "1", "-y"], ["x", "-y"]],
+    "undelete": [[], ["x"]],
+    "purge": [["-y"]],
 }
 """Every command with arguments that let it act on a store; a new command needs an entry."""
 

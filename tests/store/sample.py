@@ -26,7 +26,9 @@ from panic.store import (
     Store,
     writing,
 )
+from panic.store.annotations import annotate, find_target
 from panic.store.codec import encode_image, image_digest, text_digest
+from panic.store.signing import Author
 
 NETWORK = ("draw", "tell")
 SETTINGS = {"max_dimension": 1, "metric": "euclidean"}
@@ -98,6 +100,11 @@ def steps(
         found.invocations.append(NewInvocation(run, step, before, made.digest, seed, call.id))
         before = made.digest
     return found
+
+
+def remark(store: Store, experiment: str, text: str, kind: str = "comment") -> int:
+    """Say something of an experiment."""
+    return annotate(store, kind, [(find_target(store, experiment), text)], Author(name="me"))
 
 
 def fill(store: Store, *, shuffled: bool = False) -> Sample:

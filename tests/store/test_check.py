@@ -13,7 +13,7 @@ from panic.errors import StoreCorrupt
 from panic.store import Commit, NewDiagram, NewStuck, Store, check, contents, writing
 from panic.store.codec import ENCODING, encode_array, encode_bars, encode_image, image_digest, text_digest
 from panic.store.records import NewDistance, NewVectorisation
-from tests.store.sample import SETTINGS, output, picture, steps
+from tests.store.sample import SETTINGS, output, picture, remark, steps
 from tests.store.test_files import corrupt_page
 
 
@@ -150,14 +150,14 @@ def test_a_remark_leaves_the_log_of_a_killed_driver(folder, unfinished, tmp_path
     killed = tmp_path / "killed"
     shutil.copytree(folder, killed, ignore=shutil.ignore_patterns("*-shm"))
     with Store(killed) as store:
-        writing.annotate(store, "experiment", "alpha", "killed", author="me")
+        remark(store, "alpha", "killed")
     assert (killed / "store.sqlite-wal").stat().st_size > 0
     assert problems(killed) == []
 
 
 def test_a_remark_on_a_closed_store_leaves_no_log(folder, sample):
     with Store(folder) as store:
-        writing.annotate(store, "experiment", "alpha", "fine", author="me")
+        remark(store, "alpha", "fine")
     log = folder / "store.sqlite-wal"
     assert not log.exists() or log.stat().st_size == 0
 

@@ -5,10 +5,11 @@ import pytest
 
 from panic.errors import NotFound
 from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, reading, writing
+from panic.store.annotations import list_annotations
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
 from panic.store.records import NewDistance, NewVectorisation
-from tests.store.sample import batch, fill, picture, steps
+from tests.store.sample import batch, fill, picture, remark, steps
 
 
 @pytest.fixture
@@ -19,7 +20,8 @@ def writer(folder, sample):
 
 def test_what_others_use_stays(writer, sample):
     before = list(dump.dump(writer, "beta"))
-    expected = Deletion(runs=4, invocations=9, outputs=7, embeddings=2, diagrams=1)
+    own = sum(len(contents.image_bytes(writer, image_digest(picture(number)))) for number in (2, 3, 4))
+    expected = Deletion(runs=4, invocations=9, outputs=7, embeddings=2, diagrams=1, image_bytes=own)
     assert delete.preview_deletion(writer, "alpha") == expected
     assert len(reading.experiments(writer)) == 2
     assert delete.delete_experiment(writer, "alpha") == expected
@@ -31,7 +33,7 @@ def test_what_others_use_stays(writer, sample):
 
 
 def test_the_last_experiment_leaves_nothing(writer):
-    writing.annotate(writer, "experiment", reading.experiment(writer, "alpha").uid, "a remark")
+    remark(writer, "alpha", "a remark")
     for name in ("alpha", "beta"):
         delete.delete_experiment(writer, name)
     for table in (
@@ -64,10 +66,9 @@ def test_what_was_said_of_others_and_taken_of_them_stays(writer, sample):
     """Each experiment has a remark, a diagram, and a measure of its own; a third measure is of both."""
     names = {"alpha": sample.noisy, "beta": sample.shared}
     measures = {kind: writing.add_measure(writer, {"kind": kind}) for kind in (*names, "both", "pairs")}
-    uids = {name: reading.experiment(writer, name).uid for name in names}
     diagrams = {}
     for name, run in names.items():
-        writing.annotate(writer, "experiment", uids[name], f"of {name}")
+        remark(writer, name, f"of {name}")
         diagram = NewDiagram(
             run=run, model=sample.embed, settings={}, settings_digest="other", num_points=1, num_unique=1,
             bars={0: np.array([[0.0, 1.0]])},
@@ -86,7 +87,7 @@ def test_what_was_said_of_others_and_taken_of_them_stays(writer, sample):
     counts = reading.counts(writer, "beta")
 
     delete.delete_experiment(writer, "alpha")
-    assert [row.text for row in reading.list_annotations(writer)] == ["of beta"]
+    assert [row.text for row in list_annotations(writer)] == ["of beta"]
     kept = {measure for (measure,) in writer.db.rows("SELECT id FROM measure")}
     assert kept == {measures["beta"], measures["both"]}
     assert reading.epochs(writer, "beta") == epochs
@@ -101,10 +102,10 @@ def test_what_was_said_of_others_and_taken_of_them_stays(writer, sample):
 def test_only_images_that_nobody_else_has_count(writer, sample):
     """Picture 1 is of both experiments."""
     own = [len(contents.image_bytes(writer, image_digest(picture(number)))) for number in (2, 3, 4)]
-    assert delete.own_image_bytes(writer, sample.alpha) == sum(own)
-    assert delete.own_image_bytes(writer, sample.beta) == 0
+    assert delete.preview_deletion(writer, sample.alpha).image_bytes == sum(own)
+    assert delete.preview_deletion(writer, sample.beta).image_bytes == 0
     writing.drop_images(writer, [image_digest(picture(2))])
-    assert delete.own_image_bytes(writer, sample.alpha) == sum(own[1:]), "pixels may be lost"
+    assert delete.preview_deletion(writer, sample.alpha).image_bytes == sum(own[1:]), "pixels may be lost"
 
 
 def test_pixels_that_no_output_refers_to_are_dropped_by_compacting(writer, sample):

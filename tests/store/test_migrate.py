@@ -13,7 +13,9 @@ import pytest
 from panic import run
 from panic.config import stored
 from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreReadOnly, StoreTooNew, StoreTooOld
-from panic.store import Store, check, dump, migrate, reading, writing
+from panic.store import Store, check, dump, migrate, reading
+from panic.store.annotations import list_annotations
+from tests.store.sample import remark
 
 from .rename_dump import rename
 from .test_files import without_rights
@@ -71,7 +73,7 @@ def test_experiments_of_one_name_are_all_kept_under_names_of_their_own(namesakes
         assert check.check(store) == []
         assert list(dump.dump(store)) == fixture_dump("0004")
         rows = reading.experiments(store)
-        remarks = reading.list_annotations(store)
+        remarks = list_annotations(store)
         reasons = {(row.number, row.reason) for row in reading.epochs(store, "demo-4")}
     assert [row.name for row in rows] == ["demo", "demo-3", "demo-2", "demo-4", "demo-5"]
     assert [row.uid for row in rows] == uids
@@ -171,7 +173,7 @@ def test_a_store_of_an_older_schema_is_read_from_a_copy(namesakes, caplog):
         assert list(dump.dump(store)) == fixture_dump("0004")
         assert check.check(store) == []
         with pytest.raises(StoreReadOnly, match="read from a copy"):
-            writing.annotate(store, "experiment", reading.experiment(store).uid, "lost")
+            remark(store, "latest", "lost")
     assert not copy.parent.exists()
     assert files_of(namesakes) == before
     assert "a temporary copy of store.sqlite is brought up to date" in caplog.text

@@ -158,15 +158,6 @@ def test_models_are_found_by_row_fingerprint_and_name(writer, sample):
     assert caught.value.hint == ""
 
 
-def test_annotations_are_listed_by_target_oldest_first(writer):
-    for target, text in (("one", "first"), ("two", "second"), ("one", "third")):
-        writing.annotate(writer, "output", target, text, kind="tag", author="me")
-    assert [row.text for row in reading.list_annotations(writer, "one")] == ["first", "third"]
-    assert [row.text for row in reading.list_annotations(writer)] == ["first", "second", "third"]
-    row = reading.list_annotations(writer, "two")[0]
-    assert (row.target_kind, row.target, row.kind, row.author) == ("output", "two", "tag", "me")
-
-
 def set_uids(store, **uids):
     for name, uid in uids.items():
         store.db.execute(f"UPDATE experiment SET uid = '{uid:0<32}' WHERE name = '{name}'")

@@ -11,7 +11,7 @@ from panic.store import Store
 STORE = Path(__file__).parents[2] / "panic" / "store"
 NOT_RESULTS = {"meta", "working_memory", "invariance"}
 """Tables that belong to no experiment."""
-NOT_IN_A_DUMP = {"annotation", "answer", "batch", "epoch", "session", "spending"}
+NOT_IN_A_DUMP = {"annotation", "answer", "attempt", "batch", "deletion", "epoch", "session", "spending"}
 """Not results, but when, where and by whom they were made, and remarks on them."""
 
 

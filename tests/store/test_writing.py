@@ -25,7 +25,7 @@ from panic.store import (
 )
 from panic.store.codec import image_digest, text_digest
 from panic.store.writing import new_uid
-from tests.store.sample import NETWORK, batch, output, picture, steps
+from tests.store.sample import NETWORK, batch, output, picture, remark, steps
 
 
 def test_a_model_is_its_fingerprint(writer, sample):
@@ -104,7 +104,7 @@ def test_every_change_raises_the_revision(writer, sample):
         lambda: writing.end_session(writer, 1, "done"),
         lambda: writing.commit(writer, Commit()),
         lambda: writing.forget_failures(writer, sample.alpha),
-        lambda: writing.annotate(writer, "experiment", "uid", "a remark"),
+        lambda: remark(writer, "gamma", "a remark"),
         lambda: delete.delete_experiment(writer, "gamma"),
     ]
     with Store(writer.path) as reader:
@@ -117,16 +117,6 @@ def test_every_change_raises_the_revision(writer, sample):
 def test_failed_runs_can_be_tried_again(writer, sample):
     assert writing.forget_failures(writer, sample.alpha) == 1
     assert {run.id: run.state for run in reading.runs(writer)}[sample.failed] == "running"
-
-
-def test_anyone_may_annotate_while_a_driver_writes(writer, sample):
-    uid = reading.experiment(writer, "alpha").uid
-    with Store(writer.path) as reader:
-        writing.annotate(reader, "experiment", uid, "looks odd", author="someone")
-        (remark,) = reading.list_annotations(reader, uid)
-        assert (remark.text, remark.author, remark.kind) == ("looks odd", "someone", "comment")
-        assert reading.list_annotations(reader, "other") == []
-    writing.end_session(writer, 2, "done")
 
 
 def test_inputs_that_left_the_memory_of_the_driver_are_found(writer, sample, monkeypatch):

@@ -16,11 +16,13 @@ import apsw
 
 from panic.arms import BASELINE
 from panic.errors import NotFound, StoreCorrupt, UsageError
-from panic.store import dump, reading, standing
-from panic.store.codec import decode_network
+from panic.store import reading, standing
+from panic.store.annotations import run_uid
+from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
 from panic.store.finding.fields import JOINS, Field, Fields, Target, as_column, meant
 from panic.store.finding.syntax import conditions, parse
+from panic.store.reading import VISIBLE
 from panic.store.records import ExperimentRow, RunRow
 from panic.store.store import Store
 
@@ -53,6 +55,7 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
         tree = parse(query.where)
         test = asked.add(tree)
         _require_paths(store, asked, tree)
+    test = f"({test}) AND experiment.id {VISIBLE}"
     if query.experiment is not None:
         test = f"({test}) AND experiment.id = {asked.parameter(query.experiment)}"
     id = f"{query.target}.id"
@@ -144,15 +147,6 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
         raise
 
 
-def run_uid(experiment: str, run: RunRow) -> str:
-    """What a run of the experiment of this name is called beside its number: 16 hexadecimal digits."""
-    return _uid(experiment, run.network, run.prompt, run.seed, run.repeat, run.arm)
-
-
-def _uid(experiment: str, network: Sequence[str], prompt: str, seed: int, repeat: int, arm: str) -> str:
-    return dump.run_key(experiment, network, prompt, seed, repeat, *([] if arm == BASELINE else [arm]))
-
-
 def find_run(store: Store, experiment: ExperimentRow, selector: str) -> RunRow:
     """The run of an experiment with this number, or whose uid begins so; a number is first one.
 
@@ -183,8 +177,9 @@ def know_run_uids(store: Store) -> None:
     """Let queries call `panic_run_uid`, which is what a run is called beside its number."""
 
     def uid(*key: Any) -> str:
-        experiment, network, *rest = key
-        return _uid(experiment, decode_network(network), *rest)
+        experiment, network, prompt, seed, repeat, arm = key
+        in_arm = () if arm == BASELINE else (arm,)
+        return run_key(experiment, decode_network(network), prompt, seed, repeat, *in_arm)
 
     store.db.connection.create_scalar_function("panic_run_uid", uid, deterministic=True)
 

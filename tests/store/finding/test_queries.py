@@ -12,12 +12,14 @@ import pytest
 import panic
 from panic.errors import FilterError, UsageError
 from panic.store import Store, dump, reading, standing, writing
+from panic.store.annotations import Target, annotate
 from panic.store.finding import queries
 from panic.store.finding.fields import Fields, Metric
 from panic.store.finding.matching import BUDGET_S, TooSlow
 from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
 from panic.store.finding.queries import Query, config_paths, table
-from tests.store.sample import Sample
+from panic.store.signing import Author
+from tests.store.sample import Sample, remark
 
 FIELDS = Fields()
 
@@ -53,7 +55,8 @@ def mark(writer: Store, sample: Sample) -> None:
         ("comment", "experiment", beta, "a horse, it seems"),
         ("tag", "run", uid, "nice"),
     ):
-        writing.annotate(writer, of, target, text, kind=kind)
+        on = Target(kind=of, uid=target, name=target, run=sample.stuck)
+        annotate(writer, kind, [(on, text)], Author(name="me"))
     with writer.transaction() as connection:
         connection.execute(
             "UPDATE experiment SET config = json_set(config, '$.project', 'colours', '$.models',"
@@ -205,7 +208,7 @@ def test_hostile_names_of_fields_of_configs_find_nothing(marked: Store, part: st
 
 
 def test_a_regular_expression_that_never_ends_is_stopped(own: Store) -> None:
-    writing.annotate(own, "experiment", reading.experiment(own, "beta").uid, "a" * 60 + "!")
+    remark(own, "beta", "a" * 60 + "!")
     begun = time.monotonic()
     with pytest.raises(TooSlow, match="takes longer"):
         experiments(own, r"comments ~ '(a|aa)+$'")

@@ -1,0 +1,170 @@
+"""What experiments differ in: what was asked for, models, code, versions, hardware.
+
+for one in contrasts(store, rows):
+    print(one.section, one.field, one.values, one.is_same)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from panic.analysis.page import short_paths
+from panic.store import Store, reading
+from panic.store.records import ExperimentRow, SessionRow
+
+MAX_CHARACTERS = 60
+SHOWN_ENTRIES = 5
+"""Entries of a list in a config that one experiment alone has."""
+PLACES = ("name", "store", "base_folder", "tags", "label")
+"""Fields of a config that say nothing of what is computed."""
+NOTHING = "-"
+Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """A field of a section, and what each experiment says to it."""
+
+    section: str
+    field: str
+    values: list[str]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether they all say the same."""
+        return len(set(self.values)) == 1
+
+
+def contrasts(store: Store, experiments: Sequence[ExperimentRow]) -> list[Contrast]:
+    """Return every field of every section, of which those that differ are mostly wanted."""
+    found = [
+        Contrast(section="config", field=field, values=values)
+        for field, values in said([row.config for row in experiments])
+    ]
+    fingerprints = [
+        {epoch.name: epoch.fingerprint[:12] for epoch in reading.epochs(store, row.id)} for row in experiments
+    ]
+    found += _beside("models", fingerprints)
+    sessions = [_last(reading.sessions(store, row.id)) for row in experiments]
+    for section, fields in (("code", _code), ("versions", _versions), ("hardware", _hardware)):
+        found += _beside(section, [fields(provenance) for provenance in sessions])
+    return found
+
+
+def _beside(section: str, sides: Sequence[Fields]) -> Iterator[Contrast]:
+    for field in dict.fromkeys(chain.from_iterable(sides)):
+        values = [side.get(field, NOTHING) for side in sides]
+        yield Contrast(section=section, field=field, values=values)
+
+
+def _last(sessions: Sequence[SessionRow]) -> Mapping[str, Any]:
+    """The provenance of the last session that called models or might have, which says where it worked."""
+    return next((one.provenance for one in reversed(sessions) if one.provenance.get("hardware")), {})
+
+
+def _code(provenance: Mapping[str, Any]) -> Fields:
+    """The commit and the patch of panic's own code, and of the user's repository."""
+    found = {}
+    for field, key in (("panic", "git"), ("repository", "repository")):
+        git = provenance.get(key) or {}
+        if commit := git.get("commit"):
+            patch = f" and a patch ({str(git.get('patch_sha256'))[:8]})" if git.get("dirty") else ""
+            found[f"{field} commit"] = f"{commit[:12]}{patch}"
+    if digest := provenance.get("source_digest"):
+        found["panic source"] = str(digest)[:12]
+    return found
+
+
+def _versions(provenance: Mapping[str, Any]) -> Fields:
+    python = {"python": str(provenance.get("python", "")).split(" ")[0]} if provenance else {}
+    packages = provenance.get("packages") or {}
+    return python | {str(name): str(version) for name, version in packages.items()}
+
+
+def _hardware(provenance: Mapping[str, Any]) -> Fields:
+    hardware = provenance.get("hardware") or {}
+    if not hardware:
+        return {}
+    memory = hardware.get("memory_bytes")
+    return {
+        "host": str(provenance.get("host", NOTHING)),
+        "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores",
+        "memory": f"{memory / 2**30:.0f} GiB" if memory else NOTHING,
+        "GPUs": "; ".join(hardware.get("gpus") or []) or "none",
+        "system": str(hardware.get("platform", NOTHING)),
+    }
+
+
+def commit_range(values: Sequence[str]) -> str:
+    """Return what `git log` or `git diff` takes to tell two states apart, "" where no commits are known."""
+    commits = [value.split(" ")[0] for value in values]
+    known = [commit for commit in dict.fromkeys(commits) if commit != NOTHING]
+    return "..".join((known[0], known[-1])) if len(known) > 1 else ""
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """What configs say differently: the field, and what each says; of lists what one of them alone has."""
+    return [(field, values) for field, values in said(configs) if len(set(values)) > 1]
+
+
+def said(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Every field of configs and what each says: of lists that differ what one of them alone has."""
+    flat = [dict(_fields(config)) for config in configs]
+    for name in dict.fromkeys(name for config in flat for name in config):
+        values = [config.get(name) for config in flat]
+        if all(value == values[0] for value in values):
+            text = NOTHING if values[0] is None else short_paths(shortened(_as_text(values[0])))
+            yield name, [text] * len(values)
+            continue
+        others = [[o for j, o in enumerate(values) if j != i] for i in range(len(values))]
+        texts = [_said(value, rest) for value, rest in zip(values, others, strict=True)]
+        if len(set(texts)) == 1:  # lists of the same entries
+            texts = [
+                text if value == values[0] else f"{text}, in another order"
+                for text, value in zip(texts, values, strict=True)
+            ]
+        yield name, texts
+
+
+def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a config but what it is called and where it lies; every model and batch size is one."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}: {key}", one) for key, one in value.items())
+        elif name not in PLACES:
+            yield name, value
+
+
+def _said(value: Any, others: Sequence[Any]) -> str:
+    if value is None:
+        return NOTHING
+    if value == []:
+        return "none"
+    if not isinstance(value, list):
+        return short_paths(_as_text(value))
+    elsewhere = [entry for other in others if isinstance(other, list) for entry in other]
+    own = [short_paths(shortened(_as_text(entry))) for entry in value if entry not in elsewhere]
+    more = f"; and {len(own) - SHOWN_ENTRIES:,} more" if len(own) > SHOWN_ENTRIES else ""
+    if not own:
+        return f"{len(value):,}, none of them only here"
+    return f"{len(value):,}, only here: {'; '.join(own[:SHOWN_ENTRIES])}{more}"
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " → ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shortened(value: Any) -> str:
+    """A value in a cell: four digits of a number, the beginning of a text."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

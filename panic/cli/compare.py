@@ -1,0 +1,228 @@
+"""`panic compare` and `panic best`: what experiments differ in, which have the most or least of a metric.
+
+panic compare demo other; panic best --by drift --least
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.finding import WhereOption, experiments_where
+from panic.cli.render import console, print_csv, print_json, print_table, shorten
+from panic.errors import UsageError
+
+if TYPE_CHECKING:
+    from panic.analysis.contrasts import Contrast
+    from panic.analysis.paired import Comparison, Pairing, Summary
+    from panic.store import Store
+    from panic.store.records import ExperimentRow
+
+CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
+MAX_CELL = 60
+
+
+def complete_metric(incomplete: str) -> list[str]:
+    """The names of metrics, for the shell."""
+    from panic.analysis.metrics import METRICS
+
+    return [name for name in METRICS if name.startswith(incomplete)]
+
+
+@command
+def compare(
+    shared: Shared,
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT EXPERIMENT...",
+            help="Two or more; each other one is compared with the first.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
+    ] = None,
+    where: WhereOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also what they have in common.")] = False,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what experiments differ in: config, models, code, versions, hardware, and summary metrics.
+
+    Metrics are means over runs with their spread over seeds, paired by prompt; p values are corrected.
+    """
+    from panic.analysis.contrasts import contrasts
+    from panic.analysis.paired import pairing
+
+    if as_csv and as_json:
+        raise UsageError("Give either --csv or --json.")
+    with shared.open_store() as store:
+        rows = _chosen(store, experiments, where)
+        names = [row.name for row in rows]
+        if len(rows) < 2:
+            raise UsageError("Two experiments are needed.", hint="panic compare EXPERIMENT EXPERIMENT")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"{twice} is named twice.", hint="Name different experiments: panic list.")
+        found = [one for one in contrasts(store, rows) if everything or not one.is_same]
+        metrics = pairing(store, rows)
+    if as_json:
+        return print_json(_as_dict(names, found, metrics))
+    if as_csv:
+        return _print_csv(names, found, metrics)
+    return _print(names, found, metrics)
+
+
+def _as_dict(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> dict[str, Any]:
+    def plain(one: Summary | Comparison) -> dict[str, Any]:
+        return {key: getattr(one, key) for key in one.__slots__}
+
+    return {
+        "experiments": names,
+        "differences": [
+            {"section": one.section, "field": one.field, "is_same": one.is_same}
+            | {"values": dict(zip(names, one.values, strict=True))}
+            for one in found
+        ],
+        "metrics": [
+            {
+                "metric": name,
+                "summaries": [plain(one) for one in summaries],
+                "comparisons": [plain(one) for one in comparisons],
+            }
+            for name, summaries, comparisons in metrics.rows()
+        ],
+    }
+
+
+def _print_csv(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> None:
+    """Print one row per field or metric and experiment."""
+    import polars as pl
+
+    rows: list[tuple[Any, ...]] = [
+        (one.section, one.field, name, value, *[None] * 6)
+        for one in found
+        for name, value in zip(names, one.values, strict=True)
+    ]
+    for metric, summaries, comparisons in metrics.rows():
+        beside = {one.other: one for one in comparisons}
+        for one in summaries:
+            other = beside.get(one.experiment)
+            tested = (
+                [other.difference, other.num_starts, other.p_value, other.p_adjusted] if other else [None] * 4
+            )
+            value = None if one.mean is None else repr(one.mean)
+            rows.append(("metrics", metric, one.experiment, value, one.spread, one.num_runs, *tested))
+    text = dict.fromkeys(("section", "field", "experiment", "value"), pl.String)
+    numbers = {"spread": pl.Float64, "num_runs": pl.Int64, "difference": pl.Float64, "num_starts": pl.Int64}
+    schema = {**text, **numbers, "p_value": pl.Float64, "p_adjusted": pl.Float64}
+    print_csv(pl.DataFrame(rows, schema=schema, orient="row"))
+
+
+def _print(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> None:
+    from panic.analysis.contrasts import commit_range
+    from panic.analysis.paired import CAVEAT
+
+    out = console()
+    for section in dict.fromkeys(one.section for one in found):
+        rows = [
+            (one.field, *(shorten(value, MAX_CELL) for value in one.values))
+            for one in found
+            if one.section == section
+        ]
+        print_table([section, *names], rows)
+    for one in found:
+        if one.section == "code" and one.field.endswith("commit") and (told := commit_range(one.values)):
+            out.print(f"{one.field}s: git log {told}")
+    if not any(not one.is_same for one in found):
+        out.print("They do not differ in config, models, code, versions or hardware.")
+    rows = [
+        (metric, *map(_summary, summaries), *(_comparison(one) for one in comparisons))
+        for metric, summaries, comparisons in metrics.rows()
+    ]
+    if not rows:
+        return out.print("None of them has runs that have ended: there is nothing to measure yet.")
+    print_table(["metric", *names, *(f"{name} - {names[0]}" for name in names[1:])], rows)
+    out.print(CAVEAT)
+    return None
+
+
+def _summary(one: Summary) -> str:
+    if one.mean is None:
+        return "-"
+    spread = "" if one.spread is None else f" ± {one.spread:.2g}"
+    return f"{one.mean:.4g}{spread} ({one.num_runs:,} runs)"
+
+
+def _comparison(one: Comparison) -> str:
+    if one.difference is None:
+        return "no prompt in common"
+    tested = "" if one.p_adjusted is None else f", p {one.p_adjusted:.2g}"
+    return f"{one.difference:+.4g} ({one.num_starts:,} start{'s' * (one.num_starts != 1)}{tested})"
+
+
+@command
+def best(
+    shared: Shared,
+    by: Annotated[
+        str, typer.Option("--by", metavar="METRIC", help="A metric.", autocompletion=complete_metric)
+    ],
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Among these; by default all of the store.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
+    ] = None,
+    where: WhereOption = None,
+    least: Annotated[bool, typer.Option("--least", help="The least first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many are listed.")] = 10,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the experiments by the mean of a metric over their runs."""
+    from panic.analysis.data import load
+    from panic.analysis.metrics import METRICS, metric
+    from panic.store import reading
+
+    if as_csv and as_json:
+        raise UsageError("Give either --csv or --json.")
+    found = []
+    with shared.open_store() as store:
+        chosen = _chosen(store, experiments, where)
+        if not (experiments or where):
+            chosen = [row for row in reading.experiments(store) if not reading.is_null(row.name)]
+        for row in chosen:
+            values = metric(load(store, row.id), by)["value"].drop_nulls()
+            mean = values.mean()
+            if isinstance(mean, float):
+                found.append((row.name, row.uid[:12], mean, len(values)))
+    found.sort(key=lambda one: one[2], reverse=not least)
+    shown = found[:limit]
+    keys = ("name", "id", by, "runs")
+    if as_json:
+        return print_json([dict(zip(keys, one, strict=True)) for one in shown])
+    if as_csv:
+        import polars as pl
+
+        schema = dict(zip(keys, (pl.String, pl.String, pl.Float64, pl.Int64), strict=True))
+        return print_csv(pl.DataFrame(shown, schema=schema, orient="row"))
+    if not shown:
+        return console().print(f"No run has a {by} ({METRICS[by].what}).")
+    rows = [(name, id, f"{mean:.4g}", number) for name, id, mean, number in shown]
+    print_table(["name", "id", f"{by} #", "runs #"], rows)
+    return console().print(f"{by}: {METRICS[by].what}, mean over runs")
+
+
+def _chosen(store: Store, names: list[str] | None, where: str | None) -> list[ExperimentRow]:
+    """The experiments that are named, or that a filter finds. Raises UsageError where both are given."""
+    from panic.store import reading
+
+    if where is None:
+        return [reading.experiment(store, name) for name in names or ()]
+    if names:
+        raise UsageError("Name experiments, or find them by --where: not both.")
+    return experiments_where(store, where)

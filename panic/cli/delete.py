@@ -1,0 +1,222 @@
+"""`panic delete`, `undelete` and `purge`: what goes can come back until it is purged.
+
+panic delete demo --run 3; panic undelete demo; panic purge
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panic.cli import render
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options
+from panic.cli.finding import RunsWhereOption, runs_where
+from panic.cli.render import console, moment, print_json, print_table
+from panic.errors import NotFound, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.delete import Deletion
+    from panic.store.records import ExperimentRow
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@command
+def delete(
+    shared: Shared,
+    experiment: ExperimentArgument,
+    runs: Annotated[
+        list[str] | None, typer.Option("--run", metavar="RUN", help="Only this run; may be repeated.")
+    ] = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="A,B", help="Only runs of this network; may be repeated."),
+    ] = None,
+    where: RunsWhereOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Delete an experiment, or some of its runs; they can come back.
+
+    Shows first what goes. `panic undelete` brings it back. The space is given back by `panic purge`, and then
+    it cannot come back.
+    """
+    from panic.store import Store, reading
+    from panic.store.delete import preview, preview_deletion
+    from panic.store.signing import present_author
+    from panic.store.tombstones import hide, hide_runs
+
+    with shared.open_store() as store:
+        row = reading.experiment(store, experiment)
+        chosen = None
+        if runs or networks or where is not None:
+            chosen = _chosen(store, row, runs or [], networks or [], where)
+        goes = preview_deletion(store, row.id) if chosen is None else preview(store, chosen, are_runs=True)
+        beside = [one.name for one in reading.nulls(store, row.name)] if chosen is None else []
+    what = row.name if chosen is None else f"{len(chosen):,} run{'s' * (len(chosen) != 1)} of {row.name}"
+    if not shared.quiet:
+        console().print(_told(f"{row.name} ({row.uid[:12]})", goes, beside))
+    if not _is_wanted("Delete this?", "Nothing was deleted", yes=yes):
+        return
+    author = present_author().name
+    with Store(store.path, write=True) as store:
+        if chosen is None:
+            hide(store, row, author)
+        else:
+            hide_runs(store, row, chosen, author)
+    if not shared.quiet:
+        is_one = chosen is None or len(chosen) == 1
+        console().print(
+            f"{what} {'is' if is_one else 'are'} deleted. panic undelete {row.name} brings"
+            f" {'it' if is_one else 'them'} back; panic purge gives the space back."
+        )
+
+
+def _chosen(
+    store: Store, row: ExperimentRow, numbers: list[str], networks: list[str], where: str | None
+) -> list[int]:
+    """The rows of the runs with these numbers or networks, or all, as far as a filter finds them.
+
+    Raises NotFound, naming the nearest.
+    """
+    from panic.cli.finding import find_run
+    from panic.errors import nearest
+    from panic.store import reading
+
+    found = dict.fromkeys(find_run(store, row, number).id for number in numbers)
+    known = reading.runs(store, row.id)
+    names = dict.fromkeys(",".join(run.network) for run in known)
+    for network in networks:
+        wanted = ",".join(part.strip() for part in network.split(","))
+        if wanted not in names:
+            near = nearest(wanted, names)
+            there_are = f"Its networks are: {'; '.join(list(names)[:5])}."
+            raise NotFound(
+                f"{row.name} has no run of the network {network!r}.",
+                hint=f"Did you mean {near[0]}?" if near else there_are,
+            )
+        found |= dict.fromkeys(run.id for run in known if ",".join(run.network) == wanted)
+    if where is None:
+        return list(found)
+    matching = [run.id for run in runs_where(store, row, where)]
+    chosen = [run for run in matching if run in found or not (numbers or networks)]
+    if not chosen:
+        raise NotFound(f"None of these runs of {row.name} is as --where says.")
+    return chosen
+
+
+def _told(what: str, goes: Deletion, beside: list[str]) -> str:
+    return (
+        f"{what}: {goes.runs:,} runs, {goes.invocations:,} invocations, "
+        f"{goes.outputs:,} outputs that nothing else uses ({render.size(goes.image_bytes)} of pictures), "
+        f"{goes.embeddings:,} embeddings, {goes.diagrams:,} diagrams"
+    ) + (f"; with {', '.join(beside)}" if beside else "")
+
+
+def _is_wanted(question: str, nothing: str, *, yes: bool) -> bool:
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError(f"{nothing}: nobody is there to be asked.", hint=f"-y {question.split()[0].lower()}s"
+                         " without asking.")  # fmt: skip
+    if typer.confirm(question):
+        return True
+    console().print(f"{nothing}.")
+    return False
+
+
+@command
+def undelete(
+    shared: Shared,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT", help="A name, or the beginning of an id; without it, list what was deleted."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Let an experiment come back under another name.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let what was deleted come back, or list what can."""
+    from panic.store import Store, reading, tombstones
+
+    tell_options({"--name": name and experiment is None}, "without an experiment")
+    tell_options({"--json": as_json and experiment is not None}, "with an experiment")
+    with shared.open_store() as store:
+        if experiment is None:
+            return _list(store, as_json)
+        found = tombstones.find(store, experiment)
+    if name is not None:
+        if found.is_part:
+            raise UsageError(f"These are runs of {found.name}, which has its name.", hint="Leave --name out.")
+        if not reading.NAME.fullmatch(name) or name == "latest":
+            raise UsageError(f"{name!r} cannot be the name of an experiment.", hint="For example demo-2.")
+    with Store(store.path, write=True) as store:
+        left = tombstones.restore(store, found, name)
+    if not shared.quiet:
+        back = (
+            f"{found.num_runs - left:,} runs of {found.name} are"
+            if found.is_part
+            else f"{name or found.name} is"
+        )
+        console().print(
+            f"{back} back." if found.num_runs > left or not found.is_part else "Nothing came back."
+        )
+        if left:
+            console().print(f"{left:,} runs stay deleted: {found.name} has computed them anew.")
+    return None
+
+
+def _list(store: Store, as_json: bool) -> None:
+    from panic.store import tombstones
+
+    known = tombstones.deleted(store)
+    if as_json:
+        keys = ("name", "num_runs", "author", "at", "is_part")
+        return print_json([{"id": one.uid} | {key: getattr(one, key) for key in keys} for one in known])
+    if not known:
+        return console().print("Nothing was deleted, or all of it was purged.")
+    rows = [
+        (one.name, one.uid[:12], "runs" if one.is_part else "all", one.num_runs, moment(one.at), one.author)
+        for one in known
+    ]
+    return print_table(["name", "id", "what", "runs #", "deleted", "by"], rows)
+
+
+@command
+def purge(
+    shared: Shared,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPERIMENT", help="A name, or the beginning of an id; by default all."),
+    ] = None,
+    yes: YesOption = False,
+) -> None:
+    """Remove what was deleted for good, and give its space back to the disk."""
+    from panic.store import Store, tombstones
+
+    with shared.open_store() as store:
+        known = tombstones.deleted(store)
+        if experiment is not None:
+            found = tombstones.find(store, experiment)
+            known = [one for one in known if one.at == found.at and one.is_part == found.is_part]
+        goes = tombstones.preview_purge(store, known)
+    if not known:
+        return console().print("Nothing was deleted, or all of it was purged.")
+    names = ", ".join(dict.fromkeys(one.name for one in known))
+    if not shared.quiet:
+        console().print(_told(names, goes, []))
+    if not _is_wanted("Purge this for good?", "Nothing was purged", yes=yes):
+        return None
+    with Store(store.path, write=True) as store:
+        try:
+            tombstones.purge(store, known)
+        except StoreError as error:  # a full disk, a reader that holds a snapshot
+            say(f"The space is not given back yet: {error.message}", err=True)
+    if not shared.quiet:
+        console().print(f"{names}: purged.")
+    return None

@@ -1,0 +1,331 @@
+"""`panic tag`, `untag`, `label`, `comment`: what people say of experiments, runs, outputs and trainings.
+
+panic tag demo baseline keep; panic comment demo "looks odd" --run 3; panic label checkpoints/mine "first try"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
+from panic.cli.render import console, moment, print_json, print_table
+from panic.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from panic.store import Store
+    from panic.store.annotations import Marks, Target
+    from panic.store.records import AnnotationRow, RunRow
+    from panic.store.signing import Author
+
+SHOWN_COMMENTS = 20
+Selected = tuple[str, str | None, str | None]
+"""The target, one of its runs, and a filter for its runs, as they were given."""
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="An experiment, the beginning of an output's digest, or the folder of a training (with a /).",
+        autocompletion=complete_experiment,
+    ),
+]
+UnsignedOption = Annotated[
+    bool, typer.Option("--unsigned", help="Without a signature, also where git signs with an SSH key.")
+]
+
+
+@command
+def tag(
+    shared: Shared,
+    target: TargetArgument,
+    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Words to find it by.")],
+    run: RunOption = None,
+    where: RunsWhereOption = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Give an experiment, a run, an output or a training tags."""
+    from panic.store.annotations import add_tags, check_tag
+
+    for one in tags:
+        check_tag(one)
+    with _marking(shared, (target, run, where), unsigned=unsigned) as (store, targets, author):
+        number = add_tags(store, targets, tags, author)
+        if not shared.quiet:
+            told = _told(store, targets)
+            console().print(told if number else f"{told}, as before")
+
+
+@command
+def untag(
+    shared: Shared,
+    target: TargetArgument,
+    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Which of its tags.")],
+    run: RunOption = None,
+    where: RunsWhereOption = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Take tags away. That they were there is kept, with who took them away and when."""
+    from panic.store.annotations import remove_tags
+
+    with _marking(shared, (target, run, where), unsigned=unsigned) as (store, targets, author):
+        remove_tags(store, targets, tags, author)
+        if not shared.quiet:
+            console().print(_told(store, targets))
+
+
+@command
+def label(
+    shared: Shared,
+    target: TargetArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help='One line in place of the label; "" for none.')],
+    run: RunOption = None,
+    where: RunsWhereOption = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Give an experiment, a run, an output or a training a label: one line."""
+    _say(shared, (target, run, where), "label", text, unsigned=unsigned)
+
+
+@command
+def comment(
+    shared: Shared,
+    target: TargetArgument,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="Without it, print what was said so far.")
+    ] = None,
+    run: RunOption = None,
+    where: RunsWhereOption = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Say something about a target of tags, or read what was said."""
+    from panic.store.annotations import list_annotations
+
+    if text is not None:
+        return _say(shared, (target, run, where), "comment", text, unsigned=unsigned)
+    with shared.open_store() as store:
+        found = _find(store, (target, run, where))
+        said = {one.name: list_annotations(store, one.kind, one.uid) for one in found}
+    for name, rows in said.items():
+        lines = [f"{name}:", *map(line_of, rows)] if rows else [f"Nothing was said of {name}."]
+        console().print("\n".join(lines), soft_wrap=True)
+    return None
+
+
+@command
+def trainings(shared: Shared, as_json: JsonOption = False) -> None:
+    """List the trainings that something was said of."""
+    from panic.store.annotations import list_annotations, marks_of
+
+    of: dict[str, list[AnnotationRow]] = {}
+    with shared.open_store() as store:
+        for row in list_annotations(store, "training"):
+            of.setdefault(row.target, []).append(row)
+    folders = {uid: [row.text for row in rows if row.kind == "folder"] for uid, rows in of.items()}
+    if as_json:
+        return print_json([{"id": uid, "folders": folders[uid]} | as_dict(of[uid]) for uid in of])
+    if not of:
+        return console().print("Nothing was said of any training. `panic tag FOLDER TAG` does.")
+    rows = [
+        (
+            uid[:12],
+            folders[uid][-1] if folders[uid] else None,
+            marks_of(said).label,
+            ", ".join(marks_of(said).tags),
+        )
+        for uid, said in of.items()
+    ]
+    return print_table(["id", "folder", "label", "tags"], rows)
+
+
+def _say(shared: Shared, selected: Selected, kind: str, text: str, *, unsigned: bool) -> None:
+    from panic.store.annotations import annotate, check_remark
+
+    check_remark(kind, text)
+    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
+        annotate(store, kind, [(one, text) for one in targets], author)
+        if not shared.quiet:
+            console().print(_told(store, targets))
+
+
+@contextmanager
+def _marking(
+    shared: Shared, selected: Selected, *, unsigned: bool
+) -> Iterator[tuple[Store, list[Target], Author]]:
+    """The store, what a command is about, and who says it."""
+    from panic.store.signing import present_author
+
+    author = present_author()
+    author = replace(author, key=None) if unsigned else author
+    with shared.open_store() as store:
+        targets = _find(store, selected)
+        yield store, targets, author
+        if targets[0].kind == "training":
+            _record_folder(store, targets[0], author, _recipe(selected[0]).parent.absolute())
+
+
+def _record_folder(store: Store, target: Target, author: Author, checkpoints: Path) -> None:
+    """Record where the model of a training lies, which its name does not tell."""
+    from panic.store.annotations import annotate, list_annotations
+
+    folder = str(checkpoints).removesuffix(".training")
+    rows = list_annotations(store, target.kind, target.uid)
+    if folder not in [row.text for row in rows if row.kind == "folder"]:
+        annotate(store, "folder", [(target, folder)], author)
+
+
+def _find(store: Store, selected: Selected) -> list[Target]:
+    """What a text names, or those of its runs that are meant.
+
+    A text with a slash is the folder of a training, others are so if nothing else is. Raises NotFound.
+    """
+    from panic.store import reading
+    from panic.store.annotations import find_target, run_target
+
+    selector, run, where = selected
+    if run is not None and where is not None:
+        raise UsageError("Give either --run or --where.")
+    if run is not None or where is not None:
+        row = reading.experiment(store, selector)
+        runs = [find_run(store, row, run)] if run is not None else runs_where(store, row, where)
+        return [run_target(row.name, one) for one in runs]
+    if os.sep not in selector:
+        try:
+            return [find_target(store, selector)]
+        except NotFound:
+            if not _recipe(selector).is_file():
+                raise
+    return [training_target(selector)]
+
+
+def _recipe(folder: str) -> Path:
+    """The file that says what a training is, given the folder of its model or of its checkpoints."""
+    plain = Path(folder).expanduser()
+    if not plain.name:
+        return plain / "recipe.json"
+    beside = plain if plain.name.endswith(".training") else plain.with_name(f"{plain.name}.training")
+    return beside / "recipe.json"
+
+
+def training_target(folder: str) -> Target:
+    """Return the training whose model or checkpoints lie in a folder: known by the digest of its recipe.
+
+    The recipe has the digest of the data in it, so that the same training elsewhere has the same name.
+
+    Raises NotFound for a folder without one.
+    """
+    from panic.store.annotations import Target
+    from panic.store.codec import canonical_json
+
+    path = _recipe(folder)
+    try:
+        recipe = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise NotFound(
+            f"{folder} is the folder of no training: there is no {path}.",
+            hint="Name the `output` of a training, as panic train says where its model is.",
+        ) from None
+    uid = hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+    return Target(kind="training", uid=uid, name=f"training {uid[:12]} ({folder})")
+
+
+def _told(store: Store, targets: Sequence[Target]) -> str:
+    from panic.store.annotations import list_annotations, marks_of
+
+    if len(targets) != 1:
+        return f"{len(targets):,} runs"
+    [target] = targets
+    rows = list_annotations(store, target.kind, target.uid)
+    found = marks_of(rows)
+    parts = [f"tags {', '.join(found.tags)}"] if found.tags else []
+    parts += [f"label {found.label}"] if found.label else []
+    number = sum(row.kind == "comment" for row in rows)
+    parts += [f"{number:,} comment{'s' * (number != 1)}"] if number else []
+    return f"{target.name}: {'; '.join(parts) or 'no tags, no label'}"
+
+
+def line_of(row: AnnotationRow) -> str:
+    """Return a remark as a line: when, who, whether it is signed, and what."""
+    signed = ", signed" if row.signature else ""
+    what = row.text if row.kind == "comment" else f"{row.kind}: {row.text or '(none)'}"
+    return f"{moment(row.at)}  {row.author}{signed}  {what}"
+
+
+def as_dict(rows: Sequence[AnnotationRow]) -> dict[str, Any]:
+    """Return the JSON of what is said of one target."""
+    from panic.store.annotations import marks_of
+
+    found = marks_of(rows)
+    keys = ("kind", "text", "author", "at")
+    remarks = [
+        {key: getattr(row, key) for key in keys} | {"is_signed": row.signature is not None} for row in rows
+    ]
+    return {"tags": list(found.tags), "label": found.label, "remarks": remarks}
+
+
+def print_marks(out: Callable[[str], None], rows: Sequence[AnnotationRow]) -> None:
+    """Print tags, label and comments of one target, the last comments only where there are many."""
+    from panic.store.annotations import marks_of
+
+    found = marks_of(rows)
+    if found.label:
+        out(f"label:            {found.label}")
+    if found.tags:
+        out(f"tags:             {', '.join(found.tags)}")
+    comments = [row for row in rows if row.kind == "comment"]
+    if len(comments) > SHOWN_COMMENTS:
+        out(f"and {len(comments) - SHOWN_COMMENTS:,} earlier comments: panic comment TARGET")
+    for row in comments[-SHOWN_COMMENTS:]:
+        out(f"comment:          {line_of(row)}")
+
+
+def beside(told: str, found: Marks) -> str:
+    """Return what is told of a run with its label and tags, where it has any."""
+    label = f"  “{found.label}”" if found.label else ""
+    return told + label + (f"  [{' '.join(found.tags)}]" if found.tags else "")
+
+
+def of_run(store: Store, run: RunRow) -> list[AnnotationRow]:
+    """Return the remarks on a run."""
+    from panic.store import reading
+    from panic.store.annotations import list_annotations, run_uid
+
+    return list_annotations(store, "run", run_uid(reading.experiment(store, run.experiment).name, run))
+
+
+def of_runs(store: Store, experiment: str, runs: Sequence[RunRow]) -> list[Marks]:
+    """Return the marks of runs of the experiment of this name, in their order."""
+    from panic.store.annotations import NO_MARKS, marks, run_uid
+
+    found = marks(store, "run")
+    return [found.get(run_uid(experiment, run), NO_MARKS) if found else NO_MARKS for run in runs]
+
+
+def print_origins(out: Callable[[str], None], store: Store, uid: str) -> None:
+    """Print which experiment this one was made from, and which were made from it."""
+    from panic.store.annotations import origins
+
+    for one in origins(store):
+        made = json.loads(one.text)
+        changes = f", with {', '.join(made['changes'])}" if made["changes"] else ""
+        if one.target == uid:
+            out(f"made from:        {made['name']} ({made['uid'][:12]}){changes}")
+        elif made["uid"] == uid and (name := _name_of(store, one.target)):
+            out(f"again as:         {name} ({one.target[:12]}){changes}")
+
+
+def _name_of(store: Store, uid: str) -> str | None:
+    from panic.store import reading
+
+    return next((row.name for row in reading.experiments(store) if row.uid == uid), None)

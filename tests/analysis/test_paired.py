@@ -1,0 +1,163 @@
+"""Summary metrics and what experiments differ in, with values that are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic import run
+from panic.analysis.contrasts import commit_range, contrasts, differences
+from panic.analysis.data import load
+from panic.analysis.metrics import METRICS, metric
+from panic.analysis.paired import LEAST_UNITS, PER_STEP, pairing
+from panic.config import ExperimentConfig
+from panic.errors import NotFound
+from panic.store import Store, reading
+
+STATES = 23
+
+
+def config(name: str, **changes: object) -> ExperimentConfig:
+    """Loops of a cycle of 5 states: without chance they get stuck after 2 x 5 steps."""
+    values: dict[str, object] = {
+        "name": name,
+        "networks": [["draw", "chain"]],
+        "models": {
+            "draw": {"base": "synthetic/text-to-image", "states": STATES, "size": 16},
+            "chain": {"base": "synthetic/image-to-text", "states": STATES, "kernel": "cycle", "epsilon": 0.0},
+            "circle": {"base": "synthetic/state-embedding", "states": STATES},
+        },
+        "prompts": [f"state {number}" for number in range(8)],
+        "seeds": [-1],
+        "repeats": 2,
+        "max_length": 8,
+        "embeddings": ["circle"],
+        "device": "cpu",
+        "executor": "local",
+    }
+    return ExperimentConfig.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def performed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One loop that goes round a cycle, one of chance, and one with a fixed seed that gets stuck."""
+    folder = tmp_path_factory.mktemp("paired") / "store"
+    run(config("cycle"), folder)
+    chance = {"base": "synthetic/image-to-text", "states": STATES, "kernel": "dirichlet", "epsilon": 0.0}
+    run(config("chance", models={**config("x").model_dump()["models"], "chain": chance}), folder)
+    run(config("fixed", seeds=[7], repeats=1, max_length=60, prompts=["state 0", "state 1"]), folder)
+    return folder
+
+
+def values(store: Store, name: str, of: str) -> list[float | None]:
+    return metric(load(store, name), of)["value"].to_list()
+
+
+def test_metrics_have_their_known_values(performed: Path) -> None:
+    with Store(performed) as store:
+        assert values(store, "fixed", "stuck_share") == [1.0, 1.0]
+        assert values(store, "fixed", "period") == [2.0 * STATES] * 2
+        assert values(store, "fixed", "entry_step") == [0.0, 0.0]
+        assert values(store, "cycle", "stuck_share") == [None] * 16, "fresh noise cannot get stuck"
+        assert values(store, "cycle", "tokens") == [None] * 16
+        # 4 different texts and 4 different images in 8 steps: 2 bits each.
+        assert values(store, "cycle", "entropy") == pytest.approx([2.0] * 16)
+        # The last text is 4 states on: an angle of 4 / 23 of the circle.
+        angle = 1 - np.cos(2 * np.pi * 4 / STATES)
+        assert values(store, "cycle", "drift") == pytest.approx([angle] * 16, abs=1e-5)
+        spent = sum(row.duration_s for row in reading.model_times(store, "cycle") if row.model != "circle")
+        assert sum(v for v in values(store, "cycle", "seconds") if v) == pytest.approx(spent, rel=0.3)
+        with pytest.raises(NotFound) as raised:
+            metric(load(store, "cycle"), "drfit")
+        assert raised.value.hint == "Did you mean drift?"
+        for name in METRICS:
+            found = metric(load(store, "cycle"), name)
+            assert found.schema == {"run": pl.Int64, "value": pl.Float64}
+            assert len(found) == 16
+
+
+def test_experiments_are_paired_by_prompt(performed: Path) -> None:
+    with Store(performed) as store:
+        rows = [reading.experiment(store, name) for name in ("cycle", "chance", "fixed")]
+        found = pairing(store, rows)
+        drifts = [np.array(values(store, name, "drift")) for name in ("cycle", "chance")]
+    table = {name: (summaries, comparisons) for name, summaries, comparisons in found.rows()}
+    assert set(table) == {*METRICS, PER_STEP} - {"tokens"}
+    summaries, (chance, fixed) = table["drift"]
+    assert [one.experiment for one in summaries] == ["cycle", "chance", "fixed"]
+    assert summaries[0].mean == pytest.approx(drifts[0].mean())
+    assert summaries[0].spread == pytest.approx(0, abs=1e-5)
+    assert summaries[2].spread is None, "there is one seed"
+    assert (chance.first, chance.other, chance.num_starts) == ("cycle", "chance", 8)
+    assert chance.difference == pytest.approx(drifts[1].mean() - drifts[0].mean())
+    assert chance.p_value is not None
+    assert chance.p_adjusted is not None
+    assert 2 / 2**8 <= chance.p_value <= chance.p_adjusted
+    # Both prompts go round one cycle, so that they are one start.
+    assert (fixed.num_starts, fixed.p_value) == (1, None)
+    entropy = table["entropy"][1][0]
+    assert entropy.difference is not None
+
+
+def test_a_difference_of_one_sign_has_the_least_p_and_none_has_none(tmp_path: Path) -> None:
+    """8 starts, all of which drift as much less: 2 of 256 swaps are as far from 0."""
+    folder = tmp_path / "store"
+    run(config("long"), folder)
+    run(config("short", max_length=4), folder)
+    with Store(folder) as store:
+        found = pairing(store, [reading.experiment(store, name) for name in ("long", "short")])
+        same = pairing(store, [reading.experiment(store, name) for name in ("long", "long")])
+    one = next(one for one in found.comparisons if one.metric == "entropy")
+    assert (one.difference, one.num_starts) == (pytest.approx(-1.0), 8)
+    assert one.p_value == pytest.approx(2 / 256)
+    assert LEAST_UNITS <= 8
+    assert one.p_adjusted is not None
+    assert one.p_adjusted > one.p_value
+    assert {one.p_value for one in same.comparisons} == {None}
+
+
+def test_what_differs_is_told_by_section(performed: Path) -> None:
+    with Store(performed, write=True) as store:
+        rows = [reading.experiment(store, name) for name in ("cycle", "fixed")]
+        with store.transaction() as connection:
+            provenance = json.loads(
+                store.db.value("SELECT provenance FROM session WHERE experiment = ?", rows[1].id)
+            )
+            provenance["packages"]["numpy"] = "0.1"
+            provenance["git"] = {"commit": "a" * 40, "dirty": True, "patch_sha256": "b" * 64}
+            provenance["hardware"]["gpus"] = ["a GPU"]
+            connection.execute(
+                "UPDATE session SET provenance = ? WHERE experiment = ?", (json.dumps(provenance), rows[1].id)
+            )
+            connection.execute(
+                "UPDATE epoch SET model = 1 WHERE experiment = ? AND name = 'chain'", (rows[1].id,)
+            )
+        found = {(one.section, one.field): one for one in contrasts(store, rows)}
+    different = {key for key, one in found.items() if not one.is_same}
+    assert different == {
+        *(("config", field) for field in ("prompts", "seeds", "repeats", "max_length")),
+        *{("models", "chain"), ("code", "panic commit"), ("versions", "numpy"), ("hardware", "GPUs")},
+    }
+    assert found["code", "panic commit"].values[1] == "aaaaaaaaaaaa and a patch (bbbbbbbb)"
+    assert found["config", "prompts"].values == [
+        "8, only here: state 2; state 3; state 4; state 5; state 6; and 1 more",
+        "2, none of them only here",
+    ]
+    assert found["config", "root_seed"].values == ["0", "0"]
+
+
+def test_lists_in_another_order_differ() -> None:
+    assert differences([{"seeds": [1, 2]}, {"seeds": [2, 1]}]) == [
+        ("seeds", ["2, none of them only here", "2, none of them only here, in another order"])
+    ]
+    assert differences([{"seeds": [1], "name": "a"}, {"seeds": [1], "name": "b"}]) == []
+
+
+def test_commits_as_git_takes_them() -> None:
+    assert commit_range(["abc and a patch (1)", "def"]) == "abc..def"
+    assert commit_range(["abc", "abc and a patch (1)"]) == ""
+    assert commit_range(["-", "abc"]) == ""

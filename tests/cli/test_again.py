@@ -1,0 +1,213 @@
+"""`panic again`, `extend`, `rerun`, `stop`, `end`: once more, larger, and not any more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.store import Store, check, reading
+
+from .conftest import Invoke, write_config
+
+
+def shown(panic: Invoke, *arguments: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(panic("show", *arguments, "--json").stdout)
+    return found
+
+
+def states(panic: Invoke, name: str) -> list[tuple[int, str]]:
+    return [(run["max_length"], run["state"]) for run in shown(panic, name)["runs"]]
+
+
+@pytest.fixture
+def plain(panic: Invoke, tmp_path: Path) -> Path:
+    """A store with the experiments `demo`, without diagrams, and `broken`, where runs have failed."""
+    assert panic("run", write_config(tmp_path)).exit_code == 0
+    assert panic("run", write_config(tmp_path, "broken", fail_at=1)).exit_code == 1
+    return tmp_path / "panic-store"
+
+
+def test_again_makes_a_new_experiment_and_keeps_where_it_comes_from(panic: Invoke, plain: Path) -> None:
+    before = panic("dump", "demo").stdout
+    done = panic("again", "demo", "--dry-run", "--set", "max_length=4")
+    assert done.exit_code == 0, done.output
+    assert "demo-2 is new in" in done.stdout
+    done = panic("again", "demo", "--set", "max_length=4", "--tag", "short")
+    assert done.exit_code == 0, done.output
+    assert "demo-2 is complete" in done.stdout
+    assert panic("dump", "demo").stdout == before
+    assert {length for length, _ in states(panic, "demo-2")} == {4}
+    assert shown(panic, "demo-2")["tags"] == ["short"]
+    uid = shown(panic, "demo")["id"]
+    assert f"made from:        demo ({uid[:12]}), with max_length=4\n" in panic("show", "demo-2").stdout
+    assert "again as:         demo-2" in panic("show", "demo").stdout
+    assert panic("again", "demo-2", "--name", "third").exit_code == 0
+    assert "made from:        demo-2" in panic("show", "third").stdout
+    assert panic("check").exit_code == 0
+
+
+def test_the_same_again_gives_the_same(panic: Invoke, plain: Path) -> None:
+    assert panic("again", "demo").exit_code == 0
+    runs = [shown(panic, name, "--run", number)["steps"] for name, number in (("demo", 1), ("demo-2", 13))]
+    assert [step["output"] for step in runs[0]] == [step["output"] for step in runs[1]]
+    for name in ("demo", "broken"):
+        done = panic("again", "demo", "--name", name)
+        assert done.exit_code == 2
+        assert "--name NAME" in done.stderr
+    done = panic("again", "demo", "--set", "max_lenght=3")
+    assert done.exit_code == 2
+    assert "did you mean 'max_length'?" in done.stderr
+    assert "override 'max_lenght=3'" in done.stderr
+
+
+def test_an_extension_computes_what_is_new_and_keeps_the_rest(
+    panic: Invoke, plain: Path, tmp_path: Path
+) -> None:
+    more = tmp_path / "more prompts.csv"
+    more.write_text("text\nstate 4\nstate 1\n")
+    done = panic("extend", "demo", "--prompts", more, "--repeats", 3, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "runs:        16, of which 6 have ended" in done.stdout
+    done = panic("extend", "demo", "--prompts", more, "--repeats", 3, "--max-length", 10)
+    assert done.exit_code == 0, done.output
+    other = tmp_path / "other"
+    config = write_config(tmp_path, max_length=10, prompts=["state 0", "state 3", "state 4", "state 1"])
+    assert panic("run", config, "--set", "repeats=3", "--store", other).exit_code == 0
+    lines = [
+        {
+            line
+            for line in panic("dump", "demo", "--store", path).stdout.splitlines()
+            if '"diagram"' not in line
+        }
+        for path in (plain, other)
+    ]
+    assert lines[0] == lines[1]
+    assert panic("resume", "demo").stdout == "demo is complete.\n"
+    done = panic("extend", "demo", "--network", "draw, chain")
+    assert done.exit_code == 2
+    assert "the same network as networks.0" in done.stderr
+    done = panic("extend", "demo", "--network", "draw,chian")
+    assert done.exit_code == 2
+    assert "did you mean 'chain'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--max-length, --prompts, --repeats or --network"),
+        (("--max-length", 8), "have a length of 8 already"),
+        (("--repeats", 2), "2 repeats already"),
+        (("--prompts", "none.txt"), "none.txt"),
+        (("--max-length", 0), "--max-length"),
+    ],
+)
+def test_an_extension_that_extends_nothing_is_refused(
+    panic: Invoke, store: Path, options: tuple[object, ...], said: str
+) -> None:
+    done = panic("extend", "demo", *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_failed_runs_are_computed_again_and_how_they_failed_is_kept(panic: Invoke, plain: Path) -> None:
+    failed = [run["run"] for run in shown(panic, "broken")["runs"] if run["state"] == "failed"]
+    told = panic("rerun", "broken", "--failed", "--dry-run").stdout
+    assert told == f"{len(failed)} runs of broken would be tried again.\n"
+    assert panic("rerun", "broken").exit_code == 2
+    assert panic("rerun", "demo", "--failed").stdout == "No run of demo has failed.\n"
+    number = failed[0]
+    step = shown(panic, "broken", "--run", number)["failure"]["step"]
+    for attempt in (1, 2):
+        assert panic("rerun", "broken", "--failed").exit_code == 1
+        found = shown(panic, "broken", "--run", number)
+        assert found["state"] == "failed"
+        assert [one["step"] for one in found["earlier_failures"]] == [step] * attempt
+    assert "failed before:" in panic("show", "broken", "--run", number).stdout
+    with Store(plain) as opened:
+        assert check.check(opened) == []
+    assert panic("delete", "broken", "-y").exit_code == 0
+    assert panic("purge", "-y").exit_code == 0
+    with Store(plain) as opened:
+        assert opened.db.value("SELECT count(*) FROM attempt") == 0
+
+
+COMMAND = [sys.executable, "-m", "panic"]
+
+
+def started(tmp_path: Path, panic: Invoke, **changes: Any) -> subprocess.Popen[bytes]:
+    config = write_config(tmp_path, **({"delay_s": 0.05, "max_length": 2000} | changes))
+    process = subprocess.Popen(
+        [*COMMAND, "run", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done = panic("status", "demo", "--json")
+        if done.exit_code == 0 and json.loads(done.stdout)["invocations"]:
+            return process
+        time.sleep(0.1)
+    raise AssertionError("it never began")
+
+
+def test_an_experiment_is_stopped_ended_and_reopened(panic: Invoke, tmp_path: Path) -> None:
+    process = started(tmp_path, panic)
+    try:
+        done = panic("end", "demo")
+        assert (done.exit_code, f"process {process.pid}" in done.stderr) == (1, True)
+        done = panic("stop", "demo", "--wait")
+        assert done.exit_code == 0, done.output
+        assert f"Process {process.pid} was asked to stop" in done.stdout
+        assert "demo has stopped." in done.stdout
+        assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+    assert json.loads(panic("status", "--json").stdout)["state"] == "interrupted"
+    assert panic("stop", "demo").stdout == "Nobody performs demo.\n"
+    before = [run["num_steps"] for run in shown(panic, "demo")["runs"]]
+    done = panic("end", "demo")
+    assert done.exit_code == 0, done.output
+    assert "A longer config reopens it." in done.stdout
+    found = shown(panic, "demo")
+    assert [run["num_steps"] for run in found["runs"]] == [number for number in before if number]
+    assert {run["state"] for run in found["runs"]} <= {"done", "stuck"}
+    assert panic("resume", "demo").exit_code == 0
+    assert shown(panic, "demo")["state"] == "complete"
+    assert panic("check").exit_code == 0
+    assert panic("end", "demo").stdout == "All runs of demo have ended.\n"
+    longest = max(run["num_steps"] for run in found["runs"])
+    assert panic("run", write_config(tmp_path, max_length=longest + 2, delay_s=0.05)).exit_code == 0
+    assert max(run["num_steps"] for run in shown(panic, "demo")["runs"]) == longest + 2
+    assert panic("check").exit_code == 0
+
+
+def test_a_driver_elsewhere_or_of_another_number_is_not_stopped(
+    panic: Invoke, tmp_path: Path, store: Path
+) -> None:
+    """A lock that names a process of another host, or in another container, which is somebody else here."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        for host, said in (("elsewhere", "on elsewhere"), (os.uname().nodename, "cannot be seen from here")):
+            with Store(store, write=True) as opened:
+                row = reading.experiment(opened, "demo")
+                with opened.transaction() as connection:
+                    connection.execute(
+                        "UPDATE session SET end_state = NULL, ended_at = NULL, pid = ? WHERE experiment = ?",
+                        (sleeper.pid, row.id),
+                    )
+                lock = {"pid": sleeper.pid, "host": host, "started_at": 0.0}
+                (store / "lock").write_text(json.dumps(lock))
+                done = panic("stop", "demo")
+                assert done.exit_code == 1
+                assert said in done.stderr
+        assert sleeper.poll() is None
+    finally:
+        sleeper.send_signal(signal.SIGKILL)
+        sleeper.wait()

@@ -1,0 +1,64 @@
+"""`panic compare` and `panic best`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from .conftest import Invoke
+
+
+def test_only_what_differs_is_told_unless_all_is_asked_for(panic: Invoke, store: Path) -> None:
+    done = panic("compare", "demo", "broken")
+    assert done.exit_code == 0, done.output
+    assert "diagrams" in done.stdout
+    assert "stuck_share" in done.stdout
+    assert "broken - demo" in done.stdout
+    assert "root_seed" not in done.stdout
+    assert panic("compare", "--where", "runs > 0").stdout == done.stdout
+    everything = panic("compare", "demo", "broken", "--all").stdout
+    assert "root_seed" in everything
+    assert "numpy" in everything
+    found = json.loads(panic("compare", "demo", "broken", "--json").stdout)
+    assert found["experiments"] == ["demo", "broken"]
+    assert {"config", "models"} <= {one["section"] for one in found["differences"]}
+    assert not any(one["is_same"] for one in found["differences"])
+    metrics = {one["metric"]: one for one in found["metrics"]}
+    assert metrics["period"]["summaries"][0]["experiment"] == "demo"
+    assert metrics["stuck_share"]["comparisons"][0]["num_starts"] >= 1
+    rows = list(csv.DictReader(io.StringIO(panic("compare", "demo", "broken", "--csv").stdout)))
+    assert {row["section"] for row in rows} >= {"config", "models", "metrics"}
+    assert {row["experiment"] for row in rows} == {"demo", "broken"}
+
+
+def test_mistakes_have_an_answer(panic: Invoke, store: Path) -> None:
+    for arguments, said in (
+        (("compare", "demo"), "Two experiments are needed."),
+        (("compare", "demo", "demo"), "demo is named twice."),
+        (("compare", "demo", "brokne"), "Did you mean broken?"),
+        (("compare", "demo", "broken", "--csv", "--json"), "either --csv or --json"),
+        (("best", "--by", "drfit"), "Did you mean drift?"),
+        (("best", "--by", "x"), "There are: stuck_share"),
+    ):
+        done = panic(*arguments)
+        assert done.exit_code == 2, arguments
+        assert said in done.stderr
+
+
+def test_experiments_are_ranked_by_a_metric(panic: Invoke, store: Path) -> None:
+    most = json.loads(panic("best", "--by", "entropy", "--json").stdout)
+    least = json.loads(panic("best", "--by", "entropy", "--least", "--json").stdout)
+    assert {row["name"] for row in most} == {"demo", "broken"}
+    assert [row["name"] for row in most] == [row["name"] for row in reversed(least)]
+    assert most[0]["entropy"] >= most[1]["entropy"]
+    named = panic("best", "--by", "entropy", "--where", "name = demo", "--json").stdout
+    assert [row["name"] for row in json.loads(named)] == ["demo"]
+    assert len(json.loads(panic("best", "--by", "entropy", "--limit", 1, "--json").stdout)) == 1
+    assert "mean over runs" in panic("best", "--by", "entropy", "demo").stdout
+    assert (
+        panic("best", "--by", "tokens").stdout
+        == "No run has a tokens (tokens of a run, as servers count them).\n"
+    )
+    assert panic("best", "--by", "entropy", "--csv").stdout.startswith("name,id,entropy,runs\n")

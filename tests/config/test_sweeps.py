@@ -1,0 +1,176 @@
+"""Sweeps: known values, names that stay, mistakes with their places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.config import load
+from panic.config.sweeps import combinations, form_of, name_of, values_of
+from panic.errors import ConfigError
+
+CONFIG = """\
+name: demo
+networks: [[quick, tell], [slow, tell]]
+models:
+  quick: {base: PocketDiffusion, steps: {values: [1, 2, 4]}}
+  slow: {base: PocketDiffusion, steps: 9}
+  tell: {base: PocketCaptioner}
+prompts: [a]
+seeds: [-1]
+max_length: 2
+batch_sizes: {quick: 3, tell: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sweep", "expected"),
+    [
+        ({"values": [1, "a", None, [2]]}, [1, "a", None, [2]]),
+        ({"from": 0, "to": 7, "n": 4, "scale": "log"}, [0, 1, 3, 7]),
+        ({"from": 1, "to": 1000, "n": 4, "scale": "log"}, [1, 10, 100, 1000]),
+        ({"from": 0, "to": 1, "n": 5}, [0, 0.25, 0.5, 0.75, 1]),
+        ({"from": 1, "to": 10, "n": 4}, [1, 4, 7, 10]),
+        ({"from": 1, "to": 100, "n": 5, "scale": "log", "whole": True}, [1, 3, 10, 32, 100]),
+        ({"from": 1, "to": 2, "n": 9, "whole": True}, [1, 2]),
+        ({"from": 3, "to": 5, "n": 1}, [3]),
+        ({"from": 2, "to": 2, "n": 3}, [2]),
+    ],
+)
+def test_known_values(sweep: dict[str, Any], expected: list[Any]) -> None:
+    found = values_of(sweep)
+    assert found == expected
+    assert [type(value) for value in found] == [type(int(v) if v in (0, 1) else v) for v in expected]
+
+
+def test_drawn_values_are_within_and_the_first_ones_stay() -> None:
+    few, many = (values_of({"random": "uniform", "low": -1, "high": 2, "n": n, "seed": 3}) for n in (5, 50))
+    assert many[:5] == few
+    assert len(set(many)) == 50
+    assert all(-1 <= value <= 2 for value in many)
+    assert sum(many) / 50 == pytest.approx(0.5, abs=0.4)
+    assert values_of({"random": "uniform", "low": -1, "high": 2, "n": 5, "seed": 4}) != few
+    logs = values_of({"random": "log", "low": 1e-6, "high": 1, "n": 200})
+    assert 0.35 < sum(value < 1e-3 for value in logs) / 200 < 0.65
+
+
+def test_what_is_no_sweep() -> None:
+    for value in (
+        [1, 2],
+        {"a": 1},
+        {"values": [1], "more": 2},
+        {"from": "a text"},
+        {"random": True},
+        3,
+        None,
+        {},
+    ):
+        assert form_of(value) is None
+
+
+def test_names_say_values_or_have_a_digest() -> None:
+    assert [name_of(v) for v in (2, 0.5, 1e-7, True, None, "abc")] == [
+        "2",
+        "0.5",
+        "1e-07",
+        "true",
+        "none",
+        "abc",
+    ]
+    long = name_of("a cat, with a very long tail")
+    assert long.startswith("a-cat-with-a-ver-")
+    assert long != name_of("a cat, with a very long tale")
+    assert "/" not in name_of("../../x")
+
+
+def test_a_variant_with_a_sweep_becomes_variants_wherever_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text(CONFIG)
+    config = load(path)
+    names = ["quick-steps=1", "quick-steps=2", "quick-steps=4"]
+    assert list(config.models) == [*names, "slow", "tell"]
+    assert config.networks == [*([name, "tell"] for name in names), ["slow", "tell"]]
+    assert config.batch_sizes == {**dict.fromkeys(names, 3), "tell": 2}
+    assert [config.models[name].parameters["steps"] for name in names] == [1, 2, 4]
+    more = load(path, ["models.quick.steps.values.3=8", "models.slow.steps={values: [8, 9]}"])
+    assert set(config.models) - {"slow"} < set(more.models)
+    assert more.networks[:3] == config.networks[:3]
+    assert [network[0] for network in more.networks[3:]] == ["quick-steps=8", "slow-steps=8", "slow-steps=9"]
+
+
+def test_sweeps_of_one_network_are_combined(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    text = CONFIG.replace("tell: {base: PocketCaptioner}", "tell: {base: PocketCaptioner, rows: grid.csv}")
+    path.write_text(text.replace("batch_sizes", "embeddings: [PocketText]\nbatch_sizes"))
+    (tmp_path / "grid.csv").write_text("temperature, beams\n0.5,1\n1,2\n\n")
+    config = load(path)
+    rows = ["tell-temperature=0.5-beams=1", "tell-temperature=1-beams=2"]
+    assert config.networks[:2] == [["quick-steps=1", row] for row in rows]
+    assert len(config.networks) == 8
+    assert config.models[rows[1]].parameters == {"temperature": 1, "beams": 2}
+    assert config.embeddings == ["PocketText"]
+
+
+def test_sweeps_lie_at_any_depth_and_are_named_apart() -> None:
+    raw = {"a": {"x": {"values": [1, 2]}}, "b": {"x": {"values": ["p"]}}, "c": [{"values": [3]}]}
+    found = combinations(raw, Path())
+    assert [one.suffix for one in found] == ["a.x=1-b.x=p", "a.x=2-b.x=p"]
+    assert found[1].values == {"a": {"x": 2}, "b": {"x": "p"}, "c": [{"values": [3]}]}
+    assert [one.suffix for one in combinations({"a": 1}, Path())] == [""]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("{values: []}", "demo.yaml:4:50: values must be a list of values to try"),
+        ("{values: [1, 2, 1]}", "the same value as values.0"),
+        ("{from: 1, to: 3}", "this sweep has no 'n'"),
+        ("{from: 1, to: 3, n: 2, step: 1}", "this sweep has no use for 'step'"),
+        ("{from: 3, to: 1, n: 2}", "to must be at least from"),
+        ("{from: a, to: 1, n: 2}", "from must be a finite number"),
+        ("{from: -1, to: 1, n: 2, scale: log}", "a logarithmic scale begins at 0 or above"),
+        ("{from: 1, to: 3, n: 2, scale: lag}", "did you mean 'log'?"),
+        ("{from: 1, to: 3, n: 0}", "n must be a whole number from 1 to 1,000"),
+        ("{random: uniform, low: 0, high: 1, n: 2000000000}", "n must be a whole number from 1 to 1,000"),
+        ("{random: norm, low: 0, high: 1, n: 2}", "random is not one of the allowed values"),
+        ("{random: uniform, low: 0, high: 1, n: 2, seed: x}", "seed must be a whole number"),
+        ("{values: [1, 2]}, rows: none.csv", "none.csv cannot be read"),
+        ("1, rows: empty.csv", "needs a first line"),
+        ("1, rows: odd.csv", "row 3 has not as many values"),
+    ],
+)
+def test_mistakes_have_their_places(tmp_path: Path, change: str, said: str) -> None:
+    (tmp_path / "empty.csv").write_text("\n")
+    (tmp_path / "odd.csv").write_text("steps\n1\n2,3\n")
+    path = tmp_path / "demo.yaml"
+    path.write_text(CONFIG.replace("{values: [1, 2, 4]}", change))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert said in raised.value.message
+    assert "demo.yaml:4:" in raised.value.message
+
+
+def test_a_mistake_elsewhere_keeps_its_place(tmp_path: Path) -> None:
+    """Networks behind those that a sweep multiplies have other numbers than in the file."""
+    path = tmp_path / "demo.yaml"
+    path.write_text(CONFIG.replace("[slow, tell]", "[slow, 3]"))
+    with pytest.raises(ConfigError, match=r"demo\.yaml:2:34: networks\.3\.1 must be a text"):
+        load(path)
+
+
+def test_no_variant_varies_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text(CONFIG.replace("base: PocketCaptioner", "base: quick"))
+    with pytest.raises(ConfigError, match="'quick' is a sweep, and no model to vary"):
+        load(path)
+
+
+def test_too_many_combinations_are_refused() -> None:
+    raw = {name: {"from": 0, "to": 1, "n": 100} for name in "abc"}
+    from panic.config.prompt_origins import MistakesError
+
+    with pytest.raises(MistakesError) as raised:
+        combinations(raw, Path())
+    assert "1,000,000 combinations" in raised.value.problems[0].message

@@ -1,0 +1,312 @@
+"""Remarks: only ever added, targets checked, signed where git signs, written beside a driver that writes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from panic.errors import NotFound, StoreReadOnly, UsageError
+from panic.store import Store, check, dump, reading, writing
+from panic.store.annotations import (
+    Marks,
+    Target,
+    add_tags,
+    annotate,
+    check_remark,
+    check_tag,
+    find_target,
+    list_annotations,
+    mark_as_configured,
+    marks,
+    marks_of,
+    remove_tags,
+    run_target,
+    verify_remarks,
+)
+from panic.store.codec import text_digest
+from panic.store.signing import Author, SigningError, identity, present_author, sign
+from tests.store.sample import Sample, batch, remark, steps
+from tests.store.test_files import without_rights
+
+ME = Author(name="me <me@example.org>")
+needs_ssh = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+
+
+def test_a_target_that_is_not_there_is_refused(writer: Store, sample: Sample) -> None:
+    """A remark on the experiment "no-such" was stored once."""
+    no_such = [
+        Target(kind="experiment", uid="no-such", name="x"),
+        Target(kind="output", uid="no-such", name="x"),
+        Target(kind="output", uid="ab" * 32, name="x"),
+        Target(kind="run", uid="ab" * 8, name="x", run=99),
+        Target(kind="session", uid="99", name="x"),
+        Target(kind="training", uid="mine", name="x"),
+        Target(kind="model", uid="x", name="x"),
+    ]
+    for target in no_such:
+        with pytest.raises(NotFound, match=f"There is no {target.kind}"):
+            annotate(writer, "comment", [(target, "lost")], ME)
+    assert list_annotations(writer) == []
+
+
+def test_what_can_be_remarked_on(writer: Store, sample: Sample) -> None:
+    runs = {run.id: run for run in reading.runs(writer, "alpha")}
+    digest = text_digest("b").hex()
+    targets = [
+        find_target(writer, "alpha"),
+        find_target(writer, reading.experiment(writer, "beta").uid[:20]),
+        find_target(writer, digest[:9].upper()),
+        run_target("alpha", runs[sample.stuck]),
+        Target(kind="session", uid="1", name="session 1"),
+        Target(kind="training", uid="ab" * 32, name="training"),
+    ]
+    assert [target.kind for target in targets[:4]] == ["experiment", "experiment", "output", "run"]
+    assert targets[2].uid == digest
+    before = list(dump.dump(writer))
+    assert annotate(writer, "comment", [(target, "seen") for target in targets], ME) == len(targets)
+    assert {row.target for row in list_annotations(writer)} == {target.uid for target in targets}
+    assert list(dump.dump(writer)) == before
+    assert check.check(writer) == []
+    with pytest.raises(NotFound, match="No experiment 'abc'"):
+        find_target(writer, "abc")
+    assert find_target(writer, digest).uid == digest
+    with pytest.raises(NotFound, match="No experiment"):
+        find_target(writer, digest[:7])
+
+
+def test_the_last_remark_on_a_tag_or_label_holds_and_all_are_kept(writer: Store, sample: Sample) -> None:
+    target, other = find_target(writer, "alpha"), find_target(writer, "beta")
+    assert add_tags(writer, [target, other], ["good", "odd", "good"], ME) == 4
+    assert add_tags(writer, [target, other], ["odd", "late"], ME) == 2
+    assert remove_tags(writer, [target], ["odd"], ME) == 1
+    for text in ("first", "second"):
+        annotate(writer, "label", [(target, text)], ME)
+    expected = {
+        target.uid: Marks(tags=("good", "late"), label="second"),
+        other.uid: Marks(tags=("good", "odd", "late")),
+    }
+    assert marks(writer, "experiment") == expected
+    assert marks_of(list_annotations(writer, "experiment", target.uid)) == expected[target.uid]
+    assert marks(writer, "run") == {}
+    assert add_tags(writer, [target], ["odd"], ME) == 1
+    annotate(writer, "label", [(target, "")], ME)
+    assert marks(writer, "experiment")[target.uid] == Marks(tags=("good", "late", "odd"))
+    kinds = [row.kind for row in list_annotations(writer, "experiment", target.uid)]
+    assert kinds == ["tag", "tag", "tag", "untag", "label", "label", "tag", "label"]
+
+
+def test_taking_away_what_is_not_there_names_the_nearest_and_takes_nothing(
+    writer: Store, sample: Sample
+) -> None:
+    target = find_target(writer, "alpha")
+    with pytest.raises(NotFound) as raised:
+        remove_tags(writer, [target], ["x"], ME)
+    assert raised.value.hint == "It has no tags."
+    add_tags(writer, [target], ["baseline"], ME)
+    with pytest.raises(NotFound) as raised:
+        remove_tags(writer, [target], ["baseline", "baselime"], ME)
+    assert raised.value.hint == "Did you mean baseline?"
+    assert marks(writer, "experiment")[target.uid].tags == ("baseline",)
+
+
+@pytest.mark.parametrize("tag", ["", "two words", "a,b", "-x", "x" * 65, "line\n", "\x1b[2J", "\ud800"])
+def test_what_is_no_tag(tag: str) -> None:
+    with pytest.raises(UsageError, match="is no tag"):
+        check_tag(tag)
+    assert check_tag("größer-als=3") == "größer-als=3"
+
+
+def test_the_nearest_tag_is_told() -> None:
+    with pytest.raises(UsageError) as raised:
+        check_tag("-looks good, really")
+    assert raised.value.hint == "For example looks-good-really."
+
+
+def test_what_is_no_label_and_no_comment() -> None:
+    for kind, text in (("label", "a\nb"), ("label", "x" * 201), ("comment", " \n"), ("comment", "a\0b")):
+        with pytest.raises(UsageError):
+            check_remark(kind, text)
+    with pytest.raises(UsageError, match="UTF-8"):
+        check_remark("comment", "\ud800")
+    assert check_remark("comment", "a\nb") == "a\nb"
+    assert check_remark("label", "") == ""
+
+
+def test_what_people_said_holds_over_a_config_that_says_it_again(writer: Store, sample: Sample) -> None:
+    target = find_target(writer, "alpha")
+    config = [("tag", "a"), ("tag", "b"), ("label", "first")]
+    mark_as_configured(writer, sample.alpha, config, ME)
+    mark_as_configured(writer, sample.alpha, config, ME)
+    assert len(list_annotations(writer)) == 3
+    remove_tags(writer, [target], ["a"], ME)
+    annotate(writer, "label", [(target, "better")], ME)
+    mark_as_configured(writer, sample.alpha, [*config, ("tag", "c")], ME)
+    assert marks(writer, "experiment") == {target.uid: Marks(tags=("b", "c"), label="better")}
+    mark_as_configured(writer, sample.alpha, [("label", "another")], ME)
+    assert marks(writer, "experiment")[target.uid].label == "another"
+
+
+def test_a_store_that_cannot_be_written_takes_no_remark(filled: tuple[Path, Sample]) -> None:
+    base = Path(tempfile.mkdtemp())
+    base.chmod(0o755)
+    folder = base / "store"
+    shutil.copytree(filled[0], folder)
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def tag() -> int:
+        with Store(folder) as store:
+            return remark(store, "alpha", "lost", kind="tag")
+
+    error = without_rights(tag)
+    folder.chmod(0o755)
+    shutil.rmtree(base)
+    assert isinstance(error, StoreReadOnly)
+    assert "cannot be written" in error.message
+
+
+# --- several processes
+
+
+def keep_tagging(folder: Path, name: str, number: int) -> None:
+    with Store(folder) as store:
+        target = find_target(store, "alpha")
+        for place in range(number):
+            add_tags(store, [target], [f"{name}-{place}"], Author(name=name))
+
+
+def test_two_processes_tag_while_a_third_writes(writer: Store, folder: Path, sample: Sample) -> None:
+    """The driver commits runs meanwhile; nothing of either is lost, and nobody waits for the driver's end."""
+    number, context = 40, multiprocessing.get_context("spawn")
+    taggers = [context.Process(target=keep_tagging, args=(folder, name, number)) for name in ("one", "two")]
+    session = writing.start_session(writer, sample.alpha, "x", {})
+    for process in taggers:
+        process.start()
+    commits = 0
+    while any(process.is_alive() for process in taggers) or commits < 5:
+        digest = steps(writer, session, (sample.draw, sample.tell), sample.untouched, "untouched", [])
+        digest.batches.append(batch(writer, session, sample.draw))
+        writing.commit(writer, digest)
+        commits += 1
+    for process in taggers:
+        process.join()
+    assert [process.exitcode for process in taggers] == [0, 0]
+    [found] = marks(writer, "experiment").values()
+    assert sorted(found.tags) == sorted(
+        f"{name}-{place}" for name in ("one", "two") for place in range(number)
+    )
+    assert writer.db.value("SELECT count(*) FROM batch WHERE session = ?", session) == commits
+    assert check.check(writer) == []
+
+
+def test_half_a_million_tags_cost_a_listing_little(writer: Store, sample: Sample) -> None:
+    """They are on runs and outputs mostly; what is on experiments is told without reading them."""
+    uid = reading.experiment(writer, "alpha").uid
+    with writer.transaction() as connection:
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)"
+            " INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " SELECT 'output', printf('%064x', i / 5), 'tag', 'tag-' || (i % 5), 'me', 0.0 FROM n"
+        )
+    remark(writer, "alpha", "good", kind="tag")
+    started = time.process_time()
+    for _ in range(10):
+        assert marks(writer, "experiment") == {uid: Marks(tags=("good",))}
+        assert len(list_annotations(writer, "experiment", uid)) == 1
+    assert (time.process_time() - started) / 10 < 0.02
+
+
+# --- signatures
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    file = tmp_path / "key"
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file), check=True)
+    return file
+
+
+def signers(path: Path, **keys: Path) -> Path:
+    lines = [f"{name}@example.org {key.with_suffix('.pub').read_text()}" for name, key in keys.items()]
+    path.write_text("".join(lines))
+    return path
+
+
+@needs_ssh
+def test_a_signature_proves_who_said_it_and_fails_on_another_remark(
+    folder: Path, sample: Sample, tmp_path: Path, key: Path
+) -> None:
+    me = Author(name="Me <me@example.org>", key=str(key))
+    with Store(folder) as store:
+        alpha, beta = find_target(store, "alpha"), find_target(store, "beta")
+        add_tags(store, [alpha], ["good"], me)
+        annotate(store, "comment", [(alpha, "mine"), (beta, "mine")], me)
+        annotate(store, "comment", [(beta, "anybody's")], ME)
+    allowed = signers(tmp_path / "allowed", me=key, you=key)
+    with Store(folder) as store:
+        found = verify_remarks(store, allowed)
+        assert (found.signed, found.unsigned, found.problems) == (3, 1, [])
+        others = verify_remarks(store, signers(tmp_path / "others", you=key))
+        assert (others.signed, len(others.problems)) == (0, 3)
+    changes = ["target = (SELECT uid FROM experiment WHERE name = 'beta')", "text = 'bad'", "kind = 'untag'"]
+    changes += ["author = 'You <you@example.org>'", "at = at + 1", "target_kind = 'run'"]
+    for change in changes:
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        with sqlite3.connect(copy / "store.sqlite") as connection:
+            connection.execute(f"UPDATE annotation SET {change} WHERE id = 1")
+        connection.close()
+        with Store(copy) as store:
+            found = verify_remarks(store, allowed)
+        assert found.signed == 2, change
+        [problem] = found.problems
+        assert problem.startswith(("tag 1 on", "untag 1 on")), change
+        shutil.rmtree(copy)
+
+
+@needs_ssh
+def test_a_signature_of_something_else_is_none_of_a_remark(key: Path, tmp_path: Path) -> None:
+    """Such as one that git made of a commit, in its own namespace."""
+    letter = tmp_path / "letter"
+    letter.write_text("x")
+    subprocess.run(("ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", key, letter), check=True)
+    from panic.store.signing import verify
+
+    allowed = signers(tmp_path / "allowed", me=key)
+    signature = letter.with_suffix(".sig").read_text()
+    assert verify(b"x", sign(b"x", str(key)), ME.name, time.time(), allowed) == ""
+    assert verify(b"x", signature, ME.name, time.time(), allowed)
+    assert verify(b"x", "no signature at all", ME.name, time.time(), allowed)
+
+
+@needs_ssh
+def test_what_cannot_be_signed_is_not_stored(writer: Store, sample: Sample, tmp_path: Path) -> None:
+    with pytest.raises(SigningError, match="could not be signed with"):
+        add_tags(writer, [find_target(writer, "alpha")], ["x"], Author(name="me", key=str(tmp_path / "none")))
+    assert list_annotations(writer) == []
+    with pytest.raises(UsageError, match="cannot be read"):
+        verify_remarks(writer, tmp_path / "none")
+
+
+def test_authors_are_gits_or_user_and_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tmp_path / "settings"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.chdir(tmp_path)
+    settings.write_text("")
+    name = present_author().name
+    assert "@" in name
+    assert "<" not in name
+    settings.write_text('[user]\nname = "A <B>\\n C"\nemail = a@example.org\nsigningkey = ~/key\n')
+    assert present_author() == Author(name="A B C <a@example.org>")
+    settings.write_text(settings.read_text() + '[gpg]\nformat = ssh\n[gpg "ssh"]\nprogram = /evil\n')
+    assert present_author() == Author(name="A B C <a@example.org>", key="~/key")
+    assert identity("A B C <a@example.org>") == "a@example.org"
+    assert identity("me@host") == "me@host"
