@@ -46,6 +46,10 @@ class ConflictError(UsageError):
     """A setting contradicts what was pinned with the experiment at its first start."""
 
 
+class FilterError(UsageError):
+    """A filter cannot be read, or names what there is not; the message points at the place."""
+
+
 class StoreError(PanicError):
     """The store cannot be used as asked."""
 

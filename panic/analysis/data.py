@@ -24,12 +24,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.whereabouts import at_end, continued
+from panic.arms import BASELINE, Arm, last_network, period_of
 from panic.config.diagrams import DiagramSettings, one_or_several
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading
@@ -48,6 +50,11 @@ MEASURED = {
 def network_name(network: tuple[str, ...] | list[str]) -> str:
     """A network as people read it."""
     return ARROW.join(network)
+
+
+def course_name(run: RunRow) -> str:
+    """What runs are grouped by: their network, and their arm if anything steps in."""
+    return network_name(run.network) + (f" · {run.arm}" if run.arm != BASELINE else "")
 
 
 def load(
@@ -147,23 +154,72 @@ class ExperimentData:
     def runs(self) -> pl.DataFrame:
         """One row per run: what it is, its state and number of steps, its entry step and period if stuck.
 
-        is_repeatable: whether all its models are.
+        network: with the arm, if anything steps into the run: what runs are grouped by; plain_network is
+        without. is_repeatable: whether all its models are. map: a number, alike for runs whose future follows
+        alike from a state, which is an output and the step modulo `round`: of one network in the end, and
+        with the same interventions that come again. tags (parted by commas), group: those of the prompt.
         """
         schema = {
             "experiment": pl.Int64, "run": pl.Int64, "network": pl.String, "num_models": pl.Int64,
             "prompt": pl.String, "seed": pl.Int64, "repeat": pl.Int64, "max_length": pl.Int64,
             "num_steps": pl.Int64, "state": pl.String, "entry_step": pl.Int64, "period": pl.Int64,
-            "failure": pl.String, "is_repeatable": pl.Boolean,
+            "failure": pl.String, "is_repeatable": pl.Boolean, "plain_network": pl.String,
+            "arm": pl.String, "map": pl.Int64, "round": pl.Int64,
+            "tags": pl.String, "group": pl.String,
         }  # fmt: skip
+        labels = self._labels
+        maps: dict[Any, int] = {}
         table = [
             (
-                r.experiment, r.id, network_name(r.network), len(r.network), r.prompt, r.seed, r.repeat,
+                r.experiment, r.id, course_name(r), len(r.network), r.prompt, r.seed, r.repeat,
                 r.max_length, r.num_steps, r.state, r.entry_step, r.period, r.failure and r.failure.message,
-                r.is_repeatable,
+                r.is_repeatable, network_name(r.network), r.arm, *self._map_of(r, maps),
+                *labels[r.experiment].get(r.prompt, ("", None)),
             )
             for r in self.rows
         ]  # fmt: skip
         return pl.DataFrame(table, schema=schema, orient="row")
+
+    @cached_property
+    def arms(self) -> dict[int, dict[str, Arm]]:
+        """What the arms mean, by experiment (row number) and name."""
+        if self._whole:
+            return self._whole.arms
+        return {of: reading.arms(self.store, of) for of in {row.experiment for row in self.rows}}
+
+    @cached_property
+    def _labels(self) -> dict[int, dict[str, tuple[str, str | None]]]:
+        """Tags and group by experiment and prompt, where a prompt has any."""
+        if self._whole:
+            return self._whole._labels
+        used = {row.experiment for row in self.rows}
+        known = {
+            row.id: row.config.get("labels") for row in reading.experiments(self.store) if row.id in used
+        }
+        return {
+            of: {
+                prompt: (", ".join(map(str, said.get("tags", ()))), said.get("group"))
+                for prompt, said in labels.items()
+                if isinstance(said, dict)
+            }
+            for of, labels in ((of, found if isinstance(found, dict) else {}) for of, found in known.items())
+        }
+
+    def _map_of(self, run: RunRow, maps: dict[Any, int]) -> tuple[int, int]:
+        """The number of what a run's future follows from beside its state, and the steps of its phases."""
+        arm = self.arms[run.experiment].get(run.arm, ())
+        again = tuple(one for one in arm if one.every is not None)
+        number = maps.setdefault((last_network(run.network, arm), again), len(maps))
+        return number, period_of(run.network, arm) if again else 1
+
+    @cached_property
+    def interventions(self) -> pl.DataFrame:
+        """One row per intervention: run, step that it was made before, place, kind, input, output."""
+        schema = {
+            "run": pl.Int64, "step": pl.Int64, "place": pl.Int64, "kind": pl.String, "input": pl.Int64,
+            "output": pl.Int64,
+        }  # fmt: skip
+        return pl.DataFrame(bulk.interventions(self.store, self._scope), schema=schema, orient="row")
 
     @cached_property
     def invocations(self) -> pl.DataFrame:
@@ -302,7 +358,7 @@ class ExperimentData:
 
     def _described(self, steps: pl.DataFrame, model: int | str) -> pl.DataFrame:
         """Those of the steps whose output has a vector, with what their run is and the vector's row."""
-        names = ("run", "network", "prompt", "seed", "repeat")
+        names = ("run", "network", "prompt", "seed", "repeat", "arm")
         joined = steps.join(self.places(model), on="output").join(self.runs.select(names), on="run")
         return joined.select(*names, "step", "output", "row")
 

@@ -21,23 +21,46 @@ def with_factors(runs: pl.DataFrame) -> pl.DataFrame:
     """run, prompt, network, seed ("fresh" for -1), and "model 1", ... where networks share models.
 
     A place of the network has a column where its model varies, if there is any place at which networks that
-    differ have the same model.
+    differ have the same model. Where runs have several arms, there are `arm` and `repeat`; where all prompts
+    have a group, `group`; and "tag ..." ("yes", "no") for every tag that some of them have.
     """
     found = runs.select(
         "run",
         "prompt",
-        "network",
+        network="plain_network",
         seed=pl.when(pl.col("seed") == -1).then(pl.lit("fresh")).otherwise(pl.col("seed").cast(pl.String)),
     )
-    parts = [network.split(ARROW) for network in runs["network"]]
+    if runs["arm"].n_unique() > 1:
+        found = found.with_columns(runs["arm"], runs["repeat"])
+    found = found.with_columns(_labels(runs))
+    parts = [network.split(ARROW) for network in runs["plain_network"]]
     if len({len(part) for part in parts}) != 1 or len(parts[0]) == 1:
         return found
     places = {f"model {place}": models for place, models in enumerate(zip(*parts, strict=True), start=1)}
-    if not any(1 < len(set(models)) < runs["network"].n_unique() for models in places.values()):
+    if not any(1 < len(set(models)) < found["network"].n_unique() for models in places.values()):
         return found
     return found.with_columns(
         pl.Series(name, models) for name, models in places.items() if len(set(models)) > 1
     )
+
+
+def _labels(runs: pl.DataFrame) -> list[pl.Series]:
+    """`group`, and a column for every tag; not where each prompt has its own, or all have the same."""
+    num_prompts = runs["prompt"].n_unique()
+    found = []
+    if not runs["group"].null_count() and runs["group"].n_unique() < num_prompts:
+        found.append(runs["group"])
+    tags = runs["tags"].str.split(", ")
+    for tag in sorted(set(tags.explode().to_list()) - {"", None}):
+        has = tags.list.contains(tag)
+        found.append(pl.select(pl.when(has).then(pl.lit("yes")).otherwise(pl.lit("no"))).to_series())
+        found[-1] = found[-1].alias(f"tag {tag}")
+    return found
+
+
+def is_of_prompts(factor: str) -> bool:
+    """Whether a factor is a word that prompts are called by."""
+    return factor == "group" or factor.startswith("tag ")
 
 
 def factors_of(runs: pl.DataFrame) -> list[str]:
@@ -45,8 +68,8 @@ def factors_of(runs: pl.DataFrame) -> list[str]:
 
     A place at which each network has a model of its own is left out: it is the network by another name.
     """
-    names = [name for name in runs.columns if name in ("prompt", "network", "seed")]
-    names += [name for name in runs.columns if name.startswith("model ")]
+    names = [name for name in runs.columns if name in ("prompt", "network", "seed", "arm")]
+    names += [name for name in runs.columns if name.startswith("model ") or is_of_prompts(name)]
     distinct = {name: runs[name].n_unique() for name in names}
     return [
         name
@@ -59,30 +82,33 @@ def trajectories(data: ExperimentData) -> pl.DataFrame:
     """run and its trajectory, a number: runs of one network and fixed seed that coalesced have the same.
 
     With a fixed seed the future depends on the state alone. So runs that ended in one cycle, or with the same
-    output at the same step, are copies of one trajectory from where they met, whatever their prompts were.
-    That holds only where all models are repeatable.
+    output at the same step, are copies of one trajectory from where they met, whatever their prompts and arms
+    were. That holds only where all models are repeatable, and where the same steps in from there on.
     """
-    runs = data.runs.select("run", "network", "seed", "entry_step", "period", "is_repeatable")
+    runs = data.runs.select("run", "map", "round", "seed", "entry_step", "period", "is_repeatable")
     steps = data.invocations.select("run", "step", "output")
     in_cycle = pl.col("step").is_between(
         pl.col("entry_step"), pl.col("entry_step") + pl.col("period"), closed="left"
     )
-    where = ["network", "seed"]
+    where = ["map", "seed", "phase"]
+    phase = pl.col("step") % pl.col("round")
     cycles = (
         steps.join(runs.filter(pl.col("period").is_not_null()), on="run")
         .filter(in_cycle)
-        .with_columns(cycle=pl.col("output").min().over("run"))
-        .select(*where, "output", "cycle")
+        .with_columns(cycle=pl.col("output").min().over("run"), phase=phase)
+        .with_columns(at=pl.when(pl.col("output") == pl.col("cycle")).then("phase").min().over("run"))
+        .select(*where, "output", "cycle", "at")
         .unique(subset=[*where, "output"], keep="first", maintain_order=True)
     )
     fixed = at_end(steps, data.runs).join(runs.filter(pl.col("seed") != -1, "is_repeatable"), on="run")
+    fixed = fixed.with_columns(phase=phase)
     met = fixed.join(cycles, on=[*where, "output"], how="left").select(
-        "run", met=pl.coalesce("cycle", "output")
+        "run", "at", met=pl.coalesce("cycle", "output")
     )
     found = runs.join(met, on="run", how="left", maintain_order="left").with_columns(
         own=pl.when(pl.col("met").is_null()).then("run")
     )
-    number = pl.struct(*where, "met", "own").rank("dense")
+    number = pl.struct("map", "seed", "met", "at", "own").rank("dense")
     return found.select("run", trajectory=number.cast(pl.Int64))
 
 
@@ -90,10 +116,18 @@ def collapsed(runs: pl.DataFrame, factor: str, *, seed: int = 0) -> pl.DataFrame
     """One run of every trajectory, taken at random, where copies would count as if they were independent.
 
     `runs` has the columns of `with_factors` and `trajectory`. The prompt of what is kept is all prompts of
-    its copies. For the factor "prompt" all runs are kept: that they coalesced is what it is asked about.
+    its copies. For prompts, and what they are called by, all runs are kept: that they coalesced is what is
+    asked about. So it is of arms; of several starts whose runs are copies arm by arm one is kept.
     """
-    if factor == "prompt":
+    if factor == "prompt" or is_of_prompts(factor):
         return runs
+    if factor == "arm":
+        start = ["network", "prompt", "seed", "repeat"]
+        outcomes = runs.group_by(start, maintain_order=True).agg(
+            outcome=pl.struct("arm", "trajectory").sort_by("arm")
+        )
+        kept = outcomes.unique("outcome", keep="first", maintain_order=True)
+        return runs.join(kept, on=start, how="semi", maintain_order="left")
     order = runs.columns
     return (
         runs.with_row_index("place")
@@ -146,12 +180,16 @@ def independent_starts(data: ExperimentData) -> pl.DataFrame:
 def exchangeable(runs: pl.DataFrame, factor: str) -> list[str] | None:
     """What must stay together while a factor's labels are shuffled, one name per run; None: nothing.
 
-    `runs` as `with_factors` gives them. Labels move among runs that agree in all other factors. Where every
-    prompt has one label only (other prompts for every network), whole prompts move. AnalysisError where the
+    `runs` as `with_factors` gives them. Labels move among runs that agree in all other factors; arms, whose
+    noise is the same, among runs of one repeat. Where every prompt has one label only (other prompts for
+    every network, groups, tags), whole prompts move. AnalysisError where the
     factor varies with the others only, so that nothing can be said of it.
     """
     models = [name for name in runs.columns if name.startswith("model ")]
+    if is_of_prompts(factor):
+        return runs["prompt"].to_list()
     beside = {"prompt", "seed", *models} if factor in models else {"prompt", "network", "seed"}
+    beside |= {"repeat"} if factor == "arm" else {"arm"}
     others = [name for name in runs.columns if name in beside - {factor} and runs[name].n_unique() > 1]
     if not others:
         return None

@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 
 from panic.analysis import nulls
 from panic.analysis.checks import AnalysisError
-from panic.analysis.data import ExperimentData, load, network_name
+from panic.analysis.data import ExperimentData, course_name, load
 from panic.analysis.null_shapes import Show, add_shapes, shapes_of
+from panic.arms import BASELINE
 from panic.errors import NotFound
 from panic.store import (
     Commit,
@@ -113,7 +114,7 @@ def _null(
     turn: Counter[tuple[str, str]] = Counter()
     surrogates = []
     for run in data.rows:
-        network = f"{kind} of {network_name(run.network)}"
+        network = f"{kind} of {course_name(run)}"
         repeat = turn[network, run.prompt]
         turn[network, run.prompt] += 1
         if run.state not in ENDED:
@@ -122,6 +123,7 @@ def _null(
         if not vectors:
             continue
         of_run = [kind, modality, run.network, run.prompt, run.seed, run.repeat]
+        of_run += [run.arm] if run.arm != BASELINE else []
         seed = [source.config.get("root_seed", 0), *of_run]
         title = f"{name}, run {_digest(seed)[:12]}"
         length = len(next(iter(vectors.values())))

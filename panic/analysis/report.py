@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from panic.analysis.data import network_name
+from panic.analysis.data import course_name
 from panic.analysis.evidence import Evidence
 from panic.analysis.null_bands import figures_beside
 from panic.analysis.page import render_page, short_paths, write_page
 from panic.analysis.questions import ask, questions, stuck
 from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
+from panic.arms import models_of
 from panic.store import Store, reading, standing
 from panic.store.codec import prompt_label
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
@@ -152,7 +153,10 @@ def _models(evidence: Evidence) -> list[dict[str, Any]]:
     epochs = {epoch.name: epoch for epoch in evidence.whole.epochs}
     known = {model.id: model for model in evidence.whole.models}
     networks = config.get("networks", [])
-    names = dict.fromkeys([m for network in networks for m in network] + evidence.embedding_models)
+    arms = evidence.whole.arms.get(evidence.experiment.id, {})
+    stepping_in = [name for arm in arms.values() for name in models_of((), arm)]
+    called = [name for network in networks for name in network] + stepping_in
+    names = dict.fromkeys(called + evidence.embedding_models)
     rows = []
     for name in names:
         epoch = epochs.get(name)
@@ -188,7 +192,7 @@ def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]
     """Strips by network and, within it, by prompt."""
     groups: dict[str, dict[str, list[Strip]]] = {}
     for one in strips:
-        prompts = groups.setdefault(network_name(one.run.network), {})
+        prompts = groups.setdefault(course_name(one.run), {})
         prompts.setdefault(prompt_label(one.run.prompt), []).append(one)
     return [(network, list(prompts.items())) for network, prompts in groups.items()]
 

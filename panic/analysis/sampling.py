@@ -48,7 +48,7 @@ def spread(runs: list[RunRow], limit: int) -> list[RunRow]:
     """
     groups: dict[tuple[tuple[str, ...], bool, str], list[RunRow]] = {}
     for run in runs:
-        groups.setdefault((run.network, run.seed == -1, run.prompt), []).append(run)
+        groups.setdefault(((*run.network, run.arm), run.seed == -1, run.prompt), []).append(run)
     prompts = {prompt: _halved(i) for i, prompt in enumerate(dict.fromkeys(run.prompt for run in runs))}
     turns = [
         (turn, prompts[prompt], run.id)

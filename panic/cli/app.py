@@ -48,7 +48,11 @@ COMMANDS = {
         "List the outputs that came up in several runs or came back within one, and where runs meet.",
     ),
     "status": ("status:status", "Show where an experiment stands; works while it runs elsewhere."),
-    "list": ("experiments:list_", "List the experiments of the store."),
+    "list": ("experiments:list_", "List the experiments of the store, or its runs, as a filter finds them."),
+    "fields": (
+        "finding:fields",
+        "List the fields that --where, --sort and --columns know, with their types and an example.",
+    ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.arms import models_of
 from panic.errors import Interrupted, PanicError, nearest
 
 if TYPE_CHECKING:
@@ -284,6 +285,7 @@ def tell_variables() -> None:
 def tell_fields(config: ExperimentConfig) -> None:
     """Name the fields of a config that nothing in it uses."""
     used = [*config.embeddings, *(name for network in config.networks for name in network)]
+    used += [name for arm in config.interventions.values() for name in models_of((), arm)]
     for name in used:  # grows: the base of a variant in use is in use
         base = config.models[name].base if name in config.models else name
         if base not in used:

@@ -40,7 +40,8 @@ def nushell_script(trees: dict[str, Any]) -> Iterator[str]:
     """Extern definitions for programs given as command trees, line by line."""
     yield "# Completions for nushell: save this as a file and `source` it in your config.nu."
     yield 'def "nu-complete panic experiments" [] {'
-    yield '  try { ^panic list --json | from json | get name | uniq | append "latest" } catch { ["latest"] }'
+    yield "  try { ^panic list --columns name --json | from json | get name"
+    yield '    | append "latest" } catch { ["latest"] }'
     yield "}"
     for program, tree in trees.items():
         yield from _extern(program, tree)

@@ -6,63 +6,89 @@ panic list; panic show demo; panic show demo --config > again.yaml
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from panic.arms import BASELINE
 from panic.cli import render
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options, visible
+from panic.cli.finding import (
+    SHOWN_ROWS,
+    ColumnsOption,
+    CsvOption,
+    LimitOption,
+    Listing,
+    SortOption,
+    WhereOption,
+    find,
+    names_of,
+    tell_rest,
+)
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
 from panic.errors import ConfigError, NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
+    from panic.store.finding.fields import Target
     from panic.store.records import ExperimentRow, RunRow
 
 SHOWN_RUNS = 40
 SHOWN_STEPS = 500
 
 
-@command
-def list_(shared: Shared, as_json: JsonOption = False) -> None:
-    """List the experiments of the store."""
-    from panic.store import reading, standing
+LISTED = {
+    "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
+    "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
+}
+"""The columns of a list where nobody says which."""
+IN_JSON = {
+    **{name: name for name in ("name", "id", "state", "runs", "done", "stuck", "repeated", "failed")},
+    **{name: name for name in ("invocations", "embeddings", "diagrams", "vectorisations", "distances")},
+    "created": "created_at",
+}
+"""The fields of an experiment in JSON, and their keys there."""
 
+
+@command
+def list_(
+    shared: Shared,
+    where: WhereOption = None,
+    sort: SortOption = None,
+    columns: ColumnsOption = None,
+    runs: Annotated[bool, typer.Option("--runs", help="List runs, of all experiments.")] = False,
+    limit: LimitOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all, however many.")] = False,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the experiments of the store, or its runs, with a filter, an order and columns."""
+    if as_csv and as_json:
+        raise UsageError("Give either --csv or --json.")
+    target: Target = "run" if runs else "experiment"
+    is_table = not (as_csv or as_json)
+    tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
-        sessions = standing.last_sessions(store)
-        found = [
-            (row, standing.standing(store, row, sessions.get(row.id))) for row in reading.experiments(store)
-        ]
-    if as_json:
-        return print_json(
-            [
-                {
-                    "name": row.name,
-                    "id": row.uid,
-                    "state": now.state,
-                    "runs": now.counts.runs,
-                    "done": now.counts.done,
-                    "stuck": now.counts.stuck,
-                    "repeated": now.counts.repeated,
-                    "failed": now.counts.failed,
-                    **now.counts.results,
-                    "created_at": row.created_at,
-                }
-                for row, now in found
-            ]
-        )
-    if not found:
-        return console().print("No experiments yet. `panic run CONFIG` performs one.")
-    columns = ["name", "id", "state", "runs #", "stuck #", "failed #", "invocations #", "created"]
-    rows = [
-        (
-            *(row.name, row.uid[:12], now.state, now.counts.runs, now.counts.stuck, now.counts.failed),
-            *(now.counts.invocations, moment(row.created_at)),
-        )
-        for row, now in found
-    ]
-    return print_table(columns, rows)
+        names = names_of(columns, list(IN_JSON) if as_json and not runs else LISTED[target])
+        listing = Listing(store, target, names)
+        found = find(store, target, where, sort)
+        most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
+        # The newest are of most interest, and stand at the end.
+        chosen = found[:most] if sort or limit else found[max(0, len(found) - most) :]
+        if as_json:
+            return listing.print_json(chosen, [IN_JSON.get(n, n) for n in names] if columns is None else None)
+        if as_csv:
+            return listing.print_csv(chosen)
+        if not found:
+            return console().print(
+                f"No {target} is as --where says."
+                if where
+                else "No experiments yet. `panic run CONFIG` performs one."
+            )
+        listing.print_table(chosen)
+    return tell_rest(len(found) - len(chosen), "more" if sort or limit else "older ones")
 
 
 @command
@@ -143,6 +169,7 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
     from panic.store.codec import prompt_label
 
     steps = contents.invocations(store, run.id, *part)
+    between = contents.interventions(store, run.id, *part)
     if as_json:
         keys = (
             "step",
@@ -156,18 +183,28 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
             "started_at",
             "duration_s",
         )
-        return print_json(
-            run_as_dict(run) | {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
-        )
+        shown: dict[str, Any] = {"steps": [{key: getattr(step, key) for key in keys} for step in steps]}
+        if between:
+            shown["interventions"] = [one._asdict() for one in between]
+        return print_json(run_as_dict(run) | shown)
+    arm = "" if run.arm == BASELINE else f"  arm {run.arm}"
     console().print(
-        f"run {run.id}  {render.network(run.network)}  seed {run.seed}  {run.state}, {details(run)}"
+        f"run {run.id}  {render.network(run.network)}  seed {run.seed}{arm}  {run.state}, {details(run)}"
     )
     console().print(f"prompt: {prompt_label(run.prompt)}")
-    rows = [(s.step, s.model, s.text if s.text is not None else f"image {s.output[:12]}") for s in steps]
-    print_table(["step #", "model", "output"], rows)
+    rows = [(s.step, 1, 0, str(s.step), s.model, _shown(s.text, s.output)) for s in steps]
+    for one in between:
+        what = "another network" if one.kind == "network" else _shown(one.text, one.output)
+        rows.append((one.step, 0, one.place, f"before {one.step}", one.model or one.kind, what))
+    print_table(["step #", "model", "output"], [row[3:] for row in sorted(rows)])
     if steps and (left := run.num_steps - steps[-1].step - 1):
         console().print(f"... and {left:,} more: --from {steps[-1].step + 1}, --all or --json")
     return None
+
+
+def _shown(text: str | None, digest: str) -> str:
+    """An output in a table."""
+    return text if text is not None else f"image {digest[:12]}"
 
 
 def run_as_dict(run: RunRow) -> dict[str, Any]:
@@ -178,6 +215,7 @@ def run_as_dict(run: RunRow) -> dict[str, Any]:
         "prompt": run.prompt,
         "seed": run.seed,
         "repeat": run.repeat,
+        "arm": run.arm,
         "max_length": run.max_length,
         "num_steps": run.num_steps,
         "state": run.state,
@@ -269,6 +307,7 @@ def _extent(config: dict[str, Any]) -> str:
         "prompt": len(config.get("prompts", [])),
         "seed": len(config.get("seeds", [])),
         "repeat": config.get("repeats", 1),
+        "arm": len(config.get("arms") or {}),
         "embedding model": len(config.get("embeddings", [])),
         "diagram setting": 1 if isinstance(diagrams, dict) else len(diagrams),
         "vectorisation": len(config.get("vectorisations", [])),
@@ -280,7 +319,6 @@ def _extent(config: dict[str, Any]) -> str:
 
 def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
     from panic.store import reading, standing
-    from panic.store.codec import prompt_label
 
     now = standing.standing(store, row)
     out = console()
@@ -309,53 +347,42 @@ def _show_experiment(store: Store, row: ExperimentRow, all_runs: bool) -> None:
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
     runs = reading.runs(store, row.id)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
-    rows = [
-        (
-            r.id,
-            render.network(r.network),
-            render.shorten(prompt_label(r.prompt)),
-            str(r.seed),
-            r.repeat,
-            r.state,
-            details(r),
-        )
-        for r in shown
-    ]
-    print_table(["run #", "network", "prompt", "seed #", "repeat #", "state", ""], rows, "Runs")
+    in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
+    rows = [(*_named(r, in_arms), r.state, details(r)) for r in shown]
+    print_table(["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "state", ""], rows, "Runs")
     if len(shown) < len(runs):
         out.print(f"... and {len(runs) - len(shown):,} more: --all or --json")
+
+
+def _named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
+    """What tells a run from others in a table; its arm, where any run has one."""
+    from panic.store.codec import prompt_label
+
+    prompt = render.shorten(prompt_label(run.prompt))
+    arm = [run.arm] if in_arms else []
+    return run.id, render.network(run.network), prompt, str(run.seed), run.repeat, *arm
 
 
 @command
 def stuck(shared: Shared, experiment: ExperimentArgument = "latest", as_json: JsonOption = False) -> None:
     """List the runs that are stuck: since which step, with which period."""
     from panic.store import reading
-    from panic.store.codec import prompt_label
 
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         known = reading.runs(store, row.id)
     runs = [run for run in known if run.state == "stuck"]
-    keys = ("run", "network", "prompt", "seed", "repeat", "entry_step", "period")
+    keys = ("run", "network", "prompt", "seed", "repeat", "arm", "entry_step", "period")
     if as_json:
         return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
     if number := sum(run.state == "repeated" for run in known):
         console(err=True).print(f"{number:,} runs were ended as repeated, which is not stuck: panic show")
     if not runs:
         return console().print(f"No run of {row.name} is stuck.")
-    rows = [
-        (
-            r.id,
-            render.network(r.network),
-            render.shorten(prompt_label(r.prompt)),
-            str(r.seed),
-            r.repeat,
-            r.entry_step,
-            r.period,
-        )
-        for r in runs
-    ]
-    return print_table(["run #", "network", "prompt", "seed #", "repeat #", "entry step #", "period #"], rows)
+    in_arms = ["arm"] if any(run.arm != BASELINE for run in known) else []
+    rows = [(*_named(r, in_arms), r.entry_step, r.period) for r in runs]
+    columns = ["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "entry step #", "period #"]
+    return print_table(columns, rows)
 
 
 @command

@@ -284,7 +284,8 @@ def _take(
     for name, spec in begun_with.items():
         models.keep(name, spec)
     # Its networks and their variants were checked when it began, and need not be here any more.
-    of_new = raw | {"networks": [], "models": {n: v for n, v in raw["models"].items() if n not in begun_with}}
+    own = {name: variant for name, variant in raw["models"].items() if name not in begun_with}
+    of_new = raw | {"networks": [], "arms": {}, "models": own}
     _refuse(registry.check_config(of_new, models))
     num_unfinished = sum(run.state in ("todo", "running") for run in stored_runs)
     if num_unfinished and not shared.quiet:

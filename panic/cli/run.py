@@ -310,6 +310,8 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     for sentence in plan.left_alone:
         out.print(f"{sentence}.")
     _print_prompts(config.config.prompts)
+    if arms := config.config.arms:
+        out.print(f"{'arms:':<12} {', '.join(arms)}")
     out.print(f"runs:        {plan.runs_total:,}, of which {plan.runs_existing:,} have ended")
     out.print(
         f"invocations: at most {plan.invocations_total:,}, "

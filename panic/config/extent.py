@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from panic.arms import BASELINE, models_of
 from panic.config.schema import ExperimentConfig
 from panic.errors import ConfigError
 
@@ -30,6 +31,18 @@ def _joined_parts(known: Sequence[Any], asked: Sequence[Any]) -> list[Any]:
     return [*known, *(part for part in asked if part.key not in keys)]
 
 
+def _joined_arms(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arms of either mapping; one that names none means the baseline."""
+    if not known and not asked:
+        return {}
+    return {**(known or {BASELINE: []}), **(asked or {BASELINE: []})}
+
+
+def _joined_labels(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the labels of the prompts of either mapping, as they were given last."""
+    return {**known, **asked}
+
+
 EXTENT_JOINS: dict[str, Join] = {
     "networks": _joined,
     "prompts": _joined,
@@ -37,6 +50,8 @@ EXTENT_JOINS: dict[str, Join] = {
     "embeddings": _joined,
     "repeats": max,
     "max_length": max,
+    "arms": _joined_arms,
+    "labels": _joined_labels,
     "diagrams": _joined_parts,
     "vectorisations": _joined_parts,
     "distances": _joined_parts,
@@ -105,6 +120,13 @@ def contradictions(
         for name in ("root_seed", "reject_constant_images", "stuck_after")
         if getattr(asked, name) != getattr(known, name)
     }
+    known_arms, arms = known.interventions, asked.interventions
+    for name in sorted(known_arms.keys() & arms.keys()):
+        if known_arms[name] != arms[name]:
+            found[f"arms.{name}"] = (
+                f"the arm '{name}' is {_arm_text(asked, name)}; "
+                f"{known.name} started with {_arm_text(known, name)}"
+            )
     for model in sorted((_models(known) & _models(asked)) - set(unchanged)):
         here, there = _definitions(asked, model), _definitions(known, model)
         for name in here | there:
@@ -117,7 +139,12 @@ def contradictions(
 
 
 def _models(config: ExperimentConfig) -> set[str]:
-    return {name for network in config.networks for name in network} | set(config.embeddings)
+    arms = {name for arm in config.interventions.values() for name in models_of((), arm)}
+    return {name for network in config.networks for name in network} | arms | set(config.embeddings)
+
+
+def _arm_text(config: ExperimentConfig, name: str) -> str:
+    return "[" + ", ".join(_text(one.model_dump(exclude_none=True)) for one in config.arms[name]) + "]"
 
 
 def _definitions(config: ExperimentConfig, model: str) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from panic.config import problems, prompts, sources
+from panic.config.arms import InterventionSettings
 from panic.config.diagrams import DiagramSettings, Distance, Vectorisation, Window
+from panic.config.labels import PromptLabels
 from panic.config.problems import Document, KeyPath, Place, Problem, Source, dotted
 from panic.config.prompt_origins import OriginsSource
 from panic.config.schema import (
@@ -36,6 +38,8 @@ SEGMENT = re.compile(r'\s*("[^"]*"|[^.="\s]+)\s*')
 PATH_FIELDS = ("store", "model_folder")
 PARTS: dict[KeyPath, type[BaseModel]] = {
     ("models",): Variant,
+    ("arms",): InterventionSettings,
+    ("labels",): PromptLabels,
     ("diagrams",): DiagramSettings,
     ("diagrams", "window"): Window,
     ("vectorisations",): Vectorisation,
@@ -73,9 +77,12 @@ def load(
         apply_override(document, Source(name="override", text=text, number=number))
     raw = document.data
     folder = _resolve_folders(raw, file)
-    texts, mistakes = _texts(raw, folder, datasets, origins)
-    config, schema_mistakes = _validate(raw if "prompts" not in raw else {**raw, "prompts": texts})
-    mistakes += schema_mistakes
+    texts, mistakes, labels = _texts(raw, folder, datasets, origins)
+    given: dict[str, Any] = {"prompts": texts} if "prompts" in raw else {}
+    if labels and isinstance(raw.get("labels", {}), Mapping):
+        given["labels"] = {**raw.get("labels", {}), **labels}
+    config, schema_mistakes = _validate({**raw, **given})
+    mistakes = mistakes + schema_mistakes
     between = cross_field_problems(raw) + too_many_runs({**raw, "prompts": texts})
     mistakes += _unless_known(between, mistakes)
     with_texts = {**raw, "prompts": texts} if texts else raw
@@ -91,13 +98,13 @@ def _texts(
     folder: FilePath,
     datasets: prompts.Datasets | None,
     origins: OriginsSource | None,
-) -> tuple[list[str], list[Problem]]:
-    """The texts of `prompts`, and the mistakes in them; those that stand in the config the schema checks."""
+) -> prompts.Expansion:
+    """What `prompts` stands for, and the mistakes in it; texts that stand in the config the schema checks."""
     given = raw.get("prompts")
     if given and isinstance(given, list) and all(isinstance(entry, str) for entry in given):
-        return given, []
+        return prompts.Expansion(given)
     if "prompts" not in raw:
-        return [], []
+        return prompts.Expansion([])
     store = FilePath(raw["store"]) if _is_path(raw.get("store")) else None
     entries: list[tuple[KeyPath, Any]] = [(("prompts",), given)]
     if isinstance(given, list):
@@ -107,7 +114,7 @@ def _texts(
         for path, entry in entries
         if isinstance(entry, Mapping) and "name" in raw and entry.get("experiment") == raw["name"]
     ]
-    return ([], own) if own else prompts.expand(given, folder, datasets, origins, store)
+    return prompts.Expansion([], own) if own else prompts.expand(given, folder, datasets, origins, store)
 
 
 def stored(values: Mapping[str, Any], name: str) -> ExperimentConfig:
@@ -296,6 +303,18 @@ def to_yaml(config: ExperimentConfig) -> str:
         if value is not None and value != {}
     }
     values["networks"] = [_Flow(network) for network in config.networks]
+    values.pop("labels", None)
+    values["prompts"] = [
+        _FlowMapping({"text": prompt, **config.labels[prompt].model_dump(exclude_defaults=True)})
+        if prompt in config.labels
+        else prompt
+        for prompt in config.prompts
+    ]
+    if config.arms:
+        values["arms"] = {
+            name: [_FlowMapping(one.model_dump(exclude_none=True)) for one in arm]
+            for name, arm in config.arms.items()
+        }
     for key in ("seeds", "embeddings"):
         values[key] = _Flow(values[key])
     if "models" in values:

@@ -23,6 +23,7 @@ from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from panic.config.fields import MAX_COUNT, Count, Part, Seed, Text
+from panic.config.labels import PromptLabels
 from panic.config.problems import KeyPath, Problem
 from panic.errors import ConfigError, nearest
 
@@ -32,7 +33,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 MAX_TOLD = 5
 
 
-class ImagePrompts(Part):
+class ImagePrompts(PromptLabels):
     """Prompts that are the images of a folder, or one image."""
 
     images: Text
@@ -58,7 +59,7 @@ def _step(value: Any) -> Any:
     raise PydanticCustomError("step", "must be a step's number (the first is 0), or last")
 
 
-class OutputPrompts(Part):
+class OutputPrompts(PromptLabels):
     """Prompts that are outputs of another experiment in the same store."""
 
     experiment: Text

@@ -2,7 +2,8 @@
 
 An entry is a text, or a mapping: `{file: prompts.csv, column: text, split: test, n: 20, seed: 0}` reads txt
 (a prompt per line), csv, tsv, jsonl or parquet; `{dataset: pocket-world, split: test, n: 50, seed: 0}` asks a
-data set; images and outputs of another experiment are in `panic.config.prompt_origins`. `split` keeps the
+data set; images and outputs of another experiment are in `panic.config.prompt_origins`; `{text: ...}` is one
+text. Each of them may have labels (`panic.config.labels`). `split` keeps the
 rows whose column `split` has that value. With a `seed`, `n` prompts are sampled
 without replacement by the hash of seed and text: more of them later keep the earlier ones, and the order of
 the file does not matter for the choice; without a seed the first `n` are taken. The order is the file's. A
@@ -19,13 +20,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
-from panic.config.fields import Count, Part, Seed, Text, check_text
+from panic.config.fields import Count, Seed, Text, check_text
+from panic.config.labels import Labels, PromptLabels, add_labels
 from panic.config.problems import KeyPath, Problem, dotted
 from panic.config.prompt_origins import (
     ImagePrompts,
@@ -41,7 +43,13 @@ from panic.errors import ConfigError, nearest
 Datasets = Mapping[str, Callable[[str, int, int], list[str]]]
 
 
-class FilePrompts(Part):
+class TextPrompt(PromptLabels):
+    """One prompt with its labels."""
+
+    text: Text
+
+
+class FilePrompts(PromptLabels):
     """Prompts from a file."""
 
     file: Text
@@ -54,7 +62,7 @@ class FilePrompts(Part):
     the first line has those and no comma."""
 
 
-class DatasetPrompts(Part):
+class DatasetPrompts(PromptLabels):
     """Prompts from a data set that the program knows."""
 
     dataset: Text
@@ -63,7 +71,15 @@ class DatasetPrompts(Part):
     seed: Seed = 0
 
 
-AnyPrompts = FilePrompts | DatasetPrompts | ImagePrompts | OutputPrompts
+AnyPrompts = TextPrompt | FilePrompts | DatasetPrompts | ImagePrompts | OutputPrompts
+
+
+class Expansion(NamedTuple):
+    """The texts that the `prompts` of a config stand for, each once; the mistakes in them; their labels."""
+
+    texts: list[str]
+    problems: list[Problem] = []  # noqa: RUF012
+    labels: Labels = {}  # noqa: RUF012
 
 
 def expand(
@@ -72,8 +88,8 @@ def expand(
     datasets: Datasets | None = None,
     origins: OriginsSource | None = None,
     store: Path | None = None,
-) -> tuple[list[str], list[Problem]]:
-    """Return the texts of the `prompts` entries, and all mistakes in them.
+) -> Expansion:
+    """Return the texts of the `prompts` entries, all mistakes in them, and the labels of the texts.
 
     Args:
         raw: the value of `prompts` as it was parsed: a list of entries, or one mapping.
@@ -91,23 +107,25 @@ def expand(
     else:
         hint = "write it as a list: [...]" if isinstance(raw, str) else ""
         message = "prompts must be a list" if raw is not None else "prompts must be a list, and is empty"
-        return [], [Problem(("prompts",), message, found=raw, hint=hint)]
+        return Expansion([], [Problem(("prompts",), message, found=raw, hint=hint)])
     if not entries:
-        return [], [
-            Problem(("prompts",), "there are no prompts", hint="give at least one text to start from")
-        ]
+        hint = "give at least one text to start from"
+        return Expansion([], [Problem(("prompts",), "there are no prompts", hint=hint)])
     texts: dict[str, None] = {}
+    labels: Labels = {}
     mistakes: list[Problem] = []
     for path, entry in entries:
         try:
             wanted = _entry(path, entry)
-            if not isinstance(wanted, str):
-                texts |= dict.fromkeys(_from(path, wanted, Path(base_folder), datasets or {}, origins, store))
-            else:
+            if isinstance(wanted, str):
                 texts[wanted] = None
-        except MistakesError as found:
-            mistakes += found.problems
-    return list(texts), mistakes
+                continue
+            found = _from(path, wanted, Path(base_folder), datasets or {}, origins, store)
+            texts |= dict.fromkeys(found)
+            mistakes += add_labels(labels, path, found, wanted)
+        except MistakesError as error:
+            mistakes += error.problems
+    return Expansion(list(texts), mistakes, labels)
 
 
 def _entry(path: KeyPath, entry: Any) -> str | AnyPrompts:
@@ -140,6 +158,8 @@ def _from(
     store: Path | None,
 ) -> list[str]:
     """Return the prompts that a mapping stands for."""
+    if isinstance(wanted, TextPrompt):
+        return [wanted.text]
     if isinstance(wanted, DatasetPrompts):
         return _from_dataset(path, wanted, datasets)
     if isinstance(wanted, FilePrompts):
@@ -156,6 +176,7 @@ KINDS: dict[str, type[AnyPrompts]] = {
     "file": FilePrompts,
     "images": ImagePrompts,
     "experiment": OutputPrompts,
+    "text": TextPrompt,
 }
 """What an entry that is a mapping is, by the key that it has."""
 

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from panic.arms import Arm, arm_of
+from panic.config.arms import InterventionSettings, arm_problems, named_models
 from panic.config.diagrams import (
     DistanceSettings,
     SeveralDiagramSettings,
@@ -40,6 +42,7 @@ from panic.config.fields import (
     Whole,
     Workers,
 )
+from panic.config.labels import PromptLabels
 from panic.config.problems import Problem, dotted, shorten
 
 MIB = 2**20
@@ -125,6 +128,14 @@ class ExperimentConfig(Part):
         EXTENT,
         Field(min_length=1, description="-1 is fresh noise at every step", examples=["[42, -1]"]),
     ]
+    arms: Annotated[
+        dict[Name, list[InterventionSettings]],
+        EXTENT,
+        Field(description="interventions in runs, by a name; without any there is the arm baseline alone"),
+    ] = {}
+    labels: Annotated[
+        dict[Text, PromptLabels], EXTENT, Field(description="tags and groups of prompts, by the prompt")
+    ] = {}
     repeats: Annotated[Count, EXTENT, Field(description="runs of seed -1 per network and prompt")] = 1
     root_seed: Annotated[Seed, FIXED, Field(description="all fresh noise derives from it")] = 0
     max_length: Annotated[Count, EXTENT, Field(description="model calls per run", examples=["100"])]
@@ -198,6 +209,11 @@ class ExperimentConfig(Part):
         Field(description="what relative paths refer to; by default the config's folder"),
     ] = None
 
+    @property
+    def interventions(self) -> dict[str, Arm]:
+        """What the arms mean, by name; empty where none are named."""
+        return {name: arm_of(one.model_dump() for one in arm) for name, arm in self.arms.items()}
+
     @model_validator(mode="after")
     def _cross_fields(self) -> Self:
         raw = self.model_dump(mode="json")
@@ -226,6 +242,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
         *_duplicates(seeds, "seeds", "seed"),
         *_duplicates(embeddings, "embeddings", "embedding model"),
         *_duplicates(raw.get("prompts"), "prompts", "prompt"),
+        *(arm_problems(raw) if raw.get("arms") else ()),
     ]
     if isinstance(repeats, int) and repeats > 1 and isinstance(seeds, list) and -1 not in seeds:
         problems.append(
@@ -254,7 +271,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def too_many_runs(raw: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem at the largest factor if networks x prompts x seeds x repeats is beyond MAX_RUNS."""
+    """Return a problem at the largest factor if there are more runs than MAX_RUNS."""
     lists = {key: raw.get(key) for key in ("networks", "prompts", "seeds")}
     repeats = raw.get("repeats", 1)
     if not all(isinstance(entries, list) for entries in lists.values()) or not isinstance(repeats, int):
@@ -262,15 +279,17 @@ def too_many_runs(raw: Mapping[str, Any]) -> list[Problem]:
     factors = {key: len(entries) for key, entries in lists.items() if isinstance(entries, list)}
     fresh = isinstance(lists["seeds"], list) and -1 in lists["seeds"]
     per_prompt = factors["seeds"] + (repeats - 1 if fresh else 0)
-    num_runs = factors["networks"] * factors["prompts"] * per_prompt
+    arms = len(raw["arms"]) if isinstance(raw.get("arms"), Mapping) and raw["arms"] else 1
+    num_runs = factors["networks"] * factors["prompts"] * per_prompt * arms
     if num_runs <= MAX_RUNS:
         return []
-    largest = max(factors | {"repeats": repeats}, key=lambda key: (factors | {"repeats": repeats})[key])
+    all_factors = factors | {"repeats": repeats, "arms": arms}
+    in_arms = f" x {arms} arms" if arms > 1 else ""
     return [
         Problem(
-            (largest,),
-            f"{factors['networks']} networks x {factors['prompts']} prompts x {per_prompt} seeds and repeats "
-            f"are {num_runs} runs, and {MAX_RUNS} is the most",
+            (max(all_factors, key=lambda key: all_factors[key]),),
+            f"{factors['networks']} networks x {factors['prompts']} prompts x {per_prompt} seeds and repeats"
+            f"{in_arms} are {num_runs} runs, and {MAX_RUNS} is the most",
         )
     ]
 
@@ -311,6 +330,7 @@ def _batch_size_problems(raw: Mapping[str, Any]) -> list[Problem]:
         return []
     lists = [network for network in networks if isinstance(network, list)]
     lists.append(embeddings if isinstance(embeddings, list) else [])
+    lists.append(named_models(raw) if raw.get("arms") else [])
     used = sorted({name for names in lists for name in names if isinstance(name, str)})
     return [
         Problem(

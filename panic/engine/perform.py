@@ -138,7 +138,7 @@ def _perform(session: Session) -> None:
         wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
         tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
         called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
-        busy = {name for row in _unfinished(session) for name in row.network}
+        busy = {name for row in _unfinished(session) for name in plan.models_of(row)}
         suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
         session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
         session.open_spending()

@@ -59,22 +59,26 @@ def most_ready(plan: Plan, runs: Iterable[NewRun | RunRow]) -> dict[str, int]:
     A run waits for one model at a time, so for a generative model these are the runs whose networks have it;
     for an embedding model all outputs of the runs that it reads, prompts included.
     """
-    lengths: Counter[tuple[tuple[str, ...], int]] = Counter()
+    numbers: Counter[tuple[tuple[str, ...], str, int]] = Counter()
+    alike: dict[tuple[tuple[str, ...], str, int], NewRun | RunRow] = {}
     prompts = set()
     for run in runs:
-        lengths[run.network, run.max_length] += 1
+        key = run.network, run.arm, run.max_length
+        numbers[key] += 1
+        alike.setdefault(key, run)
         prompts.add(run.prompt)
+    called = {key: plan.models_of(run) for key, run in alike.items()}
     ready = {
-        name: sum(number for (network, _), number in lengths.items() if name in network)
+        name: sum(number for key, number in numbers.items() if name in called[key])
         for name in plan.generative
     }
     for name, spec in plan.embedding.items():
         ready[name] = sum(prompt_modality(prompt) in spec.modalities_in for prompt in prompts)
-        for (network, max_length), number in lengths.items():
-            outputs = max_length
-            if all(model in plan.specs for model in network):
-                outputs = sum(plan.num_outputs(network, max_length, kind) for kind in spec.modalities_in)
-            ready[name] += number * outputs
+        for key, run in alike.items():
+            outputs = run.max_length
+            if all(model in plan.specs for model in called[key]):
+                outputs = sum(plan.num_outputs(run, kind) for kind in spec.modalities_in)
+            ready[name] += numbers[key] * outputs
     return ready
 
 
@@ -288,7 +292,7 @@ def is_called(store: Store, row: ExperimentRow, plan: Plan, epoch: EpochRow) -> 
     if epoch.name in plan.embedding:
         modalities = plan.embedding[epoch.name].modalities_in
         return bool(growing) or any(missing.embeddings(store, row.id, epoch.model, modalities))
-    return any(epoch.name in run.network for run in growing) or any(missing.images(store, row.id))
+    return any(epoch.name in plan.models_of(run) for run in growing) or any(missing.images(store, row.id))
 
 
 def has_come_as_far(row: RunRow | None, run: NewRun) -> bool:

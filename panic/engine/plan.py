@@ -13,12 +13,13 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panic.arms import BASELINE, Arm, models_of, networks
 from panic.config import TAKEN_OF_RUNS, DiagramSettings, ExperimentConfig, load, stored
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError
@@ -46,13 +47,14 @@ class Plan:
     generative, embedding: the models by name, in the order the config mentions them. are_runs_given: the runs
     were chosen among those of the store, and are not all that the config says. is_once: what the config asks
     for does not become part of what the experiment was asked for. starts: where prompts came from that are no
-    texts of the config.
+    texts of the config. arms: what steps into runs, by the name of their arm.
     """
 
     config: ExperimentConfig
     generative: dict[str, ModelSpec]
     embedding: dict[str, ModelSpec]
     runs: list[NewRun]
+    arms: Mapping[str, Arm] = field(default_factory=dict)
     are_runs_given: bool = False
     is_once: bool = False
     starts: Starts | None = None
@@ -82,11 +84,21 @@ class Plan:
             if settings.modality in spec.modalities_in
         ]
 
-    def num_outputs(self, network: Sequence[str], num_steps: int, modality: str) -> int:
-        """How many of the first steps of a network put out this modality."""
-        writes = [str(self.specs[name].modality_out) == modality for name in network]
-        rounds, rest = divmod(num_steps, len(network))
-        return rounds * sum(writes) + sum(writes[:rest])
+    def models_of(self, run: NewRun | RunRow) -> Sequence[str]:
+        """The models that a run calls."""
+        arm = self.arms.get(run.arm)
+        return models_of(run.network, arm) if arm else run.network
+
+    def num_outputs(self, run: NewRun | RunRow, modality: str) -> int:
+        """How many of a run's steps put out this modality."""
+        arm = self.arms.get(run.arm)
+        parts = [(run.network, 0, run.max_length)] if not arm else networks(run.network, arm, run.max_length)
+        found = 0
+        for network, begin, end in parts:
+            writes = [str(self.specs[name].modality_out) == modality for name in network]
+            rounds, rest = divmod(end - begin, len(network))
+            found += rounds * sum(writes) + sum(writes[:rest])
+        return found
 
 
 def small_bytes(plan: Plan, device_kind: str) -> int | None:
@@ -195,22 +207,30 @@ def begun_runs(rows: Iterable[RunRow]) -> list[NewRun]:
     return [replace(run, max_length=n) for run, n in zip(stored_runs(found), lengths, strict=True)]
 
 
-def run_key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int, int]:
+def run_key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int, int, str]:
     """What tells the runs of an experiment apart."""
-    return run.network, run.prompt, run.seed, run.repeat
+    return run.network, run.prompt, run.seed, run.repeat, run.arm
 
 
 def expanded_runs(config: ExperimentConfig) -> list[NewRun]:
-    """Return the runs that a config asks for: networks x prompts x seeds x repeats.
+    """Return the runs that a config asks for: networks x prompts x seeds x repeats x arms.
 
     Repeats count for fresh noise only: repeats of a fixed seed would be copies.
     """
     return [
-        NewRun(network=tuple(network), prompt=prompt, seed=seed, repeat=repeat, max_length=config.max_length)
+        NewRun(
+            network=tuple(network),
+            prompt=prompt,
+            seed=seed,
+            repeat=repeat,
+            max_length=config.max_length,
+            arm=arm,
+        )
         for network in config.networks
         for prompt in config.prompts
         for seed in config.seeds
         for repeat in range(config.repeats if seed == FRESH else 1)
+        for arm in config.arms or (BASELINE,)
     ]
 
 
@@ -247,6 +267,9 @@ def make_plan(
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
     config = checked.config
     generative = dict.fromkeys(name for network in config.networks for name in network)
+    arms = config.interventions
+    for arm in arms.values():
+        generative.update(dict.fromkeys(models_of((), arm)))
 
     def resolve(name: str) -> ModelSpec:
         return checked.models.resolve(name, device_kind.split()[0])
@@ -256,6 +279,7 @@ def make_plan(
         generative={name: resolve(name) for name in generative},
         embedding={name: resolve(name) for name in config.embeddings},
         runs=expanded_runs(config) if runs is None else list(runs),
+        arms=arms,
         are_runs_given=runs is not None,
         is_once=checked.is_once,
         starts=checked.starts,
@@ -283,6 +307,7 @@ def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | Non
             num_longer += is_unfinished and row.max_length > run.max_length
             continue
         what = "seeds or repeats" if row.prompt in config.prompts else "prompts"
+        what = what if row.arm in (config.arms or (BASELINE,)) else "arms"
         what = what if list(row.network) in config.networks else "networks"
         others[what] += 1
         unfinished[what] += is_unfinished
@@ -335,7 +360,14 @@ def warn_of_what_stays(plan: Plan, row: ExperimentRow, rows: Sequence[RunRow]) -
 
 
 def warn_of_short_runs(plan: Plan) -> None:
-    """Say which networks' runs have fewer outputs than one window of the diagrams spans: they have none."""
+    """Say which runs are too short: for one window of the diagrams, which they have none of then, or for what
+    was to step into them."""
+    most = max((run.max_length for run in plan.runs), default=0)
+    for name, arm in plan.arms.items():
+        if late := [str(one.first) for one in arm if one.first >= most]:
+            log.warning(
+                "arm %s: runs have %d steps, and nothing steps in before step %s", name, most, ", ".join(late)
+            )
     for settings in plan.config.diagrams:
         _warn_of_short_runs(plan, settings)
 
@@ -344,17 +376,28 @@ def _warn_of_short_runs(plan: Plan, settings: DiagramSettings) -> None:
     window = settings.window
     if window is None:
         return
-    for network in dict.fromkeys(run.network for run in plan.runs):
-        most = max(run.max_length for run in plan.runs if run.network == network)
-        if (num_points := plan.num_outputs(network, most, settings.modality)) < window.span:
+    longest: dict[tuple[tuple[str, ...], str], NewRun] = {}
+    for run in plan.runs:
+        key = run.network, run.arm
+        if key not in longest or longest[key].max_length < run.max_length:
+            longest[key] = run
+    for run in longest.values():
+        if (num_points := plan.num_outputs(run, settings.modality)) < window.span:
             log.warning(
                 "%s: a run has %d %s outputs, and a window of the diagrams spans %d: no run has a diagram",
-                " → ".join(network), num_points, settings.modality, window.span,
+                " → ".join(run.network), num_points, settings.modality, window.span,
             )  # fmt: skip
 
 
+def intervention_seed(root: bytes, step: int, place: int) -> int:
+    """The seed of what steps into a seed -1 run before a step, as the `place`-th: the same in all arms."""
+    given = step.to_bytes(8, "little") + place.to_bytes(8, "little")
+    digest = hashlib.blake2b(given, key=root, digest_size=8, person=b"intervention").digest()
+    return int.from_bytes(digest, "little") & _MASK
+
+
 def run_root(root_seed: int, network: Sequence[str], prompt: str, repeat: int) -> bytes:
-    """The root of a seed -1 run's noise: 16 bytes."""
+    """The root of a seed -1 run's noise: 16 bytes, the same in all arms, so that they can be compared."""
     key = json.dumps([root_seed, list(network), prompt, repeat], ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(key.encode(), digest_size=16, person=b"panic run root").digest()
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from panic.arms import networks
 from panic.config import ExperimentConfig, union
 from panic.devices.device import Device, open_device
 from panic.engine.pinning import (
@@ -184,8 +185,7 @@ def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known:
         begin, end = _steps(run, rows.get(run_key(run)))
         existing, total, ended = existing + begin, total + end, ended + (begin == end)
         growing += [run] if begin < end else []
-        for position, name in enumerate(run.network):
-            left[name] += _steps_at(position, len(run.network), begin, end)
+        left.update(_calls(plan, run, begin, end))
     parts = _parts(plan, store, known, growing, left)
     for part in parts:
         if part.stage == "embeddings":
@@ -294,6 +294,19 @@ def _steps(run: NewRun, stored: RunRow | None) -> tuple[int, int]:
     return stored.num_steps, max(run.max_length, stored.num_steps)
 
 
+def _calls(plan: Plan, run: NewRun, begin: int, end: int) -> Counter[str]:
+    """How often the steps [begin, end) of a run call each model."""
+    calls: Counter[str] = Counter()
+    arm = plan.arms.get(run.arm, ())
+    for network, first, stop in networks(run.network, arm, end) if arm else [(run.network, 0, end)]:
+        for position, name in enumerate(network):
+            calls[name] += _steps_at(position, len(network), max(begin, first) - first, stop - first)
+    for one in arm:
+        if one.model:
+            calls[one.model] += one.num_due(begin, end)
+    return calls
+
+
 def _steps_at(position: int, length: int, begin: int, end: int) -> int:
     """How many steps of [begin, end) are at a position of a network: step mod length = position.
 
@@ -311,7 +324,7 @@ def _diagrams(plan: Plan, parts: Iterable[Part]) -> Estimate | None:
     settings = plan.config.diagrams
     return estimate(
         num_missing,
-        max(plan.num_outputs(r.network, r.max_length, one.modality) for r in plan.runs for one in settings),
+        max(plan.num_outputs(run, one.modality) for run in plan.runs for one in settings),
         ASSUMED_COORDINATES,
         max(one.max_dimension for one in settings),
         workers=plan.config.diagram_workers or num_cores(),

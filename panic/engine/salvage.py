@@ -54,20 +54,33 @@ class Salvage:
             vectorisations=commit.vectorisations,
             distances=commit.distances,
         )
-        failed = []
-        for step in commit.invocations:
-            if step.run in self._broken:
-                continue
-            if step.output in self._unwritable:
-                self._broken.add(step.run)
-                reason = self._unwritable[step.output]
-                failed.append(NewFailure(run=step.run, step=step.step, kind="rejected", message=reason))
-            else:
-                kept.invocations.append(step)
+        known = set(self._broken)
+        ends = self._ends(commit)
+        failed = [
+            NewFailure(run=run, step=step, kind="rejected", message=self._unwritable[output])
+            for run, (step, _, output) in ends.items()
+        ]
+        self._broken.update(ends)
+        for is_step, name in ((False, "interventions"), (True, "invocations")):
+            getattr(kept, name).extend(
+                row
+                for row in getattr(commit, name)
+                if row.run not in known and (row.run not in ends or (row.step, is_step) < ends[row.run][:2])
+            )
         kept.stuck.extend(row for row in commit.stuck if row.run not in self._broken)
         kept.repeated.extend(row for row in commit.repeated if row.run not in self._broken)
         kept.failures.extend([*failed, *(row for row in commit.failures if row.run not in self._broken)])
         return kept
+
+    def _ends(self, commit: Commit) -> dict[int, tuple[int, bool, bytes]]:
+        """By run what of it cannot be written first: (step, False for what steps in before it, output)."""
+        ends: dict[int, tuple[int, bool, bytes]] = {}
+        for is_step, rows in ((False, commit.interventions), (True, commit.invocations)):
+            for row in rows:
+                if row.output in self._unwritable and row.run not in self._broken:
+                    end = (row.step, is_step, row.output)
+                    ends[row.run] = min(ends.get(row.run, end), end)
+        return ends
 
     def store(self, commit: Commit, number: int) -> None:
         """Write what can be written of a commit. Raises what is no item's fault."""

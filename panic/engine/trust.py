@@ -14,12 +14,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from panic.arms import NOISE, models_of
 from panic.config import ExperimentConfig
 from panic.errors import UsageError
 from panic.models import kinds
 from panic.models.table import TABLE
 
-HARMLESS_PREFIXES = ("synthetic/",)
+HARMLESS_PREFIXES = ("synthetic/", NOISE)
 FOLDER_PARAMETERS = ("lora",)
 """Parameters of models that are paths, however they are written; a test compares them with the kinds."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -35,6 +36,7 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     folder = config.model_folder
     found = [] if folder is None else [f"the folder of Python models {str(folder)!r}"]
     names = [name for network in config.networks for name in network] + config.embeddings
+    names += [name for arm in config.interventions.values() for name in models_of((), arm)]
     names += [variant.base for variant in config.models.values()]
     found += [f"the model {name!r}" for name in dict.fromkeys(names) if not _is_harmless(name, config)]
     for name, variant in config.models.items():

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from panic.config.arms import named_models, raw_arms
 from panic.config.problems import Problem
 from panic.config.prompt_origins import IMAGE
 from panic.errors import ConfigError, PanicError, nearest
 from panic.models import kinds
+from panic.models.arm_fit import misfits
 from panic.models.protocol import Modality, ModelSpec
 from panic.models.resolve import Names, Resolver, UnknownModel, parameter_problems
 from panic.models.table import TABLE
@@ -77,8 +79,9 @@ def check_config(raw: Mapping[str, Any], resolver: Resolver | None = None) -> li
     begins = _prompt_modalities(raw.get("prompts"))
     networks = raw.get("networks")
     for index, network in enumerate(networks if isinstance(networks, list) else []):
-        if isinstance(network, list) and all(isinstance(name, str) for name in network):
+        if _is_network(network):
             problems += _network_problems(specs, network, ("networks", index), begins)
+    problems += _arm_problems(specs, raw, begins) if raw.get("arms") else []
     return problems + _embedding_problems(specs, raw) + _endpoint_problems(specs, raw)
 
 
@@ -86,6 +89,7 @@ def _endpoint_problems(specs: _Models, raw: Mapping[str, Any]) -> list[Problem]:
     """Settings that only models behind endpoints have an effect on, or never do."""
     lists = [raw.get("embeddings"), *(n if isinstance(n := raw.get("networks"), list) else [])]
     names = {name for one in lists if isinstance(one, list) for name in one if isinstance(name, str)}
+    names.update(named_models(raw) if raw.get("arms") else ())
     found = {name: specs.get(name) for name in sorted(names)}
     if any(isinstance(spec, PanicError) for spec in found.values()):
         return []
@@ -225,6 +229,41 @@ def _fit_problems(network: list[ModelSpec | None], path: Path, begins: set[Modal
         else:
             problems.append(Problem((*path, index), f"the last model is followed by the first: {misfit}"))
     return problems
+
+
+def _is_network(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _arm_problems(specs: _Models, raw: Mapping[str, Any], begins: set[Modality]) -> list[Problem]:
+    """Interventions of models that are none, or that do not fit where they are made."""
+    problems: list[Problem] = []
+    raws = raw.get("networks")
+    networks = [network for network in (raws if isinstance(raws, list) else []) if _is_network(network)]
+    for name, numbered in raw_arms(raw).items():
+        found: list[Problem] = []
+        for place, one in numbered:
+            at: Path = ("arms", name, place, one.kind)
+            if one.kind == "network":
+                found += _network_problems(specs, list(one.value), at, set())
+            elif one.kind == "model":
+                found += _caller_problems(specs, one.model, at)
+        for network in networks if not found else ():
+            found += misfits(specs.get, network, numbered, begins, ("arms", name))
+        problems += {problem.path: problem for problem in reversed(found)}.values()  # one for each place
+    return problems
+
+
+def _caller_problems(specs: _Models, name: str, place: Path) -> list[Problem]:
+    """What is wrong with a model that steps in, wherever it does."""
+    spec = specs.get(name)
+    if isinstance(spec, PanicError):
+        return [] if name in specs.named else [_unresolved(specs, spec, place, lambda s: not s.is_embedding)]
+    if spec.is_embedding:
+        return [Problem(place, f"{name} is an embedding model; a generative one can step in")]
+    return (
+        [replace(one, path=place) for one in parameter_problems(spec)] if name not in specs.variants else []
+    )
 
 
 def _listed(spec: ModelSpec) -> str:

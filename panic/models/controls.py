@@ -2,7 +2,8 @@
 
 Put in the place of a generative model, one tells how much of a loop's behaviour is that of any small change.
 Texts: `shuffle-words`, `drop-words`, `upper-case`, `truncate`. Images: `jpeg`, `resize` (and back), `blur`,
-`noise`. They need neither torch nor files; what is random in them follows the item's seed alone.
+`noise` (also `noise:0.05`, by its deviation). They need neither torch nor files; what is random in them
+follows the item's seed alone.
 
     networks: [[drop-words], [PocketDiffusion, jpeg, PocketCaptioner]]
     models: {jpeg: {base: jpeg, quality: 20}}
@@ -11,14 +12,18 @@ Texts: `shuffle-words`, `drop-words`, `upper-case`, `truncate`. Images: `jpeg`, 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from panic.arms import NOISE
+from panic.errors import NotFound
 from panic.models.kind import Kind, Parameter
 from panic.models.protocol import Modality, ModelSpec
 
@@ -138,9 +143,24 @@ def _models() -> Iterable[ModelSpec]:
         )
 
 
+def _read_noise(name: str, path: Callable[[str], Path], *, ask: bool) -> ModelSpec:
+    """The control that "noise:DEVIATION" names, as interventions do. Raises NotFound for no such number."""
+    try:
+        deviation = float(name.removeprefix(NOISE))
+    except ValueError:
+        deviation = math.nan
+    parameter = CONTROLS["noise"].parameters["deviation"]
+    if problem := parameter.problem(deviation):
+        raise NotFound(f"there is no model {name}: the deviation {problem}", hint=f"for example {NOISE}0.05")
+    plain = next(spec for spec in _models() if spec.name == "noise")
+    return replace(plain, name=name, parameters={"deviation": deviation})
+
+
 KIND = Kind(
     name="control",
     build=ControlModel,
+    prefix=NOISE,
+    read_name=_read_noise,
     parameters=lambda spec: CONTROLS[spec.base].parameters,
     weights="none",
     models=_models,

@@ -58,7 +58,8 @@ class Scope:
             return ""
         return (
             f"SELECT prompt FROM run WHERE id IN ({self.runs}) UNION"
-            f" SELECT output FROM invocation WHERE run IN ({self.runs})"
+            f" SELECT output FROM invocation WHERE run IN ({self.runs}) UNION"
+            f" SELECT output FROM intervention WHERE run IN ({self.runs})"
         )
 
 
@@ -73,6 +74,13 @@ def steps(store: Store, scope: Scope) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(rows), np.int64, count * width).reshape(count, width)
 
 
+def interventions(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
+    """Rows (run, step, place, kind, input, output) of what stepped into runs."""
+    where = scope.where("run")
+    sql = f"SELECT run, step, place, kind, input, output FROM intervention {where} ORDER BY 1, 2, 3"
+    return _rows(store, sql, scope)
+
+
 def batch_models(store: Store) -> NDArray[np.int64]:
     """The batch and the row of its model (n, 2), of every batch of the store."""
     rows = _execute(store, "SELECT id, model FROM batch", Scope()).fetchall()
@@ -81,7 +89,8 @@ def batch_models(store: Store) -> NDArray[np.int64]:
 
 def batches(store: Store, scope: Scope) -> list[tuple[Any, ...]]:
     """Rows (batch, session, model, device, size, padded_size, started_at, duration_s) of loops' calls."""
-    where = f"WHERE id IN (SELECT batch FROM invocation {scope.where('run')})" if scope.runs else ""
+    made = (f"SELECT batch FROM {name} {scope.where('run')}" for name in ("invocation", "intervention"))
+    where = f"WHERE id IN ({' UNION '.join(made)})" if scope.runs else ""
     sql = f"SELECT id, session, model, device, size, padded_size, started_at, duration_s FROM batch {where}"
     return _rows(store, sql, scope)
 

@@ -8,9 +8,8 @@ cannot be read is one line among the problems, and the rest is still checked.
 from __future__ import annotations
 
 import itertools
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,11 @@ import apsw
 
 from panic.errors import PanicError, StoreCorrupt
 from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest
+from panic.store.course import courses, intervention_problems
 from panic.store.files import Database, has_content, log_of, names_a_holder
 from panic.store.images import image_problem, remedies
 from panic.store.migrate import missing_from
+from panic.store.reading import unrepeatable
 from panic.store.rows import bad_values
 from panic.store.store import Store
 from panic.store.stuck import Stuck, first_repeat
@@ -45,7 +46,11 @@ class Part:
         """A condition on rows of `output`."""
         if self.is_all:
             return "TRUE"
-        used = (f"SELECT {name} FROM invocation WHERE run IN ({self.runs})" for name in ("input", "output"))
+        used = (
+            f"SELECT {name} FROM {table} WHERE run IN ({self.runs})"
+            for table in ("invocation", "intervention")
+            for name in ("input", "output")
+        )
         prompts = f"SELECT prompt FROM run WHERE id IN ({self.runs})"
         return f"output.id IN ({' UNION '.join([*used, prompts])})"
 
@@ -133,8 +138,11 @@ def _steps(store: Store, part: Part) -> Iterator[str]:
         "WITH chain AS (SELECT run, step, input, lag(output) OVER (PARTITION BY run ORDER BY step) AS given,"
         "   lag(step) OVER (PARTITION BY run ORDER BY step) AS before FROM invocation"
         f"   WHERE run IN ({part.runs}))"
-        " SELECT run, step FROM chain JOIN run ON run.id = chain.run"
-        " WHERE (step = 0 AND input <> prompt) OR (before = step - 1 AND input <> given) ORDER BY run, step"
+        " SELECT chain.run, chain.step FROM chain JOIN run ON run.id = chain.run"
+        " LEFT JOIN intervention AS made ON made.run = chain.run AND made.step = chain.step AND made.place ="
+        "  (SELECT max(place) FROM intervention AS one WHERE one.run = chain.run AND one.step = chain.step)"
+        " WHERE (chain.step = 0 AND chain.input <> coalesce(made.output, prompt))"
+        " OR (before = chain.step - 1 AND chain.input <> coalesce(made.output, given)) ORDER BY 1, 2"
     ):
         yield f"run {run}: the input of step {step} is not the output of the step before (or the prompt)"
     for run, length, max_length in store.db.rows(
@@ -142,6 +150,11 @@ def _steps(store: Store, part: Part) -> Iterator[str]:
         f" WHERE run.id IN ({part.runs}) GROUP BY run.id HAVING max(step) + 1 > max_length"
     ):
         yield f"run {run}: {length} steps, more than its maximum length {max_length}"
+
+
+def _interventions(store: Store, part: Part) -> Iterator[str]:
+    if store.db.value("SELECT 1 FROM run WHERE arm <> 'baseline' UNION SELECT 1 FROM intervention"):
+        yield from intervention_problems(store, part.runs)
 
 
 def _outputs(store: Store, part: Part) -> Iterator[str]:
@@ -187,9 +200,7 @@ def _stuck(store: Store, part: Part) -> Iterator[str]:
     rows = store.db.rows(f"SELECT run, entry_step, period FROM stuck WHERE run IN ({part.runs})")
     recorded = {run: Stuck(entry_step=entry_step, period=period) for run, entry_step, period in rows}
     others = _unrepeatable(store, part)
-    networks = dict(
-        store.db.rows(f"SELECT id, CAST(network AS BLOB) FROM run WHERE seed <> -1 AND id IN ({part.runs})")
-    )
+    ways = courses(store, f"SELECT id FROM run WHERE seed <> -1 AND id IN ({part.runs})")
     steps = store.db.stream(
         "SELECT i.run, input, output, epoch FROM run CROSS JOIN invocation AS i ON i.run = run.id"
         f" JOIN batch ON batch.id = i.batch WHERE run.seed <> -1 AND run.id IN ({part.runs})"
@@ -199,12 +210,13 @@ def _stuck(store: Store, part: Part) -> Iterator[str]:
         if run in others:
             continue
         inputs, outputs, epochs = zip(*(row[1:] for row in group), strict=True)
-        network = _network(networks[run])
-        if not network:  # told of the row
+        course = ways[run]
+        if not course.network or course.arm is None:  # told of the row
             recorded.pop(run, None)
             continue
-        start = _one_map_from(epochs, network)
-        expected = first_repeat([*inputs, outputs[-1]], len(network), start)
+        last = course.input_of(len(inputs), outputs[-1])
+        states = inputs if last is None else [*inputs, last]
+        expected = first_repeat(states, course.period, course.settled_from(epochs))
         found = recorded.pop(run, None)
         if found != expected:
             yield f"run {run}: stuck is recorded as {_cycle(found)}, but its steps say {_cycle(expected)}"
@@ -216,17 +228,15 @@ def _stuck(store: Store, part: Part) -> Iterator[str]:
 
 
 def _unrepeatable(store: Store, part: Part) -> dict[int, int]:
-    """The runs with a model that is not repeatable, and how many models their networks have."""
-    return dict(
-        store.db.rows(
-            f"SELECT run.id, json_array_length(network) FROM run WHERE run.id IN ({part.runs}) AND EXISTS"
-            " (SELECT 1 FROM epoch JOIN model ON model.id = epoch.model"
-            "  WHERE epoch.experiment = run.experiment"
-            "  AND NOT is_repeatable AND epoch.name IN (SELECT value FROM json_each(network)))"
-        )
-        if store.db.value("SELECT 1 FROM model WHERE NOT is_repeatable LIMIT 1")
-        else ()
-    )
+    """The runs with a model that is not repeatable, and after how many steps the same models follow there."""
+    if not (names := unrepeatable(store)):
+        return {}
+    experiments = dict(store.db.rows(f"SELECT id, experiment FROM run WHERE id IN ({part.runs})"))
+    return {
+        run: course.period
+        for run, course in courses(store, part.runs).items()
+        if course.network and any((experiments[run], name) in names for name in course.models)
+    }
 
 
 def _repeated(store: Store, part: Part) -> Iterator[str]:
@@ -243,24 +253,6 @@ def _repeated(store: Store, part: Part) -> Iterator[str]:
             yield f"run {run}: repeated is recorded, but models are repeatable, or these are no whole rounds"
         elif outputs[entry_step:] != cycle * times:
             yield f"run {run}: repeated {times} times is recorded, but its steps do not say so"
-
-
-def _network(data: bytes) -> list[str]:
-    """The names of a stored network; none if it cannot be read."""
-    try:
-        names = json.loads(data)
-    except ValueError:
-        return []
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
-
-
-def _one_map_from(epochs: Sequence[int], network: Sequence[str]) -> int:
-    """The step from which on every model of a run stayed in one shape epoch; states before say nothing."""
-    last: dict[str, int] = {}
-    for step in range(len(epochs) - 1, -1, -1):
-        if epochs[step] != last.setdefault(network[step % len(network)], epochs[step]):
-            return step + 1
-    return 0
 
 
 def _cycle(found: Stuck | None) -> str:
@@ -322,5 +314,5 @@ def _epochs(store: Store, part: Part) -> Iterator[str]:
 Check = Callable[[Store, Part], Iterator[str]]
 WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs]
 """What concerns the files as a whole."""
-PARTS: list[Check] = [_steps, _outputs, _vectors, _stuck, _repeated, _diagrams]
+PARTS: list[Check] = [_steps, _interventions, _outputs, _vectors, _stuck, _repeated, _diagrams]
 """What can be checked of a part."""

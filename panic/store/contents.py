@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from panic.arms import BASELINE, Arm, maker, model_at
 from panic.errors import NotFound, StoreCorrupt
 from panic.store.codec import (
     PROMPT,
@@ -21,12 +22,13 @@ from panic.store.codec import (
     decode_object,
     decode_vectors,
 )
-from panic.store.reading import CURRENT, RUN_OUTPUTS, USED_OUTPUTS, Selector, scope
+from panic.store.reading import CURRENT, RUN_OUTPUTS, USED_OUTPUTS, Selector, arms, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.reading import model as find_model
 from panic.store.records import (
     DiagramRow,
     DistanceMatrix,
+    InterventionRow,
     InvocationRow,
     MeasureRow,
     OutputRow,
@@ -60,7 +62,7 @@ def outputs(store: Store, experiment: Selector | None = None, *, run: int | None
 
 def invocations(store: Store, run: int, first: int = 0, last: int | None = None) -> list[InvocationRow]:
     """The steps of a run, or those from `first` to `last`, both included."""
-    network = decode_network(store.db.value("SELECT network FROM run WHERE id = ?", run))
+    network, arm = _course(store, run)
     rows = store.db.rows(
         "SELECT step, lower(hex(a.digest)), lower(hex(b.digest)), b.modality, b.text, i.seed, i.batch,"
         " padded_size, device, started_at, duration_s"
@@ -71,10 +73,32 @@ def invocations(store: Store, run: int, first: int = 0, last: int | None = None)
     names = InvocationRow.__slots__[3:]
     return [
         InvocationRow(
-            run=run, step=step, model=network[step % len(network)], **dict(zip(names, row, strict=True))
+            run=run, step=step, model=model_at(network, arm, step), **dict(zip(names, row, strict=True))
         )
         for step, *row in rows
     ]
+
+
+def interventions(store: Store, run: int, first: int = 0, last: int | None = None) -> list[InterventionRow]:
+    """What stepped into a run, before all steps or those from `first` to `last`, both included."""
+    network, arm = _course(store, run)
+    rows = store.db.rows(
+        "SELECT step, place, kind, lower(hex(a.digest)), lower(hex(b.digest)), b.text, seed"
+        " FROM intervention AS i JOIN output AS a ON a.id = i.input JOIN output AS b ON b.id = i.output"
+        " WHERE run = ? AND step BETWEEN ? AND ? ORDER BY step, place",
+        *(run, first, END if last is None else last),
+    )
+    return [
+        InterventionRow(step, place, kind, maker(network, arm, step, place), *row)
+        for step, place, kind, *row in rows
+    ]
+
+
+def _course(store: Store, run: int) -> tuple[tuple[str, ...], Arm]:
+    """The network of a run, and what steps into it."""
+    network, experiment, name = store.db.row("SELECT network, experiment, arm FROM run WHERE id = ?", run)
+    arm = () if name == BASELINE else arms(store, experiment).get(name, ())
+    return decode_network(network), arm
 
 
 def outputs_at(

@@ -16,12 +16,14 @@ from panic.store.store import Store
 
 # ?1 is a JSON list of rows of experiments: one, and its null models.
 THESE = "IN (SELECT value FROM json_each(?1))"
-# Outputs that no other experiment has. Inputs are prompts or outputs of the same run.
+# Outputs that no other experiment has. Inputs are prompts or outputs of the same run, or of what stepped in.
 OWN_OUTPUTS = (
     f"SELECT prompt FROM run WHERE experiment {THESE}"
     f" UNION SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment {THESE}"
+    f" UNION SELECT output FROM run JOIN intervention AS i ON i.run = run.id WHERE experiment {THESE}"
     f" EXCEPT SELECT prompt FROM run WHERE experiment NOT {THESE}"
     f" EXCEPT SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment NOT {THESE}"
+    f" EXCEPT SELECT output FROM run JOIN intervention AS i ON i.run = run.id WHERE experiment NOT {THESE}"
 )
 OWN_RUNS = f"SELECT id FROM run WHERE experiment {THESE}"
 OWN_DIAGRAMS = f"SELECT id FROM diagram WHERE run IN ({OWN_RUNS})"
@@ -92,14 +94,15 @@ def delete_experiment(store: Store, selector: Selector) -> Deletion:
                 f"DELETE FROM diagram_bars WHERE diagram IN ({OWN_DIAGRAMS})",
                 *(
                     f"DELETE FROM {table} WHERE run IN ({OWN_RUNS})"
-                    for table in ("diagram", "stuck", "repeated", "failure", "invocation")
+                    for table in (*("diagram", "stuck", "repeated", "failure", "intervention", "invocation"),)
                 ),
                 f"DELETE FROM run WHERE experiment {THESE}",
                 f"DELETE FROM epoch WHERE experiment {THESE}",
                 "DELETE FROM embedding WHERE output IN (SELECT id FROM own)",
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
                 f"DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment {THESE})"
-                " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding)",
+                " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding"
+                " UNION SELECT batch FROM intervention WHERE batch NOTNULL)",
                 "DELETE FROM answer WHERE batch NOT IN (SELECT id FROM batch)",
                 f"DELETE FROM spending WHERE session IN (SELECT id FROM session WHERE experiment {THESE})",
                 "DELETE FROM measure WHERE id NOT IN"

@@ -2,8 +2,8 @@
 
 Names are natural keys (texts, digests, fingerprints) and the order follows from them; row numbers,
 sessions, batches, attempts and times do not appear. An experiment's lines come first (run by run: the
-run, its invocations, stuck, repeated, failure, diagrams, vectorisations; then distances), then outputs by
-digest, then vectors. What cannot be read of a damaged store is a line of the kind "damaged".
+run, its invocations, interventions, stuck, repeated, failure, diagrams, vectorisations; then distances), then
+outputs by digest, then vectors. What cannot be read of a damaged store is a line of the kind "damaged".
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import apsw
 
+from panic.arms import BASELINE, model_at
 from panic.errors import PanicError
 from panic.store.codec import (
     PROMPT,
@@ -27,8 +28,8 @@ from panic.store.codec import (
     decode_object,
     image_digest,
 )
-from panic.store.contents import image
-from panic.store.reading import USED_OUTPUTS, Selector, scope
+from panic.store.contents import image, interventions
+from panic.store.reading import USED_OUTPUTS, Selector, arms, scope
 from panic.store.reading import experiment as find_experiment
 from panic.store.store import Store
 
@@ -58,22 +59,28 @@ def _as_far(lines: Iterator[Line], what: str) -> Iterator[Line]:
         yield {"kind": "damaged", "what": what, "problem": problem}
 
 
-def run_key(experiment: str, network: Sequence[str], prompt: str, seed: int, repeat: int) -> str:
-    """What stands for a run of the experiment of this name: 16 hexadecimal digits."""
-    identity = canonical_json([experiment, list(network), prompt, seed, repeat])
+def run_key(experiment: str, network: Sequence[str], prompt: str, *of_run: int | str) -> str:
+    """What stands for a run of the experiment of this name: 16 hexadecimal digits.
+
+    of_run: its seed and repeat, and its arm if that is not the baseline.
+    """
+    identity = canonical_json([experiment, list(network), prompt, *of_run])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
     keys: dict[int, Line] = {}
-    for id, network, prompt, seed, repeat, max_length in store.db.rows(
-        f"SELECT run.id, network, {PROMPT}, seed, repeat, max_length FROM run"
-        " JOIN output ON output.id = prompt WHERE experiment = ? ORDER BY network, 3, seed, repeat",
+    known = arms(store, experiment)
+    for id, network, prompt, seed, repeat, max_length, arm in store.db.rows(
+        f"SELECT run.id, network, {PROMPT}, seed, repeat, max_length, arm FROM run"
+        " JOIN output ON output.id = prompt WHERE experiment = ?"
+        " ORDER BY network, 3, seed, repeat, arm <> 'baseline', arm",
         experiment,
     ):
         names = list(decode_network(network))
-        key = keys[id] = {"run": run_key(name, names, prompt, seed, repeat)}
-        shape = {"seed": seed, "repeat": repeat, "max_length": max_length}
+        in_arm = {} if arm == BASELINE else {"arm": arm}
+        key = keys[id] = {"run": run_key(name, names, prompt, seed, repeat, *in_arm.values())}
+        shape = {"seed": seed, "repeat": repeat, **in_arm, "max_length": max_length}
         yield {"kind": "run", **key, "network": names, "prompt": prompt, **shape}
         for step, used_seed, input, output in store.db.rows(
             "SELECT step, seed, lower(hex(a.digest)), lower(hex(b.digest)) FROM invocation AS i"
@@ -81,8 +88,13 @@ def _runs(store: Store, experiment: int, name: str) -> Iterator[Line]:
             " WHERE run = ? ORDER BY step",
             id,
         ):
-            what = {"model": names[step % len(names)], "seed": used_seed, "input": input, "output": output}
+            model = model_at(names, known.get(arm, ()), step)
+            what = {"model": model, "seed": used_seed, "input": input, "output": output}
             yield {"kind": "invocation", **key, "step": step, **what}
+        for one in interventions(store, id) if in_arm else ():
+            called = {"model": one.model, "seed": one.seed} if one.model else {}
+            what = {"intervention": one.kind, **called, "input": one.input, "output": one.output}
+            yield {"kind": "intervention", **key, "step": one.step, "place": one.place, **what}
         for entry_step, period in store.db.rows("SELECT entry_step, period FROM stuck WHERE run = ?", id):
             yield {"kind": "stuck", **key, "entry_step": entry_step, "period": period}
         for row in store.db.rows("SELECT entry_step, period, times FROM repeated WHERE run = ?", id):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PLAIN_TABLES = (
     *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
-    *("answer", "spending", "stuck", "repeated", "failure", "diagram", "measure", "distance"),
+    *("answer", "spending", "intervention", "stuck", "repeated", "failure", "diagram"),
+    *("measure", "distance"),
     *("annotation", "working_memory", "invariance"),
 )
 """Tables without blobs, which need no work."""

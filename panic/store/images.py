@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 
 from panic.store.codec import decode_image, image_digest
 from panic.store.missing import images as missing_images
-from panic.store.reading import IMAGE_STEPS, USED_OUTPUTS, experiments
+from panic.store.reading import IMAGE_INTERVENTIONS, IMAGE_STEPS, USED_OUTPUTS, experiments
 from panic.store.store import Store
 
 
@@ -62,6 +62,7 @@ def image_users(
     """(run, step, digest) wherever the experiment's runs put out one of these images, or begin with it."""
     rows = store.db.stream(
         f"SELECT run.id, step, made.digest {IMAGE_STEPS} WHERE experiment = ?1 UNION"
+        f" SELECT run.id, step, made.digest {IMAGE_INTERVENTIONS} WHERE experiment = ?1 UNION"
         " SELECT run.id, 0, digest FROM run JOIN output ON output.id = prompt WHERE experiment = ?1"
         " ORDER BY 1, 2",
         experiment,
@@ -71,7 +72,8 @@ def image_users(
 
 def remedies(store: Store, digests: Collection[bytes]) -> list[str]:
     """Per experiment that has one of these images: how many, and the command that computes them again."""
-    rows = store.db.stream(f"SELECT DISTINCT experiment, made.digest {IMAGE_STEPS}")
+    made = (f"SELECT experiment, made.digest {steps}" for steps in (IMAGE_STEPS, IMAGE_INTERVENTIONS))
+    rows = store.db.stream(" UNION ".join(made))
     counts = Counter(experiment for experiment, digest in rows if digest in digests)
     known = experiments(store)
     newest = {row.name: row.id for row in known}

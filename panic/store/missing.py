@@ -7,15 +7,27 @@ row numbers and digests as bytes, because the engine asks about every step.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from panic.arms import first_step, maker
 from panic.store.codec import decode_network
-from panic.store.reading import CURRENT, IMAGE_STEPS, NUM_STEPS, RUN_OUTPUTS, USED_OUTPUTS
+from panic.store.reading import (
+    CURRENT,
+    IMAGE_INTERVENTIONS,
+    IMAGE_STEPS,
+    NUM_STEPS,
+    RUN_OUTPUTS,
+    USED_OUTPUTS,
+    arms,
+)
+from panic.store.records import RunRow
 from panic.store.store import Store
 
+END = 2**63 - 1
 GIVEN = "(SELECT value FROM json_each(?4))"
 
 
@@ -29,14 +41,31 @@ class FixedSeedStep(NamedTuple):
     seed: int
     batch: int
     epoch: int
+    place: int | None = None
+    """Of an intervention before the step its number among those; None for the step itself."""
+
+
+class Shared(NamedTuple):
+    """Steps [begin, end) that a run lacks and run `of` has: nothing has stepped into either yet."""
+
+    run: int
+    of: int
+    begin: int
+    end: int
 
 
 class Tail(NamedTuple):
-    """Where a run stands: how many steps it has, and the digest of its last output, or of its prompt."""
+    """Where a run stands: how many steps it has, and what is there for the next one.
+
+    That is its last output, or its prompt, or what interventions before the next step have made of it:
+    num_made of them are stored.
+    """
 
     run: int
     num_steps: int
     output: bytes
+    modality: str
+    num_made: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +83,65 @@ class ImageOrigin:
 def tails(store: Store, experiment: int) -> list[Tail]:
     """Where every run of an experiment stands."""
     rows = store.db.rows(
-        "SELECT run.id, coalesce(step + 1, 0), digest FROM run LEFT JOIN invocation AS last"
-        " ON last.run = run.id AND last.step = (SELECT max(step) FROM invocation WHERE run = run.id)"
-        " JOIN output ON output.id = coalesce(last.output, run.prompt) WHERE experiment = ? ORDER BY run.id",
+        "SELECT run.id, coalesce(last.step + 1, 0), digest, modality, coalesce(made.place + 1, 0) FROM run"
+        " LEFT JOIN invocation AS last ON last.run = run.id"
+        "  AND last.step = (SELECT max(step) FROM invocation WHERE run = run.id)"
+        " LEFT JOIN intervention AS made ON made.run = run.id AND made.step = coalesce(last.step + 1, 0)"
+        "  AND made.place = (SELECT max(place) FROM intervention AS one"
+        "   WHERE one.run = run.id AND one.step = coalesce(last.step + 1, 0))"
+        " JOIN output ON output.id = coalesce(made.output, last.output, run.prompt)"
+        " WHERE experiment = ? ORDER BY run.id",
         experiment,
     )
     return [Tail(*row) for row in rows]
 
 
+def shared_steps(store: Store, experiment: int, rows: Iterable[RunRow]) -> list[Shared]:
+    """Which of the experiment's runs lack steps that a run of another arm has; `rows` are all of its runs.
+
+    Runs of one network, prompt, seed and repeat are the same until something steps into one of them. Not
+    those with a model that is not repeatable: each of them asks for itself.
+    """
+    known = arms(store, experiment)
+    groups: dict[Any, list[RunRow]] = {}
+    for row in rows if len(known) > 1 else ():
+        if row.is_repeatable:
+            groups.setdefault((row.network, row.prompt, row.seed, row.repeat), []).append(row)
+    found = []
+    for group in groups.values():
+        alike = {row.id: first_step(known.get(row.arm, ())) for row in group}
+        ends = {id: END if first is None else first for id, first in alike.items()}
+        for row in group:
+            limit = min(ends[row.id], row.max_length)
+            end, of = max((min(other.num_steps, ends[other.id], limit), -other.id) for other in group)
+            if row.state in ("todo", "running") and end > row.num_steps:
+                found.append(Shared(row.id, -of, row.num_steps, end))
+    return found
+
+
 def fixed_seed_history(store: Store, experiment: int) -> Iterator[FixedSeedStep]:
-    """Steps of the runs with a fixed seed, in the order of runs and steps.
+    """Steps of the runs with a fixed seed, in the order of runs and steps, each after what stepped in.
 
     The stuck detection and the coalescing of runs need to know them.
     """
-    rows = store.db.stream(
-        "SELECT i.run, i.step, a.digest, b.digest, i.seed, i.batch, batch.epoch"
+    steps = store.db.stream(
+        "SELECT i.run, i.step, a.digest, b.digest, i.seed, i.batch, batch.epoch, NULL"
         " FROM run CROSS JOIN invocation AS i ON i.run = run.id JOIN batch ON batch.id = i.batch"
         " JOIN output AS a ON a.id = i.input JOIN output AS b ON b.id = i.output"
         " WHERE experiment = ? AND run.seed <> -1 ORDER BY run.id, i.step",
         experiment,
     )
-    return map(FixedSeedStep._make, rows)
+    between = store.db.rows(
+        "SELECT i.run, i.step, a.digest, b.digest, i.seed, i.batch, batch.epoch, place"
+        " FROM run CROSS JOIN intervention AS i ON i.run = run.id JOIN batch ON batch.id = i.batch"
+        " JOIN output AS a ON a.id = i.input JOIN output AS b ON b.id = i.output"
+        " WHERE experiment = ? AND run.seed <> -1 ORDER BY run.id, i.step, place",
+        experiment,
+    )
+    found = map(FixedSeedStep._make, steps)
+    if not between:
+        return found
+    return merge(map(FixedSeedStep._make, between), found, key=lambda one: one[:2])
 
 
 def outputs(store: Store, runs: Collection[int]) -> Iterator[tuple[int, bytes]]:
@@ -194,24 +261,34 @@ def image_origins(store: Store, experiment: int, digests: Collection[bytes]) -> 
 
     So the origin of an image's input, if that is an image, comes before its own.
     """
-    rows = store.db.stream(
-        "SELECT made.digest, network, step, padded_size, i.seed, given.digest, given.modality, min(i.batch)"
-        f" {IMAGE_STEPS} JOIN output AS given ON given.id = i.input JOIN batch ON batch.id = i.batch"
-        " WHERE experiment = ? GROUP BY made.id ORDER BY 8, made.id",
-        experiment,
-    )
-    return [
-        ImageOrigin(
-            digest=digest,
-            model=(names := decode_network(network))[step % len(names)],
-            batch_size=batch_size,
-            seed=seed,
-            input=given,
-            input_modality=modality,
+    known = arms(store, experiment)
+    found: dict[bytes, tuple[int, ImageOrigin]] = {}
+    for steps, place in ((IMAGE_STEPS, "NULL"), (IMAGE_INTERVENTIONS, "place")):
+        rows = store.db.stream(
+            f"SELECT made.digest, min(i.batch), network, arm, step, {place}, padded_size, i.seed,"
+            f" given.digest, given.modality {steps} JOIN output AS given ON given.id = i.input"
+            " JOIN batch ON batch.id = i.batch WHERE experiment = ? GROUP BY made.id",
+            experiment,
         )
-        for digest, network, step, batch_size, seed, given, modality, _ in rows
-        if digest in digests
-    ]
+        for digest, batch, network, arm, step, number, *call in rows:
+            if digest not in digests or (digest in found and found[digest][0] <= batch):
+                continue
+            model = maker(decode_network(network), known.get(arm, ()), step, number)
+            found[digest] = batch, _origin(digest, model, *call)
+    return [origin for _, origin in sorted(found.values(), key=lambda pair: (pair[0], pair[1].digest))]
+
+
+def _origin(
+    digest: bytes, model: str, batch_size: int, seed: int, given: bytes, modality: str
+) -> ImageOrigin:
+    return ImageOrigin(
+        digest=digest,
+        model=model,
+        batch_size=batch_size,
+        seed=seed,
+        input=given,
+        input_modality=modality,
+    )
 
 
 def lost_images(store: Store, experiment: int) -> set[bytes]:

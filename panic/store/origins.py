@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from panic.arms import BASELINE, maker
 from panic.store.codec import decode_network
+from panic.store.reading import arms
 from panic.store.store import Store
 
 
@@ -42,12 +44,17 @@ EPOCH = (
 CALL = "fingerprint, padded_size, bucket, coalesce(device_kind, ''), threads"
 
 
-def steps(store: Store, experiment: int) -> list[tuple[int, int]]:
-    """The invocations of an experiment, as (run, step)."""
+def steps(store: Store, experiment: int) -> list[tuple[int, int, int | None]]:
+    """The calls in an experiment's runs, as (run, step, place).
+
+    place: of an intervention before the step its number among those; None for the step itself.
+    """
     return [
-        (run, step)
-        for run, step in store.db.rows(
-            "SELECT run, step FROM invocation JOIN run ON run.id = run WHERE experiment = ? ORDER BY 1, 2",
+        (run, step, place)
+        for run, step, place in store.db.rows(
+            "SELECT run, step, NULL AS place FROM invocation JOIN run ON run.id = run WHERE experiment = ?1"
+            " UNION ALL SELECT run, step, place FROM intervention JOIN run ON run.id = run"
+            " WHERE experiment = ?1 AND batch NOTNULL ORDER BY 1, 2, 3",
             experiment,
         )
     ]
@@ -61,26 +68,30 @@ def vectors(store: Store, experiment: int) -> list[tuple[int, int]]:
             "SELECT output, model FROM embedding"
             " WHERE model IN (SELECT model FROM epoch WHERE experiment = ?1) AND output IN"
             " (SELECT output FROM invocation JOIN run ON run.id = run WHERE experiment = ?1"
+            " UNION SELECT output FROM intervention JOIN run ON run.id = run WHERE experiment = ?1"
             " UNION SELECT prompt FROM run WHERE experiment = ?1) ORDER BY 1, 2",
             experiment,
         )
     ]
 
 
-def of_step(store: Store, run: int, step: int) -> Origin:
-    """What made the output of a step."""
+def of_step(store: Store, run: int, step: int, place: int | None = None) -> Origin:
+    """What made the output of a step, or of the intervention before it at a place."""
+    table, where = ("invocation", "") if place is None else ("intervention", f" AND place = {int(place)}")
     row = store.db.row(
-        "SELECT network, given.digest, given.modality, out.digest, out.modality, made.seed,"
-        f" {CALL} FROM invocation AS made JOIN run ON run.id = made.run"
+        "SELECT network, run.experiment, arm,"
+        " given.digest, given.modality, out.digest, out.modality, made.seed,"
+        f" {CALL} FROM {table} AS made JOIN run ON run.id = made.run"
         f" JOIN output AS given ON given.id = made.input JOIN output AS out ON out.id = made.output {EPOCH}"
-        " WHERE made.run = ? AND made.step = ?",
+        f" WHERE made.run = ? AND made.step = ?{where}",
         *(run, step),
     )
-    network, given, given_modality, output, modality, seed, fingerprint, size, bucket, kind, threads = row
-    names = decode_network(network)
+    network, experiment, arm, *row = row
+    given, given_modality, output, modality, seed, fingerprint, size, bucket, kind, threads = row
+    meaning = () if arm == BASELINE else arms(store, experiment).get(arm, ())
     return Origin(
-        what=f"run {run}, step {step}",
-        name=names[step % len(names)],
+        what=f"run {run}, step {step}" + ("" if place is None else f", intervention {place}"),
+        name=maker(decode_network(network), meaning, step, place),
         fingerprint=fingerprint,
         output=output,
         modality=modality,

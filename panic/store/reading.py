@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from panic.arms import Arm, arms_of, models_of
 from panic.errors import NotFound, StoreCorrupt, nearest
 from panic.store.codec import PROMPT, decode_json, decode_network, decode_object
 from panic.store.records import (
@@ -41,18 +43,35 @@ NULL_NAME = re.compile(rf"({NAME.pattern})/null-[A-Za-z0-9._-]+")
 
 USED_OUTPUTS = (
     "SELECT prompt FROM run WHERE experiment = ?1 UNION"
-    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1"
+    " SELECT output FROM run JOIN invocation ON invocation.run = run.id WHERE experiment = ?1 UNION"
+    " SELECT output FROM run JOIN intervention ON intervention.run = run.id WHERE experiment = ?1"
 )
 """Rows of the outputs that an experiment's runs have, prompts included."""
-RUN_OUTPUTS = "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
+RUN_OUTPUTS = (
+    "SELECT prompt FROM run WHERE id = ?1 UNION SELECT output FROM invocation WHERE run = ?1"
+    " UNION SELECT output FROM intervention WHERE run = ?1"
+)
 """Rows of the outputs of run ?1, its prompt included."""
 NUM_STEPS = "coalesce((SELECT max(step) + 1 FROM invocation WHERE invocation.run = run.id), 0)"
 """How many steps a row of `run` has."""
+RUN_STATE = (
+    "CASE WHEN failure.run NOTNULL THEN 'failed' WHEN stuck.run NOTNULL THEN 'stuck'"
+    " WHEN repeated.run NOTNULL THEN 'repeated'"
+    f" WHEN {NUM_STEPS} >= max_length THEN 'done' WHEN {NUM_STEPS} THEN 'running' ELSE 'todo' END"
+)
+"""The state of a row of `run`, with what stands of it in `stuck`, `repeated` and `failure`."""
+RUN_ENDS = (
+    "LEFT JOIN stuck ON stuck.run = run.id LEFT JOIN repeated ON repeated.run = run.id"
+    " LEFT JOIN failure ON failure.run = run.id"
+)
+"""What joins these three to rows of `run`."""
 IMAGE_STEPS = (
     "FROM run CROSS JOIN invocation AS i ON i.run = run.id"
     " JOIN output AS made ON made.id = i.output AND made.modality = 'image'"
 )
 """Every step that put out an image, as `run`, `i` and `made`; of all experiments."""
+IMAGE_INTERVENTIONS = IMAGE_STEPS.replace("invocation AS i", "intervention AS i")
+"""Every intervention that put out an image, in the same words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,35 +233,23 @@ def unrepeatable(store: Store) -> set[tuple[int, str]]:
     return {(experiment, name) for experiment, name in rows}
 
 
-def _state(num_steps: int, max_length: int, is_stuck: bool, has_failed: bool, has_repeated: bool) -> str:
-    if has_failed:
-        return "failed"
-    if is_stuck:
-        return "stuck"
-    if has_repeated:
-        return "repeated"
-    if num_steps >= max_length:
-        return "done"
-    return "running" if num_steps else "todo"
-
-
 def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
     """Runs with their state, in the order in which they were asked for."""
     where, parameters = scope(store, experiment)
     rows = store.db.rows(
-        f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, {NUM_STEPS},"
+        f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, arm, {NUM_STEPS},"
+        f" {RUN_STATE},"
         " stuck.entry_step, stuck.period, repeated.entry_step, repeated.period, times,"
         " failure.step, kind, message, detail, attempts, failed_at"
-        " FROM run JOIN output ON output.id = run.prompt LEFT JOIN stuck ON stuck.run = run.id"
-        " LEFT JOIN repeated ON repeated.run = run.id"
-        f" LEFT JOIN failure ON failure.run = run.id {where} ORDER BY run.id",
+        f" FROM run JOIN output ON output.id = run.prompt {RUN_ENDS} {where} ORDER BY run.id",
         *parameters,
     )
     networks: dict[str, tuple[str, ...]] = {}
     others = unrepeatable(store)
+    meanings = {of: arms(store, of) for of in {row[1] for row in rows}} if others else {}
     found = []
-    for id, of, network, prompt, seed, repeat, max_length, num_steps, entry_step, period, *more in rows:
-        repeated, failed = more[:3], more[3:]
+    for id, of, network, prompt, seed, repeat, max_length, arm, num_steps, state, *ends in rows:
+        (entry_step, period), repeated, failed = ends[:2], ends[2:5], ends[5:]
         if network not in networks:
             networks[network] = decode_network(network)
         failure = None
@@ -261,18 +268,33 @@ def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
                 repeat=repeat,
                 max_length=max_length,
                 num_steps=num_steps,
-                state=_state(
-                    *(num_steps, max_length, entry_step is not None, failure is not None),
-                    has_repeated=repeated[0] is not None,
-                ),
+                state=state,
                 entry_step=entry_step,
                 period=period,
                 failure=failure,
                 repeated=None if repeated[0] is None else Repeated(*repeated),
-                is_repeatable=not others or not any((of, name) in others for name in networks[network]),
+                is_repeatable=not others
+                or others.isdisjoint(
+                    (of, name) for name in models_of(networks[network], meanings[of].get(arm, ()))
+                ),
+                arm=arm,
             )
         )
     return found
+
+
+def arms(store: Store, experiment: int) -> dict[str, Arm]:
+    """What the arms of an experiment (row number) mean, by name; empty where it has the baseline alone.
+
+    Raises StoreCorrupt for a stored config whose arms are none.
+    """
+    text = store.db.value("SELECT json_extract(config, '$.arms') FROM experiment WHERE id = ?", experiment)
+    if text in (None, "{}"):
+        return {}
+    try:
+        return arms_of({"arms": decode_object(text)})
+    except (AttributeError, LookupError, StopIteration, TypeError, ValueError):
+        raise StoreCorrupt(f"{store.path}: the arms of experiment {experiment} are none.") from None
 
 
 def is_stuck(store: Store, run: int) -> Stuck | None:
@@ -292,13 +314,8 @@ def is_stuck(store: Store, run: int) -> Stuck | None:
 def counts(store: Store, experiment: Selector | None = None) -> Counts:
     """How many runs (by state), invocations, embeddings, diagrams and so on there are."""
     where, parameters = scope(store, experiment)
-    rows = store.db.rows(
-        f"SELECT {NUM_STEPS}, max_length, stuck.run NOTNULL, failure.run NOTNULL, repeated.run NOTNULL"
-        " FROM run LEFT JOIN stuck ON stuck.run = run.id LEFT JOIN failure ON failure.run = run.id"
-        f" LEFT JOIN repeated ON repeated.run = run.id {where}",
-        *parameters,
-    )
-    states = [_state(*row) for row in rows]
+    rows = store.db.rows(f"SELECT {NUM_STEPS}, {RUN_STATE} FROM run {RUN_ENDS} {where}", *parameters)
+    states = [state for _, state in rows]
     used, _ = scope(store, experiment, f"WHERE output IN ({USED_OUTPUTS})")
     made, _ = scope(store, experiment, "WHERE run IN (SELECT id FROM run WHERE experiment = ?1)")
     return Counts(
@@ -314,6 +331,21 @@ def counts(store: Store, experiment: Selector | None = None) -> Counts:
             f"SELECT count(*) FROM diagram JOIN distance ON a = diagram.id {made}", *parameters
         ),
     )
+
+
+def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+    """(experiment, runs, todo, running, done, stuck, repeated, failed, invocations) by row of experiment.
+
+    Of these experiments, or of all, as far as they have runs.
+    """
+    states = ", ".join(f"sum(state = '{state}')" for state in ("todo", "running", *ENDED))
+    rows: list[tuple[int, ...]] = store.db.rows(
+        f"WITH counted AS (SELECT experiment, {NUM_STEPS} AS num_steps, {RUN_STATE} AS state"
+        f" FROM run {RUN_ENDS} WHERE ?1 ISNULL OR experiment IN (SELECT value FROM json_each(?1)))"
+        f" SELECT experiment, count(*), {states}, sum(num_steps) FROM counted GROUP BY experiment",
+        None if experiments is None else json.dumps(list(experiments)),
+    )
+    return rows
 
 
 def epochs(store: Store, experiment: Selector) -> list[EpochRow]:

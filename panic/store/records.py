@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from panic.arms import BASELINE
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run that should exist: the network's model names, the prompt, and how far it should go."""
+    """A run that should exist: the network's model names, the prompt, its arm, and how far it should go."""
 
     network: tuple[str, ...]
     prompt: str
     seed: int
     repeat: int = 0
     max_length: int
+    arm: str = BASELINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,22 @@ class NewInvocation(NamedTuple):
     output: bytes
     seed: int
     batch: int
+
+
+class NewIntervention(NamedTuple):
+    """What stepped in before step `step` of a run, as the `place`-th there: digests of input and output.
+
+    seed and batch are those of the call, where a model was called.
+    """
+
+    run: int
+    step: int
+    place: int
+    kind: str
+    input: bytes
+    output: bytes
+    seed: int | None
+    batch: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +215,7 @@ class Commit:
     spending: list[NewSpending] = field(default_factory=list)
     outputs: list[NewOutput] = field(default_factory=list)
     invocations: list[NewInvocation] = field(default_factory=list)
+    interventions: list[NewIntervention] = field(default_factory=list)
     stuck: list[NewStuck] = field(default_factory=list)
     repeated: list[NewRepeated] = field(default_factory=list)
     failures: list[NewFailure] = field(default_factory=list)
@@ -208,7 +228,8 @@ class Commit:
     def num_rows(self) -> int:
         """How much it is: rows of results, and one for itself."""
         of_diagrams = len(self.diagrams) + len(self.vectorisations) + len(self.distances)
-        return len(self.invocations) + len(self.embeddings) + of_diagrams + 1
+        of_runs = len(self.invocations) + len(self.interventions)
+        return of_runs + len(self.embeddings) + of_diagrams + 1
 
     def extend(self, other: Commit) -> None:
         """Take in all that another one holds."""
@@ -305,6 +326,7 @@ class RunRow:
     failure: FailureRow | None
     repeated: Repeated | None = None
     is_repeatable: bool = True
+    arm: str = BASELINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +355,22 @@ class InvocationRow:
     device: str
     started_at: float
     duration_s: float
+
+
+class InterventionRow(NamedTuple):
+    """What stepped in before a step of a run; `model` is the name of the one that was called, if any.
+
+    text: the output, if it is one.
+    """
+
+    step: int
+    place: int
+    kind: str
+    model: str
+    input: str
+    output: str
+    text: str | None
+    seed: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

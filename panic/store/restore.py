@@ -45,13 +45,14 @@ REFERENCES = {
     "spending": {"session": "session", "model": "model"},
     "run": {"id": "run", "experiment": "experiment", "prompt": "output"},
     "invocation": {"run": "run", "input": "output", "output": "output", "batch": "batch"},
+    "intervention": {"run": "run", "input": "output", "output": "output", "batch": "batch"},
     "stuck": {"run": "run"},
     "repeated": {"run": "run"},
     "failure": {"run": "run"},
     "diagram": {"id": "diagram", "run": "run", "model": "model"},
 }
 """Plain tables in the order in which they are written, and whose rows their columns are numbers of."""
-ADDED = ("answer", "spending", "repeated")
+ADDED = ("answer", "spending", "intervention", "repeated")
 """Tables that exports of earlier versions do not have."""
 Numbers = dict[str, dict[int, int]]
 """By table: the number that a row has in the export, and the one it gets."""

@@ -10,8 +10,9 @@ States: `running` (a live driver works on it), `complete` (nothing left to do of
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from panic.errors import ConfigError
 from panic.store import missing, reading
@@ -26,7 +27,7 @@ ENDED_WELL = ("complete", "done")
 class LastSession(NamedTuple):
     """The newest session of an experiment; `end_state` is None while it works or if it was killed.
 
-    config: what it was asked for, as JSON.
+    config: what it was asked for, as JSON. is_union: whether that is, to the letter, the experiment's config.
     """
 
     id: int
@@ -37,6 +38,7 @@ class LastSession(NamedTuple):
     end_state: str | None
     is_alive: bool
     config: str | None
+    is_union: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,9 @@ def last_sessions(store: Store) -> dict[int, LastSession]:
     """The newest session per experiment, and whether its process still works on it."""
     driver = store.lock_holder
     rows = store.db.rows(
-        "SELECT experiment, id, pid, host, started_at, ended_at, end_state, config FROM session"
-        " WHERE id IN (SELECT max(id) FROM session WHERE experiment NOTNULL GROUP BY experiment)"
+        "SELECT experiment, session.id, pid, host, started_at, ended_at, end_state, session.config,"
+        " session.config IS experiment.config FROM session JOIN experiment ON experiment.id = experiment"
+        " WHERE session.id IN (SELECT max(id) FROM session WHERE experiment NOTNULL GROUP BY experiment)"
     )
     driver_pid = None if driver is None else driver.pid
     return {
@@ -75,8 +78,9 @@ def last_sessions(store: Store) -> dict[int, LastSession]:
             end_state=end_state,
             is_alive=end_state is None and pid == driver_pid,
             config=config,
+            is_union=bool(is_union),
         )
-        for experiment, id, pid, host, started_at, ended_at, end_state, config in rows
+        for experiment, id, pid, host, started_at, ended_at, end_state, config, is_union in rows
     }
 
 
@@ -84,13 +88,35 @@ def standing(store: Store, row: ExperimentRow, session: LastSession | None = Non
     """Where an experiment stands; `session` saves asking for it again."""
     session = session or last_sessions(store).get(row.id)
     counts = reading.counts(store, row.id)
-    state = _state(counts, session)
+    state = _state(counts.failed, counts.todo + counts.running, session)
     if state == "complete" and not _has_all(store, row, session):
         state = "incomplete"
     return Standing(state=state, counts=counts, session=session)
 
 
-def _state(counts: Counts, session: LastSession | None) -> str:
+RUN_COUNTS = ("runs", "todo", "begun", "done", "stuck", "repeated", "failed", "invocations")
+"""What `standings` counts, in its order; `begun` runs are those of the state "running"."""
+
+
+def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:
+    """(experiment, state, *RUN_COUNTS) of these rows of experiments, or of all: their standings at once."""
+    sessions = last_sessions(store)
+    counted = {row[0]: row[1:] for row in reading.run_counts(store, experiments)}
+    known: dict[int, ExperimentRow] = {}
+    if experiments is None:
+        experiments = [id for (id,) in store.db.rows("SELECT id FROM experiment")]
+    for experiment in experiments:
+        counts = counted.get(experiment, (0,) * len(RUN_COUNTS))
+        _, todo, begun, *_, failed, _ = counts
+        session = sessions.get(experiment)
+        state = _state(failed, todo + begun, session)
+        if state == "complete" and session is not None and not session.is_union:
+            known = known or {row.id: row for row in reading.experiments(store)}
+            state = "complete" if _has_all(store, known[experiment], session) else "incomplete"
+        yield experiment, state, *counts
+
+
+def _state(failed: int, unended: int, session: LastSession | None) -> str:
     if session is None:
         return "incomplete"
     if session.is_alive:
@@ -99,9 +125,9 @@ def _state(counts: Counts, session: LastSession | None) -> str:
         return "interrupted"
     if session.end_state == "budget spent":
         return "budget spent"
-    if counts.failed or session.end_state not in ENDED_WELL:
+    if failed or session.end_state not in ENDED_WELL:
         return "failed"
-    return "incomplete" if counts.todo or counts.running else "complete"
+    return "incomplete" if unended else "complete"
 
 
 def _has_all(store: Store, row: ExperimentRow, session: LastSession | None) -> bool:
@@ -110,7 +136,9 @@ def _has_all(store: Store, row: ExperimentRow, session: LastSession | None) -> b
     A session that ended well has left nothing of what it was asked for; only if that was less than all,
     the store is searched.
     """
-    if session is None or session.config is None or decode_object(session.config) == row.config:
+    if session is None or session.config is None or session.is_union:
+        return True
+    if decode_object(session.config) == row.config:
         return True
     # Not imported where nobody has to know: listing experiments would take longer.
     from panic.config import asks_all, stored

@@ -32,6 +32,7 @@ from panic.store.codec import (
     prompt_digest,
 )
 from panic.store.files import Database, has_content, log_of
+from panic.store.missing import Shared
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
 from panic.store.store import Store
@@ -141,14 +142,24 @@ def add_runs(
         numbers = []
         for run in runs:
             number = store.db.value(
-                "INSERT INTO run (experiment, network, prompt, seed, repeat, max_length)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (experiment, network, prompt, seed, repeat)"
+                "INSERT INTO run (experiment, network, prompt, seed, repeat, max_length, arm)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (experiment, network, prompt, seed, repeat, arm)"
                 " DO UPDATE SET max_length = max(max_length, excluded.max_length) RETURNING id",
                 *(experiment, canonical_json(run.network), ids[prompt_digest(run.prompt)]),
-                *(run.seed, run.repeat, run.max_length),
+                *(run.seed, run.repeat, run.max_length, run.arm),
             )
             numbers.append(number)
     return numbers
+
+
+def share_steps(store: Store, shared: Sequence[Shared]) -> None:
+    """Give runs the first steps of others, which are theirs, too: copies of the rows, in one transaction."""
+    with store.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO invocation SELECT ?, step, input, output, seed, batch FROM invocation"
+            " WHERE run = ? AND step >= ? AND step < ?",
+            [(one.run, one.of, one.begin, one.end) for one in shared],
+        )
 
 
 def _store_images(store: Store, images: Sequence[NewOutput]) -> None:
@@ -303,11 +314,19 @@ def commit(store: Store, results: Commit) -> None:
         _find_outputs(store, ids, (i.input for i in results.invocations))
         _find_outputs(store, ids, (i.output for i in results.invocations))
         _find_outputs(store, ids, (e.output for e in results.embeddings))
+        _find_outputs(store, ids, (digest for i in results.interventions for digest in (i.input, i.output)))
         connection.executemany(
             "INSERT INTO invocation VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (run, step, ids[i], ids[o], seed, batch)
                 for run, step, i, o, seed, batch in results.invocations
+            ],
+        )
+        connection.executemany(
+            "INSERT INTO intervention VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (run, step, place, kind, ids[i], ids[o], seed, batch)
+                for run, step, place, kind, i, o, seed, batch in results.interventions
             ],
         )
         connection.executemany(

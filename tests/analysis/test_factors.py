@@ -9,6 +9,9 @@ from panic.analysis import factors
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ARROW
 
+PLAIN = {"arm": pl.lit("baseline"), "repeat": 0, "tags": pl.lit(""), "group": pl.lit(None, pl.String)}
+"""Columns of runs that nothing steps into, of prompts without labels."""
+
 
 def runs_of(networks: list[str], prompts: str | None = None, seeds: list[int] | None = None) -> pl.DataFrame:
     """Runs of these networks (a letter for each model), prompts and seeds, as a store's data has them."""
@@ -20,7 +23,7 @@ def runs_of(networks: list[str], prompts: str | None = None, seeds: list[int] | 
             "network": [ARROW.join(network) for network in networks],
             "seed": seeds or [-1] * size,
         }
-    )
+    ).with_columns(plain_network="network", **PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +109,25 @@ def test_sets_have_every_label_of_a_unit_once() -> None:
 def test_where_whole_prompts_move_the_first_of_each_label_belong_together() -> None:
     """Prompts p and q have network a, r and s have b: p goes with r, q with s, with all of their runs."""
     assert sets("aaaabbb", list("ppqqrrs")) == [[0, 1, 4, 5], [2, 3, 6]]
+
+
+def test_arms_that_are_copies_start_by_start_are_one_start() -> None:
+    """Of six starts the first three are copies, arm by arm; labels of arms move within a start."""
+    of_arms = {"arm": pl.Series(["baseline", "shock"] * 4), "repeat": 0}
+    runs = factors.with_factors(runs_of(["a"] * 8, "ppqqrrss", [7] * 8).with_columns(**of_arms))
+    known = runs.with_columns(trajectory=pl.Series([1, 2, 1, 2, 1, 2, 1, 3]))
+    assert factors.factors_of(runs) == ["prompt", "arm"]
+    kept = factors.collapsed(known, "arm")
+    assert kept["run"].to_list() == [1, 2, 7, 8]
+    assert factors.exchangeable(kept, "arm") == list("ppss")
+    assert factors.exchangeable(runs, "prompt") == ["baseline", "shock"] * 4
+
+
+def test_groups_and_tags_move_with_whole_prompts() -> None:
+    labels = {"group": pl.Series(list("xxyy")), "tags": pl.Series(["red, old", "red", "", "old"])}
+    runs = factors.with_factors(runs_of(["a"] * 4, "pqrs").with_columns(**labels))
+    assert factors.factors_of(runs) == ["prompt", "group", "tag old", "tag red"]
+    assert runs["tag old"].to_list() == ["yes", "no", "no", "yes"]
+    assert factors.exchangeable(runs, "group") == list("pqrs")
+    own = runs_of(["a"] * 4, "pqrs").with_columns(group=pl.Series(list("wxyz")))
+    assert "group" not in factors.with_factors(own).columns, "a group for each prompt says nothing new"

@@ -59,7 +59,7 @@ def test_a_prompt_of_a_megabyte_stands_in_a_report_once(panic: Invoke, tmp_path:
 READ = """
 import resource, sys
 from panic.config import prompts
-texts, mistakes = prompts.expand([{"file": sys.argv[1], "n": 20, "seed": 3}], ".")
+texts, mistakes, _ = prompts.expand([{"file": sys.argv[1], "n": 20, "seed": 3}], ".")
 assert len(texts) == 20 and not mistakes, mistakes
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -163,7 +163,7 @@ def test_closed_streams_stop_nothing(store: Path, closed: str) -> None:
 def test_stuck_tells_what_the_trajectories_say(panic: Invoke, store: Path) -> None:
     rows = as_json(panic, "stuck", "demo")
     assert rows
-    assert set(rows[0]) == {"run", "network", "prompt", "seed", "repeat", "entry_step", "period"}
+    assert set(rows[0]) == {"run", "network", "prompt", "seed", "repeat", "arm", "entry_step", "period"}
     with Store(store) as opened:
         for row in rows:
             steps = contents.invocations(opened, row["run"])

@@ -37,7 +37,7 @@ class Evil:
 
 COMMANDS: dict[str, list[list[str]]] = {
     **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
-    **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video")},
+    **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     **{name: [[]] for name in ("dump", "check")},
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
@@ -130,6 +130,8 @@ def test_verify_needs_trust_for_a_python_file_and_runs_it_then(evil: Path, panic
         {"models": {"m": {"base": "SDXL", "key": "$HOME"}}},
         {"models": {"m": {"base": "org/name", "adapter": "class"}}},
         {"embeddings": ["python:a.py:A"]},
+        {"arms": {"evil": [{"at": 2, "model": "python:a.py:A"}]}},
+        {"arms": {"evil": [{"at": 2, "network": ["local:weights", "PocketCaptioner"]}]}},
     ],
 )
 def test_paths_files_addresses_and_variables_need_trust(changes: dict[str, object]) -> None:
@@ -140,6 +142,10 @@ def test_known_models_variants_and_hub_ids_need_none() -> None:
     models = {"m": {"base": "PocketDiffusion", "steps": 2}, "n": {"base": "org/name", "adapter": "captioner"}}
     config = config_with(networks=[["m", "n"], ["PocketDiffusion", "synthetic/image-to-text"]], models=models)
     assert named_outside(config) == []
+    arms = {
+        "one": [{"at": 2, "model": "upper-case"}, {"at": 3, "noise": 0.1}, {"at": 4, "text": "/etc/passwd"}]
+    }
+    assert named_outside(config_with(arms=arms)) == []
 
 
 def test_all_parameters_that_are_folders_need_trust() -> None:

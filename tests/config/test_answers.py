@@ -56,7 +56,7 @@ def test_a_prompt_with_many_dots_is_no_toml_key(tmp_path: Path) -> None:
 
 def expanded(tmp_path: Path, name: str, text: str, **more: str) -> list[str]:
     (tmp_path / name).write_bytes(text.encode())
-    texts, mistakes = prompts.expand([{"file": name, **more}], tmp_path)
+    texts, mistakes, _ = prompts.expand([{"file": name, **more}], tmp_path)
     if mistakes:
         raise ConfigError(" ".join(f"{m.message} {m.hint}" for m in mistakes))
     return texts

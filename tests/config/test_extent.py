@@ -104,3 +104,29 @@ def test_a_union_beyond_what_an_experiment_may_have_names_the_way_out() -> None:
     with pytest.raises(ConfigError, match="12007001 runs") as raised:
         union(one, config(seeds=list(range(3000))))
     assert "--name" in raised.value.hint
+
+
+SWAP = [{"at": 20, "text": "b"}]
+
+
+def test_arms_are_joined_by_name_and_no_arms_mean_the_baseline() -> None:
+    assert union(config(), config()).arms == {}
+    assert list(union(config(), config(arms={"swap": SWAP})).arms) == ["baseline", "swap"]
+    assert list(union(config(arms={"swap": SWAP}), config()).arms) == ["swap", "baseline"]
+
+
+def test_what_an_arm_means_does_not_change() -> None:
+    known = config(arms={"swap": SWAP, "noisy": [{"every": 3, "noise": 0.5}]})
+    assert contradictions(known, config(arms={"swap": SWAP, "late": SWAP})) == {}
+    assert contradictions(known, config(arms={"swap": [{"at": 20, "text": "c"}]})) == {
+        "arms.swap": "the arm 'swap' is [{at: 20, text: c}]; demo started with [{at: 20, text: b}]"
+    }
+
+
+def test_labels_are_as_they_were_given_last() -> None:
+    known = config(prompts=["a", "b"], labels={"a": {"tags": ["x"]}, "b": {"group": "g"}})
+    both = union(known, config(labels={"a": {"group": "h"}}))
+    assert {prompt: (of.tags, of.group) for prompt, of in both.labels.items()} == {
+        "a": ([], "h"),
+        "b": ([], "g"),
+    }

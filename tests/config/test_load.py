@@ -283,3 +283,24 @@ def test_unknown_public_name() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = panic.nothing
+
+
+def test_arms_and_labels_are_written_so_that_they_are_read_again(file: Path) -> None:
+    labelled = "prompts:\n  - {text: 'red: a barn', tags: [barn, old], group: colour}\n  - plain"
+    arms = (
+        "arms:\n  baseline: []\n  swap: [{at: 20, text: a lighthouse}, {at: 21, every: 1e3, noise: 0.05}]\n"
+    )
+    file.write_text(
+        YAML.replace("prompts:\n  - a small red circle above a large blue square", labelled) + arms
+    )
+    config = load(file)
+    assert config.prompts == ["red: a barn", "plain"]
+    assert (config.labels["red: a barn"].tags, config.labels["red: a barn"].group) == (
+        ["barn", "old"],
+        "colour",
+    )
+    assert config.arms["swap"][1].every == 1000
+    text = to_yaml(config)
+    assert "  swap:\n    - {at: 20, text: a lighthouse}\n    - {at: 21, every: 1000, noise: 0.05}\n" in text
+    file.write_text(text)
+    assert load(file) == config

@@ -42,7 +42,7 @@ class FileNames:
 
 def expand(folder: Path, entry: Any, origins: FileNames | None = None) -> tuple[list[str], list[Problem]]:
     known = origins or FileNames()
-    return prompts.expand([entry], folder, origins=lambda: known)
+    return prompts.expand([entry], folder, origins=lambda: known)[:2]
 
 
 @pytest.fixture

@@ -32,13 +32,13 @@ MAPPING = "a prompt that is a mapping must have one of the keys"
 
 
 def texts(entry: Any, folder: Path, **options: Any) -> list[str]:
-    found, mistakes = expand(entry if isinstance(entry, list) else [entry], folder, **options)
+    found, mistakes, _ = expand(entry if isinstance(entry, list) else [entry], folder, **options)
     assert mistakes == []
     return found
 
 
 def mistake(entry: Any, folder: Path, **options: Any) -> Problem:
-    found, mistakes = expand([entry], folder, **options)
+    found, mistakes, _ = expand([entry], folder, **options)
     assert found == []
     (problem,) = mistakes
     return problem
@@ -87,7 +87,7 @@ def test_data_set(folder: Path) -> None:
     datasets = {"world": lambda split, n, seed: [f"{split} {seed} {i}" for i in range(n)]}
     expected = ["test 0 0", "test 0 1"]
     assert texts({"dataset": "world", "n": 2}, folder, datasets=datasets) == expected
-    assert expand({"dataset": "world", "n": 2}, folder, datasets) == (expected, [])
+    assert expand({"dataset": "world", "n": 2}, folder, datasets)[:2] == (expected, [])
     assert mistake({"dataset": "wrld", "n": 2}, folder, datasets=datasets).allowed == ["world"]
     assert (
         mistake({"dataset": "world"}, folder, datasets=datasets).message
@@ -123,8 +123,8 @@ def test_data_set(folder: Path) -> None:
         ({"file": "digits.jsonl"}, "file", "FOLDER/digits.jsonl:2:1: a number or nesting too large"),
         ({"file": "empty.txt"}, "file", "empty.txt has no prompts"),
         ({"file": "folder.txt"}, "file", "FOLDER/folder.txt cannot be read: Is a directory"),
-        ({"a": "b"}, None, f"{MAPPING} dataset, file, images, experiment"),
-        ({}, None, f"{MAPPING} dataset, file, images, experiment"),
+        ({"a": "b"}, None, f"{MAPPING} dataset, file, images, experiment, text"),
+        ({}, None, f"{MAPPING} dataset, file, images, experiment, text"),
     ],
     ids=str,
 )  # fmt: skip
@@ -171,3 +171,20 @@ def test_nearest_file_is_named(folder: Path) -> None:
     (folder / "prompts.csv").write_text("text\na")
     assert mistake({"file": "promts.csv"}, folder).hint == "did you mean prompts.csv?"
     assert mistake({"file": "x/p.csv"}, folder).hint == f"there is no folder {folder}/x"
+
+
+def test_labels_are_those_of_every_prompt_that_an_entry_gives(folder: Path) -> None:
+    entries = [
+        {"file": "p.txt", "tags": ["seen"]},
+        {"text": "a", "group": "one"},
+        {"text": "z", "tags": ["new", "new"]},
+        "plain",
+    ]
+    found = expand(entries, folder)
+    assert found.problems == []
+    assert found.texts == ["a", "b", "c", "d, e", "f", "z", "plain"]
+    labels = {prompt: (of.tags, of.group) for prompt, of in found.labels.items()}
+    assert labels == {
+        **dict.fromkeys(["b", "c", "d, e", "f"], (["seen"], None)),
+        **{"a": (["seen"], "one"), "z": (["new"], None)},
+    }

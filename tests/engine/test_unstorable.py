@@ -66,6 +66,7 @@ def test_images_that_cannot_be_stored_end_their_runs_and_no_other(tmp_path: Path
     assert "89,000,000" in reasons["large"]
 
 
+@pytest.mark.slow
 def test_an_image_of_exactly_the_limit_is_stored_and_read_back(tmp_path: Path) -> None:
     image = Image.new("RGB", (8_900, 10_000), "teal")
     image.putpixel((8_899, 9_999), (1, 2, 3))

@@ -18,10 +18,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 600
 MODULE_NAME = re.compile(r"panic(\.\w+)+(:\w+)?")
 
-BASE = {"config", "errors"}
+BASE = {"arms", "config", "errors"}
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"errors"},
+    "arms": set(),
+    "config": {"arms", "errors"},
     "store": BASE,
     "topology": BASE,
     "pocket": BASE,

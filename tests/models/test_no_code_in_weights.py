@@ -6,6 +6,7 @@ import ast
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
+@cache
 def calls() -> list[ast.Call]:
     trees = [ast.parse(path.read_text()) for path in SOURCES]
     return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]

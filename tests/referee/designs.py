@@ -38,7 +38,8 @@ class Truth:
     image. `prompt_told`, `prompt_told_late`: whether the own prompt is nearer than others, early, and late.
     `pairs_nearer`: whether prompts that differ in one word end nearer than others. `stays_home`: whether runs
     are late in the cluster of their first output more often than in that of others.
-    `regime`: what all runs do in the end.
+    `regime`: what all runs do in the end. `shock_passes`: whether runs are late where they would have been
+    without the shock.
     """
 
     ends: frozenset[str] | None = None
@@ -66,6 +67,7 @@ class Truth:
     pairs_nearer: bool | None = None
     stays_home: bool | None = None
     regime: str | None = None
+    shock_passes: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -439,5 +441,17 @@ DESIGNS: dict[str, Design] = {
         make=drawing.large,
         truth=Truth(ends=factors("seed"), largest="seed", wanders=False, regions=4),
         is_small=False,
+    ),
+    "a shock that passes": Design(
+        what="6 prompts x 2 repeats, settled; an arm is anywhere for 4 texts, then back where it was",
+        asks="shock",
+        make=drawing.shock_passes,
+        truth=Truth(shock_passes=True),
+    ),
+    "a shock that decides": Design(
+        what="the same, but after the 4 texts each run of the arm stays at any of 6 regions",
+        asks="shock",
+        make=drawing.shock_decides,
+        truth=Truth(shock_passes=False),
     ),
 }

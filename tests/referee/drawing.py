@@ -407,3 +407,27 @@ def keeping(rng: Generator) -> World:
 
 def fading(rng: Generator) -> World:
     return near_prompts(lambda i: max(0.0, 1 - i / 6), rng, fades=True)
+
+
+SHOCK, STARTS = 8, 6
+
+
+def shocked(late: Callable[[int, Generator], int], rng: Generator) -> World:
+    """Runs that stay where their prompt is; from call 8 on those of an arm are anywhere, then `late`."""
+    known = prompts(STARTS)
+    runs = []
+    for p, prompt in enumerate(known):
+        for repeat in range(2):
+            how: dict[str, Any] = {"prompt": prompt, "repeat": repeat}
+            away = [*np.full(4, p), *rng.integers(STARTS, size=4), *np.full(8, late(p, rng))]
+            runs.append(run(np.full(16, p), rng, **how))
+            runs.append(run(away, rng, arm="shock", **how))
+    return World(runs=runs, prompts=known, arms={"baseline": [], "shock": [{"at": SHOCK, "text": "a shock"}]})
+
+
+def shock_passes(rng: Generator) -> World:
+    return shocked(lambda p, r: p, rng)
+
+
+def shock_decides(rng: Generator) -> World:
+    return shocked(lambda p, r: int(r.integers(STARTS)), rng)

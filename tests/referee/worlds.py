@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from panic.analysis.evidence import Evidence
+from panic.arms import BASELINE
 from panic.store import (
     Commit,
     NewBatch,
@@ -57,6 +59,7 @@ class SimulatedRun:
     network: tuple[str, ...] = (DRAW, TELL)
     seed: int = -1
     repeat: int = 0
+    arm: str = BASELINE
     num_outputs: int = 0
     entry: int | None = None
     period: int | None = None
@@ -79,6 +82,7 @@ class World:
     prompts: dict[str, Array]
     name: str = "referee"
     has_diagrams: bool = False
+    arms: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     others: list[World] = field(default_factory=list)
 
 
@@ -101,6 +105,7 @@ def write(store: Store, world: World) -> None:
         "seeds": sorted({run.seed for run in world.runs}),
         "max_length": 2 * max(run.num_outputs for run in world.runs),
         "embeddings": [EMBED],
+        "arms": world.arms,
     } | ({"diagrams": {"max_dimension": 1}} if world.has_diagrams else {})
     experiment = writing.start_experiment(store, world.name, config)
     models = _models(store, experiment, {name for run in world.runs for name in run.network})
@@ -155,6 +160,7 @@ def _new_run(run: SimulatedRun) -> NewRun:
         prompt=run.prompt,
         seed=run.seed,
         repeat=run.repeat,
+        arm=run.arm,
         max_length=2 * run.num_outputs,
     )
 

@@ -26,8 +26,8 @@ with Store(sys.argv[1], write=True, create=True) as store:
     runs = [NewRun(network=NETWORK, prompt=f"p{i}", seed=-1, max_length=10**6) for i in range(8)]
     writing.add_runs(store, experiment, runs)
     session = writing.start_session(store, experiment, "x", {})
-    before = {run: digest for run, _, digest in missing.tails(store, experiment)}
-    step = {run: number for run, number, _ in missing.tails(store, experiment)}
+    before = {run: digest for run, _, digest, *_ in missing.tails(store, experiment)}
+    step = {run: number for run, number, *_ in missing.tails(store, experiment)}
     assert len(set(step.values())) == 1
     print("ready", flush=True)
     while True:

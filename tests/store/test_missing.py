@@ -27,7 +27,7 @@ from tests.store.sample import NETWORK, SETTINGS, batch, picture, steps
 
 
 def test_tails_are_the_last_outputs(store, sample):
-    assert missing.tails(store, sample.alpha) == [
+    assert [tail[:3] for tail in missing.tails(store, sample.alpha)] == [
         (sample.stuck, 4, text_digest("b")),
         (sample.noisy, 4, text_digest("a")),
         (sample.failed, 1, image_digest(picture(4))),
@@ -195,7 +195,7 @@ def test_a_diagram_has_at_least_so_many_points(store, sample):
 
 
 def test_tails_and_history_are_those_of_their_experiment(store, sample):
-    assert missing.tails(store, sample.beta) == [(sample.shared, 2, text_digest("d"))]
+    assert missing.tails(store, sample.beta) == [(sample.shared, 2, text_digest("d"), "text", 0)]
     assert [(row.run, row.step, row.seed) for row in missing.fixed_seed_history(store, sample.beta)] == [
         (sample.shared, 0, 7),
         (sample.shared, 1, 7),

@@ -113,7 +113,7 @@ def test_reading_while_another_thread_writes(folder):
         thread.start()
         seen = [0]
         while thread.is_alive():
-            number, digest = next((n, d) for id, n, d in missing.tails(reader, sample.alpha) if id == run)
+            number, digest = next((n, d) for id, n, d, *_ in missing.tails(reader, sample.alpha) if id == run)
             assert digest == text_digest(f"text {number - 1}" if number else "long")
             seen.append(number)
         thread.join()

@@ -224,6 +224,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
     assert panic("train", config).exit_code == 0
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """SIGKILL of a real process; goes on in this one."""
     changes = {"steps": 40, "checkpoint_minutes": 0.0, "evaluate_every": 1000, "precision": "bf16"}

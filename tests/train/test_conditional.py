@@ -66,6 +66,7 @@ def by_class(tmp_path_factory):
     return settings
 
 
+@pytest.mark.slow
 def test_a_model_of_classes_draws_what_a_text_names(by_class):
     model = registry.build(
         registry.resolve("mine", {"mine": {"base": f"local:{by_class.output}", "steps": 4}})
@@ -80,6 +81,7 @@ def test_a_model_of_classes_draws_what_a_text_names(by_class):
     assert other.std() > 0
 
 
+@pytest.mark.slow
 def test_a_model_of_classes_goes_on_and_takes_adapters(by_class, tmp_path):
     changes = {"model": {"base": by_class.output}, "condition": "class", "steps": 2, "sample_steps": 1}
     settings = small.config("diffusion", tmp_path, **changes, lora={"rank": 2})

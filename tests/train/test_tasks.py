@@ -147,6 +147,7 @@ def test_min_snr_is_the_formula(tmp_path, predict):
     torch.testing.assert_close(task.min_snr(times, 5.0).double(), expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predict", ["epsilon", "sample"])
 def test_other_predictions_learn_to_draw(tmp_path, predict):
     changes = {"predict": predict, "zero_terminal_snr": False, "min_snr": 5.0, "steps": 20, "log_every": 5}

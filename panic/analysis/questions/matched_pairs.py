@@ -1,7 +1,11 @@
-"""What does one word do? Runs of prompts that differ in one word, beside repeats and unrelated prompts."""
+"""What does one word do? Runs of prompts that differ in one word, beside repeats and unrelated prompts.
+
+Where a config puts prompts into groups, the pairs are those of one group.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -23,14 +27,16 @@ Array = NDArray[np.float64]
 
 TITLE = "What one word does"
 CAVEAT = (
-    "Prompts differ in one word if one is replaced, added or left out (capitals do not count); unrelated are "
-    "all other pairs of prompts, however alike they are. Runs of a pair have the same network, and the same "
-    "fixed seed or fresh noise each, where both prompts have such. p, of the last third of the outputs: "
-    "which prompts are pairs is permuted, corrected for the number of networks (Holm). Repeats differ in "
-    "seed or noise alone. Stuck runs go on by their cycle."
+    "Prompts differ in one word if one is replaced, added or left out (capitals do not count); where prompts "
+    "have groups, pairs are those of one group instead. Unrelated are all other pairs of prompts, however "
+    "alike they are. Runs of a pair have the same network, and the same fixed seed or fresh noise each, "
+    "where both prompts have such. p, of the last third of the outputs: which prompts are pairs is permuted, "
+    "corrected for the number of networks (Holm). Repeats differ in seed or noise alone. Stuck runs go on by "
+    "their cycle."
 )
 LEVEL = 0.05
 REPEATS, PAIRS, UNRELATED = "repeats of one prompt", "one word apart", "unrelated prompts"
+OF_GROUP = "of one group"
 MAX_PROMPTS = 100
 MAX_STEPS = 40
 MAX_RUNS = 6  # of a prompt under a network
@@ -51,12 +57,14 @@ class MatchedPairs:
     """Mean cosine distances by network, relation and step (CURVE); late ones and their test (SCORES,
     p_adjusted).
 
-    num_pairs counts pairs of prompts, or prompts with repeats.
+    num_pairs counts pairs of prompts, or prompts with repeats. relation: what makes a pair, PAIRS or
+    OF_GROUP.
     """
 
     curve: pl.DataFrame
     scores: pl.DataFrame
     modality: str
+    relation: str = PAIRS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +76,12 @@ class _Runs:
 
 
 def table(evidence: Evidence, view: View) -> MatchedPairs | None:
-    """Distances by network; None where no two prompts differ in one word.
+    """Distances by network; None where no two prompts differ in one word, or are of one group.
 
-    AnalysisError below 4 prompts, or where all pairs of prompts differ in one word.
+    AnalysisError below 4 prompts, or where all pairs of prompts are such.
     """
-    if not one_word_apart(evidence.data.runs["prompt"].unique(maintain_order=True).to_list()):
+    prompts = evidence.data.runs["prompt"].unique(maintain_order=True).to_list()
+    if not pairs_of(prompts, groups_of(evidence.data)):
         return None
     paths = thinned_numbers(
         with_direction(aligned(evidence.data, *view), evidence.data, view.model), MAX_STEPS
@@ -90,7 +99,25 @@ def table(evidence: Evidence, view: View) -> MatchedPairs | None:
         raise AnalysisError(why or f"there are no {view.modality} vectors of {view.model}")
     frame = pl.DataFrame(scores, SCORES, orient="row")
     frame = frame.with_columns(p_adjusted=holm(frame["p_value"]))
-    return MatchedPairs(curve=pl.concat(curves), scores=frame, modality=view.modality)
+    relation = _relation(groups_of(evidence.data))
+    return MatchedPairs(curve=pl.concat(curves), scores=frame, modality=view.modality, relation=relation)
+
+
+def groups_of(data: ExperimentData) -> dict[str, str]:
+    """The group of each prompt that has one."""
+    return dict(data.runs.filter(pl.col("group").is_not_null()).select("prompt", "group").iter_rows())
+
+
+def _relation(groups: Mapping[str, str]) -> str:
+    return OF_GROUP if groups else PAIRS
+
+
+def pairs_of(prompts: list[str], groups: Mapping[str, str]) -> list[tuple[int, int]]:
+    """The pairs (places in the list) of prompts of one group; without groups of those one word apart."""
+    if not groups:
+        return one_word_apart(prompts)
+    of = [groups.get(prompt) for prompt in prompts]
+    return [(a, b) for a, b in combinations(range(len(of)), 2) if of[a] is not None and of[a] == of[b]]
 
 
 def one_word_apart(prompts: list[str]) -> list[tuple[int, int]]:
@@ -112,9 +139,9 @@ def _is_one_apart(one: list[str], other: list[str]) -> bool:
     return short[at + len(short) + 1 - len(long) :] == long[at + 1 :]
 
 
-def _chosen(prompts: list[str]) -> list[str]:
+def _chosen(prompts: list[str], groups: Mapping[str, str]) -> list[str]:
     """At most MAX_PROMPTS of the prompts, those with a partner first."""
-    partners = {place for pair in one_word_apart(prompts) for place in pair}
+    partners = {place for pair in pairs_of(prompts, groups) for place in pair}
     order = sorted(range(len(prompts)), key=lambda place: place not in partners)
     return [prompts[place] for place in sorted(order[:MAX_PROMPTS])]
 
@@ -123,12 +150,13 @@ def _compared(
     network: str, paths: pl.DataFrame, data: ExperimentData, view: View
 ) -> tuple[pl.DataFrame, tuple[float | int | None, ...]]:
     """Rows of CURVE and a row of SCORES of one network."""
-    prompts = _chosen(paths["prompt"].unique(maintain_order=True).to_list())
-    pairs = one_word_apart(prompts)
+    groups = groups_of(data)
+    relation = _relation(groups)
+    prompts = _chosen(paths["prompt"].unique(maintain_order=True).to_list(), groups)
+    pairs = pairs_of(prompts, groups)
     if len(prompts) < LEAST_PROMPTS or not pairs:
-        raise AnalysisError(
-            f"{LEAST_PROMPTS} prompts are needed, two of them a word apart, found {len(prompts)}"
-        )
+        two = "two of them a word apart" if relation == PAIRS else f"two of them {relation}"
+        raise AnalysisError(f"{LEAST_PROMPTS} prompts are needed, {two}, found {len(prompts)}")
     runs = [_runs(paths, prompt, data, view) for prompt in prompts]
     steps = paths.filter(pl.col("run") == paths["run"][0]).sort("number")["step"].to_list()
     apart = _distances(runs, len(steps))
@@ -139,7 +167,7 @@ def _compared(
         other[a, b] = other[b, a] = False
     ends = np.array(pairs)
     repeats = [one for one in runs if len(one.vectors) > 1]
-    by_relation = {PAIRS: (apart[:, ends[:, 0], ends[:, 1]].mean(axis=1), len(pairs))}
+    by_relation = {relation: (apart[:, ends[:, 0], ends[:, 1]].mean(axis=1), len(pairs))}
     by_relation[UNRELATED] = apart[:, other].mean(axis=1), int(other.sum()) // 2
     if repeats:
         within = np.mean([_mean_distance(one, one, len(steps)) for one in repeats], axis=0)
@@ -153,7 +181,7 @@ def _compared(
     last = {
         relation: float(values[len(steps) * 2 // 3 :].mean()) for relation, (values, _) in by_relation.items()
     }
-    score = (last[PAIRS], last[UNRELATED], last.get(REPEATS), float(found.p_value), found.p_least)
+    score = (last[relation], last[UNRELATED], last.get(REPEATS), float(found.p_value), found.p_least)
     return curve, (*score, len(pairs), len(prompts))
 
 
@@ -218,7 +246,9 @@ def sentence(answer: MatchedPairs) -> str:
     """How far apart runs of pairs are early and late, beside repeats and unrelated prompts."""
     parts = []
     for row in answer.scores.head(4).iter_rows(named=True):
-        curve = answer.curve.filter(pl.col("network") == row["network"], pl.col("relation") == PAIRS)
+        curve = answer.curve.filter(
+            pl.col("network") == row["network"], pl.col("relation") == answer.relation
+        )
         first, last = curve.row(0, named=True), curve.row(-1, named=True)
         nearer = (
             "nearer than unrelated prompts"
@@ -235,4 +265,5 @@ def sentence(answer: MatchedPairs) -> str:
         )
     more = f"; and {len(answer.scores) - 4} more" if len(answer.scores) > 4 else ""
     told = f"{'. '.join(parts)}{more}"
-    return f"Mean cosine distance of {answer.modality}s of prompts that differ in one word: {told}."
+    which = "that differ in one word" if answer.relation == PAIRS else answer.relation
+    return f"Mean cosine distance of {answer.modality}s of prompts {which}: {told}."

@@ -12,6 +12,7 @@ import polars as pl
 from panic.analysis.charts import colour, data, finish, seconds
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, once
+from panic.arms import models_of
 from panic.store import Store, contents, reading
 from panic.store.records import ExperimentRow
 
@@ -75,6 +76,7 @@ IS_WORKER = pl.col("place").str.starts_with("worker")
 def times(store: Store, experiment: ExperimentRow) -> pl.DataFrame:
     """Seconds of work: stage, name, seconds, calls, items; longest first."""
     networks = {name for run in experiment.config.get("networks", []) for name in run}
+    networks |= {name for arm in reading.arms(store, experiment.id).values() for name in models_of((), arm)}
     rows = [
         ("loops" if t.model in networks else "embeddings", t.model, t.duration_s, t.batches, t.items)
         for t in reading.model_times(store, experiment.id)

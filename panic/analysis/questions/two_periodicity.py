@@ -136,14 +136,14 @@ def _along(network: str, runs: list[tuple[list[int], Vectors]]) -> pl.DataFrame:
 def chart(answer: Alternations) -> dict[str, Any]:
     """The excess of every network beside shuffles of the order, and along the runs."""
     band = answer.scores.select("low", "high", "mean", x="network", value="excess")
-    title = f"likeness to the {answer.modality} before the last, less that to the last"
+    title = "excess of likeness at lag 2"
     caption = (
         "Above the band: it alternates. Blue: mean over runs. Grey: where that lies in 95 % of shuffles of "
         "the order."
     )
     beside = null_band(band, "beside shuffles of the order", value_title=title, caption=caption)
     x = call_axis()
-    y = alt.Y("excess:Q", title="excess of likeness at lag 2")
+    y = alt.Y("excess:Q", title=title)
     marks = (
         alt.Chart(data(answer.steps))
         .mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=30))

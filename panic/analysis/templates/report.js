@@ -4,15 +4,27 @@ const themes = JSON.parse(document.getElementById("themes").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let views = [];
 
+// Labels of rows take less than half of a chart's place, so that the legend beside them has room.
+function fitted(part, width) {
+  for (const [key, value] of Object.entries(part)) {
+    if (!value || typeof value !== "object" || key === "data") continue;
+    if (key === "axis" && value.labelLimit) value.labelLimit = Math.min(value.labelLimit, 0.45 * width);
+    fitted(value, width);
+  }
+  return part;
+}
+
 async function draw() {
   views.forEach((view) => view.finalize());
   const config = themes[dark.matches ? "dark" : "light"];
   const places = [...document.querySelectorAll("[data-chart]")];
   const actions = { export: true, source: false, compiled: false, editor: false };
   const results = await Promise.allSettled(
-    places.map((place) =>
-      vegaEmbed(place, specs[Number(place.dataset.chart)], { config, actions, renderer: "svg" })
-    )
+    places.map((place) => {
+      const spec = specs[Number(place.dataset.chart)];
+      const shown = spec.width === "container" ? fitted(spec, place.clientWidth) : spec;
+      return vegaEmbed(place, shown, { config, actions, renderer: "svg" });
+    })
   );
   views = results.filter((result) => result.status === "fulfilled").map((result) => result.value);
   results.forEach((result, i) => {

@@ -1,10 +1,11 @@
 """The loops stage: where each run stands, what it does next, which runs share their future.
 
-A run advances from output to input: stuck check, end check, then the next item. With a fixed seed the same
-(model, seed, input) gives the same output, so it is computed once in an experiment: runs that meet go on
-together (`_memo` for what is known, `_waiting` for what is being computed). Of a model that is not repeatable
-nothing is remembered and nobody waits for another's item: each run asks for itself. A run with such a model
-is never stuck; on request (`stuck_after`) it ends when it has gone through one cycle that often.
+A run advances from output to input: what steps in, stuck check, end check, then the next item. The same
+(model, seed, input) gives the same output, so runs that meet wait for one item (`_waiting`): with a fixed
+seed, or as arms of one run of fresh noise. With a fixed seed it is computed once in an experiment (`_memo`).
+Of a model that is not repeatable nothing is remembered and nobody waits for another's item: each run asks for
+itself. A run with such a model is never stuck; on request (`stuck_after`) it ends when it has gone through
+one cycle that often.
 """
 
 from __future__ import annotations
@@ -13,34 +14,57 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from panic.arms import (
+    BASELINE,
+    Arm,
+    Intervention,
+    due,
+    maker,
+    model_at,
+    network_at,
+    period_of,
+    settled_step,
+)
+from panic.engine.contents import Output
 from panic.engine.forecast import Place
-from panic.engine.plan import FRESH, run_root, step_seed
+from panic.engine.plan import FRESH, intervention_seed, run_root, step_seed
 from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import Session
 from panic.engine.stages.stage import CallStage, Failed, Made
 from panic.models import registry
 from panic.models.protocol import Modality
-from panic.store import Commit, missing, reading
-from panic.store.codec import is_image_prompt, prompt_digest
+from panic.store import Commit, missing, reading, writing
+from panic.store.codec import prompt_digest, prompt_modality, text_digest
 from panic.store.missing import FixedSeedStep, Tail
-from panic.store.records import NewFailure, NewInvocation, NewRepeated, NewRun, NewStuck, RunRow
+from panic.store.records import (
+    NewFailure,
+    NewIntervention,
+    NewInvocation,
+    NewRepeated,
+    NewRun,
+    NewStuck,
+    RunRow,
+)
 from panic.store.stuck import RepeatDetector, StuckDetector
 
 Key = tuple[str, int, bytes]
-"""(model name, seed, input digest): what an output of a fixed seed depends on within a shape epoch."""
+"""A call, as (model name, seed, input digest): what its output depends on within a shape epoch."""
 
 
 class Loop:
     """One run on its way.
 
-    `begins` is what its prompt is, `root` is empty for a fixed seed. detector: None for fresh noise, and
-    where a model is not repeatable. rounds: counts how often such a run has gone through a cycle, if that
-    ends it; `cycle` is where it has (its first step and period).
+    `root` is empty for a fixed seed. modality: what the input of the next step is. network: the one that
+    the next step belongs to, from the step `begin` on. waiting: what has yet to step in before the next
+    step; `place` counts what has. detector: None for fresh noise, and where a model is not repeatable.
+    rounds: counts how often such a run has gone through a cycle, if that ends it; `cycle` is where it has
+    (its first step and period).
     """
 
     __slots__ = (
-        *("begins", "cycle", "detector", "id", "max_length", "network", "root", "rounds", "seed", "step"),
+        *("_run", "arm", "begin", "cycle", "detector", "id", "max_length", "modality", "network", "place"),
+        *("root", "rounds", "seed", "step", "waiting"),
     )
 
     def __init__(
@@ -50,41 +74,72 @@ class Loop:
         root_seed: int,
         max_length: int,
         *,
+        arm: Arm = (),
         is_repeatable: bool = True,
         stuck_after: int | None = None,
     ) -> None:
-        self.id = id
-        self.network = run.network
+        self.id, self._run, self.arm = id, run, arm
+        self.network, self.begin = run.network, 0
         self.seed = run.seed
         self.max_length = max_length
-        self.step = 0
-        self.begins = Modality.IMAGE if is_image_prompt(run.prompt) else Modality.TEXT
+        self.step = self.place = 0
+        self.waiting: list[Intervention] = []
+        self.modality = Modality.TEXT
         fresh = run.seed == FRESH
         self.root = run_root(root_seed, run.network, run.prompt, run.repeat) if fresh else b""
-        self.detector = None if fresh or not is_repeatable else StuckDetector(len(run.network))
+        length, start = (period_of(run.network, arm), settled_step(arm)) if arm else (len(run.network), 0)
+        self.detector = None if fresh or not is_repeatable else StuckDetector(length, start)
         self.rounds = None
         if stuck_after is not None and not is_repeatable:
-            self.rounds = RepeatDetector(len(run.network), stuck_after, max_length)
+            self.rounds = RepeatDetector(length, stuck_after, max_length, start)
         self.cycle: tuple[int, int] | None = None
+
+    def arrive(self, step: int, num_made: int = 0) -> None:
+        """Stand before a step; what steps in before it is still to be made, but for `num_made`."""
+        self.step = step
+        if self.arm:
+            self.waiting, self.place = due(self.arm, step)[num_made:], num_made
+            self.network, self.begin = network_at(self._run.network, self.arm, step)
 
     @property
     def model(self) -> str:
-        """The model of the next step."""
-        return self.model_at(self.step)
+        """The model that the run waits for: one that steps in, or that of the next step."""
+        if self.waiting:
+            return self.waiting[0].model
+        network, place = self.position
+        return network[place]
 
     @property
-    def place(self) -> Place:
+    def call_seed(self) -> int:
+        """The seed of the call that the run waits for."""
+        if self.seed != FRESH:
+            return self.seed
+        if self.waiting:
+            return intervention_seed(self.root, self.step, self.place)
+        return step_seed(self.root, self.step)
+
+    @property
+    def position(self) -> Place:
         """Where the next step is."""
-        return self.network, self.step % len(self.network)
+        return self.network, (self.step - self.begin) % len(self.network)
 
     def count_round(self, output: bytes) -> None:
         """Know the run's next output."""
         if self.rounds is not None:
             self.cycle = self.rounds.visit(output)
 
-    def model_at(self, step: int) -> str:
-        """The model of a step."""
-        return self.network[step % len(self.network)]
+    def last_made_by(self, model: str) -> int:
+        """The last state that was left by a model: its last step; -1 if there is none.
+
+        The state of a step follows what stepped in before it, so that says something of the states before.
+        """
+        for step in range(self.step, -1, -1):
+            if step < self.step and model_at(self._run.network, self.arm, step) == model:
+                return step
+            made = due(self.arm, step) if self.arm else ()
+            if any(one.model == model for one in (made[: self.place] if step == self.step else made)):
+                return step - 1
+        return -1
 
 
 class LoopStage(CallStage):
@@ -127,8 +182,9 @@ class LoopStage(CallStage):
         if self._before is not None:
             return 0
         session, store = self.session, self.session.reader
-        rows = {row.id: row for row in reading.runs(store, session.experiment)}
-        begun = any(row.num_steps for row in rows.values())  # of a new experiment there is nothing to ask
+        rows = {row.id: row for row in self._rows()}
+        # Of a new experiment there is nothing to ask, unless something has stepped in before its first step.
+        begun = bool(session.plan.arms) or any(row.num_steps for row in rows.values())
         tails = {tail.run: tail for tail in missing.tails(store, session.experiment)} if begun else {}
         wanted = dict(zip(session.run_ids, session.plan.runs, strict=True))
         unfinished = [id for id in wanted if rows[id].state in ("todo", "running")]
@@ -138,8 +194,8 @@ class LoopStage(CallStage):
             self._recall_all(rows)
         commit = Commit()
         for id in unfinished:
-            tail = tails.get(id) or Tail(id, 0, prompt_digest(wanted[id].prompt))
-            self.start(id, tail.num_steps, tail.output, commit)
+            prompt = wanted[id].prompt
+            self.start(tails.get(id) or Tail(id, 0, prompt_digest(prompt), prompt_modality(prompt)), commit)
         ended = [rows[id] for id in wanted if rows[id].state not in ("todo", "running")]
         self._before = Progress(
             runs_total=len(wanted),
@@ -149,18 +205,29 @@ class LoopStage(CallStage):
             invocations=sum(row.num_steps for row in rows.values()),
         )
         found = len(session.ready)
-        if commit.invocations or commit.stuck or commit.repeated:
+        if commit.invocations or commit.interventions or commit.stuck or commit.repeated:
             self.written(commit, session.writer.add(commit))
             found += 1  # what was known already is stored soon: then the other stages must be asked again
         return found
 
+    def _rows(self) -> list[RunRow]:
+        """The experiment's runs, once arms have the steps that another arm of the same run has already."""
+        store, experiment = self.session.reader, self.session.experiment
+        rows = reading.runs(store, experiment)
+        shared = missing.shared_steps(store, experiment, rows) if self.session.plan.arms else ()
+        wanted = set(self.session.run_ids)
+        if not (shared := [one for one in shared if one.run in wanted]):
+            return rows
+        writing.share_steps(self.session.store, shared)
+        return reading.runs(store, experiment)
+
     def _loop(self, id: int, run: NewRun) -> Loop:
-        config = self.session.plan.config
-        is_repeatable = self._unrepeatable.isdisjoint(run.network)
+        plan = self.session.plan
         return Loop(
-            *(id, run, config.root_seed, run.max_length),
-            is_repeatable=is_repeatable,
-            stuck_after=config.stuck_after,
+            *(id, run, plan.config.root_seed, run.max_length),
+            arm=plan.arms.get(run.arm, ()),
+            is_repeatable=self._unrepeatable.isdisjoint(plan.models_of(run)),
+            stuck_after=plan.config.stuck_after,
         )
 
     def _recall_all(self, rows: dict[int, RunRow]) -> None:
@@ -172,8 +239,12 @@ class LoopStage(CallStage):
         for known in missing.fixed_seed_history(self.session.reader, self.session.experiment):
             if known.output in self.session.lost:
                 continue
-            network = rows[known.run].network
-            model = network[known.step % len(network)]
+            row = rows[known.run]
+            arm = self.session.plan.arms.get(row.arm, ()) if row.arm != BASELINE else ()
+            network = row.network
+            model = (
+                maker(network, arm, known.step, known.place) if arm else network[known.step % len(network)]
+            )
             self.recall(model, known, is_current=model in pins and pins[model].epoch == known.epoch)
 
     def add(self, loop: Loop) -> None:
@@ -189,25 +260,25 @@ class LoopStage(CallStage):
         loop = self._loops.get(known.run)
         if is_current and model not in self._unrepeatable:
             self._remember(model, known.seed, known.input, known.output, known.batch)
-            if loop is not None and loop.detector is not None:
+            if known.place is None and loop is not None and loop.detector is not None:
                 loop.detector.visit(known.step, known.input)
         elif loop is not None and loop.detector is not None:
-            loop.detector.forget_until(known.step)
+            loop.detector.forget_until(known.step if known.place is None else known.step - 1)
 
     def forget(self, model: str) -> None:
         """A shape epoch of a model begins: its earlier results say nothing about the future."""
         self._memo = {key: known for key, known in self._memo.items() if key[0] != model}
         for loop in self._loops.values():
             if loop.detector is not None:
-                made = (step for step in range(loop.step - 1, -1, -1) if loop.model_at(step) == model)
-                loop.detector.forget_until(next(made, -1))
+                loop.detector.forget_until(loop.last_made_by(model))
 
-    def start(self, run: int, step: int, input: bytes, commit: Commit) -> None:
-        """Set a run going at a step."""
-        loop = self._loops[run]
-        loop.step = step
-        self.standing[loop.place] += 1
-        self._advance(loop, input, commit)
+    def start(self, tail: Tail, commit: Commit) -> None:
+        """Set a run going where it stands."""
+        loop = self._loops[tail.run]
+        loop.arrive(tail.num_steps, tail.num_made)
+        loop.modality = Modality(tail.modality)
+        self.standing[loop.position] += 1
+        self._advance(loop, tail.output, commit)
 
     def absorb(self, work: Item, result: Made, commit: Commit) -> None:
         """Take an item's output: every run that waited for it makes a step."""
@@ -216,9 +287,9 @@ class LoopStage(CallStage):
         self.session.contents.add_unsaved(digest, output.value)
         commit.outputs.append(output.as_row())
         for loop in self._waiters(work, model):
-            if self._is_shared(loop, model):
+            if loop.seed != FRESH and model not in self._unrepeatable:
                 self._remember(model, work.seed, work.input, digest, batch)
-            self._step(loop, work.input, digest, work.seed, batch, commit)
+            self._take(loop, (model, work.seed, work.input), digest, batch, commit)
             self._advance(loop, digest, commit)
 
     def fail(self, work: Item, failed: Failed, commit: Commit) -> None:
@@ -265,23 +336,52 @@ class LoopStage(CallStage):
             invocations_total=invocations + self.remaining_steps,
         )
 
-    def _is_shared(self, loop: Loop, model: str) -> bool:
-        """Whether what a model gives a run is what it gives any run with this input and seed."""
-        return loop.seed != FRESH and model not in self._unrepeatable
-
     def _remember(self, model: str, seed: int, input: bytes, output: bytes, batch: int) -> None:
         self._memo.setdefault((model, seed), {})[input] = (output, batch)
 
     def _waiters(self, item: Item, model: str) -> Sequence[Loop]:
-        loop: Loop = item.subject
-        return self._waiting.pop((model, item.seed, item.input)) if self._is_shared(loop, model) else [loop]
+        if model in self._unrepeatable:
+            return [item.subject]
+        return self._waiting.pop((model, item.seed, item.input))
 
-    def _step(self, loop: Loop, input: bytes, output: bytes, seed: int, batch: int, commit: Commit) -> None:
+    def _take(self, loop: Loop, call: Key, output: bytes, batch: int, commit: Commit) -> None:
+        """Note what a call (model, seed, input) has given a run: its next step, or what steps in there."""
+        model, seed, input = call
+        loop.modality = self._gives[model]
+        if loop.waiting:
+            self._step_in(loop, input, output, (seed, batch), commit)
+            return
         commit.invocations.append(NewInvocation(loop.id, loop.step, input, output, seed, batch))
         loop.count_round(output)
-        self.standing[loop.place] -= 1
-        loop.step += 1
-        self.standing[loop.place] += 1
+        self.standing[loop.position] -= 1
+        loop.arrive(loop.step + 1)
+        self.standing[loop.position] += 1
+
+    def _step_in(
+        self,
+        loop: Loop,
+        input: bytes,
+        output: bytes,
+        call: tuple[int | None, int | None],
+        commit: Commit,
+    ) -> None:
+        """Note an intervention; call: its seed and batch, if a model was called."""
+        one = loop.waiting.pop(0)
+        commit.interventions.append(
+            NewIntervention(loop.id, loop.step, loop.place, one.kind, input, output, *call)
+        )
+        loop.place += 1
+
+    def _replaced(self, loop: Loop, input: bytes, commit: Commit) -> bytes:
+        """Make the next intervention of a run, which calls no model; returns the input as it is then."""
+        one, output = loop.waiting[0], input
+        if one.kind == "text":
+            made = Output(Modality.TEXT, text_digest(one.value), one.value)
+            self.session.contents.add_unsaved(made.digest, made.value)
+            commit.outputs.append(made.as_row())
+            loop.modality, output = Modality.TEXT, made.digest
+        self._step_in(loop, input, output, (None, None), commit)
+        return output
 
     def _advance(self, loop: Loop, input: bytes, commit: Commit) -> None:
         """Go on from an input as far as results are known; then ask for the next one."""
@@ -290,38 +390,42 @@ class LoopStage(CallStage):
                 self._num_failed += 1
                 self._end(loop)
                 return
-            if loop.detector is not None and (cycle := loop.detector.visit(loop.step, input)):
+            if loop.cycle is not None:
+                self._end_repeated(loop, loop.cycle, commit)
+                return
+            if loop.waiting and loop.step < loop.max_length:
+                if not loop.waiting[0].model:
+                    input = self._replaced(loop, input, commit)
+                    continue
+            elif not loop.waiting and loop.detector and (cycle := loop.detector.visit(loop.step, input)):
                 commit.stuck.append(NewStuck(run=loop.id, entry_step=cycle.entry_step, period=cycle.period))
                 self._num_stuck += 1
                 self._end(loop)
                 return
-            if loop.cycle is not None:
-                self._end_repeated(loop, loop.cycle, commit)
-                return
             if loop.step >= loop.max_length:
                 self._end(loop)
                 return
-            if not self._is_shared(loop, loop.model):
-                seed = step_seed(loop.root, loop.step) if loop.seed == FRESH else loop.seed
-                self._ask(loop, input, seed)
-                return
-            key = (loop.model, loop.seed, input)
-            known = self._memo.get(key[:2], {}).get(input)
+            call = loop.model, loop.call_seed, input
+            known = self._known(loop, call)
             if known is None:
-                waiting = self._waiting.get(key)
-                if waiting is not None:
-                    waiting.append(loop)
-                    return
-                self._waiting[key] = [loop]
-                self._ask(loop, input, loop.seed)
+                self._ask(loop, call)
                 return
-            output, batch = known
-            self._step(loop, input, output, loop.seed, batch, commit)
-            input = output
+            input, batch = known
+            self._take(loop, call, input, batch, commit)
 
-    def _ask(self, loop: Loop, input: bytes, seed: int) -> None:
-        modality = self._gives[loop.model_at(loop.step - 1)] if loop.step else loop.begins
-        self.enqueue(loop.model, modality, Item(loop, input, seed))
+    def _known(self, loop: Loop, call: Key) -> tuple[bytes, int] | None:
+        """The output and batch of a call, if it is known; of fresh noise nothing is remembered."""
+        return None if loop.seed == FRESH else self._memo.get(call[:2], {}).get(call[2])
+
+    def _ask(self, loop: Loop, call: Key) -> None:
+        """Let a run wait for a call, together with others that wait for the same."""
+        model, seed, input = call
+        if model not in self._unrepeatable:
+            if call in self._waiting:
+                self._waiting[call].append(loop)
+                return
+            self._waiting[call] = [loop]
+        self.enqueue(model, loop.modality, Item(loop, input, seed))
 
     def _end_repeated(self, loop: Loop, cycle: tuple[int, int], commit: Commit) -> None:
         times = self.session.plan.config.stuck_after
@@ -333,5 +437,5 @@ class LoopStage(CallStage):
 
     def _end(self, loop: Loop) -> None:
         del self._loops[loop.id]
-        self.standing[loop.place] -= 1
+        self.standing[loop.position] -= 1
         self._ended.append(loop.id)

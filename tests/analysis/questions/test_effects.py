@@ -16,6 +16,7 @@ from panic.models.synthetic import named_state
 from panic.store import Commit, NewDiagram, Store, reading, writing
 from panic.topology import distance_matrix
 from tests.analysis.conftest import TEXT, angle_vector
+from tests.analysis.test_factors import PLAIN
 from tests.engine.conftest import make_config
 
 NETWORKS = (("draw", "tell"), ("tell",))
@@ -65,7 +66,7 @@ def test_labels_move_among_runs_that_are_alike_in_all_else():
             "run": range(8), "prompt": ["p", "q"] * 4, "seed": [-1] * 4 + [1] * 4,
             "network": [ARROW.join(pair) for pair in ("ac", "ac", "ad", "ad", "bc", "bc", "bd", "bd")],
         }
-    )  # fmt: skip
+    ).with_columns(plain_network="network", **PLAIN)  # fmt: skip
     found = factors.with_factors(runs)
     assert found.columns == ["run", "prompt", "network", "seed", "model 1", "model 2"]
     assert found["model 1"].to_list() == list("aaaabbbb")

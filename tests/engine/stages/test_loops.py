@@ -15,6 +15,7 @@ from panic.engine.stages.loops import Loop, LoopStage
 from panic.engine.stages.stage import Failed, Made
 from panic.store import Commit, Store, check, contents, reading
 from panic.store.codec import text_digest
+from panic.store.missing import Tail
 from panic.store.records import NewFailure, NewRun, NewStuck
 from tests.engine.by_hand import answers, opened, perform, waiting
 from tests.engine.conftest import make_config
@@ -294,7 +295,7 @@ def test_a_new_shape_forgets_what_its_model_gave_and_nothing_else(tmp_path: Path
             loops.forget(model)
             loop = Loop(99, NewRun(network=("draw", "chain"), prompt="x", seed=42, max_length=4), 0, 4)
             loops.add(loop)
-            loops.start(99, 0, text_digest("state 0"), commit)
+            loops.start(Tail(99, 0, text_digest("state 0"), "text"), commit)
             assert [name for name, _ in answered(session, loops, commit)] == asked_again
 
 

@@ -26,6 +26,7 @@ PREDICATES: dict[str, Predicate] = {
     "regimes": motion.regimes,
     "twins": motion.twins,
     "matched_pairs": field.matched_pairs,
+    "shock": field.shock,
     "map": figures.map,
     "clusters": regions.clusters,
     "dwell": regions.dwell,

@@ -83,6 +83,14 @@ def matched_pairs(case: Case) -> Rulings:
     yield from _ruled("pairs end nearer than unrelated prompts", said, case, case.truth.pairs_nearer)
 
 
+def shock(case: Case) -> Rulings:
+    """Runs end nearer to the baseline of the same start than to those of others."""
+    said = len(re.findall(r"late they are nearer", case.sentence))
+    if case.truth.shock_passes is not None:
+        claim = "runs end nearer to their own baseline"
+        yield Ruling(claim=claim, said=said, is_true=case.truth.shock_passes)
+
+
 def initial_cluster(case: Case) -> Rulings:
     """Runs are late in the cluster of their first output, more often than runs of other prompts are."""
     said = len(re.findall(r"(?<!no )more often than chance \(", case.sentence))

@@ -1,0 +1,231 @@
+"""`panic fields`, and what all commands share that find experiments or runs by a filter.
+
+panic list --where "state = complete and runs > 10" --sort -created --columns name,runs,drift
+panic fields config
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli.common import JsonOption, Shared, command, say
+from panic.cli.render import console, moment, print_json, print_table, shorten
+from panic.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.finding.fields import Field, Fields, Target
+    from panic.store.records import ExperimentRow, RunRow
+
+SHOWN_ROWS = 40
+SHOWN_UID = 12  # characters
+SHOWN_VALUE = 40
+
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", "-w", metavar="FILTER", help='Only where this holds, as in "started > -2d".'),
+]
+RunsWhereOption = Annotated[
+    str | None,
+    typer.Option("--where", "-w", metavar="FILTER", help='Only runs where this holds, as in "seed = -1".'),
+]
+SortOption = Annotated[
+    str | None,
+    typer.Option("--sort", metavar="FIELD,...", help="Sort by these; -FIELD has the largest first."),
+]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", metavar="FIELD,...", help="Show these; `panic fields` lists them.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many, the first of the order.")
+]
+CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for other programs.")]
+
+
+def known_fields() -> Fields:
+    """All fields that there are, those of metrics included."""
+    from panic.store.finding.fields import Fields
+
+    return Fields()
+
+
+def find(store: Store, target: Target, where: str | None, sort: str | None = None, **more: Any) -> list[int]:
+    """The rows that a filter finds, in order. Raises FilterError and UsageError."""
+    from panic.store.finding.queries import Query
+    from panic.store.finding.queries import find as found
+
+    query = Query(target=target, where=where, sort=sort or "", **more)
+    return found(store, query, known_fields())
+
+
+def experiments_where(store: Store, where: str) -> list[ExperimentRow]:
+    """The experiments that a filter finds. Raises NotFound where there is none."""
+    from panic.store import reading
+
+    ids = find(store, "experiment", where)
+    if not ids:
+        raise NotFound(f"No experiment in {store.path} is as --where says.", hint="panic list shows all.")
+    known = {row.id: row for row in reading.experiments(store)}
+    return [known[id] for id in ids]
+
+
+def chosen_experiments(store: Store, names: Sequence[str] | None, where: str | None) -> list[ExperimentRow]:
+    """The experiments that are named, by default the latest, or that a filter finds; each once.
+
+    Raises UsageError where both are given, and NotFound.
+    """
+    from panic.store import reading
+
+    if where is not None and names:
+        raise UsageError("Name experiments, or find them by --where: not both.")
+    if where is not None:
+        return experiments_where(store, where)
+    rows = [reading.experiment(store, name) for name in names or ["latest"]]
+    return list({row.id: row for row in rows}.values())
+
+
+def runs_where(store: Store, row: ExperimentRow, where: str | None) -> list[RunRow]:
+    """The runs of an experiment that a filter finds, or all. Raises NotFound where there is none."""
+    from panic.store import reading
+
+    runs = reading.runs(store, row.id)
+    if where is None:
+        return runs
+    ids = set(find(store, "run", where, experiment=row.id))
+    if not ids:
+        raise NotFound(f"No run of {row.name} is as --where says.", hint=f"panic show {row.name} lists them.")
+    return [run for run in runs if run.id in ids]
+
+
+class Listing:
+    """Columns of experiments or runs, to be printed as a table, CSV or JSON."""
+
+    def __init__(self, store: Store, target: Target, columns: Sequence[str]) -> None:
+        from panic.store.finding.queries import column
+
+        self.store, self.target, self.columns = store, target, columns
+        self.fields = known_fields()
+        self.chosen: list[Field] = [column(self.fields, name, target) for name in columns]
+
+    def rows(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """The values of rows with these numbers."""
+        from panic.store.finding.queries import table
+
+        return table(self.store, self.target, ids, self.columns, self.fields)
+
+    def print_json(self, ids: Sequence[int], names: Sequence[str] | None = None) -> None:
+        """Print a JSON list of objects; times are Unix seconds."""
+        keys = names or self.columns
+        flags = {place for place, field in enumerate(self.chosen) if field.type == "flag"}
+        found = (
+            [bool(value) if place in flags else value for place, value in enumerate(row)]
+            for row in self.rows(ids)
+        )
+        print_json([dict(zip(keys, row, strict=True)) for row in found])
+
+    def print_csv(self, ids: Sequence[int]) -> None:
+        """Print CSV; times are Unix seconds, several texts are joined with commas."""
+        import csv
+        import io
+        import sys
+
+        from panic.cli.common import visible
+
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in self.rows(ids))
+        sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
+
+    def print_table(self, ids: Sequence[int]) -> None:
+        """Print a table for people."""
+        heads = [f"{f.name} #" if f.type == "number" else f.name for f in self.chosen]
+        body = [
+            [shown(f, value) for f, value in zip(self.chosen, row, strict=True)] for row in self.rows(ids)
+        ]
+        print_table(heads, body)
+
+
+def shown(field: Field, value: Any) -> Any:
+    """A value as people read it."""
+    if value is None:
+        return None
+    if field.type == "time":
+        return moment(value)
+    if field.type == "flag":
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if field.name == "id":
+        return value[:SHOWN_UID]
+    return shorten(value) if isinstance(value, str) else value
+
+
+def names_of(columns: str | None, otherwise: Sequence[str]) -> list[str]:
+    """The names in --columns, or the usual ones."""
+    return [name.strip() for name in columns.split(",")] if columns is not None else list(otherwise)
+
+
+def tell_rest(number: int, what: str) -> None:
+    """Say how many more there are than were shown."""
+    if number > 0:
+        console().print(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
+
+
+@command
+def fields(
+    shared: Shared,
+    wanted: Annotated[
+        str | None,
+        typer.Argument(metavar="WORD", help="Only fields with this in their names.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the fields that --where, --sort and --columns know, with their types and an example."""
+    rows = [
+        {"field": f.name, "of": f.of, "type": f.type, "about": f.about, "example": f.example}
+        for f in known_fields().all
+    ]
+    rows += _config_rows(shared)
+    rows = [row for row in rows if wanted is None or wanted in row["field"]]
+    if as_json:
+        return print_json(rows)
+    if not rows:
+        return say(f"No field has {wanted!r} in its name.")
+    return print_table(["field", "of", "type", "about", "example"], [tuple(row.values()) for row in rows])
+
+
+def _config_rows(shared: Shared) -> Iterable[dict[str, str]]:
+    """Rows of the fields that configs of the store have; none without a store."""
+    from panic.errors import StoreMissing
+    from panic.store.finding.queries import config_paths
+
+    try:
+        with shared.open_store() as store:
+            paths = config_paths(store)
+    except StoreMissing:
+        return []
+    about = "what its config says there"
+    return [
+        {"field": name, "of": "experiment", "type": "any", "about": about, "example": _example(name, value)}
+        for name, value in sorted(paths.items())
+    ]
+
+
+def _example(name: str, value: str) -> str:
+    """A condition that a config with this value (JSON) meets; of a long text its beginning."""
+    import json
+
+    found = json.loads(value)
+    if not isinstance(found, str):
+        return f"{name} = {value}"
+    text = found.replace("'", "''")
+    if len(text) <= SHOWN_VALUE and text.isprintable():
+        return f"{name} = '{text}'"
+    beginning = found.split("\n")[0][: SHOWN_VALUE // 2].replace("'", "''")
+    return f"{name} like '{beginning}%'"

@@ -1,0 +1,292 @@
+"""What a filter, a sort order and a column can name: fields of experiments, of runs, and of configs.
+
+A field is a piece of SQL, with the tables that it needs beside `experiment`. What is worked out from results
+(`Metric`) comes from whoever calls: the store does not know how.
+
+    >>> Fields().known("run")["period"].type
+    'number'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from panic.errors import UsageError, nearest
+from panic.store.codec import PROMPT
+from panic.store.reading import NUM_STEPS, RUN_STATE
+
+Target = Literal["experiment", "run"]
+Type = Literal["text", "number", "time", "flag", "texts", "state", "any"]
+
+EXPERIMENT_STATES = ("running", "complete", "failed", "interrupted", "budget spent", "incomplete")
+RUN_STATES = ("todo", "running", "done", "stuck", "repeated", "failed")
+
+JOINS = {
+    "run": "JOIN run ON run.experiment = experiment.id",
+    "stuck": "LEFT JOIN stuck ON stuck.run = run.id",
+    "repeated": "LEFT JOIN repeated ON repeated.run = run.id",
+    "failure": "LEFT JOIN failure ON failure.run = run.id",
+    "prompt": "JOIN output AS prompt ON prompt.id = run.prompt",
+    "standing": "LEFT JOIN temp.standing AS standing ON standing.experiment = experiment.id",
+    "last": "LEFT JOIN session AS last ON last.id ="
+    " (SELECT max(session.id) FROM session WHERE session.experiment = experiment.id)",
+    "of_run": "LEFT JOIN temp.run_metric AS of_run ON of_run.run = run.id",
+    "of_experiment": "LEFT JOIN temp.experiment_metric AS of_experiment"
+    " ON of_experiment.experiment = experiment.id",
+}
+"""Tables beside `experiment`, in the order in which they can be joined; all but `run` add no rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """What can be asked of an experiment or a run.
+
+    type: "texts" has several texts, "any" is what a config says. sql: its value; of several texts a query
+    with one column `value`. needs: names of JOINS. values: all that there can be. path: in a config, as JSON
+    has it.
+    """
+
+    name: str
+    of: Target
+    type: Type
+    sql: str
+    about: str
+    example: str
+    needs: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number that is worked out from the results of a run or an experiment, as a field."""
+
+    name: str
+    of: Target
+    about: str
+    example: str
+
+    @property
+    def field(self) -> Field:
+        """The field of this name."""
+        source = "of_run" if self.of == "run" else "of_experiment"
+        return Field(
+            name=self.name, of=self.of, type="number", sql=f"{source}.{self.name}", about=self.about,
+            example=self.example, needs=("run", source) if self.of == "run" else (source,),
+        )  # fmt: skip
+
+
+def _field(of: Target, name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
+    values = {"experiment": EXPERIMENT_STATES, "run": RUN_STATES}[of] if type == "state" else ()
+    names = ("run", *needs) if of == "run" else needs
+    return Field(
+        name=name, of=of, type=type, sql=sql, about=about, example=example, needs=names, values=values
+    )
+
+
+def _experiment(name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
+    return _field("experiment", name, type, sql, about, example, *needs)
+
+
+def _run(name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
+    return _field("run", name, type, sql, about, example, *needs)
+
+
+def _remarks(kind: str, uid: str) -> str:
+    return f"annotation.target_kind = '{kind}' AND annotation.target = {uid}"
+
+
+def _tags(where: str) -> str:
+    """Tags that were given and not taken back since."""
+    return (
+        f"SELECT annotation.text AS value FROM annotation WHERE {where}"
+        " AND annotation.kind IN ('tag', 'untag') GROUP BY annotation.text"
+        " HAVING max(annotation.id) = max(CASE annotation.kind WHEN 'tag' THEN annotation.id END)"
+    )
+
+
+def _label(where: str) -> str:
+    return (
+        f"(SELECT annotation.text FROM annotation WHERE {where} AND annotation.kind = 'label'"
+        " ORDER BY annotation.id DESC LIMIT 1)"
+    )
+
+
+def _comments(where: str) -> str:
+    return f"SELECT annotation.text AS value FROM annotation WHERE {where} AND annotation.kind = 'comment'"
+
+
+def _made(what: str) -> str:
+    return f"(SELECT count(*) FROM {what} WHERE made.experiment = experiment.id)"
+
+
+RUN_PROMPT = PROMPT.replace("text", "prompt.text").replace("digest", "prompt.digest")
+RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat)"
+OF_EXPERIMENT = _remarks("experiment", "experiment.uid")
+OF_RUN = _remarks("run", RUN_UID)
+OF_DIAGRAMS = "run AS made JOIN diagram ON diagram.run = made.id"
+EMBEDDINGS = (
+    "(SELECT count(*) FROM embedding WHERE embedding.output IN"
+    " (SELECT made.prompt FROM run AS made WHERE made.experiment = experiment.id UNION"
+    "  SELECT invocation.output FROM run AS made JOIN invocation ON invocation.run = made.id"
+    "  WHERE made.experiment = experiment.id))"
+)
+
+FIELDS: tuple[Field, ...] = (
+    _experiment("name", "text", "experiment.name", "its name", "name like 'night%'"),
+    _experiment("id", "text", "experiment.uid", "its id", "id like '019a%'"),
+    _experiment(
+        "project", "text", "json_extract(experiment.config, '$.project')", "its project", "project = colours"
+    ),
+    _experiment("state", "state", "standing.state", "where it stands", "state = complete", "standing"),
+    _experiment("runs", "number", "standing.runs", "how many runs it has", "runs >= 100", "standing"),
+    *(
+        _experiment(name, "number", f"standing.{name}", f"how many of its runs {what}", example, "standing")
+        for name, what, example in (
+            ("todo", "have not begun", "todo > 0"),
+            ("begun", "are under way", "begun > 0"),
+            ("done", "reached their length", "done = 0"),
+            ("stuck", "are stuck", "stuck > 10"),
+            ("repeated", "were ended as repeated", "repeated > 0"),
+            ("failed", "failed", "failed > 0"),
+        )
+    ),
+    _experiment(
+        "invocations", "number", "standing.invocations", "how many steps are stored", "invocations > 1e6",
+        "standing",
+    ),
+    _experiment("embeddings", "number", EMBEDDINGS, "how many vectors its outputs have", "embeddings = 0"),
+    _experiment("diagrams", "number", _made(OF_DIAGRAMS), "how many diagrams it has", "diagrams > 0"),
+    _experiment(
+        "vectorisations", "number",
+        _made(f"{OF_DIAGRAMS} JOIN vectorisation ON vectorisation.diagram = diagram.id"),
+        "how many vectorisations it has", "vectorisations > 0",
+    ),
+    _experiment(
+        "distances", "number", _made(f"{OF_DIAGRAMS} JOIN distance ON distance.a = diagram.id"),
+        "how many distances it has", "distances > 0",
+    ),
+    _experiment("created", "time", "experiment.created_at", "when it was created", "created > 2026-11-01"),
+    _experiment("started", "time", "last.started_at", "when its last session began", "started > -6h", "last"),
+    _experiment("ended", "time", "last.ended_at", "when its last session ended", "ended is null", "last"),
+    _experiment("host", "text", "last.host", "the host of its last session", "host = node7", "last"),
+    _experiment(
+        "command", "text", "last.command", "the command line of its last session", "command like '%--set%'",
+        "last",
+    ),
+    _experiment(
+        "is_null", "flag", "experiment.name GLOB '*/null-*'", "whether it holds null models",
+        "is_null = false",
+    ),
+    _experiment("tags", "texts", _tags(OF_EXPERIMENT), "its tags", "'baseline' in tags"),
+    _experiment("label", "text", _label(OF_EXPERIMENT), "its label", "label like '%blue%'"),
+    _experiment("comments", "texts", _comments(OF_EXPERIMENT), "its comments", "comments like '%odd%'"),
+    _run("run", "number", "run.id", "its number", "run in (1, 2, 3)"),
+    _run("uid", "text", RUN_UID, "its uid", "uid like '3f9c%'", "prompt"),
+    _run(
+        "network", "text", "(SELECT group_concat(value, ' → ') FROM json_each(run.network))",
+        "its models in order, with arrows between them", "network like '%Captioner'",
+    ),
+    _run(
+        "model", "texts", "SELECT value FROM json_each(run.network)", "the models of its network",
+        "model = sd-turbo",
+    ),
+    _run("prompt", "text", RUN_PROMPT, "what it begins with", "prompt like '%horse%'", "prompt"),
+    _run("seed", "number", "run.seed", "its seed; -1 is fresh noise", "seed = -1"),
+    _run("repeat", "number", "run.repeat", "which repeat it is", "repeat = 0"),
+    _run("length", "number", "run.max_length", "how many steps it is to have", "length >= 100"),
+    _run("steps", "number", NUM_STEPS, "how many steps it has", "steps < 10"),
+    _run(
+        "state", "state", f"({RUN_STATE})", "where it stands", "state = stuck", "stuck", "repeated", "failure"
+    ),
+    _run("period", "number", "stuck.period", "its period, if it is stuck", "period > 2", "stuck"),
+    _run(
+        "entry_step", "number", "stuck.entry_step", "since which step it is stuck", "entry_step < 10", "stuck"
+    ),
+    _run("failure", "text", "failure.kind", "the kind of its failure", "failure = timeout", "failure"),
+    _run("message", "text", "failure.message", "the message of its failure", "message ~ 'NaN'", "failure"),
+    _run(
+        "tags", "texts", f"{_tags(OF_RUN)} UNION {_tags(OF_EXPERIMENT)}", "its tags and its experiment's",
+        "'odd' in tags", "prompt",
+    ),
+    _run(
+        "label", "text", f"coalesce({_label(OF_RUN)}, {_label(OF_EXPERIMENT)})",
+        "its label, or its experiment's", "label = first", "prompt",
+    ),
+    _run("comments", "texts", _comments(OF_RUN), "its comments", "comments ~ 'horse'", "prompt"),
+)  # fmt: skip
+"""All fields but those of configs and metrics."""
+
+
+class Fields:
+    """The fields that there are, found by name.
+
+    Args:
+        metrics: what is worked out from results, beside FIELDS.
+    """
+
+    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
+        self.all = (*FIELDS, *(metric.field for metric in metrics))
+
+    def known(self, target: Target) -> dict[str, Field]:
+        """Fields by name, as they are meant where experiments or runs are asked for.
+
+        A plain name is first one of what is asked for; `experiment.` or `run.` before it says which.
+        """
+        other: Target = "run" if target == "experiment" else "experiment"
+        plain = {f.name: f for of in (other, target) for f in self.all if f.of == of}
+        return {**plain, **{f"{f.of}.{f.name}": f for f in self.all}}
+
+    def find(self, name: str, target: Target) -> Field:
+        """Return the field of this name. Raises UsageError, naming the nearest."""
+        known = self.known(target)
+        if name in known:
+            return known[name]
+        if name.split(".")[0] == "config":
+            return config_field(name)
+        raise UsageError(
+            f"There is no field {name!r}.", hint=f"{meant(name, known)}`panic fields` lists what there is."
+        )
+
+    def other_meaning(self, field: Field) -> Field | None:
+        """Return the field that has the same name for the other target, if there is one."""
+        return next((f for f in self.all if f.name == field.name and f.of != field.of), None)
+
+
+def meant(word: str, candidates: Iterable[str]) -> str:
+    """Return a question for what a misspelt word may have meant, or nothing."""
+    near = nearest(word, candidates)
+    return f"Did you mean {near[0]}? " if near else ""
+
+
+def config_field(name: str) -> Field:
+    """Return the field of a place in an experiment's config, such as config.models.quick.steps.
+
+    Parts with other characters stand in double quotes; a number is a place in a list. Raises UsageError.
+    """
+    parts = _parts(name)
+    if len(parts) < 2:
+        raise UsageError("config is no field by itself.", hint="For example config.max_length = 100.")
+    path = "$" + "".join(f"[{part}]" if part.isdigit() else f'."{part}"' for part in parts[1:])
+    return Field(
+        name=name, of="experiment", type="any", sql="json_extract(experiment.config, {path})",
+        about="what its config says there", example="config.max_length = 100", path=path,
+    )  # fmt: skip
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a dotted name; a part in double quotes may have dots in it."""
+    pieces = name.split('"')
+    parts = []
+    for place, piece in enumerate(pieces):
+        parts += [piece] if place % 2 else [part for part in piece.split(".") if part]
+    return parts
+
+
+def as_column(field: Field) -> Field:
+    """Return a field whose SQL is one value also where it has several texts, which are then one JSON list."""
+    if field.type != "texts":
+        return field
+    return replace(field, sql=f"(SELECT json_group_array(value) FROM ({field.sql}))")

@@ -1,0 +1,71 @@
+"""Regular expressions over what is in a store, under a limit of time: some take longer than anybody waits.
+
+`regex` is the engine, since Python's own has no limit: `(a+)+b` over thirty letters takes minutes there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import regex
+
+from panic.errors import UsageError
+
+MAX_PATTERN = 1_000  # characters
+MAX_REPEATS = 10_000
+"""The product of all counted repeats, such as {1000}: compiling copies what is repeated so often."""
+COUNTED = regex.compile(r"\{(?:\d*,)?(\d+),?\}")
+BUDGET_S = 1.0
+"""All matching of one query together."""
+
+
+class TooSlow(UsageError):
+    """The regular expressions of a filter have used up their time."""
+
+
+class Matcher:
+    """Matches patterns with texts until the time of one query is used up.
+
+    `failed` keeps the error, since SQLite hands on none of Python's own.
+    """
+
+    def __init__(self, budget_s: float = BUDGET_S) -> None:
+        self.budget_s = budget_s
+        self.deadline = 0.0
+        self.failed: TooSlow | None = None
+        self._compiled: dict[str, Any] = {}
+
+    def add(self, pattern: str) -> None:
+        """Compile a pattern. Raises UsageError for one that is none, or too long."""
+        if len(pattern) > MAX_PATTERN:
+            raise UsageError(f"A regular expression has at most {MAX_PATTERN:,} characters.")
+        if math.prod(max(1, int(count)) for count in COUNTED.findall(pattern)) > MAX_REPEATS:
+            raise UsageError(f"Repeats within repeats of a regular expression are at most {MAX_REPEATS:,}.")
+        try:
+            self._compiled[pattern] = regex.compile(pattern)
+        except (regex.error, OverflowError, RecursionError) as error:
+            raise UsageError(f"This is no regular expression: {error}.") from None
+
+    def begin(self) -> None:
+        """Start the clock of a query."""
+        self.deadline = time.monotonic() + self.budget_s
+        self.failed = None
+
+    def __call__(self, *asked: Any) -> bool:
+        """Return whether a pattern is found anywhere in a text, the second argument; in None it is not."""
+        pattern, text = asked
+        if text is None:
+            return False
+        left = self.deadline - time.monotonic()
+        try:
+            if left <= 0:
+                raise TimeoutError
+            return self._compiled[pattern].search(str(text), timeout=left) is not None
+        except TimeoutError:
+            self.failed = TooSlow(
+                f"The regular expression {pattern[:60]!r} takes longer than {self.budget_s:g} s.",
+                hint="`like '%word%'` is fast; in a regular expression, `(a+)+` and the like are not.",
+            )
+            raise self.failed from None

@@ -1,0 +1,190 @@
+"""Experiments and runs that a filter finds, in an order, and columns of them.
+
+ids = find(store, Query(target="run", where="state = stuck and period > 2", sort="-period,run"), fields)
+table(store, "run", ids, ["run", "prompt", "period"], fields)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from panic.errors import StoreCorrupt, UsageError
+from panic.store import dump, standing
+from panic.store.codec import decode_network
+from panic.store.finding.conditions import Conditions
+from panic.store.finding.fields import JOINS, Field, Fields, Target, as_column, meant
+from panic.store.finding.syntax import conditions, parse
+from panic.store.store import Store
+
+MAX_KEYS = 20  # columns to sort by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What is asked for: experiments or runs, a filter, an order, and of which experiment (its row) alone.
+
+    where: None is all. sort: names of fields with commas between them, `-` before one for the largest first;
+    by default the order in which they were created. What has no value comes last.
+    """
+
+    target: Target
+    where: str | None = None
+    sort: str = ""
+    experiment: int | None = None
+
+
+def find(store: Store, query: Query, fields: Fields) -> list[int]:
+    """The rows of the experiments or runs that a query finds, in its order.
+
+    Raises FilterError and UsageError for what cannot be read or is not there.
+    """
+    asked = Conditions(fields, query.target)
+    test = "TRUE"
+    if query.where is not None:
+        tree = parse(query.where)
+        test = asked.add(tree)
+        _require_paths(store, asked, tree)
+    if query.experiment is not None:
+        test = f"({test}) AND experiment.id = {asked.parameter(query.experiment)}"
+    id = f"{query.target}.id"
+    order = ", ".join([*_order(asked, query), id])
+    tables = _tables(asked.used.values(), query.target)
+    if query.target == "experiment" and "run" in tables:
+        # An experiment is found if one of its runs is: whatever is asked of runs is asked of one run.
+        within = f"SELECT experiment.id FROM experiment {_joined(tables)} WHERE {test}"
+        test = f"experiment.id IN ({within})"
+        tables = [name for name in tables if "run" not in name and name not in RUN_TABLES]
+    sql = f"SELECT {id} FROM experiment {_joined(tables)} WHERE {test} ORDER BY {order}"
+    return [row for (row,) in _perform(store, sql, asked)]
+
+
+RUN_TABLES = ("stuck", "repeated", "failure", "prompt")
+
+
+def table(
+    store: Store, target: Target, ids: Sequence[int], columns: Sequence[str], fields: Fields
+) -> list[tuple[Any, ...]]:
+    """The values of columns (names of fields) of rows of experiments or runs; several texts are one list."""
+    asked = Conditions(fields, target)
+    chosen = [column(fields, name, target) for name in columns]
+    values = [asked.use(field) for field in map(as_column, chosen)]
+    id, these = f"{target}.id", asked.parameter(json.dumps(list(ids)))
+    tables = _tables(asked.used.values(), target)
+    sql = f"SELECT {', '.join([id, *values])} FROM experiment {_joined(tables)}"
+    sql += f" WHERE {id} IN (SELECT value FROM json_each({these}))"
+    by_id = {row[0]: row[1:] for row in _perform(store, sql, asked, ids)}
+    lists = [place for place, field in enumerate(chosen) if field.type == "texts"]
+    return [_read(by_id[one], lists) for one in ids if one in by_id]
+
+
+def column(fields: Fields, name: str, target: Target) -> Field:
+    """Return the field that a column or a sort key names.
+
+    Raises UsageError for what is none, and for one of runs where experiments are asked for: they have many.
+    """
+    field = fields.find(name, target)
+    if target == "experiment" and field.of == "run":
+        known = [one for one, f in fields.known(target).items() if f.of == "experiment" and "." not in one]
+        raise UsageError(
+            f"{name} is a field of runs, of which an experiment has many.",
+            hint=f"Fields of experiments: {', '.join(known)}.",
+        )
+    return field
+
+
+def _order(asked: Conditions, query: Query) -> list[str]:
+    keys = [key.strip() for key in query.sort.split(",")] if query.sort else []
+    if len(keys) > MAX_KEYS:
+        raise UsageError(f"At most {MAX_KEYS} fields can be sorted by.")
+    order = []
+    for key in keys:
+        is_falling = key.startswith("-")
+        sql = asked.use(as_column(column(asked.fields, key.lstrip("+-"), query.target)))
+        order.append(f"{sql} {'DESC' if is_falling else 'ASC'} NULLS LAST")
+    return order
+
+
+def _tables(used: Iterable[Field], target: Target) -> list[str]:
+    """The names of JOINS that fields need, in their order."""
+    needed = {name for field in used for name in field.needs} | ({"run"} if target == "run" else set())
+    return [name for name in JOINS if name in needed]
+
+
+def _joined(tables: Iterable[str]) -> str:
+    return " ".join(JOINS[name] for name in tables)
+
+
+def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | None = None) -> list[Any]:
+    """Run a query, with the tables and functions that it needs; ids: of these rows alone."""
+    if any("standing" in field.needs for field in asked.used.values()):
+        _keep_standings(store, ids if asked.target == "experiment" else None)
+    connection = store.db.connection
+    connection.create_scalar_function("panic_matches", asked.matcher, 2, deterministic=True)
+    connection.create_scalar_function("panic_run_uid", _run_uid, 5, deterministic=True)
+    asked.matcher.begin()
+    try:
+        return store.db.rows(sql, *asked.parameters)
+    except Exception as error:
+        if asked.matcher.failed is not None:
+            raise asked.matcher.failed from None
+        if isinstance(error, apsw.SQLError) and "malformed JSON" in str(error):
+            raise StoreCorrupt(
+                f"{store.path} is damaged: a config or a network in it is no JSON.",
+                hint=f"What is affected: panic check --store {store.path}",
+            ) from error
+        raise
+
+
+def _run_uid(*key: Any) -> str:
+    experiment, network, prompt, seed, repeat = key
+    return dump.run_key(experiment, decode_network(network), prompt, seed, repeat)
+
+
+def _keep_standings(store: Store, experiments: Sequence[int] | None) -> None:
+    """Put the standings of experiments into a table of this connection alone."""
+    columns = ("experiment", "state", *standing.RUN_COUNTS)
+    fresh = list(standing.standings(store, experiments))
+    connection = store.db.connection
+    connection.execute("DROP TABLE IF EXISTS temp.standing")
+    connection.execute(
+        f"CREATE TEMP TABLE standing ({columns[0]} INTEGER PRIMARY KEY, {', '.join(columns[1:])})"
+    )
+    connection.executemany(f"INSERT INTO temp.standing VALUES ({', '.join('?' * len(columns))})", fresh)
+
+
+def _read(values: tuple[Any, ...], lists: Sequence[int]) -> tuple[Any, ...]:
+    return tuple(json.loads(value) if place in lists else value for place, value in enumerate(values))
+
+
+def _require_paths(store: Store, asked: Conditions, tree: Any) -> None:
+    """Raise FilterError for a place in configs that no experiment's config has: a name may be misspelt."""
+    for condition in conditions(tree):
+        field = asked.fields.find(condition.subject.text, asked.target)
+        if not field.path or condition.operator == "null":
+            continue
+        if store.db.value("SELECT 1 FROM experiment WHERE json_type(config, ?) NOTNULL LIMIT 1", field.path):
+            continue
+        raise condition.subject.place.error(
+            "No experiment's config has this.",
+            f"{meant(condition.subject.text, config_paths(store))}`panic fields` lists what there is.",
+        )
+
+
+def config_paths(store: Store, most: int = 1_000) -> dict[str, str]:
+    """The fields that configs of this store have, with one value each as JSON; at most so many."""
+    found: dict[str, str] = {}
+    for path, value in store.db.stream(
+        "SELECT path || '.' || key, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
+        " ELSE json_quote(atom) END FROM experiment, json_tree(config)"
+        " WHERE atom NOTNULL AND typeof(key) = 'text'"
+    ):
+        found.setdefault("config" + re.sub(r"\[(\d+)\]", r".\1", path[1:]), value)
+        if len(found) >= most:
+            break
+    return found
