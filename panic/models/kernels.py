@@ -155,7 +155,7 @@ def prepare(spec: ModelSpec, model: Any) -> None:
             quantize(module, str(values["quantize"]))
     if "compile" in values:
         for part in denoisers:
-            part.compile_repeated_blocks(**_how_to_compile())
+            part.compile_repeated_blocks(**compiling())
 
 
 def quantize(module: torch.nn.Module, how: str) -> None:
@@ -218,13 +218,17 @@ def steps_compiled() -> dict[str, Any]:
     """What `generate` of transformers is told, so that the steps after the first are compiled."""
     from transformers import CompileConfig
 
-    config: Any = CompileConfig(**_how_to_compile())
+    config: Any = CompileConfig(**compiling())
     config.mode = None  # torch takes a mode or options
     config._compile_all_devices = True  # also on a CPU
     return {"cache_implementation": "static", "compile_config": config}
 
 
-def _how_to_compile() -> dict[str, Any]:
+def compiling() -> dict[str, Any]:
+    """How `torch.compile` is told to give the same result of a shape whenever it is compiled.
+
+    Raises ModelError where torch cannot.
+    """
     from torch._inductor import config
 
     if not hasattr(config, "deterministic"):

@@ -123,7 +123,7 @@ def test_the_scoring_layer_stays_and_is_not_counted(spec_of: Callable[..., Model
     ]
     saved = sum(3 * weight.numel() - 5 * weight.shape[0] for weight in linear)
     assert plain.size_bytes - small.size_bytes == saved
-    assert registry.size_bytes(small.spec) >= plain.size_bytes, "before they are read, what reading takes"
+    assert registry.size_bytes(small.spec) > 0.99 * plain.size_bytes, "before they are read: what that takes"
 
 
 @needs("torchao")
