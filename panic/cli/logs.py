@@ -41,6 +41,7 @@ CHATTY = (
     "PIL",
     "sentence_transformers",
     "torch",
+    "torchao",
     "transformers",
     "urllib3",
 )

@@ -198,7 +198,8 @@ class ModelCache:
                 self._make_room(cached, uses, missing, missing)
             except OutOfMemory as error:
                 if not self.offload(cached.name):
-                    raise ModelDoesNotFit(error.message, hint=error.hint) from None
+                    why = "Quantised and compiled models come as a whole. " if cached.is_undivided else ""
+                    raise ModelDoesNotFit(error.message, hint=why + error.hint) from None
         if cached.is_offloaded:
             return
         self._make_room(cached, uses, missing + need.wanted, missing + need.least)

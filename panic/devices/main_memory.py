@@ -171,6 +171,7 @@ class MainMemoryCache:
         except BaseException as error:
             return error
         held.is_loaded = True
+        held.num_bytes = held.model.size_bytes  # quantised weights are smaller than their files
         self.stats.loads += 1
         return None
 

@@ -45,7 +45,7 @@ class Offloading:
         Returns False if it has none or does so already.
         """
         device, cached = self.residency.device, self.residency.models.get(name)
-        if cached is None or cached.is_offloaded or not cached.parcel.modules:
+        if cached is None or cached.is_offloaded or cached.is_undivided:
             return False
         if arrange(cached.parcel, cached.sizes, device.total_bytes()) is None:
             return False

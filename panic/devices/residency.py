@@ -53,6 +53,11 @@ class CachedModel:
         return sum(self.sizes)
 
     @property
+    def is_undivided(self) -> bool:
+        """Whether its layers cannot come one after another: where it is quantised, or compiled."""
+        return not self.parcel.modules or bool(getattr(self.model, "is_compiled", False))
+
+    @property
     def is_offloaded(self) -> bool:
         return self.outgrown_bytes is not None
 

@@ -19,8 +19,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -107,6 +107,7 @@ class EndpointWorker:
         self._put_off_since: float | None = None
         self._clock = Clock("waiting for a call")
         self._tasks: set[asyncio.Future[None]] = set()
+        self._idle: list[httpx.AsyncClient] = []
         self._loop = asyncio.new_event_loop()
         self._opened, self._drained, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="endpoint", daemon=True)
@@ -131,24 +132,40 @@ class EndpointWorker:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        most = self._spec.parameters["concurrency"]
+        self._certificates = httpx.create_ssl_context(trust_env=False)
+        self._opened.set()
+        await self._ended.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in self._idle:
+            await client.aclose()
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A client for one request: that of the last one to end, whose connection is the youngest.
+
+        Each keeps one connection. A client for all would look at every connection at the beginning and at the
+        end of each request: 0.6 of 2.5 ms with 32 of them.
+        """
+        client = self._idle.pop() if self._idle else self._new_client()
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
+
+    def _new_client(self) -> httpx.AsyncClient:
         headers = {"accept-encoding": "identity", "user-agent": "panic"}
         if self._key is not None:
             headers["authorization"] = f"Bearer {self._key}"
-        async with httpx.AsyncClient(
+        return httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(None, connect=CONNECT_S),
-            limits=httpx.Limits(
-                max_connections=most, max_keepalive_connections=most, keepalive_expiry=IDLE_S
-            ),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S),
+            verify=self._certificates,
             follow_redirects=False,
             trust_env=False,
-        ) as self._client:
-            self._opened.set()
-            await self._ended.wait()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        )
 
     def _begin(self, call: Call) -> None:
         self._clock.switch("waiting for answers", call.model)
@@ -223,7 +240,8 @@ class EndpointWorker:
         try:
             async with (
                 asyncio.timeout(limit_s),
-                self._client.stream("POST", **self._sent(request)) as response,
+                self._client() as client,
+                client.stream("POST", **self._sent(request)) as response,
             ):
                 body = await self._body(response)
         except TimeoutError:

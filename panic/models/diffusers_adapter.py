@@ -23,9 +23,10 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import pipeline_files, prompt_reading, weights
+from panic.models import kernels, pipeline_files, prompt_reading, weights
 from panic.models.kind import Bucketer, Kind, Parameter
 from panic.models.loading import FromFolder, calling, fuse_pipeline, generators, torch_dtype
+from panic.models.pipeline_files import NOT_CALLED
 from panic.models.prompt_reading import MAX_TOKENS, as_asked, lengths
 from panic.models.protocol import PIPELINE_KEYWORDS, Modality, ModelSpec
 
@@ -148,7 +149,7 @@ def call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     keywords = {name: value for name, value in _QUIET.items() if name in takes}
     for name, value in spec.parameters.items():
-        if value is None or _PARAMETERS[name].is_folder:
+        if value is None or name in NOT_CALLED:
             continue
         keyword = PIPELINE_KEYWORDS.get(name, name)
         if keyword not in takes and not takes_any:
@@ -278,6 +279,7 @@ _PARAMETERS = {
     "system_prompt": Parameter(kind=str),
     "max_sequence_length": Parameter(kind=int, low=1, high=MAX_TOKENS),
     "lora": Parameter(kind=str, is_folder=True),
+    **kernels.OF_PIPELINES,
 }
 
 KIND = Kind(

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import library_source, weights
+from panic.models import kernels, library_source, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import FromFolder, calling, loading, torch_dtype
+from panic.models.loading import FromFolder, calling, loading, reading_options
 from panic.models.protocol import Modality, ModelSpec
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Embedder(FromFolder):
 
     def _read(self, folder: Path) -> Any:
         part = folder / str(self.spec.options.get("model_folder", ""))
-        model = self._read_model(part, {"dtype": torch_dtype(self.spec), "variant": weights.variant(part)})
+        model = self._read_model(part, reading_options(self.spec, part))
         self._read_others(folder)
         return model.eval()
 
@@ -259,7 +259,7 @@ JOINT_KIND = Kind(
     build=JointEmbedder,
     modalities_in=(Modality.TEXT, Modality.IMAGE),
     modality_out=Modality.VECTOR,
-    parameters={"normalise": _NORMALISE},
+    parameters={"normalise": _NORMALISE, **kernels.OF_ENCODERS},
     weights="files",
     reads_images=True,
     is_invariant=weights.is_pocket,
@@ -274,6 +274,7 @@ IMAGE_KIND = Kind(
     parameters={
         "pooling": Parameter(kind=str, default="pooler", choices=("pooler", "cls", "mean")),
         "normalise": _NORMALISE,
+        **kernels.OF_ENCODERS,
     },
     weights="files",
     reads_images=True,
@@ -291,6 +292,7 @@ TEXT_KIND = Kind(
         "normalise": Parameter(kind=bool),
         "prefix": Parameter(kind=str),
         "max_tokens": Parameter(kind=int, low=1, high=512),
+        **kernels.OF_ENCODERS,
     },
     weights="files",
     is_invariant=weights.is_pocket,

@@ -46,12 +46,21 @@ PARAMETERS = {
     "token": Parameter(kind=int, low=-100_000, high=100_000),
 }
 
+_OTHERWISE = {
+    "compile": Parameter(
+        kind=bool,
+        idle=lambda values: "cannot be beside layer: a compiled block does not tell what its layers give",
+    )
+}
+"""What parameters of the base mean here."""
+
 
 def over(base: Kind) -> Kind:
     """The kind of the hidden states of models of another kind: all but what is built is as there."""
 
     def parameters(spec: ModelSpec) -> Mapping[str, Parameter]:
-        return {**base.parameters_of(base_of(spec)), **PARAMETERS}
+        known = base.parameters_of(base_of(spec))
+        return {**known, **{name: one for name, one in _OTHERWISE.items() if name in known}, **PARAMETERS}
 
     def build(spec: ModelSpec) -> HiddenStates:
         return HiddenStates(spec, base.build(base_of(spec)))

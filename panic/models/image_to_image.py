@@ -23,10 +23,11 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import weights
+from panic.models import kernels, pipeline_files, weights
 from panic.models.diffusers_adapter import PipelineModel, open_pipeline, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, generators
+from panic.models.pipeline_files import NOT_CALLED
 from panic.models.protocol import Modality, ModelSpec
 
 _EDITORS = ("InstructPix2Pix", "Kontext", "ImageEdit", "Img2Img")
@@ -114,7 +115,7 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     takes = inspect.signature(type(pipeline).__call__).parameters
     keywords: dict[str, Any] = {}
     for name, value in spec.parameters.items():
-        if value is None or name in ("instruction", "lora"):
+        if value is None or name in ("instruction", *NOT_CALLED):
             continue
         keyword = _KEYWORDS.get(name, name)
         if keyword in takes:
@@ -176,9 +177,11 @@ KIND = Kind(
         "height": Parameter(kind=int, low=8, high=4096, multiple=8),
         "max_sequence_length": Parameter(kind=int, low=1, high=1024),
         "lora": Parameter(kind=str, is_folder=True),
+        **kernels.OF_PIPELINES,
     },
     weights="files",
     reads_images=True,  # Qwen-Image-Edit's text encoder does, by a processor of transformers
     detect=_detect,
     bucketing=_bucketing,
+    file_conflicts=pipeline_files.denoiser_conflicts,
 )

@@ -52,6 +52,7 @@ from panic.models import (
     hidden,
     image_to_image,
     imported,
+    kernels,
     python_models,
     synthetic,
     text_to_text,
@@ -171,7 +172,7 @@ def is_invariant(spec: ModelSpec) -> bool:
     That is where the kind vouches for it, or where there are no weights and nothing is computed in batches.
     """
     kind = kind_of(spec)
-    return kind.weights == "none" or kind.is_invariant(spec)
+    return kind.weights == "none" or (kind.is_invariant(spec) and not spec.kernels)
 
 
 def earlier(spec: ModelSpec) -> list[ModelSpec]:
@@ -286,6 +287,8 @@ def _needs(spec: ModelSpec) -> str:
 def lacks(spec: ModelSpec) -> str:
     """What is not installed that a model needs; "" if nothing is, or its files are not here."""
     kind = kind_of(spec)
+    if spec.kernels and (package := kernels.lacks(spec)):
+        return package
     if kind.weights != "files" or weights.is_pocket(spec):
         return ""
     try:

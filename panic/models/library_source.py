@@ -37,8 +37,12 @@ def _classes(folder: str) -> dict[str, Path]:
 
 @cache
 def diffusers_class(name: str) -> str:
-    """The source of the file with a pipeline's or scheduler's class; empty where there is none."""
-    path = _classes("schedulers" if name.endswith("Scheduler") else "pipelines").get(name)
+    """The source of the file with a class of diffusers; empty where there is none.
+
+    Pipelines and schedulers are called so, all others are parts with weights.
+    """
+    folder = "schedulers" if name.endswith("Scheduler") else "pipelines" if "Pipeline" in name else "models"
+    path = _classes(folder).get(name)
     return path.read_text(encoding="utf-8") if path else ""
 
 
@@ -87,11 +91,21 @@ def compares_guidance(name: str) -> bool:
 @cache
 def processor_source(model_type: str) -> str:
     """The source of the processor of a transformers model; empty where it has none of its own."""
+    return _transformers_file("processing", model_type)
+
+
+@cache
+def modeling_source(model_type: str) -> str:
+    """The source of the classes of a transformers model; empty where it has none of its own."""
+    return _transformers_file("modeling", model_type)
+
+
+def _transformers_file(part: str, model_type: str) -> str:
     root = _root("transformers")
     name = model_type.replace("-", "_")
     if root is None or not name.isidentifier():
         return ""
-    path = root / "models" / name / f"processing_{name}.py"
+    path = root / "models" / name / f"{part}_{name}.py"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 

@@ -19,13 +19,14 @@ import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import ModelError, OutOfMemory, PanicError
+from panic.models import kernels
 from panic.models.protocol import ModelSpec
-from panic.models.weights import fetch_hint, folder_of, size_bytes
+from panic.models.weights import fetch_hint, folder_of, size_bytes, variant
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,8 @@ def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
     import torch
 
     try:
-        with torch.inference_mode():
+        is_compiled = "compile" in spec.kernels
+        with torch.inference_mode(), kernels.every_shape_compiled() if is_compiled else nullcontext():
             yield
     except torch.OutOfMemoryError as error:
         message = f"{spec.name}: no room for a batch of {num_items}: {error}"
@@ -76,10 +78,14 @@ class FromFolder(ABC):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the weights: of the files, until they are read."""
+        """Bytes of the weights: of the files, until they are read (and quantised)."""
         if self._model is None:
             return size_bytes(self.spec)
         return sum(module_bytes(module) for module in self.weight_modules())
+
+    @property
+    def is_compiled(self) -> bool:
+        return "compile" in self.spec.kernels
 
     def weight_modules(self) -> list[Any]:
         """Everything loaded that has weights."""
@@ -93,7 +99,10 @@ class FromFolder(ABC):
         folder = folder_of(self.spec)
         with loading(self.spec, folder):
             if self._model is None:
-                self._model = self._read(folder)
+                model = self._read(folder)
+                if self.spec.kernels:
+                    kernels.prepare(self.spec, model)
+                self._model = model
             self._model.to(device)
 
     @abstractmethod
@@ -116,10 +125,26 @@ def torch_dtype(spec: ModelSpec) -> torch.dtype:
     return dtype
 
 
+def reading_options(spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """How `from_pretrained` of transformers reads a model's folder."""
+    options = {"dtype": torch_dtype(spec), "variant": variant(folder)}
+    if "attention" in spec.kernels:
+        options["attn_implementation"] = spec.kernels["attention"]
+    return options
+
+
 def module_bytes(module: torch.nn.Module) -> int:
     """Bytes of a module's parameters and buffers, shared ones once."""
     tensors = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return sum(_tensor_bytes(tensor) for tensor in tensors.values())
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor; of one that is made of others, as quantised ones are, the bytes of those."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return tensor.numel() * tensor.element_size()
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_tensor_bytes(part) for name in names if (part := getattr(tensor, name)) is not None)
 
 
 def _first_paragraph(error: BaseException) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError
-from panic.models import library_source, weights
-from panic.models.protocol import PIPELINE_KEYWORDS, ModelSpec
+from panic.models import kernels, library_source, weights
+from panic.models.protocol import KERNELS, PIPELINE_KEYWORDS, ModelSpec
 
+NOT_CALLED = ("lora", *KERNELS)
+"""Parameters that are no keywords of a pipeline's calls."""
 _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.patch_size)\)|(vae_scale)\b)")
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
 
@@ -42,7 +44,7 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     refused = {
         key: f"does nothing here: a {name} does not take it"
         for key in asked
-        if key != "lora" and PIPELINE_KEYWORDS.get(key, key) not in takes
+        if key not in NOT_CALLED and PIPELINE_KEYWORDS.get(key, key) not in takes
     }
     reasons = {
         "eta": _without_eta(spec, folder),
@@ -53,7 +55,16 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
             if side in asked
         },
     }
-    return {key: reason for key, reason in reasons.items() if reason and key in asked} | refused
+    found = {key: reason for key, reason in reasons.items() if reason and key in asked}
+    return found | refused | (denoiser_conflicts(spec, asked) if spec.kernels else {})
+
+
+def denoiser_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
+    """Which of the parameters that were asked for the pipeline's denoiser cannot follow: name -> reason."""
+    try:
+        return kernels.pipeline_conflicts(weights.pipeline_index(spec, weights.folder_of(spec)), asked)
+    except ModelError:
+        return {}
 
 
 def _without_eta(spec: ModelSpec, folder: Path) -> str:

@@ -55,6 +55,7 @@ class Model(Protocol):
             class has it, and is asked in a process of its own; other kinds say it in `Kind.bucketing`.
         `weight_modules() -> Sequence[torch.nn.Module]`: after `load("cpu")`, all that has weights; then only
             their bytes move between main memory and a GPU, and `load` is not called again.
+        `is_compiled: bool`: what its layers compute was compiled, so no hooks of ours may be called between.
         `parameters: dict`: what went into the fingerprint, for display.
     """
 
@@ -75,6 +76,8 @@ class Model(Protocol):
 BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2}
 PIPELINE_KEYWORDS = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
 """What the pipelines of diffusers call our parameters."""
+KERNELS = ("quantize", "compile", "attention")
+"""The parameters that say with what a model computes; without them it is what its files ask for."""
 NOT_KNOWN = "not known without running it"
 
 
@@ -139,6 +142,11 @@ class ModelSpec:
     def is_embedding(self) -> bool:
         """Return whether its outputs are vectors; false as long as nothing is known of it."""
         return self.modality_out == Modality.VECTOR
+
+    @property
+    def kernels(self) -> dict[str, Any]:
+        """Those of `KERNELS` that are set."""
+        return {name: self.parameters[name] for name in KERNELS if self.parameters.get(name)}
 
     @property
     def is_hub(self) -> bool:

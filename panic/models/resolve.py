@@ -16,7 +16,7 @@ from typing import Any
 
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
-from panic.models import hidden, kinds, python_models, weights
+from panic.models import hidden, kernels, kinds, python_models, weights
 from panic.models.kind import ANY, Kind
 from panic.models.protocol import ModelSpec
 from panic.models.table import TABLE
@@ -96,6 +96,8 @@ class Resolver:
             raise ConfigError("\n".join(f"model {name}: {problem.message}" for problem in problems))
         if kinds.kind_of(spec).weights != "files":
             return replace(spec, dtype=None)
+        if spec.kernels and (reason := kernels.refusal(spec, device_kind)):
+            raise ConfigError(f"model {name}: {reason}")
         preferred = (spec.dtype or "float32") if device_kind in ACCELERATORS else "float32"
         return replace(spec, dtype=self._asked_dtype(name) or preferred)
 

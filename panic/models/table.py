@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from panic.models import kinds
+from panic.models.pipeline_files import NOT_CALLED
 from panic.models.protocol import ModelSpec
 from panic.pocket import folder as pocket_folder
 
@@ -35,7 +36,8 @@ def _draws(
     name: str, source: str, *, takes: tuple[str, ...] = (), size: int | None, **fields: Any
 ) -> ModelSpec:
     parameters = {"width": size, "height": size, **fields.pop("parameters")}
-    fields = {"dtype": "bfloat16", "batch_size": 4, "accepts": (*_SIZE, "lora", *takes), **fields}
+    accepts = (*_SIZE, *NOT_CALLED, *takes)
+    fields = {"dtype": "bfloat16", "batch_size": 4, "accepts": accepts, **fields}
     return _spec(name, "diffusers", parameters, source=source, **fields)
 
 
@@ -76,7 +78,7 @@ def _writes(
 
 def _edits(name: str, source: str, millions: int, licence: str, **fields: Any) -> ModelSpec:
     parameters = fields.pop("parameters")
-    takes = ("instruction", "steps", "width", "height", "lora", *parameters, *fields.pop("takes", ()))
+    takes = ("instruction", "steps", "width", "height", *NOT_CALLED, *parameters, *fields.pop("takes", ()))
     fields = {"dtype": "bfloat16", "batch_size": 1, "accepts": tuple(dict.fromkeys(takes)), **fields}
     fields |= {"num_parameters": millions * 1_000_000, "licence": licence}
     return _spec(name, "image-to-image", parameters, source=source, **fields)

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import weights
+from panic.models import kernels, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import FromFolder, calling, fuse_model, loading, torch_dtype
+from panic.models.loading import FromFolder, calling, fuse_model, loading, reading_options
 from panic.models.protocol import Modality, ModelSpec
 
 if TYPE_CHECKING:
@@ -158,8 +158,7 @@ class LanguageModel(FromFolder):
         import transformers
 
         name = "AutoModelForSeq2SeqLM" if self._reader.is_encoder_decoder else "AutoModelForCausalLM"
-        how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
-        model = getattr(transformers, name).from_pretrained(folder, **how)
+        model = getattr(transformers, name).from_pretrained(folder, **reading_options(self.spec, folder))
         if lora := self.spec.parameters.get("lora"):
             model = fuse_model(self.spec.name, model, Path(lora))
         # The checkpoint's own sampling is not asked for, and would be warned of at each call.
@@ -189,6 +188,7 @@ class LanguageModel(FromFolder):
                 logits_processor=self._processors(seeds, finite, mask),
                 stopping_criteria=self._criteria(begin, [self._is_opened(row) for row in rows]),
                 use_cache=use_cache,
+                **(kernels.steps_compiled() if self.is_compiled else {}),
             )
         texts = self._reader.tokenizer.batch_decode(tokens[:, begin:].cpu(), skip_special_tokens=True)
         broken, self.thought_tokens = finite.rows(len(rows)), [0] * len(rows)
@@ -334,8 +334,10 @@ KIND = Kind(
         "top_k": Parameter(kind=int, low=1, idle=_while_greedy),
         "repetition_penalty": Parameter(kind=float, above=0),
         "lora": Parameter(kind=str, is_folder=True),
+        **kernels.OF_WRITERS,
     },
     weights="files",
     detect=_detect,
     bucketing=_bucketing,
+    file_conflicts=kernels.writer_conflicts,
 )

@@ -18,9 +18,9 @@ from typing import Any
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import library_source, weights
+from panic.models import kernels, library_source, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
-from panic.models.loading import FromFolder, calling, fuse_model, torch_dtype
+from panic.models.loading import FromFolder, calling, fuse_model, reading_options
 from panic.models.protocol import Modality, ModelSpec
 
 # Their processors scale every image to one size; others cut large images into more patches.
@@ -42,8 +42,7 @@ class Captioner(FromFolder):
     def _read(self, folder: Path) -> Any:
         from transformers import AutoModelForImageTextToText
 
-        how = {"dtype": torch_dtype(self.spec), "variant": weights.variant(folder)}
-        model = AutoModelForImageTextToText.from_pretrained(folder, **how)
+        model = AutoModelForImageTextToText.from_pretrained(folder, **reading_options(self.spec, folder))
         if lora := self.spec.parameters.get("lora"):
             model = fuse_model(self.spec.name, model, Path(lora))
         self._processor, self._tokenizer = _processor(folder)
@@ -67,6 +66,7 @@ class Captioner(FromFolder):
                 num_beams=1,
                 max_new_tokens=self.parameters["max_new_tokens"],
                 logits_processor=processors(self.parameters, seeds, finite),
+                **(kernels.steps_compiled() if self.is_compiled else {}),
             )
             new_tokens = self._new_tokens(tokens.cpu(), features.get("input_ids"))
         texts = self._tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
@@ -196,6 +196,7 @@ KIND = Kind(
         "top_p": Parameter(kind=float, above=0, high=1, idle=_while_greedy),
         "top_k": Parameter(kind=int, low=1, idle=_while_greedy),
         "lora": Parameter(kind=str, is_folder=True),
+        **kernels.OF_WRITERS,
     },
     weights="files",
     reads_images=True,
@@ -203,4 +204,5 @@ KIND = Kind(
     bucketing=bucketing,
     is_invariant=weights.is_pocket,
     lacks=lacks,
+    file_conflicts=kernels.writer_conflicts,
 )
