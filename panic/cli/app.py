@@ -89,6 +89,10 @@ COMMANDS = {
         "export:dump",
         "Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps.",
     ),
+    "snapshot": (
+        "stores:snapshot",
+        "Copy a store as it is now, also while it is written, and also onto a network file system.",
+    ),
     "delete": ("experiments:delete", "Delete an experiment; outputs that others use stay."),
     "check": ("check:check", "Verify the store: the files, every reference, every step, every digest."),
     "verify": (

@@ -34,6 +34,7 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     """What acting on a config would reach outside its store, in words; an empty list is harmless."""
     folder = config.model_folder
     found = [] if folder is None else [f"the folder of Python models {str(folder)!r}"]
+    found += [] if config.snapshot is None else [f"the folder of snapshots {str(config.snapshot.to)!r}"]
     names = [name for network in config.networks for name in network] + config.embeddings
     names += [variant.base for variant in config.models.values()]
     found += [f"the model {name!r}" for name in dict.fromkeys(names) if not _is_harmless(name, config)]

@@ -52,6 +52,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "figure": [["time", "-o", "time.svg"], ["drift", "-o", "drift.svg"]],
     "table": [["time"], ["drift", "-o", "drift.csv"]],
     "cache": [["show"], []],
+    "snapshot": [["../store", "copy"], ["../store", "copy", "--force"]],
     "delete": [["x", "-y"]],
 }
 """Every command with arguments that let it act on a store; a new command needs an entry."""
