@@ -111,6 +111,10 @@ COMMANDS = {
         "export:dump",
         "Print the canonical content as JSON lines, in a fixed order: equal results give equal dumps.",
     ),
+    "snapshot": (
+        "stores:snapshot",
+        "Copy a store as it is now, also while it is written, and also onto a network file system.",
+    ),
     "delete": ("delete:delete", "Delete an experiment, or some of its runs; they can come back."),
     "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),
     "purge": ("delete:purge", "Remove what was deleted for good, and give its space back to the disk."),

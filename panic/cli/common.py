@@ -141,8 +141,8 @@ OptionalExperiment = Annotated[
 ]
 
 
-WITHOUT_STORE = ("devices", "models", "completion")
-"""Commands that ask no store."""
+WITHOUT_STORE = ("devices", "models", "completion", "snapshot")
+"""Commands that ask no store, or whose arguments name it."""
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

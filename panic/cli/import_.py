@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +14,7 @@ import typer
 
 from panic.cli.common import Shared, command, say
 from panic.cli.render import console
-from panic.errors import Interrupted, UsageError
-
-SHOW_EVERY_S = 10.0
+from panic.errors import UsageError
 
 
 @command
@@ -56,8 +53,8 @@ def import_(
     Runs count as stuck with --deterministic only.
     """
     from panic.cli.logs import silence_libraries
+    from panic.cli.progress import telling
     from panic.engine.importing.write import ImportOptions, read_import, write_import
-    from panic.interrupts import stop_on_signals
     from panic.store import Store, reading
 
     silence_libraries()
@@ -72,18 +69,7 @@ def import_(
         about=about,
         deterministic=deterministic,
     )
-    shown_at = time.monotonic()
-    with stop_on_signals() as stop_requested:
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal shown_at
-            if stop_requested():
-                raise Interrupted(f"{name}: stopped; the same command goes on.")
-            if not shared.quiet and time.monotonic() - shown_at > SHOW_EVERY_S:
-                of = f" of {total:,}" if total else ""
-                say(f"{name}: {done:,}{of} {what}", err=True)
-                shown_at = time.monotonic()
-
+    with telling(name, quiet=shared.quiet) as show:
         found = read_import(options, show, lambda text: say(f"Warning: {text}", err=True))
         with Store(shared.store_path(), write=True, create=True) as store:
             experiment = write_import(store, found, show)

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING
 from panic.cli.common import say
 from panic.cli.render import console, duration
 from panic.engine.progress import Progress
+from panic.errors import Interrupted
+from panic.interrupts import stop_on_signals
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LINE_EVERY_S = 60.0
+SENTENCE_EVERY_S = 10.0
 OnProgress = Callable[[Progress], None]
+Tell = Callable[[str, int, int], None]
+"""Hears of what so much is done, and of how much; 0 where nobody knows."""
 
 
 @contextlib.contextmanager
@@ -31,6 +36,24 @@ def showing_progress() -> Iterator[OnProgress]:
     else:
         with _lines() as on_progress:
             yield on_progress
+
+
+@contextlib.contextmanager
+def telling(name: str, *, quiet: bool) -> Iterator[Tell]:
+    """Say now and then on stderr how far long work is, and end it with Interrupted when a signal comes."""
+    said_at = time.monotonic()
+    with stop_on_signals() as stop_requested:
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal said_at
+            if stop_requested():
+                raise Interrupted(f"{name}: stopped; the same command goes on.")
+            if not quiet and time.monotonic() - said_at > SENTENCE_EVERY_S:
+                of = f" of {total:,}" if total else ""
+                say(f"{name}: {done:,}{of} {what}", err=True)
+                said_at = time.monotonic()
+
+        yield tell
 
 
 def line(progress: Progress) -> str:

@@ -30,6 +30,7 @@ from panic.cli.common import (
 )
 from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.stored import trusted_config
+from panic.cli.stores import take_up
 from panic.errors import StoreTooOld, UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ def run(
         typer.Option("--repin", help="First give the models the batch sizes that fit the work as it is now."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --repin.")] = False,
+    taken: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="SNAPSHOT", help="Begin with a copy of a snapshot of the store."),
+    ] = None,
 ) -> None:
     """Perform experiments, one after another. The same command again goes on where it stopped.
 
@@ -107,7 +112,13 @@ def run(
     tell_options({"--yes": yes and not repin}, "without --repin")
     if dry_run:
         tell_options(
-            {"--retry-failed": retry_failed, "--repair": repair, "--fail-fast": fail_fast}, "in a dry run"
+            {
+                "--retry-failed": retry_failed,
+                "--repair": repair,
+                "--fail-fast": fail_fast,
+                "--from": taken,
+            },
+            "in a dry run",
         )
     changes = list(overrides or [])
     if name is not None:
@@ -135,6 +146,8 @@ def run(
         path = shared.store_path(checked.config.store)
         if dry_run:
             return print_plan(checked, path)
+        if taken is not None:
+            take_up(shared, taken, path)
         if not repin or pin_anew(shared, checked, path, yes=yes):
             perform(shared, checked, path, retry_failed=retry_failed, repair=repair)
         return None

@@ -11,6 +11,7 @@ from panic.config.schema import (
     FIELD_CLASSES,
     ExperimentConfig,
     FieldClass,
+    SnapshotSettings,
     Variant,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "ExperimentConfig",
     "FieldClass",
     "Problem",
+    "SnapshotSettings",
     "Variant",
     "Vectorisation",
     "Window",

@@ -27,6 +27,7 @@ from panic.config.problems import Document, KeyPath, Place, Problem, Source, dot
 from panic.config.prompt_origins import OriginsSource
 from panic.config.schema import (
     ExperimentConfig,
+    SnapshotSettings,
     Variant,
     cross_field_problems,
     too_many_runs,
@@ -44,6 +45,7 @@ PARTS: dict[KeyPath, type[BaseModel]] = {
     ("diagrams", "window"): Window,
     ("vectorisations",): Vectorisation,
     ("distances",): Distance,
+    ("snapshot",): SnapshotSettings,
 }
 """What stands below these keys."""
 
@@ -162,6 +164,9 @@ def _resolve_folders(raw: dict[str, Any], file: FilePath) -> FilePath:
     for key in PATH_FIELDS:
         if _is_path(raw.get(key)):
             raw[key] = str(folder / os.path.expanduser(raw[key]))
+    snapshot = raw.get("snapshot")
+    if isinstance(snapshot, dict) and _is_path(snapshot.get("to")):
+        snapshot["to"] = str(folder / os.path.expanduser(snapshot["to"]))
     return folder
 
 

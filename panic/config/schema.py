@@ -105,6 +105,13 @@ class Price(Part):
         return self.request * requests + (self.input * input_tokens + self.output * output_tokens) / 1e6
 
 
+class SnapshotSettings(Part):
+    """Where snapshots of the store go while an experiment is performed, and how often."""
+
+    to: Annotated[FilePath, Field(description="folder of the snapshot, also on a network file system")]
+    every_s: Annotated[float, Field(gt=0, strict=False, description="seconds between two snapshots")] = 600.0
+
+
 class ExperimentConfig(Part):
     """An experiment: networks x prompts x seeds x repeats, a maximum length, embeddings, diagrams."""
 
@@ -204,6 +211,11 @@ class ExperimentConfig(Part):
         None
     )
     store: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of the store")] = None
+    snapshot: Annotated[
+        SnapshotSettings | None,
+        OPERATIONAL,
+        Field(description="copies of the store: {to: FOLDER, every_s: 600}"),
+    ] = None
     model_folder: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of your own models")] = (
         None
     )

@@ -100,6 +100,10 @@ def run(
             if not path.exists():
                 registry.fingerprints(plan.specs)  # where weights are missing, nothing is made
             store = stack.enter_context(Store(path, write=True, create=True))
+        if config.snapshot is not None:
+            from panic.engine.snapshots import keeping_snapshots  # not imported where nobody asks
+
+            stack.enter_context(keeping_snapshots(config.snapshot, store))
         plan, fingerprints = as_started(store, plan, known_fingerprints(store, plan))
         with open_session(
             plan,

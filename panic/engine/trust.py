@@ -35,6 +35,7 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     """What acting on a config would reach outside its store, in words; an empty list is harmless."""
     folder = config.model_folder
     found = [] if folder is None else [f"the folder of Python models {str(folder)!r}"]
+    found += [] if config.snapshot is None else [f"the folder of snapshots {str(config.snapshot.to)!r}"]
     names = [name for network in config.networks for name in network] + config.embeddings
     names += [name for arm in config.interventions.values() for name in models_of((), arm)]
     names += [variant.base for variant in config.models.values()]

@@ -3,7 +3,7 @@
 A store is a folder on a local disk with `store.sqlite`, `images.sqlite` and a file `lock`: locked, with a
 process number, while a driver writes results, and empty once it has closed the files. SQLite's write-ahead
 log needs shared memory between the processes that use a file, which network file systems do not have; there
-it corrupts, so they are refused.
+it corrupts, so drivers are refused. What nobody writes (a snapshot, an archive) is read there as it is.
 """
 
 from __future__ import annotations
@@ -180,7 +180,17 @@ def _open_writer(path: Path, synchronous: str) -> apsw.Connection:
 
 
 def _open_reader(path: Path) -> apsw.Connection:
-    """A read-only connection; in a folder where the shared memory file cannot be made, an immutable one."""
+    """A read-only connection; in a folder where the shared memory file cannot be made, an immutable one.
+
+    So on a network file system, where a log beside the file says that it is no snapshot: somebody writes it.
+    """
+    if kind := network_file_system(path.parent):
+        if has_content(log_of(path)):
+            raise StoreReadOnly(
+                f"{path} is on a network file system ({kind}) with a log beside it: it was being written.",
+                hint="Read it where it is written, or take a snapshot there: panic snapshot STORE TARGET.",
+            )
+        return _prepared_reader(path, "mode=ro&immutable=1")
     try:
         return _prepared_reader(path, "mode=ro")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
@@ -388,15 +398,21 @@ def file_system(path: Path, mounts: str) -> str:
     return found
 
 
-def refuse_network(folder: Path) -> None:
-    """Raise StoreError if the folder is, or would be created, on a network file system."""
+def network_file_system(folder: Path) -> str:
+    """The kind of network file system that a folder is on, or would be created on; "" on a local disk."""
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # only Linux tells
+        return ""  # only Linux tells
     kind = file_system(folder.resolve(), mounts)
-    if NETWORK_FILE_SYSTEMS.fullmatch(kind):
+    return kind if NETWORK_FILE_SYSTEMS.fullmatch(kind) else ""
+
+
+def refuse_network(folder: Path) -> None:
+    """Raise StoreError if a driver would write into a folder on a network file system."""
+    if kind := network_file_system(folder):
         raise StoreError(
             f"{folder} is on a network file system ({kind}), where SQLite's write-ahead log corrupts.",
-            hint="Put the store on a local disk (--store PATH or PANIC_STORE) and copy it when it is done.",
+            hint="Put the store on a local disk (--store PATH or PANIC_STORE) and copy it there while it is"
+            " written and when it is done: panic snapshot STORE TARGET.",
         )

@@ -71,9 +71,9 @@ class Store:
         self._images: Database | None = None
         self._is_whole = is_whole
         self._opened: dict[Path, os.stat_result] = {}
-        _require_store(self.path, create=write and create)
-        refuse_network(self.path)
+        require_store(self.path, create=write and create)
         if write:
+            refuse_network(self.path)
             self._lock = take_lock(self.path)
         try:
             if write:
@@ -211,7 +211,7 @@ OWN_NAMES = ("lock", "store.sqlite", "images.sqlite", "logs", "reports")
 """What a store's folder may hold before its first file is complete: creation can be killed, too."""
 
 
-def _require_store(path: Path, *, create: bool) -> None:
+def require_store(path: Path, *, create: bool) -> None:
     """Raise unless there is a store at the path, or one may be created there."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path} is a file; a store is a folder.", hint="Choose another path with --store.")

@@ -53,6 +53,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "figure": [["time", "-o", "time.svg"], ["drift", "-o", "drift.svg"]],
     "table": [["time"], ["drift", "-o", "drift.csv"]],
     "cache": [["show"], []],
+    "snapshot": [["../store", "copy"], ["../store", "copy", "--force"]],
     "tag": [["x", "good"], ["x", "good", "--run", "1"]],
     "untag": [["x", "good"]],
     "label": [["x", "a label"]],

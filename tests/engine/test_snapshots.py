@@ -1,0 +1,77 @@
+"""Snapshots while an experiment is performed, and going on from one on another machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from panic import run
+from panic.engine.progress import Progress
+from panic.errors import Interrupted, StoreError
+from panic.store import Store, reading
+from panic.store.check import check
+from panic.store.snapshot import go_on_from
+from tests.engine.conftest import dump, interrupt_when, make_config
+
+
+def test_snapshots_are_taken_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
+    target, seen = tmp_path / "copy", []
+
+    def on_progress(progress: Progress) -> None:
+        if (target / "store.sqlite").exists():
+            with Store(target) as store:
+                assert check(store) == []
+                seen.append(reading.counts(store).invocations)
+
+    config = make_config(draw={"delay_s": 0.02}, max_length=60, snapshot={"to": str(target), "every_s": 0.2})
+    run(config, tmp_path / "store", on_progress=on_progress)
+    assert len(set(seen)) > 1
+    assert dump(target) == dump(tmp_path / "store")
+    with Store(target) as store:
+        assert reading.sessions(store)[-1].end_state == "done"
+
+
+def test_a_session_that_is_stopped_leaves_a_snapshot_to_go_on_from(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "copy"
+    slow = {"delay_s": 0.02}
+    config = make_config(draw=slow, max_length=60, snapshot={"to": str(target)})
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "first", on_progress=interrupt_when(lambda p: p.invocations > 10))
+    assert dump(target) == dump(tmp_path / "first")
+    assert go_on_from(target, tmp_path / "second")
+    run(config, tmp_path / "second")
+    run(make_config(draw=slow, max_length=60), tmp_path / "whole")
+    assert dump(target) == dump(tmp_path / "second") == dump(tmp_path / "whole")
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    run(make_config(), tmp_path / "other")
+    with pytest.raises(StoreError, match="somebody has worked in"):
+        run(make_config(snapshot={"to": str(tmp_path / "other")}), tmp_path / "store")
+    with Store(tmp_path / "store") as store:
+        assert reading.experiments(store) == []
+
+
+def test_a_snapshot_that_fails_is_told_and_the_work_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file stands where the folder was while the work goes on, and has gone at its end."""
+    target = tmp_path / "copy"
+
+    def on_progress(progress: Progress) -> None:
+        if target.is_dir() and not progress.runs_ended:
+            for name in os.listdir(target):
+                (target / name).unlink()
+            target.rmdir()
+            target.touch()
+        elif "no snapshot in" in caplog.text and target.is_file():
+            target.unlink()
+
+    config = make_config(draw={"delay_s": 0.02}, max_length=60, snapshot={"to": str(target), "every_s": 0.1})
+    run(config, tmp_path / "store", on_progress=on_progress)
+    assert "no snapshot in" in caplog.text
+    assert dump(target) == dump(tmp_path / "store")

@@ -1,0 +1,214 @@
+"""Snapshots: one state of both files, of a store in use, whole or as it was before."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from panic.errors import ConflictError, Interrupted, StoreError, StoreLocked, StoreMissing, StoreReadOnly
+from panic.store import Store, writing
+from panic.store.check import check
+from panic.store.dump import dump
+from panic.store.snapshot import go_on_from, is_snapshot, snapshot
+from tests.store.sample import Sample, fill, picture, steps
+
+
+def content(folder: Path) -> list[dict[str, object]]:
+    with Store(folder) as store:
+        assert check(store) == []
+        return list(dump(store))
+
+
+def test_a_snapshot_is_the_store(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    target = tmp_path / "shared" / "it's %20 here"
+    taken = snapshot(folder, target)
+    assert content(target) == content(folder)
+    assert sorted(os.listdir(target)) == ["images.sqlite", "lock", "store.sqlite"]
+    assert taken.num_bytes == sum(
+        (target / name).stat().st_size for name in ("store.sqlite", "images.sqlite")
+    )
+    assert taken.num_lost == 0
+    assert is_snapshot(target)
+    assert not is_snapshot(folder)
+    assert snapshot(folder, target) == taken
+
+
+def test_a_snapshot_of_a_store_that_is_being_written(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    """A thread adds a run of pictures all the time; whatever a snapshot names has its pixels."""
+    done = threading.Event()
+
+    def write() -> None:
+        with Store(folder, write=True) as store:
+            session = writing.start_session(store, sample.beta, "panic run", {})
+            for number in itertools.count(100):
+                if done.is_set():
+                    return
+                made = steps(
+                    store,
+                    session,
+                    (sample.draw, sample.tell),
+                    sample.untouched,
+                    "untouched",
+                    [picture(number)],
+                )
+                made.invocations.clear()
+                writing.commit(store, made)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        numbers = []
+        for _ in range(8):
+            assert snapshot(folder, tmp_path / "copy").num_lost == 0
+            with Store(tmp_path / "copy") as store:
+                assert check(store) == []
+                numbers.append(store.images.value("SELECT count(*) FROM image"))
+    finally:
+        done.set()
+        writer.join()
+    assert numbers[-1] > numbers[0]
+
+
+def test_what_interrupts_a_snapshot_leaves_the_one_before(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    target = tmp_path / "copy"
+    snapshot(folder, target)
+    before = content(target)
+    with Store(folder, write=True) as store:
+        writing.annotate(store, "experiment", "x", "more")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if "store.sqlite" in what:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        snapshot(folder, target, tell=stop)
+    assert content(target) == before
+    assert sorted(os.listdir(target)) == ["images.sqlite", "lock", "store.sqlite"]
+
+
+def test_a_kill_amid_a_snapshot_leaves_the_one_before(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    snapshot(folder, target)
+    before = content(target)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from panic.store.snapshot import snapshot\n"
+        "def tell(what, done, total):\n"
+        "    if what.startswith('pages of store'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "snapshot(Path(sys.argv[1]), Path(sys.argv[2]), tell=tell)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, folder, target], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (target / "images.sqlite.new").exists()
+    assert content(target) == before
+    snapshot(folder, target)
+    assert sorted(os.listdir(target)) == ["images.sqlite", "lock", "store.sqlite"]
+
+
+def test_only_older_snapshots_of_the_store_are_replaced(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    other, target = tmp_path / "other", tmp_path / "copy"
+    with Store(other, write=True, create=True) as store:
+        fill(store)
+    snapshot(other, target)
+    with pytest.raises(StoreError, match="a snapshot of another store: of the experiments alpha, beta"):
+        snapshot(folder, target)
+    with pytest.raises(StoreError, match="somebody has worked in"):
+        snapshot(folder, other)
+    with pytest.raises(StoreError, match="the store itself"):
+        snapshot(folder, folder / ".." / folder.name)
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "file").touch()
+    with pytest.raises(StoreError, match="holds other things"):
+        snapshot(folder, tmp_path / "things")
+    snapshot(folder, other, force=True)
+    assert content(other) == content(folder)
+
+
+def test_a_forced_snapshot_leaves_no_log_of_the_store_before(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    with Store(other, write=True, create=True) as store:
+        fill(store, shuffled=True)
+        writing.add_model(store, "late", "fingerprint of late", {})
+        store.db.close(keep_log=True)
+    assert (other / "store.sqlite-wal").stat().st_size
+    snapshot(folder, other, force=True)
+    assert content(other) == content(folder)
+
+
+def test_a_store_that_is_written_is_no_target(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    with Store(tmp_path / "other", write=True, create=True), pytest.raises(StoreLocked):
+        snapshot(folder, tmp_path / "other", force=True)
+
+
+def test_an_annotated_snapshot_is_not_replaced(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    snapshot(folder, tmp_path / "copy")
+    with Store(tmp_path / "copy") as store:
+        writing.annotate(store, "experiment", "x", "a remark that is nowhere else")
+    with pytest.raises(StoreError, match="somebody has worked in"):
+        snapshot(folder, tmp_path / "copy")
+
+
+def test_going_on_from_a_snapshot(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    taken, store = tmp_path / "copy", tmp_path / "node" / "store"
+    with pytest.raises(StoreMissing):
+        go_on_from(taken, store)
+    snapshot(folder, taken)
+    assert go_on_from(taken, store)
+    with Store(store, write=True) as opened:
+        writing.annotate(opened, "experiment", "x", "more")
+    assert not go_on_from(taken, store)
+    snapshot(store, taken)
+    with pytest.raises(ConflictError, match="is behind the snapshot"):
+        go_on_from(taken, folder)
+    with Store(tmp_path / "other", write=True, create=True) as opened:
+        fill(opened)
+    with pytest.raises(ConflictError, match="is another store"):
+        go_on_from(taken, tmp_path / "other")
+
+
+def test_a_snapshot_counts_images_that_the_store_has_lost(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    with Store(folder, write=True) as store, store.images.transaction() as connection:
+        connection.execute("DELETE FROM image WHERE rowid IN (SELECT rowid FROM image LIMIT 2)")
+    assert snapshot(folder, tmp_path / "copy").num_lost == 2
+
+
+def test_a_snapshot_on_a_network_file_system_is_read_there(
+    folder: Path, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    snapshot(folder, shared)
+    on_network(shared, monkeypatch)
+    assert content(shared) == content(folder)
+    snapshot(folder, shared)
+    assert snapshot(shared, tmp_path / "back").num_lost == 0
+    assert sorted(os.listdir(shared)) == ["images.sqlite", "lock", "store.sqlite"]
+    with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
+        Store(shared, write=True)
+
+
+def test_a_store_with_a_log_is_not_read_on_a_network_file_system(
+    folder: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(folder, write=True) as store:
+        writing.add_model(store, "late", "fingerprint of late", {})
+        store.db.close(keep_log=True)
+    on_network(folder, monkeypatch)
+    with pytest.raises(StoreReadOnly, match="with a log beside it"):
+        Store(folder)
+
+
+def on_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machine say that a folder is on a network file system; such a mount needs a server."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder} nfs4 rw 0 0\n")
