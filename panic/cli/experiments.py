@@ -261,7 +261,6 @@ def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) ->
     from panic.store.annotations import list_annotations, run_uid
 
     unrepeatable = reading.unrepeatable(store)
-    runs = reading.runs(store, row.id)
     return {
         "name": row.name,
         "id": row.uid,

@@ -12,7 +12,7 @@ import pytest
 import panic
 from panic.errors import FilterError, UsageError
 from panic.store import Store, dump, reading, standing, writing
-from panic.store.annotations import Target, annotate
+from panic.store.annotations import Target, annotate, list_annotations
 from panic.store.finding import queries
 from panic.store.finding.fields import Fields, Metric
 from panic.store.finding.matching import BUDGET_S, TooSlow
@@ -341,7 +341,7 @@ def test_a_narrowed_store_has_only_what_was_chosen_and_is_whole_again(marked: St
     with only_experiments(marked, [sample.beta]):
         assert [row.name for row in reading.experiments(marked)] == ["beta"]
         assert reading.counts(marked).invocations == 2
-        assert {row.text for row in reading.list_annotations(marked)} == {"odd", "late", "a horse, it seems"}
+        assert {row.text for row in list_annotations(marked)} == {"odd", "late", "a horse, it seems"}
         tables = marked.db.rows("SELECT name FROM main.sqlite_schema WHERE type = 'table'")
         of_none = {"meta", "model", "measure", "working_memory", "invariance"}
         assert {name for (name,) in tables if not name.startswith("sqlite_")} <= {*OF_EXPERIMENTS} | of_none

@@ -1,4 +1,4 @@
--- store.sqlite, version 11: remarks on trainings, too, and their signatures; failures of runs that were tried
+-- store.sqlite, version 10: remarks on trainings, too, and their signatures; failures of runs that were tried
 -- again; and what was deleted and can come back.
 CREATE TABLE signed_annotation (
     id INTEGER PRIMARY KEY,
