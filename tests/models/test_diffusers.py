@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from panic.errors import ConfigError, ModelError, OutputRejected
 from panic.models import diffusers_adapter, registry
+from panic.models.pipeline_files import NOT_CALLED
 from panic.models.protocol import PIPELINE_KEYWORDS
 from panic.models.table import TABLE
 from tests import tiny
@@ -133,7 +134,7 @@ def test_every_pipeline_of_the_table_takes_what_the_table_sets() -> None:
         pipeline = getattr(diffusers, class_name)
         takes = inspect.signature(pipeline.__call__).parameters
         assert hasattr(pipeline, "load_lora_weights")
-        for parameter in {*TABLE[name].accepts} - {"lora"}:
+        for parameter in {*TABLE[name].accepts} - {*NOT_CALLED}:
             assert PIPELINE_KEYWORDS.get(parameter, parameter) in takes, (name, parameter)
 
 

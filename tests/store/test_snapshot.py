@@ -17,7 +17,7 @@ from panic.store import Store, writing
 from panic.store.check import check
 from panic.store.dump import dump
 from panic.store.snapshot import go_on_from, is_snapshot, snapshot
-from tests.store.sample import Sample, fill, picture, steps
+from tests.store.sample import Sample, fill, picture, remark, steps
 
 
 def content(folder: Path) -> list[dict[str, object]]:
@@ -83,7 +83,7 @@ def test_what_interrupts_a_snapshot_leaves_the_one_before(
     snapshot(folder, target)
     before = content(target)
     with Store(folder, write=True) as store:
-        writing.annotate(store, "experiment", "x", "more")
+        remark(store, "alpha", "more")
 
     def stop(what: str, done: int, total: int) -> None:
         if "store.sqlite" in what:
@@ -153,7 +153,7 @@ def test_a_store_that_is_written_is_no_target(folder: Path, sample: Sample, tmp_
 def test_an_annotated_snapshot_is_not_replaced(folder: Path, sample: Sample, tmp_path: Path) -> None:
     snapshot(folder, tmp_path / "copy")
     with Store(tmp_path / "copy") as store:
-        writing.annotate(store, "experiment", "x", "a remark that is nowhere else")
+        remark(store, "alpha", "a remark that is nowhere else")
     with pytest.raises(StoreError, match="somebody has worked in"):
         snapshot(folder, tmp_path / "copy")
 
@@ -165,7 +165,7 @@ def test_going_on_from_a_snapshot(folder: Path, sample: Sample, tmp_path: Path) 
     snapshot(folder, taken)
     assert go_on_from(taken, store)
     with Store(store, write=True) as opened:
-        writing.annotate(opened, "experiment", "x", "more")
+        remark(opened, "alpha", "more")
     assert not go_on_from(taken, store)
     snapshot(store, taken)
     with pytest.raises(ConflictError, match="is behind the snapshot"):

@@ -30,6 +30,8 @@ OF_EXPERIMENTS: Mapping[str, str] = {
     "stuck": f"run IN {RUNS}",
     "repeated": f"run IN {RUNS}",
     "failure": f"run IN {RUNS}",
+    "attempt": f"run IN {RUNS}",
+    "deletion": f"experiment IN {THESE}",
     "batch": "id IN (SELECT batch FROM temp.invocation UNION SELECT batch FROM temp.intervention"
     " UNION SELECT batch FROM temp.embedding)",
     "answer": "batch IN (SELECT id FROM temp.batch)",
