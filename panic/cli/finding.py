@@ -185,17 +185,7 @@ class Listing:
 
     def print_csv(self, ids: Sequence[int]) -> None:
         """Print CSV; times are Unix seconds, several texts are joined with commas."""
-        import csv
-        import io
-        import sys
-
-        from panic.cli.common import visible
-
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in self.rows(ids))
-        sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
+        write_csv(self.columns, self.rows(ids))
 
     def print_table(self, ids: Sequence[int]) -> None:
         """Print a table for people."""
@@ -204,6 +194,21 @@ class Listing:
             [shown(f, value) for f, value in zip(self.chosen, row, strict=True)] for row in self.rows(ids)
         ]
         print_table(heads, body)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write CSV on stdout; several texts are joined with commas. On a terminal it obeys nothing."""
+    import csv
+    import io
+    import sys
+
+    from panic.cli.common import visible
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in rows)
+    sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
 
 
 def shown(field: Field, value: Any) -> Any:

@@ -127,7 +127,12 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
                 f"DELETE FROM run WHERE experiment {THESE}",
                 f"DELETE FROM epoch WHERE experiment {THESE}",
                 "DELETE FROM embedding WHERE output IN (SELECT id FROM own)",
+                "INSERT INTO caption (caption, rowid, text) SELECT 'delete', id, text FROM output"
+                " WHERE id IN (SELECT id FROM own) AND text NOTNULL"
+                " AND id <= (SELECT value FROM meta WHERE key = 'captions')",
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
+                "UPDATE meta SET value = min(value, (SELECT coalesce(max(id), 0) FROM output))"
+                " WHERE key = 'captions'",
                 f"DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment {THESE})"
                 " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding"
                 " UNION SELECT batch FROM intervention WHERE batch NOTNULL)",

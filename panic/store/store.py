@@ -87,6 +87,7 @@ class Store:
                 self.last_output_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM output")
                 self.last_batch_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM batch")
                 self.output_ids: dict[bytes, int] = {}
+                self.keeps_captions = True
         except BaseException:
             self.close()
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -19,7 +20,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from panic.errors import Interrupted
+import apsw
+
+from panic.errors import Interrupted, StoreCorrupt
 from panic.store.codec import (
     ENCODING,
     canonical_json,
@@ -35,6 +38,9 @@ from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
 from panic.store.store import Store
 
+log = logging.getLogger("panic.store")
+
+INDEXED_AT_ONCE = 1 << 15  # outputs whose words are taken into the index together
 IMAGES_AT_ONCE = 32  # images that start runs, per transaction
 DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 
@@ -201,6 +207,8 @@ def end_session(
 ) -> None:
     """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on."""
     told = None if timeline is None else json.dumps(timeline, ensure_ascii=False)
+    while index_captions(store):
+        pass
     with store.transaction() as connection:
         connection.execute(
             "UPDATE session SET ended_at = ?, end_state = ?, timeline = ? WHERE id = ?",
@@ -329,7 +337,33 @@ def commit(store: Store, results: Commit) -> None:
             "INSERT INTO distance VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", results.distances
         )
     _remember(store, ids)
+    index_captions(store, at_least=INDEXED_AT_ONCE)
     store.require_in_place()
+
+
+def index_captions(store: Store, at_least: int = 1) -> int:
+    """Take the words of some more outputs into the index of captions; the last of them, 0 if there was none.
+
+    In a transaction of its own: an index that is damaged costs no result. Where fewer than `at_least` outputs
+    wait, nothing is done, since few at a time take three times as long; `panic search` reads those itself.
+    """
+    begin = store.db.value("SELECT max(value, 0) FROM meta WHERE key = 'captions'")
+    if begin is None or not store.keeps_captions or store.last_output_id - begin < at_least:
+        return 0
+    end = min(store.last_output_id, begin + INDEXED_AT_ONCE)
+    try:
+        with store.db.transaction() as connection:
+            connection.execute(
+                "INSERT INTO caption (rowid, text)"
+                " SELECT id, text FROM output WHERE id > ? AND id <= ? AND text NOTNULL",
+                (begin, end),
+            )
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'captions'", (end,))
+    except (StoreCorrupt, apsw.Error):  # what FTS5 says of damage is not always that
+        store.keeps_captions = False
+        log.warning("%s: the index of captions is damaged. panic search --reindex makes a new one.", store.path)
+        return 0
+    return end
 
 
 def record_spending(store: Store, rows: Sequence[NewSpending]) -> None:
