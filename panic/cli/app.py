@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from panic import __version__
+from panic.cli.coercion import spared
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
 from panic.cli.completion import Shell, scripts
 
@@ -167,8 +168,16 @@ def _built(name: str, place: str) -> Any:
         group.name = name
         return group
     alone = typer.Typer(add_completion=False, **SETTINGS)
-    alone.command(name=name)(found)
+    alone.command(name=name, cls=QuickCommand)(found)
     return typer.main.get_command(alone)
+
+
+class QuickCommand(TyperCommand):
+    """A command whose options are converted only where they need it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options and arguments, that of the help included."""
+        return spared(super().get_params(ctx))
 
 
 class CommandTree(TyperGroup):
@@ -176,6 +185,10 @@ class CommandTree(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": Commands()})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options, that of the help included."""
+        return spared(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""

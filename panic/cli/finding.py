@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, say
-from panic.cli.render import console, moment, print_json, print_table, shorten
+from panic.cli.render import moment, print_json, print_table, shorten
 from panic.errors import NotFound
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def names_of(columns: str | None, otherwise: Sequence[str]) -> list[str]:
 def tell_rest(number: int, what: str) -> None:
     """Say how many more there are than were shown."""
     if number > 0:
-        console().print(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
+        say(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
 
 
 @command

@@ -12,7 +12,7 @@ import typer
 
 from panic.cli.common import JsonOption, Shared, command, say, tell_options
 from panic.cli.finding import CsvOption, RunsWhereOption, find, write_csv
-from panic.cli.render import console, print_json, print_table, shorten
+from panic.cli.render import print_json, print_table, shorten
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def _print(found: Sequence[CaptionPlace], has_more: bool, as_csv: bool, as_json:
     if as_csv:
         return write_csv(COLUMNS, (_row(one) for one in found))
     if not found:
-        return console().print("No text has this.")
+        return say("No text has this.")
     rows = [(shorten(one.text), one.experiment, one.run, _shown(one)) for one in found]
     print_table(["text", "experiment", "run #", "steps"], rows)
     if has_more:
-        console().print("... and more: --limit N, --csv or --json")
+        say("... and more: --limit N, --csv or --json")
     return None
 
 
@@ -98,21 +98,21 @@ def _shown(one: CaptionPlace) -> str:
 def index_rest(store: Store, *, quiet: bool) -> None:
     """Take the texts that an earlier version stored into the index; what is stopped goes on the next time."""
     from panic.cli.progress import telling
-    from panic.store import captions
+    from panic.store import captions, indexing
 
     if captions.num_indexed(store) < store.last_output_id:
         with telling(f"{store.path}: index of texts", quiet=quiet) as tell:
-            captions.complete(store, lambda done, total: tell("outputs", done, total))
+            indexing.complete(store, lambda done, total: tell("outputs", done, total))
 
 
 def _reindex(shared: Shared) -> None:
     from panic.cli.progress import telling
-    from panic.store import Store, captions
+    from panic.store import Store, indexing
 
     with (
         telling("index of texts", quiet=shared.quiet) as tell,
         Store(shared.store_path(), write=True) as store,
     ):
-        number = captions.reindex(store, lambda done, total: tell("outputs", done, total))
+        number = indexing.reindex(store, lambda done, total: tell("outputs", done, total))
     if not shared.quiet:
         say(f"The texts of {number:,} outputs are in the index.", err=True)

@@ -1,6 +1,6 @@
 """Full text over what runs have written and were given: what a query means, and where it came up.
 
-The index is a table of FTS5 without texts of its own. Drivers keep it (`writing.index_captions`); outputs that
+The index is a table of FTS5 without texts of its own. Drivers keep it (`indexing.py`); outputs that
 are not in it yet are read by the search itself, in an index that lasts as long. So a store that was not brought
 up to date is searched, too, only slower.
 
@@ -22,9 +22,7 @@ from itertools import islice
 import apsw
 
 from panic.errors import FilterError
-from panic.store import writing
 from panic.store.finding.syntax import Place
-from panic.store.reading import VISIBLE
 from panic.store.store import Store
 
 MAX_CHARACTERS = 1_000
@@ -138,7 +136,7 @@ def search(
 
 
 def _places(store: Store, query: str, chosen: str) -> Iterator[CaptionPlace]:
-    visible = f"run.experiment {VISIBLE} {chosen}"
+    visible = f"run.experiment NOT IN (SELECT experiment FROM deletion) {chosen}"
     named = "JOIN experiment ON experiment.id = run.experiment"
     made = (
         "SELECT experiment.name, run.id, json_group_array(made.step) FROM {0} AS made INDEXED BY {0}_output"
@@ -200,25 +198,6 @@ def _read(store: Store, query: str, begin: int, end: int) -> list[tuple[int, str
 def num_indexed(store: Store) -> int:
     """The last row of `output` that is in the index with all before it; 0 for a store without one."""
     return max(0, store.db.value("SELECT value FROM meta WHERE key = 'captions'") or 0)
-
-
-def reindex(store: Store, tell: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Make the index of captions anew; how many outputs it knows. What is stopped, `complete` goes on with.
-
-    tell: told the outputs done and all there are.
-    """
-    with store.db.transaction() as connection:
-        connection.execute("INSERT INTO caption (caption) VALUES ('delete-all')")
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ('captions', 0)")
-    store.keeps_captions = True
-    return complete(store, tell)
-
-
-def complete(store: Store, tell: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Take what is not in the index yet into it; how many outputs it knows. Can be stopped at any time."""
-    while done := writing.index_captions(store):
-        tell(done, store.last_output_id)
-    return num_indexed(store)
 
 
 def problems(store: Store) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from panic.errors import FilterError
-from panic.store import NewRun, Store, captions, delete, reading, tombstones, writing
+from panic.store import NewRun, Store, captions, delete, indexing, reading, tombstones, writing
 from panic.store.captions import parse, search
 from panic.store.check import check
 from panic.store.codec import prompt_digest
@@ -196,7 +196,7 @@ def test_check_finds_an_index_that_lacks_texts_or_has_too_many(store: Store) -> 
         connection.execute("INSERT INTO caption (rowid, text) VALUES (999999, 'a ghost')")
     (problem,) = check(store)
     assert "lacks 1 texts and has 1 that are not there" in problem
-    assert captions.reindex(store) == store.last_output_id
+    assert indexing.reindex(store) == store.last_output_id
     assert check(store) == []
 
 
@@ -212,17 +212,17 @@ def test_a_damaged_index_costs_no_result(store: Store) -> None:
         assert len(reading.runs(again)) == before + 3
         assert not again.keeps_captions
         assert any("index" in problem for problem in check(again))
-        captions.reindex(again)
+        indexing.reindex(again)
         assert check(again) == []
         assert places(again, "red") == by_hand(again, TESTS["red"])
 
 
 KILLED = """
 import sys, time
-from panic.store import Store, captions, writing
+from panic.store import Store, indexing, writing
 writing.INDEXED_AT_ONCE = 7
 with Store(sys.argv[1], write=True) as store:
-    captions.reindex(store, lambda done, total: (print(done, flush=True), time.sleep(0.05)))
+    indexing.reindex(store, lambda done, total: (print(done, flush=True), time.sleep(0.05)))
 """
 
 
@@ -240,7 +240,7 @@ def test_an_index_that_is_killed_is_gone_on_with(store: Store) -> None:
         assert places(reader, "red") == expected
     with Store(path, write=True) as again:
         told: list[int] = []
-        captions.complete(again, lambda done, total: told.append(done))
+        indexing.complete(again, lambda done, total: told.append(done))
         assert told[0] > known
         assert places(again, "red") == expected
         assert check(again) == []

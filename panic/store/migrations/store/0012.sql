@@ -7,6 +7,7 @@ INSERT INTO meta VALUES ('captions', 0);
 CREATE INDEX invocation_output ON invocation (output);
 CREATE INDEX intervention_output ON intervention (output);
 CREATE INDEX run_prompt ON run (prompt);
+CREATE INDEX session_experiment ON session (experiment);
 
 -- A number that no two states of an experiment's results have in common, so that what was worked out of one is
 -- known to be of that one.
