@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panic.store import Store, writing
+from panic.store import Store, indexing, writing
 
 NETWORK = json.dumps(["draw", "tell"], separators=(",", ":"))
 WORDS = (
@@ -83,8 +83,7 @@ def fill(path: Path, experiments: int, runs: int, steps: int) -> None:
                     "INSERT INTO stuck VALUES (?, 0, 2)", ((r[0],) for r in run_rows if r[0] % 3 == 0)
                 )
             store.last_output_id = output - 1
-        while writing.index_captions(store):
-            pass
+        indexing.complete(store)
 
 
 def put(connection: Any, numbers: range, begun: float) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
-LARGE = 100_000  # outputs; of fewer, a session takes what is new into the index at its end
+LARGE = 100_000  # outputs
 SHOWN_REASONS = 3
 SHOWN_PROMPTS = 10
 SHAPE_FROM = {

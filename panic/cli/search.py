@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN_PLACES = 20
 SHOWN_STEPS = 5
+LARGE = 100_000  # outputs that an earlier version left; fewer are taken into the index while results are written
 COLUMNS = ("text", "output", "experiment", "run", "role", "steps")
 
 
@@ -98,9 +99,9 @@ def _shown(one: CaptionPlace) -> str:
 def index_rest(store: Store, *, quiet: bool) -> None:
     """Take the texts that an earlier version stored into the index; what is stopped goes on the next time."""
     from panic.cli.progress import telling
-    from panic.store import captions, indexing
+    from panic.store import indexing
 
-    if captions.num_indexed(store) < store.last_output_id:
+    if store.last_output_id - store.last_indexed_id > LARGE:
         with telling(f"{store.path}: index of texts", quiet=quiet) as tell:
             indexing.complete(store, lambda done, total: tell("outputs", done, total))
 

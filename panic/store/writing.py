@@ -10,19 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import apsw
-
-from panic.errors import Interrupted, StoreCorrupt
+from panic.errors import Interrupted
 from panic.store.codec import (
     ENCODING,
     canonical_json,
@@ -33,14 +30,12 @@ from panic.store.codec import (
     is_image_prompt,
     prompt_digest,
 )
+from panic.store.indexing import INDEXED_AT_ONCE, index_some
 from panic.store.missing import Shared
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
 from panic.store.store import Store
 
-log = logging.getLogger("panic.store")
-
-INDEXED_AT_ONCE = 1 << 15  # outputs whose words are taken into the index together
 IMAGES_AT_ONCE = 32  # images that start runs, per transaction
 DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 
@@ -48,6 +43,14 @@ DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 def new_uid() -> str:
     """A name that sorts by time: 48 bits of milliseconds, 80 random bits, as 32 hexadecimal digits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def mark_changed(store: Store, experiments: Iterable[int]) -> None:
+    """Give the results of experiments another stamp, in a transaction: what was worked out of them is old."""
+    store.db.connection.executemany(
+        "INSERT INTO change VALUES (?, ?) ON CONFLICT DO UPDATE SET stamp = excluded.stamp",
+        [(experiment, time.time_ns()) for experiment in experiments],
+    )
 
 
 def start_experiment(store: Store, name: str, config: dict[str, Any]) -> int:
@@ -153,6 +156,7 @@ def add_runs(
                 *(run.seed, run.repeat, run.max_length, run.arm),
             )
             numbers.append(number)
+        mark_changed(store, [experiment])
     return numbers
 
 
@@ -164,6 +168,7 @@ def share_steps(store: Store, shared: Sequence[Shared]) -> None:
             " WHERE run = ? AND step >= ? AND step < ?",
             [(one.run, one.of, one.begin, one.end) for one in shared],
         )
+        mark_changed(store, _experiments(store, {one.run for one in shared}))
 
 
 def _store_images(store: Store, images: Sequence[NewOutput]) -> None:
@@ -194,6 +199,7 @@ def start_session(
     """
     with store.transaction() as connection:
         connection.execute("UPDATE session SET end_state = 'killed' WHERE end_state IS NULL")
+        mark_changed(store, [experiment])
         return store.db.insert(
             "INSERT INTO session (experiment, command, pid, host, started_at, provenance, config)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -207,13 +213,12 @@ def end_session(
 ) -> None:
     """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on."""
     told = None if timeline is None else json.dumps(timeline, ensure_ascii=False)
-    while index_captions(store):
-        pass
     with store.transaction() as connection:
         connection.execute(
             "UPDATE session SET ended_at = ?, end_state = ?, timeline = ? WHERE id = ?",
             (time.time(), state, told, session),
         )
+        mark_changed(store, _of_sessions(store, [session]))
 
 
 @contextlib.contextmanager
@@ -258,7 +263,9 @@ def forget_failures(store: Store, experiment: int, kind: str | None = None) -> i
             (experiment, kind),
         )
         connection.execute(f"DELETE {these}", (experiment, kind))
-        return connection.changes()
+        number = connection.changes()
+        mark_changed(store, [experiment])
+        return number
 
 
 def commit(store: Store, results: Commit) -> None:
@@ -336,34 +343,27 @@ def commit(store: Store, results: Commit) -> None:
         connection.executemany(
             "INSERT INTO distance VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", results.distances
         )
+        of_runs = (results.invocations, results.interventions, results.stuck, results.repeated, results.failures)
+        changed = _experiments(store, {one.run for rows in of_runs for one in rows})
+        mark_changed(store, changed | _of_sessions(store, {batch.session for batch in results.batches}))
     _remember(store, ids)
-    index_captions(store, at_least=INDEXED_AT_ONCE)
+    if store.last_output_id - store.last_indexed_id >= INDEXED_AT_ONCE:
+        index_some(store)
     store.require_in_place()
 
 
-def index_captions(store: Store, at_least: int = 1) -> int:
-    """Take the words of some more outputs into the index of captions; the last of them, 0 if there was none.
+def _experiments(store: Store, runs: set[int]) -> set[int]:
+    """The experiments of runs, remembered because every commit asks."""
+    known = store.run_experiments
+    for run in runs - known.keys():
+        known[run] = store.db.value("SELECT experiment FROM run WHERE id = ?", run)
+    return {known[run] for run in runs}
 
-    In a transaction of its own: an index that is damaged costs no result. Where fewer than `at_least` outputs
-    wait, nothing is done, since few at a time take three times as long; `panic search` reads those itself.
-    """
-    begin = store.db.value("SELECT max(value, 0) FROM meta WHERE key = 'captions'")
-    if begin is None or not store.keeps_captions or store.last_output_id - begin < at_least:
-        return 0
-    end = min(store.last_output_id, begin + INDEXED_AT_ONCE)
-    try:
-        with store.db.transaction() as connection:
-            connection.execute(
-                "INSERT INTO caption (rowid, text)"
-                " SELECT id, text FROM output WHERE id > ? AND id <= ? AND text NOTNULL",
-                (begin, end),
-            )
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'captions'", (end,))
-    except (StoreCorrupt, apsw.Error):  # what FTS5 says of damage is not always that
-        store.keeps_captions = False
-        log.warning("%s: the index of captions is damaged. panic search --reindex makes a new one.", store.path)
-        return 0
-    return end
+
+def _of_sessions(store: Store, sessions: Collection[int]) -> set[int]:
+    """The experiments of sessions."""
+    sql = "SELECT experiment FROM session WHERE id = ? AND experiment NOTNULL"
+    return {experiment for session in sessions for (experiment,) in store.db.rows(sql, session)}
 
 
 def record_spending(store: Store, rows: Sequence[NewSpending]) -> None:

@@ -55,6 +55,7 @@ def store(tmp_path: Path) -> Store:
     with Store(tmp_path / "s", write=True, create=True) as opened:
         fill(opened, "first", 5, seed=1)
         fill(opened, "second", 4, seed=2)
+        indexing.complete(opened)
         yield opened
 
 
@@ -210,7 +211,8 @@ def test_a_damaged_index_costs_no_result(store: Store) -> None:
     with Store(store.path, write=True) as again:
         fill(again, "third", 3)
         assert len(reading.runs(again)) == before + 3
-        assert not again.keeps_captions
+        indexing.complete(again)
+        assert again.last_indexed_id == indexing.NEVER
         assert any("index" in problem for problem in check(again))
         indexing.reindex(again)
         assert check(again) == []
@@ -219,8 +221,8 @@ def test_a_damaged_index_costs_no_result(store: Store) -> None:
 
 KILLED = """
 import sys, time
-from panic.store import Store, indexing, writing
-writing.INDEXED_AT_ONCE = 7
+from panic.store import Store, indexing
+indexing.INDEXED_AT_ONCE = 7
 with Store(sys.argv[1], write=True) as store:
     indexing.reindex(store, lambda done, total: (print(done, flush=True), time.sleep(0.05)))
 """
