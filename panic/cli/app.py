@@ -62,7 +62,10 @@ COMMANDS = {
         "finding:fields",
         "List the fields that --where, --sort and --columns know, with their types and an example.",
     ),
-    "search": ("search:search", "Search the texts of runs: where they came up, in which runs and steps."),
+    "search": (
+        "search:search",
+        "Search the texts of runs, prompts included: where they came up, in which runs and steps.",
+    ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
     "untag": ("mark:untag", "Take tags away."),

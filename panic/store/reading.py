@@ -112,7 +112,7 @@ def experiments(store: Store) -> list[ExperimentRow]:
 
     Raises StoreCorrupt for a name or id that is none: both become parts of names of files.
     """
-    return _experiments(store, [id for id, _, _ in _names(store)])
+    return experiment_rows(store, [id for id, _, _ in _names(store)])
 
 
 def _names(store: Store) -> list[tuple[int, str, str]]:
@@ -125,8 +125,8 @@ def _names(store: Store) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _experiments(store: Store, ids: Sequence[int]) -> list[ExperimentRow]:
-    """These experiments, by row."""
+def experiment_rows(store: Store, ids: Sequence[int]) -> list[ExperimentRow]:
+    """The experiments with these rows, oldest first."""
     rows = store.db.rows(
         "SELECT id, uid, name, config, created_at FROM experiment"
         " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
@@ -162,7 +162,7 @@ def is_null(name: str) -> bool:
 def nulls(store: Store, name: str) -> list[ExperimentRow]:
     """The experiments of null models of the experiment called so."""
     found = [id for id, _, known in _names(store) if is_null(known) and known.split("/")[0] == name]
-    return _experiments(store, found)
+    return experiment_rows(store, found)
 
 
 def file_stem(name: str) -> str:
@@ -172,7 +172,7 @@ def file_stem(name: str) -> str:
 
 def named(store: Store, name: str) -> ExperimentRow | None:
     """The experiment of this name, if there is one."""
-    return next(iter(_experiments(store, [id for id, _, known in _names(store) if known == name])), None)
+    return next(iter(experiment_rows(store, [id for id, _, known in _names(store) if known == name])), None)
 
 
 def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
@@ -180,6 +180,10 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
 
     Raises NotFound, naming the nearest, also when several uids begin as given.
     """
+    if isinstance(selector, int):
+        sql = f"SELECT id FROM experiment WHERE id = ? AND id {VISIBLE}"
+        if found := experiment_rows(store, [id for (id,) in store.db.rows(sql, selector)]):
+            return found[0]
     known = _names(store)
     if selector == "latest" and known:
         own = [id for id, _, name in known if not is_null(name)] or [id for id, _, _ in known]
@@ -192,7 +196,7 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
     named = [id for id, _, name in known if selector in (id, name)]
     begun = [row for row in known if len(str(selector)) >= 4 and row[1].startswith(str(selector))]
     if named or len(begun) == 1:
-        return _experiments(store, [named[-1] if named else begun[0][0]])[0]
+        return experiment_rows(store, [named[-1] if named else begun[0][0]])[0]
     if begun:
         raise NotFound(
             f"Several experiments in {store.path} begin with {selector!r}.",
