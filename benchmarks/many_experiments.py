@@ -1,4 +1,4 @@
-"""A store of very many experiments, written in bulk: for measuring what lists, filters, searches and compares.
+"""A store of very many experiments, written in bulk, for measuring what lists, filters and searches.
 
 python -m benchmarks.many_experiments /tmp/many 10000 10 10     # experiments, runs of each, steps of each
 """
@@ -17,11 +17,12 @@ from typing import Any
 from panic.store import Store, indexing, writing
 
 NETWORK = json.dumps(["draw", "tell"], separators=(",", ":"))
-WORDS = (
-    "red blue green purple yellow small large tiny striped dotted circle square triangle star lighthouse horse boat"
-    " above below beside behind under near with on in front of the a two three painting photo of sky sea field"
-).split()
-PROVENANCE = json.dumps({"packages": {f"package-{i}": f"{i}.{i % 7}.{i % 5}" for i in range(150)}, "git": "0" * 40})
+COLOURS = ("red", "blue", "green", "purple", "yellow", "striped", "dotted")
+SHAPES = ("circle", "square", "triangle", "star", "lighthouse", "horse", "boat", "sea", "field", "photo")
+WORDS = (*COLOURS, *SHAPES, "small", "large", "tiny", "above", "below", "beside", "behind", "of", "the", "a")
+PROVENANCE = json.dumps(
+    {"packages": {f"package-{i}": f"{i}.{i % 7}.{i % 5}" for i in range(150)}, "git": "0" * 40}
+)
 
 
 def config(name: str, number: int) -> str:
@@ -41,7 +42,7 @@ def config(name: str, number: int) -> str:
 
 
 def fill(path: Path, experiments: int, runs: int, steps: int) -> None:
-    """Experiments of one session each; every second output is a distinct text; a third of the runs is stuck."""
+    """Experiments of one session each; every second output is a new text, a third of the runs stuck."""
     rng = random.Random(0)
     with Store(path, write=True, create=True) as store:
         for name in ("draw", "tell"):
@@ -97,8 +98,8 @@ def put(connection: Any, numbers: range, begun: float) -> None:
         ),
     )
     connection.executemany(
-        "INSERT INTO session (id, experiment, command, pid, host, started_at, ended_at, end_state, provenance,"
-        " config) VALUES (?, ?, 'panic run night.yaml', 1, 'node7', ?, ?, 'done', ?, ?)",
+        "INSERT INTO session (id, experiment, command, pid, host, started_at, ended_at, end_state,"
+        " provenance, config) VALUES (?, ?, 'panic run night.yaml', 1, 'node7', ?, ?, 'done', ?, ?)",
         (
             (n, n, begun + n * 60, begun + n * 60 + 50, PROVENANCE, config(name, n))
             for n, name in zip(numbers, names, strict=True)

@@ -148,7 +148,7 @@ def separate_prompts(runs: pl.DataFrame) -> dict[int, int]:
     if runs.is_empty():
         return {}
     ranked = runs.select("run", "trajectory", prompt=pl.col("prompt").rank("dense").cast(pl.Int64) - 1)
-    leaders = list(range(ranked["prompt"].max() + 1))  # type: ignore[operator]
+    leaders = list(range(ranked["prompt"].n_unique()))
     firsts: dict[int, int] = {}
     for trajectory, prompt in ranked.select("trajectory", "prompt").unique(maintain_order=True).iter_rows():
         one, other = (_leader(leaders, of) for of in (firsts.setdefault(trajectory, prompt), prompt))

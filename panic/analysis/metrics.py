@@ -3,8 +3,8 @@
 metric(data, "drift")            # run, value: one row per run, null where it has none
 METRICS                          # what there is, in words
 
-A mean over the runs of an experiment is the experiment's. The functions are in `run_metrics.py`, because what only
-names metrics needs none of the libraries that they take.
+A mean over the runs of an experiment is the experiment's. The functions are in `run_metrics.py`, because what
+only names metrics needs none of the libraries that they take.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ panic fields config
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,9 +88,15 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for other programs."
 
 def known_fields() -> Fields:
     """All fields that there are, those of metrics included."""
-    from panic.store.finding.fields import Fields
+    from panic.analysis.measured import fields
 
-    return Fields()
+    return fields(_telling)
+
+
+def _telling() -> AbstractContextManager[Callable[[str, int, int], None]]:
+    from panic.cli.progress import telling
+
+    return telling("summary metrics", quiet=False)
 
 
 def find(store: Store, target: Target, where: str | None, sort: str | None = None, **more: Any) -> list[int]:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 SHOWN_PLACES = 20
 SHOWN_STEPS = 5
-LARGE = 100_000  # outputs that an earlier version left; fewer are taken into the index while results are written
+LARGE = (
+    100_000  # outputs that an earlier version left; fewer are taken into the index while results are written
+)
 COLUMNS = ("text", "output", "experiment", "run", "role", "steps")
 
 
@@ -32,7 +34,7 @@ def search(
         list[str] | None,
         typer.Argument(
             metavar="QUERY",
-            help="Words; \"a phrase\"; begin*; -without; one OR other.",
+            help='Words; "a phrase"; begin*; -without; one OR other.',
             show_default=False,
         ),
     ] = None,

@@ -1,21 +1,22 @@
 """Full text over what runs have written and were given: what a query means, and where it came up.
 
 The index is a table of FTS5 without texts of its own. Drivers keep it (`indexing.py`); outputs that
-are not in it yet are read by the search itself, in an index that lasts as long. So a store that was not brought
-up to date is searched, too, only slower.
+are not in it yet are read by the search itself, in an index that lasts as long. So a store that was not
+brought up to date is searched, too, only slower.
 
     for place in search(store, parse('"red circle" square* -blue'), limit=20):
         print(place.experiment, place.run, place.steps, place.text)
 
-Words stand for all that have them, `"a red circle"` for words in this order, `circ*` for how words begin, `-blue`
-for what is not there, OR for one of two sides. Case and accents do not matter; nothing else is an operator.
+Words stand for all that have them, `"a red circle"` for words in this order, `circ*` for how words begin,
+`-blue` for what is not there, OR for one of two sides. Case and accents do not matter. Nothing else is an
+operator.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -53,7 +54,7 @@ class CaptionPlace:
 def parse(text: str) -> str:
     """Return a query in the words of FTS5, in which every text of the user is quoted.
 
-    Raises FilterError, which points at the place, for one that is empty, too long, or has nothing to look for.
+    Raises FilterError, which points at the place, for one that is empty, too long or has no word.
     """
     if len(text) > MAX_CHARACTERS:
         raise FilterError(f"The query has {len(text):,} characters; {MAX_CHARACTERS:,} are the most.")
@@ -209,7 +210,6 @@ def problems(store: Store) -> Iterator[str]:
     except (apsw.CorruptError, apsw.SQLError) as error:
         yield f"the index of captions is damaged ({error}): panic search --reindex makes a new one"
         return
-    last = num_indexed(store)
     stale = store.db.value(
         "SELECT count(*) FROM temp.known WHERE doc NOT IN (SELECT id FROM output WHERE text NOTNULL)"
     )

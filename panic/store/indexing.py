@@ -3,7 +3,7 @@
 with Store("panic-store", write=True) as store:
     complete(store)
 
-It is always some outputs behind, which `captions.search` reads itself: few at a time take three times as long.
+It is always some outputs behind, which `captions.search` reads itself: few at a time take far longer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Tell = Callable[[int, int], None]
 def index_some(store: Store) -> int:
     """Take the words of the next outputs into the index; the last of them, 0 where none are left.
 
-    In a transaction of its own, so that an index that is damaged costs no result: it is said once, and left alone.
+    In a transaction of its own, so that an index that is damaged costs no result: that is said once.
     """
     begin = store.last_indexed_id
     end = min(store.last_output_id, begin + INDEXED_AT_ONCE)
@@ -44,7 +44,9 @@ def index_some(store: Store) -> int:
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('captions', ?)", (end,))
     except (StoreCorrupt, apsw.Error):  # what FTS5 says of damage is not always that
         store.last_indexed_id = NEVER
-        log.warning("%s: the index of captions is damaged. panic search --reindex makes a new one.", store.path)
+        log.warning(
+            "%s: the index of captions is damaged. panic search --reindex makes a new one.", store.path
+        )
         return 0
     store.last_indexed_id = end
     return end
@@ -58,7 +60,7 @@ def complete(store: Store, tell: Tell = lambda done, total: None) -> int:
 
 
 def reindex(store: Store, tell: Tell = lambda done, total: None) -> int:
-    """Make the index of captions anew; how many outputs it knows. What is stopped, `complete` goes on with."""
+    """Make the index of captions anew; how many outputs it knows. `complete` goes on with what is stopped."""
     with store.db.transaction() as connection:
         connection.execute("INSERT INTO caption (caption) VALUES ('delete-all')")
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('captions', 0)")

@@ -1,9 +1,9 @@
-"""Numbers that were worked out of results, kept beside the store so that listings need not work them out again.
+"""Numbers that were worked out of results, kept beside the store, so that listings are quick.
 
-They stand in `summaries.sqlite`, which is no part of the store: no dump, export, snapshot or check knows it, and
-whoever deletes it loses time alone. A number is of one state of an experiment's results: the table `change` has
-another stamp for every one. Readers write the file, drivers never; where it cannot be written, numbers are worked
-out each time.
+They stand in `summaries.sqlite`, which is no part of the store: no dump, export, snapshot or check knows it,
+and whoever deletes it loses time alone. A number is of one state of an experiment's results: the table
+`change` has another stamp for every one. Readers write the file, drivers never; where it cannot be written,
+numbers are worked out each time.
 
     run_counts(store, [3, 5])
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,20 @@ SCHEMA = (
 
 
 @contextlib.contextmanager
-def opened(store: Store) -> Iterator[apsw.Connection | None]:
-    """The file, made anew where it is another or damaged; None where there can be none."""
+def opened(store: Store, *, anyway: bool = False) -> Iterator[apsw.Connection | None]:
+    """The file, made anew where it is another or damaged; None where there can be none.
+
+    anyway: where there can be none, one in memory.
+    """
     connection = None
     if not store.is_copy and not network_file_system(store.path):
         for _ in range(2):
             with contextlib.suppress(apsw.Error, OSError):
                 connection = _open(store.path / FILE)
                 break
+    if connection is None and anyway:
+        connection = apsw.Connection(":memory:")
+        connection.execute("; ".join(SCHEMA))
     try:
         yield connection
     finally:
@@ -91,9 +97,9 @@ def stamps(store: Store, experiments: Sequence[int] | None = None) -> list[tuple
     return rows
 
 
-def is_fresh(known: tuple[int, float], stamp: int, oldest: float) -> bool:
-    """Whether what is known, of a stamp and from a time, is of this one, or not older than it may be."""
-    return known[0] == stamp or known[1] > oldest
+def is_fresh(known: int, at: float, stamp: int, oldest: float) -> bool:
+    """Whether what is known, of a stamp and from a time, is of this stamp or not older than it may be."""
+    return known == stamp or at > oldest
 
 
 def oldest(store: Store) -> float:
@@ -105,11 +111,13 @@ def run_counts(store: Store, experiments: Sequence[int] | None = None) -> list[t
     """What `reading.run_counts` gives, as far as possible without counting."""
     wanted = stamps(store, experiments)
     with opened(store) if has_file(store) else contextlib.nullcontext() as file:
-        known = {} if file is None else _known(file, None if experiments is None else [u for _, u, _ in wanted])
+        known = (
+            {} if file is None else _known(file, None if experiments is None else [u for _, u, _ in wanted])
+        )
     since = oldest(store)
     found, lacking = [], []
     for row, uid, stamp in wanted:
-        if uid in known and is_fresh(known[uid][:2], stamp, since):
+        if uid in known and is_fresh(known[uid][0], known[uid][1], stamp, since):
             found.append((row, *known[uid][2:]))
         else:
             lacking.append(row)
@@ -129,18 +137,18 @@ def has_file(store: Store) -> bool:
     return (store.path / FILE).exists()
 
 
-def _known(file: apsw.Connection, uids: Sequence[str] | None) -> dict[str, tuple[Any, ...]]:
+def _known(file: apsw.Connection, uids: Sequence[str] | None) -> dict[str, list[Any]]:
     sql = f"SELECT uid, stamp, at, {', '.join(COUNTS)} FROM counts"
     sql += " WHERE ?1 ISNULL OR uid IN (SELECT value FROM json_each(?1))"
     try:
         rows = file.execute(sql, (None if uids is None else json.dumps(list(uids)),)).fetchall()
     except apsw.Error:
         return {}
-    return {row[0]: row[1:] for row in rows}
+    return {str(uid): rest for uid, *rest in rows}
 
 
 def _keep(store: Store, wanted: Sequence[tuple[int, str, int]], counted: Sequence[tuple[int, ...]]) -> None:
-    """Keep counts, if that is possible. They were counted after the stamps were read: they are of them or newer."""
+    """Keep counts, if that is possible: they were counted after their stamps were read."""
     now, of = time.time(), {row: (uid, stamp) for row, uid, stamp in wanted}
     marks = ", ".join("?" * (3 + len(COUNTS)))
     with opened(store) as file, contextlib.suppress(apsw.Error):
@@ -150,3 +158,26 @@ def _keep(store: Store, wanted: Sequence[tuple[int, str, int]], counted: Sequenc
                     f"INSERT OR REPLACE INTO counts VALUES ({marks})",
                     [(*of[row[0]], now, *row[1:]) for row in counted],
                 )
+
+
+def keep_metric(
+    file: apsw.Connection,
+    name: str,
+    version: int,
+    experiments: Sequence[tuple[int, str, int]],
+    values: Mapping[int, Sequence[tuple[int, float]]],
+) -> None:
+    """Keep a metric of experiments (row, uid, stamp): pairs of run and value, by row of experiment."""
+    now = time.time()
+    with file:
+        for row, uid, stamp in experiments:
+            pairs = values.get(row, ())
+            mean = sum(value for _, value in pairs) / len(pairs) if pairs else None
+            file.execute("DELETE FROM run_value WHERE uid = ? AND metric = ?", (uid, name))
+            file.executemany(
+                "INSERT INTO run_value VALUES (?, ?, ?, ?)", [(uid, name, run, value) for run, value in pairs]
+            )
+            file.execute(
+                "INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?, ?)",
+                (uid, name, version, stamp, now, mean),
+            )

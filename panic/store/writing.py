@@ -343,7 +343,13 @@ def commit(store: Store, results: Commit) -> None:
         connection.executemany(
             "INSERT INTO distance VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", results.distances
         )
-        of_runs = (results.invocations, results.interventions, results.stuck, results.repeated, results.failures)
+        of_runs = (
+            results.invocations,
+            results.interventions,
+            results.stuck,
+            results.repeated,
+            results.failures,
+        )
         changed = _experiments(store, {one.run for rows in of_runs for one in rows})
         mark_changed(store, changed | _of_sessions(store, {batch.session for batch in results.batches}))
     _remember(store, ids)
@@ -440,9 +446,3 @@ def _insert_diagram(store: Store, diagram: NewDiagram) -> None:
             *(number, dimension, encode_bars(bars)),
             None if generators is None else encode_array(generators),
         )
-
-
-def drop_images(store: Store, digests: Iterable[bytes]) -> None:
-    """Remove pixels, so that the right ones can take their place."""
-    with store.images.transaction() as connection:
-        connection.executemany("DELETE FROM image WHERE digest = ?", [(digest,) for digest in digests])

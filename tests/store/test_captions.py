@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -39,7 +40,9 @@ def fill(store: Store, name: str, prompts: int, seed: int = 0) -> None:
     for step in range(STEPS):
         commit, batch = Commit(), writing.next_batch_id(store)
         shape = {"size": prompts, "padded_size": prompts, "started_at": 1.0, "duration_s": 1.0}
-        commit.batches.append(NewBatch(id=batch, session=session, model=model, epoch=0, device="cpu", **shape))
+        commit.batches.append(
+            NewBatch(id=batch, session=session, model=model, epoch=0, device="cpu", **shape)
+        )
         for place, run in enumerate(rows):
             text = " ".join(rng.choices(WORDS, k=4))
             digest = prompt_digest(text)
@@ -83,7 +86,7 @@ def by_hand(store: Store, test) -> set[tuple[str, str, int, str, tuple[int, ...]
 
 
 def pair(words: list[str], one: str, other: str) -> bool:
-    return (one, other) in zip(words, words[1:], strict=False)
+    return (one, other) in itertools.pairwise(words)
 
 
 TESTS = {
@@ -114,7 +117,9 @@ def test_what_is_found_is_what_reading_all_finds(store: Store, query: str) -> No
     assert places(store, query) == expected
     half = store.last_output_id // 2
     with store.db.transaction() as connection:
-        connection.execute("INSERT INTO caption (rowid, text) SELECT id, text FROM output WHERE id <= ?", (half,))
+        connection.execute(
+            "INSERT INTO caption (rowid, text) SELECT id, text FROM output WHERE id <= ?", (half,)
+        )
         connection.execute("UPDATE meta SET value = ? WHERE key = 'captions'", (half,))
     assert places(store, query) == expected
 
@@ -156,7 +161,26 @@ def test_what_is_broken_is_told_with_its_place(query: str, message: str) -> None
 
 def test_no_query_makes_an_error_of_sql(store: Store) -> None:
     rng = random.Random(3)
-    pieces = [*WORDS, '"', "'", "*", "-", "OR", "AND", "NOT", "NEAR(", ")", "(", "^", ":", "text:", "+", "{", ";", "--"]
+    pieces = [
+        *WORDS,
+        '"',
+        "'",
+        "*",
+        "-",
+        "OR",
+        "AND",
+        "NOT",
+        "NEAR(",
+        ")",
+        "(",
+        "^",
+        ":",
+        "text:",
+        "+",
+        "{",
+        ";",
+        "--",
+    ]
     for _ in range(2_000):
         query = rng.choice(("", " ")).join(rng.choices(pieces, k=rng.randint(1, 8)))
         try:
@@ -192,7 +216,9 @@ def test_after_deleting_rows_of_outputs_are_given_again(store: Store) -> None:
 
 def test_check_finds_an_index_that_lacks_texts_or_has_too_many(store: Store) -> None:
     with store.db.transaction() as connection:
-        (row, text) = connection.execute("SELECT id, text FROM output WHERE text LIKE '%red%' LIMIT 1").fetchone()
+        (row, text) = connection.execute(
+            "SELECT id, text FROM output WHERE text LIKE '%red%' LIMIT 1"
+        ).fetchone()
         connection.execute("INSERT INTO caption (caption, rowid, text) VALUES ('delete', ?, ?)", (row, text))
         connection.execute("INSERT INTO caption (rowid, text) VALUES (999999, 'a ghost')")
     (problem,) = check(store)

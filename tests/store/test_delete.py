@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panic.errors import NotFound
-from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, reading, writing
+from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, images, reading, writing
 from panic.store.annotations import list_annotations
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
@@ -104,7 +104,7 @@ def test_only_images_that_nobody_else_has_count(writer, sample):
     own = [len(contents.image_bytes(writer, image_digest(picture(number)))) for number in (2, 3, 4)]
     assert delete.preview_deletion(writer, sample.alpha).image_bytes == sum(own)
     assert delete.preview_deletion(writer, sample.beta).image_bytes == 0
-    writing.drop_images(writer, [image_digest(picture(2))])
+    images.drop_images(writer, [image_digest(picture(2))])
     assert delete.preview_deletion(writer, sample.alpha).image_bytes == sum(own[1:]), "pixels may be lost"
 
 
