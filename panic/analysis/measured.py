@@ -8,7 +8,6 @@ version of their definitions; a listing works out what is lacking. An experiment
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -62,15 +61,13 @@ def find(
     return found.find(store, where, of=of, columns=columns, sort=sort, fields=fields())
 
 
-def means(
-    store: Store, name: str, experiments: Sequence[int] | None = None, telling: Telling | None = None
-) -> dict[int, tuple[float, int]]:
+def means(store: Store, name: str, experiments: Sequence[int] | None = None) -> dict[int, tuple[float, int]]:
     """The mean of a metric over the runs that have it, and their number, by row of experiment."""
     with summaries.opened(store, anyway=True) as file:
         assert file is not None
-        of = _brought_up(store, file, [name], experiments, telling)
-        sql = "SELECT uid, avg(value), count(*) FROM run_value WHERE metric = ? GROUP BY uid"
-        return {of[uid]: (mean, number) for uid, mean, number in file.execute(sql, (name,)) if uid in of}
+        of = _brought_up(store, file, [name], experiments, None)
+        numbers = summaries.num_measured(file, name)
+        return {of[u]: (mean, numbers[u]) for u, mean in summaries.means(file, name).items() if u in of}
 
 
 def show(
@@ -85,28 +82,15 @@ def show(
         of = _brought_up(store, file, wanted, experiments, telling)
         for name in wanted:
             if name in asked.of_runs:
-                sql = "SELECT uid, run, value FROM run_value WHERE metric = ?"
-                for uid, run, value in file.execute(sql, (name,)):
+                for uid, run, value in summaries.run_values(file, name):
                     if uid in of:
                         values.setdefault(run, {})[name] = value
             if mean_name(name) in asked.of_experiments:
-                for uid, mean in file.execute("SELECT uid, mean FROM measured WHERE metric = ?", (name,)):
+                for uid, mean in summaries.means(file, name).items():
                     if uid in of:
                         averages.setdefault(of[uid], {})[mean_name(name)] = mean
-    _table(store, "run_metric", "run", asked.of_runs, values)
-    _table(store, "experiment_metric", "experiment", asked.of_experiments, averages)
-
-
-def _table(
-    store: Store, table: str, key: str, names: Sequence[str], rows: dict[int, dict[str, float]]
-) -> None:
-    connection = store.db.connection
-    connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
-    connection.execute(f"CREATE TEMP TABLE {table} ({', '.join([f'{key} INTEGER PRIMARY KEY', *names])})")
-    connection.executemany(
-        f"INSERT INTO temp.{table} VALUES ({', '.join('?' * (1 + len(names)))})",
-        ((row, *map(known.get, names)) for row, known in rows.items()),
-    )
+    summaries.show(store, "run", asked.of_runs, values)
+    summaries.show(store, "experiment", asked.of_experiments, averages)
 
 
 def _brought_up(
@@ -119,12 +103,7 @@ def _brought_up(
     """Work out what is lacking of metrics of experiments; the rows of these experiments by uid."""
     wanted = summaries.stamps(store, experiments)
     since = summaries.oldest(store)
-    known = {
-        (uid, name): (stamp, at)
-        for uid, name, stamp, at in file.execute(
-            "SELECT uid, metric, stamp, at FROM measured WHERE version = ?", (VERSION,)
-        )
-    }
+    known = summaries.measured(file, VERSION)
     lacking = {
         name: [
             (row, uid, stamp)
@@ -155,19 +134,17 @@ def _measure(
         size = 1 if is_alone else TOGETHER
         for start in range(0, len(of), size):
             part = of[start : start + size]
-            data = load(store, part[0][0]) if is_alone else load(store, runs=_runs(store, part))
+            data = (
+                load(store, part[0][0])
+                if is_alone
+                else load(store, runs=summaries.runs_of(store, [row for row, _, _ in part]))
+            )
             for name in names:
                 asked = [one for one in part if one in lacking[name]]
                 frame = metric(data, name).drop_nulls().join(data.runs.select("run", "experiment"), on="run")
                 summaries.keep_metric(file, name, VERSION, asked, _values(frame))
                 done += len(asked)
             tell(done)
-
-
-def _runs(store: Store, experiments: Stamps) -> list[int]:
-    """The runs (rows) of experiments."""
-    sql = "SELECT id FROM run WHERE experiment IN (SELECT value FROM json_each(?))"
-    return [run for (run,) in store.db.rows(sql, json.dumps([row for row, _, _ in experiments]))]
 
 
 def _values(frame: pl.DataFrame) -> dict[int, list[tuple[int, float]]]:

@@ -158,7 +158,7 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
     finally:
         store.db.foreign_keys(on=True)
     store.output_ids.clear()
-    store.run_experiments.clear()
+    store.experiments_of_runs.clear()
     store.last_indexed_id = min(store.last_indexed_id, num_indexed(store))
     with store.images.transaction() as connection:
         connection.executemany("DELETE FROM image WHERE digest = ?", images)

@@ -31,7 +31,7 @@ FRESH_S = 30.0
 COUNTS = ("runs", "todo", "begun", "done", "stuck", "repeated", "failed", "invocations")
 SCHEMA = (
     "CREATE TABLE counts (uid TEXT PRIMARY KEY, stamp INTEGER NOT NULL, at REAL NOT NULL,"
-    f" {', '.join(f'{name} INTEGER NOT NULL' for name in COUNTS)}) STRICT, WITHOUT ROWID",
+    f" {' INTEGER NOT NULL, '.join(COUNTS)} INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE measured (uid TEXT NOT NULL, metric TEXT NOT NULL, version INTEGER NOT NULL,"
     " stamp INTEGER NOT NULL, at REAL NOT NULL, mean REAL, PRIMARY KEY (uid, metric)) STRICT, WITHOUT ROWID",
     "CREATE TABLE run_value (uid TEXT NOT NULL, metric TEXT NOT NULL, run INTEGER NOT NULL,"
@@ -181,3 +181,43 @@ def keep_metric(
                 "INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?, ?)",
                 (uid, name, version, stamp, now, mean),
             )
+
+
+def measured(file: apsw.Connection, version: int) -> dict[tuple[str, str], tuple[int, float]]:
+    """Stamp and time by uid of an experiment and metric, of those of a version of the definitions."""
+    rows = file.execute("SELECT uid, metric, stamp, at FROM measured WHERE version = ?", (version,))
+    return {(uid, name): (stamp, at) for uid, name, stamp, at in rows}
+
+
+def means(file: apsw.Connection, name: str) -> dict[str, float]:
+    """The mean of a metric by uid of an experiment, where it has one."""
+    return dict(file.execute("SELECT uid, mean FROM measured WHERE metric = ? AND mean NOTNULL", (name,)))
+
+
+def num_measured(file: apsw.Connection, name: str) -> dict[str, int]:
+    """How many runs have a metric, by uid of an experiment."""
+    return dict(file.execute("SELECT uid, count(*) FROM run_value WHERE metric = ? GROUP BY uid", (name,)))
+
+
+def run_values(file: apsw.Connection, name: str) -> Iterator[tuple[str, int, float]]:
+    """(uid of the experiment, run, value) of a metric."""
+    return iter(file.execute("SELECT uid, run, value FROM run_value WHERE metric = ?", (name,)))
+
+
+def show(store: Store, key: str, names: Sequence[str], rows: Mapping[int, Mapping[str, float]]) -> None:
+    """Put metrics by run or by experiment, as `key` says, into a table of this connection alone."""
+    connection = store.db.connection
+    connection.execute(f"DROP TABLE IF EXISTS temp.{key}_metric")
+    connection.execute(
+        f"CREATE TEMP TABLE {key}_metric ({', '.join([f'{key} INTEGER PRIMARY KEY', *names])})"
+    )
+    connection.executemany(
+        f"INSERT INTO temp.{key}_metric VALUES ({', '.join('?' * (1 + len(names)))})",
+        ((row, *map(known.get, names)) for row, known in rows.items()),
+    )
+
+
+def runs_of(store: Store, experiments: Sequence[int]) -> list[int]:
+    """The runs (rows) of experiments."""
+    sql = "SELECT id FROM run WHERE experiment IN (SELECT value FROM json_each(?))"
+    return [run for (run,) in store.db.rows(sql, json.dumps(list(experiments)))]

@@ -95,7 +95,7 @@ def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str
         connection.execute(
             "INSERT INTO deletion VALUES (?, ?, ?, ?, ?)", (hidden, row.name, row.id, author, time.time())
         )
-        store.run_experiments.clear()
+        store.experiments_of_runs.clear()
         mark_changed(store, [row.id, hidden])
 
 
@@ -152,7 +152,7 @@ def _restore_runs(store: Store, tombstone: Tombstone) -> int:
         connection.execute(
             "UPDATE OR IGNORE run SET experiment = ? WHERE experiment = ?", (tombstone.origin, hidden)
         )
-        store.run_experiments.clear()
+        store.experiments_of_runs.clear()
         mark_changed(store, [hidden] if tombstone.origin is None else [hidden, tombstone.origin])
         left = int(store.db.value("SELECT count(*) FROM run WHERE experiment = ?", hidden))
         if not left:

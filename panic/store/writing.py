@@ -360,7 +360,7 @@ def commit(store: Store, results: Commit) -> None:
 
 def _experiments(store: Store, runs: set[int]) -> set[int]:
     """The experiments of runs, remembered because every commit asks."""
-    known = store.run_experiments
+    known = store.experiments_of_runs
     for run in runs - known.keys():
         known[run] = store.db.value("SELECT experiment FROM run WHERE id = ?", run)
     return {known[run] for run in runs}

@@ -107,8 +107,8 @@ def test_counts_that_are_kept_are_those_that_are_counted(tmp_path: Path, seed: i
     with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
         play = Play(store, seed)
         play.begin()
-        does = ["begin", "grow", "grow", "steps", "steps", "steps", "share", "forget", "end", "hide", "bring_back",
-                "delete"]  # fmt: skip
+        does = ["begin", "grow", "grow", "steps", "steps", "steps", "share", "forget", "end", "hide",
+                "bring_back", "delete"]  # fmt: skip
         monkey = pytest.MonkeyPatch()
         monkey.setattr(summaries, "FRESH_S", -1e9)
         for _ in range(40):
