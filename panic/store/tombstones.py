@@ -58,8 +58,12 @@ def deleted(store: Store) -> list[Tombstone]:
 
 
 def hide(store: Store, row: ExperimentRow, author: str) -> None:
-    """Delete an experiment with its null models, so that they can come back; its name is free then."""
+    """Delete an experiment with its null models, so that they can come back; its name is free then.
+
+    Raises NotFound if it is gone meanwhile.
+    """
     at = time.time()
+    _require_there(store, row)
     with store.transaction() as connection:
         for one in [row, *nulls(store, row.name)]:
             connection.execute(f"UPDATE experiment SET name = '{HIDDEN}' || uid WHERE id = ?", (one.id,))
@@ -71,8 +75,10 @@ def hide(store: Store, row: ExperimentRow, author: str) -> None:
 def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str) -> None:
     """Delete runs of an experiment, so that they can come back.
 
-    Distances between them and runs that stay are removed: they can be computed again.
+    Distances between them and runs that stay are removed: they can be computed again. Raises NotFound if the
+    experiment is gone meanwhile.
     """
+    _require_there(store, row)
     uid, chosen = new_uid(), json.dumps(list(runs))
     these = "IN (SELECT value FROM json_each(?1))"
     with store.transaction() as connection:
@@ -97,13 +103,27 @@ def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str
         )
 
 
+def _require_there(store: Store, row: ExperimentRow) -> None:
+    """Raise NotFound for an experiment that somebody else has deleted since it was looked up."""
+    now = reading.named(store, row.name)
+    if now is None or now.uid != row.uid:
+        raise NotFound(f"{row.name} was deleted by somebody else meanwhile.")
+
+
 def find(store: Store, selector: str) -> Tombstone:
-    """The newest deletion of a name, or the one whose id begins as given. Raises NotFound."""
+    """The newest deletion of a name, or the one whose id begins as given. Raises NotFound, also for several."""
     known = [one for one in deleted(store) if not NULL_NAME.fullmatch(one.name)]
     found = [one for one in known if one.name == selector]
-    found = found or [one for one in known if len(selector) >= 4 and one.uid.startswith(selector)]
     if found:
         return found[-1]
+    found = [one for one in known if len(selector) >= 4 and one.uid.startswith(selector)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(
+            f"Several deletions in {store.path} begin with {selector!r}.",
+            hint=f"They are: {', '.join(f'{one.uid} ({one.name})' for one in found[-10:])}.",
+        )
     names = ", ".join(dict.fromkeys(one.name for one in known))
     raise NotFound(
         f"Nothing called {selector!r} was deleted from {store.path}, or it was purged.",
@@ -115,8 +135,11 @@ def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
     """Let what was deleted come back, an experiment also under another name; how many runs stay deleted.
 
     Those stay that the experiment has again, having computed them anew. Raises ConflictError where a name is
-    taken, or the experiment of the runs is itself deleted.
+    taken, or the experiment of the runs is itself deleted, and NotFound for what came back or was purged
+    meanwhile.
     """
+    if tombstone.uid not in {one.uid for one in deleted(store)}:
+        raise NotFound(f"What was deleted of {tombstone.name} came back or was purged meanwhile.")
     if tombstone.is_part:
         return _restore_runs(store, tombstone)
     wanted = name or tombstone.name
@@ -166,15 +189,16 @@ def preview_purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
 def purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
     """Remove what was deleted for good, and give its space back to the disk.
 
+    What has come back meanwhile stays. Remarks on runs go, unless the runs are there again or can come back.
     Raises StoreError where the space cannot be given back yet; what is removed is removed then.
     """
+    known, wanted = deleted(store), {one.uid for one in tombstones}
+    tombstones, others = ([one for one in known if (one.uid in wanted) is it] for it in (True, False))
+    names = {one.name for one in tombstones}
+    staying = [(one.name, one.experiment) for one in others if one.name in names]
+    staying += [(row.name, row.id) for row in reading.experiments(store) if row.name in names]
     remarks = {uid for one in tombstones for uid in _run_uids(store, one.name, one.experiment)}
-    remarks -= {
-        uid
-        for one in tombstones
-        if (there := reading.named(store, one.name))
-        for uid in _run_uids(store, one.name, there.id)
-    }
+    remarks -= {uid for one in staying for uid in _run_uids(store, *one)}
     removed = remove(store, [one.experiment for one in tombstones], remarks)
     compact(store)
     return removed
