@@ -111,7 +111,7 @@ def _require_there(store: Store, row: ExperimentRow) -> None:
 
 
 def find(store: Store, selector: str) -> Tombstone:
-    """The newest deletion of a name, or the one whose id begins as given. Raises NotFound, also for several."""
+    """The newest deletion of a name, or the one whose id begins so. Raises NotFound, also for several."""
     known = [one for one in deleted(store) if not NULL_NAME.fullmatch(one.name)]
     found = [one for one in known if one.name == selector]
     if found:
