@@ -120,6 +120,20 @@ def test_a_difference_of_one_sign_has_the_least_p_and_none_has_none(tmp_path: Pa
     assert {one.p_value for one in same.comparisons} == {None}
 
 
+def test_arms_of_a_prompt_are_no_starts_of_their_own(tmp_path: Path) -> None:
+    """Until something steps in they are copies: each was counted, and p was that of three times as many."""
+    arms = {"baseline": [], "late": [{"at": 6, "text": "state 1"}], "later": [{"at": 7, "noise": 0.1}]}
+    for name, states in (("one", STATES), ("other", 5)):
+        models = config(name).model_dump()["models"]
+        models["chain"] |= {"states": states}
+        prompts = [f"state {5 * number}" for number in range(4)]
+        run(config(name, models=models, prompts=prompts, arms=arms, repeats=1), tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        found = pairing(store, [reading.experiment(store, name) for name in ("one", "other")])
+    assert {one.num_starts for one in found.comparisons if one.metric == "seconds"} == {4}
+    assert all(one.p_value is None for one in found.comparisons), f"below {LEAST_UNITS} starts"
+
+
 def test_what_differs_is_told_by_section(performed: Path) -> None:
     with Store(performed, write=True) as store:
         rows = [reading.experiment(store, name) for name in ("cycle", "fixed")]
