@@ -148,7 +148,7 @@ def _compared(name: str, first: _Side, other: _Side) -> Comparison:
     both = means[0].join(means[1], on=[c for c in means[0].columns if c != "value"], suffix="_other")
     starts = _starts([*first.met, *other.met])
     units = both.with_columns(start=pl.col("prompt").replace_strict(starts, default=pl.col("prompt")))
-    differences = (  # arms of one start begin as copies of each other, so that they are no starts of their own
+    differences = (  # arms of one start begin as copies of each other: they are no starts of their own
         units.with_columns(difference=pl.col("value_other") - pl.col("value"))
         .group_by("start", maintain_order=True)
         .agg(pl.col("difference").mean())["difference"]

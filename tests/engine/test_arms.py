@@ -393,3 +393,13 @@ def test_damage_among_interventions_is_found(tmp_path: Path, sql: str, problem: 
         assert check.check(store) == []
         store.db.execute(sql)
         assert problem in "; ".join(check.check(store))
+
+
+def test_an_intervention_that_its_arm_does_not_have_is_told_and_read(tmp_path: Path) -> None:
+    """Asking for its model was an IndexError, also of `panic check`."""
+    run(make_config(**FIXED, arms={"loud": [{"at": 4, "model": "upper-case"}]}), tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        store.db.execute("UPDATE intervention SET step = 6")
+        assert [one.model for one in contents.interventions(store, 1)] == [""]
+        assert "Error" not in "; ".join(check.check(store))
+        assert "before step 6 are not those of its arm" in "; ".join(check.check(store))
