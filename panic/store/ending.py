@@ -26,7 +26,7 @@ def end_runs(store: Store, row: ExperimentRow) -> tuple[int, int]:
     runs = reading.runs(store, row.id)
     still_open = [run for run in runs if run.state not in ENDED]
     begun = [run for run in still_open if run.num_steps]
-    if still_open and len(still_open) == len(runs) and not begun:
+    if still_open and not any(run.num_steps for run in runs):
         raise UsageError(
             f"No run of {row.name} has begun: there is nothing to be complete.",
             hint="panic delete deletes it.",
@@ -34,15 +34,15 @@ def end_runs(store: Store, row: ExperimentRow) -> tuple[int, int]:
     if still_open:
         longest = max(run.num_steps if run in begun else run.max_length for run in runs if run.num_steps)
         unbegun = [(run.id,) for run in still_open if not run.num_steps]
-        with store.transaction() as connection:
-            connection.executemany(
-                f"UPDATE run SET max_length = {NUM_STEPS} WHERE id = ?", [(run.id,) for run in begun]
-            )
-            connection.executemany("DELETE FROM run WHERE id = ?", unbegun)
         config = row.config | {"max_length": longest}
-        writing.start_experiment(store, row.name, config)
         # A session that was asked for none of these: whether they are there is then asked of the store.
         asked = config | {key: [] for key in TAKEN}
         session = writing.start_session(store, row.id, shlex.join(sys.argv), {}, asked)
         writing.end_session(store, session, "done")
+        writing.start_experiment(store, row.name, config)
+        with store.transaction() as connection:  # last: who is stopped before it can end them again
+            connection.executemany(
+                f"UPDATE run SET max_length = {NUM_STEPS} WHERE id = ?", [(run.id,) for run in begun]
+            )
+            connection.executemany("DELETE FROM run WHERE id = ?", unbegun)
     return len(begun), len(still_open) - len(begun)
