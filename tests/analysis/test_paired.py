@@ -171,6 +171,19 @@ def test_lists_in_another_order_differ() -> None:
     assert differences([{"seeds": [1], "name": "a"}, {"seeds": [1], "name": "b"}]) == []
 
 
+def test_arms_and_long_texts_that_differ_late_are_not_called_the_same_in_another_order() -> None:
+    """Their texts were cut at 60 characters: what differed behind that was said to be an order."""
+    swap = {"at": 4, "every": None, "model": None, "noise": None, "network": None}
+    arms = [{"arms": {"swap": [swap | {"text": text}]}} for text in ("a lighthouse", "a barn")]
+    [(field, values)] = differences(arms)
+    assert field == "arms: swap"
+    assert [text in value for text, value in zip(("lighthouse", "barn"), values, strict=True)] == [True, True]
+    long = [{"prompts": ["x" * 80 + end]} for end in "ab"]
+    [(_, values)] = differences(long)
+    assert values[0] != values[1]
+    assert "order" not in "".join(values)
+
+
 def test_commits_as_git_takes_them() -> None:
     assert commit_range(["abc and a patch (1)", "def"]) == "abc..def"
     assert commit_range(["abc", "abc and a patch (1)"]) == ""
