@@ -167,7 +167,7 @@ def test_an_unknown_experiment(writer):
 
 
 def test_what_came_back_meanwhile_is_not_purged(writer):
-    """Another process may let it come back while somebody is asked; its row may be another experiment's then."""
+    """Another process may let it come back while somebody is asked; its row may be another's then."""
     tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
     listed = tombstones.deleted(writer)
     tombstones.restore(writer, listed[0])
