@@ -130,6 +130,7 @@ def find(store: Store, selector: str) -> Tombstone:
 def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
     """Let what was deleted come back, an experiment also under another name; how many runs stay deleted.
 
+    Under another name its runs have other uids: remarks on them are copied, without their signatures.
     Those stay that the experiment has again, having computed them anew. Raises ConflictError where a name is
     taken, or the experiment of the runs is itself deleted; NotFound where it has come back, or was purged.
     """
@@ -156,6 +157,16 @@ def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
             connection.execute(
                 "UPDATE experiment SET config = json_set(config, '$.name', ?) WHERE id = ?",
                 (name, tombstone.experiment),
+            )
+            connection.executemany(
+                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+                " SELECT target_kind, ?, kind, text, author, at FROM annotation"
+                " WHERE target_kind = 'run' AND target = ? ORDER BY id",
+                zip(
+                    _run_uids(store, name, tombstone.experiment),
+                    _run_uids(store, tombstone.name, tombstone.experiment),
+                    strict=True,
+                ),
             )
     return 0
 
@@ -203,14 +214,14 @@ def purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
     return removed
 
 
-def _run_uids(store: Store, name: str, experiment: int) -> set[str]:
+def _run_uids(store: Store, name: str, experiment: int) -> list[str]:
     """What stands for the runs of an experiment that has or had a name."""
     rows = store.db.stream(
         f"SELECT network, {PROMPT}, seed, repeat, nullif(arm, '{BASELINE}') FROM run"
-        " JOIN output ON output.id = prompt WHERE experiment = ?",
+        " JOIN output ON output.id = prompt WHERE experiment = ? ORDER BY run.id",
         experiment,
     )
-    return {
+    return [
         run_key(name, decode_network(network), prompt, seed, repeat, *([arm] if arm else []))
         for network, prompt, seed, repeat, arm in rows
-    }
+    ]

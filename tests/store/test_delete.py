@@ -16,11 +16,12 @@ from panic.store import (
     tombstones,
     writing,
 )
-from panic.store.annotations import list_annotations
+from panic.store.annotations import add_tags, list_annotations, marks, run_target
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
 from panic.store.ending import end_runs
 from panic.store.records import NewDistance, NewVectorisation
+from panic.store.signing import Author
 from tests.store.sample import batch, fill, picture, remark, steps
 
 
@@ -216,3 +217,11 @@ def test_an_experiment_ends_whose_begun_runs_have_failed_at_once(writer, sample)
     assert (shortened, dropped) == (0, 3)
     assert [run.state for run in reading.runs(writer, "alpha")] == ["failed"]
     assert reading.experiment(writer, "alpha").config["max_length"] == length
+
+
+def test_remarks_on_runs_follow_them_to_another_name(writer, sample):
+    run = next(run for run in reading.runs(writer) if run.id == sample.stuck)
+    add_tags(writer, [run_target("alpha", run)], ["odd"], Author(name="me"))
+    tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
+    tombstones.restore(writer, tombstones.find(writer, "alpha"), "gamma")
+    assert marks(writer, "run")[run_target("gamma", run).uid].tags == ("odd",)
