@@ -73,7 +73,8 @@ def _user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without an entry in the system's list
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    named = f"{user}@{socket.gethostname()}"
+    return named.encode(errors="backslashreplace").decode()  # names of users are bytes
 
 
 def identity(author: str) -> str:

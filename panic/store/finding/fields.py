@@ -273,6 +273,8 @@ def config_field(name: str) -> Field:
     Raises UsageError.
     """
     path = _path(name)
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise UsageError(f"There is no field {name!r}: it has bytes in it that are not UTF-8.")
     if path == "$":
         raise UsageError("config is no field by itself.", hint="For example config.max_length = 100.")
     return Field(

@@ -231,6 +231,8 @@ def test_a_seed_of_many_digits_is_found(own: Store) -> None:
 def test_bytes_that_are_no_text_have_an_answer(marked: Store) -> None:
     with pytest.raises(FilterError, match="not UTF-8"):
         experiments(marked, "name = '\udcff'")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        experiments(marked, None, sort="config.\udcff")
 
 
 def test_hundreds_of_conditions_on_tags_have_an_answer_at_once(marked: Store) -> None:
