@@ -60,10 +60,9 @@ def deleted(store: Store) -> list[Tombstone]:
 def hide(store: Store, row: ExperimentRow, author: str) -> None:
     """Delete an experiment with its null models, so that they can come back; its name is free then.
 
-    Raises NotFound if it is gone meanwhile.
+    Raises NotFound where another process has deleted it since it was read.
     """
-    at = time.time()
-    _require_there(store, row)
+    row, at = reading.experiment(store, row.uid), time.time()
     with store.transaction() as connection:
         for one in [row, *nulls(store, row.name)]:
             connection.execute(f"UPDATE experiment SET name = '{HIDDEN}' || uid WHERE id = ?", (one.id,))
@@ -75,10 +74,10 @@ def hide(store: Store, row: ExperimentRow, author: str) -> None:
 def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str) -> None:
     """Delete runs of an experiment, so that they can come back.
 
-    Distances between them and runs that stay are removed: they can be computed again. Raises NotFound if the
-    experiment is gone meanwhile.
+    Distances between them and runs that stay are removed: they can be computed again. Raises NotFound where
+    another process has deleted the experiment since it was read.
     """
-    _require_there(store, row)
+    row = reading.experiment(store, row.uid)
     uid, chosen = new_uid(), json.dumps(list(runs))
     these = "IN (SELECT value FROM json_each(?1))"
     with store.transaction() as connection:
@@ -103,16 +102,20 @@ def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str
         )
 
 
-def _require_there(store: Store, row: ExperimentRow) -> None:
-    """Raise NotFound for an experiment that somebody else has deleted since it was looked up."""
-    now = reading.named(store, row.name)
-    if now is None or now.uid != row.uid:
-        raise NotFound(f"{row.name} was deleted by somebody else meanwhile.")
+def _still_deleted(store: Store, tombstones: Sequence[Tombstone]) -> list[Tombstone]:
+    """Those that are still there: others may have come back, or left the number of their row to another."""
+    there = {(one.experiment, one.uid, one.at) for one in deleted(store)}
+    return [one for one in tombstones if (one.experiment, one.uid, one.at) in there]
 
 
 def find(store: Store, selector: str) -> Tombstone:
-    """The newest deletion of a name, or the one whose id begins so. Raises NotFound, also for several."""
-    known = [one for one in deleted(store) if not NULL_NAME.fullmatch(one.name)]
+    """The newest deletion of a name, or the one whose id begins so. Raises NotFound, also for several.
+
+    Null models that were deleted with what they are of come back with it, and are not found.
+    """
+    there = deleted(store)
+    whole = {one.at for one in there if not NULL_NAME.fullmatch(one.name)}
+    known = [one for one in there if not (NULL_NAME.fullmatch(one.name) and one.at in whole)]
     found = [one for one in known if one.name == selector]
     if found:
         return found[-1]
@@ -134,15 +137,18 @@ def find(store: Store, selector: str) -> Tombstone:
 def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
     """Let what was deleted come back, an experiment also under another name; how many runs stay deleted.
 
+    Under another name its runs have other uids: remarks on them are copied, without their signatures.
     Those stay that the experiment has again, having computed them anew. Raises ConflictError where a name is
-    taken, or the experiment of the runs is itself deleted, and NotFound for what came back or was purged
-    meanwhile.
+    taken, or the experiment of the runs is itself deleted; NotFound where it has come back, or was purged.
     """
-    if tombstone.uid not in {one.uid for one in deleted(store)}:
-        raise NotFound(f"What was deleted of {tombstone.name} came back or was purged meanwhile.")
+    if not _still_deleted(store, [tombstone]):
+        raise NotFound(f"{tombstone.name} is not deleted any more: another process was faster.")
     if tombstone.is_part:
         return _restore_runs(store, tombstone)
     wanted = name or tombstone.name
+    of = NULL_NAME.fullmatch(wanted)
+    if of and not reading.named(store, of[1]):
+        raise ConflictError(f"There is no experiment {of[1]} any more, of which these are null models.")
     own = [one for one in deleted(store) if one.at == tombstone.at and not one.is_part]
     names = {one.experiment: wanted + one.name.removeprefix(tombstone.name) for one in own}
     if taken := [one for one in names.values() if reading.named(store, one)]:
@@ -158,6 +164,16 @@ def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
             connection.execute(
                 "UPDATE experiment SET config = json_set(config, '$.name', ?) WHERE id = ?",
                 (name, tombstone.experiment),
+            )
+            connection.executemany(
+                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+                " SELECT target_kind, ?, kind, text, author, at FROM annotation"
+                " WHERE target_kind = 'run' AND target = ? ORDER BY id",
+                zip(
+                    _run_uids(store, name, tombstone.experiment),
+                    _run_uids(store, tombstone.name, tombstone.experiment),
+                    strict=True,
+                ),
             )
     return 0
 
@@ -189,29 +205,28 @@ def preview_purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
 def purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
     """Remove what was deleted for good, and give its space back to the disk.
 
-    What has come back meanwhile stays. Remarks on runs go, unless the runs are there again or can come back.
-    Raises StoreError where the space cannot be given back yet; what is removed is removed then.
+    What has come back since it was listed stays. Remarks on runs go, unless the runs are there again or can
+    come back. Raises StoreError where the space cannot be given back yet; what is removed is removed then.
     """
-    known, wanted = deleted(store), {one.uid for one in tombstones}
-    tombstones, others = ([one for one in known if (one.uid in wanted) is it] for it in (True, False))
-    names = {one.name for one in tombstones}
-    staying = [(one.name, one.experiment) for one in others if one.name in names]
-    staying += [(row.name, row.id) for row in reading.experiments(store) if row.name in names]
+    tombstones = _still_deleted(store, tombstones)
     remarks = {uid for one in tombstones for uid in _run_uids(store, one.name, one.experiment)}
-    remarks -= {uid for one in staying for uid in _run_uids(store, *one)}
+    names, going = ({getattr(one, key) for one in tombstones} for key in ("name", "experiment"))
+    staying = [(row.name, row.id) for row in reading.experiments(store) if row.name in names]
+    staying += [(one.name, one.experiment) for one in deleted(store) if one.name in names]
+    remarks -= {uid for name, row in staying if row not in going for uid in _run_uids(store, name, row)}
     removed = remove(store, [one.experiment for one in tombstones], remarks)
     compact(store)
     return removed
 
 
-def _run_uids(store: Store, name: str, experiment: int) -> set[str]:
+def _run_uids(store: Store, name: str, experiment: int) -> list[str]:
     """What stands for the runs of an experiment that has or had a name."""
     rows = store.db.stream(
         f"SELECT network, {PROMPT}, seed, repeat, nullif(arm, '{BASELINE}') FROM run"
-        " JOIN output ON output.id = prompt WHERE experiment = ?",
+        " JOIN output ON output.id = prompt WHERE experiment = ? ORDER BY run.id",
         experiment,
     )
-    return {
+    return [
         run_key(name, decode_network(network), prompt, seed, repeat, *([arm] if arm else []))
         for network, prompt, seed, repeat, arm in rows
-    }
+    ]

@@ -3,10 +3,9 @@
 import apsw
 import pytest
 
-from panic.errors import UsageError
-from panic.store import Commit, NewFailure, NewRun, Store, reading, writing
+from panic.store import Store, reading, writing
 from panic.store.ending import end_runs
-from tests.store.sample import NETWORK, steps
+from tests.store.sample import steps
 
 
 @pytest.fixture
@@ -31,13 +30,3 @@ def test_what_was_stopped_in_the_middle_can_be_ended_again(writer, sample):
     assert end_runs(writer, row) == (1, 0)
     lengths = {run.id: run.max_length for run in reading.runs(writer, sample.alpha)}
     assert lengths[sample.untouched] == 3
-
-
-def test_where_all_that_began_failed_at_once_there_is_nothing_to_end(writer):
-    """It was a ValueError: the longest of no lengths."""
-    experiment = writing.start_experiment(writer, "gamma", {"name": "gamma", "max_length": 6})
-    runs = [NewRun(network=NETWORK, prompt=prompt, seed=42, max_length=6) for prompt in "ab"]
-    first, _ = writing.add_runs(writer, experiment, runs)
-    writing.commit(writer, Commit(failures=[NewFailure(run=first, step=0, kind="error", message="no")]))
-    with pytest.raises(UsageError, match="has begun"):
-        end_runs(writer, reading.experiment(writer, "gamma"))

@@ -31,12 +31,12 @@ def test_what_came_back_while_somebody_was_asked_is_not_purged(writer):
 def test_what_was_deleted_or_purged_meanwhile_is_not_deleted_or_brought_back_again(writer):
     row = reading.experiment(writer, "alpha")
     hidden = hide(writer, "alpha")
-    with pytest.raises(NotFound, match="deleted by somebody else"):
+    with pytest.raises(NotFound, match="No experiment"):
         tombstones.hide(writer, row, "me")
-    with pytest.raises(NotFound, match="deleted by somebody else"):
+    with pytest.raises(NotFound, match="No experiment"):
         tombstones.hide_runs(writer, row, [1], "me")
     tombstones.purge(writer, [hidden])
-    with pytest.raises(NotFound, match="purged meanwhile"):
+    with pytest.raises(NotFound, match="not deleted any more"):
         tombstones.restore(writer, hidden)
 
 
