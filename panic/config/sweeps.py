@@ -200,11 +200,9 @@ def combinations(raw: Mapping[str, Any], folder: Path, path: KeyPath = ()) -> li
     Raises: MistakesError.
     """
     axes: list[list[tuple[str, dict[KeyPath, Any]]]] = []
-    found = list(_sweeps(raw, ()))
     if ROWS in raw:
         axes.append(_rows(raw[ROWS], folder, (*path, ROWS)))
-        for at in [at for at, _ in found if at in axes[0][0][1]]:
-            raise _mistake((*path, *at), f"{dotted(at)} is a sweep here and a column of {ROWS}")
+    found = list(_sweeps(raw, ()))
     names = [at[-1] for at, _ in found]
     for at, sweep in found:
         name = dotted(at) if names.count(at[-1]) > 1 else str(at[-1])

@@ -207,14 +207,3 @@ def test_a_variant_of_a_sweep_takes_no_others_name(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="so is another model called"):
         load(path)
-
-
-def test_what_is_a_sweep_is_no_column_of_rows_too(tmp_path: Path) -> None:
-    """The sweep's values won, and each variant was there once per row, under names that said otherwise."""
-    (tmp_path / "grid.csv").write_text("steps\n2\n3\n")
-    path = tmp_path / "c.yaml"
-    path.write_text(
-        CONFIG.replace("slow: {", "slow: {rows: grid.csv, ").replace("steps: 9", "steps: {values: [5, 6]}")
-    )
-    with pytest.raises(ConfigError, match="steps is a sweep here and a column of rows"):
-        load(path)
