@@ -63,4 +63,7 @@ def render_page(template: str, *, specs: Sequence[Any], **values: Any) -> str:
 
 
 def _moment(at: float | None) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
+    except (ValueError, OverflowError, OSError):  # a store may say what is none
+        return "no time"
