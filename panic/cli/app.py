@@ -22,8 +22,8 @@ from panic.cli.completion import Shell, scripts
 
 EXPLAIN = (
     "Feedback loops of generative models: perform experiments, see where they stand, look at the results.\n\n"
-    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder given by --store, "
-    "else by PANIC_STORE, else by the config, else ./panic-store."
+    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder (or name) given by "
+    "--store, else by PANIC_STORE, else by the config, else by panic.toml, else ./panic-store."
 )
 COMMANDS = {
     "run": ("run:run", "Perform experiments, one after another."),
@@ -66,6 +66,7 @@ COMMANDS = {
     "untag": ("mark:untag", "Take tags away."),
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
+    "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
     "trainings": ("mark:trainings", "List the trainings that something was said of."),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
@@ -128,6 +129,8 @@ COMMANDS = {
         "evaluate:evaluate",
         "Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world.",
     ),
+    "config": ("settings:config", "Show every setting: its value, and where it was said."),
+    "stores": ("settings:stores", "List the named stores of the settings."),
     "completion": ("app:completion", "Print the completion script of a shell."),
     "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, complete_experiment
 from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import NotFound, UsageError
@@ -121,6 +121,37 @@ def comment(
         lines = [f"{name}:", *map(line_of, rows)] if rows else [f"Nothing was said of {name}."]
         console().print("\n".join(lines), soft_wrap=True)
     return None
+
+
+@command
+def project(
+    shared: Shared,
+    experiment: ExperimentArgument,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help='Its project; "" for what its config says.')
+    ] = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Move an experiment to a project, or say which one it is in. No result and no config changes."""
+    from panic.store import reading
+    from panic.store.annotations import annotate, check_project
+
+    if name:
+        check_project(name)
+    with _marking(shared, (experiment, None, None), unsigned=unsigned) as (store, targets, author):
+        row = reading.experiment(store, experiment)
+        if name is not None and (name or row.config.get("project")) != project_of(store, row.uid, row.config):
+            annotate(store, "project", [(targets[0], name)], author)
+        if name is None or not shared.quiet:
+            console().print(f"{row.name} is in the project {project_of(store, row.uid, row.config)}")
+
+
+def project_of(store: Store, uid: str, config: Mapping[str, Any]) -> str | None:
+    """Return the project of an experiment: what was said last, else what its config says."""
+    from panic.store.annotations import list_annotations
+
+    said = [row.text for row in list_annotations(store, "experiment", uid) if row.kind == "project"]
+    return said[-1] if said and said[-1] else config.get("project")
 
 
 @command

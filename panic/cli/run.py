@@ -23,6 +23,7 @@ from panic.cli.common import (
     Shared,
     command,
     guarded,
+    read_settings,
     say,
     say_error,
     tell_fields,
@@ -136,10 +137,14 @@ def run(
 
     loaded: list[CheckedConfig] = []
 
+    settings = read_settings()
+    above = settings.over_configs() if settings else []
+
     def load(path: Path) -> None:
-        loaded.append(
-            marked(check_config(path, changes, ask=not dry_run, store=shared.store_path), tags, label)
-        )
+        checked = check_config(path, [*above, *changes], ask=not dry_run, store=shared.store_path)
+        if settings is not None:
+            checked = replace(checked, config=settings.below(checked.config))
+        loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:
         tell_fields(checked.config)
