@@ -62,6 +62,10 @@ COMMANDS = {
         "List the fields that --where, --sort and --columns know, with their types and an example.",
     ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
+    "requirements": (
+        "origin:requirements",
+        "Print what to install to repeat an experiment: the versions that its last session had.",
+    ),
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
     "untag": ("mark:untag", "Take tags away."),
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),

@@ -32,6 +32,7 @@ from panic.cli.finding import (
     runs_where,
     tell_rest,
 )
+from panic.cli.origin import print_origin
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
 from panic.errors import ConfigError, UsageError
@@ -376,6 +377,7 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
         for s in reading.sessions(store, row.id)
     ]
     print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
+    print_origin(store, row)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
     rows = [

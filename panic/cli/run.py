@@ -29,6 +29,7 @@ from panic.cli.common import (
     tell_fields,
     tell_options,
 )
+from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.stored import trusted_config
 from panic.cli.stores import take_up
@@ -96,6 +97,7 @@ def run(
         typer.Option("--repin", help="First give the models the batch sizes that fit the work as it is now."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --repin.")] = False,
+    clean: CleanOption = None,
     taken: Annotated[
         Path | None,
         typer.Option("--from", metavar="SNAPSHOT", help="Begin with a copy of a snapshot of the store."),
@@ -144,6 +146,8 @@ def run(
         checked = check_config(path, [*above, *changes], ask=not dry_run, store=shared.store_path)
         if settings is not None:
             checked = replace(checked, config=settings.below(checked.config))
+        if clean or settings is not None:
+            enforce_clean(clean, [path], [shared.store_path(checked.config.store)])
         loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:
