@@ -319,18 +319,25 @@ def perform(
         log.info(summary)
     if not shared.quiet:
         console().print(f"{summary}\nStore: {outcome.store}\nLog:   {file}")
-    if outcome.state == "failed":
-        tell_failures(outcome.store, outcome.experiment)
+    if outcome.state == "failed" and tell_failures(outcome.store, outcome.experiment, runs):
         raise typer.Exit(1)
 
 
-def tell_failures(path: Path, experiment: str) -> None:
-    """Say on stderr why runs have failed, the most frequent reasons first."""
+def tell_failures(path: Path, experiment: str, of: Sequence[NewRun] | None = None) -> int:
+    """Say on stderr why runs, or these of them, have failed, the most frequent reasons first; how many."""
+    from panic.engine.plan import run_key
     from panic.store import Store, reading
 
+    asked = None if of is None else {run_key(run) for run in of}
     with Store(path) as store:
         name = reading.experiment(store, experiment).name
-        failures = [run.failure for run in reading.runs(store, experiment) if run.failure is not None]
+        failures = [
+            run.failure
+            for run in reading.runs(store, experiment)
+            if run.failure is not None and (asked is None or run_key(run) in asked)
+        ]
+    if not failures:
+        return 0
     reasons = Counter(failure.message.split("\n", 1)[0] for failure in failures).most_common()
     lines = [f"{shorten(reason, 200)} ({number:,} x)" for reason, number in reasons[:SHOWN_REASONS]]
     if len(reasons) > SHOWN_REASONS:
@@ -340,6 +347,7 @@ def tell_failures(path: Path, experiment: str) -> None:
         f"{told}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{told}:", *lines]),
         f"panic show {name} tells where. They are tried again with --retry-failed only.",
     )
+    return len(failures)
 
 
 def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None = None) -> None:
