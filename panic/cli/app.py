@@ -34,6 +34,10 @@ COMMANDS = {
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
+    "optimize": (
+        "optimize:optimize",
+        "Look for parameters for which a metric is largest or least; every trial is an experiment.",
+    ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
     "embed": (

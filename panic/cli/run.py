@@ -38,8 +38,10 @@ from panic.errors import StoreTooOld, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from panic.cli.progress import OnProgress
     from panic.engine.plan import CheckedConfig
     from panic.engine.preview import Preview
+    from panic.engine.progress import Progress
     from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
@@ -290,10 +292,11 @@ def perform(
     retry_failed: bool,
     repair: bool,
     runs: Sequence[NewRun] | None = None,
+    hear: OnProgress | None = None,
 ) -> None:
     """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed.
 
-    runs: exactly these, by default all that the config asks for.
+    runs: exactly these, by default all that the config asks for. hear: hears of all progress, too.
     """
     from panic.cli import logs
     from panic.cli.progress import showing_progress
@@ -304,7 +307,7 @@ def perform(
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as show,
         logs.logging_command(
             file := logs.log_file(path, config.project),
             config.log_level,
@@ -312,6 +315,12 @@ def perform(
             what=config.name,
         ),
     ):
+
+        def on_progress(progress: Progress) -> None:
+            show(progress)
+            if hear is not None:
+                hear(progress)
+
         outcome = perform_config(
             checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
         )
