@@ -139,6 +139,7 @@ COMMANDS = {
     ),
     "config": ("settings:config", "Show every setting: its value, and where it was said."),
     "stores": ("settings:stores", "List the named stores of the settings."),
+    "help": ("topics:help_", "Explain a topic: configs, filters, stores, models, clusters, guarantees."),
     "completion": ("app:completion", "Print the completion script of a shell."),
     "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
 }
@@ -223,7 +224,7 @@ def shared_options(
 @command
 def completion(
     shared: Shared,
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nushell.")],
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nu (nushell).")],
 ) -> None:
     """Print the completion script of a shell.
 
@@ -231,7 +232,7 @@ def completion(
     bash      source <(panic completion bash)     in ~/.bashrc
     zsh       source <(panic completion zsh)      in ~/.zshrc, after compinit
     fish      panic completion fish | source      in ~/.config/fish/config.fish
-    nushell   save it as a file and `source` that in config.nu
+    nu        save it as a file and `source` that in config.nu
     """
     programs = {"panic": app, "run-experiments": run_experiments_app()}
     trees = {name: typer.main.get_command(program) for name, program in programs.items()}

@@ -58,6 +58,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "snapshot": [["../store", "copy"], ["../store", "copy", "--force"]],
     "config": [[], ["--json"]],
     "stores": [[], ["--json"]],
+    "help": [[], ["configs"]],
     "requirements": [["x"], ["x", "--all"]],
     "tag": [["x", "good"], ["x", "good", "--run", "1"]],
     "project": [["x", "colours"], ["x"]],
