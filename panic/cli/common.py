@@ -135,7 +135,7 @@ def _settings_of(folder: Path) -> Path | None:
     if own.is_file():
         return own
     try:
-        return shared if b"[tool.panic" in shared.read_bytes() else None
+        return shared if shared.is_file() and b"[tool.panic" in shared.read_bytes() else None
     except OSError:
         return None
 
@@ -240,7 +240,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _with_settings(function: Callable[..., None], shared: Shared, arguments: Mapping[str, Any]) -> None:
     """Call a command; the folder of models of a file of settings is what worker processes see, too."""
-    if not os.environ.get("PANIC_MODELS") and (settings := read_settings()) and settings.models():
+    is_told = os.environ.get("PANIC_MODELS") or function.__name__ == "config"  # which says where it stands
+    if not is_told and (settings := read_settings()) and settings.models():
         os.environ["PANIC_MODELS"] = str(settings.models())
     function(shared, **arguments)
 

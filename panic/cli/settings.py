@@ -38,13 +38,12 @@ def config(shared: Shared, as_json: JsonOption = False) -> None:
 def _rows(shared: Shared) -> list[tuple[str, Any, str, str]]:
     """Name, value, origin and description of every setting."""
     from panic.config.schema import ExperimentConfig
-    from panic.config.settings import DEFAULT, NAMES, Settings, resolve
+    from panic.config.settings import DEFAULT, NAMES, OF_CONFIGS, Settings, resolve
 
     known = resolve(settings_files(), os.environ, user_settings())
     found = []
     for name in NAMES:
-        of_config = ExperimentConfig.model_fields.get(name)
-        value = of_config.default if of_config and name != "store" else None
+        value = ExperimentConfig.model_fields[name].default if name in OF_CONFIGS else None
         origin = DEFAULT
         if name in known.values:
             value, origin = known.values[name].value, known.values[name].origin

@@ -59,7 +59,9 @@ class Settings(Part):
 
 
 NAMES = tuple(name for name in Settings.model_fields if name != "stores")
-OF_CONFIGS = tuple(name for name in NAMES if name in ExperimentConfig.model_fields and name != "store")
+OF_CONFIGS = tuple(
+    name for name in NAMES if name in ExperimentConfig.model_fields and name not in ("store", "models")
+)
 """Settings that are fields of configs: the environment's hold over a config, those of files below it."""
 
 

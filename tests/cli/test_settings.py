@@ -150,6 +150,26 @@ def test_a_folder_of_models_in_a_file_is_what_workers_see(panic: Panic, tmp_path
     )
     (tmp_path / "panic.toml").write_text('models = "brought"\n')
     assert "Shout" in panic("models", "--json").stdout
+    assert settings(panic)["models"] == ("brought", "project")
+    (tmp_path / "x.yaml").write_text(
+        "{name: x, networks: [[Shout]], prompts: [a], seeds: [1], max_length: 2, device: cpu}\n"
+    )
+    assert panic("run", "x.yaml", "--quiet").exit_code == 0  # `models` of a config is something else
+
+
+def test_folders_of_models_are_no_variants(
+    panic: Panic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANIC_MODELS", str(tmp_path))
+    (tmp_path / "panic.toml").write_text('log_level = "debug"\n')
+    assert panic("run", write_config(tmp_path, max_length=1), "--quiet").exit_code == 0
+
+
+def test_what_is_no_file_is_no_settings(panic: Panic, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pyproject.toml")
+    (tmp_path / "panic.toml").symlink_to("panic.toml")
+    assert settings_files() == []
+    assert settings(panic)["models"] == (None, "default")
 
 
 def test_a_file_that_somebody_else_laid_into_a_folder_for_all_is_not_asked(
