@@ -20,7 +20,7 @@ import typer
 from panic.cli.common import Shared, say, say_error
 from panic.cli.render import console
 from panic.cli.run import perform
-from panic.errors import ConflictError, Interrupted, PanicError, UsageError
+from panic.errors import ConflictError, Interrupted, PanicError, StoreCorrupt, UsageError
 
 if TYPE_CHECKING:
     from panic.config.searching import Dimension
@@ -94,12 +94,18 @@ def open_study(search: Search, sampler: str, pruner: str) -> Iterator[Any]:
             ) from None
         _mend(file)
         search.file.with_name(f"{search.file.name}.lock").unlink(missing_ok=True)  # of a killed process
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(search.file))),
-            study_name=search.name,
-            direction=search.direction,
-            load_if_exists=True,
-        )
+        try:
+            study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(search.file))),
+                study_name=search.name,
+                direction=search.direction,
+                load_if_exists=True,
+            )
+        except (KeyError, ValueError):
+            raise StoreCorrupt(
+                f"The study {search.file} is damaged.",
+                hint="Move it away; its trials are experiments, and count again with --from.",
+            ) from None
         # A sampler that begins again with the seed that it had would draw again what it has drawn.
         study.sampler = getattr(optuna.samplers, sampler)(seed=len(study.trials))
         study.pruner = getattr(optuna.pruners, pruner)()

@@ -117,6 +117,10 @@ def test_it_goes_on_and_takes_former_results(panic: Invoke, tmp_path: Path) -> N
     done = panic("optimize", config, "--minimise", "entropy")
     assert done.exit_code == 2
     assert "has another direction" in done.stderr
+    (tmp_path / "panic-store" / "studies" / "look.journal").write_text("no json\n")
+    done = panic("optimize", config, "--maximise", "entropy")
+    assert done.exit_code == 1
+    assert "is damaged" in done.stderr
 
 
 def test_values_and_whole_numbers_are_written_as_configs_have_them(panic: Invoke, tmp_path: Path) -> None:
