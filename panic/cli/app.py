@@ -115,6 +115,10 @@ COMMANDS = {
         "stores:snapshot",
         "Copy a store as it is now, also while it is written, and also onto a network file system.",
     ),
+    "merge": (
+        "stores:merge",
+        "Bring the content of stores into one, each thing once, in any order and as often as you like.",
+    ),
     "delete": ("delete:delete", "Delete an experiment, or some of its runs; they can come back."),
     "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),
     "purge": ("delete:purge", "Remove what was deleted for good, and give its space back to the disk."),

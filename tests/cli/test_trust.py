@@ -54,6 +54,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "table": [["time"], ["drift", "-o", "drift.csv"]],
     "cache": [["show"], []],
     "snapshot": [["../store", "copy"], ["../store", "copy", "--force"]],
+    "merge": [["../store", "--into", "merged"]],
     "tag": [["x", "good"], ["x", "good", "--run", "1"]],
     "untag": [["x", "good"]],
     "label": [["x", "a label"]],
