@@ -31,6 +31,10 @@ COMMANDS = {
         "run:resume",
         "Go on with an experiment: all that it was ever asked for, in the store that it is found in.",
     ),
+    "pin": (
+        "shards:pin",
+        "Decide how the models of a config are called, for all of its runs, so that shards call them alike.",
+    ),
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),

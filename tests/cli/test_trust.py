@@ -36,7 +36,9 @@ class Evil:
 """
 
 COMMANDS: dict[str, list[list[str]]] = {
-    **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
+    **{
+        name: [] for name in ("run", "pin", "train", "evaluate", "completion")
+    },  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     "trainings": [[], ["--json"]],
     **{name: [[]] for name in ("dump", "check")},

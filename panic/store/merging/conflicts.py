@@ -28,7 +28,10 @@ _UNUSED = (
 def open_refused(walk: Walk) -> None:
     """Begin a merge: no run is refused. Runs beyond those that the target has are of this merge."""
     walk.connection.execute("CREATE TEMP TABLE refused (run INTEGER PRIMARY KEY, is_new)")
-    walk.connection.execute("CREATE TEMP TABLE first AS SELECT coalesce(max(id), 0) AS run FROM main.run")
+    walk.connection.execute(
+        "CREATE TEMP TABLE first AS SELECT (SELECT coalesce(max(id), 0) FROM main.run) AS run,"
+        " (SELECT coalesce(max(id), 0) FROM main.output) AS output"
+    )
     walk.connection.execute("CREATE TEMP TABLE doubtful (output, model, PRIMARY KEY (output, model))")
 
 
@@ -89,11 +92,12 @@ def clear(walk: Walk, run: int) -> None:
 
 
 def sweep(walk: Walk) -> None:
-    """Remove the runs of this merge that were refused, and the outputs that nothing refers to, as theirs."""
+    """Remove the runs of this merge that were refused, and the new outputs that nothing refers to."""
     connection = walk.connection
     connection.execute("DELETE FROM main.run WHERE id IN (SELECT run FROM temp.refused WHERE is_new)")
-    connection.execute(f"DELETE FROM main.embedding WHERE output IN ({_UNUSED})")
-    connection.execute(f"DELETE FROM main.output WHERE id IN ({_UNUSED})")
+    unused = f"SELECT id FROM ({_UNUSED}) WHERE id > (SELECT output FROM temp.first)"
+    connection.execute(f"DELETE FROM main.embedding WHERE output IN ({unused})")
+    connection.execute(f"DELETE FROM main.output WHERE id IN ({unused})")
 
 
 def note_vectors(walk: Walk) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-DERIVED = ("search", "derived")
+DERIVED = ("caption", "change", "derived")
 """How the names of tables begin that are made anew from all others, and not merged."""
 WALKED_APART = ("meta", "experiment")
 """Tables that the walk does not copy: experiments are joined one by one (`experiments.py`)."""
