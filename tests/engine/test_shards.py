@@ -138,12 +138,10 @@ def test_a_shard_without_pins_needs_all_batch_sizes() -> None:
 
 
 def test_a_shard_that_runs_out_of_memory_ends_with_the_answer(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ModelDoesNotFit, match="^draw: 3 GiB more") as ended,
-        opened(tmp_path / "s", prompts=["a", "b"], seeds=[42], repeats=1) as session,
-    ):
+    with opened(tmp_path / "s", prompts=["a", "b"], seeds=[42], repeats=1) as session:
         session.plan = replace(session.plan, keeps_shapes=True)
-        perform(session, first(1, failing("memory", "3 GiB more")))
+        with pytest.raises(ModelDoesNotFit, match=r"^draw: 3 GiB more") as ended:
+            perform(session, first(1, failing("memory", "3 GiB more")))
     assert "panic pin CONFIG --set batch_sizes.MODEL=N" in ended.value.hint
     with Store(tmp_path / "s") as store:
         assert [epoch.number for epoch in reading.epochs(store, "test")] == [0, 0]
