@@ -35,6 +35,10 @@ COMMANDS = {
         "shards:pin",
         "Decide how the models of a config are called, for all of its runs, so that shards call them alike.",
     ),
+    "slurm": (
+        "slurm:slurm",
+        "Perform experiments, in shards, or trainings as jobs of Slurm, or see where such jobs stand.",
+    ),
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),

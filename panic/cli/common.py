@@ -141,7 +141,7 @@ OptionalExperiment = Annotated[
 ]
 
 
-WITHOUT_STORE = ("devices", "models", "completion", "snapshot", "merge")
+WITHOUT_STORE = ("devices", "models", "completion", "snapshot", "merge", "slurm")
 """Commands that ask no store, or whose arguments name it."""
 
 

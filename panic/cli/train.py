@@ -17,6 +17,7 @@ import typer
 from panic.cli.common import Shared, command
 from panic.cli.render import console, print_table
 from panic.cli.run import DryRunOption
+from panic.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config.")
     ] = None,
+    only: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of a sweep's trainings the N-th alone.")
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train a model, or go on where its training was stopped. The model lies in the config's `output`.
@@ -48,6 +52,10 @@ def train(
     from panic.train.config import load_all
 
     trainings = load_all(config, overrides or ())
+    if only is not None:
+        if only > len(trainings):
+            raise UsageError(f"--only {only}: {config} stands for {len(trainings):,} trainings.")
+        trainings = [trainings[only - 1]]
     if dry_run:
         return _print_plan(trainings)
     for place, one in enumerate(trainings, start=1):

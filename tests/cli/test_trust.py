@@ -37,7 +37,7 @@ class Evil:
 
 COMMANDS: dict[str, list[list[str]]] = {
     **{
-        name: [] for name in ("run", "pin", "train", "evaluate", "completion")
+        name: [] for name in ("run", "pin", "slurm", "train", "evaluate", "completion")
     },  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     "trainings": [[], ["--json"]],
