@@ -182,7 +182,10 @@ def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapsho
     given["SLURM_ARRAY_TASK_ID"] = "1"
     subprocess.run(["bash", job.script, "pin"], env=given, check=True)
     task = subprocess.Popen(["bash", job.script, "task"], env=given, start_new_session=True)
-    time.sleep(3)
+    while not (tmp_path / "panic-local-1-0001" / "logs").exists():
+        assert task.poll() is None
+        time.sleep(0.1)
+    time.sleep(2)
     task.send_signal(signal.SIGUSR1)
     assert task.wait(60) == 0
     assert (tmp_path / "requeued").read_text() == "requeue local-1\n"
@@ -250,6 +253,7 @@ def test_slurm_says_what_it_does_not_take(slurm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> None:
     """A warning as Slurm gives it before a time limit; it begins a requeued task after two minutes."""
     models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}

@@ -46,7 +46,8 @@ class Meeting:
 def open_memo(walk: Walk) -> None:
     """Remember the states of what the target has."""
     walk.connection.execute(
-        "CREATE TEMP TABLE memo (experiment, model, epoch, padded_size, seed, input, output, run,"
+        "CREATE TEMP TABLE memo (experiment INTEGER, model INTEGER, epoch INTEGER, padded_size INTEGER,"
+        " seed INTEGER, input INTEGER, output INTEGER, run INTEGER,"  # typed, or the key is not searched by
         " PRIMARY KEY (experiment, model, epoch, padded_size, seed, input)) WITHOUT ROWID"
     )
     walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_COMPUTED}")
