@@ -25,6 +25,7 @@ from panic.store.merging.merge import merge
 from panic.store.merging.tables import DERIVED, TABLES, WALKED_APART
 from panic.store.migrate import expected_schema, migrations
 from panic.store.signing import Author
+from panic.store.snapshot import is_snapshot
 from panic.store.tombstones import deleted, hide, hide_runs
 from tests.engine.conftest import dump, make_config
 from tests.store.sample import Sample, batch, output, remark, steps
@@ -372,3 +373,19 @@ def test_what_cannot_be_merged(folder: Path, sample: Sample, tmp_path: Path) -> 
     assert not (tmp_path / "into").exists()
     with pytest.raises(UsageError, match="all others come into"):
         merge([folder], folder)
+
+
+def test_a_merged_store_on_a_network_file_system_is_a_snapshot(
+    parts: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    for module in ("panic.store.files", "panic.store.merging.merge"):
+        monkeypatch.setattr(
+            f"{module}.network_file_system", lambda folder: "nfs4" if shared in folder.parents else ""
+        )
+    merge(parts[1][:2], shared / "merged")
+    merge(parts[1][2:], shared / "merged")
+    assert is_snapshot(shared / "merged")
+    assert dump(shared / "merged") == dump(parts[0])
+    merge([shared / "merged"], tmp_path / "here")
+    assert dump(tmp_path / "here") == dump(parts[0])

@@ -32,7 +32,9 @@ def open_refused(walk: Walk) -> None:
         "CREATE TEMP TABLE first AS SELECT (SELECT coalesce(max(id), 0) FROM main.run) AS run,"
         " (SELECT coalesce(max(id), 0) FROM main.output) AS output"
     )
-    walk.connection.execute("CREATE TEMP TABLE doubtful (output INTEGER, model INTEGER, PRIMARY KEY (output, model))")
+    walk.connection.execute(
+        "CREATE TEMP TABLE doubtful (output INTEGER, model INTEGER, PRIMARY KEY (output, model))"
+    )
 
 
 def differing_runs(walk: Walk) -> dict[int, str]:
