@@ -37,7 +37,7 @@ def _step(job: Job, what: str, environment: Mapping[str, str]) -> int:
     given.setdefault("TMPDIR", tempfile.gettempdir())
     with stop_on_signals() as stop_requested:
         step = subprocess.Popen(
-            ["bash", job.script, what], env=given | ours | environment, start_new_session=True
+            ["bash", job.script, what], env={**given, **ours, **environment}, start_new_session=True
         )
         while step.poll() is None and not stop_requested():
             time.sleep(LOOK_EVERY_S)

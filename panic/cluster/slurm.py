@@ -99,7 +99,7 @@ def parsed(text: str) -> dict[int, tuple[str, str]]:
 
 def _numbers(text: str) -> list[int]:
     """The tasks that 3, or [1-4,7%2], stands for."""
-    found = []
+    found: list[int] = []
     for part in text.strip("[]").split("%")[0].split(","):
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
