@@ -22,6 +22,7 @@ from urllib.parse import quote
 import apsw
 
 from panic.errors import StoreCorrupt, StoreError, UsageError
+from panic.store import writing
 from panic.store.codec import text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
 from panic.store.merging import conflicts
@@ -230,6 +231,7 @@ def _take_source(
             found.num_vectors, found.num_diagrams = conflicts.drop_doubtful_diagrams(walk)
             conflicts.retire_failures(walk)
             remember(walk)
+            writing.mark_changed(mine, [row for (row,) in walk.rows("SELECT new FROM temp.map_experiment")])
             found.num_invocations = walk.value("SELECT count(*) FROM main.invocation") - before
     except apsw.ConstraintError as error:
         raise StoreCorrupt(
