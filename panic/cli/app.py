@@ -31,6 +31,14 @@ COMMANDS = {
         "run:resume",
         "Go on with an experiment: all that it was ever asked for, in the store that it is found in.",
     ),
+    "pin": (
+        "shards:pin",
+        "Decide how the models of a config are called, for all of its runs, so that shards call them alike.",
+    ),
+    "slurm": (
+        "slurm:slurm",
+        "Perform experiments, in shards, or trainings as jobs of Slurm, or see where such jobs stand.",
+    ),
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
@@ -127,6 +135,10 @@ COMMANDS = {
     "snapshot": (
         "stores:snapshot",
         "Copy a store as it is now, also while it is written, and also onto a network file system.",
+    ),
+    "merge": (
+        "stores:merge",
+        "Bring the content of stores into one, each thing once, in any order and as often as you like.",
     ),
     "delete": ("delete:delete", "Delete an experiment, or some of its runs; they can come back."),
     "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),

@@ -105,6 +105,18 @@ def run(
         Path | None,
         typer.Option("--from", metavar="SNAPSHOT", help="Begin with a copy of a snapshot of the store."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="N/COUNT", help="Only this part of the runs, such as 3/8; auto: Slurm's task."),
+    ] = None,
+    pins: Annotated[
+        Path | None,
+        typer.Option("--pins", metavar="FILE", help="Call models as panic pin has decided for all shards."),
+    ] = None,
+    allow_epochs: Annotated[
+        bool,
+        typer.Option("--allow-epochs", help="Let a shard go on with smaller batches where memory is short."),
+    ] = False,
 ) -> None:
     """Perform experiments, one after another. The same command again goes on where it stopped.
 
@@ -116,6 +128,10 @@ def run(
     if repin and dry_run:
         raise UsageError("--dry-run alone tells what --repin would change.")
     tell_options({"--yes": yes and not repin}, "without --repin")
+    is_part = shard is not None or pins is not None
+    if is_part and (repin or len(configs) > 1):
+        raise UsageError("--shard and --pins are of one config, and without --repin.")
+    tell_options({"--allow-epochs": allow_epochs and not is_part}, "without --shard or --pins")
     if dry_run:
         tell_options(
             {
@@ -123,6 +139,8 @@ def run(
                 "--repair": repair,
                 "--fail-fast": fail_fast,
                 "--from": taken,
+                "--shard": shard,
+                "--pins": pins,
             },
             "in a dry run",
         )
@@ -160,7 +178,14 @@ def run(
             return print_plan(checked, path)
         if taken is not None:
             take_up(shared, taken, path)
-        if not repin or pin_anew(shared, checked, path, yes=yes):
+        if is_part:
+            from panic.cli.shards import begin_shard
+
+            part, runs = begin_shard(
+                checked, configs[0], path, shard=shard, pins=pins, allow_epochs=allow_epochs
+            )
+            perform(shared, part, path, retry_failed=retry_failed, repair=repair, runs=runs)
+        elif not repin or pin_anew(shared, checked, path, yes=yes):
             perform(shared, checked, path, retry_failed=retry_failed, repair=repair)
         return None
 

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "engine": BASE | {"interrupts", "store", "topology", "models", "pocket", "devices"},
     "analysis": BASE | {"store", "topology", "models"},
     "extraction": BASE | {"models", "devices", "engine"},
+    "cluster": {"errors", "interrupts"},
     "train": BASE | {"interrupts", "models", "pocket"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "view"}
