@@ -51,7 +51,10 @@ def test_a_photo_is_upright_as_a_prompt_and_when_it_is_embedded(tmp_path: Path, 
     lying.save(tmp_path / "a.jpg", exif=b"Exif\0\0damaged" if is_damaged else exif)
     with Image.open(tmp_path / "a.jpg") as stored:
         upright = stored.copy() if is_damaged else stored.transpose(Image.Transpose.ROTATE_270)
-    assert Starts(store=lambda named: tmp_path / "store").image(tmp_path, "a.jpg") == f"image:{image_digest(upright).hex()}"
+    assert (
+        Starts(store=lambda named: tmp_path / "store").image(tmp_path, "a.jpg")
+        == f"image:{image_digest(upright).hex()}"
+    )
     [item] = inputs.list_images(str(tmp_path)).items
     assert inputs.read(item).digest == image_digest(upright)
 
