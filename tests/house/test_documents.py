@@ -108,7 +108,7 @@ def test_what_the_package_imports_is_declared() -> None:
     distributions = {"umap": ["umap-learn"], **packages_distributions()}  # which need not be installed
     extras = PROJECT["optional-dependencies"]
     required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"], *extras["umap"]]
-    required += extras["quantize"]
+    required += extras["quantize"] + extras["view"]
     required += extras["notebooks"]  # `panic.analysis.notebooks`, which nothing else imports
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.

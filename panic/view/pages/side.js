@@ -1,0 +1,2 @@
+import { html } from "./preact.js";
+export function Side() { return html`<p>not yet</p>`; }

@@ -1,0 +1,117 @@
+"""A server of the web view beside the test, and a store whose every step is known."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from panic.store import Store
+from panic.view.access import Access
+from panic.view.server import Application, application, listening
+from tests.store import sample
+
+HOSTILE = (
+    "<script>document.body.dataset.owned=1</script>"
+    '<img src=x onerror="document.body.dataset.owned=2"> "quotes" \u202eRTL'
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back: status, headers by lower-case name, bytes."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A server that answers."""
+
+    port: int
+    access: Access
+    app: Application
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/?token={self.access.token}"
+
+    def get(self, path: str, *, with_token: bool = True, **how: Any) -> Answer:
+        """Ask for a path; headers may be given, by name with _ for -."""
+        headers = {name.replace("_", "-"): value for name, value in how.pop("headers", {}).items()}
+        if with_token:
+            headers.setdefault("Authorization", f"Bearer {self.access.token}")
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, headers=headers, **how)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return Answer(
+                    status=answer.status, headers={k.lower(): v for k, v in answer.headers.items()},
+                    body=answer.read(),
+                )  # fmt: skip
+        except urllib.error.HTTPError as error:
+            headers = {k.lower(): v for k, v in error.headers.items()}
+            return Answer(status=error.code, headers=headers, body=error.read())
+
+    def post(self, path: str, said: Any, **headers: str) -> Answer:
+        """Write, with the value that this session was given."""
+        write = self.get("/api/1/session").json["write"]
+        return self.get(
+            path,
+            method="POST",
+            data=json.dumps(said).encode(),
+            headers={"x_panic_write": write or "", **headers},
+        )
+
+
+@contextmanager
+def serving(*paths: Path, port: int = 0, **how: Any) -> Iterator[Served]:
+    access = Access(hosts=("127.0.0.1", "localhost"), scope="test", **{"is_writable": True, **how})
+    app = application(paths, access)
+    listener = listening("127.0.0.1", port)
+    server = uvicorn.Server(uvicorn.Config(app.asgi, log_level="warning", access_log=False, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield Served(port=listener.getsockname()[1], access=access, app=app)
+    finally:
+        app.events.stop()
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> tuple[Path, sample.Sample]:
+    """The sample store of the store's tests, closed."""
+    with Store(tmp_path / "panic-store", write=True, create=True) as store:
+        return tmp_path / "panic-store", sample.fill(store)
+
+
+@pytest.fixture
+def served(known: tuple[Path, sample.Sample]) -> Iterator[Served]:
+    with serving(known[0]) as found:
+        yield found
