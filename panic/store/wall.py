@@ -107,3 +107,23 @@ def use_little_memory(store: Store, kib: int) -> None:
     store.db.execute(f"PRAGMA cache_size=-{kib}")
     if store.has_images:
         store.images.execute(f"PRAGMA cache_size=-{kib}")
+
+
+def embedded_steps(store: Store, run: int, model: int) -> list[tuple[int, str, bytes]]:
+    """(step, modality, vector) of a run's outputs that have a vector of a model (by its row), in order."""
+    rows: list[tuple[int, str, bytes]] = store.db.rows(
+        "SELECT step, modality, vector FROM invocation JOIN output ON output.id = invocation.output"
+        " JOIN embedding ON embedding.output = output.id AND model = ?2 WHERE run = ?1 ORDER BY step",
+        *(run, model),
+    )
+    return rows
+
+
+def embedded_prompt(store: Store, run: int, model: int) -> tuple[str, bytes] | None:
+    """(modality, vector) of a run's prompt under a model (by its row), if it has one."""
+    found: tuple[str, bytes] | None = store.db.row(
+        "SELECT modality, vector FROM run JOIN output ON output.id = prompt"
+        " JOIN embedding ON embedding.output = prompt AND model = ?2 WHERE run.id = ?1",
+        *(run, model),
+    )
+    return found

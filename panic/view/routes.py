@@ -22,7 +22,9 @@ from panic.store import contents
 from panic.store.thumbnails import SIDES
 from panic.view import records, writing
 from panic.view.context import Context, opened
-from panic.view.sources import Sources
+from panic.view.motion import motion
+from panic.view.sources import Source, Sources
+from panic.view.work import work
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 IMMUTABLE = "private, max-age=31536000, immutable"
@@ -51,7 +53,9 @@ def routes(context: Context) -> list[BaseRoute]:
         f"{one}/runs": _runs,
         f"{one}/runs/{{run:int}}": _run,
         f"{one}/runs/{{run:int}}/steps": _steps,
+        f"{one}/runs/{{run:int}}/motion": _motion,
         f"{one}/cells": _cells,
+        f"{one}/work": _work,
         "/api/1/stores/{store}/outputs/{digest}": _output,
         "/api/1/stores/{store}/tiles/{digest}": _tile,
         "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": _thumbnail,
@@ -64,7 +68,12 @@ def routes(context: Context) -> list[BaseRoute]:
             f"{one}/stop": writing.stop,
         }.items()
     ]
-    found.append(Route("/api/1/events", context.events.answer))
+    found += [
+        Route(f"{one}/questions", _computing(context, _asked_list)),
+        Route(f"{one}/questions/{{question}}", _computing(context, _asked_question)),
+        Route(f"{one}/map", _computing(context, _asked_map)),
+        Route("/api/1/events", context.events.answer),
+    ]
     pages = page_files()
     found += [Route(path, _file(name, data)) for path, (name, data) in pages.items()]
     return found
@@ -171,6 +180,53 @@ def _steps(context: Context, request: Request) -> Mapping[str, Any]:
 def _cells(context: Context, request: Request) -> Mapping[str, Any]:
     with opened(context, request) as (_, store, row):
         return records.cells(store, row, request.query_params)
+
+
+def _motion(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return motion(store, row, records.find_run(store, row, request.path_params["run"]).id)
+
+
+def _work(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return work(store, row)
+
+
+def _asked_list(request: Request) -> dict[str, str]:
+    return {"kind": "list"}
+
+
+def _asked_question(request: Request) -> dict[str, str]:
+    return {"kind": "question", "question": request.path_params["question"]}
+
+
+def _asked_map(request: Request) -> dict[str, str]:
+    query = request.query_params
+    method = query.get("method") or "pca"
+    if method not in ("pca", "umap"):
+        raise UsageError(f"A map is made by pca or umap, not {method[:40]!r}.")
+    return {"kind": "map", "model": query.get("model", ""), "method": method}
+
+
+def _computing(context: Context, read: Callable[[Request], dict[str, str]]) -> Callable[[Request], Any]:
+    """An endpoint whose answer a worker makes."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            source, state, uid = await run_in_threadpool(_of_experiment, context, request)
+            asked = {**read(request), "experiment": uid}
+            found = await context.computing.ask(source, state, asked, request.is_disconnected)
+        except PanicError as error:
+            return failed(context.sources, error)
+        return JSONResponse(found)
+
+    return answer
+
+
+def _of_experiment(context: Context, request: Request) -> tuple[Source, str, str]:
+    """The store of an address, its state, and the id of the experiment."""
+    with opened(context, request) as (source, store, row):
+        return source, f"{source.path}-{store.revision}", row.uid
 
 
 def _output(context: Context, request: Request) -> Mapping[str, Any]:

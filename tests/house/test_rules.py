@@ -107,6 +107,7 @@ STRINGS = {
     "analysis": {"panic.questions", "panic.nulls"},  # groups of entry points
     "cli": {"panic.questions"},  # that group again: completing a question's name imports none
     "store": {"panic.store"},
+    "view": {"panic.view.worker"},
 }
 """Names of ours in texts, by room: what is imported, or started as a process, by its name."""
 LOGGERS = {
