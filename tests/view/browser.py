@@ -20,6 +20,9 @@ from typing import Any, Self
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "ArrowUp": 38, "Home": 36, "End": 35, "Enter": 13}
 
+SERVER_ENDED = ("ERR_CONNECTION_RE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE")
+"""What a browser notes of a page whose server is gone, which is no mistake of the page."""
+
 
 def find() -> str | None:
     """The browser of this machine, if it has one."""
@@ -55,6 +58,7 @@ class Browser:
         self.complaints: list[str] = []
         self.asked: list[str] = []
         self._answers: dict[int, Any] = {}
+        self._targets: list[str] = []
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Tell the browser something and return what it answers."""
@@ -89,13 +93,16 @@ class Browser:
         elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
             self.complaints.append(json.dumps(said["args"])[:600])
         elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(json.dumps(said["entry"])[:600])
+            text = json.dumps(said["entry"])
+            if not any(end in text for end in SERVER_ENDED):
+                self.complaints.append(text[:600])
         elif method == "Network.requestWillBeSent":
             self.asked.append(said["request"]["url"])
 
     def open(self, url: str, width: int = 1280, height: int = 800, **how: Any) -> Page:
         """A new page at an address."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._targets.append(target)
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -103,6 +110,11 @@ class Browser:
         page.resize(width, height, **how)
         page.call("Page.navigate", url=url)
         return page
+
+    def close_pages(self) -> None:
+        """Close all pages."""
+        while self._targets:
+            self.call("Target.closeTarget", targetId=self._targets.pop())
 
     def close(self) -> None:
         """End the browser."""
@@ -157,8 +169,9 @@ class Page:
                 found = self.eval(f"(() => {{ try {{ return {script} }} catch (e) {{ return null }} }})()")
             except AssertionError:  # the page was being left
                 found = None
-            if found or time.monotonic() > deadline:
-                assert found, f"{script} within {seconds} s; the page says: {self.text()[:1500]}"
+            is_so = found not in (None, False, 0, "")
+            if is_so or time.monotonic() > deadline:
+                assert is_so, f"{script} within {seconds} s; the page says: {self.text()[:1500]}"
                 return found
             time.sleep(0.03)
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from panic.store import Store
+from panic.store import Commit, NewRun, Store, reading, writing
+from panic.store.codec import text_digest
 from panic.view.access import Access
 from panic.view.server import Application, application, listening
 from tests.store import sample
@@ -109,6 +110,55 @@ def known(tmp_path: Path) -> tuple[Path, sample.Sample]:
     """The sample store of the store's tests, closed."""
     with Store(tmp_path / "panic-store", write=True, create=True) as store:
         return tmp_path / "panic-store", sample.fill(store)
+
+
+LENGTH = 12
+
+
+class Looked:
+    """A store of an experiment "wall" that is written while it is looked at; every run's outputs are known.
+
+    outputs: digests by run and step.
+    """
+
+    def __init__(self, path: Path, num_runs: int = 6) -> None:
+        self.store = Store(path, write=True, create=True)
+        writing.start_experiment(self.store, "wall", {"name": "wall", "max_length": LENGTH})
+        self.experiment = reading.experiment(self.store, "wall").id
+        self.models = tuple(
+            writing.add_model(self.store, name, f"fingerprint of {name}", {"name": name, "modality_out": end})
+            for name, end in (("draw", "image"), ("tell", "text"))
+        )
+        self.session = writing.start_session(self.store, self.experiment, "panic run wall.yaml", {})
+        self.outputs: dict[int, list[str]] = {}
+        self.runs = [self.add(f"prompt {number}") for number in range(num_runs)]
+
+    def add(self, prompt: str, *, seed: int = -1) -> int:
+        """A run without a step."""
+        writing.commit(self.store, Commit(outputs=[sample.output(prompt)]))
+        new = NewRun(
+            network=("draw", "tell"), prompt=prompt, seed=seed, repeat=0 if seed != -1 else len(self.outputs),
+            max_length=LENGTH,
+        )  # fmt: skip
+        (run,) = writing.add_runs(self.store, self.experiment, [new])
+        self.outputs[run] = []
+        return run
+
+    def step(self, run: int, *texts: str) -> None:
+        """Two further steps of a run for every text: an image, the text."""
+        done = len(self.outputs[run])
+        contents = [one for text in texts for one in (sample.picture(run * 100 + done, (24, 24)), text)]
+        for number, text in enumerate(texts):
+            contents[2 * number] = sample.picture(run * 1000 + done + number, (300, 200))
+            contents[2 * number + 1] = text
+        made = sample.steps(self.store, self.session, self.models, run, "unused", contents, 1)
+        before = self.outputs[run][-1] if done else reading.runs(self.store, only=[run])[0].prompt
+        first = bytes.fromhex(before) if done else text_digest(before)
+        invocations = [one._replace(step=one.step + done) for one in made.invocations]
+        invocations[0] = invocations[0]._replace(input=first)
+        made = Commit(batches=made.batches, outputs=made.outputs, invocations=invocations)
+        writing.commit(self.store, made)
+        self.outputs[run] += [one.output.hex() for one in invocations]
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ export function Remarks({ store, experiment, run = null, of }) {
     <ul>${remarks.slice(-50).map((one) => html`<li><span class="muted">${moment(one.at)} ${one.author} ${one.kind}</span> <span dir="auto">${one.text}</span></li>`)}</ul>
     ${write
       ? html`<form class="bar" onSubmit=${say}>
-          <select name="kind" aria-label="kind of remark">${["tag", "untag", "label", "comment"].map((kind) => html`<option>${kind}</option>`)}</select>
+          <select name="kind" aria-label="kind of remark">${["tag", "untag", "label", "comment"].map((kind) => html`<option value=${kind}>${kind}</option>`)}</select>
           <input name="text" aria-label="remark" required autocomplete="off" />
           <button>Say</button>
           ${run === null && of.state === "running" ? html`<button type="button" onClick=${stop}>Stop the experiment</button>` : null}
