@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from panic.store.reading import NUM_STEPS, VISIBLE
+from panic.store.reading import NUM_STEPS, USED_OUTPUTS, VISIBLE
 from panic.store.store import Store
 
 TEXT_LIMIT = 600
@@ -127,3 +127,20 @@ def embedded_prompt(store: Store, run: int, model: int) -> tuple[str, bytes] | N
         *(run, model),
     )
     return found
+
+
+def weight(store: Store, experiment: int) -> tuple[int, int, int]:
+    """How many images an experiment (row number) has, the bytes of these, and the bytes of its texts."""
+    of_texts: int = store.db.value(
+        "SELECT coalesce(sum(length(CAST(text AS BLOB))), 0) FROM run JOIN invocation ON run = run.id"
+        " JOIN output ON output.id = invocation.output WHERE experiment = ?",
+        experiment,
+    )
+    digests = store.db.stream(
+        f"SELECT digest FROM output WHERE modality = 'image' AND id IN ({USED_OUTPUTS})", experiment
+    )
+    sizes = [
+        store.images.value("SELECT length(bytes) FROM image WHERE digest = ?", digest) or 0
+        for (digest,) in digests
+    ]
+    return len(sizes), sum(sizes), of_texts

@@ -2,7 +2,7 @@
 import { html, render, useEffect, useState } from "./preact.js";
 import { bundle, onConnection } from "./api.js";
 import { address, parse } from "./route.js";
-import { Help, Message } from "./parts.js";
+import { Help } from "./parts.js";
 import { Stores } from "./stores.js";
 import { Wall } from "./wall.js";
 import { Run } from "./run.js";
@@ -93,4 +93,3 @@ leaveTokenOut();
 const root = document.getElementById("app");
 root.textContent = "";
 render(html`<${App} />`, root);
-export { Message };

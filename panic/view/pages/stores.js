@@ -1,5 +1,6 @@
 // All experiments of all stores, with filters and an order as the command line has them.
 import { html, useState } from "./preact.js";
+import { bundle } from "./api.js";
 import { address, go } from "./route.js";
 import { Badge, Message, count, moment, useAnswer } from "./parts.js";
 
@@ -20,7 +21,7 @@ export function Stores({ place }) {
 
 export function Search({ value, onSearch, example }) {
   return html`<form class="search" onSubmit=${(e) => (e.preventDefault(), onSearch(e.target.elements.text.value))}>
-    <label>filter <input data-search name="text" type="search" key=${value} defaultValue=${value} placeholder=${example}
+    <label>filter <input data-search name="text" type="search" key=${value} defaultValue=${value} placeholder=${bundle ? "words" : example}
       autocomplete="off" autocapitalize="off" spellcheck=${false} onChange=${(e) => onSearch(e.target.value)} /></label>
   </form>`;
 }
