@@ -24,14 +24,33 @@ SEEN = """(() => { const tiles = [...document.querySelectorAll('.row .tile.curre
   const images = [...document.querySelectorAll('.row .tile img')];
   return tiles.length > 3 && tiles.every(one => one.dataset.step == STEP || one.dataset.step == STEP - 1)
     && images.length > 3 && images.every(one => one.complete && one.naturalWidth) })()"""
-SLIDE = """new Promise(done => { const begin = performance.now(); const one = document.querySelector('input[type=range]');
-  one.value = STEP; one.dispatchEvent(new Event('input', {bubbles: true}));
-  const look = () => SEEN ? done(performance.now() - begin) : performance.now() - begin > 20000 ? done(-1) : setTimeout(look, 4);
-  setTimeout(look, 4) })"""
-SCROLL = """new Promise(done => { const wall = document.querySelector('.wall'); const frames = []; let before = null;
+SLIDE = """new Promise(done => {
   const begin = performance.now();
-  const go = now => { if (before !== null) frames.push(now - before); before = now; wall.scrollTop += SPEED;
-    if (now - begin < 4000) requestAnimationFrame(go); else done(frames) }; requestAnimationFrame(go) })"""
+  const one = document.querySelector('input[type=range]');
+  one.value = STEP;
+  one.dispatchEvent(new Event('input', {bubbles: true}));
+  const look = () => {
+    const took = performance.now() - begin;
+    if (SEEN) done(took); else if (took > 20000) done(-1); else setTimeout(look, 4);
+  };
+  setTimeout(look, 4);
+})"""
+SCROLL = """new Promise(done => {
+  const wall = document.querySelector('.wall');
+  const frames = [];
+  let before = null;
+  const begin = performance.now();
+  const go = now => {
+    if (before !== null) frames.push(now - before);
+    before = now;
+    wall.scrollTop += SPEED;
+    if (now - begin < 4000) requestAnimationFrame(go); else done(frames);
+  };
+  requestAnimationFrame(go);
+})"""
+PAINTED = (
+    "[...document.querySelectorAll('.row .tile img')].filter(i => i.complete && i.naturalWidth).length > 3"
+)
 
 
 def slide(page: Page, step: int) -> float:
@@ -43,10 +62,7 @@ def slide(page: Page, step: int) -> float:
 def painted(page: Page) -> float:
     """Seconds until a page shows rows with images."""
     begin = time.monotonic()
-    page.wait(
-        "[...document.querySelectorAll('.row .tile img')].filter(i => i.complete && i.naturalWidth).length > 3",
-        60,
-    )
+    page.wait(PAINTED, 60)
     return time.monotonic() - begin
 
 

@@ -14,6 +14,8 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -193,20 +195,25 @@ class Page:
         """Type a text where the cursor is."""
         self.call("Input.insertText", text=text)
 
-    def drag(self, start: tuple[float, float], end: tuple[float, float], *, finger: bool = False) -> None:
-        """Draw from one place to another, with the mouse or a finger."""
-        places = [tuple(a + (b - a) * i / 8 for a, b in zip(start, end, strict=True)) for i in range(9)]
+    def draw(self, corners: Sequence[tuple[float, float]], *, finger: bool = False) -> None:
+        """Draw along lines from corner to corner, with the mouse or a finger."""
+        places = [corners[0]]
+        for start, end in pairwise(corners):
+            way = [b - a for a, b in zip(start, end, strict=True)]
+            places += [(start[0] + way[0] * part / 8, start[1] + way[1] * part / 8) for part in range(1, 9)]
         for number, (x, y) in enumerate(places):
             if finger:
                 kind = "touchStart" if number == 0 else "touchMove"
                 self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
             else:
-                kind = "mousePressed" if number == 0 else "mouseMoved"
-                self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+                self._mouse("mousePressed" if number == 0 else "mouseMoved", x, y)
         if finger:
             self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         else:
-            self.call("Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], button="left")
+            self._mouse("mouseReleased", *corners[-1])
+
+    def _mouse(self, kind: str, x: float, y: float) -> None:
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self, path: Path) -> None:
         """Save what is seen."""

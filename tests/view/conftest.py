@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
 
-from panic.store import Commit, NewRun, Store, reading, writing
+from panic.store import Commit, NewEmbedding, NewRun, Store, contents, reading, writing
 from panic.store.codec import text_digest
 from panic.view.access import Access
 from panic.view.server import Application, application, listening
@@ -147,11 +148,12 @@ class Looked:
     def step(self, run: int, *texts: str) -> None:
         """Two further steps of a run for every text: an image, the text."""
         done = len(self.outputs[run])
-        contents = [one for text in texts for one in (sample.picture(run * 100 + done, (24, 24)), text)]
-        for number, text in enumerate(texts):
-            contents[2 * number] = sample.picture(run * 1000 + done + number, (300, 200))
-            contents[2 * number + 1] = text
-        made = sample.steps(self.store, self.session, self.models, run, "unused", contents, 1)
+        made_of = [
+            one
+            for number, text in enumerate(texts)
+            for one in (sample.picture(run * 1000 + done + number, (300, 200)), text)
+        ]
+        made = sample.steps(self.store, self.session, self.models, run, "unused", made_of, 1)
         before = self.outputs[run][-1] if done else reading.runs(self.store, only=[run])[0].prompt
         first = bytes.fromhex(before) if done else text_digest(before)
         invocations = [one._replace(step=one.step + done) for one in made.invocations]
@@ -159,6 +161,38 @@ class Looked:
         made = Commit(batches=made.batches, outputs=made.outputs, invocations=invocations)
         writing.commit(self.store, made)
         self.outputs[run] += [one.output.hex() for one in invocations]
+
+    def embed(self) -> None:
+        """A vector for every text, of a model called "embed"."""
+        spec = {"modalities_in": ["text"], "modality_out": "vector"}
+        model = writing.add_model(self.store, "embed", "fingerprint of embed", spec)
+        writing.add_epoch(
+            self.store, self.experiment, "embed", model=model, batch_size=8, device_kind="cpu", threads=1
+        )
+        rng = np.random.default_rng(0)
+        texts = [one for one in contents.outputs(self.store, "wall") if one.modality == "text"]
+        batch = sample.batch(self.store, self.session, model)
+        vectors = [
+            NewEmbedding(
+                output=bytes.fromhex(one.digest), model=model, batch=batch.id,
+                vector=rng.normal(size=5).astype(np.float32),
+            )
+            for one in texts
+        ]  # fmt: skip
+        writing.commit(self.store, Commit(batches=[batch], embeddings=vectors))
+
+
+Shared = tuple[Served, Path, sample.Sample]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A server of the sample store for all tests of a module that change nothing."""
+    path = tmp_path_factory.mktemp("shared") / "panic-store"
+    with Store(path, write=True, create=True) as store:
+        known = sample.fill(store)
+    with serving(path) as found:
+        yield found, path, known
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from panic.view import access as of_view
 from panic.view.access import Access, kept_secret
-from tests.view.conftest import Served, serving
+from tests.view.conftest import Served, Shared, serving
 
 API = "/api/1/stores"
 
@@ -27,14 +27,16 @@ def cookie_of(served: Served) -> str:
 
 
 @pytest.mark.parametrize("path", ["/", API, "/static/main.js", "/api/1/events", "/api/1/session", "/nowhere"])
-def test_nothing_is_answered_without_a_token(served: Served, path: str) -> None:
+def test_nothing_is_answered_without_a_token(shared: Shared, path: str) -> None:
+    served, *_ = shared
     answer = served.get(path, with_token=False)
     assert answer.status == 401
     assert b"demo" not in answer.body
-    assert served.get(path, with_token=False, headers={"Authorization": "Bearer wrong"}).status == 401
+    assert served.get(path, with_token=False, headers={"Authorization": "Basic wrong"}).status == 401
 
 
-def test_the_token_becomes_a_cookie_that_is_let_in(served: Served) -> None:
+def test_the_token_becomes_a_cookie_that_is_let_in(shared: Shared) -> None:
+    served, *_ = shared
     cookie = cookie_of(served)
     assert served.access.token not in cookie
     assert served.get(API, with_token=False, headers={"Cookie": cookie}).status == 200
@@ -42,8 +44,9 @@ def test_the_token_becomes_a_cookie_that_is_let_in(served: Served) -> None:
     assert served.get(API, with_token=False, headers={"Cookie": changed}).status == 401
 
 
-def test_a_token_in_another_address_is_none(served: Served) -> None:
+def test_a_token_in_another_address_is_none(shared: Shared) -> None:
     """It would stay in logs and histories: only the page itself takes it."""
+    served, *_ = shared
     assert served.get(f"{API}?token={served.access.token}", with_token=False).status == 401
 
 
@@ -64,15 +67,17 @@ def test_a_cookie_ends_by_the_clock_of_the_server(served: Served, monkeypatch: p
     assert served.get(API, with_token=False, headers={"Cookie": cookie}).status == 401
 
 
-def test_a_cookie_of_another_store_is_none(served: Served) -> None:
+def test_a_cookie_of_another_store_is_none(shared: Shared) -> None:
+    served, *_ = shared
     other = Access(hosts=(), scope="another store", is_writable=True)
     assert not served.access.is_cookie(other.cookie())
     assert served.access.is_cookie(served.access.cookie())
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[::2]", "", "a b"])
-def test_an_unknown_host_is_refused(served: Served, host: str) -> None:
+def test_an_unknown_host_is_refused(shared: Shared, host: str) -> None:
     """A page of another name that resolves to this address (DNS rebinding) learns nothing."""
+    served, *_ = shared
     assert served.get(API, headers={"Host": host}).status == 403
 
 
@@ -86,11 +91,13 @@ def test_an_unknown_host_is_refused(served: Served, host: str) -> None:
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
     ],
 )
-def test_what_another_page_asks_is_refused(served: Served, headers: dict[str, str]) -> None:
+def test_what_another_page_asks_is_refused(shared: Shared, headers: dict[str, str]) -> None:
+    served, *_ = shared
     assert served.get(API, headers=headers).status == 403
 
 
-def test_browsers_are_told_what_to_heed(served: Served) -> None:
+def test_browsers_are_told_what_to_heed(shared: Shared) -> None:
+    served, *_ = shared
     for path in ("/", API, "/nowhere"):
         headers = served.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -140,7 +147,8 @@ def test_the_secret_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert len(kept_secret()) == 32
 
 
-def test_a_websocket_and_a_broken_request_change_nothing(served: Served) -> None:
+def test_a_websocket_and_a_broken_request_change_nothing(shared: Shared) -> None:
+    served, *_ = shared
     with socket.create_connection(("127.0.0.1", served.port)) as raw:
         raw.sendall(b"\x00\xff nonsense\r\n\r\n")
         raw.recv(100)

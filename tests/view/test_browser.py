@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from panic.store import Commit, NewFailure, NewStuck, reading, writing
+from panic.store import Commit, NewFailure, NewRun, NewStuck, reading, writing
+from panic.view import bundle
 from tests.store import sample
 from tests.view import browser as of_tests
 from tests.view.browser import Browser
@@ -63,6 +64,8 @@ SLIDE = """(() => { const one = document.querySelector('input[type=range]'); one
 ALL_TEXT = "[...document.querySelectorAll('button')].find(one => one.textContent.includes('100,000'))"
 BOX = "(() => { const b = document.querySelector('.wall').getBoundingClientRect(); return [b.x, b.y] })()"
 TO_THE_END = "(() => { const one = document.querySelector('.wall'); one.scrollTop = one.scrollHeight })()"
+CANVAS = """(() => { const b = document.querySelector('canvas').getBoundingClientRect();
+  return [b.x, b.y, b.width, b.height] })()"""
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
 
 
@@ -208,7 +211,7 @@ def test_a_phone_has_one_column_and_swipes(browser: Browser, wall: Served, looke
     page.eval("location.hash = '#/0/wall?step=2'")
     shown(page, run, outputs[2])
     box = page.eval(BOX)
-    page.drag((box[0] + 250, box[1] + 90), (box[0] + 130, box[1] + 92), finger=True)
+    page.draw([(box[0] + 250, box[1] + 90), (box[0] + 130, box[1] + 92)], finger=True)
     shown(page, run, outputs[5])
 
 
@@ -241,7 +244,7 @@ def test_a_server_that_was_killed_and_comes_back(browser: Browser, looked: Looke
 def test_ten_thousand_rows_are_a_few_elements(browser: Browser, tmp_path: Path) -> None:
     looked = Looked(tmp_path / "panic-store", 0)
     new = [
-        writing.NewRun(network=("draw", "tell"), prompt="p", seed=-1, repeat=repeat, max_length=LENGTH)
+        NewRun(network=("draw", "tell"), prompt="p", seed=-1, repeat=repeat, max_length=LENGTH)
         for repeat in range(10_000)
     ]
     writing.commit(looked.store, Commit(outputs=[sample.output("p")]))
@@ -269,3 +272,49 @@ def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, 
         page.wait(LOADED)
     assert reading.experiment(other.store, "wall").name == "wall"
     other.store.close()
+
+
+def test_a_bundle_opens_from_a_disk(browser: Browser, looked: Looked, tmp_path: Path) -> None:
+    """No server, no network; the same pages, every step of every run."""
+    run = looked.runs[1]
+    hostile = looked.add(HOSTILE)
+    looked.step(hostile, HOSTILE)
+    folder = tmp_path / "a folder #1"
+    row = reading.experiment(looked.store, "wall")
+    bundle.write(looked.store, row, folder, lambda *told: None)
+    url = (folder / "index.html").as_uri()
+    page = browser.open(f"{url}#/0/wall?step=4", height=1600)
+    page.call(
+        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
+    )
+    for one in looked.runs:
+        shown(page, one, looked.outputs[one][4])
+    page.wait(LOADED)
+    page.eval("location.hash = '#/0/wall?where=prompt+1'")
+    page.wait("document.querySelector('.wall')?.dataset.total == 1")
+    page.eval(f"location.hash = '#/0/wall/run/{run}?step=7'")
+    page.wait(f"document.querySelector('[data-shown=\"{looked.outputs[run][7]}\"]')")
+    assert page.eval("document.body.dataset.owned") is None
+    assert [one for one in browser.asked if not one.startswith("file:")] == []
+    browser.asked.clear()
+
+
+def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_path: Path) -> None:
+    """Both are worked out in processes of their own, while the page waits."""
+    looked = Looked(tmp_path / "panic-store", 4)
+    for run in looked.runs:
+        looked.step(run, *(f"{run} {place}" for place in range(6)))
+    looked.embed()
+    with serving(looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0/wall/map?colour=cluster")
+        page.wait("document.querySelector('canvas')?.dataset.drawn == 24", 60)
+        x, y, width, height = page.eval(CANVAS)
+        left, right, top, bottom = x + 2, x + width - 2, y + 2, y + height - 2
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        page.draw([*corners, corners[0]])
+        page.wait("document.querySelector('[data-chosen]')?.dataset.chosen == 4")
+        page.eval("document.querySelector('[data-chosen] + a').click()")
+        page.wait("document.querySelector('.wall')?.dataset.total == 4")
+        page.eval("location.hash = '#/0/wall/questions/stuck'")
+        page.wait("document.querySelector('[data-answered]')?.innerText.includes('revision')", 60)
+    looked.store.close()

@@ -16,7 +16,7 @@ import pytest
 from panic.store import NewRun, Store, contents, reading, writing
 from panic.view.routes import routes
 from tests.store import sample
-from tests.view.conftest import HOSTILE, Served, serving
+from tests.view.conftest import HOSTILE, Served, Shared, serving
 
 ONE = "/api/1/stores/0/experiments/alpha"
 DESCRIPTION = json.loads((Path(__file__).parents[2] / "panic" / "view" / "openapi.json").read_text())
@@ -49,13 +49,15 @@ def problems(path: str, value: Any, method: str = "get") -> list[str]:
     return fits(value, answer["schema"])
 
 
-def test_the_description_names_every_address(served: Served) -> None:
+def test_the_description_names_every_address(shared: Shared) -> None:
+    served, *_ = shared
     context = served.app.context
     known = {re.sub(r":int", "", route.path) for route in routes(context)}  # type: ignore[attr-defined]
     assert {path for path in known if path.startswith("/api/")} == set(DESCRIPTION["paths"])
 
 
-def test_every_answer_is_as_described(served: Served, known: tuple[Path, sample.Sample]) -> None:
+def test_every_answer_is_as_described(shared: Shared) -> None:
+    served, *known = shared
     one = known[1]
     text = contents_of(known[0], "text")
     asked = {
@@ -82,7 +84,8 @@ def contents_of(path: Path, modality: str) -> str:
         return next(one.digest for one in contents.outputs(store, "alpha") if one.modality == modality)
 
 
-def test_runs_come_in_pages_that_leave_none_out(served: Served) -> None:
+def test_runs_come_in_pages_that_leave_none_out(shared: Shared) -> None:
+    served, *_ = shared
     found, offset = [], 0
     while offset is not None:
         page = served.get(f"{ONE}/runs?limit=2&offset={offset}&sort=-run").json
@@ -92,7 +95,8 @@ def test_runs_come_in_pages_that_leave_none_out(served: Served) -> None:
     assert len(found) == page["total"] == 4
 
 
-def test_a_stuck_run_goes_on_in_its_cycle(served: Served, known: tuple[Path, sample.Sample]) -> None:
+def test_a_stuck_run_goes_on_in_its_cycle(shared: Shared) -> None:
+    served, *known = shared
     run = known[1].stuck
     with Store(known[0]) as store:
         [row] = reading.runs(store, only=[run])
@@ -107,7 +111,8 @@ def test_a_stuck_run_goes_on_in_its_cycle(served: Served, known: tuple[Path, sam
         assert cell["digest"] == stored[wanted]
 
 
-def test_each_run_at_its_last_step(served: Served, known: tuple[Path, sample.Sample]) -> None:
+def test_each_run_at_its_last_step(shared: Shared) -> None:
+    served, *known = shared
     one = known[1]
     runs = f"{one.stuck},{one.failed},{one.noisy},{one.untouched}"
     found = {
@@ -118,9 +123,8 @@ def test_each_run_at_its_last_step(served: Served, known: tuple[Path, sample.Sam
     assert found == wanted
 
 
-def test_runs_of_other_experiments_are_not_among_the_cells(
-    served: Served, known: tuple[Path, sample.Sample]
-) -> None:
+def test_runs_of_other_experiments_are_not_among_the_cells(shared: Shared) -> None:
+    served, *known = shared
     url = f"/api/1/stores/0/experiments/beta/cells?runs={known[1].stuck}&step=0"
     assert served.get(url).json["cells"] == []
 
@@ -160,14 +164,16 @@ def test_tiles_are_kept_for_good_and_are_webp(served: Served, known: tuple[Path,
         ("/static/..%2f__init__.py", 404, ""),
     ],
 )
-def test_bad_questions_get_an_answer(served: Served, url: str, status: int, told: str) -> None:
+def test_bad_questions_get_an_answer(shared: Shared, url: str, status: int, told: str) -> None:
+    served, *_ = shared
     answer = served.get(url)
     assert answer.status == status, answer.body
     assert told in answer.body.decode()
     assert b"Traceback" not in answer.body
 
 
-def test_a_long_cell_does_not_hold_up_the_list(served: Served) -> None:
+def test_a_long_cell_does_not_hold_up_the_list(shared: Shared) -> None:
+    served, *_ = shared
     begin = time.monotonic()
     assert served.get(f"{ONE}/cells?runs=1&step=999999999999&before=10").status == 200
     assert time.monotonic() - begin < 2

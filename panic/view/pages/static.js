@@ -21,7 +21,7 @@
 
   // Filters of a bundle are words that a run must have: in its prompt, network, state, arm, label or tags.
   function matches(run, words) {
-    const said = [run.run, run.prompt, run.network.join(" → "), run.state, run.arm, run.label || "", ...run.tags].join(" ").toLowerCase();
+    const said = [run.prompt, run.network.join(" → "), run.state, run.arm, run.label || "", ...run.tags].join(" ").toLowerCase();
     return words.every((word) => said.includes(word));
   }
 
