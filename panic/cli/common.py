@@ -217,6 +217,9 @@ def _unexpected(error: Exception, *, verbose: bool) -> int:
             sys.stdout.flush()
         except OSError:
             _drop_stdout()
+    elif isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        say_error(f"There is no memory left ({str(error) or 'an allocation failed'}).")
+        notes = notes or ["What is stored is kept. Smaller batches and fewer workers need less memory."]
     else:
         say_error(f"{type(error).__name__}: {error}")
         notes = notes or ["-v shows the traceback."]

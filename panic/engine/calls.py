@@ -125,7 +125,10 @@ class CallResult:
 
 
 class Worker(Protocol):
-    """Performs calls in the order in which they are submitted; each gives exactly one `CallResult`."""
+    """Performs calls in the order in which they are submitted; each gives exactly one `CallResult`.
+
+    A thread of its own that ends by an exception delivers that instead: the driver would wait for ever.
+    """
 
     @property
     def is_ready(self) -> bool:

@@ -36,6 +36,7 @@ class Child:
         entry: "package.module:function" to run in the child with its connection.
         arguments: pickled and passed on.
         on_message: called in a reader thread with every message, and with None when the child has ended.
+        on_error: called with what has ended a thread of this side, after which nobody hears the child.
         environment: variables that differ from this process's.
         hidden: variables that it does not get, such as those of keys.
     """
@@ -45,6 +46,7 @@ class Child:
         entry: str,
         arguments: tuple[Any, ...],
         on_message: Callable[[Any], None],
+        on_error: Callable[[BaseException], None],
         environment: Mapping[str, str] | None = None,
         hidden: Collection[str] = (),
     ) -> None:
@@ -61,6 +63,7 @@ class Child:
         )
         theirs.close()
         self._on_message = on_message
+        self._on_error = on_error
         self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.send(arguments)
         self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
@@ -111,6 +114,13 @@ class Child:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _read(self) -> None:
+        try:
+            self._pass_on()
+        except BaseException as error:
+            self._on_error(error)
+
+    def _pass_on(self) -> None:
+        """Hand every message over until the child has ended, and then None."""
         while True:
             try:
                 if not self._connection.poll(POLL_S):
@@ -147,6 +157,9 @@ class Child:
             try:
                 self._connection.send(message)
             except OSError:
+                return
+            except BaseException as error:
+                self._on_error(error)
                 return
 
 

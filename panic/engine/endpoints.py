@@ -93,7 +93,7 @@ class EndpointWorker:
         self,
         spec: ModelSpec,
         key: str | None,
-        deliver: Callable[[CallResult], None],
+        deliver: Callable[[CallResult | BaseException], None],
         *,
         reject_constant_images: bool = False,
     ) -> None:
@@ -128,8 +128,11 @@ class EndpointWorker:
         return self._clock.take()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:
+            self._deliver(error)
 
     async def _serve(self) -> None:
         self._certificates = httpx.create_ssl_context(trust_env=False)
@@ -168,13 +171,18 @@ class EndpointWorker:
         )
 
     def _begin(self, call: Call) -> None:
-        self._clock.switch("waiting for answers", call.model)
-        task = self._loop.create_task(self._perform(call))
-        self._tasks.add(task)
-        task.add_done_callback(self._end)
+        try:
+            self._clock.switch("waiting for answers", call.model)
+            task = self._loop.create_task(self._perform(call))
+            self._tasks.add(task)
+            task.add_done_callback(self._end)
+        except BaseException as error:  # the loop would log it and go on
+            self._deliver(error)
 
     def _end(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._deliver(error)
         if not self._tasks:
             self._clock.switch("waiting for a call")
 
@@ -357,7 +365,10 @@ def retry_after_s(value: str | None) -> float | None:
 
 
 def start_endpoints(
-    specs: Mapping[str, ModelSpec], deliver: Callable[[CallResult], None], *, reject_constant_images: bool
+    specs: Mapping[str, ModelSpec],
+    deliver: Callable[[CallResult | BaseException], None],
+    *,
+    reject_constant_images: bool,
 ) -> dict[str, EndpointWorker]:
     """A worker for each of these models. Raises ModelMissing if a key is not there."""
     keys = {name: endpoints.key(spec) for name, spec in specs.items()}

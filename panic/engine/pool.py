@@ -106,7 +106,7 @@ class Pool:
 
     Args:
         settings: of all diagrams that jobs may ask for.
-        deliver: called from another thread with the result of every job.
+        deliver: called from another thread with the result of every job, or with what has ended that thread.
         ledger: told what the processes spend their time on.
         hidden: variables of the environment that the processes do not get.
     """
@@ -115,7 +115,7 @@ class Pool:
         self,
         store: Path,
         settings: Sequence[DiagramSettings],
-        deliver: Callable[[JobResult], None],
+        deliver: Callable[[JobResult | BaseException], None],
         *,
         num_workers: int | None = None,
         ledger: Ledger | None = None,
@@ -182,7 +182,8 @@ class Pool:
         self._started += 1
         entry = "panic.engine.pool:serve_connection"
         arguments = (*self._arguments, time.monotonic())
-        child = Child(entry, arguments, partial(self._on_message, number), ENVIRONMENT, self._hidden)
+        on_message = partial(self._on_message, number)
+        child = Child(entry, arguments, on_message, self._deliver, ENVIRONMENT, self._hidden)
         self._children[number] = (child, deque())
         return number
 

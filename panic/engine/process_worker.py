@@ -44,7 +44,7 @@ class ProcessWorker:
     def __init__(
         self,
         settings: ServerSettings,
-        deliver: Callable[[CallResult], None],
+        deliver: Callable[[CallResult | BaseException], None],
         *,
         timeout_s: float | None = None,
         ahead: bool = False,
@@ -56,6 +56,7 @@ class ProcessWorker:
         self._lock = threading.Lock()
         self._pending: OrderedDict[int, Call] = OrderedDict()
         self._invoking: tuple[int, float] | None = None
+        self._begun: set[int] = set()  # calls whose model has been called and whose result has not come
         self._child: Child | None = None
         self._timed_out = False
         self._closing = False
@@ -89,6 +90,7 @@ class ProcessWorker:
             "panic.engine.process_worker:serve_connection",
             arguments,
             self._on_message,
+            self._deliver,
             hidden=self._settings.hidden,
         )
         return self._child
@@ -126,6 +128,7 @@ class ProcessWorker:
         elif isinstance(message, CallResult):
             with self._lock:
                 self._pending.pop(message.number)
+                self._begun.discard(message.number)
             self._deliver(message)
         elif isinstance(message, list):
             with self._lock:
@@ -134,7 +137,10 @@ class ProcessWorker:
             word, number = message
             with self._lock:
                 self.is_ready = True
-                self._invoking = (number, time.monotonic()) if word == "invoking" else None
+                self._invoking = None
+                if word == "invoking":
+                    self._invoking = number, time.monotonic()
+                    self._begun.add(number)
                 self._leaving = word == "leaving"
                 self._failed_starts = 0
 
@@ -148,10 +154,12 @@ class ProcessWorker:
                 reason = f"no answer within {self._timeout_s:g} s"
             pending, self._pending = self._pending, OrderedDict()
             kind = self._kind_of_end()
-            guilty = self._invoking[0] if self._invoking else next(iter(pending), None)
+            began = [self._invoking[0]] if self._invoking else [n for n in pending if n in self._begun]
+            guilty = next(iter([*began, *pending]), None)
             if self._invoking:  # what the child had not told yet
                 self._spans.append(Span("lost with its process", "", self._invoking[1], time.monotonic()))
             self._child, self._invoking, self._leaving = None, None, False
+            self._begun = set()
             self._clock = Clock("waiting for a call")
             if not self.is_ready:
                 log.warning("a process that runs models did not start: %s", reason)
@@ -162,10 +170,10 @@ class ProcessWorker:
 
     def _kind_of_end(self) -> Outcome:
         """What the end of the child means for the call it was at."""
-        if self._invoking:
-            return "crash"
         if self._leaving:
             return "untried"
+        if self._begun:
+            return "crash"
         self._failed_starts += 1
         return "untried" if self._failed_starts <= START_RETRIES else "load"
 
@@ -200,7 +208,10 @@ def serve_connection(
             send(server.finish(call, result, raw))
         except Exception as error:
             text = f"its output cannot be sent: {type(error).__name__}: {error}"
-            send(CallResult(number=call.number, error=CallError(kind="error", message=text)))
+            try:
+                send(CallResult(number=call.number, error=CallError(kind="error", message=text)))
+            except BaseException:
+                os._exit(1)  # the driver learns of the end of a process, of that of a thread it would not
 
     if ahead:
         server.load_all()
@@ -231,6 +242,9 @@ def _receive(connection: Connection[Any, Any], calls: queue.SimpleQueue[Call | N
             call = connection.recv()
         except (EOFError, OSError):  # a model may have closed what it does not know
             call = None
+        except BaseException:
+            log.exception("a call cannot be read")
+            os._exit(1)
         calls.put(call)
         if call is None:
             return

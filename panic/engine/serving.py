@@ -213,7 +213,7 @@ class LocalWorker:
     """Runs models in a thread of this process: for the CPU and the simulated device.
 
     The thread "models" owns the server and its cache; the thread "finish" only checks and hashes what came
-    out.
+    out. What ends one of them, such as a lack of memory, is delivered in place of a result.
     """
 
     is_ready = True
@@ -222,7 +222,7 @@ class LocalWorker:
         self,
         settings: ServerSettings,
         build: Callable[[ModelSpec], Model],
-        deliver: Callable[[CallResult], None],
+        deliver: Callable[[CallResult | BaseException], None],
     ) -> None:
         self._deliver = deliver
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
@@ -247,6 +247,12 @@ class LocalWorker:
         return self._server.clock.take()
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self._deliver(error)
+
+    def _serve(self) -> None:
         clock = self._server.clock
         clock.switch("serving")
         while True:
@@ -260,4 +266,7 @@ class LocalWorker:
         self._server.close()
 
     def _finish(self, call: Call, result: CallResult, raw: list[Any]) -> None:
-        self._deliver(self._server.finish(call, result, raw))
+        try:
+            self._deliver(self._server.finish(call, result, raw))
+        except BaseException as error:
+            self._deliver(error)

@@ -64,7 +64,7 @@ def _keep(settings: SnapshotSettings, store: Path, ending: threading.Event) -> N
             try:
                 taken = snapshot(store, settings.to, tell=tell)
                 log.debug("snapshot in %s: %d bytes", settings.to, taken.num_bytes)
-            except (PanicError, OSError) as error:
-                if isinstance(error, Interrupted):
-                    raise
+            except Interrupted:
+                raise
+            except Exception as error:
                 log.warning("no snapshot in %s: %s", settings.to, error)

@@ -46,7 +46,8 @@ PROCESS_BYTES = 500 * 2**20
 WORTH_STARTING = 200
 """Missing invocations per worker; to start a process takes as long as some hundred calls of a tiny model."""
 
-Message = CallResult | JobResult
+Message = CallResult | JobResult | BaseException
+"""An exception has ended a thread that others wait for: whoever asks for messages gets it raised."""
 Deliver = Callable[[Message], None]
 
 
@@ -159,12 +160,14 @@ class Workers:
         for seat in self.seats:
             seat.worker.drain()
 
-    def next(self, timeout_s: float) -> Message | None:
-        """The next message, or None if there is none for so long."""
+    def next(self, timeout_s: float) -> CallResult | JobResult | None:
+        """The next message, or None if there is none for so long. Raises what has ended a worker's thread."""
         try:
             message = self._inbox.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        if isinstance(message, BaseException):
+            raise message
         if isinstance(message, CallResult):
             seat, _ = self._calls.pop(message.number)
             seat.num_calls -= 1

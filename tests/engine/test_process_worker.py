@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import time
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,17 @@ class Evil(ImageToText):
                 os._exit(7)
             if self.deed == "hang":
                 time.sleep(600)
+            if self.deed == "exit later":
+                return [Deadly() if text == "state 3" else text for text in texts]
         return texts
+
+
+class Named(type):
+    __name__ = property(lambda cls: os._exit(7))
+
+
+class Deadly(metaclass=Named):
+    """No text; whoever asks for the name of its class, to tell so, ends the process."""
 '''
 
 
@@ -68,8 +79,10 @@ def test_same_results_as_in_this_process(tmp_path: Path) -> None:
     assert dump(tmp_path / "local") == dump(tmp_path / "child")
 
 
-def test_a_crash_ends_the_guilty_run_only(tmp_path: Path) -> None:
-    outcome = run(evil_config(tmp_path), tmp_path / "s")
+@pytest.mark.parametrize("deed", ["exit", "exit later"])
+def test_a_crash_ends_the_guilty_run_only(tmp_path: Path, deed: str) -> None:
+    """Also one that comes while the output is looked at: such a process was started again for ever."""
+    outcome = run(evil_config(tmp_path, deed=deed), tmp_path / "s")
     assert outcome.state == "failed"
     with Store(tmp_path / "s") as store:
         assert check.check(store) == []
@@ -306,3 +319,29 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
         assert inbox.get(timeout=60).rows is not None
     finally:
         pool.close()
+
+
+def test_what_ends_a_thread_beside_a_child_is_delivered() -> None:
+    """A message that could not be written was lost, and its answer awaited for ever."""
+    from panic.engine.child import Child
+
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    child = Child("panic.engine.child:_end_with_parent", (), messages.put, messages.put)
+    try:
+        child.send(lambda: None)  # cannot be pickled
+        assert "pickle" in str(messages.get(timeout=10))
+    finally:
+        child.kill()
+        child.close()
+
+
+def test_a_thread_that_hands_messages_over_tells_its_end() -> None:
+    from panic.engine.child import Child
+
+    def refuse(message: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+    child = Child("panic.engine.child:main", ("no such", "function"), refuse, errors.put)
+    assert str(errors.get(timeout=20)) == "can't start new thread"
+    child.close()

@@ -241,6 +241,26 @@ def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("of", ["models", "finish"])
+def test_what_ends_a_thread_of_a_worker_is_delivered(of: str) -> None:
+    """Without memory for another thread the call was lost, and the driver waited for its result for ever."""
+    inbox: queue.SimpleQueue[CallResult | BaseException] = queue.SimpleQueue()
+    settings = ServerSettings(device="cpu", specs={"a": registry.resolve("synthetic/random-walk")})
+    broken = RuntimeError("can't start new thread")
+
+    def deliver(result: CallResult | BaseException) -> None:
+        if of == "finish" and isinstance(result, CallResult):
+            raise broken
+        inbox.put(result)
+
+    worker = LocalWorker(settings, lambda spec: Echo(), deliver)  # type: ignore[arg-type, return-value]
+    if of == "models":
+        worker._server.serve = lambda call: (_ for _ in ()).throw(broken)  # type: ignore[method-assign]
+    worker.submit(Call(number=1, model="a", batch_size=1, inputs=["t"], seeds=[1]))
+    assert inbox.get(timeout=10) is broken
+    worker.close()
+
+
 def test_torch_gets_its_threads_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     seen: list[int] = []

@@ -145,7 +145,7 @@ def reader_with_snapshot(folder: Path, chance: random.Random, whole: Whole) -> s
 
 def little_memory(folder: Path, chance: random.Random, whole: Whole) -> str:
     """A limit of address space at random: it works, or ends with a message; what is stored is sound."""
-    store, limit = folder / "store", chance.randint(150, 1500) * 2**20
+    store, limit = folder / "store", chance.randint(150, chance.choice([400, 1500])) * 2**20
     wanted = tried.config(executor=chance.choice(["process", "auto"]))  # children inherit the limit
     driver = tried.start(wanted, store, ("prlimit", f"--as={limit}"))
     try:

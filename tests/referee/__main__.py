@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.referee.counting import work_through
+from tests.referee.counting import Round, work_through
 from tests.referee.designs import DESIGNS
 from tests.referee.page import page
 
@@ -30,18 +30,22 @@ def main() -> None:
     parser.add_argument("--design", action="append", choices=list(DESIGNS), help="one of them (repeat)")
     parser.add_argument("-o", "--output", type=Path, help="where the page is written (default: the screen)")
     options = parser.parse_args()
+
+    def write(found: Round) -> None:
+        """Write the page of what is counted so far: whoever ends the count early has it."""
+        if options.output is not None:
+            options.output.write_text(page(found), encoding="utf-8")
+
     found = work_through(
         options.design or list(DESIGNS),
         options.replicates,
         whole_every=options.whole_every,
         processes=options.processes,
         limit_s=60 * options.minutes,
+        after=write,
     )
-    text = page(found)
     if options.output is None:
-        sys.stdout.write(text)
-    else:
-        options.output.write_text(text, encoding="utf-8")
+        sys.stdout.write(page(found))
 
 
 if __name__ == "__main__":

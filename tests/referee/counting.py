@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -49,11 +49,12 @@ def work_through(
     whole_every: int = 1,
     processes: int = 1,
     limit_s: float = float("inf"),
+    after: Callable[[Round], None] = lambda found: None,
 ) -> Round:
     """Replicates of all designs, one after the other, and no further one begun after `limit_s` seconds.
 
     A design is asked what it is plain for, and in every `whole_every`-th replicate (0: in none) everything.
-    The same replicates at every call.
+    The same replicates at every call. after: told what is counted so far, after each of them.
     """
     found, started_at = Round(), time.monotonic()
     with ExitStack() as stack:
@@ -72,6 +73,7 @@ def work_through(
                     found.counts.setdefault(key, new).add(ruling)
             found.num_replicates += 1
             found.num_whole += is_whole
+            after(found)
     return found
 
 
