@@ -31,7 +31,7 @@ class Events:
     is_over: bool = False
     _states: dict[str, str] = field(default_factory=dict)
     _listeners: set[asyncio.Event] = field(default_factory=set)
-    _looking: asyncio.Task[None] | None = None
+    _looking: asyncio.Future[None] | None = None
 
     async def answer(self, request: Request) -> Response:
         """The stream, from the state on that the listener knows."""
