@@ -50,6 +50,10 @@ def view(
             autocompletion=complete_experiment,
         ),
     ] = None,
+    training: Annotated[
+        list[Path] | None,
+        typer.Option("--training", metavar="DIR", help="The folder of a training, to be shown, too."),
+    ] = None,
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The key of --cert.")] = None,
 ) -> None:
     """Show stores in a browser: all runs side by side, live while an experiment is performed."""
@@ -62,6 +66,9 @@ def view(
         return _write_bundle(shared, paths, experiment or "latest", static)
     tell_options({"--experiment": experiment, "--write": write and not lan}, "here")
     certificate = _certificate(cert, key)
+    for folder in training or []:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no folder.", hint="Name the `output` of a training.")
     try:
         from panic.view.access import Access
         from panic.view.server import application, listening, serve
@@ -77,7 +84,7 @@ def view(
     _tell(shared, url, is_plain=lan and certificate is None, has_qr=lan)
     if open_browser:
         typer.launch(url)
-    return serve(application(paths, access), listener, certificate)
+    return serve(application(paths, access, training or []), listener, certificate)
 
 
 def _certificate(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:

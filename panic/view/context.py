@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -24,6 +25,7 @@ class Context:
     access: Access
     events: Events
     computing: Computing
+    trainings: list[Path] = field(default_factory=list)
 
 
 @contextmanager

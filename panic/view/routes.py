@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +21,7 @@ from panic.cli import status as of_cli
 from panic.errors import NotFound, PanicError, StoreError, UsageError
 from panic.store import contents
 from panic.store.thumbnails import SIDES
-from panic.view import records, writing
+from panic.view import records, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
 from panic.view.sources import Source, Sources
@@ -56,6 +57,9 @@ def routes(context: Context) -> list[BaseRoute]:
         f"{one}/runs/{{run:int}}/motion": _motion,
         f"{one}/cells": _cells,
         f"{one}/work": _work,
+        "/api/1/trainings": _trainings,
+        "/api/1/trainings/{training}": _training,
+        "/api/1/trainings/{training}/samples/{step:int}": _sample,
         "/api/1/stores/{store}/outputs/{digest}": _output,
         "/api/1/stores/{store}/tiles/{digest}": _tile,
         "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": _thumbnail,
@@ -233,6 +237,26 @@ def _output(context: Context, request: Request) -> Mapping[str, Any]:
     digest = _digest(request)
     with opened(context, request) as (_, store, _row):
         return records.output(store, digest)
+
+
+def _trainings(context: Context, request: Request) -> Mapping[str, Any]:
+    return trainings.listed(context.trainings)
+
+
+def _training(context: Context, request: Request) -> Mapping[str, Any]:
+    return trainings.training(_training_folder(context, request))
+
+
+def _sample(context: Context, request: Request) -> Response | Mapping[str, Any]:
+    found = trainings.sample(_training_folder(context, request), request.path_params["step"])
+    return {"text": found} if isinstance(found, str) else Response(found, media_type="image/png")
+
+
+def _training_folder(context: Context, request: Request) -> Path:
+    number = request.path_params["training"]
+    if not number.isascii() or not number.isdigit() or int(number[:9]) >= len(context.trainings):
+        raise NotFound(f"There is no training {number[:40]!r}.", hint="panic view --training DIR names one.")
+    return context.trainings[int(number[:9])]
 
 
 def _digest(request: Request) -> str:

@@ -42,10 +42,16 @@ class Application:
         return self.context.events
 
 
-def application(paths: Sequence[Path], access: Access) -> Application:
-    """Return the application that shows these stores to whom `access` lets in."""
+def application(paths: Sequence[Path], access: Access, trainings: Sequence[Path] = ()) -> Application:
+    """Return the application that shows these stores, and folders of trainings, to whom `access` lets in."""
     sources = Sources(paths)
-    context = Context(sources=sources, access=access, events=Events(sources=sources), computing=Computing())
+    context = Context(
+        sources=sources,
+        access=access,
+        events=Events(sources=sources),
+        computing=Computing(),
+        trainings=list(trainings),
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

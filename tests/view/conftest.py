@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +88,9 @@ class Served:
 
 
 @contextmanager
-def serving(*paths: Path, port: int = 0, **how: Any) -> Iterator[Served]:
+def serving(*paths: Path, port: int = 0, trainings: Sequence[Path] = (), **how: Any) -> Iterator[Served]:
     access = Access(hosts=("127.0.0.1", "localhost"), scope="test", **{"is_writable": True, **how})
-    app = application(paths, access)
+    app = application(paths, access, trainings)
     listener = listening("127.0.0.1", port)
     server = uvicorn.Server(uvicorn.Config(app.asgi, log_level="warning", access_log=False, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

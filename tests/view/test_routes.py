@@ -18,6 +18,7 @@ from panic.view.routes import routes
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
 
+Known = tuple[Path, sample.Sample]
 ONE = "/api/1/stores/0/experiments/alpha"
 DESCRIPTION = json.loads((Path(__file__).parents[2] / "panic" / "view" / "openapi.json").read_text())
 
@@ -264,3 +265,33 @@ def test_remarks_are_added_and_named_wrongly_are_not(
         assert served.post(path, wrong).status in (400, 404)
     assert served.get(f"{ONE}/runs/{run}").json["tags"] == ["odd"]
     assert served.post(f"{ONE}/stop", {}).json == {"asked": None}
+
+
+def fill_training(folder: Path) -> None:
+    """What a training's journal leaves."""
+    (folder / "samples").mkdir(parents=True)
+    (folder / "loss.csv").write_text("step,loss,log_loss,learning_rate\n10,2,0.301,0.1\n20,0,-inf,0.1\n")
+    (folder / "samples" / "00000020.txt").write_text("a text")
+    sample.picture(1).save(folder / "samples" / "00000010.png")
+
+
+def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
+    net = tmp_path / "net"
+    fill_training(net)
+    secret = tmp_path / "secret"
+    secret.write_text("a secret")
+    (net / "evaluation.csv").symlink_to(secret)
+    (net / "samples" / "00000030.txt").symlink_to(secret)
+    os.mkfifo(net / "profile.csv")
+    with serving(known[0], trainings=[net]) as served:
+        found = served.get("/api/1/trainings/0").json
+        assert problems("/api/1/trainings/{training}", found) == []
+        assert found["curves"]["loss"]["loss"] == [2.0, 0.0]
+        assert found["curves"]["loss"]["log_loss"] == [0.301, None]
+        assert found["curves"]["evaluation"] == found["curves"]["profile"] == {}
+        assert [one["step"] for one in found["samples"]] == [10, 20, 30]
+        assert served.get("/api/1/trainings/0/samples/20").json == {"text": "a text"}
+        assert served.get("/api/1/trainings/0/samples/10").headers["content-type"] == "image/png"
+        assert served.get("/api/1/trainings").json["trainings"] == [{"training": "0", "name": "net"}]
+        for wrong in ("0/samples/30", "0/samples/40", "1", "-1", "..", "9" * 5000):
+            assert served.get(f"/api/1/trainings/{wrong}").status == 404, wrong

@@ -10,6 +10,7 @@ import { Status } from "./status.js";
 import { Questions } from "./questions.js";
 import { PlaceMap } from "./map.js";
 import { Side } from "./side.js";
+import { Trainings } from "./trainings.js";
 
 const PAGES = { status: Status, run: Run, questions: Questions, map: PlaceMap };
 
@@ -48,7 +49,7 @@ function App() {
     return () => window.removeEventListener("keydown", press);
   }, []);
   const [store, experiment, page] = place.parts;
-  const Page = store === "side" ? Side : !experiment ? Stores : PAGES[page] || Wall;
+  const Page = store === "side" ? Side : store === "trainings" ? Trainings : !experiment ? Stores : PAGES[page] || Wall;
   useEffect(() => {
     document.title = experiment ? `${experiment} · panic view` : "panic view";
   }, [experiment]);
@@ -56,14 +57,14 @@ function App() {
     <a class="skip" href="#content">To the content</a>
     <header class="top">
       <a class="brand" href=${address([])}>panic</a>
-      ${experiment && store !== "side" ? html`<${Tabs} store=${store} experiment=${experiment} page=${page} />` : null}
+      ${experiment && !["side", "trainings"].includes(store) ? html`<${Tabs} store=${store} experiment=${experiment} page=${page} />` : null}
       <span class="space"></span>
       ${bundle ? html`<span class="muted">static copy</span>` : null}
       ${isConnected ? null : html`<span class="badge failed" role="status">the server does not answer</span>`}
       <button class="quiet" title="Keys (?)" aria-label="Keys" onClick=${() => setHelping(true)}>?</button>
     </header>
     <main id="content" tabindex="-1">
-      <${Page} key=${[Page.name, store, experiment].join()} place=${place} store=${store} experiment=${experiment} />
+      <${Page} key=${[place.parts[2], store, experiment].join()} place=${place} store=${store} experiment=${experiment} />
     </main>
     ${isHelping ? html`<${Help} close=${() => setHelping(false)} />` : null}
   `;

@@ -58,7 +58,8 @@ function Places({ found, store, experiment, path, query }) {
   const followed = Number(query.run) || null;
   const [high, wide] = useMemo(() => [found.y.reduce((a, b) => Math.max(a, b), 1), found.x.reduce((a, b) => Math.max(a, b), 1)], [found]);
   const scale = Math.min((size[0] - 24) / wide, (size[1] - 24) / high);
-  const at = (index) => [12 + found.x[index] * scale, size[1] - 12 - found.y[index] * scale];
+  const [left, below] = [(size[0] - wide * scale) / 2, (size[1] - high * scale) / 2];
+  const at = (index) => [left + found.x[index] * scale, size[1] - below - found.y[index] * scale];
   const value = (index) =>
     factor === "cluster" ? (found.cluster[index] < 0 ? "" : String(found.cluster[index])) :
     factor === "step" ? found.step[index] : String(found.runsById.get(found.run[index])?.[factor] ?? "");
@@ -78,7 +79,7 @@ function Places({ found, store, experiment, path, query }) {
     Object.assign(canvas.current, { width: w * ratio, height: h * ratio });
     const pen = canvas.current.getContext("2d");
     pen.scale(ratio, ratio);
-    const side = found.total > 20000 ? 1.5 : found.total > 3000 ? 3 : 5;
+    const side = found.total > 20000 ? 1.5 : found.total > 3000 ? 3 : 6;
     const groups = new Map();
     for (let index = 0; index < found.total; index += 1) {
       const name = chosen && !chosen.has(found.run[index]) ? "#8a939c33" : colour(index);

@@ -49,7 +49,7 @@ function Asked({ path }) {
       <h2>${figure.title}</h2>
       ${figure.missing ? html`<p class="muted">${figure.missing}</p>` : null}
       ${figure.sentence ? html`<p dir="auto">${figure.sentence}</p>` : null}
-      ${figure.charts.map((chart) => html`<figure>${chart.heading ? html`<figcaption>${chart.heading}</figcaption>` : null}<${Drawn} chart=${chart} title=${figure.title} /></figure>`)}
+      ${figure.charts.map((chart) => html`<figure><${Drawn} chart=${chart} title=${figure.title} /></figure>`)}
       ${figure.caveat ? html`<p class="muted">${figure.caveat}</p>` : null}
       ${figure.table.total ? html`<details><summary>table (${count(figure.table.total)} rows)</summary><div class="scroll table"><table>
         <thead><tr>${figure.table.columns.map((name) => html`<th>${name}</th>`)}</tr></thead>

@@ -52,6 +52,8 @@ function Whole({ run, path, place, store, experiment, error }) {
     <div class="bar">
       <h1><a href=${address([store, experiment])}>${experiment}</a> · run ${run.run} <${Badge} state=${run.state} /></h1>
       <span class="muted">${network(run.network)} · seed ${run.seed} · repeat ${run.repeat} · ${run.arm} · ${run.uid}</span>
+      ${bundle ? null : html`<a href=${address(["side"], { of: `${store}/${experiment}/${run.run}`, step: here })}>side by side</a>
+        <a href=${address([store, experiment, "map"], { run: run.run })}>on the map</a>`}
     </div>
     <p class="plain" dir="auto"><span class="muted">prompt: </span>${run.prompt.startsWith("image:")
       ? html`<img class="inline" src=${imageAddress(store, run.prompt.slice(6), 96)} alt="the prompt" />`

@@ -13,6 +13,7 @@ export function Stores({ place }) {
       <${Search} value=${where} onSearch=${(text) => change({ where: text })} example="state = running" />
       <label>sort <input class="short" value=${sort} placeholder="-created"
         onChange=${(e) => change({ sort: e.target.value })} /></label>
+      ${bundle ? null : html`<a href=${address(["side"])}>side by side</a> <a href=${address(["trainings"])}>trainings</a>`}
     </div>
     <${Message} error=${error} />
     ${found && found.stores.map((one) => html`<${Store} key=${one.store} one=${one} all=${found.stores} query=${{ where, sort }} />`)}
