@@ -69,4 +69,7 @@ def short_paths(text: str) -> str:
 
 
 def _moment(at: float | None) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
+    except (ValueError, OverflowError, OSError):  # a store may say what is none
+        return "no time"

@@ -151,8 +151,9 @@ def undelete(
             return _list(store, as_json)
         found = tombstones.find(store, experiment)
     if name is not None:
-        if found.is_part:
-            raise UsageError(f"These are runs of {found.name}, which has its name.", hint="Leave --name out.")
+        if found.is_part or reading.is_null(found.name):
+            whose = "runs" if found.is_part else "null models"
+            raise UsageError(f"These are {whose}: {found.name} has its name.", hint="Leave --name out.")
         if not reading.NAME.fullmatch(name) or name == "latest":
             raise UsageError(f"{name!r} cannot be the name of an experiment.", hint="For example demo-2.")
     with Store(store.path, write=True) as store:

@@ -318,7 +318,7 @@ def print_origins(out: Callable[[str], None], store: Store, uid: str) -> None:
 
     for one in origins(store):
         made = json.loads(one.text)
-        changes = f", with {', '.join(made['changes'])}" if made["changes"] else ""
+        changes = f", with {', '.join(map(str, made['changes']))}" if made["changes"] else ""
         if one.target == uid:
             out(f"made from:        {made['name']} ({made['uid'][:12]}){changes}")
         elif made["uid"] == uid and (name := _name_of(store, one.target)):

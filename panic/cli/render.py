@@ -143,8 +143,11 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(at: float) -> str:
-    """A point in time, in local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    """A point in time, in local time; a store may say what is none."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (ValueError, OverflowError, OSError):
+        return "no time"
 
 
 def shorten(text: str, length: int = 60) -> str:

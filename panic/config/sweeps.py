@@ -24,17 +24,28 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 from panic.config import sources
-from panic.config.problems import Document, KeyPath, Place, Problem, Source, describe, dotted, is_number
+from panic.config.problems import (
+    Document,
+    KeyPath,
+    NotParsedError,
+    Place,
+    Problem,
+    Source,
+    describe,
+    dotted,
+    is_number,
+)
 from panic.config.prompt_origins import MistakesError
 from panic.errors import ConfigError
 
 MAX_VALUES = 1000
 MAX_COMBINATIONS = 10_000
+MAX_BOUND = 1e100  # differences and quotients of such numbers are finite
 ROWS = "rows"
 FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "values": (("values",), ()),
@@ -107,8 +118,10 @@ def _bounds(
 ) -> tuple[float, float]:
     for name in names:
         value = sweep[name]
-        if not is_number(value) or not math.isfinite(value):
-            raise _mistake((*path, name), f"{name} must be a finite number", found=value)
+        if not is_number(value) or not -MAX_BOUND <= value <= MAX_BOUND:
+            raise _mistake(
+                (*path, name), f"{name} must be a number from {-MAX_BOUND:g} to {MAX_BOUND:g}", found=value
+            )
     low, high = (float(sweep[name]) for name in names)
     if low > high:
         raise _mistake((*path, names[1]), f"{names[1]} must be at least {names[0]}", found=sweep[names[1]])
@@ -134,7 +147,7 @@ def _between(low: float, high: float, share: float, *, log: bool) -> float:
     if not log:
         return low + (high - low) * share
     if low > 0:
-        return math.exp(math.log(low) + math.log(high / low) * share)
+        return math.exp(math.log(low) + (math.log(high) - math.log(low)) * share)
     return math.expm1(math.log1p(high) * share)
 
 
@@ -145,8 +158,8 @@ def _drawn(sweep: Mapping[str, Any], path: KeyPath, n: int) -> Iterator[float]:
         raise _mistake(
             (*path, "random"), "random is not one of the allowed values", found=kind, allowed=RANDOM
         )
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise _mistake((*path, "seed"), "seed must be a whole number", found=seed)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise _mistake((*path, "seed"), "seed must be a whole number, and not below 0", found=seed)
     low, high = _bounds(sweep, path, ("low", "high"), log=kind == "log")
     dice = random.Random(seed)
     for _ in range(n):
@@ -170,7 +183,9 @@ def name_of(value: Any) -> str:
     """Return what stands for a value in a name: itself, if it is short and plain, else with a digest."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = str(value)
+    if isinstance(value, float) and float(short := f"{value:.6g}") == value:
+        text = short
     if re.fullmatch(r"[\w.+-]{1,24}", text):
         return text
     short = re.sub(r"[^\w.+-]+", "-", text)[:16].strip("-")
@@ -192,6 +207,7 @@ def combinations(raw: Mapping[str, Any], folder: Path, path: KeyPath = ()) -> li
     for at, sweep in found:
         name = dotted(at) if names.count(at[-1]) > 1 else str(at[-1])
         axes.append([(f"{name}={name_of(value)}", {at: value}) for value in values_of(sweep, (*path, *at))])
+    _require_separate([*(axes[0][0][1] if ROWS in raw else ()), *(at for at, _ in found)], path)
     number = math.prod(map(len, axes))
     if number > MAX_COMBINATIONS:
         raise _mistake(
@@ -207,6 +223,14 @@ def combinations(raw: Mapping[str, Any], folder: Path, path: KeyPath = ()) -> li
     ]
 
 
+def _require_separate(places: Sequence[KeyPath], path: KeyPath) -> None:
+    """Raise MistakesError where two sweeps say what one parameter is, or what is within it."""
+    ordered = sorted(places, key=lambda place: [str(key) for key in place])
+    for one, other in pairwise(ordered):
+        if other[: len(one)] == one:
+            raise _mistake(path, f"two sweeps say what '{dotted(one)}' is")
+
+
 def _sweeps(raw: Any, at: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
     """The sweeps in a mapping with their places below it; none is looked for in lists."""
     if form_of(raw) and at:
@@ -220,9 +244,11 @@ def _with(raw: Any, values: Mapping[KeyPath, Any], at: KeyPath = ()) -> Any:
     """A mapping with values in the places of sweeps, and those of rows added."""
     if at in values:
         return values[at]
+    added = {path[len(at)]: None for path in values if len(path) > len(at) and path[: len(at)] == at}
     if not isinstance(raw, Mapping):
-        return raw
-    added = {path[len(at)]: None for path in values if path[: len(at)] == at and len(path) == len(at) + 1}
+        if not added:
+            return raw
+        raw = {}
     return {key: _with(raw.get(key), values, (*at, key)) for key in dict.fromkeys([*raw, *added])}
 
 
@@ -243,7 +269,7 @@ def _rows(given: Any, folder: Path, path: KeyPath) -> list[tuple[str, dict[KeyPa
     head, *rows = [[cell.strip() for cell in row] for row in table if any(cell.strip() for cell in row)] or [
         []
     ]
-    if not rows or not all(head) or len(set(head)) < len(head):
+    if not rows or not all(part for name in head for part in name.split(".")) or len(set(head)) < len(head):
         raise _mistake(path, f"{file} needs a first line of different names of parameters, and rows below it")
     if odd := next((place for place, row in enumerate(rows, 2) if len(row) != len(head)), None):
         raise _mistake(path, f"{file}: row {odd} has not as many values as the first line has names")
@@ -256,8 +282,11 @@ def _rows(given: Any, folder: Path, path: KeyPath) -> list[tuple[str, dict[KeyPa
 
 
 def _cell(file: Path, text: str) -> Any:
-    """A cell as YAML reads a value: 2 is a number, true a truth value, nothing is none."""
-    value = sources.parse_value(Source(name=str(file), text=text), 0).data if text else None
+    """A cell as YAML reads a value, if it can: 2 is a number, true a truth value, nothing is none."""
+    try:
+        value = sources.parse_value(Source(name=str(file), text=text), 0).data if text else None
+    except NotParsedError:
+        return text
     return value if not isinstance(value, list | Mapping) else text
 
 
@@ -290,6 +319,8 @@ def expand_models(document: Document, folder: Path) -> list[Problem]:
             expanded[name] = variant
             continue
         swept[name] = [f"{name}-{one.suffix}" for one in found]
+        if taken := next((new for new in swept[name] if new in models or new in expanded), None):
+            return [Problem(("models", name), f"it has a variant '{taken}', and so is another model called")]
         expanded |= dict(zip(swept[name], (one.values for one in found), strict=True))
         _copy_places(document, ("models", name), [("models", new) for new in swept[name]])
     for name, variant in models.items():

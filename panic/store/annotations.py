@@ -261,7 +261,9 @@ def origins(store: Store) -> list[AnnotationRow]:
     names = AnnotationRow.__slots__
     rows = store.db.rows(
         f"SELECT {', '.join(names)} FROM annotation INDEXED BY annotation_origin"
-        " WHERE kind = 'origin' AND target_kind = 'experiment' AND json_valid(text) ORDER BY id"
+        " WHERE kind = 'origin' AND target_kind = 'experiment' AND CASE WHEN json_valid(text) THEN"
+        " json_type(text, '$.name') = 'text' AND json_type(text, '$.uid') = 'text'"
+        " AND json_type(text, '$.changes') = 'array' END ORDER BY id"
     )
     return [AnnotationRow(**dict(zip(names, row, strict=True))) for row in rows]
 

@@ -73,7 +73,8 @@ def _user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without an entry in the system's list
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    named = f"{user}@{socket.gethostname()}"
+    return named.encode(errors="backslashreplace").decode()  # names of users are bytes
 
 
 def identity(author: str) -> str:
@@ -110,10 +111,13 @@ def verify(message: bytes, signature: str, author: str, at: float, allowed_signe
 
     Raises SigningError where ssh-keygen is missing.
     """
+    try:
+        moment = time.strftime("%Y%m%d%H%M%S", time.localtime(at))
+    except (ValueError, OverflowError, OSError):
+        return "its time is none"
     with tempfile.TemporaryDirectory(prefix="panic-verify-") as folder:
         file = Path(folder) / "signature"
         file.write_text(signature)
-        moment = time.strftime("%Y%m%d%H%M%S", time.localtime(at))
         options = ("-n", NAMESPACE, "-f", str(allowed_signers), "-I", identity(author), "-s", str(file))
         done = _keygen("verify", *options, "-O", f"verify-time={moment}", message=message)
     return _said(done) if done.returncode else ""

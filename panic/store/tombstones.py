@@ -58,8 +58,11 @@ def deleted(store: Store) -> list[Tombstone]:
 
 
 def hide(store: Store, row: ExperimentRow, author: str) -> None:
-    """Delete an experiment with its null models, so that they can come back; its name is free then."""
-    at = time.time()
+    """Delete an experiment with its null models, so that they can come back; its name is free then.
+
+    Raises NotFound where another process has deleted it since it was read.
+    """
+    row, at = reading.experiment(store, row.uid), time.time()
     with store.transaction() as connection:
         for one in [row, *nulls(store, row.name)]:
             connection.execute(f"UPDATE experiment SET name = '{HIDDEN}' || uid WHERE id = ?", (one.id,))
@@ -71,8 +74,10 @@ def hide(store: Store, row: ExperimentRow, author: str) -> None:
 def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str) -> None:
     """Delete runs of an experiment, so that they can come back.
 
-    Distances between them and runs that stay are removed: they can be computed again.
+    Distances between them and runs that stay are removed: they can be computed again. Raises NotFound where
+    another process has deleted the experiment since it was read.
     """
+    row = reading.experiment(store, row.uid)
     uid, chosen = new_uid(), json.dumps(list(runs))
     these = "IN (SELECT value FROM json_each(?1))"
     with store.transaction() as connection:
@@ -97,13 +102,31 @@ def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str
         )
 
 
+def _still_deleted(store: Store, tombstones: Sequence[Tombstone]) -> list[Tombstone]:
+    """Those that are still there: others may have come back, or left the number of their row to another."""
+    there = {(one.experiment, one.uid, one.at) for one in deleted(store)}
+    return [one for one in tombstones if (one.experiment, one.uid, one.at) in there]
+
+
 def find(store: Store, selector: str) -> Tombstone:
-    """The newest deletion of a name, or the one whose id begins as given. Raises NotFound."""
-    known = [one for one in deleted(store) if not NULL_NAME.fullmatch(one.name)]
+    """The newest deletion of a name, or the one whose id begins so. Raises NotFound, also for several.
+
+    Null models that were deleted with what they are of come back with it, and are not found.
+    """
+    there = deleted(store)
+    whole = {one.at for one in there if not NULL_NAME.fullmatch(one.name)}
+    known = [one for one in there if not (NULL_NAME.fullmatch(one.name) and one.at in whole)]
     found = [one for one in known if one.name == selector]
-    found = found or [one for one in known if len(selector) >= 4 and one.uid.startswith(selector)]
     if found:
         return found[-1]
+    found = [one for one in known if len(selector) >= 4 and one.uid.startswith(selector)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(
+            f"Several deletions in {store.path} begin with {selector!r}.",
+            hint=f"They are: {', '.join(f'{one.uid} ({one.name})' for one in found[-10:])}.",
+        )
     names = ", ".join(dict.fromkeys(one.name for one in known))
     raise NotFound(
         f"Nothing called {selector!r} was deleted from {store.path}, or it was purged.",
@@ -114,12 +137,18 @@ def find(store: Store, selector: str) -> Tombstone:
 def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
     """Let what was deleted come back, an experiment also under another name; how many runs stay deleted.
 
+    Under another name its runs have other uids: remarks on them are copied, without their signatures.
     Those stay that the experiment has again, having computed them anew. Raises ConflictError where a name is
-    taken, or the experiment of the runs is itself deleted.
+    taken, or the experiment of the runs is itself deleted; NotFound where it has come back, or was purged.
     """
+    if not _still_deleted(store, [tombstone]):
+        raise NotFound(f"{tombstone.name} is not deleted any more: another process was faster.")
     if tombstone.is_part:
         return _restore_runs(store, tombstone)
     wanted = name or tombstone.name
+    of = NULL_NAME.fullmatch(wanted)
+    if of and not reading.named(store, of[1]):
+        raise ConflictError(f"There is no experiment {of[1]} any more, of which these are null models.")
     own = [one for one in deleted(store) if one.at == tombstone.at and not one.is_part]
     names = {one.experiment: wanted + one.name.removeprefix(tombstone.name) for one in own}
     if taken := [one for one in names.values() if reading.named(store, one)]:
@@ -135,6 +164,16 @@ def restore(store: Store, tombstone: Tombstone, name: str | None = None) -> int:
             connection.execute(
                 "UPDATE experiment SET config = json_set(config, '$.name', ?) WHERE id = ?",
                 (name, tombstone.experiment),
+            )
+            connection.executemany(
+                "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+                " SELECT target_kind, ?, kind, text, author, at FROM annotation"
+                " WHERE target_kind = 'run' AND target = ? ORDER BY id",
+                zip(
+                    _run_uids(store, name, tombstone.experiment),
+                    _run_uids(store, tombstone.name, tombstone.experiment),
+                    strict=True,
+                ),
             )
     return 0
 
@@ -166,28 +205,28 @@ def preview_purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
 def purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
     """Remove what was deleted for good, and give its space back to the disk.
 
-    Raises StoreError where the space cannot be given back yet; what is removed is removed then.
+    What has come back since it was listed stays. Remarks on runs go, unless the runs are there again or can
+    come back. Raises StoreError where the space cannot be given back yet; what is removed is removed then.
     """
+    tombstones = _still_deleted(store, tombstones)
     remarks = {uid for one in tombstones for uid in _run_uids(store, one.name, one.experiment)}
-    remarks -= {
-        uid
-        for one in tombstones
-        if (there := reading.named(store, one.name))
-        for uid in _run_uids(store, one.name, there.id)
-    }
+    names, going = ({getattr(one, key) for one in tombstones} for key in ("name", "experiment"))
+    staying = [(row.name, row.id) for row in reading.experiments(store) if row.name in names]
+    staying += [(one.name, one.experiment) for one in deleted(store) if one.name in names]
+    remarks -= {uid for name, row in staying if row not in going for uid in _run_uids(store, name, row)}
     removed = remove(store, [one.experiment for one in tombstones], remarks)
     compact(store)
     return removed
 
 
-def _run_uids(store: Store, name: str, experiment: int) -> set[str]:
+def _run_uids(store: Store, name: str, experiment: int) -> list[str]:
     """What stands for the runs of an experiment that has or had a name."""
     rows = store.db.stream(
         f"SELECT network, {PROMPT}, seed, repeat, nullif(arm, '{BASELINE}') FROM run"
-        " JOIN output ON output.id = prompt WHERE experiment = ?",
+        " JOIN output ON output.id = prompt WHERE experiment = ? ORDER BY run.id",
         experiment,
     )
-    return {
+    return [
         run_key(name, decode_network(network), prompt, seed, repeat, *([arm] if arm else []))
         for network, prompt, seed, repeat, arm in rows
-    }
+    ]

@@ -104,8 +104,8 @@ def estimate(
 
     Between walks and stuck runs (the least) and noise in hundreds of dimensions (the most), up to the budget,
     beyond which a diagram is refused. Fitted to 50 to 2,000 points up to dimension 1 and 50 to 500 in
-    dimension 2, right to a factor of two on the machine they were measured on (noise of 100 points in
-    dimension 2: four). Repeated points cost nothing, so a stuck run takes less. Above dimension 2 the least
+    dimension 2, right to a factor of two on the machine they were measured on (noise of 50 points in
+    dimension 2: three). Repeated points cost nothing, so a stuck run takes less. Above dimension 2 the least
     is that of dimension 2 and the most the budget.
     """
     budget = budget or Budget()
@@ -113,7 +113,7 @@ def estimate(
     loops = 1e-4 + n**2 * (2.2e-11 * num_coordinates + 2.2e-8) + 2.5e-11 * n**3
     least, most = loops, loops + 1e-7 * n**2 + 7e-10 * n**3
     if max_dimension > 1:
-        least, most = least + 6e-10 * n**3, most + 0.04 * (n / 100) ** 5.7
+        least, most = least + 6e-10 * n**3, most + 0.02 * (n / 100) ** 5
     if max_dimension > 2:
         most = budget.seconds
     at_once = min(workers, num_diagrams)

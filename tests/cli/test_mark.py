@@ -70,6 +70,25 @@ def test_a_report_shows_what_is_said_and_obeys_none_of_it(panic: Invoke, store: 
     assert "&lt;script&gt;alert" in page
 
 
+def test_what_nobody_can_have_said_is_shown_and_stops_nothing(panic: Invoke, store: Path) -> None:
+    """A store comes from anybody: times that are none, and origins that say nothing."""
+    with Store(store, write=True) as opened, opened.transaction() as connection:
+        [(uid,)] = opened.db.rows("SELECT uid FROM experiment WHERE name = 'demo'")
+        connection.executemany(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at, signature)"
+            " VALUES ('experiment', ?, ?, ?, 'me <me@example.org>', ?, ?)",
+            [(uid, "comment", "odd", at, "none") for at in (1e300, -1e300, float("inf"))]
+            + [(uid, "origin", text, 1.0, None) for text in ("[]", "3", "{", '{"name": 3}')],
+        )
+    for command in (["show", "demo"], ["comment", "demo"], ["report", "demo", "-o", "report.html"]):
+        assert panic(*command).exit_code == 0, command
+    assert "no time" in panic("comment", "demo").stdout
+    Path("signers").write_text("me@example.org ssh-ed25519 AAAA\n")
+    done = panic("check", "--allowed-signers", "signers")
+    assert done.exit_code == 1
+    assert "its time is none" in done.output
+
+
 def test_a_run_and_an_output_have_remarks_of_their_own(panic: Invoke, store: Path) -> None:
     done = panic("tag", "demo", "odd", "--run", 2)
     assert (done.exit_code, done.stdout) == (0, "run 2 of demo: tags odd\n")

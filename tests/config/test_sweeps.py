@@ -37,6 +37,7 @@ batch_sizes: {quick: 3, tell: 2}
         ({"from": 1, "to": 2, "n": 9, "whole": True}, [1, 2]),
         ({"from": 3, "to": 5, "n": 1}, [3]),
         ({"from": 2, "to": 2, "n": 3}, [2]),
+        ({"from": 1e-100, "to": 1e100, "n": 3, "scale": "log"}, [1e-100, 1, 1e100]),
     ],
 )
 def test_known_values(sweep: dict[str, Any], expected: list[Any]) -> None:
@@ -83,6 +84,7 @@ def test_names_say_values_or_have_a_digest() -> None:
     assert long.startswith("a-cat-with-a-ver-")
     assert long != name_of("a cat, with a very long tale")
     assert "/" not in name_of("../../x")
+    assert name_of(0.1234567) != name_of(0.12345678)
 
 
 def test_a_variant_with_a_sweep_becomes_variants_wherever_it_is_named(tmp_path: Path) -> None:
@@ -129,7 +131,9 @@ def test_sweeps_lie_at_any_depth_and_are_named_apart() -> None:
         ("{from: 1, to: 3}", "this sweep has no 'n'"),
         ("{from: 1, to: 3, n: 2, step: 1}", "this sweep has no use for 'step'"),
         ("{from: 3, to: 1, n: 2}", "to must be at least from"),
-        ("{from: a, to: 1, n: 2}", "from must be a finite number"),
+        ("{from: a, to: 1, n: 2}", "from must be a number from -1e+100 to 1e+100"),
+        ("{from: -1.0e+308, to: 1.0e+308, n: 3, whole: true}", "from must be a number"),
+        ("{from: 1" + "0" * 400 + ", to: 1.5, n: 3}", "from must be a number"),
         ("{from: -1, to: 1, n: 2, scale: log}", "a logarithmic scale begins at 0 or above"),
         ("{from: 1, to: 3, n: 2, scale: lag}", "did you mean 'log'?"),
         ("{from: 1, to: 3, n: 0}", "n must be a whole number from 1 to 1,000"),
@@ -138,11 +142,16 @@ def test_sweeps_lie_at_any_depth_and_are_named_apart() -> None:
         ("{random: uniform, low: 0, high: 1, n: 2, seed: x}", "seed must be a whole number"),
         ("{values: [1, 2]}, rows: none.csv", "none.csv cannot be read"),
         ("1, rows: empty.csv", "needs a first line"),
+        ("{random: uniform, low: 0, high: 1, n: 2, seed: -1}", "not below 0"),
+        ("{values: [1, 2]}, rows: steps.csv", "two sweeps say what 'steps' is"),
+        ("1, rows: within.csv", "two sweeps say what 'a' is"),
         ("1, rows: odd.csv", "row 3 has not as many values"),
     ],
 )
 def test_mistakes_have_their_places(tmp_path: Path, change: str, said: str) -> None:
     (tmp_path / "empty.csv").write_text("\n")
+    (tmp_path / "steps.csv").write_text("steps\n1\n")
+    (tmp_path / "within.csv").write_text("a,a.b\n1,2\n")
     (tmp_path / "odd.csv").write_text("steps\n1\n2,3\n")
     path = tmp_path / "demo.yaml"
     path.write_text(CONFIG.replace("{values: [1, 2, 4]}", change))
@@ -160,6 +169,12 @@ def test_a_mistake_elsewhere_keeps_its_place(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_cell_that_is_no_yaml_is_a_text(tmp_path: Path) -> None:
+    (tmp_path / "grid.csv").write_text("prompt,steps\n@home,1\n*x,2\n")
+    found = combinations({"rows": "grid.csv"}, tmp_path)
+    assert [one.values for one in found] == [{"prompt": "@home", "steps": 1}, {"prompt": "*x", "steps": 2}]
+
+
 def test_no_variant_varies_a_sweep(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     path.write_text(CONFIG.replace("base: PocketCaptioner", "base: quick"))
@@ -174,3 +189,21 @@ def test_too_many_combinations_are_refused() -> None:
     with pytest.raises(MistakesError) as raised:
         combinations(raw, Path())
     assert "1,000,000 combinations" in raised.value.problems[0].message
+
+
+def test_rows_set_parameters_of_parts_that_the_config_does_not_have(tmp_path: Path) -> None:
+    """They were dropped without a word, so that all rows were the same."""
+    (tmp_path / "grid.csv").write_text("optimizer.lr,steps\n0.1,2\n0.2,3\n")
+    found = combinations({"rows": "grid.csv", "name": "x"}, tmp_path)
+    assert [one.suffix for one in found] == ["optimizer.lr=0.1-steps=2", "optimizer.lr=0.2-steps=3"]
+    assert found[1].values == {"name": "x", "optimizer": {"lr": 0.2}, "steps": 3}
+
+
+def test_a_variant_of_a_sweep_takes_no_others_name(tmp_path: Path) -> None:
+    """One of the two went without a word."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        CONFIG.replace("  slow:", '  "quick-steps=2": {base: PocketDiffusion, steps: 7}\n  slow:')
+    )
+    with pytest.raises(ConfigError, match="so is another model called"):
+        load(path)

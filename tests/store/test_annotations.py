@@ -304,6 +304,8 @@ def test_authors_are_gits_or_user_and_host(tmp_path: Path, monkeypatch: pytest.M
     name = present_author().name
     assert "@" in name
     assert "<" not in name
+    monkeypatch.setenv("LOGNAME", "a\udcff")  # a name that is no UTF-8
+    assert present_author().name.startswith("a\\udcff@")
     settings.write_text('[user]\nname = "A <B>\\n C"\nemail = a@example.org\nsigningkey = ~/key\n')
     assert present_author() == Author(name="A B C <a@example.org>")
     settings.write_text(settings.read_text() + '[gpg]\nformat = ssh\n[gpg "ssh"]\nprogram = /evil\n')

@@ -3,12 +3,25 @@
 import numpy as np
 import pytest
 
-from panic.errors import NotFound
-from panic.store import Commit, NewDiagram, Store, check, contents, delete, dump, reading, writing
-from panic.store.annotations import list_annotations
+from panic.errors import ConflictError, NotFound
+from panic.store import (
+    Commit,
+    NewDiagram,
+    Store,
+    check,
+    contents,
+    delete,
+    dump,
+    reading,
+    tombstones,
+    writing,
+)
+from panic.store.annotations import add_tags, list_annotations, marks, run_target
 from panic.store.codec import image_digest, text_digest
 from panic.store.delete import Deletion
+from panic.store.ending import end_runs
 from panic.store.records import NewDistance, NewVectorisation
+from panic.store.signing import Author
 from tests.store.sample import batch, fill, picture, remark, steps
 
 
@@ -152,3 +165,63 @@ def test_compacting_gives_space_back(writer, sample, folder):
 def test_an_unknown_experiment(writer):
     with pytest.raises(NotFound, match="Did you mean alpha"):
         delete.delete_experiment(writer, "alpah")
+
+
+def test_what_came_back_meanwhile_is_not_purged(writer):
+    """Another process may let it come back while somebody is asked; its row may be another's then."""
+    tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
+    listed = tombstones.deleted(writer)
+    tombstones.restore(writer, listed[0])
+    before = list(dump.dump(writer))
+    assert tombstones.purge(writer, listed).runs == 0
+    assert list(dump.dump(writer)) == before
+    with pytest.raises(NotFound, match="not deleted any more"):
+        tombstones.restore(writer, listed[0], "gamma")
+    assert [row.name for row in reading.experiments(writer)] == ["alpha", "beta"]
+
+
+def test_what_another_process_has_deleted_is_not_deleted_again(writer):
+    row = reading.experiment(writer, "alpha")
+    tombstones.hide(writer, row, "me")
+    with pytest.raises(NotFound):
+        tombstones.hide(writer, row, "me")
+    with pytest.raises(NotFound):
+        tombstones.hide_runs(writer, row, [1], "me")
+    assert len(tombstones.deleted(writer)) == 1
+
+
+def test_null_models_that_were_deleted_alone_come_back(writer, sample):
+    config = reading.experiment(writer, "alpha").config
+    writing.start_experiment(writer, "alpha/null-x", config)
+    tombstones.hide(writer, reading.experiment(writer, "alpha/null-x"), "me")
+    tombstones.restore(writer, tombstones.find(writer, "alpha/null-x"))
+    assert reading.named(writer, "alpha/null-x")
+    tombstones.hide(writer, reading.experiment(writer, "alpha/null-x"), "me")
+    tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
+    with pytest.raises(ConflictError, match="no experiment alpha"):
+        tombstones.restore(writer, tombstones.find(writer, "alpha/null-x"))
+    tombstones.restore(writer, tombstones.find(writer, "alpha"))
+    assert not reading.named(writer, "alpha/null-x")
+
+
+def test_an_experiment_ends_whose_begun_runs_have_failed_at_once(writer, sample):
+    row = reading.experiment(writer, "alpha")
+    with writer.transaction() as connection:
+        connection.execute("DELETE FROM stuck")
+        connection.execute("DELETE FROM intervention")
+        connection.execute(
+            "DELETE FROM invocation WHERE run IN (SELECT id FROM run WHERE experiment = ?)", [row.id]
+        )
+    length = row.config.get("max_length")
+    shortened, dropped = end_runs(writer, row)
+    assert (shortened, dropped) == (0, 3)
+    assert [run.state for run in reading.runs(writer, "alpha")] == ["failed"]
+    assert reading.experiment(writer, "alpha").config["max_length"] == length
+
+
+def test_remarks_on_runs_follow_them_to_another_name(writer, sample):
+    run = next(run for run in reading.runs(writer) if run.id == sample.stuck)
+    add_tags(writer, [run_target("alpha", run)], ["odd"], Author(name="me"))
+    tombstones.hide(writer, reading.experiment(writer, "alpha"), "me")
+    tombstones.restore(writer, tombstones.find(writer, "alpha"), "gamma")
+    assert marks(writer, "run")[run_target("gamma", run).uid].tags == ("odd",)

@@ -15,7 +15,6 @@ from scipy.spatial.distance import pdist, squareform
 from panic.topology import TopologyError
 from panic.topology.annotation import annotated
 from panic.topology.annotation.bits import count, insert, lowest, remove, take, unite, youngest
-from panic.topology.annotation.cavities import triangles
 from panic.topology.annotation.collapse import collapse
 from panic.topology.backends import persistence
 from panic.topology.graph import Graph, within
@@ -177,11 +176,6 @@ def test_collapsing_a_full_simplex_leaves_a_tree():
     np.testing.assert_array_equal(np.sort(stays), np.sort(comes))
 
 
-def test_triangles_of_a_complete_graph():
-    heads, tails = all_edges(np.ones((9, 9)) - np.eye(9))
-    assert triangles(9, heads, tails) == 84
-
-
 def test_sets_of_bits():
     members = np.zeros(2, np.uint64)
     for place in (100, 3, 63):
@@ -250,7 +244,7 @@ def test_prepare_compiles_all_that_a_diagram_calls():
         from panic.topology import diagram, prepare
         assert prepare() is not None
         from panic.topology.annotation import cavities, collapse, loops, pairs
-        kernels = [loops.components, loops.loops, collapse.collapse, cavities.triangles, cavities.cavities,
+        kernels = [loops.components, loops.loops, collapse.collapse, cavities.cavities,
                    pairs._centred, pairs._distances, pairs._keys, pairs._edges]
         before = [len(kernel.signatures) for kernel in kernels]
         assert all(before), before

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,8 +148,12 @@ def test_a_cloud_beyond_the_first_bound_is_collapsed_and_counted():
 
 
 def test_what_is_left_after_collapsing_can_be_too_much_as_well():
-    with pytest.raises(TopologyError, match="left after collapsing"):
-        diagram(walk(150, 768, 0.5), max_dimension=2, budget=Budget(memory_bytes=4_700_000))
+    half = np.triu(np.random.default_rng(0).uniform(1, 2, (150, 150)), 1)
+    how: dict[str, Any] = {"metric": "precomputed", "max_dimension": 2}
+    with pytest.raises(TopologyError, match=r"for each of 10,790 edges that are left after collapsing[)]"):
+        diagram(half + half.T, **how, budget=Budget(memory_bytes=3_500_000))
+    with pytest.raises(TopologyError, match=r"left after collapsing, and of [\d,]+ of their triangles[)]"):
+        diagram(half + half.T, **how, budget=Budget(memory_bytes=6_000_000))
 
 
 def test_generators_are_refused_by_the_first_bound():

@@ -9,6 +9,7 @@ A field is a piece of SQL, with the tables that it needs beside `experiment`. Wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -109,7 +110,7 @@ def _tags(where: str) -> str:
 
 def _label(where: str) -> str:
     return (
-        f"(SELECT annotation.text FROM annotation WHERE {where} AND annotation.kind = 'label'"
+        f"(SELECT nullif(annotation.text, '') FROM annotation WHERE {where} AND annotation.kind = 'label'"
         " ORDER BY annotation.id DESC LIMIT 1)"
     )
 
@@ -267,25 +268,30 @@ def meant(word: str, candidates: Iterable[str]) -> str:
 def config_field(name: str) -> Field:
     """Return the field of a place in an experiment's config, such as config.models.quick.steps.
 
-    Parts with other characters stand in double quotes; a number is a place in a list. Raises UsageError.
+    Parts with other characters stand in double quotes; a number without them is a place in a list.
+
+    Raises UsageError.
     """
-    parts = _parts(name)
-    if len(parts) < 2:
+    path = _path(name)
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise UsageError(f"There is no field {name!r}: it has bytes in it that are not UTF-8.")
+    if path == "$":
         raise UsageError("config is no field by itself.", hint="For example config.max_length = 100.")
-    path = "$" + "".join(f"[{part}]" if part.isdigit() else f'."{part}"' for part in parts[1:])
     return Field(
         name=name, of="experiment", type="any", sql="json_extract(experiment.config, {path})",
         about="what its config says there", example="config.max_length = 100", path=path,
     )  # fmt: skip
 
 
-def _parts(name: str) -> list[str]:
-    """The parts of a dotted name; a part in double quotes may have dots in it."""
-    pieces = name.split('"')
-    parts = []
-    for place, piece in enumerate(pieces):
-        parts += [piece] if place % 2 else [part for part in piece.split(".") if part]
-    return parts
+def _path(name: str) -> str:
+    """The path of a dotted name below `config`, as JSON has it; a part in quotes may have dots in it."""
+    path = "$"
+    for place, piece in enumerate(name.removeprefix("config").split('"')):
+        parts = [piece] if place % 2 else [part for part in piece.split(".") if part]
+        for part in parts:
+            is_place = not place % 2 and re.fullmatch("[0-9]+", part)
+            path += f"[{part}]" if is_place else f'."{part}"'
+    return path
 
 
 def as_column(field: Field) -> Field:

@@ -17,7 +17,9 @@ MAX_REPEATS = 10_000
 """The product of all counted repeats, such as {1000}: compiling copies what is repeated so often."""
 COUNTED = re.compile(r"\{(?:\d*,)?(\d+),?\}")
 BUDGET_S = 1.0
-"""All matching of one query together."""
+"""Processor time of all matching of one query together."""
+RECURSIVE = re.compile(r"(?<!\\)\(\?(?:R|&|P>|[-+]?\d)")
+"""How a part that calls the pattern or a group again begins, which may take all memory before any time."""
 
 
 class TooSlow(UsageError):
@@ -32,7 +34,7 @@ class Matcher:
 
     def __init__(self, budget_s: float = BUDGET_S) -> None:
         self.budget_s = budget_s
-        self.deadline = 0.0
+        self.left_s = budget_s
         self.failed: TooSlow | None = None
         self._compiled: dict[str, Any] = {}
 
@@ -44,6 +46,8 @@ class Matcher:
             raise UsageError(f"A regular expression has at most {MAX_PATTERN:,} characters.")
         if math.prod(max(1, int(count)) for count in COUNTED.findall(pattern)) > MAX_REPEATS:
             raise UsageError(f"Repeats within repeats of a regular expression are at most {MAX_REPEATS:,}.")
+        if RECURSIVE.search(pattern):
+            raise UsageError("A regular expression that calls itself, with (?R) or (?1), is not taken.")
         try:
             self._compiled[pattern] = regex.compile(pattern)
         except (regex.error, OverflowError, RecursionError) as error:
@@ -51,7 +55,7 @@ class Matcher:
 
     def begin(self) -> None:
         """Start the clock of a query."""
-        self.deadline = time.monotonic() + self.budget_s
+        self.left_s = self.budget_s
         self.failed = None
 
     def __call__(self, *asked: Any) -> bool:
@@ -59,14 +63,16 @@ class Matcher:
         pattern, text = asked
         if text is None:
             return False
-        left = self.deadline - time.monotonic()
+        begun = time.process_time()
         try:
-            if left <= 0:
+            if self.left_s <= 0:
                 raise TimeoutError
-            return self._compiled[pattern].search(str(text), timeout=left) is not None
+            return self._compiled[pattern].search(str(text), timeout=self.left_s) is not None
         except TimeoutError:
             self.failed = TooSlow(
                 f"The regular expression {pattern[:60]!r} takes longer than {self.budget_s:g} s.",
                 hint="`like '%word%'` is fast; in a regular expression, `(a+)+` and the like are not.",
             )
             raise self.failed from None
+        finally:
+            self.left_s -= time.process_time() - begun

@@ -218,7 +218,7 @@ def config_paths(store: Store, most: int = 1_000) -> dict[str, str]:
     """The fields that configs of this store have, with one value each as JSON; at most so many."""
     found: dict[str, str] = {}
     for path, value in store.db.stream(
-        "SELECT path || '.' || key, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
+        "SELECT fullkey, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
         " ELSE json_quote(atom) END FROM experiment, json_tree(config)"
         " WHERE atom NOTNULL AND typeof(key) = 'text'"
     ):

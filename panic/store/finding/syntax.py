@@ -128,6 +128,8 @@ def parse(text: str) -> Tree:
 
     if len(text) > MAX_CHARACTERS:
         raise FilterError(f"The filter has {len(text):,} characters; {MAX_CHARACTERS:,} are the most.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise FilterError("The filter has bytes in it that are not UTF-8.")
     if not text.strip():
         raise FilterError("The filter is empty.", hint="For example: state = stuck and period > 2")
     try:

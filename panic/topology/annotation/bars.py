@@ -17,6 +17,8 @@ from panic.topology.distances import TopologyError, pairwise
 from panic.topology.graph import Graph, within
 
 MAX_DIMENSION = 2
+GROWING = 3
+"""Memory for the annotations of triangles, in multiples of what they take: they move when they double."""
 
 
 def annotated(
@@ -84,24 +86,27 @@ def _with_cavities(graph: Graph, room_bytes: int, most_steps: int) -> list[NDArr
     if steps > most_steps:
         refuse_work(size, 2, most_steps, f"{num_done:,} of {len(graph):,} edges were collapsed")
     heads, tails, lengths = graph.heads[stays], graph.tails[stays], graph.lengths[comes]
-    num_triangles = cavities.triangles(size, heads, tails)
-    simplices = f"{len(lengths):,} edges and {num_triangles:,} triangles that are left after collapsing"
-    links = 8 * len(lengths) * ((size + 63) // 64)
+    left = f"{len(lengths):,} edges that are left after collapsing"
+    opposite = 2 * 8 * len(lengths) * ((size + 63) // 64)
     words = 1
     while True:
-        need = links + 8 * words * (len(lengths) + num_triangles)
+        need, term = opposite + 8 * words * len(lengths), f"8 x {words} bytes for each of {left}"
         if need > room_bytes:
-            refuse_memory(size, 2, need, room_bytes, f"8 x {words} bytes for each of {simplices}")
-        done, more, deaths, *bars = cavities.cavities(
-            size, heads, tails, lengths, num_triangles, words, most_steps - steps
+            refuse_memory(size, 2, need, room_bytes, term)
+        most_rows = (room_bytes - need) // (GROWING * 8 * words)
+        done, more, rows, deaths, *bars = cavities.cavities(
+            size, heads, tails, lengths, words, most_steps - steps, most_rows
         )
+        if rows > most_rows:
+            need += GROWING * 8 * words * rows
+            refuse_memory(size, 2, need, room_bytes, f"{term}, and of {rows:,} of their triangles")
         steps += more
         if steps > most_steps:
             alive = f"{32 * words:,} to {64 * words:,}" if words > 1 else "up to 64"
             refuse_work(
                 size, 2, most_steps,
                 f"{done:,} of {len(lengths):,} edges were done, with room for {64 * words:,} classes at once "
-                f"and {alive} of them alive, of {simplices}",
+                f"and {alive} of them alive, of {left}",
             )  # fmt: skip
         if done == len(lengths):
             return [_from_zero(deaths, graph), *bars]

@@ -15,7 +15,7 @@ from panic.store import Store, dump, reading, standing, writing
 from panic.store.annotations import Target, annotate, list_annotations
 from panic.store.finding import queries
 from panic.store.finding.fields import Fields, Metric
-from panic.store.finding.matching import BUDGET_S, TooSlow
+from panic.store.finding.matching import BUDGET_S, Matcher, TooSlow
 from panic.store.finding.narrowing import OF_EXPERIMENTS, only_experiments, only_runs
 from panic.store.finding.queries import Query, config_paths, table
 from panic.store.signing import Author
@@ -201,6 +201,57 @@ def test_values_are_bound_and_never_a_part_of_the_sql(marked: Store) -> None:
     assert experiments(marked, "runs > 0") == ["alpha", "beta"]
 
 
+def test_a_number_in_quotes_is_a_name_and_only_plain_digits_are_places(own: Store) -> None:
+    with own.transaction() as connection:
+        connection.execute(
+            "UPDATE experiment SET config = json_set(config, '$.models', json('{\"2\": {\"a.b\": 7}}'))"
+        )
+    assert experiments(own, 'config.models."2"."a.b" = 7') == ["alpha", "beta"]
+    assert 'config.models."2"."a.b"' in config_paths(own)
+    for part in ("2", "²", "٣"):
+        with pytest.raises(FilterError, match="No experiment's config has this"):
+            experiments(own, f"config.models.{part} = 7")
+
+
+def test_a_label_that_was_taken_away_is_none(own: Store, sample: Sample) -> None:
+    remark(own, "alpha", "", kind="label")
+    assert experiments(own, "label is null") == ["alpha", "beta"]
+    assert experiments(own, "label is not null") == []
+    assert runs(own, "label is not null") == []
+
+
+def test_a_seed_of_many_digits_is_found(own: Store) -> None:
+    seed = 2**53 + 1
+    with own.transaction() as connection:
+        connection.execute("UPDATE run SET seed = ? WHERE seed = 7", (seed,))
+    assert runs(own, f"seed = {seed}")
+    assert not runs(own, f"seed = {seed - 1}")
+
+
+def test_bytes_that_are_no_text_have_an_answer(marked: Store) -> None:
+    with pytest.raises(FilterError, match="not UTF-8"):
+        experiments(marked, "name = '\udcff'")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        experiments(marked, None, sort="config.\udcff")
+
+
+def test_hundreds_of_conditions_on_tags_have_an_answer_at_once(marked: Store) -> None:
+    """SQLite prepared 5,000 of them for more than ten minutes."""
+    with pytest.raises(FilterError, match="at most 200 conditions"):
+        runs(marked, " or ".join(f"'a{number}' in tags" for number in range(5_000)))
+    wanted = ", ".join(f"a{number}" for number in range(5_000))
+    assert experiments(marked, f"tags in ({wanted}, baseline)") == ["alpha"]
+
+
+def test_only_the_matching_takes_time_from_regular_expressions() -> None:
+    """A query over millions of rows takes its time beside them."""
+    matcher = Matcher(budget_s=0.05)
+    matcher.add("a")
+    matcher.begin()
+    time.sleep(0.1)
+    assert matcher("a", "cat")
+
+
 @pytest.mark.parametrize("part", ["a]", "$", "a'b", "[0]", "a.b", "#-1", "*", "\\"])
 def test_hostile_names_of_fields_of_configs_find_nothing(marked: Store, part: str) -> None:
     with pytest.raises(FilterError):
@@ -217,7 +268,8 @@ def test_a_regular_expression_that_never_ends_is_stopped(own: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["((a{1000}){1000}){1000}", "a{1000000000}", "a{2,1000000000}", "(" * 499, "[b"]
+    "pattern",
+    ["((a{1000}){1000}){1000}", "a{1000000000}", "a{2,1000000000}", "(" * 499, "[b", "(?R)", "(a(?1))"],
 )
 def test_a_regular_expression_that_cannot_be_compiled_is_refused(marked: Store, pattern: str) -> None:
     with pytest.raises(FilterError, match="regular expression"):
