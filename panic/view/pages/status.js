@@ -23,7 +23,7 @@ export function Status({ store, experiment }) {
         ${["done", "stuck", "repeated", "failed", "begun", "todo"].map((name) => counts[name]
           ? html`<span class=${`state ${name}`} style=${{ flexGrow: counts[name] }} title=${`${counts[name]} ${name}`}></span>` : null)}
       </div>
-      <p><b data-ended>${count(ended)}</b> of ${count(counts.runs)} have ended:
+      <p><b data-ended>${count(ended)}</b> of ${count(counts.runs)} have ended:${" "}
         ${["done", "stuck", "repeated", "failed"].filter((name) => counts[name]).map((name) => html`${count(counts[name])} ${name}, `)}
         ${count(counts.begun)} under way, ${count(counts.todo)} not begun. <b data-steps>${count(counts.invocations)}</b> steps.
         ${status && status.eta_s !== null ? html` At most <b>${duration(status.eta_s)}</b> left.` : null}</p>
