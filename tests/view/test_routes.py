@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from panic.store import NewRun, Store, contents, reading, writing
+from panic.view import computing
 from panic.view.routes import routes
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
 
 Known = tuple[Path, sample.Sample]
 ONE = "/api/1/stores/0/experiments/alpha"
+DESCRIBED = "/api/1/stores/{store}/experiments/{experiment}"
 DESCRIPTION = json.loads((Path(__file__).parents[2] / "panic" / "view" / "openapi.json").read_text())
 
 
@@ -295,3 +300,55 @@ def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
         assert served.get("/api/1/trainings").json["trainings"] == [{"training": "0", "name": "net"}]
         for wrong in ("0/samples/30", "0/samples/40", "1", "-1", "..", "9" * 5000):
             assert served.get(f"/api/1/trainings/{wrong}").status == 404, wrong
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that this one has started and that work out a question."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "panic.view.worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+@pytest.mark.slow
+def test_a_question_ends_when_nobody_waits_for_it(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    headers = {"Authorization": f"Bearer {served.access.token}"}
+    connection.request("GET", f"{ONE}/questions/drift", headers=headers)
+    until(lambda: len(workers()) == 1)
+    connection.close()
+    until(lambda: workers() == [])
+
+
+@pytest.mark.slow
+def test_a_question_is_answered_once_for_a_state_of_the_store(
+    served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = served.get(f"{ONE}/questions/stuck").json
+    assert problems(f"{DESCRIBED}/questions/{{question}}", first) == []
+    assert any(figure["sentence"] for figure in first["figures"])
+    assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"]
+    with Store(known[0], write=True) as store:
+        sample.remark(store, "alpha", "it changes")
+    assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"], "at most once a minute"
+    monkeypatch.setattr(computing, "KEPT_S", 0.0)
+    again = served.get(f"{ONE}/questions/stuck").json
+    assert again["revision"] > first["revision"]
+    listed = served.get(f"{ONE}/questions").json
+    assert "drift" in [one["question"] for one in listed["questions"]]
+    wrong = served.get(f"{ONE}/questions/drfit")
+    assert wrong.status == 404
+    assert "drift" in wrong.json["hint"]
+    monkeypatch.setattr(computing, "LONGEST_S", 0.0)
+    late = served.get(f"{ONE}/questions/regimes")
+    assert late.status == 500
+    assert "takes longer" in late.json["error"]
+
+
+def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
