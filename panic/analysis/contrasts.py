@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from panic.analysis.page import short_paths
 from panic.store import Store, reading
+from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, SessionRow
 
 MAX_CHARACTERS = 60

@@ -19,7 +19,7 @@ from typing import Any
 from panic.analysis.data import course_name
 from panic.analysis.evidence import Evidence
 from panic.analysis.null_bands import figures_beside
-from panic.analysis.page import render_page, short_paths, write_page
+from panic.analysis.page import render_page, write_page
 from panic.analysis.questions import ask, questions, stuck
 from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
@@ -27,6 +27,7 @@ from panic.arms import models_of
 from panic.store import Store, reading, standing
 from panic.store.annotations import list_annotations, marks_of
 from panic.store.codec import prompt_label
+from panic.store.provenance import short_paths
 from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
 from panic.store.served import served
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from panic import __version__
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
@@ -60,6 +60,10 @@ COMMANDS = {
     "fields": (
         "finding:fields",
         "List the fields that --where, --sort and --columns know, with their types and an example.",
+    ),
+    "search": (
+        "search:search",
+        "Search the texts of runs, prompts included: where they came up, in which runs and steps.",
     ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
@@ -170,8 +174,16 @@ def _built(name: str, place: str) -> Any:
         group.name = name
         return group
     alone = typer.Typer(add_completion=False, **SETTINGS)
-    alone.command(name=name)(found)
+    alone.command(name=name, cls=QuickCommand)(found)
     return typer.main.get_command(alone)
+
+
+class QuickCommand(TyperCommand):
+    """A command whose options are converted only where they need it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options and arguments, that of the help included."""
+        return spared(super().get_params(ctx))
 
 
 class CommandTree(TyperGroup):
@@ -179,6 +191,10 @@ class CommandTree(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": Commands()})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options, that of the help included."""
+        return spared(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""
@@ -188,6 +204,39 @@ class CommandTree(TyperGroup):
         """Write the names with their sentences."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+
+
+class Unconverted:
+    """What typer asks to convert a value: texts, lists of texts and what was not given stay as they are.
+
+    Everything else, mistakes above all, goes typer's own way, for which it imports pydantic: 0.1 s.
+    """
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the value that a command is called with."""
+        wanted = param.type_descriptor.annotation
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if wanted is str and isinstance(value, str):
+            return value
+        if wanted is Path and isinstance(value, str) and param.name == "store":
+            return Path(value)
+        if wanted == list[str] and isinstance(value, list | tuple):
+            return list(value)
+        param._runtime_param = None
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+def spared(parameters: list[Any]) -> list[Any]:
+    """Let parameters of a command take values that need no conversion without converting them; return them.
+
+    typer makes its converter when it is first needed; this one stands there before. A version of typer that
+    keeps it elsewhere does not notice.
+    """
+    for parameter in parameters:
+        if getattr(parameter, "_runtime_param", ...) is None and hasattr(parameter, "type_descriptor"):
+            parameter._runtime_param = Unconverted()
+    return parameters
 
 
 app = typer.Typer(help=EXPLAIN, cls=CommandTree, no_args_is_help=True, **SETTINGS)

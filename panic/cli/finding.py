@@ -6,14 +6,14 @@ panic fields config
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, say
-from panic.cli.render import console, moment, print_json, print_table, shorten
+from panic.cli.render import moment, print_json, print_table, shorten
 from panic.errors import NotFound
 
 if TYPE_CHECKING:
@@ -88,9 +88,15 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for other programs."
 
 def known_fields() -> Fields:
     """All fields that there are, those of metrics included."""
-    from panic.store.finding.fields import Fields
+    from panic.analysis.measured import fields
 
-    return Fields()
+    return fields(_telling)
+
+
+def _telling() -> AbstractContextManager[Callable[[str, int, int], None]]:
+    from panic.cli.progress import telling
+
+    return telling("summary metrics", quiet=False)
 
 
 def find(store: Store, target: Target, where: str | None, sort: str | None = None, **more: Any) -> list[int]:
@@ -185,17 +191,7 @@ class Listing:
 
     def print_csv(self, ids: Sequence[int]) -> None:
         """Print CSV; times are Unix seconds, several texts are joined with commas."""
-        import csv
-        import io
-        import sys
-
-        from panic.cli.common import visible
-
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in self.rows(ids))
-        sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
+        write_csv(self.columns, self.rows(ids))
 
     def print_table(self, ids: Sequence[int]) -> None:
         """Print a table for people."""
@@ -204,6 +200,21 @@ class Listing:
             [shown(f, value) for f, value in zip(self.chosen, row, strict=True)] for row in self.rows(ids)
         ]
         print_table(heads, body)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write CSV on stdout; several texts are joined with commas. On a terminal it obeys nothing."""
+    import csv
+    import io
+    import sys
+
+    from panic.cli.common import visible
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in rows)
+    sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
 
 
 def shown(field: Field, value: Any) -> Any:
@@ -231,7 +242,7 @@ def names_of(columns: str | None, otherwise: Sequence[str]) -> list[str]:
 def tell_rest(number: int, what: str) -> None:
     """Say how many more there are than were shown."""
     if number > 0:
-        console().print(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
+        say(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
 
 
 @command

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
+LARGE = 100_000  # outputs
 SHOWN_REASONS = 3
 SHOWN_PROMPTS = 10
 SHAPE_FROM = {
@@ -303,6 +304,10 @@ def perform(
             what=config.name,
         ),
     ):
+        if store.last_output_id > LARGE:
+            from panic.cli.search import index_rest  # not imported where nothing can wait
+
+            index_rest(store, quiet=shared.quiet)
         outcome = perform_config(
             checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
         )

@@ -161,7 +161,7 @@ def open_session(
         writing.forget_failures(store, experiment)
     if repair:
         writing.forget_failures(store, experiment, LOST)
-        writing.drop_images(store, images.damaged_images(store, experiment))
+        images.drop_images(store, images.damaged_images(store, experiment))
     run_ids = writing.add_runs(store, experiment, plan.runs, given_images)
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, *_described(command, plan), asked)

@@ -30,6 +30,7 @@ TIMEOUT_S = 10
 
 SECRET_LENGTH = 8
 """Shorter values are no secrets, and might stand anywhere."""
+ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
 
 
 def provenance(hidden: Collection[str] = ()) -> dict[str, Any]:
@@ -164,3 +165,8 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace")
+
+
+def short_paths(text: str) -> str:
+    """The text with absolute paths cut to their last part: a page that is passed on tells of no disk."""
+    return ABSOLUTE.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], text)

@@ -25,7 +25,7 @@ from panic.store.delete import Deletion, compact, preview, remove
 from panic.store.reading import HIDDEN, NULL_NAME, nulls
 from panic.store.records import ExperimentRow
 from panic.store.store import Store
-from panic.store.writing import new_uid
+from panic.store.writing import mark_changed, new_uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,8 @@ def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str
         connection.execute(
             "INSERT INTO deletion VALUES (?, ?, ?, ?, ?)", (hidden, row.name, row.id, author, time.time())
         )
+        store.experiments_of_runs.clear()
+        mark_changed(store, [row.id, hidden])
 
 
 def _still_deleted(store: Store, tombstones: Sequence[Tombstone]) -> list[Tombstone]:
@@ -189,6 +191,8 @@ def _restore_runs(store: Store, tombstone: Tombstone) -> int:
         connection.execute(
             "UPDATE OR IGNORE run SET experiment = ? WHERE experiment = ?", (tombstone.origin, hidden)
         )
+        store.experiments_of_runs.clear()
+        mark_changed(store, [hidden] if tombstone.origin is None else [hidden, tombstone.origin])
         left = int(store.db.value("SELECT count(*) FROM run WHERE experiment = ?", hidden))
         if not left:
             connection.execute("DELETE FROM deletion WHERE experiment = ?", (hidden,))

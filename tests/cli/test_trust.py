@@ -40,6 +40,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     "trainings": [[], ["--json"]],
     **{name: [[]] for name in ("dump", "check")},
+    "search": [["state"], ["state", "--json"], ["--reindex"]],
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
     "diagrams": [["x"], ["x", "--dry-run"]],

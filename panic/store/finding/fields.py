@@ -10,13 +10,14 @@ A field is a piece of SQL, with the tables that it needs beside `experiment`. Wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from panic.errors import UsageError, nearest
 from panic.store.codec import PROMPT
 from panic.store.reading import NUM_STEPS, RUN_STATE
+from panic.store.store import Store
 
 Target = Literal["experiment", "run"]
 Type = Literal["text", "number", "time", "flag", "texts", "state", "any"]
@@ -77,6 +78,14 @@ class Metric:
             name=self.name, of=self.of, type="number", sql=f"{source}.{self.name}", about=self.about,
             example=self.example, needs=("run", source) if self.of == "run" else (source,),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The names of fields that are metrics, as a query needs them."""
+
+    of_runs: tuple[str, ...]
+    of_experiments: tuple[str, ...]
 
 
 def _field(of: Target, name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
@@ -229,9 +238,16 @@ class Fields:
 
     Args:
         metrics: what is worked out from results, beside FIELDS.
+        show: puts metrics into `temp.run_metric` and `temp.experiment_metric`, of these rows of experiments
+            or of all.
     """
 
-    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
+    def __init__(
+        self,
+        metrics: Sequence[Metric] = (),
+        show: Callable[[Store, Asked, Sequence[int] | None], None] | None = None,
+    ) -> None:
+        self.show = show
         self.all = (*FIELDS, *(metric.field for metric in metrics))
 
     def known(self, target: Target) -> dict[str, Field]:
