@@ -10,7 +10,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from panic.cli.finding import known_fields
@@ -27,7 +27,7 @@ READERS = 3
 CACHE_KIB = 8 * 1024
 KEPT_LISTS = 8
 
-Identity = tuple[tuple[int, int], ...]
+Identity = tuple[tuple[int, int, int], ...]
 
 
 class Source:
@@ -41,6 +41,7 @@ class Source:
         self._identity: Identity = ()
         self._lists: OrderedDict[tuple[Identity, Query], tuple[int, list[int]]] = OrderedDict()
         self._thumbnails: Thumbnails | None = None
+        self._is_copy = False
 
     @property
     def name(self) -> str:
@@ -56,14 +57,21 @@ class Source:
             return self._thumbnails
 
     def identity(self) -> Identity:
-        """Which files are at the path now. Raises StoreMissing."""
-        try:
-            found = [os.stat(self.path / name) for name in FILES if (self.path / name).exists()]
-        except OSError:
-            found = []
+        """Which files are at the path now. Raises StoreMissing.
+
+        Of a store of an older schema copies are read, which any change of the files makes outdated.
+        """
+        names = (*FILES, f"{FILES[0]}-wal") if self._is_copy else FILES
+        found = []
+        for name in names:
+            with suppress(OSError):
+                about = os.stat(self.path / name)
+                if about.st_size or not name.endswith("-wal"):
+                    changed = about.st_mtime_ns if self._is_copy else 0
+                    found.append((about.st_dev, about.st_ino, changed))
         if not found:
             raise StoreMissing(f"The store {self.name} is gone.", hint="It was moved or removed.")
-        return tuple((one.st_dev, one.st_ino) for one in found)
+        return tuple(found)
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
@@ -81,6 +89,7 @@ class Source:
             if store is None:
                 store = Store(self.path, copy_older=True)
                 use_little_memory(store, CACHE_KIB)
+                self._is_copy = store.is_copy
             try:
                 yield store
             finally:

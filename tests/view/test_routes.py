@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +199,18 @@ def test_texts_stay_texts(known: tuple[Path, sample.Sample]) -> None:
         assert answer.json["runs"][0]["prompt"] == HOSTILE
 
 
+def test_long_prompts_are_cut_in_lists_and_say_how_long_they_are(known: Known) -> None:
+    long = "x" * 1_000_000
+    with Store(known[0], write=True) as store:
+        writing.commit(store, sample.Commit(outputs=[sample.output(long)]))
+        new = NewRun(network=("draw", "tell"), prompt=long, seed=1, max_length=2)
+        writing.add_runs(store, known[1].alpha, [new])
+    with serving(known[0]) as served:
+        answer = served.get(f"{ONE}/runs?sort=-run&limit=1&columns=prompt")
+        assert len(answer.body) < 10_000
+        assert answer.json["runs"][0]["prompt_length"] == len(long)
+
+
 def events(served: Served, last: str = "") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)
     headers = {"Authorization": f"Bearer {served.access.token}"} | ({"Last-Event-ID": last} if last else {})
@@ -352,3 +365,23 @@ def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_store_of_an_older_schema_is_read_again_once_it_was_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "panic-store"
+    path.mkdir()
+    fixtures = Path(__file__).parents[1] / "store" / "fixtures"
+    for name in ("store", "images"):
+        with contextlib.closing(sqlite3.connect(path / f"{name}.sqlite")) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript((fixtures / f"0004.{name}.sql").read_text(encoding="utf-8"))
+    with serving(path) as served:
+        [name, *_] = [one["name"] for one in served.get("/api/1/stores/0/experiments").json["experiments"]]
+        one = f"/api/1/stores/0/experiments/{name}"
+        assert served.get(one).json["tags"] == []
+        said = {"experiment": name, "kind": "tag", "text": "old"}
+        assert served.post("/api/1/stores/0/remarks", said).status == 503
+        with Store(path, write=True):
+            pass
+        assert served.post("/api/1/stores/0/remarks", said).json == {"added": 1}
+        assert served.get(one).json["tags"] == ["old"]
