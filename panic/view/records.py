@@ -92,10 +92,18 @@ def _rows(
 ) -> list[dict[str, Any]]:
     fields = known_fields()
     flags = [column(fields, name, target).type == "flag" for name in names]
-    return [
-        {key: bool(value) if is_flag else value for key, value, is_flag in zip(keys, row, flags, strict=True)}
-        for row in table(store, target, ids, names, fields)
-    ]
+    found = []
+    for row in table(store, target, ids, names, fields):
+        values = (_told(value, is_flag) for value, is_flag in zip(row, flags, strict=True))
+        found.append(dict(zip(keys, values, strict=True)))
+    return found
+
+
+def _told(value: Any, is_flag: bool) -> Any:
+    """A value of a list; a text may be a prompt of any length."""
+    if is_flag:
+        return bool(value)
+    return value[:PROMPT_LIMIT] if isinstance(value, str) else value
 
 
 def experiment(store: Store, row: ExperimentRow) -> dict[str, Any]:
