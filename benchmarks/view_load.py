@@ -20,10 +20,17 @@ import psutil
 
 from tests.view.browser import Browser, Page
 
-SEEN = """(() => { const tiles = [...document.querySelectorAll('.row .tile.current')];
-  const images = [...document.querySelectorAll('.row .tile img')];
-  return tiles.length > 3 && tiles.every(one => one.dataset.step == STEP || one.dataset.step == STEP - 1)
-    && images.length > 3 && images.every(one => one.complete && one.naturalWidth) })()"""
+SEEN = """(() => {
+  const box = document.querySelector('.wall').getBoundingClientRect();
+  const rows = [...document.querySelectorAll('.row')].filter(one => {
+    const own = one.getBoundingClientRect();
+    return own.top < box.bottom && own.bottom > box.top;
+  });
+  const of = what => rows.flatMap(row => [...row.querySelectorAll(what)]);
+  const [tiles, images] = [of('.tile.current'), of('.tile img')];
+  return tiles.length > 2 && tiles.every(one => one.dataset.step == STEP || one.dataset.step == STEP - 1)
+    && images.length > 3 && images.every(one => one.complete && one.naturalWidth);
+})()"""
 SLIDE = """new Promise(done => {
   const begin = performance.now();
   const one = document.querySelector('input[type=range]');

@@ -167,7 +167,7 @@ function List({ stores, experiment, settings, query, move, max }) {
     const isNew = run && query.group && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
     drawn.push(html`<div class=${`row ${isNew ? "first" : ""}`} key=${index} role="listitem"
       style=${{ top: `${index * height}px`, height: `${height}px` }} data-row=${index}>
-      ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, query, store: stores.join("+") }} />` : null}
+      ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, query, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
     </div>`);
   }
   return html`
@@ -193,7 +193,7 @@ function Legend({ rows, first, last, field }) {
   )}</div>`;
 }
 
-function Row({ run, rows, settings, span, before, experiment, query, store }) {
+function Row({ run, rows, settings, span, before, experiment, isSeen }) {
   const { size, texts, step, colour, group } = settings;
   const tiles = tilesOf(rows.series(run, step, before), texts).slice(-span);
   const end = step === "last" ? run.num_steps - 1 : step;
@@ -212,7 +212,7 @@ function Row({ run, rows, settings, span, before, experiment, query, store }) {
       ${run.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </a>
     <div class="tiles">
-      ${tiles.map((tile) => html`<${Tile} key=${(tile.image || tile.text).step} ...${{ tile, run, size, end, here, texts }} />`)}
+      ${tiles.map((tile) => html`<${Tile} key=${(tile.image || tile.text).step} ...${{ tile, run, size, end, here, isSeen }} />`)}
       ${isPast ? html`<span class="ended" style=${{ width: `${size}px` }}>${why(run, step)}</span>` : null}
     </div>`;
 }
@@ -223,7 +223,7 @@ function why(run, step) {
   return run.num_steps ? `not yet: ${run.num_steps} steps` : "not begun";
 }
 
-function Tile({ tile, run, size, end, here, texts }) {
+function Tile({ tile, run, size, end, here, isSeen }) {
   const [cell, own] = [tile.image || tile.text, tile.text];
   const isCurrent = [tile.image, tile.text].some((one) => one && one.step === end);
   const isKnown = cell.stored !== cell.step;
@@ -234,7 +234,7 @@ function Tile({ tile, run, size, end, here, texts }) {
     style=${{ width: `${size}px` }} data-step=${cell.step} data-stored=${cell.stored}
     data-digest=${tile.image ? tile.image.digest : ""} data-text=${own ? own.digest : ""}>
     ${tile.image
-      ? html`<img src=${imageAddress(run.store, tile.image.digest, size)} width=${size} height=${size} loading="eager"
+      ? html`<img fetchpriority=${isSeen ? "high" : "low"} src=${imageAddress(run.store, tile.image.digest, size)} width=${size} height=${size}
           decoding="async" alt=${caption || `image of step ${cell.step}`} />`
       : null}
     ${own ? html`<span class=${tile.image ? "caption" : "caption alone"} style=${tile.image ? {} : { height: `${size}px` }} dir="auto">${own.text}</span>` : null}
