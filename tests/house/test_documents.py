@@ -105,7 +105,8 @@ def test_what_the_package_imports_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"panic"}
-    distributions = {"umap": ["umap-learn"], "pynvml": ["nvidia-ml-py"], **packages_distributions()}  # which need not be installed
+    distributions = {"umap": ["umap-learn"], "pynvml": ["nvidia-ml-py"]}  # which need not be installed
+    distributions |= packages_distributions()
     extras = PROJECT["optional-dependencies"]
     required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"], *extras["umap"]]
     required += extras["quantize"] + extras["view"]
