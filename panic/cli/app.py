@@ -22,8 +22,8 @@ from panic.cli.completion import Shell, scripts
 
 EXPLAIN = (
     "Feedback loops of generative models: perform experiments, see where they stand, look at the results.\n\n"
-    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder given by --store, "
-    "else by PANIC_STORE, else by the config, else ./panic-store."
+    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder (or name) given by "
+    "--store, else by PANIC_STORE, else by the config, else by panic.toml, else ./panic-store."
 )
 COMMANDS = {
     "run": ("run:run", "Perform experiments, one after another."),
@@ -34,6 +34,10 @@ COMMANDS = {
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
+    "optimize": (
+        "optimize:optimize",
+        "Look for parameters for which a metric is largest or least; every trial is an experiment.",
+    ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
     "embed": (
@@ -66,10 +70,15 @@ COMMANDS = {
         "Search the texts of runs, prompts included: where they came up, in which runs and steps.",
     ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
+    "requirements": (
+        "origin:requirements",
+        "Print what to install to repeat an experiment: the versions that its last session had.",
+    ),
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
     "untag": ("mark:untag", "Take tags away."),
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
+    "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
     "trainings": ("mark:trainings", "List the trainings that something was said of."),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
@@ -136,6 +145,9 @@ COMMANDS = {
         "evaluate:evaluate",
         "Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world.",
     ),
+    "config": ("settings:config", "Show every setting: its value, and where it was said."),
+    "stores": ("settings:stores", "List the named stores of the settings."),
+    "help": ("topics:help_", "Explain a topic: configs, filters, stores, models, clusters, guarantees."),
     "completion": ("app:completion", "Print the completion script of a shell."),
     "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
 }
@@ -265,7 +277,7 @@ def shared_options(
 @command
 def completion(
     shared: Shared,
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nushell.")],
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nu (nushell).")],
 ) -> None:
     """Print the completion script of a shell.
 
@@ -273,7 +285,7 @@ def completion(
     bash      source <(panic completion bash)     in ~/.bashrc
     zsh       source <(panic completion zsh)      in ~/.zshrc, after compinit
     fish      panic completion fish | source      in ~/.config/fish/config.fish
-    nushell   save it as a file and `source` that in config.nu
+    nu        save it as a file and `source` that in config.nu
     """
     programs = {"panic": app, "run-experiments": run_experiments_app()}
     trees = {name: typer.main.get_command(program) for name, program in programs.items()}

@@ -45,9 +45,8 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     from panic.store.annotations import run_uid
 
     shared = context.obj or Shared()
-    path = Shared(store=context.params.get("store") or shared.store).store_path()
     try:
-        with Store(path) as store:
+        with Store(Shared(store=context.params.get("store") or shared.store).store_path()) as store:
             names = {row.id: row.name for row in reading.experiments(store)}
             runs = reading.runs(store)
     except PanicError:
@@ -65,6 +64,9 @@ RunOption = Annotated[
         help="This run: its number, or the beginning of its uid.",
         autocompletion=complete_run,
     ),
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", metavar="NAME", help="Only experiments of this project.")
 ]
 BothWhereOption = Annotated[
     str | None,
@@ -117,6 +119,25 @@ def experiments_where(store: Store, where: str) -> list[ExperimentRow]:
         raise NotFound(f"No experiment in {store.path} is as --where says.", hint="panic list shows all.")
     known = {row.id: row for row in reading.experiments(store)}
     return [known[id] for id in ids]
+
+
+def in_project(store: Store, target: Target, project: str) -> set[int]:
+    """The experiments of a project, or their runs. Raises NotFound, naming the nearest, if there are none."""
+    from panic.errors import nearest
+    from panic.store import reading
+    from panic.store.finding.queries import table
+
+    quoted = project.replace("'", "''")
+    if found := set(find(store, target, f"project = '{quoted}'")):
+        return found
+    ids = [row.id for row in reading.experiments(store)]
+    known = sorted({str(name) for (name,) in table(store, "experiment", ids, ["project"], known_fields())})
+    near = nearest(project, known)
+    there_are = f"There are {', '.join(known[:SHOWN_ROWS])}." if known else "There are no experiments yet."
+    raise NotFound(
+        f"No experiment of {store.path} is in the project {project!r}.",
+        hint=f"Did you mean {near[0]}?" if near else there_are,
+    )
 
 
 @contextmanager

@@ -209,15 +209,27 @@ def start_session(
 
 
 def end_session(
-    store: Store, session: int, state: str, timeline: Sequence[dict[str, Any]] | None = None
+    store: Store,
+    session: int,
+    state: str,
+    timeline: Sequence[dict[str, Any]] | None = None,
+    measured: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on."""
+    """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on.
+
+    measured: what its provenance gets that was not known before, such as energy.
+    """
     told = None if timeline is None else json.dumps(timeline, ensure_ascii=False)
     with store.transaction() as connection:
         connection.execute(
             "UPDATE session SET ended_at = ?, end_state = ?, timeline = ? WHERE id = ?",
             (time.time(), state, told, session),
         )
+        if measured:
+            connection.execute(
+                "UPDATE session SET provenance = json_patch(provenance, ?) WHERE id = ?",
+                (canonical_json(measured), session),
+            )
         mark_changed(store, _of_sessions(store, [session]))
 
 

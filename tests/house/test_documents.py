@@ -105,11 +105,11 @@ def test_what_the_package_imports_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"panic"}
-    distributions = {"umap": ["umap-learn"], "pynvml": ["nvidia-ml-py"]}  # which need not be installed
-    distributions |= packages_distributions()
+    distributions = {"umap": ["umap-learn"], "pynvml": ["nvidia-ml-py"], **packages_distributions()}
+    # ... of which not all need be installed
     extras = PROJECT["optional-dependencies"]
     required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"], *extras["umap"]]
-    required += extras["quantize"] + extras["view"]
+    required += [*extras["quantize"], *extras["optimize"], *extras["view"]]
     required += extras["notebooks"]  # `panic.analysis.notebooks`, which nothing else imports
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.

@@ -106,7 +106,7 @@ STRINGS = {
     "models": {"panic.models", "panic.models.python_running"},
     "analysis": {"panic.analysis.checks", "panic.analysis.data"}
     | {"panic.questions", "panic.nulls"},  # groups of entry points
-    "cli": {"panic.questions"},  # that group again: completing a question's name imports none
+    "cli": {"panic.questions", "panic.toml"},  # that group again, for completion; a file
     "store": {"panic.store"},
     "view": {"panic.view.worker"},
 }

@@ -401,3 +401,17 @@ def test_a_narrowed_store_has_only_what_was_chosen_and_is_whole_again(marked: St
     with pytest.raises(ZeroDivisionError), only_runs(marked, []):
         raise ZeroDivisionError
     assert reading.counts(marked) == before
+
+
+def test_labels_of_prompts_are_fields_of_runs(own: Store, sample: Sample) -> None:
+    [prompt] = {run.prompt for run in reading.runs(own) if run.id == sample.stuck}
+    with own.transaction() as connection:
+        connection.execute(
+            "UPDATE experiment SET config = json_set(config, '$.labels', json_object(?, json(?)))",
+            (prompt, '{"tags": ["barn", "it\'s"], "group": "colour"}'),
+        )
+    same = [run.id for run in reading.runs(own) if run.prompt == prompt]
+    for where in ("'barn' in prompt_tags", "'it''s' in prompt_tags", "group = colour"):
+        assert runs(own, where) == same, where
+    assert runs(own, "group is null") == [run.id for run in reading.runs(own) if run.prompt != prompt]
+    assert table(own, "run", same[:1], ["prompt_tags", "group"], FIELDS) == [(["barn", "it's"], "colour")]
