@@ -105,6 +105,10 @@ COMMANDS = {
         "report:report",
         "Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.",
     ),
+    "view": (
+        "view:view",
+        "Show stores in a browser: all runs side by side, live while an experiment is performed.",
+    ),
     "compare": (
         "compare:compare",
         "Tell what experiments differ in: config, models, code, versions, hardware, and summary metrics.",

@@ -261,16 +261,22 @@ def unrepeatable(store: Store) -> set[tuple[int, str]]:
     return {(experiment, name) for experiment, name in rows}
 
 
-def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
-    """Runs with their state, in the order in which they were asked for."""
+def runs(
+    store: Store, experiment: Selector | None = None, *, only: Sequence[int] | None = None
+) -> list[RunRow]:
+    """Runs with their state, in the order in which they were asked for; only: those of these rows."""
     where, parameters = scope(store, experiment)
+    chosen: tuple[object, ...] = parameters
+    if only is not None:
+        where = f"{where or 'WHERE TRUE'} AND run.id IN (SELECT value FROM json_each(?2))"
+        chosen = (*(parameters or (None,)), json.dumps(list(only)))
     rows = store.db.rows(
         f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, arm, {NUM_STEPS},"
         f" {RUN_STATE},"
         " stuck.entry_step, stuck.period, repeated.entry_step, repeated.period, times,"
         " failure.step, kind, message, detail, attempts, failed_at"
         f" FROM run JOIN output ON output.id = run.prompt {RUN_ENDS} {where} ORDER BY run.id",
-        *parameters,
+        *chosen,
     )
     networks: dict[str, tuple[str, ...]] = {}
     others = unrepeatable(store)

@@ -77,6 +77,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "delete": [["x", "--run", "1", "-y"], ["x", "-y"]],
     "undelete": [[], ["x"]],
     "purge": [["-y"]],
+    "view": [["--cert", "missing.pem"]],  # otherwise it answers until it is stopped: tests/view
 }
 """Every command with arguments that let it act on a store; a new command needs an entry."""
 
