@@ -44,7 +44,7 @@ COMMANDS = {
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
     "optimize": (
         "optimize:optimize",
-        "Look for parameters for which a metric is largest or least; every trial is an experiment.",
+        "Look for parameters of a config for which the mean of a metric over runs is largest or least.",
     ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
@@ -87,7 +87,10 @@ COMMANDS = {
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
     "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
-    "trainings": ("mark:trainings", "List the trainings that something was said of."),
+    "trainings": (
+        "mark:trainings",
+        "List the trainings that something was said of, or whose models experiments have used.",
+    ),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
         "models:models",
@@ -159,7 +162,7 @@ COMMANDS = {
     ),
     "config": ("settings:config", "Show every setting: its value, and where it was said."),
     "stores": ("settings:stores", "List the named stores of the settings."),
-    "help": ("topics:help_", "Explain a topic: configs, filters, stores, models, clusters, guarantees."),
+    "help": ("topics:help_", "Explain a topic; without one, list them."),
     "completion": ("app:completion", "Print the completion script of a shell."),
     "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
 }
