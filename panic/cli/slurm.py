@@ -29,7 +29,7 @@ def slurm(
     shared: Shared,
     configs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CONFIG...]", help="Experiments, or one config of trainings."),
+        typer.Argument(metavar="CONFIG", help="Experiments, or one config of trainings."),
     ] = None,
     shards: Annotated[
         int, typer.Option(min=1, max=10_000, metavar="N", help="Parts of each experiment.")

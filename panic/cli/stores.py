@@ -87,7 +87,7 @@ def _told(merged: Merged) -> list[str]:
         f"New: {merged.num_runs:,} runs, {merged.num_invocations:,} invocations, {merged.num_images:,} images"
     ]
     if merged.num_meeting:
-        found.append(f"{merged.num_meeting:,} runs met runs of other stores, equal to the bit")
+        found.append(f"Runs that met runs of other stores, equal to the bit: {merged.num_meeting:,}")
     if merged.num_settled:
         found.append(f"{merged.num_settled:,} runs had other content; one of each was kept")
     if merged.num_vectors:

@@ -26,10 +26,12 @@ def view(
     stores: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[STORE]...", help="Stores to show; by default that of --store.", show_default=False
+            metavar="STORE", help="Stores to show; by default that of --store.", show_default=False
         ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="By default any free one.")] = 0,
+    port: Annotated[
+        int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="By default any free one.")
+    ] = 0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     lan: Annotated[
         bool, typer.Option("--lan", help="Answer on this machine's address, for a phone; read only.")
