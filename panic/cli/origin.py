@@ -190,10 +190,10 @@ def _needed(packages: Mapping[str, Any]) -> set[str]:
 
 
 DIRECT = (
-    *("accelerate", "altair", "apsw", "diffusers", "giotto-ph", "gudhi", "httpx2", "huggingface-hub"),
+    *("accelerate", "aiohttp", "altair", "apsw", "diffusers", "giotto-ph", "gudhi", "huggingface-hub"),
     *("jinja2", "lark", "llvmlite", "numba", "numpy", "peft", "pillow", "polars", "psutil", "pydantic"),
     *("pyyaml", "regex", "rich", "safetensors", "scikit-learn", "scipy", "statsmodels", "threadpoolctl"),
-    *("tokenizers", "torch", "transformers", "typer", "vl-convert-python"),
+    *("tokenizers", "torch", "transformers", "truststore", "typer", "vl-convert-python"),
 )
 """What panic needs itself, where it runs from a checkout and no package says so; a test compares them."""
 

@@ -130,7 +130,7 @@ def _job(
     from panic.cluster.job import Job, require_plain
 
     if "\n" in setup or "\r" in setup:
-        raise UsageError("--setup is one line.", hint="Several commands are joined by && or ;")
+        raise UsageError("--setup is one line.", hint="Join several commands by && or by a semicolon.")
     for path in (folder, *([scratch] if scratch else [])):
         require_plain(path)
     job = Job(

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -32,7 +33,12 @@ def panic(*arguments: object) -> Result:
 def started(store: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, and the line that it prints."""
     command = [sys.executable, "-m", "panic", "view", str(store), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heed_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=heed_interrupts, **pipes)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
