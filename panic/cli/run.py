@@ -232,14 +232,14 @@ def bring_up_to_date(path: Path) -> None:
 
 def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:
     """Change pinned shapes to what fits the work, after asking; whether to go on."""
-    from panic.devices.device import open_device
+    from panic.devices.device import open_devices
     from panic.engine import pinning
     from panic.engine.plan import make_plan
     from panic.models import registry
     from panic.store import Store, reading
 
     config = checked.config
-    device = open_device(config.device)
+    device = open_devices(config.device)
     plan = make_plan(checked, device.kind)
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)

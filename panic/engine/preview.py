@@ -14,7 +14,7 @@ from pathlib import Path
 
 from panic.arms import networks
 from panic.config import ExperimentConfig, union
-from panic.devices.device import Device, open_device
+from panic.devices.device import Device, open_devices
 from panic.engine.pinning import (
     as_started,
     fitting_shapes,
@@ -145,7 +145,7 @@ def preview(
     """
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=False)
     config = checked.config
-    device = open_device(config.device)
+    device = open_devices(config.device)
     plan = make_plan(checked, device.kind, runs)
     fingerprints = _fingerprints(plan)
     try:

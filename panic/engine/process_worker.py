@@ -165,8 +165,9 @@ class ProcessWorker:
                 log.warning("a process that runs models did not start: %s", reason)
         for number in pending:
             own: Outcome = kind if number == guilty else "untried"
-            message = f"the process that runs models ended: {reason}" if own != "untried" else "not started"
-            self._deliver(CallResult(number=number, error=CallError(kind=own, message=message)))
+            message = f"the process that runs models ended: {reason}" if number == guilty else "not started"
+            error = CallError(kind=own, message=message, is_end=number == guilty)
+            self._deliver(CallResult(number=number, error=error))
 
     def _kind_of_end(self) -> Outcome:
         """What the end of the child means for the call it was at."""
