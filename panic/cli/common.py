@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.arms import models_of
-from panic.errors import Interrupted, PanicError, nearest
+from panic.errors import Interrupted, PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
@@ -141,7 +141,7 @@ OptionalExperiment = Annotated[
 ]
 
 
-WITHOUT_STORE = ("devices", "models", "completion", "snapshot")
+WITHOUT_STORE = ("models", "completion", "snapshot")
 """Commands that ask no store, or whose arguments name it."""
 
 
@@ -174,6 +174,21 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     parameters = [parameter.replace(kind=keyword) for parameter in own] + added
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def read_devices(text: str) -> str | list[str]:
+    """The devices that an option names, with commas between several. Raises UsageError as a config would."""
+    from pydantic_core import PydanticCustomError
+
+    from panic.config.fields import check_device
+
+    try:
+        found: str | list[str] = check_device(text.replace(",", " ").split())
+    except PydanticCustomError as error:
+        context = error.context or {}
+        hint = context.get("hint") or f"Allowed: {', '.join(context.get('allowed', ()))}."
+        raise UsageError(f"--device {error.message()}", hint=hint) from None
+    return found
 
 
 def guarded(action: Callable[[], None], *, verbose: bool) -> int:

@@ -23,6 +23,7 @@ from panic.cli.common import (
     Shared,
     command,
     guarded,
+    read_devices,
     say,
     say_error,
     tell_fields,
@@ -64,6 +65,10 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", "--plan", help="Print t
 FractionOption = Annotated[
     float | None, typer.Option(metavar="SHARE", help="Share of the device's memory that may be used.")
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="DEVICES", help="auto, cpu, mps, cuda:N, cuda:all, sim:SIZE, or cuda:0,cuda:1."),
+]
 HeadroomOption = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Device memory that stays free, such as 2GiB.")
 ]
@@ -88,6 +93,7 @@ def run(
     retry_failed: RetryOption = False,
     repair: RepairOption = False,
     fail_fast: FailFastOption = False,
+    device: DeviceOption = None,
     memory_fraction: FractionOption = None,
     headroom: HeadroomOption = None,
     repin: Annotated[
@@ -125,6 +131,8 @@ def run(
         changes.append(f"name={json.dumps(name)}")
     if fail_fast:
         changes.append("fail_fast=true")
+    if device is not None:
+        changes.append(f"device={json.dumps(read_devices(device))}")
     if memory_fraction is not None:
         changes.append(f"memory_fraction={memory_fraction}")
     if headroom is not None:
@@ -401,7 +409,10 @@ def _print_prompts(prompts: Sequence[str]) -> None:
 
 
 def _advise(plan: Preview) -> None:
-    """Say what pinned shapes cost that do not fit the work, and what changes them."""
+    """Say what pinned shapes cost that do not fit the work, and what changes them; who serves what."""
+    if plan.placing is not None:
+        console().print(f"devices:     {plan.placing.described()}")
+        _advise_on_devices(plan, len(plan.placing.devices))
     misfits = [model for model in plan.models if model.shape_from == "experiment" and model.is_misfit]
     for model in misfits:
         now, fitting = model.batch_size or 0, model.fitting_batch_size
@@ -412,3 +423,17 @@ def _advise(plan: Preview) -> None:
         )
     if misfits:
         console().print("panic run CONFIG --repin pins shapes that fit, for what is not computed yet.")
+
+
+def _advise_on_devices(plan: Preview, num_devices: int) -> None:
+    """Say where there are too few batches at a time for every device to have one."""
+    at_once = [
+        -(-model.num_ready // model.batch_size)
+        for model in plan.models
+        if model.order is not None and model.batch_size and not model.is_remote
+    ]
+    if at_once and (most := max(at_once)) < num_devices:
+        console().print(
+            f"             at most {most} of the {num_devices} have a batch at a time;"
+            " smaller batch_sizes, said before the first start, give work to more"
+        )

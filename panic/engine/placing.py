@@ -38,7 +38,8 @@ class Placing:
     """The places of models, by name; none where every device serves all.
 
     devices: bytes for weights, by device. sizes: bytes of weights, by model. items: that each model is to
-    compute in all. seconds: of an item, as the last decision took them.
+    compute in all. seconds: of an item, as the last decision took them. seen: models whose seconds were
+    measured before.
     """
 
     devices: dict[str, int]
@@ -46,6 +47,7 @@ class Placing:
     generative: frozenset[str]
     items: Mapping[str, float]
     seconds: dict[str, float]
+    seen: frozenset[str] = frozenset()
     places: Placement = field(default_factory=dict)
     _measured: dict[str, tuple[float, int]] = field(default_factory=dict)
 
@@ -133,6 +135,7 @@ def open_placing(
         generative=frozenset(plan.generative) & sizes.keys(),
         items=_items(plan),
         seconds={name: seen.get(name) or max(1, size) * GUESSED_S_PER_BYTE for name, size in sizes.items()},
+        seen=frozenset(seen) & sizes.keys(),
     )
 
 

@@ -78,6 +78,16 @@ IMAGE_INTERVENTIONS = IMAGE_STEPS.replace("invocation AS i", "intervention AS i"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTime:
+    """What one device has computed, in seconds; named as the config names it."""
+
+    device: str
+    batches: int
+    items: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:
     """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
 
@@ -402,6 +412,20 @@ def timelines(store: Store, experiment: Selector | None = None) -> dict[int, lis
     where, parameters = scope(store, experiment)
     rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
     return {session: decode_json(timeline) for session, timeline in rows if timeline is not None}
+
+
+def device_times(store: Store, experiment: Selector | None = None) -> list[DeviceTime]:
+    """Batches, items and seconds per device, of an experiment's sessions or of all; without endpoints."""
+    where, parameters = scope(store, experiment)
+    rows = store.db.rows(
+        "SELECT device, count(*), sum(size), sum(duration_s)"
+        f" FROM batch JOIN session ON session.id = batch.session {where}"
+        f" {'AND' if where else 'WHERE'} batch.id NOT IN (SELECT batch FROM answer)"
+        " GROUP BY device ORDER BY device",
+        *parameters,
+    )
+    names = DeviceTime.__slots__
+    return [DeviceTime(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def model_times(store: Store, experiment: Selector | None = None) -> list[ModelTime]:
