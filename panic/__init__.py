@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from panic.analysis.measured import find
     from panic.engine.perform import run
     from panic.engine.plan import load_config
     from panic.store import Store
-    from panic.store.finding.found import find
     from panic.store.reading import is_stuck
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ __all__ = ["Store", "__version__", "find", "is_stuck", "load_config", "run"]
 
 HOMES = {
     "Store": "panic.store",
-    "find": "panic.store.finding.found",
+    "find": "panic.analysis.measured",
     "is_stuck": "panic.store.reading",
     "load_config": "panic.engine.plan",
     "run": "panic.engine.perform",

@@ -125,8 +125,10 @@ def model_at(network: Sequence[str], arm: Arm, step: int) -> str:
 
 
 def maker(network: Sequence[str], arm: Arm, step: int, place: int | None = None) -> str:
-    """The model of a step, or the one that stepped in before it as the `place`-th; empty where none did."""
-    return model_at(network, arm, step) if place is None else due(arm, step)[place].model
+    """The model of a step, or the one that stepped in before it as the `place`-th; empty where none does."""
+    if place is None:
+        return model_at(network, arm, step)
+    return next((one.model for one in due(arm, step)[place:]), "")
 
 
 def last_network(network: Sequence[str], arm: Arm) -> Network:

@@ -6,14 +6,15 @@ for one in contrasts(store, rows):
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from panic.analysis.page import short_paths
 from panic.store import Store, reading
+from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, SessionRow
 
 MAX_CHARACTERS = 60
@@ -122,12 +123,19 @@ def said(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]
             continue
         others = [[o for j, o in enumerate(values) if j != i] for i in range(len(values))]
         texts = [_said(value, rest) for value, rest in zip(values, others, strict=True)]
-        if len(set(texts)) == 1:  # lists of the same entries
-            texts = [
-                text if value == values[0] else f"{text}, in another order"
-                for text, value in zip(texts, values, strict=True)
-            ]
+        alike = [[j for j, other in enumerate(texts) if other == text] for text in texts]
+        texts = [
+            text if all(values[j] == value for j in of) else _told_apart(text, value, [values[j] for j in of])
+            for text, value, of in zip(texts, values, alike, strict=True)
+        ]
         yield name, texts
+
+
+def _told_apart(text: str, value: Any, alike: Sequence[Any]) -> str:
+    """A text that says the same of values that differ, so that it differs: by their order, or by a digest."""
+    if isinstance(value, list) and len({_as_text(sorted(map(_as_text, one))) for one in alike}) == 1:
+        return text if value == alike[0] else f"{text}, in another order"
+    return f"{text} ({hashlib.sha256(_as_text(value).encode()).hexdigest()[:8]})"
 
 
 def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -157,6 +165,8 @@ def _said(value: Any, others: Sequence[Any]) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return " → ".join(value)
+    if isinstance(value, Mapping):
+        value = {key: one for key, one in value.items() if one is not None}
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

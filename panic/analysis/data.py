@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 from panic.analysis.whereabouts import at_end, continued
 from panic.arms import BASELINE, Arm, last_network, period_of
-from panic.config.diagrams import DiagramSettings, one_or_several
 from panic.errors import NotFound
 from panic.store import Store, bulk, reading, tombstones
 from panic.store.annotations import list_annotations
@@ -197,9 +196,7 @@ class ExperimentData:
         if self._whole:
             return self._whole._labels
         used = {row.experiment for row in self.rows}
-        known = {
-            row.id: row.config.get("labels") for row in reading.experiments(self.store) if row.id in used
-        }
+        known = {row.id: row.config.get("labels") for row in reading.experiment_rows(self.store, list(used))}
         return {
             of: {
                 prompt: (", ".join(map(str, said.get("tags", ()))), said.get("group"))
@@ -270,6 +267,8 @@ class ExperimentData:
 
         Bars of several metrics or modalities have no scale in common.
         """
+        from panic.config.diagrams import DiagramSettings, one_or_several  # pydantic and yaml take 0.2 s
+
         whole = self._whole or self
         found = pl.col("model") == model
         there = whole.bars.filter(found)["settings_digest"].unique(maintain_order=True).to_list()

@@ -145,18 +145,24 @@ def separate_prompts(runs: pl.DataFrame) -> dict[int, int]:
     `runs` has run, prompt and trajectory. Prompts whose runs are copies of each other's say nothing of how
     far other prompts might be, so intervals over prompts take them for one.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if runs.is_empty():
         return {}
-    prompts = (runs["prompt"].rank("dense").to_numpy() - 1).astype(np.int64)
-    paths = (runs["trajectory"].rank("dense").to_numpy() - 1).astype(np.int64) + int(prompts.max()) + 1
-    size = int(paths.max()) + 1
-    edges = coo_array((np.ones(len(runs)), (prompts, paths)), shape=(size, size))
-    _, component = connected_components(edges, directed=False)
-    _, number = np.unique(component[prompts], return_inverse=True)
+    ranked = runs.select("run", "trajectory", prompt=pl.col("prompt").rank("dense").cast(pl.Int64) - 1)
+    leaders = list(range(ranked["prompt"].n_unique()))
+    firsts: dict[int, int] = {}
+    for trajectory, prompt in ranked.select("trajectory", "prompt").unique(maintain_order=True).iter_rows():
+        one, other = (_leader(leaders, of) for of in (firsts.setdefault(trajectory, prompt), prompt))
+        leaders[max(one, other)] = min(one, other)
+    of_all = np.array([_leader(leaders, prompt) for prompt in ranked["prompt"]])
+    _, number = np.unique(of_all, return_inverse=True)
     return dict(zip(runs["run"].to_list(), number.tolist(), strict=True))
+
+
+def _leader(leaders: list[int], prompt: int) -> int:
+    """The first of those that a prompt counts as one with; on the way there half of the way is cut."""
+    while leaders[prompt] != prompt:
+        leaders[prompt] = prompt = leaders[leaders[prompt]]
+    return prompt
 
 
 def independent_starts(data: ExperimentData) -> pl.DataFrame:

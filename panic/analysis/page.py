@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +20,9 @@ from markupsafe import Markup
 
 from panic.analysis import charts
 from panic.analysis.data import network_name
+from panic.store.provenance import short_paths
 
 TEMPLATES = Path(__file__).parent / "templates"
-ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
 
 
 def write_page(html: str, path: str | os.PathLike[str]) -> Path:
@@ -61,11 +60,6 @@ def render_page(template: str, *, specs: Sequence[Any], **values: Any) -> str:
         specs=Markup(charts.script_json(specs)),
         themes=Markup(charts.script_json(charts.THEMES)),
     )
-
-
-def short_paths(text: str) -> str:
-    """The text with absolute paths cut to their last part: a page that is passed on tells of no disk."""
-    return ABSOLUTE.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], text)
 
 
 def _moment(at: float | None) -> str:

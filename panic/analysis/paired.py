@@ -1,8 +1,8 @@
 """Summary metrics of experiments beside each other, and whether they differ by more than chance gives.
 
-Each other experiment is compared with the first. What is paired are starts: prompts (under each arm, where
-there are arms) that both have. Prompts whose runs met in either experiment count as one start, since what
-follows are copies. Of a start each experiment has the mean over its runs. If the experiments made no
+Each other experiment is compared with the first, prompt by prompt (and arm by arm, where there are arms) that
+both have. Prompts whose runs met in either experiment count as one start, since what follows are copies, and
+so do the arms of a prompt. Of a start the difference is the mean of those. If the experiments made no
 difference, the sign of each start's difference could have been the other: all swaps of signs, or 999 drawn
 ones, give p; Holm's correction is for all metrics and experiments together.
 
@@ -148,10 +148,9 @@ def _compared(name: str, first: _Side, other: _Side) -> Comparison:
     both = means[0].join(means[1], on=[c for c in means[0].columns if c != "value"], suffix="_other")
     starts = _starts([*first.met, *other.met])
     units = both.with_columns(start=pl.col("prompt").replace_strict(starts, default=pl.col("prompt")))
-    by = [column for column in units.columns if column in ("start", "arm")]
-    differences = (
+    differences = (  # arms of one start begin as copies of each other: they are no starts of their own
         units.with_columns(difference=pl.col("value_other") - pl.col("value"))
-        .group_by(by, maintain_order=True)
+        .group_by("start", maintain_order=True)
         .agg(pl.col("difference").mean())["difference"]
         .to_numpy()
     )

@@ -19,7 +19,8 @@ from typing import Any
 from panic.analysis.data import course_name
 from panic.analysis.evidence import Evidence
 from panic.analysis.null_bands import figures_beside
-from panic.analysis.page import render_page, short_paths, write_page
+from panic.analysis.origin import facts
+from panic.analysis.page import render_page, write_page
 from panic.analysis.questions import ask, questions, stuck
 from panic.analysis.sampling import spread
 from panic.analysis.strips import Strip, Thumbnails, strip
@@ -27,10 +28,10 @@ from panic.arms import models_of
 from panic.store import Store, reading, standing
 from panic.store.annotations import list_annotations, marks_of
 from panic.store.codec import prompt_label
-from panic.store.records import Counts, ExperimentRow, RunRow, SessionRow
+from panic.store.provenance import short_paths
+from panic.store.records import Counts, ExperimentRow, RunRow
 from panic.store.served import served
 
-PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
 MAX_RUNS = 60
 MAX_TILES = 24
 MAX_ROWS = 200  # of a table
@@ -99,7 +100,7 @@ def render(
         num_failed=len(failed),
         figures=figures,
         sessions=sessions,
-        origin=_origin(sessions),
+        origin=facts(sessions),
         written_at=time.time(),
         revision=store.revision,
     )
@@ -207,25 +208,3 @@ def _groups(strips: list[Strip]) -> list[tuple[str, list[tuple[str, list[Strip]]
         prompts = groups.setdefault(course_name(one.run), {})
         prompts.setdefault(prompt_label(one.run.prompt), []).append(one)
     return [(network, list(prompts.items())) for network, prompts in groups.items()]
-
-
-def _origin(sessions: list[SessionRow]) -> dict[str, str]:
-    """Where the results come from, of the last session that said so."""
-    known = next((s.provenance for s in reversed(sessions) if s.provenance), {})
-    hardware, git, packages = known.get("hardware") or {}, known.get("git") or {}, known.get("packages") or {}
-    memory = hardware.get("memory_bytes")
-    facts = {
-        "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores"
-        if hardware
-        else "",
-        "memory": f"{memory / 2**30:.0f} GiB" if memory else "",
-        "GPUs": "; ".join(hardware.get("gpus") or []),
-        "system": hardware.get("platform", ""),
-        "python": str(known.get("python", "")).split(" ")[0],
-        "packages": ", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages),
-        "git": f"{git['commit'][:12]}{' with changes' if git.get('dirty') else ''}"
-        if git.get("commit")
-        else "",
-        "source": str(known.get("source_digest", ""))[:12],
-    }
-    return {name: text for name, text in facts.items() if text}

@@ -251,17 +251,18 @@ def decompose(values: ArrayLike, factors: Mapping[str, Sequence[Any] | ArrayLike
 
 def adjust(p_values: ArrayLike, method: str = "holm") -> Array:
     """p values (m,) corrected for their number: "holm" (any error), "bh" (false discovery rate)."""
-    from statsmodels.stats.multitest import multipletests
-
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise AnalysisError("p values must be numbers from 0 to 1")
     if method not in ("holm", "bh"):
         raise AnalysisError(f"unknown method {method!r}", hint="known: holm, bh")
-    if not p.size:
-        return p
-    adjusted: Array = multipletests(p, method="fdr_bh" if method == "bh" else "holm")[1]
-    return adjusted
+    order, ranks = np.argsort(p), np.arange(len(p))
+    adjusted = np.empty(len(p))
+    if method == "holm":  # Holm 1979: by what is left, never below the one before
+        adjusted[order] = np.maximum.accumulate((len(p) - ranks) * p[order])
+    else:  # Benjamini and Hochberg 1995: by the share of those up to here, never above the next
+        adjusted[order] = np.minimum.accumulate((p[order] * len(p) / (ranks + 1))[::-1])[::-1]
+    return np.minimum(adjusted, 1.0)
 
 
 def cohens_d(a: ArrayLike, b: ArrayLike) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, tell_options
+from panic.cli.finding import RunsWhereOption, runs_where
 from panic.cli.render import console
 from panic.cli.run import (
     DryRunOption,
@@ -194,6 +195,15 @@ def rerun(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
     failed: Annotated[bool, typer.Option("--failed", help="The runs that have failed.")] = False,
+    where: RunsWhereOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY.KEY=VALUE",
+            help="Branch off with other parameters, as arms from the failed steps.",
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
@@ -201,10 +211,11 @@ def rerun(
     """Compute the failed runs of an experiment again.
 
     They go on from where they failed, and no other run does. How they failed before is kept, and told by
-    `panic show --run`.
+    `panic show --run`. With --set models.NAME.KEY=VALUE each of them stays as it is and a branch of it, an
+    arm, goes on from the failed step with a changed model: no model is exchanged within a run.
     """
     from panic.cli.logs import silence_libraries
-    from panic.engine.plan import CheckedConfig, stored_runs
+    from panic.engine.plan import CheckedConfig, check_config, stored_runs
     from panic.store import reading
 
     silence_libraries()
@@ -214,14 +225,20 @@ def rerun(
         bring_up_to_date(shared.store_path())
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
-        runs = stored_runs(run for run in reading.runs(store, row.id) if run.failure is not None)
-    tell_options({"--trust": trust and not runs}, "where no run has failed")
-    if not runs:
+        rows = [run for run in runs_where(store, row, where) if run.failure is not None]
+    tell_options({"--trust": trust and not rows}, "where no run has failed")
+    if not rows:
         return console().print(f"No run of {row.name} has failed.")
-    config = trusted_config(row, trust=trust)
+    config, runs = trusted_config(row, trust=trust), stored_runs(rows)
+    if overrides:
+        from panic.engine.branching import branches
+
+        changed = check_config(config, overrides, ask=not dry_run, store=lambda _: store.path)
+        config, runs = branches(config, changed.config, rows)
     if fail_fast:
         config = config.model_copy(update={"fail_fast": True})
     checked: CheckedConfig = CheckedConfig.of(config, ask=not dry_run)
     if dry_run:
-        return console().print(f"{len(runs):,} runs of {row.name} would be tried again.")
-    return perform(shared, checked, store.path, retry_failed=True, repair=False, runs=runs)
+        what = "would branch off" if overrides else "would be tried again"
+        return console().print(f"{len(runs):,} runs of {row.name} {what}.")
+    return perform(shared, checked, store.path, retry_failed=not overrides, repair=False, runs=runs)

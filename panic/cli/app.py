@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from panic import __version__
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
@@ -22,8 +22,8 @@ from panic.cli.completion import Shell, scripts
 
 EXPLAIN = (
     "Feedback loops of generative models: perform experiments, see where they stand, look at the results.\n\n"
-    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder given by --store, "
-    "else by PANIC_STORE, else by the config, else ./panic-store."
+    "EXPERIMENT is a name, the beginning of an id, or latest. The store is the folder (or name) given by "
+    "--store, else by PANIC_STORE, else by the config, else by panic.toml, else ./panic-store."
 )
 COMMANDS = {
     "run": ("run:run", "Perform experiments, one after another."),
@@ -34,6 +34,10 @@ COMMANDS = {
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
+    "optimize": (
+        "optimize:optimize",
+        "Look for parameters for which a metric is largest or least; every trial is an experiment.",
+    ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
     "embed": (
@@ -61,11 +65,20 @@ COMMANDS = {
         "finding:fields",
         "List the fields that --where, --sort and --columns know, with their types and an example.",
     ),
+    "search": (
+        "search:search",
+        "Search the texts of runs, prompts included: where they came up, in which runs and steps.",
+    ),
     "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
+    "requirements": (
+        "origin:requirements",
+        "Print what to install to repeat an experiment: the versions that its last session had.",
+    ),
     "tag": ("mark:tag", "Give an experiment, a run, an output or a training tags."),
     "untag": ("mark:untag", "Take tags away."),
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
+    "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
     "trainings": ("mark:trainings", "List the trainings that something was said of."),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
@@ -128,6 +141,9 @@ COMMANDS = {
         "evaluate:evaluate",
         "Judge a model: FID, KID, Inception score, precision and recall, or the oracle of the pocket world.",
     ),
+    "config": ("settings:config", "Show every setting: its value, and where it was said."),
+    "stores": ("settings:stores", "List the named stores of the settings."),
+    "help": ("topics:help_", "Explain a topic: configs, filters, stores, models, clusters, guarantees."),
     "completion": ("app:completion", "Print the completion script of a shell."),
     "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
 }
@@ -166,8 +182,16 @@ def _built(name: str, place: str) -> Any:
         group.name = name
         return group
     alone = typer.Typer(add_completion=False, **SETTINGS)
-    alone.command(name=name)(found)
+    alone.command(name=name, cls=QuickCommand)(found)
     return typer.main.get_command(alone)
+
+
+class QuickCommand(TyperCommand):
+    """A command whose options are converted only where they need it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options and arguments, that of the help included."""
+        return spared(super().get_params(ctx))
 
 
 class CommandTree(TyperGroup):
@@ -175,6 +199,10 @@ class CommandTree(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": Commands()})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options, that of the help included."""
+        return spared(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""
@@ -184,6 +212,39 @@ class CommandTree(TyperGroup):
         """Write the names with their sentences."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+
+
+class Unconverted:
+    """What typer asks to convert a value: texts, lists of texts and what was not given stay as they are.
+
+    Everything else, mistakes above all, goes typer's own way, for which it imports pydantic: 0.1 s.
+    """
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the value that a command is called with."""
+        wanted = param.type_descriptor.annotation
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if wanted is str and isinstance(value, str):
+            return value
+        if wanted is Path and isinstance(value, str) and param.name == "store":
+            return Path(value)
+        if wanted == list[str] and isinstance(value, list | tuple):
+            return list(value)
+        param._runtime_param = None
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+def spared(parameters: list[Any]) -> list[Any]:
+    """Let parameters of a command take values that need no conversion without converting them; return them.
+
+    typer makes its converter when it is first needed; this one stands there before. A version of typer that
+    keeps it elsewhere does not notice.
+    """
+    for parameter in parameters:
+        if getattr(parameter, "_runtime_param", ...) is None and hasattr(parameter, "type_descriptor"):
+            parameter._runtime_param = Unconverted()
+    return parameters
 
 
 app = typer.Typer(help=EXPLAIN, cls=CommandTree, no_args_is_help=True, **SETTINGS)
@@ -212,7 +273,7 @@ def shared_options(
 @command
 def completion(
     shared: Shared,
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nushell.")],
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or nu (nushell).")],
 ) -> None:
     """Print the completion script of a shell.
 
@@ -220,7 +281,7 @@ def completion(
     bash      source <(panic completion bash)     in ~/.bashrc
     zsh       source <(panic completion zsh)      in ~/.zshrc, after compinit
     fish      panic completion fish | source      in ~/.config/fish/config.fish
-    nushell   save it as a file and `source` that in config.nu
+    nu        save it as a file and `source` that in config.nu
     """
     programs = {"panic": app, "run-experiments": run_experiments_app()}
     trees = {name: typer.main.get_command(program) for name, program in programs.items()}

@@ -41,18 +41,23 @@ from panic.errors import Interrupted, PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
+    from panic.config.settings import Resolved
     from panic.store import Store
 
 INTERRUPTED = 130
 PREFIX = "PANIC_"
-VARIABLES = ("STORE", "MODELS")
+VARIABLES = (
+    *("STORE", "MODELS", "PROJECT", "DEVICE", "MEMORY_FRACTION", "HEADROOM", "LOG_LEVEL"),
+    *("DIAGRAM_WORKERS", "ENFORCE_CLEAN"),
+)
+SETTINGS_FILE = "panic.toml"
 OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of controls, invisible formats, halves of characters and separators of lines."""
 HARMLESS = frozenset("\n\t\u200c\u200d")
 """What is kept of them: lines, tabs, and the joiners that scripts and emoji are written with."""
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="PATH", help="Folder of the store (or PANIC_STORE).")
+    Path | None, typer.Option("--store", metavar="PATH", help="Folder or name of the store (or PANIC_STORE).")
 ]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more; on errors of panic itself, the traceback.")
@@ -75,11 +80,13 @@ class Shared:
         return logging.ERROR if self.quiet else logging.INFO if self.verbose else logging.WARNING
 
     def store_path(self, of_config: Path | None = None) -> Path:
-        """The folder of the store: --store, PANIC_STORE, what the config says, ./panic-store."""
+        """The folder of the store: --store, PANIC_STORE, what the config says, settings, ./panic-store."""
         from panic.store import DEFAULT_STORE
 
-        from_environment = os.environ.get("PANIC_STORE")
-        return self.store or (Path(from_environment) if from_environment else of_config or DEFAULT_STORE)
+        named = self.store or os.environ.get("PANIC_STORE") or None
+        if (settings := read_settings()) is not None:
+            return settings.store_path(named, of_config, DEFAULT_STORE)
+        return Path(named) if named else of_config or DEFAULT_STORE
 
     def store_for_log(self) -> Path | None:
         """Return where a command that needs no store has its log: in the store that is named or lies here."""
@@ -98,6 +105,62 @@ class Shared:
         return Store(self.store_path(), copy_older=True, is_whole=is_whole)
 
 
+def user_settings() -> Path:
+    """The file of settings that a user has for all projects."""
+    if sys.platform == "darwin":
+        folder = Path("~/Library/Application Support").expanduser()
+    else:
+        folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    return folder / "panic" / SETTINGS_FILE
+
+
+def settings_files() -> list[Path]:
+    """The files of settings that there are: the nearest one of the project, then the user's.
+
+    A file that somebody else laid where everybody may write, such as /tmp, is not asked.
+    """
+    try:
+        here = Path.cwd()
+    except OSError:  # it has been deleted
+        here = Path("/")
+    project = next((file for folder in (here, *here.parents) if (file := _settings_of(folder))), None)
+    user = user_settings()
+    found = [project] if project and _is_trusted(project) else []
+    return found + ([user] if user != project and os.access(user, os.R_OK) else [])
+
+
+def _settings_of(folder: Path) -> Path | None:
+    """The file of a folder that says something of panic."""
+    own, shared = folder / SETTINGS_FILE, folder / "pyproject.toml"
+    if own.is_file():
+        return own
+    try:
+        return shared if shared.is_file() and b"[tool.panic" in shared.read_bytes() else None
+    except OSError:
+        return None
+
+
+def _is_trusted(file: Path) -> bool:
+    """Whether nobody but its owner could have put a file where it lies, or its owner is this user or root."""
+    if file.stat().st_uid in (0, os.getuid()) or not file.parent.stat().st_mode & 0o002:
+        return True
+    say(f"{file} is not asked: everybody may write in its folder, and it is not yours.", err=True)
+    return False
+
+
+def read_settings() -> Resolved | None:
+    """Return what files of settings and the environment say; None where nothing but PANIC_STORE does.
+
+    Raises: ConfigError.
+    """
+    files = settings_files()
+    if not files and not any(os.environ.get(f"{PREFIX}{name}") for name in VARIABLES[2:]):
+        return None
+    from panic.config.settings import resolve
+
+    return resolve(files, os.environ, user_settings())
+
+
 def complete_kind(incomplete: str) -> list[str]:
     """The kinds of null models, for the shell."""
     from panic.analysis.nulls import kinds
@@ -110,9 +173,8 @@ def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
     from panic.store import Store, reading
 
     shared = context.obj or Shared()
-    path = Shared(store=context.params.get("store") or shared.store).store_path()
     try:
-        with Store(path) as opened:
+        with Store(Shared(store=context.params.get("store") or shared.store).store_path()) as opened:
             names = [row.name for row in reading.experiments(opened)]
     except PanicError:
         names = []
@@ -141,7 +203,7 @@ OptionalExperiment = Annotated[
 ]
 
 
-WITHOUT_STORE = ("models", "completion", "snapshot")
+WITHOUT_STORE = ("models", "completion", "snapshot", "stores", "help_")
 """Commands that ask no store, or whose arguments name it."""
 
 
@@ -167,13 +229,21 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         )
         if shared.store is not None and function.__name__ in WITHOUT_STORE:
             say("--store: without effect for this command.", err=True)
-        code = guarded(lambda: function(shared, **arguments), verbose=shared.verbose)
+        code = guarded(lambda: _with_settings(function, shared, arguments), verbose=shared.verbose)
         if code:
             raise typer.Exit(code)
 
     parameters = [parameter.replace(kind=keyword) for parameter in own] + added
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _with_settings(function: Callable[..., None], shared: Shared, arguments: Mapping[str, Any]) -> None:
+    """Call a command; the folder of models of a file of settings is what worker processes see, too."""
+    is_told = os.environ.get("PANIC_MODELS") or function.__name__ == "config"  # which says where it stands
+    if not is_told and (settings := read_settings()) and settings.models():
+        os.environ["PANIC_MODELS"] = str(settings.models())
+    function(shared, **arguments)
 
 
 def read_devices(text: str) -> str | list[str]:

@@ -184,22 +184,19 @@ def best(
     as_json: JsonOption = False,
 ) -> None:
     """List the experiments by the mean of a metric over their runs."""
-    from panic.analysis.data import load
-    from panic.analysis.metrics import METRICS, metric
+    from panic.analysis.measured import means
+    from panic.analysis.metrics import METRICS, require_metric
     from panic.store import reading
 
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
-    found = []
+    require_metric(by)
     with shared.open_store() as store:
         chosen = _chosen(store, experiments, where)
         if not (experiments or where):
             chosen = [row for row in reading.experiments(store) if not reading.is_null(row.name)]
-        for row in chosen:
-            values = metric(load(store, row.id), by)["value"].drop_nulls()
-            mean = values.mean()
-            if isinstance(mean, float):
-                found.append((row.name, row.uid[:12], mean, len(values)))
+        known = means(store, by, [row.id for row in chosen])
+        found = [(row.name, row.uid[:12], *known[row.id]) for row in chosen if row.id in known]
     found.sort(key=lambda one: one[2], reverse=not least)
     shown = found[:limit]
     keys = ("name", "id", by, "runs")

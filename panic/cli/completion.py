@@ -22,11 +22,12 @@ class Shell(StrEnum):
     ZSH = "zsh"
     FISH = "fish"
     NUSHELL = "nushell"
+    NU = "nu"
 
 
 def scripts(shell: Shell, trees: dict[str, Any]) -> Iterator[str]:
     """The completion script of a shell for programs given as command trees, in parts to be printed."""
-    if shell is Shell.NUSHELL:
+    if shell in (Shell.NU, Shell.NUSHELL):
         yield from nushell_script(trees)
         return
     from typer._completion_shared import get_completion_script

@@ -77,6 +77,6 @@ def _parameters(overrides: list[str]) -> dict[str, object]:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {text}: a parameter is set by KEY=VALUE, for example steps=8")
+            raise UsageError(f"--set {text}: a parameter is set by KEY=VALUE, for example steps=8.")
         values[key] = yaml.safe_load(value)
     return values

@@ -20,16 +20,19 @@ from panic.cli.finding import (
     CsvOption,
     LimitOption,
     Listing,
+    ProjectOption,
     RunOption,
     RunsWhereOption,
     SortOption,
     WhereOption,
     find,
     find_run,
+    in_project,
     names_of,
     runs_where,
     tell_rest,
 )
+from panic.cli.origin import print_origin
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
 from panic.errors import ConfigError, UsageError
@@ -56,6 +59,7 @@ IN_JSON = {
 def list_(
     shared: Shared,
     where: WhereOption = None,
+    project: ProjectOption = None,
     sort: SortOption = None,
     columns: ColumnsOption = None,
     runs: Annotated[bool, typer.Option("--runs", help="List runs, of all experiments.")] = False,
@@ -78,6 +82,9 @@ def list_(
             names += _mark_columns(store)
         listing = Listing(store, target, names)
         found = find(store, target, where, sort)
+        if project is not None:
+            of_project = in_project(store, target, project)
+            found = [row for row in found if row in of_project]
         most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
         # The newest are of most interest, and stand at the end.
         chosen = found[:most] if sort or limit else found[max(0, len(found) - most) :]
@@ -88,7 +95,7 @@ def list_(
         if not found:
             return console().print(
                 f"No {target} is as --where says."
-                if where
+                if where is not None
                 else "No experiments yet. `panic run CONFIG` performs one."
             )
         listing.print_table(chosen)
@@ -266,6 +273,7 @@ def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) ->
         "id": row.uid,
         "state": standing.standing(store, row).state,
         "created_at": row.created_at,
+        "project": mark.project_of(store, row.uid, row.config),
         "config": row.config,
         "asked_last": _asked_last(store, row),
         **mark.as_dict(list_annotations(store, "experiment", row.uid)),
@@ -344,6 +352,7 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     now = standing.standing(store, row)
     out = console()
     out.print(f"{row.name}  {row.uid}  {now.state}, created {moment(row.created_at)}")
+    out.print(f"project:          {mark.project_of(store, row.uid, row.config)}")
     out.print(f"asked for in all: {_extent(row.config)}")
     last = _asked_last(store, row)
     if last is not None and _extent(last) != _extent(row.config):
@@ -371,6 +380,7 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     ]
     columns = ["began", "ended", "pid", "host", *(["devices"] if on_several else []), "command"]
     print_table(columns, sessions, "Sessions")
+    print_origin(store, row)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
     rows = [

@@ -6,14 +6,14 @@ panic fields config
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, say
-from panic.cli.render import console, moment, print_json, print_table, shorten
+from panic.cli.render import moment, print_json, print_table, shorten
 from panic.errors import NotFound
 
 if TYPE_CHECKING:
@@ -45,9 +45,8 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     from panic.store.annotations import run_uid
 
     shared = context.obj or Shared()
-    path = Shared(store=context.params.get("store") or shared.store).store_path()
     try:
-        with Store(path) as store:
+        with Store(Shared(store=context.params.get("store") or shared.store).store_path()) as store:
             names = {row.id: row.name for row in reading.experiments(store)}
             runs = reading.runs(store)
     except PanicError:
@@ -65,6 +64,9 @@ RunOption = Annotated[
         help="This run: its number, or the beginning of its uid.",
         autocompletion=complete_run,
     ),
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", metavar="NAME", help="Only experiments of this project.")
 ]
 BothWhereOption = Annotated[
     str | None,
@@ -88,9 +90,15 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for other programs."
 
 def known_fields() -> Fields:
     """All fields that there are, those of metrics included."""
-    from panic.store.finding.fields import Fields
+    from panic.analysis.measured import fields
 
-    return Fields()
+    return fields(_telling)
+
+
+def _telling() -> AbstractContextManager[Callable[[str, int, int], None]]:
+    from panic.cli.progress import telling
+
+    return telling("summary metrics", quiet=False)
 
 
 def find(store: Store, target: Target, where: str | None, sort: str | None = None, **more: Any) -> list[int]:
@@ -111,6 +119,25 @@ def experiments_where(store: Store, where: str) -> list[ExperimentRow]:
         raise NotFound(f"No experiment in {store.path} is as --where says.", hint="panic list shows all.")
     known = {row.id: row for row in reading.experiments(store)}
     return [known[id] for id in ids]
+
+
+def in_project(store: Store, target: Target, project: str) -> set[int]:
+    """The experiments of a project, or their runs. Raises NotFound, naming the nearest, if there are none."""
+    from panic.errors import nearest
+    from panic.store import reading
+    from panic.store.finding.queries import table
+
+    quoted = project.replace("'", "''")
+    if found := set(find(store, target, f"project = '{quoted}'")):
+        return found
+    ids = [row.id for row in reading.experiments(store)]
+    known = sorted({str(name) for (name,) in table(store, "experiment", ids, ["project"], known_fields())})
+    near = nearest(project, known)
+    there_are = f"There are {', '.join(known[:SHOWN_ROWS])}." if known else "There are no experiments yet."
+    raise NotFound(
+        f"No experiment of {store.path} is in the project {project!r}.",
+        hint=f"Did you mean {near[0]}?" if near else there_are,
+    )
 
 
 @contextmanager
@@ -185,17 +212,7 @@ class Listing:
 
     def print_csv(self, ids: Sequence[int]) -> None:
         """Print CSV; times are Unix seconds, several texts are joined with commas."""
-        import csv
-        import io
-        import sys
-
-        from panic.cli.common import visible
-
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in self.rows(ids))
-        sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
+        write_csv(self.columns, self.rows(ids))
 
     def print_table(self, ids: Sequence[int]) -> None:
         """Print a table for people."""
@@ -204,6 +221,21 @@ class Listing:
             [shown(f, value) for f, value in zip(self.chosen, row, strict=True)] for row in self.rows(ids)
         ]
         print_table(heads, body)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write CSV on stdout; several texts are joined with commas. On a terminal it obeys nothing."""
+    import csv
+    import io
+    import sys
+
+    from panic.cli.common import visible
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([", ".join(v) if isinstance(v, list) else v for v in row] for row in rows)
+    sys.stdout.write(visible(out.getvalue()) if sys.stdout.isatty() else out.getvalue())
 
 
 def shown(field: Field, value: Any) -> Any:
@@ -231,7 +263,7 @@ def names_of(columns: str | None, otherwise: Sequence[str]) -> list[str]:
 def tell_rest(number: int, what: str) -> None:
     """Say how many more there are than were shown."""
     if number > 0:
-        console().print(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
+        say(f"... and {number:,} {what}: --all, --limit N, --csv or --json")
 
 
 @command

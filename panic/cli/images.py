@@ -173,7 +173,7 @@ def chosen_steps(store: Store, row: ExperimentRow, steps: str | None, every: int
     if steps is None:
         return known[::every] if every > 1 else evenly(known, DEFAULT_COLUMNS)
     if re.fullmatch(r"\d{1,9}(,\d{1,9})*", steps, re.ASCII) is None:
-        raise UsageError(f"--steps {steps}: it is whole numbers with commas, for example 0,10,20")
+        raise UsageError(f"--steps {steps}: it is whole numbers with commas, for example 0,10,20.")
     return list(dict.fromkeys(map(int, steps.split(","))))
 
 

@@ -109,5 +109,5 @@ def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
 def _column(text: str) -> tuple[str, str]:
     name, equals, column = text.partition("=")
     if not equals:
-        raise UsageError(f"--column {text}: it is FIELD=COLUMN, for example run=chain")
+        raise UsageError(f"--column {text}: it is FIELD=COLUMN, for example run=chain.")
     return name, column

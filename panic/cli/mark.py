@@ -5,10 +5,9 @@ panic tag demo baseline keep; panic comment demo "looks odd" --run 3; panic labe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, complete_experiment
 from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import NotFound, UsageError
@@ -124,17 +123,60 @@ def comment(
 
 
 @command
+def project(
+    shared: Shared,
+    experiment: ExperimentArgument,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help='Its project; "" for what its config says.')
+    ] = None,
+    unsigned: UnsignedOption = False,
+) -> None:
+    """Move an experiment to a project, or say which one it is in. No result and no config changes."""
+    from panic.store import reading
+    from panic.store.annotations import annotate, check_project
+
+    if name:
+        check_project(name)
+    with _marking(shared, (experiment, None, None), unsigned=unsigned) as (store, targets, author):
+        row = reading.experiment(store, experiment)
+        if name is not None and (name or row.config.get("project")) != project_of(store, row.uid, row.config):
+            annotate(store, "project", [(targets[0], name)], author)
+        if name is None or not shared.quiet:
+            console().print(f"{row.name} is in the project {project_of(store, row.uid, row.config)}")
+
+
+def project_of(store: Store, uid: str, config: Mapping[str, Any]) -> str | None:
+    """Return the project of an experiment: what was said last, else what its config says."""
+    from panic.store.annotations import list_annotations
+
+    said = [row.text for row in list_annotations(store, "experiment", uid) if row.kind == "project"]
+    return said[-1] if said and said[-1] else config.get("project")
+
+
+@command
 def trainings(shared: Shared, as_json: JsonOption = False) -> None:
-    """List the trainings that something was said of."""
+    """List the trainings that something was said of, or whose models experiments have used."""
+    from panic.cli.origin import uses_of_trainings
     from panic.store.annotations import list_annotations, marks_of
 
     of: dict[str, list[AnnotationRow]] = {}
     with shared.open_store() as store:
+        uses = uses_of_trainings(store)
         for row in list_annotations(store, "training"):
             of.setdefault(row.target, []).append(row)
+    of |= {uid: [] for uid in uses if uid not in of}
     folders = {uid: [row.text for row in rows if row.kind == "folder"] for uid, rows in of.items()}
+    for uid, found in uses.items():
+        folders[uid] = list(dict.fromkeys([*(use.folder for use in found if use.folder), *folders[uid]]))
     if as_json:
-        return print_json([{"id": uid, "folders": folders[uid]} | as_dict(of[uid]) for uid in of])
+        return print_json(
+            [
+                {"id": uid, "folders": folders[uid]}
+                | as_dict(of[uid])
+                | {"used_by": [{"experiment": u.experiment, "model": u.model} for u in uses.get(uid, ())]}
+                for uid in of
+            ]
+        )
     if not of:
         return console().print("Nothing was said of any training. `panic tag FOLDER TAG` does.")
     rows = [
@@ -143,10 +185,11 @@ def trainings(shared: Shared, as_json: JsonOption = False) -> None:
             folders[uid][-1] if folders[uid] else None,
             marks_of(said).label,
             ", ".join(marks_of(said).tags),
+            ", ".join(dict.fromkeys(use.experiment for use in uses.get(uid, ()))),
         )
         for uid, said in of.items()
     ]
-    return print_table(["id", "folder", "label", "tags"], rows)
+    return print_table(["id", "folder", "label", "tags", "used by"], rows)
 
 
 def _say(shared: Shared, selected: Selected, kind: str, text: str, *, unsigned: bool) -> None:
@@ -226,7 +269,7 @@ def training_target(folder: str) -> Target:
     Raises NotFound for a folder without one.
     """
     from panic.store.annotations import Target
-    from panic.store.codec import canonical_json
+    from panic.store.provenance import training_uid
 
     path = _recipe(folder)
     try:
@@ -236,7 +279,7 @@ def training_target(folder: str) -> Target:
             f"{folder} is the folder of no training: there is no {path}.",
             hint="Name the `output` of a training, as panic train says where its model is.",
         ) from None
-    uid = hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+    uid = training_uid(recipe)
     return Target(kind="training", uid=uid, name=f"training {uid[:12]} ({folder})")
 
 

@@ -26,7 +26,7 @@ def nulls(
         list[str],
         typer.Argument(
             metavar="KIND",
-            help="sphere_walk, matched_walk, autoregression, gaussian_process, shuffled, markov, or all.",
+            help="One of sphere_walk, matched_walk, autoregression, gaussian_process, shuffled, markov, all.",
             autocompletion=complete_kind,
         ),
     ],

@@ -9,6 +9,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from panic.cli.common import say
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 60.0
 SENTENCE_EVERY_S = 10.0
+ESTIMATE_EVERY_S = 1.0
 OnProgress = Callable[[Progress], None]
 Tell = Callable[[str, int, int], None]
 """Hears of what so much is done, and of how much; 0 where nobody knows."""
@@ -113,17 +115,30 @@ def _lines() -> Iterator[OnProgress]:
 def _bars() -> Iterator[OnProgress]:
     from rich.live import Live
 
-    latest = Progress()
+    latest, estimate = Progress(), steady()
     with Live(
         get_renderable=lambda: _picture(latest), console=console(err=True), refresh_per_second=4
     ) as live:
 
         def on_progress(progress: Progress) -> None:
             nonlocal latest
-            latest = progress
+            latest = replace(progress, eta_s=estimate(progress.eta_s))
 
         yield on_progress
         live.refresh()
+
+
+def steady(now: Callable[[], float] = time.monotonic) -> Callable[[float | None], float | None]:
+    """What shows an estimate that changes at most once a second, so that people can read it."""
+    shown, since = None, -ESTIMATE_EVERY_S
+
+    def show(estimate: float | None) -> float | None:
+        nonlocal shown, since
+        if now() - since >= ESTIMATE_EVERY_S or shown is None:
+            shown, since = estimate, now()
+        return shown
+
+    return show
 
 
 def _picture(progress: Progress) -> RenderableType:

@@ -24,11 +24,13 @@ from panic.cli.common import (
     command,
     guarded,
     read_devices,
+    read_settings,
     say,
     say_error,
     tell_fields,
     tell_options,
 )
+from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.stored import trusted_config
 from panic.cli.stores import take_up
@@ -37,11 +39,14 @@ from panic.errors import StoreTooOld, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from panic.cli.progress import OnProgress
     from panic.engine.plan import CheckedConfig
     from panic.engine.preview import Preview
+    from panic.engine.progress import Progress
     from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
+LARGE = 100_000  # outputs
 SHOWN_REASONS = 3
 SHOWN_PROMPTS = 10
 SHAPE_FROM = {
@@ -101,6 +106,7 @@ def run(
         typer.Option("--repin", help="First give the models the batch sizes that fit the work as it is now."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --repin.")] = False,
+    clean: CleanOption = None,
     taken: Annotated[
         Path | None,
         typer.Option("--from", metavar="SNAPSHOT", help="Begin with a copy of a snapshot of the store."),
@@ -144,10 +150,16 @@ def run(
 
     loaded: list[CheckedConfig] = []
 
+    settings = read_settings()
+    above = settings.over_configs() if settings else []
+
     def load(path: Path) -> None:
-        loaded.append(
-            marked(check_config(path, changes, ask=not dry_run, store=shared.store_path), tags, label)
-        )
+        checked = check_config(path, [*above, *changes], ask=not dry_run, store=shared.store_path)
+        if settings is not None:
+            checked = replace(checked, config=settings.below(checked.config))
+        if clean or settings is not None:
+            enforce_clean(clean, [path], [shared.store_path(checked.config.store)])
+        loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:
         tell_fields(checked.config)
@@ -289,10 +301,11 @@ def perform(
     retry_failed: bool,
     repair: bool,
     runs: Sequence[NewRun] | None = None,
+    hear: OnProgress | None = None,
 ) -> None:
     """Perform one experiment in the store at `path`: log, bars, summary. Raises Exit(1) if runs failed.
 
-    runs: exactly these, by default all that the config asks for.
+    runs: exactly these, by default all that the config asks for. hear: hears of all progress, too.
     """
     from panic.cli import logs
     from panic.cli.progress import showing_progress
@@ -303,7 +316,7 @@ def perform(
     # There must be a store before there can be a log in it; then bars, so that messages go through them.
     with (
         Store(path, write=True, create=True) as store,
-        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as on_progress,
+        contextlib.nullcontext(lambda _: None) if shared.quiet else showing_progress() as show,
         logs.logging_command(
             file := logs.log_file(path, config.project),
             config.log_level,
@@ -311,6 +324,16 @@ def perform(
             what=config.name,
         ),
     ):
+        if store.last_output_id > LARGE:
+            from panic.cli.search import index_rest  # not imported where nothing can wait
+
+            index_rest(store, quiet=shared.quiet)
+
+        def on_progress(progress: Progress) -> None:
+            show(progress)
+            if hear is not None:
+                hear(progress)
+
         outcome = perform_config(
             checked, store, on_progress=on_progress, retry_failed=retry_failed, repair=repair, runs=runs
         )
@@ -318,18 +341,25 @@ def perform(
         log.info(summary)
     if not shared.quiet:
         console().print(f"{summary}\nStore: {outcome.store}\nLog:   {file}")
-    if outcome.state == "failed":
-        tell_failures(outcome.store, outcome.experiment)
+    if outcome.state == "failed" and tell_failures(outcome.store, outcome.experiment, runs):
         raise typer.Exit(1)
 
 
-def tell_failures(path: Path, experiment: str) -> None:
-    """Say on stderr why runs have failed, the most frequent reasons first."""
+def tell_failures(path: Path, experiment: str, of: Sequence[NewRun] | None = None) -> int:
+    """Say on stderr why runs, or these of them, have failed, the most frequent reasons first; how many."""
+    from panic.engine.plan import run_key
     from panic.store import Store, reading
 
+    asked = None if of is None else {run_key(run) for run in of}
     with Store(path) as store:
         name = reading.experiment(store, experiment).name
-        failures = [run.failure for run in reading.runs(store, experiment) if run.failure is not None]
+        failures = [
+            run.failure
+            for run in reading.runs(store, experiment)
+            if run.failure is not None and (asked is None or run_key(run) in asked)
+        ]
+    if not failures:
+        return 0
     reasons = Counter(failure.message.split("\n", 1)[0] for failure in failures).most_common()
     lines = [f"{shorten(reason, 200)} ({number:,} x)" for reason, number in reasons[:SHOWN_REASONS]]
     if len(reasons) > SHOWN_REASONS:
@@ -339,6 +369,7 @@ def tell_failures(path: Path, experiment: str) -> None:
         f"{told}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{told}:", *lines]),
         f"panic show {name} tells where. They are tried again with --retry-failed only.",
     )
+    return len(failures)
 
 
 def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None = None) -> None:

@@ -10,14 +10,16 @@ from typing import Annotated
 
 import typer
 
-from panic.cli.common import Shared, command, say
+from panic.cli.common import Shared, command, read_settings, say
 from panic.cli.render import console, size
 
 
 @command
 def snapshot(
     shared: Shared,
-    source: Annotated[Path, typer.Argument(metavar="STORE", help="The store, which may be in use.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="STORE", help="The store (or its name); it may be in use.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder of the snapshot.")],
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Write over a store that is no snapshot of this one.")
@@ -30,6 +32,8 @@ def snapshot(
     from panic.cli.progress import telling
     from panic.store.snapshot import snapshot as take
 
+    if (settings := read_settings()) is not None:
+        source = settings.folder_of(source)
     with telling(str(target), quiet=shared.quiet) as tell:
         taken = take(source, target, force=force, tell=tell)
     if taken.num_lost:

@@ -6,6 +6,7 @@ panic train configs/train/pocket-clip.yaml --set steps=100
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli.common import Shared, command
+from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, print_table
 from panic.cli.run import DryRunOption
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from panic.train.config import Training
     from panic.train.loop import TrainingProgress
+    from panic.train.training import TrainedModel
 
 
 SHOW_EVERY_S = 10.0
@@ -36,6 +39,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config.")
     ] = None,
     dry_run: DryRunOption = False,
+    clean: CleanOption = None,
 ) -> None:
     """Train a model, or go on where its training was stopped. The model lies in the config's `output`.
 
@@ -48,6 +52,8 @@ def train(
     from panic.train.config import load_all
 
     trainings = load_all(config, overrides or ())
+    results = [Path(f"{one.output}{ending}") for one in trainings for ending in ("", ".training")]
+    enforce_clean(clean, [config], results)
     if dry_run:
         return _print_plan(trainings)
     for place, one in enumerate(trainings, start=1):
@@ -99,7 +105,11 @@ def _train(shared: Shared, config: Path, loaded: Training) -> None:
         logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)),
         logs.logging_prints(file),
     ):
-        trained = perform(loaded, show)
+        began, trained = time.time(), None
+        try:
+            trained = perform(loaded, show)
+        finally:
+            record_origin(config, loaded, trained, began)
     if talks:
         if trained.step < trained.steps:
             out.print(
@@ -109,3 +119,31 @@ def _train(shared: Shared, config: Path, loaded: Training) -> None:
             f"The model is in {trained.folder}; as a network's node: local:{trained.folder}\nLog: {file}",
             soft_wrap=True,
         )
+
+
+def record_origin(config: Path, loaded: Training, trained: TrainedModel | None, began: float) -> None:
+    """Keep beside a training where it was performed, and with its model which training it came out of.
+
+    <output>.training/sessions.jsonl has a line for each call; <output>/.training.json is part of no digest.
+
+    trained: None where the training was interrupted or failed.
+    """
+    from panic.store.provenance import TRAINED, provenance, training_uid
+
+    beside = Path(f"{loaded.output}.training")
+    recipe = beside / "recipe.json"
+    if not recipe.is_file():  # it was refused before it began
+        return
+    step = None if trained is None else trained.step
+    session = {
+        "began_at": began,
+        "ended_at": time.time(),
+        "step": step,
+        "config": loaded.model_dump(mode="json"),
+        "provenance": provenance(project=config.absolute().parent),
+    }
+    with (beside / "sessions.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(session) + "\n")
+    if trained is not None:
+        uid = training_uid(json.loads(recipe.read_bytes()))
+        (trained.folder / TRAINED).write_text(json.dumps({"training": uid, "step": step}) + "\n")

@@ -29,19 +29,29 @@ JSON_WORDS = {
 
 
 def parse_json(document: Document) -> None:
-    """Fill a document from its source. NotParsedError if it is no JSON."""
+    """Fill a document from its source, which may have comments. NotParsedError if it is no JSON."""
     source = document.source
-    if not source.text.strip():
+    text = COMMENT.sub(_blank, source.text)
+    if not text.strip():
         return
     try:
-        json.loads(source.text, parse_constant=_refuse_constant)
+        json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         fail(source, error.pos, f"not valid JSON: {JSON_WORDS.get(error.msg, error.msg.lower())}")
     except _NoNumberError as error:
-        fail(source, max(0, source.text.find(str(error))), f"not valid JSON: {error} is no JSON number")
+        fail(source, max(0, text.find(str(error))), f"not valid JSON: {error} is no JSON number")
     except ValueError:
         _fail_of_digits(source, "JSON")
-    document.data, _ = _scan_json(_next_json(source.text, 0), (), document)
+    document.data, _ = _scan_json(text, _next_json(text, 0), (), document)
+
+
+COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+"""A string, in which nothing is a comment, or a comment: to the end of its line, or between /* and */."""
+
+
+def _blank(found: re.Match[str]) -> str:
+    """A string as it is; spaces in the place of a comment, so that all places stay what they are."""
+    return found[0] if found[0].startswith('"') else re.sub(r"[^\n]", " ", found[0])
 
 
 class _NoNumberError(ValueError):
@@ -61,9 +71,9 @@ def _fail_of_digits(source: Source, kind: str) -> NoReturn:
     fail(source, found.start() if found else 0, f"not valid {kind}: a number has too many digits")
 
 
-def _scan_json(index: int, path: KeyPath, document: Document) -> tuple[Any, int]:
+def _scan_json(text: str, index: int, path: KeyPath, document: Document) -> tuple[Any, int]:
     """Return the value at `index` of a valid JSON text and the index behind it, noting all places."""
-    text, begin = document.source.text, index
+    begin = index
     value: Any
     if text[index] == "{":
         value, index = {}, _next_json(text, index + 1)
@@ -72,16 +82,15 @@ def _scan_json(index: int, path: KeyPath, document: Document) -> tuple[Any, int]
             place = Place(source=document.source, start=index, end=end)
             is_new = document.add_key(key, path, place, value)
             index = _next_json(text, _next_json(text, end) + 1)
-            item, end = _scan_json(
-                index, (*path, key), document if is_new else Document(source=document.source)
-            )
+            of = document if is_new else Document(source=document.source)
+            item, end = _scan_json(text, index, (*path, key), of)
             value.setdefault(key, item)
             index = _next_json(text, end)
         index += 1
     elif text[index] == "[":
         value, index = [], _next_json(text, index + 1)
         while text[index] != "]":
-            item, end = _scan_json(index, (*path, len(value)), document)
+            item, end = _scan_json(text, index, (*path, len(value)), document)
             value.append(item)
             index = _next_json(text, end)
         index += 1

@@ -38,8 +38,8 @@ EXAMPLE = """\
 """A config that runs everywhere, for those who have none yet."""
 
 
-def read(path: Path) -> Document:
-    """Read and parse a config file; its suffix says what it is."""
+def read(path: Path, *, may_be_empty: bool = False) -> Document:
+    """Read and parse a config file; its suffix says what it is. An empty one has no data, where it may."""
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder, not a config file", hint=_configs_in(path))
     if path.suffix.lower() not in FORMATS and path.exists():
@@ -50,7 +50,8 @@ def read(path: Path) -> Document:
         raise ConfigError(f"{path}: no such file", hint=_configs_in(path.parent, like=path)) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(Source(name=str(path), text=decode(data, str(path))), FORMATS[path.suffix.lower()])
+    source = Source(name=str(path), text=decode(data, str(path)))
+    return parse(source, FORMATS[path.suffix.lower()], may_be_empty=may_be_empty)
 
 
 def decode(data: bytes, name: str) -> str:
@@ -66,14 +67,14 @@ def decode(data: bytes, name: str) -> str:
         raise ConfigError(f"{name}:{line}:{column}: {what}", hint="save the file as UTF-8") from None
 
 
-def parse(source: Source, kind: str) -> Document:
+def parse(source: Source, kind: str, *, may_be_empty: bool = False) -> Document:
     """Parse a source as "YAML", "JSON" or "TOML"."""
     document = Document(source=source)
     try:
         _parse({"YAML": parse_yaml, "JSON": parse_json, "TOML": parse_toml}[kind], document)
     except NotParsedError as error:
         raise ConfigError(problems.render([error.problem], document)) from None
-    if document.data is None:
+    if document.data is None and not may_be_empty:
         hint = "a config has at least name, networks, prompts, seeds and max_length"
         raise ConfigError(f"{source.name}: is empty", hint=hint)
     return document

@@ -244,9 +244,11 @@ def _with(raw: Any, values: Mapping[KeyPath, Any], at: KeyPath = ()) -> Any:
     """A mapping with values in the places of sweeps, and those of rows added."""
     if at in values:
         return values[at]
+    added = {path[len(at)]: None for path in values if len(path) > len(at) and path[: len(at)] == at}
     if not isinstance(raw, Mapping):
-        return raw
-    added = {path[len(at)]: None for path in values if path[: len(at)] == at and len(path) == len(at) + 1}
+        if not added:
+            return raw
+        raw = {}
     return {key: _with(raw.get(key), values, (*at, key)) for key in dict.fromkeys([*raw, *added])}
 
 
@@ -317,6 +319,8 @@ def expand_models(document: Document, folder: Path) -> list[Problem]:
             expanded[name] = variant
             continue
         swept[name] = [f"{name}-{one.suffix}" for one in found]
+        if taken := next((new for new in swept[name] if new in models or new in expanded), None):
+            return [Problem(("models", name), f"it has a variant '{taken}', and so is another model called")]
         expanded |= dict(zip(swept[name], (one.values for one in found), strict=True))
         _copy_places(document, ("models", name), [("models", new) for new in swept[name]])
     for name, variant in models.items():

@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from panic.devices.device import Device
 from panic.engine.contents import Content, ContentCache
@@ -33,11 +35,11 @@ from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
 from panic.errors import BudgetSpent, Interrupted
 from panic.interrupts import stop_on_signals
-from panic.models.kinds import secrets
-from panic.models.protocol import Modality
+from panic.models.kinds import origin, secrets
+from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
-from panic.store.provenance import provenance, without
+from panic.store.provenance import gpu_energy_j, provenance, training_of, without
 from panic.store.records import NewEpoch, NewOutput
 
 if TYPE_CHECKING:
@@ -161,11 +163,12 @@ def open_session(
         writing.forget_failures(store, experiment)
     if repair:
         writing.forget_failures(store, experiment, LOST)
-        writing.drop_images(store, images.damaged_images(store, experiment))
+        images.drop_images(store, images.damaged_images(store, experiment))
     run_ids = writing.add_runs(store, experiment, plan.runs, given_images)
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, *_described(command, plan), asked)
     ledger, clock = Ledger(), Clock("starting")
+    energy = gpu_energy_j() if device.kind == "cuda" else {}
     memory = MemorySettings()
     if device.has_own_memory:
         memory = memory_settings(store, device, fingerprints, row.uid, number)
@@ -215,7 +218,7 @@ def open_session(
         if device.has_own_memory:
             learn(store, device, fingerprints, memory)
         ledger.add("driver", clock.take())
-        writing.end_session(store, number, state, ledger.rows())
+        writing.end_session(store, number, state, ledger.rows(), _used(energy))
 
 
 def _mark(store: Store, experiment: int, plan: Plan) -> None:
@@ -238,8 +241,28 @@ def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
     """The command and the provenance of a session, without the keys of the plan's models."""
     variables = secrets(plan.specs.values())
     keys = [value for name in variables if (value := os.environ.get(name, "").strip())]
-    found = provenance(variables) | _lineage(plan)
+    found = provenance(variables, plan.config.base_folder) | _lineage(plan)
+    found["models"] = {name: _origin(spec) for name, spec in plan.specs.items()}
+    servers = (urlsplit(str(spec.parameters.get("base_url", ""))).hostname for spec in plan.remote.values())
+    found["hosts"] = list(dict.fromkeys([found["host"], *filter(None, servers)]))
     return without(command, keys), without(found, keys)
+
+
+def _origin(spec: ModelSpec) -> dict[str, Any]:
+    """Where a model comes from, and which training it came out of."""
+    found = origin(spec)
+    training = training_of(Path(found["folder"])) if "folder" in found else None
+    return found | ({"training": training} if training else {})
+
+
+def _used(before: Mapping[str, float]) -> dict[str, Any]:
+    """What GPUs have used meanwhile, in joules by UUID, where they tell."""
+    if not before:
+        return {}
+    now = gpu_energy_j()
+    return {
+        "gpu_energy_j": {uuid: round(now[uuid] - used, 3) for uuid, used in before.items() if uuid in now}
+    }
 
 
 def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:

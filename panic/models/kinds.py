@@ -317,6 +317,27 @@ def _weights(spec: ModelSpec) -> Any:
     return weights.folder_digest(folder)
 
 
+def origin(spec: ModelSpec) -> dict[str, Any]:
+    """What tells people and other machines which model this is, as far as it is known here.
+
+    Keys: source, adapter, dtype, and where they are known revision (the commit of a hub model), digest
+    (of the files of a folder), folder (of a local one).
+    """
+    found: dict[str, Any] = {"source": spec.source, "adapter": spec.adapter, "dtype": spec.dtype}
+    if spec.revision:
+        found["asked_revision"] = spec.revision
+    try:
+        if kind_of(spec).weights == "files":
+            folder = weights.folder_of(spec)
+            if spec.is_hub:
+                return found | {"revision": folder.name}
+            where = {} if weights.is_pocket(spec) else {"folder": str(folder)}
+            return found | {"digest": weights.folder_digest(folder)} | where
+    except (PanicError, OSError):
+        pass
+    return found
+
+
 def adapters() -> list[str]:
     """Return what a variant may say as its `adapter:`: the kinds whose weights are files."""
     return [kind.name for kind in every() if kind.weights == "files"]

@@ -198,6 +198,18 @@ def check_remark(kind: str, text: str) -> str:
     return text
 
 
+def check_project(name: str) -> str:
+    """Return the name of a project. Raises UsageError with the nearest that can be one."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return name
+    near = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    raise UsageError(
+        f"{name!r} cannot be the name of a project: it has letters, digits, '.', '_' and '-', and begins with"
+        " a letter or digit.",
+        hint=f"For example {near}." if near else "",
+    )
+
+
 def add_tags(store: Store, targets: Sequence[Target], tags: Sequence[str], author: Author) -> int:
     """Give every target the tags that it lacks; how many were given. Raises as `annotate`, and UsageError."""
     wanted = list(dict.fromkeys(map(check_tag, tags)))

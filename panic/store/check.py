@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from panic.errors import PanicError, StoreCorrupt
+from panic.store import captions
 from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest
 from panic.store.course import courses, intervention_problems
 from panic.store.files import Database, has_content, log_of, names_a_holder
@@ -311,8 +312,12 @@ def _epochs(store: Store, part: Part) -> Iterator[str]:
         yield f"batch {batch}: shape epoch {epoch} of {name} was never opened in its experiment"
 
 
+def _captions(store: Store, part: Part) -> Iterator[str]:
+    return captions.problems(store)
+
+
 Check = Callable[[Store, Part], Iterator[str]]
-WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs]
+WHOLE: list[Check] = [_main_file, _image_file, _lost_log, _values, _epochs, _captions]
 """What concerns the files as a whole."""
 PARTS: list[Check] = [_steps, _interventions, _outputs, _vectors, _stuck, _repeated, _diagrams]
 """What can be checked of a part."""

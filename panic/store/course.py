@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from panic.arms import BASELINE, Arm, due, model_at, models_of, period_of, settled_step
+from panic.arms import BASELINE, Arm, due, maker, model_at, models_of, period_of, settled_step
 from panic.store.codec import text_digest
 from panic.store.reading import arms
 from panic.store.store import Store
@@ -58,7 +58,7 @@ class Course:
         arm = self.arm or ()
         calls = [(step, False, model_at(self.network, arm, step), epoch) for step, epoch in enumerate(epochs)]
         calls += [
-            (one.step, True, due(arm, one.step)[one.place].model, one.epoch)
+            (one.step, True, maker(self.network, arm, one.step, one.place), one.epoch)
             for one in self.made
             if one.epoch is not None
         ]

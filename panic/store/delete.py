@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from panic.store.captions import num_indexed
 from panic.store.reading import Selector, experiment, nulls
 from panic.store.records import ExperimentRow
 from panic.store.store import Store
@@ -127,7 +128,12 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
                 f"DELETE FROM run WHERE experiment {THESE}",
                 f"DELETE FROM epoch WHERE experiment {THESE}",
                 "DELETE FROM embedding WHERE output IN (SELECT id FROM own)",
+                "INSERT INTO caption (caption, rowid, text) SELECT 'delete', id, text FROM output"
+                " WHERE id IN (SELECT id FROM own) AND text NOTNULL"
+                " AND id <= (SELECT value FROM meta WHERE key = 'captions')",
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
+                "UPDATE meta SET value = min(value, (SELECT coalesce(max(id), 0) FROM output))"
+                " WHERE key = 'captions'",
                 f"DELETE FROM batch WHERE session IN (SELECT id FROM session WHERE experiment {THESE})"
                 " AND id NOT IN (SELECT batch FROM invocation UNION SELECT batch FROM embedding"
                 " UNION SELECT batch FROM intervention WHERE batch NOTNULL)",
@@ -137,6 +143,7 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
                 " (SELECT measure FROM vectorisation UNION SELECT measure FROM distance)",
                 f"UPDATE session SET experiment = NULL WHERE experiment {THESE}",
                 f"DELETE FROM annotation WHERE target IN (SELECT uid FROM experiment WHERE id {THESE})",
+                f"DELETE FROM change WHERE experiment {THESE}",
                 f"DELETE FROM deletion WHERE experiment {THESE}",
                 f"UPDATE deletion SET origin = NULL WHERE origin {THESE}",
                 f"DELETE FROM experiment WHERE id {THESE}",
@@ -151,6 +158,8 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
     finally:
         store.db.foreign_keys(on=True)
     store.output_ids.clear()
+    store.experiments_of_runs.clear()
+    store.last_indexed_id = min(store.last_indexed_id, num_indexed(store))
     with store.images.transaction() as connection:
         connection.executemany("DELETE FROM image WHERE digest = ?", images)
     return counts

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from panic.store.codec import decode_image, image_digest
 from panic.store.missing import images as missing_images
@@ -87,3 +87,9 @@ def remedies(store: Store, digests: Collection[bytes]) -> list[str]:
                 f"experiment {row.name}: {lacks} missing or damaged; `{command}` computes what is lost"
             )
     return found
+
+
+def drop_images(store: Store, digests: Iterable[bytes]) -> None:
+    """Remove pixels, so that the right ones can take their place."""
+    with store.images.transaction() as connection:
+        connection.executemany("DELETE FROM image WHERE digest = ?", [(digest,) for digest in digests])

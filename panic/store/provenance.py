@@ -1,14 +1,17 @@
 """Where results come from: the command, the code, the packages, the hardware, the environment.
 
 Recorded once per session. Values of environment variables that look secret are left out, and so are
-user names and passwords in URLs. Nothing here raises: what cannot be found out is None.
+user names and passwords in URLs, and what looks like a key in a patch. Nothing here raises: what cannot be
+found out is None.
 
 Try it: `python -c "from panic.store.provenance import provenance; print(provenance())"`
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
@@ -22,32 +25,56 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from panic.store.codec import canonical_json
+
 PATCH_LIMIT = 256 * 1024
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
-URL_CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
+URL_CREDENTIALS = re.compile(r"\b([A-Za-z][\w+.-]{0,30}://)[^/\s@]{1,1000}@")
+KEYS = re.compile(
+    r"(?i)((?:api[_-]?key|token|secret|passw(?:or)?d|credential)s?[\"']?\s*[:=]\s*[\"']?)"
+    r"(?=[\w\-+/=.~]{0,100}\d)[\w\-+/=.~]{12,4000}"
+)
+"""What is set to something long with digits in it, under a name that says that it is secret.
+
+Repetitions have limits: without them a long line takes minutes.
+"""
+KNOWN_KEYS = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{12,}")
+SHOWN_CHANGES = 100
 TIMEOUT_S = 10
 
 
 SECRET_LENGTH = 8
 """Shorter values are no secrets, and might stand anywhere."""
+ABSOLUTE = re.compile(r"(?<![\w/:.~-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?")
 
 
-def provenance(hidden: Collection[str] = ()) -> dict[str, Any]:
+def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dict[str, Any]:
     """Everything about this process that may explain its results; takes about 0.1 s.
 
-    hidden: variables of the environment that hold secrets, whatever they are called.
+    hidden: variables of the environment that hold secrets, whatever they are called. project: a folder of the
+    user's repository, such as that of a config; by default the working directory.
     """
+    own = git_state(Path(__file__).parent)
     return {
         "command": [readable(argument) for argument in sys.argv],
         "folder": working_folder(),
         "host": socket.gethostname(),
         "python": sys.version,
-        "git": git_state(Path(__file__).parent) or git_state(Path(".")),
+        "git": own,
+        "repository": _repository(project or Path("."), own),
         "source_digest": source_digest(),
         "packages": packages(),
         "hardware": hardware(),
         "environment": redacted(os.environ, hidden),
     }
+
+
+def _repository(folder: Path, own: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The state of the user's repository; where panic runs from the same one, the patch stands there."""
+    found = git_state(folder)
+    if found is not None and own is not None and found["root"] == own["root"]:
+        return {key: value for key, value in found.items() if key != "patch"}
+    return found
 
 
 def without(content: Any, secrets: Collection[str]) -> Any:
@@ -90,24 +117,86 @@ def readable(text: str) -> str:
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit, whether there are changes, and the patch of the checkout that holds a folder, if it is one.
 
-    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole.
+    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a key in
+    it is left out.
     """
-    # Without locks: a session that is killed meanwhile would leave one, and nobody could commit.
-    quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false")
-    git = partial(_output, "git", *quietly, "-C", str(folder))
+    git = partial(_git, folder)
     commit = git("rev-parse", "HEAD")
     # A folder in somebody else's checkout (an environment inside a project) is not that project's code.
     if commit is None or git("ls-files", "--error-unmatch", ".") is None:
         return None
-    changes = git("status", "--porcelain")
-    patch = (changes and git("diff", "HEAD", "--no-ext-diff", "--no-color")) or ""
+    root, changes = (git("rev-parse", "--show-toplevel") or "").strip(), git("status", "--porcelain")
+    patch = (changes and git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")) or ""
+    kept = without_keys(patch[:PATCH_LIMIT])
     return {
+        "root": root,
         "commit": commit.strip(),
         "dirty": bool(changes),
-        "patch": patch[:PATCH_LIMIT],
+        "changes": (changes or "").splitlines()[:SHOWN_CHANGES],
+        "patch": kept,
         "patch_sha256": hashlib.sha256(patch.encode(errors="replace")).hexdigest(),
-        "patch_is_complete": len(patch) <= PATCH_LIMIT,
+        "patch_is_complete": kept == patch,
     }
+
+
+def without_keys(patch: str) -> str:
+    """A patch without what looks like keys in it, and without values of variables that look secret."""
+    values = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
+    text = without(patch, values)
+    for pattern, instead in (
+        (URL_CREDENTIALS, r"\1(redacted)@"),
+        (KEYS, r"\1(redacted)"),
+        (KNOWN_KEYS, "(redacted)"),
+    ):
+        text = pattern.sub(instead, text)
+    return str(text)
+
+
+def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
+    """What no commit of the checkout that holds a file has, as git status tells it; None without a checkout.
+
+    apart: folders of results, which are no part of it.
+    """
+    git = partial(_git, file.absolute().parent)
+    root = git("rev-parse", "--show-toplevel")
+    if root is None or git("rev-parse", "HEAD") is None:
+        return None
+    top = Path(root.strip())
+    inside = [path.resolve() for path in apart]
+    inside = [path.relative_to(top) for path in inside if path != top and path.is_relative_to(top)]
+    left_out = [f":(top,exclude,literal){path}" for path in inside]
+    changes = (git("status", "--porcelain", "--", ":/", *left_out) or "").splitlines()
+    if not changes and git("ls-files", "--error-unmatch", "--", str(file.absolute())) is None:
+        return [f"!! {file}"]
+    return changes
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints in a folder.
+
+    It takes no locks: a session that is killed meanwhile would leave one, and nobody could commit. What the
+    repository's own settings would start is not started.
+    """
+    quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false", "-c", "core.fsmonitor=false")
+    return _output("git", *quietly, "-C", str(folder), *arguments)
+
+
+def training_of(folder: Path) -> str | None:
+    """The uid of the training that a folder's model came out of, if it is one of `panic train`."""
+    for file in (folder / TRAINED, folder.with_name(f"{folder.name}.training") / "recipe.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(file.read_bytes())
+            return str(content["training"]) if file.name == TRAINED else training_uid(content)
+    return None
+
+
+TRAINED = ".training.json"
+"""A file beside a trained model's weights that says which training it came out of."""
+
+
+def training_uid(recipe: Any) -> str:
+    """The uid of a training: the digest of its recipe, which has the digest of the data in it."""
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
 
 
 def source_digest() -> str:
@@ -145,7 +234,34 @@ def hardware() -> dict[str, Any]:
         "num_cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpus.splitlines() if gpus else [],
+        **_cuda(),
     }
+
+
+def _cuda() -> dict[str, Any]:
+    """Versions of the libraries that torch brought for GPUs, where it is loaded already."""
+    torch = sys.modules.get("torch")
+    if torch is None or not getattr(torch.version, "cuda", None):
+        return {}
+    return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+
+
+def gpu_energy_j() -> dict[str, float]:
+    """What NVIDIA GPUs have used since their driver was loaded, in joules by UUID, where they tell.
+
+    It is that of whole GPUs: what other processes do there counts.
+    """
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return {
+            str(pynvml.nvmlDeviceGetUUID(one)): pynvml.nvmlDeviceGetTotalEnergyConsumption(one) / 1000
+            for one in handles
+        }
+    except Exception:  # no library, no GPU, an old or a divided one
+        return {}
 
 
 def processor() -> str:
@@ -164,3 +280,8 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace")
+
+
+def short_paths(text: str) -> str:
+    """The text with absolute paths cut to their last part: a page that is passed on tells of no disk."""
+    return ABSOLUTE.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], text)

@@ -122,13 +122,26 @@ def experiments(store: Store) -> list[ExperimentRow]:
 
     Raises StoreCorrupt for a name or id that is none: both become parts of names of files.
     """
-    rows = store.db.rows(
-        f"SELECT id, uid, name, config, created_at FROM experiment WHERE id {VISIBLE} ORDER BY id"
-    )
-    for id, uid, name, _, _ in rows:
+    return experiment_rows(store, [id for id, _, _ in _names(store)])
+
+
+def _names(store: Store) -> list[tuple[int, str, str]]:
+    """(row, uid, name) of what `experiments` gives, oldest first: thousands of configs take their time."""
+    rows = store.db.rows(f"SELECT id, uid, name FROM experiment WHERE id {VISIBLE} ORDER BY id")
+    for id, uid, name in rows:
         if not is_uid(uid) or not is_name(name):
             what = f"a name that is none: {name!r}" if is_uid(uid) else f"an id that is none: {uid!r}"
             raise StoreCorrupt(f"{store.path}: experiment {id} has {what}.", hint="Do not trust this store.")
+    return rows
+
+
+def experiment_rows(store: Store, ids: Sequence[int]) -> list[ExperimentRow]:
+    """The experiments with these rows, oldest first."""
+    rows = store.db.rows(
+        "SELECT id, uid, name, config, created_at FROM experiment"
+        " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        json.dumps(list(ids)),
+    )
     return [
         ExperimentRow(
             id=id,
@@ -158,7 +171,8 @@ def is_null(name: str) -> bool:
 
 def nulls(store: Store, name: str) -> list[ExperimentRow]:
     """The experiments of null models of the experiment called so."""
-    return [row for row in experiments(store) if is_null(row.name) and row.name.split("/")[0] == name]
+    found = [id for id, _, known in _names(store) if is_null(known) and known.split("/")[0] == name]
+    return experiment_rows(store, found)
 
 
 def file_stem(name: str) -> str:
@@ -168,7 +182,7 @@ def file_stem(name: str) -> str:
 
 def named(store: Store, name: str) -> ExperimentRow | None:
     """The experiment of this name, if there is one."""
-    return next((row for row in experiments(store) if row.name == name), None)
+    return next(iter(experiment_rows(store, [id for id, _, known in _names(store) if known == name])), None)
 
 
 def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
@@ -176,32 +190,35 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
 
     Raises NotFound, naming the nearest, also when several uids begin as given.
     """
-    known = experiments(store)
+    if isinstance(selector, int):
+        sql = f"SELECT id FROM experiment WHERE id = ? AND id {VISIBLE}"
+        if found := experiment_rows(store, [id for (id,) in store.db.rows(sql, selector)]):
+            return found[0]
+    known = _names(store)
     if selector == "latest" and known:
-        own = [row.id for row in known if not is_null(row.name)] or [row.id for row in known]
+        own = [id for id, _, name in known if not is_null(name)] or [id for id, _, _ in known]
         last = store.db.value(
             "SELECT experiment FROM session WHERE experiment IN (SELECT value FROM json_each(?))"
             " ORDER BY id DESC",
             json.dumps(own),
         )
         selector = last or own[-1]
-    if named := [row for row in known if selector in (row.id, row.name)]:
-        return named[-1]
-    begun = [row for row in known if len(str(selector)) >= 4 and row.uid.startswith(str(selector))]
-    if len(begun) == 1:
-        return begun[0]
+    named = [id for id, _, name in known if selector in (id, name)]
+    begun = [row for row in known if len(str(selector)) >= 4 and row[1].startswith(str(selector))]
+    if named or len(begun) == 1:
+        return experiment_rows(store, [named[-1] if named else begun[0][0]])[0]
     if begun:
         raise NotFound(
             f"Several experiments in {store.path} begin with {selector!r}.",
-            hint=f"They are: {', '.join(f'{row.uid} ({row.name})' for row in begun[-10:])}.",
+            hint=f"They are: {', '.join(f'{uid} ({name})' for _, uid, name in begun[-10:])}.",
         )
-    names = list(dict.fromkeys(row.name for row in known))
+    names = list(dict.fromkeys(name for _, _, name in known))
     near = nearest(str(selector), names)
     if not names:
         hint = "The store holds no experiments yet."
     else:
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names[-10:])}."
-    if any(row.uid.startswith(str(selector)) for row in known):
+    if any(uid.startswith(str(selector)) for _, uid, _ in known):
         hint = "The beginning of a uid has at least 4 characters."
     raise NotFound(f"No experiment {str(selector)!r} in {store.path}.", hint=hint)
 

@@ -1,9 +1,10 @@
 """A snapshot: a copy of a store as it was at one moment, whoever writes it meanwhile, in a folder of its own.
 
 Both files are copied by SQLite page by page, proven, written beside the old ones and renamed, the images
-first: `store.sqlite` never names images that `images.sqlite` lacks, also after a kill in the middle. The
-folder may be on a network file system, where every reading command reads it. A snapshot has no write-ahead
-log, which tells it from a store that somebody has worked in: only snapshots are overwritten.
+first: also after a kill in the middle `store.sqlite` names no images that `images.sqlite` lacks, but for
+those that were purged between the two snapshots. The folder may be on a network file system, where every
+reading command reads it. A snapshot has no write-ahead log, which tells it from a store that somebody has
+worked in: only snapshots are overwritten.
 
     snapshot(Path("panic-store"), Path("/shared/demo"))
 """

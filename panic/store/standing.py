@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from panic.errors import ConfigError
-from panic.store import missing, reading
+from panic.store import missing, reading, summaries
 from panic.store.codec import decode_object
 from panic.store.records import Counts, ExperimentRow
 from panic.store.store import Store
@@ -99,14 +99,14 @@ def standing(store: Store, row: ExperimentRow, session: LastSession | None = Non
     return Standing(state=state, counts=counts, session=session)
 
 
-RUN_COUNTS = ("runs", "todo", "begun", "done", "stuck", "repeated", "failed", "invocations")
+RUN_COUNTS = summaries.COUNTS
 """What `standings` counts, in its order; `begun` runs are those of the state "running"."""
 
 
 def standings(store: Store, experiments: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:
     """(experiment, state, *RUN_COUNTS) of these rows of experiments, or of all: their standings at once."""
     sessions = last_sessions(store, experiments)
-    counted = {row[0]: row[1:] for row in reading.run_counts(store, experiments)}
+    counted = {row[0]: row[1:] for row in summaries.run_counts(store, experiments)}
     known: dict[int, ExperimentRow] = {}
     if experiments is None:
         experiments = [id for (id,) in store.db.rows(f"SELECT id FROM experiment WHERE id {reading.VISIBLE}")]

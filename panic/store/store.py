@@ -87,6 +87,10 @@ class Store:
                 self.last_output_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM output")
                 self.last_batch_id: int = self.db.value("SELECT coalesce(max(id), 0) FROM batch")
                 self.output_ids: dict[bytes, int] = {}
+                self.experiments_of_runs: dict[int, int] = {}
+                self.last_indexed_id: int = self.db.value(
+                    "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'captions'"
+                )
         except BaseException:
             self.close()
             raise

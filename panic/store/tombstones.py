@@ -25,7 +25,7 @@ from panic.store.delete import Deletion, compact, preview, remove
 from panic.store.reading import HIDDEN, NULL_NAME, nulls
 from panic.store.records import ExperimentRow
 from panic.store.store import Store
-from panic.store.writing import new_uid
+from panic.store.writing import mark_changed, new_uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,8 @@ def hide_runs(store: Store, row: ExperimentRow, runs: Sequence[int], author: str
         connection.execute(
             "INSERT INTO deletion VALUES (?, ?, ?, ?, ?)", (hidden, row.name, row.id, author, time.time())
         )
+        store.experiments_of_runs.clear()
+        mark_changed(store, [row.id, hidden])
 
 
 def _still_deleted(store: Store, tombstones: Sequence[Tombstone]) -> list[Tombstone]:
@@ -109,7 +111,7 @@ def _still_deleted(store: Store, tombstones: Sequence[Tombstone]) -> list[Tombst
 
 
 def find(store: Store, selector: str) -> Tombstone:
-    """The newest deletion of a name, or the one whose id begins as given. Raises NotFound.
+    """The newest deletion of a name, or the one whose id begins so. Raises NotFound, also for several.
 
     Null models that were deleted with what they are of come back with it, and are not found.
     """
@@ -117,9 +119,16 @@ def find(store: Store, selector: str) -> Tombstone:
     whole = {one.at for one in there if not NULL_NAME.fullmatch(one.name)}
     known = [one for one in there if not (NULL_NAME.fullmatch(one.name) and one.at in whole)]
     found = [one for one in known if one.name == selector]
-    found = found or [one for one in known if len(selector) >= 4 and one.uid.startswith(selector)]
     if found:
         return found[-1]
+    found = [one for one in known if len(selector) >= 4 and one.uid.startswith(selector)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(
+            f"Several deletions in {store.path} begin with {selector!r}.",
+            hint=f"They are: {', '.join(f'{one.uid} ({one.name})' for one in found[-10:])}.",
+        )
     names = ", ".join(dict.fromkeys(one.name for one in known))
     raise NotFound(
         f"Nothing called {selector!r} was deleted from {store.path}, or it was purged.",
@@ -182,6 +191,8 @@ def _restore_runs(store: Store, tombstone: Tombstone) -> int:
         connection.execute(
             "UPDATE OR IGNORE run SET experiment = ? WHERE experiment = ?", (tombstone.origin, hidden)
         )
+        store.experiments_of_runs.clear()
+        mark_changed(store, [hidden] if tombstone.origin is None else [hidden, tombstone.origin])
         left = int(store.db.value("SELECT count(*) FROM run WHERE experiment = ?", hidden))
         if not left:
             connection.execute("DELETE FROM deletion WHERE experiment = ?", (hidden,))
@@ -198,17 +209,15 @@ def preview_purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
 def purge(store: Store, tombstones: Sequence[Tombstone]) -> Deletion:
     """Remove what was deleted for good, and give its space back to the disk.
 
-    What has come back since it was listed stays. Raises StoreError where the space cannot be given back yet;
-    what is removed is removed then.
+    What has come back since it was listed stays. Remarks on runs go, unless the runs are there again or can
+    come back. Raises StoreError where the space cannot be given back yet; what is removed is removed then.
     """
     tombstones = _still_deleted(store, tombstones)
     remarks = {uid for one in tombstones for uid in _run_uids(store, one.name, one.experiment)}
-    remarks -= {
-        uid
-        for one in tombstones
-        if (there := reading.named(store, one.name))
-        for uid in _run_uids(store, one.name, there.id)
-    }
+    names, going = ({getattr(one, key) for one in tombstones} for key in ("name", "experiment"))
+    staying = [(row.name, row.id) for row in reading.experiments(store) if row.name in names]
+    staying += [(one.name, one.experiment) for one in deleted(store) if one.name in names]
+    remarks -= {uid for name, row in staying if row not in going for uid in _run_uids(store, name, row)}
     removed = remove(store, [one.experiment for one in tombstones], remarks)
     compact(store)
     return removed

@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -30,6 +30,7 @@ from panic.store.codec import (
     is_image_prompt,
     prompt_digest,
 )
+from panic.store.indexing import INDEXED_AT_ONCE, index_some
 from panic.store.missing import Shared
 from panic.store.provenance import readable
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
@@ -42,6 +43,14 @@ DIGEST_CACHE_SIZE = 1 << 16  # digests of the inputs in flight; 0.2 KB each
 def new_uid() -> str:
     """A name that sorts by time: 48 bits of milliseconds, 80 random bits, as 32 hexadecimal digits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def mark_changed(store: Store, experiments: Iterable[int]) -> None:
+    """Give the results of experiments another stamp, in a transaction: what was worked out of them is old."""
+    store.db.connection.executemany(
+        "INSERT INTO change VALUES (?, ?) ON CONFLICT DO UPDATE SET stamp = excluded.stamp",
+        [(experiment, time.time_ns()) for experiment in experiments],
+    )
 
 
 def start_experiment(store: Store, name: str, config: dict[str, Any]) -> int:
@@ -147,6 +156,7 @@ def add_runs(
                 *(run.seed, run.repeat, run.max_length, run.arm),
             )
             numbers.append(number)
+        mark_changed(store, [experiment])
     return numbers
 
 
@@ -158,6 +168,7 @@ def share_steps(store: Store, shared: Sequence[Shared]) -> None:
             " WHERE run = ? AND step >= ? AND step < ?",
             [(one.run, one.of, one.begin, one.end) for one in shared],
         )
+        mark_changed(store, _experiments(store, {one.run for one in shared}))
 
 
 def _store_images(store: Store, images: Sequence[NewOutput]) -> None:
@@ -188,6 +199,7 @@ def start_session(
     """
     with store.transaction() as connection:
         connection.execute("UPDATE session SET end_state = 'killed' WHERE end_state IS NULL")
+        mark_changed(store, [experiment])
         return store.db.insert(
             "INSERT INTO session (experiment, command, pid, host, started_at, provenance, config)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -197,15 +209,28 @@ def start_session(
 
 
 def end_session(
-    store: Store, session: int, state: str, timeline: Sequence[dict[str, Any]] | None = None
+    store: Store,
+    session: int,
+    state: str,
+    timeline: Sequence[dict[str, Any]] | None = None,
+    measured: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on."""
+    """Record how a session ended, e.g. "done", "interrupted", "failed", and what it spent its time on.
+
+    measured: what its provenance gets that was not known before, such as energy.
+    """
     told = None if timeline is None else json.dumps(timeline, ensure_ascii=False)
     with store.transaction() as connection:
         connection.execute(
             "UPDATE session SET ended_at = ?, end_state = ?, timeline = ? WHERE id = ?",
             (time.time(), state, told, session),
         )
+        if measured:
+            connection.execute(
+                "UPDATE session SET provenance = json_patch(provenance, ?) WHERE id = ?",
+                (canonical_json(measured), session),
+            )
+        mark_changed(store, _of_sessions(store, [session]))
 
 
 @contextlib.contextmanager
@@ -250,7 +275,9 @@ def forget_failures(store: Store, experiment: int, kind: str | None = None) -> i
             (experiment, kind),
         )
         connection.execute(f"DELETE {these}", (experiment, kind))
-        return connection.changes()
+        number = connection.changes()
+        mark_changed(store, [experiment])
+        return number
 
 
 def commit(store: Store, results: Commit) -> None:
@@ -328,8 +355,33 @@ def commit(store: Store, results: Commit) -> None:
         connection.executemany(
             "INSERT INTO distance VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", results.distances
         )
+        of_runs = (
+            results.invocations,
+            results.interventions,
+            results.stuck,
+            results.repeated,
+            results.failures,
+        )
+        changed = _experiments(store, {one.run for rows in of_runs for one in rows})
+        mark_changed(store, changed | _of_sessions(store, {batch.session for batch in results.batches}))
     _remember(store, ids)
+    if store.last_output_id - store.last_indexed_id >= INDEXED_AT_ONCE:
+        index_some(store)
     store.require_in_place()
+
+
+def _experiments(store: Store, runs: set[int]) -> set[int]:
+    """The experiments of runs, remembered because every commit asks."""
+    known = store.experiments_of_runs
+    for run in runs - known.keys():
+        known[run] = store.db.value("SELECT experiment FROM run WHERE id = ?", run)
+    return {known[run] for run in runs}
+
+
+def _of_sessions(store: Store, sessions: Collection[int]) -> set[int]:
+    """The experiments of sessions."""
+    sql = "SELECT experiment FROM session WHERE id = ? AND experiment NOTNULL"
+    return {experiment for session in sessions for (experiment,) in store.db.rows(sql, session)}
 
 
 def record_spending(store: Store, rows: Sequence[NewSpending]) -> None:
@@ -406,9 +458,3 @@ def _insert_diagram(store: Store, diagram: NewDiagram) -> None:
             *(number, dimension, encode_bars(bars)),
             None if generators is None else encode_array(generators),
         )
-
-
-def drop_images(store: Store, digests: Iterable[bytes]) -> None:
-    """Remove pixels, so that the right ones can take their place."""
-    with store.images.transaction() as connection:
-        connection.executemany("DELETE FROM image WHERE digest = ?", [(digest,) for digest in digests])

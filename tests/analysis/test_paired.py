@@ -120,6 +120,20 @@ def test_a_difference_of_one_sign_has_the_least_p_and_none_has_none(tmp_path: Pa
     assert {one.p_value for one in same.comparisons} == {None}
 
 
+def test_arms_of_a_prompt_are_no_starts_of_their_own(tmp_path: Path) -> None:
+    """Until something steps in they are copies: each was counted, and p was that of three times as many."""
+    arms = {"baseline": [], "late": [{"at": 6, "text": "state 1"}], "later": [{"at": 7, "noise": 0.1}]}
+    for name, states in (("one", STATES), ("other", 5)):
+        models = config(name).model_dump()["models"]
+        models["chain"] |= {"states": states}
+        prompts = [f"state {5 * number}" for number in range(4)]
+        run(config(name, models=models, prompts=prompts, arms=arms, repeats=1), tmp_path / "s")
+    with Store(tmp_path / "s") as store:
+        found = pairing(store, [reading.experiment(store, name) for name in ("one", "other")])
+    assert {one.num_starts for one in found.comparisons if one.metric == "seconds"} == {4}
+    assert all(one.p_value is None for one in found.comparisons), f"below {LEAST_UNITS} starts"
+
+
 def test_what_differs_is_told_by_section(performed: Path) -> None:
     with Store(performed, write=True) as store:
         rows = [reading.experiment(store, name) for name in ("cycle", "fixed")]
@@ -155,6 +169,19 @@ def test_lists_in_another_order_differ() -> None:
         ("seeds", ["2, none of them only here", "2, none of them only here, in another order"])
     ]
     assert differences([{"seeds": [1], "name": "a"}, {"seeds": [1], "name": "b"}]) == []
+
+
+def test_arms_and_long_texts_that_differ_late_are_not_called_the_same_in_another_order() -> None:
+    """Their texts were cut at 60 characters: what differed behind that was said to be an order."""
+    swap = {"at": 4, "every": None, "model": None, "noise": None, "network": None}
+    arms = [{"arms": {"swap": [swap | {"text": text}]}} for text in ("a lighthouse", "a barn")]
+    [(field, values)] = differences(arms)
+    assert field == "arms: swap"
+    assert [text in value for text, value in zip(("lighthouse", "barn"), values, strict=True)] == [True, True]
+    long = [{"prompts": ["x" * 80 + end]} for end in "ab"]
+    [(_, values)] = differences(long)
+    assert values[0] != values[1]
+    assert "order" not in "".join(values)
 
 
 def test_commits_as_git_takes_them() -> None:

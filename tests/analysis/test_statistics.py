@@ -390,3 +390,13 @@ def test_matrices_that_hold_no_distances_are_refused():
     for wrong in (-good, good + 1e-3 * np.triu(good)):
         with pytest.raises(AnalysisError, match="symmetric and not negative"):
             permanova(wrong, [0, 0, 1])
+
+
+def test_corrections_for_many_tests_are_those_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for p in (rng.uniform(size=20), rng.choice([0.0, 0.01, 0.02, 1.0], 15), np.array([0.04]), np.array([])):
+        for method, theirs in (("holm", "holm"), ("bh", "fdr_bh")):
+            expected = multipletests(p, method=theirs)[1] if p.size else p
+            np.testing.assert_allclose(adjust(p, method), expected)

@@ -211,3 +211,46 @@ def test_a_driver_elsewhere_or_of_another_number_is_not_stopped(
     finally:
         sleeper.send_signal(signal.SIGKILL)
         sleeper.wait()
+
+
+def test_a_failed_run_branches_off_with_other_parameters(panic: Invoke, plain: Path) -> None:
+    before = shown(panic, "broken")
+    failed = {run["run"]: run for run in before["runs"] if run["state"] == "failed"}
+    steps = {number: shown(panic, "broken", "--run", number)["steps"] for number in failed}
+    change = ("--set", "models.chain.fail_at=null")
+    told = panic("rerun", "broken", "--failed", *change, "--dry-run").stdout
+    assert told == f"{len(failed)} runs of broken would branch off.\n"
+    for _ in range(2):  # the second one has nothing to do
+        done = panic("rerun", "broken", "--failed", *change)
+        assert done.exit_code == 0, done.output
+    after = shown(panic, "broken")
+    assert [run for run in after["runs"] if run["run"] in failed] == list(failed.values())
+    branches = [run for run in after["runs"] if run["arm"] != "baseline"]
+    assert len(branches) == len(failed)
+    assert {run["state"] for run in branches} <= {"done", "stuck"}
+    for branch in branches:
+        [number] = [
+            number
+            for number, run in failed.items()
+            if all(run[key] == branch[key] for key in ("network", "prompt", "seed", "repeat"))
+        ]
+        found = shown(panic, "broken", "--run", branch["run"])["steps"]
+        step = failed[number]["failure"]["step"]
+        assert [one["output"] for one in found[:step]] == [one["output"] for one in steps[number]]
+        assert found[step]["model"] == "chain-fail_at=none"
+        assert {one["model"] for one in found[step:]} <= {"draw", "chain-fail_at=none"}
+    with Store(plain) as opened:
+        assert check.check(opened) == []
+
+
+def test_a_branch_changes_nothing_but_models(panic: Invoke, plain: Path) -> None:
+    done = panic("rerun", "broken", "--failed", "--set", "max_length=99")
+    assert done.exit_code == 2
+    assert "--set changes max_length" in done.stderr
+    done = panic("rerun", "broken", "--failed", "--set", "models.circle.states=6")
+    assert done.exit_code == 2
+    assert "No failed run was going to call" in done.stderr
+    done = panic("rerun", "broken", "--failed", "--set", "models.chain.fail_att=3")
+    assert done.exit_code == 2
+    assert "fail_at" in done.stderr
+    assert panic("rerun", "broken", "--failed", "--where", "seed = 12345").exit_code == 2

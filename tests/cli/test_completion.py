@@ -58,7 +58,7 @@ def test_bash_completes_commands_options_and_experiments(programs: Path, store: 
         *("panic table recurr", "panic figure time demo b", "panic show demo --run 6a49"),
     )
     assert sorted(commands) == COMMANDS
-    assert some == ["stop", "status", "stuck"]
+    assert some == ["stop", "status", "stuck", "stores"]
     assert option == ["--dry-run"]
     assert experiment == ["demo"]
     assert other == ["--dry-run"]

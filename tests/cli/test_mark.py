@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from panic.store import Store
+from panic.store.annotations import list_annotations
 
 from .conftest import Invoke, write_config
 
@@ -226,3 +227,35 @@ def test_remarks_are_signed_where_git_signs_and_check_verifies_them(
     assert done.exit_code == 1
     assert "could not be signed" in done.stderr
     assert "--unsigned" in done.stderr
+
+
+def test_an_experiment_moves_to_a_project_and_back(panic: Invoke, store: Path) -> None:
+    assert "colours" in panic("project", "demo").stdout
+    before = panic("dump").stdout
+    assert panic("project", "demo", "night").exit_code == 0
+    assert panic("project", "demo", "night").exit_code == 0  # said once
+    assert panic("dump").stdout == before
+    assert json.loads(panic("show", "demo", "--json").stdout)["project"] == "night"
+    assert "night" in panic("show", "demo").stdout
+    names = [row["name"] for row in json.loads(panic("list", "--project", "night", "--json").stdout)]
+    assert names == ["demo"]
+    rows = json.loads(panic("list", "--project", "colours", "--runs", "--columns", "name", "--json").stdout)
+    assert {row["name"] for row in rows} == {"broken"}
+    assert json.loads(panic("list", "--where", "project = night", "--json").stdout)[0]["name"] == "demo"
+    with Store(store) as opened:
+        said = [row.text for row in list_annotations(opened, "experiment") if row.kind == "project"]
+    assert said == ["night"]
+    assert panic("project", "demo", "").exit_code == 0
+    assert json.loads(panic("show", "demo", "--json").stdout)["project"] == "colours"
+
+
+def test_what_is_no_project_is_told_with_the_nearest(panic: Invoke, store: Path) -> None:
+    done = panic("list", "--project", "colurs")
+    assert done.exit_code == 2
+    assert "Did you mean colours?" in done.stderr
+    done = panic("list", "--project", "it's")
+    assert done.exit_code == 2
+    done = panic("project", "demo", "no such name/")
+    assert done.exit_code == 2
+    assert "For example no-such-name." in done.stderr
+    assert panic("project", "none", "night").exit_code == 2

@@ -36,10 +36,13 @@ class Evil:
 """
 
 COMMANDS: dict[str, list[list[str]]] = {
-    **{name: [] for name in ("run", "train", "evaluate", "completion")},  # they start from the user's own
+    **{
+        name: [] for name in ("run", "train", "evaluate", "completion", "optimize")
+    },  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     "trainings": [[], ["--json"]],
     **{name: [[]] for name in ("dump", "check")},
+    "search": [["state"], ["state", "--json"], ["--reindex"]],
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],
     "embed": [["x", "synthetic/state-embedding"], ["x", "PocketText", "--once", "--dry-run"]],
     "diagrams": [["x"], ["x", "--dry-run"]],
@@ -54,7 +57,12 @@ COMMANDS: dict[str, list[list[str]]] = {
     "table": [["time"], ["drift", "-o", "drift.csv"]],
     "cache": [["show"], []],
     "snapshot": [["../store", "copy"], ["../store", "copy", "--force"]],
+    "config": [[], ["--json"]],
+    "stores": [[], ["--json"]],
+    "help": [[], ["configs"]],
+    "requirements": [["x"], ["x", "--all"]],
     "tag": [["x", "good"], ["x", "good", "--run", "1"]],
+    "project": [["x", "colours"], ["x"]],
     "untag": [["x", "good"]],
     "label": [["x", "a label"]],
     "comment": [["x", "a comment"], ["x"]],

@@ -189,3 +189,21 @@ def test_too_many_combinations_are_refused() -> None:
     with pytest.raises(MistakesError) as raised:
         combinations(raw, Path())
     assert "1,000,000 combinations" in raised.value.problems[0].message
+
+
+def test_rows_set_parameters_of_parts_that_the_config_does_not_have(tmp_path: Path) -> None:
+    """They were dropped without a word, so that all rows were the same."""
+    (tmp_path / "grid.csv").write_text("optimizer.lr,steps\n0.1,2\n0.2,3\n")
+    found = combinations({"rows": "grid.csv", "name": "x"}, tmp_path)
+    assert [one.suffix for one in found] == ["optimizer.lr=0.1-steps=2", "optimizer.lr=0.2-steps=3"]
+    assert found[1].values == {"name": "x", "optimizer": {"lr": 0.2}, "steps": 3}
+
+
+def test_a_variant_of_a_sweep_takes_no_others_name(tmp_path: Path) -> None:
+    """One of the two went without a word."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        CONFIG.replace("  slow:", '  "quick-steps=2": {base: PocketDiffusion, steps: 7}\n  slow:')
+    )
+    with pytest.raises(ConfigError, match="so is another model called"):
+        load(path)

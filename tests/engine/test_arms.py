@@ -60,6 +60,10 @@ def test_a_cycle_of_seven_states_ends_at_fourteen_steps_and_after_a_shock_where_
     assert calls(tmp_path / "s") == {"draw": 7, "chain": 7}, "what is known is not computed again"
 
 
+def outputs_of(store: Store, row: RunRow) -> list[str]:
+    return [step.output for step in contents.invocations(store, row.id)]
+
+
 def first_return(states: list[Any]) -> tuple[int, int]:
     """(entry step, period) of the first state that comes back, by looking at all of them."""
     for step, state in enumerate(states):
@@ -326,6 +330,32 @@ def test_an_interrupt_amid_interventions_is_gone_on_from(tmp_path: Path) -> None
     assert dump(tmp_path / "s") == dump(tmp_path / "whole")
 
 
+def test_what_stepped_into_arms_that_are_not_asked_for_again_is_no_output_of_a_network(
+    tmp_path: Path,
+) -> None:
+    """It was taken for one, so that a picture was said to be the text "STATE 2"."""
+    run(
+        make_config(**FIXED | {"max_length": 8}, arms={"loud": [{"at": 4, "model": "upper-case"}]}),
+        tmp_path / "s",
+    )
+    later = make_config(**FIXED | {"prompts": ["state 1", "state 2"]})
+    run(later, tmp_path / "s")
+    run(later, tmp_path / "plain")
+    with Store(tmp_path / "s") as store:
+        assert check.check(store) == []
+        outputs = {row.prompt: outputs_of(store, row) for row in reading.runs(store)}
+    with Store(tmp_path / "plain") as store:
+        for row in reading.runs(store):
+            assert outputs[row.prompt] == outputs_of(store, row)
+
+
+def test_a_baseline_that_comes_after_the_arms_of_fresh_noise_has_their_first_steps(tmp_path: Path) -> None:
+    performed(tmp_path / "s", **FRESH | {"repeats": 1}, arms={"loud": [{"at": 4, "model": "upper-case"}]})
+    before = calls(tmp_path / "s")
+    performed(tmp_path / "s", **FRESH | {"repeats": 1})
+    assert calls(tmp_path / "s")["draw"] == before["draw"] + 4, "the first two of six are there"
+
+
 def test_arms_are_exported_and_imported_as_they_are(tmp_path: Path) -> None:
     """Rows get other numbers where another experiment was first."""
     run(make_config(**FRESH, arms={"loud": ARMS["loud"], "noisy": ARMS["noisy"]}), tmp_path / "s")
@@ -363,3 +393,13 @@ def test_damage_among_interventions_is_found(tmp_path: Path, sql: str, problem: 
         assert check.check(store) == []
         store.db.execute(sql)
         assert problem in "; ".join(check.check(store))
+
+
+def test_an_intervention_that_its_arm_does_not_have_is_told_and_read(tmp_path: Path) -> None:
+    """Asking for its model was an IndexError, also of `panic check`."""
+    run(make_config(**FIXED, arms={"loud": [{"at": 4, "model": "upper-case"}]}), tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        store.db.execute("UPDATE intervention SET step = 6")
+        assert [one.model for one in contents.interventions(store, 1)] == [""]
+        assert "Error" not in "; ".join(check.check(store))
+        assert "before step 6 are not those of its arm" in "; ".join(check.check(store))

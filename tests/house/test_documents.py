@@ -105,10 +105,11 @@ def test_what_the_package_imports_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"panic"}
-    distributions = {"umap": ["umap-learn"], **packages_distributions()}  # which need not be installed
+    distributions = {"umap": ["umap-learn"], "pynvml": ["nvidia-ml-py"], **packages_distributions()}
+    # ... of which not all need be installed
     extras = PROJECT["optional-dependencies"]
     required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"], *extras["umap"]]
-    required += extras["quantize"]
+    required += [*extras["quantize"], *extras["optimize"]]
     required += extras["notebooks"]  # `panic.analysis.notebooks`, which nothing else imports
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.

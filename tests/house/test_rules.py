@@ -94,7 +94,7 @@ STRINGS = {
     "__init__": {
         "panic.store",
         "panic.store.reading",
-        "panic.store.finding.found",
+        "panic.analysis.measured",
         "panic.engine.plan",
         "panic.engine.perform",
     },
@@ -104,8 +104,9 @@ STRINGS = {
         "panic.engine.process_worker:serve_connection",
     },
     "models": {"panic.models", "panic.models.python_running"},
-    "analysis": {"panic.questions", "panic.nulls"},  # groups of entry points
-    "cli": {"panic.questions"},  # that group again: completing a question's name imports none
+    "analysis": {"panic.analysis.checks", "panic.analysis.data"}
+    | {"panic.questions", "panic.nulls"},  # groups of entry points
+    "cli": {"panic.questions", "panic.toml"},  # that group again, for completion; a file
     "store": {"panic.store"},
 }
 """Names of ours in texts, by room: what is imported, or started as a process, by its name."""

@@ -10,6 +10,7 @@ from panic.store import (
     NewEmbedding,
     NewRun,
     contents,
+    images,
     reading,
     writing,
 )
@@ -130,7 +131,7 @@ def test_pixels_that_are_lost_are_another_thing_than_an_image_that_never_was(wri
     with pytest.raises(StoreCorrupt, match=f"Image {digest.hex()} in") as raised:
         contents.image(writer, digest)
     assert "--repair" in raised.value.hint
-    writing.drop_images(writer, [digest])
+    images.drop_images(writer, [digest])
     with pytest.raises(StoreCorrupt, match="its pixels are missing"):
         contents.image_bytes(writer, digest)
     with pytest.raises(NotFound, match="No image"):

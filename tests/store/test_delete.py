@@ -12,6 +12,7 @@ from panic.store import (
     contents,
     delete,
     dump,
+    images,
     reading,
     tombstones,
     writing,
@@ -117,7 +118,7 @@ def test_only_images_that_nobody_else_has_count(writer, sample):
     own = [len(contents.image_bytes(writer, image_digest(picture(number)))) for number in (2, 3, 4)]
     assert delete.preview_deletion(writer, sample.alpha).image_bytes == sum(own)
     assert delete.preview_deletion(writer, sample.beta).image_bytes == 0
-    writing.drop_images(writer, [image_digest(picture(2))])
+    images.drop_images(writer, [image_digest(picture(2))])
     assert delete.preview_deletion(writer, sample.alpha).image_bytes == sum(own[1:]), "pixels may be lost"
 
 

@@ -12,7 +12,7 @@ DIGESTS = {number: image_digest(picture(number)) for number in (1, 2, 3, 4)}
 
 def drop(folder, *numbers):
     with Store(folder, write=True) as store:
-        writing.drop_images(store, [DIGESTS[number] for number in numbers])
+        images.drop_images(store, [DIGESTS[number] for number in numbers])
 
 
 def lacking(folder, experiment):

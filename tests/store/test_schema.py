@@ -11,6 +11,8 @@ from panic.store import Store
 STORE = Path(__file__).parents[2] / "panic" / "store"
 NOT_RESULTS = {"meta", "working_memory", "invariance"}
 """Tables that belong to no experiment."""
+DERIVED = {"caption", "caption_data", "caption_idx", "caption_config", "change"}
+"""Made of the others, and made anew from them."""
 NOT_IN_A_DUMP = {"annotation", "answer", "attempt", "batch", "deletion", "epoch", "session", "spending"}
 """Not results, but when, where and by whom they were made, and remarks on them."""
 
@@ -21,7 +23,7 @@ def tables(folder: Path) -> set[str]:
         names = store.db.rows(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         )
-    return {name for (name,) in names} - NOT_RESULTS
+    return {name for (name,) in names} - NOT_RESULTS - DERIVED
 
 
 @pytest.mark.parametrize(

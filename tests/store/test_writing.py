@@ -19,6 +19,7 @@ from panic.store import (
     contents,
     delete,
     dump,
+    images,
     missing,
     reading,
     writing,
@@ -212,7 +213,7 @@ def test_a_session_is_killed_or_ends_as_it_says(writer, sample):
 
 def test_dropped_pixels_leave_the_others(writer, sample):
     digests = [image_digest(picture(number)) for number in (1, 3)]
-    writing.drop_images(writer, digests)
+    images.drop_images(writer, digests)
     left = {row.digest for row in contents.outputs(writer) if row.modality == "image"}
     assert len(left) == 4, "what is known of them stays"
     assert set(missing.images(writer, sample.alpha)) == set(digests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from panic import pocket
 from panic.cli import logs
 from panic.cli.app import app
+from panic.store.provenance import TRAINED, training_of
 from panic.train.config import load
 from panic.train.training import train
 from tests import tiny
@@ -290,3 +292,15 @@ def test_two_processes_equal_one(tmp_path, task):
 
 def _few_samples(task: str) -> dict[str, int]:
     return {"sample_steps": 1} if task == "diffusion" else {}
+
+
+def test_a_trained_model_says_which_training_it_came_out_of(tmp_path: Path) -> None:
+    done = panic("train", write(tmp_path / "train.yaml", "contrastive", steps=1), "--quiet")
+    assert done.exit_code == 0, done.output
+    model = Path(small.raw("contrastive", tmp_path)["output"])
+    uid = training_of(model)
+    assert uid == json.loads((model / TRAINED).read_text())["training"]
+    (model / TRAINED).unlink()
+    assert training_of(model) == uid  # of the folder of its checkpoints
+    [line] = model.with_name(f"{model.name}.training").joinpath("sessions.jsonl").read_text().splitlines()
+    assert json.loads(line)["provenance"]["packages"]["torch"]

@@ -77,10 +77,17 @@ class ImageStage(CallStage):
         given = "runs begin with it, and no model made it: perform a config that names its file"
         self._reasons |= dict.fromkeys(wanted - found.keys(), given)
         specs = self.session.plan.specs
+        others: set[bytes] = set()
         for digest, origin in list(found.items()):
-            if origin.model in specs and not registry.is_repeatable(specs[origin.model]):
+            if origin.model not in specs or origin.input in others:
+                others.add(digest)
+                del found[digest]
+            elif not registry.is_repeatable(specs[origin.model]):
                 self._reasons[digest] = f"{origin.model} is not repeatable, and is not asked again"
                 del found[digest]
+        if others:
+            self._num_wanted -= len(others)
+            log.warning("%d of them are of models that this config does not ask for: left alone", len(others))
         return found
 
     def absorb(self, work: Item, result: Made, commit: Commit) -> None:

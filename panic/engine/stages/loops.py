@@ -214,7 +214,7 @@ class LoopStage(CallStage):
         """The experiment's runs, once arms have the steps that another arm of the same run has already."""
         store, experiment = self.session.reader, self.session.experiment
         rows = reading.runs(store, experiment)
-        shared = missing.shared_steps(store, experiment, rows) if self.session.plan.arms else ()
+        shared = missing.shared_steps(store, experiment, rows)
         wanted = set(self.session.run_ids)
         if not (shared := [one for one in shared if one.run in wanted]):
             return rows
@@ -236,11 +236,12 @@ class LoopStage(CallStage):
         counting = [loop.id for loop in self._loops.values() if loop.rounds is not None]
         for run, output in missing.outputs(self.session.reader, counting) if counting else ():
             self._loops[run].count_round(output)
+        arms = reading.arms(self.session.reader, self.session.experiment)  # also those that are not asked for
         for known in missing.fixed_seed_history(self.session.reader, self.session.experiment):
             if known.output in self.session.lost:
                 continue
             row = rows[known.run]
-            arm = self.session.plan.arms.get(row.arm, ()) if row.arm != BASELINE else ()
+            arm = arms[row.arm] if row.arm != BASELINE else ()
             network = row.network
             model = (
                 maker(network, arm, known.step, known.place) if arm else network[known.step % len(network)]

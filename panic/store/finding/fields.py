@@ -10,13 +10,14 @@ A field is a piece of SQL, with the tables that it needs beside `experiment`. Wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from panic.errors import UsageError, nearest
 from panic.store.codec import PROMPT
 from panic.store.reading import NUM_STEPS, RUN_STATE
+from panic.store.store import Store
 
 Target = Literal["experiment", "run"]
 Type = Literal["text", "number", "time", "flag", "texts", "state", "any"]
@@ -79,6 +80,14 @@ class Metric:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The names of fields that are metrics, as a query needs them."""
+
+    of_runs: tuple[str, ...]
+    of_experiments: tuple[str, ...]
+
+
 def _field(of: Target, name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
     values = {"experiment": EXPERIMENT_STATES, "run": RUN_STATES}[of] if type == "state" else ()
     names = ("run", *needs) if of == "run" else needs
@@ -108,9 +117,10 @@ def _tags(where: str) -> str:
     )
 
 
-def _label(where: str) -> str:
+def _said(where: str, kind: str) -> str:
+    """The last remark of a kind, NULL where it is empty."""
     return (
-        f"(SELECT nullif(annotation.text, '') FROM annotation WHERE {where} AND annotation.kind = 'label'"
+        f"(SELECT nullif(annotation.text, '') FROM annotation WHERE {where} AND annotation.kind = '{kind}'"
         " ORDER BY annotation.id DESC LIMIT 1)"
     )
 
@@ -127,6 +137,15 @@ RUN_PROMPT = PROMPT.replace("text", "prompt.text").replace("digest", "prompt.dig
 RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat, run.arm)"
 OF_EXPERIMENT = _remarks("experiment", "experiment.uid")
 OF_RUN = _remarks("run", RUN_UID)
+PROJECT = f"coalesce({_said(OF_EXPERIMENT, 'project')}, json_extract(experiment.config, '$.project'))"
+PROMPT_TAGS = (
+    "SELECT tag.value FROM json_each(experiment.config, '$.labels') AS labelled,"
+    f" json_each(labelled.value, '$.tags') AS tag WHERE labelled.key = {RUN_PROMPT}"
+)
+PROMPT_GROUP = (
+    "(SELECT json_extract(labelled.value, '$.group')"
+    f" FROM json_each(experiment.config, '$.labels') AS labelled WHERE labelled.key = {RUN_PROMPT})"
+)
 OF_DIAGRAMS = "run AS made JOIN diagram ON diagram.run = made.id"
 EMBEDDINGS = (
     "(SELECT count(*) FROM embedding WHERE embedding.output IN"
@@ -141,7 +160,8 @@ FIELDS: tuple[Field, ...] = (
     _experiment("name", "text", "experiment.name", "its name", "name like 'night%'"),
     _experiment("id", "text", "experiment.uid", "its id", "id like '019a%'"),
     _experiment(
-        "project", "text", "json_extract(experiment.config, '$.project')", "its project", "project = colours"
+        "project", "text", PROJECT, "its project: what `panic project` says, else its config",
+        "project = colours",
     ),
     _experiment("state", "state", "standing.state", "where it stands", "state = complete", "standing"),
     _experiment("runs", "number", "standing.runs", "how many runs it has", "runs >= 100", "standing"),
@@ -184,7 +204,7 @@ FIELDS: tuple[Field, ...] = (
         "is_null = false",
     ),
     _experiment("tags", "texts", _tags(OF_EXPERIMENT), "its tags", "'baseline' in tags"),
-    _experiment("label", "text", _label(OF_EXPERIMENT), "its label", "label like '%blue%'"),
+    _experiment("label", "text", _said(OF_EXPERIMENT, 'label'), "its label", "label like '%blue%'"),
     _experiment("comments", "texts", _comments(OF_EXPERIMENT), "its comments", "comments like '%odd%'"),
     _run("run", "number", "run.id", "its number", "run in (1, 2, 3)"),
     _run("uid", "text", RUN_UID, "its uid", "uid like '3f9c%'", "prompt"),
@@ -197,6 +217,13 @@ FIELDS: tuple[Field, ...] = (
         "model = sd-turbo",
     ),
     _run("prompt", "text", RUN_PROMPT, "what it begins with", "prompt like '%horse%'", "prompt"),
+    _run(
+        "prompt_tags", "texts", PROMPT_TAGS, "the tags of its prompt in the config", "'barn' in prompt_tags",
+        "prompt",
+    ),
+    _run(
+        "group", "text", PROMPT_GROUP, "the group of its prompt in the config", "group = colour", "prompt"
+    ),
     _run("seed", "number", "run.seed", "its seed; -1 is fresh noise", "seed = -1"),
     _run("repeat", "number", "run.repeat", "which repeat it is", "repeat = 0"),
     _run("arm", "text", "run.arm", "its arm, or baseline", "arm != baseline"),
@@ -216,7 +243,7 @@ FIELDS: tuple[Field, ...] = (
         "'odd' in tags", "prompt",
     ),
     _run(
-        "label", "text", f"coalesce({_label(OF_RUN)}, {_label(OF_EXPERIMENT)})",
+        "label", "text", f"coalesce({_said(OF_RUN, 'label')}, {_said(OF_EXPERIMENT, 'label')})",
         "its label, or its experiment's", "label = first", "prompt",
     ),
     _run("comments", "texts", _comments(OF_RUN), "its comments", "comments ~ 'horse'", "prompt"),
@@ -229,9 +256,16 @@ class Fields:
 
     Args:
         metrics: what is worked out from results, beside FIELDS.
+        show: puts metrics into `temp.run_metric` and `temp.experiment_metric`, of these rows of experiments
+            or of all.
     """
 
-    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
+    def __init__(
+        self,
+        metrics: Sequence[Metric] = (),
+        show: Callable[[Store, Asked, Sequence[int] | None], None] | None = None,
+    ) -> None:
+        self.show = show
         self.all = (*FIELDS, *(metric.field for metric in metrics))
 
     def known(self, target: Target) -> dict[str, Field]:

@@ -1,7 +1,7 @@
-"""Experiments and runs that a filter finds, from Python: `panic.find`.
+"""Experiments and runs that a filter finds, as dictionaries.
 
-with panic.Store("panic-store") as store:
-    panic.find(store, "state = stuck and period > 2", of="run", columns=["name", "run", "period"])
+with Store("panic-store") as store:
+    find(store, "state = stuck and period > 2", of="run", columns=["name", "run", "period"])
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def find(
     of: Target = "experiment",
     columns: Sequence[str] | None = None,
     sort: str = "",
+    fields: Fields | None = None,
 ) -> list[dict[str, Any]]:
     """Return the experiments or runs that a filter finds, as dictionaries by the names of columns.
 
-    Times are Unix seconds, several texts (tags, the models of a network) a list. `panic fields` lists what
-    can be named. Raises FilterError, which points at the place, and UsageError for a column or an order.
+    fields: what can be named, by default all but metrics, which `panic.analysis.measured.find` knows, too.
     """
-    names, fields = columns or COLUMNS[of], Fields()
+    names, fields = columns or COLUMNS[of], fields or Fields()
     ids = find_ids(store, Query(target=of, where=where, sort=sort), fields)
     return [dict(zip(names, row, strict=True)) for row in table(store, of, ids, names, fields)]

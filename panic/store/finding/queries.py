@@ -20,7 +20,7 @@ from panic.store import reading, standing
 from panic.store.annotations import run_uid
 from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
-from panic.store.finding.fields import JOINS, Field, Fields, Target, as_column, meant
+from panic.store.finding.fields import JOINS, Asked, Field, Fields, Target, as_column, meant
 from panic.store.finding.syntax import conditions, parse
 from panic.store.reading import VISIBLE
 from panic.store.records import ExperimentRow, RunRow
@@ -130,6 +130,7 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
     """Run a query, with the tables and functions that it needs; ids: of these rows alone."""
     if any("standing" in field.needs for field in asked.used.values()):
         _keep_standings(store, ids if asked.target == "experiment" else None)
+    _show_metrics(store, asked, ids)
     connection = store.db.connection
     connection.create_scalar_function("panic_matches", asked.matcher, 2, deterministic=True)
     know_run_uids(store)
@@ -145,6 +146,19 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
                 hint=f"What is affected: panic check --store {store.path}",
             ) from error
         raise
+
+
+def _show_metrics(store: Store, asked: Conditions, ids: Sequence[int] | None) -> None:
+    """Let a query ask for the metrics that it names."""
+    runs, experiments = (
+        tuple(dict.fromkeys(field.name for field in asked.used.values() if source in field.needs))
+        for source in ("of_run", "of_experiment")
+    )
+    if (runs or experiments) and asked.fields.show:
+        if ids is not None and asked.target == "run":
+            sql = "SELECT DISTINCT experiment FROM run WHERE id IN (SELECT value FROM json_each(?))"
+            ids = [experiment for (experiment,) in store.db.rows(sql, json.dumps(list(ids)))]
+        asked.fields.show(store, Asked(of_runs=runs, of_experiments=experiments), ids)
 
 
 def find_run(store: Store, experiment: ExperimentRow, selector: str) -> RunRow:

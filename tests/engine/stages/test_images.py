@@ -82,6 +82,24 @@ def test_a_run_goes_on_from_a_picture_that_was_lost(tmp_path: Path) -> None:
     assert dump(tmp_path / "grown") == dump(tmp_path / "once")
 
 
+def test_lost_pictures_of_models_that_a_config_does_not_ask_for_are_left_to_one_that_does(
+    tmp_path: Path,
+) -> None:
+    """It ended with a KeyError."""
+    one = full_config()
+    models = one.model_dump()["models"]
+    models["other"] = models["draw"] | {"size": 32}
+    both = full_config(models=models, networks=[["draw", "chain"], ["other", "chain"]])
+    run(both, tmp_path / "s")
+    (tmp_path / "s" / "images.sqlite").unlink()
+    assert run(one, tmp_path / "s").state == "complete"
+    with Store(tmp_path / "s") as opened:
+        assert len(list(missing.images(opened, 1))) > 0, "those of `other`"
+    run(both, tmp_path / "s")
+    with Store(tmp_path / "s") as opened:
+        assert check.check(opened) == []
+
+
 @pytest.mark.parametrize("broken", [b"nonsense", "half", "other"])
 def test_damaged_pixels_are_told_and_repaired_on_request(
     whole: Path, store: Path, broken: bytes | str

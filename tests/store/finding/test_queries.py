@@ -396,7 +396,22 @@ def test_a_narrowed_store_has_only_what_was_chosen_and_is_whole_again(marked: St
         assert {row.text for row in list_annotations(marked)} == {"odd", "late", "a horse, it seems"}
         tables = marked.db.rows("SELECT name FROM main.sqlite_schema WHERE type = 'table'")
         of_none = {"meta", "model", "measure", "working_memory", "invariance"}
-        assert {name for (name,) in tables if not name.startswith("sqlite_")} <= {*OF_EXPERIMENTS} | of_none
+        derived = {name for (name,) in tables if name.split("_")[0] in ("sqlite", "caption", "change")}
+        assert {name for (name,) in tables} <= {*OF_EXPERIMENTS} | of_none | derived
     with pytest.raises(ZeroDivisionError), only_runs(marked, []):
         raise ZeroDivisionError
     assert reading.counts(marked) == before
+
+
+def test_labels_of_prompts_are_fields_of_runs(own: Store, sample: Sample) -> None:
+    [prompt] = {run.prompt for run in reading.runs(own) if run.id == sample.stuck}
+    with own.transaction() as connection:
+        connection.execute(
+            "UPDATE experiment SET config = json_set(config, '$.labels', json_object(?, json(?)))",
+            (prompt, '{"tags": ["barn", "it\'s"], "group": "colour"}'),
+        )
+    same = [run.id for run in reading.runs(own) if run.prompt == prompt]
+    for where in ("'barn' in prompt_tags", "'it''s' in prompt_tags", "group = colour"):
+        assert runs(own, where) == same, where
+    assert runs(own, "group is null") == [run.id for run in reading.runs(own) if run.prompt != prompt]
+    assert table(own, "run", same[:1], ["prompt_tags", "group"], FIELDS) == [(["barn", "it's"], "colour")]

@@ -1,0 +1,84 @@
+"""Where the results of an experiment come from, as facts that people read: code, machine, versions, models.
+
+with Store("panic-store") as store:
+    facts(reading.sessions(store, 1))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from panic.store.records import SessionRow
+
+PACKAGES = ("panic", "torch", "diffusers", "transformers", "numpy", "giotto-ph", "pillow", "polars", "altair")
+SHORT = 12
+"""Characters of a commit or digest that are shown."""
+
+
+def facts(sessions: Sequence[SessionRow]) -> dict[str, str]:
+    """Return what the last session that said so tells of itself, and the hosts and energy of all, by name."""
+    known = last_provenance(sessions)
+    hardware, packages = known.get("hardware") or {}, known.get("packages") or {}
+    memory = hardware.get("memory_bytes")
+    told = {
+        "command": " ".join(map(str, known.get("command") or ())),
+        "folder": str(known.get("folder") or ""),
+        "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores"
+        if hardware
+        else "",
+        "memory": f"{memory / 2**30:.0f} GiB" if memory else "",
+        "GPUs": "; ".join(map(str, hardware.get("gpus") or ())),
+        "CUDA": ", cuDNN ".join(str(hardware[k]) for k in ("cuda", "cudnn") if hardware.get(k)),
+        "GPU energy": _energy(sessions),
+        "system": str(hardware.get("platform", "")),
+        "hosts": ", ".join(_hosts(sessions)),
+        "python": str(known.get("python", "")).split(" ")[0],
+        "packages": ", ".join(f"{name} {packages[name]}" for name in PACKAGES if name in packages),
+        "panic": _checkout(known.get("git")),
+        "source": str(known.get("source_digest", ""))[:SHORT],
+        "repository": _checkout(known.get("repository")),
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def last_provenance(sessions: Sequence[SessionRow]) -> Mapping[str, Any]:
+    """Return the provenance of the last session that has any."""
+    return next((one.provenance for one in reversed(sessions) if one.provenance), {})
+
+
+def models(sessions: Sequence[SessionRow]) -> dict[str, Mapping[str, Any]]:
+    """Return where the models of an experiment come from, by name, as the last session says that had each."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for session in sessions:
+        said = session.provenance.get("models")
+        if isinstance(said, Mapping):
+            found |= {str(name): one for name, one in said.items() if isinstance(one, Mapping)}
+    return found
+
+
+def _checkout(git: Mapping[str, Any] | None) -> str:
+    if not git or not git.get("commit"):
+        return ""
+    where = f"{git['root']} " if git.get("root") else ""
+    changed = " with changes" if git.get("dirty") else ""
+    return f"{where}{str(git['commit'])[:SHORT]}{changed}"
+
+
+def _hosts(sessions: Sequence[SessionRow]) -> list[str]:
+    """The hosts of all sessions and of those that were asked over HTTP, each once."""
+    found: dict[str, None] = {}
+    for session in sessions:
+        said = session.provenance.get("hosts")
+        found |= dict.fromkeys([session.host, *(map(str, said) if isinstance(said, list) else ())])
+    return list(found)
+
+
+def _energy(sessions: Sequence[SessionRow]) -> str:
+    """What whole GPUs have used in all sessions that could tell."""
+    used = [
+        float(joules)
+        for session in sessions
+        for joules in (session.provenance.get("gpu_energy_j") or {}).values()
+    ]
+    return f"{sum(used) / 1000:.3g} kJ of {len(sessions)} sessions, as the GPUs tell" if used else ""

@@ -1,0 +1,1 @@
+-- store.sqlite, version 11: nothing.

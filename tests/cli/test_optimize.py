@@ -1,0 +1,197 @@
+"""`panic optimize`: the space, a study that goes on after a kill, pruning, former results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.config.problems import Source
+from panic.config.searching import search_space
+from panic.config.sources import parse
+from panic.errors import ConfigError
+from tests.cli.conftest import Invoke
+
+CONFIG = """\
+name: look
+networks: [[draw, chain]]
+models:
+  draw: {{base: synthetic/text-to-image, states: 5, size: 16, delay_s: {delay_s}}}
+  chain: {{base: synthetic/image-to-text, states: 5, kernel: dirichlet, epsilon: {epsilon}}}
+prompts: [state 0, state 3]
+seeds: [-1]
+max_length: {max_length}
+device: cpu
+executor: local
+"""
+RANGE = "{optimize: {from: 0, to: 1}}"
+
+
+def write(folder: Path, epsilon: str = RANGE, delay_s: float = 0.0, max_length: int = 6) -> Path:
+    path = folder / "look.yaml"
+    path.write_text(CONFIG.format(epsilon=epsilon, delay_s=delay_s, max_length=max_length))
+    return path
+
+
+def space(text: str) -> list[Any]:
+    return search_space(parse(Source(name="x.yaml", text=text), "YAML"))
+
+
+def test_the_space_is_what_says_optimize_else_the_sweeps() -> None:
+    swept = "a: {values: [1, 2]}\nb: {c: {from: 1, to: 8, whole: true}}\nd: {from: 1, to: 4, n: 2}\n"
+    one, two, three = space(swept)
+    assert (one.name, list(one.values)) == ("a", [1, 2])
+    assert (two.name, two.low, two.high, two.is_whole) == ("b.c", 1, 8, True)
+    assert list(three.values) == [1, 4]
+    [only] = space(f"{swept}e: {{optimize: {{from: 0.1, to: 7, scale: log}}}}\n")
+    assert (only.name, only.is_log) == ("e", True)
+    [drawn] = space("f: {random: log, low: 1, high: 2, n: 3}\n")
+    assert (drawn.low, drawn.high, drawn.is_log) == (1, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\n", "nothing in it is to be optimized"),
+        ("a: {optimize: 3}\n", "x.yaml:1:"),
+        ("a: {optimize: {from: 3, to: 1}}\n", "must be more than from"),
+        ("a: {optimize: {from: 0, to: 1, scale: log}}\n", "begins above 0"),
+        ("a: {optimize: {from: 0, to: 1, scale: lag}}\n", "did you mean 'log'?"),
+        ("a: {optimize: {from: 0, to: x}}\n", "a range has numbers"),
+        ("a: {optimize: {from: 0, to: 1, form: 3}}\n", "a range has no 'form'"),
+    ],
+)
+def test_a_mistake_in_the_space_is_told_with_its_place(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        space(text)
+    assert told in str(found.value)
+
+
+def test_bad_options_are_answered(panic: Invoke, tmp_path: Path) -> None:
+    config = write(tmp_path)
+    for arguments, told in (
+        ([], "either --maximise"),
+        (["--maximise", "entropi"], "Did you mean entropy?"),
+        (["--maximise", "entropy", "--sampler", "tpa"], "Did you mean tpe?"),
+        (["--maximise", "entropy", "--pruner", "mediam"], "Did you mean median?"),
+        (["--maximise", "entropy", "--set", "name="], "no name"),
+    ):
+        done = panic("optimize", config, *arguments)
+        assert (done.exit_code, told in done.stderr) == (2, True), done.output
+        assert "Traceback" not in done.output
+    done = panic("optimize", config, "--maximise", "entropy", "--dry-run")
+    assert done.exit_code == 0
+    assert "models.chain.epsilon" in done.stdout
+    assert not (tmp_path / "panic-store").exists()
+
+
+def trials(panic: Invoke) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        panic("list", "--where", "'optimize-look' in tags", "--json").stdout
+    )
+    return found
+
+
+def test_it_goes_on_and_takes_former_results(panic: Invoke, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    plain = write(tmp_path, "0.5")
+    assert panic("run", plain, "--name", "before", "--quiet").exit_code == 0
+    config = write(tmp_path)
+    command = ("optimize", config, "--maximise", "entropy", "--from", "before")
+    done = panic(*command, "--trials", "2")
+    assert done.exit_code == 0, done.output
+    assert "3 complete" in done.stdout
+    assert [one["name"] for one in trials(panic)] == ["look-trial-0001", "look-trial-0002"]
+    done = panic(*command, "--trials", "3", "--sampler", "random")
+    assert done.exit_code == 0, done.output
+    assert "4 complete" in done.stdout
+    assert [one["name"] for one in trials(panic)][2:] == ["look-trial-0003"]
+    assert len({one["label"] for one in trials(panic)}) == 3
+    done = panic("optimize", config, "--minimise", "entropy")
+    assert done.exit_code == 2
+    assert "has another direction" in done.stderr
+    (tmp_path / "panic-store" / "studies" / "look.journal").write_text("no json\n")
+    done = panic("optimize", config, "--maximise", "entropy")
+    assert done.exit_code == 1
+    assert "is damaged" in done.stderr
+
+
+def test_values_and_whole_numbers_are_written_as_configs_have_them(panic: Invoke, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    config = write(tmp_path, "{optimize: {values: [0.25, 0.75]}}")
+    config.write_text(
+        config.read_text().replace("size: 16", "size: {optimize: {from: 16, to: 20, whole: true}}")
+    )
+    done = panic("optimize", config, "--minimise", "seconds", "--trials", "2", "--sampler", "random")
+    assert done.exit_code == 0, done.output
+    for one in trials(panic):
+        models = json.loads(panic("show", one["name"], "--config", "--json").stdout)["models"]
+        assert models["chain"]["epsilon"] in (0.25, 0.75)
+        assert models["draw"]["size"] in range(16, 21)
+
+
+@pytest.mark.slow
+def test_a_bad_trial_is_pruned_and_keeps_what_it_has(panic: Invoke, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    config = write(tmp_path, max_length=40)
+    config.write_text(
+        config.read_text().replace("delay_s: 0.0", "delay_s: {optimize: {values: [0.0, 0.02]}}")
+    )
+    config.write_text(config.read_text().replace(RANGE, "0.5"))
+    command = ("optimize", config, "--minimise", "seconds", "--pruner", "median", "--sampler", "random")
+    done = panic(*command, "--trials", "9")
+    assert done.exit_code == 0, done.output
+    assert "pruned" in done.stdout
+    assert {one["state"] for one in trials(panic)} == {"complete", "interrupted"}
+
+
+@pytest.mark.slow
+def test_a_killed_search_finishes_its_trial_first(panic: Invoke, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    config = write(tmp_path, delay_s=0.01, max_length=120)
+    command = [
+        sys.executable,
+        "-m",
+        "panic",
+        "optimize",
+        str(config),
+        "--maximise",
+        "entropy",
+        "--trials",
+        "2",
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done = panic("list", "--json")
+        if done.exit_code == 0 and any(one["invocations"] for one in json.loads(done.stdout)):
+            break
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = panic(*command[3:])
+    assert done.exit_code == 0, done.output
+    assert "2 complete" in done.stdout
+    assert [(one["name"], one["state"]) for one in trials(panic)] == [
+        ("look-trial-0000", "complete"),
+        ("look-trial-0001", "complete"),
+    ]
+
+
+def test_without_optuna_the_extra_is_named(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = panic("optimize", write(tmp_path), "--maximise", "entropy")
+    assert done.exit_code == 2
+    assert "panic[optimize]" in done.stderr
+    assert not (tmp_path / "panic-store").exists()

@@ -1,0 +1,131 @@
+"""Where results come from: the user's repository, trainings and their models, what to install again."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from panic.cli.origin import DIRECT
+from panic.store import Store, reading
+from panic.store.provenance import without_keys
+from tests.cli.conftest import ROOT, Invoke, write_config
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A checkout with a config that is committed."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    git(folder, "init")
+    write_config(folder, max_length=2)
+    git(folder, "add", "demo.yaml")
+    git(folder, "commit", "-m", "first")
+    return folder
+
+
+def last_provenance(store: Path) -> dict[str, object]:
+    with Store(store) as opened:
+        return dict(reading.sessions(opened, reading.experiment(opened, "demo").id)[-1].provenance)
+
+
+def test_the_repository_is_that_of_the_config_and_its_patch_has_no_keys(
+    panic: Invoke, repository: Path, tmp_path: Path
+) -> None:
+    config = repository / "demo.yaml"
+    config.write_text(f"{config.read_text()}# api_key: hf_abcdefghij1234567890\n# token = 'x9y8z7w6v5u4t3'\n")
+    assert panic("run", config, "--quiet").exit_code == 0
+    found = last_provenance(tmp_path / "panic-store")
+    known = found["repository"]
+    assert isinstance(known, dict)
+    assert Path(known["root"]) == repository
+    assert known["dirty"]
+    assert "api_key: (redacted)" in known["patch"]
+    assert "x9y8z7w6v5u4t3" not in known["patch"]
+    assert not known["patch_is_complete"]
+    assert known["changes"] == [" M demo.yaml"]
+    shown = panic("show", "demo").stdout
+    assert f"{repository} {known['commit'][:12]} with changes" in shown
+    assert "synthetic" in shown
+    assert panic("report", "demo", "-o", tmp_path / "r.html", "--quiet").exit_code == 0
+    assert known["commit"][:12] in (tmp_path / "r.html").read_text()
+
+
+def test_enforce_clean_refuses_what_no_commit_has(panic: Invoke, repository: Path, tmp_path: Path) -> None:
+    config = repository / "demo.yaml"
+    inside = repository / "panic-store"  # results are no part of what a commit should have
+    assert panic("run", config, "--enforce-clean", "--quiet", "--store", inside).exit_code == 0
+    assert panic("run", config, "--enforce-clean", "--quiet", "--store", inside).exit_code == 0
+    (repository / "new [file].txt").write_text("x")
+    done = panic("run", config, "--enforce-clean", "--store", inside)
+    assert done.exit_code == 2
+    assert "new [file].txt" in done.stderr
+    assert "git commit" in done.stderr
+    (tmp_path / "panic.toml").write_text("enforce_clean = true\n")
+    assert panic("run", config, "--quiet", "--store", inside).exit_code == 2
+    assert panic("run", config, "--allow-dirty", "--quiet", "--store", inside).exit_code == 0
+    done = panic("run", write_config(tmp_path, "loose"), "--quiet")
+    assert done.exit_code == 2
+    assert "in no git repository" in done.stderr
+
+
+def test_an_ignored_config_is_not_clean(panic: Invoke, repository: Path) -> None:
+    (repository / ".gitignore").write_text("*.yaml\n")
+    git(repository, "rm", "--cached", "demo.yaml")
+    git(repository, "add", ".gitignore")
+    git(repository, "commit", "-m", "second")
+    done = panic("run", repository / "demo.yaml", "--enforce-clean")
+    assert done.exit_code == 2
+    assert "!! " in done.stderr
+
+
+def test_requirements_have_the_recorded_versions(panic: Invoke, store: Path) -> None:
+    with Store(store) as opened:
+        packages = reading.sessions(opened, reading.experiment(opened, "demo").id)[-1].provenance["packages"]
+    lines = panic("requirements", "demo").stdout.splitlines()
+    assert f"numpy=={packages['numpy']}" in lines
+    assert not any(line.startswith("pytest==") for line in lines)
+    assert any(line.startswith("# Python 3.") for line in lines)
+    assert any(line.startswith("# panic: ") and "digest of its source" in line for line in lines)
+    everything = panic("requirements", "demo", "--all").stdout
+    assert f"pytest=={packages['pytest']}" in everything
+    assert panic("requirements", "none").exit_code == 2
+
+
+def test_what_panic_needs_is_what_its_package_says() -> None:
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(DIRECT) == {re.split(r"[>=]", one)[0] for one in said}
+
+
+def test_from_a_training_to_the_runs_that_used_it_and_back(panic: Invoke, store: Path) -> None:
+    uid = "ab" * 32
+    with Store(store, write=True) as opened, opened.transaction() as connection:
+        models = {"models": {"draw": {"source": "local:mine", "folder": "/f/mine", "training": uid}}}
+        connection.execute(
+            "UPDATE session SET provenance = json_patch(provenance, ?) WHERE experiment = 1",
+            (json.dumps(models),),
+        )
+    [row] = json.loads(panic("trainings", "--json").stdout)
+    assert (row["id"], row["folders"]) == (uid, ["/f/mine"])
+    assert row["used_by"] == [{"experiment": "demo", "model": "draw"}]
+    assert "demo" in panic("trainings").stdout
+    assert uid[:12] in panic("show", "demo").stdout
+
+
+def test_a_long_line_is_read_for_keys_at_once() -> None:
+    begun = time.monotonic()
+    for line in ("x" * 300_000, "token=" * 50_000, "a://" * 75_000, "key: " * 60_000):
+        assert without_keys(line) == line
+    assert time.monotonic() - begun < 2
+    assert without_keys("https://me:word@host/x") == "https://(redacted)@host/x"
+    assert without_keys("password = some_function(row)") == "password = some_function(row)"

@@ -1,0 +1,165 @@
+"""What is kept beside the store is what would be worked out, after whatever happens to the store."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from panic.store import Commit, NewRun, Store, delete, ending, reading, summaries, tombstones, writing
+from panic.store.codec import prompt_digest
+from panic.store.missing import Shared
+from panic.store.records import NewBatch, NewFailure, NewInvocation, NewOutput, NewStuck
+
+LENGTH = 4
+
+
+@pytest.fixture(autouse=True)
+def _all_is_worth_keeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "WORTH_S", -1.0)
+
+
+class Play:
+    """Does at random what can be done to a store, as its only driver."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self.store, self.rng = store, random.Random(seed)
+        self.model = writing.add_model(store, "tell", "tell-fingerprint", {})
+
+    def experiment(self) -> int:
+        return self.rng.choice(reading.experiments(self.store)).id
+
+    def begin(self) -> None:
+        name = f"e{self.rng.randrange(10**9)}"
+        row = writing.start_experiment(self.store, name, {"name": name, "max_length": LENGTH})
+        self.grow(row)
+
+    def grow(self, row: int | None = None) -> None:
+        prompts = [f"prompt {self.rng.randrange(6)}" for _ in range(2)]
+        runs = [
+            NewRun(network=("tell",), prompt=p, seed=-1, max_length=LENGTH) for p in dict.fromkeys(prompts)
+        ]
+        writing.add_runs(self.store, row or self.experiment(), runs)
+
+    def steps(self) -> None:
+        row = self.experiment()
+        session = writing.start_session(self.store, row, "test", {})
+        commit, batch = Commit(), writing.next_batch_id(self.store)
+        shape = {"size": 1, "padded_size": 1, "started_at": 1.0, "duration_s": 1.0}
+        commit.batches.append(
+            NewBatch(id=batch, session=session, model=self.model, epoch=0, device="cpu", **shape)
+        )
+        for run in reading.runs(self.store, row):
+            if run.state not in ("todo", "running") or self.rng.random() < 0.3:
+                continue
+            text = f"text {self.rng.randrange(50)}"
+            digest = prompt_digest(text)
+            commit.outputs.append(NewOutput(digest=digest, modality="text", text=text))
+            first = prompt_digest(run.prompt)
+            commit.invocations.append(NewInvocation(run.id, run.num_steps, first, digest, 1, batch))
+            if self.rng.random() < 0.2:
+                commit.stuck.append(NewStuck(run=run.id, entry_step=0, period=1))
+            elif self.rng.random() < 0.2:
+                failure = NewFailure(run=run.id, step=0, kind="x", message="", detail="", attempts=1)
+                commit.failures.append(failure)
+        writing.commit(self.store, commit)
+        if self.rng.random() < 0.5:  # else as if it had been killed
+            writing.end_session(self.store, session, "done")
+
+    def share(self) -> None:
+        row = self.experiment()
+        runs = reading.runs(self.store, row)
+        longest, empty = max(runs, key=lambda r: r.num_steps), [run for run in runs if run.state == "todo"]
+        if empty and longest.num_steps:
+            writing.share_steps(self.store, [Shared(run=empty[0].id, of=longest.id, begin=0, end=1)])
+
+    def forget(self) -> None:
+        writing.forget_failures(self.store, self.experiment())
+
+    def end(self) -> None:
+        row = reading.experiment(self.store, self.experiment())
+        if any(run.num_steps for run in reading.runs(self.store, row.id)):
+            ending.end_runs(self.store, row)
+
+    def hide(self) -> None:
+        row = reading.experiment(self.store, self.experiment())
+        runs = [run.id for run in reading.runs(self.store, row.id)]
+        if self.rng.random() < 0.5 and runs:
+            tombstones.hide_runs(self.store, row, runs[:1], "me")
+        elif len(reading.experiments(self.store)) > 1:
+            tombstones.hide(self.store, row, "me")
+
+    def bring_back(self) -> None:
+        for one in tombstones.deleted(self.store):
+            hidden = {other.experiment for other in tombstones.deleted(self.store)}
+            if one.origin not in hidden:
+                tombstones.restore(self.store, one)
+                return
+
+    def delete(self) -> None:
+        if len(reading.experiments(self.store)) > 1:
+            delete.delete_experiment(self.store, self.experiment())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_counts_that_are_kept_are_those_that_are_counted(tmp_path: Path, seed: int) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
+        play = Play(store, seed)
+        play.begin()
+        does = ["begin", "grow", "grow", "steps", "steps", "steps", "share", "forget", "end", "hide",
+                "bring_back", "delete"]  # fmt: skip
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(summaries, "FRESH_S", -1e9)
+        for _ in range(40):
+            what = play.rng.choice(does)
+            getattr(play, what)()
+            assert sorted(summaries.run_counts(reader)) == sorted(reading.run_counts(reader)), what
+        some = [play.experiment()]
+        assert summaries.run_counts(reader, some) == reading.run_counts(reader, some)
+        monkey.undo()
+    assert (tmp_path / "s" / "summaries.sqlite").exists()
+
+
+def test_while_a_driver_writes_counts_may_be_half_a_minute_old(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store, Store(tmp_path / "s") as reader:
+        play = Play(store, 1)
+        play.begin()
+        before = summaries.run_counts(reader)
+        play.steps()
+        assert summaries.run_counts(reader) == before != reading.run_counts(reader)
+        now = summaries.time.time
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(summaries.time, "time", lambda: now() + 31)
+        assert summaries.run_counts(reader) == reading.run_counts(reader)
+        monkey.undo()
+        play.steps()
+    with Store(tmp_path / "s") as reader:  # nobody writes any more
+        assert summaries.run_counts(reader) == reading.run_counts(reader)
+
+
+def test_a_file_that_is_none_of_ours_is_made_anew_and_a_link_left_alone(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        Play(store, 2).begin()
+    file = tmp_path / "s" / "summaries.sqlite"
+    with Store(tmp_path / "s") as reader:
+        expected = reading.run_counts(reader)
+        for content in (b"no database", b"SQLite format 3\0" + b"\0" * 5000, b""):
+            file.write_bytes(content)
+            assert summaries.run_counts(reader) == expected
+            assert summaries.run_counts(reader) == expected
+            assert file.read_bytes()[:15] == b"SQLite format 3"
+        file.unlink()
+        other = tmp_path / "other"
+        other.write_bytes(b"")
+        file.symlink_to(other)
+        assert summaries.run_counts(reader) == expected
+        assert other.read_bytes() == b""
+
+
+def test_where_nothing_can_be_kept_counts_are_counted(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", write=True, create=True) as store:
+        Play(store, 3).begin()
+    with Store(tmp_path / "s") as reader:
+        (tmp_path / "s" / "summaries.sqlite").mkdir()
+        assert summaries.run_counts(reader) == reading.run_counts(reader)
