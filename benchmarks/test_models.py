@@ -79,8 +79,8 @@ def keep(name: str, base: str, parameters: dict[str, Any]) -> None:
 
 def test_the_cache_of_keys_and_values(tmp_path: Path) -> None:
     """Prompts of several lengths in one batch, with and without it: the same texts, and what it gains."""
-    folder = tiny_language.build("qwen3", tmp_path / "qwen3", hidden_size=256, num_layers=6)
-    variants = {"it": {"base": f"local:{folder}", "max_new_tokens": 96}}
+    folder = tiny_language.build("qwen3", tmp_path / "qwen3", hidden_size=128, num_layers=4)
+    variants = {"it": {"base": f"local:{folder}", "max_new_tokens": 64}}
     model = registry.build(registry.resolve("it", variants))
     model.load("cpu")
     texts = ["a red circle " * (1 + place % 9) for place in range(8)]
@@ -94,6 +94,6 @@ def test_the_cache_of_keys_and_values(tmp_path: Path) -> None:
     record(
         "key-value cache, tiny qwen3", 8 / seconds[True], unit="invocations/s",
         baseline=8 / seconds[False], ratio=seconds[False] / seconds[True], file="models",
-        batch_size=8, hidden_size=256, num_layers=6, max_new_tokens=96,
+        batch_size=8, hidden_size=128, num_layers=4, max_new_tokens=64,
     )  # fmt: skip
     assert seconds[True] < seconds[False]

@@ -64,6 +64,7 @@ class Evidence:
     is_over: bool
     thumbnails: Thumbnails = field(repr=False)
     _states: dict[View, States] = field(default_factory=dict, repr=False)
+    _zeros: dict[View, pl.DataFrame] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(
@@ -156,10 +157,22 @@ class Evidence:
             self._states[view] = states(self.data, *view)
         return self._states[view]
 
+    def zeros(self, view: View) -> pl.DataFrame:
+        """The steps (as `ExperimentData.steps`) whose outputs have a zero vector, which has no direction."""
+        if view not in self._zeros:
+            steps = self.data.steps(*view)
+            is_zero = ~self.data.matrix(view.model)[steps["row"].to_numpy()].any(axis=1)
+            self._zeros[view] = steps.filter(pl.Series(is_zero, dtype=pl.Boolean))
+        return self._zeros[view]
+
     def paths(self, view: View, *, least: int) -> list[tuple[int, Vectors]]:
-        """Distinct runs (run, vectors (n, d)) with at least so many outputs: what tests rest on."""
+        """Distinct runs (run, vectors (n, d)) with at least so many outputs: what tests rest on.
+
+        Runs with a zero vector are left out: they would have no steps in some places.
+        """
         found = self.data.trajectories(*view, least=least)
-        return [(run, points) for run, points in found if run in self.distinct]
+        wanted = self.distinct - set(self.zeros(view)["run"])
+        return [(run, points) for run, points in found if run in wanted]
 
     def directions(
         self, view: View, *, least: int = 6, most: int = 200
@@ -171,14 +184,32 @@ class Evidence:
         """
         found = []
         for run, points in self.paths(view, least=least):
-            lengths = np.linalg.norm(points[:most], axis=1, keepdims=True)
-            if points.shape[1] > 2 and lengths.min() > 0:
+            if points.shape[1] > 2:
+                lengths = np.linalg.norm(points[:most], axis=1, keepdims=True)
                 found.append((run, points[:most].astype(np.float64) / lengths))
         if not found:
             raise AnalysisError(
                 f"no run has {least} {view.modality} vectors of {view.model} in 3 or more dimensions"
             )
         return found
+
+
+def undirected(evidence: Evidence, view: View) -> str:
+    """Say how many outputs have a zero vector, and what of them is left out; "" where none has one."""
+    found = evidence.zeros(view)
+    outputs, runs = found["output"].n_unique(), found["run"].n_unique()
+    if not outputs:
+        return ""
+    have, are = ("has" if outputs == 1 else "have"), ("is" if runs == 1 else "are")
+    return (
+        f"{_counted(outputs, view.modality)} {have} a zero vector under {view.model}, without a direction: "
+        f"no cluster has such an output, and {_counted(runs, 'run')} with one {are} left out where "
+        "directions along runs are compared."
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def by_run(

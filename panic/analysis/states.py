@@ -55,16 +55,18 @@ def states(
 
     An output counts as often as it was visited, up to `min_cluster_size` times, so that one that runs come
     back to, or are stuck at, is a cluster of its own. Beyond MAX_CLUSTERED, a sample is
-    clustered and the rest assigned.
+    clustered and the rest assigned. An output with a zero vector is in no cluster.
     """
     visits = data.visits(model, modality)
-    if visits.is_empty():
-        raise AnalysisError(f"there are no {modality} vectors of {model}")
-    chosen, is_sample = _chosen(visits, min_cluster_size)
+    directed = _directed(visits, data, model)
+    if directed.is_empty():
+        what = "vectors" if visits.is_empty() else "vectors other than zero"
+        raise AnalysisError(f"there are no {modality} {what} of {model}")
+    chosen, is_sample = _chosen(directed, min_cluster_size)
     found = cluster(data.matrix(model)[chosen], min_cluster_size=min_cluster_size)
     label_of = dict(zip(chosen.tolist(), found.labels.tolist(), strict=True))
     if is_sample and found.num_clusters:
-        rows = visits["row"].unique().to_numpy()
+        rows = directed["row"].unique().to_numpy()
         reference = freeze(data.matrix(model)[chosen], found)
         label_of = dict(zip(rows.tolist(), assign(reference, data.matrix(model)[rows]).tolist(), strict=True))
     frame = visits.join(_texts(data, modality), on="output", how="left", maintain_order="left").with_columns(
@@ -74,6 +76,12 @@ def states(
     medoids = enumerate(chosen[found.medoids].tolist())
     names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
     return States(frame=frame, names=names, clustering=found, rows=chosen)
+
+
+def _directed(visits: pl.DataFrame, data: ExperimentData, model: str) -> pl.DataFrame:
+    """The visits of outputs whose vectors have a direction."""
+    rows = visits["row"].unique().to_numpy()
+    return visits.filter(pl.col("row").is_in(rows[data.matrix(model)[rows].any(axis=1)]))
 
 
 def _texts(data: ExperimentData, modality: str) -> pl.DataFrame:
@@ -106,7 +114,8 @@ def agreement(
 
     if not found.clustering.num_clusters:
         raise AnalysisError("there are no clusters whose agreement could be asked for")
-    visits = data.visits(model, modality).join(trajectories(data), on="run", maintain_order="left")
+    visits = _directed(data.visits(model, modality), data, model)
+    visits = visits.join(trajectories(data), on="run", maintain_order="left")
     units = visits["trajectory"].unique().sort().to_numpy()
     if len(units) < 3:
         raise AnalysisError(f"agreement needs 3 runs that are no copies, found {len(units)}")

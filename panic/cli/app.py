@@ -31,12 +31,20 @@ COMMANDS = {
         "run:resume",
         "Go on with an experiment: all that it was ever asked for, in the store that it is found in.",
     ),
+    "pin": (
+        "shards:pin",
+        "Decide how the models of a config are called, for all of its runs, so that shards call them alike.",
+    ),
+    "slurm": (
+        "slurm:slurm",
+        "Perform experiments, in shards, or trainings as jobs of Slurm, or see where such jobs stand.",
+    ),
     "again": ("again:again", "Perform a new experiment made from the stored config of another."),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
     "optimize": (
         "optimize:optimize",
-        "Look for parameters for which a metric is largest or least; every trial is an experiment.",
+        "Look for parameters of a config for which the mean of a metric over runs is largest or least.",
     ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
@@ -79,7 +87,10 @@ COMMANDS = {
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
     "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
-    "trainings": ("mark:trainings", "List the trainings that something was said of."),
+    "trainings": (
+        "mark:trainings",
+        "List the trainings that something was said of, or whose models experiments have used.",
+    ),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
         "models:models",
@@ -96,6 +107,10 @@ COMMANDS = {
     "report": (
         "report:report",
         "Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.",
+    ),
+    "view": (
+        "view:view",
+        "Show stores in a browser: all runs side by side, live while an experiment is performed.",
     ),
     "compare": (
         "compare:compare",
@@ -128,6 +143,10 @@ COMMANDS = {
         "stores:snapshot",
         "Copy a store as it is now, also while it is written, and also onto a network file system.",
     ),
+    "merge": (
+        "stores:merge",
+        "Bring the content of stores into one, each thing once, in any order and as often as you like.",
+    ),
     "delete": ("delete:delete", "Delete an experiment, or some of its runs; they can come back."),
     "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),
     "purge": ("delete:purge", "Remove what was deleted for good, and give its space back to the disk."),
@@ -143,7 +162,7 @@ COMMANDS = {
     ),
     "config": ("settings:config", "Show every setting: its value, and where it was said."),
     "stores": ("settings:stores", "List the named stores of the settings."),
-    "help": ("topics:help_", "Explain a topic: configs, filters, stores, models, clusters, guarantees."),
+    "help": ("topics:help_", "Explain a topic; without one, list them."),
     "completion": ("app:completion", "Print the completion script of a shell."),
     "cache": ("cache:app", "What the model cache did on devices with memory of their own."),
 }

@@ -203,7 +203,7 @@ OptionalExperiment = Annotated[
 ]
 
 
-WITHOUT_STORE = ("models", "completion", "snapshot", "stores", "help_")
+WITHOUT_STORE = ("models", "completion", "snapshot", "merge", "slurm", "stores", "help_")
 """Commands that ask no store, or whose arguments name it."""
 
 

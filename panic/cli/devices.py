@@ -20,6 +20,7 @@ from panic.errors import StoreMissing
 
 if TYPE_CHECKING:
     from panic.engine.placing import Placing
+    from panic.engine.preview import Preview
 
 PROCESS = re.compile(r"process +(\d+) uses +([\d.]+) MB")
 """A line of torch.cuda.list_gpu_processes (which needs nvidia-ml-py)."""
@@ -104,6 +105,21 @@ def _show(placing: Placing, *, as_json: bool) -> None:
     ]
     print_table(["model", "size #", "seconds per item #", "served by"], rows)
     return console().print(f"{placing.described()}.")
+
+
+def print_devices(plan: Preview, placing: Placing) -> None:
+    """Print which of several devices serves what, and where not every device can have a batch."""
+    console().print(f"devices:     {placing.described()}")
+    at_once = [
+        -(-model.num_ready // model.batch_size)
+        for model in plan.models
+        if model.order is not None and model.batch_size and not model.is_remote
+    ]
+    if at_once and (most := max(at_once)) < len(placing.devices):
+        console().print(
+            f"             at most {most} of the {len(placing.devices)} have a batch at a time;"
+            " smaller batch_sizes, said before the first start, give work to more"
+        )
 
 
 def as_dict(name: str) -> dict[str, Any]:

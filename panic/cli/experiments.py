@@ -40,7 +40,7 @@ from panic.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.finding.fields import Target
-    from panic.store.records import ExperimentRow, FailureRow, RunRow, SessionRow
+    from panic.store.records import ExperimentRow, FailureRow, InvocationRow, RunRow, SessionRow
 
 SHOWN_RUNS = 40
 SHOWN_STEPS = 500
@@ -127,7 +127,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an experiment: its settings, models, sessions and runs."""
-    from panic.store import reading
+    from panic.store import reading, standing
 
     if config and run is not None:
         raise UsageError("Give either --config or --run.")
@@ -143,7 +143,9 @@ def show(
             last = None if everything or (as_json and not first) else first + SHOWN_STEPS - 1
             _show_run(store, find_run(store, row, run), (first, last), as_json)
         elif as_json:
-            print_json(_experiment_as_dict(store, row, runs_where(store, row, where)))
+            runs = runs_as_dicts(store, row, runs_where(store, row, where))
+            state = standing.standing(store, row).state
+            print_json(experiment_as_dict(store, row, state) | {"runs": runs})
         else:
             _show_experiment(store, row, runs_where(store, row, where), everything)
 
@@ -184,20 +186,8 @@ def _show_run(store: Store, run: RunRow, part: tuple[int, int | None], as_json: 
     between = contents.interventions(store, run.id, *part)
     uid = run_uid(reading.experiment(store, run.experiment).name, run)
     if as_json:
-        keys = (
-            "step",
-            "model",
-            "seed",
-            "input",
-            "output",
-            "modality",
-            "text",
-            "device",
-            "started_at",
-            "duration_s",
-        )
-        shown: dict[str, Any] = {"earlier_failures": [_failure(one) for one in earlier]}
-        shown["steps"] = [{key: getattr(step, key) for key in keys} for step in steps]
+        shown: dict[str, Any] = {"earlier_failures": [failure_as_dict(one) for one in earlier]}
+        shown["steps"] = [step_as_dict(step) for step in steps]
         if between:
             shown["interventions"] = [one._asdict() for one in between]
         return print_json(run_as_dict(run) | {"uid": uid} | mark.as_dict(remarks) | shown)
@@ -241,11 +231,29 @@ def run_as_dict(run: RunRow) -> dict[str, Any]:
         "period": run.period,
         "repeated": None if run.repeated is None else run.repeated._asdict(),
         "is_repeatable": run.is_repeatable,
-        "failure": None if run.failure is None else _failure(run.failure),
+        "failure": None if run.failure is None else failure_as_dict(run.failure),
     }
 
 
-def _failure(failure: FailureRow) -> dict[str, Any]:
+def step_as_dict(step: InvocationRow) -> dict[str, Any]:
+    """The JSON of a step of a run."""
+    keys = (
+        "step",
+        "model",
+        "seed",
+        "input",
+        "output",
+        "modality",
+        "text",
+        "device",
+        "started_at",
+        "duration_s",
+    )
+    return {key: getattr(step, key) for key in keys}
+
+
+def failure_as_dict(failure: FailureRow) -> dict[str, Any]:
+    """The JSON of a failure."""
     return {key: getattr(failure, key) for key in ("step", "kind", "message", "attempts")}
 
 
@@ -262,16 +270,17 @@ def details(run: RunRow) -> str:
     return told if run.is_repeatable else f"{told}, not repeatable"
 
 
-def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) -> dict[str, Any]:
+def experiment_as_dict(store: Store, row: ExperimentRow, state: str) -> dict[str, Any]:
+    """The JSON of an experiment, without its runs."""
     from panic.cli import mark
-    from panic.store import reading, standing
-    from panic.store.annotations import list_annotations, run_uid
+    from panic.store import reading
+    from panic.store.annotations import list_annotations
 
     unrepeatable = reading.unrepeatable(store)
     return {
         "name": row.name,
         "id": row.uid,
-        "state": standing.standing(store, row).state,
+        "state": state,
         "created_at": row.created_at,
         "project": mark.project_of(store, row.uid, row.config),
         "config": row.config,
@@ -296,11 +305,18 @@ def _experiment_as_dict(store: Store, row: ExperimentRow, runs: list[RunRow]) ->
             }
             for session in reading.sessions(store, row.id)
         ],
-        "runs": [
-            run_as_dict(run) | {"uid": run_uid(row.name, run), "tags": list(of.tags), "label": of.label}
-            for run, of in zip(runs, mark.of_runs(store, row.name, runs), strict=True)
-        ],
     }
+
+
+def runs_as_dicts(store: Store, row: ExperimentRow, runs: Sequence[RunRow]) -> list[dict[str, Any]]:
+    """The JSON of runs of an experiment."""
+    from panic.cli import mark
+    from panic.store.annotations import run_uid
+
+    return [
+        run_as_dict(run) | {"uid": run_uid(row.name, run), "tags": list(of.tags), "label": of.label}
+        for run, of in zip(runs, mark.of_runs(store, row.name, runs), strict=True)
+    ]
 
 
 def _asked_last(store: Store, row: ExperimentRow) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ log = logging.getLogger("panic.cli")
 
 CHATTY = (
     "accelerate",
+    "aiohttp",
     "datasets",
     "diffusers",
     "filelock",

@@ -30,6 +30,7 @@ from panic.cli.common import (
     tell_fields,
     tell_options,
 )
+from panic.cli.devices import print_devices
 from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.stored import trusted_config
@@ -111,6 +112,18 @@ def run(
         Path | None,
         typer.Option("--from", metavar="SNAPSHOT", help="Begin with a copy of a snapshot of the store."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="N/COUNT", help="Only this part of the runs, such as 3/8; auto: Slurm's task."),
+    ] = None,
+    pins: Annotated[
+        Path | None,
+        typer.Option("--pins", metavar="FILE", help="Call models as panic pin has decided for all shards."),
+    ] = None,
+    allow_epochs: Annotated[
+        bool,
+        typer.Option("--allow-epochs", help="Let a shard go on with smaller batches where memory is short."),
+    ] = False,
 ) -> None:
     """Perform experiments, one after another. The same command again goes on where it stopped.
 
@@ -122,6 +135,10 @@ def run(
     if repin and dry_run:
         raise UsageError("--dry-run alone tells what --repin would change.")
     tell_options({"--yes": yes and not repin}, "without --repin")
+    is_part = shard is not None or pins is not None
+    if is_part and (repin or len(configs) > 1):
+        raise UsageError("--shard and --pins are of one config, and without --repin.")
+    tell_options({"--allow-epochs": allow_epochs and not is_part}, "without --shard or --pins")
     if dry_run:
         tell_options(
             {
@@ -129,6 +146,8 @@ def run(
                 "--repair": repair,
                 "--fail-fast": fail_fast,
                 "--from": taken,
+                "--shard": shard,
+                "--pins": pins,
             },
             "in a dry run",
         )
@@ -168,7 +187,14 @@ def run(
             return print_plan(checked, path)
         if taken is not None:
             take_up(shared, taken, path)
-        if not repin or pin_anew(shared, checked, path, yes=yes):
+        if is_part:
+            from panic.cli.shards import begin_shard
+
+            part, runs = begin_shard(
+                checked, configs[0], path, shard=shard, pins=pins, allow_epochs=allow_epochs
+            )
+            perform(shared, part, path, retry_failed=retry_failed, repair=repair, runs=runs)
+        elif not repin or pin_anew(shared, checked, path, yes=yes):
             perform(shared, checked, path, retry_failed=retry_failed, repair=repair)
         return None
 
@@ -442,8 +468,7 @@ def _print_prompts(prompts: Sequence[str]) -> None:
 def _advise(plan: Preview) -> None:
     """Say what pinned shapes cost that do not fit the work, and what changes them; who serves what."""
     if plan.placing is not None:
-        console().print(f"devices:     {plan.placing.described()}")
-        _advise_on_devices(plan, len(plan.placing.devices))
+        print_devices(plan, plan.placing)
     misfits = [model for model in plan.models if model.shape_from == "experiment" and model.is_misfit]
     for model in misfits:
         now, fitting = model.batch_size or 0, model.fitting_batch_size
@@ -454,17 +479,3 @@ def _advise(plan: Preview) -> None:
         )
     if misfits:
         console().print("panic run CONFIG --repin pins shapes that fit, for what is not computed yet.")
-
-
-def _advise_on_devices(plan: Preview, num_devices: int) -> None:
-    """Say where there are too few batches at a time for every device to have one."""
-    at_once = [
-        -(-model.num_ready // model.batch_size)
-        for model in plan.models
-        if model.order is not None and model.batch_size and not model.is_remote
-    ]
-    if at_once and (most := max(at_once)) < num_devices:
-        console().print(
-            f"             at most {most} of the {num_devices} have a batch at a time;"
-            " smaller batch_sizes, said before the first start, give work to more"
-        )

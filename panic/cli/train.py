@@ -19,6 +19,7 @@ from panic.cli.common import Shared, command
 from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, print_table
 from panic.cli.run import DryRunOption
+from panic.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config.")
     ] = None,
+    only: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of a sweep's trainings the N-th alone.")
+    ] = None,
     dry_run: DryRunOption = False,
     clean: CleanOption = None,
 ) -> None:
@@ -52,6 +56,10 @@ def train(
     from panic.train.config import load_all
 
     trainings = load_all(config, overrides or ())
+    if only is not None:
+        if only > len(trainings):
+            raise UsageError(f"--only {only}: {config} stands for {len(trainings):,} trainings.")
+        trainings = [trainings[only - 1]]
     results = [Path(f"{one.output}{ending}") for one in trainings for ending in ("", ".training")]
     enforce_clean(clean, [config], results)
     if dry_run:

@@ -37,6 +37,10 @@ from panic.store.records import NewAnswer, NewBatch
 log = logging.getLogger("panic.engine")
 
 TICK_S = 0.2
+PINNED_HINT = (
+    "Its shape is pinned for all shards, so it is not made smaller here. Pin smaller: panic pin CONFIG"
+    " --set batch_sizes.MODEL=N -o pins.json, for all shards; or --allow-epochs, and runs may differ."
+)
 
 AnyStage = Stage[Any, Any]
 
@@ -325,7 +329,7 @@ class Driver:
         return lane._replace(batch_size=self._session.pins[lane.model].batch_size)
 
     def _recover(self, flight: _Flight, error: CallError) -> None:
-        lane = flight.lane
+        lane, keeps_shapes = flight.lane, self._session.plan.keeps_shapes
         if error.kind != "untried" or not flight.seat.remote:
             self._tell(flight, error)
         if error.kind == "untried" or self._is_outdated(flight):
@@ -334,11 +338,13 @@ class Driver:
             for item in flight.items:
                 item.put_off += 1
                 self._put_later(lane, item, error.delay_s)
-        elif error.kind == "memory" and lane.batch_size > 1 and lane.stage.is_pinned:
+        elif error.kind == "memory" and lane.batch_size > 1 and lane.stage.is_pinned and not keeps_shapes:
             self._halve(lane.model)
             self._put_back(flight)
         elif error.kind in FATAL:
             hint = lane.stage.memory_hint if error.kind == "memory" else ""
+            if error.kind == "memory" and keeps_shapes:
+                hint = PINNED_HINT
             self._fatal = error.fatal(lane.model, hint.format(batch_size=lane.batch_size))
         else:
             commit = Commit()

@@ -136,32 +136,38 @@ def run(
 
 
 def _perform(session: Session) -> None:
-    plan, device = session.plan, session.device
-    epochs = reading.epochs(session.reader, session.experiment)
-    called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
-    num_runs, num_missing = _missing(session)
-    num_workers = count_workers(plan, called, device, num_runs, num_missing)
     with ExitStack() as stack:
-        start = partial(start_workers, plan, called, device, num_workers, session.memory)
-        placing = _placed(session) if isinstance(device, DeviceGroup) else None
-        workers = stack.enter_context(closing(Workers(start, session.ledger, placing)))
-        if plan.remote:
-            _start_endpoints(session, workers, has_runs=num_missing > 0)
-        wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
-        tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
-        called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
-        busy = {name for row in _unfinished(session) for name in plan.models_of(row)}
-        suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
-        session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
+        workers = pinned_workers(session, stack)
         session.open_spending()
         loops = LoopStage(session)
         Driver(
             session,
             workers,
             phases(session, workers, loops, stack),
-            standing=(lambda: loops.standing) if device.has_own_memory else None,
+            standing=(lambda: loops.standing) if session.device.has_own_memory else None,
             on_epoch=loops.forget,
         ).perform()
+
+
+def pinned_workers(session: Session, stack: ExitStack) -> Workers:
+    """Start the workers of a session, which end with the stack, and pin the shapes of its models."""
+    plan, device = session.plan, session.device
+    epochs = reading.epochs(session.reader, session.experiment)
+    called = shapes(plan, epochs, device.kind, reading.runs(session.reader, session.experiment))
+    num_runs, num_missing = _missing(session)
+    num_workers = count_workers(plan, called, device, num_runs, num_missing)
+    start = partial(start_workers, plan, called, device, num_workers, session.memory)
+    placing = _placed(session) if isinstance(device, DeviceGroup) else None
+    workers = stack.enter_context(closing(Workers(start, session.ledger, placing)))
+    if plan.remote:
+        _start_endpoints(session, workers, has_runs=num_missing > 0)
+    wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
+    tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
+    called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
+    busy = {name for row in _unfinished(session) for name in plan.models_of(row)}
+    suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
+    session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
+    return workers
 
 
 def _placed(session: Session) -> Placing:

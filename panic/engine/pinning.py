@@ -413,7 +413,7 @@ def pin(
         else:
             is_repeatable = registry.is_repeatable(spec)
             model = writing.add_model(
-                store, name, fingerprints[name], _plain(spec), is_repeatable=is_repeatable
+                store, name, fingerprints[name], plain(spec), is_repeatable=is_repeatable
             )
             opened = NewEpoch(
                 name=name,
@@ -461,5 +461,6 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _plain(spec: ModelSpec) -> dict[str, Any]:
+def plain(spec: ModelSpec) -> dict[str, Any]:
+    """What is stored of a spec: what it says beyond nothing."""
     return {name: value for name, value in asdict(spec).items() if value not in (None, "", (), {})}

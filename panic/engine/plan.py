@@ -44,11 +44,12 @@ SMALL_BYTES = 64 * 2**20
 class Plan:
     """What an experiment consists of.
 
-    generative, embedding: the models by name, in the order the config mentions them. are_runs_given: the runs
-    were chosen among those of the store, and are not all that the config says. is_once: what the config asks
-    for does not become part of what the experiment was asked for. starts: where prompts came from that are no
-    texts of the config. arms: what steps into runs, by the name of their arm. origin: name and uid of the
-    experiment that this one was made from, and what was changed.
+    generative, embedding: the models by name, in the order the config mentions them. are_runs_given: the
+    runs were chosen among those of the store, and are not all that the config says. keeps_shapes: running out
+    of memory ends the session instead of opening a shape epoch. is_once: what the config asks for does not
+    become part of what the experiment was asked for. starts: where prompts came from that are no texts of the
+    config. arms: what steps into runs, by the name of their arm. origin: name and uid of the experiment that
+    this one was made from, and what was changed.
     """
 
     config: ExperimentConfig
@@ -57,6 +58,7 @@ class Plan:
     runs: list[NewRun]
     arms: Mapping[str, Arm] = field(default_factory=dict)
     are_runs_given: bool = False
+    keeps_shapes: bool = False
     is_once: bool = False
     starts: Starts | None = None
     origin: Mapping[str, Any] | None = None
@@ -121,12 +123,13 @@ def small_bytes(plan: Plan, device_kind: str) -> int | None:
 class CheckedConfig:
     """A config and the specs of its models, resolved once: when it was checked, or as it is needed.
 
-    is_once, starts, origin: as in `Plan`.
+    is_once, keeps_shapes, starts, origin: as in `Plan`.
     """
 
     config: ExperimentConfig
     models: registry.Resolver
     is_once: bool = False
+    keeps_shapes: bool = False
     starts: Starts | None = None
     origin: Mapping[str, Any] | None = None
 
@@ -286,6 +289,7 @@ def make_plan(
         arms=arms,
         are_runs_given=runs is not None,
         is_once=checked.is_once,
+        keeps_shapes=checked.keeps_shapes,
         starts=checked.starts,
         origin=checked.origin,
     )

@@ -368,6 +368,8 @@ def start_workers(
         and config.timeout_s is None
         and not runs_users_code
     )
+    if in_process and runs_users_code and settings.hidden:
+        log.warning("executor: local lets models of yours see the keys in %s", ", ".join(settings.hidden))
     first: Worker
     if in_process:
         first = LocalWorker(settings, registry.build, deliver)

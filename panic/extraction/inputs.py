@@ -239,12 +239,10 @@ def read(item: Item) -> Output:
     if item.text is not None:
         checked = finish(item.text, Modality.TEXT, False)
     else:
-        from PIL import ImageOps
-
         try:
             with (Path(item.source) / item.place).open("rb") as file:
                 image = decode_image(file)
-            checked = finish(ImageOps.exif_transpose(image), Modality.IMAGE, False)
+            checked = finish(image, Modality.IMAGE, False)
         except OSError as error:
             raise Unusable(error.strerror or str(error)) from None
         except (ValueError, MemoryError) as error:

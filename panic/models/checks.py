@@ -146,9 +146,14 @@ def _variant_problems(specs: _Models, name: str) -> list[Problem]:
         if isinstance(at_base, PanicError) and at_base.message == spec.message:
             return []  # told once, where the base is defined
         return [_unresolved(specs, spec, ("models", name, "base"))]
+    said = {new: old for old, new in kinds.kind_of(spec).former.items() if old in variant}
+    found = [
+        replace(problem, path=tuple(said.get(str(part), part) for part in problem.path))
+        for problem in parameter_problems(spec)
+    ]
     return [
         replace(problem, path=("models", name, *problem.path))
-        for problem in parameter_problems(spec)
+        for problem in found
         if not problem.path or problem.path[0] in variant
     ]
 

@@ -3,13 +3,13 @@
 Two sorts: variations start from the image with noise (`strength`: the share of steps that is drawn again),
 as `AutoPipelineForImage2Image` makes them of text-to-image weights; editors (instruct-pix2pix, FLUX.1
 Kontext, FLUX.2-klein, Qwen-Image-Edit) look at the image while they draw a new one. All are asked the same
-fixed `instruction` at each step, or nothing. Every item has its own generator on the CPU. Editors that take
+fixed `prompt` at each step, or nothing. Every item has its own generator on the CPU. Editors that take
 several images as references of one are called image by image.
 
     networks: [[vary], [edit]]
     models:
       vary: {base: sd-turbo-variation, strength: 0.4, steps: 5}
-      edit: {base: instruct-pix2pix, instruction: make it older}
+      edit: {base: instruct-pix2pix, prompt: make it older}
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ImageEditor(PipelineModel):
 
     def _drawn(self, images: list[Image.Image], noise: list[Any]) -> list[Any]:
         """n images -> n arrays (h, w, 3), by one call of the pipeline."""
-        texts = {"prompt": self.parameters.get("instruction") or ""}
+        texts = {"prompt": self.parameters.get("prompt") or ""}
         if (unwanted := self.parameters.get("negative_prompt")) is not None:
             texts["negative_prompt"] = unwanted
         many = len(images) > 1
@@ -115,7 +115,7 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
     takes = inspect.signature(type(pipeline).__call__).parameters
     keywords: dict[str, Any] = {}
     for name, value in spec.parameters.items():
-        if value is None or name in ("instruction", *NOT_CALLED):
+        if value is None or name in ("prompt", *NOT_CALLED):
             continue
         keyword = _KEYWORDS.get(name, name)
         if keyword in takes:
@@ -165,7 +165,7 @@ KIND = Kind(
     modalities_in=(Modality.IMAGE,),
     modality_out=Modality.IMAGE,
     parameters={
-        "instruction": Parameter(kind=str),
+        "prompt": Parameter(kind=str),
         "negative_prompt": Parameter(kind=str, idle=_without_guidance),
         "strength": Parameter(kind=float, above=0, high=1, idle=_without_steps),
         "steps": Parameter(kind=int, low=1, high=1000),
@@ -179,6 +179,7 @@ KIND = Kind(
         "lora": Parameter(kind=str, is_folder=True),
         **kernels.OF_PIPELINES,
     },
+    former={"instruction": "prompt"},
     weights="files",
     reads_images=True,  # Qwen-Image-Edit's text encoder does, by a processor of transformers
     detect=_detect,

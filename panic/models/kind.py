@@ -184,6 +184,8 @@ class Kind:
             name -> reason; nothing where they are not here.
         earlier: what the same words of a config meant in earlier versions of the kind, where they have come
             to mean another model, as specs that say so. An experiment goes on with what it started with.
+        former: words that parameters had before, and those that they have now: configs and stores may use the
+            former ones, and fingerprints keep them.
         is_given: its models cannot be called; their outputs come from elsewhere (`panic import`).
         completed: the spec of a variant with what follows from its parameters, such as its modalities.
         absence: why a model without files could not be called here; "" if it could.
@@ -213,6 +215,7 @@ class Kind:
     lacks: Callable[[ModelSpec], str] = lambda spec: ""
     file_conflicts: Callable[[ModelSpec, Collection[str]], dict[str, str]] = lambda spec, asked: {}
     earlier: Callable[[ModelSpec], Iterable[ModelSpec]] = lambda spec: ()
+    former: Mapping[str, str] = field(default_factory=dict)
     is_given: bool = False
     completed: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
     absence: Callable[[ModelSpec], str] = lambda spec: ""
@@ -240,6 +243,13 @@ class Kind:
         """Return what a config may set of a model, by name; `ANY` stands for any other name."""
         known = self.parameters(spec) if callable(self.parameters) else self.parameters
         return {name: known[name] for name in spec.accepts or known}
+
+    def renamed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by the words that parameters have now. Raises ModelError for one that is given in both."""
+        for old, new in self.former.items():
+            if old in values and new in values:
+                raise ModelError(f"{old} is the former word for {new}", hint=f"say {new} alone")
+        return {self.former.get(name, name): value for name, value in values.items()}
 
     def conflicts(self, spec: ModelSpec) -> dict[str, str]:
         """Settings of a spec that would silently do nothing, with the reason: name -> message."""

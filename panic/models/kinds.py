@@ -299,12 +299,14 @@ def lacks(spec: ModelSpec) -> str:
 
 
 def _set_values(spec: ModelSpec) -> dict[str, Any]:
-    """The parameters that are set; of those that are folders their content."""
+    """The parameters that are set, by the words they had first; of those that are folders their content."""
     left_out = {name for name, known in kind_of(spec).parameters_of(spec).items() if known.in_identity}
     values = {
         name: value for name, value in spec.parameters.items() if value is not None and name not in left_out
     }
-    return values | {name: weights.folder_digest(folder) for name, folder in added_folders(spec).items()}
+    values |= {name: weights.folder_digest(folder) for name, folder in added_folders(spec).items()}
+    first = {new: old for old, new in kind_of(spec).former.items()}
+    return {first.get(name, name): value for name, value in values.items()}
 
 
 def _weights(spec: ModelSpec) -> Any:

@@ -120,6 +120,12 @@ class Resolver:
     def keep(self, name: str, spec: ModelSpec) -> None:
         """Take this resolved spec for a model that is not here any more; one that is here stays as it is."""
         if isinstance(self.get(name), PanicError):
+            kind = kinds.kind_of(spec)
+            spec = replace(
+                spec,
+                parameters=kind.renamed(spec.parameters),
+                accepts=tuple(kind.renamed(dict.fromkeys(spec.accepts))),
+            )
             self._known[name] = self._kept[name] = spec
 
     def user_models(self) -> dict[str, ModelSpec]:
@@ -139,7 +145,9 @@ class Resolver:
         spec = self._base(str(variant.get("base", "")), variant, (*outer, name))
         if "layer" in variant and "layer" not in kinds.kind_of(spec).parameters_of(spec):
             spec = hidden.of(spec)
-        own = {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
+        own = kinds.kind_of(spec).renamed(
+            {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
+        )
         for key in kinds.kind_of(spec).folders(spec):
             if isinstance(own.get(key), str):
                 own[key] = str(self.names.path(own[key]))

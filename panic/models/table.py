@@ -71,14 +71,14 @@ _REWRITE = "Rewrite the following text in your own words. Answer with the new te
 def _writes(
     name: str, source: str, millions: int, licence: str, context_tokens: int, **fields: Any
 ) -> ModelSpec:
-    fields = {"dtype": "bfloat16", "batch_size": 16, "parameters": {"instruction": _REWRITE}, **fields}
+    fields = {"dtype": "bfloat16", "batch_size": 16, "parameters": {"prompt": _REWRITE}, **fields}
     fields |= {"num_parameters": millions * 1_000_000, "licence": licence, "context_tokens": context_tokens}
     return _spec(name, "text-to-text", fields.pop("parameters"), source=source, **fields)
 
 
 def _edits(name: str, source: str, millions: int, licence: str, **fields: Any) -> ModelSpec:
     parameters = fields.pop("parameters")
-    takes = ("instruction", "steps", "width", "height", *NOT_CALLED, *parameters, *fields.pop("takes", ()))
+    takes = ("prompt", "steps", "width", "height", *NOT_CALLED, *parameters, *fields.pop("takes", ()))
     fields = {"dtype": "bfloat16", "batch_size": 1, "accepts": tuple(dict.fromkeys(takes)), **fields}
     fields |= {"num_parameters": millions * 1_000_000, "licence": licence}
     return _spec(name, "image-to-image", parameters, source=source, **fields)
@@ -241,7 +241,7 @@ _ENTRIES = [
         248,
         "Apache-2.0",
         512,
-        parameters={"instruction": "Rephrase: {text}"},
+        parameters={"prompt": "Rephrase: {text}"},
     ),
     # image -> image
     _edits(

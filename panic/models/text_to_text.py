@@ -7,7 +7,7 @@ so an item's tokens do not depend on its mates; with position ids that follow th
 gives the tokens that there are without it.
 
     networks: [[rewrite]]
-    models: {rewrite: {base: Qwen3-0.6B, instruction: Rewrite this in your own words., do_sample: true}}
+    models: {rewrite: {base: Qwen3-0.6B, prompt: Rewrite this in your own words., do_sample: true}}
 """
 
 from __future__ import annotations
@@ -112,12 +112,12 @@ class Reader:
         return min(size, self.limit or size)
 
     def _asked(self, text: str) -> str:
-        instruction = self._values["instruction"]
-        if instruction is None:
+        prompt = self._values["prompt"]
+        if prompt is None:
             return text
-        if "{text}" in instruction:
-            return str(instruction.replace("{text}", text))
-        return f"{instruction}\n\n{text}"
+        if "{text}" in prompt:
+            return str(prompt.replace("{text}", text))
+        return f"{prompt}\n\n{text}"
 
     def _messages(self, text: str) -> list[dict[str, str]]:
         system = self._values["system_prompt"]
@@ -323,7 +323,7 @@ KIND = Kind(
     modality_out=Modality.TEXT,
     parameters={
         "system_prompt": Parameter(kind=str),
-        "instruction": Parameter(kind=str),
+        "prompt": Parameter(kind=str),
         "examples": Parameter(kind=object, idle=_examples_problem),
         "thinking": Parameter(kind=bool, default=False),
         "max_new_tokens": Parameter(kind=int, default=128, low=1, high=32_768),
@@ -336,6 +336,7 @@ KIND = Kind(
         "lora": Parameter(kind=str, is_folder=True),
         **kernels.OF_WRITERS,
     },
+    former={"instruction": "prompt"},
     weights="files",
     detect=_detect,
     bucketing=_bucketing,

@@ -24,7 +24,7 @@ from panic.arms import BASELINE
 from panic.errors import NotFound, StoreReadOnly, UsageError, nearest
 from panic.store import reading
 from panic.store.codec import canonical_json, run_key
-from panic.store.files import Database, has_content, log_of
+from panic.store.files import Database, has_content, log_of, refuse_network
 from panic.store.records import AnnotationRow, RunRow
 from panic.store.signing import Author, require_signers, sign, verify
 from panic.store.store import Store
@@ -132,6 +132,7 @@ def _short_transaction(store: Store) -> Iterator[Database]:
         with store.transaction():
             yield store.db
         return
+    refuse_network(store.path)
     keep_log = has_content(log_of(store.db.path))
     db = Database(store.db.path, "store", write=True)
     try:

@@ -78,16 +78,6 @@ IMAGE_INTERVENTIONS = IMAGE_STEPS.replace("invocation AS i", "intervention AS i"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceTime:
-    """What one device has computed, in seconds; named as the config names it."""
-
-    device: str
-    batches: int
-    items: int
-    duration_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:
     """Work per model: its batches, the items in them, seconds of model time; and what padding took of it.
 
@@ -271,16 +261,22 @@ def unrepeatable(store: Store) -> set[tuple[int, str]]:
     return {(experiment, name) for experiment, name in rows}
 
 
-def runs(store: Store, experiment: Selector | None = None) -> list[RunRow]:
-    """Runs with their state, in the order in which they were asked for."""
+def runs(
+    store: Store, experiment: Selector | None = None, *, only: Sequence[int] | None = None
+) -> list[RunRow]:
+    """Runs with their state, in the order in which they were asked for; only: those of these rows."""
     where, parameters = scope(store, experiment)
+    chosen: tuple[object, ...] = parameters
+    if only is not None:
+        where = f"{where or 'WHERE TRUE'} AND run.id IN (SELECT value FROM json_each(?2))"
+        chosen = (*(parameters or (None,)), json.dumps(list(only)))
     rows = store.db.rows(
         f"SELECT run.id, experiment, network, {PROMPT}, seed, repeat, max_length, arm, {NUM_STEPS},"
         f" {RUN_STATE},"
         " stuck.entry_step, stuck.period, repeated.entry_step, repeated.period, times,"
         " failure.step, kind, message, detail, attempts, failed_at"
         f" FROM run JOIN output ON output.id = run.prompt {RUN_ENDS} {where} ORDER BY run.id",
-        *parameters,
+        *chosen,
     )
     networks: dict[str, tuple[str, ...]] = {}
     others = unrepeatable(store)
@@ -429,20 +425,6 @@ def timelines(store: Store, experiment: Selector | None = None) -> dict[int, lis
     where, parameters = scope(store, experiment)
     rows = store.db.rows(f"SELECT id, timeline FROM session {where} ORDER BY id", *parameters)
     return {session: decode_json(timeline) for session, timeline in rows if timeline is not None}
-
-
-def device_times(store: Store, experiment: Selector | None = None) -> list[DeviceTime]:
-    """Batches, items and seconds per device, of an experiment's sessions or of all; without endpoints."""
-    where, parameters = scope(store, experiment)
-    rows = store.db.rows(
-        "SELECT device, count(*), sum(size), sum(duration_s)"
-        f" FROM batch JOIN session ON session.id = batch.session {where}"
-        f" {'AND' if where else 'WHERE'} batch.id NOT IN (SELECT batch FROM answer)"
-        " GROUP BY device ORDER BY device",
-        *parameters,
-    )
-    names = DeviceTime.__slots__
-    return [DeviceTime(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def model_times(store: Store, experiment: Selector | None = None) -> list[ModelTime]:

@@ -187,3 +187,27 @@ def _missing_vectors(store: Store, row: ExperimentRow) -> int:
     modalities = {model.id: model.spec.get("modalities_in", ["text"]) for model in reading.models(store)}
     models = {epoch.model for epoch in reading.epochs(store, row.id) if epoch.name in wanted}
     return sum(len(missing.embeddings(store, row.id, model, modalities[model])) for model in models)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTime:
+    """What one device has computed, in seconds; named as the config names it."""
+
+    device: str
+    batches: int
+    items: int
+    duration_s: float
+
+
+def device_times(store: Store, experiment: int) -> list[DeviceTime]:
+    """Batches, items and seconds per device, of an experiment's sessions or of all; without endpoints."""
+    where, parameters = reading.scope(store, experiment)
+    rows = store.db.rows(
+        "SELECT device, count(*), sum(size), sum(duration_s)"
+        f" FROM batch JOIN session ON session.id = batch.session {where}"
+        f" {'AND' if where else 'WHERE'} batch.id NOT IN (SELECT batch FROM answer)"
+        " GROUP BY device ORDER BY device",
+        *parameters,
+    )
+    names = DeviceTime.__slots__
+    return [DeviceTime(**dict(zip(names, row, strict=True))) for row in rows]

@@ -53,8 +53,11 @@ def mark_changed(store: Store, experiments: Iterable[int]) -> None:
     )
 
 
-def start_experiment(store: Store, name: str, config: dict[str, Any]) -> int:
-    """Create the experiment of this name, or give the one that is there this config; its row."""
+def start_experiment(store: Store, name: str, config: dict[str, Any], uid: str = "") -> int:
+    """Create the experiment of this name, or give the one that is there this config; its row.
+
+    uid: of a new one, by default one that nobody has.
+    """
     with store.transaction():
         text = json.dumps(config, ensure_ascii=False)
         known = store.db.value("UPDATE experiment SET config = ? WHERE name = ? RETURNING id", text, name)
@@ -62,7 +65,7 @@ def start_experiment(store: Store, name: str, config: dict[str, Any]) -> int:
             return int(known)
         return store.db.insert(
             "INSERT INTO experiment (uid, name, config, created_at) VALUES (?, ?, ?, ?)",
-            *(new_uid(), name, text, time.time()),
+            *(uid or new_uid(), name, text, time.time()),
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panic.analysis.questions import drift, lag, patterns, period
+from panic.analysis.questions import ask, clusters, drift, lag, patterns, period, regimes
 from panic.analysis.report import render
 from panic.store import reading, writing
 from panic.store.codec import text_digest
@@ -119,3 +119,30 @@ def test_a_run_with_a_zero_vector_has_no_statistic_and_others_have(bench):
     for question in (drift, lag, patterns, period):
         found = question.STATISTIC.of(bench.evidence, TEXT)
         assert found["run"].n_unique() == 2
+
+
+def test_a_zero_vector_leaves_no_question_without_an_answer(bench):
+    """One output without a direction left lag, patterns, period, regimes and clusters without an answer."""
+    for number in range(4):
+        bench.add(f"start {number}", [f"{number} {i}" for i in range(18)], seed=-1, max_length=36)
+    vectors = {f"{number} {i}": angle_vector(7 * i * i + number) for number in range(4) for i in range(18)}
+    bench.embed({**vectors, "1 3": np.zeros(2, np.float32)})
+    told = "1 text has a zero vector under embed, without a direction"
+    for question in (lag, patterns, period, regimes, clusters):
+        [figure] = ask(question, bench.evidence)
+        assert figure.missing == ""
+        assert told in figure.sentence
+    [movement] = lag.table(bench.evidence, TEXT).movements.values()
+    assert movement.num_runs == period.table(bench.evidence, TEXT).num_runs == 3
+    assert set(regimes.table(bench.evidence, TEXT).runs["run"]) == {1, 3, 4}
+    states = bench.evidence.states_under(TEXT)
+    assert states.frame.filter(run=2)["label"][3] == -1
+    assert len(states.frame) == 72
+
+
+def test_zero_vectors_alone_are_told(bench):
+    bench.walk("ababababababab", seed=-1)
+    bench.embed({letter: np.zeros(2, np.float32) for letter in "ab"})
+    for question in (lag, patterns, period, regimes, clusters):
+        [figure] = ask(question, bench.evidence)
+        assert "2 texts have a zero vector" in figure.missing

@@ -108,6 +108,20 @@ def plain(config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Server, st
     return write
 
 
+@pytest.mark.parametrize("executor", ["local", "process"])
+def test_code_of_the_user_that_can_see_a_key_is_told_of(
+    config: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, KEY)
+    with Server() as server:
+        text = CONFIG.format(url=server.url, variable=VARIABLE).replace("max_length: 6", "max_length: 2")
+        config.write_text(f"{text}executor: {executor}\n")
+        done = call("run", config)
+    assert done.exit_code == 0, done.stderr
+    told = f"executor: local lets models of yours see the keys in {VARIABLE}"
+    assert done.stderr.count(told) == (executor == "local")
+
+
 def test_a_redirect_to_another_host_is_not_followed(plain: Callable[..., Path]) -> None:
     with Server() as other, Server(faults=lambda number: "redirect") as server:
         server.elsewhere = f"http://localhost:{other.port}/v1/chat/completions"

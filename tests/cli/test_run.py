@@ -302,7 +302,7 @@ def test_a_problem_of_the_machine_is_told_without_a_traceback(panic: Invoke, tmp
 def test_the_traceback_of_a_mistake_of_ours_is_in_the_log(
     panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("panic.engine.session.provenance", lambda _: {}["gone"])
+    monkeypatch.setattr("panic.engine.session.provenance", lambda *_: {}["gone"])
     done = panic("run", write_config(tmp_path))
     assert done.exit_code == 1
     assert "KeyError: 'gone'" in done.stderr
@@ -325,7 +325,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(panic: Invoke, tmp_pat
     command += ["--set", "models.chain.distinct=true", "--set", "seeds=[-1]", "--set", "repeats=4"]
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))  # to create one writes 1.2 MB
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))  # to create one writes 2 MB
 
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1, done.stderr

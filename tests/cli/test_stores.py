@@ -1,4 +1,4 @@
-"""`panic snapshot` and `panic run --from`: what they say, and with which code they end."""
+"""`panic snapshot`, `panic merge` and `panic run --from`: what they say, and with which code they end."""
 
 from __future__ import annotations
 
@@ -68,3 +68,43 @@ def test_going_on_from_what_is_not_there(tmp_path: Path, panic: Panic) -> None:
     assert done.exit_code == 2
     assert "There is no store at nowhere." in done.stderr
     assert not Path("one").exists()
+
+
+def test_stores_are_merged(tmp_path: Path, panic: Panic) -> None:
+    config = write_config(tmp_path, max_length=4)
+    for name in ("one", "two"):
+        assert panic("run", config, "--store", name).exit_code == 0
+    done = panic("merge", "one", "two", "--into", "both")
+    assert done.exit_code == 0, done.output
+    assert "New: " in done.stdout
+    assert dump(Path("both")) == dump(Path("one"))
+    assert panic("check", "--store", "both").exit_code == 0
+    again = panic("merge", "two", "--into", "both")
+    assert "New: 0 runs, 0 invocations, 0 images" in again.stdout
+
+
+def test_a_conflict_of_a_merge_is_listed(tmp_path: Path, panic: Panic) -> None:
+    config = write_config(tmp_path, max_length=4)
+    assert panic("run", config, "--store", "one").exit_code == 0
+    assert panic("run", config, "--store", "two", "--set", "root_seed=5").exit_code == 0
+    done = panic("merge", "one", "two", "--into", "both")
+    assert done.exit_code == 1
+    assert "root_seed is 5; " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere", "--into", "x"], "There is no store at nowhere."),
+        (["one"], "--into"),
+        (["one", "--into", "one"], "all others come into"),
+        (["one", "--into", "x", "--keep", "both"], "'mine', 'theirs'"),
+    ],
+)
+def test_a_merge_that_cannot_be(tmp_path: Path, panic: Panic, arguments: list[str], said: str) -> None:
+    assert panic("run", write_config(tmp_path, max_length=2), "--store", "one").exit_code == 0
+    done = panic("merge", *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not Path("x").exists()

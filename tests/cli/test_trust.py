@@ -37,7 +37,7 @@ class Evil:
 
 COMMANDS: dict[str, list[list[str]]] = {
     **{
-        name: [] for name in ("run", "train", "evaluate", "completion", "optimize")
+        name: [] for name in ("run", "pin", "slurm", "train", "evaluate", "completion", "optimize")
     },  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
     "trainings": [[], ["--json"]],
@@ -61,6 +61,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "stores": [[], ["--json"]],
     "help": [[], ["configs"]],
     "requirements": [["x"], ["x", "--all"]],
+    "merge": [["../store", "--into", "merged"]],
     "tag": [["x", "good"], ["x", "good", "--run", "1"]],
     "project": [["x", "colours"], ["x"]],
     "untag": [["x", "good"]],
@@ -76,6 +77,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "delete": [["x", "--run", "1", "-y"], ["x", "-y"]],
     "undelete": [[], ["x"]],
     "purge": [["-y"]],
+    "view": [["--cert", "missing.pem"]],  # otherwise it answers until it is stopped: tests/view
 }
 """Every command with arguments that let it act on a store; a new command needs an entry."""
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
@@ -54,6 +55,7 @@ class Server:
         draws: what makes images; by default plain ones whose colour follows from the prompt.
         delay_s: before each answer.
         elsewhere: where a fault "redirect" sends to.
+        certificate: a PEM file with a certificate and its key; then it speaks https.
     """
 
     text: Callable[[int, Seen], str] = describe
@@ -65,6 +67,7 @@ class Server:
     )
     headers: dict[str, str] = field(default_factory=dict)
     elsewhere: str = ""
+    certificate: Path | None = None
     requests: list[Seen] = field(default_factory=list)
     answered: int = 0
     most_at_once: int = 0
@@ -76,7 +79,9 @@ class Server:
             Route("/v1/images/edits", self._images, methods=["POST"]),
             Route("/v1/embeddings", self._embeddings, methods=["POST"]),
         ]
-        config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="critical")
+        config = uvicorn.Config(
+            Starlette(routes=routes), port=0, log_level="critical", ssl_certfile=self.certificate
+        )
         self._now = 0
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -92,7 +97,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}/v1"
 
     async def _take(self, request: Request) -> tuple[int, Seen, Response | None]:
         """Note a request; its number, what it asks, and the answer if it is to go wrong."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,33 @@ def test_a_server_that_is_not_there_ends_the_session_and_no_run(tmp_path: Path) 
     with pytest.raises(ModelError, match="cannot be reached"):
         run(config, tmp_path / "store")
     assert counts(tmp_path / "store").failed == 0
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    path = tmp_path / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "cert.pem"]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no openssl to make a certificate")
+    path.write_bytes(path.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    return path
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_is_asked_nothing(
+    tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(certificate=certificate) as server:
+        config = endpoint_config(server, model={"patience_s": 0.1}, max_length=1)
+        with pytest.raises(ModelError, match="CERTIFICATE_VERIFY_FAILED"):
+            run(config, tmp_path / "store")
+        assert len(server.requests) == 0
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        run(config, tmp_path / "store")
+        assert len(server.requests) == 6
 
 
 def test_an_interrupted_session_pays_for_nothing_twice(tmp_path: Path) -> None:

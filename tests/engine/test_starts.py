@@ -14,7 +14,9 @@ from panic.config.prompt_origins import OutputPrompts, Where
 from panic.engine.plan import check_config, load_config
 from panic.engine.starts import Starts
 from panic.errors import ConfigError
+from panic.extraction import inputs
 from panic.store import Store, reading
+from panic.store.codec import image_digest
 
 CONFIG = (
     "name: x\nnetworks: [[blur]]\nprompts: [{images: a.png}]\nseeds: [1]\nmax_length: 1\ndevice: cpu\n"
@@ -38,6 +40,23 @@ def test_an_image_that_changes_after_the_check_is_told(config: Path, tmp_path: P
     with Store(tmp_path / "store") as store:
         (one,) = reading.runs(store, "x")
         assert one.num_steps == 1
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_photo_is_upright_as_a_prompt_and_when_it_is_embedded(tmp_path: Path, is_damaged: bool) -> None:
+    """Prompts came as they lay in their files, and damaged EXIF data ended an embedding with a traceback."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: to be shown, it is turned clockwise
+    lying = Image.linear_gradient("L").resize((24, 16)).convert("RGB")
+    lying.save(tmp_path / "a.jpg", exif=b"Exif\0\0damaged" if is_damaged else exif)
+    with Image.open(tmp_path / "a.jpg") as stored:
+        upright = stored.copy() if is_damaged else stored.transpose(Image.Transpose.ROTATE_270)
+    assert (
+        Starts(store=lambda named: tmp_path / "store").image(tmp_path, "a.jpg")
+        == f"image:{image_digest(upright).hex()}"
+    )
+    [item] = inputs.list_images(str(tmp_path)).items
+    assert inputs.read(item).digest == image_digest(upright)
 
 
 def test_a_config_without_its_files_is_refused_before_anything_is_stored(

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "engine": BASE | {"interrupts", "store", "topology", "models", "pocket", "devices"},
     "analysis": BASE | {"store", "topology", "models"},
     "extraction": BASE | {"models", "devices", "engine"},
+    "cluster": {"errors", "interrupts"},
     "train": BASE | {"interrupts", "models", "pocket"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "view"}
@@ -108,6 +109,7 @@ STRINGS = {
     | {"panic.questions", "panic.nulls"},  # groups of entry points
     "cli": {"panic.questions", "panic.toml"},  # that group again, for completion; a file
     "store": {"panic.store"},
+    "view": {"panic.view.worker"},
 }
 """Names of ours in texts, by room: what is imported, or started as a process, by its name."""
 LOGGERS = {

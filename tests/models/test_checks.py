@@ -223,3 +223,12 @@ def test_unknown_and_wrong_parameters_of_synthetic_models_are_told_together() ->
     mine = {"base": "synthetic/text-to-image", "states": 0, "size": 1, "delay_s": -1, "nosuch": 3}
     found = problems({"models": {"mine": mine}})
     assert {path[-1] for path in found} == {"states", "size", "delay_s", "nosuch"}
+
+
+def test_a_former_word_for_a_parameter_is_taken_and_told_where_it_stands() -> None:
+    old = {"base": "flan-t5-base", "instruction": "Rephrase:"}
+    assert problems({"networks": [["it"]], "models": {"it": old}}) == {}
+    wrong = problems({"networks": [["it"]], "models": {"it": {**old, "instruction": 3}}})
+    assert wrong == {("models", "it", "instruction"): "prompt should be text"}
+    [message] = problems({"networks": [["it"]], "models": {"it": {**old, "prompt": "Say:"}}}).values()
+    assert "instruction is the former word for prompt" in message

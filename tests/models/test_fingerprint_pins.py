@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ FOLDERS = {
         "config.json": '{"architectures": ["CLIPModel"], "model_type": "clip"}',
         "model.safetensors": "both",
     },
+    "t5": {
+        "config.json": '{"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}',
+        "model.safetensors": "answers",
+    },
+    "pix2pix": {
+        "model_index.json": '{"_class_name": "StableDiffusionInstructPix2PixPipeline"}',
+        "unet/weights.safetensors": "edits",
+    },
     "lora": {"adapter_model.safetensors": "low rank"},
 }
 OWN = """class Own:
@@ -53,6 +62,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "blip-sampled": {"base": "local:blip", "do_sample": True, "temperature": 0.5, "dtype": "bfloat16"},
     "blip-lora": {"base": "local:blip", "lora": "lora"},
     "sd": {"base": "local:sd", "steps": 3, "guidance": 2.0, "negative_prompt": "blue"},
+    "t5": {"base": "local:t5", "instruction": "Rephrase:"},
+    "t5-prompt": {"base": "local:t5", "prompt": "Rephrase:"},
+    "pix2pix": {"base": "local:pix2pix", "instruction": "make it red"},
+    "pix2pix-prompt": {"base": "local:pix2pix", "prompt": "make it red"},
     "bert": {"base": "local:bert"},
     "dino": {"base": "local:dino"},
     "clip": {"base": "local:clip"},
@@ -65,6 +78,10 @@ PINS = {
     "blip-sampled": "7f8e76ed73e773c14dfc157f29629b82a6e564d278f42deb802a5a9fb7650306",
     "blip-lora": "c67b4a0dfd14d1dadf93881d97d1d2d59f956811ae5d84b26971d0cc4bc9e24b",
     "sd": "a42c8abcef48de65c775e7b648d161db7db5874cb9100a36deceed3cd442fc22",
+    "t5": "ad96db48c584f7fa1dc39e2842c0778b71777ae6ce941ade71aa3748a9a0acef",
+    "t5-prompt": "ad96db48c584f7fa1dc39e2842c0778b71777ae6ce941ade71aa3748a9a0acef",
+    "pix2pix": "82ff26565dd902e694b416933c32eee2e9e85b74694e3f911c62a5c997547da2",
+    "pix2pix-prompt": "82ff26565dd902e694b416933c32eee2e9e85b74694e3f911c62a5c997547da2",
     "bert": "589d96e19320cffa20fa1b21854807ae1b94589141d67f6faa5b63cc827225d9",
     "dino": "a65549d640cff6796f5c1006bf1e2a21b5022631e4ba6b91d2401f359af3ad64",
     "clip": "4703cafcb71f9f9307a445119e9c6195b72bec3fedc7cb103d403ff75c320e47",
@@ -88,6 +105,8 @@ READS_IMAGES = {
     "blip",
     "blip-sampled",
     "blip-lora",
+    "pix2pix",
+    "pix2pix-prompt",
     "dino",
     "clip",
     "PocketCaptioner",
@@ -106,3 +125,12 @@ def test_a_fingerprint_is_the_one_that_stores_refer_to(tmp_path: Path, name: str
             (tmp_path / folder / file).write_text(text)
     (tmp_path / "own.py").write_text(OWN)
     assert registry.fingerprint(registry.resolve(name, VARIANTS, base_folder=tmp_path)) == PINS[name]
+
+
+def test_a_stored_spec_with_a_former_word_is_understood() -> None:
+    known = registry.resolve("instruct-pix2pix")
+    stored = replace(known, name="gone", parameters={"instruction": "x"}, accepts=("instruction", "steps"))
+    resolver = registry.Resolver(registry.Names())
+    resolver.keep("gone", stored)
+    found = resolver.resolve("gone")
+    assert (found.parameters, found.accepts) == ({"prompt": "x"}, ("prompt", "steps"))

@@ -22,9 +22,9 @@ Load = Callable[..., ImageEditor]
 OF_CLASS: dict[str, dict[str, Any]] = {
     "variation": {"steps": 4, "strength": 0.6, "guidance": 3.0},
     "flux-variation": {"steps": 4, "strength": 0.6, "guidance": 1.0, "max_sequence_length": 32},
-    "instruct-pix2pix": {"steps": 2, "guidance": 4.0, "image_guidance": 1.5, "instruction": "make it red"},
+    "instruct-pix2pix": {"steps": 2, "guidance": 4.0, "image_guidance": 1.5, "prompt": "make it red"},
     "kontext": {"steps": 2, "guidance": 2.5, "width": 64, "height": 64, "max_sequence_length": 32},
-    "klein": {"steps": 2, "guidance": 1.0, "instruction": "make it red", "max_sequence_length": 32},
+    "klein": {"steps": 2, "guidance": 1.0, "prompt": "make it red", "max_sequence_length": 32},
 }
 CLASSES = {
     "variation": "StableDiffusionImg2ImgPipeline",
@@ -104,7 +104,7 @@ def test_editors_see_their_image(load: Load, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["instruct-pix2pix", "klein"])
 def test_an_instruction_counts(load: Load, kind: str) -> None:
     model = load(kind, **OF_CLASS[kind])
-    other = load(kind, **OF_CLASS[kind] | {"instruction": "a blue square"})
+    other = load(kind, **OF_CLASS[kind] | {"prompt": "a blue square"})
     assert contents(model.invoke(sample_images(1), [1])) != contents(other.invoke(sample_images(1), [1]))
 
 
@@ -197,7 +197,7 @@ def test_the_entries_of_the_table_are_taken_by_their_classes(load: Load) -> None
     for name, kind in ENTRIES.items():
         parameters = {key: value for key, value in TABLE[name].parameters.items() if value is not None}
         parameters |= {"max_sequence_length": 32} if "max_sequence_length" in parameters else {}
-        parameters |= {"steps": 2, "instruction": "make it red"}
+        parameters |= {"steps": 2, "prompt": "make it red"}
         parameters |= {"width": 64, "height": 64} if kind == "kontext" else {}  # else a million pixels
         model = load(kind, "bfloat16" if TABLE[name].dtype == "bfloat16" else None, **parameters)
         assert all(isinstance(image, Image.Image) for image in model.invoke(sample_images(2), [1, 2]))

@@ -184,14 +184,14 @@ def test_thinking_that_the_template_has_opened_is_not_ended_by_a_stop_string(loa
 
 
 def test_a_prompt_has_its_parts_in_their_order(load: Load) -> None:
-    parts = {"system_prompt": "Be short.", "instruction": "Say {text} again.", "examples": [["a", "b"]]}
+    parts = {"system_prompt": "Be short.", "prompt": "Say {text} again.", "examples": [["a", "b"]]}
     reader = load("qwen3", **parts)._reader
     assert reader.tokenizer.decode(reader.tokens("c")).startswith(
         "[system]Be short.\n[user]Say a again.\n[assistant]b\n[user]Say c again.\n[assistant]"
     )
     reader = load("gpt2", **parts)._reader
     assert reader.tokenizer.decode(reader.tokens("c")) == "Be short.\n\nSay a again.\nb\n\nSay c again.\n"
-    reader = load("t5", instruction="Rephrase:")._reader
+    reader = load("t5", prompt="Rephrase:")._reader
     assert reader.tokenizer.decode(reader.tokens("c")) == "<s>Rephrase:\n\nc</s>"
 
 
@@ -276,7 +276,7 @@ def test_a_network_of_language_models_is_performed(folders: Callable[..., Path],
         "tell": {
             "base": f"local:{folders('t5')}",
             "max_new_tokens": 12,
-            "instruction": "Rephrase: {text}",
+            "prompt": "Rephrase: {text}",
             **SAMPLED,
         },
     }

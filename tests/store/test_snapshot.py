@@ -196,6 +196,8 @@ def test_a_snapshot_on_a_network_file_system_is_read_there(
     assert sorted(os.listdir(shared)) == ["images.sqlite", "lock", "store.sqlite"]
     with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
         Store(shared, write=True)
+    with Store(shared) as store, pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
+        remark(store, "alpha", "that would need a log")
 
 
 def test_a_store_with_a_log_is_not_read_on_a_network_file_system(

@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from panic.analysis.charts import spec
 from panic.analysis.checks import AnalysisError
-from panic.analysis.evidence import Evidence, View
+from panic.analysis.evidence import Evidence, View, undirected
 from panic.analysis.plugins import added
 from panic.analysis.questions import (
     chain,
@@ -181,6 +181,7 @@ def ask(question: Question, evidence: Evidence) -> list[Figure]:
 
 def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure | None:
     title = _of(question.TITLE, view) + (f" · {view.model}" if view is not None else "")
+    zeros = "" if view is None else undirected(evidence, view)
     try:
         answer = question.table(evidence, view)
         if answer is None:
@@ -188,14 +189,14 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
         charts = question.chart(answer)
     except (AnalysisError, NotFound) as error:
         text = error.message[:1].upper() + error.message[1:]
-        return Figure(title=title, missing=text if text.endswith(".") else f"{text}.")
+        return Figure(title=title, missing=f"{text if text.endswith('.') else f'{text}.'} {zeros}".strip())
     is_of_all = question in OF_ALL_RUNS
     rests_on = "" if is_of_all else basis(len(evidence.data.rows), evidence.num_begun)
     return Figure(
         title=title,
         answer=answer,
         charts=charts if isinstance(charts, Mapping) else {"": charts},
-        sentence=question.sentence(answer),
+        sentence=f"{question.sentence(answer)} {zeros}".strip(),
         caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on])),
     )
 

@@ -102,8 +102,9 @@ def table(evidence: Evidence, view: View) -> Lags:
 
 
 def _paths(evidence: Evidence, view: View) -> Iterator[_Path]:
-    """Runs with 3 outputs or more; stuck ones as long again as they were computed."""
+    """Runs with 3 outputs or more, none of them without a direction; stuck ones as long again as computed."""
     data = evidence.data
+    undirected = set(evidence.zeros(view)["run"])
     matrix = data.matrix(view.model)
     kinds = {
         row["run"]: row for row in data.runs.select("run", "network", "seed", "period").iter_rows(named=True)
@@ -114,7 +115,7 @@ def _paths(evidence: Evidence, view: View) -> Iterator[_Path]:
         kind = kinds[run]
         is_stuck = kind["period"] is not None
         told = ", stuck" if is_stuck else ", fixed seed" if kind["seed"] != -1 else ""
-        if len(rows) >= 3:
+        if len(rows) >= 3 and run not in undirected:
             points = matrix[rows["row"].to_numpy()]
             is_copy = run not in evidence.distinct
             yield _Path(group=kind["network"] + told, points=points, is_stuck=is_stuck, is_copy=is_copy)

@@ -93,7 +93,10 @@ STATISTIC = Statistic(what="share of runs with a regime", of=_indicators, is_sha
 
 
 def _paths(evidence: Evidence, view: View) -> Iterator[_Path]:
-    """Runs with their last output of every lap: a network of several captioners alternates by itself."""
+    """Runs with their last output of every lap: a network of several captioners alternates by itself.
+
+    Runs with an output that has no direction are left out.
+    """
     matrix = evidence.data.matrix(view.model).astype(np.float64)
     matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     prompts = evidence.data.outputs.filter(pl.col("modality") == "text").join(
@@ -101,8 +104,11 @@ def _paths(evidence: Evidence, view: View) -> Iterator[_Path]:
     )
     row_of = dict(prompts.select("text", "row").iter_rows())
     about = {row["run"]: row for row in evidence.data.runs.iter_rows(named=True)}
+    undirected = set(evidence.zeros(view)["run"])
     steps = evidence.data.steps(view.model, view.modality)
     for (run,), rows in steps.group_by("run", maintain_order=True):
+        if run in undirected:
+            continue
         one = about[run]
         places = rows["step"].to_numpy() % one["num_models"]
         points = matrix[rows["row"].to_numpy()[places == places.max()]]

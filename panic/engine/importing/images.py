@@ -1,4 +1,4 @@
-"""Images that an imported file names, opened without leaving its folder.
+"""Images in files, as their cameras were held; those that an imported file names do not leave its folder.
 
 image = read_image(Path("chains"), "run-a/step_0.png")
 """
@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from panic.store.codec import size_problem
 
@@ -31,7 +31,9 @@ def read_image(folder: Path, name: str) -> Image.Image:
 
 
 def decode_image(file: BinaryIO) -> Image.Image:
-    """The image in an open file, fully decoded; its mode is as in the file, without an alpha channel.
+    """The image in an open file, fully decoded and turned as its EXIF orientation says.
+
+    Its mode is as in the file, without an alpha channel.
 
     Raises ValueError for one that is damaged, larger than may be stored, moving, or transparent in places.
     """
@@ -40,15 +42,21 @@ def decode_image(file: BinaryIO) -> Image.Image:
             if problem := size_problem(*image.size) or _content_problem(image):
                 raise ValueError(problem)
             image.load()
-            if image.has_transparency_data:
-                return _opaque(image)
-            return image.copy()
+            return _turned(_opaque(image) if image.has_transparency_data else image)
     except (ValueError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise ValueError("image of more pixels than may be stored") from None
     except Exception as error:  # damaged bytes make Pillow raise many kinds
         raise ValueError(f"it cannot be decoded as {' or '.join(FORMATS)} ({type(error).__name__})") from None
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """A copy of an image as its orientation says; whoever shows images ignores EXIF data that are damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises many kinds
+        return image.copy()
 
 
 def _content_problem(image: Image.Image) -> str:

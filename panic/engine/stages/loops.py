@@ -214,7 +214,8 @@ class LoopStage(CallStage):
         """The experiment's runs, once arms have the steps that another arm of the same run has already."""
         store, experiment = self.session.reader, self.session.experiment
         rows = reading.runs(store, experiment)
-        shared = missing.shared_steps(store, experiment, rows)
+        has_arms = len({row.arm for row in rows}) > 1
+        shared = missing.shared_steps(store, experiment, rows) if has_arms else ()
         wanted = set(self.session.run_ids)
         if not (shared := [one for one in shared if one.run in wanted]):
             return rows

@@ -1,0 +1,88 @@
+"""`panic pin`, and what `panic run` does with pins and shards.
+
+panic pin demo.yaml -o pins.json; panic run demo.yaml --shard 3/8 --pins pins.json --store shard-3
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panic.cli.common import Shared, command, say
+from panic.cli.render import console
+from panic.errors import UsageError
+
+if TYPE_CHECKING:
+    from panic.engine.plan import CheckedConfig
+    from panic.store.records import NewRun
+
+
+@command
+def pin(
+    shared: Shared,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Experiment config: YAML, JSON or TOML.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the pins go, as JSON.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.KEY=VALUE", help="Change a setting.")
+    ] = None,
+) -> None:
+    """Decide how the models of a config are called, for all of its runs, so that shards call them alike.
+
+    Batch sizes are tried out and proven on the device of the config, as performing it would.
+    """
+    from panic.cli.logs import silence_libraries
+    from panic.engine import pins
+    from panic.engine.plan import check_config
+
+    silence_libraries()
+    if output.is_dir() or not output.parent.is_dir():
+        what = "is a folder" if output.is_dir() else f"cannot be written: there is no folder {output.parent}"
+        raise UsageError(f"{output} {what}.", hint="-o pins.json")
+    found = pins.calibrate(check_config(config, overrides or [], ask=True, store=shared.store_path))
+    pins.write(found, output)
+    if not shared.quiet:
+        for name, one in found.models.items():
+            console().print(f"{name}: batches of {one.batch_size} on {one.device_kind}")
+        console().print(f"Pins: {output}")
+
+
+def begin_shard(
+    checked: CheckedConfig,
+    config: Path,
+    path: Path,
+    *,
+    shard: str | None,
+    pins: Path | None,
+    allow_epochs: bool,
+) -> tuple[CheckedConfig, list[NewRun] | None]:
+    """Lay pins into the store at `path`; the config to perform there, and its runs if these are a shard's.
+
+    Raises UsageError for a shard without pins whose config does not say all batch sizes.
+    """
+    from panic.devices.device import open_device
+    from panic.engine.plan import expanded_runs, make_plan
+    from panic.engine.shards import Shard, require_shapes
+    from panic.store import Store
+
+    wanted = None if shard is None else Shard.parse(shard, os.environ)
+    if pins is None:
+        require_shapes(make_plan(checked, open_device(checked.config.device).kind, []), str(config))
+    else:
+        from panic.engine.pins import lay, read
+
+        found = read(pins)
+        with Store(path, write=True, create=True) as store:
+            lay(found, checked, store)
+    kept = replace(checked, keeps_shapes=not allow_epochs)
+    if wanted is None:
+        return kept, None
+    runs = expanded_runs(checked.config)
+    mine = wanted.runs(runs)
+    say(f"{checked.config.name}: shard {wanted} has {len(mine):,} of {len(runs):,} runs.", err=True)
+    return kept, mine

@@ -1,0 +1,176 @@
+"""The batch script of a job: one file for all of its tasks, which runs without Slurm, too."""
+
+from __future__ import annotations
+
+import shlex
+
+from panic.cluster.job import Job
+
+HEAD = """\
+#!/usr/bin/env bash
+# Written by `panic slurm` for {name}. The tasks:
+#   job.sh pin      decide how models are called, for all shards alike
+#   job.sh task     what SLURM_ARRAY_TASK_ID says: a shard, or a training
+#   job.sh merge    bring the shards into one store
+set -euo pipefail
+cd {work}
+panic=({panic})
+configs=({configs})
+overrides=({overrides})
+folder={folder}
+shards={shards}
+num_tasks={num_tasks}
+every_s={every_s}
+scratch={scratch}
+{setup}
+"""
+BODY = r"""
+# The disk of this node, where stores are written: a network file system would corrupt them.
+local_disk() {
+  if [ -z "$scratch" ]; then
+    echo "No disk of this node is known: SLURM_TMPDIR and TMPDIR are not set. panic slurm --scratch PATH" >&2
+    exit 2
+  fi
+  export TMPDIR=$scratch
+}
+
+note() {
+  printf '%s on %s, job %s, restart %s\n' "$1" "$(hostname)" "$me" "${SLURM_RESTART_COUNT:-0}" >"$state"
+}
+
+is_alive() {
+  case $1 in
+    local-*) kill -0 "${1#local-}" 2>/dev/null ;;
+    *) [ -n "$(squeue --noheader --jobs "$1" 2>/dev/null)" ] ;;
+  esac
+}
+
+# One task at a time: the lock says which job performs it. What is left of a job that ended is taken over.
+lock() {
+  local holder
+  if ! (set -o noclobber && printf '%s\n' "$me" >"$lock") 2>/dev/null; then
+    holder=$(cat "$lock" 2>/dev/null || true)
+    if [ "$holder" != "$me" ] && is_alive "$holder"; then
+      echo "Task $task is performed by job $holder already: $lock" >&2
+      exit 1
+    fi
+    printf '%s\n' "$me" >"$lock"
+  fi
+}
+
+finish() {
+  if [ "$(cat "$lock" 2>/dev/null || true)" = "$me" ]; then rm -f "$lock"; fi
+  if [ -n "${store:-}" ]; then rm -rf "$store"; fi
+}
+
+pin() {
+  local place
+  for place in "${!configs[@]}"; do
+    "${panic[@]}" pin "${configs[place]}" "${overrides[@]}" --output "$folder/pins/$place.json"
+  done
+}
+
+# Performs a command that takes a request to stop after the batch in flight, and asks it when Slurm warns.
+perform() {
+  local child
+  asked=
+  code=0
+  "$@" &
+  child=$!
+  trap 'asked=requeue; kill -TERM "$child" 2>/dev/null || true' USR1
+  trap 'asked=${asked:-end}' TERM INT # the child has had that signal itself
+  while true; do
+    code=0
+    wait "$child" || code=$?
+    if ! kill -0 "$child" 2>/dev/null; then break; fi
+  done
+  trap - USR1 TERM INT
+}
+
+shard() {
+  local place number from=()
+  place=$(((task - 1) / shards))
+  number=$(((task - 1) % shards + 1))
+  local_disk
+  store=$scratch/panic-$me-$name
+  if [ -e "$folder/tasks/$name/store.sqlite" ]; then from=(--from "$folder/tasks/$name"); fi
+  perform "${panic[@]}" run "${configs[place]}" "${overrides[@]}" --shard "$number/$shards" \
+    --pins "$folder/pins/$place.json" --store "$store" ${from[@]+"${from[@]}"} \
+    --set "snapshot.to=\"$folder/tasks/$name\"" --set "snapshot.every_s=$every_s"
+}
+
+task() {
+  task=${SLURM_ARRAY_TASK_ID:?it says which task}
+  name=$(printf '%04d' "$task")
+  me=${SLURM_ARRAY_JOB_ID:-}${SLURM_ARRAY_JOB_ID:+_}${SLURM_ARRAY_JOB_ID:+$task}
+  me=${me:-${SLURM_JOB_ID:?it says which job}}
+  lock=$folder/tasks/$name.lock
+  state=$folder/tasks/$name.state
+  lock
+  trap finish EXIT
+  note "running"
+  PERFORM
+  case $code:$asked in
+    0:*) note "complete" ;;
+    1:)
+      note "failed with 1"
+      exit 1
+      ;;
+    130:requeue | 143:requeue)
+      note "requeued"
+      finish
+      trap - EXIT # the task may begin elsewhere at once
+      scontrol requeue "$me"
+      ;;
+    *)
+      note "ended with $code"
+      exit "$code"
+      ;;
+  esac
+}
+
+merge() {
+  local number there=() incomplete=()
+  for number in $(seq "$num_tasks"); do
+    name=$(printf '%04d' "$number")
+    if ! grep -q '^complete' "$folder/tasks/$name.state" 2>/dev/null; then incomplete+=("$number"); fi
+    if [ -e "$folder/tasks/$name/store.sqlite" ]; then there+=("$folder/tasks/$name"); fi
+  done
+  if [ ${#there[@]} -gt 0 ]; then "${panic[@]}" merge "${there[@]}" --into "$folder/merged"; fi
+  if [ ${#incomplete[@]} -gt 0 ]; then
+    echo "These shards are not complete: ${incomplete[*]}. panic slurm --resubmit --folder $folder" >&2
+    exit 1
+  fi
+}
+
+case ${1:?pin, task or merge} in
+  pin) pin ;;
+  task) task ;;
+  merge) merge ;;
+  *)
+    echo "$1: pin, task or merge" >&2
+    exit 2
+    ;;
+esac
+"""
+TRAINING = r'perform "${panic[@]}" train "${configs[0]}" "${overrides[@]}" --only "$task"'
+
+
+def script(job: Job) -> str:
+    """The script of a job, to be given to bash or sbatch."""
+    words = " ".join(word for override in job.overrides for word in ("--set", shlex.quote(override)))
+    given = "" if job.scratch is None else shlex.quote(str(job.scratch))
+    head = HEAD.format(
+        name=job.configs[0].name.replace("\n", " "),
+        work=shlex.quote(str(job.work)),
+        panic=shlex.join(job.panic),
+        configs=" ".join(shlex.quote(str(config)) for config in job.configs),
+        overrides=words,
+        folder=shlex.quote(str(job.folder)),
+        shards=job.shards,
+        num_tasks=job.num_tasks,
+        every_s=f"{job.snapshot_every_s:g}",
+        scratch=given or "${SLURM_TMPDIR:-${TMPDIR:-}}",
+        setup=job.setup,
+    )
+    return head + BODY.replace("PERFORM", TRAINING if job.is_training else "shard")

@@ -1,0 +1,277 @@
+"""Merging stores: what any of them has, once, in one store, whatever the order and however often.
+
+Each source comes in one transaction, its images before it: a kill leaves the target with some of the sources,
+and the same command goes on. A source that is being written is copied first. Runs that have other content
+under one key are in conflict and do not come along, unless the caller says whose stay.
+
+    merge([Path("shard-1"), Path("shard-2")], Path("merged"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import apsw
+
+from panic.errors import StoreCorrupt, StoreError, UsageError
+from panic.store import writing
+from panic.store.codec import text_digest
+from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
+from panic.store.merging import conflicts
+from panic.store.merging.experiments import join_experiments
+from panic.store.merging.meetings import meetings, open_memo, remember
+from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
+from panic.store.merging.walk import Walk
+from panic.store.snapshot import STEPS_AT_ONCE, Tell, is_snapshot, snapshot
+from panic.store.store import FILES, Store, require_store
+
+Keep = Literal["mine", "theirs"]
+IMAGES_AT_ONCE = 2**26
+"""Bytes of images in one transaction."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Merged:
+    """What has come of one source, or of all.
+
+    num_meeting: runs that met runs of other stores, equal to the bit. num_vectors: outputs with two vectors.
+    num_diagrams: diagrams that are to be computed again because of that. num_settled: runs in conflict of
+    which the caller's choice stays. shrunk, conflicts: sentences, on runs that memory was short
+    for and on what does not agree.
+    """
+
+    num_runs: int = 0
+    num_invocations: int = 0
+    num_images: int = 0
+    num_meeting: int = 0
+    num_vectors: int = 0
+    num_diagrams: int = 0
+    num_settled: int = 0
+    shrunk: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+
+
+def merge(
+    sources: Sequence[Path],
+    into: Path,
+    *,
+    keep: Keep | None = None,
+    tell: Tell = lambda what, done, total: None,
+) -> Merged:
+    """Bring the content of stores into one, which is created if it is not there.
+
+    Args:
+        keep: whose runs stay where two have other content under one key: the target's ("mine"), or the
+            source's. By default neither is taken.
+        tell: hears how far it is; what it raises ends the work, and nothing of the source in hand has come.
+
+    Raises: StoreMissing, StoreTooNew, StoreLocked, StoreCorrupt for a source whose rows are not what they
+        should be, and StoreError.
+    """
+    for source in sources:
+        require_store(source, create=False)
+        if into.exists() and source.samefile(into):
+            raise UsageError(f"{source} is the store that all others come into.")
+    if not network_file_system(into):
+        return _merge_here(sources, into, keep, tell)
+    with tempfile.TemporaryDirectory(prefix="panic-merge-") as folder:
+        here = Path(folder) / "store"
+        if (into / "store.sqlite").exists():
+            if not is_snapshot(into):
+                raise StoreError(f"{into} is on a network file system, and somebody has worked in it.")
+            snapshot(into, here, tell=tell)
+        merged = _merge_here(sources, here, keep, tell)
+        snapshot(here, into, force=True, tell=tell)
+        return merged
+
+
+def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Tell) -> Merged:
+    """Merge into a store on a local disk."""
+    total = Merged()
+    with Store(into, write=True, create=True) as mine:
+        connection = mine.db.connection
+        _add_functions(connection)
+        walk = Walk(connection)
+        open_memo(walk)
+        conflicts.open_refused(walk)
+        with _scratch(into) as scratch:
+            for number, source in enumerate(sources):
+                with _readable(source, scratch / str(number), tell) as theirs:
+                    total.num_images += _take_images(mine, theirs, tell)
+                    _take_source(walk, mine, theirs, source, keep, total, tell)
+        if total.conflicts or total.num_settled:
+            with mine.transaction():
+                conflicts.sweep(walk)
+        total.shrunk = conflicts.shrunk(mine)
+    return total
+
+
+def _add_functions(connection: apsw.Connection) -> None:
+    """Give SQL the digests that rows are compared by."""
+
+    functions: dict[str, Callable[..., Any]] = {
+        "sha256": lambda data: hashlib.sha256(data).digest(),
+        "text_digest": text_digest,
+    }
+    for name, function in functions.items():
+        connection.create_scalar_function(name, function, 1, deterministic=True)
+
+
+@contextlib.contextmanager
+def _scratch(into: Path) -> Iterator[Path]:
+    """A folder for copies, on the target's disk; what a killed merge has left there goes."""
+    folder = own_folder(into, "merging")
+    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _readable(source: Path, copy: Path, tell: Tell) -> Iterator[Store]:
+    """A source that nobody writes: itself, or a snapshot; of an older one a copy, brought up to date."""
+    is_written = lock_holder(source) is not None or any(has_content(log_of(source / name)) for name in FILES)
+    if is_written:
+        snapshot(source, copy, tell=tell)
+    with Store(copy if is_written else source, copy_older=True) as store:
+        yield store
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _attached(connection: apsw.Connection, path: Path, name: str) -> Iterator[None]:
+    """A file of a source beside the target's, for reading; as it is where it cannot be locked."""
+    place = f"file:{quote(str(path.absolute()))}"
+    queries = ("mode=ro", "mode=ro&immutable=1")
+    for query in queries[1:] if network_file_system(path.parent) else queries:
+        try:
+            connection.execute(f"ATTACH ? AS {name}", (f"{place}?{query}",))
+            connection.execute(f"SELECT count(*) FROM {name}.sqlite_schema").fetchone()
+            break
+        except (apsw.CantOpenError, apsw.ReadOnlyError):
+            if query == queries[-1]:
+                raise
+            with contextlib.suppress(apsw.SQLError):
+                connection.execute(f"DETACH {name}")
+    try:
+        yield
+    finally:
+        connection.execute(f"DETACH {name}")
+
+
+def _take_images(mine: Store, theirs: Store, tell: Tell) -> int:
+    """Copy the images that the source names and the target lacks; how many."""
+    if not theirs.has_images:
+        return 0
+    connection = mine.images.connection
+    with (
+        translated(theirs.path / "images.sqlite"),
+        _attached(connection, theirs.images.path, "theirs"),
+        _attached(connection, theirs.db.path, "known"),
+    ):
+        lacking = mine.images.rows(
+            "SELECT s.rowid, length(s.bytes) FROM theirs.image AS s WHERE s.digest NOT IN"
+            " (SELECT digest FROM main.image) AND s.digest IN"
+            " (SELECT digest FROM known.output WHERE modality = 'image') ORDER BY s.rowid"
+        )
+        waiting, size = [], 0
+        for number, (row, length) in enumerate(lacking, 1):
+            waiting.append((row,))
+            size += length
+            if size >= IMAGES_AT_ONCE or number == len(lacking):
+                tell(f"images of {theirs.path}", number, len(lacking))
+                with mine.images.transaction():
+                    connection.executemany(
+                        "INSERT INTO main.image SELECT digest, encoding, bytes FROM theirs.image"
+                        " WHERE rowid = ? ON CONFLICT DO NOTHING",
+                        waiting,
+                    )
+                waiting, size = [], 0
+    return len(lacking)
+
+
+def _take_source(
+    walk: Walk, mine: Store, theirs: Store, source: Path, keep: Keep | None, total: Merged, tell: Tell
+) -> None:
+    """Bring one source into the target, in one transaction."""
+    connection = walk.connection
+    done = 0
+
+    def look() -> bool:
+        tell(f"tables of {source}", done, len(TABLES))
+        return False
+
+    def take(tables: Sequence[Table]) -> None:
+        nonlocal done
+        for table in tables:
+            walk.take(table)
+            done += 1
+
+    connection.set_progress_handler(look, STEPS_AT_ONCE)
+    try:
+        with _attached(connection, theirs.db.path, "theirs"), mine.transaction():
+            walk.begin()
+            _refuse_false_texts(walk, source)
+            found = Merged(conflicts=join_experiments(walk, mine, theirs))
+            take(BEFORE_RUNS)
+            _settle(walk, source, keep, found)
+            found.num_runs = walk.value("SELECT count(*) FROM temp.map_run WHERE new > ?", walk.last["run"])
+            before = walk.value("SELECT count(*) FROM main.invocation")
+            conflicts.note_vectors(walk)
+            take(OF_RUNS)
+            found.num_vectors, found.num_diagrams = conflicts.drop_doubtful_diagrams(walk)
+            conflicts.retire_failures(walk)
+            remember(walk)
+            writing.mark_changed(mine, [row for (row,) in walk.rows("SELECT new FROM temp.map_experiment")])
+            found.num_invocations = walk.value("SELECT count(*) FROM main.invocation") - before
+    except apsw.ConstraintError as error:
+        raise StoreCorrupt(
+            f"{source} cannot be merged: what is in it is not sound ({error}).",
+            hint=f"Nothing of it was taken. What is wrong: panic check --store {source}",
+        ) from error
+    finally:
+        connection.set_progress_handler(None)
+    for name in ("num_runs", "num_invocations", "num_meeting", "num_vectors", "num_diagrams", "num_settled"):
+        setattr(total, name, getattr(total, name) + getattr(found, name))
+    total.conflicts += found.conflicts
+
+
+def _refuse_false_texts(walk: Walk, source: Path) -> None:
+    sql = "SELECT id FROM theirs.output WHERE modality = 'text' AND digest <> text_digest(text) LIMIT 1"
+    if walk.connection.execute(sql).fetchone():
+        raise StoreCorrupt(
+            f"{source} has texts that are not what their digests say.",
+            hint=f"Nothing of it was taken. panic check --store {source} names them.",
+        )
+
+
+def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
+    """Find the runs in conflict, and let those come that shall."""
+    for run, why in conflicts.differing_runs(walk).items():
+        if keep is None:
+            found.conflicts.append(f"{conflicts.told(walk, run)}: {why} in {source}")
+            conflicts.refuse(walk, run)
+            continue
+        found.num_settled += 1
+        if keep == "theirs":
+            conflicts.clear(walk, run)
+        else:
+            conflicts.leave(walk, run)
+    for meeting in meetings(walk):
+        if meeting.is_equal:
+            found.num_meeting += 1
+            continue
+        other = conflicts.told(walk, meeting.other)
+        found.conflicts.append(
+            f"{conflicts.told(walk, meeting.run)} in {source}: it meets {other}, and goes on otherwise"
+        )
+        conflicts.refuse(walk, meeting.run)

@@ -1,0 +1,106 @@
+"""Small copies of images, kept by digest beside the store, else in the user's cache; they can be deleted.
+
+with Thumbnails(store_path) as thumbnails:
+    thumbnails.get(store, digest, 128)           # encoded WebP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import apsw
+
+from panic.store import contents
+from panic.store.codec import decode_image
+from panic.store.files import network_file_system
+from panic.store.store import Store
+
+NAME = "thumbnails.sqlite"
+SIDES = (64, 128, 256)
+"""Longest sides that thumbnails come in, in pixels."""
+QUALITY = 80
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS thumbnail (digest BLOB NOT NULL, side INTEGER NOT NULL, bytes BLOB NOT NULL,"
+    " UNIQUE (digest, side)) STRICT"
+)
+
+
+class Thumbnails:
+    """The thumbnails of one store; any thread may ask. Without a place to keep them each is made again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = threading.Lock()
+        self._kept = _open(folder)
+
+    def get(self, store: Store, digest: str, side: int) -> bytes:
+        """WebP of an image whose longest side is at most `side`; a smaller image comes as it is stored.
+
+        Raises NotFound, or StoreCorrupt if the pixels are missing or damaged.
+        """
+        key = bytes.fromhex(digest)
+        with self._lock, contextlib.suppress(apsw.Error):
+            for (data,) in self._rows("SELECT bytes FROM thumbnail WHERE digest = ? AND side = ?", key, side):
+                return data
+        data = contents.image_bytes(store, key)
+        made = shrunk(data, side)
+        if made is not data:
+            with self._lock, contextlib.suppress(apsw.Error):  # a full disk costs time only
+                self._rows("INSERT OR IGNORE INTO thumbnail VALUES (?, ?, ?)", key, side, made)
+        return made
+
+    def _rows(self, sql: str, *parameters: object) -> list[tuple[bytes]]:
+        rows: Any = [] if self._kept is None else self._kept.execute(sql, parameters).fetchall()
+        return cast("list[tuple[bytes]]", rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._kept is not None:
+            self._kept.close()
+
+
+def shrunk(data: bytes, side: int) -> bytes:
+    """WebP of at most `side` pixels of an encoded image; the same bytes where it is no larger."""
+    from PIL import Image
+
+    try:
+        image = decode_image(data)
+    except ValueError:
+        return data  # the browser says that it is damaged
+    if max(image.size) <= side:
+        return data
+    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=QUALITY, method=0)
+    return file.getvalue()
+
+
+def _open(folder: Path) -> apsw.Connection | None:
+    """The file beside the store or in the user's cache; None where neither can be written."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "panic" / "thumbnails"
+    own = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    beside = [] if network_file_system(folder) else [folder / NAME]
+    for path in (*beside, cache / f"{own}.sqlite"):
+        with contextlib.suppress(apsw.Error, OSError):
+            if path.is_symlink():
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = apsw.Connection(str(path))
+            try:
+                connection.set_busy_timeout(200)
+                connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+                connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=OFF")
+                connection.execute("PRAGMA cache_size=-4096")
+                connection.execute(SCHEMA)
+            except apsw.Error:
+                connection.close()
+                continue
+            return connection
+    return None

@@ -1,0 +1,133 @@
+// The runs of an experiment in an order, loaded piece by piece, and what they put out; of one or several stores
+// that hold shards of it. Nothing here draws.
+import { experimentPath, get } from "./api.js";
+
+const PIECE = 100;
+const MOST_CELLS = 60000;
+
+export class Rows {
+  constructor(stores, experiment, query) {
+    this.stores = stores;
+    this.paths = stores.map((store) => experimentPath(store, experiment));
+    this.query = query;
+    this.totals = stores.map(() => 0);
+    this.pieces = new Map();
+    this.cells = new Map();
+    this.loading = new Set();
+  }
+
+  get total() {
+    return this.totals.reduce((sum, one) => sum + one, 0);
+  }
+
+  // The store of a row and its place there.
+  locate(index) {
+    let place = index;
+    for (let store = 0; store < this.stores.length; store += 1) {
+      if (place < this.totals[store]) return [store, place];
+      place -= this.totals[store];
+    }
+    return [0, index];
+  }
+
+  at(index) {
+    const [store, place] = this.locate(index);
+    const piece = this.pieces.get(`${store}:${Math.floor(place / PIECE)}`);
+    const run = piece && piece[place % PIECE];
+    return run ? { ...run, store: this.stores[store], shard: store } : null;
+  }
+
+  async begin() {
+    await Promise.all(this.stores.map((_, store) => this.load(store, 0)));
+  }
+
+  async load(store, number) {
+    const key = `${store}:${number}`;
+    if (this.loading.has(key)) return;
+    this.loading.add(key);
+    try {
+      const found = await get(`${this.paths[store]}/runs`, { ...this.query, offset: number * PIECE, limit: PIECE });
+      this.totals[store] = found.total;
+      this.pieces.set(key, found.runs);
+    } finally {
+      this.loading.delete(key);
+    }
+  }
+
+  piecesOf(first, last) {
+    const found = new Map();
+    for (let index = first; index <= last && index < this.total; index += 1) {
+      const [store, place] = this.locate(index);
+      const number = Math.floor(place / PIECE);
+      found.set(`${store}:${number}`, [store, number]);
+    }
+    return found;
+  }
+
+  // Load the rows that are not there yet, or all of them again; whether anything was loaded.
+  async need(first, last, { again = false } = {}) {
+    const wanted = [...this.piecesOf(first, last)].filter(([key]) => again || !this.pieces.has(key));
+    await Promise.all(wanted.map(([, [store, number]]) => this.load(store, number)));
+    return wanted.length > 0;
+  }
+
+  // What a run put out at the steps from `step - before` to `step`, as far as it is here; null where it is not.
+  series(run, step, before) {
+    const end = step === "last" ? run.num_steps - 1 : step;
+    const found = [];
+    for (let one = Math.max(0, end - before); one <= end; one += 1) {
+      const cell = this.cells.get(`${run.shard}:${run.run}:${one}`);
+      if (cell) found.push(cell);
+    }
+    return found;
+  }
+
+  ends(run) {
+    return run.period === null ? run.num_steps : Math.max(run.num_steps, run.max_length);
+  }
+
+  lacks(run, step, before) {
+    const end = step === "last" ? run.num_steps - 1 : Math.min(step, this.ends(run) - 1);
+    for (let one = Math.max(0, (step === "last" ? end : step) - before); one <= end; one += 1) {
+      if (!this.cells.has(`${run.shard}:${run.run}:${one}`)) return true;
+    }
+    return false;
+  }
+
+  // Ask for what these runs put out and is not here yet.
+  async fill(runs, step, before) {
+    if (this.cells.size > MOST_CELLS) this.cells.clear();
+    const wanted = runs.filter((run) => this.lacks(run, step, before));
+    const asks = [];
+    for (let store = 0; store < this.stores.length; store += 1) {
+      const own = wanted.filter((run) => run.shard === store).map((run) => run.run);
+      const most = Math.max(1, Math.min(200, Math.floor(6000 / (before + 1))));
+      for (let start = 0; start < own.length; start += most) {
+        asks.push(this.ask(store, own.slice(start, start + most), step, before));
+      }
+    }
+    await Promise.all(asks);
+    return asks.length > 0;
+  }
+
+  async ask(store, runs, step, before) {
+    const found = await get(`${this.paths[store]}/cells`, { runs: runs.join(","), step, before });
+    for (const cell of found.cells) this.cells.set(`${store}:${cell.run}:${cell.step}`, cell);
+  }
+}
+
+// Steps as tiles: a text stands below the image that it was made from, or by itself.
+export function tilesOf(series, texts) {
+  const tiles = [];
+  for (const cell of series) {
+    const last = tiles[tiles.length - 1];
+    if (cell.modality === "image") {
+      if (texts !== "only") tiles.push({ image: cell, text: null });
+    } else if (texts === "below" && last && last.image && !last.text && last.image.step === cell.step - 1) {
+      last.text = cell;
+    } else if (texts !== "none") {
+      tiles.push({ image: null, text: cell });
+    }
+  }
+  return tiles;
+}

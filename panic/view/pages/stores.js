@@ -1,0 +1,67 @@
+// All experiments of all stores, with filters and an order as the command line has them.
+import { html, useState } from "./preact.js";
+import { bundle } from "./api.js";
+import { address, go } from "./route.js";
+import { Badge, Message, count, moment, useAnswer } from "./parts.js";
+
+export function Stores({ place }) {
+  const { found, error } = useAnswer("stores");
+  const { where = "", sort = "" } = place.query;
+  const change = (changed) => go([], { where, sort, ...changed });
+  return html`
+    <div class="bar">
+      <${Search} value=${where} onSearch=${(text) => change({ where: text })} example="state = running" />
+      <label>sort <input class="short" value=${sort} placeholder="-created"
+        onChange=${(e) => change({ sort: e.target.value })} /></label>
+      ${bundle ? null : html`<a href=${address(["side"])}>side by side</a> <a href=${address(["trainings"])}>trainings</a>`}
+    </div>
+    <${Message} error=${error} />
+    ${found && found.stores.map((one) => html`<${Store} key=${one.store} one=${one} all=${found.stores} query=${{ where, sort }} />`)}
+  `;
+}
+
+export function Search({ value, onSearch, example }) {
+  return html`<form class="search" onSubmit=${(e) => (e.preventDefault(), onSearch(e.target.elements.text.value))}>
+    <label>filter <input data-search name="text" type="search" key=${value} defaultValue=${value} placeholder=${bundle ? "words" : example}
+      autocomplete="off" autocapitalize="off" spellcheck=${false} onChange=${(e) => onSearch(e.target.value)} /></label>
+  </form>`;
+}
+
+function Store({ one, all, query }) {
+  const [limit, setLimit] = useState(50);
+  const asked = one.problem ? "" : `stores/${one.store}/experiments`;
+  const { found, error } = useAnswer(asked, { ...query, limit });
+  return html`<section class="card">
+    <h2>${one.name} ${found ? html`<small class="muted">${count(found.total)} experiments</small>` : null}</h2>
+    ${one.problem ? html`<p class="message">${one.problem}</p>` : null}
+    <${Message} error=${error} />
+    ${found && !found.total && !error ? html`<p class="muted">Nothing here is as the filter says.</p>` : null}
+    ${found && found.total
+      ? html`<div class="scroll"><table>
+          <thead><tr><th>experiment</th><th>state</th><th class="number">runs</th><th>progress</th>
+            <th class="number">stuck</th><th class="number">failed</th><th class="number">steps</th><th>created</th></tr></thead>
+          <tbody>${found.experiments.map((row) => html`<${Row} key=${row.id} row=${row} store=${keys(one, row, all)} />`)}</tbody>
+        </table></div>`
+      : null}
+    ${found && found.next ? html`<button onClick=${() => setLimit(limit + 50)}>More</button>` : null}
+  </section>`;
+}
+
+const keys = (one) => one.store;
+
+function Row({ row, store }) {
+  const name = row.name.includes("/") ? row.id : row.name;
+  const ended = row.done + row.stuck + row.repeated + row.failed;
+  return html`<tr data-experiment=${row.name}>
+    <td><a href=${address([store, name])}>${row.name}</a>
+      ${row.label ? html` <span class="muted">“${row.label}”</span>` : null}
+      ${row.tags.map((tag) => html` <span class="tag">${tag}</span>`)}</td>
+    <td><${Badge} state=${row.state} /></td>
+    <td class="number">${count(row.runs)}</td>
+    <td><progress max=${row.runs || 1} value=${ended} aria-label=${`${ended} of ${row.runs} runs`}></progress></td>
+    <td class="number">${count(row.stuck)}</td>
+    <td class=${`number ${row.failed ? "alarm" : ""}`}>${count(row.failed)}</td>
+    <td class="number">${count(row.invocations)}</td>
+    <td class="muted nowrap">${moment(row.created_at)}</td>
+  </tr>`;
+}

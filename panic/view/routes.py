@@ -1,0 +1,285 @@
+"""The addresses of the server: pages, JSON, images, events, and the few things that write.
+
+Every answer in JSON is described by `openapi.json`. Errors are {"error": ..., "hint": ...}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from panic import __version__
+from panic.cli import status as of_cli
+from panic.errors import NotFound, PanicError, StoreError, UsageError
+from panic.store import contents
+from panic.store.thumbnails import SIDES
+from panic.view import records, trainings, writing
+from panic.view.context import Context, opened
+from panic.view.motion import motion
+from panic.view.sources import Source, Sources
+from panic.view.work import work
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+IMMUTABLE = "private, max-age=31536000, immutable"
+TYPES = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+
+
+Answer = Callable[[Context, Request], Any]
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    """All addresses."""
+    one = "/api/1/stores/{store}/experiments/{experiment}"
+    answers: dict[str, Answer] = {
+        "/api/1/session": _session,
+        "/api/1/stores": _stores,
+        "/api/1/stores/{store}/experiments": _experiments,
+        one: _experiment,
+        f"{one}/status": _status,
+        f"{one}/runs": _runs,
+        f"{one}/runs/{{run:int}}": _run,
+        f"{one}/runs/{{run:int}}/steps": _steps,
+        f"{one}/runs/{{run:int}}/motion": _motion,
+        f"{one}/cells": _cells,
+        f"{one}/work": _work,
+        "/api/1/trainings": _trainings,
+        "/api/1/trainings/{training}": _training,
+        "/api/1/trainings/{training}/samples/{step:int}": _sample,
+        "/api/1/stores/{store}/outputs/{digest}": _output,
+        "/api/1/stores/{store}/tiles/{digest}": _tile,
+        "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": _thumbnail,
+    }
+    found: list[BaseRoute] = [Route(path, _answering(context, make)) for path, make in answers.items()]
+    found += [
+        Route(path, _answering(context, make), methods=["POST"])
+        for path, make in {
+            "/api/1/stores/{store}/remarks": writing.remark,
+            f"{one}/stop": writing.stop,
+        }.items()
+    ]
+    found += [
+        Route(f"{one}/questions", _computing(context, _asked_list)),
+        Route(f"{one}/questions/{{question}}", _computing(context, _asked_question)),
+        Route(f"{one}/map", _computing(context, _asked_map)),
+        Route("/api/1/events", context.events.answer),
+    ]
+    pages = page_files()
+    found += [Route(path, _file(name, data)) for path, (name, data) in pages.items()]
+    return found
+
+
+def page_files() -> dict[str, tuple[str, bytes]]:
+    """What the browser runs, by address: names and contents of the files in pages/, and the description."""
+    package = files(__package__)
+    found = {"/api/1/openapi.json": ("openapi.json", package.joinpath("openapi.json").read_bytes())}
+    for one in package.joinpath("pages").iterdir():
+        if one.name.rpartition(".")[2] in TYPES:
+            path = "/" if one.name == "index.html" else f"/static/{one.name}"
+            found[path] = one.name, one.read_bytes()
+    return found
+
+
+def _file(name: str, data: bytes) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        headers = {"cache-control": "no-store" if name == "index.html" else "no-cache"}
+        return Response(data, media_type=TYPES[name.rpartition(".")[2]], headers=headers)
+
+    return answer
+
+
+def _answering(context: Context, make: Answer) -> Callable[[Request], Any]:
+    """An endpoint that makes its answer in a thread and tells errors as JSON."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            if request.method == "POST":
+                await request.body()  # kept with the request, for whoever reads it in the thread
+            found = await run_in_threadpool(make, context, request)
+        except PanicError as error:
+            return failed(context.sources, error)
+        return found if isinstance(found, Response) else JSONResponse(found)
+
+    return answer
+
+
+def failed(sources: Sources, error: PanicError) -> JSONResponse:
+    """Return the answer that tells an error, without the folders of stores."""
+    status = 400 if isinstance(error, UsageError) else 500
+    if isinstance(error, NotFound):
+        status = 404
+    elif isinstance(error, StoreError):
+        status = 503
+    said = {"error": error.message, "hint": error.hint}
+    for source in sources.all:
+        for path in (str(source.path.resolve()), str(source.path)):
+            if len(path) > 1:
+                said = {key: text.replace(path, source.name) for key, text in said.items()}
+    return JSONResponse(said, status)
+
+
+def _session(context: Context, request: Request) -> Mapping[str, Any]:
+    access = context.access
+    write = access.write_value(request.state.session) if access.is_writable else None
+    return {"version": __version__, "write": write}
+
+
+def _stores(context: Context, request: Request) -> Mapping[str, Any]:
+    found = []
+    for source in context.sources.all:
+        try:
+            state, problem = source.state(), ""
+        except PanicError as error:
+            state, problem = "", error.message.replace(str(source.path), source.name)
+        found.append({"store": source.key, "name": source.name, "state": state, "problem": problem})
+    return {"stores": found}
+
+
+def _experiments(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (source, store, _):
+        return records.experiments(source, store, records.Page.of(request.query_params, 200))
+
+
+def _experiment(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return records.experiment(store, row)
+
+
+def _status(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (source, store, row):
+        return context.computing.status(source, store, row, of_cli.as_dict)
+
+
+def _runs(context: Context, request: Request) -> Mapping[str, Any]:
+    page = records.Page.of(request.query_params, records.MOST_RUNS)
+    with opened(context, request) as (source, store, row):
+        return records.runs(source, store, row, page)
+
+
+def _run(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return records.run(store, row, request.path_params["run"])
+
+
+def _steps(context: Context, request: Request) -> Mapping[str, Any]:
+    page = records.Page.of(request.query_params, records.MOST_STEPS)
+    with opened(context, request) as (_, store, row):
+        return records.steps(store, row, request.path_params["run"], page)
+
+
+def _cells(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return records.cells(store, row, request.query_params)
+
+
+def _motion(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return motion(store, row, records.find_run(store, row, request.path_params["run"]).id)
+
+
+def _work(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (_, store, row):
+        return work(store, row)
+
+
+def _asked_list(request: Request) -> dict[str, str]:
+    return {"kind": "list"}
+
+
+def _asked_question(request: Request) -> dict[str, str]:
+    return {"kind": "question", "question": request.path_params["question"]}
+
+
+def _asked_map(request: Request) -> dict[str, str]:
+    query = request.query_params
+    method = query.get("method") or "pca"
+    if method not in ("pca", "umap"):
+        raise UsageError(f"A map is made by pca or umap, not {method[:40]!r}.")
+    return {"kind": "map", "model": query.get("model", ""), "method": method}
+
+
+def _computing(context: Context, read: Callable[[Request], dict[str, str]]) -> Callable[[Request], Any]:
+    """An endpoint whose answer a worker makes."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            source, state, uid = await run_in_threadpool(_of_experiment, context, request)
+            asked = {**read(request), "experiment": uid}
+            found = await context.computing.ask(source, state, asked, request.is_disconnected)
+        except PanicError as error:
+            return failed(context.sources, error)
+        return JSONResponse(found)
+
+    return answer
+
+
+def _of_experiment(context: Context, request: Request) -> tuple[Source, str, str]:
+    """The store of an address, its state, and the id of the experiment."""
+    with opened(context, request) as (source, store, row):
+        return source, f"{source.path}-{store.revision}", row.uid
+
+
+def _output(context: Context, request: Request) -> Mapping[str, Any]:
+    digest = _digest(request)
+    with opened(context, request) as (_, store, _row):
+        return records.output(store, digest)
+
+
+def _trainings(context: Context, request: Request) -> Mapping[str, Any]:
+    return trainings.listed(context.trainings)
+
+
+def _training(context: Context, request: Request) -> Mapping[str, Any]:
+    return trainings.training(_training_folder(context, request))
+
+
+def _sample(context: Context, request: Request) -> Response | Mapping[str, Any]:
+    found = trainings.sample(_training_folder(context, request), request.path_params["step"])
+    return {"text": found} if isinstance(found, str) else Response(found, media_type="image/png")
+
+
+def _training_folder(context: Context, request: Request) -> Path:
+    number = request.path_params["training"]
+    if not number.isascii() or not number.isdigit() or int(number[:9]) >= len(context.trainings):
+        raise NotFound(f"There is no training {number[:40]!r}.", hint="panic view --training DIR names one.")
+    return context.trainings[int(number[:9])]
+
+
+def _digest(request: Request) -> str:
+    digest: str = request.path_params["digest"]
+    if not DIGEST.fullmatch(digest):
+        raise NotFound("A digest has 64 hexadecimal digits.")
+    return digest
+
+
+def _tile(context: Context, request: Request) -> Response:
+    with opened(context, request) as (_, store, _row):
+        return _image(contents.image_bytes(store, _digest(request)))
+
+
+def _thumbnail(context: Context, request: Request) -> Response:
+    side = request.path_params["side"]
+    if side not in SIDES:
+        raise NotFound(f"Thumbnails come in {', '.join(map(str, SIDES))} pixels.")
+    with opened(context, request) as (source, store, _row):
+        return _image(source.thumbnails.get(store, _digest(request), side))
+
+
+def _image(data: bytes) -> Response:
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        raise NotFound("What is stored under this digest is no image.")
+    return Response(data, media_type="image/webp", headers={"cache-control": IMMUTABLE})

@@ -1,0 +1,180 @@
+"""The process that asks a question of the analysis or makes a map: one question, one answer, then it ends.
+
+It reads a JSON object from standard input and writes one; its memory is limited, its time by whoever waits.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panic.errors import NotFound, PanicError
+from panic.store import Store, reading, standing
+
+MEMORY_BYTES = 6 * 2**30
+MOST_ROWS = 200
+MOST_CLUSTERED = 200_000
+
+
+def main() -> None:
+    """Answer what standard input asks."""
+    asked = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    try:
+        with Store(Path(asked["path"]), copy_older=True) as store:
+            row = reading.experiment(store, asked["experiment"])
+            make = {"list": _list, "question": _question, "map": _map}[asked["kind"]]
+            found = {**make(store, row, asked), "revision": store.revision}
+    except PanicError as error:
+        found = {"error": error.message, "hint": error.hint, "is_missing": isinstance(error, NotFound)}
+    except MemoryError:
+        hint = "The command line has no such limit: panic report, panic figure."
+        found = {"error": "This needs more memory than a page may use.", "hint": hint, "is_missing": False}
+    json.dump(found, sys.stdout, allow_nan=False)
+
+
+def _list(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """The questions that there are: name, title, what each is about."""
+    from panic.analysis.answers import named
+
+    found = []
+    for name, one in named().items():
+        title = one.TITLE if isinstance(one.TITLE, str) else next(iter(one.TITLE.values()))
+        found.append({"question": name, "title": title, "about": (one.__doc__ or "").split("\n", 1)[0]})
+    return {"questions": found}
+
+
+def _question(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a question: titles, sentences, caveats, and charts as SVG, light and dark."""
+    from panic.analysis.answers import find
+    from panic.analysis.evidence import Evidence
+    from panic.analysis.questions import ask
+
+    question = find(asked["question"])
+    evidence = Evidence.of(store, row, is_over=standing.standing(store, row).is_over)
+    found = [
+        {
+            "title": figure.title, "sentence": figure.sentence, "caveat": figure.caveat,
+            "missing": figure.missing, "table": _table(figure.answer),
+            "charts": [{"heading": heading, **_drawn(chart)} for heading, chart in figure.charts.items()],
+        }
+        for figure in ask(question, evidence)
+    ]  # fmt: skip
+    return {"figures": found}
+
+
+def _drawn(chart: Any) -> dict[str, str]:
+    import vl_convert
+
+    from panic.analysis.charts import themed
+
+    modes = ("light", "dark")
+    return {mode: vl_convert.vegalite_to_svg(themed(chart, mode).to_dict(validate=False)) for mode in modes}
+
+
+def _table(answer: Any) -> dict[str, Any]:
+    """The first part of an answer: names of columns, at most MOST_ROWS rows as texts, how many there are."""
+    from panic.analysis.answers import parts
+
+    if answer is None:
+        return {"columns": [], "rows": [], "total": 0}
+    frame = next(iter(parts(answer).values()))
+    rows = [
+        ["" if value is None else str(value)[:200] for value in row] for row in frame.head(MOST_ROWS).rows()
+    ]
+    return {"columns": frame.columns, "rows": rows, "total": frame.height}
+
+
+def _map(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """Every output of an experiment in two dimensions, with its run and step; clusters with their medoids."""
+    from panic.analysis.evidence import Evidence
+
+    evidence = Evidence.of(store, row, image_budget_bytes=0)
+    data = evidence.whole
+    views = [view for view in evidence.views if asked["model"] in ("", view.model)]
+    if not views:
+        raise NotFound("There are no vectors yet.", hint="`embeddings` of a config, or panic embed.")
+    view = views[0]
+    steps = data.steps(*view).join(data.outputs.select("output", "digest"), on="output", how="left")
+    matrix = data.matrix(view.model)
+    used = steps["row"].unique().sort().to_numpy()
+    if len(used) < 3:
+        raise NotFound(f"A map needs 3 distinct outputs, found {len(used)}.")
+    places, share = _projected(matrix[used], asked["method"])
+    at = places[np.searchsorted(used, steps["row"].to_numpy())]
+    low, high = places.min(axis=0), places.max(axis=0)
+    scaled = np.round((at - low) / np.maximum(high - low, 1e-12).max() * 60_000).astype(np.uint16)
+    labels, medoids = _clusters(evidence, view, steps)
+    runs = {run.id: run for run in data.rows}
+    return {
+        "model": view.model, "modality": view.modality, "models": [one.model for one in evidence.views],
+        "method": asked["method"], "share": share, "total": len(steps),
+        "run": _packed(steps["run"].to_numpy().astype(np.int32)),
+        "step": _packed(steps["step"].to_numpy().astype(np.int32)),
+        "x": _packed(scaled[:, 0]), "y": _packed(scaled[:, 1]), "cluster": _packed(labels),
+        "medoids": medoids,
+        "runs": [
+            {
+                "run": id, "network": " → ".join(run.network), "prompt": run.prompt[:200],
+                "seed": run.seed, "arm": run.arm, "state": run.state,
+            }
+            for id, run in runs.items()
+        ],
+    }  # fmt: skip
+
+
+def _projected(points: NDArray[np.float32], method: str) -> tuple[NDArray[np.float64], float | None]:
+    """Places (n, 2): exact main directions from the covariance, whose size is that of one vector; or UMAP."""
+    from panic.analysis.projections import umap
+
+    if method == "umap":
+        return umap(points.astype(np.float64))
+    centre = points.mean(axis=0, dtype=np.float64)
+    moved = points - centre.astype(np.float32)
+    spread, directions = np.linalg.eigh((moved.T @ moved).astype(np.float64))
+    plane = (moved @ directions[:, ::-1][:, :2].astype(np.float32)).astype(np.float64)
+    if plane.shape[1] < 2:
+        plane = np.column_stack([plane, np.zeros(len(plane))])
+    total = float(spread.sum())
+    return plane, float(spread[-2:].sum()) / total if total > 0 else 0.0
+
+
+def _clusters(evidence: Any, view: Any, steps: Any) -> tuple[NDArray[np.int16], list[dict[str, Any]]]:
+    """The cluster of every step (-1: none), and what stands for each cluster; none of very many outputs."""
+    from panic.analysis.checks import AnalysisError
+    from panic.analysis.states import states
+
+    none = np.full(len(steps), -1, dtype=np.int16)
+    if len(steps) > MOST_CLUSTERED:
+        return none, []
+    try:
+        found = states(evidence.whole, *view)
+    except AnalysisError:
+        return none, []
+    label_of = dict(found.frame.select("row", "label").unique().iter_rows())
+    labels = np.array([label_of.get(row, -1) for row in steps["row"].to_list()], dtype=np.int16)
+    medoid_rows = found.rows[found.clustering.medoids]
+    digest_of = dict(steps.select("row", "digest").unique("row").iter_rows())
+    medoids = [
+        {"name": found.names.get(label, ""), "digest": digest_of.get(int(row), ""), "size": int(size)}
+        for label, (row, size) in enumerate(zip(medoid_rows, found.clustering.sizes, strict=True))
+    ]
+    return labels, medoids
+
+
+def _packed(values: NDArray[Any]) -> str:
+    """Little-endian numbers as base64."""
+    return base64.b64encode(
+        np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes()
+    ).decode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""Jobs of a cluster: their script, what is submitted, where tasks stand, and the same tasks without Slurm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from panic import run
+from panic.cluster.job import Job, load, require_plain, save
+from panic.cluster.local import perform_here
+from panic.cluster.script import script
+from panic.cluster.slurm import asked, cancel, commands, parsed, states, submit
+from panic.cluster.standing import standings
+from panic.errors import PanicError, UsageError
+from panic.store import Store, reading
+from panic.store.check import check
+from tests.engine.conftest import SYNTHETIC, dump
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    path = folder / "it's a demo.yaml"
+    path.write_text(yaml.safe_dump({**SYNTHETIC, "batch_sizes": {}, "max_length": 8, **changes}))
+    return path
+
+
+def a_job(folder: Path, *configs: Path, **changes: Any) -> Job:
+    job = Job(
+        folder=folder / "the job's folder",
+        configs=configs or (write_config(folder),),
+        work=ROOT,
+        panic=(sys.executable, "-m", "panic"),
+        ids={},
+        **{"shards": 3, "scratch": folder, **changes},
+    )
+    save(job)
+    job.script.write_text(script(job))
+    return job
+
+
+def test_a_job_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    job = a_job(tmp_path, sbatch=("--time=1:00",), setup="true").with_ids("pin", "7")
+    save(job)
+    assert load(job.folder) == job
+    with pytest.raises(UsageError, match="has no job"):
+        load(tmp_path / "nowhere")
+    (job.folder / "job.json").write_text("[]")
+    with pytest.raises(UsageError, match="is none of panic slurm"):
+        load(job.folder)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_trainings": 2, "overrides": ("a=1 2", "b='x'")}, {"scratch": None}]
+)
+def test_the_script_is_clean(tmp_path: Path, changes: dict[str, Any]) -> None:
+    job = a_job(tmp_path, **changes)
+    done = subprocess.run(["shellcheck", job.script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_of_a_path_or_setting_is_run_by_the_shell(tmp_path: Path) -> None:
+    evil = f"x=$(touch {tmp_path}/ran)`touch {tmp_path}/ran`; touch {tmp_path}/ran '"
+    job = a_job(tmp_path, write_config(tmp_path).rename(tmp_path / "$(touch ran);'.yaml"), overrides=(evil,))
+    perform_here(job, [1])
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(UsageError, match="quotes, backslashes or line breaks"):
+        require_plain(Path('a"b'))
+
+
+def test_what_is_submitted(tmp_path: Path) -> None:
+    job = a_job(tmp_path, sbatch=("--time=1:00", "--gres=gpu:1"))
+    found = commands(job)
+    assert list(found) == ["pin", "tasks", "merge"]
+    assert "--array=1-3" in found["tasks"]
+    assert "--signal=B:USR1@120" in found["tasks"]
+    assert "--dependency=afterok:{pin}" in found["tasks"]
+    assert "--dependency=afterany:{tasks}" in found["merge"]
+    assert "--gres=gpu:1" in found["tasks"]
+    assert "--gres=gpu:1" not in found["merge"]
+    again = commands(job, [1, 3])
+    assert list(again) == ["tasks", "merge"]
+    assert "--array=1,3" in again["tasks"]
+    training = commands(a_job(tmp_path, num_trainings=4))
+    assert list(training) == ["tasks"]
+
+
+def test_states_are_told_apart(tmp_path: Path) -> None:
+    text = """
+17_1|COMPLETED|node-1
+17_2|TIMEOUT|node-1
+17_3|OUT_OF_MEMORY|node-2
+17_4|NODE_FAIL|node-2
+17_5|RUNNING|node-3
+17_[7-8,10%2]|PENDING|
+17_9|CANCELLED by 0|None assigned
+17_batch|FAILED|node
+17_6|FAILED|node-4
+17_11|PENDING|
+"""
+    known = parsed(text)
+    assert known[4] == ("node failed", "node-2")
+    job = a_job(tmp_path, shards=12)
+    for task, said in {1: "complete", 5: "running", 11: "requeued", 12: "running"}.items():
+        (job.folder / "tasks" / f"{task:04}.state").write_text(f"{said} on host, job 17_{task}, restart 0\n")
+    found = {one.task: one.state for one in standings(job, known)}
+    assert found == {
+        1: "complete",
+        2: "timed out",
+        3: "out of memory",
+        4: "node failed",
+        5: "running",
+        6: "failed",
+        7: "pending",
+        8: "pending",
+        9: "cancelled",
+        10: "pending",
+        11: "requeued",
+        12: "lost",
+    }
+
+
+def test_without_slurm_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no sbatch-of-nobody here"):
+        asked(["sbatch-of-nobody"])
+
+
+def test_the_same_tasks_without_slurm_are_the_whole(tmp_path: Path) -> None:
+    job = a_job(tmp_path, shards=2)
+    assert perform_here(job, [1, 2]) == 0
+    assert [one.state for one in standings(job, {})] == ["complete"] * 2
+    run(job.configs[0], tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+    assert sorted(path.name for path in (job.folder / "tasks").glob("*.lock")) == []
+    assert list(tmp_path.glob("panic-local*")) == []
+
+
+@pytest.mark.slow
+def test_a_merge_names_the_shards_that_are_not_complete(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = a_job(tmp_path, shards=2)
+    assert perform_here(job, [2]) == 1
+    assert "These shards are not complete: 1." in capfd.readouterr().err
+    with Store(job.folder / "merged") as store:
+        assert len(reading.runs(store, "test")) > 0
+
+
+@pytest.mark.slow
+def test_two_tasks_of_one_number_refuse_each_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    job = a_job(tmp_path, shards=1)
+    lock = job.folder / "tasks" / "0001.lock"
+    lock.write_text(f"local-{os.getppid()}\n")
+    assert perform_here(job, [1]) == 1
+    assert f"performed by job local-{os.getppid()} already" in capfd.readouterr().err
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock.write_text(f"local-{gone.pid}\n")
+    assert perform_here(job, [1]) == 0
+
+
+@pytest.mark.slow
+def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapshot(tmp_path: Path) -> None:
+    """scontrol is a script that says what it was asked."""
+    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
+    job = a_job(tmp_path, write_config(tmp_path, models=models, max_length=60), shards=1)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/requeued"\n')
+    (tools / "scontrol").chmod(0o755)
+    given = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "local-1"}
+    given["SLURM_ARRAY_TASK_ID"] = "1"
+    subprocess.run(["bash", job.script, "pin"], env=given, check=True)
+    task = subprocess.Popen(["bash", job.script, "task"], env=given, start_new_session=True)
+    while not (tmp_path / "panic-local-1-0001" / "logs").exists():
+        assert task.poll() is None
+        time.sleep(0.1)
+    time.sleep(2)
+    task.send_signal(signal.SIGUSR1)
+    assert task.wait(60) == 0
+    assert (tmp_path / "requeued").read_text() == "requeue local-1\n"
+    assert job.state(1).startswith("requeued")
+    before = dump(job.folder / "tasks" / "0001")
+    assert len(before) > 10
+    assert perform_here(job, [1]) == 0
+    run(job.configs[0], tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+def wait_for(job: Job, task: int, *wanted: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = standings(job, states(job))[task - 1]
+        if found.state in wanted:
+            return
+        time.sleep(0.5)
+    log = "\n".join(path.read_text() for path in (job.folder / "logs").iterdir())
+    pytest.fail(f"task {task} is {found}, and was to be {wanted}\n{log}")
+
+
+def merged(job: Job, seconds: float = 120) -> str:
+    """What the merge has said, when it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not asked(["squeue", "--noheader", "-o", "%i"]).strip():
+            return (job.folder / "logs" / f"merge-{job.ids['merge'][-1]}.log").read_text()
+        time.sleep(0.5)
+    pytest.fail(asked(["squeue"]))
+
+
+@pytest.mark.slow
+def test_an_array_of_slurm_is_the_whole(slurm: Path, tmp_path: Path) -> None:
+    job = submit(a_job(tmp_path, sbatch=("--time=5:00",)))
+    assert "New: " in merged(job)
+    assert [one.state for one in standings(job, states(job))] == ["complete"] * 3
+    run(job.configs[0], tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+    with Store(job.folder / "merged") as store:
+        assert check(store) == []
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Path, tmp_path: Path) -> None:
+    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
+    config = write_config(tmp_path, models=models, max_length=100)
+    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
+    wait_for(job, 1, "running")
+    deadline = time.monotonic() + 30
+    while not (job.folder / "tasks" / "0001" / "store.sqlite").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    cancel(job)
+    wait_for(job, 1, "cancelled", "stopped")
+    again = submit(job, [1])
+    assert "New: " in merged(again)
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_slurm_says_what_it_does_not_take(slurm: Path, tmp_path: Path) -> None:
+    with pytest.raises(PanicError, match=r"sbatch: error: .*partition"):
+        submit(a_job(tmp_path, sbatch=("--partition=nowhere",)))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> None:
+    """A warning as Slurm gives it before a time limit; it begins a requeued task after two minutes."""
+    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
+    config = write_config(tmp_path, models=models, max_length=60)
+    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=10:00",)))
+    wait_for(job, 1, "running")
+    time.sleep(4)
+    asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
+    wait_for(job, 1, "requeued", seconds=60)
+    assert "New: " in merged(job, seconds=300)
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")

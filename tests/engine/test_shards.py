@@ -1,0 +1,147 @@
+"""Pins and shards: parts of an experiment that are performed apart are those of one store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic import run
+from panic.engine.pins import Pins, calibrate, lay, read, write
+from panic.engine.plan import CheckedConfig, expanded_runs, make_plan
+from panic.engine.shards import Shard, require_shapes
+from panic.errors import ConflictError, ModelDoesNotFit, UsageError
+from panic.store import Store, reading
+from panic.store.check import check
+from panic.store.merging.merge import merge
+from tests.engine.by_hand import failing, first, opened, perform
+from tests.engine.conftest import dump, make_config
+
+
+def checked(**changes: Any) -> CheckedConfig:
+    return CheckedConfig.of(make_config(**{"batch_sizes": {}, **changes}), ask=True)
+
+
+def perform_shards(part: CheckedConfig, pins: Pins, folder: Path, count: int) -> list[Path]:
+    runs = expanded_runs(part.config)
+    for number in range(1, count + 1):
+        path = folder / str(number)
+        with Store(path, write=True, create=True) as store:
+            lay(pins, part, store)
+        run(part, path, runs=Shard(number=number, count=count).runs(runs))
+    return [folder / str(number) for number in range(1, count + 1)]
+
+
+def test_five_runs_on_eight_shards_are_those_of_one_store(tmp_path: Path) -> None:
+    """Some shards are empty, and batches are larger than any shard."""
+    part = checked(
+        prompts=["a", "b", "c", "d", "e"], seeds=[42], repeats=1, embeddings=["synthetic/state-embedding"]
+    )
+    pins = calibrate(part)
+    assert pins.models["draw"].batch_size == 5
+    shards = perform_shards(part, pins, tmp_path, 8)
+    with_runs = [len(reading.runs(store, "test")) for store in map(Store, shards)]
+    assert sum(with_runs) == 5
+    assert 0 in with_runs
+    merged = merge(shards[::-1], tmp_path / "merged")
+    assert merged.conflicts == []
+    run(part, tmp_path / "whole")
+    assert dump(tmp_path / "merged") == dump(tmp_path / "whole")
+    with Store(tmp_path / "merged") as store:
+        assert check(store) == []
+        assert reading.experiment(store, "test").uid == pins.uid
+        assert {epoch.batch_size for epoch in reading.epochs(store, "test") if epoch.name == "draw"} == {5}
+
+
+def test_all_arms_of_a_run_are_in_one_shard_and_each_run_in_one() -> None:
+    config = make_config(
+        prompts=[f"prompt {number}" for number in range(40)],
+        arms={"baseline": [], "swap": [{"at": 4, "text": "state 3"}]},
+    )
+    runs = expanded_runs(config)
+    parts = [Shard(number=number, count=8).runs(runs) for number in range(1, 9)]
+    assert sorted(map(repr, runs)) == sorted(repr(one) for part in parts for one in part)
+    keys = [{(one.prompt, one.seed, one.repeat) for one in part} for part in parts]
+    assert sum(map(len, keys)) == len(set.union(*keys)) == len(runs) / 2
+    assert min(map(len, parts)) > 15
+    grown = expanded_runs(make_config(prompts=[*config.prompts, "more"]))
+    assert {one.prompt for one in parts[2]} <= {one.prompt for one in Shard(number=3, count=8).runs(grown)}
+
+
+@pytest.mark.parametrize("text", ["", "0/8", "9/8", "3", "a/b", "3/8/9", "-1/8", "1/999999999", "३/८"])
+def test_what_is_no_shard(text: str) -> None:
+    with pytest.raises(UsageError, match="a shard is N/COUNT"):
+        Shard.parse(text, {})
+
+
+def task(**values: str) -> dict[str, str]:
+    return {f"SLURM_ARRAY_TASK_{name}": value for name, value in values.items()}
+
+
+def test_a_shard_of_an_array_of_slurm() -> None:
+    assert str(Shard.parse("auto", task(ID="0", COUNT="4", MIN="0", STEP="1"))) == "1/4"
+    assert str(Shard.parse("auto", task(ID="7", COUNT="4", MIN="1", STEP="2"))) == "4/4"
+    with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID is not set"):
+        Shard.parse("auto", {})
+    with pytest.raises(UsageError, match="with gaps"):
+        Shard.parse("auto", task(ID="7", COUNT="2", MIN="1", STEP="1"))
+
+
+def test_pins_are_read_as_they_were_written(tmp_path: Path) -> None:
+    pins = calibrate(checked())
+    write(pins, tmp_path / "pins.json")
+    assert read(tmp_path / "pins.json") == pins
+    assert [path.name for path in tmp_path.iterdir()] == ["pins.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "the file"), ("[]", "the file"), ('{"version": 2}', "version"), ('{"models": {}, "x": 1}', "uid")],
+)
+def test_what_is_no_file_of_pins(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "pins.json").write_text(text)
+    with pytest.raises(UsageError, match="is no file of pins"):
+        read(tmp_path / "pins.json")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read(tmp_path / "nowhere.json")
+
+
+def test_pins_of_something_else_are_refused(tmp_path: Path) -> None:
+    pins = calibrate(checked())
+    others = {
+        "the pins are of test, and the experiment is other": checked(name="other"),
+        "chain is not the model that was pinned": checked(chain={"kernel": "column"}),
+        "device of kind 'cpu'; here it is": checked(device="sim:8GiB"),
+    }
+    for said, part in others.items():
+        with Store(tmp_path / "store", write=True, create=True) as store:
+            with pytest.raises(ConflictError, match=said):
+                lay(pins, part, store)
+            assert reading.experiments(store) == []
+
+
+def test_a_store_that_began_with_other_shapes_is_refused(tmp_path: Path) -> None:
+    part = checked()
+    run(make_config(batch_sizes={"draw": 2, "chain": 2}), tmp_path / "store")
+    refused = pytest.raises(ConflictError, match="draw has begun with batches of 2, and is pinned to")
+    with Store(tmp_path / "store", write=True) as store, refused:
+        lay(calibrate(part), part, store)
+
+
+def test_a_shard_without_pins_needs_all_batch_sizes() -> None:
+    with pytest.raises(UsageError, match="batch sizes of draw, chain") as refused:
+        require_shapes(make_plan(checked()), "demo.yaml")
+    assert "panic pin demo.yaml -o pins.json" in refused.value.hint
+    require_shapes(make_plan(checked(batch_sizes={"draw": 4, "chain": 4})), "demo.yaml")
+
+
+def test_a_shard_that_runs_out_of_memory_ends_with_the_answer(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", prompts=["a", "b"], seeds=[42], repeats=1) as session:
+        session.plan = replace(session.plan, keeps_shapes=True)
+        with pytest.raises(ModelDoesNotFit, match=r"^draw: 3 GiB more") as ended:
+            perform(session, first(1, failing("memory", "3 GiB more")))
+    assert "panic pin CONFIG --set batch_sizes.MODEL=N" in ended.value.hint
+    with Store(tmp_path / "s") as store:
+        assert [epoch.number for epoch in reading.epochs(store, "test")] == [0, 0]

@@ -1,0 +1,320 @@
+"""The pages in a real browser: live steps, the slider, addresses, keys, a phone, hostile texts.
+
+They skip where there is no Chromium.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from panic.store import Commit, NewFailure, NewRun, NewStuck, reading, writing
+from panic.view import bundle
+from tests.store import sample
+from tests.view import browser as of_tests
+from tests.view.browser import Browser
+from tests.view.conftest import HOSTILE, LENGTH, Looked, Served, serving
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(of_tests.find() is None, reason="no Chromium here"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_complaint(browser: Browser) -> Iterator[None]:
+    """No test leaves an error in the console, or asks another host for anything."""
+    browser.complaints.clear()
+    browser.asked.clear()
+    yield
+    browser.close_pages()
+    assert browser.complaints == []
+    assert [url for url in browser.asked if not url.startswith(("http://127.0.0.1:", "blob:", "data:"))] == []
+
+
+@pytest.fixture
+def looked(tmp_path: Path) -> Iterator[Looked]:
+    found = Looked(tmp_path / "panic-store")
+    for run in found.runs:
+        found.step(run, *(f"text {place} of run {run}" for place in range(LENGTH // 2)))
+    yield found
+    found.store.close()
+
+
+@pytest.fixture
+def wall(looked: Looked) -> Iterator[Served]:
+    with serving(looked.store.path) as served:
+        yield served
+
+
+CURRENT = """Object.fromEntries([...document.querySelectorAll('.row')].map(row => [
+  row.querySelector('[data-run]').dataset.run,
+  [...row.querySelectorAll('.tile.current')].map(tile => tile.dataset.text)]))"""
+SLIDE = """(() => { const one = document.querySelector('input[type=range]'); one.value = STEP;
+  one.dispatchEvent(new Event('input', {bubbles: true})) })()"""
+ALL_TEXT = "[...document.querySelectorAll('button')].find(one => one.textContent.includes('100,000'))"
+BOX = "(() => { const b = document.querySelector('.wall').getBoundingClientRect(); return [b.x, b.y] })()"
+TO_THE_END = "(() => { const one = document.querySelector('.wall'); one.scrollTop = one.scrollHeight })()"
+CANVAS = """(() => { const b = document.querySelector('canvas').getBoundingClientRect();
+  return [b.x, b.y, b.width, b.height] })()"""
+LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
+
+
+def shown(page: of_tests.Page, run: int, digest: str, seconds: float = 20.0) -> None:
+    """Wait until a row of the wall shows an output as that of the step."""
+    tile = ", ".join(f'.tile.current[data-{kind}="{digest}"]' for kind in ("digest", "text"))
+    row = f"row.querySelector('[data-run=\"{run}\"]') && row.querySelector('{tile}')"
+    page.wait(f"[...document.querySelectorAll('.row')].some(row => {row})", seconds)
+
+
+def test_the_token_leaves_the_address(browser: Browser, wall: Served) -> None:
+    page = browser.open(wall.url)
+    page.wait("document.querySelector('[data-experiment=wall]')")
+    assert "token" not in page.eval("location.href")
+    assert wall.access.token not in page.eval("document.documentElement.outerHTML")
+    page.call("Page.reload")
+    page.wait("document.querySelector('[data-experiment=wall]')")
+
+
+def test_the_slider_moves_every_run_to_the_same_step(browser: Browser, wall: Served, looked: Looked) -> None:
+    page = browser.open(f"{wall.url}#/0/wall?step=0", height=1400)
+    for step in (0, 1, 4, 7, LENGTH - 1):
+        page.wait("document.querySelector('input[type=range]')")
+        page.eval(SLIDE.replace("STEP", str(step)))
+        for run, outputs in looked.outputs.items():
+            shown(page, run, outputs[step])
+    assert page.eval(CURRENT) == {str(run): [outputs[-1]] for run, outputs in looked.outputs.items()}
+    page.wait(LOADED)
+
+
+def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path) -> None:
+    looked = Looked(tmp_path / "panic-store", 3)
+    looked.step(looked.runs[0], "first")
+    with serving(looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0/wall")
+        shown(page, looked.runs[0], looked.outputs[looked.runs[0]][-1])
+        for run in (looked.runs[1], looked.runs[0]):
+            begin = time.monotonic()
+            looked.step(run, f"news of {run}")
+            shown(page, run, looked.outputs[run][-1], 2.0)
+            assert time.monotonic() - begin < 2
+        page.wait("document.querySelector('[data-counts]').textContent.includes('6 steps')")
+        assert "token" not in page.eval("location.href"), "it was not loaded again"
+    looked.store.close()
+
+
+def test_filters_are_in_the_address_and_the_back_button_goes_back(browser: Browser, wall: Served) -> None:
+    page = browser.open(f"{wall.url}#/0/wall")
+    page.wait("document.querySelector('.wall')?.dataset.total == 6")
+    page.press("/")
+    page.type("run in (2, 4)")
+    page.press("Enter", "\r")
+    page.wait("document.querySelector('.wall')?.dataset.total == 2")
+    assert "where=run+in" in page.eval("location.hash")
+    page.eval("history.back()")
+    page.wait("document.querySelector('.wall')?.dataset.total == 6")
+    assert page.eval("document.querySelector('[data-search]').value") == ""
+    page.eval("history.forward()")
+    page.wait("document.querySelector('.wall')?.dataset.total == 2")
+    page.eval("document.querySelector('.row .label').click()")
+    page.wait("document.querySelector('.strip .piece')")
+    page.eval("history.back()")
+    page.wait("document.querySelector('.wall')?.dataset.total == 2")
+
+
+def test_a_filter_that_cannot_be_read_says_where(browser: Browser, wall: Served) -> None:
+    page = browser.open(f"{wall.url}#/0/wall?where=stat+%3D+stuck")
+    page.wait("document.querySelector('[role=alert]')?.innerText.includes('state')")
+    browser.complaints.clear()  # the browser notes that the server answered 400
+
+
+def test_keys_alone_are_enough(browser: Browser, wall: Served, looked: Looked) -> None:
+    page = browser.open(f"{wall.url}#/0/wall?step=3")
+    run, outputs = next(iter(looked.outputs.items()))
+    shown(page, run, outputs[3])
+    page.press("ArrowRight")
+    shown(page, run, outputs[4])
+    page.press("Home")
+    shown(page, run, outputs[0])
+    page.press("End")
+    shown(page, run, outputs[-1])
+    page.press(" ")  # from the beginning
+    shown(page, run, outputs[2])
+    page.press(" ")
+    page.press("?")
+    page.wait("document.querySelector('[role=dialog]')")
+    page.press("Escape")
+    page.wait("!document.querySelector('[role=dialog]')")
+
+
+def test_stuck_failed_and_short_runs_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
+    looked = Looked(tmp_path / "panic-store", 1)
+    stuck, failed = looked.add("a", seed=1), looked.add("b", seed=2)
+    looked.step(stuck, "one", "two")
+    looked.step(failed, "bad")
+    writing.commit(
+        looked.store,
+        Commit(
+            stuck=[NewStuck(run=stuck, entry_step=2, period=2)],
+            failures=[NewFailure(run=failed, step=2, kind="output", message="empty")],
+        ),
+    )
+    with serving(looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0/wall?step=9", height=1400)
+        shown(page, stuck, looked.outputs[stuck][3])
+        again = page.eval("document.querySelector('.tile.current.again')?.dataset.text")
+        assert again == looked.outputs[stuck][3]
+        said = page.text()
+        for words in ("stuck since 2, period 2", "failed at 2: empty", "failed at step 2", "not begun"):
+            assert words in said
+    looked.store.close()
+
+
+def test_hostile_texts_are_shown_as_texts(browser: Browser, tmp_path: Path) -> None:
+    looked = Looked(tmp_path / "panic-store", 0)
+    run = looked.add(HOSTILE)
+    long = "x" * 100_000
+    looked.step(run, HOSTILE, long, "__proto__", "${alert(1)}")
+    sample.remark(looked.store, "wall", HOSTILE)
+    with serving(looked.store.path) as served:
+        for place in ("wall", f"wall/run/{run}?step=1", f"wall/run/{run}?step=3", "wall/status"):
+            page = browser.open(f"{served.url}#/0/{place}")
+            page.wait("document.querySelector('.tile .caption, .step, .log')")
+            time.sleep(0.3)
+            assert page.eval("document.body.dataset.owned") is None
+            assert page.eval("document.querySelectorAll('script').length") == 1
+        page = browser.open(f"{served.url}#/0/wall/run/{run}?step=3")
+        page.wait(ALL_TEXT)
+        page.eval(f"{ALL_TEXT}.click()")
+        page.wait("document.querySelector('.long').textContent.length >= 100000")
+        assert page.eval("document.documentElement.scrollWidth <= innerWidth")
+    looked.store.close()
+
+
+def test_a_phone_has_one_column_and_swipes(browser: Browser, wall: Served, looked: Looked) -> None:
+    page = browser.open(f"{wall.url}#/0/wall?step=2", 390, 844, is_phone=True)
+    run, outputs = next(iter(looked.outputs.items()))
+    shown(page, run, outputs[2])
+    for place in ("wall?step=2", f"wall/run/{run}", "wall/status"):
+        page.eval(f"location.hash = '#/0/{place}'")
+        time.sleep(0.4)
+        assert page.eval("document.documentElement.scrollWidth") == 390
+    page.eval("location.hash = '#/0/wall?step=2'")
+    shown(page, run, outputs[2])
+    box = page.eval(BOX)
+    page.draw([(box[0] + 250, box[1] + 90), (box[0] + 130, box[1] + 92)], finger=True)
+    shown(page, run, outputs[5])
+
+
+def test_what_is_said_of_a_run_is_stored(browser: Browser, wall: Served, looked: Looked) -> None:
+    run = looked.runs[2]
+    page = browser.open(f"{wall.url}#/0/wall/run/{run}")
+    page.wait("document.querySelector('.remarks form')")
+    page.eval("document.querySelector('.remarks').open = true")
+    page.eval("document.querySelector('.remarks input').focus()")
+    page.type("odd")
+    page.press("Enter", "\r")
+    page.wait("[...document.querySelectorAll('.tag')].some(one => one.textContent === 'odd')")
+    page.eval("location.hash = '#/0/wall?where=%27odd%27+in+tags'")
+    page.wait("document.querySelector('.wall')?.dataset.total == 1")
+
+
+def test_a_server_that_was_killed_and_comes_back(browser: Browser, looked: Looked) -> None:
+    run = looked.runs[0]
+    with serving(looked.store.path) as first:
+        page = browser.open(f"{first.url}#/0/wall")
+        page.wait("document.querySelector('.wall')")
+    page.wait("document.querySelector('.top')?.innerText.includes('does not answer')")
+    with serving(looked.store.path, port=first.port):
+        page.wait("!document.querySelector('.top').innerText.includes('does not answer')")
+        page.eval(f"location.hash = '#/0/wall/run/{run}'")
+        page.wait("document.querySelector('.strip .piece')")
+        browser.complaints.clear()  # the browser notes every attempt that nobody answered
+
+
+def test_ten_thousand_rows_are_a_few_elements(browser: Browser, tmp_path: Path) -> None:
+    looked = Looked(tmp_path / "panic-store", 0)
+    new = [
+        NewRun(network=("draw", "tell"), prompt="p", seed=-1, repeat=repeat, max_length=LENGTH)
+        for repeat in range(10_000)
+    ]
+    writing.commit(looked.store, Commit(outputs=[sample.output("p")]))
+    rows = writing.add_runs(looked.store, looked.experiment, new)
+    looked.outputs[rows[-1]] = []
+    looked.step(rows[-1], "the last of all")
+    with serving(looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0/wall")
+        page.wait("document.querySelector('.wall')?.dataset.total == 10000")
+        assert page.eval("document.querySelectorAll('.row').length") < 40
+        page.eval(
+            "(() => { const one = document.querySelector('.wall'); one.scrollTop = one.scrollHeight })()"
+        )
+        shown(page, rows[-1], looked.outputs[rows[-1]][-1])
+    looked.store.close()
+
+
+def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, tmp_path: Path) -> None:
+    other = Looked(tmp_path / "shard", 2)
+    other.step(other.runs[1], "in the other store")
+    with serving(looked.store.path, other.store.path) as served:
+        page = browser.open(f"{served.url}#/0+1/wall", height=2000)
+        page.wait("document.querySelector('.wall')?.dataset.total == 8")
+        page.wait(f"document.querySelector('.tile.current[data-text=\"{other.outputs[other.runs[1]][1]}\"]')")
+        page.wait(LOADED)
+    assert reading.experiment(other.store, "wall").name == "wall"
+    other.store.close()
+
+
+def test_a_bundle_opens_from_a_disk(browser: Browser, looked: Looked, tmp_path: Path) -> None:
+    """No server, no network; the same pages, every step of every run."""
+    run = looked.runs[1]
+    hostile = looked.add(HOSTILE)
+    looked.step(hostile, HOSTILE)
+    folder = tmp_path / "a folder #1"
+    row = reading.experiment(looked.store, "wall")
+    bundle.write(looked.store, row, folder, lambda *told: None)
+    url = (folder / "index.html").as_uri()
+    page = browser.open(f"{url}#/0/wall?step=4", height=1600)
+    page.call(
+        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
+    )
+    for one in looked.runs:
+        shown(page, one, looked.outputs[one][4])
+    page.wait(LOADED)
+    page.eval("location.hash = '#/0/wall?where=prompt+1'")
+    page.wait("document.querySelector('.wall')?.dataset.total == 1")
+    page.eval(f"location.hash = '#/0/wall/run/{run}?step=7'")
+    page.wait(f"document.querySelector('[data-shown=\"{looked.outputs[run][7]}\"]')")
+    assert page.eval("document.body.dataset.owned") is None
+    assert [one for one in browser.asked if not one.startswith("file:")] == []
+    browser.asked.clear()
+
+
+def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_path: Path) -> None:
+    """Both are worked out in processes of their own, while the page waits."""
+    looked = Looked(tmp_path / "panic-store", 4)
+    for run in looked.runs:
+        looked.step(run, *(f"{run} {place}" for place in range(6)))
+    looked.embed()
+    with serving(looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0/wall/map?colour=cluster")
+        page.wait("document.querySelector('canvas')?.dataset.drawn == 24", 60)
+        x, y, width, height = page.eval(CANVAS)
+        left, right, top, bottom = x + 2, x + width - 2, y + 2, y + height - 2
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        page.draw([*corners, corners[0]])
+        page.wait("document.querySelector('[data-chosen]')?.dataset.chosen == 4")
+        page.eval("document.querySelector('[data-chosen] + a').click()")
+        page.wait("document.querySelector('.wall')?.dataset.total == 4")
+        page.eval("location.hash = '#/0/wall/questions/stuck'")
+        page.wait("document.querySelector('[data-answered]')?.innerText.includes('revision')", 60)
+    looked.store.close()

@@ -1,0 +1,387 @@
+"""What the server answers: lists, cells, images, errors; and that `openapi.json` describes it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from panic.store import NewRun, Store, contents, reading, writing
+from panic.view import computing
+from panic.view.routes import routes
+from tests.store import sample
+from tests.view.conftest import HOSTILE, Served, Shared, serving
+
+Known = tuple[Path, sample.Sample]
+ONE = "/api/1/stores/0/experiments/alpha"
+DESCRIBED = "/api/1/stores/{store}/experiments/{experiment}"
+DESCRIPTION = json.loads((Path(__file__).parents[2] / "panic" / "view" / "openapi.json").read_text())
+
+
+def fits(value: Any, schema: dict[str, Any], place: str = "") -> list[str]:
+    """Where a value is not as a schema says."""
+    kinds = {
+        "null": value is None, "boolean": isinstance(value, bool), "string": isinstance(value, str),
+        "integer": isinstance(value, int) and not isinstance(value, bool), "array": isinstance(value, list),
+        "number": isinstance(value, int | float) and not isinstance(value, bool),
+        "object": isinstance(value, dict),
+    }  # fmt: skip
+    if "type" in schema and not any(kinds[kind] for kind in schema["type"]):
+        return [f"{place}: {value!r} is none of {schema['type']}"]
+    found = []
+    if isinstance(value, dict) and "properties" in schema:
+        found += [f"{place}: lacks {name}" for name in schema["required"] if name not in value]
+        found += [f"{place}: {name} is not described" for name in value if name not in schema["properties"]]
+        for name in value.keys() & schema["properties"].keys():
+            found += fits(value[name], schema["properties"][name], f"{place}.{name}")
+    if isinstance(value, list):
+        for one in value:
+            found += fits(one, schema.get("items", {}), f"{place}[]")
+    return found
+
+
+def problems(path: str, value: Any, method: str = "get") -> list[str]:
+    answer = DESCRIPTION["paths"][path][method]["responses"]["200"]["content"]["application/json"]
+    return fits(value, answer["schema"])
+
+
+def test_the_description_names_every_address(shared: Shared) -> None:
+    served, *_ = shared
+    context = served.app.context
+    known = {re.sub(r":int", "", route.path) for route in routes(context)}  # type: ignore[attr-defined]
+    assert {path for path in known if path.startswith("/api/")} == set(DESCRIPTION["paths"])
+
+
+def test_every_answer_is_as_described(shared: Shared) -> None:
+    served, *known = shared
+    one = known[1]
+    text = contents_of(known[0], "text")
+    asked = {
+        "/api/1/session": "/api/1/session",
+        "/api/1/stores": "/api/1/stores",
+        "/api/1/stores/{store}/experiments": "/api/1/stores/0/experiments?where=runs>0&sort=-created",
+        "/api/1/stores/{store}/experiments/{experiment}": "/api/1/stores/0/experiments/beta",
+        "/api/1/stores/{store}/experiments/{experiment}/status": f"{ONE}/status",
+        "/api/1/stores/{store}/experiments/{experiment}/runs": f"{ONE}/runs?columns=prompt,tags",
+        "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
+        "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
+        "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
+        "/api/1/stores/{store}/outputs/{digest}": f"/api/1/stores/0/outputs/{text}",
+    }
+    for path, url in asked.items():
+        answer = served.get(url.replace(">", "%3E"))
+        assert answer.status == 200, answer.body
+        assert problems(path, answer.json) == []
+    assert fits({"a": 1}, {"type": ["object"], "properties": {}, "required": ["b"]}) != []
+
+
+def contents_of(path: Path, modality: str) -> str:
+    with Store(path) as store:
+        return next(one.digest for one in contents.outputs(store, "alpha") if one.modality == modality)
+
+
+def test_runs_come_in_pages_that_leave_none_out(shared: Shared) -> None:
+    served, *_ = shared
+    found, offset = [], 0
+    while offset is not None:
+        page = served.get(f"{ONE}/runs?limit=2&offset={offset}&sort=-run").json
+        found += [run["run"] for run in page["runs"]]
+        offset = page["next"]
+    assert found == sorted(found, reverse=True)
+    assert len(found) == page["total"] == 4
+
+
+def test_a_stuck_run_goes_on_in_its_cycle(shared: Shared) -> None:
+    served, *known = shared
+    run = known[1].stuck
+    with Store(known[0]) as store:
+        [row] = reading.runs(store, only=[run])
+        stored = {one.step: one.output for one in contents.invocations(store, run)}
+    cells = served.get(f"{ONE}/cells?runs={run}&step={row.max_length + 5}&before=100").json["cells"]
+    assert [cell["step"] for cell in cells] == list(range(row.max_length))
+    for cell in cells:
+        wanted = cell["step"]
+        while wanted not in stored:
+            wanted -= row.period
+        assert cell["stored"] == wanted
+        assert cell["digest"] == stored[wanted]
+
+
+def test_each_run_at_its_last_step(shared: Shared) -> None:
+    served, *known = shared
+    one = known[1]
+    runs = f"{one.stuck},{one.failed},{one.noisy},{one.untouched}"
+    found = {
+        cell["run"]: cell["step"] for cell in served.get(f"{ONE}/cells?runs={runs}&step=last").json["cells"]
+    }
+    with Store(known[0]) as store:
+        wanted = {run.id: run.num_steps - 1 for run in reading.runs(store, "alpha") if run.num_steps}
+    assert found == wanted
+
+
+def test_runs_of_other_experiments_are_not_among_the_cells(shared: Shared) -> None:
+    served, *known = shared
+    url = f"/api/1/stores/0/experiments/beta/cells?runs={known[1].stuck}&step=0"
+    assert served.get(url).json["cells"] == []
+
+
+def test_tiles_are_kept_for_good_and_are_webp(served: Served, known: tuple[Path, sample.Sample]) -> None:
+    digest = contents_of(known[0], "image")
+    for kind in ("tiles", "thumbnails/64", "thumbnails/256"):
+        answer = served.get(f"/api/1/stores/0/{kind}/{digest}")
+        assert answer.status == 200
+        assert answer.body[:4] == b"RIFF"
+        assert answer.body[8:12] == b"WEBP"
+        assert "immutable" in answer.headers["cache-control"]
+    with Store(known[0], write=True) as store, store.images.transaction() as connection:
+        connection.execute("UPDATE image SET bytes = ?", (b"<svg onload=alert(1)>",))
+    answer = served.get(f"/api/1/stores/0/tiles/{digest}")
+    assert answer.status == 404
+    assert b"svg" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "told"),
+    [
+        (f"{ONE}/runs?where=stat+=+stuck", 400, "state"),
+        (f"{ONE}/runs?sort=nothing", 400, "nothing"),
+        (f"{ONE}/runs?offset=-1", 400, "whole number"),
+        (f"{ONE}/runs?limit=x", 400, "whole number"),
+        (f"{ONE}/runs/999", 404, "no run 999"),
+        (f"{ONE}/cells?runs=1,x&step=0", 400, "whole number"),
+        (f"{ONE}/cells?runs=1,2&step=0&before=5000", 400, "At most"),
+        (f"{ONE}/cells?runs=1&step=99999999999999999999", 400, "whole number"),
+        ("/api/1/stores/0/experiments/alhpa", 404, "alpha"),
+        ("/api/1/stores/7/experiments", 404, "no store"),
+        ("/api/1/stores/0/tiles/../../../etc/passwd", 404, ""),
+        ("/api/1/stores/0/tiles/" + "0" * 64, 404, "No image"),
+        ("/api/1/stores/0/tiles/zz", 404, "64"),
+        ("/api/1/stores/0/thumbnails/5000/" + "0" * 64, 404, "64, 128, 256"),
+        ("/static/..%2f__init__.py", 404, ""),
+    ],
+)
+def test_bad_questions_get_an_answer(shared: Shared, url: str, status: int, told: str) -> None:
+    served, *_ = shared
+    answer = served.get(url)
+    assert answer.status == status, answer.body
+    assert told in answer.body.decode()
+    assert b"Traceback" not in answer.body
+
+
+def test_a_long_cell_does_not_hold_up_the_list(shared: Shared) -> None:
+    served, *_ = shared
+    begin = time.monotonic()
+    assert served.get(f"{ONE}/cells?runs=1&step=999999999999&before=10").status == 200
+    assert time.monotonic() - begin < 2
+
+
+def test_texts_stay_texts(known: tuple[Path, sample.Sample]) -> None:
+    with Store(known[0], write=True) as store:
+        alpha = reading.experiment(store, "alpha").id
+        writing.commit(store, sample.Commit(outputs=[sample.output(HOSTILE)]))
+        writing.add_runs(
+            store, alpha, [NewRun(network=("draw", "tell"), prompt=HOSTILE, seed=1, max_length=2)]
+        )
+    with serving(known[0]) as served:
+        answer = served.get(f"{ONE}/runs?sort=-run&limit=1")
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json["runs"][0]["prompt"] == HOSTILE
+
+
+def test_long_prompts_are_cut_in_lists_and_say_how_long_they_are(known: Known) -> None:
+    long = "x" * 1_000_000
+    with Store(known[0], write=True) as store:
+        writing.commit(store, sample.Commit(outputs=[sample.output(long)]))
+        new = NewRun(network=("draw", "tell"), prompt=long, seed=1, max_length=2)
+        writing.add_runs(store, known[1].alpha, [new])
+    with serving(known[0]) as served:
+        answer = served.get(f"{ONE}/runs?sort=-run&limit=1&columns=prompt")
+        assert len(answer.body) < 10_000
+        assert answer.json["runs"][0]["prompt_length"] == len(long)
+
+
+def events(served: Served, last: str = "") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)
+    headers = {"Authorization": f"Bearer {served.access.token}"} | ({"Last-Event-ID": last} if last else {})
+    connection.request("GET", "/api/1/events", headers=headers)
+    return connection, connection.getresponse()
+
+
+def next_event(response: http.client.HTTPResponse) -> dict[str, str]:
+    found: dict[str, str] = {}
+    while "data" not in found:
+        name, _, value = response.readline().decode().strip().partition(": ")
+        if name:
+            found[name] = value
+    return found
+
+
+def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, sample.Sample]) -> None:
+    connection, response = events(served)
+    first = next_event(response)
+    with Store(known[0], write=True) as store:
+        sample.remark(store, "alpha", "look")
+    begin = time.monotonic()
+    second = next_event(response)
+    assert time.monotonic() - begin < 2
+    assert second["id"] != first["id"]
+    connection.close()
+    connection, response = events(served, last=first["id"])
+    assert next_event(response)["id"] == second["id"]
+    connection.close()
+    connection, response = events(served, last=second["id"])
+    connection.sock.settimeout(1)
+    with pytest.raises(TimeoutError):
+        next_event(response)
+    connection.close()
+
+
+def test_a_store_that_is_replaced_is_noticed(tmp_path: Path, known: tuple[Path, sample.Sample]) -> None:
+    with Store(tmp_path / "other", write=True, create=True) as store:
+        writing.start_experiment(store, "gamma", {"name": "gamma"})
+    with serving(known[0]) as served:
+        assert served.get(ONE).status == 200
+        connection, response = events(served)
+        first = next_event(response)
+        os.rename(known[0], tmp_path / "moved")
+        gone = served.get(ONE)
+        assert gone.status == 503
+        assert "is gone" in gone.json["error"]
+        assert str(tmp_path) not in gone.body.decode()
+        assert served.get("/api/1/stores").json["stores"][0]["problem"]
+        shutil.copytree(tmp_path / "other", known[0])
+        found = served.get("/api/1/stores/0/experiments").json["experiments"]
+        assert [one["name"] for one in found] == ["gamma"]
+        assert next_event(response)["id"] != first["id"]
+        connection.close()
+
+
+def test_remarks_are_added_and_named_wrongly_are_not(
+    served: Served, known: tuple[Path, sample.Sample]
+) -> None:
+    path, run = "/api/1/stores/0/remarks", known[1].noisy
+    said = {"experiment": "alpha", "run": run, "kind": "tag", "text": "odd"}
+    answer = served.post(path, said)
+    assert answer.json == {"added": 1}
+    assert problems("/api/1/stores/{store}/remarks", answer.json, "post") == []
+    assert served.get(f"{ONE}/runs/{run}").json["tags"] == ["odd"]
+    for wrong in (
+        {**said, "kind": "delete"}, {**said, "run": "x"}, {**said, "run": 999}, {**said, "text": "two words"},
+        {**said, "experiment": "nobody"}, {**said, "text": None}, [], "x",
+    ):  # fmt: skip
+        assert served.post(path, wrong).status in (400, 404)
+    assert served.get(f"{ONE}/runs/{run}").json["tags"] == ["odd"]
+    assert served.post(f"{ONE}/stop", {}).json == {"asked": None}
+
+
+def fill_training(folder: Path) -> None:
+    """What a training's journal leaves."""
+    (folder / "samples").mkdir(parents=True)
+    (folder / "loss.csv").write_text("step,loss,log_loss,learning_rate\n10,2,0.301,0.1\n20,0,-inf,0.1\n")
+    (folder / "samples" / "00000020.txt").write_text("a text")
+    sample.picture(1).save(folder / "samples" / "00000010.png")
+
+
+def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
+    net = tmp_path / "net"
+    fill_training(net)
+    secret = tmp_path / "secret"
+    secret.write_text("a secret")
+    (net / "evaluation.csv").symlink_to(secret)
+    (net / "samples" / "00000030.txt").symlink_to(secret)
+    os.mkfifo(net / "profile.csv")
+    with serving(known[0], trainings=[net]) as served:
+        found = served.get("/api/1/trainings/0").json
+        assert problems("/api/1/trainings/{training}", found) == []
+        assert found["curves"]["loss"]["loss"] == [2.0, 0.0]
+        assert found["curves"]["loss"]["log_loss"] == [0.301, None]
+        assert found["curves"]["evaluation"] == found["curves"]["profile"] == {}
+        assert [one["step"] for one in found["samples"]] == [10, 20, 30]
+        assert served.get("/api/1/trainings/0/samples/20").json == {"text": "a text"}
+        assert served.get("/api/1/trainings/0/samples/10").headers["content-type"] == "image/png"
+        assert served.get("/api/1/trainings").json["trainings"] == [{"training": "0", "name": "net"}]
+        for wrong in ("0/samples/30", "0/samples/40", "1", "-1", "..", "9" * 5000):
+            assert served.get(f"/api/1/trainings/{wrong}").status == 404, wrong
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that this one has started and that work out a question."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "panic.view.worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
+@pytest.mark.slow
+def test_a_question_ends_when_nobody_waits_for_it(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    headers = {"Authorization": f"Bearer {served.access.token}"}
+    connection.request("GET", f"{ONE}/questions/drift", headers=headers)
+    until(lambda: len(workers()) == 1)
+    connection.close()
+    until(lambda: workers() == [])
+
+
+@pytest.mark.slow
+def test_a_question_is_answered_once_for_a_state_of_the_store(
+    served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = served.get(f"{ONE}/questions/stuck").json
+    assert problems(f"{DESCRIBED}/questions/{{question}}", first) == []
+    assert any(figure["sentence"] for figure in first["figures"])
+    assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"]
+    with Store(known[0], write=True) as store:
+        sample.remark(store, "alpha", "it changes")
+    assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"], "at most once a minute"
+    monkeypatch.setattr(computing, "KEPT_S", 0.0)
+    again = served.get(f"{ONE}/questions/stuck").json
+    assert again["revision"] > first["revision"]
+    listed = served.get(f"{ONE}/questions").json
+    assert "drift" in [one["question"] for one in listed["questions"]]
+    wrong = served.get(f"{ONE}/questions/drfit")
+    assert wrong.status == 404
+    assert "drift" in wrong.json["hint"]
+    monkeypatch.setattr(computing, "LONGEST_S", 0.0)
+    late = served.get(f"{ONE}/questions/regimes")
+    assert late.status == 500
+    assert "takes longer" in late.json["error"]
+
+
+def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_store_of_an_older_schema_is_read_again_once_it_was_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "panic-store"
+    path.mkdir()
+    fixtures = Path(__file__).parents[1] / "store" / "fixtures"
+    for name in ("store", "images"):
+        with contextlib.closing(sqlite3.connect(path / f"{name}.sqlite")) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript((fixtures / f"0004.{name}.sql").read_text(encoding="utf-8"))
+    with serving(path) as served:
+        [name, *_] = [one["name"] for one in served.get("/api/1/stores/0/experiments").json["experiments"]]
+        one = f"/api/1/stores/0/experiments/{name}"
+        assert served.get(one).json["tags"] == []
+        said = {"experiment": name, "kind": "tag", "text": "old"}
+        assert served.post("/api/1/stores/0/remarks", said).status == 503
+        with Store(path, write=True):
+            pass
+        assert served.post("/api/1/stores/0/remarks", said).json == {"added": 1}
+        assert served.get(one).json["tags"] == ["old"]
