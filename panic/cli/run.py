@@ -30,7 +30,6 @@ from panic.cli.common import (
     tell_fields,
     tell_options,
 )
-from panic.cli.devices import print_devices
 from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, duration, print_table, shorten, size
 from panic.cli.stored import trusted_config
@@ -468,6 +467,8 @@ def _print_prompts(prompts: Sequence[str]) -> None:
 def _advise(plan: Preview) -> None:
     """Say what pinned shapes cost that do not fit the work, and what changes them; who serves what."""
     if plan.placing is not None:
+        from panic.cli.devices import print_devices
+
         print_devices(plan, plan.placing)
     misfits = [model for model in plan.models if model.shape_from == "experiment" and model.is_misfit]
     for model in misfits:

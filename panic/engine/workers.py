@@ -124,7 +124,8 @@ class Workers:
         devices = list(placing.devices) if placing is not None else []
         for number, one in enumerate(start(self.post), start=1):
             device = devices[number - 1] if devices else ""
-            self._seat(Seat(one, device or f"worker {number}", device=device), before)
+            place = f"worker {number} on {device}" if device else f"worker {number}"
+            self._seat(Seat(one, place, device=device), before)
 
     def _seat(self, seat: Seat, before: Span) -> None:
         self.seats.append(seat)

@@ -200,14 +200,13 @@ class DeviceTime:
 
 
 def device_times(store: Store, experiment: int) -> list[DeviceTime]:
-    """Batches, items and seconds per device, of an experiment's sessions or of all; without endpoints."""
-    where, parameters = reading.scope(store, experiment)
+    """Batches, items and seconds per device of an experiment; without endpoints."""
     rows = store.db.rows(
         "SELECT device, count(*), sum(size), sum(duration_s)"
-        f" FROM batch JOIN session ON session.id = batch.session {where}"
-        f" {'AND' if where else 'WHERE'} batch.id NOT IN (SELECT batch FROM answer)"
+        " FROM batch JOIN session ON session.id = batch.session"
+        " WHERE experiment = ? AND batch.id NOT IN (SELECT batch FROM answer)"
         " GROUP BY device ORDER BY device",
-        *parameters,
+        experiment,
     )
     names = DeviceTime.__slots__
     return [DeviceTime(**dict(zip(names, row, strict=True))) for row in rows]

@@ -134,7 +134,7 @@ def test_a_device_whose_process_ends_three_times_is_left_out(
     assert told[0].startswith("sim:1GiB#2 is left out from here on, its process has ended 3 times in a row")
     with Store(tmp_path / "store") as store:
         [timeline] = reading.timelines(store).values()
-    assert {row["place"] for row in timeline if row["name"] == "left out"} == {"sim:1GiB#2"}
+    assert {row["place"] for row in timeline if row["name"] == "left out"} == {"worker 2 on sim:1GiB#2"}
 
 
 # Who serves what
@@ -214,7 +214,7 @@ def test_ends_that_are_not_in_a_row_leave_no_device_out() -> None:
     assert last.error is not None
     assert last.error.kind == "load"
     workers.close()
-    assert [row["place"] for row in ledger.rows() if row["name"] == "left out"] == ["one"]
+    assert [row["place"] for row in ledger.rows() if row["name"] == "left out"] == ["worker 1 on one"]
 
 
 def test_where_generative_models_fit_everywhere_every_device_serves_everything() -> None:
