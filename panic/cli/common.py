@@ -253,7 +253,7 @@ def read_devices(text: str) -> str | list[str]:
     from panic.config.fields import check_device
 
     try:
-        found: str | list[str] = check_device(text.replace(",", " ").split())
+        found: str | list[str] = check_device(text)
     except PydanticCustomError as error:
         context = error.context or {}
         hint = context.get("hint") or f"Allowed: {', '.join(context.get('allowed', ()))}."

@@ -57,10 +57,12 @@ DEVICES = ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:all", "sim:8GiB"]
 
 
 def check_device(value: Any) -> Any:
-    """Accept auto, cpu, mps, cuda, cuda:N, cuda:all and sim:SIZE, or a list; a list of one is that one.
+    """Accept auto, cpu, mps, cuda, cuda:N, cuda:all and sim:SIZE, or a list, also with commas in a text.
 
-    Several devices are GPUs, or simulated ones: one process each, so none is named twice.
+    A list of one is that one. Several are GPUs, or simulated: one process each, so none is named twice.
     """
+    if isinstance(value, str) and "," in value:
+        value = [one.strip() for one in value.split(",")]
     if isinstance(value, str):
         return _check_one_device(value, "is not a known device")
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):

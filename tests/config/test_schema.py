@@ -90,6 +90,7 @@ def test_devices(device: str) -> None:
     [
         ("cuda:all", "cuda:all"),
         (["cpu"], "cpu"),
+        ("cuda:0, cuda:1", ["cuda:0", "cuda:1"]),
         (["cuda", "cuda:1"], ["cuda:0", "cuda:1"]),
         (["sim:8GiB", "sim:8GiB"], ["sim:8GiB", "sim:8GiB"]),
     ],
