@@ -31,7 +31,7 @@ from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
 from panic.engine.pool import JobResult
-from panic.engine.process_worker import ProcessWorker
+from panic.engine.process_worker import WAITING, ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
 from panic.errors import UsageError
 from panic.models import registry
@@ -49,6 +49,8 @@ PROCESS_BYTES = 500 * 2**20
 """Memory of a process besides its models: the interpreter, torch, diffusers and transformers take 443 MB."""
 MOST_ENDS = 3
 """So often in a row may one of several devices lose its process at calls of a model before it is left out."""
+LEFT_OUT = "left out"
+"""What the time of such a device is called in the ledger."""
 WORTH_STARTING = 200
 """Missing invocations per worker; to start a process takes as long as some hundred calls of a tiny model."""
 
@@ -70,8 +72,7 @@ class Seat:
 
     device: which of several devices it has, else "". ends: how often its process has ended at calls of a
     model since such a call last gave a result, by model. is_resting: its process has just ended, and another
-    device should get what it had. left_out_at: when its device was left out, on the machine's monotonic
-    clock; None while it is not.
+    device should get what it had. is_left_out: its device gets nothing more.
     """
 
     worker: Worker
@@ -86,7 +87,7 @@ class Seat:
     device: str = ""
     ends: Counter[str] = field(default_factory=Counter)
     is_resting: bool = False
-    left_out_at: float | None = None
+    is_left_out: bool = False
 
     @property
     def num_ends(self) -> int:
@@ -95,7 +96,7 @@ class Seat:
 
     @property
     def has_room(self) -> bool:
-        return self.left_out_at is None and self.num_calls + len(self.unstored) < self.depth
+        return not self.is_left_out and self.num_calls + len(self.unstored) < self.depth
 
 
 class Workers:
@@ -234,12 +235,12 @@ class Workers:
         elif error.is_end:
             seat.ends[model] += 1
             seat.is_resting = True
-            if not any(o.device and o is not seat and o.left_out_at is None for o in self.seats):
+            if not any(o.device and o is not seat and not o.is_left_out for o in self.seats):
                 return
             if error.kind == "load":  # where others are left, no such end is that of the experiment
                 result.error = replace(error, kind="untried")
-            if seat.num_ends >= MOST_ENDS and seat.left_out_at is None:
-                seat.left_out_at = time.monotonic()
+            if seat.num_ends >= MOST_ENDS and not seat.is_left_out:
+                seat.is_left_out = True
                 self._placing.leave_out(seat.device)
                 log.warning(
                     "%s is left out from here on, its process has ended %d times in a row: %s; %s",
@@ -254,9 +255,10 @@ class Workers:
     def close(self) -> None:
         """Stop all workers; what has not come back may be lost."""
         for seat in self.seats:
-            self._ledger.add(seat.place, seat.worker.close())
-            if seat.left_out_at is not None:
-                self._ledger.add(seat.place, [Span("left out", "", seat.left_out_at, time.monotonic())])
+            spans = seat.worker.close()
+            if seat.is_left_out:
+                spans = [span._replace(name=LEFT_OUT) if span.name == WAITING else span for span in spans]
+            self._ledger.add(seat.place, spans)
 
 
 def refuse_impossible(config: ExperimentConfig, device: Device) -> None:
