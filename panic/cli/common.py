@@ -250,13 +250,13 @@ def read_devices(text: str) -> str | list[str]:
     """The devices that an option names, with commas between several. Raises UsageError as a config would."""
     from pydantic_core import PydanticCustomError
 
-    from panic.config.fields import check_device
+    from panic.config.fields import DEVICES, check_device
 
     try:
         found: str | list[str] = check_device(text)
     except PydanticCustomError as error:
         context = error.context or {}
-        hint = context.get("hint") or f"Allowed: {', '.join(context.get('allowed', ()))}."
+        hint = context.get("hint") or f"Allowed: {', '.join(context.get('allowed', DEVICES))}."
         raise UsageError(f"--device {error.message()}", hint=hint) from None
     return found
 
