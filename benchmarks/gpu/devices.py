@@ -66,7 +66,7 @@ def kill_one(killed: list[int]) -> Callable[[Progress], None]:
     """An `on_progress` that kills one process of models, once there are results."""
 
     def on_progress(progress: Progress) -> None:
-        if killed or progress.invocations < 500:
+        if killed or progress.invocations < progress.invocations_total / 4:
             return
         children = psutil.Process().children()
         workers = [child for child in children if "process_worker" in " ".join(child.cmdline())]
@@ -81,8 +81,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--rehearse", action="store_true", help="on simulated devices, without a GPU")
     arguments = parser.parse_args()
-    one: dict[str, Any] = {"device": "sim:4GiB"} if arguments.rehearse else {"device": "cuda:0"}
-    several: dict[str, Any] = {"device": ["sim:4GiB", "sim:4GiB"]}
+    small = {"max_length": 6, "repeats": 1, "batch_sizes": dict.fromkeys(CONFIG["batch_sizes"], 4)}
+    one: dict[str, Any] = {"device": "sim:4GiB", **small} if arguments.rehearse else {}
+    several: dict[str, Any] = {"device": ["sim:4GiB", "sim:4GiB"], **small}
     if not arguments.rehearse:
         if not torch.cuda.is_available():
             sys.exit("There is no CUDA device; --rehearse does without.")
