@@ -16,7 +16,7 @@ export function Stores({ place }) {
       ${bundle ? null : html`<a href=${address(["side"])}>side by side</a> <a href=${address(["trainings"])}>trainings</a>`}
     </div>
     <${Message} error=${error} />
-    ${found && found.stores.map((one) => html`<${Store} key=${one.store} one=${one} all=${found.stores} query=${{ where, sort }} />`)}
+    ${found && found.stores.map((one) => html`<${Store} key=${one.store} one=${one} query=${{ where, sort }} />`)}
   `;
 }
 
@@ -27,12 +27,12 @@ export function Search({ value, onSearch, example }) {
   </form>`;
 }
 
-function Store({ one, all, query }) {
+function Store({ one, query }) {
   const [limit, setLimit] = useState(50);
   const asked = one.problem ? "" : `stores/${one.store}/experiments`;
   const { found, error } = useAnswer(asked, { ...query, limit });
   return html`<section class="card">
-    <h2>${one.name} ${found ? html`<small class="muted">${count(found.total)} experiments</small>` : null}</h2>
+    <h2>${one.name} ${found ? html`<small class="muted">${count(found.total)} ${found.total === 1 ? "experiment" : "experiments"}</small>` : null}</h2>
     ${one.problem ? html`<p class="message">${one.problem}</p>` : null}
     <${Message} error=${error} />
     ${found && !found.total && !error ? html`<p class="muted">Nothing here is as the filter says.</p>` : null}
@@ -40,14 +40,12 @@ function Store({ one, all, query }) {
       ? html`<div class="scroll"><table>
           <thead><tr><th>experiment</th><th>state</th><th class="number">runs</th><th>progress</th>
             <th class="number">stuck</th><th class="number">failed</th><th class="number">steps</th><th>created</th></tr></thead>
-          <tbody>${found.experiments.map((row) => html`<${Row} key=${row.id} row=${row} store=${keys(one, row, all)} />`)}</tbody>
+          <tbody>${found.experiments.map((row) => html`<${Row} key=${row.id} row=${row} store=${one.store} />`)}</tbody>
         </table></div>`
       : null}
     ${found && found.next ? html`<button onClick=${() => setLimit(limit + 50)}>More</button>` : null}
   </section>`;
 }
-
-const keys = (one) => one.store;
 
 function Row({ row, store }) {
   const name = row.name.includes("/") ? row.id : row.name;
