@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.arms import models_of
-from panic.errors import Interrupted, PanicError, nearest
+from panic.errors import Interrupted, PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
@@ -203,7 +203,7 @@ OptionalExperiment = Annotated[
 ]
 
 
-WITHOUT_STORE = ("devices", "models", "completion", "snapshot", "merge", "slurm", "stores", "help_")
+WITHOUT_STORE = ("models", "completion", "snapshot", "merge", "slurm", "stores", "help_")
 """Commands that ask no store, or whose arguments name it."""
 
 
@@ -244,6 +244,21 @@ def _with_settings(function: Callable[..., None], shared: Shared, arguments: Map
     if not is_told and (settings := read_settings()) and settings.models():
         os.environ["PANIC_MODELS"] = str(settings.models())
     function(shared, **arguments)
+
+
+def read_devices(text: str) -> str | list[str]:
+    """The devices that an option names, with commas between several. Raises UsageError as a config would."""
+    from pydantic_core import PydanticCustomError
+
+    from panic.config.fields import DEVICES, check_device
+
+    try:
+        found: str | list[str] = check_device(text)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        hint = context.get("hint") or f"Allowed: {', '.join(context.get('allowed', DEVICES))}."
+        raise UsageError(f"--device {error.message()}", hint=hint) from None
+    return found
 
 
 def guarded(action: Callable[[], None], *, verbose: bool) -> int:

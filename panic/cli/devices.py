@@ -1,24 +1,44 @@
 """`panic devices`: where models can run, how much room there is, and who uses it.
 
 panic devices --json
+panic devices --plan configs/demo.yaml
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from panic.cli.common import JsonOption, Shared, command
-from panic.cli.render import print_json, print_table, size
+import typer
+
+from panic.cli.common import JsonOption, Shared, command, tell_options
+from panic.cli.render import console, print_json, print_table, size
+from panic.errors import StoreMissing
+
+if TYPE_CHECKING:
+    from panic.engine.placing import Placing
+    from panic.engine.preview import Preview
 
 PROCESS = re.compile(r"process +(\d+) uses +([\d.]+) MB")
 """A line of torch.cuda.list_gpu_processes (which needs nvidia-ml-py)."""
 
 
 @command
-def devices(shared: Shared, as_json: JsonOption = False) -> None:
+def devices(
+    shared: Shared,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="CONFIG", help="Which devices would serve which models of a config."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the devices of this machine: memory, what is free of it, and which processes hold the rest."""
+    if plan is not None:
+        return _print_places(shared, plan, as_json=as_json)
+    tell_options({"--store": shared.store}, "without --plan")
     found = [as_dict(name) for name in _names()]
     if as_json:
         return print_json(found)
@@ -33,6 +53,73 @@ def devices(shared: Shared, as_json: JsonOption = False) -> None:
         for device in found
     ]
     return print_table(["device", "kind", "memory #", "free #", "used by"], rows)
+
+
+def _print_places(shared: Shared, path: Path, *, as_json: bool) -> None:
+    """Print the places of a config's models, decided from what the store has seen of them."""
+    from panic.cli import logs
+
+    logs.silence_libraries()
+    from panic.devices.device import open_devices
+    from panic.engine.placing import open_placing
+    from panic.engine.plan import check_config, make_plan
+    from panic.store import Store, reading
+
+    checked = check_config(path, ask=False, store=shared.store_path)
+    device = open_devices(checked.config.device)
+    place = shared.store_path(checked.config.store)
+    with contextlib.suppress(StoreMissing), Store(place, copy_older=True) as store:
+        seen = reading.model_times(store)
+        return _show(open_placing(make_plan(checked, device.kind), device, seen), as_json=as_json)
+    return _show(open_placing(make_plan(checked, device.kind), device), as_json=as_json)
+
+
+def _show(placing: Placing, *, as_json: bool) -> None:
+    served = {
+        name: [device for device in placing.devices if placing.serves(device, name)] for name in placing.sizes
+    }
+    if as_json:
+        return print_json(
+            {
+                "devices": placing.devices,
+                "models": {
+                    name: {
+                        "size_bytes": placing.sizes[name],
+                        "seconds_per_item": placing.seconds[name] if name in placing.seen else None,
+                        "devices": places,
+                    }
+                    for name, places in served.items()
+                },
+            }
+        )
+    for device, room in placing.devices.items():
+        console().print(f"{device}: {size(room)} for weights")
+    rows = [
+        (
+            name,
+            size(placing.sizes[name]),
+            f"{placing.seconds[name]:.3g}" if name in placing.seen else "not measured",
+            ", ".join(places),
+        )
+        for name, places in served.items()
+    ]
+    print_table(["model", "size #", "seconds per item #", "served by"], rows)
+    return console().print(f"{placing.described()}.")
+
+
+def print_devices(plan: Preview, placing: Placing) -> None:
+    """Print which of several devices serves what, and where not every device can have a batch."""
+    console().print(f"devices:     {placing.described()}")
+    at_once = [
+        -(-model.num_ready // model.batch_size)
+        for model in plan.models
+        if model.order is not None and model.batch_size and not model.is_remote
+    ]
+    if at_once and (most := max(at_once)) < len(placing.devices):
+        console().print(
+            f"             at most {most} of the {len(placing.devices)} have a batch at a time;"
+            " smaller batch_sizes, said before the first start, give work to more"
+        )
 
 
 def as_dict(name: str) -> dict[str, Any]:

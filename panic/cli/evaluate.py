@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command
+from panic.cli.common import JsonOption, Shared, command, read_devices
 from panic.cli.render import console, print_json, print_table
 
 SHOW_EVERY_S = 10.0
@@ -29,7 +29,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the model: steps=8."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps, or auto (the best).")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda:N, cuda:0,cuda:1, cuda:all, mps, or auto (the best).")
+    ] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,11 +39,11 @@ def evaluate(
     from panic.cli import logs
 
     logs.silence_libraries()
-    from panic.devices.device import open_device
+    from panic.devices.device import members, open_devices
     from panic.train import evaluation
 
-    place = open_device(device).name
-    spec = evaluation.model_to_evaluate(model, _parameters(overrides or []), device=place)
+    places = [one.torch_name for one in members(open_devices(read_devices(device)))]
+    spec = evaluation.model_to_evaluate(model, _parameters(overrides or []), device=places[0])
     shown_at = time.monotonic()
 
     def show(done: int, n: int) -> None:
@@ -57,7 +59,7 @@ def evaluate(
         logs.logging_prints(file),
     ):
         scores = evaluation.evaluate(
-            spec, data, n=n, seed=seed, device=place, batch_size=batch_size, show=show
+            spec, data, n=n, seed=seed, device=places, batch_size=batch_size, show=show
         )
     if as_json:
         return print_json(scores)

@@ -40,7 +40,7 @@ from panic.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.finding.fields import Target
-    from panic.store.records import ExperimentRow, FailureRow, InvocationRow, RunRow
+    from panic.store.records import ExperimentRow, FailureRow, InvocationRow, RunRow, SessionRow
 
 SHOWN_RUNS = 40
 SHOWN_STEPS = 500
@@ -382,17 +382,20 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
         for e in reading.epochs(store, row.id)
     ]
     print_table(["model", "epoch #", "batch size #", "device", "threads #", "fingerprint"], epochs, "Models")
+    on_several = any(" " in _devices(s) for s in reading.sessions(store, row.id))
     sessions = [
         (
             moment(s.started_at),
             s.end_state or ("working" if now.pid == s.pid else "killed"),
             str(s.pid),
             s.host,
+            *([_devices(s)] if on_several else []),
             s.command,
         )
         for s in reading.sessions(store, row.id)
     ]
-    print_table(["began", "ended", "pid", "host", "command"], sessions, "Sessions")
+    columns = ["began", "ended", "pid", "host", *(["devices"] if on_several else []), "command"]
+    print_table(columns, sessions, "Sessions")
     print_origin(store, row)
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
@@ -403,6 +406,12 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     print_table(["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "state", ""], rows, "Runs")
     if len(shown) < len(runs):
         out.print(f"... and {len(runs) - len(shown):,} more: --all or --json")
+
+
+def _devices(session: SessionRow) -> str:
+    """The devices that a session was asked to use."""
+    asked = (session.config or {}).get("device", "")
+    return asked if isinstance(asked, str) else " ".join(map(str, asked))
 
 
 def _named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:

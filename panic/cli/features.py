@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from panic.cli.common import Shared, say, tell_options
+from panic.cli.common import Shared, read_devices, say, tell_options
 from panic.cli.render import console, duration, print_json, print_table, shorten
 from panic.errors import ConfigError, Interrupted, PanicError, UsageError
 
@@ -55,7 +55,7 @@ def extract_features(shared: Shared, asked: Asked, *, dry_run: bool) -> None:
     wanted = Extraction(
         items=_items(asked, quiet=shared.quiet),
         specs=_specs(asked),
-        device=asked.device or "auto",
+        device=read_devices(asked.device or "auto"),
         output=asked.output,
         batch_size=asked.batch_size,
         how={"sources": asked.folders or asked.texts, "id_pattern": asked.pattern},
@@ -89,10 +89,10 @@ def _items(asked: Asked, *, quiet: bool) -> list[Item]:
 
 def _specs(asked: Asked) -> dict[str, ModelSpec]:
     """The models by name. Raises ConfigError for what is none, or cannot embed what is given."""
-    from panic.devices.device import open_device
+    from panic.devices.device import open_devices
     from panic.models import registry
 
-    device_kind = open_device(asked.device or "auto").kind
+    device_kind = open_devices(read_devices(asked.device or "auto")).kind.split()[0]
     modality = "image" if asked.folders else "text"
     if not asked.models:
         raise UsageError(

@@ -300,14 +300,15 @@ def _take(
     return perform(shared, checked, store.path, retry_failed=False, repair=False, runs=runs)
 
 
-def _try_out(models: Resolver, names: Sequence[str], device: str) -> None:
+def _try_out(models: Resolver, names: Sequence[str], asked: str | Sequence[str]) -> None:
     """Call models once, before an experiment asks for them: which layers there are is known only then."""
-    from panic.devices.device import open_device
+    from panic.devices.device import members, open_devices
     from panic.extraction.worker import try_out
 
-    kind = open_device(device).kind
+    device = open_devices(asked)
+    first = members(device)[0].name
     try:
-        try_out({name: models.resolve(name, kind) for name in names}, device)
+        try_out({name: models.resolve(name, device.kind.split()[0]) for name in names}, first)
     except ModelError as error:
         raise ModelError(error.message, hint=f"{error.hint}\nNothing was done.".strip()) from error
 

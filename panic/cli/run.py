@@ -23,6 +23,7 @@ from panic.cli.common import (
     Shared,
     command,
     guarded,
+    read_devices,
     read_settings,
     say,
     say_error,
@@ -69,6 +70,10 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", "--plan", help="Print t
 FractionOption = Annotated[
     float | None, typer.Option(metavar="SHARE", help="Share of the device's memory that may be used.")
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="DEVICES", help="auto, cpu, mps, cuda:N, cuda:all, sim:SIZE, or cuda:0,cuda:1."),
+]
 HeadroomOption = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Device memory that stays free, such as 2GiB.")
 ]
@@ -93,6 +98,7 @@ def run(
     retry_failed: RetryOption = False,
     repair: RepairOption = False,
     fail_fast: FailFastOption = False,
+    device: DeviceOption = None,
     memory_fraction: FractionOption = None,
     headroom: HeadroomOption = None,
     repin: Annotated[
@@ -149,6 +155,8 @@ def run(
         changes.append(f"name={json.dumps(name)}")
     if fail_fast:
         changes.append("fail_fast=true")
+    if device is not None:
+        changes.append(f"device={json.dumps(read_devices(device))}")
     if memory_fraction is not None:
         changes.append(f"memory_fraction={memory_fraction}")
     if headroom is not None:
@@ -269,14 +277,14 @@ def bring_up_to_date(path: Path) -> None:
 
 def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:
     """Change pinned shapes to what fits the work, after asking; whether to go on."""
-    from panic.devices.device import open_device
+    from panic.devices.device import open_devices
     from panic.engine import pinning
     from panic.engine.plan import make_plan
     from panic.models import registry
     from panic.store import Store, reading
 
     config = checked.config
-    device = open_device(config.device)
+    device = open_devices(config.device)
     plan = make_plan(checked, device.kind)
     with Store(path, write=True, create=True) as store:
         row = reading.named(store, config.name)
@@ -457,7 +465,11 @@ def _print_prompts(prompts: Sequence[str]) -> None:
 
 
 def _advise(plan: Preview) -> None:
-    """Say what pinned shapes cost that do not fit the work, and what changes them."""
+    """Say what pinned shapes cost that do not fit the work, and what changes them; who serves what."""
+    if plan.placing is not None:
+        from panic.cli.devices import print_devices
+
+        print_devices(plan, plan.placing)
     misfits = [model for model in plan.models if model.shape_from == "experiment" and model.is_misfit]
     for model in misfits:
         now, fitting = model.batch_size or 0, model.fitting_batch_size

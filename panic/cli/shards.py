@@ -65,14 +65,14 @@ def begin_shard(
 
     Raises UsageError for a shard without pins whose config does not say all batch sizes.
     """
-    from panic.devices.device import open_device
+    from panic.devices.device import open_devices
     from panic.engine.plan import expanded_runs, make_plan
     from panic.engine.shards import Shard, require_shapes
     from panic.store import Store
 
     wanted = None if shard is None else Shard.parse(shard, os.environ)
     if pins is None:
-        require_shapes(make_plan(checked, open_device(checked.config.device).kind, []), str(config))
+        require_shapes(make_plan(checked, open_devices(checked.config.device).kind, []), str(config))
     else:
         from panic.engine.pins import lay, read
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,6 +75,7 @@ def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:
             {name: getattr(time, name) for name in time.__slots__}
             for time in reading.model_times(store, row.id)
         ],
+        "devices": [asdict(device) for device in standing.device_times(store, row.id)],
         "endpoints": served.served(store, row),
         "budget": row.config.get("budget"),
         "eta_s": standing.eta_s(store, row, now),
@@ -133,6 +135,10 @@ def _panel(store: Store, row: ExperimentRow, now: Standing | None = None) -> Ren
     times = reading.model_times(store, row.id)
     if not times:
         return Group(title, lines, *more)
+    devices = standing.device_times(store, row.id)
+    if len(devices) > 1:
+        each = [(one.device, one.batches, one.items, duration(one.duration_s)) for one in devices]
+        more.insert(0, make_table(["device", "batches #", "items #", "time #"], each))
     rows = [
         (
             t.model,

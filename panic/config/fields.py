@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -53,16 +53,50 @@ def parse_whole(value: Any) -> Any:
     return value
 
 
-def check_device(value: str) -> str:
-    """Accept auto, cpu, mps, cuda, cuda:N and sim:SIZE."""
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+DEVICES = ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:all", "sim:8GiB"]
+
+
+def check_device(value: Any) -> Any:
+    """Accept auto, cpu, mps, cuda, cuda:N, cuda:all and sim:SIZE, or a list, also with commas in a text.
+
+    A list of one is that one. Several are GPUs, or simulated: one process each, so none is named twice.
+    """
+    if isinstance(value, str) and "," in value:
+        value = [one.strip() for one in value.split(",")]
+    if isinstance(value, str):
+        return _check_one_device(value, "is not a known device")
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        raise PydanticCustomError("device", "must name a device, or list some", {"allowed": DEVICES})
+    unknown = "has '{one}', which is not a known device"
+    names = [re.sub(r"^cuda$", "cuda:0", _check_one_device(one, unknown)) for one in value]
+    if len(names) == 1:
+        return value[0]
+    if alone := [one for one in names if one in ("auto", "mps", "cuda:all")]:
+        raise PydanticCustomError("device", "has '{one}' in a list: it stands alone", {"one": alone[0]})
+    sorts = list(dict.fromkeys(one.partition(":")[0] for one in names))
+    if len(sorts) > 1:
+        raise PydanticCustomError(
+            "device",
+            "mixes {sorts}: results depend on the kind of device",
+            {"sorts": " and ".join(sorts), "hint": "several devices are all cuda:N, or all sim:SIZE"},
+        )
+    double = next((one for place, one in enumerate(names) if one in names[:place]), None)
+    if double == "cpu":
+        hint = f"device: cpu with workers: {len(names)} has as many processes"
+        raise PydanticCustomError("device", "names cpu twice", {"hint": hint})
+    if double is not None and sorts == ["cuda"]:
+        hint = "every device has one process; name it once"
+        raise PydanticCustomError("device", "names {one} twice", {"one": double, "hint": hint})
+    return names
+
+
+def _check_one_device(value: str, otherwise: LiteralString) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+|:all)?", value):
         return value
     if value.startswith("sim:"):
         parse_size(value.removeprefix("sim:"))
         return value
-    raise PydanticCustomError(
-        "device", "is not a known device", {"allowed": ["auto", "cpu", "mps", "cuda", "cuda:0", "sim:8GiB"]}
-    )
+    raise PydanticCustomError("device", otherwise, {"allowed": DEVICES, "one": value})
 
 
 def check_name(value: str) -> str:
@@ -136,4 +170,4 @@ Tag = Annotated[str, AfterValidator(check_tag)]
 Label = Annotated[str, AfterValidator(check_label)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]
-Device = Annotated[str, AfterValidator(check_device)]
+Devices = Annotated[str | list[str], BeforeValidator(check_device)]

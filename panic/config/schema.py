@@ -31,7 +31,7 @@ from panic.config.fields import (
     MAX_SEED,
     BatchSize,
     Count,
-    Device,
+    Devices,
     ExperimentName,
     FilePath,
     Label,
@@ -172,7 +172,14 @@ class ExperimentConfig(Part):
         ),
     ] = None
 
-    device: Annotated[Device, PINNED, Field(description="auto, cpu, mps, cuda, cuda:N or sim:SIZE")] = "auto"
+    device: Annotated[
+        Devices,
+        PINNED,
+        Field(description="auto, cpu, mps, cuda, cuda:N, cuda:all, sim:SIZE, or several: [cuda:0, cuda:1]"),
+    ] = "auto"
+    devices: Annotated[
+        Literal["any", "same"], OPERATIONAL, Field(description="same refuses cards of several models")
+    ] = "any"
     threads: Annotated[Workers | None, PINNED, Field(description="CPU threads of the models")] = None
     batch_sizes: Annotated[dict[str, BatchSize], PINNED, Field(description="batch size by model name")] = {}
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from panic.config import problems, sources
-from panic.config.fields import Device, FilePath, Name, Part, Size, Text, Workers
+from panic.config.fields import Devices, FilePath, Name, Part, Size, Text, Workers
 from panic.config.problems import Document, KeyPath, NotParsedError, Source
 from panic.config.schema import ExperimentConfig
 from panic.errors import ConfigError
@@ -41,7 +41,7 @@ class Settings(Part):
     store: Annotated[Text | None, Field(description="the store: a folder, or a name of stores")] = None
     models: Annotated[FilePath | None, Field(description="folder of your own models")] = None
     project: Annotated[Name | None, Field(description="project of configs that name none")] = None
-    device: Annotated[Device | None, Field(description="device of configs that name none")] = None
+    device: Annotated[Devices | None, Field(description="device of configs that name none")] = None
     memory_fraction: Annotated[
         float | None, Field(gt=0, le=1, description="share of the device's memory that may be used")
     ] = None

@@ -29,6 +29,9 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 _NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
 """What CUDA and MPS, cuBLAS and cuDNN, and torch's allocator in main memory say when there is no room."""
 
+ALL = "cuda:all"
+"""Names all GPUs that are visible."""
+
 
 class Device(Protocol):
     """A place with a byte budget where models run."""
@@ -150,7 +153,7 @@ def open_device(name: str) -> MainMemory | OwnMemory:
     """
     if name == "cpu":
         return CpuDevice()
-    if match := re.fullmatch(r"sim:([\d.]+)\s*([a-zA-Z]*)", name):
+    if match := re.fullmatch(r"sim:([\d.]+)\s*([a-zA-Z]*)(?:#\d+)?", name):
         unit = _UNITS.get(match[2].lower())
         if unit is not None:
             from panic.devices.simulated import SimulatedDevice
@@ -161,7 +164,7 @@ def open_device(name: str) -> MainMemory | OwnMemory:
         return _open_torch_device(name)
     raise UsageError(
         f"unknown device {name!r}",
-        hint="Allowed: auto, cpu, mps, cuda, cuda:N, sim:8GiB (a simulated budget).",
+        hint="Allowed: auto, cpu, mps, cuda, cuda:N, cuda:all, sim:8GiB (a simulated budget).",
     )
 
 
@@ -181,6 +184,86 @@ def _open_torch_device(name: str) -> MainMemory | OwnMemory:
         return CudaDevice(int(index))
     present = [f"cuda:{i}" for i in range(num_gpus)] + ["mps"] * has_mps + ["cpu"]
     raise UsageError(f"device {name!r} is not here", hint=f"This machine has: {', '.join(present)}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceGroup:
+    """Several devices of one kind with memory of their own, the smallest first; `open_devices` makes it.
+
+    To whoever plans work it is one device, with the memory of the smallest: a shape that fits there fits all.
+    Cards of several models are of a joint kind of their own, since results depend on which one computes.
+    """
+
+    devices: tuple[OwnMemory, ...]
+    has_own_memory: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return ", ".join(device.name for device in self.devices)
+
+    @property
+    def kind(self) -> str:
+        sorts = sorted({device.kind for device in self.devices})
+        first, *others = sorts
+        return " + ".join([first, *(other.removeprefix("cuda ") for other in others)])
+
+    @property
+    def torch_name(self) -> str:
+        return self.devices[0].torch_name
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether devices differ in kind, or in memory by more than a gibibyte."""
+        sizes = [device.total_bytes() for device in self.devices]
+        return len({device.kind for device in self.devices}) > 1 or max(sizes) - min(sizes) > 2**30
+
+    def total_bytes(self) -> int:
+        return min(device.total_bytes() for device in self.devices)
+
+    def free_bytes(self) -> int:
+        return min(device.free_bytes() for device in self.devices)
+
+    def trim(self) -> None:
+        for device in self.devices:
+            device.trim()
+
+
+def open_devices(asked: str | Sequence[str]) -> MainMemory | OwnMemory | DeviceGroup:
+    """The device or devices that a config names: as `open_device`, cuda:all, or a list.
+
+    Raises UsageError for one that is not there.
+    """
+    if isinstance(asked, str) and asked != ALL:
+        return open_device(asked)
+    names = _all_gpus() if isinstance(asked, str) else _told_apart(asked)
+    if len(names) == 1:
+        return open_device(names[0])
+    found = [device for name in names if not isinstance(device := open_device(name), MainMemory)]
+    return DeviceGroup(devices=tuple(sorted(found, key=lambda device: device.total_bytes())))
+
+
+def members(device: Device) -> tuple[Device, ...]:
+    """The single devices of what `open_devices` has given."""
+    return device.devices if isinstance(device, DeviceGroup) else (device,)
+
+
+def _all_gpus() -> list[str]:
+    import torch
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not num_gpus:
+        raise UsageError("device 'cuda:all': this machine has no CUDA device", hint="Allowed: cpu, auto.")
+    return [f"cuda:{index}" for index in range(num_gpus)]
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Names under which equal budgets are several devices: sim:8GiB#1, sim:8GiB#2."""
+    return [
+        f"{name}#{1 + list(names[:place]).count(name)}"
+        if name.startswith("sim:") and len(names) > 1
+        else name
+        for place, name in enumerate(names)
+    ]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

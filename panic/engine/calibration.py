@@ -41,8 +41,12 @@ class Caller:
         self._session, self._workers = session, workers
 
     def call(self, call: Call) -> CallResult:
-        """Perform a call by the first worker. Raises Interrupted where it was asked to stop meanwhile."""
-        self._workers.submit(call, self._workers.seats[0])
+        """Perform a call by the first worker that serves its model: of several devices on the smallest.
+
+        Raises Interrupted where it was asked to stop meanwhile.
+        """
+        seat = next(seat for seat in self._workers.seats if self._workers.serves(seat, call.model))
+        self._workers.submit(call, seat)
         while True:
             self._workers.check()
             message = self._workers.next(TICK_S)

@@ -74,7 +74,8 @@ class Call:
 class CallError:
     """Why a call gave no outputs: its outcome, and what there is to say about it.
 
-    delay_s: how long to wait before the next attempt. is_final: no attempt would end otherwise.
+    delay_s: how long to wait before the next attempt. is_final: no attempt would end otherwise. is_end: the
+    process that was to perform it has ended.
     """
 
     kind: Outcome
@@ -83,6 +84,7 @@ class CallError:
     hint: str = ""
     delay_s: float = 0.0
     is_final: bool = False
+    is_end: bool = False
 
     def fatal(self, model: str, hint: str = "") -> PanicError:
         """The error with which an experiment ends; it names the model once."""

@@ -170,7 +170,7 @@ class Driver:
     def _feed_one(self, seat: Seat) -> bool:
         """Give a worker a call; False if there is none for it."""
         ready = self._session.ready
-        if self._alone and self._workers.serves(seat, self._alone[0][0].model):
+        if self._alone and self._workers.is_trusted(seat, self._alone[0][0].model):
             lane, item = self._alone.popleft()
             self._submit(seat, lane, [item])
             return True

@@ -9,6 +9,7 @@ The same call goes on where an earlier one stopped, whatever stopped it.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -17,9 +18,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from panic.config import ExperimentConfig
-from panic.devices.device import open_device
+from panic.devices.device import DeviceGroup, open_devices
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
 from panic.engine.pinning import Shape, as_started, known_fingerprints, shapes, unproven, untried
@@ -39,6 +41,11 @@ from panic.models import registry
 from panic.store import DEFAULT_STORE, Store, reading
 from panic.store.records import Counts, EpochRow, NewRun, RunRow
 from panic.store.standing import standing
+
+if TYPE_CHECKING:
+    from panic.engine.placing import Placing
+
+log = logging.getLogger("panic.engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +97,7 @@ def run(
         raise UsageError("overrides change a config file; this config is loaded already")
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
     config = checked.config
-    device = open_device(config.device)
+    device = open_devices(config.device)
     refuse_impossible(config, device)
     plan = make_plan(checked, device.kind, runs)
     warn_of_short_runs(plan)
@@ -150,7 +157,8 @@ def pinned_workers(session: Session, stack: ExitStack) -> Workers:
     num_runs, num_missing = _missing(session)
     num_workers = count_workers(plan, called, device, num_runs, num_missing)
     start = partial(start_workers, plan, called, device, num_workers, session.memory)
-    workers = stack.enter_context(closing(Workers(start, session.ledger)))
+    placing = _placed(session) if isinstance(device, DeviceGroup) else None
+    workers = stack.enter_context(closing(Workers(start, session.ledger, placing)))
     if plan.remote:
         _start_endpoints(session, workers, has_runs=num_missing > 0)
     wanted = {name: called[name].batch_size for name in untried(plan, epochs, device)}
@@ -160,6 +168,15 @@ def pinned_workers(session: Session, stack: ExitStack) -> Workers:
     suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
     session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
     return workers
+
+
+def _placed(session: Session) -> Placing:
+    from panic.engine.placing import open_placing  # most experiments have one device
+
+    times = reading.model_times(session.reader)
+    found = open_placing(session.plan, session.device, times, session.memory.peaks)
+    log.info("%s", found.described())
+    return found
 
 
 def _start_endpoints(session: Session, workers: Workers, *, has_runs: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from panic.devices.device import open_device
+from panic.devices.device import open_devices
 from panic.engine import pinning
 from panic.engine.perform import pinned_workers
 from panic.engine.plan import CheckedConfig, make_plan
@@ -76,7 +76,7 @@ def calibrate(checked: CheckedConfig) -> Pins:
 
     Nothing is computed and no store is kept. Raises what performing it would raise.
     """
-    device = open_device(checked.config.device)
+    device = open_devices(checked.config.device)
     plan = make_plan(checked, device.kind)
     fingerprints = registry.fingerprints(plan.specs)
     with (
@@ -136,7 +136,7 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
     another kind of device, and where the experiment has begun otherwise.
     """
     config = checked.config
-    device = open_device(config.device)
+    device = open_devices(config.device)
     plan = make_plan(checked, device.kind, [])
     fingerprints = pinning.known_fingerprints(store, plan)
     row = reading.named(store, config.name)

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from panic.arms import networks
 from panic.config import ExperimentConfig, union
-from panic.devices.device import Device, open_device
+from panic.devices.device import Device, DeviceGroup, open_devices
 from panic.engine.pinning import (
     as_started,
     fitting_shapes,
@@ -35,6 +36,9 @@ from panic.store.coverage import EmbeddingModel, Part
 from panic.store.records import CUT_SHORT, EpochRow, ExperimentRow, NewRun, RunRow
 from panic.store.served import ServedModel, served_models
 from panic.topology import Estimate, estimate
+
+if TYPE_CHECKING:
+    from panic.engine.placing import Placing
 
 ASSUMED_COORDINATES = 768
 """Coordinates of a vector, for the estimate of diagrams: most embedding models have 384 to 1,024."""
@@ -103,7 +107,7 @@ class Preview:
     of the runs; `missing` includes at most as much as the runs to come will ask for. eta_s: model time at
     the speed seen in this store; None where a model has not been seen. diagrams: what those that are missing
     will take if no run gets stuck; None if there are none. served: what endpoints have been sent and said so
-    far.
+    far. placing: which of several devices serves what; None for one device.
     """
 
     name: str
@@ -120,6 +124,7 @@ class Preview:
     eta_s: float | None
     diagrams: Estimate | None
     served: Sequence[ServedModel] = ()
+    placing: Placing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,7 @@ def preview(
     """
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=False)
     config = checked.config
-    device = open_device(config.device)
+    device = open_devices(config.device)
     plan = make_plan(checked, device.kind, runs)
     fingerprints = _fingerprints(plan)
     try:
@@ -206,7 +211,16 @@ def _preview(plan: Plan, device: Device, path: Path, store: Store | None, known:
         eta_s=_eta_s({name: left[name] for name in plan.generative}, _seconds_per_item(store)),
         diagrams=_diagrams(plan, parts),
         served=served_models(store, row.id) if store and row else (),
+        placing=_placing(plan, device, store),
     )
+
+
+def _placing(plan: Plan, device: Device, store: Store | None) -> Placing | None:
+    if not isinstance(device, DeviceGroup):
+        return None
+    from panic.engine.placing import open_placing  # most experiments have one device
+
+    return open_placing(plan, device, reading.model_times(store) if store is not None else ())
 
 
 def _union(row: ExperimentRow, config: ExperimentConfig) -> ExperimentConfig | None:

@@ -28,6 +28,7 @@ from panic.engine.serving import CallServer, ServerSettings
 log = logging.getLogger("panic.engine")
 
 STARTING = "starting a process"
+WAITING = "waiting for a call"
 START_RETRIES = 1
 """How often a process may end before its first call of a model, for instance while loading."""
 
@@ -62,7 +63,7 @@ class ProcessWorker:
         self._closing = False
         self._leaving = False
         self._failed_starts = 0
-        self._clock = Clock("waiting for a call")  # for as long as there is no child, which has its own
+        self._clock = Clock(WAITING)  # for as long as there is no child, which has its own
         self._spawned_at = 0.0
         self._spans: list[Span] = []
         if ahead:
@@ -160,13 +161,14 @@ class ProcessWorker:
                 self._spans.append(Span("lost with its process", "", self._invoking[1], time.monotonic()))
             self._child, self._invoking, self._leaving = None, None, False
             self._begun = set()
-            self._clock = Clock("waiting for a call")
+            self._clock = Clock(WAITING)
             if not self.is_ready:
                 log.warning("a process that runs models did not start: %s", reason)
         for number in pending:
             own: Outcome = kind if number == guilty else "untried"
-            message = f"the process that runs models ended: {reason}" if own != "untried" else "not started"
-            self._deliver(CallResult(number=number, error=CallError(kind=own, message=message)))
+            message = f"the process that runs models ended: {reason}" if number == guilty else "not started"
+            error = CallError(kind=own, message=message, is_end=number == guilty)
+            self._deliver(CallResult(number=number, error=error))
 
     def _kind_of_end(self) -> Outcome:
         """What the end of the child means for the call it was at."""
@@ -218,7 +220,7 @@ def serve_connection(
         send(("ready", 0))
     with ThreadPoolExecutor(1) as finisher:
         while True:
-            with clock.of("waiting for a call"):
+            with clock.of(WAITING):
                 call = calls.get()
             if call is None:
                 break

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from panic.config import DiagramSettings
-from panic.devices.device import Device, open_device
+from panic.devices.device import Device, members, open_devices
 from panic.engine.calls import Call
 from panic.engine.contents import Output, Rejected
 from panic.engine.pinning import as_started
@@ -108,7 +108,7 @@ def verify(
 
 def _again(checked: CheckedConfig, store: Store, calls: list[Origin]) -> Iterator[Finding]:
     """The findings of calls, one model server per number of threads."""
-    device = open_device(checked.config.device)
+    device = open_devices(checked.config.device)
     specs = as_started(store, make_plan(checked, device.kind), {})[0].specs
     now = {name: _fingerprint(spec) for name, spec in specs.items()}
     names = {fingerprint: name for name, fingerprint in now.items()}  # a vector's model may have another name
@@ -135,7 +135,7 @@ def _settings(
 ) -> ServerSettings:
     config = checked.config
     return ServerSettings(
-        device=device.name,
+        device=members(device)[0].name,
         specs=dict(specs),
         threads=threads,
         headroom_bytes=config.headroom,

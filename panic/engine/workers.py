@@ -17,12 +17,13 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from panic.config import ExperimentConfig
-from panic.devices.device import Device
+from panic.devices.device import Device, DeviceGroup, members
 from panic.devices.transfers import format_bytes
 from panic.engine.calls import Call, CallResult, Worker
 from panic.engine.ledger import Ledger, Span
@@ -30,10 +31,13 @@ from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
 from panic.engine.plan import Plan, small_bytes
 from panic.engine.pool import JobResult
-from panic.engine.process_worker import ProcessWorker
+from panic.engine.process_worker import WAITING, ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
 from panic.errors import UsageError
 from panic.models import registry
+
+if TYPE_CHECKING:
+    from panic.engine.placing import Placing
 
 log = logging.getLogger("panic.engine")
 
@@ -43,6 +47,10 @@ MOST = 8
 """Workers that start by themselves: beyond, the driver would have to be measured first."""
 PROCESS_BYTES = 500 * 2**20
 """Memory of a process besides its models: the interpreter, torch, diffusers and transformers take 443 MB."""
+MOST_ENDS = 3
+"""So often in a row may one of several devices lose its process at calls of a model before it is left out."""
+LEFT_OUT = "left out"
+"""What the time of such a device is called in the ledger."""
 WORTH_STARTING = 200
 """Missing invocations per worker; to start a process takes as long as some hundred calls of a tiny model."""
 
@@ -61,6 +69,10 @@ class Seat:
     at the same time. unstored: of an endpoint, the numbers of the commits that its last results are in, as
     long as they are not stored: such a result still takes a place, so that no more is lost by a kill, and
     paid for again, than there are places.
+
+    device: which of several devices it has, else "". ends: how often its process has ended at calls of a
+    model since such a call last gave a result, by model. is_resting: its process has just ended, and another
+    device should get what it had. is_left_out: its device gets nothing more.
     """
 
     worker: Worker
@@ -72,10 +84,19 @@ class Seat:
     model: str = ""
     upcoming: tuple[str, ...] = ()
     unstored: deque[int] = field(default_factory=deque)
+    device: str = ""
+    ends: Counter[str] = field(default_factory=Counter)
+    is_resting: bool = False
+    is_left_out: bool = False
+
+    @property
+    def num_ends(self) -> int:
+        """How often in a row its process has ended at calls of one model."""
+        return max(self.ends.values(), default=0)
 
     @property
     def has_room(self) -> bool:
-        return self.num_calls + len(self.unstored) < self.depth
+        return not self.is_left_out and self.num_calls + len(self.unstored) < self.depth
 
 
 class Workers:
@@ -84,22 +105,28 @@ class Workers:
     Args:
         start: makes the workers, given where they deliver their results.
         ledger: told what the workers spend their time on.
+        placing: which of several devices serves which model, one device for each worker; None for one device.
     """
 
     def __init__(
         self,
         start: Callable[[Deliver], Sequence[Worker]],
         ledger: Ledger | None = None,
+        placing: Placing | None = None,
     ) -> None:
         self._ledger = ledger or Ledger()
+        self._placing = placing
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._calls: dict[int, tuple[Seat, str]] = {}
         self._last_number = 0
         self._remote: frozenset[str] = frozenset()
         self.seats: list[Seat] = []
         before = Span("starting", "", self._ledger.started_at, time.monotonic())
-        for one in start(self.post):
-            self._seat(Seat(one, f"worker {len(self.seats) + 1}"), before)
+        devices = list(placing.devices) if placing is not None else []
+        for number, one in enumerate(start(self.post), start=1):
+            device = devices[number - 1] if devices else ""
+            place = f"worker {number} on {device}" if device else f"worker {number}"
+            self._seat(Seat(one, place, device=device), before)
 
     def _seat(self, seat: Seat, before: Span) -> None:
         self.seats.append(seat)
@@ -114,7 +141,19 @@ class Workers:
 
     def serves(self, seat: Seat, model: str) -> bool:
         """Whether calls of a model may be given to a seat."""
-        return model == seat.remote if seat.remote else model not in self._remote
+        if seat.remote or model in self._remote:
+            return model == seat.remote
+        return self._placing is None or self._placing.serves(seat.device, model)
+
+    def is_trusted(self, seat: Seat, model: str) -> bool:
+        """Whether a call that may be its item's last attempt may be given to a seat.
+
+        Not where a process has ended at such calls, as long as there is another device.
+        """
+        if not self.serves(seat, model):
+            return False
+        others = (other for other in self.seats if other is not seat and self.serves(other, model))
+        return not seat.num_ends or all(other.num_ends for other in others)
 
     @property
     def num_calls(self) -> int:
@@ -127,9 +166,15 @@ class Workers:
         return frozenset().union(*(seat.resident for seat in self.seats))
 
     def open_seats(self) -> list[Seat]:
-        """Workers that can take a call, idle ones first; those that still start only if all of them do."""
+        """Workers that can take a call, idle ones first; those that still start only if all of them do.
+
+        Those whose process has ended come last, and not before another device has given a result: what they
+        had should not meet the same end there.
+        """
         started = [seat for seat in self.seats if seat.worker.is_ready] or self.seats
-        return sorted((seat for seat in started if seat.has_room), key=lambda seat: seat.num_calls)
+        is_other_busy = any(seat.device and not seat.is_resting and seat.num_calls for seat in self.seats)
+        open_now = (seat for seat in started if seat.has_room and not (seat.is_resting and is_other_busy))
+        return sorted(open_now, key=lambda seat: (seat.num_ends, seat.num_calls))
 
     def submit(self, call: Call, seat: Seat) -> int:
         """Give a worker a call; returns the number that its result will bear."""
@@ -169,12 +214,38 @@ class Workers:
         if isinstance(message, BaseException):
             raise message
         if isinstance(message, CallResult):
-            seat, _ = self._calls.pop(message.number)
+            seat, model = self._calls.pop(message.number)
             seat.num_calls -= 1
+            if seat.device:
+                self._observe(seat, model, message)
             self._ledger.add(seat.place, message.spans)
             if not seat.remote:
                 seat.resident = message.resident if message.error is None else frozenset()
         return message
+
+    def _observe(self, seat: Seat, model: str, result: CallResult) -> None:
+        """Learn from a result how long a model takes, or that the process of one of several devices ended."""
+        assert self._placing is not None
+        error = result.error
+        if error is None:
+            self._placing.measured(model, result.duration_s, len(result.outputs))
+            del seat.ends[model]
+            for other in self.seats:
+                other.is_resting = False
+        elif error.is_end:
+            seat.ends[model] += 1
+            seat.is_resting = True
+            if not any(o.device and o is not seat and not o.is_left_out for o in self.seats):
+                return
+            if error.kind == "load":  # where others are left, no such end is that of the experiment
+                result.error = replace(error, kind="untried")
+            if seat.num_ends >= MOST_ENDS and not seat.is_left_out:
+                seat.is_left_out = True
+                self._placing.leave_out(seat.device)
+                log.warning(
+                    "%s is left out from here on, its process has ended %d times in a row: %s; %s",
+                    *(seat.device, seat.num_ends, error.message, self._placing.described()),
+                )
 
     def check(self) -> None:
         """End calls that have exceeded their time limit."""
@@ -184,7 +255,10 @@ class Workers:
     def close(self) -> None:
         """Stop all workers; what has not come back may be lost."""
         for seat in self.seats:
-            self._ledger.add(seat.place, seat.worker.close())
+            spans = seat.worker.close()
+            if seat.is_left_out:
+                spans = [span._replace(name=LEFT_OUT) if span.name == WAITING else span for span in spans]
+            self._ledger.add(seat.place, spans)
 
 
 def refuse_impossible(config: ExperimentConfig, device: Device) -> None:
@@ -196,12 +270,30 @@ def refuse_impossible(config: ExperimentConfig, device: Device) -> None:
             f" ({config.memory_fraction:g} and {format_bytes(config.headroom)}) leave nothing",
             hint="A smaller headroom, for example headroom: 0, or a larger device.",
         )
+    if isinstance(device, DeviceGroup):
+        _refuse_several(config, device)
     if config.executor != "local":
         return
     if config.timeout_s is not None:
         raise UsageError("timeout_s needs a process that can be ended", hint="executor: process, or auto")
     if config.workers is not None and config.workers > 1:
         raise UsageError("more than one worker needs processes", hint="executor: process, or auto")
+
+
+def _refuse_several(config: ExperimentConfig, group: DeviceGroup) -> None:
+    if config.devices == "same" and group.is_mixed:
+        told = ", ".join(f"{one.name} {one.kind}, {format_bytes(one.total_bytes())}" for one in group.devices)
+        raise UsageError(
+            f"devices: same, and these are not: {told}",
+            hint="Name devices of one model, or devices: any, which pins shapes to what the smallest can do.",
+        )
+    if config.executor == "local":
+        raise UsageError("several devices need a process each", hint="executor: process, or auto")
+    if config.workers not in (None, len(group.devices)):
+        raise UsageError(
+            f"workers is {config.workers}, and each of {len(group.devices)} devices has one process",
+            hint="Leave workers out.",
+        )
 
 
 def count_workers(
@@ -216,6 +308,8 @@ def count_workers(
         num_missing: invocations that are missing if no run gets stuck.
     """
     config = plan.config
+    if isinstance(device, DeviceGroup):
+        return len(device.devices)
     if config.workers is not None:
         return config.workers
     weights_bytes = small_bytes(plan, device.kind)
@@ -260,6 +354,10 @@ def start_workers(
         memory=replace(memory, num_workers=num_workers),
         hidden=tuple(registry.secrets(plan.specs.values())),
     )
+    if isinstance(device, DeviceGroup):
+        log.info("a process on each of %s", device.name)
+        of_each = [replace(settings, device=one.name) for one in members(device)]
+        return [ProcessWorker(one, deliver, timeout_s=config.timeout_s) for one in of_each]
     if num_workers > 1:
         log.info("%d workers on %s, threads of each: %d", num_workers, device.name, threads)
         if device.kind == "cpu" and num_workers * threads > num_cores():

@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from panic.devices.device import open_device
+from panic.devices.device import members, open_devices
 from panic.engine.calls import Worker
 from panic.engine.workers import Deliver, Workers
 from panic.errors import ModelError, PanicError, UsageError
@@ -37,14 +37,14 @@ PACKAGES = ("panic", "torch", "transformers", "tokenizers", "numpy", "pillow")
 class Extraction:
     """What is asked for.
 
-    specs: the models by name, as resolved for the device; all of them take every item. batch_size: of all
-    models, where each model's own is not wanted. how: what else the output should say, of how its items were
-    chosen.
+    specs: the models by name, as resolved for the device; all of them take every item. device: one or
+    several, as a config names them. batch_size: of all models, where each model's own is not wanted. how:
+    what else the output should say, of how its items were chosen.
     """
 
     items: Sequence[Item]
     specs: Mapping[str, ModelSpec]
-    device: str
+    device: str | Sequence[str]
     output: Path
     batch_size: int | None = None
     how: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def about(wanted: Extraction) -> dict[str, Any]:
         for name, spec in wanted.specs.items()
     }
     made = {"batch_sizes": _batch_sizes(wanted), "versions": _versions()}
-    device = open_device(wanted.device).kind
+    device = open_devices(wanted.device).kind
     return {"format": files.FORMAT, "models": models, "device": device, "made": [made], **wanted.how}
 
 
@@ -195,7 +195,8 @@ class _Work:
         self._check()
 
     def _start(self, deliver: Deliver) -> list[Worker]:
-        return [start_worker(self.wanted.specs, self.wanted.device, deliver)]
+        devices = members(open_devices(self.wanted.device))
+        return [start_worker(self.wanted.specs, device.name, deliver) for device in devices]
 
     def _check(self) -> None:
         total = len(self.wanted.items)

@@ -187,3 +187,26 @@ def _missing_vectors(store: Store, row: ExperimentRow) -> int:
     modalities = {model.id: model.spec.get("modalities_in", ["text"]) for model in reading.models(store)}
     models = {epoch.model for epoch in reading.epochs(store, row.id) if epoch.name in wanted}
     return sum(len(missing.embeddings(store, row.id, model, modalities[model])) for model in models)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTime:
+    """What one device has computed, in seconds; named as the config names it."""
+
+    device: str
+    batches: int
+    items: int
+    duration_s: float
+
+
+def device_times(store: Store, experiment: int) -> list[DeviceTime]:
+    """Batches, items and seconds per device of an experiment; without endpoints."""
+    rows = store.db.rows(
+        "SELECT device, count(*), sum(size), sum(duration_s)"
+        " FROM batch JOIN session ON session.id = batch.session"
+        " WHERE experiment = ? AND batch.id NOT IN (SELECT batch FROM answer)"
+        " GROUP BY device ORDER BY device",
+        experiment,
+    )
+    names = DeviceTime.__slots__
+    return [DeviceTime(**dict(zip(names, row, strict=True))) for row in rows]

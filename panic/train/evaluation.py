@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from panic.errors import ModelMissing, UsageError
 from panic.models import registry
@@ -58,19 +61,21 @@ def evaluate(
     *,
     n: int = 1000,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
     batch_size: int = 16,
     extractor: str = EXTRACTOR,
     show: Show = lambda done, n: None,
 ) -> dict[str, Any]:
     """Figures of a model on `data`: a folder of images with captions, or "pocket-world".
 
-    n: how many images are drawn (or captions written, pairs matched).
+    n: how many images are drawn (or captions written, pairs matched). device: torch's name of it; of several,
+    all draw batches, which one changes nothing, and the first does all else.
 
     Raises UsageError for a model or data that do not go together, ModelMissing where weights are not here.
     """
+    devices = [device] if isinstance(device, str) else list(device)
     if data == WORLD:
-        return _by_oracle(spec, n, seed, device)
+        return _by_oracle(spec, n, seed, devices[0])
     if not _draws(spec):
         raise UsageError(
             f"{spec.name} draws no pictures of texts: other models are evaluated on {WORLD} alone",
@@ -78,22 +83,53 @@ def evaluate(
     refuse_without_fidelity(extractor)
     folder = Folder(data, size=8, held_back=0.0)
     _refuse_few(n, len(folder))
-    model = registry.build(spec)
-    model.load(device)
     texts = list(folder.captions())
     captions = [texts[i] for i in _spread(len(folder), n, seed)]
     with tempfile.TemporaryDirectory() as place:
         drawn = [Path(place) / f"{i:06d}.png" for i in range(n)]
-        for first in range(0, n, batch_size):
-            some = captions[first : first + batch_size]
-            images = pocket_scores.call(model, some, range(seed + first, seed + first + len(some)))
-            for path, image in zip(drawn[first : first + batch_size], images, strict=True):
-                image.save(path)
-            show(first + len(some), n)
-        width, height = images[0].size
+        batches = [
+            (captions[first : first + batch_size], drawn[first : first + batch_size], seed + first)
+            for first in range(0, n, batch_size)
+        ]
+        done = 0
+        for paths in _draw(spec, devices, batches):
+            done += len(paths)
+            show(done, n)
+        with Image.open(drawn[-1]) as image:
+            width, height = image.size
         if width != height:
             raise UsageError(f"{spec.name} draws pictures of {width}x{height}: only squares can be compared")
-        return fidelity(drawn, folder.paths, width, device=device, extractor=extractor, seed=seed)
+        return fidelity(drawn, folder.paths, width, device=devices[0], extractor=extractor, seed=seed)
+
+
+_Batch = tuple[Sequence[str], Sequence[Path], int]
+"""Captions, the files of their images, and the seed of the first."""
+
+
+def _draw(spec: ModelSpec, devices: Sequence[str], batches: Sequence[_Batch]) -> Iterator[Sequence[Path]]:
+    """Draw batches on all devices, with a thread and a model on each; yields the files of each batch."""
+    free: SimpleQueue[Model] = SimpleQueue()
+    for device in devices:
+        model = registry.build(spec)
+        model.load(device)
+        free.put(model)
+
+    def draw(batch: _Batch) -> Sequence[Path]:
+        captions, paths, first = batch
+        model = free.get()
+        try:
+            images = pocket_scores.call(model, captions, range(first, first + len(captions)))
+        finally:
+            free.put(model)
+        for path, image in zip(paths, images, strict=True):
+            image.save(path)
+        return paths
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        try:
+            yield from pool.map(draw, batches)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def refuse_without_fidelity(extractor: str = EXTRACTOR) -> None:

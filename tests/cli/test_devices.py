@@ -139,3 +139,41 @@ def test_memory_options_are_settings_of_the_experiment(panic, tmp_path: Path) ->
     wrong = panic("run", config, "--memory-fraction", "1.5")
     assert wrong.exit_code == 2
     assert "memory_fraction" in wrong.output
+
+
+def test_devices_of_a_config_are_planned(panic, tmp_path: Path) -> None:
+    """Two budgets that do not hold both tiny models: each device has one."""
+    config = tmp_path / "tight.yaml"
+    config.write_text(
+        "name: tight\nnetworks: [[PocketDiffusion, PocketCaptioner]]\nprompts: [a]\nseeds: [-1]\n"
+        "max_length: 4\n"
+        "device: [sim:18MB, sim:18MB]\nheadroom: 0\n"
+    )
+    planned = panic("devices", "--plan", config, "--json")
+    assert planned.exit_code == 0, planned.output
+    told = json.loads(planned.stdout)
+    assert told["devices"] == {"sim:18MB#1": 18 * 10**6, "sim:18MB#2": 18 * 10**6}
+    assert [len(model["devices"]) for model in told["models"].values()] == [1, 1], told
+    assert "not measured" in panic("devices", "--plan", config).stdout
+    roomy = config.read_text().replace("18MB", "1GiB")
+    config.write_text(roomy)
+    assert "every device serves all models." in panic("devices", "--plan", config).stdout
+    missing = panic("devices", "--plan", tmp_path / "none.yaml")
+    assert missing.exit_code == 2
+    assert "Traceback" not in missing.output
+
+
+def test_several_devices_are_told(panic, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    planned = panic("run", config, "--dry-run", "--device", "sim:1GiB,sim:2GiB", "--set", "executor=auto")
+    assert planned.exit_code == 0, planned.output
+    assert "devices:     every device serves all models" in planned.stdout
+    wrong = panic("run", config, "--dry-run", "--device", "cpu,sim:1GiB")
+    assert wrong.exit_code == 2
+    assert "mixes cpu and sim" in wrong.output
+    done = panic("run", config, "--device", "sim:1GiB,sim:2GiB", "--set", "executor=auto")
+    assert done.exit_code == 0, done.output
+    used = json.loads(panic("status", "--json").stdout)["devices"]
+    assert {one["device"] for one in used} == {"sim:1GiB#1", "sim:2GiB#1"}
+    assert "sim:1GiB#1" in panic("status").stdout
+    assert "sim:1GiB sim:2GiB" in " ".join(panic("show").stdout.split())

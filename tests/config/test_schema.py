@@ -86,6 +86,40 @@ def test_devices(device: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("device", "read"),
+    [
+        ("cuda:all", "cuda:all"),
+        (["cpu"], "cpu"),
+        ("cuda:0, cuda:1", ["cuda:0", "cuda:1"]),
+        (["cuda", "cuda:1"], ["cuda:0", "cuda:1"]),
+        (["sim:8GiB", "sim:8GiB"], ["sim:8GiB", "sim:8GiB"]),
+    ],
+)
+def test_several_devices(device: Any, read: Any) -> None:
+    assert config(device=device).device == read
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        (["cpu", "cuda:0"], "mixes cpu and cuda"),
+        (["cuda:0", "sim:8GiB"], "mixes cuda and sim"),
+        (["cuda", "cuda:0"], "names cuda:0 twice"),
+        (["cpu", "cpu"], "names cpu twice"),
+        (["cuda:0", "auto"], "'auto' in a list"),
+        (["cuda:0", "cuda:all"], "'cuda:all' in a list"),
+        (["cuda:0", "gpu1"], "'gpu1', which is not a known device"),
+        ([], "must name a device"),
+        ([1], "must name a device"),
+        ({"a": 1}, "must name a device"),
+    ],
+)
+def test_lists_of_devices_that_cannot_be_have_an_answer(device: Any, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        config(device=device)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"networks": []},

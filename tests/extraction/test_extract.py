@@ -215,3 +215,11 @@ def test_vectors_are_float32_to_the_bit(photos: str) -> None:
     extract(wanted(photos))
     frame = pl.read_parquet("f.parquet")
     np.testing.assert_array_equal(frame["counted"].to_numpy(), [[n, 8] for n in range(1, 21)])
+
+
+def test_several_devices_give_the_same_file(photos: str) -> None:
+    extract(wanted(photos))
+    extract(wanted(photos, output="g.parquet", device=["sim:1GiB", "sim:1GiB"]))
+    one, several = (pl.read_parquet(file) for file in ("f.parquet", "g.parquet"))
+    assert several.equals(one)
+    assert num_seen() == 40, "each once"

@@ -208,6 +208,11 @@ def test_a_model_is_drawn_with_and_compared(extractor, tmp_path):
     scores = evaluation.evaluate(spec, str(tmp_path / "real"), n=10, extractor=extractor)
     assert (scores["drawn"], scores["real"]) == (10, 12)
     assert np.isfinite(scores["fid"])
+    several = evaluation.evaluate(
+        spec, str(tmp_path / "real"), n=10, extractor=extractor, device=["cpu", "cpu"], batch_size=4
+    )
+    assert several.keys() == scores.keys()
+    assert several["fid"] == pytest.approx(scores["fid"], rel=1e-3), "the same images, whoever drew them"
     with pytest.raises(UsageError, match="too few"):
         evaluation.evaluate(
             model_to_evaluate(str(tmp_path / "sd")), str(tmp_path / "real"), n=9, extractor=extractor
