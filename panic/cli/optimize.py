@@ -20,7 +20,7 @@ from panic.cli.common import Shared, command, complete_experiment
 from panic.cli.compare import complete_metric
 from panic.cli.render import console, print_table
 from panic.cli.run import DryRunOption
-from panic.cli.trials import Search, add_former, check_trial, go_on, open_study, value_of
+from panic.cli.trials import Direction, Search, add_former, check_trial, go_on, open_study, value_of
 from panic.errors import PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def optimize(
     silence_libraries()
     if (maximise is None) == (minimise is None):
         raise UsageError("Give either --maximise METRIC or --minimise METRIC.")
-    direction = "maximize" if maximise else "minimize"
+    direction: Direction = "maximize" if maximise else "minimize"
     search = _search(shared, config, overrides or [], (maximise or minimise or "", direction, trials))
     chosen = (_known("sampler", sampler, SAMPLERS), _known("pruner", pruner, PRUNERS))
     check_trial(
@@ -106,7 +106,9 @@ def _known(what: str, name: str, among: Mapping[str, str]) -> str:
     )
 
 
-def _search(shared: Shared, path: Path, overrides: Sequence[str], wanted: tuple[str, str, int]) -> Search:
+def _search(
+    shared: Shared, path: Path, overrides: Sequence[str], wanted: tuple[str, Direction, int]
+) -> Search:
     """What is looked for. Raises ConfigError, UsageError."""
     from panic.analysis.metrics import METRICS
     from panic.config import problems, sources

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from panic.config.searching import Dimension
     from panic.engine.plan import CheckedConfig
     from panic.engine.progress import Progress
+
+Direction = Literal["minimize", "maximize"]
 
 MOST_FAILURES = 3
 """Trials of one call that may fail before the first one succeeds."""
@@ -47,7 +49,7 @@ class Search:
     path: Path
     name: str
     metric: str
-    direction: str
+    direction: Direction
     trials: int
     changes: Sequence[str]
     space: Sequence[Dimension]
