@@ -59,6 +59,13 @@ def test_status(panic: Invoke, store: Path) -> None:
     for name, batch_size in (("draw", 6), ("chain", 6), ("circle", 32)):
         places = models[name]["items"] + models[name]["padding_items"]
         assert places == batch_size * models[name]["batches"]
+    [device] = status.pop("devices")
+    assert device.pop("duration_s") > 0
+    assert device == {
+        "device": "cpu",
+        "batches": sum(model["batches"] for model in models.values()),
+        "items": sum(model["items"] for model in models.values()),
+    }
     with Store(store) as opened:
         counts = reading.counts(opened, "demo")
     assert status == {
