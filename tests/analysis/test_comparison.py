@@ -80,6 +80,7 @@ def test_texts_are_escaped_and_nothing_is_loaded(full):
     assert "default-src 'none'" in html
 
 
+@pytest.mark.slow
 def test_one_experiment_at_a_time_is_in_memory(full, monkeypatch):
     other(full)
     held = []

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from panic.store import Store, reading
 
 from .conftest import DIAGRAMS, Invoke, write_config
@@ -48,6 +50,7 @@ def test_deleting_gives_the_space_back(panic: Invoke, store: Path) -> None:
     assert used() < before - 1_000_000
 
 
+@pytest.mark.slow
 def test_a_prompt_of_a_megabyte_stands_in_a_report_once(panic: Invoke, tmp_path: Path) -> None:
     config = write_config(tmp_path, prompts=["state 1 " + "q" * 10**6, "state 2"], diagrams=DIAGRAMS)
     assert panic("run", config).exit_code == 0

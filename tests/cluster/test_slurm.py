@@ -135,6 +135,7 @@ def test_without_slurm_it_says_so(tmp_path: Path) -> None:
         asked(["sbatch-of-nobody"])
 
 
+@pytest.mark.slow
 def test_the_same_tasks_without_slurm_are_the_whole(tmp_path: Path) -> None:
     job = a_job(tmp_path, shards=2)
     assert perform_here(job, [1, 2]) == 0

@@ -80,6 +80,7 @@ def test_matches_recognisably():
     assert min(rates.values()) >= 0.75
 
 
+@pytest.mark.slow
 def test_the_variant_draws_the_next_background():
     scores = pocket_scores.score_drawing(
         of_package("PocketDiffusion-B"), examples("test", 32, 80), background_shift=pocket_scores.SHIFT
