@@ -54,7 +54,7 @@ def completed(programs: Path, *lines: str) -> list[list[str]]:
 
 def test_bash_completes_commands_options_and_experiments(programs: Path, store: Path) -> None:
     commands, some, option, experiment, other, question, several, run = completed(
-        *(programs, "panic ", "panic st", "panic run --d", "panic show d", "run-experiments --d"),
+        *(programs, "panic ", "panic st", "panic run --dr", "panic show d", "run-experiments --dr"),
         *("panic table recurr", "panic figure time demo b", "panic show demo --run 6a49"),
     )
     assert sorted(commands) == COMMANDS

@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
         (["show", "--from", "3"], "--from: without effect without --run"),
         (["show", "--config", "--all"], "--all: without effect here: it is shown whole"),
         (["models", "--store", "elsewhere"], "--store: without effect for this command"),
-        (["devices", "--store", "elsewhere"], "--store: without effect for this command"),
+        (["devices", "--store", "elsewhere"], "--store: without effect without --plan"),
     ],
 )
 def test_options_without_effect_are_named_once(
