@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from panic.store.records import NewRun
 
 log = logging.getLogger("panic.cli")
-LARGE = 100_000  # outputs
+LARGE = 100_000
+"""Outputs that an earlier version left out of the index; fewer are taken in while results are written."""
 SHOWN_REASONS = 3
 SHOWN_PROMPTS = 10
 SHAPE_FROM = {
@@ -349,7 +350,7 @@ def perform(
             what=config.name,
         ),
     ):
-        if store.last_output_id > LARGE:
+        if store.last_output_id - store.last_indexed_id > LARGE:
             from panic.cli.search import index_rest  # not imported where nothing can wait
 
             index_rest(store, quiet=shared.quiet)

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 SHOWN_PLACES = 20
 SHOWN_STEPS = 5
-LARGE = (
-    100_000  # outputs that an earlier version left; fewer are taken into the index while results are written
-)
 COLUMNS = ("text", "output", "experiment", "run", "role", "steps")
 
 
@@ -103,9 +100,8 @@ def index_rest(store: Store, *, quiet: bool) -> None:
     from panic.cli.progress import telling
     from panic.store import indexing
 
-    if store.last_output_id - store.last_indexed_id > LARGE:
-        with telling(f"{store.path}: index of texts", quiet=quiet) as tell:
-            indexing.complete(store, lambda done, total: tell("outputs", done, total))
+    with telling(f"{store.path}: index of texts", quiet=quiet) as tell:
+        indexing.complete(store, lambda done, total: tell("outputs", done, total))
 
 
 def _reindex(shared: Shared) -> None:

@@ -67,7 +67,7 @@ OF_CONFIGS = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A value, where it was said (such as "project (/work/panic.toml)"), and of a path its folder."""
+    """A value, where it was said (such as "project (../panic.toml)"), and of a path its folder."""
 
     value: Any
     origin: str

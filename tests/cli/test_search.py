@@ -15,7 +15,7 @@ from panic.analysis import load, measured
 from panic.analysis.metrics import METRICS, metric
 from panic.store import Store, reading, summaries
 
-from .conftest import Invoke
+from .conftest import Invoke, write_config
 
 
 def test_a_search_tells_where_texts_came_up(panic: Invoke, store: Path) -> None:
@@ -152,3 +152,19 @@ def test_a_search_imports_no_pydantic_and_no_rich(store: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_an_earlier_version_left_out_is_indexed_before_a_run(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def num_indexed() -> int:
+        with Store("panic-store") as opened:
+            return int(opened.db.value("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'captions'"))
+
+    config = write_config(tmp_path)
+    assert panic("run", config).exit_code == 0
+    assert num_indexed() == 0, "so few are taken in later, many at once"
+    monkeypatch.setattr("panic.cli.run.LARGE", 0)
+    assert panic("run", config).exit_code == 0
+    with Store("panic-store") as opened:
+        assert num_indexed() == opened.db.value("SELECT max(id) FROM output")
