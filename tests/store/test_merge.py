@@ -26,7 +26,7 @@ from panic.store.merging.tables import DERIVED, TABLES, WALKED_APART
 from panic.store.migrate import expected_schema, migrations
 from panic.store.signing import Author
 from panic.store.snapshot import is_snapshot
-from panic.store.tombstones import deleted, hide, hide_runs
+from panic.store.tombstones import deleted, hide, hide_runs, restore
 from tests.engine.conftest import dump, make_config
 from tests.store.sample import Sample, batch, output, remark, steps
 from tests.store.test_migrate import build
@@ -389,3 +389,48 @@ def test_a_merged_store_on_a_network_file_system_is_a_snapshot(
     assert dump(shared / "merged") == dump(parts[0])
     merge([shared / "merged"], tmp_path / "here")
     assert dump(tmp_path / "here") == dump(parts[0])
+
+
+@pytest.mark.parametrize("name", ["old", ""])
+def test_two_experiments_of_a_source_never_become_one(tmp_path: Path, name: str) -> None:
+    """The source has the target's experiment under another name, and another one under its name."""
+    source, into = tmp_path / "source", tmp_path / "into"
+    run(make_config(max_length=2), source)
+    shutil.copytree(source, into)
+    before = dump(into)
+    begun_again_in(source, name)
+    merged = merge([source], into)
+    assert len(merged.conflicts) == 1
+    assert "test: the experiment of this name here is another one" in merged.conflicts[0]
+    assert dump(into) == before
+    with Store(into, write=True) as store:
+        assert check(store) == []
+        hide(store, reading.experiment(store, "test"), "me")
+    assert merge([source], into).conflicts == []
+    with Store(into, write=True) as store:
+        assert {row.max_length for row in reading.runs(store, "test")} == {4}
+        restore(store, deleted(store)[-1], "old")
+        assert {row.max_length for row in reading.runs(store, "old")} == {2}
+
+
+def begun_again_in(path: Path, name: str) -> None:
+    """Delete an experiment and perform it anew; the older one comes back under a name, if there is one."""
+    with Store(path, write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+        if name:
+            restore(store, deleted(store)[-1], name)
+    run(make_config(max_length=4), path)
+
+
+def test_what_belongs_to_an_experiment_in_conflict_stays_out(tmp_path: Path) -> None:
+    """Its null models and its deleted runs."""
+    run(make_config(root_seed=1), tmp_path / "into")
+    source = tmp_path / "source"
+    run(make_config(root_seed=2), source)
+    with Store(source, write=True) as store:
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+        writing.start_experiment(store, "test/null-shuffle", {})
+    assert len(merge([source], tmp_path / "into").conflicts) == 1
+    with Store(tmp_path / "into") as store:
+        assert store.db.rows("SELECT name FROM experiment") == [("test",)]
+        assert deleted(store) == []

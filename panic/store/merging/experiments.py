@@ -1,23 +1,30 @@
 """Experiments of two stores that are one: what has to agree, and what becomes of the rest.
 
-One is the other by its uid, or by its name. The smaller uid stays, so that the order of stores does not
-matter; remarks follow it, without their signatures, which are over the uid that they were written under.
+One is the other by its uid, or by its name where neither store has the other's uid under another name. The
+smaller uid stays, so that the order of stores does not matter; remarks follow it, without their signatures,
+which are over the uid that they were written under. Null models and deleted runs come with what they are of.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from panic.config import ExperimentConfig, contradictions, stored, union
-from panic.errors import ConfigError
+from panic.errors import ConfigError, ConflictError
 from panic.store import reading
 from panic.store.codec import decode_object
 from panic.store.merging.walk import Walk
+from panic.store.reading import HIDDEN, NULL_NAME
 from panic.store.store import Store
 
 PINNED = ("fingerprint", "batch_size", "device_kind", "threads", "mates")
 """What a shape epoch of one number has to be in both stores."""
-_ALL = "SELECT id, uid, name, config, created_at FROM {0}.experiment ORDER BY id"
+_THEIRS = (
+    "SELECT id, uid, experiment.name, config, created_at, origin FROM theirs.experiment"
+    " LEFT JOIN theirs.deletion ON deletion.experiment = id ORDER BY id"
+)
+_CAME = "SELECT 1 FROM temp.map_experiment WHERE old = ?"
 
 
 def join_experiments(walk: Walk, mine: Store, theirs: Store) -> list[str]:
@@ -26,29 +33,76 @@ def join_experiments(walk: Walk, mine: Store, theirs: Store) -> list[str]:
     Raises StoreCorrupt for names and ids that are none.
     """
     reading.experiments(theirs)
-    connection, conflicts = walk.connection, []
-    here = walk.rows(_ALL.format("main"))
-    known = {uid: id for id, uid, *_ in here}
-    named = {name: id for id, _, name, *_ in here}
-    for id, uid, name, config, created_at in walk.rows(_ALL.format("theirs")):
-        row = known.get(uid, named.get(name))
-        if row is None:
-            connection.execute(
-                "INSERT INTO main.experiment (uid, name, config, created_at) VALUES (?, ?, ?, ?)",
-                (uid, name, config, created_at),
-            )
-            row = connection.last_insert_rowid()
-        else:
-            try:
-                if problems := _disagreements(mine, theirs, row, id):
-                    conflicts += [f"{name}: {problem}" for problem in problems]
-                    continue
-                _join(walk, row, uid, config, created_at)
-            except ConfigError as error:
-                conflicts.append(f"{name}: {error.message}")
+    conflicts: list[str] = []
+    for there in _sorted(walk):
+        if there.of is not None and not walk.rows(_CAME, there.of):
+            continue
+        try:
+            here = _same(walk, there, theirs)
+            if here is None:
+                here = _begin(walk, there)
+            elif problems := _disagreements(mine, theirs, here, there.id):
+                conflicts += [f"{there.name}: {problem}" for problem in problems]
                 continue
-        connection.execute("INSERT INTO temp.map_experiment VALUES (?, ?)", (id, row))
+            else:
+                _join(walk, here, there)
+            walk.connection.execute("INSERT INTO temp.map_experiment VALUES (?, ?)", (there.id, here))
+        except (ConfigError, ConflictError) as error:
+            conflicts.append(f"{there.name}: {error.message}")
     return conflicts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Experiment:
+    """An experiment of the source. of: the row of the one whose null models or deleted runs it has."""
+
+    id: int
+    uid: str
+    name: str
+    config: str
+    created_at: float
+    of: int | None
+
+
+def _sorted(walk: Walk) -> list[_Experiment]:
+    """The experiments of the source, each behind the one that it belongs to."""
+    rows = walk.rows(_THEIRS)
+    named = {name: id for id, _, name, *_ in rows}
+    found = []
+    for id, uid, name, config, created_at, origin in rows:
+        null = NULL_NAME.fullmatch(name)
+        of = named.get(null[1]) if null else origin
+        found.append(_Experiment(id=id, uid=uid, name=name, config=config, created_at=created_at, of=of))
+    return sorted(found, key=lambda one: (one.name.startswith(HIDDEN), one.of is not None))
+
+
+def _same(walk: Walk, there: _Experiment, theirs: Store) -> int | None:
+    """The row of the target that is an experiment of the source, None for a new one.
+
+    Raises ConflictError where its name is that of another experiment, which the source has, too.
+    """
+    if rows := walk.rows("SELECT id FROM main.experiment WHERE uid = ?", there.uid):
+        return int(rows[0][0])
+    if not (rows := walk.rows("SELECT id, uid FROM main.experiment WHERE name = ?", there.name)):
+        return None
+    [(row, uid)] = rows
+    if other := walk.rows("SELECT name FROM theirs.experiment WHERE uid = ?", uid):
+        [(name,)] = other
+        what = "was deleted" if name.startswith(HIDDEN) else f"is called {name}"
+        raise ConflictError(
+            f"the experiment of this name here is another one, which {what} in {theirs.path}"
+            f" (panic delete {there.name} here makes room for both: it can come back under another name)"
+        )
+    return int(row)
+
+
+def _begin(walk: Walk, there: _Experiment) -> int:
+    """Create an experiment as it is in the source; its row."""
+    walk.connection.execute(
+        "INSERT INTO main.experiment (uid, name, config, created_at) VALUES (?, ?, ?, ?)",
+        (there.uid, there.name, there.config, there.created_at),
+    )
+    return walk.connection.last_insert_rowid()
 
 
 def _disagreements(mine: Store, theirs: Store, here: int, there: int) -> list[str]:
@@ -90,19 +144,19 @@ def _parsed(text: str, name: str) -> ExperimentConfig | None:
         return None
 
 
-def _join(walk: Walk, row: int, uid: str, config: str, created_at: float) -> None:
+def _join(walk: Walk, row: int, there: _Experiment) -> None:
     """Make two experiments one: the union of what was asked, the smaller uid, the earlier time.
 
     Raises ConfigError for a union that is too large.
     """
     [(old, name, text)] = walk.rows("SELECT uid, name, config FROM main.experiment WHERE id = ?", row)
-    before, asked = _parsed(text, name), _parsed(config, name)
+    before, asked = _parsed(text, name), _parsed(there.config, name)
     if before is not None and asked is not None and before != asked:
         text = json.dumps(union(before, asked).model_dump(mode="json"), ensure_ascii=False)
-    stays, goes = min(old, uid), max(old, uid)
+    stays, goes = min(old, there.uid), max(old, there.uid)
     walk.connection.execute(
         "UPDATE main.experiment SET uid = ?, config = ?, created_at = min(created_at, ?) WHERE id = ?",
-        (stays, text, created_at, row),
+        (stays, text, there.created_at, row),
     )
     if stays == goes:
         return
