@@ -17,7 +17,7 @@ from panic.config import ExperimentConfig
 from panic.engine.plan import expanded_runs
 from panic.errors import Interrupted, StoreCorrupt, StoreLocked, StoreMissing, UsageError
 from panic.store import NewInvocation, Store, reading, writing
-from panic.store.annotations import annotate, find_target, run_target
+from panic.store.annotations import Marks, annotate, find_target, list_annotations, marks, run_target
 from panic.store.check import check
 from panic.store.codec import text_digest
 from panic.store.files import has_content, log_of
@@ -434,3 +434,32 @@ def test_what_belongs_to_an_experiment_in_conflict_stays_out(tmp_path: Path) -> 
     with Store(tmp_path / "into") as store:
         assert store.db.rows("SELECT name FROM experiment") == [("test",)]
         assert deleted(store) == []
+
+
+def say(path: Path, *said: tuple[str, str, float], target_kind: str = "experiment", target: str = "") -> None:
+    """Add remarks, kind, text and time, on an experiment unless something else is named."""
+    with Store(path, write=True) as store, store.transaction() as connection:
+        uid = reading.experiment(store, "test").uid
+        connection.executemany(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " VALUES (?, ?, ?, ?, 'me', ?)",
+            [(target_kind, target or uid, kind, text, at) for kind, text, at in said],
+        )
+
+
+def test_the_last_remark_in_time_holds_in_any_order(tmp_path: Path) -> None:
+    """Rows come with the stores, and readers let the highest row of a kind hold."""
+    run(make_config(max_length=2), tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    say(tmp_path / "0", ("tag", "t", 1.0), ("untag", "t", 5.0), ("label", "new", 9.0), ("tag", "b", 4.0))
+    say(tmp_path / "1", ("tag", "t", 3.0), ("label", "old", 2.0), ("tag", "a", 4.0), ("project", "p", 1.0))
+    stores = [tmp_path / "0", tmp_path / "1"]
+    found = []
+    for number, order in enumerate((stores, stores[::-1], [*stores, *stores])):
+        merge(order, tmp_path / f"into-{number}")
+        with Store(tmp_path / f"into-{number}") as store:
+            uid = reading.experiment(store, "test").uid
+            assert marks(store, "experiment")[uid] == Marks(tags=("a", "b"), label="new")
+            found.append([(row.kind, row.text, row.at) for row in list_annotations(store)])
+    assert found[0] == found[1] == found[2] == sorted(found[0], key=lambda said: said[2])
+    assert len(found[0]) == 8

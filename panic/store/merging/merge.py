@@ -28,6 +28,7 @@ from panic.store.files import has_content, lock_holder, log_of, network_file_sys
 from panic.store.merging import conflicts
 from panic.store.merging.experiments import join_experiments
 from panic.store.merging.meetings import meetings, open_memo, remember
+from panic.store.merging.remarks import order_remarks
 from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
 from panic.store.merging.walk import Walk
 from panic.store.snapshot import STEPS_AT_ONCE, Tell, is_snapshot, snapshot
@@ -228,6 +229,7 @@ def _take_source(
             before = walk.value("SELECT count(*) FROM main.invocation")
             conflicts.note_vectors(walk)
             take(OF_RUNS)
+            order_remarks(walk)
             found.num_vectors, found.num_diagrams = conflicts.drop_doubtful_diagrams(walk)
             conflicts.retire_failures(walk)
             remember(walk)

@@ -34,6 +34,7 @@ class Walk:
                 f"CREATE TEMP TABLE IF NOT EXISTS map_{name} (old INTEGER PRIMARY KEY, new INTEGER)"
             )
             self.connection.execute(f"DELETE FROM temp.map_{name}")
+        for name in (*NUMBERED, "annotation"):
             self.last[name] = self.value(f"SELECT coalesce(max(id), 0) FROM main.{name}")
         self.connection.execute("CREATE TEMP TABLE IF NOT EXISTS renamed (old TEXT PRIMARY KEY, new TEXT)")
         self.connection.execute("DELETE FROM temp.renamed")
