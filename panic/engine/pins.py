@@ -11,6 +11,7 @@ less work. So its store begins with the pins of the whole; whatever performs it 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,8 @@ from panic.errors import ConflictError, UsageError, nearest
 from panic.models import registry
 from panic.store import Store, invariance, reading, writing
 from panic.store.invariance import Verdict
-from panic.store.records import NewEpoch
+from panic.store.merging.experiments import PINNED
+from panic.store.records import EpochRow, NewEpoch
 
 VERSION = 1
 MAX_BYTES = 2**24
@@ -140,17 +142,9 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
     plan = make_plan(checked, device.kind, [])
     fingerprints = pinning.known_fingerprints(store, plan)
     row = reading.named(store, config.name)
-    begun = {epoch.name: epoch for epoch in reading.epochs(store, row.id)} if row else {}
-    if problems := [
-        *_misfits(pins, config.name, device.kind, fingerprints),
-        *(
-            f"{name} has begun with batches of {epoch.batch_size}, and is pinned to {pinned.batch_size}"
-            for name, epoch in begun.items()
-            if (pinned := pins.models.get(name))
-            and epoch.number == 0
-            and epoch.batch_size != pinned.batch_size
-        ),
-    ]:
+    epochs = reading.epochs(store, row.id) if row else []
+    begun = {epoch.name: epoch for epoch in epochs if epoch.number == 0}
+    if problems := [*_misfits(pins, config.name, device.kind, fingerprints), *_begun_otherwise(pins, begun)]:
         raise ConflictError(
             "\n".join(problems), hint="panic pin CONFIG -o FILE writes pins that fit the config."
         )
@@ -175,6 +169,20 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
     if pinning.surroundings(device) == pins.surroundings:
         seen = [invariance.Measured(**one.model_dump()) for one in pins.seen]
         invariance.record(store, pins.surroundings, seen)
+
+
+def _begun_otherwise(pins: Pins, begun: Mapping[str, EpochRow]) -> list[str]:
+    """Sentences on what models have begun with here and what is pinned: merging compares the same."""
+    words = {"batch_size": "batches of {}", "threads": "{} threads", "mates": "mates by {}"}
+    return [
+        f"{name} has begun with {word.format(getattr(epoch, what))},"
+        f" and is pinned to {word.format(getattr(pinned, what))}"
+        for name, epoch in begun.items()
+        if (pinned := pins.models.get(name)) is not None
+        for what in PINNED
+        if getattr(epoch, what) != getattr(pinned, what)
+        for word in (words.get(what, f"{what.replace('_', ' ')} {{:.40}}"),)
+    ]
 
 
 def _misfits(pins: Pins, name: str, device_kind: str, fingerprints: dict[str, str]) -> list[str]:

@@ -130,6 +130,34 @@ def test_a_store_that_began_with_other_shapes_is_refused(tmp_path: Path) -> None
         lay(calibrate(part), part, store)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("threads = 7", "draw has begun with 7 threads, and is pinned to"),
+        ("mates = 'length'", "draw has begun with mates by length, and is pinned to mates by bucket"),
+        ("device_kind = 'cuda'", "draw has begun with device kind cuda, and is pinned to device kind cpu"),
+    ],
+)
+def test_what_a_merge_compares_of_pins_is_compared_before_anything_is_computed(
+    tmp_path: Path, change: str, said: str
+) -> None:
+    """Also where later epochs have the same shapes as the pins."""
+    part = checked()
+    pins = calibrate(part)
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        lay(pins, part, store)
+        lay(pins, part, store)
+        with store.transaction() as connection:
+            connection.execute(
+                "INSERT INTO epoch (experiment, name, number, model, batch_size, device_kind, threads,"
+                " opened_at, reason, mates) SELECT experiment, name, 1, model, batch_size, device_kind,"
+                " threads, opened_at, 'memory', mates FROM epoch"
+            )
+            connection.execute(f"UPDATE epoch SET {change} WHERE number = 0")
+        with pytest.raises(ConflictError, match=said):
+            lay(pins, part, store)
+
+
 def test_a_shard_without_pins_needs_all_batch_sizes() -> None:
     with pytest.raises(UsageError, match="batch sizes of draw, chain") as refused:
         require_shapes(make_plan(checked()), "demo.yaml")
