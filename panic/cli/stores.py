@@ -37,8 +37,7 @@ def snapshot(
     from panic.cli.progress import telling
     from panic.store.snapshot import snapshot as take
 
-    if (settings := read_settings()) is not None:
-        source = settings.folder_of(source)
+    source = _folder_of(source)
     with telling(str(target), quiet=shared.quiet) as tell:
         taken = take(source, target, force=force, tell=tell)
     if taken.num_lost:
@@ -50,8 +49,12 @@ def snapshot(
 @command
 def merge(
     shared: Shared,
-    sources: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores, which may be in use.")],
-    into: Annotated[Path, typer.Option("--into", metavar="STORE", help="The store that they come into.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="STORE...", help="Stores (or their names), which may be in use.")
+    ],
+    into: Annotated[
+        Path, typer.Option("--into", metavar="STORE", help="The store (or its name) that they come into.")
+    ],
     keep: Annotated[
         Literal["mine", "theirs"] | None,
         typer.Option(help="Of runs with other content: keep those of --into, or take those of STORE."),
@@ -65,6 +68,7 @@ def merge(
     from panic.cli.progress import telling
     from panic.store.merging.merge import merge as bring_together
 
+    sources, into = [_folder_of(source) for source in sources], _folder_of(into)
     with telling(str(into), quiet=shared.quiet) as tell:
         merged = bring_together(sources, into, keep=keep, tell=tell)
     for sentence in merged.shrunk:
@@ -79,6 +83,12 @@ def merge(
             "--keep mine or --keep theirs settles runs with other content; other settings need other names.",
         )
         raise typer.Exit(1)
+
+
+def _folder_of(store: Path) -> Path:
+    """The folder of a store that is named by its folder or by its name in the settings."""
+    settings = read_settings()
+    return store if settings is None else settings.folder_of(store)
 
 
 def _told(merged: Merged) -> list[str]:
@@ -103,6 +113,7 @@ def take_up(shared: Shared, taken: Path, path: Path) -> None:
     from panic.cli.progress import telling
     from panic.store.snapshot import go_on_from
 
+    taken = _folder_of(taken)
     with telling(str(path), quiet=shared.quiet) as tell:
         is_new = go_on_from(taken, path, tell=tell)
     if not shared.quiet:

@@ -113,6 +113,11 @@ def test_a_name_works_wherever_a_store_is_given(
     assert panic("show", "demo").exit_code == 0
     assert panic("snapshot", "lab", "copy").exit_code == 0
     assert Path("copy/store.sqlite").is_file()
+    assert panic("merge", "lab", "--into", "copy").exit_code == 0
+    assert panic("merge", "copy", "--into", "lab").exit_code == 0
+    config = write_config(tmp_path, max_length=2)
+    done = panic("run", config, "--store", "new", "--from", "lab", "--quiet")
+    assert (done.exit_code, Path("lab").exists()) == (0, False), done.output
     rows = {row["name"]: row for row in json.loads(panic("stores", "--json").stdout)}
     assert rows["lab"]["is_there"]
     assert rows["lab"]["path"] == str(tmp_path / "panic-store")
