@@ -17,7 +17,7 @@ from panic.config import ExperimentConfig
 from panic.engine.plan import expanded_runs
 from panic.errors import Interrupted, StoreCorrupt, StoreLocked, StoreMissing, UsageError
 from panic.store import NewInvocation, Store, reading, writing
-from panic.store.annotations import Marks, annotate, find_target, list_annotations, marks, run_target
+from panic.store.annotations import annotate, find_target, run_target
 from panic.store.check import check
 from panic.store.codec import text_digest
 from panic.store.files import has_content, log_of
@@ -26,7 +26,7 @@ from panic.store.merging.tables import DERIVED, TABLES, WALKED_APART
 from panic.store.migrate import expected_schema, migrations
 from panic.store.signing import Author
 from panic.store.snapshot import is_snapshot
-from panic.store.tombstones import deleted, hide, hide_runs, restore
+from panic.store.tombstones import deleted, hide, hide_runs
 from tests.engine.conftest import dump, make_config
 from tests.store.sample import Sample, batch, output, remark, steps
 from tests.store.test_migrate import build
@@ -328,14 +328,20 @@ def test_what_interrupts_a_merge_leaves_what_was_there(
     merge(parts[1][:1], into)
     before = dump(into)
 
+    interrupt(parts[1], into, at=1)
+    assert dump(into) == before
+    assert not (into / "merging").exists()
+
+
+def interrupt(sources: list[Path], into: Path, *, at: int) -> None:
+    """Merge, and be interrupted while a source is copied, which it is because somebody writes it."""
+
     def tell(what: str, done: int, total: int) -> None:
         if what.startswith("pages"):
             raise Interrupted("enough")
 
-    with Store(parts[1][1], write=True), pytest.raises(Interrupted):
-        merge(parts[1], into, tell=tell)
-    assert dump(into) == before
-    assert not (into / "merging").exists()
+    with Store(sources[at], write=True), pytest.raises(Interrupted):
+        merge(sources, into, tell=tell)
 
 
 def test_older_stores_are_merged_from_a_copy(tmp_path: Path) -> None:
@@ -389,77 +395,3 @@ def test_a_merged_store_on_a_network_file_system_is_a_snapshot(
     assert dump(shared / "merged") == dump(parts[0])
     merge([shared / "merged"], tmp_path / "here")
     assert dump(tmp_path / "here") == dump(parts[0])
-
-
-@pytest.mark.parametrize("name", ["old", ""])
-def test_two_experiments_of_a_source_never_become_one(tmp_path: Path, name: str) -> None:
-    """The source has the target's experiment under another name, and another one under its name."""
-    source, into = tmp_path / "source", tmp_path / "into"
-    run(make_config(max_length=2), source)
-    shutil.copytree(source, into)
-    before = dump(into)
-    begun_again_in(source, name)
-    merged = merge([source], into)
-    assert len(merged.conflicts) == 1
-    assert "test: the experiment of this name here is another one" in merged.conflicts[0]
-    assert dump(into) == before
-    with Store(into, write=True) as store:
-        assert check(store) == []
-        hide(store, reading.experiment(store, "test"), "me")
-    assert merge([source], into).conflicts == []
-    with Store(into, write=True) as store:
-        assert {row.max_length for row in reading.runs(store, "test")} == {4}
-        restore(store, deleted(store)[-1], "old")
-        assert {row.max_length for row in reading.runs(store, "old")} == {2}
-
-
-def begun_again_in(path: Path, name: str) -> None:
-    """Delete an experiment and perform it anew; the older one comes back under a name, if there is one."""
-    with Store(path, write=True) as store:
-        hide(store, reading.experiment(store, "test"), "me")
-        if name:
-            restore(store, deleted(store)[-1], name)
-    run(make_config(max_length=4), path)
-
-
-def test_what_belongs_to_an_experiment_in_conflict_stays_out(tmp_path: Path) -> None:
-    """Its null models and its deleted runs."""
-    run(make_config(root_seed=1), tmp_path / "into")
-    source = tmp_path / "source"
-    run(make_config(root_seed=2), source)
-    with Store(source, write=True) as store:
-        hide_runs(store, reading.experiment(store, "test"), [1], "me")
-        writing.start_experiment(store, "test/null-shuffle", {})
-    assert len(merge([source], tmp_path / "into").conflicts) == 1
-    with Store(tmp_path / "into") as store:
-        assert store.db.rows("SELECT name FROM experiment") == [("test",)]
-        assert deleted(store) == []
-
-
-def say(path: Path, *said: tuple[str, str, float], target_kind: str = "experiment", target: str = "") -> None:
-    """Add remarks, kind, text and time, on an experiment unless something else is named."""
-    with Store(path, write=True) as store, store.transaction() as connection:
-        uid = reading.experiment(store, "test").uid
-        connection.executemany(
-            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
-            " VALUES (?, ?, ?, ?, 'me', ?)",
-            [(target_kind, target or uid, kind, text, at) for kind, text, at in said],
-        )
-
-
-def test_the_last_remark_in_time_holds_in_any_order(tmp_path: Path) -> None:
-    """Rows come with the stores, and readers let the highest row of a kind hold."""
-    run(make_config(max_length=2), tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "1")
-    say(tmp_path / "0", ("tag", "t", 1.0), ("untag", "t", 5.0), ("label", "new", 9.0), ("tag", "b", 4.0))
-    say(tmp_path / "1", ("tag", "t", 3.0), ("label", "old", 2.0), ("tag", "a", 4.0), ("project", "p", 1.0))
-    stores = [tmp_path / "0", tmp_path / "1"]
-    found = []
-    for number, order in enumerate((stores, stores[::-1], [*stores, *stores])):
-        merge(order, tmp_path / f"into-{number}")
-        with Store(tmp_path / f"into-{number}") as store:
-            uid = reading.experiment(store, "test").uid
-            assert marks(store, "experiment")[uid] == Marks(tags=("a", "b"), label="new")
-            found.append([(row.kind, row.text, row.at) for row in list_annotations(store)])
-    assert found[0] == found[1] == found[2] == sorted(found[0], key=lambda said: said[2])
-    assert len(found[0]) == 8

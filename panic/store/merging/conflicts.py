@@ -1,7 +1,8 @@
 """Runs that two stores have with other content: finding them, leaving them out, and what else is doubtful.
 
-`temp.refused` has the runs of the target of which nothing is taken; one that came in the same merge is
-emptied, so that it does not matter which of the sources came first.
+`temp.refused` has the keys of the runs of which nothing is taken from any source; one that came in the same
+merge goes again, so that it does not matter which of the sources came first. `temp.left_out` has the runs of
+the source in hand of which nothing is taken.
 """
 
 from __future__ import annotations
@@ -20,37 +21,57 @@ _ENDED = (
     "(SELECT count(*) FROM {0}.stuck WHERE run = {1}) + (SELECT count(*) FROM {0}.repeated WHERE run = {1})"
 )
 _UNUSED = (
-    "SELECT id FROM main.output EXCEPT SELECT prompt FROM main.run EXCEPT SELECT output FROM main.invocation"
-    " EXCEPT SELECT output FROM main.intervention"
+    "SELECT id FROM main.output WHERE id > (SELECT output FROM temp.first) EXCEPT SELECT prompt FROM main.run"
+    " EXCEPT SELECT output FROM main.invocation EXCEPT SELECT output FROM main.intervention"
+)
+IS_PART = "EXISTS (SELECT 1 FROM theirs.run WHERE id NOT IN (SELECT old FROM temp.map_run))"
+"""Whether there are runs of the source that did not come."""
+_REFUSED = (
+    "SELECT own.old, own.new FROM temp.map_run AS own CROSS JOIN main.run ON run.id = own.new"
+    " CROSS JOIN main.output ON output.id = run.prompt CROSS JOIN temp.refused AS r"
+    " USING (digest, experiment, network, seed, repeat, arm)"
+)
+_DELETED = (
+    "SELECT own.old, own.new FROM main.deletion CROSS JOIN main.run AS hidden"
+    " ON hidden.experiment = deletion.experiment CROSS JOIN main.run ON run.experiment = deletion.origin"
+    " AND (run.network, run.prompt, run.seed, run.repeat, run.arm) ="
+    " (hidden.network, hidden.prompt, hidden.seed, hidden.repeat, hidden.arm)"
+    " CROSS JOIN temp.map_run AS own ON own.new = run.id"
+    " WHERE deletion.experiment <= (SELECT experiment FROM temp.first) AND run.id > ?"
 )
 
 
 def open_refused(walk: Walk) -> None:
-    """Begin a merge: no run is refused. Runs beyond those that the target has are of this merge."""
-    walk.connection.execute("CREATE TEMP TABLE refused (run INTEGER PRIMARY KEY, is_new)")
+    """Begin a merge: no run is refused."""
     walk.connection.execute(
-        "CREATE TEMP TABLE first AS SELECT (SELECT coalesce(max(id), 0) FROM main.run) AS run,"
-        " (SELECT coalesce(max(id), 0) FROM main.output) AS output"
+        "CREATE TEMP TABLE refused (digest BLOB, experiment INTEGER, network TEXT, seed INTEGER,"
+        " repeat INTEGER, arm TEXT, PRIMARY KEY (digest, experiment, network, seed, repeat, arm))"
     )
+    walk.connection.execute("CREATE TEMP TABLE left_out (run INTEGER PRIMARY KEY)")
     walk.connection.execute(
         "CREATE TEMP TABLE doubtful (output INTEGER, model INTEGER, PRIMARY KEY (output, model))"
     )
 
 
-def differing_runs(walk: Walk) -> dict[int, str]:
-    """The runs of the target that the source has with other content, and in what it differs.
+def leave_out(walk: Walk) -> None:
+    """Take nothing of runs that were refused before, nor of those that were deleted here before the merge."""
+    connection, last = walk.connection, walk.last["run"]
+    connection.execute("DELETE FROM temp.left_out")
+    found = [*walk.rows(_REFUSED), *walk.rows(_DELETED, last)]
+    connection.executemany("INSERT OR IGNORE INTO temp.left_out VALUES (?)", [(old,) for old, _ in found])
+    connection.executemany("DELETE FROM main.run WHERE id = ? AND id > ?", [(new, last) for _, new in found])
+    connection.execute("DELETE FROM temp.map_run WHERE old IN (SELECT run FROM temp.left_out)")
 
-    Runs that were refused before are left out of what comes.
-    """
-    connection = walk.connection
-    connection.execute("DELETE FROM temp.map_run WHERE new IN (SELECT run FROM temp.refused)")
+
+def differing_runs(walk: Walk) -> dict[int, str]:
+    """The runs of the target that the source has with other content, and in what it differs."""
     found: dict[int, str] = {}
     for table in OF_RUNS:
         if table.agrees:
             for run, why in walk.disagreements(table):
                 found.setdefault(run, why)
     mine, theirs = ("main", "own.new"), ("theirs", "own.old")
-    for (run,) in connection.execute(
+    for (run,) in walk.connection.execute(
         "SELECT own.new FROM temp.map_run AS own WHERE own.new <= ?"
         f" AND ({_ENDED.format(*mine)} AND {_STEPS.format(*theirs)} > {_STEPS.format(*mine)}"
         f" OR {_ENDED.format(*theirs)} AND {_STEPS.format(*mine)} > {_STEPS.format(*theirs)})",
@@ -79,11 +100,23 @@ def leave(walk: Walk, run: int) -> None:
 
 def refuse(walk: Walk, run: int) -> None:
     """Take nothing of a run from any source; what has come of it in this merge goes."""
+    connection = walk.connection
+    connection.execute("INSERT INTO temp.left_out SELECT old FROM temp.map_run WHERE new = ?", (run,))
     leave(walk, run)
-    is_new = run > walk.value("SELECT run FROM temp.first")
-    walk.connection.execute("INSERT OR IGNORE INTO temp.refused VALUES (?, ?)", (run, is_new))
-    if is_new:
+    connection.execute(
+        "INSERT OR IGNORE INTO temp.refused SELECT digest, experiment, network, seed, repeat, arm"
+        " FROM main.run JOIN main.output ON output.id = prompt WHERE run.id = ?",
+        (run,),
+    )
+    if run > walk.value("SELECT run FROM temp.first"):
         clear(walk, run)
+        connection.execute(
+            "DELETE FROM main.annotation WHERE target_kind = 'run' AND target ="
+            f" (SELECT run_uid(name, network, {PROMPT}, seed, repeat, arm) FROM main.run JOIN main.experiment"
+            " ON experiment.id = experiment JOIN main.output ON output.id = prompt WHERE run.id = ?)",
+            (run,),
+        )
+        connection.execute("DELETE FROM main.run WHERE id = ?", (run,))
 
 
 def clear(walk: Walk, run: int) -> None:
@@ -94,12 +127,17 @@ def clear(walk: Walk, run: int) -> None:
 
 
 def sweep(walk: Walk) -> None:
-    """Remove the runs of this merge that were refused, and the new outputs that nothing refers to."""
+    """Remove the outputs that came in this merge and that nothing refers to, with what was made of them."""
     connection = walk.connection
-    connection.execute("DELETE FROM main.run WHERE id IN (SELECT run FROM temp.refused WHERE is_new)")
-    unused = f"SELECT id FROM ({_UNUSED}) WHERE id > (SELECT output FROM temp.first)"
-    connection.execute(f"DELETE FROM main.embedding WHERE output IN ({unused})")
-    connection.execute(f"DELETE FROM main.output WHERE id IN ({unused})")
+    connection.execute(f"CREATE TEMP TABLE unused AS {_UNUSED}")
+    these = "IN (SELECT id FROM temp.unused)"
+    connection.execute(f"DELETE FROM main.embedding WHERE output {these}")
+    connection.execute(
+        "DELETE FROM main.annotation WHERE target_kind = 'output' AND target IN"
+        f" (SELECT lower(hex(digest)) FROM main.output WHERE id {these})"
+    )
+    connection.execute(f"DELETE FROM main.output WHERE id {these}")
+    connection.execute("DROP TABLE temp.unused")
 
 
 def note_vectors(walk: Walk) -> None:

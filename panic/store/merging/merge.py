@@ -1,8 +1,8 @@
 """Merging stores: what any of them has, once, in one store, whatever the order and however often.
 
 Each source comes in one transaction, its images before it: a kill leaves the target with some of the sources,
-and the same command goes on. A source that is being written is copied first. Runs that have other content
-under one key are in conflict and do not come along, unless the caller says whose stay.
+and the same command goes on (`unfinished.py`). A source that is being written is copied first. Runs that have
+other content under one key are in conflict and do not come along, unless the caller says whose stay.
 
     merge([Path("shard-1"), Path("shard-2")], Path("merged"))
 """
@@ -21,14 +21,15 @@ from urllib.parse import quote
 
 import apsw
 
+from panic.arms import BASELINE
 from panic.errors import StoreCorrupt, StoreError, UsageError
 from panic.store import writing
-from panic.store.codec import text_digest
+from panic.store.codec import decode_network, run_key, text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
-from panic.store.merging import conflicts
+from panic.store.merging import conflicts, unfinished
 from panic.store.merging.experiments import join_experiments
 from panic.store.merging.meetings import meetings, open_memo, remember
-from panic.store.merging.remarks import order_remarks
+from panic.store.merging.remarks import choose_remarks, open_remarks, order_remarks
 from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
 from panic.store.merging.walk import Walk
 from panic.store.snapshot import STEPS_AT_ONCE, Tell, is_snapshot, snapshot
@@ -103,27 +104,33 @@ def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Te
         walk = Walk(connection)
         open_memo(walk)
         conflicts.open_refused(walk)
+        unfinished.begin(walk)
+        open_remarks(walk)
         with _scratch(into) as scratch:
             for number, source in enumerate(sources):
                 with _readable(source, scratch / str(number), tell) as theirs:
                     total.num_images += _take_images(mine, theirs, tell)
-                    _take_source(walk, mine, theirs, source, keep, total, tell)
-        if total.conflicts or total.num_settled:
-            with mine.transaction():
-                conflicts.sweep(walk)
+                    is_last = number == len(sources) - 1
+                    _take_source(walk, mine, theirs, source, keep, total, tell, is_last=is_last)
         total.shrunk = conflicts.shrunk(mine)
     return total
 
 
 def _add_functions(connection: apsw.Connection) -> None:
-    """Give SQL the digests that rows are compared by."""
+    """Give SQL the digests that rows are compared by, and what a run is called beside its number."""
 
     functions: dict[str, Callable[..., Any]] = {
         "sha256": lambda data: hashlib.sha256(data).digest(),
         "text_digest": text_digest,
+        "run_uid": _run_uid,
     }
     for name, function in functions.items():
-        connection.create_scalar_function(name, function, 1, deterministic=True)
+        connection.create_scalar_function(name, function, deterministic=True)
+
+
+def _run_uid(experiment: str, network: str, prompt: str, seed: int, repeat: int, arm: str) -> str:
+    in_arm = () if arm == BASELINE else (arm,)
+    return run_key(experiment, decode_network(network), prompt, seed, repeat, *in_arm)
 
 
 @contextlib.contextmanager
@@ -201,7 +208,15 @@ def _take_images(mine: Store, theirs: Store, tell: Tell) -> int:
 
 
 def _take_source(
-    walk: Walk, mine: Store, theirs: Store, source: Path, keep: Keep | None, total: Merged, tell: Tell
+    walk: Walk,
+    mine: Store,
+    theirs: Store,
+    source: Path,
+    keep: Keep | None,
+    total: Merged,
+    tell: Tell,
+    *,
+    is_last: bool,
 ) -> None:
     """Bring one source into the target, in one transaction."""
     connection = walk.connection
@@ -224,15 +239,20 @@ def _take_source(
             _refuse_false_texts(walk, source)
             found = Merged(conflicts=join_experiments(walk, mine, theirs))
             take(BEFORE_RUNS)
+            conflicts.leave_out(walk)
             _settle(walk, source, keep, found)
             found.num_runs = walk.value("SELECT count(*) FROM temp.map_run WHERE new > ?", walk.last["run"])
             before = walk.value("SELECT count(*) FROM main.invocation")
             conflicts.note_vectors(walk)
+            choose_remarks(walk)
             take(OF_RUNS)
             order_remarks(walk)
             found.num_vectors, found.num_diagrams = conflicts.drop_doubtful_diagrams(walk)
             conflicts.retire_failures(walk)
             remember(walk)
+            if found.num_settled or walk.value(f"SELECT {conflicts.IS_PART}"):
+                conflicts.sweep(walk)
+            (unfinished.end if is_last else unfinished.keep)(walk)
             writing.mark_changed(mine, [row for (row,) in walk.rows("SELECT new FROM temp.map_experiment")])
             found.num_invocations = walk.value("SELECT count(*) FROM main.invocation") - before
     except apsw.ConstraintError as error:

@@ -1,10 +1,41 @@
-"""Remarks that come with a source: in the order in which they were made, as the last of a kind holds."""
+"""Remarks that come with a source: those on what comes, in the order in which they were made."""
 
 from __future__ import annotations
 
+from panic.store.codec import PROMPT
 from panic.store.merging.walk import Walk
 
+_RUNS = (
+    f"SELECT 'run', run_uid(coalesce(deletion.name, experiment.name), network, {PROMPT}, seed, repeat, arm)"
+    " FROM theirs.run JOIN theirs.experiment ON experiment.id = run.experiment"
+    " LEFT JOIN theirs.deletion ON deletion.experiment = experiment.id"
+    " JOIN theirs.output ON output.id = prompt WHERE"
+)
+_COMES = (
+    "run.experiment IN (SELECT old FROM temp.map_experiment)"
+    " AND run.id NOT IN (SELECT run FROM temp.left_out)"
+)
 _COLUMNS = "target_kind, target, kind, text, author, at, signature"
+
+
+def open_remarks(walk: Walk) -> None:
+    """Begin a merge. `temp.silent` has what did not come of the source in hand: its remarks stay there."""
+    walk.connection.execute("CREATE TEMP TABLE silent (kind TEXT, target TEXT, PRIMARY KEY (kind, target))")
+
+
+def choose_remarks(walk: Walk) -> None:
+    """Say of which experiments and runs of the source no remark is taken: those of which nothing is."""
+    connection = walk.connection
+    connection.execute("DELETE FROM temp.silent")
+    connection.execute(
+        "INSERT INTO temp.silent SELECT 'experiment', uid FROM theirs.experiment"
+        " WHERE id NOT IN (SELECT old FROM temp.map_experiment)"
+    )
+    if walk.value("SELECT EXISTS (SELECT 1 FROM theirs.annotation WHERE target_kind = 'run')"):
+        connection.execute(f"INSERT OR IGNORE INTO temp.silent {_RUNS} NOT ({_COMES})")
+    if walk.value("SELECT EXISTS (SELECT 1 FROM temp.silent WHERE kind = 'run')"):
+        # Runs of two experiments that had one name, one after the other, are called the same.
+        connection.execute(f"DELETE FROM temp.silent WHERE (kind, target) IN ({_RUNS} {_COMES})")
 
 
 def order_remarks(walk: Walk) -> None:

@@ -24,8 +24,9 @@ class Table:
     rows, by the table that these are in. owners: the columns of these whose rows have to come along, or this
     one does not. is_numbered: others refer to its rows by `id`. agrees: columns that are the same in both
     stores, or the run is in conflict. written: what is written into a column, by {s} (the source's row) and
-    the columns' own values in braces. joined, if_joined: what becomes of a row that both have, and when, in
-    SQL: `t` is the target's, {s} the source's. is_of_new: only of owners that the target has not known.
+    the columns' own values in braces. only: which rows come at all, by {s}. joined, if_joined: what becomes
+    of a row that both have, and when, in SQL: `t` is the target's, {s} the source's. is_of_new: only of
+    owners that the target has not known.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Table:
     is_numbered: bool = False
     agrees: tuple[str, ...] = ()
     written: Mapping[str, str] = field(default_factory=dict)
+    only: str = "TRUE"
     joined: str = ""
     if_joined: str = "TRUE"
     is_of_new: bool = False
@@ -64,7 +66,8 @@ BEFORE_RUNS = (
         refers={"experiment": "experiment"},
         owners=("experiment",),
         is_numbered=True,
-        joined="(ended_at, end_state, timeline) = ({s}.ended_at, {s}.end_state, {s}.timeline)",
+        joined="(ended_at, end_state, timeline, provenance) ="
+        " ({s}.ended_at, {s}.end_state, {s}.timeline, {s}.provenance)",
         if_joined="t.ended_at IS NULL AND {s}.end_state NOTNULL",
     ),
     Table(
@@ -166,6 +169,8 @@ OF_RUNS = (
             "target": f"coalesce({_SESSION}, {_RENAMED}, {{s}}.target)",
             "signature": f"CASE WHEN {_RENAMED} IS NULL THEN {{s}}.signature END",
         },
+        only=f"({{s}}.target_kind <> 'session' OR {_SESSION} NOTNULL)"
+        " AND ({s}.target_kind, {s}.target) NOT IN (SELECT kind, target FROM temp.silent)",
     ),
     Table(
         name="deletion",

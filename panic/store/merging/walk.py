@@ -154,5 +154,8 @@ def _source(table: Table) -> str:
 
 
 def _comes(table: Table) -> list[str]:
-    """Conditions on rows of the source whose owners come along."""
-    return ["TRUE", *(f"(s.{column} IS NULL OR {_new(column)} NOTNULL)" for column in table.owners)]
+    """Conditions on rows of the source that come: that their owners do, above all."""
+    return [
+        table.only.format(s="s"),
+        *(f"(s.{column} IS NULL OR {_new(column)} NOTNULL)" for column in table.owners),
+    ]

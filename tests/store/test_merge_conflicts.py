@@ -1,0 +1,221 @@
+"""Merging what does not agree: the same end in any order and after a kill, and nothing that is nobody's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from panic import run
+from panic.store import Store, reading, writing
+from panic.store.annotations import Marks, Target, annotate, list_annotations, marks, run_target
+from panic.store.check import check
+from panic.store.merging.merge import merge
+from panic.store.signing import Author
+from panic.store.tombstones import deleted, hide, hide_runs, restore
+from tests.engine.conftest import dump, make_config
+from tests.store.sample import remark
+from tests.store.test_merge import everything, interrupt, rows
+
+
+@pytest.mark.parametrize("name", ["old", ""])
+def test_two_experiments_of_a_source_never_become_one(tmp_path: Path, name: str) -> None:
+    """The source has the target's experiment under another name, and another one under its name."""
+    source, into = tmp_path / "source", tmp_path / "into"
+    run(make_config(max_length=2), source)
+    shutil.copytree(source, into)
+    before = dump(into)
+    begun_again_in(source, name)
+    merged = merge([source], into)
+    assert len(merged.conflicts) == 1
+    assert "test: the experiment of this name here is another one" in merged.conflicts[0]
+    assert dump(into) == before
+    with Store(into, write=True) as store:
+        assert check(store) == []
+        hide(store, reading.experiment(store, "test"), "me")
+    assert merge([source], into).conflicts == []
+    with Store(into, write=True) as store:
+        assert {row.max_length for row in reading.runs(store, "test")} == {4}
+        restore(store, deleted(store)[-1], "old")
+        assert {row.max_length for row in reading.runs(store, "old")} == {2}
+
+
+def begun_again_in(path: Path, name: str) -> None:
+    """Delete an experiment and perform it anew; the older one comes back under a name, if there is one."""
+    with Store(path, write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+        if name:
+            restore(store, deleted(store)[-1], name)
+    run(make_config(max_length=4), path)
+
+
+def test_what_belongs_to_an_experiment_in_conflict_stays_out(tmp_path: Path) -> None:
+    """Its null models and its deleted runs."""
+    run(make_config(root_seed=1), tmp_path / "into")
+    source = tmp_path / "source"
+    run(make_config(root_seed=2), source)
+    with Store(source, write=True) as store:
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+        writing.start_experiment(store, "test/null-shuffle", {})
+    assert len(merge([source], tmp_path / "into").conflicts) == 1
+    with Store(tmp_path / "into") as store:
+        assert store.db.rows("SELECT name FROM experiment") == [("test",)]
+        assert deleted(store) == []
+
+
+def say(path: Path, *said: tuple[str, str, float], target_kind: str = "experiment", target: str = "") -> None:
+    """Add remarks, kind, text and time, on an experiment unless something else is named."""
+    with Store(path, write=True) as store, store.transaction() as connection:
+        uid = reading.experiment(store, "test").uid
+        connection.executemany(
+            "INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " VALUES (?, ?, ?, ?, 'me', ?)",
+            [(target_kind, target or uid, kind, text, at) for kind, text, at in said],
+        )
+
+
+def test_the_last_remark_in_time_holds_in_any_order(tmp_path: Path) -> None:
+    """Rows come with the stores, and readers let the highest row of a kind hold."""
+    run(make_config(max_length=2), tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    say(tmp_path / "0", ("tag", "t", 1.0), ("untag", "t", 5.0), ("label", "new", 9.0), ("tag", "b", 4.0))
+    say(tmp_path / "1", ("tag", "t", 3.0), ("label", "old", 2.0), ("tag", "a", 4.0), ("project", "p", 1.0))
+    stores = [tmp_path / "0", tmp_path / "1"]
+    found = []
+    for number, order in enumerate((stores, stores[::-1], [*stores, *stores])):
+        merge(order, tmp_path / f"into-{number}")
+        with Store(tmp_path / f"into-{number}") as store:
+            uid = reading.experiment(store, "test").uid
+            assert marks(store, "experiment")[uid] == Marks(tags=("a", "b"), label="new")
+            found.append([(row.kind, row.text, row.at) for row in list_annotations(store)])
+    assert found[0] == found[1] == found[2] == sorted(found[0], key=lambda said: said[2])
+    assert len(found[0]) == 8
+
+
+@pytest.fixture
+def differing(tmp_path: Path) -> list[Path]:
+    """Three copies of one store; in the second a run has other content."""
+    run(make_config(max_length=4), tmp_path / "0")
+    stores = [tmp_path / "0", *(Path(shutil.copytree(tmp_path / "0", tmp_path / str(n))) for n in (1, 2))]
+    with Store(stores[1], write=True) as store, store.transaction() as connection:
+        connection.execute(
+            "UPDATE invocation SET output = (SELECT prompt FROM run WHERE id = 1) WHERE run = 1 AND step = 3"
+        )
+    return stores
+
+
+@pytest.mark.parametrize("num_come", [1, 2])
+def test_a_kill_does_not_change_what_is_in_conflict(
+    differing: list[Path], tmp_path: Path, num_come: int
+) -> None:
+    """The run in conflict of what has come, which the killed process knew, is not taken for the target's."""
+    merge(differing, tmp_path / "whole")
+    into = tmp_path / "into"
+    interrupt(differing, into, at=num_come)
+    with Store(into) as store:
+        assert len(reading.runs(store, "test")) == (6 if num_come == 1 else 5)
+        assert len(reading.sessions(store)) == 1
+    merged = merge(differing, into)
+    assert len(merged.conflicts) == 1
+    assert dump(into) == dump(tmp_path / "whole")
+    with Store(into) as store:
+        assert check(store) == []
+        assert len(reading.runs(store, "test")) == 5
+        assert not store.db.rows("SELECT * FROM meta WHERE key GLOB 'merge*'")
+
+
+def test_what_was_computed_since_a_kill_is_the_targets_own(differing: list[Path], tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    interrupt(differing, into, at=1)
+    run(make_config(max_length=6), into)
+    before = dump(into)
+    assert len(merge(differing, into).conflicts) == 1
+    assert dump(into) == before
+
+
+def test_remarks_on_what_does_not_come_stay_where_they_are(tmp_path: Path) -> None:
+    """A session's remark has its row number as its target, which is another session in the target."""
+    me = Author(name="me")
+    run(make_config(root_seed=1, max_length=2), tmp_path / "into")
+    run(make_config(root_seed=2, max_length=2), tmp_path / "source")
+    run(make_config(name="other", max_length=2), tmp_path / "source")
+    with Store(tmp_path / "source", write=True) as store:
+        for name in ("test", "other"):
+            remark(store, name, f"of {name}")
+            annotate(store, "comment", [(run_target(name, reading.runs(store, name)[0]), f"of {name}")], me)
+        for number in ("1", "2"):
+            [[name]] = store.db.rows(
+                "SELECT name FROM session JOIN experiment ON experiment.id = experiment WHERE session.id = ?",
+                int(number),
+            )
+            session = Target(kind="session", uid=number, name=number)
+            annotate(store, "comment", [(session, f"of {name}")], me)
+    assert len(merge([tmp_path / "source"], tmp_path / "into").conflicts) == 1
+    with Store(tmp_path / "into") as store:
+        said = store.db.rows("SELECT target_kind, text FROM annotation ORDER BY 1")
+        assert said == [("experiment", "of other"), ("run", "of other"), ("session", "of other")]
+        (session,) = store.db.row("SELECT target FROM annotation WHERE target_kind = 'session'")
+        assert store.db.value("SELECT id FROM session WHERE id = ?", int(session)) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_remarks_on_a_run_in_conflict_go_with_it(
+    differing: list[Path], tmp_path: Path, order: tuple[int, int]
+) -> None:
+    for path in differing[:2]:
+        with Store(path, write=True) as store:
+            first, second = reading.runs(store, "test")[:2]
+            for row in (first, second):
+                said = (run_target("test", row), f"run {row.id}")
+                annotate(store, "comment", [said], Author(name="me"))
+    merge([differing[number] for number in order], tmp_path / "into")
+    with Store(tmp_path / "into") as store:
+        assert store.db.rows("SELECT DISTINCT text FROM annotation") == [("run 2",)]
+
+
+def test_a_session_that_came_while_it_ran_gets_what_its_end_adds(tmp_path: Path) -> None:
+    source, into = tmp_path / "source", tmp_path / "into"
+    with Store(source, write=True, create=True) as store:
+        experiment = writing.start_experiment(store, "test", {})
+        session = writing.start_session(store, experiment, "panic run", {"host": "one"})
+    merge([source], into)
+    with Store(source, write=True) as store:
+        writing.end_session(store, session, "done", measured={"gpu_energy_j": {"GPU-1": 5.0}})
+    for _ in range(2):
+        merge([source], into)
+        with Store(into) as store:
+            assert store.db.rows("SELECT end_state, provenance ->> '$.gpu_energy_j.GPU-1' FROM session") == [
+                ("done", 5.0)
+            ]
+
+
+def test_runs_deleted_here_do_not_come_back(tmp_path: Path) -> None:
+    source, into = tmp_path / "source", tmp_path / "into"
+    run(everything(), source)
+    merge([source], into)
+    with Store(into, write=True) as store:
+        row = reading.experiment(store, "test")
+        gone = reading.runs(store, "test")[0]
+        hide_runs(store, row, [gone.id], "me")
+    before = rows(into)
+    merged = merge([source], into)
+    assert (merged.num_runs, merged.conflicts) == (0, [])
+    assert rows(into) == before
+    with Store(into, write=True) as store:
+        assert check(store) == []
+        assert restore(store, deleted(store)[-1]) == 0
+        assert len(reading.runs(store, "test")) == before["run"]
+
+
+def test_runs_deleted_in_one_of_two_sources_come_in_any_order(tmp_path: Path) -> None:
+    run(make_config(max_length=2), tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    with Store(tmp_path / "1", write=True) as store:
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+    stores = [tmp_path / "0", tmp_path / "1"]
+    for number, order in enumerate((stores, stores[::-1])):
+        merge(order, tmp_path / f"into-{number}")
+        with Store(tmp_path / f"into-{number}") as store:
+            assert len(reading.runs(store, "test")) == 6
+            assert len(deleted(store)) == 1
