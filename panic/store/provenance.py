@@ -1,7 +1,7 @@
 """Where results come from: the command, the code, the packages, the hardware, the environment.
 
 Recorded once per session. Values of environment variables that look secret are left out, and so are
-user names and passwords in URLs, and what looks like a key in a patch. Nothing here raises: what cannot be
+user names and passwords in URLs, and what looks like a secret in a patch. Nothing here raises: what cannot be
 found out is None.
 
 Try it: `python -c "from panic.store.provenance import provenance; print(provenance())"`
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -19,6 +20,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import cache, partial
 from importlib import metadata
@@ -26,19 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from panic.store.codec import canonical_json
+from panic.store.secrets import CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
-SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
-URL_CREDENTIALS = re.compile(r"\b([A-Za-z][\w+.-]{0,30}://)[^/\s@]{1,1000}@")
-KEYS = re.compile(
-    r"(?i)((?:api[_-]?key|token|secret|passw(?:or)?d|credential)s?[\"']?\s*[:=]\s*[\"']?)"
-    r"(?=[\w\-+/=.~]{0,100}\d)[\w\-+/=.~]{12,4000}"
-)
-"""What is set to something long with digits in it, under a name that says that it is secret.
-
-Repetitions have limits: without them a long line takes minutes.
-"""
-KNOWN_KEYS = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{12,}")
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
 
@@ -56,7 +48,7 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
     """
     own = git_state(Path(__file__).parent)
     return {
-        "command": [readable(argument) for argument in sys.argv],
+        "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
         "host": socket.gethostname(),
         "python": sys.version,
@@ -82,7 +74,7 @@ def without(content: Any, secrets: Collection[str]) -> Any:
     if isinstance(content, str):
         for secret in secrets:
             if len(secret) >= SECRET_LENGTH:
-                content = content.replace(secret, "(redacted)")
+                content = content.replace(secret, INSTEAD)
         return content
     if isinstance(content, Mapping):
         return {without(key, secrets): without(value, secrets) for key, value in content.items()}
@@ -102,9 +94,9 @@ def working_folder() -> str | None:
 def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> dict[str, str]:
     """An environment without its secrets."""
     return {
-        readable(name): "(redacted)"
+        readable(name): INSTEAD
         if name in hidden or SECRET_NAME.search(name)
-        else readable(URL_CREDENTIALS.sub(r"\1(redacted)@", value))
+        else _without_patterns(readable(value))
         for name, value in sorted(environment.items())
     }
 
@@ -142,14 +134,26 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 def without_keys(patch: str) -> str:
     """A patch without what looks like keys in it, and without values of variables that look secret."""
     values = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
-    text = without(patch, values)
-    for pattern, instead in (
-        (URL_CREDENTIALS, r"\1(redacted)@"),
-        (KEYS, r"\1(redacted)"),
-        (KNOWN_KEYS, "(redacted)"),
-    ):
+    return _without_patterns(str(without(patch, values)))
+
+
+def without_tokens(text: str) -> str:
+    """A command line without passwords in URLs and known tokens; what else stands in it is what was asked."""
+    for pattern, instead in CERTAIN:
         text = pattern.sub(instead, text)
-    return str(text)
+    return text
+
+
+def _without_patterns(text: str) -> str:
+    """A text without what looks like a secret by its name, its form, or its randomness."""
+    for pattern, instead in PATTERNS:
+        text = pattern.sub(instead, text)
+    return RANDOM.sub(lambda found: INSTEAD if _bits(found[0]) > RANDOM_BITS else found[0], text)
+
+
+def _bits(text: str) -> float:
+    """The entropy of a text's characters, in bits for each of them."""
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
 def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
