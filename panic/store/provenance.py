@@ -27,12 +27,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from panic.errors import UsageError
 from panic.store.codec import canonical_json
 from panic.store.secrets import CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
+STATUS_TIMEOUT_S = 60
+"""A guard may wait longer than a record."""
 
 
 SECRET_LENGTH = 8
@@ -109,8 +112,8 @@ def readable(text: str) -> str:
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit, whether there are changes, and the patch of the checkout that holds a folder, if it is one.
 
-    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a key in
-    it is left out.
+    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a secret
+    in it is left out. Whether there are changes is None where git does not say so in time.
     """
     git = partial(_git, folder)
     commit = git("rev-parse", "HEAD")
@@ -118,16 +121,17 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if commit is None or git("ls-files", "--error-unmatch", ".") is None:
         return None
     root, changes = (git("rev-parse", "--show-toplevel") or "").strip(), git("status", "--porcelain")
-    patch = (changes and git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")) or ""
+    told = "" if changes == "" else git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
+    patch = told or ""
     kept = without_keys(patch[:PATCH_LIMIT])
     return {
         "root": root,
         "commit": commit.strip(),
-        "dirty": bool(changes),
+        "dirty": None if changes is None else bool(changes),
         "changes": (changes or "").splitlines()[:SHOWN_CHANGES],
         "patch": kept,
         "patch_sha256": hashlib.sha256(patch.encode(errors="replace")).hexdigest(),
-        "patch_is_complete": kept == patch,
+        "patch_is_complete": told is not None and kept == patch,
     }
 
 
@@ -159,7 +163,8 @@ def _bits(text: str) -> float:
 def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
     """What no commit of the checkout that holds a file has, as git status tells it; None without a checkout.
 
-    apart: folders of results, which are no part of it.
+    apart: folders of results, which are no part of it. Raises UsageError where git does not answer: what is
+    not known is not clean.
     """
     git = partial(_git, file.absolute().parent)
     root = git("rev-parse", "--show-toplevel")
@@ -169,20 +174,26 @@ def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
     inside = [path.resolve() for path in apart]
     inside = [path.relative_to(top) for path in inside if path != top and path.is_relative_to(top)]
     left_out = [f":(top,exclude,literal){path}" for path in inside]
-    changes = (git("status", "--porcelain", "--", ":/", *left_out) or "").splitlines()
+    told = git("status", "--porcelain", "--", ":/", *left_out, timeout_s=STATUS_TIMEOUT_S)
+    if told is None:
+        raise UsageError(
+            f"Whether all is committed is not known: git status failed in {top}, or took too long.",
+            hint=f"git -C {top} status tells what is wrong; --allow-dirty asks for nothing.",
+        )
+    changes = told.splitlines()
     if not changes and git("ls-files", "--error-unmatch", "--", str(file.absolute())) is None:
         return [f"!! {file}"]
     return changes
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> str | None:
     """What git prints in a folder.
 
     It takes no locks: a session that is killed meanwhile would leave one, and nobody could commit. What the
     repository's own settings would start is not started.
     """
     quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false", "-c", "core.fsmonitor=false")
-    return _output("git", *quietly, "-C", str(folder), *arguments)
+    return _output("git", *quietly, "-C", str(folder), *arguments, timeout_s=timeout_s)
 
 
 def training_of(folder: Path) -> str | None:
@@ -277,10 +288,10 @@ def processor() -> str:
     return found[1] if found else platform.processor()
 
 
-def _output(*command: str) -> str | None:
+def _output(*command: str, timeout_s: float = TIMEOUT_S) -> str | None:
     """What a command prints, None if it fails, hangs or does not exist."""
     try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace")
