@@ -63,11 +63,13 @@ def find(
 
 def means(store: Store, name: str, experiments: Sequence[int] | None = None) -> dict[int, tuple[float, int]]:
     """The mean of a metric over the runs that have it, and their number, by row of experiment."""
-    with summaries.opened(store, anyway=True) as file:
-        assert file is not None
+
+    def take(file: apsw.Connection) -> dict[int, tuple[float, int]]:
         of = _brought_up(store, file, [name], experiments, None)
         numbers = summaries.num_measured(file, name)
         return {of[u]: (mean, numbers[u]) for u, mean in summaries.means(file, name).items() if u in of}
+
+    return summaries.using(store, take)
 
 
 def show(
@@ -77,8 +79,8 @@ def show(
     wanted = [name for name in METRICS if name in asked.of_runs or mean_name(name) in asked.of_experiments]
     values: dict[int, dict[str, float]] = {}
     averages: dict[int, dict[str, float]] = {}
-    with summaries.opened(store, anyway=True) as file:
-        assert file is not None
+
+    def take(file: apsw.Connection) -> None:
         of = _brought_up(store, file, wanted, experiments, telling)
         for name in wanted:
             if name in asked.of_runs:
@@ -89,6 +91,8 @@ def show(
                 for uid, mean in summaries.means(file, name).items():
                     if uid in of:
                         averages.setdefault(of[uid], {})[mean_name(name)] = mean
+
+    summaries.using(store, take)
     summaries.show(store, "run", asked.of_runs, values)
     summaries.show(store, "experiment", asked.of_experiments, averages)
 

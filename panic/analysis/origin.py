@@ -19,16 +19,16 @@ SHORT = 12
 def facts(sessions: Sequence[SessionRow]) -> dict[str, str]:
     """Return what the last session that said so tells of itself, and the hosts and energy of all, by name."""
     known = last_provenance(sessions)
-    hardware, packages = known.get("hardware") or {}, known.get("packages") or {}
-    memory = hardware.get("memory_bytes")
+    hardware, packages = mapping(known.get("hardware")), mapping(known.get("packages"))
+    memory = _number(hardware.get("memory_bytes"))
     told = {
-        "command": " ".join(map(str, known.get("command") or ())),
+        "command": " ".join(map(str, _list(known.get("command")))),
         "folder": str(known.get("folder") or ""),
         "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores"
         if hardware
         else "",
         "memory": f"{memory / 2**30:.0f} GiB" if memory else "",
-        "GPUs": "; ".join(map(str, hardware.get("gpus") or ())),
+        "GPUs": "; ".join(map(str, _list(hardware.get("gpus")))),
         "CUDA": ", cuDNN ".join(str(hardware[k]) for k in ("cuda", "cudnn") if hardware.get(k)),
         "GPU energy": _energy(sessions),
         "system": str(hardware.get("platform", "")),
@@ -40,6 +40,24 @@ def facts(sessions: Sequence[SessionRow]) -> dict[str, str]:
         "repository": _checkout(known.get("repository")),
     }
     return {name: text for name, text in told.items() if text}
+
+
+def mapping(said: Any) -> Mapping[str, Any]:
+    """Return what a store says where a mapping is expected; nothing where it is none: no store is trusted."""
+    return said if isinstance(said, Mapping) else {}
+
+
+def _list(said: Any) -> list[Any]:
+    return said if isinstance(said, list) else []
+
+
+def _number(said: Any) -> float:
+    """A positive number that a store says, or 0."""
+    try:
+        found = float(said) if isinstance(said, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+    return found if 0 < found < float("inf") else 0.0
 
 
 def last_provenance(sessions: Sequence[SessionRow]) -> Mapping[str, Any]:
@@ -57,11 +75,13 @@ def models(sessions: Sequence[SessionRow]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _checkout(git: Mapping[str, Any] | None) -> str:
-    if not git or not git.get("commit"):
+def _checkout(said: Any) -> str:
+    git = mapping(said)
+    if not git.get("commit"):
         return ""
     where = f"{git['root']} " if git.get("root") else ""
-    changed = " with changes" if git.get("dirty") else ""
+    is_unknown = "dirty" in git and git["dirty"] is None
+    changed = " with changes" if git.get("dirty") else ", changes not known" if is_unknown else ""
     return f"{where}{str(git['commit'])[:SHORT]}{changed}"
 
 
@@ -77,8 +97,8 @@ def _hosts(sessions: Sequence[SessionRow]) -> list[str]:
 def _energy(sessions: Sequence[SessionRow]) -> str:
     """What whole GPUs have used in all sessions that could tell."""
     used = [
-        float(joules)
+        _number(joules)
         for session in sessions
-        for joules in (session.provenance.get("gpu_energy_j") or {}).values()
+        for joules in mapping(session.provenance.get("gpu_energy_j")).values()
     ]
     return f"{sum(used) / 1000:.3g} kJ of {len(sessions)} sessions, as the GPUs tell" if used else ""

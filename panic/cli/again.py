@@ -60,6 +60,7 @@ def again(
 
     Where it comes from is kept, and shown by `panic show`.
     """
+    from panic.arms import BASELINE
     from panic.cli.logs import silence_libraries
     from panic.engine.plan import check_config
     from panic.store import reading
@@ -83,8 +84,11 @@ def again(
                 f"There is an experiment called {checked.config.name} already.",
                 hint="Give another name, or leave it out: --name NAME. panic extend makes that one larger.",
             )
-    # What was said of the other one is not said of this one.
-    fresh = replace(checked, config=checked.config.model_copy(update={"tags": [], "label": None}))
+    # What was said of the other one is not said of this one, and branches are of its failed runs alone.
+    kept = checked.config.arms_of_all
+    arms = {} if kept == [BASELINE] else {name: checked.config.arms[name] for name in kept}
+    new = {"tags": [], "label": None, "arms": arms}
+    fresh = replace(checked, config=checked.config.model_copy(update=new))
     asked = [change for change in overrides or [] if not change.startswith("name=")]
     fresh = replace(marked(fresh, tags, label), origin={"name": row.name, "uid": row.uid, "changes": asked})
     if dry_run:

@@ -29,8 +29,8 @@ import os
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +42,7 @@ from panic.errors import Interrupted, PanicError, UsageError, nearest
 if TYPE_CHECKING:
     from panic.config import ExperimentConfig
     from panic.config.settings import Resolved
+    from panic.engine.plan import CheckedConfig
     from panic.store import Store
 
 INTERRUPTED = 130
@@ -159,6 +160,22 @@ def read_settings() -> Resolved | None:
     from panic.config.settings import resolve
 
     return resolve(files, os.environ, user_settings())
+
+
+def check_given(
+    path: Path, overrides: Sequence[str], *, ask: bool, store: Callable[[Path | None], Path]
+) -> CheckedConfig:
+    """Read and check a config's file as `check_config` does, under what the environment and settings say.
+
+    Every command that is given a config reads it here, so that all of them perform or plan the same.
+    """
+    from panic.engine.plan import check_config
+
+    settings = read_settings()
+    if settings is None:
+        return check_config(path, overrides, ask=ask, store=store)
+    checked = check_config(path, [*settings.over_configs(), *overrides], ask=ask, store=store)
+    return replace(checked, config=settings.below(checked.config))
 
 
 def complete_kind(incomplete: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, tell_options
+from panic.cli.common import JsonOption, Shared, check_given, command, tell_options
 from panic.cli.render import console, print_json, print_table, size
 from panic.errors import StoreMissing
 
@@ -62,10 +62,10 @@ def _print_places(shared: Shared, path: Path, *, as_json: bool) -> None:
     logs.silence_libraries()
     from panic.devices.device import open_devices
     from panic.engine.placing import open_placing
-    from panic.engine.plan import check_config, make_plan
+    from panic.engine.plan import make_plan
     from panic.store import Store, reading
 
-    checked = check_config(path, ask=False, store=shared.store_path)
+    checked = check_given(path, [], ask=False, store=shared.store_path)
     device = open_devices(checked.config.device)
     place = shared.store_path(checked.config.store)
     with contextlib.suppress(StoreMissing), Store(place, copy_older=True) as store:

@@ -18,6 +18,7 @@ import typer
 
 from panic.cli.common import Shared, command, complete_experiment
 from panic.cli.compare import complete_metric
+from panic.cli.origin import enforce_clean
 from panic.cli.render import console, print_table
 from panic.cli.run import DryRunOption
 from panic.cli.trials import Direction, Search, add_former, check_trial, go_on, open_study, value_of
@@ -89,6 +90,7 @@ def optimize(
     if dry_run:
         console().print(f"{trials:,} experiments {search.name}-trial-0000 and so on in {search.store}")
         return None
+    enforce_clean(None, [config], [search.store])
     with open_study(search, *chosen) as study:
         for name in former or ():
             add_former(search, study, name)

@@ -159,8 +159,10 @@ def requirement_lines(name: str, sessions: Sequence[SessionRow], everything: boo
 
 
 def _panic_lines(known: Mapping[str, Any]) -> Iterator[str]:
-    git = known.get("git") or {}
-    version = (known.get("packages") or {}).get("panic")
+    from panic.analysis.origin import mapping
+
+    git = mapping(known.get("git"))
+    version = mapping(known.get("packages")).get("panic")
     said = [f"version {version}"] if version else []
     said += [f"commit {git['commit']}"] if git.get("commit") else []
     said += [f"with a patch, sha256 {git.get('patch_sha256')}"] if git.get("dirty") else []

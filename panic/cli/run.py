@@ -21,6 +21,7 @@ from panic.cli.common import (
     INTERRUPTED,
     ExperimentArgument,
     Shared,
+    check_given,
     command,
     guarded,
     read_devices,
@@ -165,18 +166,12 @@ def run(
     from panic.cli.logs import silence_libraries
 
     silence_libraries()
-    from panic.engine.plan import check_config
 
     loaded: list[CheckedConfig] = []
 
-    settings = read_settings()
-    above = settings.over_configs() if settings else []
-
     def load(path: Path) -> None:
-        checked = check_config(path, [*above, *changes], ask=not dry_run, store=shared.store_path)
-        if settings is not None:
-            checked = replace(checked, config=settings.below(checked.config))
-        if clean or settings is not None:
+        checked = check_given(path, changes, ask=not dry_run, store=shared.store_path)
+        if clean or read_settings() is not None:
             enforce_clean(clean, [path], [shared.store_path(checked.config.store)])
         loaded.append(marked(checked, tags, label))
 

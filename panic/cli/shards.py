@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import Shared, command, say
+from panic.cli.common import Shared, check_given, command, say
 from panic.cli.render import console
 from panic.errors import UsageError
 
@@ -38,13 +38,12 @@ def pin(
     """
     from panic.cli.logs import silence_libraries
     from panic.engine import pins
-    from panic.engine.plan import check_config
 
     silence_libraries()
     if output.is_dir() or not output.parent.is_dir():
         what = "is a folder" if output.is_dir() else f"cannot be written: there is no folder {output.parent}"
         raise UsageError(f"{output} {what}.", hint="-o pins.json")
-    found = pins.calibrate(check_config(config, overrides or [], ask=True, store=shared.store_path))
+    found = pins.calibrate(check_given(config, overrides or [], ask=True, store=shared.store_path))
     pins.write(found, output)
     if not shared.quiet:
         for name, one in found.models.items():

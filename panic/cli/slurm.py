@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, say, say_error, tell_options
+from panic.cli.common import JsonOption, Shared, check_given, command, say, say_error, tell_options
 from panic.cli.render import console, print_table
 from panic.errors import UsageError
 
@@ -153,7 +153,7 @@ def _checked(job: Job) -> Job:
     from dataclasses import replace
 
     from panic.cli.logs import silence_libraries
-    from panic.engine.plan import check_config
+    from panic.store import DEFAULT_STORE
 
     silence_libraries()
     trainings = 0
@@ -163,7 +163,7 @@ def _checked(job: Job) -> Job:
         except OSError:
             is_experiment = EXPERIMENT.search("networks:")  # the check tells what is wrong with it
         if is_experiment:
-            check_config(config, job.overrides)
+            check_given(config, job.overrides, ask=False, store=lambda named: named or DEFAULT_STORE)
         else:
             from panic.train.config import load_all
 

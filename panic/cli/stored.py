@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from panic.cli.common import tell_options
+from panic.cli.common import read_settings, tell_options
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,13 +33,16 @@ def own_config(row: ExperimentRow) -> ExperimentConfig:
 
 
 def trusted_config(row: ExperimentRow, *, trust: bool) -> ExperimentConfig:
-    """Return the config that performs an experiment, and tell on stderr if nobody had to trust it.
+    """Return the config that performs an experiment, as the environment has it.
 
+    It is told on stderr if nobody had to trust it.
     Raises: as `own_config`; NotTrusted if it names what is outside its store and `trust` is false.
     """
     from panic.engine.trust import named_outside, require_trust
 
     config = own_config(row)
+    if settings := read_settings():
+        config = settings.over(config)
     require_trust(config, is_trusted=trust)
     tell_options({"--trust": trust and not named_outside(config)}, "for a config that names nothing outside")
     return config

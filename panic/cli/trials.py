@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from panic.cli.common import Shared, say, say_error
+from panic.cli.common import Shared, check_given, say, say_error
 from panic.cli.render import console
 from panic.cli.run import perform
 from panic.errors import ConflictError, Interrupted, PanicError, StoreCorrupt, UsageError
@@ -33,6 +33,10 @@ MOST_FAILURES = 3
 """Trials of one call that may fail before the first one succeeds."""
 PARTS = 10
 """A running trial's metric is reported after every tenth of its invocations."""
+
+
+UNBEGUN = "unbegun"
+"""An attribute of a study: the numbers of trials that a kill left without parameters."""
 
 
 class Pruned(Interrupted):
@@ -166,6 +170,7 @@ def go_on(shared: Shared, search: Search, study: Any) -> None:
     from optuna.trial import Trial, TrialState
 
     space, failed = _distributions(search), 0
+    _fail_unbegun(study, space)
     under_way = [Trial(study, one._trial_id) for one in study.trials if one.state == TrialState.RUNNING]
     while under_way or len(_own(study)) < search.trials:
         trial = under_way.pop(0) if under_way else study.ask(space)
@@ -188,17 +193,31 @@ def go_on(shared: Shared, search: Search, study: Any) -> None:
             console().print(f"trial {trial.number:,}: {search.metric} {value:.6g}")
 
 
+def _fail_unbegun(study: Any, space: Mapping[str, Any]) -> None:
+    """Give up trials whose parameters a kill left unwritten: they have no experiment, and none can be made.
+
+    The journal takes a trial and each of its parameters as lines of their own.
+    """
+    from optuna.trial import TrialState
+
+    for one in study.trials:
+        if one.state == TrialState.RUNNING and not space.keys() <= one.params.keys():
+            study.set_user_attr(UNBEGUN, [*study.user_attrs.get(UNBEGUN, []), one.number])
+            study.tell(one.number, state=TrialState.FAIL)
+
+
 def _own(study: Any) -> list[Any]:
-    """The trials that were performed, not those that former results are."""
-    return [trial for trial in study.trials if "former" not in trial.user_attrs]
+    """The trials that were performed, neither those that former results are nor those that never began."""
+    unbegun = study.user_attrs.get(UNBEGUN, [])
+    return [
+        trial for trial in study.trials if "former" not in trial.user_attrs and trial.number not in unbegun
+    ]
 
 
 def check_trial(search: Search, parameters: Mapping[str, Any], *changes: str) -> CheckedConfig:
     """The config of a trial. Raises ConfigError."""
-    from panic.engine.plan import check_config
-
     values = [f"{one.name}={value_of(one, parameters[one.name])}" for one in search.space]
-    return check_config(
+    return check_given(
         search.path, [*search.changes, *values, *changes], ask=True, store=lambda _: search.store
     )
 

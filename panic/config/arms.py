@@ -12,7 +12,8 @@ What they mean is in `panic.arms`; which models fit at their steps is checked wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -20,6 +21,14 @@ from pydantic import Field
 from panic.arms import BASELINE, KINDS, Intervention, arm_of, models_of
 from panic.config.fields import MAX_COUNT, Count, Part, Text, Whole
 from panic.config.problems import Problem
+
+BRANCH = re.compile(r"rerun-[0-9]+-[0-9a-f]{8}\Z")
+"""How the arms end that `panic rerun --set` names, each of which is of some failed runs alone."""
+
+
+def arms_of_all(names: Iterable[str]) -> list[str]:
+    """Those of named arms that all runs have, else the baseline: branches of failed runs are none of them."""
+    return [name for name in names if not BRANCH.search(name)] or [BASELINE]
 
 
 class InterventionSettings(Part):

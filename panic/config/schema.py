@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from panic.arms import Arm, arm_of
-from panic.config.arms import InterventionSettings, arm_problems, named_models
+from panic.arms import BASELINE, Arm, arm_of
+from panic.config.arms import InterventionSettings, arm_problems, arms_of_all, named_models
 from panic.config.diagrams import (
     DistanceSettings,
     SeveralDiagramSettings,
@@ -237,6 +237,11 @@ class ExperimentConfig(Part):
         """What the arms mean, by name; empty where none are named."""
         return {name: arm_of(one.model_dump() for one in arm) for name, arm in self.arms.items()}
 
+    @property
+    def arms_of_all(self) -> list[str]:
+        """The arms that all runs have: those that are no branches of failed runs, else the baseline."""
+        return arms_of_all(self.arms) if self.arms else [BASELINE]
+
     @model_validator(mode="after")
     def _cross_fields(self) -> Self:
         raw = self.model_dump(mode="json")
@@ -302,7 +307,7 @@ def too_many_runs(raw: Mapping[str, Any]) -> list[Problem]:
     factors = {key: len(entries) for key, entries in lists.items() if isinstance(entries, list)}
     fresh = isinstance(lists["seeds"], list) and -1 in lists["seeds"]
     per_prompt = factors["seeds"] + (repeats - 1 if fresh else 0)
-    arms = len(raw["arms"]) if isinstance(raw.get("arms"), Mapping) and raw["arms"] else 1
+    arms = len(arms_of_all(raw["arms"])) if isinstance(raw.get("arms"), Mapping) and raw["arms"] else 1
     num_runs = factors["networks"] * factors["prompts"] * per_prompt * arms
     if num_runs <= MAX_RUNS:
         return []

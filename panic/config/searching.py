@@ -12,6 +12,7 @@ trial.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,8 +117,13 @@ def _dimension(path: KeyPath, said: Any) -> Dimension:
         raise _mistake((*path, names[1]), f"{names[1]} must be more than {names[0]}", found=high)
     if scale == "log" and low <= 0:
         raise _mistake((*path, names[0]), "a logarithmic scale begins above 0", found=low)
-    whole = said.get("whole", False)
-    return Dimension(path=path, low=float(low), high=float(high), is_log=scale == "log", is_whole=bool(whole))
+    for name, value in zip(names, (low, high), strict=True):
+        if not math.isfinite(value):
+            raise _mistake((*path, name), "a range ends somewhere", found=value)
+    is_whole = bool(said.get("whole", False))
+    if is_whole and (low := math.ceil(low)) > (high := math.floor(high)):
+        raise _mistake((*path, names[0]), "no whole number lies in this range", found=said[names[0]])
+    return Dimension(path=path, low=float(low), high=float(high), is_log=scale == "log", is_whole=is_whole)
 
 
 def _mistake(path: KeyPath, message: str, **more: Any) -> MistakesError:

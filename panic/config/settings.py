@@ -111,11 +111,19 @@ class Resolved:
 
     def over_configs(self) -> list[str]:
         """What the environment says of fields of configs, as overrides."""
-        return [
-            f"{name}={json.dumps(self.values[name].value)}"
+        return [f"{name}={json.dumps(value)}" for name, value in self._of_environment().items()]
+
+    def over(self, config: ExperimentConfig) -> ExperimentConfig:
+        """A stored config with what the environment says of its fields; it says all of them itself."""
+        found = self._of_environment()
+        return config.model_copy(update=found) if found else config
+
+    def _of_environment(self) -> dict[str, Any]:
+        return {
+            name: self.values[name].value
             for name in OF_CONFIGS
             if name in self.values and self.values[name].origin.startswith("environment")
-        ]
+        }
 
     def below(self, config: ExperimentConfig) -> ExperimentConfig:
         """A config with what files of settings say of the fields that it does not name."""

@@ -140,7 +140,7 @@ def _branch(config: ExperimentConfig, run: RunRow, renamed: Mapping[str, str]) -
 
 
 def _arm_name(run: RunRow, entries: Sequence[InterventionSettings]) -> str:
-    """The same branch has the same name, so that the same command goes on with it."""
+    """The same branch has the same name, so that the same command goes on with it; it is one of `BRANCH`."""
     said = json.dumps([entry.model_dump(mode="json") for entry in entries], sort_keys=True)
     digest = hashlib.sha256(said.encode()).hexdigest()[:ARM_DIGITS]
     of = "" if run.arm == BASELINE else f"{run.arm}-"

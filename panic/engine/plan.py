@@ -19,7 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panic.arms import BASELINE, Arm, models_of, networks
+from panic.arms import Arm, models_of, networks
 from panic.config import TAKEN_OF_RUNS, DiagramSettings, ExperimentConfig, load, stored
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError
@@ -222,7 +222,8 @@ def run_key(run: NewRun | RunRow) -> tuple[tuple[str, ...], str, int, int, str]:
 def expanded_runs(config: ExperimentConfig) -> list[NewRun]:
     """Return the runs that a config asks for: networks x prompts x seeds x repeats x arms.
 
-    Repeats count for fresh noise only: repeats of a fixed seed would be copies.
+    Repeats count for fresh noise only: repeats of a fixed seed would be copies. Branches of failed runs are
+    of these runs alone: nobody asked for them of others.
     """
     return [
         NewRun(
@@ -237,7 +238,7 @@ def expanded_runs(config: ExperimentConfig) -> list[NewRun]:
         for prompt in config.prompts
         for seed in config.seeds
         for repeat in range(config.repeats if seed == FRESH else 1)
-        for arm in config.arms or (BASELINE,)
+        for arm in config.arms_of_all
     ]
 
 
@@ -316,7 +317,7 @@ def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | Non
             num_longer += is_unfinished and row.max_length > run.max_length
             continue
         what = "seeds or repeats" if row.prompt in config.prompts else "prompts"
-        what = what if row.arm in (config.arms or (BASELINE,)) else "arms"
+        what = what if row.arm in config.arms_of_all else "arms"
         what = what if list(row.network) in config.networks else "networks"
         others[what] += 1
         unfinished[what] += is_unfinished

@@ -39,7 +39,7 @@ from panic.models.kinds import origin, secrets
 from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
-from panic.store.provenance import gpu_energy_j, provenance, training_of, without
+from panic.store.provenance import gpu_energy_j, provenance, training_of, without, without_tokens
 from panic.store.records import NewEpoch, NewOutput
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
     found["models"] = {name: _origin(spec) for name, spec in plan.specs.items()}
     servers = (urlsplit(str(spec.parameters.get("base_url", ""))).hostname for spec in plan.remote.values())
     found["hosts"] = list(dict.fromkeys([found["host"], *filter(None, servers)]))
-    return without(command, keys), without(found, keys)
+    return without(without_tokens(command), keys), without(found, keys)
 
 
 def _origin(spec: ModelSpec) -> dict[str, Any]:

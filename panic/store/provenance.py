@@ -1,7 +1,7 @@
 """Where results come from: the command, the code, the packages, the hardware, the environment.
 
 Recorded once per session. Values of environment variables that look secret are left out, and so are
-user names and passwords in URLs, and what looks like a key in a patch. Nothing here raises: what cannot be
+user names and passwords in URLs, and what looks like a secret in a patch. Nothing here raises: what cannot be
 found out is None.
 
 Try it: `python -c "from panic.store.provenance import provenance; print(provenance())"`
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -19,28 +20,22 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from panic.errors import UsageError
 from panic.store.codec import canonical_json
+from panic.store.secrets import CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
-SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
-URL_CREDENTIALS = re.compile(r"\b([A-Za-z][\w+.-]{0,30}://)[^/\s@]{1,1000}@")
-KEYS = re.compile(
-    r"(?i)((?:api[_-]?key|token|secret|passw(?:or)?d|credential)s?[\"']?\s*[:=]\s*[\"']?)"
-    r"(?=[\w\-+/=.~]{0,100}\d)[\w\-+/=.~]{12,4000}"
-)
-"""What is set to something long with digits in it, under a name that says that it is secret.
-
-Repetitions have limits: without them a long line takes minutes.
-"""
-KNOWN_KEYS = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{12,}")
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
+STATUS_TIMEOUT_S = 60
+"""A guard may wait longer than a record."""
 VECTOR = re.compile(r"sse4|avx|fma|amx|asimd|neon|sve|sme2?$|bf16")
 """How the names of sets of vector instructions begin in Linux's list of a processor's abilities."""
 
@@ -58,7 +53,7 @@ def provenance(hidden: Collection[str] = (), project: Path | None = None) -> dic
     """
     own = git_state(Path(__file__).parent)
     return {
-        "command": [readable(argument) for argument in sys.argv],
+        "command": [without_tokens(readable(argument)) for argument in sys.argv],
         "folder": working_folder(),
         "host": socket.gethostname(),
         "python": sys.version,
@@ -84,7 +79,7 @@ def without(content: Any, secrets: Collection[str]) -> Any:
     if isinstance(content, str):
         for secret in secrets:
             if len(secret) >= SECRET_LENGTH:
-                content = content.replace(secret, "(redacted)")
+                content = content.replace(secret, INSTEAD)
         return content
     if isinstance(content, Mapping):
         return {without(key, secrets): without(value, secrets) for key, value in content.items()}
@@ -104,9 +99,9 @@ def working_folder() -> str | None:
 def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> dict[str, str]:
     """An environment without its secrets."""
     return {
-        readable(name): "(redacted)"
+        readable(name): INSTEAD
         if name in hidden or SECRET_NAME.search(name)
-        else readable(URL_CREDENTIALS.sub(r"\1(redacted)@", value))
+        else _without_patterns(readable(value))
         for name, value in sorted(environment.items())
     }
 
@@ -119,8 +114,8 @@ def readable(text: str) -> str:
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit, whether there are changes, and the patch of the checkout that holds a folder, if it is one.
 
-    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a key in
-    it is left out.
+    A patch of more than PATCH_LIMIT characters is cut; its SHA-256 is of the whole. What looks like a secret
+    in it is left out. Whether there are changes is None where git does not say so in time.
     """
     git = partial(_git, folder)
     commit = git("rev-parse", "HEAD")
@@ -128,36 +123,50 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if commit is None or git("ls-files", "--error-unmatch", ".") is None:
         return None
     root, changes = (git("rev-parse", "--show-toplevel") or "").strip(), git("status", "--porcelain")
-    patch = (changes and git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")) or ""
+    told = "" if changes == "" else git("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
+    patch = told or ""
     kept = without_keys(patch[:PATCH_LIMIT])
     return {
         "root": root,
         "commit": commit.strip(),
-        "dirty": bool(changes),
+        "dirty": None if changes is None else bool(changes),
         "changes": (changes or "").splitlines()[:SHOWN_CHANGES],
         "patch": kept,
         "patch_sha256": hashlib.sha256(patch.encode(errors="replace")).hexdigest(),
-        "patch_is_complete": kept == patch,
+        "patch_is_complete": told is not None and kept == patch,
     }
 
 
 def without_keys(patch: str) -> str:
     """A patch without what looks like keys in it, and without values of variables that look secret."""
     values = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
-    text = without(patch, values)
-    for pattern, instead in (
-        (URL_CREDENTIALS, r"\1(redacted)@"),
-        (KEYS, r"\1(redacted)"),
-        (KNOWN_KEYS, "(redacted)"),
-    ):
+    return _without_patterns(str(without(patch, values)))
+
+
+def without_tokens(text: str) -> str:
+    """A command line without passwords in URLs and known tokens; what else stands in it is what was asked."""
+    for pattern, instead in CERTAIN:
         text = pattern.sub(instead, text)
-    return str(text)
+    return text
+
+
+def _without_patterns(text: str) -> str:
+    """A text without what looks like a secret by its name, its form, or its randomness."""
+    for pattern, instead in PATTERNS:
+        text = pattern.sub(instead, text)
+    return RANDOM.sub(lambda found: INSTEAD if _bits(found[0]) > RANDOM_BITS else found[0], text)
+
+
+def _bits(text: str) -> float:
+    """The entropy of a text's characters, in bits for each of them."""
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
 def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
     """What no commit of the checkout that holds a file has, as git status tells it; None without a checkout.
 
-    apart: folders of results, which are no part of it.
+    apart: folders of results, which are no part of it. Raises UsageError where git does not answer: what is
+    not known is not clean.
     """
     git = partial(_git, file.absolute().parent)
     root = git("rev-parse", "--show-toplevel")
@@ -167,20 +176,26 @@ def uncommitted(file: Path, apart: Collection[Path] = ()) -> list[str] | None:
     inside = [path.resolve() for path in apart]
     inside = [path.relative_to(top) for path in inside if path != top and path.is_relative_to(top)]
     left_out = [f":(top,exclude,literal){path}" for path in inside]
-    changes = (git("status", "--porcelain", "--", ":/", *left_out) or "").splitlines()
+    told = git("status", "--porcelain", "--", ":/", *left_out, timeout_s=STATUS_TIMEOUT_S)
+    if told is None:
+        raise UsageError(
+            f"Whether all is committed is not known: git status failed in {top}, or took too long.",
+            hint=f"git -C {top} status tells what is wrong; --allow-dirty asks for nothing.",
+        )
+    changes = told.splitlines()
     if not changes and git("ls-files", "--error-unmatch", "--", str(file.absolute())) is None:
         return [f"!! {file}"]
     return changes
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> str | None:
     """What git prints in a folder.
 
     It takes no locks: a session that is killed meanwhile would leave one, and nobody could commit. What the
     repository's own settings would start is not started.
     """
     quietly = ("--no-optional-locks", "-c", "diff.autoRefreshIndex=false", "-c", "core.fsmonitor=false")
-    return _output("git", *quietly, "-C", str(folder), *arguments)
+    return _output("git", *quietly, "-C", str(folder), *arguments, timeout_s=timeout_s)
 
 
 def training_of(folder: Path) -> str | None:
@@ -288,10 +303,10 @@ def _of_processor(key: str) -> str:
     return found[1] if found else ""
 
 
-def _output(*command: str) -> str | None:
+def _output(*command: str, timeout_s: float = TIMEOUT_S) -> str | None:
     """What a command prints, None if it fails, hangs or does not exist."""
     try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace")

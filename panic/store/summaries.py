@@ -13,9 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
@@ -23,6 +23,7 @@ from panic.store import reading
 from panic.store.files import network_file_system
 from panic.store.store import Store
 
+Taken = TypeVar("Taken")
 FILE = "summaries.sqlite"
 WORTH_S = 0.05
 """Counts that take less to work out are not kept."""
@@ -42,24 +43,58 @@ SCHEMA = (
 
 @contextlib.contextmanager
 def opened(store: Store, *, anyway: bool = False) -> Iterator[apsw.Connection | None]:
-    """The file, made anew where it is another or damaged; None where there can be none.
+    """The file, made anew where it is another or damaged; None where there can be none that can be written.
 
-    anyway: where there can be none, one in memory.
+    anyway: where there can be none, one in memory; of a file that may only be read, a copy of it.
     """
     connection = None
     if not store.is_copy and not network_file_system(store.path):
         for _ in range(2):
             with contextlib.suppress(apsw.Error, OSError):
                 connection = _open(store.path / FILE)
+                if anyway and connection.readonly("main"):
+                    with contextlib.closing(connection) as file:
+                        connection = None
+                        connection = _in_memory(file)
                 break
     if connection is None and anyway:
-        connection = apsw.Connection(":memory:")
-        connection.execute("; ".join(SCHEMA))
+        connection = _in_memory()
     try:
         yield connection
     finally:
         if connection is not None:
             connection.close()
+
+
+def using(store: Store, take: Callable[[apsw.Connection], Taken]) -> Taken:
+    """What `take` makes of the file, or of one in memory where the file cannot be read or written.
+
+    A file whose damage shows only now is removed, and made anew.
+    """
+    for _ in range(2):
+        try:
+            with opened(store, anyway=True) as file:
+                assert file is not None
+                return take(file)
+        except (apsw.CorruptError, apsw.NotADBError):
+            with contextlib.suppress(OSError):
+                (store.path / FILE).unlink()
+        except (apsw.BusyError, apsw.CantOpenError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError):
+            break
+    with contextlib.closing(_in_memory()) as file:
+        return take(file)
+
+
+def _in_memory(of: apsw.Connection | None = None) -> apsw.Connection:
+    """A file that is kept nowhere, empty or with what another one has."""
+    connection = apsw.Connection(":memory:")
+    if of is None:
+        connection.execute("; ".join(SCHEMA))
+        return connection
+    with connection.backup("main", of, "main") as backup:
+        while not backup.done:
+            backup.step(10_000)
+    return connection
 
 
 def _open(path: Path) -> apsw.Connection:

@@ -140,6 +140,32 @@ def test_failed_runs_are_computed_again_and_how_they_failed_is_kept(panic: Invok
         assert opened.db.value("SELECT count(*) FROM attempt") == 0
 
 
+def test_branches_of_failed_runs_were_added_to_all_others(panic: Invoke, plain: Path, tmp_path: Path) -> None:
+    """Their arms became arms of the config, so that an extension or a repetition performed their product."""
+    failed = [run for run in shown(panic, "broken")["runs"] if run["state"] == "failed"]
+    mended = ("rerun", "broken", "--failed", "--set", "models.chain.fail_at=null", "--quiet")
+    assert panic(*mended).exit_code == 0
+    branches = [run for run in shown(panic, "broken")["runs"] if run["arm"] != "baseline"]
+    assert len(branches) == len(failed)
+    num_before = len(shown(panic, "broken")["runs"])
+    (tmp_path / "more.txt").write_text("state 4\n")
+    planned = panic("again", "broken", "--dry-run").stdout
+    assert "runs:        6," in planned
+    assert "arms:" not in planned
+    assert panic("again", "broken", "--set", "max_length=1", "--quiet").exit_code == 0
+    assert {run["arm"] for run in shown(panic, "broken-2")["runs"]} == {"baseline"}
+    assert panic("extend", "broken", "--prompts", "more.txt", "--max-length", 9, "--quiet").exit_code == 1
+    runs = shown(panic, "broken")["runs"]
+    assert len(runs) == num_before + 3
+    assert {run["arm"] for run in runs if run["prompt"] == "state 4"} == {"baseline"}
+    of_branches = {run["max_length"] for run in runs if run["arm"] != "baseline" and run["state"] == "done"}
+    assert of_branches <= {9}
+    (tmp_path / "same.yaml").write_text(panic("show", "broken", "--config").stdout)
+    planned = panic("run", "same.yaml", "--dry-run").stdout
+    assert f"{len(branches)} runs of other arms are left alone" in planned
+    assert panic("check").exit_code == 0
+
+
 COMMAND = [sys.executable, "-m", "panic"]
 
 

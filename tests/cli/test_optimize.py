@@ -65,6 +65,8 @@ def test_the_space_is_what_says_optimize_else_the_sweeps() -> None:
         ("a: {optimize: {from: 0, to: 1, scale: log}}\n", "begins above 0"),
         ("a: {optimize: {from: 0, to: 1, scale: lag}}\n", "did you mean 'log'?"),
         ("a: {optimize: {from: 0, to: x}}\n", "a range has numbers"),
+        ("a: {optimize: {from: 1.2, to: 1.8, whole: true}}\n", "no whole number lies in this range"),
+        ("a: {optimize: {from: 1, to: 1e400, whole: true}}\n", "a range ends somewhere"),
         ("a: {optimize: {from: 0, to: 1, form: 3}}\n", "a range has no 'form'"),
     ],
 )
@@ -72,6 +74,29 @@ def test_a_mistake_in_the_space_is_told_with_its_place(text: str, told: str) -> 
     with pytest.raises(ConfigError) as found:
         space(text)
     assert told in str(found.value)
+
+
+def test_a_range_of_whole_numbers_went_outside_of_what_is_said() -> None:
+    [small] = space("a: {optimize: {from: 0.4, to: 8, whole: true, scale: log}}\n")
+    assert (small.least, small.high) == (1, 8)
+    [between] = space("a: {optimize: {from: 1.6, to: 3.4, whole: true}}\n")
+    assert between.told() == "a whole number from 2 to 3"
+
+
+def test_a_study_with_a_trial_without_parameters_was_stuck_for_ever(panic: Invoke, tmp_path: Path) -> None:
+    """A kill left it so: the journal takes a trial and each of its parameters as lines of their own."""
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    command = ("optimize", write(tmp_path, max_length=2), "--maximise", "entropy", "--quiet")
+    assert panic(*command, "--trials", "1").exit_code == 0
+    journal = tmp_path / "panic-store" / "studies" / "look.journal"
+    lines = journal.read_text().splitlines()
+    begun = next(line for line in lines if json.loads(line)["op_code"] == 4)
+    journal.write_text("\n".join([*lines, begun]) + "\n")
+    done = panic(*command, "--trials", "2")
+    assert done.exit_code == 0, done.output
+    assert [one["name"] for one in trials(panic)] == ["look-trial-0000", "look-trial-0002"]
+    assert panic(*command, "--trials", "2").exit_code == 0
+    assert len(trials(panic)) == 2
 
 
 def test_bad_options_are_answered(panic: Invoke, tmp_path: Path) -> None:

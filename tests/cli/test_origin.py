@@ -8,10 +8,13 @@ import subprocess
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from panic.cli.origin import DIRECT
+from panic.analysis.origin import facts, models
+from panic.cli.origin import DIRECT, requirement_lines
 from panic.store import Store, reading
 from panic.store.provenance import without_keys
 from tests.cli.conftest import ROOT, Invoke, write_config
@@ -87,6 +90,42 @@ def test_an_ignored_config_is_not_clean(panic: Invoke, repository: Path) -> None
     done = panic("run", repository / "demo.yaml", "--enforce-clean")
     assert done.exit_code == 2
     assert "!! " in done.stderr
+
+
+def test_what_git_status_did_not_tell_counted_as_clean(panic: Invoke, repository: Path) -> None:
+    """Where it failed or took too long, the result was "no changes"."""
+    (repository / ".git" / "index").write_bytes(b"damaged")
+    done = panic("run", repository / "demo.yaml", "--enforce-clean")
+    assert done.exit_code == 2
+    assert "Whether all is committed is not known" in done.stderr
+    assert not Path("panic-store").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"hardware": [1]},
+        {"hardware": {"memory_bytes": "x", "gpus": 3}},
+        {"hardware": {"memory_bytes": 10**400}},
+        {"packages": [1]},
+        {"gpu_energy_j": [1]},
+        {"gpu_energy_j": {"a": "x"}},
+        {"git": [1]},
+        {"git": "x"},
+        {"repository": "x"},
+        {"command": 5},
+        {"models": {"draw": [1]}},
+        {"packages": {"panic": [1]}, "git": 3, "hosts": 3, "python": []},
+    ],
+    ids=str,
+)
+def test_nonsense_of_origins_stopped_commands(said: dict[str, Any]) -> None:
+    known = {"session": 1, "packages": {"numpy": "1"}} | said
+    session: Any = SimpleNamespace(provenance=known, host="here")
+    assert facts([session])["hosts"] == "here"
+    models([session])
+    if isinstance(known["packages"], dict):
+        assert list(requirement_lines("demo", [session], True))
 
 
 def test_requirements_have_the_recorded_versions(panic: Invoke, store: Path) -> None:

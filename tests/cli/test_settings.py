@@ -147,6 +147,83 @@ def test_the_environment_holds_over_a_config_and_a_file_below_it(
     assert config["log_level"] == "debug"
 
 
+def unsaid(folder: Path, name: str = "demo", **changes: object) -> Path:
+    """A config that says neither its project nor its device."""
+    file = write_config(folder, name, **changes)
+    file.write_text(file.read_text().replace("project: colours\n", "").replace("device: cpu\n", ""))
+    return file
+
+
+def test_pins_and_plans_were_of_another_device_than_the_settings_say(panic: Panic, tmp_path: Path) -> None:
+    (tmp_path / "panic.toml").write_text('device = "sim:1GiB"\n')
+    file = unsaid(tmp_path, max_length=2)
+    assert panic("pin", file, "-o", "pins.json").exit_code == 0
+    kinds = {one["device_kind"] for one in json.loads(Path("pins.json").read_text())["models"].values()}
+    assert kinds == {"sim"}
+    assert panic("run", file, "--shard", "1/1", "--pins", "pins.json", "--quiet").exit_code == 0
+    planned = panic("devices", "--plan", file, "--json")
+    assert list(json.loads(planned.stdout)["devices"]) == ["sim:1GiB"]
+
+
+def test_trials_were_performed_without_the_settings(panic: Panic, tmp_path: Path) -> None:
+    (tmp_path / "panic.toml").write_text('project = "mine"\ndevice = "cpu"\n')
+    file = unsaid(tmp_path, "look", max_length="{optimize: {from: 2, to: 3, whole: true}}")
+    looked = ["optimize", file, "--maximise", "entropy", "--trials", "1", "--quiet"]
+    assert panic(*looked).exit_code == 0
+    with Store(tmp_path / "panic-store") as opened:
+        assert reading.experiment(opened, "look-trial-0000").config["project"] == "mine"
+    (tmp_path / "panic.toml").write_text("enforce_clean = true\n")
+    refused = panic(*looked)
+    assert refused.exit_code == 2
+    assert "is in no git repository" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("resume", "broken"),
+        ("resume", "demo", "--repair"),
+        ("extend", "demo", "--max-length", "9"),
+        ("again", "demo", "--name", "other"),
+        ("rerun", "broken", "--failed"),
+        ("rerun", "broken", "--failed", "--set", "models.chain.fail_at=null"),
+        ("verify", "demo"),
+        ("pin", "demo.yaml", "-o", "pins.json"),
+        ("devices", "--plan", "demo.yaml"),
+        ("run", "demo.yaml"),
+        ("optimize", "look.yaml", "--maximise", "entropy", "--trials", "1"),
+        ("slurm", "demo.yaml", "--folder", "job", "--dry-run"),
+    ],
+    ids=" ".join,
+)
+def test_the_environment_held_for_run_alone(
+    panic: Panic,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    write_config(tmp_path)
+    write_config(tmp_path, "look", max_length="{optimize: {from: 2, to: 3, whole: true}}")
+    monkeypatch.setenv("PANIC_DEVICE", "cdua" if command[0] == "slurm" else "cuda:77")
+    done = panic(*command)
+    assert done.exit_code in (1, 2), done.output
+    assert "cuda" in done.stderr  # no such device, or did you mean 'cuda'
+    assert "Traceback" not in done.output
+
+
+def test_what_the_environment_says_is_kept_with_what_it_performed(
+    panic: Panic, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANIC_PROJECT", "ours")
+    assert panic("extend", "demo", "--max-length", "9", "--quiet").exit_code == 0
+    assert panic("again", "demo", "--set", "max_length=1", "--quiet").exit_code == 0
+    assert panic("again", "demo", "--set", "max_length=1", "--set", "project=mine", "--quiet").exit_code == 0
+    with Store(store) as opened:
+        projects = {row.name: row.config["project"] for row in reading.experiments(opened)}
+    assert projects == {"demo": "ours", "broken": "colours", "demo-2": "ours", "demo-3": "mine"}
+
+
 def test_a_folder_of_models_in_a_file_is_what_workers_see(panic: Panic, tmp_path: Path) -> None:
     (tmp_path / "brought").mkdir()
     (tmp_path / "brought" / "shout.py").write_text(

@@ -4,10 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from panic.store.provenance import PATCH_LIMIT, git_state, packages, provenance, redacted, source_digest
+from panic.store.provenance import (
+    PATCH_LIMIT,
+    git_state,
+    packages,
+    provenance,
+    redacted,
+    source_digest,
+    without_keys,
+    without_tokens,
+)
 
 
 def git(folder, *arguments):
@@ -123,3 +133,78 @@ def test_a_deleted_working_folder_and_a_file_that_vanishes_stop_nothing(monkeypa
     before = source_digest()
     (package / "broken.py").symlink_to(package / "nowhere")
     assert source_digest() != before
+
+
+BLOCK = (
+    "-----BEGIN PRIVATE KEY-----\n+MIIEvQIBADANBgkqhkiG9w0\n+swordfish8f3k2j4h5\n+-----END PRIVATE KEY-----"
+)
+FILE = "diff --git a/deploy/.netrc b/deploy/.netrc\n+machine a.example login me password swordfish1\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "+SECRET_KEY = 'django-insecure-swordfish8f3k2j4h5g6f7d8s9a0'",
+        "+aws_secret_access_key = swordfishwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY1",
+        "+access_key: 9f8e7d6cswordfish5b4a39281706",
+        "+private_key = 'abc123swordfishdef456ghi789'",
+        "+client_secret_value=1234567890swordfish",
+        '+  "token_v2": "8c9dswordfish0e1f2a3b4c5d6e7f"',
+        "+password = 'correct-horse-battery-swordfish'",
+        "+password = 'it isn\\'t swordfish'",
+        "+passphrase: correct horse battery swordfish",
+        "+DB_PASSWORD=swordfish17",
+        '+os.environ["API_KEY"] = "open-swordfish"',
+        "+token = (\n+    b'open-swordfish'",
+        "+<password>swordfish17</password>",
+        "+curl --auth-token open1swordfish",
+        "+Authorization: Bearer swordfishhbGciOiJIUzI1NiJ9",
+        "+Authorization: Basic bWU6swordfish==",
+        f"+{BLOCK}",
+        FILE,
+        "+github: gho_swordfishC7e42F292c6912E7710c838347Ae178B4a",
+        "+AIzaSyD-9swordfishtSrke72PouQMnMX-a7eZSW0jkFMBWY",
+        "+x = eyJhbGciOiJIUzI1NiJ9.swordfishJzdWIiOiIx.dozjgNryP4J3j",
+        "+https://hooks.slack.com/services/T01/B02/swordfish",
+        "+value('7Gh2kQ9swordfishxVb4TzR8mWp1LdYc6NfJs3A0uE')",
+    ],
+)
+def test_usual_forms_of_secrets_were_kept_in_the_stored_patch(line):
+    assert "swordfish" not in without_keys(line)
+    assert without_keys(f"+before\n{line}\n").startswith("+before\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "+password = some_function(row)",
+        "+tokenizer: bert-base-uncased-model",
+        '+author = "Somebody Else"',
+        "+keywords: [one, two, three, fourteen]",
+        "+max_tokens: 1024",
+        "+revision: 9f8e7d6c5b4a392817069f8e7d6c5b4a39281706",
+        "+from panic.analysis.questions.Something2 import read_all_of_the_stored_Names4You",
+        "+key: str = field(default='')",
+    ],
+)
+def test_ordinary_changes_stay_in_the_stored_patch(line):
+    assert without_keys(line) == line
+
+
+def test_a_token_in_a_variable_with_a_harmless_name_was_kept():
+    found = redacted({"OPTIONS": "--user me --password=open-swordfish1", "PLACE": "/opt/data/Models/v2"})
+    assert found == {"OPTIONS": "--user me --password=(redacted)", "PLACE": "/opt/data/Models/v2"}
+
+
+def test_a_token_in_a_command_line_was_kept(monkeypatch):
+    token = "hf_swordfishAbCdEfGhIjKlMn"
+    monkeypatch.setattr(sys, "argv", ["panic", "run", f"--set=models.x.url=https://me:{token}@a.example/b"])
+    assert provenance()["command"][2] == "--set=models.x.url=https://(redacted)@a.example/b"
+    assert without_tokens(f"panic run x.yaml --name {token}") == "panic run x.yaml --name (redacted)"
+
+
+def test_long_lines_are_read_for_secrets_at_once():
+    begun = time.monotonic()
+    for line in ("key" * 50_000, "--key-" * 25_000, "-" * 150_000, "key" + "-" * 150_000, "a+B1" * 40_000):
+        without_keys(line)
+    assert time.monotonic() - begun < 5

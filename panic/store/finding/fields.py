@@ -25,12 +25,15 @@ Type = Literal["text", "number", "time", "flag", "texts", "state", "any"]
 EXPERIMENT_STATES = ("running", "complete", "failed", "interrupted", "budget spent", "incomplete")
 RUN_STATES = ("todo", "running", "done", "stuck", "repeated", "failed")
 
+RUN_PROMPT = PROMPT.replace("text", "prompt.text").replace("digest", "prompt.digest")
 JOINS = {
     "run": "JOIN run ON run.experiment = experiment.id",
     "stuck": "LEFT JOIN stuck ON stuck.run = run.id",
     "repeated": "LEFT JOIN repeated ON repeated.run = run.id",
     "failure": "LEFT JOIN failure ON failure.run = run.id",
     "prompt": "JOIN output AS prompt ON prompt.id = run.prompt",
+    "labelled": "LEFT JOIN temp.labelled AS labelled ON labelled.experiment = experiment.id"
+    f" AND labelled.prompt = {RUN_PROMPT}",
     "standing": "LEFT JOIN temp.standing AS standing ON standing.experiment = experiment.id",
     "last": "LEFT JOIN session AS last ON last.id ="
     " (SELECT max(session.id) FROM session WHERE session.experiment = experiment.id)",
@@ -133,19 +136,11 @@ def _made(what: str) -> str:
     return f"(SELECT count(*) FROM {what} WHERE made.experiment = experiment.id)"
 
 
-RUN_PROMPT = PROMPT.replace("text", "prompt.text").replace("digest", "prompt.digest")
 RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat, run.arm)"
 OF_EXPERIMENT = _remarks("experiment", "experiment.uid")
 OF_RUN = _remarks("run", RUN_UID)
 PROJECT = f"coalesce({_said(OF_EXPERIMENT, 'project')}, json_extract(experiment.config, '$.project'))"
-PROMPT_TAGS = (
-    "SELECT tag.value FROM json_each(experiment.config, '$.labels') AS labelled,"
-    f" json_each(labelled.value, '$.tags') AS tag WHERE labelled.key = {RUN_PROMPT}"
-)
-PROMPT_GROUP = (
-    "(SELECT json_extract(labelled.value, '$.group')"
-    f" FROM json_each(experiment.config, '$.labels') AS labelled WHERE labelled.key = {RUN_PROMPT})"
-)
+PROMPT_TAGS = "SELECT value FROM json_each(labelled.tags)"
 OF_DIAGRAMS = "run AS made JOIN diagram ON diagram.run = made.id"
 EMBEDDINGS = (
     "(SELECT count(*) FROM embedding WHERE embedding.output IN"
@@ -219,10 +214,11 @@ FIELDS: tuple[Field, ...] = (
     _run("prompt", "text", RUN_PROMPT, "what it begins with", "prompt like '%horse%'", "prompt"),
     _run(
         "prompt_tags", "texts", PROMPT_TAGS, "the tags of its prompt in the config", "'barn' in prompt_tags",
-        "prompt",
+        "prompt", "labelled",
     ),
     _run(
-        "group", "text", PROMPT_GROUP, "the group of its prompt in the config", "group = colour", "prompt"
+        "group", "text", "labelled.in_group", "the group of its prompt in the config", "group = colour",
+        "prompt", "labelled",
     ),
     _run("seed", "number", "run.seed", "its seed; -1 is fresh noise", "seed = -1"),
     _run("repeat", "number", "run.repeat", "which repeat it is", "repeat = 0"),

@@ -136,6 +136,8 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
     know_run_uids(store)
     asked.matcher.begin()
     try:
+        if any("labelled" in field.needs for field in asked.used.values()):
+            _keep_labels(store)
         return store.db.rows(sql, *asked.parameters)
     except Exception as error:
         if asked.matcher.failed is not None:
@@ -208,6 +210,23 @@ def _keep_standings(store: Store, experiments: Sequence[int] | None) -> None:
         f"CREATE TEMP TABLE standing ({columns[0]} INTEGER PRIMARY KEY, {', '.join(columns[1:])})"
     )
     connection.executemany(f"INSERT INTO temp.standing VALUES ({', '.join('?' * len(columns))})", fresh)
+
+
+def _keep_labels(store: Store) -> None:
+    """Put the labels of all configs into a table of this connection alone: each config is read once.
+
+    Labels are as large as the prompts are many; looked up in the config for every run they take minutes.
+    """
+    connection = store.db.connection
+    connection.execute("DROP TABLE IF EXISTS temp.labelled")
+    connection.execute(
+        "CREATE TEMP TABLE labelled (experiment INTEGER NOT NULL, prompt TEXT NOT NULL, tags TEXT,"
+        " in_group TEXT, PRIMARY KEY (experiment, prompt)) WITHOUT ROWID"
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO temp.labelled SELECT experiment.id, label.key, label.value -> '$.tags',"
+        " label.value ->> '$.group' FROM experiment, json_each(experiment.config, '$.labels') AS label"
+    )
 
 
 def _read(values: tuple[Any, ...], lists: Sequence[int]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import panic
 from panic.errors import FilterError, UsageError
 from panic.store import Store, dump, reading, standing, writing
 from panic.store.annotations import Target, annotate, list_annotations
+from panic.store.codec import text_digest
 from panic.store.finding import queries
 from panic.store.finding.fields import Fields, Metric
 from panic.store.finding.matching import BUDGET_S, Matcher, TooSlow
@@ -415,3 +417,28 @@ def test_labels_of_prompts_are_fields_of_runs(own: Store, sample: Sample) -> Non
         assert runs(own, where) == same, where
     assert runs(own, "group is null") == [run.id for run in reading.runs(own) if run.prompt != prompt]
     assert table(own, "run", same[:1], ["prompt_tags", "group"], FIELDS) == [(["barn", "it's"], "colour")]
+
+
+def test_labels_of_many_prompts_were_read_once_for_every_run(own: Store) -> None:
+    """The whole labels of a config were looked through for each run: 10,000 prompts took a minute."""
+    many = 2_000
+    [network, experiment] = own.db.rows("SELECT network, experiment FROM run LIMIT 1")[0]
+    labels = {f"p {number}": {"tags": ["a", "b"], "group": f"g{number % 4}"} for number in range(many)}
+    with own.transaction() as connection:
+        connection.execute(
+            "UPDATE experiment SET config = json_set(config, '$.labels', json(?)) WHERE id = ?",
+            (json.dumps(labels), experiment),
+        )
+        for text in labels:
+            connection.execute(
+                "INSERT INTO output (digest, modality, text) VALUES (?, 'text', ?)", (text_digest(text), text)
+            )
+            connection.execute(
+                "INSERT INTO run (experiment, network, prompt, seed, repeat, max_length, arm)"
+                " VALUES (?, ?, last_insert_rowid(), 42, 0, 10, 'baseline')",
+                (experiment, network),
+            )
+    began = time.process_time()
+    assert len(runs(own, "group = g1")) == many // 4
+    assert len(runs(own, "'a' in prompt_tags")) == many
+    assert time.process_time() - began < 1

@@ -1,0 +1,84 @@
+"""Metrics in listings, whatever has become of the file that keeps them: it costs time alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from panic.analysis import measured
+from panic.store import Store
+
+COLUMNS = ["name", "drift", "entropy"]
+
+
+@pytest.fixture
+def file(store: Path) -> Path:
+    """The file of a store whose entropies are known, and no more."""
+    with Store(store) as opened:
+        measured.find(opened, columns=["name", "entropy"])
+    return store / "summaries.sqlite"
+
+
+def expected(store: Path) -> list[dict[str, object]]:
+    with Store(store) as opened:
+        found = measured.find(opened, columns=COLUMNS)
+        assert len(found) == 2
+        assert found[0]["drift"] is not None
+        return found
+
+
+def test_pages_that_are_damaged_behind_the_first_stopped_listings(store: Path, file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + b"\xaa" * (len(content) - 4096))
+    found = expected(store)
+    assert expected(store) == found
+    with apsw.Connection(str(file)) as anew:
+        assert anew.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert anew.execute("SELECT count(*) FROM measured").fetchall() == [(4,)]
+
+
+def test_a_reader_that_writes_for_long_stopped_listings(store: Path, file: Path) -> None:
+    other = apsw.Connection(str(file))
+    other.execute("BEGIN IMMEDIATE")
+    found = expected(store)
+    with Store(store) as opened:
+        assert measured.means(opened, "entropy")
+    other.execute("ROLLBACK")
+    other.close()
+    assert expected(store) == found
+
+
+@pytest.fixture
+def of_others() -> Iterator[Path]:
+    """A folder that everybody may read, and nobody but its owner write."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_file_that_may_only_be_read_stopped_listings(store: Path, file: Path, of_others: Path) -> None:
+    shared = of_others / "shared"
+    shutil.copytree(store, shared)
+    for path in [shared, *shared.rglob("*")]:
+        path.chmod(0o555 if stat.S_ISDIR(path.stat().st_mode) else 0o444)
+    before = (shared / file.name).read_bytes()
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write everywhere
+    try:
+        assert not os.access(shared / file.name, os.W_OK, effective_ids=True)
+        found = expected(shared)
+    finally:
+        os.seteuid(user)
+    assert (shared / file.name).read_bytes() == before
+    shared.chmod(0o755)
+    assert found == expected(store)
