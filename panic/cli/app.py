@@ -88,8 +88,8 @@ COMMANDS = {
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
     "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
     "trainings": (
-        "mark:trainings",
-        "List the trainings that something was said of, or whose models experiments have used.",
+        "trainings:trainings",
+        "List trainings: how far each is, what was said of it, and which experiments used its model.",
     ),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (

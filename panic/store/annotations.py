@@ -116,7 +116,7 @@ def annotate(store: Store, kind: str, said: Sequence[tuple[Target, str]], author
     at = time.time()
     rows = [_row(target, kind, text, author, at) for target, text in said]
     if rows:
-        with _short_transaction(store) as db:
+        with short_transaction(store) as db:
             db.connection.executemany(
                 "INSERT INTO annotation (target_kind, target, kind, text, author, at, signature)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -126,7 +126,7 @@ def annotate(store: Store, kind: str, said: Sequence[tuple[Target, str]], author
 
 
 @contextmanager
-def _short_transaction(store: Store) -> Iterator[Database]:
+def short_transaction(store: Store) -> Iterator[Database]:
     """A transaction of a connection of its own, which a driver that writes meanwhile hardly notices."""
     if store.db.write:
         with store.transaction():
