@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,8 +83,10 @@ def again(
                 f"There is an experiment called {checked.config.name} already.",
                 hint="Give another name, or leave it out: --name NAME. panic extend makes that one larger.",
             )
-    # What was said of the other one is not said of this one.
-    fresh = replace(checked, config=checked.config.model_copy(update={"tags": [], "label": None}))
+    # What was said of the other one is not said of this one, but for what --set says.
+    said = {change.partition("=")[0].split(".")[0].strip() for change in overrides or []}
+    unsaid: dict[str, Any] = {key: value for key, value in (("tags", []), ("label", None)) if key not in said}
+    fresh = replace(checked, config=checked.config.model_copy(update=unsaid))
     asked = [change for change in overrides or [] if not change.startswith("name=")]
     fresh = replace(marked(fresh, tags, label), origin={"name": row.name, "uid": row.uid, "changes": asked})
     if dry_run:

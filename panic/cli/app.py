@@ -44,7 +44,7 @@ COMMANDS = {
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
     "optimize": (
         "optimize:optimize",
-        "Look for parameters of a config for which the mean of a metric over runs is largest or least.",
+        "Look for parameters of a config for which a metric is largest or least.",
     ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),

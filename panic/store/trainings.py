@@ -19,6 +19,7 @@ from typing import Any
 from panic.errors import NotFound
 from panic.store.annotations import PREFIX_LENGTH, short_transaction
 from panic.store.codec import canonical_json
+from panic.store.provenance import readable
 from panic.store.store import Store
 
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -119,6 +120,7 @@ def find_training(store: Store, selector: str) -> TrainingRow | None:
 
     None where there is none. Raises NotFound where there are several.
     """
+    selector = readable(selector)
     begun = selector.lower() if len(selector) >= PREFIX_LENGTH else None
     found = store.db.rows(
         f"SELECT {', '.join(NAMES)} FROM training"

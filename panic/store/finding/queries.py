@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from panic.store.annotations import run_uid
 from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
 from panic.store.finding.fields import JOINS, Asked, Field, Fields, Target, as_column, meant
+from panic.store.finding.matching import TooSlow
 from panic.store.finding.syntax import conditions, parse
 from panic.store.reading import VISIBLE
 from panic.store.records import ExperimentRow, RunRow
@@ -28,6 +30,9 @@ from panic.store.store import Store
 from panic.store.trainings import know_training_states
 
 MAX_KEYS = 20  # columns to sort by
+LIMIT_S = 60.0
+"""The longest that a question may take: a list of 10,000,000 invocations takes less than a second."""
+STEPS_AT_ONCE = 100_000  # of SQLite's machine, between two looks at the clock: some milliseconds
 SHORTEST_UID = 4  # characters that name a run
 
 
@@ -36,13 +41,15 @@ class Query:
     """What is asked for: rows of a kind, a filter, an order, and of which experiment (its row) alone.
 
     where: None is all. sort: names of fields with commas between them, `-` before one for the largest first;
-    by default the order in which they were created. What has no value comes last.
+    by default the order in which they were created. What has no value comes last. limit_s: after so long the
+    question is given up.
     """
 
     target: Target
     where: str | None = None
     sort: str = ""
     experiment: int | None = None
+    limit_s: float = LIMIT_S
 
 
 def find(store: Store, query: Query, fields: Fields) -> list[int]:
@@ -69,7 +76,7 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
         test = f"experiment.id IN ({within})"
         tables = [name for name in tables if "run" not in name and name not in RUN_TABLES]
     sql = f"SELECT {id} FROM {_joined(query.target, tables)} WHERE {test} ORDER BY {order}"
-    return [row for (row,) in _perform(store, sql, asked)]
+    return [row for (row,) in _perform(store, sql, asked, limit_s=query.limit_s)]
 
 
 RUN_TABLES = ("stuck", "repeated", "failure", "prompt")
@@ -133,8 +140,15 @@ def _joined(target: Target, tables: Iterable[str]) -> str:
     return " ".join(["training" if target == "training" else "experiment", *(JOINS[name] for name in tables)])
 
 
-def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | None = None) -> list[Any]:
-    """Run a query, with the tables and functions that it needs; ids: of these rows alone."""
+def _perform(
+    store: Store,
+    sql: str,
+    asked: Conditions,
+    ids: Sequence[int] | None = None,
+    *,
+    limit_s: float = LIMIT_S,
+) -> list[Any]:
+    """Run a query, with the tables and functions that it needs; ids: of these rows alone. Raises TooSlow."""
     if any("standing" in field.needs for field in asked.used.values()):
         _keep_standings(store, ids if asked.target == "experiment" else None)
     _show_metrics(store, asked, ids)
@@ -143,17 +157,26 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
     know_run_uids(store)
     know_training_states(store)
     asked.matcher.begin()
+    deadline = time.monotonic() + limit_s
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_AT_ONCE)
     try:
         return store.db.rows(sql, *asked.parameters)
     except Exception as error:
         if asked.matcher.failed is not None:
             raise asked.matcher.failed from None
+        if isinstance(error, apsw.InterruptError):
+            raise TooSlow(
+                f"The question takes longer than {limit_s:g} s, and was given up.",
+                hint="Ask for less at once: fewer conditions on fields with several texts, fewer patterns.",
+            ) from None
         if isinstance(error, apsw.SQLError) and "malformed JSON" in str(error):
             raise StoreCorrupt(
                 f"{store.path} is damaged: a config or a network in it is no JSON.",
                 hint=f"What is affected: panic check --store {store.path}",
             ) from error
         raise
+    finally:
+        connection.set_progress_handler(None)
 
 
 def _show_metrics(store: Store, asked: Conditions, ids: Sequence[int] | None) -> None:
