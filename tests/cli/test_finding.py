@@ -90,7 +90,7 @@ def test_a_misspelt_place_of_a_config_is_told_for_orders_and_columns_too(store: 
 
 def test_a_question_that_takes_too_long_is_given_up(store: Path) -> None:
     """A join that grows without end: the clock ends it, not whoever waits."""
-    slow = " or ".join(f"comments like '%no {number}%'" for number in range(100))
+    slow = " or ".join(f"experiment.comments like '%no {number}%'" for number in range(100))
     with Store(store, write=True) as opened, opened.transaction() as connection:
         connection.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
