@@ -53,7 +53,7 @@ def find(
     columns: Sequence[str] | None = None,
     sort: str = "",
 ) -> list[dict[str, Any]]:
-    """Return the experiments or runs that a filter finds, as dictionaries by the names of columns.
+    """Return the experiments, runs or trainings that a filter finds, as dictionaries by the names of columns.
 
     Times are Unix seconds, several texts (tags, the models of a network) a list. `panic fields` lists what
     can be named. Raises FilterError, which points at the place, and UsageError for a column or an order.

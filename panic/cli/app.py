@@ -44,7 +44,7 @@ COMMANDS = {
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
     "optimize": (
         "optimize:optimize",
-        "Look for parameters of a config for which the mean of a metric over runs is largest or least.",
+        "Look for parameters of a config for which a metric is largest or least.",
     ),
     "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
@@ -88,8 +88,8 @@ COMMANDS = {
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
     "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
     "trainings": (
-        "mark:trainings",
-        "List the trainings that something was said of, or whose models experiments have used.",
+        "trainings:trainings",
+        "List trainings: how far each is, what was said of it, and which experiments used its model.",
     ),
     "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, complete_experiment
-from panic.cli.finding import WhereOption, experiments_where
+from panic.cli.finding import ProjectOption, WhereOption, experiments_where, in_project
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import UsageError
 
@@ -178,6 +178,7 @@ def best(
         ),
     ] = None,
     where: WhereOption = None,
+    project: ProjectOption = None,
     least: Annotated[bool, typer.Option("--least", help="The least first.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many are listed.")] = 10,
     as_csv: CsvOption = False,
@@ -195,6 +196,9 @@ def best(
         chosen = _chosen(store, experiments, where)
         if not (experiments or where):
             chosen = [row for row in reading.experiments(store) if not reading.is_null(row.name)]
+        if project is not None:
+            of_project = in_project(store, "experiment", project)
+            chosen = [row for row in chosen if row.id in of_project]
         known = means(store, by, [row.id for row in chosen])
         found = [(row.name, row.uid[:12], *known[row.id]) for row in chosen if row.id in known]
     found.sort(key=lambda one: one[2], reverse=not least)

@@ -292,17 +292,20 @@ def fields(
 def _config_rows(shared: Shared) -> Iterable[dict[str, str]]:
     """Rows of the fields that configs of the store have; none without a store."""
     from panic.errors import StoreMissing
+    from panic.store.finding.fields import config_field
     from panic.store.finding.queries import config_paths
 
+    targets: tuple[Target, ...] = ("experiment", "training")
     try:
         with shared.open_store() as store:
-            paths = config_paths(store)
+            paths = {of: config_paths(store, of=of) for of in targets}
     except StoreMissing:
         return []
-    about = "what its config says there"
     return [
-        {"field": name, "of": "experiment", "type": "any", "about": about, "example": _example(name, value)}
-        for name, value in sorted(paths.items())
+        {"field": name, "of": of, "type": "any"}
+        | {"about": config_field(name, of).about, "example": _example(name, value)}
+        for of, found in paths.items()
+        for name, value in sorted(found.items())
     ]
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, complete_experiment
+from panic.cli.common import ExperimentArgument, Shared, command, complete_experiment
 from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
-from panic.cli.render import console, moment, print_json, print_table
+from panic.cli.render import console, moment
 from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from panic.store.annotations import Marks, Target
     from panic.store.records import AnnotationRow, RunRow
     from panic.store.signing import Author
+    from panic.store.trainings import TrainingRow
 
 SHOWN_COMMENTS = 20
 Selected = tuple[str, str | None, str | None]
@@ -36,7 +37,7 @@ TargetArgument = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
-        help="An experiment, the beginning of an output's digest, or the folder of a training (with a /).",
+        help="An experiment, the beginning of an output's digest, or a training: its name, id, or folder.",
         autocompletion=complete_experiment,
     ),
 ]
@@ -153,45 +154,6 @@ def project_of(store: Store, uid: str, config: Mapping[str, Any]) -> str | None:
     return said[-1] if said and said[-1] else config.get("project")
 
 
-@command
-def trainings(shared: Shared, as_json: JsonOption = False) -> None:
-    """List the trainings that something was said of, or whose models experiments have used."""
-    from panic.cli.origin import uses_of_trainings
-    from panic.store.annotations import list_annotations, marks_of
-
-    of: dict[str, list[AnnotationRow]] = {}
-    with shared.open_store() as store:
-        uses = uses_of_trainings(store)
-        for row in list_annotations(store, "training"):
-            of.setdefault(row.target, []).append(row)
-    of |= {uid: [] for uid in uses if uid not in of}
-    folders = {uid: [row.text for row in rows if row.kind == "folder"] for uid, rows in of.items()}
-    for uid, found in uses.items():
-        folders[uid] = list(dict.fromkeys([*(use.folder for use in found if use.folder), *folders[uid]]))
-    if as_json:
-        return print_json(
-            [
-                {"id": uid, "folders": folders[uid]}
-                | as_dict(of[uid])
-                | {"used_by": [{"experiment": u.experiment, "model": u.model} for u in uses.get(uid, ())]}
-                for uid in of
-            ]
-        )
-    if not of:
-        return console().print("Nothing was said of any training. `panic tag FOLDER TAG` does.")
-    rows = [
-        (
-            uid[:12],
-            folders[uid][-1] if folders[uid] else None,
-            marks_of(said).label,
-            ", ".join(marks_of(said).tags),
-            ", ".join(dict.fromkeys(use.experiment for use in uses.get(uid, ()))),
-        )
-        for uid, said in of.items()
-    ]
-    return print_table(["id", "folder", "label", "tags", "used by"], rows)
-
-
 def _say(shared: Shared, selected: Selected, kind: str, text: str, *, unsigned: bool) -> None:
     from panic.store.annotations import annotate, check_remark
 
@@ -214,8 +176,9 @@ def _marking(
     with shared.open_store() as store:
         targets = _find(store, selected)
         yield store, targets, author
-        if targets[0].kind == "training":
-            _record_folder(store, targets[0], author, _recipe(selected[0]).parent.absolute())
+        recipe = _recipe(selected[0])
+        if targets[0].kind == "training" and recipe.is_file():
+            _record_folder(store, targets[0], author, recipe.parent.absolute())
 
 
 def _record_folder(store: Store, target: Target, author: Author, checkpoints: Path) -> None:
@@ -235,6 +198,7 @@ def _find(store: Store, selected: Selected) -> list[Target]:
     """
     from panic.store import reading
     from panic.store.annotations import find_target, run_target
+    from panic.store.trainings import find_training
 
     selector, run, where = selected
     if run is not None and where is not None:
@@ -247,9 +211,24 @@ def _find(store: Store, selected: Selected) -> list[Target]:
         try:
             return [find_target(store, selector)]
         except NotFound:
+            if known := find_training(store, selector):
+                return [target_of(known)]
             if not _recipe(selector).is_file():
                 raise
-    return [training_target(selector)]
+    try:
+        return [training_target(selector)]
+    except NotFound:
+        folder = os.path.abspath(os.path.expanduser(selector))
+        if known := find_training(store, folder):
+            return [target_of(known)]
+        raise
+
+
+def target_of(row: TrainingRow) -> Target:
+    """Return a training that the store knows as what a remark can be on."""
+    from panic.store.annotations import Target
+
+    return Target(kind="training", uid=row.uid, name=f"training {row.uid[:12]} ({row.name})")
 
 
 def _recipe(folder: str) -> Path:

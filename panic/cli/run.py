@@ -388,7 +388,7 @@ def tell_failures(path: Path, experiment: str, of: Sequence[NewRun] | None = Non
     told = "1 run has failed" if len(failures) == 1 else f"{len(failures):,} runs have failed"
     say_error(
         f"{told}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{told}:", *lines]),
-        f"panic show {name} tells where. They are tried again with --retry-failed only.",
+        f"panic show {name} tells where. panic rerun {name} --failed tries them again.",
     )
     return len(failures)
 

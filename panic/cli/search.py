@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, say, tell_options
-from panic.cli.finding import CsvOption, RunsWhereOption, find, write_csv
+from panic.cli.finding import CsvOption, ProjectOption, RunsWhereOption, find, in_project, write_csv
 from panic.cli.render import print_json, print_table, shorten
 from panic.errors import UsageError
 
@@ -36,6 +36,7 @@ def search(
         ),
     ] = None,
     where: RunsWhereOption = None,
+    project: ProjectOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many, the newest texts.")
     ] = None,
@@ -49,7 +50,14 @@ def search(
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     if reindex:
-        given = {"QUERY": query, "--where": where, "--limit": limit, "--csv": as_csv, "--json": as_json}
+        given = {
+            "QUERY": query,
+            "--where": where,
+            "--project": project,
+            "--limit": limit,
+            "--csv": as_csv,
+            "--json": as_json,
+        }
         tell_options(given, "with --reindex")
         return _reindex(shared)
     from panic.store import captions
@@ -58,6 +66,9 @@ def search(
     most = limit or (None if as_csv or as_json else SHOWN_PLACES)
     with shared.open_store() as store:
         runs = None if where is None else find(store, "run", where)
+        if project is not None:
+            of_project = in_project(store, "run", project)
+            runs = sorted(of_project if runs is None else of_project.intersection(runs))
         found = captions.search(store, wanted, limit=most and most + 1, runs=runs)
     return _print(found[:most], len(found) > len(found[:most]), as_csv, as_json)
 

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import Shared, command
+from panic.cli.common import Shared, command, say
 from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, print_table
 from panic.cli.run import DryRunOption
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from panic.errors import StoreError
     from panic.train.config import Training
     from panic.train.loop import TrainingProgress
     from panic.train.training import TrainedModel
@@ -76,7 +77,12 @@ def _print_plan(trainings: Sequence[Training]) -> None:
     out = console()
     out.print(f"{len(trainings):,} training{'s' * (len(trainings) != 1)}, one after another")
     rows = [
-        (one.output, one.steps, one.batch_size, "begun" if Path(f"{one.output}.training").exists() else "new")
+        (
+            one.output,
+            one.steps,
+            one.batch_size,
+            "begun" if Path(f"{one.output}.training", "recipe.json").exists() else "new",
+        )
         for one in trainings
     ]
     print_table(["output", "steps #", "batch size #", ""], rows)
@@ -84,7 +90,6 @@ def _print_plan(trainings: Sequence[Training]) -> None:
 
 
 def _train(shared: Shared, config: Path, loaded: Training) -> None:
-    from panic.cli import logs
     from panic.train.training import train as perform
 
     is_first = os.environ.get("RANK", "0") == "0"
@@ -95,6 +100,8 @@ def _train(shared: Shared, config: Path, loaded: Training) -> None:
     def show(progress: TrainingProgress) -> None:
         nonlocal shown_at
         now = time.monotonic()
+        if progress.loss is None:
+            return
         if talks and (now - shown_at > SHOW_EVERY_S or progress.step == progress.steps):
             left = timedelta(seconds=round((progress.steps - progress.step) * progress.seconds_per_step))
             out.print(
@@ -107,17 +114,7 @@ def _train(shared: Shared, config: Path, loaded: Training) -> None:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             perform(loaded, show)
         return
-    beside_the_model = Path(f"{loaded.output}.training")
-    file = logs.log_file(shared.store_for_log() or beside_the_model, config.stem, "train")
-    with (
-        logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)),
-        logs.logging_prints(file),
-    ):
-        began, trained = time.time(), None
-        try:
-            trained = perform(loaded, show)
-        finally:
-            record_origin(config, loaded, trained, began)
+    trained, file, trouble = follow(shared, config, loaded, show)
     if talks:
         if trained.step < trained.steps:
             out.print(
@@ -127,31 +124,40 @@ def _train(shared: Shared, config: Path, loaded: Training) -> None:
             f"The model is in {trained.folder}; as a network's node: local:{trained.folder}\nLog: {file}",
             soft_wrap=True,
         )
+    if trouble is not None:
+        say(f"It stands beside its model alone: {trouble.message} {trouble.hint}".rstrip(), err=True)
 
 
-def record_origin(config: Path, loaded: Training, trained: TrainedModel | None, began: float) -> None:
-    """Keep beside a training where it was performed, and with its model which training it came out of.
+def follow(
+    shared: Shared, config: Path, loaded: Training, hear: Callable[[TrainingProgress], None]
+) -> tuple[TrainedModel, Path, StoreError | None]:
+    """Perform a training: its log, its sessions beside the model, its entry in the store, if there is one.
 
-    <output>.training/sessions.jsonl has a line for each call; <output>/.training.json is part of no digest.
-
-    trained: None where the training was interrupted or failed.
+    hear: is told how far it is, and may end it. Returns the model, the log, and why it is not in the store.
     """
+    from panic.cli import logs
+    from panic.cli.training_course import TrainingSession, performing
     from panic.store.provenance import TRAINED, provenance, training_uid
+    from panic.train.training import train as perform
 
     beside = Path(f"{loaded.output}.training")
-    recipe = beside / "recipe.json"
-    if not recipe.is_file():  # it was refused before it began
-        return
-    step = None if trained is None else trained.step
-    session = {
-        "began_at": began,
-        "ended_at": time.time(),
-        "step": step,
-        "config": loaded.model_dump(mode="json"),
-        "provenance": provenance(project=config.absolute().parent),
-    }
-    with (beside / "sessions.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(session) + "\n")
-    if trained is not None:
-        uid = training_uid(json.loads(recipe.read_bytes()))
-        (trained.folder / TRAINED).write_text(json.dumps({"training": uid, "step": step}) + "\n")
+    place = shared.store_for_log()
+    file = logs.log_file(place or beside, config.stem, "train").absolute()
+    session = TrainingSession(
+        began_at=time.time(), log=file, provenance=provenance(project=config.absolute().parent)
+    )
+    store = place if place is not None and (place / "store.sqlite").exists() else None
+    with (
+        logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)),
+        logs.logging_prints(file),
+        performing(loaded, session, store) as course,
+    ):
+
+        def both(progress: TrainingProgress) -> None:
+            course.hear(progress)
+            hear(progress)
+
+        trained = perform(loaded, both)
+        uid = training_uid(json.loads((beside / "recipe.json").read_bytes()))
+        (trained.folder / TRAINED).write_text(json.dumps({"training": uid, "step": trained.step}) + "\n")
+    return trained, file, course.trouble

@@ -1,7 +1,9 @@
 """The trials of `panic optimize`: a study that one process works on, and its experiments, one after another.
 
+Trials that are trainings are performed by `training_trials.py`.
+
 with open_study(search, "TPESampler", "NopPruner") as study:
-    go_on(shared, search, study)
+    go_on(shared, search, study, perform_experiment)
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Pruned(Interrupted):
 class Search:
     """What is looked for, and how.
 
-    path: of the config. changes: overrides of all trials. store: its folder.
+    path: of the config. changes: overrides of all trials. store: its folder. is_training: the trials are.
     """
 
     path: Path
@@ -58,6 +60,11 @@ class Search:
     changes: Sequence[str]
     space: Sequence[Dimension]
     store: Path
+    is_training: bool = False
+
+    def name_of(self, trial: int) -> str:
+        """What the trial of a number is called."""
+        return f"{self.name}-trial-{trial:04d}"
 
     @property
     def tag(self) -> str:
@@ -160,12 +167,19 @@ def _distributions(search: Search) -> dict[str, Any]:
     return found
 
 
+def values_of(search: Search, parameters: Mapping[str, Any]) -> list[str]:
+    """The parameters of a trial as overrides."""
+    return [f"{one.name}={value_of(one, parameters[one.name])}" for one in search.space]
+
+
 def value_of(one: Dimension, parameter: Any) -> str:
     """A parameter of a trial as an override writes it."""
     return str(parameter) if one.values else json.dumps(parameter)
 
 
-def go_on(shared: Shared, search: Search, study: Any) -> None:
+def go_on(
+    shared: Shared, search: Search, study: Any, perform: Callable[[Shared, Search, Any], float]
+) -> None:
     """Perform trials until there are as many as wanted; one that was under way comes first."""
     from optuna.trial import Trial, TrialState
 
@@ -175,7 +189,7 @@ def go_on(shared: Shared, search: Search, study: Any) -> None:
     while under_way or len(_own(study)) < search.trials:
         trial = under_way.pop(0) if under_way else study.ask(space)
         try:
-            value = _perform(shared, search, trial)
+            value = perform(shared, search, trial)
         except Pruned:
             study.tell(trial, state=TrialState.PRUNED)
             continue
@@ -216,19 +230,21 @@ def _own(study: Any) -> list[Any]:
 
 def check_trial(search: Search, parameters: Mapping[str, Any], *changes: str) -> CheckedConfig:
     """The config of a trial. Raises ConfigError."""
-    values = [f"{one.name}={value_of(one, parameters[one.name])}" for one in search.space]
     return check_given(
-        search.path, [*search.changes, *values, *changes], ask=True, store=lambda _: search.store
+        search.path,
+        [*search.changes, *values_of(search, parameters), *changes],
+        ask=True,
+        store=lambda _: search.store,
     )
 
 
-def _perform(shared: Shared, search: Search, trial: Any) -> float:
+def perform_experiment(shared: Shared, search: Search, trial: Any) -> float:
     """Perform a trial as an experiment, or go on with it; its value. Raises Pruned, PanicError."""
     from panic.errors import ModelError
 
-    name = f"{search.name}-trial-{trial.number:04d}"
+    name = search.name_of(trial.number)
     checked = check_trial(search, trial.params, f"name={json.dumps(name)}")
-    values = [f"{one.name}={value_of(one, trial.params[one.name])}" for one in search.space]
+    values = values_of(search, trial.params)
     tags = list(dict.fromkeys([*checked.config.tags, search.tag]))
     label = ", ".join(values)[:200]
     config = checked.config.model_copy(update={"tags": tags, "label": checked.config.label or label})
@@ -284,33 +300,50 @@ class _Watch:
             raise Pruned(f"{self._name} is pruned: {value:.6g} after {10 * part} % of its invocations.")
 
 
-def add_former(search: Search, study: Any, name: str) -> None:
-    """Let the result of an experiment count as a trial, once. Raises NotFound; tells why where it cannot."""
-    import optuna
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Former:
+    """A result that was there before: of what, with which config, and its value, if it has one."""
 
+    uid: str
+    name: str
+    config: Mapping[str, Any]
+    value: float | None
+
+
+def former_experiment(search: Search, name: str) -> Former:
+    """The result of an experiment. Raises NotFound."""
     from panic.store import Store, reading
 
     with Store(search.store) as store:
         row = reading.experiment(store, name)
-    if any(trial.user_attrs.get("former") == row.uid for trial in study.trials):
+    return Former(uid=row.uid, name=row.name, config=row.config, value=_mean(search, row.name))
+
+
+def add_former(search: Search, study: Any, former: Former) -> None:
+    """Let a former result count as a trial, once; tells why where it cannot."""
+    import optuna
+
+    if any(trial.user_attrs.get("former") == former.uid for trial in study.trials):
         return
     space, parameters = _distributions(search), {}
     for one in search.space:
-        value: Any = row.config
+        value: Any = former.config
         for key in one.path:
             value = value.get(key) if isinstance(value, Mapping) else None
         parameters[one.name] = json.dumps(value) if one.values else value
     lacking = [
         name for name, value in parameters.items() if value is None or not _contains(space[name], value)
     ]
-    mean = _mean(search, row.name)
-    if lacking or mean is None:
-        why = f"it has no {', '.join(lacking)} of the space" if lacking else f"no run has a {search.metric}"
-        say(f"{row.name} is no trial: {why}.", err=True)
+    if lacking or former.value is None:
+        why = f"it has no {', '.join(lacking)} of the space" if lacking else f"it has no {search.metric}"
+        say(f"{former.name} is no trial: {why}.", err=True)
         return
     study.add_trial(
         optuna.trial.create_trial(
-            params=parameters, distributions=space, value=mean, user_attrs={"former": row.uid}
+            params=parameters,
+            distributions=space,
+            value=former.value,
+            user_attrs={"former": former.uid},
         )
     )
 

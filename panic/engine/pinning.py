@@ -333,10 +333,18 @@ def has_come_as_far(row: RunRow | None, run: NewRun) -> bool:
     return row is not None and (row.state in CUT_SHORT or row.num_steps >= run.max_length)
 
 
-def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind: str) -> int:
+def begin(
+    store: Store,
+    plan: Plan,
+    fingerprints: Mapping[str, str],
+    device_kind: str,
+    origin: tuple[str, tuple[Any, ...]] | None = None,
+) -> int:
     """Start the experiment of the plan's name, or continue it: its row. Its config becomes the union.
 
     It stays as it is where the plan is of what is done once.
+
+    origin: the uid of a new one, and a remark that says what it was made from.
 
     Raises ConflictError, before anything is changed, if the plan contradicts what is there.
     """
@@ -350,7 +358,8 @@ def begin(store: Store, plan: Plan, fingerprints: Mapping[str, str], device_kind
             return row.id
         known = known_config(row)
         config = config if known is None else union(known, config)
-    return writing.start_experiment(store, config.name, config.model_dump(mode="json"))
+    uid, remark = origin if origin is not None else ("", None)
+    return writing.start_experiment(store, config.name, config.model_dump(mode="json"), uid, remark)
 
 
 def refuse_conflicts(

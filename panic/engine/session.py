@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,8 @@ from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
 from panic.errors import BudgetSpent, Interrupted
 from panic.interrupts import stop_on_signals
-from panic.models.kinds import origin, secrets
+from panic.models.kinds import origin as model_origin
+from panic.models.kinds import secrets
 from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
@@ -152,12 +154,13 @@ def open_session(
     """
     config, specs = plan.config, plan.specs
     given_images = _given_images(store, plan)
-    experiment = begin(store, plan, fingerprints, device.kind)
+    origin = _origin_remark(plan) if plan.origin else None
+    experiment = begin(store, plan, fingerprints, device.kind, origin)
     row = reading.experiment(store, experiment)
     known_runs = reading.runs(store, experiment)
     if known_runs and not plan.is_once:
         warn_of_what_stays(plan, row, known_runs)
-    if config.tags or config.label or plan.origin:
+    if config.tags or config.label:
         _mark(store, experiment, plan)
     if retry_failed:
         writing.forget_failures(store, experiment)
@@ -222,19 +225,30 @@ def open_session(
 
 
 def _mark(store: Store, experiment: int, plan: Plan) -> None:
-    """Say of an experiment what its config says, and what it was made from; unsigned if it has to be."""
+    """Say of an experiment what its config says; unsigned if it has to be."""
     from panic.store.annotations import mark_as_configured
     from panic.store.signing import SigningError, present_author
 
-    said = [("tag", tag) for tag in plan.config.tags]
-    said += [("label", plan.config.label)] if plan.config.label else []
-    said += [("origin", canonical_json(plan.origin))] if plan.origin else []
-    author = present_author()
+    config, author = plan.config.model_dump(mode="json"), present_author()
     try:
-        mark_as_configured(store, experiment, said, author)
+        mark_as_configured(store, experiment, config, author)
     except SigningError as error:
         log.warning("tags and label are stored without a signature: %s", error.message)
-        mark_as_configured(store, experiment, said, replace(author, key=None))
+        mark_as_configured(store, experiment, config, replace(author, key=None))
+
+
+def _origin_remark(plan: Plan) -> tuple[str, tuple[Any, ...]]:
+    """A uid for an experiment that is made from another one, and the remark that says so."""
+    from panic.store.annotations import Target, row_of
+    from panic.store.signing import SigningError, present_author
+
+    uid, author, at = writing.new_uid(), present_author(), time.time()
+    target, text = Target(kind="experiment", uid=uid, name=plan.config.name), canonical_json(plan.origin)
+    try:
+        return uid, row_of(target, "origin", text, author, at)
+    except SigningError as error:
+        log.warning("the origin is stored without a signature: %s", error.message)
+        return uid, row_of(target, "origin", text, replace(author, key=None), at)
 
 
 def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
@@ -250,7 +264,7 @@ def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
 
 def _origin(spec: ModelSpec) -> dict[str, Any]:
     """Where a model comes from, and which training it came out of."""
-    found = origin(spec)
+    found = model_origin(spec)
     training = training_of(Path(found["folder"])) if "folder" in found else None
     return found | ({"training": training} if training else {})
 

@@ -23,7 +23,7 @@ from typing import Any
 from panic.arms import BASELINE
 from panic.errors import NotFound, StoreReadOnly, UsageError, nearest
 from panic.store import reading
-from panic.store.codec import canonical_json, run_key
+from panic.store.codec import canonical_json, decode_object, run_key
 from panic.store.files import Database, has_content, log_of, refuse_network
 from panic.store.records import AnnotationRow, RunRow
 from panic.store.signing import Author, require_signers, sign, verify
@@ -33,6 +33,10 @@ MAX_COMMENT = 100_000
 PREFIX_LENGTH = 8
 """The least of an output's digest that names it."""
 VERIFIERS = 8
+INSERT = (
+    "INSERT INTO annotation (target_kind, target, kind, text, author, at, signature)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +118,15 @@ def annotate(store: Store, kind: str, said: Sequence[tuple[Target, str]], author
     for target in dict.fromkeys(target for target, _ in said):
         _require_known(store, target)
     at = time.time()
-    rows = [_row(target, kind, text, author, at) for target, text in said]
+    rows = [row_of(target, kind, text, author, at) for target, text in said]
     if rows:
-        with _short_transaction(store) as db:
-            db.connection.executemany(
-                "INSERT INTO annotation (target_kind, target, kind, text, author, at, signature)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+        with short_transaction(store) as db:
+            db.connection.executemany(INSERT, rows)
     return len(rows)
 
 
 @contextmanager
-def _short_transaction(store: Store) -> Iterator[Database]:
+def short_transaction(store: Store) -> Iterator[Database]:
     """A transaction of a connection of its own, which a driver that writes meanwhile hardly notices."""
     if store.db.write:
         with store.transaction():
@@ -160,7 +160,8 @@ def _require_known(store: Store, target: Target) -> None:
         raise NotFound(f"There is no {target.kind} {target.uid!r} in {store.path}.")
 
 
-def _row(target: Target, kind: str, text: str, author: Author, at: float) -> tuple[Any, ...]:
+def row_of(target: Target, kind: str, text: str, author: Author, at: float) -> tuple[Any, ...]:
+    """Return a remark as INSERT takes it, signed if its author has a key. Raises SigningError."""
     said = (target.kind, target.uid, kind, text, author.name, at)
     return (*said, sign(message_of(*said), author.key) if author.key else None)
 
@@ -241,16 +242,23 @@ def remove_tags(store: Store, targets: Sequence[Target], tags: Sequence[str], au
     return annotate(store, "untag", said, author)
 
 
-def mark_as_configured(
-    store: Store, experiment: int, said: Sequence[tuple[str, str]], author: Author
-) -> None:
-    """Say of an experiment what its config says, kinds and texts, each once: what people said since holds."""
+def mark_as_configured(store: Store, experiment: int, config: Mapping[str, Any], author: Author) -> None:
+    """Say of an experiment the tags and the label of its config, as far as its last session's had others.
+
+    So what people said since holds, and a config that goes back to an earlier label says it again.
+    """
     [uid, name] = store.db.row("SELECT uid, name FROM experiment WHERE id = ?", experiment)
     target = Target(kind="experiment", uid=uid, name=name)
-    ever = {(row.kind, row.text) for row in list_annotations(store, "experiment", uid)}
-    for kind in dict.fromkeys(kind for kind, _ in said):
-        new = [text for of, text in said if of == kind and (kind, text) not in ever]
-        annotate(store, kind, [(target, text) for text in new], author)
+    now = marks_of(list_annotations(store, "experiment", uid))
+    text = store.db.value(
+        "SELECT config FROM session WHERE experiment = ? ORDER BY id DESC LIMIT 1", experiment
+    )
+    before = decode_object(text) if text else {}
+    tags = [tag for tag in config["tags"] if tag not in (before.get("tags") or ()) and tag not in now.tags]
+    annotate(store, "tag", [(target, tag) for tag in tags], author)
+    label = config["label"]
+    if label and label not in (before.get("label"), now.label):
+        annotate(store, "label", [(target, label)], author)
 
 
 # --- reading

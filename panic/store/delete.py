@@ -131,6 +131,8 @@ def remove(store: Store, experiments: Sequence[int], remarks: Collection[str] = 
                 "INSERT INTO caption (caption, rowid, text) SELECT 'delete', id, text FROM output"
                 " WHERE id IN (SELECT id FROM own) AND text NOTNULL"
                 " AND id <= (SELECT value FROM meta WHERE key = 'captions')",
+                "DELETE FROM annotation WHERE target_kind = 'output' AND target IN"
+                " (SELECT lower(hex(digest)) FROM output WHERE id IN (SELECT id FROM own))",
                 "DELETE FROM output WHERE id IN (SELECT id FROM own)",
                 "UPDATE meta SET value = min(value, (SELECT coalesce(max(id), 0) FROM output))"
                 " WHERE key = 'captions'",

@@ -19,7 +19,7 @@ PLAIN_TABLES = (
     *("experiment", "model", "epoch", "session", "batch", "run", "invocation"),
     *("answer", "spending", "intervention", "stuck", "repeated", "failure", "attempt", "diagram"),
     *("measure", "distance"),
-    *("annotation", "deletion", "working_memory", "invariance"),
+    *("annotation", "training", "deletion", "working_memory", "invariance"),
 )
 """Tables without blobs, which need no work."""
 

@@ -85,12 +85,28 @@ def go_on_from(taken: Path, store: Path, *, tell: Tell = lambda what, done, tota
             return True
         with Store(store, copy_older=True) as now:
             others = _uids(before) - _uids(now)
-            if not others and now.revision >= before.revision:
+            if not others and _has_all(now, before):
                 return False
-    why = "is another store than the one of" if others else "is behind"
+    why = "is another store than the one of" if others else "lacks what is in"
     raise ConflictError(
         f"{store} {why} the snapshot {taken}.",
         hint="Nothing was changed. Go on from the snapshot in another folder: --store PATH.",
+    )
+
+
+def _has_all(now: Store, before: Store) -> bool:
+    """Whether a store came out of what an earlier state of it has: its sessions, and as much of each result.
+
+    A higher revision alone would say nothing: a store that went another way has one, too.
+    """
+    if now.revision < before.revision:
+        return False
+    sessions = [set(store.db.rows("SELECT started_at, host, pid FROM session")) for store in (before, now)]
+    if not sessions[0] <= sessions[1]:
+        return False
+    return all(
+        now.db.value(f"SELECT count(*) FROM {table}") >= before.db.value(f"SELECT count(*) FROM {table}")
+        for table in ("run", "invocation", "output", "embedding", "diagram", "annotation")
     )
 
 

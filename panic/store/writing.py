@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any
 
 from panic.errors import Interrupted
+from panic.store.annotations import INSERT
 from panic.store.codec import (
     ENCODING,
     canonical_json,
@@ -53,16 +54,20 @@ def mark_changed(store: Store, experiments: Iterable[int]) -> None:
     )
 
 
-def start_experiment(store: Store, name: str, config: dict[str, Any], uid: str = "") -> int:
+def start_experiment(
+    store: Store, name: str, config: dict[str, Any], uid: str = "", remark: tuple[Any, ...] | None = None
+) -> int:
     """Create the experiment of this name, or give the one that is there this config; its row.
 
-    uid: of a new one, by default one that nobody has.
+    uid: of a new one, by default one that nobody has. remark: on a new one, in the same transaction.
     """
     with store.transaction():
         text = json.dumps(config, ensure_ascii=False)
         known = store.db.value("UPDATE experiment SET config = ? WHERE name = ? RETURNING id", text, name)
         if known is not None:
             return int(known)
+        if remark is not None:
+            store.db.connection.execute(INSERT, remark)
         return store.db.insert(
             "INSERT INTO experiment (uid, name, config, created_at) VALUES (?, ?, ?, ?)",
             *(uid or new_uid(), name, text, time.time()),

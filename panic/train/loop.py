@@ -73,12 +73,18 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
-    """Where a training is, for whoever shows it."""
+    """Where a training is, for whoever shows or keeps it.
+
+    It is told before the first step and after the last one, with neither a loss nor measures; every
+    `log_every` steps with the mean loss since; after an evaluation with its measures, once its checkpoint is
+    written.
+    """
 
     step: int
     steps: int
-    loss: float
-    seconds_per_step: float
+    loss: float | None = None
+    measures: Mapping[str, float] | None = None
+    seconds_per_step: float = 0.0
 
 
 def rate(step: int, config: Training) -> float:
@@ -149,6 +155,7 @@ def _fit(
     journal, profile = Journal(folder, is_main), Profile(accelerator.device)
     step = saved_step = trained.restore(checkpoints.latest())
     journal.forget_after(step)
+    show(TrainingProgress(step=step, steps=config.steps))
     if config.compile != "no":
         task.compile_parts(config.compile)
     started = saved_at = time.monotonic()
@@ -177,17 +184,20 @@ def _fit(
                 )
                 profile.restart()
                 recent = []
-            score = None
+            measures: Mapping[str, float] | None = None
             if is_due := step % config.evaluate_every == 0 or step == config.steps:
                 with profile.part("evaluate"):
-                    score = trained.evaluate(step, journal) if is_main else None
+                    measures = trained.evaluate(step, journal) if is_main else None
                     accelerator.wait_for_everyone()
             if is_due or time.monotonic() - saved_at > config.checkpoint_minutes * 60:
                 with profile.part("save"):
-                    checkpoints.save(trained.state(step), step, score)
+                    checkpoints.save(trained.state(step), step, measures["loss"] if measures else None)
                 saved_step, saved_at = step, time.monotonic()
+            if measures:
+                show(TrainingProgress(step=step, steps=config.steps, measures=measures))
         if step != saved_step:
             checkpoints.save(trained.state(step), step)
+        show(TrainingProgress(step=step, steps=config.steps))
         if is_main:
             if config.export == "best":
                 trained.restore(checkpoints.best())
@@ -324,8 +334,8 @@ class _Trained:
         return Batch(items, positions, config.batch_size, config.seed, step)
 
     @torch.no_grad()
-    def evaluate(self, step: int, journal: Journal) -> float:
-        """The loss of the averaged weights on validation items, with samples to look at."""
+    def evaluate(self, step: int, journal: Journal) -> Mapping[str, float]:
+        """Measures of the averaged weights on validation items, their loss first; writes samples, too."""
         items = self.data.validation(NUM_JUDGED)
         size = min(self.share, len(items))
         losses = []
@@ -336,7 +346,7 @@ class _Trained:
             score = float(sum(losses) / len(losses))
             measures = {"loss": score, **self.task.measures(items)}
             journal.evaluation(step, measures, self.task.samples(items[:NUM_SHOWN]))
-        return score
+        return measures
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

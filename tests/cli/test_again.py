@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from panic.store import Store, check, reading
+from panic.store import Store, check, reading, writing
 
 from .conftest import Invoke, write_config
 
@@ -52,6 +53,28 @@ def test_again_makes_a_new_experiment_and_keeps_where_it_comes_from(panic: Invok
     assert panic("again", "demo-2", "--name", "third").exit_code == 0
     assert "made from:        demo-2" in panic("show", "third").stdout
     assert panic("check").exit_code == 0
+
+
+def test_again_says_the_tags_and_the_label_that_are_set(panic: Invoke, plain: Path) -> None:
+    assert panic("tag", "demo", "not-this").exit_code == 0
+    done = panic("again", "demo", "--set", "tags=[x, y]", "--set", "label=new")
+    assert done.exit_code == 0, done.output
+    found = shown(panic, "demo-2")
+    assert (found["tags"], found["label"]) == (["x", "y"], "new")
+
+
+def test_an_experiment_made_again_has_its_origin_from_its_first_moment(panic: Invoke, plain: Path) -> None:
+    """A kill between the two would have lost it: both are one transaction."""
+    assert panic("again", "demo").exit_code == 0
+    with Store(plain) as opened:
+        uid = reading.experiment(opened, "demo-2").uid
+        [(kind, target)] = opened.db.rows("SELECT kind, target FROM annotation")
+    assert (kind, target) == ("origin", uid)
+    row = ("experiment", "u" * 32, "origin", "{}", "", None, None)  # without a time: refused
+    with Store(plain, write=True) as opened, pytest.raises(apsw.ConstraintError):
+        writing.start_experiment(opened, "third", {"name": "third"}, "u" * 32, row)
+    with Store(plain) as opened:
+        assert reading.named(opened, "third") is None
 
 
 def test_the_same_again_gives_the_same(panic: Invoke, plain: Path) -> None:

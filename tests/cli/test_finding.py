@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from panic.store import Store
+from panic.store.finding.fields import Fields
+from panic.store.finding.matching import TooSlow
+from panic.store.finding.queries import Query, find
 from tests.cli.conftest import ROOT, Invoke
 
 
@@ -77,11 +81,41 @@ def test_fields_are_listed_with_those_of_this_store(store: Path, tmp_path: Path,
     assert "config.max_length" not in elsewhere.stdout
 
 
+def test_a_misspelt_place_of_a_config_is_told_for_orders_and_columns_too(store: Path, panic: Invoke) -> None:
+    for option in ("--sort", "--columns", "--where"):
+        given = "config.max_lenght" + (" > 1" if option == "--where" else "")
+        done = panic("list", option, given)
+        assert (done.exit_code, "Did you mean config.max_length?" in done.stderr) == (2, True), done.output
+
+
+def test_a_question_that_takes_too_long_is_given_up(store: Path) -> None:
+    """A join that grows without end: the clock ends it, not whoever waits."""
+    slow = " or ".join(f"experiment.comments like '%no {number}%'" for number in range(100))
+    with Store(store, write=True) as opened, opened.transaction() as connection:
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+            " INSERT INTO annotation (target_kind, target, kind, text, author, at)"
+            " SELECT 'experiment', uid, 'comment', 'x' || i, 'me', 0 FROM n, experiment"
+        )
+    with Store(store) as opened:
+        with pytest.raises(TooSlow, match=r"longer than 0\.05 s"):
+            find(opened, Query(target="run", where=f"not ({slow})", limit_s=0.05), Fields())
+        assert len(find(opened, Query(target="run", where="run > 0"), Fields())) > 1  # the connection goes on
+
+
 def test_every_example_of_a_field_is_a_filter(store: Path, panic: Invoke) -> None:
     """One process for all: each row of `panic fields` says how it is asked for."""
     for row in json.loads(panic("fields", "--json").stdout):
         runs = ["--runs"] if row["of"] == "run" else []
-        done = panic("list", *runs, "--where", row["example"], "--json", "--columns", "name")
+        done = panic(
+            "trainings" if row["of"] == "training" else "list",
+            *runs,
+            "--where",
+            row["example"],
+            "--json",
+            "--columns",
+            "name",
+        )
         assert done.exit_code == 0, (row["example"], done.stderr)
 
 

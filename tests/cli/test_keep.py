@@ -255,3 +255,18 @@ def test_report_is_a_file_in_the_store_or_where_it_is_wanted(panic: Invoke, stor
     done = panic("report", "nope")
     assert done.exit_code == 2
     assert "No experiment 'nope'" in done.stderr
+
+
+def test_remarks_on_outputs_go_with_them(panic: Invoke, store: Path) -> None:
+    with Store(store) as opened:
+        digests = [
+            digest
+            for (digest,) in opened.db.rows("SELECT lower(hex(digest)) FROM output WHERE modality = 'image'")
+        ]
+    for digest in digests[:2]:
+        assert panic("tag", digest, "seen").exit_code == 0
+    for name in ("demo", "broken"):
+        assert panic("delete", name, "-y").exit_code == 0
+    assert panic("purge", "-y").exit_code == 0
+    with Store(store) as opened:
+        assert opened.db.value("SELECT count(*) FROM annotation WHERE target_kind = 'output'") == 0

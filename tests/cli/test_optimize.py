@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from panic.config.problems import Source
 from panic.config.searching import search_space
 from panic.config.sources import parse
 from panic.errors import ConfigError
 from tests.cli.conftest import Invoke
+from tests.train import small
 
 CONFIG = """\
 name: look
@@ -220,3 +223,83 @@ def test_without_optuna_the_extra_is_named(
     assert done.exit_code == 2
     assert "panic[optimize]" in done.stderr
     assert not (tmp_path / "panic-store").exists()
+
+
+def write_training(folder: Path, **changes: Any) -> Path:
+    """A training whose learning rate is looked for."""
+    path = folder / "train.yaml"
+    values = small.raw("autoencoder", folder, steps=3, evaluate_every=1, log_every=3)
+    rate = {"optimize": {"from": 1e-4, "to": 1e-2, "scale": "log"}}
+    path.write_text(yaml.safe_dump(values | {"learning_rate": rate} | changes))
+    return path
+
+
+def trained(panic: Invoke) -> list[dict[str, Any]]:
+    done = panic("trainings", "--where", "'optimize-model' in tags", "--json")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_trainings_are_optimized_and_bad_metrics_are_answered(
+    panic: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    config = write_training(tmp_path)
+    done = panic("optimize", config, "--minimise", "val_los")
+    assert (done.exit_code, "Did you mean val_loss?" in done.stderr) == (2, True)
+    done = panic("optimize", config, "--minimise", "val_loss", "--set", "output=a b/c d")
+    assert (done.exit_code, "is no name" in done.stderr) == (2, True)
+    assert not (tmp_path / "panic-store").exists()
+    command = ("optimize", config, "--minimise", "val_loss", "--sampler", "random")
+    done = panic(*command, "--trials", 1)
+    assert done.exit_code == 0, done.output
+    assert "of model-trial-0000" in done.stdout
+    done = panic(*command, "--trials", 2, "--from", "model-trial-0000")
+    assert done.exit_code == 0, done.output
+    rows = trained(panic)
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("model-trial-0000", "complete"),
+        ("model-trial-0002", "complete"),  # the former one counts, too
+    ]
+    assert [row["label"].startswith("learning_rate=") for row in rows] == [True, True]
+    assert f"{min(row['val_loss'] for row in rows):.6g}" in done.stdout
+    done = panic("optimize", config, "--set", "output=other", "--maximise", "measures.nothing", "--trials", 1)
+    assert done.exit_code == 1
+    assert "An evaluation tells" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_bad_training_is_pruned_and_a_killed_one_goes_on(panic: Invoke, tmp_path: Path) -> None:
+    """Rates so small that nothing is learnt are pruned; a killed trial goes on from its checkpoint."""
+    pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
+    rates = {"optimize": {"values": [1e-9, 1e-2]}}
+    config = write_training(
+        tmp_path, steps=40, evaluate_every=4, learning_rate=rates, checkpoint_minutes=60.0
+    )
+    command = [
+        *("optimize", str(config), "--minimise", "val_loss", "--pruner", "median"),
+        "--sampler",
+        "random",
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "panic", *command, "--trials", "1"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    first = tmp_path / "model-trial-0000.training"
+    while not list(first.glob("step-*.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    done = subprocess.run(
+        [sys.executable, "-m", "panic", *command, "--trials", "12"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pruned" in done.stdout
+    rows = trained(panic)
+    assert {row["state"] for row in rows} == {"complete", "interrupted"}
+    assert rows[0]["step"] == 40
+    assert len((first / "loss.csv").read_text().splitlines()) == 14

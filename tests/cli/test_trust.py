@@ -40,7 +40,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         name: [] for name in ("run", "pin", "slurm", "train", "evaluate", "completion", "optimize")
     },  # they start from the user's own
     **{name: [[]] for name in ("models", "devices", "status", "list", "stuck", "report", "video", "fields")},
-    "trainings": [[], ["--json"]],
+    "trainings": [[], ["--json"], ["--where", "state = complete", "--csv"]],
     **{name: [[]] for name in ("dump", "check")},
     "search": [["state"], ["state", "--json"], ["--reindex"]],
     "resume": [[], ["--dry-run"], ["--repair"], ["--retry-failed", "--fail-fast"]],

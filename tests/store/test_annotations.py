@@ -139,18 +139,31 @@ def test_what_is_no_label_and_no_comment() -> None:
     assert check_remark("label", "") == ""
 
 
+def perform(store: Store, experiment: int, tags: list[str], label: str | None) -> None:
+    """Say what a config says, and begin a session of it, as `panic run` does."""
+    config = {"tags": tags, "label": label}
+    mark_as_configured(store, experiment, config, ME)
+    writing.start_session(store, experiment, "panic run", {}, config)
+
+
 def test_what_people_said_holds_over_a_config_that_says_it_again(writer: Store, sample: Sample) -> None:
     target = find_target(writer, "alpha")
-    config = [("tag", "a"), ("tag", "b"), ("label", "first")]
-    mark_as_configured(writer, sample.alpha, config, ME)
-    mark_as_configured(writer, sample.alpha, config, ME)
+    perform(writer, sample.alpha, ["a", "b"], "first")
+    perform(writer, sample.alpha, ["a", "b"], "first")
     assert len(list_annotations(writer)) == 3
     remove_tags(writer, [target], ["a"], ME)
     annotate(writer, "label", [(target, "better")], ME)
-    mark_as_configured(writer, sample.alpha, [*config, ("tag", "c")], ME)
+    perform(writer, sample.alpha, ["a", "b", "c"], "first")
     assert marks(writer, "experiment") == {target.uid: Marks(tags=("b", "c"), label="better")}
-    mark_as_configured(writer, sample.alpha, [("label", "another")], ME)
+    perform(writer, sample.alpha, [], "another")
     assert marks(writer, "experiment")[target.uid].label == "another"
+
+
+def test_a_config_that_goes_back_to_an_earlier_label_says_it_again(writer: Store, sample: Sample) -> None:
+    target = find_target(writer, "alpha")
+    for label in ("A", "B", "A"):
+        perform(writer, sample.alpha, [], label)
+        assert marks(writer, "experiment")[target.uid].label == label
 
 
 def test_a_store_that_cannot_be_written_takes_no_remark(filled: tuple[Path, Sample]) -> None:

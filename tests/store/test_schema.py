@@ -9,7 +9,7 @@ import pytest
 from panic.store import Store
 
 STORE = Path(__file__).parents[2] / "panic" / "store"
-NOT_RESULTS = {"meta", "working_memory", "invariance"}
+NOT_RESULTS = {"meta", "working_memory", "invariance", "training"}
 """Tables that belong to no experiment."""
 DERIVED = {"caption", "caption_data", "caption_idx", "caption_config", "change"}
 """Made of the others, and made anew from them."""

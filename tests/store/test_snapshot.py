@@ -168,12 +168,28 @@ def test_going_on_from_a_snapshot(folder: Path, sample: Sample, tmp_path: Path) 
         remark(opened, "alpha", "more")
     assert not go_on_from(taken, store)
     snapshot(store, taken)
-    with pytest.raises(ConflictError, match="is behind the snapshot"):
+    with pytest.raises(ConflictError, match="lacks what is in the snapshot"):
         go_on_from(taken, folder)
     with Store(tmp_path / "other", write=True, create=True) as opened:
         fill(opened)
     with pytest.raises(ConflictError, match="is another store"):
         go_on_from(taken, tmp_path / "other")
+
+
+def test_a_store_that_went_another_way_is_not_taken_for_a_later_state(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """A higher revision proves nothing: both went on from one state, and the other one further."""
+    taken, store = tmp_path / "taken", tmp_path / "another"
+    snapshot(folder, store)
+    with Store(folder, write=True) as opened:
+        writing.start_session(opened, sample.beta, "panic run", {})
+    snapshot(folder, taken)
+    with Store(store, write=True) as opened:
+        for number in range(5):
+            remark(opened, "alpha", f"more {number}")
+    with pytest.raises(ConflictError, match="lacks what is in the snapshot"):
+        go_on_from(taken, store)
 
 
 def test_a_snapshot_counts_images_that_the_store_has_lost(

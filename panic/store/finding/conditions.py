@@ -16,7 +16,15 @@ from datetime import datetime
 from typing import Any
 
 from panic.errors import FilterError, UsageError
-from panic.store.finding.fields import EXPERIMENT_STATES, RUN_STATES, Field, Fields, Target, meant
+from panic.store.finding.fields import (
+    EXPERIMENT_STATES,
+    RUN_STATES,
+    TRAINING_STATES,
+    Field,
+    Fields,
+    Target,
+    meant,
+)
 from panic.store.finding.matching import Matcher
 from panic.store.finding.syntax import Compound, Condition, Operand, Tree
 
@@ -102,7 +110,7 @@ class Conditions:
                 f"{condition.subject.text} in ('a', 'b') asks for one of many.",
             )
         if field.type == "any":
-            rows = f"SELECT value FROM json_each(experiment.config, {self.parameter(field.path)})"
+            rows = f"SELECT value FROM json_each({field.column}, {self.parameter(field.path)})"
         else:
             rows = self.use(field)
         if condition.operator == "null":
@@ -212,6 +220,11 @@ def _flag(field: Field, value: Operand) -> int:
 
 
 def _state(field: Field, value: Operand) -> str:
+    if value.text not in field.values and field.of == "training":
+        raise value.place.error(
+            f"A training is never {value.text!r}.",
+            f"{meant(value.text, TRAINING_STATES)}It is one of {', '.join(TRAINING_STATES)}.",
+        )
     if value.text not in field.values:
         states = {*RUN_STATES, *EXPERIMENT_STATES}
         raise value.place.error(

@@ -19,11 +19,15 @@ from panic.store.codec import PROMPT
 from panic.store.reading import NUM_STEPS, RUN_STATE
 from panic.store.store import Store
 
-Target = Literal["experiment", "run"]
+Target = Literal["experiment", "run", "training"]
 Type = Literal["text", "number", "time", "flag", "texts", "state", "any"]
 
 EXPERIMENT_STATES = ("running", "complete", "failed", "interrupted", "budget spent", "incomplete")
 RUN_STATES = ("todo", "running", "done", "stuck", "repeated", "failed")
+TRAINING_STATES = ("running", "complete", "out of time", "interrupted", "failed")
+STATES: dict[Target, tuple[str, ...]] = {
+    "experiment": EXPERIMENT_STATES, "run": RUN_STATES, "training": TRAINING_STATES,
+}  # fmt: skip
 
 RUN_PROMPT = PROMPT.replace("text", "prompt.text").replace("digest", "prompt.digest")
 JOINS = {
@@ -49,8 +53,8 @@ class Field:
     """What can be asked of an experiment or a run.
 
     type: "texts" has several texts, "any" is what a config says. sql: its value; of several texts a query
-    with one column `value`. needs: names of JOINS. values: all that there can be. path: in a config, as JSON
-    has it.
+    with one column `value`. needs: names of JOINS. values: all that there can be. path: of a place in
+    JSON, such as a config, which stands in a `column`.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Field:
     needs: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     path: str = ""
+    column: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,7 @@ class Asked:
 
 
 def _field(of: Target, name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
-    values = {"experiment": EXPERIMENT_STATES, "run": RUN_STATES}[of] if type == "state" else ()
+    values = STATES[of] if type == "state" else ()
     names = ("run", *needs) if of == "run" else needs
     return Field(
         name=name, of=of, type=type, sql=sql, about=about, example=example, needs=names, values=values
@@ -105,6 +110,10 @@ def _experiment(name: str, type: Type, sql: str, about: str, example: str, *need
 
 def _run(name: str, type: Type, sql: str, about: str, example: str, *needs: str) -> Field:
     return _field("run", name, type, sql, about, example, *needs)
+
+
+def _training(name: str, type: Type, sql: str, about: str, example: str) -> Field:
+    return _field("training", name, type, sql, about, example)
 
 
 def _remarks(kind: str, uid: str) -> str:
@@ -139,6 +148,9 @@ def _made(what: str) -> str:
 RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat, run.arm)"
 OF_EXPERIMENT = _remarks("experiment", "experiment.uid")
 OF_RUN = _remarks("run", RUN_UID)
+OF_TRAINING = _remarks("training", "training.uid")
+TRAINING_STATE = "panic_training_state(training.end_state, training.host, training.pid, training.started_at)"
+COMMAND = "(SELECT group_concat(value, ' ') FROM json_each(training.provenance, '$.command'))"
 PROJECT = f"coalesce({_said(OF_EXPERIMENT, 'project')}, json_extract(experiment.config, '$.project'))"
 PROMPT_TAGS = "SELECT value FROM json_each(labelled.tags)"
 OF_DIAGRAMS = "run AS made JOIN diagram ON diagram.run = made.id"
@@ -243,8 +255,42 @@ FIELDS: tuple[Field, ...] = (
         "its label, or its experiment's", "label = first", "prompt",
     ),
     _run("comments", "texts", _comments(OF_RUN), "its comments", "comments ~ 'horse'", "prompt"),
+    _training("name", "text", "training.name", "the last part of its folder", "name like 'quick%'"),
+    _training("id", "text", "training.uid", "its id: what it learns from what, and how", "id like '3f9c%'"),
+    _training("task", "text", "training.task", "what it trains", "task = diffusion"),
+    _training("folder", "text", "training.folder", "where its model is", "folder like '%/mine'"),
+    _training("state", "state", TRAINING_STATE, "where it stands", "state = running"),
+    *(
+        _training(name, "number", f"training.{name}", about, example)
+        for name, about, example in (
+            ("step", "how many steps it has", "step >= 1000"),
+            ("steps", "how many steps it is to have", "steps > 1e4"),
+            ("loss", "its loss, of its last steps", "loss < 0.1"),
+            ("val_loss", "its loss on validation items, of the last evaluation", "val_loss < 0.1"),
+            ("best_loss", "the least loss on validation items", "best_loss < 0.1"),
+            ("best_step", "the step of the least loss on validation items", "best_step > 500"),
+            ("seconds", "how long it was performed, in all", "seconds > 3600"),
+        )
+    ),
+    _training("created", "time", "training.created_at", "when it first began", "created > 2026-11-01"),
+    _training("started", "time", "training.started_at", "when its last session began", "started > -6h"),
+    _training("updated", "time", "training.updated_at", "when it was last heard of", "updated > -5min"),
+    _training("ended", "time", "training.ended_at", "when its last session ended", "ended is null"),
+    _training("host", "text", "training.host", "the host of its last session", "host = node7"),
+    _training("command", "text", COMMAND, "the command line of its last session", "command like '%--set%'"),
+    _training("log", "text", "training.log", "the log of its last session", "log like '%mine%'"),
+    _training("message", "text", "training.message", "why its last session ended", "message like '%number%'"),
+    _training("tags", "texts", _tags(OF_TRAINING), "its tags", "'baseline' in tags"),
+    _training("label", "text", _said(OF_TRAINING, "label"), "its label", "label like '%blue%'"),
+    _training("comments", "texts", _comments(OF_TRAINING), "its comments", "comments like '%odd%'"),
 )  # fmt: skip
 """All fields but those of configs and metrics."""
+
+
+OTHERS: dict[Target, Target] = {"experiment": "run", "run": "experiment"}
+"""Whose fields can be asked for beside a target's own."""
+IN_JSON = ("config", "measures")
+"""Columns whose parts are fields: what a config says, and what the last evaluation of a training told."""
 
 
 class Fields:
@@ -265,28 +311,29 @@ class Fields:
         self.all = (*FIELDS, *(metric.field for metric in metrics))
 
     def known(self, target: Target) -> dict[str, Field]:
-        """Fields by name, as they are meant where experiments or runs are asked for.
+        """Fields by name, as they are meant where experiments, runs or trainings are asked for.
 
         A plain name is first one of what is asked for; `experiment.` or `run.` before it says which.
+        Trainings have none of either.
         """
-        other: Target = "run" if target == "experiment" else "experiment"
-        plain = {f.name: f for of in (other, target) for f in self.all if f.of == of}
-        return {**plain, **{f"{f.of}.{f.name}": f for f in self.all}}
+        asked = [of for of in (OTHERS.get(target), target) if of]
+        plain = {f.name: f for of in asked for f in self.all if f.of == of}
+        return {**plain, **{f"{f.of}.{f.name}": f for f in self.all if f.of in asked}}
 
     def find(self, name: str, target: Target) -> Field:
         """Return the field of this name. Raises UsageError, naming the nearest."""
         known = self.known(target)
         if name in known:
             return known[name]
-        if name.split(".")[0] == "config":
-            return config_field(name)
+        if name.split(".")[0] in IN_JSON and (name.startswith("config") or target == "training"):
+            return config_field(name, "training" if target == "training" else "experiment")
         raise UsageError(
             f"There is no field {name!r}.", hint=f"{meant(name, known)}`panic fields` lists what there is."
         )
 
     def other_meaning(self, field: Field) -> Field | None:
         """Return the field that has the same name for the other target, if there is one."""
-        return next((f for f in self.all if f.name == field.name and f.of != field.of), None)
+        return next((f for f in self.all if f.name == field.name and f.of == OTHERS.get(field.of)), None)
 
 
 def meant(word: str, candidates: Iterable[str]) -> str:
@@ -295,28 +342,36 @@ def meant(word: str, candidates: Iterable[str]) -> str:
     return f"Did you mean {near[0]}? " if near else ""
 
 
-def config_field(name: str) -> Field:
-    """Return the field of a place in an experiment's config, such as config.models.quick.steps.
+def config_field(name: str, of: Target = "experiment") -> Field:
+    """Return the field of a place in a config, as in config.models.quick.steps, or in a training's measures.
 
     Parts with other characters stand in double quotes; a number without them is a place in a list.
 
     Raises UsageError.
     """
-    path = _path(name)
+    source = name.split(".")[0]
+    path = _path(name.removeprefix(source))
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise UsageError(f"There is no field {name!r}: it has bytes in it that are not UTF-8.")
+    example = "measures.accuracy > 0.9" if source == "measures" else EXAMPLES[of]
     if path == "$":
-        raise UsageError("config is no field by itself.", hint="For example config.max_length = 100.")
+        raise UsageError(f"{source} is no field by itself.", hint=f"For example {example}.")
+    about = "what its last evaluation told" if source == "measures" else "what its config says there"
     return Field(
-        name=name, of="experiment", type="any", sql="json_extract(experiment.config, {path})",
-        about="what its config says there", example="config.max_length = 100", path=path,
+        name=name, of=of, type="any", sql=f"json_extract({of}.{source}, {{path}})", about=about,
+        example=example, path=path, column=f"{of}.{source}",
     )  # fmt: skip
 
 
+EXAMPLES: dict[Target, str] = {
+    "experiment": "config.max_length = 100", "training": "config.learning_rate < 0.001",
+}  # fmt: skip
+
+
 def _path(name: str) -> str:
-    """The path of a dotted name below `config`, as JSON has it; a part in quotes may have dots in it."""
+    """The path of a dotted name below a column, as JSON has it; a part in quotes may have dots in it."""
     path = "$"
-    for place, piece in enumerate(name.removeprefix("config").split('"')):
+    for place, piece in enumerate(name.split('"')):
         parts = [piece] if place % 2 else [part for part in piece.split(".") if part]
         for part in parts:
             is_place = not place % 2 and re.fullmatch("[0-9]+", part)

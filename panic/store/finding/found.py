@@ -1,4 +1,4 @@
-"""Experiments and runs that a filter finds, as dictionaries.
+"""Experiments, runs and trainings that a filter finds, as dictionaries.
 
 with Store("panic-store") as store:
     find(store, "state = stuck and period > 2", of="run", columns=["name", "run", "period"])
@@ -17,6 +17,9 @@ from panic.store.store import Store
 COLUMNS: dict[Target, tuple[str, ...]] = {
     "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
     "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
+    "training": (
+        *("name", "id", "state", "step", "steps", "loss", "val_loss", "best_loss", "seconds", "started"),
+    ),
 }
 """What is told of each where nobody says what."""
 
@@ -30,7 +33,7 @@ def find(
     sort: str = "",
     fields: Fields | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the experiments or runs that a filter finds, as dictionaries by the names of columns.
+    """Return the experiments, runs or trainings that a filter finds, as dictionaries by the names of columns.
 
     fields: what can be named, by default all but metrics, which `panic.analysis.measured.find` knows, too.
     """

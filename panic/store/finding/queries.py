@@ -1,4 +1,4 @@
-"""Experiments and runs that a filter finds, in an order, and columns of them.
+"""Experiments, runs and trainings that a filter finds, in an order, and columns of them.
 
 ids = find(store, Query(target="run", where="state = stuck and period > 2", sort="-period,run"), fields)
 table(store, "run", ids, ["run", "prompt", "period"], fields)
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,27 +22,34 @@ from panic.store.annotations import run_uid
 from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
 from panic.store.finding.fields import JOINS, Asked, Field, Fields, Target, as_column, meant
+from panic.store.finding.matching import TooSlow
 from panic.store.finding.syntax import conditions, parse
 from panic.store.reading import VISIBLE
 from panic.store.records import ExperimentRow, RunRow
 from panic.store.store import Store
+from panic.store.trainings import know_training_states
 
 MAX_KEYS = 20  # columns to sort by
+LIMIT_S = 60.0
+"""The longest that a question may take: a list of 10,000,000 invocations takes less than a second."""
+STEPS_AT_ONCE = 100_000  # of SQLite's machine, between two looks at the clock: some milliseconds
 SHORTEST_UID = 4  # characters that name a run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked for: experiments or runs, a filter, an order, and of which experiment (its row) alone.
+    """What is asked for: rows of a kind, a filter, an order, and of which experiment (its row) alone.
 
     where: None is all. sort: names of fields with commas between them, `-` before one for the largest first;
-    by default the order in which they were created. What has no value comes last.
+    by default the order in which they were created. What has no value comes last. limit_s: after so long the
+    question is given up.
     """
 
     target: Target
     where: str | None = None
     sort: str = ""
     experiment: int | None = None
+    limit_s: float = LIMIT_S
 
 
 def find(store: Store, query: Query, fields: Fields) -> list[int]:
@@ -55,19 +63,20 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
         tree = parse(query.where)
         test = asked.add(tree)
         _require_paths(store, asked, tree)
-    test = f"({test}) AND experiment.id {VISIBLE}"
+    if query.target != "training":
+        test = f"({test}) AND experiment.id {VISIBLE}"
     if query.experiment is not None:
         test = f"({test}) AND experiment.id = {asked.parameter(query.experiment)}"
     id = f"{query.target}.id"
-    order = ", ".join([*_order(asked, query), id])
+    order = ", ".join([*_order(store, asked, query), id])
     tables = _tables(asked.used.values(), query.target)
     if query.target == "experiment" and "run" in tables:
         # An experiment is found if one of its runs is: whatever is asked of runs is asked of one run.
-        within = f"SELECT experiment.id FROM experiment {_joined(tables)} WHERE {test}"
+        within = f"SELECT experiment.id FROM {_joined('experiment', tables)} WHERE {test}"
         test = f"experiment.id IN ({within})"
         tables = [name for name in tables if "run" not in name and name not in RUN_TABLES]
-    sql = f"SELECT {id} FROM experiment {_joined(tables)} WHERE {test} ORDER BY {order}"
-    return [row for (row,) in _perform(store, sql, asked)]
+    sql = f"SELECT {id} FROM {_joined(query.target, tables)} WHERE {test} ORDER BY {order}"
+    return [row for (row,) in _perform(store, sql, asked, limit_s=query.limit_s)]
 
 
 RUN_TABLES = ("stuck", "repeated", "failure", "prompt")
@@ -79,10 +88,12 @@ def table(
     """The values of columns (names of fields) of rows of experiments or runs; several texts are one list."""
     asked = Conditions(fields, target)
     chosen = [column(fields, name, target) for name in columns]
+    for field in chosen:
+        require_path(store, field)
     values = [asked.use(field) for field in map(as_column, chosen)]
     id, these = f"{target}.id", asked.parameter(json.dumps(list(ids)))
     tables = _tables(asked.used.values(), target)
-    sql = f"SELECT {', '.join([id, *values])} FROM experiment {_joined(tables)}"
+    sql = f"SELECT {', '.join([id, *values])} FROM {_joined(target, tables)}"
     sql += f" WHERE {id} IN (SELECT value FROM json_each({these}))"
     by_id = {row[0]: row[1:] for row in _perform(store, sql, asked, ids)}
     lists = [place for place, field in enumerate(chosen) if field.type == "texts"]
@@ -104,14 +115,16 @@ def column(fields: Fields, name: str, target: Target) -> Field:
     return field
 
 
-def _order(asked: Conditions, query: Query) -> list[str]:
+def _order(store: Store, asked: Conditions, query: Query) -> list[str]:
     keys = [key.strip() for key in query.sort.split(",")] if query.sort else []
     if len(keys) > MAX_KEYS:
         raise UsageError(f"At most {MAX_KEYS} fields can be sorted by.")
     order = []
     for key in keys:
         is_falling = key.startswith("-")
-        sql = asked.use(as_column(column(asked.fields, key.lstrip("+-"), query.target)))
+        field = column(asked.fields, key.lstrip("+-"), query.target)
+        require_path(store, field)
+        sql = asked.use(as_column(field))
         order.append(f"{sql} {'DESC' if is_falling else 'ASC'} NULLS LAST")
     return order
 
@@ -122,19 +135,30 @@ def _tables(used: Iterable[Field], target: Target) -> list[str]:
     return [name for name in JOINS if name in needed]
 
 
-def _joined(tables: Iterable[str]) -> str:
-    return " ".join(JOINS[name] for name in tables)
+def _joined(target: Target, tables: Iterable[str]) -> str:
+    """What stands after FROM."""
+    return " ".join(["training" if target == "training" else "experiment", *(JOINS[name] for name in tables)])
 
 
-def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | None = None) -> list[Any]:
-    """Run a query, with the tables and functions that it needs; ids: of these rows alone."""
+def _perform(
+    store: Store,
+    sql: str,
+    asked: Conditions,
+    ids: Sequence[int] | None = None,
+    *,
+    limit_s: float = LIMIT_S,
+) -> list[Any]:
+    """Run a query, with the tables and functions that it needs; ids: of these rows alone. Raises TooSlow."""
     if any("standing" in field.needs for field in asked.used.values()):
         _keep_standings(store, ids if asked.target == "experiment" else None)
     _show_metrics(store, asked, ids)
     connection = store.db.connection
     connection.create_scalar_function("panic_matches", asked.matcher, 2, deterministic=True)
     know_run_uids(store)
+    know_training_states(store)
     asked.matcher.begin()
+    deadline = time.monotonic() + limit_s
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_AT_ONCE)
     try:
         if any("labelled" in field.needs for field in asked.used.values()):
             _keep_labels(store)
@@ -142,12 +166,19 @@ def _perform(store: Store, sql: str, asked: Conditions, ids: Sequence[int] | Non
     except Exception as error:
         if asked.matcher.failed is not None:
             raise asked.matcher.failed from None
+        if isinstance(error, apsw.InterruptError):
+            raise TooSlow(
+                f"The question takes longer than {limit_s:g} s, and was given up.",
+                hint="Ask for less at once: fewer conditions on fields with several texts, fewer patterns.",
+            ) from None
         if isinstance(error, apsw.SQLError) and "malformed JSON" in str(error):
             raise StoreCorrupt(
                 f"{store.path} is damaged: a config or a network in it is no JSON.",
                 hint=f"What is affected: panic check --store {store.path}",
             ) from error
         raise
+    finally:
+        connection.set_progress_handler(None)
 
 
 def _show_metrics(store: Store, asked: Conditions, ids: Sequence[int] | None) -> None:
@@ -234,28 +265,50 @@ def _read(values: tuple[Any, ...], lists: Sequence[int]) -> tuple[Any, ...]:
 
 
 def _require_paths(store: Store, asked: Conditions, tree: Any) -> None:
-    """Raise FilterError for a place in configs that no experiment's config has: a name may be misspelt."""
+    """Raise FilterError for a place in configs that no config has: a name may be misspelt."""
     for condition in conditions(tree):
         field = asked.fields.find(condition.subject.text, asked.target)
-        if not field.path or condition.operator == "null":
-            continue
-        if store.db.value("SELECT 1 FROM experiment WHERE json_type(config, ?) NOTNULL LIMIT 1", field.path):
-            continue
-        raise condition.subject.place.error(
-            "No experiment's config has this.",
-            f"{meant(condition.subject.text, config_paths(store))}`panic fields` lists what there is.",
-        )
+        if condition.operator != "null":
+            try:
+                require_path(store, field)
+            except UsageError as error:
+                raise condition.subject.place.error(error.message, error.hint) from None
 
 
-def config_paths(store: Store, most: int = 1_000) -> dict[str, str]:
-    """The fields that configs of this store have, with one value each as JSON; at most so many."""
+def require_path(store: Store, field: Field) -> None:
+    """Raise UsageError for a place in configs, or measures, that none has, naming the nearest.
+
+    Where there are no rows at all, nothing can be said against it.
+    """
+    if not field.path:
+        return
+    column = field.column.rpartition(".")[2]
+    if store.db.value(f"SELECT 1 FROM {field.of} WHERE json_type({column}, ?) NOTNULL LIMIT 1", field.path):
+        return
+    if not store.db.value(f"SELECT 1 FROM {field.of} LIMIT 1"):
+        return
+    whose = "No training" if field.of == "training" else "No experiment"
+    what = "config" if field.column.endswith("config") else "last evaluation"
+    raise UsageError(
+        f"{whose}'s {what} has this: {field.name}.",
+        hint=f"{meant(field.name, config_paths(store, of=field.of))}`panic fields` lists what there is.",
+    )
+
+
+def config_paths(store: Store, most: int = 1_000, *, of: Target = "experiment") -> dict[str, str]:
+    """The fields that configs of this store have, with one value each as JSON; at most so many.
+
+    of: experiments, or trainings, which have measures, too.
+    """
     found: dict[str, str] = {}
-    for path, value in store.db.stream(
-        "SELECT fullkey, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
-        " ELSE json_quote(atom) END FROM experiment, json_tree(config)"
-        " WHERE atom NOTNULL AND typeof(key) = 'text'"
-    ):
-        found.setdefault("config" + re.sub(r"\[(\d+)\]", r".\1", path[1:]), value)
-        if len(found) >= most:
-            break
+    for source in ("config",) if of == "experiment" else ("config", "measures"):
+        for path, value in store.db.stream(
+            "SELECT fullkey, CASE WHEN json_tree.type IN ('true', 'false') THEN json_tree.type"
+            f" ELSE json_quote(atom) END FROM {of}, json_tree({of}.{source})"
+            " WHERE atom NOTNULL AND typeof(key) = 'text'"
+        ):
+            name = re.sub(r"\[(\d+)\]", r".\1", path[1:])
+            found.setdefault(source + re.sub(r'\."([A-Za-z_]\w*)"', r".\1", name), value)
+            if len(found) >= most:
+                return found
     return found

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from panic.store.trainings import NAMES as TRAINING_COLUMNS
+
 DERIVED = ("caption", "change", "derived")
 """How the names of tables begin that are made anew from all others, and not merged."""
 WALKED_APART = ("meta", "experiment")
@@ -49,6 +51,8 @@ _SESSION = (
     "(SELECT CAST(new AS TEXT) FROM temp.map_session"
     " WHERE {s}.target_kind = 'session' AND old = CAST({s}.target AS INTEGER))"
 )
+_LATER_TRAINING = ", ".join(f"{n} = {{s}}.{n}" for n in TRAINING_COLUMNS if n not in ("uid", "folder"))
+_IS_LATER = "{s}.updated_at > t.updated_at"
 
 BEFORE_RUNS = (
     Table(name="model", key=("fingerprint",), is_numbered=True),
@@ -179,6 +183,7 @@ OF_RUNS = (
         owners=("experiment",),
         is_of_new=True,
     ),
+    Table(name="training", key=("uid", "folder"), joined=_LATER_TRAINING, if_joined=_IS_LATER),
     Table(
         name="working_memory",
         key=("fingerprint", "device_kind", "bucket", "batch_size"),

@@ -1,0 +1,188 @@
+"""A training while it is performed: its lock, its sessions beside the model, its entry in the store.
+
+with performing(loaded, session, store) as course:
+    course.hear(progress)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from panic.errors import ConflictError, Interrupted, PanicError, StoreError, StoreLocked
+
+if TYPE_CHECKING:
+    from panic.store.trainings import TrainingRow
+    from panic.train.config import Training
+    from panic.train.loop import TrainingProgress
+    from panic.train.standing import Standing
+
+log = logging.getLogger("panic.cli")
+KEEP_EVERY_S = 5.0
+"""At most so often a training enters the store, but for its beginning and its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSession:
+    """What is known of a session of a training before its first step."""
+
+    began_at: float
+    log: Path
+    provenance: Mapping[str, Any]
+
+
+class Course:
+    """Follows a training, and enters it into a store, from a thread of its own: nobody waits for the store.
+
+    Nothing that happens to the store ends the training; `trouble` is the last thing that did.
+    """
+
+    def __init__(self, loaded: Training, session: TrainingSession, store: Path | None) -> None:
+        self.loaded, self.session, self.store = loaded, session, store
+        self.beside = Path(f"{loaded.output}.training")
+        self.trouble: StoreError | None = None
+        self.standing: Standing | None = None
+        self._thread = ThreadPoolExecutor(1, "training-entry")
+        self._kept: Future[None] | None = None
+        self._kept_at = 0.0
+
+    def hear(self, progress: TrainingProgress) -> None:
+        """Take in how far the training is."""
+        from panic.train import standing
+
+        is_first = self.standing is None
+        if self.standing is None:
+            self.standing = standing.standing_of(self.beside)
+            standing.begin_session(self.beside, self._described())
+            self.standing = standing.standing_of(self.beside)  # with one that was killed
+        self.standing = self.standing.after(progress.step, loss=progress.loss, measures=progress.measures)
+        is_over = self._kept is None or self._kept.done()
+        if is_first or (is_over and time.monotonic() - self._kept_at > KEEP_EVERY_S):
+            standing.hear_of_session(self.beside)
+            self._keep(None, None)
+
+    def end(self, state: str, message: str | None) -> None:
+        """Keep how the session ended, here and in the store."""
+        from panic.train import standing
+
+        if self.standing is None:  # it was refused before it began
+            return
+        ended = {"ended_at": time.time(), "step": self.standing.step, "state": state}
+        standing.end_session(self.beside, self._described() | ended)
+        self._keep(state, message)
+        self._thread.shutdown()
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "began_at": self.session.began_at,
+            "log": str(self.session.log),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "config": self.loaded.model_dump(mode="json"),
+            "provenance": self.session.provenance,
+        }
+
+    def _keep(self, state: str | None, message: str | None) -> None:
+        if self.store is None or self.standing is None:
+            return
+        entry = entry_of(self.loaded, self.session, self.standing)
+        if state is not None:
+            entry = replace(entry, ended_at=entry.updated_at, end_state=state, message=message)
+        self._kept_at = time.monotonic()
+        self._kept = self._thread.submit(self._write, self.store, entry)
+
+    def _write(self, path: Path, entry: TrainingRow) -> None:
+        from panic.store import Store
+        from panic.store.trainings import keep
+
+        try:
+            with Store(path) as store:
+                keep(store, entry)
+            self.trouble = None
+        except Exception as error:  # whatever it is, the training goes on, and says so at its end
+            if self.trouble is None:
+                log.info("not in the store %s: %s", path, error)
+            self.trouble = error if isinstance(error, StoreError) else StoreError(f"{path}: {error}")
+
+
+def entry_of(loaded: Training, session: TrainingSession, standing: Standing) -> TrainingRow:
+    """Return what the store is told of a training that is performed."""
+    from panic.store.provenance import readable, training_uid
+    from panic.store.trainings import TrainingRow
+
+    folder, now = Path(loaded.output).absolute(), time.time()
+    best_step, best_loss = standing.best or (None, None)
+    described = loaded.model_dump(mode="json")
+    return TrainingRow(
+        uid=training_uid(json.loads(Path(f"{loaded.output}.training", "recipe.json").read_bytes())),
+        folder=readable(str(folder)),
+        name=readable(folder.name),
+        task=described["task"],
+        config=described,
+        provenance=session.provenance,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        log=readable(str(session.log)),
+        step=standing.step,
+        steps=loaded.steps,
+        loss=standing.loss,
+        val_loss=standing.measures.get("loss"),
+        best_loss=best_loss,
+        best_step=best_step,
+        measures={
+            name: value
+            for name, value in standing.measures.items()
+            if name != "loss" and math.isfinite(value)
+        },
+        seconds=standing.seconds + max(0.0, now - session.began_at),
+        created_at=min([session.began_at, *(one["began_at"] for one in standing.sessions)]),
+        started_at=session.began_at,
+        updated_at=now,
+    )
+
+
+@contextmanager
+def performing(loaded: Training, session: TrainingSession, store: Path | None) -> Iterator[Course]:
+    """Follow a training for as long as it is performed; one folder has one at a time.
+
+    Raises ConflictError where another process trains into the same folder.
+    """
+    from panic.store.files import give_lock_back, take_lock
+
+    beside = Path(f"{loaded.output}.training")
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = take_lock(beside)
+    except StoreLocked as error:
+        who = error.message.rpartition(" by ")[2].rstrip(".")
+        raise ConflictError(
+            f"{loaded.output} is being trained by {who}.", hint="Wait for it, or choose another output."
+        ) from None
+    course = Course(loaded, session, store)
+    state, message = "complete", None
+    try:
+        try:
+            yield course
+            if course.standing is not None and course.standing.step < loaded.steps:
+                state = "out of time"
+        except (Interrupted, KeyboardInterrupt) as error:
+            state, message = "interrupted", str(error) or None
+            raise
+        except BaseException as error:
+            state = "failed"
+            message = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            course.end(state, message)
+    finally:
+        give_lock_back(lock)

@@ -1,0 +1,136 @@
+"""`panic trainings`: how far trainings are, with a filter, an order and columns, as `panic list` has them.
+
+panic trainings --where "state = running"; panic trainings --sort best_loss --columns name,config.seed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from panic.cli.common import JsonOption, Shared, command, tell_options
+from panic.cli.finding import (
+    SHOWN_ROWS,
+    SHOWN_UID,
+    ColumnsOption,
+    CsvOption,
+    LimitOption,
+    Listing,
+    SortOption,
+    WhereOption,
+    find,
+    names_of,
+    tell_rest,
+)
+from panic.cli.mark import as_dict
+from panic.cli.origin import Use, uses_of_trainings
+from panic.cli.render import console, moment, print_json, print_table
+from panic.errors import UsageError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.records import AnnotationRow
+
+SHOWN = ("step", "steps", "loss", "val_loss", "best_loss", "seconds")
+FIELDS = (
+    *("id", "name", "task", "folder", "state", *SHOWN, "best_step", "created", "started", "updated"),
+    *("ended", "host", "log", "message"),
+)
+"""What is told of a training in JSON, beside remarks and uses."""
+
+
+@command
+def trainings(
+    shared: Shared,
+    where: WhereOption = None,
+    sort: SortOption = None,
+    columns: ColumnsOption = None,
+    limit: LimitOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all, however many.")] = False,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List trainings: how far each is, what was said of it, and which experiments used its model.
+
+    Without a filter, an order or columns also those of which the store knows only remarks or uses.
+    """
+    from panic.store.finding.found import COLUMNS
+
+    if as_csv and as_json:
+        raise UsageError("Give either --csv or --json.")
+    is_table = not (as_csv or as_json)
+    tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
+    with shared.open_store() as store:
+        found = find(store, "training", where, sort)
+        most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
+        # The newest are of most interest, and stand at the end.
+        chosen = found[:most] if sort or limit else found[max(0, len(found) - most) :]
+        if as_csv or columns is not None:
+            listing = Listing(store, "training", names_of(columns, COLUMNS["training"]))
+            told = listing.print_csv if as_csv else listing.print_json if as_json else listing.print_table
+            return told(chosen)
+        is_all = where is None and sort is None and limit is None
+        rows = _whole(store, Listing(store, "training", FIELDS), chosen, others=is_all)
+    if as_json:
+        return print_json(rows)
+    if not rows:
+        return console().print(
+            "No training is as --where says."
+            if where is not None
+            else "No trainings yet. `panic train CONFIG` performs one."
+        )
+    _print(rows)
+    return tell_rest(len(found) - len(chosen), "more" if sort or limit else "older ones")
+
+
+def _whole(store: Store, listing: Listing, chosen: Sequence[int], *, others: bool) -> list[dict[str, Any]]:
+    """All that is known of trainings; others: also of those without an entry, which people or runs know."""
+    from panic.store.annotations import list_annotations
+    from panic.store.trainings import list_trainings
+
+    said: dict[str, list[AnnotationRow]] = {}
+    for row in list_annotations(store, "training"):
+        said.setdefault(row.target, []).append(row)
+    uses = uses_of_trainings(store)
+    found = [dict(zip(FIELDS, values, strict=True)) for values in listing.rows(chosen)]
+    if others:
+        entered = {row.uid for row in list_trainings(store)}
+        strange = [uid for uid in {**said, **uses} if uid not in entered]
+        found = [dict.fromkeys(FIELDS) | {"id": uid} for uid in strange] + found
+    return [row | _beside(row, said.get(row["id"], ()), uses.get(row["id"], ())) for row in found]
+
+
+def _beside(row: dict[str, Any], said: Sequence[AnnotationRow], uses: Sequence[Use]) -> dict[str, Any]:
+    """The folders of a training, what people say of it, and which experiments used its model."""
+    places = [
+        *(use.folder for use in uses),
+        *(one.text for one in said if one.kind == "folder"),
+        row["folder"],
+    ]
+    return {
+        "folders": list(dict.fromkeys(place for place in places if place)),
+        **as_dict(said),
+        "used_by": [{"experiment": use.experiment, "model": use.model} for use in uses],
+    }
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    columns = ["name", "id", "state", *(f"{name} #" for name in SHOWN), "started", "label", "tags", "used by"]
+    print_table(
+        columns,
+        [
+            (
+                row["name"] or (row["folders"] or [None])[-1],
+                row["id"][:SHOWN_UID],
+                row["state"],
+                *(f"{row[name]:.4g}" if isinstance(row[name], float) else row[name] for name in SHOWN),
+                row["started"] and moment(row["started"]),
+                row["label"],
+                ", ".join(row["tags"]),
+                ", ".join(dict.fromkeys(use["experiment"] for use in row["used_by"])),
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,145 @@
+"""Trainings in a store: how far each has come, with its config and where it was performed.
+
+What a training writes lies beside its model. It never takes the driver's lock: like a remark, each entry is
+one short transaction, at any time and beside a run. A training is no result: no dump or digest knows of it.
+
+    with Store("panic-store") as store:
+        keep(store, entry)
+        find_training(store, "checkpoints/mine")
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from panic.errors import NotFound
+from panic.store.annotations import PREFIX_LENGTH, short_transaction
+from panic.store.codec import canonical_json
+from panic.store.provenance import readable
+from panic.store.store import Store
+
+RUNNING, INTERRUPTED = "running", "interrupted"
+JSON = ("config", "provenance", "measures")
+CLOCK_SLACK_S = 1.0
+"""By so much a process may seem to have begun after its training did: the kernel counts in ticks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRow:
+    """A training, as far as it has come; times are Unix seconds.
+
+    uid: digest of its recipe. folder: of its model, absolute. loss: of the last steps; val_loss: of the last
+    evaluation, measures: all that this one told; best_loss: the least of all. seconds: of all its sessions.
+    started_at: of the last session. end_state: None while it is performed, or where it was killed.
+    """
+
+    uid: str
+    folder: str
+    name: str
+    task: str
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    host: str
+    pid: int
+    log: str | None = None
+    step: int = 0
+    steps: int
+    loss: float | None = None
+    val_loss: float | None = None
+    best_loss: float | None = None
+    best_step: int | None = None
+    measures: Mapping[str, float]
+    seconds: float
+    created_at: float
+    started_at: float
+    updated_at: float
+    ended_at: float | None = None
+    end_state: str | None = None
+    message: str | None = None
+
+    @property
+    def state(self) -> str:
+        """Where it stands: running, complete, out of time, interrupted or failed."""
+        return state_of(self.end_state, self.host, self.pid, self.started_at)
+
+
+NAMES = tuple(field.name for field in fields(TrainingRow))
+
+
+def state_of(end_state: str | None, host: str, pid: int, started_at: float) -> str:
+    """Return where a training stands: one whose process is gone, or was another machine's, is interrupted."""
+    if end_state is not None:
+        return end_state
+    import psutil
+
+    if host != socket.gethostname():
+        return INTERRUPTED
+    try:
+        began = psutil.Process(pid).create_time()
+    except (psutil.Error, ValueError, OverflowError):
+        return INTERRUPTED
+    return RUNNING if began <= started_at + CLOCK_SLACK_S else INTERRUPTED
+
+
+def keep(store: Store, entry: TrainingRow) -> None:
+    """Enter a training, or how far it is now, in one short transaction.
+
+    Raises StoreReadOnly for a temporary copy of a store, StoreLocked where somebody writes for very long.
+    """
+    values = [
+        canonical_json(value) if name in JSON else value
+        for name, value in ((name, getattr(entry, name)) for name in NAMES)
+    ]
+    renewed = ", ".join(f"{name} = excluded.{name}" for name in NAMES if name not in ("uid", "folder"))
+    with short_transaction(store) as db:
+        db.connection.execute(
+            f"INSERT INTO training ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
+            f" ON CONFLICT (uid, folder) DO UPDATE SET {renewed}",
+            values,
+        )
+
+
+def list_trainings(store: Store, uid: str | None = None) -> list[TrainingRow]:
+    """Return all trainings, or those of one recipe, in the order in which they were entered."""
+    where, values = ("WHERE uid = ?", [uid]) if uid is not None else ("", [])
+    found = store.db.rows(f"SELECT {', '.join(NAMES)} FROM training {where} ORDER BY id", *values)
+    return [_row(values) for values in found]
+
+
+def _row(values: tuple[Any, ...]) -> TrainingRow:
+    named = dict(zip(NAMES, values, strict=True))
+    return TrainingRow(**{name: json.loads(v) if name in JSON else v for name, v in named.items()})
+
+
+def find_training(store: Store, selector: str) -> TrainingRow | None:
+    """Return the training that a text names: its folder, its name, or at least 8 digits of its uid.
+
+    None where there is none. Raises NotFound where there are several.
+    """
+    selector = readable(selector)
+    begun = selector.lower() if len(selector) >= PREFIX_LENGTH else None
+    found = store.db.rows(
+        f"SELECT {', '.join(NAMES)} FROM training"
+        " WHERE folder = ?1 OR name = ?1 OR substr(uid, 1, length(?2)) = ?2 ORDER BY id LIMIT 3",
+        *(selector, begun),
+    )
+    if len({row[0] for row in found}) > 1:
+        raise NotFound(
+            f"Several trainings are called {selector!r}.",
+            hint="Name the folder of one, or the beginning of its id: panic trainings.",
+        )
+    return _row(found[-1]) if found else None
+
+
+def know_training_states(store: Store) -> None:
+    """Let queries call `panic_training_state`, which says where a training stands."""
+
+    def state(*values: Any) -> str:
+        end_state, host, pid, started_at = values
+        return state_of(end_state, host, pid, started_at)
+
+    store.db.connection.create_scalar_function("panic_training_state", state)
