@@ -39,6 +39,7 @@ KEYS = re.compile(
 Repetitions have limits: without them a long line takes minutes.
 """
 KNOWN_KEYS = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{12,}")
+NAME_OR_VERSION = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
 
@@ -216,10 +217,12 @@ def source_digest() -> str:
 def packages() -> Mapping[str, str]:
     """Versions of all installed distributions; the remains of a broken installation have no name.
 
-    They are read once per process, and each file once: it is an e-mail to the standard library.
+    They are read once per process, and only the two lines that count: the standard library takes a whole file
+    apart as an e-mail, which takes 0.1 s for a hundred of them.
     """
-    known = [distribution.metadata for distribution in metadata.distributions()]
-    return dict(sorted({one["Name"]: one["Version"] for one in known if one["Name"]}.items()))
+    texts = (one.read_text("METADATA") or one.read_text("PKG-INFO") or "" for one in metadata.distributions())
+    known = (dict(NAME_OR_VERSION.findall(text.partition("\n\n")[0])) for text in texts)
+    return dict(sorted({one["Name"]: one.get("Version") for one in known if one.get("Name")}.items()))
 
 
 def hardware() -> dict[str, Any]:
