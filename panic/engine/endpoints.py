@@ -124,18 +124,23 @@ class EndpointWorker:
     def submit(self, call: Call) -> None:
         self._submitted.append(call)
         if len(self._submitted) == 1:  # else the loop was woken already, which costs 0.1 ms
-            self._loop.call_soon_threadsafe(self._begin_submitted)
+            self._tell(self._begin_submitted)
 
     def check(self) -> None:
         """Do nothing: each request has a time limit of its own."""
 
     def drain(self) -> None:
-        self._loop.call_soon_threadsafe(self._drained.set)
+        self._tell(self._drained.set)
 
     def close(self) -> list[Span]:
-        self._loop.call_soon_threadsafe(self._ended.set)
+        self._tell(self._ended.set)
         self._thread.join()
         return self._clock.take()
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        """Let the loop do something; nothing where it has ended, of which the reason was delivered."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what)
 
     def _run(self) -> None:
         try:
