@@ -175,7 +175,8 @@ def _joined(commits: Iterable[Commit]) -> Iterator[Commit]:
                 yield joined
                 joined, num_bytes = Commit(), 0
     except Interrupted:
-        yield joined
+        if joined.invocations:
+            yield joined
         raise
     if joined.invocations:
         yield joined
