@@ -1,18 +1,22 @@
 """What asking an endpoint costs, beside what its server takes.
 
-Figures go to benchmarks/results/endpoints.json.
+Against it: the same client asks as often in a plain loop, and nothing is checked or stored. Figures go to
+benchmarks/results/endpoints.json.
 
     pytest benchmarks/test_endpoints.py -m ''
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from benchmarks.record import record
@@ -38,6 +42,23 @@ def url() -> Iterator[str]:
     server.communicate()
 
 
+async def by_hand(url: str) -> float:
+    """Seconds that the requests take in a plain loop."""
+    left = iter(range(REQUESTS))
+
+    async def ask(client: aiohttp.ClientSession) -> None:
+        for number in left:
+            message = {"role": "user", "content": f"prompt {number}"}
+            fields = {"model": "x", "messages": [message], "max_tokens": 512, "seed": 42}
+            async with client.post(f"{url}/chat/completions", data=json.dumps(fields).encode()) as response:
+                json.loads(await response.read())
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+        start = time.perf_counter()
+        await asyncio.gather(*(ask(client) for _ in range(CONCURRENCY)))
+        return time.perf_counter() - start
+
+
 def test_requests_per_second(url: str, tmp_path: Path) -> None:
     model = {"base": "openai:x", "base_url": url, "task": "text-to-text", "concurrency": CONCURRENCY}
     config = ExperimentConfig.model_validate(
@@ -56,6 +77,7 @@ def test_requests_per_second(url: str, tmp_path: Path) -> None:
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     with Store(tmp_path / "store") as store:
         first, last = store.db.row("SELECT min(started_at), max(started_at + duration_s) FROM batch")
+    keep("endpoint.requests_per_s, by hand", asyncio.run(by_hand(url)), f"{NOTE}; aiohttp in a plain loop")
     keep("endpoint.requests_per_s", seconds, f"{NOTE}; imports, provenance and the end included")
     under_way = keep(
         "endpoint.requests_per_s, under way", last - first, f"{NOTE}; from first request to last answer",

@@ -341,21 +341,10 @@ def build_sentence_bert(
         intermediate_size=37,
         max_position_embeddings=128,
     )
-    sharpen(BertModel(config)).save_pretrained(folder)
-    tokenizer(max_length=128).save_pretrained(folder)
     modules = ["Transformer", "Pooling", *(["Dense"] if dense else []), "Normalize"]
-    listed = [
-        {
-            "idx": index,
-            "name": str(index),
-            "path": "" if kind == "Transformer" else f"{index}_{kind}",
-            "type": f"sentence_transformers.models.{kind}",
-        }
-        for index, kind in enumerate(modules)
-    ]
-    _write(folder / "modules.json", listed)
     modes = ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_lasttoken")
-    _write(folder / "1_Pooling/config.json", {mode: mode == pooling for mode in modes})
+    words, chosen = tokenizer(max_length=128), {mode: mode == pooling for mode in modes}
+    save_sentences(folder, sharpen(BertModel(config)), words, modules, chosen)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": 100})
     if dense:
         activation = "torch.nn.modules.activation.Tanh"
@@ -363,6 +352,24 @@ def build_sentence_bert(
         _write(folder / "2_Dense/config.json", layer)
         weights = {"linear.weight": torch.randn(8, 32), "linear.bias": torch.randn(8)}
         save_file(weights, folder / "2_Dense/model.safetensors")
+    return folder
+
+
+def save_sentences(folder: Path, model: Any, words: Any, modules: list[str], pooling: dict[str, Any]) -> Path:
+    """Save an encoder with the files of sentence-transformers around it."""
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    listed = [
+        {
+            "idx": place,
+            "name": str(place),
+            "path": f"{place}_{kind}" if place else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for place, kind in enumerate(modules)
+    ]
+    _write(folder / "modules.json", listed)
+    _write(folder / "1_Pooling/config.json", pooling)
     return folder
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tests import tiny
-from tests.tiny import SPECIAL, VOCABULARY, sharpen, tokenizer
+from tests.tiny import SPECIAL, VOCABULARY, save_sentences, sharpen, tokenizer
 from tests.tiny_classes import WIDTH, language_model
 
 NEEDS_VLM = {
@@ -286,31 +286,12 @@ def build_gemma3(folder: Path) -> Path:
     return folder
 
 
-def _sentences(folder: Path, model: Any, words: Any, modules: list[str], pooling: dict[str, Any]) -> Path:
-    """Save an encoder with the files of sentence-transformers around it."""
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-    listed = [
-        {
-            "idx": place,
-            "name": str(place),
-            "path": f"{place}_{kind}" if place else "",
-            "type": f"s.models.{kind}",
-        }
-        for place, kind in enumerate(modules)
-    ]
-    (folder / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
-    (folder / "1_Pooling").mkdir(exist_ok=True)
-    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling), encoding="utf-8")
-    return folder
-
-
 def build_mpnet(folder: Path) -> Path:
     """An MPNetModel with mean pooling."""
     text = {key: value for key, value in _TEXT.items() if key not in ("num_key_value_heads", "head_dim")}
     model = language_model("MPNetModel", **{**text, "max_position_embeddings": 514})
     words = tokenizer(max_length=512)
-    return _sentences(
+    return save_sentences(
         folder, model, words, ["Transformer", "Pooling", "Normalize"], {"pooling_mode_mean_tokens": True}
     )
 
@@ -319,7 +300,7 @@ def build_minilm(folder: Path) -> Path:
     """A BertModel with mean pooling."""
     model = language_model("BertModel", max_position_embeddings=512)
     words = tokenizer(max_length=512)
-    return _sentences(
+    return save_sentences(
         folder, model, words, ["Transformer", "Pooling", "Normalize"], {"pooling_mode_mean_tokens": True}
     )
 
@@ -328,14 +309,16 @@ def build_sentences_without_ends(folder: Path) -> Path:
     """A BertModel whose tokenizer adds nothing to a text: an empty one has no tokens."""
     model = language_model("BertModel", max_position_embeddings=512)
     words = tokenizer(max_length=512, ends=False)
-    return _sentences(folder, model, words, ["Transformer", "Pooling"], {"pooling_mode_mean_tokens": True})
+    return save_sentences(
+        folder, model, words, ["Transformer", "Pooling"], {"pooling_mode_mean_tokens": True}
+    )
 
 
 def build_qwen3_embedding(folder: Path) -> Path:
     """A Qwen3Model with last-token pooling."""
     words = tokenizer(max_length=2048)
     words.padding_side = "left"  # as it is saved; the adapter pads on the right
-    return _sentences(
+    return save_sentences(
         folder,
         language_model("Qwen3Model"),
         words,
@@ -364,12 +347,14 @@ def build_embedding_gemma(folder: Path) -> Path:
         (dense / "config.json").write_text(json.dumps(layer), encoding="utf-8")
         save_file({"linear.weight": torch.randn(WIDTH, WIDTH)}, dense / "model.safetensors")
     modules = ["Transformer", "Pooling", "Dense", "Dense", "Normalize"]
-    return _sentences(folder, model, tokenizer(max_length=2048), modules, {"pooling_mode_mean_tokens": True})
+    return save_sentences(
+        folder, model, tokenizer(max_length=2048), modules, {"pooling_mode_mean_tokens": True}
+    )
 
 
 def build_nomic(folder: Path) -> Path:
     """A NomicBertModel with mean pooling."""
-    return _sentences(
+    return save_sentences(
         folder,
         language_model("NomicBertModel"),
         tokenizer(max_length=2048),

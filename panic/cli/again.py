@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -84,8 +84,8 @@ def again(
                 f"There is an experiment called {checked.config.name} already.",
                 hint="Give another name, or leave it out: --name NAME. panic extend makes that one larger.",
             )
-    # What was said of the other one is not said of this one, but for what --set says; branches are of its failed
-    # runs alone.
+    # What was said of the other one is not said of this one, but for what --set says; branches are of its
+    # failed runs alone.
     said = {change.partition("=")[0].split(".")[0].strip() for change in overrides or []}
     kept = checked.config.arms_of_all
     arms = {} if kept == [BASELINE] else {name: checked.config.arms[name] for name in kept}

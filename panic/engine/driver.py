@@ -87,6 +87,7 @@ class Driver:
         self._stages: Sequence[AnyStage] = ()
         self._flights: dict[int, _Flight] = {}
         self._alone: deque[tuple[Lane, Item]] = deque()
+        self._answered: list[tuple[Commit, AnyStage, Seat]] = []  # answers that are stored together
         self._later: list[_Later] = []
         self._num_later = 0
         self._spent: PanicError | None = None
@@ -227,12 +228,20 @@ class Driver:
         with clock.of("waiting for models" if self._flights else "waiting for diagrams"):
             message = self._workers.next(TICK_S)
         with clock.of("absorbing results"):
-            if isinstance(message, JobResult):
-                self._absorb_job(message)
-            elif message is not None:
-                self._absorb_call(message)
+            try:
+                self._absorb(message)
+                while self._answered and (message := self._workers.next(0)) is not None:
+                    self._absorb(message)
+            finally:  # also where a worker's end is told: what was answered is paid for
+                self._store_answers()
         with clock.of("telling progress"):
             self._report()
+
+    def _absorb(self, message: CallResult | JobResult | None) -> None:
+        if isinstance(message, JobResult):
+            self._absorb_job(message)
+        elif message is not None:
+            self._absorb_call(message)
 
     def _absorb_job(self, result: JobResult) -> None:
         commit = Commit()
@@ -250,7 +259,7 @@ class Driver:
         if result.error is not None:
             self._recover(flight, result.error)
             if seat.remote:
-                self._store_urgently(Commit(), seat)
+                self._answered.append((Commit(), lane.stage, seat))
             return
         if self._is_outdated(flight):
             self._put_back(flight)
@@ -266,8 +275,7 @@ class Driver:
             else:
                 lane.stage.absorb(item, Made(output, lane.model, batch), commit)
         if seat.remote:
-            self._add(commit, lane.stage, seat)
-            self._feed()
+            self._answered.append((commit, lane.stage, seat))
         else:
             self._feed()
             self._add(commit, lane.stage)
@@ -293,19 +301,30 @@ class Driver:
             commit.answers.append(NewAnswer(batch=batch.id, **told))
         return batch.id
 
-    def _store_urgently(self, commit: Commit, seat: Seat) -> int:
-        """Hand what came of a request to the writer; its place is taken until that is stored."""
-        if self._session.spending is not None:
-            commit.spending.extend(self._session.spending.rows())
-        number = self._session.writer.add(commit, is_urgent=True)
-        seat.unstored.append(number)
-        return number
-
-    def _add(self, commit: Commit, stage: AnyStage, seat: Seat | None = None) -> None:
-        """Hand a commit to the writer; at once, if it is what came of a request of this seat."""
+    def _add(self, commit: Commit, stage: AnyStage) -> None:
+        """Hand a commit to the writer, behind what it may refer to."""
+        self._store_answers()
         with self._session.clock.of("waiting for the writer"):
-            add = self._session.writer.add
-            number = add(commit) if seat is None else self._store_urgently(commit, seat)
+            number = self._session.writer.add(commit)
+        self._added(commit, stage, number)
+
+    def _store_answers(self) -> None:
+        """Let what has come of requests be stored at once; until it is, they keep their places."""
+        if not self._answered:
+            return
+        whole, answered = Commit(), self._answered
+        self._answered = []
+        for commit, *_ in answered:
+            whole.extend(commit)
+        if self._session.spending is not None:
+            whole.spending.extend(self._session.spending.rows())
+        with self._session.clock.of("waiting for the writer"):
+            number = self._session.writer.add(whole, is_urgent=True)
+        for commit, stage, seat in answered:
+            seat.unstored.append(number)
+            self._added(commit, stage, number)
+
+    def _added(self, commit: Commit, stage: AnyStage, number: int) -> None:
         stage.written(commit, number)
         if commit.failures and self._session.plan.config.fail_fast:
             failure = commit.failures[0]

@@ -95,7 +95,7 @@ def run(
         config = check_config(config, overrides, ask=True, store=lambda of: Path(path or of or DEFAULT_STORE))
     elif overrides:
         raise UsageError("overrides change a config file; this config is loaded already")
-    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.of(config, ask=True)
+    checked = config if isinstance(config, CheckedConfig) else CheckedConfig.from_python(config)
     config = checked.config
     device = open_devices(config.device)
     refuse_impossible(config, device)

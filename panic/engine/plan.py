@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from panic.arms import Arm, models_of, networks
 from panic.config import TAKEN_OF_RUNS, DiagramSettings, ExperimentConfig, load, stored
-from panic.config.problems import Problem
+from panic.config.problems import Document, Problem, Source, render
 from panic.errors import ConfigError, ModelError
 from panic.models import registry
 from panic.models.protocol import ModelSpec
@@ -147,6 +147,16 @@ class CheckedConfig:
             ask=ask,
         )
         return cls(config=config, models=registry.Resolver(names))
+
+    @classmethod
+    def from_python(cls, config: ExperimentConfig) -> CheckedConfig:
+        """A config that nobody has looked at. Raises ConfigError for models that do not fit."""
+        raw = config.model_dump(mode="json", exclude_none=True)
+        models = registry.resolver_of(raw, ask=True)
+        if found := registry.check_config(raw, models):
+            source = Source(name=f"the config of {config.name}", text="")
+            raise ConfigError(render(found, Document(source=source)))
+        return cls(config=config, models=models)
 
 
 def check_config(

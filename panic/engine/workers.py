@@ -19,6 +19,7 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -253,12 +254,16 @@ class Workers:
             seat.worker.check()
 
     def close(self) -> None:
-        """Stop all workers; what has not come back may be lost."""
-        for seat in self.seats:
-            spans = seat.worker.close()
-            if seat.is_left_out:
-                spans = [span._replace(name=LEFT_OUT) if span.name == WAITING else span for span in spans]
-            self._ledger.add(seat.place, spans)
+        """Stop all workers, also where one of them raises; what has not come back may be lost."""
+        with ExitStack() as stack:
+            for seat in reversed(self.seats):
+                stack.callback(self._close, seat)
+
+    def _close(self, seat: Seat) -> None:
+        spans = seat.worker.close()
+        if seat.is_left_out:
+            spans = [span._replace(name=LEFT_OUT) if span.name == WAITING else span for span in spans]
+        self._ledger.add(seat.place, spans)
 
 
 def refuse_impossible(config: ExperimentConfig, device: Device) -> None:

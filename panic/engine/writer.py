@@ -5,8 +5,9 @@ meanwhile. A commit is durable once `committed` has reached its number. When wri
 error is kept and raised in the driver; what was committed before stays. Where it is an item's fault, the
 others are written (`salvage.py`).
 
-Which thread owns what: `add`, `flush` and `close` are called by the driver's thread, the thread "writer"
-alone stores; `_lock` guards the bytes that wait, which both count.
+Which thread owns what: `add`, `flush` and `close` are called by the driver's thread. The thread "writer"
+stores, and its clock is its own; while nothing is queued it touches nothing, and the driver's thread stores
+what is urgent. `_lock` guards the bytes that wait, which both count.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Writer:
     def add(self, commit: Commit, *, is_urgent: bool = False) -> int:
         """Queue a commit; blocks while too much is queued. Returns the commit's number.
 
-        is_urgent: it does not wait for others to be stored together with it.
+        is_urgent: it does not wait for others to be stored together with it. Where nothing waits before it,
+        and no image has to be encoded, it is stored here: to hand it over takes longer.
 
         Raises what writing raised, if it failed.
         """
@@ -102,8 +104,16 @@ class Writer:
             self._wait()
         with self._lock:
             self._num_bytes += _num_bytes(commit)
-        self._queue.put((commit, futures, is_urgent))
+        is_stored_here = is_urgent and not futures and self.committed == self.added
         self.added += 1
+        if is_stored_here:
+            try:
+                self._store([(commit, [], False)])
+            except BaseException as error:
+                self.error = error
+                raise
+        else:
+            self._queue.put((commit, futures, is_urgent))
         return self.added
 
     def flush(self) -> None:
@@ -156,7 +166,8 @@ class Writer:
             gathered.append(got)
             rows += got[0].num_rows
         if gathered:
-            self._store(gathered)
+            with self._clock.of("writing"):
+                self._store(gathered)
         return more
 
     def _store(self, gathered: Sequence[_Queued]) -> None:
@@ -183,19 +194,24 @@ class Writer:
     def _store_at_once(self, gathered: Sequence[_Queued]) -> None:
         merged = Commit()
         for commit, futures, _ in gathered:
-            with self._clock.of("encoding images"):
-                encoded = iter([data for future in futures for data in future.result()])
-            outputs = [
-                replace(output, image=next(encoded)) if isinstance(output.image, Image.Image) else output
-                for output in commit.outputs
-            ]
-            merged.extend(replace(commit, outputs=outputs))
+            merged.extend(self._encoded(commit, futures) if futures else commit)
         if self._salvage is not None:
             merged = self._salvage.without_broken(merged)
-        with self._clock.of("writing"):
-            self._commit(merged)
+        self._commit(merged)
         for output in merged.outputs:
             self._on_saved(output.digest)
+
+    def _encoded(self, commit: Commit, futures: Sequence[Future[list[bytes]]]) -> Commit:
+        """A commit with the bytes of its images in place of their pixels."""
+        with self._clock.of("encoding images"):
+            encoded = iter([data for future in futures for data in future.result()])
+        return replace(
+            commit,
+            outputs=[
+                replace(output, image=next(encoded)) if isinstance(output.image, Image.Image) else output
+                for output in commit.outputs
+            ],
+        )
 
 
 def _num_bytes(commit: Commit) -> int:

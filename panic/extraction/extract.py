@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -92,8 +92,11 @@ def about(wanted: Extraction) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """The versions of the packages that may explain a difference, as far as they are installed."""
-    installed = {one.metadata["Name"]: one.version for one in metadata.distributions()}
-    return {name: installed[name] for name in PACKAGES if name in installed}
+    versions = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def standing(wanted: Extraction, said: Mapping[str, Any], found: Sequence[Features]) -> Standing:

@@ -32,6 +32,7 @@ from panic.store.codec import canonical_json
 from panic.store.secrets import CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
+NAME_OR_VERSION = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
 STATUS_TIMEOUT_S = 60
@@ -233,10 +234,12 @@ def source_digest() -> str:
 def packages() -> Mapping[str, str]:
     """Versions of all installed distributions; the remains of a broken installation have no name.
 
-    They are read once per process, and each file once: it is an e-mail to the standard library.
+    They are read once per process, and only the two lines that count: the standard library takes a whole file
+    apart as an e-mail, which takes 0.1 s for a hundred of them.
     """
-    known = [distribution.metadata for distribution in metadata.distributions()]
-    return dict(sorted({one["Name"]: one["Version"] for one in known if one["Name"]}.items()))
+    texts = (one.read_text("METADATA") or one.read_text("PKG-INFO") or "" for one in metadata.distributions())
+    known = (dict(NAME_OR_VERSION.findall(text.partition("\n\n")[0])) for text in texts)
+    return dict(sorted({one["Name"]: one.get("Version") for one in known if one.get("Name")}.items()))
 
 
 def hardware() -> dict[str, Any]:

@@ -246,8 +246,8 @@ def test_a_longer_run_meets_what_was_out_of_its_reach(tmp_path: Path, caplog: An
 
 def test_what_an_arm_means_stays(tmp_path: Path) -> None:
     run(make_config(**FRESH, arms={"swap": SWAP}), tmp_path / "s")
-    with pytest.raises(ConflictError, match=r"the arm 'swap' is \[\{at: 21, text: state 5\}\]; test started"):
-        run(make_config(**FRESH, arms={"swap": [{"at": 21, "text": "state 5"}]}), tmp_path / "s")
+    with pytest.raises(ConflictError, match=r"the arm 'swap' is \[\{at: 22, text: state 5\}\]; test started"):
+        run(make_config(**FRESH, arms={"swap": [{"at": 22, "text": "state 5"}]}), tmp_path / "s")
     run(make_config(**FRESH), tmp_path / "s")  # arms are extent
     with Store(tmp_path / "s") as store:
         row = reading.experiment(store)

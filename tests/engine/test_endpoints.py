@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.engine.endpoints import backoff_s, retry_after_s
+from panic.engine.endpoints import BUNCH, GAP_S, backoff_s, retry_after_s
 from panic.errors import BudgetSpent, Interrupted, ModelError
 from panic.store import Store, check, reading, served
 from tests.engine.conftest import dump, interrupt_when
@@ -176,6 +177,31 @@ def test_a_killed_session_has_paid_for_what_was_under_way_alone(tmp_path: Path) 
         run(config.model_copy(update={"budget": None}), tmp_path / "store")
         assert server.answered == 72 + lost
     assert counts(tmp_path / "store").invocations == 72
+
+
+def test_a_client_that_cannot_be_opened_ends_the_session_with_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was hidden by "Event loop is closed", and workers behind it were not closed."""
+
+    def refuse(*args: Any, **more: Any) -> None:
+        raise OSError("no more files")
+
+    monkeypatch.setattr("panic.engine.endpoints.aiohttp.ClientSession", refuse)
+    before = threading.active_count()
+    with Server() as server, pytest.raises(OSError, match="no more files"):
+        run(endpoint_config(server), tmp_path / "store")
+    assert threading.active_count() == before
+
+
+def test_requests_leave_a_few_at_a_time(tmp_path: Path) -> None:
+    """What leaves together comes back together, and then waits for each other."""
+    with Server(delay_s=0.1) as server:
+        run(endpoint_config(server, model={"concurrency": 6}, max_length=1), tmp_path / "store")
+    with Store(tmp_path / "store") as store:
+        starts = [start for (start,) in store.db.rows("SELECT started_at FROM batch ORDER BY started_at")]
+    assert len(starts) == 6
+    assert starts[BUNCH] - starts[0] > 0.9 * GAP_S
 
 
 def test_requests_per_minute_are_kept(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from panic.analysis.dynamics.motion import attractor
 from panic.engine.importing import rows
 from panic.engine.importing.trajectories import Trajectory
-from panic.engine.importing.write import ImportOptions, read_import, write_import
+from panic.engine.importing.write import COMMIT_BYTES, COMMIT_ROWS, ImportOptions, read_import, write_import
 from panic.errors import ConfigError, ConflictError, Interrupted, ModelError, UsageError
 from panic.models import kinds, registry
 from panic.store import Store, check, contents, reading, writing
@@ -335,6 +335,20 @@ def test_an_import_that_stops_at_any_commit_goes_on(tmp_path: Path) -> None:
     write(store, path)
     write(whole, path)
     assert dumped(store) == dumped(whole)
+
+
+@pytest.mark.parametrize(("num_runs", "length"), [(50, 1), (3, COMMIT_BYTES // 2)])
+def test_texts_of_many_runs_are_stored_together(tmp_path: Path, num_runs: int, length: int) -> None:
+    """Each run had a transaction of its own, which took as long as some hundred rows; large texts have."""
+    records = [row for run in range(num_runs) for row in chain_of(["p", f"{run}" * length], run)]
+    path = jsonl(tmp_path, records)
+    with Store(tmp_path / "store", write=True, create=True) as opened:
+        write_import(opened, read_import(ImportOptions(name="none", path=jsonl(tmp_path, chain_of("pa")))))
+        before = opened.revision
+        write_import(opened, read_import(ImportOptions(name="chains", path=path)))
+        num_transactions = opened.revision - before
+    assert num_runs + 1 <= COMMIT_ROWS
+    assert 0 < num_transactions < 15
 
 
 def test_other_outputs_of_a_known_run_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from panic import is_stuck, run
-from panic.errors import ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
+from panic.errors import ConfigError, ConflictError, Interrupted, ModelDoesNotFit, ModelError, ModelMissing
 from panic.models.synthetic import transition_matrix
 from panic.store import Store, check, contents, reading
 from panic.store.stuck import first_repeat
@@ -306,3 +306,12 @@ class Describe(ImageToText):
         return [text + self.suffix for text in super().invoke(inputs, seeds)]
 """
     )
+
+
+def test_a_config_of_python_whose_models_do_not_fit_is_refused(tmp_path: Path) -> None:
+    """Its runs failed one by one, with an AttributeError."""
+    with pytest.raises(ConfigError, match="chain"):
+        run(make_config(networks=[["draw", "chain", "chain"]]), tmp_path / "s")
+    with pytest.raises(ConfigError, match=r"at: 12 would fit"):
+        run(make_config(arms={"swap": [{"at": 11, "text": "state 5"}]}), tmp_path / "s")
+    assert not (tmp_path / "s").exists()

@@ -255,6 +255,42 @@ def test_numbers_of_commits_count_from_one() -> None:
     assert writer.committed == 3
 
 
+def test_what_is_urgent_is_stored_by_whoever_brings_it_where_nothing_waits() -> None:
+    threads: list[str] = []
+    saved: list[bytes] = []
+    writer = Writer(lambda commit: threads.append(threading.current_thread().name), saved.append)
+    text = NewOutput(digest=text_digest("x"), modality="text", text="x")
+    assert writer.add(Commit(outputs=[text]), is_urgent=True) == writer.committed == 1
+    assert (threads, saved) == ([threading.current_thread().name], [text.digest])
+    writer.add(Commit(outputs=[image_output(1).as_row()]), is_urgent=True)  # it has to be encoded
+    writer.close()
+    assert threads[1:] == ["writer"]
+
+
+def test_what_is_urgent_is_stored_behind_what_waits() -> None:
+    gate = Gate()
+    writer = Writer(gate, lambda digest: None)
+    rows = [NewInvocation(run, 0, b"", b"", 0, 1) for run in (1, 2)]
+    writer.add(Commit(invocations=rows[:1]))
+    writer.add(Commit(invocations=rows[1:]), is_urgent=True)
+    assert writer.committed == 0
+    gate.is_open.set()
+    writer.close()
+    assert [row for commit in gate.commits for row in commit.invocations] == rows
+
+
+def test_what_storing_at_once_raises_is_raised_in_every_call_after_it() -> None:
+    def fail(commit: Commit) -> None:
+        raise StoreError("full")
+
+    writer = Writer(fail, lambda digest: None)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="full"):
+            writer.add(Commit(), is_urgent=True)
+    assert (writer.added, writer.committed) == (1, 0)
+    writer.close()
+
+
 def test_what_writing_raises_is_raised_in_every_call_after_it() -> None:
     def fail(commit: Commit) -> None:
         raise StoreError("full")

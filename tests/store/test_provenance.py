@@ -106,6 +106,20 @@ def test_the_source_digest_is_stable():
     assert "pytest" in packages()
 
 
+def test_packages_are_those_that_their_metadata_name(monkeypatch, tmp_path):
+    """Of a file only its header counts; what an installation left behind has no name."""
+    files = {
+        "one-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: One.Two\nVersion: 1.0+cpu \n\nName: text\n",
+        "old.egg-info/PKG-INFO": "Name: old\nVersion: 3\n",
+        "left-2.dist-info/METADATA": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert packages.__wrapped__() == {"One.Two": "1.0+cpu", "old": "3"}
+
+
 def test_names_and_values_that_are_not_utf8_are_shown(monkeypatch, tmp_path):
     """The operating system gives bytes; what is no UTF-8 among them must not end in the store as an error."""
     folder = tmp_path / os.fsdecode(b"caf\xe9")

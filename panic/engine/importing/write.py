@@ -33,7 +33,7 @@ from panic.engine.importing.trajectories import Given, Show, Trajectory, check_r
 from panic.engine.pinning import Pin, begin, known_config, pin
 from panic.engine.plan import FRESH, CheckedConfig, make_plan, run_key
 from panic.engine.session import LOST
-from panic.errors import ConfigError, ConflictError
+from panic.errors import ConfigError, ConflictError, Interrupted
 from panic.models import registry
 from panic.models.imported import GIVEN, PREFIX
 from panic.store import Commit, Store, contents, missing, reading, writing
@@ -41,6 +41,11 @@ from panic.store.provenance import provenance
 from panic.store.records import ExperimentRow, NewBatch, NewInvocation, RunRow
 
 COMMIT_STEPS = 64
+"""Steps of a run that are read at a time: their images are in memory until they are stored."""
+COMMIT_ROWS = 4096
+COMMIT_BYTES = 2**24
+"""Texts of many runs are stored together, up to so many rows and bytes: a transaction takes as long as some
+hundred rows."""
 SHOWN_PROBLEMS = 20
 SHOWN_ROWS = 10_000
 
@@ -140,14 +145,41 @@ def write_import(store: Store, found: Import, show: Show = nothing) -> int:
     ) as session:
         writer = _Writer(store=store, session=session, folder=options.folder, pins=pins)
         rows = {known.id: known for known in reading.runs(store, experiment)}
-        total, done = sum(map(len, trajectories)), 0
-        for id, one in zip(ids, trajectories, strict=True):
-            for commit in writer.commits(rows[id], one):
-                show("steps written", done + commit.invocations[0].step, total)
-                writing.commit(store, commit)
-            done += len(one)
+
+        def commits() -> Iterator[Commit]:
+            total, done = sum(map(len, trajectories)), 0
+            for id, one in zip(ids, trajectories, strict=True):
+                for commit in writer.commits(rows[id], one):
+                    show("steps written", done + commit.invocations[0].step, total)
+                    yield commit
+                done += len(one)
+
+        for commit in _joined(commits()):
+            writing.commit(store, commit)
         writer.bring_back(experiment, trajectories)
     return experiment
+
+
+def _joined(commits: Iterable[Commit]) -> Iterator[Commit]:
+    """Join commits of texts; one with images is not joined with what comes after it.
+
+    What is there when an interruption comes is still given.
+    """
+    joined, num_bytes = Commit(), 0
+    try:
+        for commit in commits:
+            joined.extend(commit)
+            sizes = (COMMIT_BYTES if output.text is None else len(output.text) for output in commit.outputs)
+            num_bytes += sum(sizes)
+            if joined.num_rows > COMMIT_ROWS or num_bytes >= COMMIT_BYTES:
+                yield joined
+                joined, num_bytes = Commit(), 0
+    except Interrupted:
+        if joined.invocations:
+            yield joined
+        raise
+    if joined.invocations:
+        yield joined
 
 
 def _refuse(problems: Sequence[str], hint: str) -> None:
