@@ -1,0 +1,452 @@
+"""A Ray cluster as a place for models: connecting or starting one, its nodes, its workers, who is left out.
+
+Ray decides where actors run, moves pixels, and notices who is gone. Here it is decided which nodes may take
+part: one with other versions of what matters, another kind of device or other weights would give other
+results, and is refused by name.
+
+    with open_cluster(config) as device:
+        workers = device.start(settings, deliver)
+
+Which thread owns what: what Ray answers is taken by the thread "ray" alone, which calls the workers'
+methods; the driver's thread opens, starts and closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import math
+import os
+import pickle
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from panic.config import ExperimentConfig
+from panic.config.schema import RaySettings
+from panic.devices.device import CpuDevice
+from panic.engine.calls import CallResult, Worker
+from panic.engine.pinning import num_cores, surroundings
+from panic.engine.ray_place import THREADS, Place
+from panic.engine.ray_worker import Actor, RayWorker, Work, first_line
+from panic.engine.serving import ServerSettings
+from panic.errors import ModelError, PanicError, UsageError
+from panic.models import registry
+from panic.store.provenance import source_digest
+
+log = logging.getLogger("panic.engine")
+
+PATIENCE_S = 10.0
+"""After that it is told that there is no room."""
+LOOPBACK = "127.0.0.1"
+LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Of a cluster that is started here: no statistics are sent; and, though it is called otherwise, only without
+clusters of several machines does Ray take the loopback address."""
+LOOK_S = 1.0
+"""How often the cluster is asked which nodes it has."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A node that takes part. is_good: whether its weights are the driver's, None until that is known;
+    waiting: who wants to know."""
+
+    host: str
+    is_good: bool | None = None
+    waiting: list[tuple[RayWorker, Actor]] = field(default_factory=list)
+
+
+class RayCluster:
+    """The workers of a session in a cluster that is connected.
+
+    reason: why the last of its workers that gave up did so.
+    """
+
+    def __init__(self, ray: Any, config: ExperimentConfig) -> None:
+        settings = config.ray or RaySettings()
+        self._ray = ray
+        self._cpus = settings.cpus_per_worker
+        has_gpus = config.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
+        self._gpus = float(has_gpus) if settings.gpus_per_worker is None else settings.gpus_per_worker
+        named = "cuda" if self._gpus else "cpu"
+        self.device_name = named if config.device == "auto" else str(config.device)
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._nodes: dict[str, Node] = {}
+        self._refused: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._looked_at = 0.0
+        self._alive: dict[str, Any] = {}
+        self._wanted = {"panic": source_digest()} | json.loads(surroundings(CpuDevice()))
+        del self._wanted["device"]
+        self._prints: dict[str, str] = {}
+        self._specs = b""
+        self._deliver: Callable[[BaseException], None] | None = None
+        self._broken: BaseException | None = None
+        self.first: Mapping[str, Any] | None = None
+        self.reason = ""
+        room = sum(self._room(node) for node in self._look().values())
+        self.workers = [RayWorker(self, number) for number in range(1, (settings.workers or room or 1) + 1)]
+        if room < len(self.workers):
+            log.warning(
+                "there is room for %d of %d workers now (each takes %g CPUs and %g GPUs); others wait for it",
+                *(room, len(self.workers), self._cpus, self._gpus),
+            )
+        self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> Mapping[str, Any]:
+        """Ask for actors, and wait for what the first one says of itself. Raises ModelError if none will."""
+        for worker in self.workers:
+            worker.start()
+        since, told = time.monotonic(), False
+        while self.first is None:
+            if self._broken is not None:
+                raise self._broken
+            if reason := self.hopeless:
+                raise ModelError(f"no worker of the Ray cluster can be used: {reason}")
+            if not told and time.monotonic() - since > PATIENCE_S:
+                log.warning("no worker has started yet; going on to wait for one")
+                told = True
+            time.sleep(0.02)
+        return self.first
+
+    def begin(
+        self,
+        settings: ServerSettings,
+        deliver: Callable[[CallResult | BaseException], None],
+        timeout_s: float | None,
+    ) -> None:
+        """Let all workers serve calls with these settings."""
+        for name, spec in settings.specs.items():
+            with contextlib.suppress(PanicError):  # one that is not called need not be here
+                self._prints[name] = registry.fingerprint(spec)
+        self._specs = pickle.dumps({name: settings.specs[name] for name in self._prints})
+        self._deliver = deliver
+        for worker in self.workers:
+            worker.begin(Work(settings=settings, deliver=deliver, timeout_s=timeout_s))
+
+    def close(self) -> None:
+        """End all actors, and the thread; tell how much went through the driver."""
+        for worker in self.workers:
+            worker.close()
+        self._events.put(None)
+        self._thread.join()
+        sent, received = (
+            sum(getattr(worker, name) for worker in self.workers) for name in ("sent_bytes", "received_bytes")
+        )
+        log.info("Ray: the driver sent %d bytes of calls and received %d bytes of results", sent, received)
+
+    # What workers ask of it
+
+    def new_actor(self) -> Any:
+        """Ask for an actor on a node that has not been refused."""
+        options: dict[str, Any] = {
+            "num_cpus": self._cpus,
+            "num_gpus": self._gpus,
+            "max_concurrency": THREADS,
+            "max_restarts": 0,  # the driver asks for another one, and hands out again what this one had
+            "max_task_retries": 0,
+        }
+        if self._refused:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._refused)})"}
+        else:
+            options["scheduling_strategy"] = "SPREAD"
+        return self._ray.remote(Place).options(**options).remote()
+
+    def ask(self, reference: Any, then: Callable[[Any, BaseException | None], None]) -> None:
+        """Call `then` in the thread "ray" with the value of a reference, or with what was raised."""
+
+        def on_done(future: Any) -> None:
+            error = future.exception()
+            self._events.put(partial(then, None if error else future.result(), error))
+
+        reference.future().add_done_callback(on_done)
+
+    def kill(self, handle: Any) -> None:
+        """End an actor's process at once: only that gives a GPU's memory back."""
+        with contextlib.suppress(Exception):
+            self._ray.kill(handle, no_restart=True)
+
+    def last_words(self, handle: Any, timeout_s: float) -> Any:
+        """What an actor's time went into since its last result, if it still says so."""
+        try:
+            return pickle.loads(self._ray.get(handle.end.remote(), timeout=timeout_s))
+        except Exception as error:
+            log.debug("an actor does not answer: %s", first_line(error))
+            return []
+
+    def accepts(self, found: Mapping[str, Any]) -> bool:
+        """Whether results of a node are those of all others, by what its actor says; else it is refused."""
+        there, node = found["surroundings"], found["node"]
+        unlike = [
+            f"{name} is {there.get(name)}, not {wanted}"
+            for name, wanted in self._wanted.items()
+            if there.get(name) != wanted
+        ]
+        with self._lock:
+            self._nodes.setdefault(node, Node(found["host"]))
+        if unlike:
+            self.refuse(node, "; ".join(unlike))
+            return False
+        if self.first is None:
+            self._wanted["device"] = there["device"]
+            self.first = found
+        return True
+
+    def require(self, worker: RayWorker, actor: Actor) -> None:
+        """Let a worker know whether the weights of its actor's node are the driver's; one of a node is asked."""
+        with self._lock:
+            node = self._nodes[actor.node]
+            if node.is_good is not None:
+                self._events.put(partial(worker.on_checked, actor, node.is_good))
+                return
+            node.waiting.append((worker, actor))
+            if len(node.waiting) > 1:
+                return
+        asked = actor.handle.fingerprints.remote(self._specs)
+        self.ask(asked, partial(self._on_fingerprints, actor.node))
+
+    def _on_fingerprints(self, name: str, found: Any, error: BaseException | None) -> None:
+        with self._lock:
+            node = self._nodes[name]
+            waiting, node.waiting = node.waiting, []
+        if error is not None:
+            worker, actor = waiting.pop(0)
+            worker.on_failed_start(actor, error)
+            for worker, actor in waiting:
+                self.require(worker, actor)
+            return
+        other = [
+            f"{model} is another one there ({found[model][:12]}, not {print_[:12]})"
+            if len(found[model]) == len(print_)
+            else found[model]
+            for model, print_ in self._prints.items()
+            if found[model] != print_
+        ]
+        node.is_good = not other
+        if other:
+            self.refuse(name, "; ".join(other))
+        for worker, actor in waiting:
+            worker.on_checked(actor, node.is_good)
+
+    def refuse(self, node: str, reason: str) -> None:
+        """Leave a node out from here on."""
+        if node not in self._refused:
+            host = self._nodes[node].host
+            self._refused[node] = f"node {node[:8]} on {host}: {reason}"
+            log.warning("node %s on %s is left out: %s", node[:8], host, reason)
+
+    @property
+    def is_any_ready(self) -> bool:
+        return any(worker.is_ready for worker in self.workers)
+
+    @property
+    def hopeless(self) -> str:
+        """Why no worker will be ready; "" as long as one may."""
+        if self.is_any_ready:
+            return ""
+        if all(worker.is_given_up for worker in self.workers):
+            return self.reason
+        able = [name for name, node in self._look().items() if self._room(node)]
+        if able and all(name in self._refused for name in able):
+            return "; ".join(self._refused.values())
+        return ""
+
+    def num_workers_at(self, node: str) -> int:
+        """How many workers a node has room for, at most as many as there are."""
+        found = self._look().get(node)
+        return max(1, min(len(self.workers), self._room(found) if found else 1))
+
+    def is_alive(self, node: str) -> bool:
+        """Whether the cluster still has a node, as far as it knows."""
+        self._looked_at = 0.0
+        return node in self._look()
+
+    def is_actor_lost(self, error: BaseException) -> bool:
+        """Whether an error says that an actor's process or node is gone."""
+        of = self._ray.exceptions
+        return isinstance(error, of.RayActorError | of.WorkerCrashedError | of.NodeDiedError)
+
+    def is_object_lost(self, error: BaseException) -> bool:
+        """Whether an error says that pixels are gone."""
+        return isinstance(error, self._ray.exceptions.ObjectLostError)
+
+    def is_nobodys_fault(self, error: BaseException, node: str) -> bool:
+        """Whether an actor was lost with its node, or with the way to it."""
+        return isinstance(error, self._ray.exceptions.ActorUnavailableError) or not self.is_alive(node)
+
+    # Its own
+
+    def _run(self) -> None:
+        try:
+            while (event := self._events.get()) is not None:
+                event()
+        except BaseException as error:
+            self._broken = error
+            if self._deliver is not None:
+                self._deliver(error)
+
+    def _look(self) -> dict[str, Any]:
+        """The nodes that are alive, by id."""
+        if time.monotonic() - self._looked_at > LOOK_S:
+            self._alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+            self._looked_at = time.monotonic()
+        return self._alive
+
+    def _room(self, node: Mapping[str, Any]) -> int:
+        """How many workers a node has room for while it has nothing else to do."""
+        has = node["Resources"]
+        wanted = {"CPU": self._cpus, "GPU": self._gpus}
+        rooms = [has.get(name, 0.0) / number for name, number in wanted.items() if number]
+        return math.floor(min(rooms, default=float(num_cores())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayDevice:
+    """The devices of a cluster's workers, which are alike, to whoever plans one."""
+
+    cluster: RayCluster
+    name: str
+    kind: str
+    torch_name: str
+    has_own_memory: bool
+    num_bytes: tuple[int, int]
+
+    def total_bytes(self) -> int:
+        return self.num_bytes[0]
+
+    def free_bytes(self) -> int:
+        return self.num_bytes[1]
+
+    def trim(self) -> None:
+        """Do nothing: they do it themselves."""
+
+    def start(
+        self,
+        settings: ServerSettings,
+        deliver: Callable[[CallResult | BaseException], None],
+        timeout_s: float | None = None,
+    ) -> list[Worker]:
+        """Let the cluster's workers serve calls."""
+        self.cluster.begin(settings, deliver, timeout_s)
+        return list(self.cluster.workers)
+
+
+@contextmanager
+def open_cluster(config: ExperimentConfig) -> Iterator[RayDevice]:
+    """Connect to the cluster of a config, or start one on this machine, and ask for its workers.
+
+    Raises: UsageError for settings that contradict each other, where Ray is not installed or no cluster
+    answers; ModelError where no worker can be used.
+    """
+    _refuse_impossible(config)
+    with _connected(config) as ray:
+        cluster = RayCluster(ray, config)
+        try:
+            first = cluster.wait()
+            yield RayDevice(
+                cluster=cluster,
+                name=cluster.device_name,
+                kind=first["kind"],
+                torch_name=first["torch_name"],
+                has_own_memory=first["has_own_memory"],
+                num_bytes=(first["total_bytes"], first["free_bytes"]),
+            )
+        finally:
+            cluster.close()
+
+
+def _refuse_impossible(config: ExperimentConfig) -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("executor: ray needs Ray, which is not installed", hint="pip install 'panic[ray]'")
+    if config.workers is not None:
+        raise UsageError(
+            f"workers: {config.workers} counts processes of this machine, and executor is ray",
+            hint=f"ray: {{workers: {config.workers}}}",
+        )
+    if not isinstance(config.device, str) or config.device.startswith(("cuda:", "mps")):
+        raise UsageError(
+            f"device: {config.device}, and executor is ray, which decides itself on GPUs",
+            hint="device: auto, cuda, cpu or sim:SIZE, with ray: {gpus_per_worker: 1}.",
+        )
+    address = config.ray.address if config.ray else None
+    if address is not None and "://" in address:
+        raise UsageError(
+            f"ray: address: {address} is that of a Ray client, and the driver has to be in the cluster",
+            hint="host:port of the head node, or auto on a node of the cluster; or ray job submit.",
+        )
+
+
+@contextmanager
+def _connected(config: ExperimentConfig) -> Iterator[Any]:
+    """Be connected to a cluster, for a while; as somebody else has connected this process, if so."""
+    settings = config.ray
+    address = (settings.address if settings else None) or os.environ.get("RAY_ADDRESS")
+    handler = signal.getsignal(signal.SIGTERM)
+    with _variables({} if address else LOCAL):
+        ray = _imported()
+        is_given = ray.is_initialized()
+        if not is_given:
+            _init(ray, address, _local(config))
+    try:
+        if not is_given and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has taken it
+        yield ray
+    finally:
+        if not is_given:
+            ray.shutdown()
+
+
+def _imported() -> Any:
+    """Ray, without the handler that it gives its log: that would print on stderr."""
+    logger = logging.getLogger("ray")
+    before = list(logger.handlers), logger.level, logger.propagate
+    import ray
+
+    logger.handlers, logger.level, logger.propagate = before
+    return ray
+
+
+def _init(ray: Any, address: str | None, local: Mapping[str, Any]) -> None:
+    options = {"address": address} if address else local
+    try:
+        ray.init(**options, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise UsageError(
+            f"no Ray cluster can be used at {address or 'this machine'}: {first_line(error)}",
+            hint="ray start --head starts one; without ray: {address: ...} one is started here.",
+        ) from error
+
+
+def _local(config: ExperimentConfig) -> dict[str, Any]:
+    """How a cluster of this machine is started: with room for the workers that are asked for."""
+    settings = config.ray or RaySettings()
+    return {
+        "address": "local",
+        "num_cpus": max(num_cores(), math.ceil((settings.workers or 1) * settings.cpus_per_worker)),
+        "include_dashboard": False,
+        "_node_ip_address": LOOPBACK,
+    }
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment for a while, for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
