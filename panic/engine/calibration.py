@@ -47,7 +47,8 @@ class Caller:
     def call(self, call: Call) -> CallResult:
         """Perform a call by the first worker that serves its model: of several devices on the smallest.
 
-        A call that no worker has begun is tried again. Raises Interrupted where it was asked to stop meanwhile.
+        A call that no worker has begun is tried again. Raises Interrupted where it was asked to stop
+        meanwhile.
         """
         result = self._perform(call)
         for _ in range(UNTRIED):

@@ -63,7 +63,7 @@ UNSCALED_MODES = ("I", "F")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A text, image (RGB, or remote) or float32 vector (d,). Vectors have no digest: they belong to an output."""
+    """A text, an RGB or remote image, or a float32 vector (d,), without a digest: it belongs to an output."""
 
     modality: Modality
     digest: bytes

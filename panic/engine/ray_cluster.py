@@ -202,7 +202,7 @@ class RayCluster:
         return True
 
     def require(self, worker: RayWorker, actor: Actor) -> None:
-        """Let a worker know whether the weights of its actor's node are the driver's; one of a node is asked."""
+        """Let a worker know whether its node has the driver's weights; one actor of a node is asked."""
         with self._lock:
             node = self._nodes[actor.node]
             if node.is_good is not None:

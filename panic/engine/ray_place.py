@@ -155,7 +155,7 @@ def _content(item: Any, pixels: Sequence[Any]) -> Any:
 
 
 def _parted(output: Output | Rejected, arrays: list[Any]) -> Output | Rejected:
-    """The output with its image's file in place of the pixels, which are added to the arrays if they are many."""
+    """The output with an image's file; if its pixels are many, they are added to the arrays."""
     if isinstance(output, Rejected) or not isinstance(output.value, Image.Image):
         return output
     image = output.value

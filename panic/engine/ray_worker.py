@@ -240,7 +240,8 @@ class RayWorker:
 
     def _send(self, call: Call) -> None:
         actor, work = self._actor, self._work
-        assert actor is not None and work is not None
+        assert actor is not None
+        assert work is not None
         pixels: list[Any] = []
         inputs = [_wired(item, pixels) for item in call.inputs]
         if any(isinstance(one, RemoteImage) and one.pixels is None and not one.encoded for one in inputs):
@@ -346,7 +347,7 @@ class RayWorker:
 
 
 def _wired(item: Any, pixels: list[Any]) -> Any:
-    """An input as it is sent: of an image that the cluster has, the place among the pixels that come along."""
+    """An input as it is sent: of an image in the cluster, its place among the pixels that come along."""
     if not isinstance(item, RemoteImage):
         return item
     reference, encoded = item.pixels, item.encoded
