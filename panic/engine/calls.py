@@ -72,7 +72,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallError:
-    """Why a call gave no outputs: its outcome, and what there is to say about it.
+    """Why a call gave no outputs: its outcome, and what there is to say about it, "" for nothing.
 
     delay_s: how long to wait before the next attempt. is_final: no attempt would end otherwise. is_end: the
     process that was to perform it has ended.

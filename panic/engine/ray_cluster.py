@@ -187,7 +187,7 @@ class RayCluster:
         """Whether results of a node are those of all others, by what its actor says; else it is refused."""
         there, node = found["surroundings"], found["node"]
         unlike = [
-            f"{name} is {there.get(name)}, not {wanted}"
+            f"{name} is {short(there.get(name))}, not {short(wanted)}"
             for name, wanted in self._wanted.items()
             if there.get(name) != wanted
         ]
@@ -225,7 +225,7 @@ class RayCluster:
                 self.require(worker, actor)
             return
         other = [
-            f"{model} is another one there ({found[model][:12]}, not {print_[:12]})"
+            f"{model} is another one there ({short(found[model])}, not {short(print_)})"
             if len(found[model]) == len(print_)
             else found[model]
             for model, print_ in self._prints.items()
@@ -307,6 +307,11 @@ class RayCluster:
         wanted = {"CPU": self._cpus, "GPU": self._gpus}
         rooms = [has.get(name, 0.0) / number for name, number in wanted.items() if number]
         return math.floor(min(rooms, default=float(num_cores())))
+
+
+def short(text: Any) -> str:
+    """A digest's beginning; a version or a name as a whole."""
+    return str(text)[:12] if len(str(text)) == 64 else str(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,8 +396,9 @@ def _connected(config: ExperimentConfig) -> Iterator[Any]:
     settings = config.ray
     address = (settings.address if settings else None) or os.environ.get("RAY_ADDRESS")
     handler = signal.getsignal(signal.SIGTERM)
-    with _variables({} if address else LOCAL):
-        ray = _imported()
+    with _variables({} if address else LOCAL), _keeping_log():
+        import ray
+
         is_given = ray.is_initialized()
         if not is_given:
             _init(ray, address, _local(config))
@@ -405,18 +411,21 @@ def _connected(config: ExperimentConfig) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _imported() -> Any:
-    """Ray, without the handler that it gives its log: that would print on stderr."""
+@contextmanager
+def _keeping_log() -> Iterator[None]:
+    """Let Ray's log go where it went before: importing it adds a handler, starting it takes all away."""
     logger = logging.getLogger("ray")
-    before = list(logger.handlers), logger.level, logger.propagate
-    import ray
-
-    logger.handlers, logger.level, logger.propagate = before
-    return ray
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 def _init(ray: Any, address: str | None, local: Mapping[str, Any]) -> None:
     options = {"address": address} if address else local
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of its defaults
     try:
         ray.init(**options, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

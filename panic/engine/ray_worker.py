@@ -121,7 +121,7 @@ class RayWorker:
         if waits and (reason := self._cluster.hopeless):
             self._give_back("load", reason)
         elif waits and (self._cluster.is_any_ready or self.is_given_up):
-            self._give_back("untried", "not started")
+            self._give_back("untried", "")
         if actor is None or not has_calls or self._work is None or self._work.timeout_s is None:
             return
         if self.is_ready and not actor.asked:
@@ -131,7 +131,7 @@ class RayWorker:
     def drain(self) -> None:
         """Give back what no actor has."""
         if not self.is_ready:
-            self._give_back("untried", "not started")
+            self._give_back("untried", "")
 
     def _give_back(self, kind: Outcome, reason: str) -> None:
         with self._lock:
