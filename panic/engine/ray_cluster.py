@@ -1,11 +1,8 @@
-"""A Ray cluster as a place for models: connecting or starting one, its nodes, its workers, who is left out.
+"""A Ray cluster as a place for models: its nodes, its workers, and who is left out.
 
 Ray decides where actors run, moves pixels, and notices who is gone. Here it is decided which nodes may take
 part: one with other versions of what matters, another kind of device or other weights would give other
 results, and is refused by name.
-
-    with open_cluster(config) as device:
-        workers = device.start(settings, deliver)
 
 Which thread owns what: what Ray answers is taken by the thread "ray" alone, which calls the workers'
 methods; the driver's thread opens, starts and closes.
@@ -14,18 +11,14 @@ methods; the driver's thread opens, starts and closes.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import logging
 import math
-import os
 import pickle
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -33,23 +26,19 @@ from typing import Any
 from panic.config import ExperimentConfig
 from panic.config.schema import RaySettings
 from panic.devices.device import CpuDevice
-from panic.engine.calls import CallResult, Worker
+from panic.engine.calls import CallResult
 from panic.engine.pinning import num_cores, surroundings
 from panic.engine.ray_place import THREADS, Place
 from panic.engine.ray_worker import Actor, RayWorker, Work, first_line
 from panic.engine.serving import ServerSettings
-from panic.errors import ModelError, PanicError, UsageError
+from panic.errors import ModelError, PanicError
 from panic.models import registry
 from panic.store.provenance import source_digest
 
 log = logging.getLogger("panic.engine")
 
-PATIENCE_S = 10.0
-"""After that it is told that there is no room."""
-LOOPBACK = "127.0.0.1"
-LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Of a cluster that is started here: no statistics are sent; and, though it is called otherwise, only without
-clusters of several machines does Ray take the loopback address."""
+PATIENCE_S = 30.0
+"""After that it is told that nobody works."""
 LOOK_S = 1.0
 """How often the cluster is asked which nodes it has."""
 
@@ -91,6 +80,7 @@ class RayCluster:
         self._deliver: Callable[[BaseException], None] | None = None
         self._broken: BaseException | None = None
         self.first: Mapping[str, Any] | None = None
+        self._waits_since: float | None = None
         self.reason = ""
         room = sum(self._room(node) for node in self._look().values())
         self.workers = [RayWorker(self, number) for number in range(1, (settings.workers or room or 1) + 1)]
@@ -106,15 +96,12 @@ class RayCluster:
         """Ask for actors, and wait for what the first one says of itself. Raises ModelError if none will."""
         for worker in self.workers:
             worker.start()
-        since, told = time.monotonic(), False
         while self.first is None:
             if self._broken is not None:
                 raise self._broken
             if reason := self.hopeless:
                 raise ModelError(f"no worker of the Ray cluster can be used: {reason}")
-            if not told and time.monotonic() - since > PATIENCE_S:
-                log.warning("no worker has started yet; going on to wait for one")
-                told = True
+            self.tell_of_waiting()
             time.sleep(0.02)
         return self.first
 
@@ -244,6 +231,18 @@ class RayCluster:
             self._refused[node] = f"node {node[:8]} on {host}: {reason}"
             log.warning("node %s on %s is left out: %s", node[:8], host, reason)
 
+    def tell_of_waiting(self) -> None:
+        """Say it when no worker has been ready for a while, and there is something to do."""
+        if self.is_any_ready:
+            self._waits_since = None
+            return
+        now = time.monotonic()
+        if self._waits_since is None:
+            self._waits_since = now
+        elif self._waits_since + PATIENCE_S < now:
+            self._waits_since = math.inf
+            log.warning("no worker of the Ray cluster has been ready for %g s: waiting for room", PATIENCE_S)
+
     @property
     def is_any_ready(self) -> bool:
         return any(worker.is_ready for worker in self.workers)
@@ -289,6 +288,7 @@ class RayCluster:
         try:
             while (event := self._events.get()) is not None:
                 event()
+                del event  # it holds results
         except BaseException as error:
             self._broken = error
             if self._deliver is not None:
@@ -312,150 +312,3 @@ class RayCluster:
 def short(text: Any) -> str:
     """A digest's beginning; a version or a name as a whole."""
     return str(text)[:12] if len(str(text)) == 64 else str(text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayDevice:
-    """The devices of a cluster's workers, which are alike, to whoever plans one."""
-
-    cluster: RayCluster
-    name: str
-    kind: str
-    torch_name: str
-    has_own_memory: bool
-    num_bytes: tuple[int, int]
-
-    def total_bytes(self) -> int:
-        return self.num_bytes[0]
-
-    def free_bytes(self) -> int:
-        return self.num_bytes[1]
-
-    def trim(self) -> None:
-        """Do nothing: they do it themselves."""
-
-    def start(
-        self,
-        settings: ServerSettings,
-        deliver: Callable[[CallResult | BaseException], None],
-        timeout_s: float | None = None,
-    ) -> list[Worker]:
-        """Let the cluster's workers serve calls."""
-        self.cluster.begin(settings, deliver, timeout_s)
-        return list(self.cluster.workers)
-
-
-@contextmanager
-def open_cluster(config: ExperimentConfig) -> Iterator[RayDevice]:
-    """Connect to the cluster of a config, or start one on this machine, and ask for its workers.
-
-    Raises: UsageError for settings that contradict each other, where Ray is not installed or no cluster
-    answers; ModelError where no worker can be used.
-    """
-    _refuse_impossible(config)
-    with _connected(config) as ray:
-        cluster = RayCluster(ray, config)
-        try:
-            first = cluster.wait()
-            yield RayDevice(
-                cluster=cluster,
-                name=cluster.device_name,
-                kind=first["kind"],
-                torch_name=first["torch_name"],
-                has_own_memory=first["has_own_memory"],
-                num_bytes=(first["total_bytes"], first["free_bytes"]),
-            )
-        finally:
-            cluster.close()
-
-
-def _refuse_impossible(config: ExperimentConfig) -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("executor: ray needs Ray, which is not installed", hint="pip install 'panic[ray]'")
-    if config.workers is not None:
-        raise UsageError(
-            f"workers: {config.workers} counts processes of this machine, and executor is ray",
-            hint=f"ray: {{workers: {config.workers}}}",
-        )
-    if not isinstance(config.device, str) or config.device.startswith(("cuda:", "mps")):
-        raise UsageError(
-            f"device: {config.device}, and executor is ray, which decides itself on GPUs",
-            hint="device: auto, cuda, cpu or sim:SIZE, with ray: {gpus_per_worker: 1}.",
-        )
-    address = config.ray.address if config.ray else None
-    if address is not None and "://" in address:
-        raise UsageError(
-            f"ray: address: {address} is that of a Ray client, and the driver has to be in the cluster",
-            hint="host:port of the head node, or auto on a node of the cluster; or ray job submit.",
-        )
-
-
-@contextmanager
-def _connected(config: ExperimentConfig) -> Iterator[Any]:
-    """Be connected to a cluster, for a while; as somebody else has connected this process, if so."""
-    settings = config.ray
-    address = (settings.address if settings else None) or os.environ.get("RAY_ADDRESS")
-    handler = signal.getsignal(signal.SIGTERM)
-    with _variables({} if address else LOCAL), _keeping_log():
-        import ray
-
-        is_given = ray.is_initialized()
-        if not is_given:
-            _init(ray, address, _local(config))
-    try:
-        if not is_given and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray has taken it
-        yield ray
-    finally:
-        if not is_given:
-            ray.shutdown()
-
-
-@contextmanager
-def _keeping_log() -> Iterator[None]:
-    """Let Ray's log go where it went before: importing it adds a handler, starting it takes all away."""
-    logger = logging.getLogger("ray")
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
-    try:
-        yield
-    finally:
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
-
-
-def _init(ray: Any, address: str | None, local: Mapping[str, Any]) -> None:
-    options = {"address": address} if address else local
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of its defaults
-    try:
-        ray.init(**options, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise UsageError(
-            f"no Ray cluster can be used at {address or 'this machine'}: {first_line(error)}",
-            hint="ray start --head starts one; without ray: {address: ...} one is started here.",
-        ) from error
-
-
-def _local(config: ExperimentConfig) -> dict[str, Any]:
-    """How a cluster of this machine is started: with room for the workers that are asked for."""
-    settings = config.ray or RaySettings()
-    return {
-        "address": "local",
-        "num_cpus": max(num_cores(), math.ceil((settings.workers or 1) * settings.cpus_per_worker)),
-        "include_dashboard": False,
-        "_node_ip_address": LOOPBACK,
-    }
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment for a while, for processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

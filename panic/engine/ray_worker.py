@@ -17,24 +17,20 @@ import pickle
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from panic.engine.calls import Call, CallError, CallResult, Outcome
 from panic.engine.contents import Output, RemoteImage
-from panic.engine.ledger import Clock, Span
+from panic.engine.ledger import Span
 from panic.engine.serving import ServerSettings
 from panic.models.protocol import Modality
-
-if TYPE_CHECKING:
-    from panic.engine.ray_cluster import RayCluster
 
 log = logging.getLogger("panic.engine")
 
 WAITING = "waiting for room"
-STARTING = "starting a process"
 START_RETRIES = 1
 """How often an actor may end while it starts, before its worker gives up."""
 END_S = 2.0
@@ -66,10 +62,49 @@ class Actor:
     timed_out: bool = False
 
 
+class Cluster(Protocol):
+    """What a worker asks of its cluster; each of it is described at `panic.engine.ray_cluster.RayCluster`."""
+
+    device_name: str
+    reason: str
+
+    @property
+    def is_any_ready(self) -> bool: ...
+
+    @property
+    def hopeless(self) -> str: ...
+
+    def new_actor(self) -> Any: ...
+
+    def ask(self, reference: Any, then: Callable[[Any, BaseException | None], None]) -> None: ...
+
+    def tell_of_waiting(self) -> None: ...
+
+    def accepts(self, found: Mapping[str, Any]) -> bool: ...
+
+    def require(self, worker: RayWorker, actor: Actor) -> None: ...
+
+    def refuse(self, node: str, reason: str) -> None: ...
+
+    def num_workers_at(self, node: str) -> int: ...
+
+    def is_alive(self, node: str) -> bool: ...
+
+    def is_actor_lost(self, error: BaseException) -> bool: ...
+
+    def is_object_lost(self, error: BaseException) -> bool: ...
+
+    def is_nobodys_fault(self, error: BaseException, node: str) -> bool: ...
+
+    def last_words(self, handle: Any, timeout_s: float) -> Any: ...
+
+    def kill(self, handle: Any) -> None: ...
+
+
 class RayWorker:
     """One of a cluster's workers, by its number; `begin` says what it is for."""
 
-    def __init__(self, cluster: RayCluster, number: int) -> None:
+    def __init__(self, cluster: Cluster, number: int) -> None:
         self.is_ready = False
         self.is_given_up = False
         self._cluster = cluster
@@ -80,15 +115,9 @@ class RayWorker:
         self._actor: Actor | None = None
         self._failed_starts = 0
         self._spans: list[Span] = []
-        self._clock = Clock(WAITING)
+        self._told_until = 0.0
         self._closing = False
         self.sent_bytes = self.received_bytes = 0
-
-    @property
-    def node(self) -> str:
-        """The node that its actor is on, "" while there is none."""
-        actor = self._actor
-        return actor.node if actor is not None else ""
 
     def start(self) -> None:
         """Ask for an actor, on a node that has not been refused."""
@@ -103,6 +132,7 @@ class RayWorker:
         """Serve calls with these settings, as soon as there is an actor whose node can be trusted."""
         with self._lock:
             self._work = work
+            self._told_until = time.monotonic()
             actor = self._actor
         if actor is not None:
             self._require(actor)
@@ -118,6 +148,8 @@ class RayWorker:
         with self._lock:
             actor, has_calls = self._actor, bool(self._pending)
             waits = has_calls and not self.is_ready
+        if waits:
+            self._cluster.tell_of_waiting()
         if waits and (reason := self._cluster.hopeless):
             self._give_back("load", reason)
         elif waits and (self._cluster.is_any_ready or self.is_given_up):
@@ -145,10 +177,11 @@ class RayWorker:
             actor, was_ready = self._actor, self.is_ready
             self.is_ready, self._actor = False, None
             self._pending.clear()
-        self._spans += self._clock.take()
+            if not was_ready:
+                self._pass(WAITING)
         if actor is not None:
             if was_ready:
-                self._spans += self._shifted(actor, self._cluster.last_words(actor.handle, END_S))
+                self._take(actor, self._cluster.last_words(actor.handle, END_S))
             self._cluster.kill(actor.handle)
         return self._spans
 
@@ -199,11 +232,9 @@ class RayWorker:
         actor.offset_s = time.monotonic() - there
         if abs(actor.offset_s) < 1.0:  # the same machine, whose processes share a clock
             actor.offset_s = 0.0
-        spans = self._shifted(actor, spans)
         with self._lock:
-            self._clock.switch(STARTING)
-            self._spans += [span for span in self._clock.take() if span.name == WAITING]
-            self._spans += spans
+            self._pass(WAITING, spans[0].start + actor.offset_s)
+            self._take(actor, spans)
             self.is_ready, self._failed_starts = True, 0
             log.info("worker %d is on %s, node %s", self._number, actor.host, actor.node[:8])
             for call in list(self._pending.values()):
@@ -231,8 +262,8 @@ class RayWorker:
         with self._lock:
             if actor is not self._actor:
                 return
+            self._pass("lost with its process" if self.is_ready else WAITING)
             self.is_ready, self._actor = False, None
-            self._clock = Clock(WAITING)
         self._cluster.kill(actor.handle)
         self.start()
 
@@ -275,7 +306,9 @@ class RayWorker:
                 place = output.value.pixels
                 output.value.pixels = None if place is None else arrays[place]
         result.device = f"{result.device} on {actor.host}, node {actor.node[:8]}, worker {self._number}"
-        result.spans = self._told(actor, result.spans)
+        with self._lock:
+            self._take(actor, result.spans)
+            result.spans, self._spans = self._spans, []
         self._deliver(result)
         if is_leaving:
             self._lose(actor, "untried", "its GPU's context was lost")
@@ -334,16 +367,22 @@ class RayWorker:
         assert self._work is not None
         self._work.deliver(result)
 
-    def _told(self, actor: Actor, spans: list[Span]) -> list[Span]:
-        """The spans of a result, with what no result has told yet."""
-        with self._lock:
-            before, self._spans = self._spans, []
-        return before + self._shifted(actor, spans)
+    # Its time
 
-    def _shifted(self, actor: Actor, spans: list[Span]) -> list[Span]:
-        """Spans of another machine, on the clock of this one."""
-        by = actor.offset_s
-        return [span._replace(start=span.start + by, end=span.end + by) for span in spans]
+    def _take(self, actor: Actor, spans: list[Span]) -> None:
+        """Add the spans of an actor, on the clock of this machine and from where nothing has been told yet."""
+        for span in spans:
+            start, end = (max(self._told_until, at + actor.offset_s) for at in (span.start, span.end))
+            if end > start:
+                self._spans.append(span._replace(start=start, end=end))
+                self._told_until = end
+
+    def _pass(self, name: str, until: float | None = None) -> None:
+        """Give the time since what was told last, up to now or to some time, a name."""
+        end = time.monotonic() if until is None else until
+        if self._work is not None and end > self._told_until:
+            self._spans.append(Span(name, "", self._told_until, end))
+            self._told_until = end
 
 
 def _wired(item: Any, pixels: list[Any]) -> Any:

@@ -268,7 +268,7 @@ def open_places(config: ExperimentConfig, stack: ExitStack) -> Device:
     Raises UsageError for what is not there.
     """
     if config.executor == "ray":
-        from panic.engine.ray_cluster import open_cluster  # brings Ray
+        from panic.engine.ray_connection import open_cluster  # brings Ray
 
         return stack.enter_context(open_cluster(config))
     if config.ray is not None:
@@ -372,7 +372,7 @@ def start_workers(
         hidden=tuple(registry.secrets(plan.specs.values())),
     )
     if config.executor == "ray":
-        from panic.engine.ray_cluster import RayDevice
+        from panic.engine.ray_connection import RayDevice
 
         assert isinstance(device, RayDevice)
         return device.start(settings, deliver, config.timeout_s)
