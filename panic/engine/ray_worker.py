@@ -370,7 +370,7 @@ class RayWorker:
     # Its time
 
     def _take(self, actor: Actor, spans: list[Span]) -> None:
-        """Add the spans of an actor, on the clock of this machine and from where nothing has been told yet."""
+        """Add the spans of an actor, on this machine's clock, from where nothing has been told yet."""
         for span in spans:
             start, end = (max(self._told_until, at + actor.offset_s) for at in (span.start, span.end))
             if end > start:
