@@ -31,7 +31,7 @@ from panic.engine.pinning import num_cores, surroundings
 from panic.engine.ray_place import THREADS, Place
 from panic.engine.ray_worker import Actor, RayWorker, Work, first_line
 from panic.engine.serving import ServerSettings
-from panic.errors import ModelError, PanicError
+from panic.errors import ModelError, PanicError, UsageError
 from panic.models import registry
 from panic.store.provenance import source_digest
 
@@ -56,10 +56,13 @@ class Node:
 class RayCluster:
     """The workers of a session in a cluster that is connected.
 
+    Args:
+        is_alone: no other node can join it.
+
     reason: why the last of its workers that gave up did so.
     """
 
-    def __init__(self, ray: Any, config: ExperimentConfig) -> None:
+    def __init__(self, ray: Any, config: ExperimentConfig, *, is_alone: bool) -> None:
         settings = config.ray or RaySettings()
         self._ray = ray
         self._cpus = settings.cpus_per_worker
@@ -75,7 +78,7 @@ class RayCluster:
         self._alive: dict[str, Any] = {}
         self._wanted = {"panic": source_digest()} | json.loads(surroundings(CpuDevice()))
         del self._wanted["device"]
-        self._prints: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}
         self._specs = b""
         self._deliver: Callable[[BaseException], None] | None = None
         self._broken: BaseException | None = None
@@ -83,12 +86,14 @@ class RayCluster:
         self._waits_since: float | None = None
         self.reason = ""
         room = sum(self._room(node) for node in self._look().values())
-        self.workers = [RayWorker(self, number) for number in range(1, (settings.workers or room or 1) + 1)]
-        if room < len(self.workers):
-            log.warning(
-                "there is room for %d of %d workers now (each takes %g CPUs and %g GPUs); others wait for it",
-                *(room, len(self.workers), self._cpus, self._gpus),
-            )
+        number = settings.workers or room or 1
+        told = f"there is room for {room} of {number} workers, each takes {self._cpus:g} CPUs"
+        told += f" and {self._gpus:g} GPUs"
+        if not room and is_alone:
+            raise UsageError(f"{told}, and no node will join", hint="ray: {gpus_per_worker: 0}.")
+        if room < number:
+            log.warning("%s: others wait for it", told)
+        self.workers = [RayWorker(self, place) for place in range(1, number + 1)]
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
         self._thread.start()
 
@@ -114,8 +119,8 @@ class RayCluster:
         """Let all workers serve calls with these settings."""
         for name, spec in settings.specs.items():
             with contextlib.suppress(PanicError):  # one that is not called need not be here
-                self._prints[name] = registry.fingerprint(spec)
-        self._specs = pickle.dumps({name: settings.specs[name] for name in self._prints})
+                self._fingerprints[name] = registry.fingerprint(spec)
+        self._specs = pickle.dumps({name: settings.specs[name] for name in self._fingerprints})
         self._deliver = deliver
         for worker in self.workers:
             worker.begin(Work(settings=settings, deliver=deliver, timeout_s=timeout_s))
@@ -212,11 +217,11 @@ class RayCluster:
                 self.require(worker, actor)
             return
         other = [
-            f"{model} is another one there ({short(found[model])}, not {short(print_)})"
-            if len(found[model]) == len(print_)
+            f"{model} is another one there ({short(found[model])}, not {short(ours)})"
+            if len(found[model]) == len(ours)
             else found[model]
-            for model, print_ in self._prints.items()
-            if found[model] != print_
+            for model, ours in self._fingerprints.items()
+            if found[model] != ours
         ]
         node.is_good = not other
         if other:

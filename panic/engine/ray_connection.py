@@ -75,7 +75,7 @@ def open_cluster(config: ExperimentConfig) -> Iterator[RayDevice]:
     """
     _refuse_impossible(config)
     with _connected(config) as ray:
-        cluster = RayCluster(ray, config)
+        cluster = RayCluster(ray, config, is_alone=_address(config) is None)
         try:
             first = cluster.wait()
             yield RayDevice(
@@ -114,8 +114,7 @@ def _refuse_impossible(config: ExperimentConfig) -> None:
 @contextmanager
 def _connected(config: ExperimentConfig) -> Iterator[Any]:
     """Be connected to a cluster, for a while; as somebody else has connected this process, if so."""
-    settings = config.ray
-    address = (settings.address if settings else None) or os.environ.get("RAY_ADDRESS")
+    address = _address(config)
     handler = signal.getsignal(signal.SIGTERM)
     with _variables({} if address else LOCAL), _keeping_log():
         import ray
@@ -142,6 +141,11 @@ def _keeping_log() -> Iterator[None]:
     finally:
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+def _address(config: ExperimentConfig) -> str | None:
+    """Where the cluster is; of a job, the one it was submitted to. None if one has to be started."""
+    return (config.ray.address if config.ray else None) or os.environ.get("RAY_ADDRESS")
 
 
 def _init(ray: Any, address: str | None, local: Mapping[str, Any]) -> None:
