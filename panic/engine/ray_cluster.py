@@ -33,7 +33,7 @@ from panic.engine.ray_worker import Actor, RayWorker, Work, first_line
 from panic.engine.serving import ServerSettings
 from panic.errors import ModelError, PanicError, UsageError
 from panic.models import registry
-from panic.store.provenance import source_digest
+from panic.store.provenance import packages, source_digest
 
 log = logging.getLogger("panic.engine")
 
@@ -76,8 +76,9 @@ class RayCluster:
         self._lock = threading.Lock()
         self._looked_at = 0.0
         self._alive: dict[str, Any] = {}
-        self._wanted = {"panic": source_digest()} | json.loads(surroundings(CpuDevice()))
-        del self._wanted["device"]
+        here = json.loads(surroundings(CpuDevice()))  # of the driver's machine only versions matter
+        self._wanted = {name: here[name] for name in here.keys() & packages().keys()}
+        self._wanted["panic"] = source_digest()
         self._fingerprints: dict[str, str] = {}
         self._specs = b""
         self._deliver: Callable[[BaseException], None] | None = None
@@ -178,10 +179,11 @@ class RayCluster:
     def accepts(self, found: Mapping[str, Any]) -> bool:
         """Whether results of a node are those of all others, by what its actor says; else it is refused."""
         there, node = found["surroundings"], found["node"]
+        names = self._wanted.keys() if self.first is None else self._wanted.keys() | there.keys()
         unlike = [
-            f"{name} is {short(there.get(name))}, not {short(wanted)}"
-            for name, wanted in self._wanted.items()
-            if there.get(name) != wanted
+            f"{name} is {short(there.get(name))}, not {short(self._wanted.get(name))}"
+            for name in sorted(names)
+            if there.get(name) != self._wanted.get(name)
         ]
         with self._lock:
             self._nodes.setdefault(node, Node(found["host"]))
@@ -189,7 +191,7 @@ class RayCluster:
             self.refuse(node, "; ".join(unlike))
             return False
         if self.first is None:
-            self._wanted["device"] = there["device"]
+            self._wanted = there
             self.first = found
         return True
 
