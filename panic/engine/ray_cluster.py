@@ -132,9 +132,8 @@ class RayCluster:
             worker.close()
         self._events.put(None)
         self._thread.join()
-        sent, received = (
-            sum(getattr(worker, name) for worker in self.workers) for name in ("sent_bytes", "received_bytes")
-        )
+        sent = sum(worker.sent_bytes for worker in self.workers)
+        received = sum(worker.received_bytes for worker in self.workers)
         log.info("Ray: the driver sent %d bytes of calls and received %d bytes of results", sent, received)
 
     # What workers ask of it
