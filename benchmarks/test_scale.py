@@ -1,6 +1,6 @@
-"""Several devices of one host: what more of them bring, and what the end of one costs.
+"""Several devices of one host, and workers of a Ray cluster: what more bring, and what the end of one costs.
 
-The devices are simulated, their models sleep or cost nothing; each has a child process. Starting the
+The devices are simulated, their models sleep or cost nothing; each has a process. Starting the
 processes is in no figure: rates are those of the time in which all of them compute. Figures go to
 benchmarks/results/scale.json.
 
@@ -9,11 +9,14 @@ benchmarks/results/scale.json.
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
 import signal
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,24 @@ from panic.engine.progress import Progress
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FILE = "scale"
 DELAY_S = 0.05
+NOISE = '''
+import numpy as np
+
+from panic.models.synthetic import TextToImage
+
+
+class Noise(TextToImage):
+    """Images that cannot be compressed."""
+
+    PARAMETERS = {}
+
+    def __init__(self):
+        super().__init__(states=8, size=8)
+
+    def invoke(self, inputs, seeds):
+        return [np.random.default_rng(seed).integers(0, 256, (1024, 1024, 3), np.uint8) for seed in seeds]
+'''
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 SETTLE_S = 0.5
 """After the last process has begun, and before the first has ended."""
 
@@ -38,6 +59,12 @@ def on(number: int, config: ExperimentConfig) -> ExperimentConfig:
     """The config on so many devices, each with a child process."""
     device: Any = ["sim:1GiB"] * number if number > 1 else "sim:1GiB"
     return config.model_copy(update={"device": device, "executor": "process"})
+
+
+def on_ray(number: int, config: ExperimentConfig) -> ExperimentConfig:
+    """The config on so many workers of a Ray cluster that is started for it."""
+    fields = config.model_dump() | {"executor": "ray", "ray": {"workers": number}}
+    return ExperimentConfig.model_validate(fields)
 
 
 def batches(store: Path) -> list[tuple[str, int, float, float]]:
@@ -75,39 +102,108 @@ def test_eight_devices_against_eight_times_one(tmp_path: Path) -> None:
     assert ratio >= 0.9
 
 
+@needs_ray
+def test_eight_workers_of_ray_against_eight_times_one(tmp_path: Path) -> None:
+    """As above, with a Ray cluster of this machine."""
+    results = {}
+    for number, steps in ((1, 20), (8, 120)):
+        config = synthetic_config(runs=4 * 24, steps=steps, batch_size=4, delay_s=DELAY_S)
+        run(on_ray(number, config), tmp_path / str(number))
+        results[number] = rate(tmp_path / str(number), number)[0]
+    ratio = results[8] / (8 * results[1])
+    record(
+        "speed of 8 workers of Ray against 8 times one", ratio, unit="1", limit=0.85, ratio=ratio, file=FILE,
+        baseline=results[1], calls_per_s=results[8], input="50 ms per batch of 4, 96 runs, 64 px",
+    )  # fmt: skip
+    assert ratio >= 0.85
+
+
+@needs_ray
+def test_bytes_through_the_driver_of_ray(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of images of noise that the next model reads: calls, results and files, against the files alone.
+
+    Of a session that goes on: that of the beginning has drawn images to see whether batch mates matter.
+    """
+    (tmp_path / "models.py").write_text(NOISE)
+    config = synthetic_config(runs=8, steps=12, batch_size=4)
+    models = config.model_dump()["models"] | {"draw": {"base": f"python:{tmp_path}/models.py:Noise"}}
+    config = ExperimentConfig.model_validate(config.model_dump() | {"models": models})
+    run(on_ray(2, config.model_copy(update={"max_length": 2})), tmp_path / "store")
+    before = files_of(tmp_path / "store")
+    with caplog.at_level(logging.INFO):
+        run(on_ray(2, config), tmp_path / "store")
+    [told] = [record.args for record in caplog.records if "the driver sent" in record.msg]
+    assert isinstance(told, tuple)
+    number, files = (now - then for now, then in zip(files_of(tmp_path / "store"), before, strict=True))
+    ratio = sum(told) / files
+    record(
+        "bytes through the driver of Ray per image", sum(told) / number, unit="B", limit=1.1 * files / number,
+        ratio=ratio, baseline=files / number, baseline_is="the encoded file", file=FILE,
+        input="1024 px of noise, batches of 4, read by the next model",
+    )  # fmt: skip
+    assert number == 40
+    assert ratio < 1.1
+
+
+def files_of(store: Path) -> tuple[int, int]:
+    """(number, bytes) of the images of a store, as they are encoded."""
+    with sqlite3.connect(store / "images.sqlite") as connection:
+        return connection.execute("SELECT count(*), sum(length(bytes)) FROM image").fetchone()
+
+
 def test_seconds_until_the_items_of_a_killed_process_run_again(tmp_path: Path) -> None:
     """From SIGKILL of one of four until every run has gone on: at most that long its items have waited."""
+    waited, gap = seconds_of_waiting(on, "process_worker", tmp_path / "store")
+    record(
+        "seconds from SIGKILL of one of 4 until all runs have gone on", waited, unit="s", limit=5.0,
+        file=FILE, until_its_device_computes_again_s=gap, input="60 runs, 50 ms per batch of 4",
+    )  # fmt: skip
+    assert waited < 5.0
+
+
+@needs_ray
+def test_seconds_until_the_items_of_a_killed_worker_of_ray_run_again(tmp_path: Path) -> None:
+    """As above, with a Ray cluster of this machine."""
+    waited, gap = seconds_of_waiting(on_ray, "ray::Place", tmp_path / "store")
+    record(
+        "seconds from SIGKILL of one of 4 workers of Ray until all runs have gone on", waited, unit="s",
+        limit=5.0, file=FILE, until_its_worker_computes_again_s=gap, input="60 runs, 50 ms per batch of 4",
+    )  # fmt: skip
+    assert waited < 5.0
+
+
+def seconds_of_waiting(
+    place: Callable[[int, ExperimentConfig], ExperimentConfig], title: str, store: Path
+) -> tuple[float, float]:
+    """(seconds from SIGKILL of one of four until all runs have gone on, the longest that one of them paused).
+
+    title: what is in the command line of such a process.
+    """
     killed: list[float] = []
 
     def on_progress(progress: Progress) -> None:
         if killed or progress.invocations < 2000:
             return
-        children = psutil.Process().children()
-        workers = [child for child in children if "process_worker" in " ".join(child.cmdline())]
+        children = psutil.Process().children(recursive=True)
+        workers = [child for child in children if title in " ".join(child.cmdline())]
         assert len(workers) == 4
         os.kill(workers[-1].pid, signal.SIGKILL)
         killed.append(time.time())
 
     config = synthetic_config(runs=60, steps=150, batch_size=4, delay_s=DELAY_S)
-    run(on(4, config), tmp_path / "store", on_progress=on_progress)
+    run(place(4, config), store, on_progress=on_progress)
     [at] = killed
-    with sqlite3.connect(tmp_path / "store" / "store.sqlite") as connection:
+    with sqlite3.connect(store / "store.sqlite") as connection:
         again = connection.execute(
             "SELECT run, min(started_at) FROM invocation JOIN batch ON batch.id = invocation.batch"
             " WHERE started_at > ? GROUP BY run", (at,),
         ).fetchall()  # fmt: skip
     assert len(again) == 60
-    waited = max(started for _, started in again) - at
     begins: dict[str, list[float]] = defaultdict(list)
-    for device, _, begin, _ in batches(tmp_path / "store"):
+    for device, _, begin, _ in batches(store):
         begins[device].append(begin)
     gap = max(after - before for times in begins.values() for before, after in pairwise(sorted(times)))
-    record(
-        "seconds from SIGKILL of one of 4 until all runs have gone on", waited, unit="s", limit=5.0,
-        file=FILE,
-        until_its_device_computes_again_s=gap, input="60 runs, 50 ms per batch of 4",
-    )  # fmt: skip
-    assert waited < 5.0
+    return max(started for _, started in again) - at, gap
 
 
 def test_the_driver_with_results_of_four(tmp_path: Path) -> None:

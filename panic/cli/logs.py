@@ -40,6 +40,7 @@ CHATTY = (
     "huggingface_hub",
     "matplotlib",
     "PIL",
+    "ray",
     "sentence_transformers",
     "torch",
     "torchao",

@@ -112,6 +112,22 @@ class SnapshotSettings(Part):
     every_s: Annotated[float, Field(gt=0, strict=False, description="seconds between two snapshots")] = 600.0
 
 
+class RaySettings(Part):
+    """Where models are called with `executor: ray`: in processes of a cluster, one for each device."""
+
+    address: Annotated[
+        Text | None, Field(description="auto or host:port; without one a cluster is started on this machine")
+    ] = None
+    workers: Annotated[
+        Workers | None, Field(description="processes at most; by default as many as there is room for")
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        Field(ge=0, le=1, strict=False, description="by default 1 where the cluster has GPUs, else 0"),
+    ] = None
+    cpus_per_worker: Annotated[float, Field(ge=0, strict=False, description="cores of each process")] = 1.0
+
+
 class ExperimentConfig(Part):
     """An experiment: networks x prompts x seeds x repeats, a maximum length, embeddings, diagrams."""
 
@@ -184,8 +200,13 @@ class ExperimentConfig(Part):
     batch_sizes: Annotated[dict[str, BatchSize], PINNED, Field(description="batch size by model name")] = {}
 
     executor: Annotated[
-        Literal["auto", "local", "process"], OPERATIONAL, Field(description="where models are called")
+        Literal["auto", "local", "process", "ray"], OPERATIONAL, Field(description="where models are called")
     ] = "auto"
+    ray: Annotated[
+        RaySettings | None,
+        OPERATIONAL,
+        Field(description="of executor: ray: {address: auto, workers: 8, gpus_per_worker: 1}"),
+    ] = None
     timeout_s: Annotated[float | None, OPERATIONAL, Field(gt=0, description="time limit of a model call")] = (
         None
     )

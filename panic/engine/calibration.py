@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from panic.engine.calls import FATAL, Call, CallResult
-from panic.engine.contents import Content, Output
+from panic.engine.contents import Content, Output, RemoteImage
 from panic.engine.driver import TICK_S
 from panic.engine.session import Session
 from panic.engine.workers import Workers
@@ -33,6 +33,8 @@ SPECIAL_TOKENS = 8
 DEFAULT_TOKENS = 77
 FIRST_IMAGE = (512, 512)
 """Size of the dummy image as long as no model has drawn one."""
+UNTRIED = 10
+"""So often a call is handed out again that a worker gave back without having begun it."""
 
 
 def noise(size: tuple[int, int], seed: int) -> Image.Image:
@@ -51,10 +53,19 @@ class Caller:
     def call(self, call: Call) -> CallResult:
         """Perform a call by the first worker that serves its model: of several devices on the smallest.
 
-        Raises Interrupted where it was asked to stop meanwhile.
+        A call that no worker has begun is tried again. Raises Interrupted where it was asked to stop
+        meanwhile.
         """
-        seat = next(seat for seat in self._workers.seats if self._workers.serves(seat, call.model))
-        self._workers.submit(call, seat)
+        result = self._perform(call)
+        for _ in range(UNTRIED):
+            if result.error is None or result.error.kind != "untried":
+                break
+            result = self._perform(call)
+        return result
+
+    def _perform(self, call: Call) -> CallResult:
+        seats = self._workers.open_seats()
+        self._workers.submit(call, next(seat for seat in seats if self._workers.serves(seat, call.model)))
         while True:
             self._workers.check()
             message = self._workers.next(TICK_S)
@@ -73,7 +84,7 @@ class Trial:
         self._session = session
         self._caller = Caller(session, workers)
         self._specs = session.plan.specs
-        self._image: Image.Image | None = None
+        self._image: Image.Image | RemoteImage | None = None
 
     def batch_sizes(self, wanted: Mapping[str, int]) -> dict[str, int]:
         """The largest batch size of each model that fits: the wanted one, or that halved again and again.
@@ -125,6 +136,6 @@ class Trial:
     def _look_at(self, result: CallResult) -> None:
         """Keep the largest image that was drawn."""
         for output in result.outputs:
-            if isinstance(output, Output) and isinstance(output.value, Image.Image):
+            if isinstance(output, Output) and isinstance(output.value, Image.Image | RemoteImage):
                 drawn = [output.value, *([self._image] if self._image else [])]
                 self._image = max(drawn, key=lambda image: image.width * image.height)

@@ -6,11 +6,11 @@ delivers exactly one `CallResult` for each, from a thread of its own, in the ord
     LocalWorker    a thread of this process                            (serving.py)
     ProcessWorker  a child process with a device of its own            (process_worker.py)
     EndpointWorker requests to a server, several side by side          (endpoints.py)
+    RayWorker      an actor of a Ray cluster                           (ray_worker.py)
 
 Another kind of worker needs the names of `Worker` and nothing else: the driver knows neither devices nor
-processes. A Ray actor, for example: `submit` calls the actor's remote method with the call, a thread waits
-for the references and delivers their results; `check` looks whether the actor lives, and a lost one fails its
-call as "crash" and those behind it as "untried", which the driver hands out again.
+processes. One that loses its place fails its call as "crash" and those behind it as "untried", which the
+driver hands out again.
 
 Which thread owns what: `submit`, `check` and `close` are called by the driver's thread, `deliver` by the
 worker's; everything that both touch is guarded by the worker's own lock.
@@ -72,7 +72,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallError:
-    """Why a call gave no outputs: its outcome, and what there is to say about it.
+    """Why a call gave no outputs: its outcome, and what there is to say about it, "" for nothing.
 
     delay_s: how long to wait before the next attempt. is_final: no attempt would end otherwise. is_end: the
     process that was to perform it has ended.

@@ -9,6 +9,9 @@ The driver keeps texts and images in a cache with a byte budget over what the st
 not yet in the store are held whatever the budget says (the writer's queue bounds them); others are dropped
 least recently used first and read from the store when they are needed again. An image comes back from the
 store with exactly the pixels it was stored with.
+
+Images that are made in a cluster stay there: what the driver has of one is a `RemoteImage`, whose pixels are
+kept in the cluster as long as somebody holds it.
 """
 
 from __future__ import annotations
@@ -18,16 +21,39 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
 
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
-from panic.store.codec import image_digest, size_problem, text_digest
+from panic.store.codec import decode_image, image_digest, size_problem, text_digest
 from panic.store.records import NewOutput
 
-Content = str | Image.Image
+
+@dataclass(slots=True, weakref_slot=True, eq=False, kw_only=True)
+class RemoteImage:
+    """An image whose pixels are not in this process.
+
+    encoded: its file, where there is one at hand. pixels: what the cluster finds its pixels by; on the way
+    between processes its place among the pixels that come along.
+    """
+
+    size: tuple[int, int]
+    encoded: bytes | None = None
+    pixels: Any = None
+
+    @property
+    def width(self) -> int:
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        return self.size[1]
+
+
+Content = str | Image.Image | RemoteImage
 TEXT_OVERHEAD = 200
 MAX_TEXT_BYTES = 500_000_000
 """A row of SQLite holds a thousand million bytes."""
@@ -37,7 +63,7 @@ UNSCALED_MODES = ("I", "F")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A text, RGB image or float32 vector (d,). Vectors have no digest: they belong to an output."""
+    """A text, an RGB or remote image, or a float32 vector (d,), without a digest: it belongs to an output."""
 
     modality: Modality
     digest: bytes
@@ -48,7 +74,8 @@ class Output:
         if self.modality is Modality.TEXT:
             return NewOutput(digest=self.digest, modality="text", text=self.value)
         width, height = self.value.size
-        return NewOutput(digest=self.digest, modality="image", width=width, height=height, image=self.value)
+        image = self.value.encoded if isinstance(self.value, RemoteImage) else self.value
+        return NewOutput(digest=self.digest, modality="image", width=width, height=height, image=image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +167,12 @@ def _finish_vector(raw: Any) -> Output | Rejected:
 
 
 def size_bytes(content: Content) -> int:
-    """Memory of an RGB image's pixels, or about that of a text and its places in dictionaries."""
-    return (
-        TEXT_OVERHEAD + 2 * len(content) if isinstance(content, str) else 3 * content.width * content.height
-    )
+    """Memory of an image's pixels or file, or about that of a text and its places in dictionaries."""
+    if isinstance(content, str):
+        return TEXT_OVERHEAD + 2 * len(content)
+    if isinstance(content, RemoteImage):
+        return len(content.encoded or b"")
+    return 3 * content.width * content.height
 
 
 class ContentCache:
@@ -161,6 +190,7 @@ class ContentCache:
         self._saved: OrderedDict[bytes, Content] = OrderedDict()
         self._saved_bytes = 0
         self._unsaved: dict[bytes, tuple[Content, int]] = {}
+        self._remote: WeakValueDictionary[bytes, RemoteImage] = WeakValueDictionary()
 
     @property
     def saved_bytes(self) -> int:
@@ -170,16 +200,21 @@ class ContentCache:
     def add_unsaved(self, digest: bytes, content: Content) -> None:
         """Hold a content until `saved` was called as often as this."""
         with self._lock:
-            holders = self._unsaved.get(digest, (content, 0))[1]
-            self._unsaved[digest] = (content, holders + 1)
+            held, holders = self._unsaved.get(digest, (content, 0))
+            self._unsaved[digest] = (held, holders + 1)
+            if isinstance(held, RemoteImage) and held.pixels is not None:
+                self._remote[digest] = held
 
     def saved(self, digest: bytes) -> None:
-        """The store has it now: keep it within the budget only."""
+        """The store has it now: keep it within the budget only, and pixels that are elsewhere not at all."""
         with self._lock:
             content, holders = self._unsaved.pop(digest)
             if holders > 1:
                 self._unsaved[digest] = (content, holders - 1)
-            self._keep(digest, content)
+            elif isinstance(content, RemoteImage) and content.pixels is not None:
+                content.encoded = None
+            else:
+                self._keep(digest, content)
 
     def keep(self, digest: bytes, content: Content) -> None:
         """Hold a content that the store has, within the budget."""
@@ -191,6 +226,8 @@ class ContentCache:
         with self._lock:
             if unsaved := self._unsaved.get(digest):
                 return unsaved[0]
+            if (remote := self._remote.get(digest)) and remote.pixels is not None:
+                return remote
             if saved := self._saved.get(digest):
                 self._saved.move_to_end(digest)
                 return saved
@@ -198,6 +235,23 @@ class ContentCache:
         with self._lock:
             self._keep(digest, content)
         return content
+
+    def remote(self, digest: bytes) -> RemoteImage | None:
+        """The image, if its pixels are elsewhere: whoever needs them later has to hold it."""
+        return self._remote.get(digest) if self._remote else None
+
+    def decoded(self, digest: bytes, modality: Modality) -> str | Image.Image:
+        """The content as it is in this process; a remote image is decoded from its file."""
+        content = self.get(digest, modality)
+        if not isinstance(content, RemoteImage):
+            return content
+        encoded = content.encoded  # the writer's thread takes it away once the store has it
+        if encoded is None:
+            read = self._read(digest, modality)
+            assert isinstance(read, RemoteImage)
+            encoded = read.encoded
+        assert encoded is not None
+        return decode_image(encoded)
 
     def _keep(self, digest: bytes, content: Content) -> None:
         if digest in self._saved:

@@ -349,7 +349,7 @@ class Driver:
 
     def _recover(self, flight: _Flight, error: CallError) -> None:
         lane, keeps_shapes = flight.lane, self._session.plan.keeps_shapes
-        if error.kind != "untried" or not flight.seat.remote:
+        if error.message and (error.kind != "untried" or not flight.seat.remote):
             self._tell(flight, error)
         if error.kind == "untried" or self._is_outdated(flight):
             self._put_back(flight)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from panic.engine.calibration import Caller, noise
 from panic.engine.calls import Call, CallResult
-from panic.engine.contents import Content, Output, Rejected
+from panic.engine.contents import Content, Output, Rejected, RemoteImage
 from panic.engine.pinning import Shape, adapted, surroundings
 from panic.engine.session import Session
 from panic.engine.workers import Workers
@@ -83,7 +83,7 @@ class Probe:
         self._session, self._pinned = session, pinned
         self._specs = session.plan.specs
         self._caller = Caller(session, workers)
-        self._image: Image.Image | None = None
+        self._image: Image.Image | RemoteImage | None = None
 
     def shapes(self, wanted: Mapping[str, Shape]) -> dict[str, Shape]:
         """The shapes in which results do not depend on batch mates, for those that are wanted.
@@ -206,7 +206,9 @@ class Probe:
             log.info("%s: %s", name, result.error.message)
             return None
         drawn = [
-            o.value for o in result.outputs if isinstance(o, Output) and isinstance(o.value, Image.Image)
+            output.value
+            for output in result.outputs
+            if isinstance(output, Output) and isinstance(output.value, Image.Image | RemoteImage)
         ]
         self._image = drawn[0] if drawn else self._image
         return result.outputs

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panic.config import ExperimentConfig
-from panic.devices.device import DeviceGroup, open_devices
+from panic.devices.device import DeviceGroup
 from panic.engine.calibration import Trial
 from panic.engine.driver import AnyStage, Driver
 from panic.engine.pinning import Shape, as_started, known_fingerprints, shapes, unproven, untried
@@ -35,7 +35,7 @@ from panic.engine.stages.embeddings import EmbeddingStage
 from panic.engine.stages.images import ImageStage
 from panic.engine.stages.loops import LoopStage
 from panic.engine.stages.vectorisations import VectorisationStage
-from panic.engine.workers import Workers, count_workers, refuse_impossible, start_workers
+from panic.engine.workers import Workers, count_workers, open_places, refuse_impossible, start_workers
 from panic.errors import UsageError
 from panic.models import registry
 from panic.store import DEFAULT_STORE, Store, reading
@@ -97,11 +97,11 @@ def run(
         raise UsageError("overrides change a config file; this config is loaded already")
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.from_python(config)
     config = checked.config
-    device = open_devices(config.device)
-    refuse_impossible(config, device)
-    plan = make_plan(checked, device.kind, runs)
-    warn_of_short_runs(plan)
     with ExitStack() as stack:
+        device = open_places(config, stack)
+        refuse_impossible(config, device)
+        plan = make_plan(checked, device.kind, runs)
+        warn_of_short_runs(plan)
         if not isinstance(store, Store):
             path = Path(store or config.store or DEFAULT_STORE)
             if not path.exists():

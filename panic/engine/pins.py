@@ -23,6 +23,7 @@ from panic.engine import pinning
 from panic.engine.perform import pinned_workers
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.engine.session import open_session
+from panic.engine.workers import open_places
 from panic.errors import ConflictError, UsageError, nearest
 from panic.models import registry
 from panic.store import Store, invariance, reading, writing
@@ -78,14 +79,14 @@ def calibrate(checked: CheckedConfig) -> Pins:
 
     Nothing is computed and no store is kept. Raises what performing it would raise.
     """
-    device = open_devices(checked.config.device)
-    plan = make_plan(checked, device.kind)
-    fingerprints = registry.fingerprints(plan.specs)
     with (
+        ExitStack() as outer,
         tempfile.TemporaryDirectory(prefix="panic-pins-") as folder,
         Store(Path(folder) / "store", write=True, create=True) as store,
-        ExitStack() as stack,
     ):
+        device = open_places(checked.config, outer)
+        plan = make_plan(checked, device.kind)
+        fingerprints = registry.fingerprints(plan.specs)
         opened = open_session(
             plan, fingerprints, device, store, command="panic pin", on_progress=lambda progress: None
         )

@@ -33,7 +33,8 @@ class Item:
     """One input for one model. The queue holds digests, never images.
 
     subject: what the stage that asked for it gives the result to, such as a run. attempts: those that failed.
-    put_off: how often a server has asked to come again later, which is no failure.
+    put_off: how often a server has asked to come again later, which is no failure. held: of an image whose
+    pixels are in a cluster what keeps them there until the item is done.
     """
 
     subject: Any
@@ -41,6 +42,7 @@ class Item:
     seed: int
     attempts: int = 0
     put_off: int = 0
+    held: Any = None
 
 
 class Lane(NamedTuple):
@@ -146,7 +148,10 @@ class Buckets:
         if self._is_joint_image(model, modality):
             return JOINT_IMAGES
         bucketer = self._bucketer(model)
-        return bucketer(self._contents.get(digest, modality)) if bucketer else 0
+        if bucketer is None:
+            return 0
+        is_users = self._specs[model].source.startswith("python:")  # it may look at the pixels
+        return bucketer((self._contents.decoded if is_users else self._contents.get)(digest, modality))
 
     def of_content(self, model: str, content: Content) -> int:
         """The bucket of a content that need not be in the store."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from panic.devices.device import Device
-from panic.engine.contents import Content, ContentCache
+from panic.engine.contents import Content, ContentCache, RemoteImage
 from panic.engine.ledger import Clock, Ledger
 from panic.engine.memory import MemorySettings, learn, memory_settings
 from panic.engine.pinning import Pin, Shape, begin, pin
@@ -127,12 +127,14 @@ class Session:
     ) -> None:
         """Let an item of a stage wait for a model, by default for a batch of the pinned size."""
         bucket = self.buckets.of(model, item.input, modality)
+        item.held = self.contents.remote(item.input)
         self.ready.put(Lane(stage, model, bucket, batch_size or self.pins[model].batch_size), item)
 
     def inputs(self, lane: Lane, items: list[Item]) -> list[Content]:
         """The contents that the items of a lane are about."""
         modality = self.buckets.modality(lane.model, lane.bucket)
-        return [self.contents.get(item.input, modality) for item in items]
+        get = self.contents.decoded if lane.model in self.plan.remote else self.contents.get
+        return [get(item.input, modality) for item in items]
 
 
 @contextmanager
@@ -178,7 +180,8 @@ def open_session(
     state, session = "failed", None
     try:
         with stop_on_signals() as stop_requested, Store(store.path) as reader:
-            cache = ContentCache(config.pixel_cache_bytes, partial(_read, reader))
+            read = _read_encoded if config.executor == "ray" else _read
+            cache = ContentCache(config.pixel_cache_bytes, partial(read, reader))
             for prompt in dict.fromkeys(run.prompt for run in plan.runs):
                 if not is_image_prompt(prompt):
                     cache.keep(prompt_digest(prompt), prompt)
@@ -295,6 +298,15 @@ def _given_images(store: Store, plan: Plan) -> Iterable[NewOutput]:
 def _lineage(plan: Plan) -> dict[str, Any]:
     """What is kept with the session of where its prompts came from."""
     return {"prompts": plan.starts.lineage} if plan.starts else {}
+
+
+def _read_encoded(store: Store, digest: bytes, modality: Modality) -> Content:
+    """Read a content for workers that decode images themselves."""
+    if modality is Modality.IMAGE:
+        return RemoteImage(
+            size=contents.image_size(store, digest), encoded=contents.image_bytes(store, digest)
+        )
+    return contents.text(store, digest)
 
 
 def _read(store: Store, digest: bytes, modality: Modality) -> Content:

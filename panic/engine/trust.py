@@ -36,6 +36,8 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     folder = config.model_folder
     found = [] if folder is None else [f"the folder of Python models {str(folder)!r}"]
     found += [] if config.snapshot is None else [f"the folder of snapshots {str(config.snapshot.to)!r}"]
+    if config.ray is not None and config.ray.address is not None:
+        found.append(f"the Ray cluster {config.ray.address!r}")
     names = [name for network in config.networks for name in network] + config.embeddings
     names += [name for arm in config.interventions.values() for name in models_of((), arm)]
     names += [variant.base for variant in config.models.values()]

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from panic.config import ExperimentConfig
-from panic.devices.device import Device, DeviceGroup, members
+from panic.devices.device import Device, DeviceGroup, members, open_devices
 from panic.devices.transfers import format_bytes
 from panic.engine.calls import Call, CallResult, Worker
 from panic.engine.ledger import Ledger, Span
@@ -266,6 +266,20 @@ class Workers:
         self._ledger.add(seat.place, spans)
 
 
+def open_places(config: ExperimentConfig, stack: ExitStack) -> Device:
+    """The device or devices that a config names; those of a Ray cluster are given back with the stack.
+
+    Raises UsageError for what is not there.
+    """
+    if config.executor == "ray":
+        from panic.engine.ray_connection import open_cluster  # brings Ray
+
+        return stack.enter_context(open_cluster(config))
+    if config.ray is not None:
+        log.warning("ray: has no effect with executor: %s", config.executor)
+    return open_devices(config.device)
+
+
 def refuse_impossible(config: ExperimentConfig, device: Device) -> None:
     """Raise UsageError for settings that contradict each other or leave no memory of the device."""
     room = device.total_bytes() * config.memory_fraction - config.headroom
@@ -315,6 +329,8 @@ def count_workers(
     config = plan.config
     if isinstance(device, DeviceGroup):
         return len(device.devices)
+    if config.executor == "ray":
+        return 1  # the cluster knows
     if config.workers is not None:
         return config.workers
     weights_bytes = small_bytes(plan, device.kind)
@@ -359,6 +375,11 @@ def start_workers(
         memory=replace(memory, num_workers=num_workers),
         hidden=tuple(registry.secrets(plan.specs.values())),
     )
+    if config.executor == "ray":
+        from panic.engine.ray_connection import RayDevice
+
+        assert isinstance(device, RayDevice)
+        return device.start(settings, deliver, config.timeout_s)
     if isinstance(device, DeviceGroup):
         log.info("a process on each of %s", device.name)
         of_each = [replace(settings, device=one.name) for one in members(device)]

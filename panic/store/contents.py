@@ -153,6 +153,16 @@ def image_bytes(store: Store, digest: bytes | str) -> bytes:
     return bytes(found)
 
 
+def image_size(store: Store, digest: bytes | str) -> tuple[int, int]:
+    """Width and height of the image with this digest. Raises NotFound."""
+    found = store.db.rows(
+        "SELECT width, height FROM output WHERE digest = ? AND modality = 'image'", _digest(digest)
+    )
+    if not found:
+        raise NotFound(f"No image {_digest(digest).hex()} in {store.path}.")
+    return found[0][0], found[0][1]
+
+
 def image(store: Store, digest: bytes | str) -> Image:
     """The RGB image with this digest. NotFound, or StoreCorrupt if its pixels are missing or damaged."""
     data = image_bytes(store, digest)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from panic.engine.contents import Output, Rejected, finish
+from panic.engine.contents import ContentCache, Output, Rejected, RemoteImage, finish
 from panic.errors import OutputRejected
 from panic.models.protocol import Modality
-from panic.store.codec import image_digest, text_digest
+from panic.store.codec import encode_image, image_digest, text_digest
 
 RED = Image.new("RGB", (3, 2), "red")
 STRIPES = Image.fromarray(np.array([[[0, 0, 0], [9, 9, 9]]], np.uint8))
@@ -220,3 +221,71 @@ def test_images_whose_scale_nobody_knows_are_refused(raw: Image.Image) -> None:
 def test_vectors_that_float32_cannot_hold_are_refused(raw: Any, recwarn: pytest.WarningsRecorder) -> None:
     assert isinstance(finish(raw, Modality.VECTOR, False), Rejected)
     assert not recwarn.list
+
+
+# Images whose pixels are elsewhere
+
+
+def remote(pixels: object, colour: str = "red") -> tuple[bytes, RemoteImage]:
+    image = Image.new("RGB", (3, 2), colour)
+    return image_digest(image), RemoteImage(size=(3, 2), encoded=encode_image(image), pixels=pixels)
+
+
+def read_files(digest: bytes, modality: Modality) -> RemoteImage:
+    return RemoteImage(size=(3, 2), encoded=encode_image(Image.new("RGB", (3, 2), "blue")))
+
+
+def test_remote_pixels_are_let_go_when_they_are_stored_and_nobody_waits_for_them() -> None:
+    class Pixels:
+        """What a weak reference can look at."""
+
+    pixels = Pixels()
+    seen = weakref.ref(pixels)
+    cache = ContentCache(1000, read_files)
+    digest, image = remote(pixels)
+    del pixels
+    cache.add_unsaved(digest, image)
+    del image
+    held = cache.remote(digest)
+    assert held is not None
+    cache.saved(digest)
+    assert cache.get(digest, Modality.IMAGE) is held
+    assert held.encoded is None, "the store has the file"
+    assert seen() is not None
+    del held
+    assert seen() is None
+    assert cache.remote(digest) is None
+    again = cache.get(digest, Modality.IMAGE)
+    assert isinstance(again, RemoteImage)
+    assert again.encoded == read_files(digest, Modality.IMAGE).encoded
+
+
+def test_remote_pixels_that_are_lost_are_read_from_the_store() -> None:
+    cache = ContentCache(1000, read_files)
+    digest, image = remote("reference")
+    cache.add_unsaved(digest, image)
+    image.pixels = None
+    assert cache.get(digest, Modality.IMAGE) is image, "its file is still here"
+    assert image.encoded is not None
+    digest, image = remote("reference", "green")
+    cache.add_unsaved(digest, image)
+    cache.saved(digest)
+    image.pixels = None
+    found = cache.get(digest, Modality.IMAGE)
+    assert found is not image
+    assert isinstance(found, RemoteImage)
+    assert found.encoded is not None
+
+
+def test_a_remote_image_is_decoded_for_those_who_are_here() -> None:
+    """An endpoint, or a user's class that tells buckets, gets pixels; from its file, or from the store's."""
+    cache = ContentCache(1000, read_files)
+    digest, image = remote("reference")
+    cache.add_unsaved(digest, image)
+    here = cache.decoded(digest, Modality.IMAGE)
+    assert isinstance(here, Image.Image)
+    assert here.getpixel((0, 0)) == (255, 0, 0)
+    cache.saved(digest)
+    stored = cache.decoded(digest, Modality.IMAGE)
+    assert isinstance(stored, Image.Image)
+    assert stored.getpixel((0, 0)) == (0, 0, 255)
