@@ -22,6 +22,8 @@ shards={shards}
 num_tasks={num_tasks}
 every_s={every_s}
 scratch={scratch}
+asked= # whether this task was warned (requeue) or ended (end)
+trap 'asked=requeue' USR1
 {setup}
 """
 BODY = r"""
@@ -71,20 +73,21 @@ pin() {
 }
 
 # Performs a command that takes a request to stop after the batch in flight, and asks it when Slurm warns.
+# A signal ends `wait` with a code of its own: then the child's is asked for once more, also if it has ended.
 perform() {
-  local child
-  asked=
-  code=0
+  local child woken
   "$@" &
   child=$!
-  trap 'asked=requeue; kill -TERM "$child" 2>/dev/null || true' USR1
-  trap 'asked=${asked:-end}' TERM INT # the child has had that signal itself
+  trap 'asked=requeue woken=1; kill -TERM "$child" 2>/dev/null || true' USR1
+  trap 'asked=${asked:-end} woken=1' TERM INT # the child has had that signal itself
+  if [ -n "$asked" ]; then kill -TERM "$child" 2>/dev/null || true; fi
   while true; do
-    code=0
+    code=0 woken=
     wait "$child" || code=$?
-    if ! kill -0 "$child" 2>/dev/null; then break; fi
+    if [ -z "$woken" ]; then break; fi
   done
-  trap - USR1 TERM INT
+  trap '' USR1 # what it has come to is about to be written down
+  trap - TERM INT
 }
 
 shard() {
@@ -129,11 +132,27 @@ task() {
   esac
 }
 
+# Whether a task that is not complete may still be: Slurm has it in its queue.
+is_coming() {
+  local holder
+  holder=$(sed -n 's/^[^,]*, job \([^,]*\),.*/\1/p' "$1" 2>/dev/null || true)
+  case $holder in
+    '' | local-*) return 1 ;;
+    *) is_alive "$holder" ;;
+  esac
+}
+
 merge() {
   local number there=() incomplete=()
   for number in $(seq "$num_tasks"); do
     name=$(printf '%04d' "$number")
-    if ! grep -q '^complete' "$folder/tasks/$name.state" 2>/dev/null; then incomplete+=("$number"); fi
+    if ! grep -q '^complete' "$folder/tasks/$name.state" 2>/dev/null; then
+      if is_coming "$folder/tasks/$name.state"; then
+        echo "Task $number is in the queue again: the merge comes after it." >&2
+        exec scontrol requeue "$SLURM_JOB_ID"
+      fi
+      incomplete+=("$number")
+    fi
     if [ -e "$folder/tasks/$name/store.sqlite" ]; then there+=("$folder/tasks/$name"); fi
   done
   if [ ${#there[@]} -gt 0 ]; then "${panic[@]}" merge "${there[@]}" --into "$folder/merged"; fi

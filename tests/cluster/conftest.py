@@ -17,6 +17,7 @@ CONF = """\
 ClusterName=test
 SlurmctldHost={host}
 AuthType=auth/munge
+AuthInfo=cred_expire=5
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
