@@ -313,6 +313,7 @@ def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> No
     asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
     wait_for(job, 1, "requeued", seconds=60)
     assert "New: " in merged(job, seconds=300)
-    assert job.state(1).startswith("complete") and job.state(1).endswith("restart 1")
+    assert job.state(1).startswith("complete")
+    assert job.state(1).endswith("restart 1")
     run(config, tmp_path / "whole")
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")
