@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING
 
 from panic.config import ExperimentConfig
 from panic.devices.device import Device, DeviceGroup, members
+from panic.devices.shared import WORTH_SHARING, SharedWeights, share_weights
 from panic.devices.transfers import format_bytes
 from panic.engine.calls import Call, CallResult, Worker
 from panic.engine.ledger import Ledger, Span
 from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
-from panic.engine.plan import Plan, small_bytes
+from panic.engine.plan import Plan, small_bytes, weight_bytes
 from panic.engine.pool import JobResult
 from panic.engine.process_worker import WAITING, ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
@@ -354,6 +355,8 @@ def start_workers(
         memory=replace(memory, num_workers=num_workers),
         hidden=tuple(registry.secrets(plan.specs.values())),
     )
+    if num_workers > 1:
+        settings = replace(settings, weights=_shared_weights(plan, num_workers))
     if isinstance(device, DeviceGroup):
         log.info("a process on each of %s", device.name)
         of_each = [replace(settings, device=one.name) for one in members(device)]
@@ -383,6 +386,12 @@ def start_workers(
         for _ in range(num_workers - 1)
     ]
     return [first, *others]
+
+
+def _shared_weights(plan: Plan, num_workers: int) -> SharedWeights | None:
+    """What so many workers share: the weights of models that are large enough."""
+    large = [name for name in plan.local if weight_bytes(plan, name) >= WORTH_SHARING]
+    return share_weights(large, num_workers)
 
 
 def _threads(shapes: Mapping[str, Shape]) -> int:

@@ -25,6 +25,7 @@ from panic.engine.plan import make_plan
 from panic.engine.progress import Progress
 from panic.engine.workers import Deliver, Workers, refuse_impossible
 from panic.errors import UsageError
+from panic.models import registry
 from panic.store import Store, check, reading
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_kill import kill_and_rerun
@@ -115,6 +116,40 @@ def test_kills_of_the_whole_change_nothing(tmp_path: Path) -> None:
     run(several(1, max_length=80), tmp_path / "whole")
     assert hits, "the kills came too late to mean anything"
     assert dump(tmp_path / "killed") == dump(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_models_that_fit_only_when_spread_give_what_one_large_device_gives(tmp_path: Path) -> None:
+    """Real weights: neither device has room for both models, so each of them serves one."""
+    models = {"draw": {"base": "PocketDiffusion", "steps": 2}}
+    names = {"draw": "PocketDiffusion", "PocketCaptioner": "PocketCaptioner"}
+    sizes = [registry.size_bytes(registry.resolve(name)) for name in names.values()]
+    room = int(1.2 * max(sizes))
+    assert room < sum(sizes)
+    config = ExperimentConfig.model_validate(
+        {
+            "name": "test",
+            "networks": [list(names)],
+            "models": models,
+            "prompts": ["a small red circle above a large blue square", "a large green triangle"],
+            "seeds": [-1],
+            "repeats": 4,
+            "max_length": 6,
+            "batch_sizes": dict.fromkeys(names, 4),
+            "threads": 1,
+            "headroom": 0,
+            "memory_fraction": 1.0,
+            "device": [f"sim:{room}b", f"sim:{room}b"],
+        }
+    )
+    run(config, tmp_path / "spread")
+    run(config.model_copy(update={"device": "sim:1GiB"}), tmp_path / "one")
+    with sqlite3.connect(tmp_path / "spread" / "store.sqlite") as connection:
+        served = connection.execute("SELECT DISTINCT model, device FROM batch").fetchall()
+    assert len(served) == 2, "each model has one device"
+    assert len({device for _, device in served}) == 2
+    assert dump(tmp_path / "spread") == dump(tmp_path / "one")
 
 
 @pytest.mark.slow
