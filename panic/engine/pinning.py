@@ -33,6 +33,8 @@ REMOTE = "endpoint"
 """The kind of device of a model behind an endpoint, as far as the store can tell."""
 _KERNELS = ("torch", "diffusers", "transformers")
 """Packages that decide how numbers are rounded, and who pads what."""
+_SWITCHES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+"""Variables by which a user asks the libraries of processors for other kernels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,11 @@ def surroundings(device: Device) -> str:
     """What a measured verdict depends on beside model and shape: device and versions, as canonical JSON."""
     versions = provenance.packages()
     here = {name: versions[name] for name in _KERNELS if name in versions}
-    here["device"] = device.kind if device.has_own_memory else f"{device.kind} {provenance.processor()}"
+    here["device"] = device.kind
+    if not device.has_own_memory:
+        here["device"] += f" {provenance.processor()}"
+        here["instructions"] = provenance.vector_instructions()
+        here |= {name: os.environ[name] for name in _SWITCHES if name in os.environ}
     return canonical_json(here)
 
 

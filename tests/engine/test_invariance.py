@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.device import CpuDevice
-from panic.engine.pinning import Shape, adapted, changes, repin
+from panic.engine.calibration import noise
+from panic.engine.pinning import Shape, adapted, changes, repin, surroundings
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.errors import ConfigError
 from panic.models import kinds, registry
 from panic.models.table import TABLE
-from panic.store import Store, invariance, reading, writing
+from panic.store import Store, invariance, provenance, reading, writing
 from tests.tiny_brought import build_cogview4
 
 MODELS = '''
@@ -66,6 +68,13 @@ class Placed(Steady):
         return f"{inputs[place][:9]} {place}"
 
 
+class Rare(Steady):
+    """Depends on the place in the batch, and only in one text of many."""
+
+    def tell(self, place, inputs, seeds):
+        return f"{inputs[place][:9]} {place if 'dog' in inputs[place] else ''}"
+
+
 class Fickle(Steady):
     """Gives something else at every call."""
 
@@ -112,8 +121,6 @@ def pins(path: Path) -> list[tuple[int, str, str]]:
 
 
 def measured(path: Path) -> list[str]:
-    from panic.engine.pinning import surroundings
-
     with Store(path) as store:
         return [one.verdict for one in invariance.verdicts(store, surroundings(CpuDevice()))]
 
@@ -125,6 +132,7 @@ def measured(path: Path) -> list[str]:
         ("Leaking", 1, "alone"),
         ("Outshone", 1, "alone"),
         ("Placed", 1, "alone"),
+        ("Rare", 1, "alone"),
         ("Fickle", 4, "unrepeatable"),
     ],
 )
@@ -143,11 +151,26 @@ def test_three_calls_prove_it_once_for_a_store(tmp_path: Path) -> None:
     parameters = {"file": str(calls)}
     run(config_of(tmp_path, "Steady", parameters=parameters, max_length=1), tmp_path / "store")
     sizes = [line.split() for line in calls.read_text().splitlines()]
-    assert [len(lengths) for _, *lengths in sizes] == [1, 2, 2, 3], "copies, short mates, long ones; the runs"
+    assert [len(lengths) for _, *lengths in sizes] == [2, 2, 2, 3], "short mates twice, long ones; the runs"
     assert max(int(length) for length in sizes[2][1:]) >= 4 * len("a red cat")
     again = config_of(tmp_path, "Steady", parameters=parameters, max_length=1, name="again")
     run(again, tmp_path / "store")
     assert len(calls.read_text().splitlines()) == 5
+
+
+def test_what_models_are_tried_with_is_the_same_in_every_process() -> None:
+    made = [noise((16, 8), seed) for seed in (3, 3, 4)]
+    assert [image.size for image in made] == [(16, 8)] * 3
+    assert made[0].tobytes() == made[1].tobytes() != made[2].tobytes()
+    assert hashlib.sha256(made[0].tobytes()).hexdigest()[:8] == "19178f4e"
+
+
+def test_a_verdict_is_of_the_instructions_that_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = surroundings(CpuDevice())
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert surroundings(CpuDevice()) != here
+    if Path("/proc/cpuinfo").exists():
+        assert provenance.vector_instructions(), "every processor that torch is made for has some"
 
 
 def test_nothing_is_called_for_an_experiment_that_is_complete(tmp_path: Path) -> None:
