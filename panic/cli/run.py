@@ -177,7 +177,8 @@ def run(
         if settings is not None:
             checked = replace(checked, config=settings.below(checked.config))
         if clean or settings is not None:
-            enforce_clean(clean, [path], [shared.store_path(checked.config.store)])
+            taken_to = [checked.config.snapshot.to] if checked.config.snapshot else []
+            enforce_clean(clean, [path], [shared.store_path(checked.config.store), *taken_to])
         loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:

@@ -21,16 +21,19 @@ A file that ends with a mark is complete; without it, its filler was killed, and
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import logging
 import mmap
 import os
 import sys
 import weakref
+from bisect import bisect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from panic.devices.device import CpuDevice, Device
@@ -83,6 +86,7 @@ class SharedWeights:
         with _opened(self.turn_number) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+            _trim()
 
     def mapped(self, name: str, *, is_private: bool = False) -> HostBuffer | None:
         """The weights of a model that are there. In its turn.
@@ -135,10 +139,11 @@ class SharedWeights:
 def become_views(model: Model, name: str, weights: SharedWeights, device: Device) -> None:
     """Let a model that computes in main memory use the weights there that processes share. In its turn.
 
-    A model whose tensors cannot lie in one buffer keeps its own.
+    A model whose tensors cannot lie in one buffer keeps its own; so does one whose weights are mapped from
+    its files, as transformers does where they have the wanted type: the system has those pages once anyway.
     """
     modules: Callable[[], Sequence[Any]] | None = getattr(model, "weight_modules", None)
-    if modules is None:
+    if modules is None or are_mapped_from_files(modules()):
         return
     with suppress(CannotFlatten):
         known = weights.mapped(name, is_private=True)
@@ -146,6 +151,18 @@ def become_views(model: Model, name: str, weights: SharedWeights, device: Device
         weights.filled(name)
         if known is None and (filled := weights.mapped(name, is_private=True)) is not None:
             slab(modules(), device, filled, pinned=False)
+
+
+def are_mapped_from_files(modules: Sequence[Any]) -> bool:
+    """Whether most bytes of the modules' weights are pages of files."""
+    tensors = {tensor.data_ptr(): tensor.nbytes for module in modules for tensor in module.parameters()}
+    lines = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
+    files = [of[0].split("-") for of in lines if of[4] != "0" and not of[5].startswith("/memfd:")]
+    starts, ends = zip(*sorted((int(a, 16), int(b, 16)) for a, b in files), strict=True)
+    mapped = sum(
+        size for at, size in tensors.items() if (place := bisect(starts, at)) and at < ends[place - 1]
+    )
+    return 2 * mapped > sum(tensors.values())
 
 
 def share_weights(models: Collection[str], num_workers: int) -> SharedWeights | None:
@@ -166,6 +183,12 @@ def share_weights(models: Collection[str], num_workers: int) -> SharedWeights | 
     shared = SharedWeights(dict(zip(models, numbers, strict=False)), numbers[-1], num_workers)
     weakref.finalize(shared, _close, numbers)
     return shared
+
+
+def _trim() -> None:
+    """Give memory that is free within this process, as of weights that were copied, back to the system."""
+    with suppress(AttributeError):  # another C library than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _new_file() -> int:

@@ -82,7 +82,6 @@ def calibrate(checked: CheckedConfig) -> Pins:
     with (
         tempfile.TemporaryDirectory(prefix="panic-pins-") as folder,
         Store(Path(folder) / "store", write=True, create=True) as store,
-        ExitStack() as stack,
     ):
         opened = open_session(
             plan, fingerprints, device, store, command="panic pin", on_progress=lambda progress: None

@@ -220,11 +220,55 @@ def test_the_merge_comes_after_a_task_that_is_in_the_queue_again(tmp_path: Path)
     assert (done.returncode, (tmp_path / "asked").read_text()) == (0, "requeue 18\n")
     assert "Task 2 is in the queue again" in done.stderr
     assert not (job.folder / "merged").exists()
-    given = stand_in(tmp_path, "squeue", "exit 1")
+    given = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     done = subprocess.run(merge, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "These shards are not complete: 2." in done.stderr
     assert (tmp_path / "asked").read_text() == "requeue 18\n"
+
+
+@pytest.mark.slow
+def test_a_slurm_that_does_not_answer_frees_no_lock(tmp_path: Path) -> None:
+    """squeue that failed, as on a busy controller, counted as a job that had ended: two wrote one shard."""
+    job = a_job(tmp_path, shards=1, panic=("true",))
+    lock = job.folder / "tasks" / "0001.lock"
+    lock.write_text("16_1\n")
+    task = ["bash", str(job.script), "task"]
+    busy = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1")
+    done = subprocess.run(task, env=busy, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Slurm does not say whether job 16_1 has ended" in done.stderr
+    assert lock.read_text() == "16_1\n"
+    ended = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id' >&2; exit 1")
+    done = subprocess.run(task, env=ended, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not lock.exists()
+
+
+@pytest.mark.slow
+def test_a_store_whose_last_snapshot_fails_stays_on_its_node(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was deleted however the task had ended, and all since the snapshot before was lost."""
+    job = a_job(tmp_path, shards=1)
+    place = job.folder / "tasks" / "0001"
+    run(write_config(tmp_path, name="another"), place)  # a store that is no snapshot of this one
+    assert perform_here(job, [1]) == 1
+    said = capfd.readouterr().err
+    assert "No snapshot could be taken: what was computed stays on" in said
+    [kept] = tmp_path.glob("panic-local-*-0001")
+    shutil.rmtree(place)
+    given = {**os.environ, "SLURM_JOB_ID": kept.name.split("-0001")[0].removeprefix("panic-")}
+    done = subprocess.run(
+        ["bash", job.script, "task"],
+        env={**given, "SLURM_ARRAY_TASK_ID": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not kept.exists()
+    assert job.state(1).startswith("complete")
 
 
 @pytest.mark.slow

@@ -233,6 +233,38 @@ def test_after_the_end_of_a_process_another_device_gets_what_it_had() -> None:
     assert one.num_ends == 0
 
 
+def test_a_device_whose_models_no_other_serves_does_not_rest() -> None:
+    """It was idle for as long as another one computed what it has no part in."""
+
+    def start(deliver: Deliver) -> list[Silent]:
+        return [Silent(), Silent()]
+
+    placed = placing(a=8, b=8)
+    workers = Workers(start, Ledger(), placed)
+    [own], [other] = placed.places["a"], placed.places["b"]
+    seats = {seat.device: seat for seat in workers.seats}
+    assert own != other
+    at_work = workers.submit(Call(model="b", batch_size=1, inputs=["x"], seeds=[0]), seats[other])
+    number = workers.submit(Call(model="a", batch_size=1, inputs=["x"], seeds=[0]), seats[own])
+    answer(workers, number, "crash")
+    assert seats[own] in workers.open_seats()
+    answer(workers, at_work)
+
+
+def test_items_that_end_every_process_leave_no_device_out() -> None:
+    """Towards the end such items alone are left, and ended one device's process three times in a row."""
+    workers, _ = two_devices()
+    for number in range(6):
+        for place in (number % 2, 1 - number % 2):
+            call = Call(model="a", batch_size=1, inputs=[f"poison {number}"], seeds=[0])
+            answer(workers, workers.submit(call, workers.seats[place]), "crash")
+    assert not any(seat.is_left_out for seat in workers.seats)
+    for number in range(3):  # other items each, of which nothing is known elsewhere
+        call = Call(model="a", batch_size=1, inputs=[f"good {number}"], seeds=[0])
+        answer(workers, workers.submit(call, workers.seats[0]), "crash")
+    assert [seat.is_left_out for seat in workers.seats] == [True, False]
+
+
 def test_ends_that_are_not_in_a_row_leave_no_device_out() -> None:
     workers, ledger = two_devices()
     for _ in range(4):
