@@ -110,7 +110,7 @@ def _search(
     shared: Shared, path: Path, overrides: Sequence[str], wanted: tuple[str, Direction, int]
 ) -> Search:
     """What is looked for. Raises ConfigError, UsageError."""
-    from panic.analysis.metrics import METRICS
+    from panic.analysis.metrics import require_metric
     from panic.config import problems, sources
     from panic.config.fields import check_name
     from panic.config.load import apply_override
@@ -119,12 +119,7 @@ def _search(
     from panic.errors import ConfigError
 
     metric, direction, trials = wanted
-    if metric not in METRICS:
-        near = nearest(metric, METRICS)
-        there_are = f"There are {', '.join(METRICS)}."
-        raise UsageError(
-            f"No metric is called {metric!r}.", hint=f"Did you mean {near[0]}?" if near else there_are
-        )
+    require_metric(metric)
     document: Document = sources.read(path)
     if not isinstance(document.data, dict):
         raise ConfigError(f"{path}: a config is a mapping (key: value)")
