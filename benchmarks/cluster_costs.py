@@ -25,6 +25,7 @@ from benchmarks.record import record
 from benchmarks.threads import watch
 from benchmarks.workload import synthetic_config
 from panic import run
+from panic.config import ExperimentConfig
 from panic.store.codec import encode_image
 
 SIDES = (512, 1024)
@@ -95,7 +96,8 @@ def measure_driver(side: int, folder: Path, steps: int) -> float:
     config = synthetic_config(runs=32, steps=steps, batch_size=4, delay_s=0.02)
     models = config.model_dump()["models"]
     models["draw"] |= {"size": side}
-    config = config.model_copy(update={"models": models, "device": ["sim:4GiB"] * 4, "executor": "process"})
+    changes = {"models": models, "device": ["sim:4GiB"] * 4, "executor": "process"}
+    config = ExperimentConfig.model_validate(config.model_dump() | changes)
     with watch() as seconds:
         run(config, folder)
     found = dict(seconds)

@@ -71,7 +71,8 @@ def test_eight_devices_against_eight_times_one(tmp_path: Path) -> None:
     record(
         "speed of 8 devices against 8 times one", ratio, unit="1", limit=0.9, ratio=ratio, file=FILE,
         baseline=results[1], calls_per_s=results[8],
-        calls_per_s_by_devices={str(number): value for number, value in results.items()}, input="50 ms per batch of 4, 96 runs, child processes",
+        calls_per_s_by_devices={str(number): value for number, value in results.items()},
+        input="50 ms per batch of 4, 96 runs, child processes",
     )  # fmt: skip
     assert ratio >= 0.9
 
