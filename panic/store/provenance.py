@@ -233,7 +233,7 @@ def hardware() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processor": processor(),
-        "vector_instructions": vector_instructions(),
+        "vector_instructions": " ".join(vector_instructions()),
         "num_cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpus.splitlines() if gpus else [],
@@ -267,22 +267,25 @@ def gpu_energy_j() -> dict[str, float]:
         return {}
 
 
+@cache
 def processor() -> str:
     """The name of the processor's model."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor()
+    return _of_processor("model name") or platform.processor()
 
 
-def vector_instructions() -> str:
+@cache
+def vector_instructions() -> tuple[str, ...]:
     """The sets of vector instructions that the processor offers, which decide how its kernels round."""
+    return tuple(sorted(flag for flag in _of_processor("flags|Features").split() if VECTOR.match(flag)))
+
+
+def _of_processor(key: str) -> str:
+    """The first line of that key in Linux's list of processors; "" where there is none."""
     try:
-        found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(rf"^(?:{key})\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return " ".join(sorted(flag for flag in found[1].split() if VECTOR.match(flag))) if found else ""
+        return ""
+    return found[1] if found else ""
 
 
 def _output(*command: str) -> str | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,16 @@ from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.device import CpuDevice
 from panic.engine.calibration import noise
-from panic.engine.pinning import Shape, adapted, changes, repin, surroundings
+from panic.engine.pinning import (
+    SWITCHES,
+    Shape,
+    adapted,
+    changes,
+    is_known_to_be_steady,
+    repin,
+    steady_kernels,
+    surroundings,
+)
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.errors import ConfigError
 from panic.models import kinds, registry
@@ -94,6 +106,20 @@ class Failing(Steady):
         return inputs[place] + "!"
 '''
 
+ROWS = """
+import torch
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+unsteady = 0
+for _ in range(50):
+    rows, weight = torch.randn(17, 32), torch.randn(32, 32)
+    batch = torch.nn.functional.linear(rows.expand(4, 17, 32).contiguous(), weight)
+    unsteady += not all(torch.equal(batch[0], other) for other in batch)
+print(unsteady)
+"""
+"""How often, of fifty, equal items of a batch of four give different products with a matrix."""
+
 
 def config_of(folder: Path, model: str, **changes: Any) -> ExperimentConfig:
     """Four runs of a network of one model, which writes texts about texts."""
@@ -165,14 +191,6 @@ def test_what_models_are_tried_with_is_the_same_in_every_process() -> None:
     assert hashlib.sha256(made[0].tobytes()).hexdigest()[:8] == "19178f4e"
 
 
-def test_a_verdict_is_of_the_instructions_that_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = surroundings(CpuDevice())
-    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    assert surroundings(CpuDevice()) != here
-    if Path("/proc/cpuinfo").exists():
-        assert provenance.vector_instructions(), "every processor that torch is made for has some"
-
-
 def test_nothing_is_called_for_an_experiment_that_is_complete(tmp_path: Path) -> None:
     config = config_of(tmp_path, "Steady", parameters={"file": str(tmp_path / "calls")})
     run(config, tmp_path / "store")
@@ -232,10 +250,10 @@ def test_items_of_one_length_share_batches_where_that_is_what_matters() -> None:
 
 
 def test_kinds_vouch_for_what_tests_have_proven_and_for_nothing_else() -> None:
-    vouched = Counter(registry.is_invariant(spec) for spec in TABLE.values() if spec.is_hub)
+    vouched = Counter(registry.is_invariant(spec, True) for spec in TABLE.values() if spec.is_hub)
     assert vouched == {False: sum(spec.is_hub for spec in TABLE.values())}
-    assert all(registry.is_invariant(spec) for spec in TABLE.values() if not spec.is_hub)
-    assert all(registry.is_invariant(spec) for spec in kinds.named("synthetic").models())
+    assert all(registry.is_invariant(spec, True) for spec in TABLE.values() if not spec.is_hub)
+    assert all(registry.is_invariant(spec, True) for spec in kinds.named("synthetic").models())
 
 
 def test_a_pipeline_that_pads_to_its_longest_prompt_draws_those_of_a_length_together(
@@ -266,3 +284,40 @@ def test_a_pipeline_that_pads_to_its_longest_prompt_draws_those_of_a_length_toge
     assert shapes == {"it": (4, "length"), "PocketCaptioner": (4, "bucket")}
     assert [size for size, _ in batches] == [1, 1, 2], "two prompts have as many tokens"
     assert len({bucket for _, bucket in batches}) == 3
+
+
+@pytest.mark.parametrize(
+    ("instructions", "wanted"),
+    [
+        (("avx", "avx2", "fma"), "AVX2,STRICT"),
+        (("avx", "avx2", "avx512bw", "avx512f"), ""),
+        (("sse4_1", "sse4_2"), ""),
+        (("asimd", "sve"), ""),
+        ((), ""),
+    ],
+)
+def test_strict_kernels_are_asked_for_where_others_round_by_place(
+    instructions: tuple[str, ...], wanted: str
+) -> None:
+    assert steady_kernels(instructions) == wanted
+
+
+@pytest.mark.skipif("avx2" not in provenance.vector_instructions(), reason="the processor has no AVX2")
+def test_what_is_asked_for_is_enough() -> None:
+    """With AVX2 alone all fifty were unsteady without it."""
+    asked = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "MKL_CBWR": steady_kernels(["avx2"])}
+    done = subprocess.run(
+        [sys.executable, "-c", ROWS], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
+
+
+def test_a_processor_whose_kernels_were_chosen_by_the_user_is_not_vouched_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for switch in SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    assert is_known_to_be_steady() == ("avx512f" in provenance.vector_instructions())
+    monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
+    assert not is_known_to_be_steady()
+    assert '"MKL_ENABLE_INSTRUCTIONS":"AVX2"' in surroundings(CpuDevice())
