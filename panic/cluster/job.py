@@ -107,7 +107,8 @@ def load(folder: Path) -> Job:
             "work": Path(raw["work"]),
             "scratch": raw["scratch"] and Path(raw["scratch"]),
         }
-        lists = {name: tuple(map(str, raw[name])) for name in ("panic", "overrides", "sbatch", "digests")}
+        lists = {name: tuple(map(str, raw.get(name, ()))) for name in ("overrides", "sbatch", "digests")}
+        lists["panic"] = tuple(map(str, raw["panic"]))
         ids = {str(name): [str(one) for one in of] for name, of in raw["ids"].items()}
         return Job(**{**raw, **paths, **lists, "configs": tuple(map(Path, raw["configs"])), "ids": ids})
     except OSError as error:
