@@ -155,7 +155,9 @@ def become_views(model: Model, name: str, weights: SharedWeights, device: Device
 
 def are_mapped_from_files(modules: Sequence[Any]) -> bool:
     """Whether most bytes of the modules' weights are pages of files."""
-    tensors = {tensor.data_ptr(): tensor.nbytes for module in modules for tensor in module.parameters()}
+    tensors: dict[int, int] = {
+        tensor.data_ptr(): tensor.nbytes for module in modules for tensor in module.parameters()
+    }
     lines = [line.split() for line in Path("/proc/self/maps").read_text(errors="replace").splitlines()]
     files = [of[0].split("-") for of in lines if of[4] != "0" and not of[5].startswith("/memfd:")]
     starts, ends = zip(*sorted((int(a, 16), int(b, 16)) for a, b in files), strict=True)
