@@ -19,6 +19,8 @@ from panic.cli.render import console, print_table
 from panic.errors import PanicError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from panic.cluster.job import Job
     from panic.cluster.standing import Standing
 
@@ -145,7 +147,7 @@ def _refuse_another(known: Job, job: Job, *, local: bool) -> None:
         )
 
 
-def _with_options(job: Job, asked: dict[str, object]) -> Job:
+def _with_options(job: Job, asked: Mapping[str, object]) -> Job:
     """The job with options of sbatch in place of those of the same names."""
     from dataclasses import replace
 

@@ -117,7 +117,7 @@ def _has_work_of(store: Store, other: Store) -> bool:
 def _calls(store: Store) -> dict[tuple[float, str, int], int]:
     """How many calls of models each session has made, by when and where it was."""
     rows = store.db.rows(
-        "SELECT started_at, host, pid, count(batch.id) FROM session LEFT JOIN batch"
+        "SELECT session.started_at, host, pid, count(batch.id) FROM session LEFT JOIN batch"
         " ON batch.session = session.id GROUP BY session.id"
     )
     return {(started_at, host, pid): number for started_at, host, pid, number in rows}

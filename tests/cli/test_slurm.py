@@ -48,7 +48,7 @@ def test_trainings_of_a_sweep_are_an_array(tmp_path: Path, panic: Panic) -> None
     done = panic("slurm", str(config), "--dry-run")
     assert done.exit_code == 0, done.output
     assert "--array=1-1" in done.stdout
-    assert 'train "${configs[0]}" "${overrides[@]}" --only "$task"' in done.stdout
+    assert 'train "${configs[0]}" ${overrides[@]+"${overrides[@]}"} --only "$task"' in done.stdout
     done = panic("slurm", str(config), "--shards", "2", "--dry-run")
     assert done.exit_code == 2
     assert "Trainings have no shards" in done.stderr
