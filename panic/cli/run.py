@@ -172,7 +172,8 @@ def run(
     def load(path: Path) -> None:
         checked = check_given(path, changes, ask=not dry_run, store=shared.store_path)
         if clean or read_settings() is not None:
-            enforce_clean(clean, [path], [shared.store_path(checked.config.store)])
+            taken_to = [checked.config.snapshot.to] if checked.config.snapshot else []
+            enforce_clean(clean, [path], [shared.store_path(checked.config.store), *taken_to])
         loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:

@@ -5,23 +5,24 @@ panic slurm demo.yaml --shards 16 --time 4:00:00 --gres gpu:1
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from panic.cli.common import JsonOption, Shared, check_given, command, say, say_error, tell_options
+from panic.cli.origin import enforce_clean
 from panic.cli.render import console, print_table
-from panic.errors import UsageError
+from panic.errors import PanicError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from panic.cluster.job import Job
     from panic.cluster.standing import Standing
-
-EXPERIMENT = re.compile(r"^\s*[\"']?networks[\"']?\s*[:=]", re.MULTILINE)
 
 
 @command
@@ -79,10 +80,6 @@ def slurm(
     given = configs or []
     place = folder or (Path("panic-slurm") / given[0].stem if given else Path("panic-slurm"))
     tell_options({"--json": as_json and not status}, "without --status")
-    if status or resubmit or cancel:
-        return _look_after(load(place.absolute()), status=status, cancel=cancel, as_json=as_json)
-    if not given:
-        raise UsageError("A config is needed.", hint="panic slurm CONFIG --shards N; --status --folder PATH.")
     options = {
         "time": limit,
         "gres": gres,
@@ -91,6 +88,24 @@ def slurm(
         "mem": memory,
         "cpus-per-task": cpus,
     }
+    asked = {f"--{name}": value for name, value in options.items() if value is not None}
+    if status or resubmit or cancel:
+        others = {
+            "--shards": shards > 1,
+            "--setup": setup,
+            "--scratch": scratch,
+            "--set": overrides,
+            "--local": local,
+            "--dry-run": dry_run,
+        }
+        again = resubmit and not status and not cancel
+        tell_options(others | ({} if again else asked), "for a job that is there")
+        job = load(place.absolute())
+        return _look_after(
+            _with_options(job, asked) if again else job, status=status, cancel=cancel, as_json=as_json
+        )
+    if not given:
+        raise UsageError("A config is needed.", hint="panic slurm CONFIG --shards N; --status --folder PATH.")
     job = _job(
         given,
         place.absolute(),
@@ -98,22 +113,46 @@ def slurm(
         overrides or [],
         setup=setup,
         scratch=scratch,
-        sbatch=tuple(f"--{name}={value}" for name, value in options.items() if value is not None),
+        sbatch=tuple(f"{name}={value}" for name, value in asked.items()),
     )
     if dry_run:
         return _print(job)
     if local:
-        tell_options({f"--{name}": value for name, value in options.items()}, "with --local")
+        tell_options(asked, "with --local")
     if (job.folder / "job.json").exists():
-        known = load(job.folder)
-        if not local or (known.configs, known.shards) != (job.configs, job.shards):
-            raise UsageError(
-                f"{job.folder} has a job already.",
-                hint="--status tells where it stands, --resubmit goes on; --folder PATH makes another.",
-            )
+        _refuse_another(load(job.folder), job, local=local)
     save(job)
     _write_script(job)
     return _perform_here(job) if local else _submit(job, None)
+
+
+def _refuse_another(known: Job, job: Job, *, local: bool) -> None:
+    """Raise UsageError where a folder has a job that has begun, unless the same one goes on here."""
+    has_begun = bool(known.ids) or any(known.state(task) for task in range(1, known.num_tasks + 1))
+    if not has_begun:  # as where Slurm has refused it
+        for pins in (known.folder / "pins").glob("*.json"):
+            pins.unlink()
+        return
+    if known.ids or not local:
+        raise UsageError(
+            f"{job.folder} has a job already.",
+            hint="--status tells where it stands, --resubmit goes on; --folder PATH makes another.",
+        )
+    asked = ("configs", "digests", "shards", "overrides")
+    if changed := [name for name in asked if getattr(known, name) != getattr(job, name)]:
+        names = ", ".join("text of the configs" if name == "digests" else name for name in changed)
+        raise UsageError(
+            f"{job.folder} has a job that began with other settings: {names}.",
+            hint="What it has computed was pinned for those. --folder PATH makes another job.",
+        )
+
+
+def _with_options(job: Job, asked: Mapping[str, object]) -> Job:
+    """The job with options of sbatch in place of those of the same names."""
+    from dataclasses import replace
+
+    kept = [option for option in job.sbatch if option.partition("=")[0] not in asked]
+    return replace(job, sbatch=(*kept, *(f"{name}={value}" for name, value in asked.items())))
 
 
 def _job(
@@ -158,11 +197,7 @@ def _checked(job: Job) -> Job:
     silence_libraries()
     trainings = 0
     for config in job.configs:
-        try:
-            is_experiment = EXPERIMENT.search(config.read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            is_experiment = EXPERIMENT.search("networks:")  # the check tells what is wrong with it
-        if is_experiment:
+        if _is_experiment(config):
             check_given(config, job.overrides, ask=False, store=lambda named: named or DEFAULT_STORE)
         else:
             from panic.train.config import load_all
@@ -172,7 +207,20 @@ def _checked(job: Job) -> Job:
         raise UsageError("A config of trainings stands alone.", hint="Sweeps in it are an array, too.")
     if trainings and job.shards > 1:
         raise UsageError("Trainings have no shards: each of a sweep is a task.", hint="Leave --shards out.")
-    return replace(job, num_trainings=trainings)
+    enforce_clean(None, job.configs, [job.folder])
+    digests = tuple(sha256(config.read_bytes()).hexdigest() for config in job.configs)
+    return replace(job, num_trainings=trainings, digests=digests)
+
+
+def _is_experiment(config: Path) -> bool:
+    """Whether a config has networks; also where it cannot be read, which its check then tells."""
+    from panic.config import sources
+
+    try:
+        found = sources.read(config).data
+    except PanicError:
+        return True
+    return not isinstance(found, dict) or "networks" in found
 
 
 def _write_script(job: Job) -> None:

@@ -1,6 +1,7 @@
 """A job: the tasks that experiments or trainings are cut into, and the folder that has it all.
 
     FOLDER/job.json   what was asked for, and the numbers that Slurm has given
+                      (.gitignore keeps all of it out of the repository that it may lie in)
     FOLDER/job.sh     the script of every task
     FOLDER/pins/      how models are called, by config
     FOLDER/tasks/     of each its snapshot (0003/), its state (0003.state) and who is at it (0003.lock)
@@ -29,7 +30,8 @@ class Job:
 
     configs: experiments, each cut into `shards`, or one training with `num_trainings`. sbatch: options of
     every task. setup: a line of shell that comes first. scratch: where tasks have a disk of their own, if the
-    environment does not say. panic: the command. ids: of Slurm's jobs, by task ("pin", "tasks", "merge").
+    environment does not say. panic: the command. digests: of the configs' texts, as they were checked. ids:
+    of Slurm's jobs, by task ("pin", "tasks", "merge").
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Job:
     setup: str = ""
     scratch: Path | None = None
     snapshot_every_s: float = 600.0
+    digests: tuple[str, ...] = ()
     ids: dict[str, list[str]]
 
     @property
@@ -88,6 +91,7 @@ def save(job: Job) -> None:
     """Keep a job in its folder."""
     for name in ("tasks", "logs", "pins"):
         (job.folder / name).mkdir(parents=True, exist_ok=True)
+    (job.folder / ".gitignore").write_text("*\n", encoding="utf-8")  # no change of the repository it lies in
     part = job.folder / "job.json.new"
     part.write_text(json.dumps(asdict(job), indent=2, default=str) + "\n", encoding="utf-8")
     part.replace(job.folder / "job.json")
@@ -103,7 +107,8 @@ def load(folder: Path) -> Job:
             "work": Path(raw["work"]),
             "scratch": raw["scratch"] and Path(raw["scratch"]),
         }
-        lists = {name: tuple(map(str, raw[name])) for name in ("panic", "overrides", "sbatch")}
+        lists = {name: tuple(map(str, raw.get(name, ()))) for name in ("overrides", "sbatch", "digests")}
+        lists["panic"] = tuple(map(str, raw["panic"]))
         ids = {str(name): [str(one) for one in of] for name, of in raw["ids"].items()}
         return Job(**{**raw, **paths, **lists, "configs": tuple(map(Path, raw["configs"])), "ids": ids})
     except OSError as error:

@@ -22,6 +22,8 @@ shards={shards}
 num_tasks={num_tasks}
 every_s={every_s}
 scratch={scratch}
+asked= # whether this task was warned (requeue) or ended (end)
+trap 'asked=requeue' USR1
 {setup}
 """
 BODY = r"""
@@ -38,53 +40,101 @@ note() {
   printf '%s on %s, job %s, restart %s\n' "$1" "$(hostname)" "$me" "${SLURM_RESTART_COUNT:-0}" >"$state"
 }
 
+# Whether Slurm has a job in its queue. Where it does not say, as when it is busy, the job counts as alive.
 is_alive() {
+  local said
   case $1 in
-    local-*) kill -0 "${1#local-}" 2>/dev/null ;;
-    *) [ -n "$(squeue --noheader --jobs "$1" 2>/dev/null)" ] ;;
+    '') return 1 ;;
+    local-*)
+      kill -0 "${1#local-}" 2>/dev/null
+      return
+      ;;
   esac
+  if said=$(squeue --noheader --jobs "$1" 2>&1); then
+    [ -n "$said" ]
+    return
+  fi
+  case $said in
+    *"Invalid job id"*) return 1 ;;
+  esac
+  echo "Slurm does not say whether job $1 has ended: $said" >&2
 }
 
-# One task at a time: the lock says which job performs it. What is left of a job that ended is taken over.
+# One task at a time: the lock says which job performs it. What is left of a job that ended is taken over; of
+# two that do so at once, the one whose number stays.
 lock() {
   local holder
   if ! (set -o noclobber && printf '%s\n' "$me" >"$lock") 2>/dev/null; then
     holder=$(cat "$lock" 2>/dev/null || true)
-    if [ "$holder" != "$me" ] && is_alive "$holder"; then
-      echo "Task $task is performed by job $holder already: $lock" >&2
-      exit 1
+    if [ "$holder" != "$me" ]; then
+      if ! is_alive "$holder"; then
+        printf '%s\n' "$me" >"$lock"
+        sleep 1
+        holder=$(cat "$lock" 2>/dev/null || true)
+      fi
+      if [ "$holder" != "$me" ]; then
+        echo "Task $task is performed by job $holder already: $lock" >&2
+        exit 1
+      fi
     fi
-    printf '%s\n' "$me" >"$lock"
   fi
 }
 
+# The store on this node's disk goes when its last snapshot has been taken, which 0 and 130 promise.
 finish() {
+  if [ -n "${store:-}" ] && [ -e "$store" ]; then
+    case ${code:-none} in
+      0 | 130) rm -rf "$store" ;;
+      *)
+        mkdir -p "$folder/logs/$name"
+        cp "$store"/logs/* "$folder/logs/$name/" 2>/dev/null || true
+        if "${panic[@]}" snapshot "$store" "$folder/tasks/$name" --quiet; then
+          rm -rf "$store"
+        else
+          echo "No snapshot could be taken: what was computed stays on $(hostname) in $store" >&2
+        fi
+        ;;
+    esac
+  fi
   if [ "$(cat "$lock" 2>/dev/null || true)" = "$me" ]; then rm -f "$lock"; fi
-  if [ -n "${store:-}" ]; then rm -rf "$store"; fi
+}
+
+# What an earlier attempt has left on this node becomes the snapshot if it has all of that, or is set aside.
+take_left() {
+  if [ -e "$store/store.sqlite" ] && [ -e "$folder/tasks/$name/store.sqlite" ]; then
+    if ! "${panic[@]}" snapshot "$store" "$folder/tasks/$name" --quiet; then
+      echo "The store of an earlier attempt is set aside: $store-left-$SECONDS-$$ on $(hostname)" >&2
+      mv "$store" "$store-left-$SECONDS-$$"
+    fi
+  fi
 }
 
 pin() {
   local place
   for place in "${!configs[@]}"; do
-    "${panic[@]}" pin "${configs[place]}" "${overrides[@]}" --output "$folder/pins/$place.json"
+    if [ ! -e "$folder/pins/$place.json" ]; then # shards that have begun keep theirs
+      "${panic[@]}" pin "${configs[place]}" ${overrides[@]+"${overrides[@]}"} \
+        --output "$folder/pins/$place.json"
+    fi
   done
 }
 
 # Performs a command that takes a request to stop after the batch in flight, and asks it when Slurm warns.
+# A signal ends `wait` with a code of its own: then the child's is asked for once more, also if it has ended.
 perform() {
-  local child
-  asked=
-  code=0
+  local child woken
   "$@" &
   child=$!
-  trap 'asked=requeue; kill -TERM "$child" 2>/dev/null || true' USR1
-  trap 'asked=${asked:-end}' TERM INT # the child has had that signal itself
+  trap 'asked=requeue woken=1; kill -TERM "$child" 2>/dev/null || true' USR1
+  trap 'asked=${asked:-end} woken=1' TERM INT # the child has had that signal itself
+  if [ -n "$asked" ]; then kill -TERM "$child" 2>/dev/null || true; fi
   while true; do
-    code=0
+    code=0 woken=
     wait "$child" || code=$?
-    if ! kill -0 "$child" 2>/dev/null; then break; fi
+    if [ -z "$woken" ]; then break; fi
   done
-  trap - USR1 TERM INT
+  trap '' USR1 # what it has come to is about to be written down
+  trap - TERM INT
 }
 
 shard() {
@@ -93,8 +143,9 @@ shard() {
   number=$(((task - 1) % shards + 1))
   local_disk
   store=$scratch/panic-$me-$name
+  take_left
   if [ -e "$folder/tasks/$name/store.sqlite" ]; then from=(--from "$folder/tasks/$name"); fi
-  perform "${panic[@]}" run "${configs[place]}" "${overrides[@]}" --shard "$number/$shards" \
+  perform "${panic[@]}" run "${configs[place]}" ${overrides[@]+"${overrides[@]}"} --shard "$number/$shards" \
     --pins "$folder/pins/$place.json" --store "$store" ${from[@]+"${from[@]}"} \
     --set "snapshot.to=\"$folder/tasks/$name\"" --set "snapshot.every_s=$every_s"
 }
@@ -129,11 +180,27 @@ task() {
   esac
 }
 
+# Whether a task that is not complete may still be: Slurm has it in its queue.
+is_coming() {
+  local holder
+  holder=$(sed -n 's/^[^,]*, job \([^,]*\),.*/\1/p' "$1" 2>/dev/null || true)
+  case $holder in
+    local-*) return 1 ;;
+    *) is_alive "$holder" ;;
+  esac
+}
+
 merge() {
   local number there=() incomplete=()
   for number in $(seq "$num_tasks"); do
     name=$(printf '%04d' "$number")
-    if ! grep -q '^complete' "$folder/tasks/$name.state" 2>/dev/null; then incomplete+=("$number"); fi
+    if ! grep -q '^complete' "$folder/tasks/$name.state" 2>/dev/null; then
+      if is_coming "$folder/tasks/$name.state"; then
+        echo "Task $number is in the queue again: the merge comes after it." >&2
+        exec scontrol requeue "$SLURM_JOB_ID"
+      fi
+      incomplete+=("$number")
+    fi
     if [ -e "$folder/tasks/$name/store.sqlite" ]; then there+=("$folder/tasks/$name"); fi
   done
   if [ ${#there[@]} -gt 0 ]; then "${panic[@]}" merge "${there[@]}" --into "$folder/merged"; fi
@@ -153,7 +220,7 @@ case ${1:?pin, task or merge} in
     ;;
 esac
 """
-TRAINING = r'perform "${panic[@]}" train "${configs[0]}" "${overrides[@]}" --only "$task"'
+TRAINING = r'perform "${panic[@]}" train "${configs[0]}" ${overrides[@]+"${overrides[@]}"} --only "$task"'
 
 
 def script(job: Job) -> str:

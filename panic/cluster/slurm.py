@@ -57,7 +57,8 @@ def commands(job: Job, tasks: Sequence[int] | None = None) -> dict[str, list[str
     if not job.is_training:
         found["merge"] = [
             *(*[one for one in common if not one.startswith("--gres")], f"--job-name={job.name}-merge"),
-            *(f"--output={logs}/merge-%j.log", "--dependency=afterany:{tasks}", script, "merge"),
+            *(f"--output={logs}/merge-%j.log", "--open-mode=append", "--requeue"),
+            *("--dependency=afterany:{tasks}", script, "merge"),
         ]
     return found
 

@@ -50,8 +50,8 @@ class Construction:
         """
         with constructing(name):
             model = self.build(name)
-            if self.host.buffer(name) is None:
-                self._make_room(residency, model.size_bytes, upcoming)
+            if needed := self.host.needed(name, model.size_bytes):
+                self._make_room(residency, needed, upcoming)
             cached = residency.add(name, model, self.host.take_in(name, model, self.device))
         self.reader.forget(name)
         return cached
@@ -70,10 +70,12 @@ class Construction:
         """Forget models, furthest next use first. One that alone exceeds the budget is let in."""
         if not self.host.lacks(needed):
             return
+        self.host.give_back()
         later = list(upcoming)
         for name in sorted(residency.models, key=lambda n: -(later.index(n) if n in later else len(later))):
             if self.host.lacks(needed):
                 self._forget_idle(residency, name)
+                self.host.give_back()
         gc.collect()  # models hold themselves by cycles
 
     def _forget_idle(self, residency: Residency, name: str) -> None:

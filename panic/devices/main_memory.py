@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from panic.devices.device import CpuDevice, MainMemory, is_out_of_memory
 from panic.devices.events import CacheStats
+from panic.devices.shared import SharedWeights, become_views
 from panic.devices.transfers import format_bytes
 from panic.errors import ModelDoesNotFit, OutOfMemory
 from panic.models.protocol import Model
@@ -61,12 +62,14 @@ class MainMemoryCache:
         build: constructs a model by name, without its weights.
         headroom_bytes: left free for others.
         memory_fraction: share of the device's total memory that may be used.
+        weights: what several processes on a CPU share; a page that is written to becomes this one's own.
     """
 
     device: MainMemory
     build: Callable[[str], Model]
     headroom_bytes: int = 0
     memory_fraction: float = 1.0
+    weights: SharedWeights | None = None
     stats: CacheStats = field(default_factory=CacheStats)
     _models: dict[str, _Held] = field(default_factory=dict)  # least recently used first
 
@@ -147,12 +150,12 @@ class MainMemoryCache:
             self._make_room(name, held.num_bytes)
         except OutOfMemory as error:
             raise ModelDoesNotFit(error.message, hint=error.hint) from None
-        failure = self._attempt(held)
+        failure = self._attempt(name, held)
         if failure is not None and is_out_of_memory(failure):
             self.ran_out(name)
             failure = None  # its traceback would keep alive what is in the way
             self.evict_idle()
-            failure = self._attempt(held)
+            failure = self._attempt(name, held)
         if failure is None:
             return
         self._models.pop(name, None)
@@ -164,10 +167,15 @@ class MainMemoryCache:
             )
         raise failure
 
-    def _attempt(self, held: _Held) -> BaseException | None:
+    def _attempt(self, name: str, held: _Held) -> BaseException | None:
         """Load a model. Returns what went wrong."""
         try:
-            held.model.load(self.device.torch_name)
+            if self.weights is not None and name in self.weights.numbers:
+                with self.weights.turn():
+                    held.model.load(self.device.torch_name)
+                    become_views(held.model, name, self.weights, self.device)
+            else:
+                held.model.load(self.device.torch_name)
         except BaseException as error:
             return error
         held.is_loaded = True
@@ -197,6 +205,8 @@ class MainMemoryCache:
         del held
         if num_bytes > WORTH_COLLECTING:
             gc.collect()  # models hold themselves by cycles, and by now nothing else holds this one
+            if self.weights is not None:
+                self.weights.give_back()
         self.device.trim()
 
     def _usable_bytes(self) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from panic.devices.device import OwnMemory
+from panic.devices.device import Device, OwnMemory
 from panic.devices.transfers import Block
 from panic.models.protocol import Model
 
@@ -50,12 +50,17 @@ class Movable(Block, Protocol):
 
 
 class HostBuffer:
-    """Bytes in main memory that models are views of, page-locked for as long as this object lives."""
+    """Bytes in main memory that models are views of; page-locked, if so, for as long as this object lives.
 
-    __slots__ = ("__weakref__", "data")
+    is_shared: other processes may map the same bytes.
+    """
 
-    def __init__(self, data: Any) -> None:
+    __slots__ = ("__weakref__", "data", "is_pinned", "is_shared")
+
+    def __init__(self, data: Any, *, is_shared: bool = False) -> None:
         self.data = data
+        self.is_pinned = False
+        self.is_shared = is_shared
 
 
 @dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -78,19 +83,34 @@ class CannotFlatten(Exception):
     """A module has tensors that are no plain ones."""
 
 
-def pack(model: Model, device: OwnMemory, shared: HostBuffer | None = None, *, pinned: bool = True) -> Parcel:
+def new_buffer(num_bytes: int) -> HostBuffer:
+    """Memory of this process, to be filled."""
+    import torch
+
+    return HostBuffer(torch.empty(num_bytes, dtype=torch.uint8))
+
+
+def pack(
+    model: Model,
+    device: OwnMemory,
+    shared: HostBuffer | None = None,
+    *,
+    pinned: bool = True,
+    allocate: Callable[[int], HostBuffer] = new_buffer,
+) -> Parcel:
     """The weights of a constructed model as a parcel for this device.
 
     Args:
         shared: another instance's buffer, used if it holds the same bytes.
         pinned: page-lock them for a GPU.
+        allocate: gives memory for so many bytes where they have to be copied.
     Raises what reading the weights raises.
     """
     modules: Callable[[], Sequence[Any]] | None = getattr(model, "weight_modules", None)
     if modules is not None:
         model.load("cpu")
         try:
-            return slab(modules(), device, shared, pinned=pinned)
+            return slab(modules(), device, shared, pinned=pinned, allocate=allocate)
         except CannotFlatten as error:
             log.info("weights move as a whole: %s", error)
     keeps_host = device.torch_name.startswith("cuda")
@@ -124,7 +144,12 @@ class _WholeModel:
 
 
 def slab(
-    modules: Sequence[Any], device: OwnMemory, shared: HostBuffer | None = None, *, pinned: bool = True
+    modules: Sequence[Any],
+    device: Device,
+    shared: HostBuffer | None = None,
+    *,
+    pinned: bool = True,
+    allocate: Callable[[int], HostBuffer] = new_buffer,
 ) -> Parcel:
     """Move all parameters and buffers of modules into one flat buffer. Raises CannotFlatten.
 
@@ -132,10 +157,9 @@ def slab(
 
     Args:
         shared: a buffer that the modules become views of without a copy if it holds their bytes.
-        pinned: page-lock a new buffer for a GPU.
+        pinned: page-lock the buffer for a GPU.
+        allocate: gives a new buffer of so many bytes.
     """
-    import torch
-
     sharing: dict[tuple[Any, ...], list[Any]] = {}
     for tensor in _tensors(modules):
         _refuse_special(tensor)
@@ -146,7 +170,7 @@ def slab(
     total = sum(_aligned(size) for size in sizes)
     ranges = cut(sizes, max(MIN_BLOCK, min(MAX_BLOCK, total // NUM_BLOCKS)))
     is_there = shared is not None and _holds(shared.data, [group[0] for group in groups], total)
-    buffer = shared if shared is not None and is_there else HostBuffer(torch.empty(total, dtype=torch.uint8))
+    buffer = shared if shared is not None and is_there else allocate(total)
     host = buffer.data
     blocks: list[Movable] = []
     offset = 0
@@ -157,10 +181,10 @@ def slab(
             block.add(group, size, is_there=is_there)
         offset += num_bytes
         blocks.append(block)
-    if pinned and device.torch_name.startswith("cuda") and total and not is_there:
+    if pinned and device.torch_name.startswith("cuda") and total and not buffer.is_pinned:
         from panic.devices.cuda import pin
 
-        pin(host, buffer, device.torch_name)
+        buffer.is_pinned = pin(host, buffer, device.torch_name)
     return Parcel(
         blocks=blocks, whole=False, keeps_host=True, host_bytes=total, buffer=buffer, modules=modules
     )

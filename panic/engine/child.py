@@ -39,6 +39,7 @@ class Child:
         on_error: called with what has ended a thread of this side, after which nobody hears the child.
         environment: variables that differ from this process's.
         hidden: variables that it does not get, such as those of keys.
+        files: numbers of open files that it gets, under the same numbers.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Child:
         on_error: Callable[[BaseException], None],
         environment: Mapping[str, str] | None = None,
         hidden: Collection[str] = (),
+        files: Collection[int] = (),
     ) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "panic.engine.child", entry, str(handle)],
-            pass_fds=[handle],
+            pass_fds=[handle, *files],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # logged; what models say on stderr is seen
             env={name: value for name, value in os.environ.items() if name not in hidden}

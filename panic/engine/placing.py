@@ -18,9 +18,7 @@ from dataclasses import dataclass, field
 
 from panic.devices.device import Device, members
 from panic.devices.placement import Placement, place
-from panic.engine.plan import Plan
-from panic.errors import ModelError
-from panic.models import registry
+from panic.engine.plan import Plan, weight_bytes
 from panic.store.reading import ModelTime
 
 log = logging.getLogger("panic.engine")
@@ -120,7 +118,7 @@ def open_placing(
         times: what has been seen of models, by name.
         peaks: memory that calls took beyond the weights, as `MemorySettings` has it; the most stays free.
     """
-    sizes = {name: _size_bytes(plan, name) for name in plan.local}
+    sizes = {name: weight_bytes(plan, name) for name in plan.local}
     seen = {time.model: time.duration_s / time.items for time in times if time.items and time.duration_s}
     working = max(
         (b for buckets in (peaks or {}).values() for one in buckets.values() for b in one.values()), default=0
@@ -153,10 +151,3 @@ def _items(plan: Plan) -> dict[str, float]:
         for name, spec in plan.embedding.items():
             found[name] += number * sum(plan.num_outputs(run, kind) for kind in spec.modalities_in)
     return items | found
-
-
-def _size_bytes(plan: Plan, name: str) -> int:
-    try:
-        return registry.size_bytes(plan.specs[name])
-    except ModelError:  # a class of a user's says it only when it is constructed
-        return 0

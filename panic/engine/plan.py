@@ -119,6 +119,14 @@ def small_bytes(plan: Plan, device_kind: str) -> int | None:
     return total if 0 < total <= SMALL_BYTES else None
 
 
+def weight_bytes(plan: Plan, name: str) -> int:
+    """Bytes of a model's weights; 0 where only a constructed model says it, as one of a user's class."""
+    try:
+        return registry.size_bytes(plan.specs[name])
+    except ModelError:
+        return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedConfig:
     """A config and the specs of its models, resolved once: when it was checked, or as it is needed.

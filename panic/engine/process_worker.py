@@ -93,6 +93,7 @@ class ProcessWorker:
             self._on_message,
             self._deliver,
             hidden=self._settings.hidden,
+            files=self._settings.weights.fds if self._settings.weights else (),
         )
         return self._child
 

@@ -31,6 +31,7 @@ from panic.devices.cache import ModelCache
 from panic.devices.device import MainMemory, is_out_of_memory, open_device
 from panic.devices.host import HostTier
 from panic.devices.main_memory import MainMemoryCache
+from panic.devices.shared import SharedWeights
 from panic.engine import pinning
 from panic.engine.calls import Call, CallError, CallResult, Outcome
 from panic.engine.contents import finish
@@ -47,7 +48,7 @@ log = logging.getLogger("panic.engine")
 class ServerSettings:
     """What a worker must know to serve calls; picklable.
 
-    hidden: variables of the environment that its process does not get.
+    hidden: variables of the environment that its process does not get. weights: what workers share.
     """
 
     device: str
@@ -58,6 +59,7 @@ class ServerSettings:
     reject_constant_images: bool = False
     memory: MemorySettings = field(default_factory=MemorySettings)
     hidden: tuple[str, ...] = ()
+    weights: SharedWeights | None = None
 
 
 class CallServer:
@@ -77,14 +79,17 @@ class CallServer:
     def _open_cache(self) -> ModelCache | MainMemoryCache:
         settings, device = self.settings, self.device
         if isinstance(device, MainMemory):
-            return MainMemoryCache(device, self._build, settings.headroom_bytes, settings.memory_fraction)
+            weights = settings.weights if device.kind == "cpu" else None
+            return MainMemoryCache(
+                *(device, self._build, settings.headroom_bytes, settings.memory_fraction, weights)
+            )
         return ModelCache(
             device,
             self._build,
             settings.headroom_bytes,
             settings.memory_fraction,
             files=lambda name: registry.files(settings.specs[name]),
-            host=HostTier(settings.memory.host_budget()),
+            host=HostTier(settings.memory.host_budget(), weights=settings.weights),
             working=settings.memory.working(),
             events=settings.memory.event_log(),
         )

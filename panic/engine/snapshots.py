@@ -28,8 +28,9 @@ log = logging.getLogger("panic.engine")
 def keeping_snapshots(settings: SnapshotSettings, store: Store) -> Iterator[None]:
     """Take snapshots of a store for as long as the block lasts, and one when it ends, however it ends.
 
-    Raises StoreError at once for a folder that holds something else, and what the last one raises, unless the
-    block has raised something itself: then that is told.
+    Raises StoreError at once for a folder that holds something else, and what the last one raises, also where
+    the block was asked to stop: whoever thinks it is stored there would delete the store. Of a block that has
+    raised something else, that is told.
     """
     require_target(store, settings.to)
     ending = threading.Event()
@@ -40,7 +41,7 @@ def keeping_snapshots(settings: SnapshotSettings, store: Store) -> Iterator[None
     try:
         yield
     finally:
-        is_failing = sys.exception() is not None
+        is_failing = not isinstance(sys.exception(), Interrupted | None)
         ending.set()
         keeper.join()
         try:

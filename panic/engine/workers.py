@@ -17,25 +17,29 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from PIL.Image import Image
+
 from panic.config import ExperimentConfig
 from panic.devices.device import Device, DeviceGroup, members, open_devices
+from panic.devices.shared import WORTH_SHARING, SharedWeights, share_weights
 from panic.devices.transfers import format_bytes
-from panic.engine.calls import Call, CallResult, Worker
+from panic.engine.calls import Call, CallError, CallResult, Worker
 from panic.engine.ledger import Ledger, Span
 from panic.engine.memory import MemorySettings
 from panic.engine.pinning import Shape, num_cores
-from panic.engine.plan import Plan, small_bytes
+from panic.engine.plan import Plan, small_bytes, weight_bytes
 from panic.engine.pool import JobResult
 from panic.engine.process_worker import WAITING, ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
 from panic.errors import UsageError
 from panic.models import registry
+from panic.store.codec import image_digest
 
 if TYPE_CHECKING:
     from panic.engine.placing import Placing
@@ -72,8 +76,8 @@ class Seat:
     paid for again, than there are places.
 
     device: which of several devices it has, else "". ends: how often its process has ended at calls of a
-    model since such a call last gave a result, by model. is_resting: its process has just ended, and another
-    device should get what it had. is_left_out: its device gets nothing more.
+    model since such a call last gave a result, by model. ended_at: the model at which its process has just
+    ended; another device should get what it had. is_left_out: its device gets nothing more.
     """
 
     worker: Worker
@@ -87,7 +91,7 @@ class Seat:
     unstored: deque[int] = field(default_factory=deque)
     device: str = ""
     ends: Counter[str] = field(default_factory=Counter)
-    is_resting: bool = False
+    ended_at: str = ""
     is_left_out: bool = False
 
     @property
@@ -106,7 +110,9 @@ class Workers:
     Args:
         start: makes the workers, given where they deliver their results.
         ledger: told what the workers spend their time on.
-        placing: which of several devices serves which model, one device for each worker; None for one device.
+        placing: which of several devices serves which model, one device for each worker; None for one device,
+            and where all serve all.
+        devices: of each worker, where there are several and no placing.
     """
 
     def __init__(
@@ -114,16 +120,18 @@ class Workers:
         start: Callable[[Deliver], Sequence[Worker]],
         ledger: Ledger | None = None,
         placing: Placing | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
         self._ledger = ledger or Ledger()
         self._placing = placing
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._calls: dict[int, tuple[Seat, str]] = {}
+        self._calls: dict[int, tuple[Seat, Call]] = {}
+        self._ended_on: dict[tuple[str, int, str | bytes], set[str]] = defaultdict(set)
         self._last_number = 0
         self._remote: frozenset[str] = frozenset()
         self.seats: list[Seat] = []
         before = Span("starting", "", self._ledger.started_at, time.monotonic())
-        devices = list(placing.devices) if placing is not None else []
+        devices = devices or (list(placing.devices) if placing is not None else [])
         for number, one in enumerate(start(self.post), start=1):
             device = devices[number - 1] if devices else ""
             place = f"worker {number} on {device}" if device else f"worker {number}"
@@ -173,15 +181,21 @@ class Workers:
         had should not meet the same end there.
         """
         started = [seat for seat in self.seats if seat.worker.is_ready] or self.seats
-        is_other_busy = any(seat.device and not seat.is_resting and seat.num_calls for seat in self.seats)
-        open_now = (seat for seat in started if seat.has_room and not (seat.is_resting and is_other_busy))
+        open_now = (seat for seat in started if seat.has_room and not self._is_resting(seat))
         return sorted(open_now, key=lambda seat: (seat.num_ends, seat.num_calls))
+
+    def _is_resting(self, seat: Seat) -> bool:
+        """Whether its process has just ended, and a device that serves the same model is at work."""
+        if not seat.ended_at:
+            return False
+        others = (other for other in self.seats if other.device and not other.ended_at and other.num_calls)
+        return any(self.serves(other, seat.ended_at) for other in others)
 
     def submit(self, call: Call, seat: Seat) -> int:
         """Give a worker a call; returns the number that its result will bear."""
         self._last_number += 1
         call.number = self._last_number
-        self._calls[call.number] = (seat, call.model)
+        self._calls[call.number] = (seat, call)
         seat.num_calls += 1
         seat.resident |= {call.model}
         seat.worker.submit(call)
@@ -215,38 +229,56 @@ class Workers:
         if isinstance(message, BaseException):
             raise message
         if isinstance(message, CallResult):
-            seat, model = self._calls.pop(message.number)
+            seat, call = self._calls.pop(message.number)
             seat.num_calls -= 1
             if seat.device:
-                self._observe(seat, model, message)
+                self._observe(seat, call, message)
             self._ledger.add(seat.place, message.spans)
             if not seat.remote:
                 seat.resident = message.resident if message.error is None else frozenset()
         return message
 
-    def _observe(self, seat: Seat, model: str, result: CallResult) -> None:
+    def _observe(self, seat: Seat, call: Call, result: CallResult) -> None:
         """Learn from a result how long a model takes, or that the process of one of several devices ended."""
-        assert self._placing is not None
-        error = result.error
+        error, model = result.error, call.model
         if error is None:
-            self._placing.measured(model, result.duration_s, len(result.outputs))
+            if self._placing is not None:
+                self._placing.measured(model, result.duration_s, len(result.outputs))
             del seat.ends[model]
             for other in self.seats:
-                other.is_resting = False
+                other.ended_at = ""
         elif error.is_end:
-            seat.ends[model] += 1
-            seat.is_resting = True
+            if error.kind == "crash" and self._is_fault_of_item(seat, call):
+                for other in self.seats:
+                    del other.ends[model]
+            else:
+                seat.ends[model] += 1
+            seat.ended_at = model
             if not any(o.device and o is not seat and not o.is_left_out for o in self.seats):
                 return
             if error.kind == "load":  # where others are left, no such end is that of the experiment
                 result.error = replace(error, kind="untried")
             if seat.num_ends >= MOST_ENDS and not seat.is_left_out:
-                seat.is_left_out = True
-                self._placing.leave_out(seat.device)
-                log.warning(
-                    "%s is left out from here on, its process has ended %d times in a row: %s; %s",
-                    *(seat.device, seat.num_ends, error.message, self._placing.described()),
-                )
+                self._leave_out(seat, error)
+
+    def _is_fault_of_item(self, seat: Seat, call: Call) -> bool:
+        """Whether a call that ended a process had one item, which has ended another device's, too."""
+        for item, seed in zip(call.inputs, call.seeds, strict=True):
+            key = call.model, seed, image_digest(item) if isinstance(item, Image) else str(item)
+            self._ended_on[key].add(seat.device)
+        return len(call.inputs) == 1 and len(self._ended_on[key]) > 1
+
+    def _leave_out(self, seat: Seat, error: CallError) -> None:
+        """Give a device nothing more."""
+        seat.is_left_out = True
+        told = "the others go on"
+        if self._placing is not None:
+            self._placing.leave_out(seat.device)
+            told = self._placing.described()
+        log.warning(
+            "%s is left out from here on, its process has ended %d times in a row: %s; %s",
+            *(seat.device, seat.num_ends, error.message, told),
+        )
 
     def check(self) -> None:
         """End calls that have exceeded their time limit."""
@@ -380,6 +412,8 @@ def start_workers(
 
         assert isinstance(device, RayDevice)
         return device.start(settings, deliver, config.timeout_s)
+    if num_workers > 1:
+        settings = replace(settings, weights=_shared_weights(plan, num_workers))
     if isinstance(device, DeviceGroup):
         log.info("a process on each of %s", device.name)
         of_each = [replace(settings, device=one.name) for one in members(device)]
@@ -409,6 +443,12 @@ def start_workers(
         for _ in range(num_workers - 1)
     ]
     return [first, *others]
+
+
+def _shared_weights(plan: Plan, num_workers: int) -> SharedWeights | None:
+    """What so many workers share: the weights of models that are large enough."""
+    large = [name for name in plan.local if weight_bytes(plan, name) >= WORTH_SHARING]
+    return share_weights(large, num_workers)
 
 
 def _threads(shapes: Mapping[str, Shape]) -> int:

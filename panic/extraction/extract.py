@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,13 @@ from typing import Any
 from PIL import Image
 
 from panic.devices.device import members, open_devices
-from panic.engine.calls import Worker
-from panic.engine.workers import Deliver, Workers
+from panic.engine.workers import Workers
 from panic.errors import ModelError, PanicError, UsageError
 from panic.extraction import files
 from panic.extraction.files import Features, Parts
 from panic.extraction.inputs import Item, readable
 from panic.extraction.pipeline import Block, Pipeline
-from panic.extraction.worker import start_worker
+from panic.extraction.worker import start_workers
 from panic.models import detectors, registry
 from panic.models.protocol import ModelSpec
 
@@ -184,7 +184,10 @@ class _Work:
         self._check()
         if not missing:
             return
-        with closing(Workers(self._start)) as workers, warnings.catch_warnings():
+        devices = [device.name for device in members(open_devices(self.wanted.device))]
+        start = partial(start_workers, self.wanted.specs, devices)
+        several = devices if len(devices) > 1 else []
+        with closing(Workers(start, devices=several)) as workers, warnings.catch_warnings():
             # Such images are skipped, and told.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             pipeline = Pipeline(workers, self.wanted.specs, _batch_sizes(self.wanted), self._check)
@@ -196,10 +199,6 @@ class _Work:
                     self._keep(block, pipeline)
                 raise
         self._check()
-
-    def _start(self, deliver: Deliver) -> list[Worker]:
-        devices = members(open_devices(self.wanted.device))
-        return [start_worker(self.wanted.specs, device.name, deliver) for device in devices]
 
     def _check(self) -> None:
         total = len(self.wanted.items)

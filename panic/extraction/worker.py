@@ -5,13 +5,16 @@ try_out({"it": spec}, "cpu")
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from PIL import Image
 
 from panic.devices.device import open_device
+from panic.devices.shared import WORTH_SHARING, share_weights
 from panic.engine.calls import Call, CallResult, Worker
+from panic.engine.memory import MemorySettings
 from panic.engine.process_worker import ProcessWorker
 from panic.engine.serving import LocalWorker, ServerSettings
 from panic.engine.workers import Deliver, Workers
@@ -22,9 +25,29 @@ from panic.models.protocol import Modality, ModelSpec
 WAIT_S = 0.2
 
 
-def start_worker(specs: Mapping[str, ModelSpec], device: str, deliver: Deliver) -> Worker:
+def start_workers(specs: Mapping[str, ModelSpec], devices: Sequence[str], deliver: Deliver) -> list[Worker]:
+    """A worker on each device; several share main memory, and the weights there that are large."""
+    number = len(devices)
+    large = [name for name, spec in specs.items() if number > 1 and _weight_bytes(spec) >= WORTH_SHARING]
+    settings = ServerSettings(
+        device=devices[0],
+        specs=dict(specs),
+        memory=MemorySettings(num_workers=number),
+        weights=share_weights(large, number),
+    )
+    return [start_worker(replace(settings, device=device), deliver) for device in devices]
+
+
+def _weight_bytes(spec: ModelSpec) -> int:
+    try:
+        return registry.size_bytes(spec)
+    except ModelError:  # a class of a user's says it only when it is constructed
+        return 0
+
+
+def start_worker(settings: ServerSettings, deliver: Deliver) -> Worker:
     """A thread of this process for the CPU; a process for a GPU, and for users' files, which may end it."""
-    settings = ServerSettings(device=device, specs=dict(specs))
+    specs, device = settings.specs, settings.device
     runs_users_code = any(spec.source.startswith("python:") for spec in specs.values())
     if open_device(device).kind in ("cpu", "sim") and not runs_users_code:
         return LocalWorker(settings, registry.build, deliver)
@@ -33,7 +56,7 @@ def start_worker(specs: Mapping[str, ModelSpec], device: str, deliver: Deliver) 
 
 def try_out(specs: Mapping[str, ModelSpec], device: str) -> None:
     """Load each model and call it with one small input. Raises ModelError for one that fails."""
-    with closing(Workers(lambda deliver: [start_worker(specs, device, deliver)])) as workers:
+    with closing(Workers(lambda deliver: start_workers(specs, [device], deliver))) as workers:
         for name, spec in specs.items():
             item = "a" if Modality.TEXT in spec.modalities_in else Image.new("RGB", (64, 64), "grey")
             bucketing = registry.bucketing(spec)

@@ -77,7 +77,8 @@ def snapshot(
 def go_on_from(taken: Path, store: Path, *, tell: Tell = lambda what, done, total: None) -> bool:
     """Put a snapshot where a store is to go on from it; False if that store is there and has all of it.
 
-    Raises ConflictError for another store there, or one that is behind the snapshot.
+    Two copies that went on apart have revisions that tell nothing of each other: what one has of the other is
+    told by their sessions. Raises ConflictError for another store there, or one that lacks something.
     """
     with Store(taken, copy_older=True) as before:
         if not (store / "store.sqlite").exists():
@@ -85,28 +86,12 @@ def go_on_from(taken: Path, store: Path, *, tell: Tell = lambda what, done, tota
             return True
         with Store(store, copy_older=True) as now:
             others = _uids(before) - _uids(now)
-            if not others and _has_all(now, before):
+            if not others and now.revision >= before.revision and _has_work_of(now, before):
                 return False
     why = "is another store than the one of" if others else "lacks what is in"
     raise ConflictError(
         f"{store} {why} the snapshot {taken}.",
         hint="Nothing was changed. Go on from the snapshot in another folder: --store PATH.",
-    )
-
-
-def _has_all(now: Store, before: Store) -> bool:
-    """Whether a store came out of what an earlier state of it has: its sessions, and as much of each result.
-
-    A higher revision alone would say nothing: a store that went another way has one, too.
-    """
-    if now.revision < before.revision:
-        return False
-    sessions = [set(store.db.rows("SELECT started_at, host, pid FROM session")) for store in (before, now)]
-    if not sessions[0] <= sessions[1]:
-        return False
-    return all(
-        now.db.value(f"SELECT count(*) FROM {table}") >= before.db.value(f"SELECT count(*) FROM {table}")
-        for table in ("run", "invocation", "output", "embedding", "diagram", "annotation")
     )
 
 
@@ -121,6 +106,21 @@ def is_snapshot(folder: Path) -> bool:
             if opened.read(2) != b"\1\1":
                 return False
     return True
+
+
+def _has_work_of(store: Store, other: Store) -> bool:
+    """Whether a store has all sessions of another one, with at least as many calls of models in each."""
+    own, theirs = _calls(store), _calls(other)
+    return all(own.get(session, -1) >= number for session, number in theirs.items())
+
+
+def _calls(store: Store) -> dict[tuple[float, str, int], int]:
+    """How many calls of models each session has made, by when and where it was."""
+    rows = store.db.rows(
+        "SELECT session.started_at, host, pid, count(batch.id) FROM session LEFT JOIN batch"
+        " ON batch.session = session.id GROUP BY session.id"
+    )
+    return {(started_at, host, pid): number for started_at, host, pid, number in rows}
 
 
 def _uids(store: Store) -> set[str]:
@@ -161,12 +161,18 @@ def require_target(store: Store, target: Path, *, force: bool = False) -> None:
     try:
         with Store(target, copy_older=True) as older:
             others = [row.name for row in reading.experiments(older) if row.uid not in _uids(store)]
+            has_gone_on = bool(_calls(older).keys() - _calls(store).keys())
     except PanicError as error:
         raise StoreError(f"{target} cannot be replaced: {error.message}", hint=advice) from error
     if others:
         raise StoreError(
             f"{target} is a snapshot of another store: of the experiments {', '.join(others[:5])}.",
             hint=advice,
+        )
+    if has_gone_on:
+        raise StoreError(
+            f"{target} is a snapshot of a copy of {store.path} that has gone on by itself.",
+            hint="panic merge brings both into one. " + advice,
         )
 
 

@@ -69,13 +69,13 @@ def evaluate(
     """Figures of a model on `data`: a folder of images with captions, or "pocket-world".
 
     n: how many images are drawn (or captions written, pairs matched). device: torch's name of it; of several,
-    all draw batches, which one changes nothing, and the first does all else.
+    all are given batches, which one changes nothing, and the first does all else.
 
     Raises UsageError for a model or data that do not go together, ModelMissing where weights are not here.
     """
     devices = [device] if isinstance(device, str) else list(device)
     if data == WORLD:
-        return _by_oracle(spec, n, seed, devices[0])
+        return _by_oracle(spec, n, seed, devices)
     if not _draws(spec):
         raise UsageError(
             f"{spec.name} draws no pictures of texts: other models are evaluated on {WORLD} alone",
@@ -106,21 +106,33 @@ _Batch = tuple[Sequence[str], Sequence[Path], int]
 """Captions, the files of their images, and the seed of the first."""
 
 
+class OnAll:
+    """A model on each of several devices that is called like one, by as many threads as there are devices."""
+
+    def __init__(self, spec: ModelSpec, devices: Sequence[str]) -> None:
+        self.num_devices = len(devices)
+        self._free: SimpleQueue[Model] = SimpleQueue()
+        for device in devices:
+            model = registry.build(spec)
+            model.load(device)
+            self._free.put(model)
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """Call the model on a device that is free."""
+        model = self._free.get()
+        try:
+            return model.invoke(inputs, seeds)
+        finally:
+            self._free.put(model)
+
+
 def _draw(spec: ModelSpec, devices: Sequence[str], batches: Sequence[_Batch]) -> Iterator[Sequence[Path]]:
-    """Draw batches on all devices, with a thread and a model on each; yields the files of each batch."""
-    free: SimpleQueue[Model] = SimpleQueue()
-    for device in devices:
-        model = registry.build(spec)
-        model.load(device)
-        free.put(model)
+    """Draw batches on all devices; yields the files of each batch."""
+    model = OnAll(spec, devices)
 
     def draw(batch: _Batch) -> Sequence[Path]:
         captions, paths, first = batch
-        model = free.get()
-        try:
-            images = pocket_scores.call(model, captions, range(first, first + len(captions)))
-        finally:
-            free.put(model)
+        images = pocket_scores.call(model, captions, range(first, first + len(captions)))
         for path, image in zip(paths, images, strict=True):
             image.save(path)
         return paths
@@ -213,10 +225,10 @@ class _Images(torch.utils.data.Dataset[torch.Tensor]):
         return torch.from_numpy(load_image(self.paths[index], self.size).copy()).permute(2, 0, 1)
 
 
-def _by_oracle(spec: ModelSpec, n: int, seed: int, device: str) -> dict[str, Any]:
+def _by_oracle(spec: ModelSpec, n: int, seed: int, devices: Sequence[str]) -> dict[str, Any]:
     """Scores of a model on n scenes of the pocket world's test split."""
     shown = examples("test", n, pocket_scores.SEED)
-    score: Callable[[Model], dict[str, float]]
+    score: Callable[[pocket_scores.Called], dict[str, float]]
     taken, given = set(spec.modalities_in), spec.modality_out
     if _draws(spec):
         score = partial(pocket_scores.score_drawing, shown=shown, seed=seed)
@@ -226,9 +238,7 @@ def _by_oracle(spec: ModelSpec, n: int, seed: int, device: str) -> dict[str, Any
         score = partial(pocket_scores.score_matching, shown=shown)
     else:
         raise UsageError(f"{spec.name}: the oracle judges drawings, captions and joint embeddings")
-    model = registry.build(spec)
-    model.load(device)
-    return {"scenes": n, **score(model)}
+    return {"scenes": n, **score(OnAll(spec, devices))}
 
 
 def _draws(spec: ModelSpec) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ def grid(images: Sequence[np.ndarray], *, columns: int) -> Image.Image:
         y, x = divmod(i, columns)
         canvas[y * h : (y + 1) * h, x * w : (x + 1) * w] = image
     return Image.fromarray(canvas)
+
+
+def joined(samples: Sequence[Any]) -> Any:
+    """What several processes have made to look at, as one: images side by side, texts one after another."""
+    parts = [part for part in samples if part is not None]
+    if not parts or isinstance(parts[0], str):
+        return "".join(parts) if parts else None
+    return Image.fromarray(np.concatenate([np.asarray(part) for part in parts], axis=1))
 
 
 def spoil(images: Tensor, share: float, batch: Batch) -> Tensor:

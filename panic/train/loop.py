@@ -4,8 +4,9 @@
 randomness comes from the step (panic.train.batches), so a checkpoint needs no random state and a resumed
 training gives the same weights as an uninterrupted one.
 
-One process, or several under `accelerate launch -m panic.train CONFIG`: every one takes its share of each
-batch, gradients are averaged, the main one evaluates and writes while the others wait.
+One process, or several under `accelerate launch -m panic.train CONFIG` or `torchrun -m panic.train CONFIG`:
+every one takes its share of each batch, gradients are averaged, every one makes its share of the samples that
+are looked at; the main one evaluates all else and writes while the others wait.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -34,6 +36,7 @@ from panic.train.batches import Batch
 from panic.train.checkpoints import Checkpoints
 from panic.train.config import Training, recipe
 from panic.train.data import DataSet, TrainingItem
+from panic.train.image_tensors import joined
 from panic.train.journal import Journal, Profile
 
 NUM_SHOWN = 16  # validation items of an evaluation's samples
@@ -54,8 +57,11 @@ class Task(Protocol):
 
     def __call__(self, batch: Batch) -> Tensor: ...
 
-    def samples(self, items: list[TrainingItem]) -> Any:
-        """Make something to look at: a PIL image, or a text."""
+    def samples(self, items: list[TrainingItem], first: int = 0) -> Any:
+        """Make something to look at: a PIL image whose columns are the items, a text, or None.
+
+        first: the place of the first item among those of all processes.
+        """
         ...
 
     def measures(self, items: list[TrainingItem]) -> Mapping[str, float]:
@@ -187,7 +193,7 @@ def _fit(
             measures: Mapping[str, float] | None = None
             if is_due := step % config.evaluate_every == 0 or step == config.steps:
                 with profile.part("evaluate"):
-                    measures = trained.evaluate(step, journal) if is_main else None
+                    measures = trained.evaluate(step, journal)
                     accelerator.wait_for_everyone()
             if is_due or time.monotonic() - saved_at > config.checkpoint_minutes * 60:
                 with profile.part("save"):
@@ -334,19 +340,33 @@ class _Trained:
         return Batch(items, positions, config.batch_size, config.seed, step)
 
     @torch.no_grad()
-    def evaluate(self, step: int, journal: Journal) -> Mapping[str, float]:
-        """Measures of the averaged weights on validation items, their loss first; writes samples, too."""
+    def evaluate(self, step: int, journal: Journal) -> Mapping[str, float] | None:
+        """Measures of the averaged weights on validation items, their loss first, with samples to look at.
+
+        All processes make the samples. Returns None in those that are not the main one.
+        """
         items = self.data.validation(NUM_JUDGED)
         size = min(self.share, len(items))
         losses = []
         with self.averaged():
+            samples = self._samples(items[:NUM_SHOWN])
+            if not self.accelerator.is_main_process:
+                return None
             for first in range(0, len(items) - size + 1, size):
                 batch = Batch(items[first : first + size], range(size), size, self.config.seed, 2**31 - 1)
                 losses.append(self.task(batch).mean().item())
             score = float(sum(losses) / len(losses))
             measures = {"loss": score, **self.task.measures(items)}
-            journal.evaluation(step, measures, self.task.samples(items[:NUM_SHOWN]))
+            journal.evaluation(step, measures, samples)
         return measures
+
+    def _samples(self, items: list[TrainingItem]) -> Any:
+        """What the task makes of these items, a share of them in each process."""
+        number, rank = self.accelerator.num_processes, self.accelerator.process_index
+        share = -(-len(items) // number)
+        mine = items[rank * share : (rank + 1) * share]
+        made = [self.task.samples(mine, rank * share)] if mine else []
+        return joined(gather_object(made))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -12,8 +12,9 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -62,29 +63,45 @@ def load(folder: Path, name: str) -> Model:
     return model
 
 
-def call(model: Model, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
+class Called(Protocol):
+    """What is called: a model, or one on several devices, which then says how many (`num_devices`)."""
+
+    def invoke(self, inputs: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """See `Model.invoke`."""
+
+
+def call(model: Called, inputs: Sequence[Any], seeds: Sequence[int]) -> list[Any]:
     """A model's outputs of any number of inputs. Raises ModelError for one that cannot be used."""
-    outputs: list[Any] = []
-    for start in range(0, len(inputs), BATCH):
-        outputs += model.invoke(list(inputs[start : start + BATCH]), list(seeds[start : start + BATCH]))
+    parts = [slice(start, start + BATCH) for start in range(0, len(inputs), BATCH)]
+
+    def perform(part: slice) -> Sequence[Any]:
+        return model.invoke(list(inputs[part]), list(seeds[part]))
+
+    num_devices = min(getattr(model, "num_devices", 1), len(parts))
+    if num_devices > 1:
+        with ThreadPoolExecutor(num_devices) as pool:
+            done = list(pool.map(perform, parts))
+    else:
+        done = [perform(part) for part in parts]
+    outputs = [output for part in done for output in part]
     for output in outputs:
         if isinstance(output, Exception):
             raise ModelError(str(output)) from output
     return outputs
 
 
-def draw(model: Model, prompts: Sequence[str], *, seed: int = 0) -> np.ndarray:
+def draw(model: Called, prompts: Sequence[str], *, seed: int = 0) -> np.ndarray:
     """Draw each prompt with its own seed: (n, 64, 64, 3) uint8."""
     return np.stack([np.asarray(image) for image in call(model, prompts, range(seed, seed + len(prompts)))])
 
 
-def tell(model: Model, images: np.ndarray) -> list[str]:
+def tell(model: Called, images: np.ndarray) -> list[str]:
     """Describe images (n, 64, 64, 3) uint8."""
     return call(model, [Image.fromarray(image) for image in images], range(len(images)))
 
 
 def score_drawing(
-    model: Model, shown: Sequence[Example], *, seed: int = 0, background_shift: int = 0
+    model: Called, shown: Sequence[Example], *, seed: int = 0, background_shift: int = 0
 ) -> dict[str, float]:
     """Rates of what the oracle finds right in drawings of the examples' canonical captions.
 
@@ -95,7 +112,7 @@ def score_drawing(
     return _by_count([compare(scene, read(p)) for scene, p in zip(wanted, images, strict=True)], shown)
 
 
-def score_telling(model: Model, shown: Sequence[Example], *, terse: bool = False) -> dict[str, float]:
+def score_telling(model: Called, shown: Sequence[Example], *, terse: bool = False) -> dict[str, float]:
     """Rates of captions of rendered images that are true in everything, and of those that parse.
 
     A terse one tells the largest object alone, and has to tell that one.
@@ -120,7 +137,7 @@ def score_telling(model: Model, shown: Sequence[Example], *, terse: bool = False
     }
 
 
-def score_loop(painter: Model, teller: Model, prompts: Sequence[str], rounds: int) -> dict[str, float]:
+def score_loop(painter: Called, teller: Called, prompts: Sequence[str], rounds: int) -> dict[str, float]:
     """What the loop keeps up with fresh noise: rates over the runs, in the last of the rounds.
 
     Besides, over all rounds, how often the background of a caption is one colour further than the one before.
@@ -151,7 +168,7 @@ def score_autoencoder(autoencoder: Any, shown: Sequence[Example]) -> dict[str, f
     return _by_count([compare(e.scene, read(p)) for e, p in zip(shown, back, strict=True)], shown)
 
 
-def score_matching(model: Model, shown: Sequence[Example]) -> dict[str, float]:
+def score_matching(model: Called, shown: Sequence[Example]) -> dict[str, float]:
     """How often an image's own caption is the nearest one of `MATCHED`, and a caption's own image."""
     texts = np.stack(call(model, [describe(example.scene) for example in shown], range(len(shown))))
     seen = np.stack(call(model, [Image.fromarray(e.picture) for e in shown], range(len(shown))))

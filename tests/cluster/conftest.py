@@ -17,6 +17,7 @@ CONF = """\
 ClusterName=test
 SlurmctldHost={host}
 AuthType=auth/munge
+AuthInfo=cred_expire=5
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
@@ -34,7 +35,8 @@ SelectTypeParameters=CR_Core
 ReturnToService=2
 MpiDefault=none
 KillWait=20
-NodeName={host} CPUs=2 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} CPUs=2 Gres=gpu:2 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -68,6 +70,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname()
     for name in ("state", "spool"):
         (folder / name).mkdir()
+    for name in ("card0", "card1"):  # slurmd counts no cards without files, and takes any files
+        (folder / name).touch()
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/card[0-1]\n")
     (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder))
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     _munge()

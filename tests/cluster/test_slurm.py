@@ -39,9 +39,8 @@ def a_job(folder: Path, *configs: Path, **changes: Any) -> Job:
         folder=folder / "the job's folder",
         configs=configs or (write_config(folder),),
         work=ROOT,
-        panic=(sys.executable, "-m", "panic"),
         ids={},
-        **{"shards": 3, "scratch": folder, **changes},
+        **{"panic": (sys.executable, "-m", "panic"), "shards": 3, "scratch": folder, **changes},
     )
     save(job)
     job.script.write_text(script(job))
@@ -198,6 +197,101 @@ def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapsho
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")
 
 
+def stand_in(folder: Path, name: str, script: str) -> dict[str, str]:
+    """An environment in which a command is this script, and the job is 17_1."""
+    (folder / "tools").mkdir(exist_ok=True)
+    (folder / "tools" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "tools" / name).chmod(0o755)
+    ids = {"SLURM_JOB_ID": "18", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "1"}
+    return {**os.environ, **ids, "PATH": f"{folder / 'tools'}:{os.environ['PATH']}"}
+
+
+@pytest.mark.slow
+def test_the_merge_comes_after_a_task_that_is_in_the_queue_again(tmp_path: Path) -> None:
+    """`afterany` may hold while a task only waits to begin again: a merge lacked what it did later."""
+    job = a_job(tmp_path, shards=2)
+    assert perform_here(job, [1, 2]) == 0
+    shutil.rmtree(job.folder / "merged")
+    (job.folder / "tasks" / "0002.state").write_text("requeued on node-1, job 17_2, restart 0\n")
+    stand_in(tmp_path, "scontrol", f'echo "$@" >> "{tmp_path}/asked"')
+    given = stand_in(tmp_path, "squeue", '[ "$3" = 17_2 ] && echo 17_2')
+    merge = ["bash", str(job.script), "merge"]
+    done = subprocess.run(merge, env=given, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "asked").read_text()) == (0, "requeue 18\n")
+    assert "Task 2 is in the queue again" in done.stderr
+    assert not (job.folder / "merged").exists()
+    given = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    done = subprocess.run(merge, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "These shards are not complete: 2." in done.stderr
+    assert (tmp_path / "asked").read_text() == "requeue 18\n"
+
+
+@pytest.mark.slow
+def test_a_slurm_that_does_not_answer_frees_no_lock(tmp_path: Path) -> None:
+    """squeue that failed, as on a busy controller, counted as a job that had ended: two wrote one shard."""
+    job = a_job(tmp_path, shards=1, panic=("true",))
+    lock = job.folder / "tasks" / "0001.lock"
+    lock.write_text("16_1\n")
+    task = ["bash", str(job.script), "task"]
+    busy = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1")
+    done = subprocess.run(task, env=busy, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Slurm does not say whether job 16_1 has ended" in done.stderr
+    assert lock.read_text() == "16_1\n"
+    ended = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id' >&2; exit 1")
+    done = subprocess.run(task, env=ended, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not lock.exists()
+
+
+@pytest.mark.slow
+def test_a_store_whose_last_snapshot_fails_stays_on_its_node(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It was deleted however the task had ended, and all since the snapshot before was lost."""
+    job = a_job(tmp_path, shards=1)
+    place = job.folder / "tasks" / "0001"
+    run(write_config(tmp_path, name="another"), place)  # a store that is no snapshot of this one
+    assert perform_here(job, [1]) == 1
+    said = capfd.readouterr().err
+    assert "No snapshot could be taken: what was computed stays on" in said
+    [kept] = tmp_path.glob("panic-local-*-0001")
+    shutil.rmtree(place)
+    given = {**os.environ, "SLURM_JOB_ID": kept.name.split("-0001")[0].removeprefix("panic-")}
+    done = subprocess.run(
+        ["bash", job.script, "task"],
+        env={**given, "SLURM_ARRAY_TASK_ID": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not kept.exists()
+    assert job.state(1).startswith("complete")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before it begins", "while it performs"])
+def test_a_task_that_ends_at_once_when_it_is_warned_is_requeued(tmp_path: Path, when: str) -> None:
+    """The shell took the signal that it had itself for how its child had ended, if that was quick."""
+    given = stand_in(tmp_path, "scontrol", f'echo "$@" >> "{tmp_path}/asked"')
+    setup = f'touch "{tmp_path}/begun"; sleep 0.3' if when == "before it begins" else ""
+    for number in range(1, 6):
+        job = a_job(
+            tmp_path, shards=1, panic=("sh", "-c", f'touch "{tmp_path}/begun"; exec sleep 60'), setup=setup
+        )
+        task = subprocess.Popen(["bash", job.script, "task"], env=given)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        task.send_signal(signal.SIGUSR1)
+        assert task.wait(10) == 0
+        assert job.state(1).startswith("requeued")
+        assert (tmp_path / "asked").read_text() == "requeue 17_1\n" * number
+        (tmp_path / "begun").unlink()
+
+
 def wait_for(job: Job, task: int, *wanted: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -253,10 +347,8 @@ def test_slurm_says_what_it_does_not_take(slurm: Path, tmp_path: Path) -> None:
         submit(a_job(tmp_path, sbatch=("--partition=nowhere",)))
 
 
-@pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> None:
-    """A warning as Slurm gives it before a time limit; it begins a requeued task after two minutes."""
     models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
     config = write_config(tmp_path, models=models, max_length=60)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=10:00",)))
@@ -265,5 +357,7 @@ def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> No
     asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
     wait_for(job, 1, "requeued", seconds=60)
     assert "New: " in merged(job, seconds=300)
+    assert job.state(1).startswith("complete")
+    assert job.state(1).endswith("restart 1")
     run(config, tmp_path / "whole")
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")

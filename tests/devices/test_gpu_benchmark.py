@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,14 @@ def test_a_goal_that_is_missed_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     bench.keep("good", 0.9, at_least=0.8, at_most=1.0)
     assert bench.missed == ["slow: 0.7, goal 0.8", "long: 1.2, goal 1.1", "none: nan, goal 1.1"]
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_rehearsal_of_several_devices_finds_all_equal() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu.devices", "--rehearse"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    told = json.loads(ended.stdout)
+    assert all(figures["equals_one"] for figures in told["found"].values())
+    assert told["weights of two processes"]["is_once"]

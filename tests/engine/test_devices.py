@@ -25,6 +25,7 @@ from panic.engine.plan import make_plan
 from panic.engine.progress import Progress
 from panic.engine.workers import Deliver, Workers, refuse_impossible
 from panic.errors import UsageError
+from panic.models import registry
 from panic.store import Store, check, reading
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_kill import kill_and_rerun
@@ -118,6 +119,40 @@ def test_kills_of_the_whole_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_models_that_fit_only_when_spread_give_what_one_large_device_gives(tmp_path: Path) -> None:
+    """Real weights: neither device has room for both models, so each of them serves one."""
+    models = {"draw": {"base": "PocketDiffusion", "steps": 2}}
+    names = {"draw": "PocketDiffusion", "PocketCaptioner": "PocketCaptioner"}
+    sizes = [registry.size_bytes(registry.resolve(name)) for name in names.values()]
+    room = int(1.2 * max(sizes))
+    assert room < sum(sizes)
+    config = ExperimentConfig.model_validate(
+        {
+            "name": "test",
+            "networks": [list(names)],
+            "models": models,
+            "prompts": ["a small red circle above a large blue square", "a large green triangle"],
+            "seeds": [-1],
+            "repeats": 4,
+            "max_length": 6,
+            "batch_sizes": dict.fromkeys(names, 4),
+            "threads": 1,
+            "headroom": 0,
+            "memory_fraction": 1.0,
+            "device": [f"sim:{room}b", f"sim:{room}b"],
+        }
+    )
+    run(config, tmp_path / "spread")
+    run(config.model_copy(update={"device": "sim:1GiB"}), tmp_path / "one")
+    with sqlite3.connect(tmp_path / "spread" / "store.sqlite") as connection:
+        served = connection.execute("SELECT DISTINCT model, device FROM batch").fetchall()
+    assert len(served) == 2, "each model has one device"
+    assert len({device for _, device in served}) == 2
+    assert dump(tmp_path / "spread") == dump(tmp_path / "one")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_device_whose_process_ends_three_times_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -196,6 +231,38 @@ def test_after_the_end_of_a_process_another_device_gets_what_it_had() -> None:
     assert workers.open_seats() == [two, one]
     answer(workers, submit(workers, 0))
     assert one.num_ends == 0
+
+
+def test_a_device_whose_models_no_other_serves_does_not_rest() -> None:
+    """It was idle for as long as another one computed what it has no part in."""
+
+    def start(deliver: Deliver) -> list[Silent]:
+        return [Silent(), Silent()]
+
+    placed = placing(a=8, b=8)
+    workers = Workers(start, Ledger(), placed)
+    [own], [other] = placed.places["a"], placed.places["b"]
+    seats = {seat.device: seat for seat in workers.seats}
+    assert own != other
+    at_work = workers.submit(Call(model="b", batch_size=1, inputs=["x"], seeds=[0]), seats[other])
+    number = workers.submit(Call(model="a", batch_size=1, inputs=["x"], seeds=[0]), seats[own])
+    answer(workers, number, "crash")
+    assert seats[own] in workers.open_seats()
+    answer(workers, at_work)
+
+
+def test_items_that_end_every_process_leave_no_device_out() -> None:
+    """Towards the end such items alone are left, and ended one device's process three times in a row."""
+    workers, _ = two_devices()
+    for number in range(6):
+        for place in (number % 2, 1 - number % 2):
+            call = Call(model="a", batch_size=1, inputs=[f"poison {number}"], seeds=[0])
+            answer(workers, workers.submit(call, workers.seats[place]), "crash")
+    assert not any(seat.is_left_out for seat in workers.seats)
+    for number in range(3):  # other items each, of which nothing is known elsewhere
+        call = Call(model="a", batch_size=1, inputs=[f"good {number}"], seeds=[0])
+        answer(workers, workers.submit(call, workers.seats[0]), "crash")
+    assert [seat.is_left_out for seat in workers.seats] == [True, False]
 
 
 def test_ends_that_are_not_in_a_row_leave_no_device_out() -> None:

@@ -17,6 +17,7 @@ from panic.errors import Interrupted, ModelError, PanicError, UsageError
 from panic.extraction.extract import Extraction, extract, look
 from panic.extraction.files import KEY, Parts, parts_folder
 from panic.extraction.inputs import list_images
+from panic.models import registry
 
 from .conftest import draw
 from .counted import Counted, counted
@@ -223,3 +224,38 @@ def test_several_devices_give_the_same_file(photos: str) -> None:
     one, several = (pl.read_parquet(file) for file in ("f.parquet", "g.parquet"))
     assert several.equals(one)
     assert num_seen() == 40, "each once"
+
+
+BAD = '''
+import inspect
+import os
+import signal
+import time
+
+from tests.extraction.counted import Counted
+
+
+class Bad(Counted):
+    """Ends every process of one device, before it can be called there."""
+
+    modality_in = ("image", "text")
+
+    def load(self, device):
+        servers = [frame.frame.f_locals.get("self") for frame in inspect.stack()]
+        if any(getattr(getattr(one, "settings", None), "device", "") == "sim:1GiB#2" for one in servers):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def invoke(self, inputs, seeds):
+        time.sleep(0.5)  # the other device is not done before this one has ended several times
+        return super().invoke(inputs, seeds)
+'''
+
+
+@pytest.mark.slow
+def test_a_device_whose_process_ends_again_and_again_ends_no_extraction(photos: str) -> None:
+    """Its second end before a call was fatal to all."""
+    Path("bad.py").write_text(BAD)
+    spec = registry.resolve(f"python:{Path('bad.py').absolute()}:Bad", device_kind="sim")
+    specs = {"counted": replace(spec, batch_size=1)}
+    done = extract(wanted(photos, specs=specs, device=["sim:1GiB", "sim:1GiB"]))
+    assert (done.num_rows, done.skipped) == (20, [])

@@ -158,6 +158,28 @@ def test_an_annotated_snapshot_is_not_replaced(folder: Path, sample: Sample, tmp
         snapshot(folder, tmp_path / "copy")
 
 
+def test_a_copy_that_went_on_apart_has_not_all_of_a_snapshot(
+    folder: Path, sample: Sample, tmp_path: Path
+) -> None:
+    """Each copy counts its own transactions: a larger revision hid that the other's work was not there."""
+    one, two, taken = tmp_path / "one", tmp_path / "two", tmp_path / "taken"
+    for copy in (one, two):
+        snapshot(folder, copy)
+    with Store(two, write=True) as store:
+        writing.start_session(store, sample.alpha, "panic run", {})
+    snapshot(two, taken)
+    with Store(one, write=True) as store:
+        for number in range(9):
+            remark(store, "alpha", f"remark {number}")
+    with Store(one) as behind, Store(taken) as ahead:
+        assert behind.revision > ahead.revision
+    with pytest.raises(ConflictError, match="is behind the snapshot"):
+        go_on_from(taken, one)
+    with pytest.raises(StoreError, match="has gone on by itself"):
+        snapshot(one, taken)
+    assert not go_on_from(taken, two)
+
+
 def test_going_on_from_a_snapshot(folder: Path, sample: Sample, tmp_path: Path) -> None:
     taken, store = tmp_path / "copy", tmp_path / "node" / "store"
     with pytest.raises(StoreMissing):

@@ -13,9 +13,11 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from panic import pocket
@@ -261,26 +263,33 @@ def test_a_signal_ends_with_a_checkpoint_and_130(tmp_path):
     assert small.newest(small.config("autoencoder", tmp_path))["step"] >= 1
 
 
+ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+LAUNCHERS = {
+    "accelerate": [*ACCELERATE, "--mixed_precision=no", "--dynamo_backend=no"],
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["contrastive", "diffusion", "captioning"])
-def test_two_processes_equal_one(tmp_path, task):
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("task", "launcher"),
+    [
+        ("contrastive", "accelerate"),
+        ("diffusion", "accelerate"),
+        ("captioning", "accelerate"),
+        ("diffusion", "torchrun"),
+    ],
+)
+def test_two_processes_equal_one(tmp_path, task, launcher):
     """Negatives, gradients and noise are those of the whole batch; the main process alone writes."""
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
         write(folder / "a.yaml", task, steps=4, batch_size=8, evaluate_every=2, **_few_samples(task))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command = [
-        *launch,
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "-m",
-        "panic.train",
-        str(two / "a.yaml"),
-    ]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "panic.train", str(two / "a.yaml")]
+    on_cpu = environment() | {"ACCELERATE_USE_CPU": "true"}  # gloo, also where there is a GPU
+    done = subprocess.run(command, env=on_cpu, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The model is in") == 1
     assert panic("train", one / "a.yaml").exit_code == 0
@@ -288,6 +297,38 @@ def test_two_processes_equal_one(tmp_path, task):
     assert_close(small.newest(a), small.newest(b))
     assert small.losses(b) == pytest.approx(small.losses(a), rel=1e-3)
     assert len(small.rows(b, "evaluation")) == 2
+    shown = [{path.name: path for path in small.folder_of(c).glob("samples/*")} for c in (a, b)]
+    assert shown[0].keys() == shown[1].keys()
+    assert len(shown[0]) == (0 if task == "contrastive" else 2)
+    for name, path in shown[0].items():  # each process has made its half
+        if path.suffix == ".png":
+            alone, together = (np.asarray(Image.open(of[name])).astype(int) for of in shown)
+            assert abs(alone - together).max() <= 2
+        else:
+            assert path.read_text() == shown[1][name].read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_processes_that_are_stopped_go_on_as_one(tmp_path):
+    """Slurm's warning goes to the launcher, which passes it on; the checkpoint is that of any number."""
+    config = write(tmp_path / "a.yaml", "autoencoder", steps=100_000, batch_size=4, checkpoint_minutes=60.0)
+    command = [sys.executable, "-m", *LAUNCHERS["torchrun"], "-m", "panic.train", str(config)]
+    process = subprocess.Popen(
+        command,
+        env=environment() | {"ACCELERATE_USE_CPU": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(process, tmp_path / "model.training", "loss.csv")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    step = small.newest(small.config("autoencoder", tmp_path))["step"]
+    assert step >= 1, error
+    done = panic("train", config, "--set", f"steps={step + 1}")
+    assert done.exit_code == 0, done.output
 
 
 def _few_samples(task: str) -> dict[str, int]:

@@ -55,6 +55,24 @@ def test_a_perfect_painter_of_the_world_is_right_in_everything(tmp_path):
     assert scores["all, attributes"] == scores["all, background"] == 1.0
 
 
+MEETING = """
+import threading
+both = threading.Barrier(2)
+"""
+
+
+def test_the_oracle_s_judgement_takes_all_devices(tmp_path):
+    """The first calls on the two devices wait for each other."""
+    waiting = PERFECT.replace(
+        "return [", "self.met = getattr(self, 'met', None) or both.wait(20) + 1\n        return ["
+    )
+    text = MEETING + waiting.replace("SEED", str(pocket_scores.SEED)).replace('"test", 12', '"test", 40')
+    (tmp_path / "perfect.py").write_text(text)
+    spec = model_to_evaluate(f"python:{tmp_path / 'perfect.py'}:Perfect")
+    scores = evaluation.evaluate(spec, "pocket-world", n=40, device=["cpu", "cpu"])
+    assert scores["all, exact"] == 1.0
+
+
 TELLER = """
 from panic.pocket.world import examples
 

@@ -40,7 +40,7 @@ class Downhill(torch.nn.Module):
         self.seen.append(batch.step)
         return self.weight.expand(len(batch))
 
-    def samples(self, items):
+    def samples(self, items, first=0):
         self.sampled.append(self.weight.item())
 
     def measures(self, items):
@@ -87,7 +87,7 @@ def test_evaluation_leaves_the_trained_weights(tmp_path):
 def test_an_evaluation_that_fails_leaves_the_trained_weights(tmp_path):
     settings, task = downhill(tmp_path, steps=20, evaluate_every=12), Downhill()
 
-    def samples(items):
+    def samples(items, first=0):
         raise RuntimeError("no picture")
 
     task.samples = samples

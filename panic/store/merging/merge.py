@@ -23,7 +23,7 @@ import apsw
 
 from panic.arms import BASELINE
 from panic.errors import StoreCorrupt, StoreError, UsageError
-from panic.store import writing
+from panic.store import reading, writing
 from panic.store.codec import decode_network, run_key, text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
 from panic.store.merging import conflicts, unfinished
@@ -108,12 +108,22 @@ def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Te
         open_remarks(walk)
         with _scratch(into) as scratch:
             for number, source in enumerate(sources):
-                with _readable(source, scratch / str(number), tell) as theirs:
-                    total.num_images += _take_images(mine, theirs, tell)
-                    is_last = number == len(sources) - 1
-                    _take_source(walk, mine, theirs, source, keep, total, tell, is_last=is_last)
+                is_last = number == len(sources) - 1
+                is_whole = False
+                while not is_whole:  # a snapshot may be renewed in between, and name images that are not here
+                    with _readable(source, scratch / str(number), tell) as theirs:
+                        read = _identity(theirs)
+                        total.num_images += _take_images(mine, theirs, tell)
+                        _take_source(walk, mine, theirs, source, keep, total, tell, is_last=is_last)
+                        is_whole = _identity(theirs) == read
         total.shrunk = conflicts.shrunk(mine)
     return total
+
+
+def _identity(store: Store) -> list[tuple[int, int]]:
+    """Which files there are by now where those of a store were."""
+    found = [(store.path / name).stat() for name in FILES if (store.path / name).exists()]
+    return [(file.st_ino, file.st_mtime_ns) for file in found]
 
 
 def _add_functions(connection: apsw.Connection) -> None:
@@ -252,6 +262,7 @@ def _take_source(
             remember(walk)
             if found.num_settled or walk.value(f"SELECT {conflicts.IS_PART}"):
                 conflicts.sweep(walk)
+                writing.mark_changed(mine, [row.id for row in reading.experiments(mine)])
             (unfinished.end if is_last else unfinished.keep)(walk)
             writing.mark_changed(mine, [row for (row,) in walk.rows("SELECT new FROM temp.map_experiment")])
             found.num_invocations = walk.value("SELECT count(*) FROM main.invocation") - before

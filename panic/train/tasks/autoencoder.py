@@ -63,7 +63,7 @@ class Autoencoder(nn.Module):
         return error
 
     @torch.no_grad()
-    def samples(self, items: list[TrainingItem]) -> Any:
+    def samples(self, items: list[TrainingItem], first: int = 0) -> Any:
         """Images above what comes back of them."""
         batch = Batch(items, range(len(items)), len(items), 0, 0)
         images = batch.images().to(self.norm.running_mean.device)  # type: ignore[union-attr]

@@ -81,7 +81,7 @@ class Captioning(nn.Module):
             ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=self.config.max_tokens - 2)
         return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
 
-    def samples(self, items: list[TrainingItem]) -> Any:
+    def samples(self, items: list[TrainingItem], first: int = 0) -> Any:
         """The captions of images, said and right."""
         said = self.describe(items)
         return "".join(f"{text}\n    {item.texts[0]}\n" for text, item in zip(said, items, strict=True))

@@ -67,7 +67,7 @@ class Contrastive(nn.Module):
         )
         return output.image_embeds.float(), output.text_embeds.float()
 
-    def samples(self, items: list[TrainingItem]) -> Any:
+    def samples(self, items: list[TrainingItem], first: int = 0) -> Any:
         """Make nothing: there is nothing to look at."""
         return None
 

@@ -151,16 +151,16 @@ class Diffusion(nn.Module):
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def samples(self, items: list[TrainingItem]) -> Any:
+    def samples(self, items: list[TrainingItem], first: int = 0) -> Any:
         """Images, and below them drawings of their captions."""
         pipeline, drawn = self.pipeline(), []
-        for first in range(0, len(items), SHOWN_AT_ONCE):
-            some = items[first : first + SHOWN_AT_ONCE]
+        for start in range(0, len(items), SHOWN_AT_ONCE):
+            some = items[start : start + SHOWN_AT_ONCE]
             output = pipeline(
                 [item.texts[0] for item in some],
                 num_inference_steps=self.config.sample_steps,
                 guidance_scale=self.config.guidance,
-                generator=[torch.Generator().manual_seed(first + i) for i in range(len(some))],
+                generator=[torch.Generator().manual_seed(first + start + i) for i in range(len(some))],
             )
             drawn += [np.asarray(image) for image in output.images]
         return grid([*(item.image for item in items), *drawn], columns=len(items))

@@ -1,0 +1,163 @@
+"""`panic slurm` on a Slurm of this machine: time limits, cards, lists of configs, trainings, --resubmit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from panic import run
+from panic.cluster.job import Job, load
+from panic.cluster.slurm import asked, states
+from panic.cluster.standing import standings
+from tests.cluster.test_slurm import ROOT, SYNTHETIC, merged, wait_for, write_config
+from tests.engine.conftest import dump
+from tests.train import small
+
+pytestmark = pytest.mark.slow
+
+
+def panic_slurm(folder: Path, *arguments: object, fails: bool = False) -> str:
+    """What `panic slurm` says, for the job in a folder."""
+    words = [sys.executable, "-m", "panic", "slurm", *map(str, arguments), "--folder", str(folder)]
+    place = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        words, env=place, cwd=folder.parent, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def until_ended(seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while asked(["squeue", "--noheader", "-o", "%i"]).strip():
+        assert time.monotonic() < deadline, asked(["squeue"])
+        time.sleep(0.5)
+
+
+def standing(job: Job) -> list[str]:
+    return [one.state for one in standings(job, states(job))]
+
+
+def logs(job: Job) -> str:
+    return "\n".join(path.read_text() for path in sorted((job.folder / "logs").iterdir()))
+
+
+def slow_models(delay_s: float) -> dict[str, dict[str, object]]:
+    return {name: {**of, "delay_s": delay_s} for name, of in SYNTHETIC["models"].items()}
+
+
+def test_a_list_of_configs_is_one_array_and_one_store(slurm: Path, tmp_path: Path) -> None:
+    configs = []
+    for name in ("one", "two"):
+        configs.append(write_config(tmp_path, name=name, max_length=4).rename(tmp_path / f"{name}.yaml"))
+    folder = tmp_path / "job"
+    said = panic_slurm(folder, *configs, "--shards", 2, "--time", "5:00")
+    assert re.search(r"Submitted: pin \d+, tasks \d+, merge \d+", said)
+    until_ended()
+    job = load(folder)
+    assert standing(job) == ["complete"] * 4, logs(job)
+    assert job.what(4) == "shard 2/2 of two.yaml"
+    for config in configs:
+        run(config, tmp_path / "whole")
+    assert dump(folder / "merged") == dump(tmp_path / "whole")
+
+
+def test_trainings_of_a_sweep_are_an_array_of_slurm(slurm: Path, tmp_path: Path) -> None:
+    rates = [0.001, 0.01]
+    config = tmp_path / "train.yaml"
+    values = small.raw("autoencoder", tmp_path, steps=2, learning_rate={"values": rates})
+    config.write_text(yaml.safe_dump(values))
+    folder = tmp_path / "job"
+    assert re.search(r"Submitted: tasks \d+\n", panic_slurm(folder, config, "--time", "5:00"))
+    until_ended()
+    job = load(folder)
+    assert standing(job) == ["complete"] * 2, logs(job)
+    assert len(list(tmp_path.glob("model*/config.json"))) == 2
+
+
+def test_cards_are_given_as_asked_for(slurm: Path, tmp_path: Path) -> None:
+    """Slurm counts them; which one a task sees it tells of real devices alone."""
+    config = write_config(tmp_path, max_length=2)
+    folder = tmp_path / "job"
+    assert "gpu" in panic_slurm(tmp_path / "too many", config, "--gres", "gpu:3", fails=True)
+    panic_slurm(folder, config, "--shards", 2, "--gres", "gpu:1", "--time", "5:00")
+    until_ended()
+    job = load(folder)
+    assert standing(job) == ["complete"] * 2, logs(job)
+    tasks, merge = (
+        asked(["scontrol", "--oneliner", "show", "job", job.ids[name][0]]) for name in ("tasks", "merge")
+    )
+    assert tasks.count("TresPerNode=gres:gpu:1") == 2
+    assert "gres" not in merge
+
+
+def test_what_failed_is_submitted_again_and_nothing_else(slurm: Path, tmp_path: Path) -> None:
+    """A disk that is not there for one of two tasks."""
+    config = write_config(tmp_path, max_length=4)
+    folder, disk = tmp_path / "job", tmp_path / "disk"
+    setup = f'[ "${{SLURM_ARRAY_TASK_ID:-}}" != 2 ] || [ -e "{disk}" ] || exit 7'
+    panic_slurm(folder, config, "--shards", 2, "--time", "5:00", "--setup", setup)
+    until_ended()
+    job = load(folder)
+    assert standing(job) == ["complete", "failed"]
+    said = panic_slurm(folder, "--status")
+    assert "1 complete, 1 failed" in said
+    assert "--resubmit" in said
+    assert "These shards are not complete: 2." in logs(job)
+    disk.touch()
+    panic_slurm(folder, "--resubmit")
+    until_ended()
+    again = load(folder)
+    assert len(again.ids["tasks"]) == 2
+    assert standing(again) == ["complete"] * 2
+    assert "All tasks are complete or at work." in panic_slurm(folder, "--resubmit")
+    run(config, tmp_path / "whole")
+    assert dump(folder / "merged") == dump(tmp_path / "whole")
+
+
+def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    folder = tmp_path / "job"
+    panic_slurm(folder, config, "--time", "5:00")
+    job = load(folder)
+    wait_for(job, 1, "running")
+    time.sleep(3)
+    [shell] = [one for one in psutil.process_iter() if one.cmdline()[-1:] == ["task"]]
+    shell.kill()
+    until_ended()
+    assert job.state(1).startswith("running"), "it could write nothing more"
+    assert (folder / "tasks" / "0001.lock").exists()
+    assert standing(job) == ["failed"]
+    panic_slurm(folder, "--resubmit")
+    until_ended()
+    assert standing(load(folder)) == ["complete"]
+    run(config, tmp_path / "whole")
+    assert dump(folder / "merged") == dump(tmp_path / "whole")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_task_goes_on_beyond_its_time_limit(slurm: Path, tmp_path: Path) -> None:
+    """Slurm warns two minutes before the limit, so a task of two minutes is warned as soon as it looks."""
+    config = write_config(tmp_path, models=slow_models(0.25), max_length=100)
+    folder = tmp_path / "job"
+    panic_slurm(folder, config, "--time", "2:00")
+    job = load(folder)
+    until_ended(500)
+    assert standing(job) == ["complete"], logs(job)
+    restarts = int(job.state(1).rpartition(" ")[2])
+    print("restarts", restarts)
+    assert restarts >= 1
+    assert "Begins with the snapshot" in logs(job)
+    assert "New: " in merged(job)
+    assert not list(tmp_path.glob("panic-*-0001"))
+    run(config, tmp_path / "whole")
+    assert dump(folder / "merged") == dump(tmp_path / "whole")
