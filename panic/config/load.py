@@ -27,6 +27,7 @@ from panic.config.problems import Document, KeyPath, Place, Problem, Source, dot
 from panic.config.prompt_origins import OriginsSource
 from panic.config.schema import (
     ExperimentConfig,
+    NoticeSettings,
     SnapshotSettings,
     Variant,
     cross_field_problems,
@@ -46,6 +47,7 @@ PARTS: dict[KeyPath, type[BaseModel]] = {
     ("vectorisations",): Vectorisation,
     ("distances",): Distance,
     ("snapshot",): SnapshotSettings,
+    ("notify",): NoticeSettings,
 }
 """What stands below these keys."""
 

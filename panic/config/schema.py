@@ -41,6 +41,7 @@ from panic.config.fields import (
     Size,
     Tag,
     Text,
+    Variable,
     Whole,
     Workers,
 )
@@ -110,6 +111,21 @@ class SnapshotSettings(Part):
 
     to: Annotated[FilePath, Field(description="folder of the snapshot, also on a network file system")]
     every_s: Annotated[float, Field(gt=0, strict=False, description="seconds between two snapshots")] = 600.0
+
+
+class NoticeSettings(Part):
+    """Who hears how an experiment goes, and of what."""
+
+    to: Annotated[
+        list[Variable],
+        Field(min_length=1, description="environment variables that hold addresses, in the words of apprise"),
+    ]
+    on: Annotated[
+        list[Literal["end", "failure", "stall"]], Field(min_length=1, description="what is told")
+    ] = ["end", "failure", "stall"]
+    stall_minutes: Annotated[
+        float, Field(gt=0, strict=False, description="minutes without a result that are a stall")
+    ] = 30.0
 
 
 class ExperimentConfig(Part):
@@ -222,6 +238,11 @@ class ExperimentConfig(Part):
         SnapshotSettings | None,
         OPERATIONAL,
         Field(description="copies of the store: {to: FOLDER, every_s: 600}"),
+    ] = None
+    notify: Annotated[
+        NoticeSettings | None,
+        OPERATIONAL,
+        Field(description="notices: {to: [VARIABLE], on: [end, failure, stall], stall_minutes: 30}"),
     ] = None
     model_folder: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of your own models")] = (
         None

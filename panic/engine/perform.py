@@ -102,6 +102,10 @@ def run(
     plan = make_plan(checked, device.kind, runs)
     warn_of_short_runs(plan)
     with ExitStack() as stack:
+        if config.notify is not None:
+            from panic.engine.notices import telling  # not imported where nobody asks
+
+            on_progress = stack.enter_context(telling(config.notify, config.name, on_progress))
         if not isinstance(store, Store):
             path = Path(store or config.store or DEFAULT_STORE)
             if not path.exists():
@@ -212,7 +216,7 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
             workers.post,
             num_workers=plan.config.diagram_workers,
             ledger=session.ledger,
-            hidden=registry.secrets(plan.specs.values()),
+            hidden=plan.secrets,
         )
         stack.enter_context(closing(pool))
         with_loops.append(DiagramStage(session, pool, before))

@@ -35,7 +35,7 @@ from panic.engine.queue import Buckets, Item, Lane, ReadyQueue
 from panic.engine.writer import Writer
 from panic.errors import BudgetSpent, Interrupted
 from panic.interrupts import stop_on_signals
-from panic.models.kinds import origin, secrets
+from panic.models.kinds import origin
 from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
@@ -239,7 +239,7 @@ def _mark(store: Store, experiment: int, plan: Plan) -> None:
 
 def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
     """The command and the provenance of a session, without the keys of the plan's models."""
-    variables = secrets(plan.specs.values())
+    variables = plan.secrets
     keys = [value for name in variables if (value := os.environ.get(name, "").strip())]
     found = provenance(variables, plan.config.base_folder) | _lineage(plan)
     found["models"] = {name: _origin(spec) for name, spec in plan.specs.items()}

@@ -352,7 +352,7 @@ def start_workers(
         memory_fraction=config.memory_fraction,
         reject_constant_images=config.reject_constant_images,
         memory=replace(memory, num_workers=num_workers),
-        hidden=tuple(registry.secrets(plan.specs.values())),
+        hidden=tuple(plan.secrets),
     )
     if isinstance(device, DeviceGroup):
         log.info("a process on each of %s", device.name)

@@ -101,6 +101,7 @@ STRINGS = {
     },
     "engine": {
         "panic.engine.child",
+        "panic.engine.notices",
         "panic.engine.pool:serve_connection",
         "panic.engine.process_worker:serve_connection",
     },
