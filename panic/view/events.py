@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -21,17 +21,28 @@ from panic.view.sources import Sources
 LOOK_EVERY_S = 0.4
 SAY_SOMETHING_S = 15.0
 MOST_LISTENERS = 200
+SILENCE_S = 10.0
+"""Without a listener for so long nobody looks; a page that is loaded anew is back before."""
 
 
 @dataclass(kw_only=True)
 class Events:
-    """The states of the stores, looked at by one task for all listeners."""
+    """The states of the stores, looked at by one task for all listeners.
+
+    on_silence: called when nobody has listened for a while.
+    """
 
     sources: Sources
+    on_silence: Callable[[], None] = lambda: None
     is_over: bool = False
     _states: dict[str, str] = field(default_factory=dict)
     _listeners: set[asyncio.Event] = field(default_factory=set)
     _looking: asyncio.Future[None] | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
 
     async def answer(self, request: Request) -> Response:
         """The stream, from the state on that the listener knows."""
@@ -61,6 +72,12 @@ class Events:
                     yield ": here\n\n"
         finally:
             self._listeners.discard(changed)
+            if not self._listeners:
+                asyncio.get_running_loop().call_later(SILENCE_S, self._fall_silent)
+
+    def _fall_silent(self) -> None:
+        if not self._listeners:
+            self.on_silence()
 
     async def _go_on_looking(self) -> None:
         while self._listeners and not self.is_over:

@@ -21,7 +21,7 @@ from panic.cli import status as of_cli
 from panic.errors import NotFound, PanicError, StoreError, UsageError
 from panic.store import contents
 from panic.store.thumbnails import SIDES
-from panic.view import records, trainings, writing
+from panic.view import records, sides, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
 from panic.view.sources import Source, Sources
@@ -40,6 +40,9 @@ TYPES = {
 
 
 Answer = Callable[[Context, Request], Any]
+Asked = tuple[Source, str, dict[str, Any]]
+"""A store whose process is asked, the state of all that the answer rests on, and the question."""
+Asking = Callable[[Context, Request], Asked]
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -73,9 +76,10 @@ def routes(context: Context) -> list[BaseRoute]:
         }.items()
     ]
     found += [
-        Route(f"{one}/questions", _computing(context, _asked_list)),
-        Route(f"{one}/questions/{{question}}", _computing(context, _asked_question)),
-        Route(f"{one}/map", _computing(context, _asked_map)),
+        Route(f"{one}/questions", _computing(context, _of_experiment(_asked_list))),
+        Route(f"{one}/questions/{{question}}", _computing(context, _of_experiment(_asked_question))),
+        Route(f"{one}/map", _computing(context, _of_experiment(_asked_map))),
+        Route("/api/1/side", _computing(context, sides.asked)),
         Route("/api/1/events", context.events.answer),
     ]
     pages = page_files()
@@ -212,25 +216,28 @@ def _asked_map(request: Request) -> dict[str, str]:
     return {"kind": "map", "model": query.get("model", ""), "method": method}
 
 
-def _computing(context: Context, read: Callable[[Request], dict[str, str]]) -> Callable[[Request], Any]:
-    """An endpoint whose answer a worker makes."""
+def _of_experiment(read: Callable[[Request], dict[str, str]]) -> Asking:
+    """What is asked of the experiment of an address."""
+
+    def asked(context: Context, request: Request) -> Asked:
+        with opened(context, request) as (source, store, row):
+            return source, f"{source.path}-{store.revision}", {**read(request), "experiment": row.uid}
+
+    return asked
+
+
+def _computing(context: Context, read: Asking) -> Callable[[Request], Any]:
+    """An endpoint whose answer the process of a store makes."""
 
     async def answer(request: Request) -> Response:
         try:
-            source, state, uid = await run_in_threadpool(_of_experiment, context, request)
-            asked = {**read(request), "experiment": uid}
+            source, state, asked = await run_in_threadpool(read, context, request)
             found = await context.computing.ask(source, state, asked, request.is_disconnected)
         except PanicError as error:
             return failed(context.sources, error)
         return JSONResponse(found)
 
     return answer
-
-
-def _of_experiment(context: Context, request: Request) -> tuple[Source, str, str]:
-    """The store of an address, its state, and the id of the experiment."""
-    with opened(context, request) as (source, store, row):
-        return source, f"{source.path}-{store.revision}", row.uid
 
 
 def _output(context: Context, request: Request) -> Mapping[str, Any]:

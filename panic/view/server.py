@@ -45,17 +45,17 @@ class Application:
 def application(paths: Sequence[Path], access: Access, trainings: Sequence[Path] = ()) -> Application:
     """Return the application that shows these stores, and folders of trainings, to whom `access` lets in."""
     sources = Sources(paths)
+    events = Events(sources=sources)
+    computing = Computing(is_watched=lambda: events.is_heard)
+    events.on_silence = computing.rest
     context = Context(
-        sources=sources,
-        access=access,
-        events=Events(sources=sources),
-        computing=Computing(),
-        trainings=list(trainings),
+        sources=sources, access=access, events=events, computing=computing, trainings=list(trainings)
     )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        computing.close()
         sources.close()
 
     inner = Starlette(routes=routes(context), lifespan=lifespan)

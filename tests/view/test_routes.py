@@ -19,6 +19,7 @@ import pytest
 
 from panic.store import NewRun, Store, contents, reading, writing
 from panic.view import computing
+from panic.view import events as events_of
 from panic.view.routes import routes
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
@@ -77,6 +78,7 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
         "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
+        "/api/1/side": f"/api/1/side?of=0/alpha,0/alpha/{one.stuck},0/alpha/{one.failed}",
         "/api/1/stores/{store}/outputs/{digest}": f"/api/1/stores/0/outputs/{text}",
     }
     for path, url in asked.items():
@@ -169,6 +171,11 @@ def test_tiles_are_kept_for_good_and_are_webp(served: Served, known: tuple[Path,
         ("/api/1/stores/0/tiles/zz", 404, "64"),
         ("/api/1/stores/0/thumbnails/5000/" + "0" * 64, 404, "64, 128, 256"),
         ("/static/..%2f__init__.py", 404, ""),
+        ("/api/1/side?of=0/alpha", 400, "Two to 6"),
+        ("/api/1/side?of=0/alpha,0/alpha", 400, "named twice"),
+        ("/api/1/side?of=0/alpha,0/beta/x", 400, "whole number"),
+        ("/api/1/side?of=0/alpha,0/beta/999", 404, "no run 999"),
+        ("/api/1/side?of=0/alpha,0/..%2f..%2fetc", 404, "No experiment"),
     ],
 )
 def test_bad_questions_get_an_answer(shared: Shared, url: str, status: int, told: str) -> None:
@@ -332,6 +339,37 @@ def test_a_question_ends_when_nobody_waits_for_it(served: Served) -> None:
     connection.request("GET", f"{ONE}/questions/drift", headers=headers)
     until(lambda: len(workers()) == 1)
     connection.close()
+    until(lambda: workers() == [])
+
+
+@pytest.mark.slow
+def test_one_process_answers_while_a_page_is_open_and_ends_when_it_is_closed(
+    served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions that follow one another do not start one anew; a change of the store is seen."""
+    monkeypatch.setattr(events_of, "SILENCE_S", 0.2)
+    page, _ = events(served)
+    listed = served.get(f"{ONE}/questions")
+    assert listed.status == 200
+    [process] = workers()
+    begin = time.monotonic()
+    assert served.get(f"{ONE}/questions/stuck").status == 200
+    assert time.monotonic() - begin < 20
+    with Store(known[0], write=True) as store:
+        sample.remark(store, "alpha", "it changes")
+        revision = store.revision
+    assert served.get(f"{ONE}/questions/drfit").status == 404
+    assert served.get(f"{ONE}/questions/regimes").json["revision"] == revision
+    given_up = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    headers = {"Authorization": f"Bearer {served.access.token}"}
+    given_up.request("GET", f"{ONE}/questions/entropy", headers=headers)
+    given_up.close()
+    assert served.get("/api/1/side?of=0/alpha,0/beta").status == 200
+    assert [one.pid for one in workers()] == [process.pid]
+    process.kill()  # as the system does where memory is short
+    until(lambda: workers() == [])
+    assert served.get("/api/1/side?of=0/beta,0/alpha").status == 200
+    page.close()
     until(lambda: workers() == [])
 
 
