@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,7 @@ def view(
     try:
         from panic.view.access import Access
         from panic.view.server import application, listening, serve
+        from panic.view.shrinking import Shrinkers
     except ModuleNotFoundError as error:
         raise UsageError(MISSING, hint=f"pip install 'panic[view]' ({error.name} is missing).") from error
     host = lan_address() if lan else "127.0.0.1"
@@ -86,7 +88,8 @@ def view(
     _tell(shared, url, is_plain=lan and certificate is None, has_qr=lan)
     if open_browser:
         typer.launch(url)
-    return serve(application(paths, access, training or []), listener, certificate)
+    with closing(Shrinkers()) as shrink:
+        return serve(application(paths, access, training or [], shrink), listener, certificate)
 
 
 def _certificate(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:

@@ -5,8 +5,9 @@ Every answer in JSON is described by `openapi.json`. Errors are {"error": ..., "
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from panic.view.sources import Source, Sources
 from panic.view.work import work
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+IMAGES_AT_ONCE = 6
+"""As many as a browser asks for at a time."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 TYPES = {
     "html": "text/html; charset=utf-8",
@@ -40,6 +43,7 @@ TYPES = {
 
 
 Answer = Callable[[Context, Request], Any]
+Endpoint = Callable[[Request], Awaitable[Response]]
 Asked = tuple[Source, str, dict[str, Any]]
 """A store whose process is asked, the state of all that the answer rests on, and the question."""
 Asking = Callable[[Context, Request], Asked]
@@ -64,10 +68,14 @@ def routes(context: Context) -> list[BaseRoute]:
         "/api/1/trainings/{training}": _training,
         "/api/1/trainings/{training}/samples/{step:int}": _sample,
         "/api/1/stores/{store}/outputs/{digest}": _output,
+    }
+    images: dict[str, Answer] = {
         "/api/1/stores/{store}/tiles/{digest}": _tile,
         "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": _thumbnail,
     }
     found: list[BaseRoute] = [Route(path, _answering(context, make)) for path, make in answers.items()]
+    turns = asyncio.Semaphore(IMAGES_AT_ONCE)
+    found += [Route(path, _in_turn(turns, _answering(context, make))) for path, make in images.items()]
     found += [
         Route(path, _answering(context, make), methods=["POST"])
         for path, make in {
@@ -106,7 +114,7 @@ def _file(name: str, data: bytes) -> Callable[[Request], Response]:
     return answer
 
 
-def _answering(context: Context, make: Answer) -> Callable[[Request], Any]:
+def _answering(context: Context, make: Answer) -> Endpoint:
     """An endpoint that makes its answer in a thread and tells errors as JSON."""
 
     async def answer(request: Request) -> Response:
@@ -119,6 +127,19 @@ def _answering(context: Context, make: Answer) -> Callable[[Request], Any]:
         return found if isinstance(found, Response) else JSONResponse(found)
 
     return answer
+
+
+def _in_turn(turns: asyncio.Semaphore, answer: Endpoint) -> Endpoint:
+    """An endpoint of which some work at a time, and none for a browser that has gone on meanwhile.
+
+    A slider that is dragged asks for the images of all steps that it passes.
+    """
+
+    async def in_turn(request: Request) -> Response:
+        async with turns:
+            return Response(status_code=499) if await request.is_disconnected() else await answer(request)
+
+    return in_turn
 
 
 def failed(sources: Sources, error: PanicError) -> JSONResponse:
