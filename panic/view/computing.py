@@ -11,10 +11,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from panic.store import Store
-from panic.store.records import ExperimentRow
 from panic.view.processes import Gone, Process
 from panic.view.sources import Source
 
@@ -23,6 +22,15 @@ PATIENCE = 10.0
 KEPT_S = 60.0
 KEPT_ANSWERS = 24
 LONGEST_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """A standing, when it was made by the monotonic clock, and how long that took."""
+
+    found: Mapping[str, Any]
+    made_at: float
+    took_s: float
 
 
 class Computing:
@@ -34,28 +42,34 @@ class Computing:
     def __init__(self, is_watched: Callable[[], bool]) -> None:
         self._is_watched = is_watched
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], tuple[str, float, float, Mapping[str, Any]]] = {}
+        self._turns: dict[tuple[str, str], threading.Lock] = {}
+        self._kept: dict[tuple[str, str], _Standing] = {}
         self._answers: OrderedDict[str, tuple[str, float, Mapping[str, Any]]] = OrderedDict()
         self._processes: dict[str, Process] = {}
 
     def status(
-        self,
-        source: Source,
-        store: Store,
-        row: ExperimentRow,
-        make: Callable[[Store, ExperimentRow], Mapping[str, Any]],
+        self, key: tuple[str, str], revision: int, make: Callable[[], dict[str, Any]]
     ) -> Mapping[str, Any]:
-        """Return where an experiment stands, with the revision and time that this is of."""
-        key, revision = (source.key, row.uid), str(store.revision)
+        """Return where an experiment (its store and uid) stands, with the revision and time that this is of.
+
+        While a standing is made, others get the last one, and wait for the first.
+        """
         with self._lock:
-            state, made_at, took_s, found = self._kept.get(key, ("", 0.0, 0.0, {}))
-            now = time.monotonic()
-            if found and (state == revision or now < made_at + PATIENCE * took_s):
-                return found
-            found = {**make(store, row), "revision": store.revision, "at": time.time()}
-            done = time.monotonic()
-            self._kept[key] = revision, done, done - now, found
-            return found
+            turn = self._turns.setdefault(key, threading.Lock())
+        if not turn.acquire(blocking=False):
+            if last := self._kept.get(key):
+                return last.found
+            turn.acquire()
+        try:
+            last, now = self._kept.get(key), time.monotonic()
+            is_young = last is not None and now < last.made_at + PATIENCE * last.took_s
+            if last is None or not (last.found["revision"] == revision or is_young):
+                found = {**make(), "at": time.time()}
+                done = time.monotonic()
+                last = self._kept[key] = _Standing(found=found, made_at=done, took_s=done - now)
+            return last.found
+        finally:
+            turn.release()
 
     async def ask(
         self, source: Source, state: str, asked: Mapping[str, Any], is_gone: Gone

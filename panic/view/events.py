@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from panic.errors import PanicError
 from panic.view.sources import Sources
 
 LOOK_EVERY_S = 0.4
@@ -54,12 +53,11 @@ class Events:
 
     async def _stream(self, known: str) -> AsyncIterator[str]:
         changed = asyncio.Event()
-        self._listeners.add(changed)
-        if self._looking is None or self._looking.done():
-            await self._look()
-            self._looking = asyncio.create_task(self._go_on_looking())
-        yield "retry: 1000\n\n"
-        try:
+        try:  # from the first line on: a listener may be gone at any wait
+            self._listeners.add(changed)
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._go_on_looking())
+            yield "retry: 1000\n\n"
             while not self.is_over:
                 now = ",".join(f"{key}:{state}" for key, state in self._states.items())
                 if now != known:
@@ -81,9 +79,9 @@ class Events:
 
     async def _go_on_looking(self) -> None:
         while self._listeners and not self.is_over:
-            await asyncio.sleep(LOOK_EVERY_S)
             if await self._look():
                 self._wake()
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self) -> bool:
         """Whether a store has changed since it was looked at last."""
@@ -97,7 +95,7 @@ class Events:
         for source in self.sources.all:
             try:
                 found[source.key] = source.state()
-            except PanicError:
+            except Exception:  # also what a file system says: whoever looks goes on looking
                 found[source.key] = "gone"
         return found
 

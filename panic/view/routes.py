@@ -185,8 +185,13 @@ def _experiment(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _status(context: Context, request: Request) -> Mapping[str, Any]:
+    def make() -> Mapping[str, Any]:
+        with opened(context, request) as (_, store, row):
+            return {**of_cli.as_dict(store, row), "revision": store.revision}
+
     with opened(context, request) as (source, store, row):
-        return context.computing.status(source, store, row, of_cli.as_dict)
+        key, revision = (source.key, row.uid), store.revision
+    return context.computing.status(key, revision, make)
 
 
 def _runs(context: Context, request: Request) -> Mapping[str, Any]:

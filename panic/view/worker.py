@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import queue
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +41,21 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     loaded = _Loaded()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for line in sys.stdin:
-        found = _answer(json.loads(line), loaded)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    while True:
+        found = _answer(json.loads(lines.get()), loaded)
         answers.write(json.dumps(found) + "\n")
         answers.flush()
         if found.get("kind") == "memory":
             return  # what is left of it is not to be relied upon
+
+
+def _listen(lines: queue.SimpleQueue[str]) -> None:
+    """Take in questions; without a server, whatever it died of, nothing is worked out to its end."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
 
 
 def _answer(asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // Two to six runs or experiments side by side: one slider for all, what they differ in, how their metrics compare.
 import { html, useEffect, useState } from "./preact.js";
 import { bundle, experimentPath, get, imageAddress } from "./api.js";
-import { address, go, replace } from "./route.js";
+import { address, decoded, go, replace } from "./route.js";
 import { Badge, Message, count, network, shortPrompt } from "./parts.js";
 import { Slider } from "./slider.js";
 
@@ -11,7 +11,7 @@ const SHOWN_RUNS = 12;
 // `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between them.
 export function Side({ place }) {
   const { of = "", step: asked = "0" } = place.query;
-  const names = of.split(",").filter(Boolean).slice(0, MOST).map((one) => one.split("/").map(decodeURIComponent));
+  const names = of.split(",").filter(Boolean).slice(0, MOST).map((one) => one.split("/").map(decoded));
   const [found, setFound] = useState({});
   const [error, setError] = useState(null);
   useEffect(() => {
