@@ -59,9 +59,9 @@ def size(store: Store, row: ExperimentRow) -> Size:
 def write(store: Store, row: ExperimentRow, folder: Path, tell: Callable[[str, int, int], None]) -> int:
     """Write the bundle; one that was broken off is gone on with, of an image that is there already nothing.
 
-    Returns how many images the store has lost, which are left out. tell: is told how many runs of how many are
-    written. Raises UsageError for a folder that holds other
-    things, StoreError where nothing can be written.
+    Returns how many images the store has lost, which are left out. `tell` is told how many runs of how many
+    are written. Raises UsageError for a folder that holds other things, StoreError where nothing can be
+    written.
     """
     lost: set[str] = set()
     try:

@@ -185,7 +185,7 @@ def _experiment(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _status(context: Context, request: Request) -> Mapping[str, Any]:
-    def make() -> Mapping[str, Any]:
+    def make() -> dict[str, Any]:
         with opened(context, request) as (_, store, row):
             return {**of_cli.as_dict(store, row), "revision": store.revision}
 

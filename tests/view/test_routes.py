@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +272,43 @@ def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, 
     connection.close()
 
 
+def test_listeners_that_are_gone_at_once_are_forgotten(served: Served) -> None:
+    """They were kept for ever; at 200 nobody was told of anything any more."""
+    request = f"GET /api/1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {served.access.cookie_name}="
+    request += f"{served.access.cookie()}\r\n\r\n"
+    for _ in range(60):
+        with socket.create_connection(("127.0.0.1", served.port)) as gone:
+            gone.sendall(request.encode())
+    connection, response = events(served)
+    next_event(response)
+    until(lambda: len(served.app.events._listeners) == 1)
+    connection.close()
+    until(lambda: not served.app.events.is_heard)
+
+
+def test_a_standing_that_takes_long_holds_up_nothing_else(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked for it meanwhile held the store's open files, and the wall waited."""
+    asked = threading.Event()
+
+    def slow(*of: object) -> dict[str, object]:
+        asked.set()
+        time.sleep(1.5)
+        return {"slow": True}
+
+    monkeypatch.setattr("panic.view.routes.of_cli.as_dict", slow)
+    waiting = [threading.Thread(target=served.get, args=(f"{ONE}/status",)) for _ in range(4)]
+    for one in waiting:
+        one.start()
+    assert asked.wait(10)
+    begin = time.monotonic()
+    assert served.get(f"{ONE}/runs?limit=1").status == 200
+    assert time.monotonic() - begin < 1
+    for one in waiting:
+        one.join()
+
+
 def test_a_store_that_is_replaced_is_noticed(tmp_path: Path, known: tuple[Path, sample.Sample]) -> None:
     with Store(tmp_path / "other", write=True, create=True) as store:
         writing.start_experiment(store, "gamma", {"name": "gamma"})
@@ -324,7 +363,11 @@ def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
     (net / "evaluation.csv").symlink_to(secret)
     (net / "samples" / "00000030.txt").symlink_to(secret)
     os.mkfifo(net / "profile.csv")
-    with serving(known[0], trainings=[net]) as served:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "loss.csv").write_text(f"step,loss\n1,{'9' * 200_000}\n")  # csv refuses longer fields
+    with serving(known[0], trainings=[net, other]) as served:
+        assert served.get("/api/1/trainings/1").json["curves"]["loss"] == {}
         found = served.get("/api/1/trainings/0").json
         assert problems("/api/1/trainings/{training}", found) == []
         assert found["curves"]["loss"]["loss"] == [2.0, 0.0]
@@ -333,8 +376,9 @@ def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
         assert [one["step"] for one in found["samples"]] == [10, 20, 30]
         assert served.get("/api/1/trainings/0/samples/20").json == {"text": "a text"}
         assert served.get("/api/1/trainings/0/samples/10").headers["content-type"] == "image/png"
-        assert served.get("/api/1/trainings").json["trainings"] == [{"training": "0", "name": "net"}]
-        for wrong in ("0/samples/30", "0/samples/40", "1", "-1", "..", "9" * 5000):
+        listed = served.get("/api/1/trainings").json["trainings"]
+        assert listed == [{"training": "0", "name": "net"}, {"training": "1", "name": "other"}]
+        for wrong in ("0/samples/30", "0/samples/40", "2", "-1", "..", "9" * 5000):
             assert served.get(f"/api/1/trainings/{wrong}").status == 404, wrong
 
 
