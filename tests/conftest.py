@@ -1,4 +1,4 @@
-"""For all tests: nothing is downloaded, and library bars stay quiet."""
+"""For all tests: nothing is downloaded, library bars stay quiet, and kernels do not round by place."""
 
 import os
 
@@ -6,6 +6,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 from hypothesis import settings
+
+from panic.engine import pinning
+
+pinning.ask_for_steady_kernels()  # before torch is loaded, as the engine does
 
 # The same examples every time; `pytest --hypothesis-profile explore` looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 from PIL import Image
 
 from panic.engine.calls import FATAL, Call, CallResult
@@ -32,6 +33,13 @@ SPECIAL_TOKENS = 8
 DEFAULT_TOKENS = 77
 FIRST_IMAGE = (512, 512)
 """Size of the dummy image as long as no model has drawn one."""
+
+
+def noise(size: tuple[int, int], seed: int) -> Image.Image:
+    """An image of independent grey values, the same for the same seed in every process."""
+    width, height = size
+    values = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    return Image.fromarray(values).convert("RGB")
 
 
 class Caller:
@@ -84,7 +92,7 @@ class Trial:
 
     def _dummy(self, name: str, modality: Modality) -> Content:
         if modality is Modality.IMAGE:
-            return self._image or Image.effect_noise(FIRST_IMAGE, 64.0).convert("RGB")
+            return self._image or noise(FIRST_IMAGE, seed=0)
         tokens = min(self._specs[name].context_tokens or DEFAULT_TOKENS, MAX_TOKENS)
         return " ".join(["a"] * max(1, tokens - SPECIAL_TOKENS))
 

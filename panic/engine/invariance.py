@@ -1,11 +1,14 @@
 """Whether results depend on batch mates is measured here, before an experiment's first item, not assumed.
 
 Pipelines that pad a batch to its longest prompt may let an item's result depend on its mates; which ones do
-no list can tell. So every model whose kind does not vouch for it is called with one item beside copies of
-itself, beside short mates, and at the end of long ones: once per fingerprint, shape, device and versions of
-the libraries; three calls where nothing is wrong. An item whose result differs is tried beside mates with
-as many tokens: if it is the same there, only such items share batches, else each is computed alone. In an
-experiment whose shapes are pinned nothing changes; it is told.
+no list can tell. So every model whose kind does not vouch for it is called with a batch of short items, with
+the same batch the other way round, and with the first of these items at the end of long ones: once per
+fingerprint, shape, device and versions of the libraries; three calls where nothing is wrong. Where a result
+differs, the items are ones with as many tokens: if all is the same there, only such items share batches, else
+each is computed alone. In an experiment whose shapes are pinned nothing changes; it is told.
+
+Kernels of processors may round the last rows of a batch otherwise, which shows in few items only. So all
+items of a batch are compared, and they are the same ones at every start.
 
     Probe(session, workers, pinned=()).shapes({"Lumina-Image-2.0": Shape(batch_size=4, threads=1)})
 """
@@ -18,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from PIL import Image
 
-from panic.engine.calibration import Caller
+from panic.engine.calibration import Caller, noise
 from panic.engine.calls import Call, CallResult
 from panic.engine.contents import Content, Output, Rejected
 from panic.engine.pinning import Shape, adapted, surroundings
@@ -55,10 +58,12 @@ WORDS = [
     "door",
 ]
 SEED = 1
-MOST_CHARACTERS = 400
-"""Length of a long mate: as many tokens at most, and far more than the item has."""
 FIRST_IMAGE = (256, 256)
 """Size of the images that models read, as long as none has been drawn."""
+NUM_IMAGES = 8
+"""Images of noise that share a batch, and come again in a larger one: each may be of a million pixels."""
+MOST_CHARACTERS = 400
+"""Length of a long mate: as many tokens at most, and far more than the item has."""
 
 TOLD: dict[Verdict, str] = {
     "length": "an item's result depends on how long the longest text of its batch is",
@@ -141,10 +146,13 @@ class Probe:
         )
 
     def _verdict(self, name: str, size: int, modality: Modality) -> Verdict | None:
-        item, *others = self._contents(name, modality)
+        item, *mates = self._contents(name, modality)
         bucket = self._session.buckets.of_content(name, item)
-        mates = [other for other in others if self._session.buckets.of_content(name, other) == bucket]
-        first = self._is_steady(name, item, [mates[:1], mates[1:]], size)
+        near, far = (
+            [mate for mate in some if self._session.buckets.of_content(name, mate) == bucket]
+            for some in mates
+        )
+        first = self._is_steady(name, item, near, far, size)
         if first is None or first:
             return "independent" if first else None
         if not self._is_repeatable(name, item, size):
@@ -153,42 +161,45 @@ class Probe:
         if lengths is None:
             return "alone"
         alike = [text for text in _phrases() if lengths(text) == lengths(item)]
-        is_steady = bool(alike) and self._is_steady(name, item, [alike[:1], alike[1:]], size)
+        is_steady = bool(alike) and self._is_steady(name, item, alike[::2], alike[1::2], size)
         return "length" if is_steady else "alone"
 
     def _is_steady(
-        self, name: str, item: Content, mates: Sequence[Sequence[Content]], size: int
+        self, name: str, item: Content, near: Sequence[Content], far: Sequence[Content], size: int
     ) -> bool | None:
-        """Whether an item's result is the same beside copies, the first mates, and at the end of the others.
+        """Whether results are the same in a batch and the other way round, and the item's behind other mates.
 
         None if a call failed or nothing usable came out.
         """
-        copies = self._results(name, item, [item] * size)
-        if copies is None:
+        near, far = (_repeated(some, size - 1) or [item] * (size - 1) for some in (near, far))
+        seeds = list(range(SEED, SEED + size))
+        batch = [item, *near]
+        ahead = self._results(name, batch, seeds)
+        back = self._results(name, batch[::-1], seeds[::-1]) if ahead else None
+        behind = self._results(name, [*far, item], [*seeds[1:], SEED]) if back else None
+        if ahead is None or back is None or behind is None:
             return None
-        near, far = (_repeated(some, size - 1) or [item] * (size - 1) for some in mates)
-        beside, behind = (self._results(name, item, batch) for batch in ([item, *near], [*far, item]))
-        if beside is None or behind is None:
+        if all(isinstance(result, Rejected) for result in (ahead[0], back[-1], behind[-1])):
             return None
-        if all(isinstance(result, Rejected) for result in (*copies, beside[0], behind[-1])):
-            return None
-        return all(_is_same(copies[0], other) for other in (*copies, beside[0], behind[-1]))
+        return all(
+            _is_same(*pair) for pair in zip([*ahead, ahead[0]], [*back[::-1], behind[-1]], strict=True)
+        )
 
     def _is_repeatable(self, name: str, item: Content, size: int) -> bool:
-        before, after = (self._results(name, item, [item] * size) for _ in range(2))
+        before, after = (self._results(name, [item] * size, [SEED] * size) for _ in range(2))
         if before is None or after is None:
             return False
         return all(_is_same(*pair) for pair in zip(before, after, strict=True))
 
-    def _results(self, name: str, item: Content, inputs: list[Content]) -> list[Output | Rejected] | None:
-        """What a call gives; the item always has the same seed. None if it failed."""
+    def _results(self, name: str, inputs: list[Content], seeds: list[int]) -> list[Output | Rejected] | None:
+        """What a call gives; None if it failed."""
         result: CallResult = self._caller.call(
             Call(
                 model=name,
                 batch_size=len(inputs),
                 inputs=inputs,
-                seeds=[SEED if one is item else SEED + place for place, one in enumerate(inputs, start=1)],
-                bucket=self._session.buckets.of_content(name, item),
+                seeds=seeds,
+                bucket=self._session.buckets.of_content(name, inputs[0]),
             )
         )
         if result.error is not None:
@@ -200,22 +211,21 @@ class Probe:
         self._image = drawn[0] if drawn else self._image
         return result.outputs
 
-    def _contents(self, name: str, modality: Modality) -> list[Content]:
-        """The item, a short mate, and long ones; for images one of noise, a plain one, and others."""
+    def _contents(self, name: str, modality: Modality) -> tuple[Content, list[Content], list[Content]]:
+        """The item, short mates, and mates the first of which is long; for images noise, and plain ones."""
         if modality is Modality.IMAGE:
-            size = self._image.size if self._image else FIRST_IMAGE
-            noise = Image.effect_noise(size, 64.0).convert("RGB")
             # All of one size: a class of a user's may stack them.
-            return [
-                self._image or noise,
-                Image.new("RGB", size),
-                noise.rotate(180),
-                Image.new("RGB", size, "red"),
-            ]
+            size = self._image.size if self._image else FIRST_IMAGE
+            near: list[Content] = [noise(size, seed) for seed in range(1, NUM_IMAGES)]
+            return (
+                self._image or noise(size, 0),
+                near,
+                [Image.new("RGB", size), Image.new("RGB", size, "red")],
+            )
         spec = self._specs[name]
         limit = spec.parameters.get("max_sequence_length") or spec.context_tokens or MOST_CHARACTERS
         most = min(int(limit) * 3 // 4, MOST_CHARACTERS)  # leaves room for templates: nothing is cut
-        return [ITEM, SHORT, " ".join(WORDS * 9)[:most].strip(), *_phrases()]
+        return ITEM, [SHORT, *_phrases()], [" ".join(WORDS * 9)[:most].strip(), *_phrases()]
 
 
 def _phrases() -> list[str]:

@@ -169,7 +169,7 @@ def pinned_workers(session: Session, stack: ExitStack) -> Workers:
     tried = Trial(session, workers).batch_sizes(wanted) if wanted else {}
     called |= {name: replace(called[name], batch_size=size) for name, size in tried.items()}
     busy = {name for row in _unfinished(session) for name in plan.models_of(row)}
-    suspects = {name: called[name] for name in unproven(plan, called, epochs, busy)}
+    suspects = {name: called[name] for name in unproven(plan, called, epochs, busy, device)}
     session.pin(tried, _proven(session, workers, suspects, epochs) if suspects else {})
     return workers
 

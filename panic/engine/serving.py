@@ -31,6 +31,7 @@ from panic.devices.cache import ModelCache
 from panic.devices.device import MainMemory, is_out_of_memory, open_device
 from panic.devices.host import HostTier
 from panic.devices.main_memory import MainMemoryCache
+from panic.engine import pinning
 from panic.engine.calls import Call, CallError, CallResult, Outcome
 from panic.engine.contents import finish
 from panic.engine.ledger import Clock, Span
@@ -67,6 +68,7 @@ class CallServer:
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock("starting")
+        pinning.ask_for_steady_kernels()
         self.device = open_device(settings.device)
         self._build_spec = build
         self._threads_before: int | None = None

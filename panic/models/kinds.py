@@ -166,13 +166,16 @@ def lengths(spec: ModelSpec) -> Bucketer | None:
     return kind_of(spec).lengths(spec)
 
 
-def is_invariant(spec: ModelSpec) -> bool:
+def is_invariant(spec: ModelSpec, is_tested: bool) -> bool:
     """Return whether it is known without measuring that results do not depend on batch mates.
 
-    That is where the kind vouches for it, or where there are no weights and nothing is computed in batches.
+    That is where there are no weights and nothing is computed in batches, and where the kind vouches for it.
+
+    Args:
+        is_tested: what the kind vouches for was tested with kernels as they are here.
     """
     kind = kind_of(spec)
-    return kind.weights == "none" or (kind.is_invariant(spec) and not spec.kernels)
+    return kind.weights == "none" or (is_tested and kind.is_invariant(spec) and not spec.kernels)
 
 
 def earlier(spec: ModelSpec) -> list[ModelSpec]:

@@ -41,6 +41,8 @@ Repetitions have limits: without them a long line takes minutes.
 KNOWN_KEYS = re.compile(r"\b(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[\w-]{12,}")
 SHOWN_CHANGES = 100
 TIMEOUT_S = 10
+VECTOR = re.compile(r"sse4|avx|fma|amx|asimd|neon|sve|sme2?$|bf16")
+"""How the names of sets of vector instructions begin in Linux's list of a processor's abilities."""
 
 
 SECRET_LENGTH = 8
@@ -231,6 +233,7 @@ def hardware() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processor": processor(),
+        "vector_instructions": " ".join(vector_instructions()),
         "num_cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpus.splitlines() if gpus else [],
@@ -264,13 +267,25 @@ def gpu_energy_j() -> dict[str, float]:
         return {}
 
 
+@cache
 def processor() -> str:
     """The name of the processor's model."""
+    return _of_processor("model name") or platform.processor()
+
+
+@cache
+def vector_instructions() -> tuple[str, ...]:
+    """The sets of vector instructions that the processor offers, which decide how its kernels round."""
+    return tuple(sorted(flag for flag in _of_processor("flags|Features").split() if VECTOR.match(flag)))
+
+
+def _of_processor(key: str) -> str:
+    """The first line of that key in Linux's list of processors; "" where there is none."""
     try:
-        found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(rf"^(?:{key})\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor()
+        return ""
+    return found[1] if found else ""
 
 
 def _output(*command: str) -> str | None:

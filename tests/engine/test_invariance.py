@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,22 @@ import pytest
 from panic import run
 from panic.config import ExperimentConfig
 from panic.devices.device import CpuDevice
-from panic.engine.pinning import Shape, adapted, changes, repin
+from panic.engine.calibration import noise
+from panic.engine.pinning import (
+    SWITCHES,
+    Shape,
+    adapted,
+    changes,
+    is_known_to_be_steady,
+    repin,
+    steady_kernels,
+    surroundings,
+)
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.errors import ConfigError
 from panic.models import kinds, registry
 from panic.models.table import TABLE
-from panic.store import Store, invariance, reading, writing
+from panic.store import Store, invariance, provenance, reading, writing
 from tests.tiny_brought import build_cogview4
 
 MODELS = '''
@@ -66,6 +80,13 @@ class Placed(Steady):
         return f"{inputs[place][:9]} {place}"
 
 
+class Rare(Steady):
+    """Depends on the place in the batch, and only in one text of many."""
+
+    def tell(self, place, inputs, seeds):
+        return f"{inputs[place][:9]} {place if 'dog' in inputs[place] else ''}"
+
+
 class Fickle(Steady):
     """Gives something else at every call."""
 
@@ -84,6 +105,20 @@ class Failing(Steady):
             raise ValueError("not in the list")
         return inputs[place] + "!"
 '''
+
+ROWS = """
+import torch
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+unsteady = 0
+for _ in range(50):
+    rows, weight = torch.randn(17, 32), torch.randn(32, 32)
+    batch = torch.nn.functional.linear(rows.expand(4, 17, 32).contiguous(), weight)
+    unsteady += not all(torch.equal(batch[0], other) for other in batch)
+print(unsteady)
+"""
+"""How often, of fifty, equal items of a batch of four give different products with a matrix."""
 
 
 def config_of(folder: Path, model: str, **changes: Any) -> ExperimentConfig:
@@ -112,8 +147,6 @@ def pins(path: Path) -> list[tuple[int, str, str]]:
 
 
 def measured(path: Path) -> list[str]:
-    from panic.engine.pinning import surroundings
-
     with Store(path) as store:
         return [one.verdict for one in invariance.verdicts(store, surroundings(CpuDevice()))]
 
@@ -125,6 +158,7 @@ def measured(path: Path) -> list[str]:
         ("Leaking", 1, "alone"),
         ("Outshone", 1, "alone"),
         ("Placed", 1, "alone"),
+        ("Rare", 1, "alone"),
         ("Fickle", 4, "unrepeatable"),
     ],
 )
@@ -143,11 +177,18 @@ def test_three_calls_prove_it_once_for_a_store(tmp_path: Path) -> None:
     parameters = {"file": str(calls)}
     run(config_of(tmp_path, "Steady", parameters=parameters, max_length=1), tmp_path / "store")
     sizes = [line.split() for line in calls.read_text().splitlines()]
-    assert [len(lengths) for _, *lengths in sizes] == [1, 2, 2, 3], "copies, short mates, long ones; the runs"
+    assert [len(lengths) for _, *lengths in sizes] == [2, 2, 2, 3], "short mates twice, long ones; the runs"
     assert max(int(length) for length in sizes[2][1:]) >= 4 * len("a red cat")
     again = config_of(tmp_path, "Steady", parameters=parameters, max_length=1, name="again")
     run(again, tmp_path / "store")
     assert len(calls.read_text().splitlines()) == 5
+
+
+def test_what_models_are_tried_with_is_the_same_in_every_process() -> None:
+    made = [noise((16, 8), seed) for seed in (3, 3, 4)]
+    assert [image.size for image in made] == [(16, 8)] * 3
+    assert made[0].tobytes() == made[1].tobytes() != made[2].tobytes()
+    assert hashlib.sha256(made[0].tobytes()).hexdigest()[:8] == "19178f4e"
 
 
 def test_nothing_is_called_for_an_experiment_that_is_complete(tmp_path: Path) -> None:
@@ -209,10 +250,10 @@ def test_items_of_one_length_share_batches_where_that_is_what_matters() -> None:
 
 
 def test_kinds_vouch_for_what_tests_have_proven_and_for_nothing_else() -> None:
-    vouched = Counter(registry.is_invariant(spec) for spec in TABLE.values() if spec.is_hub)
+    vouched = Counter(registry.is_invariant(spec, True) for spec in TABLE.values() if spec.is_hub)
     assert vouched == {False: sum(spec.is_hub for spec in TABLE.values())}
-    assert all(registry.is_invariant(spec) for spec in TABLE.values() if not spec.is_hub)
-    assert all(registry.is_invariant(spec) for spec in kinds.named("synthetic").models())
+    assert all(registry.is_invariant(spec, True) for spec in TABLE.values() if not spec.is_hub)
+    assert all(registry.is_invariant(spec, True) for spec in kinds.named("synthetic").models())
 
 
 def test_a_pipeline_that_pads_to_its_longest_prompt_draws_those_of_a_length_together(
@@ -243,3 +284,40 @@ def test_a_pipeline_that_pads_to_its_longest_prompt_draws_those_of_a_length_toge
     assert shapes == {"it": (4, "length"), "PocketCaptioner": (4, "bucket")}
     assert [size for size, _ in batches] == [1, 1, 2], "two prompts have as many tokens"
     assert len({bucket for _, bucket in batches}) == 3
+
+
+@pytest.mark.parametrize(
+    ("instructions", "wanted"),
+    [
+        (("avx", "avx2", "fma"), "AVX2,STRICT"),
+        (("avx", "avx2", "avx512bw", "avx512f"), ""),
+        (("sse4_1", "sse4_2"), ""),
+        (("asimd", "sve"), ""),
+        ((), ""),
+    ],
+)
+def test_strict_kernels_are_asked_for_where_others_round_by_place(
+    instructions: tuple[str, ...], wanted: str
+) -> None:
+    assert steady_kernels(instructions) == wanted
+
+
+@pytest.mark.skipif("avx2" not in provenance.vector_instructions(), reason="the processor has no AVX2")
+def test_what_is_asked_for_is_enough() -> None:
+    """With AVX2 alone all fifty were unsteady without it."""
+    asked = {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "MKL_CBWR": steady_kernels(["avx2"])}
+    done = subprocess.run(
+        [sys.executable, "-c", ROWS], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
+
+
+def test_a_processor_whose_kernels_were_chosen_by_the_user_is_not_vouched_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for switch in SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    assert is_known_to_be_steady() == ("avx512f" in provenance.vector_instructions())
+    monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
+    assert not is_known_to_be_steady()
+    assert '"MKL_ENABLE_INSTRUCTIONS":"AVX2"' in surroundings(CpuDevice())

@@ -178,15 +178,19 @@ def test_what_the_probe_is_for_shows_at_this_size(spec_of: Callable[..., ModelSp
 def test_it_takes_its_place_in_a_loop(tmp_path: Path, spec_of: Callable[..., ModelSpec], name: str) -> None:
     spec = spec_of(name, (TABLE[name].dtype if name in TABLE else None) or "float32")
     stores = [tmp_path / "all", tmp_path / ("one" if spec.is_embedding else "all")]  # a store embeds once
-    among, alone = (
-        outputs_of_item(path, spec, texts) for path, texts in zip(stores, (TEXTS, [ITEM]), strict=True)
-    )
+    among, batch_size = outputs_of_item(stores[0], spec, TEXTS)
+    alone, _ = outputs_of_item(stores[1], spec, [ITEM], batch_size)
     assert among == alone
     assert len(among) == 2 + (len(spec.modalities_in) if spec.is_embedding else 0)
 
 
-def outputs_of_item(path: Path, spec: ModelSpec, prompts: list[str]) -> list[bytes]:
-    """What a loop of two steps makes of the item, in batches of four; of an embedding model its vectors."""
+def outputs_of_item(
+    path: Path, spec: ModelSpec, prompts: list[str], batch_size: int | None = None
+) -> tuple[list[bytes], int]:
+    """What a loop of two steps makes of the item, and the batch size; of an embedding model also its vectors.
+
+    That is four, or one where kernels of this processor let results depend on what else is in the batch.
+    """
     given = {key: value for key, value in spec.parameters.items() if value is not None}
     packaged = spec.name if spec.name in PACKAGED else None
     variant = {"base": packaged or spec.source, "dtype": spec.dtype, **({} if packaged else given)}
@@ -205,7 +209,10 @@ def outputs_of_item(path: Path, spec: ModelSpec, prompts: list[str]) -> list[byt
             "max_length": 2,
             "device": "cpu",
             "threads": 1,
-            "batch_sizes": dict.fromkeys({*pair, "it"}, 4),
+            "batch_sizes": {
+                **dict.fromkeys(sorted({*pair} - {"it"}), 4),
+                **({"it": batch_size} if batch_size else {}),
+            },
         }
     )
     assert run(config, path).state == "complete"
@@ -216,7 +223,8 @@ def outputs_of_item(path: Path, spec: ModelSpec, prompts: list[str]) -> list[byt
         for modality in spec.modalities_in if spec.is_embedding else ():
             (model,) = [model.id for model in reading.models(store) if model.name == "it"]
             found.append(contents.run_vectors(store, row.id, model, modality).tobytes())
-        return found
+        (pinned,) = [epoch.batch_size for epoch in reading.epochs(store, config.name) if epoch.name == "it"]
+        return found, pinned
 
 
 @pytest.mark.slow
