@@ -261,7 +261,7 @@ def test_another_store_at_the_path_is_shown_instead(browser: Browser, looked: Lo
 def test_runs_are_compared_and_an_address_that_is_none_is_told(browser: Browser, wall: Served) -> None:
     page = browser.open(f"{wall.url}#/side?of=0/wall/1,0/wall/2&step=3")
     page.wait("document.querySelector('[data-compared]')", 60)
-    assert "wall run 2 − wall run 1" in page.text()
+    assert "wall run 2 \N{MINUS SIGN} wall run 1" in page.text()
     page.eval("location.hash = '#/side?of=%25'")  # it ended every page until it was loaded again
     page.wait("document.querySelector('[role=alert]')")
     page.eval("location.hash = '#/0/wall'")
@@ -270,7 +270,8 @@ def test_runs_are_compared_and_an_address_that_is_none_is_told(browser: Browser,
 
 
 def test_a_phone_whose_clock_is_wrong_sees_what_is_new(browser: Browser, looked: Looked) -> None:
-    run = looked.runs[0]
+    run = looked.add("late")
+    looked.step(run, "first")
     for years in (-9, 9):
         with serving(looked.store.path) as served:
             page = browser.open("about:blank", 390, 844, is_phone=True)
