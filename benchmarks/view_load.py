@@ -74,6 +74,8 @@ def painted(page: Page) -> float:
 
 
 def measure(store: Path) -> dict[str, Any]:
+    for file in store.glob("thumbnails.sqlite*"):
+        file.unlink()
     command = [sys.executable, "-m", "panic", "view", str(store)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
@@ -89,6 +91,12 @@ def measure(store: Path) -> dict[str, Any]:
             steps = (30, 41, 52, 63, 74, 85)
             found["slider_new_ms"] = [slide(page, step) for step in steps]
             found["slider_seen_ms"] = [slide(page, step) for step in reversed(steps)]
+            found["single_new_ms"] = [slide(page, step) for step in range(31, 41)]
+            browser.close_pages()
+            page = browser.open(f"{url}#/0/large?step=20", width=1281)  # nothing is in the page any more
+            page.wait(PAINTED, 60)
+            page.call("Network.setCacheDisabled", cacheDisabled=True)
+            found["slider_cached_ms"] = [slide(page, step) for step in steps]
             for speed in (12, 120):
                 frames = page.eval(SCROLL.replace("SPEED", str(speed)))
                 found[f"frames_{speed}_px"] = {

@@ -42,15 +42,21 @@ class Contrast:
 
 def contrasts(store: Store, experiments: Sequence[ExperimentRow]) -> list[Contrast]:
     """Return every field of every section, of which those that differ are mostly wanted."""
+    return contrasted([(store, row) for row in experiments])
+
+
+def contrasted(sides: Sequence[tuple[Store, ExperimentRow]]) -> list[Contrast]:
+    """Return every field of every section of experiments that may be of several stores."""
     found = [
         Contrast(section="config", field=field, values=values)
-        for field, values in said([row.config for row in experiments])
+        for field, values in said([row.config for _, row in sides])
     ]
     fingerprints = [
-        {epoch.name: epoch.fingerprint[:12] for epoch in reading.epochs(store, row.id)} for row in experiments
+        {epoch.name: epoch.fingerprint[:12] for epoch in reading.epochs(store, row.id)}
+        for store, row in sides
     ]
     found += _beside("models", fingerprints)
-    sessions = [_last(reading.sessions(store, row.id)) for row in experiments]
+    sessions = [_last(reading.sessions(store, row.id)) for store, row in sides]
     for section, fields in (("code", _code), ("versions", _versions), ("hardware", _hardware)):
         found += _beside(section, [fields(provenance) for provenance in sessions])
     return found

@@ -85,8 +85,8 @@ class Pairing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
-    """An experiment's runs with all metrics as columns, and which of its prompts met."""
+class Side:
+    """What is compared: runs of an experiment with all metrics as columns, and which of its prompts met."""
 
     name: str
     runs: pl.DataFrame
@@ -95,7 +95,11 @@ class _Side:
 
 def pairing(store: Store, experiments: Sequence[ExperimentRow]) -> Pairing:
     """Return every metric of experiments, and each compared with the first."""
-    sides = [_side(store, row) for row in experiments]
+    return paired([side(store, row) for row in experiments])
+
+
+def paired(sides: Sequence[Side]) -> Pairing:
+    """Return every metric of what is compared, and each side compared with the first."""
     names = [name for name in sides[0].runs.columns if name in METRICS or name == PER_STEP]
     comparisons = [_compared(name, sides[0], other) for name in names for other in sides[1:]]
     known = pl.Series([one.p_value for one in comparisons], dtype=pl.Float64).fill_null(float("nan"))
@@ -109,14 +113,24 @@ def pairing(store: Store, experiments: Sequence[ExperimentRow]) -> Pairing:
     )
 
 
-def _side(store: Store, row: ExperimentRow) -> _Side:
+def side(store: Store, row: ExperimentRow, run: int | None = None, name: str = "") -> Side:
+    """Return an experiment, or one run of it alone, to be compared with others; `name`: another than its own.
+
+    The others may be of other stores. A run is compared with others of its prompt whatever their arms are.
+    """
     data = load(store, row.id)
-    frame = data.runs.drop(name for name in METRICS if name in data.runs.columns)
-    for name in METRICS:
-        frame = frame.join(metric(data, name).rename({"value": name}), on="run", maintain_order="left")
+    if run is not None:
+        data = data.part([run])
+    frame = data.runs.drop(one for one in METRICS if one in data.runs.columns)
+    for one in METRICS:
+        frame = frame.join(metric(data, one).rename({"value": one}), on="run", maintain_order="left")
+    if run is not None:
+        frame = frame.drop("arm", strict=False)
     steps = pl.when(pl.col("num_steps") > 0).then("num_steps")
-    return _Side(
-        name=row.name, runs=frame.with_columns((pl.col("seconds") / steps).alias(PER_STEP)), met=_met(data)
+    return Side(
+        name=name or row.name,
+        runs=frame.with_columns((pl.col("seconds") / steps).alias(PER_STEP)),
+        met=_met(data),
     )
 
 
@@ -143,9 +157,10 @@ def _starts(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {prompt: find(prompt) for prompt in list(leader)}
 
 
-def _compared(name: str, first: _Side, other: _Side) -> Comparison:
+def _compared(name: str, first: Side, other: Side) -> Comparison:
     means = [_by_prompt(name, side) for side in (first, other)]
-    both = means[0].join(means[1], on=[c for c in means[0].columns if c != "value"], suffix="_other")
+    alike = [c for c in means[0].columns if c != "value" and c in means[1].columns]
+    both = means[0].join(means[1], on=alike, suffix="_other")
     starts = _starts([*first.met, *other.met])
     units = both.with_columns(start=pl.col("prompt").replace_strict(starts, default=pl.col("prompt")))
     differences = (  # arms of one start begin as copies of each other: they are no starts of their own
@@ -170,14 +185,14 @@ def _compared(name: str, first: _Side, other: _Side) -> Comparison:
     return replace(found, p_value=float(chance.p_value))
 
 
-def _by_prompt(name: str, side: _Side) -> pl.DataFrame:
+def _by_prompt(name: str, side: Side) -> pl.DataFrame:
     """The mean of a metric by prompt, and by arm where there are arms."""
     by = [column for column in ("prompt", "arm") if column in side.runs.columns]
     known = side.runs.filter(pl.col(name).is_not_null())
     return known.group_by(by, maintain_order=True).agg(value=pl.col(name).mean())
 
 
-def _summary(name: str, side: _Side) -> Summary:
+def _summary(name: str, side: Side) -> Summary:
     known = side.runs.filter(pl.col(name).is_not_null())
     by_seed = known.group_by("seed", "repeat").agg(pl.col(name).mean())[name]
     return Summary(

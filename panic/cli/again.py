@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,7 +89,8 @@ def again(
     said = {change.partition("=")[0].split(".")[0].strip() for change in overrides or []}
     kept = checked.config.arms_of_all
     arms = {} if kept == [BASELINE] else {name: checked.config.arms[name] for name in kept}
-    new = {"arms": arms, **{key: value for key, value in (("tags", []), ("label", None)) if key not in said}}
+    unsaid: dict[str, Any] = {key: value for key, value in (("tags", []), ("label", None)) if key not in said}
+    new = {"arms": arms, **unsaid}
     fresh = replace(checked, config=checked.config.model_copy(update=new))
     asked = [change for change in overrides or [] if not change.startswith("name=")]
     fresh = replace(marked(fresh, tags, label), origin={"name": row.name, "uid": row.uid, "changes": asked})

@@ -68,13 +68,15 @@ def compare(
         found = [one for one in contrasts(store, rows) if everything or not one.is_same]
         metrics = pairing(store, rows)
     if as_json:
-        return print_json(_as_dict(names, found, metrics))
+        return print_json(as_dict(names, found, metrics))
     if as_csv:
         return _print_csv(names, found, metrics)
     return _print(names, found, metrics)
 
 
-def _as_dict(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> dict[str, Any]:
+def as_dict(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> dict[str, Any]:
+    """Return what `--json` prints."""
+
     def plain(one: Summary | Comparison) -> dict[str, Any]:
         return {key: getattr(one, key) for key in one.__slots__}
 

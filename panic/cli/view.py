@@ -8,7 +8,9 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +76,7 @@ def view(
     try:
         from panic.view.access import Access
         from panic.view.server import application, listening, serve
+        from panic.view.shrinking import Shrinkers
     except ModuleNotFoundError as error:
         raise UsageError(MISSING, hint=f"pip install 'panic[view]' ({error.name} is missing).") from error
     host = lan_address() if lan else "127.0.0.1"
@@ -84,9 +87,21 @@ def view(
     access = Access(hosts=hosts, scope=scope, is_writable=write or not lan, is_https=certificate is not None)
     url = f"{scheme}://{host}:{listener.getsockname()[1]}/?token={access.token}"
     _tell(shared, url, is_plain=lan and certificate is None, has_qr=lan)
-    if open_browser:
-        typer.launch(url)
-    return serve(application(paths, access, training or []), listener, certificate)
+    with closing(Shrinkers()) as shrink, ExitStack() as stack:
+        if open_browser:
+            typer.launch(stack.enter_context(_leading_to(url)))
+        return serve(application(paths, access, training or [], shrink), listener, certificate)
+
+
+@contextmanager
+def _leading_to(url: str) -> Iterator[str]:
+    """A file that leads to an address and only this user can read: commands can be read by everybody."""
+    with tempfile.NamedTemporaryFile("w", prefix="panic-view-", suffix=".html") as file:
+        file.write(
+            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={url}">\n'
+        )
+        file.flush()
+        yield file.name
 
 
 def _certificate(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:
@@ -142,7 +157,9 @@ def _write_bundle(shared: Shared, paths: Sequence[Path], experiment: str, folder
         if found.num_bytes > free:
             raise UsageError(f"{folder} has no room for it: {size(free)} are free.", hint=told)
         with telling(str(folder), quiet=shared.quiet) as tell:
-            bundle.write(store, row, folder, tell)
+            lost = bundle.write(store, row, folder, tell)
+    if lost:
+        say(f"The store has lost {lost:,} images, which are left out.", err=True)
     if not shared.quiet:
         say(f"Bundle: {folder}/index.html")
 

@@ -11,6 +11,7 @@ from panic.config.schema import (
     FIELD_CLASSES,
     ExperimentConfig,
     FieldClass,
+    NoticeSettings,
     SnapshotSettings,
     Variant,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Distance",
     "ExperimentConfig",
     "FieldClass",
+    "NoticeSettings",
     "Problem",
     "SnapshotSettings",
     "Variant",

@@ -158,6 +158,16 @@ def check_label(value: str) -> str:
     raise PydanticCustomError("label", f"must be one line of at most {MAX_LABEL} characters")
 
 
+def check_variable(value: str) -> str:
+    """Accept names of environment variables; a value that stands there by mistake is not repeated."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", value, re.ASCII):
+        return value
+    raise PydanticCustomError(
+        "variable",
+        "is the name of an environment variable, such as TEAM_CHAT, and never what it holds, which is secret",
+    )
+
+
 Whole = Annotated[int, BeforeValidator(parse_whole)]
 Count = Annotated[Whole, Field(ge=1, le=MAX_COUNT)]
 BatchSize = Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
@@ -168,6 +178,7 @@ ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]
 Tag = Annotated[str, AfterValidator(check_tag)]
 Label = Annotated[str, AfterValidator(check_label)]
+Variable = Annotated[str, AfterValidator(check_variable)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]
 Devices = Annotated[str | list[str], BeforeValidator(check_device)]

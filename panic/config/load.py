@@ -27,6 +27,7 @@ from panic.config.problems import Document, KeyPath, Place, Problem, Source, dot
 from panic.config.prompt_origins import OriginsSource
 from panic.config.schema import (
     ExperimentConfig,
+    NoticeSettings,
     RaySettings,
     SnapshotSettings,
     Variant,
@@ -48,6 +49,7 @@ PARTS: dict[KeyPath, type[BaseModel]] = {
     ("distances",): Distance,
     ("snapshot",): SnapshotSettings,
     ("ray",): RaySettings,
+    ("notify",): NoticeSettings,
 }
 """What stands below these keys."""
 

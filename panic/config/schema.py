@@ -41,6 +41,7 @@ from panic.config.fields import (
     Size,
     Tag,
     Text,
+    Variable,
     Whole,
     Workers,
 )
@@ -126,6 +127,21 @@ class RaySettings(Part):
         Field(ge=0, le=1, strict=False, description="by default 1 where the cluster has GPUs, else 0"),
     ] = None
     cpus_per_worker: Annotated[float, Field(ge=0, strict=False, description="cores of each process")] = 1.0
+
+
+class NoticeSettings(Part):
+    """Who hears how an experiment goes, and of what."""
+
+    to: Annotated[
+        list[Variable],
+        Field(min_length=1, description="environment variables that hold addresses, in the words of apprise"),
+    ]
+    on: Annotated[
+        list[Literal["end", "failure", "stall"]], Field(min_length=1, description="what is told")
+    ] = ["end", "failure", "stall"]
+    stall_minutes: Annotated[
+        float, Field(gt=0, strict=False, description="minutes without a result that are a stall")
+    ] = 30.0
 
 
 class ExperimentConfig(Part):
@@ -243,6 +259,11 @@ class ExperimentConfig(Part):
         SnapshotSettings | None,
         OPERATIONAL,
         Field(description="copies of the store: {to: FOLDER, every_s: 600}"),
+    ] = None
+    notify: Annotated[
+        NoticeSettings | None,
+        OPERATIONAL,
+        Field(description="notices: {to: [VARIABLE], on: [end, failure, stall], stall_minutes: 30}"),
     ] = None
     model_folder: Annotated[FilePath | None, OPERATIONAL, Field(description="folder of your own models")] = (
         None

@@ -98,6 +98,10 @@ def run(
     checked = config if isinstance(config, CheckedConfig) else CheckedConfig.from_python(config)
     config = checked.config
     with ExitStack() as stack:
+        if config.notify is not None:
+            from panic.engine.notices import telling  # not imported where nobody asks
+
+            on_progress = stack.enter_context(telling(config.notify, config.name, on_progress))
         device = open_places(config, stack)
         refuse_impossible(config, device)
         plan = make_plan(checked, device.kind, runs)
@@ -212,7 +216,7 @@ def phases(session: Session, workers: Workers, loops: LoopStage, stack: ExitStac
             workers.post,
             num_workers=plan.config.diagram_workers,
             ledger=session.ledger,
-            hidden=registry.secrets(plan.specs.values()),
+            hidden=plan.secrets,
         )
         stack.enter_context(closing(pool))
         with_loops.append(DiagramStage(session, pool, before))

@@ -79,6 +79,12 @@ class Plan:
         return {name: spec for name, spec in self.specs.items() if not registry.is_remote(spec)}
 
     @property
+    def secrets(self) -> list[str]:
+        """The environment variables that hold keys of models, or addresses of notices."""
+        notify = self.config.notify
+        return [*registry.secrets(self.specs.values()), *(notify.to if notify else ())]
+
+    @property
     def diagrams(self) -> list[tuple[str, DiagramSettings]]:
         """The diagrams of a run: the embedding model whose vectors are the points, and the settings."""
         return [

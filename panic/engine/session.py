@@ -37,7 +37,6 @@ from panic.engine.writer import Writer
 from panic.errors import BudgetSpent, Interrupted
 from panic.interrupts import stop_on_signals
 from panic.models.kinds import origin as model_origin
-from panic.models.kinds import secrets
 from panic.models.protocol import Modality, ModelSpec
 from panic.store import Store, contents, images, reading, writing
 from panic.store.codec import canonical_json, is_image_prompt, prompt_digest
@@ -256,7 +255,7 @@ def _origin_remark(plan: Plan) -> tuple[str, tuple[Any, ...]]:
 
 def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:
     """The command and the provenance of a session, without the keys of the plan's models."""
-    variables = secrets(plan.specs.values())
+    variables = plan.secrets
     keys = [value for name in variables if (value := os.environ.get(name, "").strip())]
     found = provenance(variables, plan.config.base_folder) | _lineage(plan)
     found["models"] = {name: _origin(spec) for name, spec in plan.specs.items()}

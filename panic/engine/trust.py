@@ -38,6 +38,7 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     found += [] if config.snapshot is None else [f"the folder of snapshots {str(config.snapshot.to)!r}"]
     if config.ray is not None and config.ray.address is not None:
         found.append(f"the Ray cluster {config.ray.address!r}")
+    found += [] if config.notify is None else [f"the addresses of notices in {', '.join(config.notify.to)}"]
     names = [name for network in config.networks for name in network] + config.embeddings
     names += [name for arm in config.interventions.values() for name in models_of((), arm)]
     names += [variant.base for variant in config.models.values()]

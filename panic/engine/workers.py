@@ -405,7 +405,7 @@ def start_workers(
         memory_fraction=config.memory_fraction,
         reject_constant_images=config.reject_constant_images,
         memory=replace(memory, num_workers=num_workers),
-        hidden=tuple(registry.secrets(plan.specs.values())),
+        hidden=tuple(plan.secrets),
     )
     if config.executor == "ray":
         from panic.engine.ray_connection import RayDevice

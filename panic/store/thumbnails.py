@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,10 +33,14 @@ SCHEMA = (
 
 
 class Thumbnails:
-    """The thumbnails of one store; any thread may ask. Without a place to keep them each is made again."""
+    """The thumbnails of one store; any thread may ask. Without a place to keep them each is made again.
 
-    def __init__(self, folder: Path) -> None:
+    shrink: makes them, as `shrunk` does.
+    """
+
+    def __init__(self, folder: Path, shrink: Callable[[bytes, int], bytes] | None = None) -> None:
         self._lock = threading.Lock()
+        self._shrink = shrink or shrunk
         self._kept = _open(folder)
 
     def get(self, store: Store, digest: str, side: int) -> bytes:
@@ -48,7 +53,7 @@ class Thumbnails:
             for (data,) in self._rows("SELECT bytes FROM thumbnail WHERE digest = ? AND side = ?", key, side):
                 return data
         data = contents.image_bytes(store, key)
-        made = shrunk(data, side)
+        made = self._shrink(data, side)
         if made is not data:
             with self._lock, contextlib.suppress(apsw.Error):  # a full disk costs time only
                 self._rows("INSERT OR IGNORE INTO thumbnail VALUES (?, ?, ?)", key, side, made)
@@ -74,7 +79,7 @@ def shrunk(data: bytes, side: int) -> bytes:
         return data  # the browser says that it is damaged
     if max(image.size) <= side:
         return data
-    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=1.0)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY, method=0)
     return file.getvalue()

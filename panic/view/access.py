@@ -116,15 +116,22 @@ class Access:
         given = (
             bearer.strip() if scheme.lower() == "bearer" else query.get("token", "") if path == "/" else ""
         )
+        known = self._cookie_of(headers)
         if given:
             if self.is_token(given):
+                if known and not bearer:
+                    return known, False  # another tab has it, and writes with it
                 return given, not bearer
             await self._delay()
+        return known, False
+
+    def _cookie_of(self, headers: Headers) -> str | None:
+        """The good cookie of a request, if it has one."""
         for part in headers.get("cookie", "").split(";"):
             name, _, value = part.strip().partition("=")
             if name == self.cookie_name and self.is_cookie(value):
-                return value, False
-        return None, False
+                return value
+        return None
 
     async def _delay(self) -> None:
         now = time.monotonic()

@@ -19,8 +19,10 @@ from typing import Any
 
 from panic import __version__
 from panic.cli import experiments as of_cli
-from panic.errors import StoreError, UsageError
+from panic.errors import NotFound, StoreCorrupt, StoreError, UsageError
 from panic.store import Store, contents, reading, wall
+from panic.store.codec import is_image_prompt
+from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, RunRow
 from panic.view import records
 
@@ -54,12 +56,14 @@ def size(store: Store, row: ExperimentRow) -> Size:
     )  # fmt: skip
 
 
-def write(store: Store, row: ExperimentRow, folder: Path, tell: Callable[[str, int, int], None]) -> None:
+def write(store: Store, row: ExperimentRow, folder: Path, tell: Callable[[str, int, int], None]) -> int:
     """Write the bundle; one that was broken off is gone on with, of an image that is there already nothing.
 
-    tell: is told how many runs of how many are written. Raises UsageError for a folder that holds other
-    things, StoreError where nothing can be written.
+    Returns how many images the store has lost, which are left out. `tell` is told how many runs of how many
+    are written. Raises UsageError for a folder that holds other things, StoreError where nothing can be
+    written.
     """
+    lost: set[str] = set()
     try:
         _claim(folder, row)
         _write_pages(folder)
@@ -67,14 +71,15 @@ def write(store: Store, row: ExperimentRow, folder: Path, tell: Callable[[str, i
         _script(folder / "data" / "experiment.js", "experiment", _about(store, row, runs))
         for number, part in enumerate(_parts(runs)):
             steps = {str(run.id): [_step(one) for one in contents.invocations(store, run.id)] for run in part}
-            _write_images(store, folder, steps)
+            lost |= _write_images(store, folder, steps)
             _script(folder / "data" / f"steps-{number}.js", f"steps-{number}", steps)
             tell("runs", min((number + 1) * RUNS_IN_FILE, len(runs)), len(runs))
         for run in runs:
-            if run.prompt.startswith("image:"):
-                _write_image(store, folder, run.prompt[6:])
+            if is_image_prompt(run.prompt):
+                lost |= _write_image(store, folder, run.prompt[6:])
     except OSError as error:
         raise StoreError(f"{error.filename or folder} cannot be written: {error.strerror}.") from error
+    return len(lost)
 
 
 def _parts(runs: list[RunRow]) -> Iterator[list[RunRow]]:
@@ -105,9 +110,18 @@ def _about(store: Store, row: ExperimentRow, runs: list[RunRow]) -> dict[str, An
     about = records.experiment(store, row) | {"sessions": []}
     listed = of_cli.runs_as_dicts(store, row, runs)
     return {
-        "version": __version__, "about": about, "runsInFile": RUNS_IN_FILE,
+        "version": __version__, "about": _without_paths(about), "runsInFile": RUNS_IN_FILE,
         "runs": [{**one, "prompt_length": len(one["prompt"]), "remarks": []} for one in listed],
     }  # fmt: skip
+
+
+def _without_paths(value: Any) -> Any:
+    """JSON values with paths cut to their last part: what is passed on tells of no disk."""
+    if isinstance(value, str):
+        return short_paths(value)
+    if isinstance(value, dict):
+        return {key: _without_paths(one) for key, one in value.items()}
+    return [_without_paths(one) for one in value] if isinstance(value, list) else value
 
 
 def _step(step: Any) -> dict[str, Any]:
@@ -120,17 +134,22 @@ def _script(path: Path, name: str, value: Any) -> None:
     _whole(path, f"panicData({json.dumps(name)},{text});\n".encode())
 
 
-def _write_images(store: Store, folder: Path, steps: dict[str, list[dict[str, Any]]]) -> None:
-    for digest in {one["output"] for some in steps.values() for one in some if one["modality"] == "image"}:
-        _write_image(store, folder, digest)
+def _write_images(store: Store, folder: Path, steps: dict[str, list[dict[str, Any]]]) -> set[str]:
+    digests = {one["output"] for some in steps.values() for one in some if one["modality"] == "image"}
+    return set().union(*(_write_image(store, folder, digest) for digest in digests))
 
 
-def _write_image(store: Store, folder: Path, digest: str) -> None:
+def _write_image(store: Store, folder: Path, digest: str) -> set[str]:
+    """Write an image that is not there yet; its digest if the store has lost it."""
     path = folder / "images" / f"{digest}.webp"
     if not path.exists():
-        data = contents.image_bytes(store, digest)
+        try:
+            data = contents.image_bytes(store, digest)
+        except (NotFound, StoreCorrupt):
+            return {digest}
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             _whole(path, data)
+    return set()
 
 
 def _whole(path: Path, data: bytes) -> None:

@@ -8,30 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from panic.errors import PanicError
 from panic.view.sources import Sources
 
 LOOK_EVERY_S = 0.4
 SAY_SOMETHING_S = 15.0
 MOST_LISTENERS = 200
+SILENCE_S = 10.0
+"""Without a listener for so long nobody looks; a page that is loaded anew is back before."""
 
 
 @dataclass(kw_only=True)
 class Events:
-    """The states of the stores, looked at by one task for all listeners."""
+    """The states of the stores, looked at by one task for all listeners.
+
+    on_silence: called when nobody has listened for a while.
+    """
 
     sources: Sources
+    on_silence: Callable[[], None] = lambda: None
     is_over: bool = False
     _states: dict[str, str] = field(default_factory=dict)
     _listeners: set[asyncio.Event] = field(default_factory=set)
     _looking: asyncio.Future[None] | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
 
     async def answer(self, request: Request) -> Response:
         """The stream, from the state on that the listener knows."""
@@ -43,12 +53,11 @@ class Events:
 
     async def _stream(self, known: str) -> AsyncIterator[str]:
         changed = asyncio.Event()
-        self._listeners.add(changed)
-        if self._looking is None or self._looking.done():
-            await self._look()
-            self._looking = asyncio.create_task(self._go_on_looking())
-        yield "retry: 1000\n\n"
-        try:
+        try:  # from the first line on: a listener may be gone at any wait
+            self._listeners.add(changed)
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._go_on_looking())
+            yield "retry: 1000\n\n"
             while not self.is_over:
                 now = ",".join(f"{key}:{state}" for key, state in self._states.items())
                 if now != known:
@@ -61,12 +70,18 @@ class Events:
                     yield ": here\n\n"
         finally:
             self._listeners.discard(changed)
+            if not self._listeners:
+                asyncio.get_running_loop().call_later(SILENCE_S, self._fall_silent)
+
+    def _fall_silent(self) -> None:
+        if not self._listeners:
+            self.on_silence()
 
     async def _go_on_looking(self) -> None:
         while self._listeners and not self.is_over:
-            await asyncio.sleep(LOOK_EVERY_S)
             if await self._look():
                 self._wake()
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self) -> bool:
         """Whether a store has changed since it was looked at last."""
@@ -80,7 +95,7 @@ class Events:
         for source in self.sources.all:
             try:
                 found[source.key] = source.state()
-            except PanicError:
+            except Exception:  # also what a file system says: whoever looks goes on looking
                 found[source.key] = "gone"
         return found
 

@@ -5,8 +5,9 @@ Every answer in JSON is described by `openapi.json`. Errors are {"error": ..., "
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from panic.cli import status as of_cli
 from panic.errors import NotFound, PanicError, StoreError, UsageError
 from panic.store import contents
 from panic.store.thumbnails import SIDES
-from panic.view import records, trainings, writing
+from panic.view import records, sides, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
 from panic.view.sources import Source, Sources
 from panic.view.work import work
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+IMAGES_AT_ONCE = 6
+"""As many as a browser asks for at a time."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 TYPES = {
     "html": "text/html; charset=utf-8",
@@ -40,6 +43,10 @@ TYPES = {
 
 
 Answer = Callable[[Context, Request], Any]
+Endpoint = Callable[[Request], Awaitable[Response]]
+Asked = tuple[Source, str, dict[str, Any]]
+"""A store whose process is asked, the state of all that the answer rests on, and the question."""
+Asking = Callable[[Context, Request], Asked]
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -61,10 +68,14 @@ def routes(context: Context) -> list[BaseRoute]:
         "/api/1/trainings/{training}": _training,
         "/api/1/trainings/{training}/samples/{step:int}": _sample,
         "/api/1/stores/{store}/outputs/{digest}": _output,
+    }
+    images: dict[str, Answer] = {
         "/api/1/stores/{store}/tiles/{digest}": _tile,
         "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": _thumbnail,
     }
     found: list[BaseRoute] = [Route(path, _answering(context, make)) for path, make in answers.items()]
+    turns = asyncio.Semaphore(IMAGES_AT_ONCE)
+    found += [Route(path, _in_turn(turns, _answering(context, make))) for path, make in images.items()]
     found += [
         Route(path, _answering(context, make), methods=["POST"])
         for path, make in {
@@ -73,9 +84,10 @@ def routes(context: Context) -> list[BaseRoute]:
         }.items()
     ]
     found += [
-        Route(f"{one}/questions", _computing(context, _asked_list)),
-        Route(f"{one}/questions/{{question}}", _computing(context, _asked_question)),
-        Route(f"{one}/map", _computing(context, _asked_map)),
+        Route(f"{one}/questions", _computing(context, _of_experiment(_asked_list))),
+        Route(f"{one}/questions/{{question}}", _computing(context, _of_experiment(_asked_question))),
+        Route(f"{one}/map", _computing(context, _of_experiment(_asked_map))),
+        Route("/api/1/side", _computing(context, sides.asked)),
         Route("/api/1/events", context.events.answer),
     ]
     pages = page_files()
@@ -102,7 +114,7 @@ def _file(name: str, data: bytes) -> Callable[[Request], Response]:
     return answer
 
 
-def _answering(context: Context, make: Answer) -> Callable[[Request], Any]:
+def _answering(context: Context, make: Answer) -> Endpoint:
     """An endpoint that makes its answer in a thread and tells errors as JSON."""
 
     async def answer(request: Request) -> Response:
@@ -115,6 +127,19 @@ def _answering(context: Context, make: Answer) -> Callable[[Request], Any]:
         return found if isinstance(found, Response) else JSONResponse(found)
 
     return answer
+
+
+def _in_turn(turns: asyncio.Semaphore, answer: Endpoint) -> Endpoint:
+    """An endpoint of which some work at a time, and none for a browser that has gone on meanwhile.
+
+    A slider that is dragged asks for the images of all steps that it passes.
+    """
+
+    async def in_turn(request: Request) -> Response:
+        async with turns:
+            return Response(status_code=499) if await request.is_disconnected() else await answer(request)
+
+    return in_turn
 
 
 def failed(sources: Sources, error: PanicError) -> JSONResponse:
@@ -160,8 +185,13 @@ def _experiment(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _status(context: Context, request: Request) -> Mapping[str, Any]:
+    def make() -> dict[str, Any]:
+        with opened(context, request) as (_, store, row):
+            return {**of_cli.as_dict(store, row), "revision": store.revision}
+
     with opened(context, request) as (source, store, row):
-        return context.computing.status(source, store, row, of_cli.as_dict)
+        key, revision = (source.key, row.uid), store.revision
+    return context.computing.status(key, revision, make)
 
 
 def _runs(context: Context, request: Request) -> Mapping[str, Any]:
@@ -212,25 +242,28 @@ def _asked_map(request: Request) -> dict[str, str]:
     return {"kind": "map", "model": query.get("model", ""), "method": method}
 
 
-def _computing(context: Context, read: Callable[[Request], dict[str, str]]) -> Callable[[Request], Any]:
-    """An endpoint whose answer a worker makes."""
+def _of_experiment(read: Callable[[Request], dict[str, str]]) -> Asking:
+    """What is asked of the experiment of an address."""
+
+    def asked(context: Context, request: Request) -> Asked:
+        with opened(context, request) as (source, store, row):
+            return source, f"{source.path}-{store.revision}", {**read(request), "experiment": row.uid}
+
+    return asked
+
+
+def _computing(context: Context, read: Asking) -> Callable[[Request], Any]:
+    """An endpoint whose answer the process of a store makes."""
 
     async def answer(request: Request) -> Response:
         try:
-            source, state, uid = await run_in_threadpool(_of_experiment, context, request)
-            asked = {**read(request), "experiment": uid}
+            source, state, asked = await run_in_threadpool(read, context, request)
             found = await context.computing.ask(source, state, asked, request.is_disconnected)
         except PanicError as error:
             return failed(context.sources, error)
         return JSONResponse(found)
 
     return answer
-
-
-def _of_experiment(context: Context, request: Request) -> tuple[Source, str, str]:
-    """The store of an address, its state, and the id of the experiment."""
-    with opened(context, request) as (source, store, row):
-        return source, f"{source.path}-{store.revision}", row.uid
 
 
 def _output(context: Context, request: Request) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from panic.view.computing import Computing
 from panic.view.context import Context
 from panic.view.events import Events
 from panic.view.routes import routes
-from panic.view.sources import Sources
+from panic.view.sources import Shrink, Sources
 
 NICENESS = 10
 
@@ -42,20 +42,25 @@ class Application:
         return self.context.events
 
 
-def application(paths: Sequence[Path], access: Access, trainings: Sequence[Path] = ()) -> Application:
-    """Return the application that shows these stores, and folders of trainings, to whom `access` lets in."""
-    sources = Sources(paths)
+def application(
+    paths: Sequence[Path], access: Access, trainings: Sequence[Path] = (), shrink: Shrink | None = None
+) -> Application:
+    """Return the application that shows these stores, and folders of trainings, to whom `access` lets in.
+
+    shrink: makes small copies of images; by default the thread that answers does.
+    """
+    sources = Sources(paths, shrink)
+    events = Events(sources=sources)
+    computing = Computing(is_watched=lambda: events.is_heard)
+    events.on_silence = computing.rest
     context = Context(
-        sources=sources,
-        access=access,
-        events=Events(sources=sources),
-        computing=Computing(),
-        trainings=list(trainings),
+        sources=sources, access=access, events=events, computing=computing, trainings=list(trainings)
     )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        computing.close()
         sources.close()
 
     inner = Starlette(routes=routes(context), lifespan=lifespan)
@@ -65,7 +70,8 @@ def application(paths: Sequence[Path], access: Access, trainings: Sequence[Path]
 def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens, on any free port for 0. Raises UsageError where it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP: only then asyncio turns off Nagle's algorithm, which holds every answer up for 40 ms.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))

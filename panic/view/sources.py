@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,14 +27,16 @@ READERS = 3
 CACHE_KIB = 8 * 1024
 KEPT_LISTS = 8
 
+Shrink = Callable[[bytes, int], bytes]
+"""What makes small copies of encoded images."""
 Identity = tuple[tuple[int, int, int], ...]
 
 
 class Source:
     """One store, open for any number of threads, and the lists of its runs that were asked for last."""
 
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
+    def __init__(self, path: Path, key: str, shrink: Shrink | None = None) -> None:
+        self.path, self.key, self._shrink = path, key, shrink
         self._free = threading.BoundedSemaphore(READERS)
         self._lock = threading.Lock()
         self._idle: list[Store] = []
@@ -53,7 +55,7 @@ class Source:
         """Small copies of its images."""
         with self._lock:
             if self._thumbnails is None:
-                self._thumbnails = Thumbnails(self.path)
+                self._thumbnails = Thumbnails(self.path, self._shrink)
             return self._thumbnails
 
     def identity(self) -> Identity:
@@ -133,8 +135,8 @@ class Source:
 class Sources:
     """All stores that one server shows, by key."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.all = [Source(path, str(number)) for number, path in enumerate(paths)]
+    def __init__(self, paths: Sequence[Path], shrink: Shrink | None = None) -> None:
+        self.all = [Source(path, str(number), shrink) for number, path in enumerate(paths)]
         self._by_key = {source.key: source for source in self.all}
 
     def __getitem__(self, key: str) -> Source:

@@ -1,22 +1,33 @@
-"""The process that asks a question of the analysis or makes a map: one question, one answer, then it ends.
+"""The process that answers questions of the analysis and makes maps: a line of JSON for a line, to the end.
 
-It reads a JSON object from standard input and writes one; its memory is limited, its time by whoever waits.
+Its memory is limited, its time by whoever waits; SIGINT lets it give up what it works at. The last experiment
+that it was asked about stays loaded while its store does not change.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import queue
 import resource
+import signal
 import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panic.errors import NotFound, PanicError
+from panic.errors import NotFound, PanicError, StoreMissing, UsageError
 from panic.store import Store, reading, standing
+from panic.store.store import FILES
+from panic.view import sides
+
+if TYPE_CHECKING:
+    from panic.analysis.evidence import Evidence
 
 MEMORY_BYTES = 6 * 2**30
 MOST_ROWS = 200
@@ -24,23 +35,102 @@ MOST_CLUSTERED = 200_000
 
 
 def main() -> None:
-    """Answer what standard input asks."""
-    asked = json.load(sys.stdin)
+    """Answer what standard input asks, line by line."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    loaded = _Loaded()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    while True:
+        found = _answer(json.loads(lines.get()), loaded)
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+        if found.get("kind") == "memory":
+            return  # what is left of it is not to be relied upon
+
+
+def _listen(lines: queue.SimpleQueue[str]) -> None:
+    """Take in questions; without a server, whatever it died of, nothing is worked out to its end."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
+
+
+def _answer(asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
+    """What is answered, or {"error", "hint", "kind": what kind of error}."""
+    make = {"list": _list, "question": _question, "map": _map, "side": sides.answer}[asked["kind"]]
     try:
-        with Store(Path(asked["path"]), copy_older=True) as store:
-            row = reading.experiment(store, asked["experiment"])
-            make = {"list": _list, "question": _question, "map": _map}[asked["kind"]]
-            found = {**make(store, row, asked), "revision": store.revision}
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        found = {**make(loaded.store(asked["path"]), asked, loaded), "revision": loaded.revision}
+        json.dumps(found, allow_nan=False)
+        return found
     except PanicError as error:
-        found = {"error": error.message, "hint": error.hint, "is_missing": isinstance(error, NotFound)}
+        kinds = {NotFound: "missing", UsageError: "usage"}
+        kind = next((kind for of, kind in kinds.items() if isinstance(error, of)), "")
+        return {"error": error.message, "hint": error.hint, "kind": kind}
+    except KeyboardInterrupt:
+        return {"error": "It was given up.", "hint": "", "kind": "interrupted"}
     except MemoryError:
         hint = "The command line has no such limit: panic report, panic figure."
-        found = {"error": "This needs more memory than a page may use.", "hint": hint, "is_missing": False}
-    json.dump(found, sys.stdout, allow_nan=False)
+        return {"error": "This needs more memory than a page may use.", "hint": hint, "kind": "memory"}
+    except Exception as error:  # a mistake of ours, or of a question of the user's
+        told = f"The question could not be answered: {type(error).__name__}: {str(error)[:300]}"
+        return {"error": told, "hint": "panic figure says more.", "kind": ""}
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _list(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
+class _Loaded:
+    """The store that is asked about, and the experiment of it that was loaded last."""
+
+    def __init__(self) -> None:
+        self.revision = -1
+        """Of the store when it was last asked about."""
+        self._store: Store | None = None
+        self._files: tuple[int, ...] = ()
+        self._evidence: tuple[str, Evidence] | None = None
+
+    def store(self, path: str) -> Store:
+        """The store at a path: opened anew if it has changed, and what was loaded is forgotten then."""
+        store, files = self._store, _files(path)
+        if store is not None and files == self._files and not store.is_copy:
+            if store.revision == self.revision:
+                return store
+        elif store is not None:
+            store.close()
+            store = None
+        self._evidence = None
+        self._store = store = store or Store(Path(path), copy_older=True)
+        self._files, self.revision = files, store.revision
+        return store
+
+    def evidence(self, store: Store, experiment: str, **how: Any) -> Evidence:
+        """What answers about an experiment rest on."""
+        from panic.analysis.evidence import Evidence
+
+        row = reading.experiment(store, experiment)
+        key = json.dumps([row.uid, how])
+        if self._evidence is None or self._evidence[0] != key:
+            self._evidence = None
+            self._evidence = (
+                key,
+                Evidence.of(store, row, is_over=standing.standing(store, row).is_over, **how),
+            )
+        return self._evidence[1]
+
+
+def _files(path: str) -> tuple[int, ...]:
+    """Which file is at the path of a store now. Raises StoreMissing."""
+    try:
+        about = os.stat(Path(path) / FILES[0])
+    except OSError:
+        raise StoreMissing("The store is gone.", hint="It was moved or removed.") from None
+    return about.st_dev, about.st_ino
+
+
+def _list(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
     """The questions that there are: name, title, what each is about."""
     from panic.analysis.answers import named
 
@@ -51,14 +141,13 @@ def _list(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
     return {"questions": found}
 
 
-def _question(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
+def _question(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
     """The figures of a question: titles, sentences, caveats, and charts as SVG, light and dark."""
     from panic.analysis.answers import find
-    from panic.analysis.evidence import Evidence
     from panic.analysis.questions import ask
 
     question = find(asked["question"])
-    evidence = Evidence.of(store, row, is_over=standing.standing(store, row).is_over)
+    evidence = loaded.evidence(store, asked["experiment"])
     found = [
         {
             "title": figure.title, "sentence": figure.sentence, "caveat": figure.caveat,
@@ -92,11 +181,9 @@ def _table(answer: Any) -> dict[str, Any]:
     return {"columns": frame.columns, "rows": rows, "total": frame.height}
 
 
-def _map(store: Store, row: Any, asked: dict[str, Any]) -> dict[str, Any]:
+def _map(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
     """Every output of an experiment in two dimensions, with its run and step; clusters with their medoids."""
-    from panic.analysis.evidence import Evidence
-
-    evidence = Evidence.of(store, row, image_budget_bytes=0)
+    evidence = loaded.evidence(store, asked["experiment"], image_budget_bytes=0)
     data = evidence.whole
     views = [view for view in evidence.views if asked["model"] in ("", view.model)]
     if not views:

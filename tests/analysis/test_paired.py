@@ -13,7 +13,7 @@ from panic import run
 from panic.analysis.contrasts import commit_range, contrasts, differences
 from panic.analysis.data import load
 from panic.analysis.metrics import METRICS, metric
-from panic.analysis.paired import LEAST_UNITS, PER_STEP, pairing
+from panic.analysis.paired import LEAST_UNITS, PER_STEP, paired, pairing, side
 from panic.config import ExperimentConfig
 from panic.errors import NotFound
 from panic.store import Store, reading
@@ -101,6 +101,24 @@ def test_experiments_are_paired_by_prompt(performed: Path) -> None:
     assert (fixed.num_starts, fixed.p_value) == (1, None)
     entropy = table["entropy"][1][0]
     assert entropy.difference is not None
+
+
+def test_single_runs_are_compared_as_experiments_of_one_run(performed: Path) -> None:
+    """The difference is that of their own numbers; runs of different prompts have none."""
+    with Store(performed) as store:
+        row = reading.experiment(store, "cycle")
+        first, *_, last = reading.runs(store, row.id)
+        again = next(run for run in reading.runs(store, row.id)[1:] if run.prompt == first.prompt)
+        found = paired([side(store, row, run.id, f"run {run.id}") for run in (first, again, last)])
+        seconds = dict(metric(load(store, "cycle"), "seconds").iter_rows())
+    assert first.prompt != last.prompt
+    table = {name: (summaries, comparisons) for name, summaries, comparisons in found.rows()}
+    summaries, (same, other) = table["seconds"]
+    assert [one.experiment for one in summaries] == [f"run {run.id}" for run in (first, again, last)]
+    assert [one.mean for one in summaries] == [seconds[run.id] for run in (first, again, last)]
+    assert same.difference == pytest.approx(seconds[again.id] - seconds[first.id])
+    assert (same.num_starts, same.p_value) == (1, None)
+    assert (other.difference, other.num_starts) == (None, 0)
 
 
 def test_a_difference_of_one_sign_has_the_least_p_and_none_has_none(tmp_path: Path) -> None:

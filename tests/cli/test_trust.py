@@ -155,6 +155,7 @@ def test_verify_needs_trust_for_a_python_file_and_runs_it_then(evil: Path, panic
         {"models": {"m": {"base": "SDXL", "key": "$HOME"}}},
         {"models": {"m": {"base": "org/name", "adapter": "class"}}},
         {"embeddings": ["python:a.py:A"]},
+        {"notify": {"to": ["HOME"]}},
         {"arms": {"evil": [{"at": 2, "model": "python:a.py:A"}]}},
         {"arms": {"evil": [{"at": 2, "network": ["local:weights", "PocketCaptioner"]}]}},
     ],

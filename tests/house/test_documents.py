@@ -109,7 +109,7 @@ def test_what_the_package_imports_is_declared() -> None:
     # ... of which not all need be installed
     extras = PROJECT["optional-dependencies"]
     required = [*PROJECT["dependencies"], *extras["gpu"], *extras["fidelity"], *extras["umap"]]
-    required += [*extras["quantize"], *extras["optimize"], *extras["view"], *extras["ray"]]
+    required += [*extras["quantize"], *extras["optimize"], *extras["view"], *extras["ray"], *extras["notify"]]
     required += extras["notebooks"]  # `panic.analysis.notebooks`, which nothing else imports
     declared = {canonical(requirement) for requirement in required} | {"pydantic-core", "markupsafe"}
     # ... which pydantic and jinja2 are made of.

@@ -101,6 +101,7 @@ STRINGS = {
     },
     "engine": {
         "panic.engine.child",
+        "panic.engine.notices",
         "panic.engine.pool:serve_connection",
         "panic.engine.process_worker:serve_connection",
     },
@@ -109,7 +110,7 @@ STRINGS = {
     | {"panic.questions", "panic.nulls"},  # groups of entry points
     "cli": {"panic.questions", "panic.toml"},  # that group again, for completion; a file
     "store": {"panic.store"},
-    "view": {"panic.view.worker"},
+    "view": {"panic.view.worker", "panic.view.shrinking"},
 }
 """Names of ours in texts, by room: what is imported, or started as a process, by its name."""
 LOGGERS = {

@@ -44,6 +44,16 @@ def test_the_token_becomes_a_cookie_that_is_let_in(shared: Shared) -> None:
     assert served.get(API, with_token=False, headers={"Cookie": changed}).status == 401
 
 
+def test_a_second_tab_leaves_the_first_its_cookie(shared: Shared) -> None:
+    """Every opening of the address made another one, and what the first page wrote was refused."""
+    served, *_ = shared
+    first = served.get(f"/?token={served.access.token}", with_token=False)
+    cookie = first.headers["set-cookie"].partition(";")[0]
+    again = served.get(f"/?token={served.access.token}", with_token=False, headers={"Cookie": cookie})
+    assert again.status == 200
+    assert "set-cookie" not in again.headers
+
+
 def test_a_token_in_another_address_is_none(shared: Shared) -> None:
     """It would stay in logs and histories: only the page itself takes it."""
     served, *_ = shared

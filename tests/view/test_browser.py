@@ -241,6 +241,48 @@ def test_a_server_that_was_killed_and_comes_back(browser: Browser, looked: Looke
         browser.complaints.clear()  # the browser notes every attempt that nobody answered
 
 
+def test_another_store_at_the_path_is_shown_instead(browser: Browser, looked: Looked, tmp_path: Path) -> None:
+    """Its runs have the numbers of the old ones; what those put out is not shown for them."""
+    other = Looked(tmp_path / "other", 2)
+    other.step(other.runs[0], "of the other store")
+    with serving(looked.store.path) as served:
+        page = browser.open(f"{served.url}#/0/wall")
+        shown(page, looked.runs[0], looked.outputs[looked.runs[0]][-1])
+        looked.store.path.rename(tmp_path / "moved")
+        other.store.path.rename(looked.store.path)
+        shown(page, other.runs[0], other.outputs[other.runs[0]][-1])
+        page.wait("document.querySelector('.wall')?.dataset.total == 2")
+        old = looked.outputs[looked.runs[0]][-1]
+        assert page.eval(f"document.querySelectorAll('[data-text=\"{old}\"]').length") == 0
+    browser.complaints.clear()  # for a moment there was no store
+    other.store.close()
+
+
+def test_runs_are_compared_and_an_address_that_is_none_is_told(browser: Browser, wall: Served) -> None:
+    page = browser.open(f"{wall.url}#/side?of=0/wall/1,0/wall/2&step=3")
+    page.wait("document.querySelector('[data-compared]')", 60)
+    assert "wall run 2 \N{MINUS SIGN} wall run 1" in page.text()
+    page.eval("location.hash = '#/side?of=%25'")  # it ended every page until it was loaded again
+    page.wait("document.querySelector('[role=alert]')")
+    page.eval("location.hash = '#/0/wall'")
+    page.wait("document.querySelector('.wall')?.dataset.total == 6")
+    browser.complaints.clear()  # the browser notes that the server answered 404
+
+
+def test_a_phone_whose_clock_is_wrong_sees_what_is_new(browser: Browser, looked: Looked) -> None:
+    run = looked.add("late")
+    looked.step(run, "first")
+    for years in (-9, 9):
+        with serving(looked.store.path) as served:
+            page = browser.open("about:blank", 390, 844, is_phone=True)
+            wrong = f"const now = Date.now; Date.now = () => now() + {years} * 31557600000"
+            page.call("Page.addScriptToEvaluateOnNewDocument", source=wrong)
+            page.call("Page.navigate", url=f"{served.url}#/0/wall")
+            shown(page, run, looked.outputs[run][-1])
+            looked.step(run, f"seen in {years} years")
+            shown(page, run, looked.outputs[run][-1], 4.0)
+
+
 def test_ten_thousand_rows_are_a_few_elements(browser: Browser, tmp_path: Path) -> None:
     looked = Looked(tmp_path / "panic-store", 0)
     new = [

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from panic.cli.app import app
-from panic.store import Store
+from panic.store import NewRun, Store, writing
 from panic.view import bundle
 from tests.store import sample
 
@@ -29,7 +30,7 @@ def panic(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
-def started(store: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+def started(store: Path, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, and the line that it prints."""
     command = [sys.executable, "-m", "panic", "view", str(store), *arguments]
 
@@ -37,6 +38,7 @@ def started(store: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes["env"] = {**os.environ, **environment}
     process = subprocess.Popen(command, preexec_fn=heed_interrupts, **pipes)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
@@ -153,6 +155,52 @@ def test_a_bundle_is_gone_on_with_and_spares_other_things(
     done = panic("view", known[0], "--static", tmp_path / "mine")
     assert done.exit_code == 2
     assert "other things" in done.stderr
+
+
+def test_a_bundle_tells_of_no_disk_and_spares_what_was_lost(known: Known, tmp_path: Path) -> None:
+    """One lost image ended it, and so did a text that begins like the name of an image."""
+    said = "image: a red cat"
+    with Store(known[0], write=True) as store:
+        writing.commit(store, sample.Commit(outputs=[sample.output(said)]))
+        writing.add_runs(
+            store, known[1].alpha, [NewRun(network=("draw", "tell"), prompt=said, seed=1, max_length=2)]
+        )
+        with store.transaction() as connection:
+            connection.execute(
+                "UPDATE experiment SET config = json_set(config, '$.base_folder', '/home/me/labs')"
+            )
+        with store.images.transaction() as connection:
+            connection.execute("DELETE FROM image WHERE rowid = (SELECT min(rowid) FROM image)")
+    to = tmp_path / "bundle"
+    done = panic("view", known[0], "--static", to, "-e", "alpha")
+    assert done.exit_code == 0, done.output
+    assert "has lost 1 images" in done.stderr
+    told = (to / "data" / "experiment.js").read_text()
+    assert said in told
+    assert "/home/me" not in told
+
+
+def test_a_browser_is_opened_without_the_token_in_its_command(known: Known, tmp_path: Path) -> None:
+    """Every user of a machine can read the commands that run on it."""
+    (tmp_path / "xdg-open").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\ncp "$1" {tmp_path}/page\n')
+    (tmp_path / "xdg-open").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    process, url = started(known[0], "--open", PATH=path)
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "page").exists() or not (tmp_path / "page").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        token = url.rpartition("=")[2]
+        file = Path((tmp_path / "said").read_text().strip().removeprefix("file://"))
+        assert token not in str(file)
+        assert token in (tmp_path / "page").read_text()
+        assert file.stat().st_mode & 0o077 == 0
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        assert not file.exists()
+    finally:
+        process.kill()
 
 
 def test_modules_become_one_classic_script() -> None:

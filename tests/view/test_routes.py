@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from panic.store import NewRun, Store, contents, reading, writing
 from panic.view import computing
+from panic.view import events as events_of
 from panic.view.routes import routes
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
@@ -77,6 +80,7 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
         "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
+        "/api/1/side": f"/api/1/side?of=0/alpha,0/alpha/{one.stuck},0/alpha/{one.failed}",
         "/api/1/stores/{store}/outputs/{digest}": f"/api/1/stores/0/outputs/{text}",
     }
     for path, url in asked.items():
@@ -89,6 +93,22 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
 def contents_of(path: Path, modality: str) -> str:
     with Store(path) as store:
         return next(one.digest for one in contents.outputs(store, "alpha") if one.modality == modality)
+
+
+def test_answers_do_not_wait_for_an_acknowledgement(shared: Shared) -> None:
+    """A socket that was not named as TCP kept Nagle's algorithm: every answer took 40 ms more."""
+    served, *_ = shared
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    took = []
+    for _ in range(12):
+        begin = time.monotonic()
+        connection.request(
+            "GET", "/static/words.js", headers={"Authorization": f"Bearer {served.access.token}"}
+        )
+        connection.getresponse().read()
+        took.append(time.monotonic() - begin)
+    connection.close()
+    assert min(took) < 0.03
 
 
 def test_runs_come_in_pages_that_leave_none_out(shared: Shared) -> None:
@@ -169,6 +189,11 @@ def test_tiles_are_kept_for_good_and_are_webp(served: Served, known: tuple[Path,
         ("/api/1/stores/0/tiles/zz", 404, "64"),
         ("/api/1/stores/0/thumbnails/5000/" + "0" * 64, 404, "64, 128, 256"),
         ("/static/..%2f__init__.py", 404, ""),
+        ("/api/1/side?of=0/alpha", 400, "Two to 6"),
+        ("/api/1/side?of=0/alpha,0/alpha", 400, "named twice"),
+        ("/api/1/side?of=0/alpha,0/beta/x", 400, "whole number"),
+        ("/api/1/side?of=0/alpha,0/beta/999", 404, "no run 999"),
+        ("/api/1/side?of=0/alpha,0/..%2f..%2fetc", 404, "No experiment"),
     ],
 )
 def test_bad_questions_get_an_answer(shared: Shared, url: str, status: int, told: str) -> None:
@@ -247,6 +272,43 @@ def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, 
     connection.close()
 
 
+def test_listeners_that_are_gone_at_once_are_forgotten(served: Served) -> None:
+    """They were kept for ever; at 200 nobody was told of anything any more."""
+    request = f"GET /api/1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {served.access.cookie_name}="
+    request += f"{served.access.cookie()}\r\n\r\n"
+    for _ in range(60):
+        with socket.create_connection(("127.0.0.1", served.port)) as gone:
+            gone.sendall(request.encode())
+    connection, response = events(served)
+    next_event(response)
+    until(lambda: len(served.app.events._listeners) == 1)
+    connection.close()
+    until(lambda: not served.app.events.is_heard)
+
+
+def test_a_standing_that_takes_long_holds_up_nothing_else(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked for it meanwhile held the store's open files, and the wall waited."""
+    asked = threading.Event()
+
+    def slow(*of: object) -> dict[str, object]:
+        asked.set()
+        time.sleep(1.5)
+        return {"slow": True}
+
+    monkeypatch.setattr("panic.view.routes.of_cli.as_dict", slow)
+    waiting = [threading.Thread(target=served.get, args=(f"{ONE}/status",)) for _ in range(4)]
+    for one in waiting:
+        one.start()
+    assert asked.wait(10)
+    begin = time.monotonic()
+    assert served.get(f"{ONE}/runs?limit=1").status == 200
+    assert time.monotonic() - begin < 1
+    for one in waiting:
+        one.join()
+
+
 def test_a_store_that_is_replaced_is_noticed(tmp_path: Path, known: tuple[Path, sample.Sample]) -> None:
     with Store(tmp_path / "other", write=True, create=True) as store:
         writing.start_experiment(store, "gamma", {"name": "gamma"})
@@ -301,7 +363,11 @@ def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
     (net / "evaluation.csv").symlink_to(secret)
     (net / "samples" / "00000030.txt").symlink_to(secret)
     os.mkfifo(net / "profile.csv")
-    with serving(known[0], trainings=[net]) as served:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "loss.csv").write_text(f"step,loss\n1,{'9' * 200_000}\n")  # csv refuses longer fields
+    with serving(known[0], trainings=[net, other]) as served:
+        assert served.get("/api/1/trainings/1").json["curves"]["loss"] == {}
         found = served.get("/api/1/trainings/0").json
         assert problems("/api/1/trainings/{training}", found) == []
         assert found["curves"]["loss"]["loss"] == [2.0, 0.0]
@@ -310,8 +376,9 @@ def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
         assert [one["step"] for one in found["samples"]] == [10, 20, 30]
         assert served.get("/api/1/trainings/0/samples/20").json == {"text": "a text"}
         assert served.get("/api/1/trainings/0/samples/10").headers["content-type"] == "image/png"
-        assert served.get("/api/1/trainings").json["trainings"] == [{"training": "0", "name": "net"}]
-        for wrong in ("0/samples/30", "0/samples/40", "1", "-1", "..", "9" * 5000):
+        listed = served.get("/api/1/trainings").json["trainings"]
+        assert listed == [{"training": "0", "name": "net"}, {"training": "1", "name": "other"}]
+        for wrong in ("0/samples/30", "0/samples/40", "2", "-1", "..", "9" * 5000):
             assert served.get(f"/api/1/trainings/{wrong}").status == 404, wrong
 
 
@@ -332,6 +399,37 @@ def test_a_question_ends_when_nobody_waits_for_it(served: Served) -> None:
     connection.request("GET", f"{ONE}/questions/drift", headers=headers)
     until(lambda: len(workers()) == 1)
     connection.close()
+    until(lambda: workers() == [])
+
+
+@pytest.mark.slow
+def test_one_process_answers_while_a_page_is_open_and_ends_when_it_is_closed(
+    served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions that follow one another do not start one anew; a change of the store is seen."""
+    monkeypatch.setattr(events_of, "SILENCE_S", 0.2)
+    page, _ = events(served)
+    listed = served.get(f"{ONE}/questions")
+    assert listed.status == 200
+    [process] = workers()
+    begin = time.monotonic()
+    assert served.get(f"{ONE}/questions/stuck").status == 200
+    assert time.monotonic() - begin < 20
+    with Store(known[0], write=True) as store:
+        sample.remark(store, "alpha", "it changes")
+        revision = store.revision
+    assert served.get(f"{ONE}/questions/drfit").status == 404
+    assert served.get(f"{ONE}/questions/regimes").json["revision"] == revision
+    given_up = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    headers = {"Authorization": f"Bearer {served.access.token}"}
+    given_up.request("GET", f"{ONE}/questions/entropy", headers=headers)
+    given_up.close()
+    assert served.get("/api/1/side?of=0/alpha,0/beta").status == 200
+    assert [one.pid for one in workers()] == [process.pid]
+    process.kill()  # as the system does where memory is short
+    until(lambda: workers() == [])
+    assert served.get("/api/1/side?of=0/beta,0/alpha").status == 200
+    page.close()
     until(lambda: workers() == [])
 
 

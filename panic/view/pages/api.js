@@ -33,9 +33,17 @@ export async function about() {
 }
 
 export async function post(path, body = {}) {
-  const { write } = await about();
-  const headers = { "content-type": "application/json", "x-panic-write": write || "" };
-  return answered(await fetch(ROOT + path, { method: "POST", headers, body: JSON.stringify(body) }));
+  const send = async () => {
+    const { write } = await about();
+    const headers = { "content-type": "application/json", "x-panic-write": write || "" };
+    return fetch(ROOT + path, { method: "POST", headers, body: JSON.stringify(body) });
+  };
+  let response = await send();
+  if (response.status === 403) {
+    session = null; // the cookie may be another one by now
+    response = await send();
+  }
+  return answered(response);
 }
 
 export function experimentPath(store, experiment) {

@@ -1,8 +1,8 @@
 // The page: which part of it is shown, whether the server answers, the keys that work everywhere.
-import { html, render, useEffect, useState } from "./preact.js";
+import { html, render, useEffect, useErrorBoundary, useState } from "./preact.js";
 import { bundle, onConnection } from "./api.js";
 import { address, parse } from "./route.js";
-import { Help } from "./parts.js";
+import { Help, Message } from "./parts.js";
 import { Stores } from "./stores.js";
 import { Wall } from "./wall.js";
 import { Run } from "./run.js";
@@ -64,15 +64,23 @@ function App() {
       <button class="quiet" title="Keys (?)" aria-label="Keys" onClick=${() => setHelping(true)}>?</button>
     </header>
     <main id="content" tabindex="-1">
-      <${Page} key=${[place.parts[2], store, experiment].join()} place=${place} store=${store} experiment=${experiment} />
+      <${Careful} key=${[place.parts[2], store, experiment].join()} place=${place}>
+        <${Page} place=${place} store=${store} experiment=${experiment} /><//>
     </main>
     ${isHelping ? html`<${Help} close=${() => setHelping(false)} />` : null}
   `;
 }
 
+// What goes wrong while a page is drawn is told in its place; another address is drawn anew.
+function Careful({ children, place }) {
+  const [error, forget] = useErrorBoundary();
+  useEffect(() => forget(), [JSON.stringify(place)]);
+  return error ? html`<${Message} error=${error} />` : children;
+}
+
 function Tabs({ store, experiment, page }) {
   const tabs = { "": "wall", status: "progress", map: "map", questions: "questions" };
-  const shown = bundle ? [["", "wall"]] : Object.entries(tabs);
+  const shown = bundle || store.includes("+") ? [["", "wall"]] : Object.entries(tabs);
   return html`<nav class="tabs">
     ${shown.map(
       ([key, name]) =>

@@ -37,27 +37,33 @@ export function Help({ close }) {
 
 // What the server answers to a question, again whenever the store has changed (at most every `least` ms).
 export function useAnswer(path, query = {}, { least = 1000, isLive = true } = {}) {
-  const [answer, setAnswer] = useState({ found: null, error: null });
+  const [answer, setAnswer] = useState({ found: null, error: null, of: path });
   const key = path + JSON.stringify(query);
   useEffect(() => {
     let isHere = true;
     let asked = 0;
     let waiting = null;
+    let [isAsking, isStale] = [false, false];
     const stop = new AbortController();
     const ask = async () => {
       waiting = null;
+      isStale = false;
+      isAsking = true;
       asked = Date.now();
       try {
         const found = await get(path, query, stop.signal);
-        if (isHere) setAnswer({ found, error: null });
+        if (isHere) setAnswer({ found, error: null, of: path });
       } catch (error) {
-        if (isHere && error.name !== "AbortError") setAnswer((old) => ({ found: old.found, error }));
+        if (isHere && error.name !== "AbortError") setAnswer((old) => ({ found: old.of === path ? old.found : null, error, of: path }));
       }
+      isAsking = false;
+      if (isStale && isHere) later();
     };
     const later = () => {
-      if (!waiting) waiting = setTimeout(ask, Math.max(0, asked + least - Date.now()));
+      isStale = isAsking; // one question at a time; again when its answer has come
+      if (!waiting && !isAsking) waiting = setTimeout(ask, Math.max(0, asked + least - Date.now()));
     };
-    setAnswer((old) => ({ found: old.found, error: null }));
+    setAnswer((old) => ({ found: old.of === path ? old.found : null, error: null, of: path }));
     if (path) ask();
     const leave = path && isLive ? onChange(later) : () => {};
     return () => {
@@ -67,7 +73,7 @@ export function useAnswer(path, query = {}, { least = 1000, isLive = true } = {}
       stop.abort();
     };
   }, [key]);
-  return answer;
+  return answer.of === path ? answer : { found: null, error: null };
 }
 
 export const count = (number) => (number === null || number === undefined ? "–" : number.toLocaleString("en"));
@@ -86,6 +92,8 @@ export function moment(at) {
 
 export const network = (names) => names.join(" → ");
 
+export const isImage = (prompt) => /^image:[0-9a-f]{64}$/.test(prompt);
+
 export function shortPrompt(prompt) {
-  return prompt.startsWith("image:") ? `image ${prompt.slice(6, 18)}` : prompt;
+  return isImage(prompt) ? `image ${prompt.slice(6, 18)}` : prompt;
 }

@@ -67,8 +67,15 @@ export class Rows {
   // Load the rows that are not there yet, or all of them again; whether anything was loaded.
   async need(first, last, { again = false } = {}) {
     const wanted = [...this.piecesOf(first, last)].filter(([key]) => again || !this.pieces.has(key));
+    if (again) for (const key of this.pieces.keys()) if (!wanted.some(([one]) => one === key)) this.pieces.delete(key);
     await Promise.all(wanted.map(([, [store, number]]) => this.load(store, number)));
     return wanted.length > 0;
+  }
+
+  // Other files at the path of a store may number other runs as these were.
+  forget() {
+    this.pieces.clear();
+    this.cells.clear();
   }
 
   // What a run put out at the steps from `step - before` to `step`, as far as it is here; null where it is not.

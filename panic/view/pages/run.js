@@ -2,7 +2,7 @@
 import { html, useCallback, useEffect, useRef, useState } from "./preact.js";
 import { bundle, experimentPath, get, imageAddress, onChange } from "./api.js";
 import { address, replace } from "./route.js";
-import { Badge, Message, count, duration, moment, network, useAnswer } from "./parts.js";
+import { Badge, Message, count, duration, isImage, moment, network, useAnswer } from "./parts.js";
 import { Lines } from "./lines.js";
 import { Remarks } from "./remarks.js";
 import { Slider } from "./slider.js";
@@ -55,7 +55,7 @@ function Whole({ run, path, place, store, experiment, error }) {
       ${bundle ? null : html`<a href=${address(["side"], { of: `${store}/${experiment}/${run.run}`, step: here })}>side by side</a>
         <a href=${address([store, experiment, "map"], { run: run.run })}>on the map</a>`}
     </div>
-    <p class="plain" dir="auto"><span class="muted">prompt: </span>${run.prompt.startsWith("image:")
+    <p class="plain" dir="auto"><span class="muted">prompt: </span>${isImage(run.prompt)
       ? html`<img class="inline" src=${imageAddress(store, run.prompt.slice(6), 96)} alt="the prompt" />`
       : run.prompt}${run.prompt_length > run.prompt.length ? "…" : ""}</p>
     ${run.state === "stuck"
@@ -99,7 +99,7 @@ function Strip({ steps, here, seen, store, experiment, run }) {
 
 function textBefore(steps, number, run) {
   for (let one = number - 1; one >= 0; one -= 1) if (steps[one].modality === "text") return steps[one].text;
-  return run.prompt.startsWith("image:") ? null : run.prompt;
+  return isImage(run.prompt) ? null : run.prompt;
 }
 
 const nextText = (steps, number) => {

@@ -1,8 +1,8 @@
-// Two to six runs or experiments side by side: one slider for all, and what their configs differ in.
+// Two to six runs or experiments side by side: one slider for all, what they differ in, how their metrics compare.
 import { html, useEffect, useState } from "./preact.js";
-import { experimentPath, get, imageAddress } from "./api.js";
-import { address, go, replace } from "./route.js";
-import { Badge, Message, network, shortPrompt } from "./parts.js";
+import { bundle, experimentPath, get, imageAddress } from "./api.js";
+import { address, decoded, go, replace } from "./route.js";
+import { Badge, Message, count, network, shortPrompt } from "./parts.js";
 import { Slider } from "./slider.js";
 
 const MOST = 6;
@@ -11,7 +11,7 @@ const SHOWN_RUNS = 12;
 // `of` names them: STORE/EXPERIMENT or STORE/EXPERIMENT/RUN, with commas between them.
 export function Side({ place }) {
   const { of = "", step: asked = "0" } = place.query;
-  const names = of.split(",").filter(Boolean).slice(0, MOST).map((one) => one.split("/").map(decodeURIComponent));
+  const names = of.split(",").filter(Boolean).slice(0, MOST).map((one) => one.split("/").map(decoded));
   const [found, setFound] = useState({});
   const [error, setError] = useState(null);
   useEffect(() => {
@@ -44,7 +44,7 @@ export function Side({ place }) {
     <div class="sides" style=${{ gridTemplateColumns: `repeat(${Math.max(1, columns.length)}, minmax(150px, 1fr))` }}>
       ${columns.map(([name, one]) => html`<${Column} key=${name.join("/")} ...${{ name, one, step }} />`)}
     </div>
-    ${columns.length > 1 ? html`<${Differences} columns=${columns} />` : null}`;
+    ${names.length > 1 && !bundle ? html`<${Compared} of=${of} />` : null}`;
 }
 
 function Column({ name: [store, experiment], one, step }) {
@@ -72,19 +72,44 @@ function Column({ name: [store, experiment], one, step }) {
   </section>`;
 }
 
-function flat(value, at = "", found = {}) {
-  if (value && typeof value === "object" && Object.keys(value).length) {
-    for (const [key, inner] of Object.entries(value)) flat(inner, at ? `${at}.${key}` : key, found);
-  } else found[at] = JSON.stringify(value);
-  return found;
+// What they differ in and how their metrics compare, in the words of `panic compare`.
+function Compared({ of }) {
+  const [{ found, error }, setState] = useState({ found: null, error: null });
+  useEffect(() => {
+    const stop = new AbortController();
+    setState({ found: null, error: null });
+    get("side", { of }, stop.signal).then(
+      (answer) => setState({ found: answer, error: null }),
+      (problem) => problem.name !== "AbortError" && setState({ found: null, error: problem })
+    );
+    return () => stop.abort();
+  }, [of]);
+  if (error) return html`<${Message} error=${error} />`;
+  if (!found) return html`<p class="muted" role="status">They are being compared …</p>`;
+  const names = found.experiments;
+  const others = names.slice(1);
+  return html`<section class="card" data-compared><h2>Metrics</h2>
+    ${found.metrics.length ? html`<div class="scroll"><table>
+      <thead><tr><th>metric</th>${names.map((name) => html`<th>${name}</th>`)}${others.map((name) => html`<th>${name} − ${names[0]}</th>`)}</tr></thead>
+      <tbody>${found.metrics.map((row) => html`<tr key=${row.metric}><td><code>${row.metric}</code></td>
+        ${row.summaries.map((one) => html`<td>${mean(one)}</td>`)}${row.comparisons.map((one) => html`<td data-difference=${one.difference}>${difference(one)}</td>`)}</tr>`)}</tbody></table></div>
+      <p class="muted">${found.caveat}</p>` : html`<p class="muted">None of them has runs that have ended: there is nothing to measure yet.</p>`}</section>
+    <section class="card"><h2>Differences</h2>
+    ${found.differences.length ? html`<div class="scroll"><table><thead><tr><th></th>${names.map((name) => html`<th>${name}</th>`)}</tr></thead>
+      <tbody>${found.differences.map((one) => html`<tr><td><small class="muted">${one.section}</small> <code>${one.field}</code></td>
+        ${names.map((name) => html`<td dir="auto">${one.values[name]}</td>`)}</tr>`)}</tbody></table></div>`
+      : html`<p class="muted">They do not differ in config, models, code, versions or hardware.</p>`}</section>`;
 }
 
-function Differences({ columns }) {
-  const all = columns.map(([name, one]) => [name.slice(1).join(" run "), flat(one.about.config)]);
-  const keys = [...new Set(all.flatMap(([, config]) => Object.keys(config)))];
-  const different = keys.filter((key) => new Set(all.map(([, config]) => config[key])).size > 1).slice(0, 200);
-  return html`<section class="card"><h2>Differences of the configs</h2>
-    ${different.length ? html`<div class="scroll"><table><thead><tr><th></th>${all.map(([name]) => html`<th>${name}</th>`)}</tr></thead>
-      <tbody>${different.map((key) => html`<tr><td><code>${key}</code></td>${all.map(([, config]) => html`<td>${config[key] ?? "–"}</td>`)}</tr>`)}</tbody></table></div>`
-      : html`<p class="muted">none</p>`}</section>`;
+const digits = (value, number = 4) => String(Number(value.toPrecision(number)));
+
+function mean(one) {
+  if (one.mean === null) return "–";
+  return html`${digits(one.mean)}${one.spread === null ? "" : ` ± ${digits(one.spread, 2)}`} <small class="muted">${count(one.num_runs)} ${one.num_runs === 1 ? "run" : "runs"}</small>`;
+}
+
+function difference(one) {
+  if (one.difference === null) return html`<span class="muted">no prompt in common</span>`;
+  const starts = `${count(one.num_starts)} ${one.num_starts === 1 ? "start" : "starts"}`;
+  return html`${one.difference > 0 ? "+" : ""}${digits(one.difference)} <small class="muted">${starts}${one.p_adjusted === null ? "" : `, p ${digits(one.p_adjusted, 2)}`}</small>`;
 }

@@ -93,6 +93,7 @@
       const { counts } = about;
       return { total: 1, next: null, experiments: [{ ...about, ...counts }] };
     }
+    if (!path.startsWith("stores/0/experiments/")) throw new Error("This is not in a static copy.");
     if (!page) return about;
     if (page === "cells") return cells(query);
     if (page === "runs" && !number) return runs(query);

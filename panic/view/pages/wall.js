@@ -16,7 +16,9 @@ const SIZES = { small: 64, medium: 96, large: 144, huge: 256 };
 export function Wall({ place, store, experiment }) {
   const { query } = place;
   const stores = store.split("+");
-  const { found: about, error } = useAnswer(experimentPath(stores[0], experiment));
+  const answers = stores.map((one) => useAnswer(experimentPath(one, experiment))); // as many as the address has
+  const error = answers.map((one) => one.error).find(Boolean) || null;
+  const about = answers.every((one) => one.found) ? together(answers.map((one) => one.found)) : null;
   const settings = {
     size: SIZES[query.size] || SIZES[window.innerWidth < 600 ? "small" : "medium"],
     texts: query.texts || "below",
@@ -47,8 +49,18 @@ export function Wall({ place, store, experiment }) {
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
     <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1} />
-    <${Remarks} store=${stores[0]} experiment=${experiment} of=${about} />
+    ${stores.length > 1 ? html`<p class="muted">Shards in stores ${stores.map((one) => html`<a href=${address([one, experiment])}>${one}</a> `)}: progress, map, questions and remarks are those of each.</p>`
+      : html`<${Remarks} store=${stores[0]} experiment=${experiment} of=${about} />`}
   `;
+}
+
+// Shards of one experiment: all of their runs, the longest of their lengths.
+function together(parts) {
+  if (parts.length === 1) return parts[0];
+  const counts = {};
+  for (const part of parts) for (const [name, number] of Object.entries(part.counts)) counts[name] = (counts[name] || 0) + number;
+  const states = [...new Set(parts.map((part) => part.state))];
+  return { ...parts[0], counts, state: states.join(", "), max_length: Math.max(...parts.map((part) => part.max_length)) };
 }
 
 function told(counts) {
@@ -136,7 +148,11 @@ function List({ stores, experiment, settings, query, move, max }) {
   now.current = wanted;
   useEffect(() => {
     let waiting = null;
-    const look = () => {
+    let files = null;
+    const look = (states) => {
+      const seen = stores.map((one) => String(states[one]).split("-")[0]).join();
+      if (files !== null && files !== seen && now.current.rows) now.current.rows.forget();
+      files = seen;
       waiting = waiting || setTimeout(() => {
         waiting = null;
         if (now.current.rows) load({ ...now.current, again: true });
