@@ -87,7 +87,7 @@ def again(
     # What was said of the other one is not said of this one, and branches are of its failed runs alone.
     kept = checked.config.arms_of_all
     arms = {} if kept == [BASELINE] else {name: checked.config.arms[name] for name in kept}
-    new = {"tags": [], "label": None, "arms": arms}
+    new: dict[str, object] = {"tags": [], "label": None, "arms": arms}
     fresh = replace(checked, config=checked.config.model_copy(update=new))
     asked = [change for change in overrides or [] if not change.startswith("name=")]
     fresh = replace(marked(fresh, tags, label), origin={"name": row.name, "uid": row.uid, "changes": asked})
