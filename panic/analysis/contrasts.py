@@ -16,6 +16,7 @@ from typing import Any
 from panic.store import Store, reading
 from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, SessionRow
+from panic.store.trainings import TrainingRow
 
 MAX_CHARACTERS = 60
 SHOWN_ENTRIES = 5
@@ -59,6 +60,26 @@ def contrasted(sides: Sequence[tuple[Store, ExperimentRow]]) -> list[Contrast]:
     sessions = [_last(reading.sessions(store, row.id)) for store, row in sides]
     for section, fields in (("code", _code), ("versions", _versions), ("hardware", _hardware)):
         found += _beside(section, [fields(provenance) for provenance in sessions])
+    return found
+
+
+TOLD_OF_TRAININGS = ("step", "steps", "loss", "val_loss", "best_loss", "best_step", "seconds")
+
+
+def training_contrasts(rows: Sequence[TrainingRow]) -> list[Contrast]:
+    """Return what trainings say of config, metrics, code, versions and hardware, as `contrasts` does."""
+    configs = [{key: value for key, value in row.config.items() if key != "output"} for row in rows]
+    found = [Contrast(section="config", field=field, values=values) for field, values in said(configs)]
+    metrics = [
+        {name: getattr(row, name) for name in TOLD_OF_TRAININGS}
+        | {f"measures.{name}": value for name, value in row.measures.items()}
+        for row in rows
+    ]
+    found += _beside(
+        "metrics", [{k: shortened(v) for k, v in one.items() if v is not None} for one in metrics]
+    )
+    for section, fields in (("code", _code), ("versions", _versions), ("hardware", _hardware)):
+        found += _beside(section, [fields(row.provenance) for row in rows])
     return found
 
 

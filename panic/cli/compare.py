@@ -5,6 +5,7 @@ panic compare demo other; panic best --by drift --least
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from panic.analysis.paired import Comparison, Pairing, Summary
     from panic.store import Store
     from panic.store.records import ExperimentRow
+    from panic.store.trainings import TrainingRow
 
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
 MAX_CELL = 60
@@ -52,6 +54,7 @@ def compare(
     """Tell what experiments differ in: config, models, code, versions, hardware, and summary metrics.
 
     Metrics are means over runs with their spread over seeds, paired by prompt; p values are corrected.
+    Trainings of the store, by name or folder, are compared likewise, without tests.
     """
     from panic.analysis.contrasts import contrasts
     from panic.analysis.paired import pairing
@@ -59,6 +62,8 @@ def compare(
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     with shared.open_store() as store:
+        if where is None and (trainings := _trainings(store, experiments or [])):
+            return _compare_trainings(trainings, everything, as_csv, as_json)
         rows = _chosen(store, experiments, where)
         names = [row.name for row in rows]
         if len(rows) < 2:
@@ -74,6 +79,49 @@ def compare(
     return _print(names, found, metrics)
 
 
+def _trainings(store: Store, names: Sequence[str]) -> list[TrainingRow]:
+    """The trainings that are named; none unless all names are such, and the first is no experiment."""
+    from panic.store import reading
+    from panic.store.trainings import find_training
+
+    if len(names) < 2 or reading.named(store, names[0]):
+        return []
+    found = [find_training(store, name) or find_training(store, os.path.abspath(name)) for name in names]
+    return [row for row in found if row is not None] if all(found) else []
+
+
+def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, as_csv: bool, as_json: bool) -> None:
+    from panic.analysis.contrasts import training_contrasts
+    from panic.cli.finding import write_csv
+
+    if len({(row.uid, row.folder) for row in rows}) < len(rows):
+        raise UsageError("A training is named twice.", hint="Name different trainings: panic trainings.")
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        names = [row.folder for row in rows]
+    found = [one for one in training_contrasts(rows) if everything or not one.is_same]
+    if as_json:
+        return print_json({"trainings": names, "differences": _plain(names, found)})
+    if as_csv:
+        cells = [
+            (one.section, one.field, name, value)
+            for one in found
+            for name, value in zip(names, one.values, strict=True)
+        ]
+        return write_csv(("section", "field", "training", "value"), cells)
+    if not found:
+        return console().print("They do not differ in config, metrics, code, versions or hardware.")
+    return _print_sections(names, found)
+
+
+def _plain(names: Sequence[str], found: Sequence[Contrast]) -> list[dict[str, Any]]:
+    return [
+        {"section": one.section, "field": one.field, "is_same": one.is_same}
+        | {"values": dict(zip(names, one.values, strict=True))}
+        for one in found
+    ]
+
+
 def as_dict(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> dict[str, Any]:
     """Return what `--json` prints."""
 
@@ -82,11 +130,7 @@ def as_dict(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> di
 
     return {
         "experiments": names,
-        "differences": [
-            {"section": one.section, "field": one.field, "is_same": one.is_same}
-            | {"values": dict(zip(names, one.values, strict=True))}
-            for one in found
-        ],
+        "differences": _plain(names, found),
         "metrics": [
             {
                 "metric": name,
@@ -122,11 +166,8 @@ def _print_csv(names: list[str], found: Sequence[Contrast], metrics: Pairing) ->
     print_csv(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
-def _print(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> None:
-    from panic.analysis.contrasts import commit_range
-    from panic.analysis.paired import CAVEAT
-
-    out = console()
+def _print_sections(names: Sequence[str], found: Sequence[Contrast]) -> None:
+    """Print a table for each section."""
     for section in dict.fromkeys(one.section for one in found):
         rows = [
             (one.field, *(shorten(value, MAX_CELL) for value in one.values))
@@ -134,6 +175,14 @@ def _print(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> Non
             if one.section == section
         ]
         print_table([section, *names], rows)
+
+
+def _print(names: list[str], found: Sequence[Contrast], metrics: Pairing) -> None:
+    from panic.analysis.contrasts import commit_range
+    from panic.analysis.paired import CAVEAT
+
+    out = console()
+    _print_sections(names, found)
     for one in found:
         if one.section == "code" and one.field.endswith("commit") and (told := commit_range(one.values)):
             out.print(f"{one.field}s: git log {told}")

@@ -133,6 +133,23 @@ def test_the_later_state_of_a_training_comes_along_in_a_merge(panic: Invoke, sto
     assert before == panic("dump", "--store", "copy").stdout
 
 
+def test_trainings_are_compared(panic: Invoke, store: Path) -> None:
+    with Store(store) as opened:
+        keep(opened, entry("one", val_loss=0.5, config={"learning_rate": 0.1, "output": "/somewhere/one"}))
+        keep(opened, entry("two", val_loss=0.25, config={"learning_rate": 0.2, "output": "/somewhere/two"}))
+    found = json.loads(panic("compare", "one", "/somewhere/two", "--json").stdout)
+    assert found["trainings"] == ["one", "two"]
+    told = {(one["section"], one["field"]): one["values"] for one in found["differences"]}
+    assert told == {
+        ("config", "learning_rate"): {"one": "0.1", "two": "0.2"},
+        ("metrics", "val_loss"): {"one": "0.5", "two": "0.25"},
+    }
+    assert "val_loss" in panic("compare", "one", "two").stdout
+    assert "metrics,val_loss,two,0.25" in panic("compare", "one", "two", "--csv").stdout
+    assert panic("compare", "one", "one").exit_code == 2
+    assert "No experiment" in panic("compare", "one", "nothing").stderr
+
+
 def test_a_session_that_was_killed_counts_until_it_was_last_heard_of(tmp_path: Path) -> None:
     begin_session(tmp_path, {"began_at": 100.0})
     os.utime(tmp_path / "session.json", (130.0, 130.0))
