@@ -1,6 +1,7 @@
 """Importing 1,000,000 rows of JSON lines and of Parquet: reading and checking them, writing them.
 
-A child process imports, so that its peak memory is its own (getrusage would tell that of its parent, too). Figures go to benchmarks/results/import.json.
+A child process imports, so that its peak memory is its own (getrusage would tell that of its parent, too).
+Figures go to benchmarks/results/import.json.
 
     pytest benchmarks/test_import.py -m long
     PANIC_BENCHMARK_SHARE=0.1 pytest benchmarks/test_import.py -m long     # a tenth of it
