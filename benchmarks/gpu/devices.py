@@ -139,7 +139,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--rehearse", action="store_true", help="on simulated devices, without a GPU")
     arguments = parser.parse_args()
-    small = {"max_length": 6, "repeats": 1, "batch_sizes": dict.fromkeys(CONFIG["batch_sizes"], 4)}
+    small = {
+        "networks": [["quick", "PocketCaptioner"]],
+        "models": {"quick": {"base": "PocketDiffusion", "steps": 2}},
+        "prompts": CONFIG["prompts"][:8],
+        "max_length": 8,
+        "repeats": 1,
+        "batch_sizes": {"quick": 4, "PocketCaptioner": 4},
+    }
     one: dict[str, Any] = {"device": "sim:4GiB", **small} if arguments.rehearse else {}
     several: dict[str, Any] = {"device": ["sim:4GiB", "sim:4GiB"], **small}
     if not arguments.rehearse:
