@@ -207,7 +207,7 @@ class TestCluster:
             (80, lambda: nodes.lose(lost)),
             (120, lambda: joined.append(nodes.add())),
         )
-        slow = {"size": SIZE, "delay_s": 0.1}
+        slow = {"size": SIZE, "delay_s": 0.6}  # there is work left when the last node has started its worker
         config = loops(ray={"address": "auto", "workers": 5}, **with_embeddings())
         config.models["draw"].__pydantic_extra__.update(slow)
         run(config, tmp_path / "store", on_progress=at(*steps))
