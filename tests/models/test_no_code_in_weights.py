@@ -18,6 +18,8 @@ from panic.errors import PanicError
 from panic.models import registry
 
 SOURCES = sorted(Path(panic.__file__).parent.rglob("*.py"))
+BETWEEN_PROCESSES = {"ray_cluster.py", "ray_place.py", "ray_worker.py"}
+"""What the driver and actors that it started say to each other; Ray itself pickles what passes there."""
 
 
 class Evil:
@@ -29,19 +31,23 @@ class Evil:
 
 
 @cache
-def calls() -> list[ast.Call]:
-    trees = [ast.parse(path.read_text()) for path in SOURCES]
-    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def calls() -> list[tuple[str, ast.Call]]:
+    """All calls, each with the name of its module."""
+    trees = [(path.name, ast.parse(path.read_text())) for path in SOURCES]
+    return [(name, node) for name, tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def test_torch_load_reads_weights_only_and_nobody_trusts_remote_code() -> None:
-    loads = [call for call in calls() if ast.unparse(call.func) == "torch.load"]
+    loads = [call for _, call in calls() if ast.unparse(call.func) == "torch.load"]
     assert loads
     for call in loads:
         assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords)
-    names = {keyword.arg for call in calls() for keyword in call.keywords}
+    names = {keyword.arg for _, call in calls() for keyword in call.keywords}
     assert not names & {"trust_remote_code", "custom_pipeline"}
-    assert not any(ast.unparse(call.func).startswith(("pickle.load", "joblib.load")) for call in calls())
+    pickled = {
+        name for name, call in calls() if ast.unparse(call.func).startswith(("pickle.load", "joblib.load"))
+    }
+    assert pickled <= BETWEEN_PROCESSES
 
 
 @pytest.mark.parametrize("kind", ["blip", "clip", "dinov2", "stable-diffusion"])

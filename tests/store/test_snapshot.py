@@ -173,7 +173,7 @@ def test_a_copy_that_went_on_apart_has_not_all_of_a_snapshot(
             remark(store, "alpha", f"remark {number}")
     with Store(one) as behind, Store(taken) as ahead:
         assert behind.revision > ahead.revision
-    with pytest.raises(ConflictError, match="is behind the snapshot"):
+    with pytest.raises(ConflictError, match="lacks what is in the snapshot"):
         go_on_from(taken, one)
     with pytest.raises(StoreError, match="has gone on by itself"):
         snapshot(one, taken)
