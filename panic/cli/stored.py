@@ -5,9 +5,11 @@ config = trusted_config(row, trust=False)
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from panic.cli.common import read_settings, tell_options
+from panic.cli.common import read_settings, settings_files, tell_options, user_settings
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +45,17 @@ def trusted_config(row: ExperimentRow, *, trust: bool) -> ExperimentConfig:
     config = own_config(row)
     if settings := read_settings():
         config = settings.over(config)
-    require_trust(config, is_trusted=trust)
-    tell_options({"--trust": trust and not named_outside(config)}, "for a config that names nothing outside")
+    laid = _laid_models()
+    require_trust(config, is_trusted=trust, laid=laid)
+    is_needed = bool(named_outside(config, laid))
+    tell_options({"--trust": trust and not is_needed}, "for a config that names nothing outside")
     return config
+
+
+def _laid_models() -> Path | None:
+    """The folder of Python models that only a project's file of settings names: both may be a stranger's."""
+    from panic.config.settings import resolve
+
+    files = settings_files()
+    found = resolve(files, {}, user_settings()).of_project("models") if files else None
+    return found if found is not None and str(found) == os.environ.get("PANIC_MODELS") else None

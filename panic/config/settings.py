@@ -109,6 +109,11 @@ class Resolved:
         found = self.values.get("models")
         return None if found is None else _absolute(found)
 
+    def of_project(self, name: str) -> Path | None:
+        """The path that a project's file gives to a setting; None where another one holds, or none."""
+        found = self.values.get(name)
+        return _absolute(found) if found is not None and found.origin.startswith("project") else None
+
     def over_configs(self) -> list[str]:
         """What the environment says of fields of configs, as overrides."""
         return [f"{name}={json.dumps(value)}" for name, value in self._of_environment().items()]

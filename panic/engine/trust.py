@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from panic.arms import NOISE, models_of
 from panic.config import ExperimentConfig
 from panic.errors import UsageError
 from panic.models import kinds
+from panic.models.resolve import user_models
 from panic.models.table import TABLE
 
 HARMLESS_PREFIXES = ("synthetic/", NOISE)
@@ -31,8 +33,12 @@ class NotTrusted(UsageError):
     """A stored config names what is only used with the user's consent."""
 
 
-def named_outside(config: ExperimentConfig) -> list[str]:
-    """What acting on a config would reach outside its store, in words; an empty list is harmless."""
+def named_outside(config: ExperimentConfig, laid: Path | None = None) -> list[str]:
+    """What acting on a config would reach outside its store, in words; an empty list is harmless.
+
+    Args:
+        laid: a folder of Python models that may have come with the store.
+    """
     folder = config.model_folder
     found = [] if folder is None else [f"the folder of Python models {str(folder)!r}"]
     found += [] if config.snapshot is None else [f"the folder of snapshots {str(config.snapshot.to)!r}"]
@@ -43,6 +49,9 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     names += [name for arm in config.interventions.values() for name in models_of((), arm)]
     names += [variant.base for variant in config.models.values()]
     found += [f"the model {name!r}" for name in dict.fromkeys(names) if not _is_harmless(name, config)]
+    if laid is not None:
+        of_folder = user_models(laid).keys() & {*names}
+        found += [f"the model {name!r} of the folder {str(laid)!r}" for name in sorted(of_folder)]
     for name, variant in config.models.items():
         adapter = variant.parameters.get("adapter")
         if adapter is not None and adapter not in kinds.adapters():
@@ -54,9 +63,12 @@ def named_outside(config: ExperimentConfig) -> list[str]:
     return found
 
 
-def require_trust(config: ExperimentConfig, *, is_trusted: bool) -> None:
-    """Raise NotTrusted if a stored config names what is outside its store, unless the user trusts it."""
-    found = [] if is_trusted else named_outside(config)
+def require_trust(config: ExperimentConfig, *, is_trusted: bool, laid: Path | None = None) -> None:
+    """Raise NotTrusted if a stored config names what is outside its store, unless the user trusts it.
+
+    laid: as in `named_outside`.
+    """
+    found = [] if is_trusted else named_outside(config, laid)
     if found:
         more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
         raise NotTrusted(

@@ -18,7 +18,7 @@ from panic.cli.destinations import REPORT_MARK
 from panic.config import ExperimentConfig
 from panic.engine.trust import FOLDER_PARAMETERS, named_outside
 from panic.models import kinds
-from panic.store import Store
+from panic.store import Store, writing
 
 Panic = Callable[..., Result]
 
@@ -126,6 +126,27 @@ def test_resume_needs_trust_for_a_python_file_and_names_it(evil: Path, panic: Pa
     done = panic("resume", "--store", evil, "--trust")
     assert done.exit_code == 0, done.stderr
     assert ran.exists()
+
+
+def test_models_of_a_folder_with_settings_need_trust_as_both_may_have_come_with_the_store(
+    tmp_path: Path, panic: Panic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A downloaded folder with a store, `models = "own"` and own/evil.py ran it at `panic extend`."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "evil.py").write_text(EVIL)
+    monkeypatch.delenv("PANIC_MODELS", raising=False)
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        config = config_with(networks=[["Evil"]], models={})
+        writing.start_experiment(store, "x", config.model_dump(mode="json"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "panic.toml").write_text('models = "own"\n')
+    for command in (["resume"], ["extend", "x", "--max-length", "8"], ["again", "x"], ["verify", "x"]):
+        done = panic(*command, "--store", tmp_path / "store")
+        assert done.exit_code == 2, (command, done.stderr)
+        assert "the model 'Evil' of the folder" in done.stderr
+        assert "--trust" in done.stderr
+        monkeypatch.delenv("PANIC_MODELS", raising=False)
+    assert not (tmp_path / "own" / "ran").exists()
 
 
 def test_verify_needs_trust_for_a_python_file_and_runs_it_then(evil: Path, panic: Panic) -> None:
