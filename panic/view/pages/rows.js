@@ -14,6 +14,7 @@ export class Rows {
     this.pieces = new Map();
     this.cells = new Map();
     this.loading = new Set();
+    this.age = 0; // an answer that was asked for before other files came is not taken
   }
 
   get total() {
@@ -45,8 +46,10 @@ export class Rows {
     const key = `${store}:${number}`;
     if (this.loading.has(key)) return;
     this.loading.add(key);
+    const age = this.age;
     try {
       const found = await get(`${this.paths[store]}/runs`, { ...this.query, offset: number * PIECE, limit: PIECE });
+      if (age !== this.age) return;
       this.totals[store] = found.total;
       this.pieces.set(key, found.runs);
     } finally {
@@ -74,6 +77,7 @@ export class Rows {
 
   // Other files at the path of a store may number other runs as these were.
   forget() {
+    this.age += 1;
     this.pieces.clear();
     this.cells.clear();
   }
@@ -118,7 +122,9 @@ export class Rows {
   }
 
   async ask(store, runs, step, before) {
+    const age = this.age;
     const found = await get(`${this.paths[store]}/cells`, { runs: runs.join(","), step, before });
+    if (age !== this.age) return;
     for (const cell of found.cells) this.cells.set(`${store}:${cell.run}:${cell.step}`, cell);
   }
 }

@@ -1,6 +1,6 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./preact.js";
-import { experimentPath, imageAddress, onChange } from "./api.js";
+import { experimentPath, imageAddress, onChange, states } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Badge, Message, count, shortPrompt, useAnswer } from "./parts.js";
 import { Remarks } from "./remarks.js";
@@ -148,10 +148,11 @@ function List({ stores, experiment, settings, query, move, max }) {
   now.current = wanted;
   useEffect(() => {
     let waiting = null;
-    let files = null;
-    const look = (states) => {
-      const seen = stores.map((one) => String(states[one]).split("-")[0]).join();
-      if (files !== null && files !== seen && now.current.rows) now.current.rows.forget();
+    const filesOf = (all) => stores.map((one) => (all[one] ? all[one].split("-")[0] : "")).join();
+    let files = filesOf(states);
+    const look = (all) => {
+      const seen = filesOf(all);
+      if (/[^,]/.test(files) && files !== seen && now.current.rows) now.current.rows.forget();
       files = seen;
       waiting = waiting || setTimeout(() => {
         waiting = null;
