@@ -202,12 +202,20 @@ class TestCluster:
     ) -> None:
         """A third node has a worker, too; it is killed as a whole, after one process."""
         lost, joined = nodes.add(), []
+
+        def join() -> None:
+            """Work goes on when the node has begun its worker, however busy the machine is."""
+            before, deadline = {one.pid for one in places()}, time.monotonic() + 60
+            joined.append(nodes.add())
+            while {one.pid for one in places()} <= before and time.monotonic() < deadline:
+                time.sleep(0.1)
+
         steps = (
             (40, lambda: places()[0].kill()),
             (80, lambda: nodes.lose(lost)),
-            (120, lambda: joined.append(nodes.add())),
+            (120, join),
         )
-        slow = {"size": SIZE, "delay_s": 0.6}  # there is work left when the last node has started its worker
+        slow = {"size": SIZE, "delay_s": 0.8}  # there is work left when the last node has started its worker
         config = loops(ray={"address": "auto", "workers": 5}, **with_embeddings())
         config.models["draw"].__pydantic_extra__.update(slow)
         run(config, tmp_path / "store", on_progress=at(*steps))
