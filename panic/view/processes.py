@@ -47,9 +47,28 @@ class Process:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self._child: asyncio.subprocess.Process | None = None
+        self._exit_code = 0
 
     async def ask(self, asked: Mapping[str, Any], longest_s: float, is_gone: Gone) -> Mapping[str, Any]:
-        """Return what is answered. Raises UsageError and NotFound as the process says, and TooLong."""
+        """Return what is answered. Raises UsageError and NotFound as the process says, and TooLong.
+
+        A process that was kept may have been killed since, perhaps unnoticed: then a new one is asked.
+        """
+        was_kept = self._child is not None
+        line = await self._line(asked, longest_s, is_gone)
+        if not line and was_kept:
+            line = await self._line(asked, longest_s, is_gone)
+        if not line:
+            raise PanicError(f"The question could not be answered: its process ended with {self._exit_code}.")
+        found: dict[str, Any] = json.loads(line)
+        if "error" in found:
+            raise {"missing": NotFound, "usage": UsageError}.get(found["kind"], PanicError)(
+                found["error"], hint=found["hint"]
+            )
+        return found
+
+    async def _line(self, asked: Mapping[str, Any], longest_s: float, is_gone: Gone) -> bytes:
+        """Return the line that the process answers, or nothing where it has ended without a whole one."""
         child = await self._started()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -65,17 +84,11 @@ class Process:
             raise
         finally:
             answer.cancel()
-        try:
-            found: dict[str, Any] = json.loads(line)
-        except ValueError:
+        if not line.endswith(b"\n"):
             self.close()
-            code = await child.wait()
-            raise PanicError(f"The question could not be answered: its process ended with {code}.") from None
-        if "error" in found:
-            raise {"missing": NotFound, "usage": UsageError}.get(found["kind"], PanicError)(
-                found["error"], hint=found["hint"]
-            )
-        return found
+            self._exit_code = await child.wait()
+            return b""
+        return line
 
     async def _wait(self, answer: asyncio.Future[bytes], longest_s: float, is_gone: Gone) -> None:
         deadline = asyncio.get_running_loop().time() + longest_s

@@ -1,0 +1,45 @@
+"""The processes that answer questions, and what becomes of a question whose process was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from panic.view.processes import Process
+
+
+def children(of: int) -> list[int]:
+    """Return the processes that `of` has started."""
+    found = Path(f"/proc/{of}/task/{of}/children").read_text(encoding="ascii").split()
+    return [int(one) for one in found]
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_nobody_asked_is_replaced_by_the_next_question(
+    known: tuple[Path, object],
+) -> None:
+    """The server need not have noticed yet, and called the question unanswerable."""
+
+    async def stays() -> bool:
+        return False
+
+    async def ask_kill_ask() -> tuple[object, object]:
+        process = Process()
+        before = set(children(os.getpid()))
+        asked = {"kind": "list", "path": str(known[0])}
+        first = await process.ask(asked, 60.0, stays)
+        (child,) = set(children(os.getpid())) - before
+        os.kill(child, signal.SIGKILL)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, and the loop had no turn to see it
+        second = await process.ask(asked, 60.0, stays)
+        process.close()
+        while set(children(os.getpid())) - before:
+            await asyncio.sleep(0.01)
+        return first, second
+
+    first, second = asyncio.run(ask_kill_ask())
+    assert first == second
