@@ -208,6 +208,18 @@ def test_runs_deleted_here_do_not_come_back(tmp_path: Path) -> None:
         assert len(reading.runs(store, "test")) == before["run"]
 
 
+def test_runs_deleted_after_a_kill_do_not_come_back(differing: list[Path], tmp_path: Path) -> None:
+    """A deletion gives no run and no session another number, but the hidden experiment has one."""
+    sources, into = [differing[0], differing[2]], tmp_path / "into"
+    interrupt(sources, into, at=1)
+    with Store(into, write=True) as store:
+        hide_runs(store, reading.experiment(store, "test"), [1], "me")
+    assert merge(sources, into).conflicts == []
+    with Store(into) as store:
+        assert len(reading.runs(store, "test")) == 5
+        assert len(deleted(store)) == 1
+
+
 def test_runs_deleted_in_one_of_two_sources_come_in_any_order(tmp_path: Path) -> None:
     run(make_config(max_length=2), tmp_path / "0")
     shutil.copytree(tmp_path / "0", tmp_path / "1")

@@ -34,8 +34,7 @@ def _as_left(walk: Walk, known: Mapping[str, int]) -> bool:
     """Whether nobody has worked in the target since."""
     indexed = walk.value("SELECT coalesce(max(value), 0) FROM main.meta WHERE key = 'captions'")
     return indexed <= known[f"{_KEY}first output"] and all(
-        known[f"{_KEY}last {name}"] == walk.value(f"SELECT {_NOW.format(name)}")
-        for name in ("run", "session")
+        known[f"{_KEY}last {name}"] == walk.value(f"SELECT {_NOW.format(name)}") for name in WORKED_ON
     )
 
 
