@@ -45,7 +45,7 @@ class Standing:
     def after(self, step: int, *, loss: float | None, measures: Mapping[str, float] | None) -> Standing:
         """Return the standing at a later step, with what was told there."""
         best = self.best
-        if measures and (best is None or measures["loss"] < best[1]):
+        if measures and measures["loss"] < (best[1] if best else math.inf):  # as checkpoints have it
             best = (step, measures["loss"])
         return Standing(
             step=step,
@@ -100,13 +100,18 @@ def begin_session(folder: Path, session: Mapping[str, Any]) -> None:
     """Keep that a session began; one that was killed before it is over now, when it was last heard of."""
     path = folder / SESSION
     with contextlib.suppress(OSError, ValueError):
-        killed = json.loads(path.read_bytes())
-        _append(
-            folder / SESSIONS, {**killed, "ended_at": path.stat().st_mtime, "step": None, "state": KILLED}
-        )
+        killed, heard_at = json.loads(path.read_bytes()), path.stat().st_mtime
+        ended = [_key(one) for one in _sessions(folder / SESSIONS)]
+        if _key(killed) not in ended:  # a kill may have come between its end there and its removal here
+            _append(folder / SESSIONS, {**killed, "ended_at": heard_at, "step": None, "state": KILLED})
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(session) + "\n")
     partial.replace(path)
+
+
+def _key(session: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a session from others of its folder."""
+    return session.get("began_at"), session.get("host"), session.get("pid")
 
 
 def hear_of_session(folder: Path) -> None:
