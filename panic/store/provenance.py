@@ -29,7 +29,7 @@ from typing import Any
 
 from panic.errors import UsageError
 from panic.store.codec import canonical_json
-from panic.store.secrets import CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
+from panic.store.secrets import ADDRESS, CERTAIN, INSTEAD, PATTERNS, RANDOM, RANDOM_BITS, SECRET_NAME
 
 PATCH_LIMIT = 256 * 1024
 NAME_OR_VERSION = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
@@ -101,7 +101,7 @@ def redacted(environment: Mapping[str, str], hidden: Collection[str] = ()) -> di
     """An environment without its secrets."""
     return {
         readable(name): INSTEAD
-        if name in hidden or SECRET_NAME.search(name)
+        if name in hidden or SECRET_NAME.search(name) or ADDRESS.match(value)
         else _without_patterns(readable(value))
         for name, value in sorted(environment.items())
     }

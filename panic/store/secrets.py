@@ -19,12 +19,16 @@ NAME = (
     r"(?:key(?!word|board)|token(?!i[sz])|secret|passw|passphrase|passcode|pass(?![a-z])|pwd|credential"
     r"|auth(?!or(?!i[sz]))|cookie)"
 )
-SET = rf"{NAME}[\w.-]{{0,60}}+[\"'\]]{{0,3}}[ \t]*(?:=>|:=|[:=>])"
-"""A name that says that it is secret, and that it is set; other words may stand around the secret one."""
+SET = rf"{NAME}[\w.-]{{0,60}}+[\"'\]]{{0,3}}[ \t]*(?:=>|:=|[:=>]|(?<=[\"']),(?=[ \t]*[bfru]{{0,2}}[\"']))"
+"""A name that says that it is secret, and that it is set; other words may stand around the secret one.
+
+In quotes it may be an argument, and its value the next one.
+"""
 BARE = r"[^\s\"'`,;:=(){}\[\]<>]"
 """A character of a value without quotes. Before a parenthesis or a bracket it is no value, but code."""
 
-URL_CREDENTIALS = re.compile(r"\b([A-Za-z][\w+.-]{0,30}://)[^/\s@]{1,1000}@")
+URL_CREDENTIALS = re.compile(r"\b([A-Za-z][\w+.-]{0,30}://)[^/\s]{1,1000}@")
+"""Up to the last @: a password may have one."""
 TOKENS = re.compile(
     r"\b(?:hf_|sk[-_]|[pr]k_(?:live|test)_|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|xapp-|AKIA|ASIA|AIza|ya29\."
     r"|npm_|pypi-|dckr_pat_|dop_v1_|SG\.|shp[a-z]{2}_|AGE-SECRET-KEY-|gsk_|r8_)[\w.-]{12,}+"
@@ -51,6 +55,14 @@ PHRASES = re.compile(
 FLAGS = re.compile(
     rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{NAME}[\w-]{{0,40}}+[ \t]{{1,20}}[\"']?){BARE}{{8,}}+(?![(\[])"
 )
+SPACED = re.compile(
+    rf"(?i)((?<![\w-])(?:env|setenv|set[ \t]{{1,5}}-\w{{1,5}})[ \t]{{1,20}}\w{{0,40}}{NAME}\w{{0,40}}+"
+    rf"[ \t]{{1,20}}[\"']?|\blogin[ \t]{{1,20}}\S{{1,200}}+[ \t]{{1,20}}password[ \t]{{1,20}})"
+    rf"{BARE}{{8,}}+(?![(\[])"
+)
+"""What Dockerfiles, shells and .netrc set by a space."""
+USERS = re.compile(r"((?<![\w-])(?:-u|--user)[ =]{0,3}[\"']?[^\s:\"']{1,100}:)(?!\d+\b)[^\s\"']{4,}+")
+"""What curl is given, and not the group of a user."""
 HEADERS = re.compile(
     r"(?i)(\bbearer[ \t]{1,20}|authorization[\"'\]]{0,3}[ \t]{0,20}[:=][ \t]{0,20}[\"']?\w{1,20}[ \t]{1,20})"
     r"[\w.~+/=-]{8,}+"
@@ -70,7 +82,15 @@ PATTERNS = (
     (UNQUOTED, rf"\1{INSTEAD}"),
     (PHRASES, rf"\1{INSTEAD}"),
     (FLAGS, rf"\1{INSTEAD}"),
+    (SPACED, rf"\1{INSTEAD}"),
+    (USERS, rf"\1{INSTEAD}"),
 )
+
+ADDRESS = re.compile(r"(?i)\s*(?!(?:https?|file|ftp|git|ssh|tcp|unix|socks[45]h?)://)[a-z][\w+.-]{1,30}://\S")
+"""How the value of a variable begins that may be an address of notices (`slack://A/B/C`) or of a database.
+
+Which variables hold addresses only the config says that names them, and all that runs in a shell has them.
+"""
 
 RANDOM = re.compile(
     r"(?<![\w/=])(?=[\w+/-]{0,100}\d)(?=[\w+/-]{0,100}[a-z])(?=[\w+/-]{0,100}[A-Z])\w[\w+/-]{31,}+={0,2}"
