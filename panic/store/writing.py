@@ -270,19 +270,25 @@ def next_batch_id(store: Store) -> int:
     return store.last_batch_id
 
 
-def forget_failures(store: Store, experiment: int, kind: str | None = None) -> int:
+def forget_failures(
+    store: Store, experiment: int, kind: str | None = None, runs: Sequence[int] | None = None
+) -> int:
     """Let the failed runs of an experiment (of one kind of failure) be tried again; how many there were.
 
-    How they failed is kept as an attempt.
+    How they failed is kept as an attempt. runs: these alone.
     """
-    these = "FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?) AND coalesce(kind = ?, TRUE)"
+    these = (
+        "FROM failure WHERE run IN (SELECT id FROM run WHERE experiment = ?1) AND coalesce(kind = ?2, TRUE)"
+        " AND (?3 ISNULL OR run IN (SELECT value FROM json_each(?3)))"
+    )
+    chosen = (experiment, kind, None if runs is None else json.dumps(list(runs)))
     with store.transaction() as connection:
         connection.execute(
             "INSERT INTO attempt (run, step, kind, message, detail, attempts, failed_at)"
             f" SELECT run, step, kind, message, detail, attempts, failed_at {these} ORDER BY run",
-            (experiment, kind),
+            chosen,
         )
-        connection.execute(f"DELETE {these}", (experiment, kind))
+        connection.execute(f"DELETE {these}", chosen)
         number = connection.changes()
         mark_changed(store, [experiment])
         return number

@@ -163,6 +163,16 @@ def test_failed_runs_are_computed_again_and_how_they_failed_is_kept(panic: Invok
         assert opened.db.value("SELECT count(*) FROM attempt") == 0
 
 
+def test_failures_of_runs_that_nobody_asked_for_were_forgotten(panic: Invoke, plain: Path) -> None:
+    """They counted as begun from then on, and nothing went on with them."""
+    failed = [run["run"] for run in shown(panic, "broken")["runs"] if run["state"] == "failed"]
+    assert len(failed) > 1
+    assert panic("rerun", "broken", "--failed", "--where", f"run = {failed[0]}").exit_code == 1
+    assert [run["run"] for run in shown(panic, "broken")["runs"] if run["state"] == "failed"] == failed
+    tried = [len(shown(panic, "broken", "--run", run)["earlier_failures"]) for run in failed]
+    assert tried == [1] + [0] * (len(failed) - 1)
+
+
 def test_branches_of_failed_runs_were_added_to_all_others(panic: Invoke, plain: Path, tmp_path: Path) -> None:
     """Their arms became arms of the config, so that an extension or a repetition performed their product."""
     failed = [run for run in shown(panic, "broken")["runs"] if run["state"] == "failed"]
