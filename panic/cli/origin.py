@@ -5,6 +5,7 @@ panic requirements demo > requirements.txt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from panic.store.records import ExperimentRow, SessionRow
 
 SHOWN_CHANGES = 10
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 CleanOption = Annotated[
     bool | None,
     typer.Option(
@@ -124,7 +127,7 @@ def requirements(
         row = reading.experiment(store, experiment)
         sessions = reading.sessions(store, row.id)
     for line in requirement_lines(row.name, sessions, everything):
-        console().print(visible(line), soft_wrap=True)
+        console().print(visible(line).replace("\n", "\\n"), soft_wrap=True)
 
 
 def requirement_lines(name: str, sessions: Sequence[SessionRow], everything: bool) -> Iterator[str]:
@@ -142,6 +145,9 @@ def requirement_lines(name: str, sessions: Sequence[SessionRow], everything: boo
     for package in sorted(chosen, key=str.lower):
         version = str(packages[package])
         if package == "panic":
+            continue
+        if not (PACKAGE.fullmatch(package) and VERSION.fullmatch(version)):  # no store is trusted
+            yield f"# {package} {version} is no name and version of a package"
             continue
         if "+" in version:
             yield f"# {package} {version} is of an index of its own; the package's site says of which"
@@ -172,7 +178,6 @@ def _panic_lines(known: Mapping[str, Any]) -> Iterator[str]:
 
 def _needed(packages: Mapping[str, Any]) -> set[str]:
     """Those of the recorded packages that panic needs, as the packages here say what they need."""
-    import re
     from importlib import metadata
 
     by_key = {re.sub(r"[-_.]+", "-", name).lower(): name for name in packages}

@@ -128,6 +128,17 @@ def test_nonsense_of_origins_stopped_commands(said: dict[str, Any]) -> None:
         assert list(requirement_lines("demo", [session], True))
 
 
+def test_what_a_store_said_became_lines_of_requirements(panic: Invoke, store: Path) -> None:
+    """pip obeys every line: an index of somebody's own, a package from an address."""
+    evil = "https://a.example"
+    packages = {"numpy": f"1\n--index-url {evil}", f"x @ {evil}/x.whl #": "1", "polars": "1.2.3"}
+    said = {"packages": packages, "models": {f"m\n--index-url {evil}": {"folder": f"/m\n-r {evil}"}}}
+    with Store(store, write=True) as opened:
+        opened.db.connection.execute("UPDATE session SET provenance = ?", (json.dumps(said),))
+    lines = panic("requirements", "demo", "--all").stdout.splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["polars==1.2.3"]
+
+
 def test_requirements_have_the_recorded_versions(panic: Invoke, store: Path) -> None:
     with Store(store) as opened:
         packages = reading.sessions(opened, reading.experiment(opened, "demo").id)[-1].provenance["packages"]
