@@ -13,6 +13,7 @@ trial.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,9 +119,11 @@ def _dimension(path: KeyPath, said: Any) -> Dimension:
     if scale == "log" and low <= 0:
         raise _mistake((*path, names[0]), "a logarithmic scale begins above 0", found=low)
     for name, value in zip(names, (low, high), strict=True):
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # a whole number may be larger than any other one
             raise _mistake((*path, name), "a range ends somewhere", found=value)
-    is_whole = bool(said.get("whole", False))
+    is_whole = said.get("whole", False)
+    if not isinstance(is_whole, bool):
+        raise _mistake((*path, "whole"), "must be true or false", found=is_whole)
     if is_whole and (low := math.ceil(low)) > (high := math.floor(high)):
         raise _mistake((*path, names[0]), "no whole number lies in this range", found=said[names[0]])
     return Dimension(path=path, low=float(low), high=float(high), is_log=scale == "log", is_whole=is_whole)

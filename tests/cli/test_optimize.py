@@ -70,6 +70,7 @@ def test_the_space_is_what_says_optimize_else_the_sweeps() -> None:
         ("a: {optimize: {from: 0, to: x}}\n", "a range has numbers"),
         ("a: {optimize: {from: 1.2, to: 1.8, whole: true}}\n", "no whole number lies in this range"),
         ("a: {optimize: {from: 1, to: 1e400, whole: true}}\n", "a range ends somewhere"),
+        ("a: {optimize: {from: 1, to: 8, whole: no}}\n", "must be true or false"),
         ("a: {optimize: {from: 0, to: 1, form: 3}}\n", "a range has no 'form'"),
     ],
 )
@@ -77,6 +78,12 @@ def test_a_mistake_in_the_space_is_told_with_its_place(text: str, told: str) -> 
     with pytest.raises(ConfigError) as found:
         space(text)
     assert told in str(found.value)
+
+
+def test_a_whole_number_larger_than_any_other_ended_in_an_error_of_python() -> None:
+    source = Source(name="x.json", text='{"a": {"optimize": {"from": 1, "to": 1' + "0" * 400 + "}}}")
+    with pytest.raises(ConfigError, match="a range ends somewhere"):
+        search_space(parse(source, "JSON"))
 
 
 def test_a_range_of_whole_numbers_went_outside_of_what_is_said() -> None:
