@@ -61,7 +61,7 @@ def require_metric(name: str) -> None:
 
 
 def metric(data: ExperimentData, name: str) -> pl.DataFrame:
-    """Return run and value (null where a run has none), one row per run in the order of `data.runs`.
+    """Return run and value (null where a run has none, or no number), one row per run as in `data.runs`.
 
     Raises NotFound, naming the nearest.
     """
@@ -70,5 +70,7 @@ def metric(data: ExperimentData, name: str) -> pl.DataFrame:
 
     from panic.analysis.run_metrics import FUNCTIONS
 
-    found = FUNCTIONS[name](data).select(pl.col("run").cast(pl.Int64), pl.col("value").cast(pl.Float64))
+    found = FUNCTIONS[name](data).select(
+        pl.col("run").cast(pl.Int64), pl.col("value").cast(pl.Float64).fill_nan(None)
+    )
     return data.runs.select("run").join(found, on="run", how="left", maintain_order="left")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import numpy as np
 import pytest
 
 from panic.analysis import measured
@@ -53,6 +54,16 @@ def test_a_reader_that_writes_for_long_stopped_listings(store: Path, file: Path)
     other.execute("ROLLBACK")
     other.close()
     assert expected(store) == found
+
+
+def test_a_vector_that_is_no_number_stopped_listings(store: Path) -> None:
+    """What is worked out of damaged rows is no number either, and no value."""
+    with Store(store, write=True) as opened:
+        opened.db.connection.execute("UPDATE embedding SET vector = unhex(replace(hex(vector), '3F', '7F'))")
+        blobs = [blob for (blob,) in opened.db.rows("SELECT vector FROM embedding")]
+        assert not all(np.isfinite(np.frombuffer(blob, "<f4")).all() for blob in blobs)
+    with Store(store) as opened:
+        assert len(measured.find(opened, columns=COLUMNS)) == 2
 
 
 @pytest.fixture
