@@ -34,8 +34,6 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
     names = list(filter(None, request.query_params.get("of", "").split(",")))
     if not 2 <= len(names) <= MOST:
         raise UsageError(f"Two to {MOST} runs or experiments can be compared, not {len(names)}.")
-    if len(set(names)) < len(names):
-        raise UsageError("One of them is named twice.", hint="Name different runs or experiments.")
     sources, states, sides = [], [], []
     for name in names:
         key, experiment, run = [*map(unquote, name.split("/")), "", ""][:3]
@@ -47,6 +45,8 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
         sources.append(source)
         told = row.name if one is None else f"{row.name} run {one}"
         sides.append({"path": str(source.path.resolve()), "experiment": row.uid, "run": one, "name": told})
+    if len({(side["path"], side["experiment"], side["run"]) for side in sides}) < len(sides):
+        raise UsageError("One of them is named twice.", hint="Name different runs or experiments.")
     known = Counter(side["name"] for side in sides)
     for source, side in zip(sources, sides, strict=True):
         if known[side["name"]] > 1:
