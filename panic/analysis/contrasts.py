@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from panic.analysis.origin import listed, mapping, positive
 from panic.store import Store, reading
 from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, SessionRow
@@ -98,10 +99,10 @@ def _code(provenance: Mapping[str, Any]) -> Fields:
     """The commit and the patch of panic's own code, and of the user's repository."""
     found = {}
     for field, key in (("panic", "git"), ("repository", "repository")):
-        git = provenance.get(key) or {}
+        git = mapping(provenance.get(key))
         if commit := git.get("commit"):
             patch = f" and a patch ({str(git.get('patch_sha256'))[:8]})" if git.get("dirty") else ""
-            found[f"{field} commit"] = f"{commit[:12]}{patch}"
+            found[f"{field} commit"] = f"{str(commit)[:12]}{patch}"
     if digest := provenance.get("source_digest"):
         found["panic source"] = str(digest)[:12]
     return found
@@ -109,20 +110,20 @@ def _code(provenance: Mapping[str, Any]) -> Fields:
 
 def _versions(provenance: Mapping[str, Any]) -> Fields:
     python = {"python": str(provenance.get("python", "")).split(" ")[0]} if provenance else {}
-    packages = provenance.get("packages") or {}
+    packages = mapping(provenance.get("packages"))
     return python | {str(name): str(version) for name, version in packages.items()}
 
 
 def _hardware(provenance: Mapping[str, Any]) -> Fields:
-    hardware = provenance.get("hardware") or {}
+    hardware = mapping(provenance.get("hardware"))
     if not hardware:
         return {}
-    memory = hardware.get("memory_bytes")
+    memory = positive(hardware.get("memory_bytes"))
     return {
         "host": str(provenance.get("host", NOTHING)),
         "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores",
         "memory": f"{memory / 2**30:.0f} GiB" if memory else NOTHING,
-        "GPUs": "; ".join(hardware.get("gpus") or []) or "none",
+        "GPUs": "; ".join(map(str, listed(hardware.get("gpus")))) or "none",
         "system": str(hardware.get("platform", NOTHING)),
     }
 

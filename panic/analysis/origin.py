@@ -20,15 +20,15 @@ def facts(sessions: Sequence[SessionRow]) -> dict[str, str]:
     """Return what the last session that said so tells of itself, and the hosts and energy of all, by name."""
     known = last_provenance(sessions)
     hardware, packages = mapping(known.get("hardware")), mapping(known.get("packages"))
-    memory = _number(hardware.get("memory_bytes"))
+    memory = positive(hardware.get("memory_bytes"))
     told = {
-        "command": " ".join(map(str, _list(known.get("command")))),
+        "command": " ".join(map(str, listed(known.get("command")))),
         "folder": str(known.get("folder") or ""),
         "processor": f"{hardware.get('processor', '')}, {hardware.get('num_cpus', '?')} cores"
         if hardware
         else "",
         "memory": f"{memory / 2**30:.0f} GiB" if memory else "",
-        "GPUs": "; ".join(map(str, _list(hardware.get("gpus")))),
+        "GPUs": "; ".join(map(str, listed(hardware.get("gpus")))),
         "CUDA": ", cuDNN ".join(str(hardware[k]) for k in ("cuda", "cudnn") if hardware.get(k)),
         "GPU energy": _energy(sessions),
         "system": str(hardware.get("platform", "")),
@@ -47,12 +47,13 @@ def mapping(said: Any) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) else {}
 
 
-def _list(said: Any) -> list[Any]:
+def listed(said: Any) -> list[Any]:
+    """Return what a store says where a list is expected; nothing where it is none."""
     return said if isinstance(said, list) else []
 
 
-def _number(said: Any) -> float:
-    """A positive number that a store says, or 0."""
+def positive(said: Any) -> float:
+    """Return a positive number that a store says, or 0."""
     try:
         found = float(said) if isinstance(said, int | float) else 0.0
     except OverflowError:
@@ -97,7 +98,7 @@ def _hosts(sessions: Sequence[SessionRow]) -> list[str]:
 def _energy(sessions: Sequence[SessionRow]) -> str:
     """What whole GPUs have used in all sessions that could tell."""
     used = [
-        _number(joules)
+        positive(joules)
         for session in sessions
         for joules in mapping(session.provenance.get("gpu_energy_j")).values()
     ]

@@ -92,13 +92,15 @@ def _trainings(store: Store, names: Sequence[str]) -> list[TrainingRow]:
 
 def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, as_csv: bool, as_json: bool) -> None:
     from panic.analysis.contrasts import training_contrasts
-    from panic.cli.finding import write_csv
+    from panic.cli.finding import SHOWN_UID, write_csv
 
     if len({(row.uid, row.folder) for row in rows}) < len(rows):
         raise UsageError("A training is named twice.", hint="Name different trainings: panic trainings.")
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
         names = [row.folder for row in rows]
+    if len(set(names)) < len(names):  # one was begun anew in the folder of another
+        names = [f"{row.folder} ({row.uid[:SHOWN_UID]})" for row in rows]
     found = [one for one in training_contrasts(rows) if everything or not one.is_same]
     if as_json:
         return print_json({"trainings": names, "differences": _plain(names, found)})

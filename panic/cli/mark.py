@@ -184,8 +184,9 @@ def _marking(
 def _record_folder(store: Store, target: Target, author: Author, checkpoints: Path) -> None:
     """Record where the model of a training lies, which its name does not tell."""
     from panic.store.annotations import annotate, list_annotations
+    from panic.store.provenance import readable
 
-    folder = str(checkpoints).removesuffix(".training")
+    folder = readable(str(checkpoints)).removesuffix(".training")
     rows = list_annotations(store, target.kind, target.uid)
     if folder not in [row.text for row in rows if row.kind == "folder"]:
         annotate(store, "folder", [(target, folder)], author)

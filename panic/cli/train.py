@@ -146,7 +146,7 @@ def follow(
     session = TrainingSession(
         began_at=time.time(), log=file, provenance=provenance(project=config.absolute().parent)
     )
-    store = place if place is not None and (place / "store.sqlite").exists() else None
+    store = shared.store_path().absolute()
     with (
         logs.logging_command(file, "info", stderr_level=shared.stderr_level, what=str(config)),
         logs.logging_prints(file),

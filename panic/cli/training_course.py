@@ -44,10 +44,11 @@ class TrainingSession:
 class Course:
     """Follows a training, and enters it into a store, from a thread of its own: nobody waits for the store.
 
-    Nothing that happens to the store ends the training; `trouble` is the last thing that did.
+    Nothing that happens to the store ends the training; `trouble` is the last thing that did. A store may be
+    made after the training has begun.
     """
 
-    def __init__(self, loaded: Training, session: TrainingSession, store: Path | None) -> None:
+    def __init__(self, loaded: Training, session: TrainingSession, store: Path) -> None:
         self.loaded, self.session, self.store = loaded, session, store
         self.beside = Path(f"{loaded.output}.training")
         self.trouble: StoreError | None = None
@@ -93,7 +94,7 @@ class Course:
         }
 
     def _keep(self, state: str | None, message: str | None) -> None:
-        if self.store is None or self.standing is None:
+        if self.standing is None or not (self.store / "store.sqlite").exists():
             return
         entry = entry_of(self.loaded, self.session, self.standing)
         if state is not None:
@@ -135,9 +136,9 @@ def entry_of(loaded: Training, session: TrainingSession, standing: Standing) -> 
         log=readable(str(session.log)),
         step=standing.step,
         steps=loaded.steps,
-        loss=standing.loss,
-        val_loss=standing.measures.get("loss"),
-        best_loss=best_loss,
+        loss=_finite(standing.loss),
+        val_loss=_finite(standing.measures.get("loss")),
+        best_loss=_finite(best_loss),
         best_step=best_step,
         measures={
             name: value
@@ -151,8 +152,13 @@ def entry_of(loaded: Training, session: TrainingSession, standing: Standing) -> 
     )
 
 
+def _finite(value: float | None) -> float | None:
+    """A number that JSON can say, else None."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 @contextmanager
-def performing(loaded: Training, session: TrainingSession, store: Path | None) -> Iterator[Course]:
+def performing(loaded: Training, session: TrainingSession, store: Path) -> Iterator[Course]:
     """Follow a training for as long as it is performed; one folder has one at a time.
 
     Raises ConflictError where another process trains into the same folder.
@@ -181,6 +187,7 @@ def performing(loaded: Training, session: TrainingSession, store: Path | None) -
         except BaseException as error:
             state = "failed"
             message = error.message if isinstance(error, PanicError) else f"{type(error).__name__}: {error}"
+            message = message.encode(errors="backslashreplace").decode()  # names of files are bytes
             raise
         finally:
             course.end(state, message)

@@ -83,4 +83,7 @@ JSON_KINDS: dict[tuple[str, str], type] = {
     ("run", "network"): list,
     ("diagram", "settings"): dict,
     ("measure", "settings"): dict,
+    ("training", "config"): dict,
+    ("training", "provenance"): dict,
+    ("training", "measures"): dict,
 }

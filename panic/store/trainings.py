@@ -10,15 +10,14 @@ one short transaction, at any time and beside a run. A training is no result: no
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from panic.errors import NotFound
+from panic.errors import NotFound, StoreCorrupt
 from panic.store.annotations import PREFIX_LENGTH, short_transaction
-from panic.store.codec import canonical_json
+from panic.store.codec import canonical_json, decode_object
 from panic.store.provenance import readable
 from panic.store.store import Store
 
@@ -103,36 +102,44 @@ def keep(store: Store, entry: TrainingRow) -> None:
         )
 
 
-def list_trainings(store: Store, uid: str | None = None) -> list[TrainingRow]:
-    """Return all trainings, or those of one recipe, in the order in which they were entered."""
-    where, values = ("WHERE uid = ?", [uid]) if uid is not None else ("", [])
-    found = store.db.rows(f"SELECT {', '.join(NAMES)} FROM training {where} ORDER BY id", *values)
-    return [_row(values) for values in found]
+def list_trainings(store: Store) -> list[TrainingRow]:
+    """Return all trainings, in the order in which they were entered."""
+    return [_row(values) for values in store.db.rows(f"SELECT {', '.join(NAMES)} FROM training ORDER BY id")]
 
 
 def _row(values: tuple[Any, ...]) -> TrainingRow:
     named = dict(zip(NAMES, values, strict=True))
-    return TrainingRow(**{name: json.loads(v) if name in JSON else v for name, v in named.items()})
+    return TrainingRow(**{name: _object(v) if name in JSON else v for name, v in named.items()})
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    """What a column says; nothing where that is no JSON object, of which `panic check` tells."""
+    try:
+        return decode_object(text)
+    except StoreCorrupt:
+        return {}
 
 
 def find_training(store: Store, selector: str) -> TrainingRow | None:
     """Return the training that a text names: its folder, its name, or at least 8 digits of its uid.
 
-    None where there is none. Raises NotFound where there are several.
+    Of one that lies in several folders the last entry. None where there is none. Raises NotFound where there
+    are several.
     """
     selector = readable(selector)
     begun = selector.lower() if len(selector) >= PREFIX_LENGTH else None
+    called = "folder = ?1 OR name = ?1 OR substr(uid, 1, length(?2)) = ?2"
     found = store.db.rows(
-        f"SELECT {', '.join(NAMES)} FROM training"
-        " WHERE folder = ?1 OR name = ?1 OR substr(uid, 1, length(?2)) = ?2 ORDER BY id LIMIT 3",
-        *(selector, begun),
+        f"SELECT max(id) FROM training WHERE {called} GROUP BY uid LIMIT 2", *(selector, begun)
     )
-    if len({row[0] for row in found}) > 1:
+    if len(found) > 1:
         raise NotFound(
             f"Several trainings are called {selector!r}.",
             hint="Name the folder of one, or the beginning of its id: panic trainings.",
         )
-    return _row(found[-1]) if found else None
+    if not found:
+        return None
+    return _row(store.db.row(f"SELECT {', '.join(NAMES)} FROM training WHERE id = ?", *found[0]))
 
 
 def know_training_states(store: Store) -> None:

@@ -178,6 +178,16 @@ def test_tags_are_no_part_of_what_is_computed(panic: Invoke, tmp_path: Path) -> 
     assert dumps[0] == dumps[1]
 
 
+def test_a_training_in_a_folder_that_is_no_utf8_could_not_be_marked(panic: Invoke, store: Path) -> None:
+    Path("checkpoints", "\udcff.training").mkdir(parents=True)
+    Path("checkpoints", "\udcff.training", "recipe.json").write_text("{}")
+    done = panic("tag", "checkpoints/\udcff", "good")
+    assert done.exit_code == 0, done.output
+    [row] = json.loads(panic("trainings", "--json").stdout)
+    assert row["tags"] == ["good"]
+    assert row["folders"] == [str(Path("checkpoints", "\\xff").absolute())]
+
+
 def test_a_training_is_known_by_its_recipe(panic: Invoke, store: Path) -> None:
     for name in ("mine", "moved"):
         Path("checkpoints", f"{name}.training").mkdir(parents=True)

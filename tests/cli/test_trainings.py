@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -14,10 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
+from panic.cli.common import Shared
+from panic.cli.train import follow
+from panic.cli.training_course import TrainingSession, entry_of, performing
+from panic.errors import NotFound
 from panic.store import Store
 from panic.store.files import give_lock_back, take_lock
 from panic.store.trainings import TrainingRow, find_training, keep, list_trainings, state_of
-from panic.train.standing import begin_session, standing_of
+from panic.train.loop import TrainingProgress
+from panic.train.standing import Standing, begin_session, standing_of
 from tests.cli.conftest import ROOT, Invoke, write_config
 from tests.train import small
 
@@ -150,6 +156,55 @@ def test_trainings_are_compared(panic: Invoke, store: Path) -> None:
     assert "No experiment" in panic("compare", "one", "nothing").stderr
 
 
+def test_trainings_of_one_folder_are_told_apart_in_a_comparison(panic: Invoke, store: Path) -> None:
+    """Begun anew with another recipe: in JSON one of the two stood in the place of both."""
+    uids = ("a" * 64, "b" * 64)
+    with Store(store) as opened:
+        for uid, rate in zip(uids, (0.1, 0.2), strict=True):
+            keep(opened, entry("one", uid=uid, config={"learning_rate": rate}))
+    found = json.loads(panic("compare", uids[0][:8], uids[1][:8], "--json").stdout)
+    assert found["trainings"] == [f"/somewhere/one ({uid[:12]})" for uid in uids]
+    told = {one["field"]: list(one["values"].values()) for one in found["differences"]}
+    assert told == {"learning_rate": ["0.1", "0.2"]}
+
+
+def test_a_name_of_several_trainings_was_taken_for_one_that_lies_in_three_folders(store: Path) -> None:
+    with Store(store) as opened:
+        for number in range(4):
+            keep(opened, entry("mine", folder=f"/somewhere/{number}/mine"))
+        row = find_training(opened, "mine")
+        assert row is not None
+        assert row.folder == "/somewhere/3/mine"
+        keep(opened, entry("mine", uid="b" * 64))
+        with pytest.raises(NotFound, match="Several trainings"):
+            find_training(opened, "mine")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("config", "[]"),
+        ("provenance", '"text"'),
+        ("measures", "3"),
+        ("provenance", '{"git": 3, "packages": [1], "hardware": "text"}'),
+        ("provenance", '{"git": {"commit": 3}, "hardware": {"memory_bytes": "text", "gpus": [1]}}'),
+    ],
+)
+def test_a_comparison_ended_in_an_error_of_python_for_a_training_of_a_strange_store(
+    panic: Invoke, store: Path, column: str, value: str
+) -> None:
+    with Store(store, write=True) as opened:
+        for name in ("one", "two"):
+            keep(opened, entry(name))
+        opened.db.connection.execute(f"UPDATE training SET {column} = ? WHERE name = 'two'", (value,))
+    is_damaged = not value.startswith("{")
+    for arguments in (("compare", "one", "two"), ("comment", "two", "text")):
+        done = panic(*arguments)
+        assert done.exit_code == 0, (arguments, done.output)
+    problems = panic("check").output
+    assert (f"training, row 2: {column} is a JSON" in problems) == is_damaged
+
+
 def test_a_session_that_was_killed_counts_until_it_was_last_heard_of(tmp_path: Path) -> None:
     begin_session(tmp_path, {"began_at": 100.0})
     os.utime(tmp_path / "session.json", (130.0, 130.0))
@@ -157,6 +212,70 @@ def test_a_session_that_was_killed_counts_until_it_was_last_heard_of(tmp_path: P
     with (tmp_path / "sessions.jsonl").open("a") as file:
         file.write('{"began_at": 3')  # a kill has cut it
     assert standing_of(tmp_path).seconds == 30.0
+
+
+@pytest.mark.parametrize("state", ["killed", "complete"])
+def test_a_session_was_counted_twice_after_a_kill_between_its_end_and_its_removal(
+    tmp_path: Path, state: str
+) -> None:
+    """At its own end, or when the next session said that it had been killed."""
+    session = {"began_at": 100.0, "host": "here", "pid": 7}
+    begin_session(tmp_path, session)
+    os.utime(tmp_path / "session.json", (130.0, 130.0))
+    ended = session | {"ended_at": 130.0, "step": None, "state": state}
+    (tmp_path / "sessions.jsonl").write_text(json.dumps(ended) + "\n")
+    begin_session(tmp_path, {"began_at": 200.0, "host": "here", "pid": 8})
+    assert [one["state"] for one in standing_of(tmp_path).sessions] == [state]
+    assert standing_of(tmp_path).seconds == 30.0
+
+
+def test_a_first_evaluation_that_is_no_number_hid_the_best_one() -> None:
+    begun = Standing().after(1, loss=None, measures={"loss": math.nan})
+    assert begun.best is None
+    assert begun.after(2, loss=None, measures={"loss": 0.5}).best == (2, 0.5)
+
+
+def test_a_loss_without_bounds_made_json_that_is_none(panic: Invoke, store: Path, tmp_path: Path) -> None:
+    loaded = small.config("autoencoder", tmp_path)
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "recipe.json").write_text("{}")
+    session = TrainingSession(began_at=1.0, log=tmp_path / "log", provenance={})
+    standing = Standing(step=1, loss=math.inf, measures={"loss": math.inf, "other": math.nan})
+    with Store(store) as opened:
+        keep(opened, entry_of(loaded, session, standing))
+    assert "Infinity" not in panic("trainings", "--json").stdout
+    [row] = found(panic)
+    assert (row["loss"], row["val_loss"], row["best_loss"]) == (None, None, None)
+
+
+@pytest.mark.slow
+def test_a_store_that_was_made_after_a_training_had_begun_never_knew_it(tmp_path: Path) -> None:
+    def hear(progress: TrainingProgress) -> None:
+        if progress.step == 0:
+            with Store("panic-store", write=True, create=True):
+                pass
+
+    follow(Shared(), Path("train.yaml"), small.config("autoencoder", tmp_path, steps=2), hear)
+    with Store("panic-store") as opened:
+        [row] = list_trainings(opened)
+    assert (row.state, row.step) == ("complete", 2)
+
+
+def test_why_a_training_failed_was_lost_where_it_was_no_utf8(store: Path, tmp_path: Path) -> None:
+    loaded = small.config("autoencoder", tmp_path)
+    session = TrainingSession(began_at=1.0, log=tmp_path / "log", provenance={})
+
+    def fail() -> None:
+        with performing(loaded, session, store) as course:
+            (tmp_path / "model.training" / "recipe.json").write_text("{}")
+            course.hear(TrainingProgress(step=0, steps=6))
+            raise OSError("cannot read \udcff")
+
+    with pytest.raises(OSError, match="cannot"):
+        fail()
+    with Store(store) as opened:
+        [row] = list_trainings(opened)
+    assert (row.state, row.message) == ("failed", "OSError: cannot read \\udcff")
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
