@@ -343,21 +343,29 @@ def _lineage(store: Store, row: ExperimentRow) -> list[str]:
 
 
 def _extent(config: dict[str, Any]) -> str:
-    """What a config asks for, in one line; of a stored config, whatever version stored it."""
-    diagrams = config.get("diagrams") or []
+    """What a config asks for, in one line; of a stored config, whoever and whatever version stored it."""
+
+    def entries(key: str) -> int:
+        said = config.get(key)
+        return len(said) if isinstance(said, list | dict) else 0
+
+    def number(key: str, otherwise: int) -> int:
+        said = config.get(key)
+        return said if isinstance(said, int) else otherwise
+
     numbers = {
-        "network": len(config.get("networks", [])),
-        "prompt": len(config.get("prompts", [])),
-        "seed": len(config.get("seeds", [])),
-        "repeat": config.get("repeats", 1),
-        "arm": len(config.get("arms") or {}),
-        "embedding model": len(config.get("embeddings", [])),
-        "diagram setting": 1 if isinstance(diagrams, dict) else len(diagrams),
-        "vectorisation": len(config.get("vectorisations", [])),
-        "distance": len(config.get("distances", [])),
+        "network": entries("networks"),
+        "prompt": entries("prompts"),
+        "seed": entries("seeds"),
+        "repeat": number("repeats", 1),
+        "arm": entries("arms"),
+        "embedding model": entries("embeddings"),
+        "diagram setting": 1 if isinstance(config.get("diagrams") or [], dict) else entries("diagrams"),
+        "vectorisation": entries("vectorisations"),
+        "distance": entries("distances"),
     }
     words = [f"{number:,} {what}{'s' * (number != 1)}" for what, number in numbers.items() if number]
-    return ", ".join([*words, f"at most {config.get('max_length', 0):,} steps"])
+    return ", ".join([*words, f"at most {number('max_length', 0):,} steps"])
 
 
 def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:

@@ -108,8 +108,8 @@ def list_trainings(store: Store) -> list[TrainingRow]:
 
 
 def _row(values: tuple[Any, ...]) -> TrainingRow:
-    named = dict(zip(NAMES, values, strict=True))
-    return TrainingRow(**{name: _object(v) if name in JSON else v for name, v in named.items()})
+    named: dict[str, Any] = dict(zip(NAMES, values, strict=True))
+    return TrainingRow(**{**named, **{name: _object(named[name]) for name in JSON}})
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -128,6 +128,15 @@ def test_nonsense_of_origins_stopped_commands(said: dict[str, Any]) -> None:
         assert list(requirement_lines("demo", [session], True))
 
 
+def test_a_config_of_a_strange_store_stopped_show(panic: Invoke, store: Path) -> None:
+    said = {"networks": 5, "prompts": {"a": 1}, "seeds": "x", "repeats": [], "max_length": "x", "arms": 1}
+    with Store(store, write=True) as opened:
+        opened.db.connection.execute("UPDATE experiment SET config = ?", (json.dumps(said),))
+    done = panic("show", "demo")
+    assert done.exit_code == 0, done.output
+    assert "asked for in all: 1 prompt, 1 repeat, at most 0 steps" in done.stdout
+
+
 def test_what_a_store_said_became_lines_of_requirements(panic: Invoke, store: Path) -> None:
     """pip obeys every line: an index of somebody's own, a package from an address."""
     evil = "https://a.example"
