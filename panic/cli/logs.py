@@ -149,8 +149,10 @@ def logging_command(path: Path | None, level: str, *, stderr_level: int, what: s
     if path is None:
         yield
         return
+    from panic.store.provenance import without_tokens
+
     with logging_to(path, level, stderr_level=stderr_level):
-        log.info("%s: %s", what, shlex.join(sys.argv))
+        log.info("%s: %s", what, without_tokens(shlex.join(sys.argv)))
         try:
             yield
         except PanicError as error:

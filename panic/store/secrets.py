@@ -86,7 +86,10 @@ PATTERNS = (
     (USERS, rf"\1{INSTEAD}"),
 )
 
-ADDRESS = re.compile(r"(?i)\s*(?!(?:https?|file|ftp|git|ssh|tcp|unix|socks[45]h?)://)[a-z][\w+.-]{1,30}://\S")
+ADDRESS = re.compile(
+    r"(?i)\s*(?!(?:https?|file|ftp|git|ssh|tcp|unix|socks[45]h?|s3|gs|hf|sqlite)://)"
+    r"[a-z][\w+.-]{1,30}://\S"
+)
 """How the value of a variable begins that may be an address of notices (`slack://A/B/C`) or of a database.
 
 Which variables hold addresses only the config says that names them, and all that runs in a shell has them.

@@ -33,7 +33,7 @@ from panic.store.codec import (
 )
 from panic.store.indexing import INDEXED_AT_ONCE, index_some
 from panic.store.missing import Shared
-from panic.store.provenance import readable
+from panic.store.provenance import readable, without_tokens
 from panic.store.records import Commit, NewDiagram, NewEpoch, NewOutput, NewRun, NewSpending
 from panic.store.store import Store
 
@@ -211,7 +211,7 @@ def start_session(
         return store.db.insert(
             "INSERT INTO session (experiment, command, pid, host, started_at, provenance, config)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *(experiment, readable(command), os.getpid(), socket.gethostname(), time.time()),
+            *(experiment, without_tokens(readable(command)), os.getpid(), socket.gethostname(), time.time()),
             *(canonical_json(provenance), None if config is None else json.dumps(config, ensure_ascii=False)),
         )
 

@@ -1,6 +1,7 @@
 """Provenance is complete, small and without secrets."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import time
 
 import pytest
 
+from panic.cli.logs import logging_command
+from panic.store import Store, writing
 from panic.store.provenance import (
     PATCH_LIMIT,
     git_state,
@@ -233,6 +236,18 @@ def test_a_token_in_a_command_line_was_kept(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["panic", "run", f"--set=models.x.url=https://me:{token}@a.example/b"])
     assert provenance()["command"][2] == "--set=models.x.url=https://(redacted)@a.example/b"
     assert without_tokens(f"panic run x.yaml --name {token}") == "panic run x.yaml --name (redacted)"
+
+
+def test_a_token_in_a_command_line_was_kept_by_logs_imports_and_ends(monkeypatch, tmp_path):
+    command = ["panic", "run", "--set=models.x.url=https://me:open-swordfish1@a.example/b"]
+    monkeypatch.setattr(sys, "argv", command)
+    with logging_command(tmp_path / "log", "info", stderr_level=logging.ERROR, what="x"):
+        pass
+    assert "x: panic run" in (tmp_path / "log").read_text()
+    assert "swordfish" not in (tmp_path / "log").read_text()
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        writing.start_session(store, writing.start_experiment(store, "x", {}), " ".join(command), {})
+        assert "swordfish" not in store.db.value("SELECT command FROM session")
 
 
 def test_long_lines_are_read_for_secrets_at_once():
