@@ -1,7 +1,9 @@
 """What an experiment loses to somebody who watches it: pairs of one experiment, watched and not, by turns.
 
-python -m benchmarks.view_watched 10            # a watcher without a page: the stream of events, and tiles
-python -m benchmarks.view_watched 10 --page     # a browser on this machine that shows the wall
+A watcher without a page listens to the events and asks for tiles; with --page a browser shows the wall.
+
+python -m benchmarks.view_watched 10 60         # pairs, steps of each run
+python -m benchmarks.view_watched 10 60 --page
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.view.browser import Browser
 
@@ -87,8 +91,16 @@ def watched(store: Path, found: dict[str, Any], *, by_page: bool) -> Iterator[No
             yield
             found["events"], found["tiles"] = watcher.num_events, watcher.num_tiles
     finally:
+        found.setdefault("server_cpu_s", []).append(cpu_seconds(server.pid))
         server.send_signal(signal.SIGINT)
         server.wait(20)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of processor time of a process and of its children."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 def perform(store: Path, steps: int) -> float:
@@ -122,9 +134,10 @@ def measure(pairs: int, steps: int, *, by_page: bool) -> dict[str, Any]:
                     took[False] = perform(store, steps)
         found["ratios"].append(took[True] / took[False])
         found.setdefault("seconds", []).append(took[False])
+        print(json.dumps(found), file=sys.stderr, flush=True)  # whoever breaks it off has the pairs so far
     found["median"] = statistics.median(found["ratios"])
     return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), 60, by_page="--page" in sys.argv), indent=1))
+    print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]), by_page="--page" in sys.argv), indent=1))

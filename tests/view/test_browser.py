@@ -94,6 +94,9 @@ def test_the_slider_moves_every_run_to_the_same_step(browser: Browser, wall: Ser
             shown(page, run, outputs[step])
     assert page.eval(CURRENT) == {str(run): [outputs[-1]] for run, outputs in looked.outputs.items()}
     page.wait(LOADED)
+    images = [url for url in browser.asked if "/thumbnails/" in url or "/tiles/" in url]
+    assert images
+    assert all("?digests=" in url for url in images), "one by one they took longer than to make them"
 
 
 def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -171,9 +172,40 @@ def test_tiles_are_kept_for_good_and_are_webp(served: Served, known: tuple[Path,
     assert b"svg" not in answer.body
 
 
+def unpacked(body: bytes) -> dict[int, bytes]:
+    """The images of a pack by their places in the question, in the order in which they came."""
+    found = {}
+    while body:
+        place, length = struct.unpack("<II", body[:8])
+        found[place], body = body[8 : 8 + length], body[8 + length :]
+    return found
+
+
+def test_a_pack_has_all_that_was_asked_for_and_only_webp(served: Served, known: Known) -> None:
+    with Store(known[0]) as store:
+        images = [one.digest for one in contents.outputs(store, "alpha") if one.modality == "image"]
+    asked = [images[0], "0" * 64, *images[1:], images[0]]
+    path = "/api/1/stores/0/thumbnails/64"
+    for _ in ("made", "kept"):
+        answer = served.get(f"{path}?digests={','.join(asked)}")
+        found = unpacked(answer.body)
+        assert sorted(found) == list(range(len(asked)))
+        for place, digest in enumerate(asked):
+            single = served.get(f"{path}/{digest}")
+            assert found[place] == (single.body if single.status == 200 else b"")
+    with Store(known[0], write=True) as store, store.images.transaction() as connection:
+        connection.execute("UPDATE image SET bytes = ?", (b"<svg onload=alert(1)>",))
+    assert b"svg" not in served.get(f"/api/1/stores/0/thumbnails/256?digests={images[0]}").body
+
+
 @pytest.mark.parametrize(
     ("url", "status", "told"),
     [
+        ("/api/1/stores/0/thumbnails/64", 400, "1 to 64"),
+        ("/api/1/stores/0/thumbnails/64?digests=zz", 400, "hexadecimal"),
+        ("/api/1/stores/0/thumbnails/64?digests=" + ",".join(["0" * 64] * 65), 400, "1 to 64"),
+        ("/api/1/stores/0/thumbnails/65?digests=" + "0" * 64, 404, "64, 128, 256"),
+        ("/api/1/stores/7/thumbnails/64?digests=" + "0" * 64, 404, "no store"),
         (f"{ONE}/runs?where=stat+=+stuck", 400, "state"),
         (f"{ONE}/runs?sort=nothing", 400, "nothing"),
         (f"{ONE}/runs?offset=-1", 400, "whole number"),

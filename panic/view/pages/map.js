@@ -24,10 +24,10 @@ export function PlaceMap({ place, store, experiment }) {
     );
     return () => stop.abort();
   }, [key]);
-  const change = (changed) => go([store, experiment, "map"], { ...query, ...changed });
+  const change = (changed) => go([place.parts[0], experiment, "map"], { ...query, ...changed });
   const { found, error } = state;
   return html`
-    <div class="bar"><h1><a href=${address([store, experiment])}>${experiment}</a> · map</h1>
+    <div class="bar"><h1><a href=${address([place.parts[0], experiment])}>${experiment}</a> · map</h1>
       <${Choice} name="colour" value=${query.colour || "network"} all=${FACTORS} change=${change} />
       ${found && found.models.length > 1 ? html`<${Choice} name="model" value=${found.model} all=${found.models} change=${change} />` : null}
       <${Choice} name="method" value=${asked.method} all=${["pca", "umap"]} change=${change} />

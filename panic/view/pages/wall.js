@@ -1,11 +1,13 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./preact.js";
-import { experimentPath, imageAddress, onChange, states } from "./api.js";
+import { experimentPath, onChange, states } from "./api.js";
 import { address, go, replace } from "./route.js";
+import { Thumbnail } from "./images.js";
 import { Badge, Message, count, shortPrompt, useAnswer } from "./parts.js";
 import { Remarks } from "./remarks.js";
 import { Search } from "./stores.js";
 import { Slider } from "./slider.js";
+import { useStoreNames } from "./shards.js";
 import { Rows, tilesOf } from "./rows.js";
 import { colourOf } from "./colours.js";
 
@@ -16,6 +18,7 @@ const SIZES = { small: 64, medium: 96, large: 144, huge: 256 };
 export function Wall({ place, store, experiment }) {
   const { query } = place;
   const stores = store.split("+");
+  const nameOf = useStoreNames(stores.length > 1);
   const answers = stores.map((one) => useAnswer(experimentPath(one, experiment))); // as many as the address has
   const error = answers.map((one) => one.error).find(Boolean) || null;
   const about = answers.every((one) => one.found) ? together(answers.map((one) => one.found)) : null;
@@ -49,8 +52,8 @@ export function Wall({ place, store, experiment }) {
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
     <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1} />
-    ${stores.length > 1 ? html`<p class="muted">Shards in stores ${stores.map((one) => html`<a href=${address([one, experiment])}>${one}</a> `)}: progress, map, questions and remarks are those of each.</p>`
-      : html`<${Remarks} store=${stores[0]} experiment=${experiment} of=${about} />`}
+    ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${answers[place].found}
+      where=${stores.length > 1 ? nameOf(one) : ""} />`)}
   `;
 }
 
@@ -220,16 +223,17 @@ function Row({ run, rows, settings, span, before, experiment, isSeen }) {
   const bar = colour && run.fields ? { borderLeftColor: colourOf(text(run.fields[colour])) } : {};
   return html`
     <a class="label" style=${bar} href=${address(here, { step: Math.min(end, known - 1) })} data-run=${run.run}>
-      <b>${run.run}</b> <${Badge} state=${run.state} />
+      <span><b>${run.run}</b> <${Badge} state=${run.state} /> <small class="muted">seed ${run.seed}${run.repeat ? `, repeat ${run.repeat}` : ""}</small></span>
       <span class="prompt" title=${run.prompt}>${shortPrompt(run.prompt)}</span>
-      <small>${run.network.join(" → ")} · seed ${run.seed}${run.repeat ? ` · repeat ${run.repeat}` : ""}${run.arm === "baseline" ? "" : ` · ${run.arm}`}</small>
+      <small title=${run.network.join(" → ")}>${run.arm === "baseline" ? "" : `${run.arm} · `}${run.network.join(" → ")}</small>
       ${group && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
       ${run.state === "stuck" ? html`<small>stuck since ${run.entry_step}, period ${run.period}</small>` : null}
       ${run.failure ? html`<small class="alarm">failed at ${run.failure.step}: ${run.failure.message}</small>` : null}
       ${run.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </a>
     <div class="tiles">
-      ${tiles.map((tile) => html`<${Tile} key=${(tile.image || tile.text).step} ...${{ tile, run, size, end, here, isSeen }} />`)}
+      ${tiles.map((tile, place) => html`<${Tile} key=${(tile.image || tile.text).step}
+        ...${{ tile, run, size, end, here, rank: (isSeen ? 0 : 1000) + tiles.length - place }} />`)}
       ${isPast ? html`<span class="ended" style=${{ width: `${size}px` }}>${why(run, step)}</span>` : null}
     </div>`;
 }
@@ -240,7 +244,7 @@ function why(run, step) {
   return run.num_steps ? `not yet: ${run.num_steps} steps` : "not begun";
 }
 
-function Tile({ tile, run, size, end, here, isSeen }) {
+function Tile({ tile, run, size, end, here, rank }) {
   const [cell, own] = [tile.image || tile.text, tile.text];
   const isCurrent = [tile.image, tile.text].some((one) => one && one.step === end);
   const isKnown = cell.stored !== cell.step;
@@ -251,8 +255,7 @@ function Tile({ tile, run, size, end, here, isSeen }) {
     style=${{ width: `${size}px` }} data-step=${cell.step} data-stored=${cell.stored}
     data-digest=${tile.image ? tile.image.digest : ""} data-text=${own ? own.digest : ""}>
     ${tile.image
-      ? html`<img fetchpriority=${isSeen ? "high" : "low"} src=${imageAddress(run.store, tile.image.digest, size)} width=${size} height=${size}
-          decoding="async" alt=${caption || `image of step ${cell.step}`} />`
+      ? html`<${Thumbnail} store=${run.store} digest=${tile.image.digest} size=${size} rank=${rank} alt=${caption || `image of step ${cell.step}`} />`
       : null}
     ${own ? html`<span class=${tile.image ? "caption" : "caption alone"} style=${tile.image ? {} : { height: `${size}px` }} dir="auto">${own.text}</span>` : null}
   </a>`;
