@@ -45,12 +45,12 @@ class Watcher(threading.Thread):
         stream = http.client.HTTPConnection("127.0.0.1", self.port)
         stream.request("GET", "/api/1/events", headers=self.headers)
         answer = stream.getresponse()
-        asks = http.client.HTTPConnection("127.0.0.1", self.port)
         seen: set[str] = set()
         while line := answer.readline():
             if not line.startswith(b"data:"):
                 continue
             self.num_events += 1
+            asks = http.client.HTTPConnection("127.0.0.1", self.port)  # an idle one is closed after 5 s
             try:
                 self._ask(asks, ONE)
                 runs = ",".join(str(run["run"]) for run in self._ask(asks, f"{ONE}/runs?limit=100")["runs"])
@@ -61,6 +61,7 @@ class Watcher(threading.Thread):
             for digest in images:
                 asks.request("GET", f"/api/1/stores/0/thumbnails/128/{digest}", headers=self.headers)
                 asks.getresponse().read()
+            asks.close()
             seen |= images
             self.num_tiles += len(images)
 
@@ -78,20 +79,24 @@ def watched(store: Path, found: dict[str, Any], *, by_page: bool) -> Iterator[No
     url = server.stdout.readline().strip()
     match = re.search(r":(\d+)/\?token=(.+)", url)
     assert match
+    begin = 0.0
     try:
         if by_page:
             with tempfile.TemporaryDirectory() as folder, Browser(Path(folder)) as browser:
                 browser.open(f"{url}#/0/demo")
                 time.sleep(3)
+                begin = cpu_seconds(server.pid)
                 yield
         else:
             watcher = Watcher(int(match[1]), match[2])
             watcher.start()
             time.sleep(3)
+            begin = cpu_seconds(server.pid)
             yield
+            assert watcher.is_alive()
             found["events"], found["tiles"] = watcher.num_events, watcher.num_tiles
     finally:
-        found.setdefault("server_cpu_s", []).append(cpu_seconds(server.pid))
+        found.setdefault("server_cpu_s", []).append(cpu_seconds(server.pid) - begin)
         server.send_signal(signal.SIGINT)
         server.wait(20)
 

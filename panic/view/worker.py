@@ -215,7 +215,7 @@ def _map(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, A
         "runs": [
             {
                 "run": id, "network": " → ".join(run.network), "prompt": run.prompt[:200],
-                "seed": run.seed, "arm": run.arm, "state": run.state,
+                "seed": run.seed, "repeat": run.repeat, "arm": run.arm, "state": run.state,
             }
             for id, run in runs.items()
         ],

@@ -23,7 +23,7 @@ import pytest
 from panic.store import NewRun, Store, contents, reading, writing
 from panic.view import computing
 from panic.view import events as events_of
-from panic.view.routes import routes
+from panic.view.routes import page_files, routes
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
 
@@ -81,6 +81,9 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
         "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
+        f"{DESCRIBED}/runs/{{run}}/motion": f"{ONE}/runs/{one.stuck}/motion",
+        f"{DESCRIBED}/work": f"{ONE}/work",
+        "/api/1/trainings": "/api/1/trainings",
         "/api/1/side": f"/api/1/side?of=0/alpha,0/alpha/{one.stuck},0/alpha/{one.failed}",
         "/api/1/stores/{store}/outputs/{digest}": f"/api/1/stores/0/outputs/{text}",
     }
@@ -466,11 +469,23 @@ def test_one_process_answers_while_a_page_is_open_and_ends_when_it_is_closed(
 
 
 @pytest.mark.slow
+def test_the_pages_and_what_draws_their_charts_stay_small(served: Served) -> None:
+    files = [data for _, data in page_files().values()]
+    library = served.get("/static/vega.js")
+    assert library.headers["content-type"].startswith("text/javascript")
+    assert b"panicThemes" in library.body
+    assert sum(map(len, files)) + len(library.body) < 1_500_000
+    assert served.get("/static/vega.js", with_token=False).status == 401
+
+
+@pytest.mark.slow
 def test_a_question_is_answered_once_for_a_state_of_the_store(
     served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = served.get(f"{ONE}/questions/stuck").json
     assert problems(f"{DESCRIBED}/questions/{{question}}", first) == []
+    assert problems(f"{DESCRIBED}/questions", served.get(f"{ONE}/questions").json) == []
+    assert all("data" in json.loads(chart["spec"]) for one in first["figures"] for chart in one["charts"])
     assert any(figure["sentence"] for figure in first["figures"])
     assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"]
     with Store(known[0], write=True) as store:

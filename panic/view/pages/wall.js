@@ -9,10 +9,11 @@ import { Search } from "./stores.js";
 import { Slider } from "./slider.js";
 import { useStoreNames } from "./shards.js";
 import { Rows, tilesOf } from "./rows.js";
-import { colourOf } from "./colours.js";
+import { colourOf, shadeOf } from "./colours.js";
 
 const OVERSCAN = 4;
 const FIELDS = ["", "network", "prompt", "seed", "repeat", "arm", "state", "tags", "period", "steps", "entry_step"];
+const SHOWN = ["network", "prompt", "seed", "repeat", "state", "tags"]; // on every row, whatever it is grouped by
 const SIZES = { small: 64, medium: 96, large: 144, huge: 256 };
 
 export function Wall({ place, store, experiment }) {
@@ -35,6 +36,7 @@ export function Wall({ place, store, experiment }) {
     [JSON.stringify(query)]
   );
   if (!about) return html`<${Message} error=${error} />`;
+  const fields = [...FIELDS, ...about.metrics];
   return html`
     <div class="bar">
       <h1>${about.name} <${Badge} state=${about.state} /></h1>
@@ -44,14 +46,15 @@ export function Wall({ place, store, experiment }) {
     <details class="controls" open=${window.innerWidth >= 600}><summary>order and looks</summary><div class="bar">
       <label>sort <input class="short" value=${query.sort || ""} placeholder="run"
         onChange=${(e) => change({ sort: e.target.value.trim() })} /></label>
-      <${Choice} name="group" value=${settings.group} all=${FIELDS} change=${change} />
-      <${Choice} name="colour" value=${settings.colour} all=${FIELDS} change=${change} />
+      <${Choice} name="group" value=${settings.group} all=${fields} change=${change} />
+      <${Choice} name="colour" value=${settings.colour} all=${fields} change=${change} />
       <${Choice} name="size" value=${query.size || ""} all=${["", ...Object.keys(SIZES)]} change=${change} />
       <${Choice} name="texts" value=${settings.texts} all=${["below", "only", "none"]} change=${change} />
     </div></details>
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
-    <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1} />
+    <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
+      isNumber=${about.metrics.includes(settings.colour)} />
     ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${answers[place].found}
       where=${stores.length > 1 ? nameOf(one) : ""} />`)}
   `;
@@ -96,7 +99,7 @@ function useRows(stores, experiment, query, redraw) {
   return state;
 }
 
-function List({ stores, experiment, settings, query, move, max }) {
+function List({ stores, experiment, settings, query, move, max, isNumber }) {
   const [, setTick] = useState(0);
   const redraw = useCallback(() => setTick((tick) => tick + 1), []);
   const { rows, error } = useRows(stores, experiment, query, redraw);
@@ -180,6 +183,8 @@ function List({ stores, experiment, settings, query, move, max }) {
   if (error) return html`<${Message} error=${error} />`;
   if (!rows) return html`<p class="muted">…</p>`;
   if (!rows.total) return html`<p class="muted">No run is here.</p>`;
+  const [low, high] = isNumber ? rows.range(query.colour) : [0, 0];
+  const shade = (value) => (isNumber ? shadeOf(value, low, high) : colourOf(text(value)));
   const drawn = [];
   for (let index = first; index <= last; index += 1) {
     const run = rows.at(index);
@@ -187,12 +192,13 @@ function List({ stores, experiment, settings, query, move, max }) {
     const isNew = run && query.group && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
     drawn.push(html`<div class=${`row ${isNew ? "first" : ""}`} key=${index} role="listitem"
       style=${{ top: `${index * height}px`, height: `${height}px` }} data-row=${index}>
-      ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, query, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
+      ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, shade, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
     </div>`);
   }
   return html`
     <${Message} error=${failure} />
-    <${Legend} rows=${rows} first=${first} last=${last} field=${query.colour} />
+    ${isNumber ? html`<${Scale} ...${{ low, high, field: query.colour }} />`
+      : html`<${Legend} rows=${rows} first=${first} last=${last} field=${query.colour} />`}
     <div class="wall" ref=${outer} role="list" aria-label=${`${rows.total} runs`} tabindex="0" data-total=${rows.total}
       onScroll=${(e) => setScrolled(e.target.scrollTop)} ...${swipe}>
       <div class="inner" style=${{ height: `${rows.total * height}px` }}>${drawn}</div>
@@ -213,20 +219,27 @@ function Legend({ rows, first, last, field }) {
   )}</div>`;
 }
 
-function Row({ run, rows, settings, span, before, experiment, isSeen }) {
+// Of a metric: the least and greatest value of the runs that were loaded so far.
+function Scale({ low, high, field }) {
+  if (low > high) return html`<div class="legend">No run here has a value of ${field}.</div>`;
+  return html`<div class="legend">${[low, (low + high) / 2, high].map((value) =>
+    html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${Number(value.toPrecision(3))}</span>`)}</div>`;
+}
+
+function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
   const { size, texts, step, colour, group } = settings;
   const tiles = tilesOf(rows.series(run, step, before), texts).slice(-span);
   const end = step === "last" ? run.num_steps - 1 : step;
   const known = rows.ends(run);
   const isPast = step !== "last" && step >= known;
   const here = [run.store, experiment, "run", String(run.run)];
-  const bar = colour && run.fields ? { borderLeftColor: colourOf(text(run.fields[colour])) } : {};
+  const bar = colour && run.fields ? { borderLeftColor: shade(run.fields[colour]) } : {};
   return html`
     <a class="label" style=${bar} href=${address(here, { step: Math.min(end, known - 1) })} data-run=${run.run}>
       <span><b>${run.run}</b> <${Badge} state=${run.state} /> <small class="muted">seed ${run.seed}${run.repeat ? `, repeat ${run.repeat}` : ""}</small></span>
       <span class="prompt" title=${run.prompt}>${shortPrompt(run.prompt)}</span>
       <small title=${run.network.join(" → ")}>${run.arm === "baseline" ? "" : `${run.arm} · `}${run.network.join(" → ")}</small>
-      ${group && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
+      ${group && !SHOWN.includes(group) && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
       ${run.state === "stuck" ? html`<small>stuck since ${run.entry_step}, period ${run.period}</small>` : null}
       ${run.failure ? html`<small class="alarm">failed at ${run.failure.step}: ${run.failure.message}</small>` : null}
       ${run.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
