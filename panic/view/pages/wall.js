@@ -236,7 +236,7 @@ function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
   const bar = colour && run.fields ? { borderLeftColor: shade(run.fields[colour]) } : {};
   return html`
     <a class="label" style=${bar} href=${address(here, { step: Math.min(end, known - 1) })} data-run=${run.run}>
-      <span><b>${run.run}</b> <${Badge} state=${run.state} /> <small class="muted">seed ${run.seed}${run.repeat ? `, repeat ${run.repeat}` : ""}</small></span>
+      <span><b>${run.run}</b> <${Badge} state=${run.state} /> <small class="muted">${rows.stores.length > 1 ? `store ${run.store}, ` : ""}seed ${run.seed}${run.repeat ? `, repeat ${run.repeat}` : ""}</small></span>
       <span class="prompt" title=${run.prompt}>${shortPrompt(run.prompt)}</span>
       <small title=${run.network.join(" → ")}>${run.arm === "baseline" ? "" : `${run.arm} · `}${run.network.join(" → ")}</small>
       ${group && !SHOWN.includes(group) && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
