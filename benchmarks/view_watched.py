@@ -1,7 +1,9 @@
 """What an experiment loses to somebody who watches it: pairs of one experiment, watched and not, by turns.
 
-python -m benchmarks.view_watched 10            # a watcher without a page: the stream of events, and tiles
-python -m benchmarks.view_watched 10 --page     # a browser on this machine that shows the wall
+A watcher without a page listens to the events and asks for tiles; with --page a browser shows the wall.
+
+python -m benchmarks.view_watched 10 60         # pairs, steps of each run
+python -m benchmarks.view_watched 10 60 --page
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.view.browser import Browser
 
 EXPERIMENT = ["networks=[[PocketDiffusion, PocketCaptioner]]", "prompts=[a small red circle]", "seeds=[-1]",
@@ -41,12 +45,12 @@ class Watcher(threading.Thread):
         stream = http.client.HTTPConnection("127.0.0.1", self.port)
         stream.request("GET", "/api/1/events", headers=self.headers)
         answer = stream.getresponse()
-        asks = http.client.HTTPConnection("127.0.0.1", self.port)
         seen: set[str] = set()
         while line := answer.readline():
             if not line.startswith(b"data:"):
                 continue
             self.num_events += 1
+            asks = http.client.HTTPConnection("127.0.0.1", self.port)  # an idle one is closed after 5 s
             try:
                 self._ask(asks, ONE)
                 runs = ",".join(str(run["run"]) for run in self._ask(asks, f"{ONE}/runs?limit=100")["runs"])
@@ -57,6 +61,7 @@ class Watcher(threading.Thread):
             for digest in images:
                 asks.request("GET", f"/api/1/stores/0/thumbnails/128/{digest}", headers=self.headers)
                 asks.getresponse().read()
+            asks.close()
             seen |= images
             self.num_tiles += len(images)
 
@@ -74,21 +79,33 @@ def watched(store: Path, found: dict[str, Any], *, by_page: bool) -> Iterator[No
     url = server.stdout.readline().strip()
     match = re.search(r":(\d+)/\?token=(.+)", url)
     assert match
+    begin = 0.0
     try:
         if by_page:
             with tempfile.TemporaryDirectory() as folder, Browser(Path(folder)) as browser:
                 browser.open(f"{url}#/0/demo")
                 time.sleep(3)
+                begin = cpu_seconds(server.pid)
                 yield
         else:
             watcher = Watcher(int(match[1]), match[2])
             watcher.start()
             time.sleep(3)
+            begin = cpu_seconds(server.pid)
             yield
+            assert watcher.is_alive()
             found["events"], found["tiles"] = watcher.num_events, watcher.num_tiles
     finally:
+        found.setdefault("server_cpu_s", []).append(cpu_seconds(server.pid) - begin)
         server.send_signal(signal.SIGINT)
         server.wait(20)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of processor time of a process and of its children."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 def perform(store: Path, steps: int) -> float:
@@ -122,9 +139,10 @@ def measure(pairs: int, steps: int, *, by_page: bool) -> dict[str, Any]:
                     took[False] = perform(store, steps)
         found["ratios"].append(took[True] / took[False])
         found.setdefault("seconds", []).append(took[False])
+        print(json.dumps(found), file=sys.stderr, flush=True)  # whoever breaks it off has the pairs so far
     found["median"] = statistics.median(found["ratios"])
     return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), 60, by_page="--page" in sys.argv), indent=1))
+    print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]), by_page="--page" in sys.argv), indent=1))

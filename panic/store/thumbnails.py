@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,16 +48,28 @@ class Thumbnails:
 
         Raises NotFound, or StoreCorrupt if the pixels are missing or damaged.
         """
-        key = bytes.fromhex(digest)
+        if found := self.kept([digest], side):
+            return found[digest]
+        return self.made(contents.image_bytes(store, bytes.fromhex(digest)), digest, side)
+
+    def kept(self, digests: Sequence[str], side: int) -> dict[str, bytes]:
+        """Those of these thumbnails that have been made before, by digest."""
+        found = {}
         with self._lock, contextlib.suppress(apsw.Error):
-            for (data,) in self._rows("SELECT bytes FROM thumbnail WHERE digest = ? AND side = ?", key, side):
-                return data
-        data = contents.image_bytes(store, key)
-        made = self._shrink(data, side)
-        if made is not data:
+            for digest in digests:
+                sql = "SELECT bytes FROM thumbnail WHERE digest = ? AND side = ?"
+                for (data,) in self._rows(sql, bytes.fromhex(digest), side):
+                    found[digest] = data
+        return found
+
+    def made(self, data: bytes, digest: str, side: int) -> bytes:
+        """The thumbnail of an encoded image, which is kept from now on."""
+        small = self._shrink(data, side)
+        if small is not data:
             with self._lock, contextlib.suppress(apsw.Error):  # a full disk costs time only
-                self._rows("INSERT OR IGNORE INTO thumbnail VALUES (?, ?, ?)", key, side, made)
-        return made
+                sql = "INSERT OR IGNORE INTO thumbnail VALUES (?, ?, ?)"
+                self._rows(sql, bytes.fromhex(digest), side, small)
+        return small
 
     def _rows(self, sql: str, *parameters: object) -> list[tuple[bytes]]:
         rows: Any = [] if self._kept is None else self._kept.execute(sql, parameters).fetchall()

@@ -107,7 +107,7 @@ def _claim(folder: Path, row: ExperimentRow) -> None:
 
 def _about(store: Store, row: ExperimentRow, runs: list[RunRow]) -> dict[str, Any]:
     """What the pages ask of the experiment, its runs in one list."""
-    about = records.experiment(store, row) | {"sessions": []}
+    about = records.experiment(store, row) | {"sessions": [], "metrics": []}
     listed = of_cli.runs_as_dicts(store, row, runs)
     return {
         "version": __version__, "about": _without_paths(about), "runsInFile": RUNS_IN_FILE,

@@ -46,6 +46,7 @@ class Computing:
         self._kept: dict[tuple[str, str], _Standing] = {}
         self._answers: OrderedDict[str, tuple[str, float, Mapping[str, Any]]] = OrderedDict()
         self._processes: dict[str, Process] = {}
+        self._drawing, self._library = Process(), ""
 
     def status(
         self, key: tuple[str, str], revision: int, make: Callable[[], dict[str, Any]]
@@ -96,6 +97,21 @@ class Computing:
                 self._answers.popitem(last=False)
             return found
 
+    async def library(self, is_gone: Gone) -> str:
+        """Return the script that draws charts, made once; no store's questions wait for it meanwhile.
+
+        Raises PanicError where it cannot be made.
+        """
+        async with self._drawing.lock:
+            if not self._library:
+                try:
+                    found = await self._drawing.ask({"kind": "library"}, LONGEST_S, is_gone)
+                finally:
+                    self._drawing.close()
+                themes = json.dumps(found["themes"])
+                self._library = f"{found['library']}\nwindow.panicThemes = {themes};\n"
+            return self._library
+
     def _known(self, key: str, state: str) -> Mapping[str, Any] | None:
         known, made_at, found = self._answers.get(key, ("", 0.0, {}))
         is_good = bool(found) and (known == state or time.monotonic() < made_at + KEPT_S)
@@ -109,5 +125,5 @@ class Computing:
 
     def close(self) -> None:
         """End all processes."""
-        for process in self._processes.values():
+        for process in (*self._processes.values(), self._drawing):
             process.close()

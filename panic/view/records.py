@@ -118,6 +118,7 @@ def experiment(store: Store, row: ExperimentRow) -> dict[str, Any]:
         "counts": counts,
         "max_length": wall.longest(store, row.id),
         "embeddings": [one["name"] for one in found["models"] if ends.get(one["name"]) == "vector"],
+        "metrics": [one.name for one in known_fields().all if one.of == "run" and "of_run" in one.needs],
         "sessions": sessions[-SESSIONS:],
     }
 

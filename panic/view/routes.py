@@ -6,8 +6,8 @@ Every answer in JSON is described by `openapi.json`. Errors are {"error": ..., "
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,13 @@ from starlette.routing import BaseRoute, Route
 from panic import __version__
 from panic.cli import status as of_cli
 from panic.errors import NotFound, PanicError, StoreError, UsageError
-from panic.store import contents
-from panic.store.thumbnails import SIDES
-from panic.view import records, sides, trainings, writing
+from panic.view import records, sides, tiles, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
 from panic.view.sources import Source, Sources
+from panic.view.tiles import Endpoint
 from panic.view.work import work
 
-DIGEST = re.compile(r"[0-9a-f]{64}")
-IMAGES_AT_ONCE = 6
-"""As many as a browser asks for at a time."""
-IMMUTABLE = "private, max-age=31536000, immutable"
 TYPES = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -43,7 +38,6 @@ TYPES = {
 
 
 Answer = Callable[[Context, Request], Any]
-Endpoint = Callable[[Request], Awaitable[Response]]
 Asked = tuple[Source, str, dict[str, Any]]
 """A store whose process is asked, the state of all that the answer rests on, and the question."""
 Asking = Callable[[Context, Request], Asked]
@@ -70,12 +64,14 @@ def routes(context: Context) -> list[BaseRoute]:
         "/api/1/stores/{store}/outputs/{digest}": _output,
     }
     images: dict[str, Answer] = {
-        "/api/1/stores/{store}/tiles/{digest}": _tile,
-        "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": _thumbnail,
+        "/api/1/stores/{store}/tiles/{digest}": tiles.tile,
+        "/api/1/stores/{store}/thumbnails/{side:int}/{digest}": tiles.thumbnail,
     }
     found: list[BaseRoute] = [Route(path, _answering(context, make)) for path, make in answers.items()]
-    turns = asyncio.Semaphore(IMAGES_AT_ONCE)
-    found += [Route(path, _in_turn(turns, _answering(context, make))) for path, make in images.items()]
+    turns = asyncio.Semaphore(tiles.IMAGES_AT_ONCE)
+    found += [Route(path, tiles.in_turn(turns, _answering(context, make))) for path, make in images.items()]
+    pack = partial(tiles.pack, turns)
+    found.append(Route("/api/1/stores/{store}/thumbnails/{side:int}", _answering(context, pack)))
     found += [
         Route(path, _answering(context, make), methods=["POST"])
         for path, make in {
@@ -89,6 +85,7 @@ def routes(context: Context) -> list[BaseRoute]:
         Route(f"{one}/map", _computing(context, _of_experiment(_asked_map))),
         Route("/api/1/side", _computing(context, sides.asked)),
         Route("/api/1/events", context.events.answer),
+        Route("/static/vega.js", _library(context)),
     ]
     pages = page_files()
     found += [Route(path, _file(name, data)) for path, (name, data) in pages.items()]
@@ -127,19 +124,6 @@ def _answering(context: Context, make: Answer) -> Endpoint:
         return found if isinstance(found, Response) else JSONResponse(found)
 
     return answer
-
-
-def _in_turn(turns: asyncio.Semaphore, answer: Endpoint) -> Endpoint:
-    """An endpoint of which some work at a time, and none for a browser that has gone on meanwhile.
-
-    A slider that is dragged asks for the images of all steps that it passes.
-    """
-
-    async def in_turn(request: Request) -> Response:
-        async with turns:
-            return Response(status_code=499) if await request.is_disconnected() else await answer(request)
-
-    return in_turn
 
 
 def failed(sources: Sources, error: PanicError) -> JSONResponse:
@@ -266,8 +250,21 @@ def _computing(context: Context, read: Asking) -> Callable[[Request], Any]:
     return answer
 
 
+def _library(context: Context) -> Endpoint:
+    """The script that draws charts, which comes with the analysis and not with the pages."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            found = await context.computing.library(request.is_disconnected)
+        except PanicError as error:
+            return failed(context.sources, error)
+        return Response(found, media_type=TYPES["js"], headers={"cache-control": "no-cache"})
+
+    return answer
+
+
 def _output(context: Context, request: Request) -> Mapping[str, Any]:
-    digest = _digest(request)
+    digest = tiles.digest_of(request)
     with opened(context, request) as (_, store, _row):
         return records.output(store, digest)
 
@@ -290,29 +287,3 @@ def _training_folder(context: Context, request: Request) -> Path:
     if not number.isascii() or not number.isdigit() or int(number[:9]) >= len(context.trainings):
         raise NotFound(f"There is no training {number[:40]!r}.", hint="panic view --training DIR names one.")
     return context.trainings[int(number[:9])]
-
-
-def _digest(request: Request) -> str:
-    digest: str = request.path_params["digest"]
-    if not DIGEST.fullmatch(digest):
-        raise NotFound("A digest has 64 hexadecimal digits.")
-    return digest
-
-
-def _tile(context: Context, request: Request) -> Response:
-    with opened(context, request) as (_, store, _row):
-        return _image(contents.image_bytes(store, _digest(request)))
-
-
-def _thumbnail(context: Context, request: Request) -> Response:
-    side = request.path_params["side"]
-    if side not in SIDES:
-        raise NotFound(f"Thumbnails come in {', '.join(map(str, SIDES))} pixels.")
-    with opened(context, request) as (source, store, _row):
-        return _image(source.thumbnails.get(store, _digest(request), side))
-
-
-def _image(data: bytes) -> Response:
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        raise NotFound("What is stored under this digest is no image.")
-    return Response(data, media_type="image/webp", headers={"cache-control": IMMUTABLE})

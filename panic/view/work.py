@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def work(store: Store, row: ExperimentRow) -> dict[str, Any]:
     keys = ("device", "model", "started_at", "duration_s", "size", "padded_size")
     is_here = session.is_alive and session.host == socket.gethostname()
     devices = [
-        {**dict(zip(keys, call, strict=True)), "now": gpu(call[0]) if is_here else None}
+        {**dict(zip(keys, call, strict=True)), "now": gpu(call[0], session.pid) if is_here else None}
         for call in wall.recent_calls(store, session.id)
     ]
     name, text = log_of(store.path / "logs", session)
@@ -57,8 +58,8 @@ def log_of(folder: Path, session: LastSession) -> tuple[str, str]:
     return "", ""
 
 
-def gpu(device: str) -> dict[str, Any] | None:
-    """Memory, temperature and power of a CUDA device of this machine, as far as its driver tells."""
+def gpu(device: str, pid: int) -> dict[str, Any] | None:
+    """Memory, temperature and power of a CUDA device of a process here, as far as the driver tells."""
     kind, _, index = device.partition(":")
     if kind != "cuda" or not index.isdigit():
         return None
@@ -68,7 +69,10 @@ def gpu(device: str) -> dict[str, Any] | None:
         return None
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(index))
+        variables = environment(pid)
+        handle = _handle(cuda_name(int(index), variables), variables)
+        if handle is None:
+            return None
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         return {
             "memory_used_bytes": int(memory.used),
@@ -78,6 +82,51 @@ def gpu(device: str) -> dict[str, Any] | None:
         }
     except pynvml.NVMLError:
         return None
+
+
+def environment(pid: int) -> Mapping[str, str] | None:
+    """The variables that a process was started with; None where they cannot be read."""
+    try:
+        said = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    return {
+        name: value for name, is_set, value in (part.partition("=") for part in said.split("\0")) if is_set
+    }
+
+
+def cuda_name(index: int, variables: Mapping[str, str] | None) -> str:
+    """What the driver knows the CUDA device `index` of a process by: a number in the order of the bus, or
+    the beginning of a UUID. "" where the process cannot have it, or where its variables are not known.
+
+    In the ordinary order, "fastest first", numbers are those of the bus where all cards are of one model.
+    """
+    if variables is None:
+        return ""
+    said = variables.get("CUDA_VISIBLE_DEVICES")
+    if said is None:
+        return str(index)
+    names = [name.strip() for name in said.split(",")]
+    is_good = [name.isdigit() or name.startswith(("GPU-", "MIG-")) for name in names]
+    known = names[: [*is_good, False].index(False)]  # CUDA heeds what stands before the first mistake
+    return known[index] if index < len(known) else ""
+
+
+def _handle(name: str, variables: Mapping[str, str] | None) -> Any:
+    """What NVML calls the device of a name by; None if there is none, or not only one that it may be."""
+    import pynvml
+
+    if variables is None or not name:
+        return None
+    all_handles = [pynvml.nvmlDeviceGetHandleByIndex(place) for place in range(pynvml.nvmlDeviceGetCount())]
+    if name.isdigit():
+        models = {str(pynvml.nvmlDeviceGetName(handle)) for handle in all_handles}
+        is_sure = len(models) == 1 or variables.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+        return all_handles[int(name)] if is_sure and int(name) < len(all_handles) else None
+    if name.startswith("MIG-"):
+        return pynvml.nvmlDeviceGetHandleByUUID(name)
+    found = [one for one in all_handles if str(pynvml.nvmlDeviceGetUUID(one)).startswith(name)]
+    return found[0] if len(found) == 1 else None
 
 
 def _told(ask: Any, *arguments: Any) -> float | None:

@@ -58,12 +58,22 @@ def _listen(lines: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
+def _library() -> dict[str, Any]:
+    """What draws charts, as a script, and the light and dark configurations that they are drawn with."""
+    from panic.analysis.charts import THEMES, vega_bundle
+
+    return {"library": vega_bundle(), "themes": THEMES}
+
+
 def _answer(asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
     """What is answered, or {"error", "hint", "kind": what kind of error}."""
-    make = {"list": _list, "question": _question, "map": _map, "side": sides.answer}[asked["kind"]]
+    make = {"list": _list, "question": _question, "map": _map, "side": sides.answer}
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        found = {**make(loaded.store(asked["path"]), asked, loaded), "revision": loaded.revision}
+        if asked["kind"] == "library":
+            return _library()
+        found = make[asked["kind"]](loaded.store(asked["path"]), asked, loaded)
+        found = {**found, "revision": loaded.revision}
         json.dumps(found, allow_nan=False)
         return found
     except PanicError as error:
@@ -142,8 +152,9 @@ def _list(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, 
 
 
 def _question(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
-    """The figures of a question: titles, sentences, caveats, and charts as SVG, light and dark."""
+    """The figures of a question: titles, sentences, caveats, and charts as Vega-Lite (JSON)."""
     from panic.analysis.answers import find
+    from panic.analysis.charts import spec
     from panic.analysis.questions import ask
 
     question = find(asked["question"])
@@ -152,20 +163,14 @@ def _question(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[s
         {
             "title": figure.title, "sentence": figure.sentence, "caveat": figure.caveat,
             "missing": figure.missing, "table": _table(figure.answer),
-            "charts": [{"heading": heading, **_drawn(chart)} for heading, chart in figure.charts.items()],
+            "charts": [
+                {"heading": heading, "spec": json.dumps(spec(chart))}
+                for heading, chart in figure.charts.items()
+            ],
         }
         for figure in ask(question, evidence)
     ]  # fmt: skip
     return {"figures": found}
-
-
-def _drawn(chart: Any) -> dict[str, str]:
-    import vl_convert
-
-    from panic.analysis.charts import themed
-
-    modes = ("light", "dark")
-    return {mode: vl_convert.vegalite_to_svg(themed(chart, mode).to_dict(validate=False)) for mode in modes}
 
 
 def _table(answer: Any) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def _map(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, A
         "runs": [
             {
                 "run": id, "network": " → ".join(run.network), "prompt": run.prompt[:200],
-                "seed": run.seed, "arm": run.arm, "state": run.state,
+                "seed": run.seed, "repeat": run.repeat, "arm": run.arm, "state": run.state,
             }
             for id, run in runs.items()
         ],

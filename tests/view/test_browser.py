@@ -5,13 +5,15 @@ They skip where there is no Chromium.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from panic.store import Commit, NewFailure, NewRun, NewStuck, reading, writing
+from panic.store import Commit, NewFailure, NewRun, NewStuck, Store, reading, writing
 from panic.view import bundle
 from tests.store import sample
 from tests.view import browser as of_tests
@@ -66,6 +68,11 @@ BOX = "(() => { const b = document.querySelector('.wall').getBoundingClientRect(
 TO_THE_END = "(() => { const one = document.querySelector('.wall'); one.scrollTop = one.scrollHeight })()"
 CANVAS = """(() => { const b = document.querySelector('canvas').getBoundingClientRect();
   return [b.x, b.y, b.width, b.height] })()"""
+MARK = """(() => {
+  const all = [...document.querySelectorAll('[data-chart=drawn] svg .role-mark [aria-roledescription]')];
+  const b = all[all.length >> 1].getBoundingClientRect();
+  return [b.x + b.width / 2, b.y + b.height / 2]
+})()"""
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
 
 
@@ -94,6 +101,9 @@ def test_the_slider_moves_every_run_to_the_same_step(browser: Browser, wall: Ser
             shown(page, run, outputs[step])
     assert page.eval(CURRENT) == {str(run): [outputs[-1]] for run, outputs in looked.outputs.items()}
     page.wait(LOADED)
+    images = [url for url in browser.asked if "/thumbnails/" in url or "/tiles/" in url]
+    assert images
+    assert all("?digests=" in url for url in images), "one by one they took longer than to make them"
 
 
 def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path) -> None:
@@ -110,6 +120,48 @@ def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path)
         page.wait("document.querySelector('[data-counts]').textContent.includes('6 steps')")
         assert "token" not in page.eval("location.href"), "it was not loaded again"
     looked.store.close()
+
+
+LIVE = """
+name: live
+networks: [[draw, noisy]]
+models:
+  draw: {base: synthetic/text-to-image, states: 7, delay_s: 0.4}
+  noisy: {base: synthetic/image-to-text, states: 7, kernel: cycle, epsilon: 0.1, delay_s: 0.4}
+prompts: [state 0]
+seeds: [-1]
+max_length: 60
+"""
+
+
+def test_an_experiment_is_seen_while_it_is_performed(browser: Browser, tmp_path: Path) -> None:
+    """Every step is on the page within 2 s of when another process can read it from the store."""
+    (tmp_path / "live.yaml").write_text(LIVE)
+    path = tmp_path / "panic-store"
+    Store(path, write=True, create=True).close()
+    command = [sys.executable, "-m", "panic", "-q", "--store", str(path), "run", str(tmp_path / "live.yaml")]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        with serving(path) as served, Store(path) as store:
+            page = browser.open(served.url)
+            page.wait("document.querySelector('[data-experiment=live] a')", 60)
+            page.eval("document.querySelector('[data-experiment=live] a').click()")
+            page.wait("document.querySelector('.tile[data-step]')", 30)
+            seen = 0
+            while seen < 5:
+                [run] = reading.runs(store, "live")
+                step = (run.num_steps - 1) // 2 * 2  # that of the last image
+                page.wait(f"document.querySelector('.tile[data-step=\"{step}\"]')", 2.0)
+                seen += 1
+                while reading.runs(store, "live")[0].num_steps < step + 3:
+                    assert driver.poll() is None
+                    time.sleep(0.02)
+            page.eval("location.hash = '#/0/live/status'")
+            page.wait("document.querySelector('main').innerText.includes('Devices')")
+            assert "running" in page.text()
+    finally:
+        driver.kill()
+        driver.wait()
 
 
 def test_filters_are_in_the_address_and_the_back_button_goes_back(browser: Browser, wall: Served) -> None:
@@ -258,6 +310,23 @@ def test_another_store_at_the_path_is_shown_instead(browser: Browser, looked: Lo
     other.store.close()
 
 
+def test_experiments_of_two_stores_stand_side_by_side(
+    browser: Browser, looked: Looked, tmp_path: Path
+) -> None:
+    """Of whole experiments only the figures were shown, and no run."""
+    other = Looked(tmp_path / "other", 1)
+    other.step(other.runs[0], "a", "b")
+    with serving(looked.store.path, other.store.path) as served:
+        page = browser.open(f"{served.url}#/side?of=0/wall,1/wall&step=1")
+        for one, run in ((other, other.runs[0]), (looked, looked.runs[3])):
+            page.wait(f"document.querySelector('.sides [data-digest=\"{one.outputs[run][1]}\"]')")
+        page.eval(SLIDE.replace("STEP", "2"))
+        for one, run in ((other, other.runs[0]), (looked, looked.runs[3])):
+            page.wait(f"document.querySelector('.sides [data-digest=\"{one.outputs[run][2]}\"]')")
+        page.wait("document.querySelector('[data-compared]')", 60)
+    other.store.close()
+
+
 def test_runs_are_compared_and_an_address_that_is_none_is_told(browser: Browser, wall: Served) -> None:
     page = browser.open(f"{wall.url}#/side?of=0/wall/1,0/wall/2&step=3")
     page.wait("document.querySelector('[data-compared]')", 60)
@@ -312,6 +381,21 @@ def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, 
         page.wait("document.querySelector('.wall')?.dataset.total == 8")
         page.wait(f"document.querySelector('.tile.current[data-text=\"{other.outputs[other.runs[1]][1]}\"]')")
         page.wait(LOADED)
+        tabs = "[...document.querySelectorAll('.tabs a')].find(one => one.textContent === 'NAME').click()"
+        page.eval(tabs.replace("NAME", "progress"))
+        page.wait("document.querySelector('[data-steps]')?.textContent === '72'")
+        page.eval("document.querySelectorAll('.shards a')[1].click()")
+        page.wait("document.querySelector('[data-steps]')?.textContent === '2'")
+        page.eval("history.back()")
+        page.wait("document.querySelector('[data-steps]')?.textContent === '72'")
+        page.eval(tabs.replace("NAME", "wall"))
+        page.wait("document.querySelectorAll('.remarks form').length == 2")
+        page.eval("document.querySelectorAll('.remarks')[1].open = true")
+        page.eval("document.querySelectorAll('.remarks form input')[1].focus()")
+        page.type("odd")
+        page.press("Enter", "\r")
+        page.wait("document.querySelectorAll('.remarks')[1].querySelector('.tag')?.textContent === 'odd'")
+        assert page.eval("document.querySelectorAll('.remarks')[0].querySelector('.tag')") is None
     assert reading.experiment(other.store, "wall").name == "wall"
     other.store.close()
 
@@ -359,4 +443,11 @@ def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_p
         page.wait("document.querySelector('.wall')?.dataset.total == 4")
         page.eval("location.hash = '#/0/wall/questions/stuck'")
         page.wait("document.querySelector('[data-answered]')?.innerText.includes('revision')", 60)
+        page.eval("location.hash = '#/0/wall/questions/drift'")
+        page.wait(
+            "document.querySelector('[data-chart=drawn] svg .mark-line, [data-chart=drawn] svg path')", 120
+        )
+        mark = page.eval(MARK)
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=mark[0], y=mark[1])
+        page.wait("document.querySelector('.tip')?.textContent.length > 3")
     looked.store.close()

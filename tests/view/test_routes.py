@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import pytest
 from panic.store import NewRun, Store, contents, reading, writing
 from panic.view import computing
 from panic.view import events as events_of
-from panic.view.routes import routes
+from panic.view.routes import page_files, routes
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
 
@@ -80,6 +81,9 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
         "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
+        f"{DESCRIBED}/runs/{{run}}/motion": f"{ONE}/runs/{one.stuck}/motion",
+        f"{DESCRIBED}/work": f"{ONE}/work",
+        "/api/1/trainings": "/api/1/trainings",
         "/api/1/side": f"/api/1/side?of=0/alpha,0/alpha/{one.stuck},0/alpha/{one.failed}",
         "/api/1/stores/{store}/outputs/{digest}": f"/api/1/stores/0/outputs/{text}",
     }
@@ -171,9 +175,40 @@ def test_tiles_are_kept_for_good_and_are_webp(served: Served, known: tuple[Path,
     assert b"svg" not in answer.body
 
 
+def unpacked(body: bytes) -> dict[int, bytes]:
+    """The images of a pack by their places in the question, in the order in which they came."""
+    found = {}
+    while body:
+        place, length = struct.unpack("<II", body[:8])
+        found[place], body = body[8 : 8 + length], body[8 + length :]
+    return found
+
+
+def test_a_pack_has_all_that_was_asked_for_and_only_webp(served: Served, known: Known) -> None:
+    with Store(known[0]) as store:
+        images = [one.digest for one in contents.outputs(store, "alpha") if one.modality == "image"]
+    asked = [images[0], "0" * 64, *images[1:], images[0]]
+    path = "/api/1/stores/0/thumbnails/64"
+    for _ in ("made", "kept"):
+        answer = served.get(f"{path}?digests={','.join(asked)}")
+        found = unpacked(answer.body)
+        assert sorted(found) == list(range(len(asked)))
+        for place, digest in enumerate(asked):
+            single = served.get(f"{path}/{digest}")
+            assert found[place] == (single.body if single.status == 200 else b"")
+    with Store(known[0], write=True) as store, store.images.transaction() as connection:
+        connection.execute("UPDATE image SET bytes = ?", (b"<svg onload=alert(1)>",))
+    assert b"svg" not in served.get(f"/api/1/stores/0/thumbnails/256?digests={images[0]}").body
+
+
 @pytest.mark.parametrize(
     ("url", "status", "told"),
     [
+        ("/api/1/stores/0/thumbnails/64", 400, "1 to 64"),
+        ("/api/1/stores/0/thumbnails/64?digests=zz", 400, "hexadecimal"),
+        ("/api/1/stores/0/thumbnails/64?digests=" + ",".join(["0" * 64] * 65), 400, "1 to 64"),
+        ("/api/1/stores/0/thumbnails/65?digests=" + "0" * 64, 404, "64, 128, 256"),
+        ("/api/1/stores/7/thumbnails/64?digests=" + "0" * 64, 404, "no store"),
         (f"{ONE}/runs?where=stat+=+stuck", 400, "state"),
         (f"{ONE}/runs?sort=nothing", 400, "nothing"),
         (f"{ONE}/runs?offset=-1", 400, "whole number"),
@@ -436,11 +471,23 @@ def test_one_process_answers_while_a_page_is_open_and_ends_when_it_is_closed(
 
 
 @pytest.mark.slow
+def test_the_pages_and_what_draws_their_charts_stay_small(served: Served) -> None:
+    files = [data for _, data in page_files().values()]
+    library = served.get("/static/vega.js")
+    assert library.headers["content-type"].startswith("text/javascript")
+    assert b"panicThemes" in library.body
+    assert sum(map(len, files)) + len(library.body) < 1_500_000
+    assert served.get("/static/vega.js", with_token=False).status == 401
+
+
+@pytest.mark.slow
 def test_a_question_is_answered_once_for_a_state_of_the_store(
     served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = served.get(f"{ONE}/questions/stuck").json
     assert problems(f"{DESCRIBED}/questions/{{question}}", first) == []
+    assert problems(f"{DESCRIBED}/questions", served.get(f"{ONE}/questions").json) == []
+    assert all("data" in json.loads(chart["spec"]) for one in first["figures"] for chart in one["charts"])
     assert any(figure["sentence"] for figure in first["figures"])
     assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"]
     with Store(known[0], write=True) as store:

@@ -20,10 +20,19 @@ async function answered(response) {
 }
 
 export async function get(path, query = {}, signal = undefined) {
-  if (bundle) return bundle.get(path, query);
+  return bundle ? bundle.get(path, query) : answered(await asked(path, query, signal));
+}
+
+function asked(path, query, signal) {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const text = new URLSearchParams(given).toString();
-  return answered(await fetch(ROOT + path + (text ? `?${text}` : ""), { signal }));
+  return fetch(ROOT + path + (text ? `?${text}` : ""), { signal });
+}
+
+// An answer that is no JSON, as it comes.
+export async function fetched(path, query, signal) {
+  const response = await asked(path, query, signal);
+  return response.ok ? response : answered(response);
 }
 
 export async function about() {
@@ -50,13 +59,17 @@ export function experimentPath(store, experiment) {
   return `stores/${encodeURIComponent(store)}/experiments/${encodeURIComponent(experiment)}`;
 }
 
-// The address of an image: a thumbnail that is at least `side` pixels wide on this screen, or the image itself.
-export function imageAddress(store, digest, side = 0) {
+// The side of the thumbnails that are at least `size` pixels wide on this screen; undefined where none is.
+export function thumbnailSide(size) {
+  const wanted = size * Math.min(window.devicePixelRatio || 1, 2);
+  return [64, 128, 256].find((one) => one >= wanted);
+}
+
+// The address of an image: a thumbnail for a place of `size` pixels, or the image itself.
+export function imageAddress(store, digest, size = 0) {
   if (bundle) return bundle.image(digest);
-  const wanted = side * Math.min(window.devicePixelRatio || 1, 2);
-  const fits = [64, 128, 256].find((one) => one >= wanted);
-  const place = side && fits ? `thumbnails/${fits}/` : "tiles/";
-  return `${ROOT}stores/${encodeURIComponent(store)}/${place}${digest}`;
+  const fits = size && thumbnailSide(size);
+  return `${ROOT}stores/${encodeURIComponent(store)}/${fits ? `thumbnails/${fits}/` : "tiles/"}${digest}`;
 }
 
 // Listeners are called with the states of all stores whenever one has changed; `connected` with whether the

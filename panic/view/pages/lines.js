@@ -2,7 +2,7 @@
 import { html } from "./preact.js";
 import { colourOf } from "./colours.js";
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM] = [560, 170, 40, 22];
+const [WIDTH, HEIGHT, LEFT, BOTTOM] = [560, 170, 52, 22];
 
 export function Lines({ steps, lines, here = null, move = null, label = "step" }) {
   const shown = Object.entries(lines).filter(([, values]) => values && values.some((value) => value !== null));
@@ -35,7 +35,7 @@ export function Lines({ steps, lines, here = null, move = null, label = "step" }
       ${here !== null && here >= first ? html`<line class="here" x1=${x(here)} x2=${x(here)} y1="4" y2=${HEIGHT - BOTTOM} />` : null}
       ${shown.map(([name, values]) => html`<path d=${pathOf(values)} fill="none" stroke=${colourOf(name)} stroke-width="1.8" />`)}
     </svg>
-    <figcaption class="legend">${shown.map(([name]) => html`<span><i style=${{ background: colourOf(name) }}></i>${name}</span>`)}</figcaption>
+    <figcaption class="legend">${shown.length < 2 ? null : shown.map(([name]) => html`<span><i style=${{ background: colourOf(name) }}></i>${name}</span>`)}</figcaption>
   </figure>`;
 }
 

@@ -11,6 +11,7 @@ import { Questions } from "./questions.js";
 import { PlaceMap } from "./map.js";
 import { Side } from "./side.js";
 import { Trainings } from "./trainings.js";
+import { Shards } from "./shards.js";
 
 const PAGES = { status: Status, run: Run, questions: Questions, map: PlaceMap };
 
@@ -49,6 +50,7 @@ function App() {
     return () => window.removeEventListener("keydown", press);
   }, []);
   const [store, experiment, page] = place.parts;
+  const isShared = Boolean(experiment) && store.includes("+") && page in PAGES;
   const Page = store === "side" ? Side : store === "trainings" ? Trainings : !experiment ? Stores : PAGES[page] || Wall;
   useEffect(() => {
     document.title = experiment ? `${experiment} · panic view` : "panic view";
@@ -65,7 +67,8 @@ function App() {
     </header>
     <main id="content" tabindex="-1">
       <${Careful} key=${[place.parts[2], store, experiment].join()} place=${place}>
-        <${Page} place=${place} store=${store} experiment=${experiment} /><//>
+        ${isShared ? html`<${Shards} ...${{ Page, place, store, experiment }} />`
+          : html`<${Page} place=${place} store=${store} experiment=${experiment} />`}<//>
     </main>
     ${isHelping ? html`<${Help} close=${() => setHelping(false)} />` : null}
   `;
@@ -80,7 +83,7 @@ function Careful({ children, place }) {
 
 function Tabs({ store, experiment, page }) {
   const tabs = { "": "wall", status: "progress", map: "map", questions: "questions" };
-  const shown = bundle || store.includes("+") ? [["", "wall"]] : Object.entries(tabs);
+  const shown = bundle ? [["", "wall"]] : Object.entries(tabs);
   return html`<nav class="tabs">
     ${shown.map(
       ([key, name]) =>

@@ -6,7 +6,7 @@ import { Message, count, moment, shortPrompt } from "./parts.js";
 import { Choice } from "./wall.js";
 import { colourOf } from "./colours.js";
 
-const FACTORS = ["network", "prompt", "seed", "arm", "state", "cluster", "step"];
+const FACTORS = ["network", "prompt", "seed", "repeat", "arm", "state", "cluster", "step"];
 const MOST_IN_FILTER = 400;
 
 export function PlaceMap({ place, store, experiment }) {
@@ -24,10 +24,10 @@ export function PlaceMap({ place, store, experiment }) {
     );
     return () => stop.abort();
   }, [key]);
-  const change = (changed) => go([store, experiment, "map"], { ...query, ...changed });
+  const change = (changed) => go([place.parts[0], experiment, "map"], { ...query, ...changed });
   const { found, error } = state;
   return html`
-    <div class="bar"><h1><a href=${address([store, experiment])}>${experiment}</a> · map</h1>
+    <div class="bar"><h1><a href=${address([place.parts[0], experiment])}>${experiment}</a> · map</h1>
       <${Choice} name="colour" value=${query.colour || "network"} all=${FACTORS} change=${change} />
       ${found && found.models.length > 1 ? html`<${Choice} name="model" value=${found.model} all=${found.models} change=${change} />` : null}
       <${Choice} name="method" value=${asked.method} all=${["pca", "umap"]} change=${change} />
@@ -50,6 +50,7 @@ function unpacked(found) {
 
 function Places({ found, store, experiment, path, query }) {
   const canvas = useRef(null);
+  const over = useRef(null); // what changes while a lasso is drawn, above the points
   const [size, setSize] = useState([0, 0]);
   const [hover, setHover] = useState(null);
   const [lasso, setLasso] = useState(null);
@@ -73,12 +74,8 @@ function Places({ found, store, experiment, path, query }) {
     return () => watch.disconnect();
   }, []);
   useEffect(() => {
-    const ratio = window.devicePixelRatio || 1;
-    const [w, h] = size;
-    if (!w) return;
-    Object.assign(canvas.current, { width: w * ratio, height: h * ratio });
-    const pen = canvas.current.getContext("2d");
-    pen.scale(ratio, ratio);
+    if (!size[0]) return;
+    const pen = penOf(canvas.current, size);
     const side = found.total > 20000 ? 1.5 : found.total > 3000 ? 3 : 6;
     const groups = new Map();
     for (let index = 0; index < found.total; index += 1) {
@@ -97,16 +94,19 @@ function Places({ found, store, experiment, path, query }) {
     pen.globalAlpha = 1;
     const lines = chosen && chosen.size <= 12 ? [...chosen] : followed ? [followed] : [];
     for (const run of lines) drawPath(pen, run);
+    canvas.current.dataset.drawn = String(found.total);
+  }, [size, factor, chosen, followed, found]);
+  useEffect(() => {
+    if (!size[0]) return;
+    const pen = penOf(over.current, size);
     if (lasso) {
       pen.strokeStyle = "#0072b2";
       pen.setLineDash([4, 3]);
       pen.beginPath();
       lasso.forEach(([x, y], place) => (place ? pen.lineTo(x, y) : pen.moveTo(x, y)));
       pen.stroke();
-      pen.setLineDash([]);
     }
-    canvas.current.dataset.drawn = String(found.total);
-  }, [size, factor, chosen, lasso, followed, found]);
+  }, [size, lasso]);
 
   const drawPath = (pen, run) => {
     pen.strokeStyle = colourOf(`run ${run}`);
@@ -167,10 +167,19 @@ function Places({ found, store, experiment, path, query }) {
     ${factor === "step" ? null : html`<div class="legend">${values.slice(0, 14).map((one) => html`<span><i style=${{ background: colourOf(one) }}></i>${
       factor === "cluster" ? (one === "" ? "no cluster" : found.medoids[Number(one)]?.name || one) : shortPrompt(one).slice(0, 60) || "–"}</span>`)}</div>`}
     <div class="places"><canvas ref=${canvas} aria-label=${`map of ${found.total} outputs`} onPointerDown=${down} onPointerMove=${moved} onPointerUp=${up} onPointerLeave=${() => setHover(null)}></canvas>
+      <canvas class="over-points" ref=${over} aria-hidden="true"></canvas>
       ${hover !== null ? html`<${Hover} ...${{ found, index: hover, at: at(hover), size, store, path }} />` : null}</div>
     ${found.medoids.length ? html`<section class="card"><h2>Clusters</h2><div class="medoids">${found.medoids.slice(0, 24).map((one) => html`<figure>
       ${found.modality === "image" && one.digest ? html`<img width="96" height="96" src=${imageAddress(store, one.digest, 96)} alt=${one.name} />` : null}
       <figcaption dir="auto">${one.name} <small class="muted">${count(one.size)}</small></figcaption></figure>`)}</div></section>` : null}`;
+}
+
+function penOf(canvas, [width, height]) {
+  const ratio = window.devicePixelRatio || 1;
+  Object.assign(canvas, { width: width * ratio, height: height * ratio });
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  return pen;
 }
 
 function isInside([x, y], lasso) {

@@ -3,6 +3,7 @@ import { html, useEffect, useState } from "./preact.js";
 import { experimentPath, get } from "./api.js";
 import { address } from "./route.js";
 import { Message, count, moment } from "./parts.js";
+import { Chart } from "./charts.js";
 
 export function Questions({ place, store, experiment }) {
   const asked = place.parts[3] || "";
@@ -14,13 +15,13 @@ export function Questions({ place, store, experiment }) {
     return () => (isHere = false);
   }, [path]);
   return html`
-    <h1><a href=${address([store, experiment])}>${experiment}</a> · questions</h1>
+    <h1><a href=${address([place.parts[0], experiment])}>${experiment}</a> · questions</h1>
     <${Message} error=${list.error} />
     <div class="asking">
       <nav class="card list" aria-label="questions">
         ${list.found ? list.found.questions.map((one) => html`<a key=${one.question} class=${one.question === asked ? "here" : ""}
           aria-current=${one.question === asked ? "page" : null} title=${one.about}
-          href=${address([store, experiment, "questions", one.question])}>${one.title}</a>`) : html`<p class="muted">…</p>`}
+          href=${address([place.parts[0], experiment, "questions", one.question], { in: place.query.in })}>${one.title}</a>`) : html`<p class="muted">…</p>`}
       </nav>
       ${asked ? html`<${Asked} key=${asked} path=${`${path}/${encodeURIComponent(asked)}`} />` : html`<p class="muted">Choose a question.</p>`}
     </div>`;
@@ -49,29 +50,11 @@ function Asked({ path }) {
       <h2>${figure.title}</h2>
       ${figure.missing ? html`<p class="muted">${figure.missing}</p>` : null}
       ${figure.sentence ? html`<p dir="auto">${figure.sentence}</p>` : null}
-      ${figure.charts.map((chart) => html`<figure><${Drawn} chart=${chart} title=${figure.title} /></figure>`)}
+      ${figure.charts.map((chart) => html`<${Chart} key=${chart.heading} chart=${chart} title=${figure.title} />`)}
       ${figure.caveat ? html`<p class="muted">${figure.caveat}</p>` : null}
       ${figure.table.total ? html`<details><summary>table (${count(figure.table.total)} rows)</summary><div class="scroll table"><table>
         <thead><tr>${figure.table.columns.map((name) => html`<th>${name}</th>`)}</tr></thead>
         <tbody>${figure.table.rows.map((row) => html`<tr>${row.map((text) => html`<td>${text}</td>`)}</tr>`)}</tbody></table></div></details>` : null}
     </section>`)}
   </div>`;
-}
-
-// As images, drawings cannot run anything, whatever texts are in them.
-function Drawn({ chart, title }) {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const [mode, setMode] = useState(dark.matches ? "dark" : "light");
-  useEffect(() => {
-    const change = () => setMode(dark.matches ? "dark" : "light");
-    dark.addEventListener("change", change);
-    return () => dark.removeEventListener("change", change);
-  }, []);
-  const [url, setUrl] = useState("");
-  useEffect(() => {
-    const made = URL.createObjectURL(new Blob([chart[mode]], { type: "image/svg+xml" }));
-    setUrl(made);
-    return () => URL.revokeObjectURL(made);
-  }, [mode, chart]);
-  return url ? html`<img class="chart" src=${url} alt=${`${title} ${chart.heading}`} />` : null;
 }

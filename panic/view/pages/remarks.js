@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "./preact.js";
 import { about, experimentPath, post } from "./api.js";
 import { Message, moment } from "./parts.js";
 
-export function Remarks({ store, experiment, run = null, of }) {
+export function Remarks({ store, experiment, run = null, of, where = "" }) {
   const [write, setWrite] = useState(null);
   const [error, setError] = useState(null);
   const [done, setDone] = useState("");
@@ -32,7 +32,7 @@ export function Remarks({ store, experiment, run = null, of }) {
   };
   const remarks = of.remarks || [];
   return html`<details class="card remarks" open=${remarks.length > 0 && run !== null}>
-    <summary>Remarks ${remarks.length ? `(${remarks.length})` : ""}
+    <summary>Remarks ${where ? `in ${where} ` : ""}${remarks.length ? `(${remarks.length})` : ""}
       ${of.label ? html` <span class="muted">“${of.label}”</span>` : null}
       ${(of.tags || []).map((tag) => html` <span class="tag">${tag}</span>`)}</summary>
     <ul>${remarks.slice(-50).map((one) => html`<li><span class="muted">${moment(one.at)} ${one.author} ${one.kind}</span> <span dir="auto">${one.text}</span></li>`)}</ul>

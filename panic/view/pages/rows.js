@@ -38,6 +38,18 @@ export class Rows {
     return run ? { ...run, store: this.stores[store], shard: store } : null;
   }
 
+  // The least and greatest number of a field among the runs that are here.
+  range(field) {
+    let [low, high] = [Infinity, -Infinity];
+    for (const piece of this.pieces.values()) {
+      for (const { fields } of piece) {
+        if (typeof fields?.[field] !== "number") continue;
+        [low, high] = [Math.min(low, fields[field]), Math.max(high, fields[field])];
+      }
+    }
+    return [low, high];
+  }
+
   async begin() {
     await Promise.all(this.stores.map((_, store) => this.load(store, 0)));
   }

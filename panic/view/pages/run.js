@@ -122,9 +122,9 @@ function Step({ step, steps, seen, store, experiment, run }) {
       : html`<p dir="auto" class="long">${isFull && is ? is.text : html`<${Marked} before=${before} after=${step.text} />`}</p>
           ${step.text_length > step.text.length && !isFull ? html`<button onClick=${() => setFull(true)}>All ${count(step.text_length)} characters</button>` : null}`}
     <p class="muted"><code>${step.output.slice(0, 16)}</code>
-      ${own.length > 1 ? ` In this run at steps ${own.slice(0, 20).join(", ")}${own.length > 20 ? "…" : ""}.` : " Only once in this run."}
+      ${own.length > 1 ? ` In this run at steps ${own.slice(0, 20).join(", ")}${own.length > 20 ? " …" : "."}` : " Only once in this run."}
       ${is && is.total > own.length ? ` In the store ${count(is.total)} times:` : is ? " Nowhere else in the store." : ""}
-      ${elsewhere.slice(0, 12).map((one) => html` <a href=${address([store, one.experiment, "run", String(one.run)], { step: one.step })}>${one.experiment === experiment ? "" : `${one.experiment} `}run ${one.run} at ${one.step}</a>`)}</p>
+      ${elsewhere.slice(0, 12).map((one, place) => html`${place ? "," : ""} <a href=${address([store, one.experiment, "run", String(one.run)], { step: one.step })}>${one.experiment === experiment ? "" : `${one.experiment} `}run ${one.run} at ${one.step}</a>`)}</p>
     <${Message} error=${error} />
   </section>`;
 }

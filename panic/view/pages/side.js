@@ -17,12 +17,13 @@ export function Side({ place }) {
   useEffect(() => {
     let isHere = true;
     const load = async () => {
-      const entries = await Promise.all(names.map(async ([store, experiment, run]) => {
+      const entries = await Promise.all(names.map(async (name) => {
+        const [store, experiment, run] = name;
         const path = experimentPath(store, experiment);
         const [about, runs] = await Promise.all([
           get(path), run ? get(`${path}/runs/${run}`).then((one) => ({ total: 1, runs: [one] })) : get(`${path}/runs`, { limit: SHOWN_RUNS }),
         ]);
-        return [[store, experiment, run].join("/"), { about, ...runs, path }];
+        return [name.join("/"), { about, ...runs, path }];
       }));
       if (isHere) setFound(Object.fromEntries(entries));
     };
@@ -61,7 +62,7 @@ function Column({ name: [store, experiment], one, step }) {
       const own = cells.filter((cell) => cell.run === run.run);
       return html`<article key=${run.run} data-run=${run.run}>
         <a href=${address([store, experiment, "run", String(run.run)], { step })}><b>run ${run.run}</b></a> <${Badge} state=${run.state} />
-        <small class="muted">${network(run.network)} · seed ${run.seed} · ${run.arm} · ${shortPrompt(run.prompt).slice(0, 80)}</small>
+        <small class="muted">${network(run.network)} · seed ${run.seed}${run.repeat ? ` · repeat ${run.repeat}` : ""} · ${run.arm} · ${shortPrompt(run.prompt).slice(0, 80)}</small>
         ${own.map((cell) => cell.modality === "image"
           ? html`<img class="wide" src=${imageAddress(store, cell.digest, 256)} data-digest=${cell.digest} data-step=${cell.step} alt=${`step ${cell.step}`} />`
           : html`<p dir="auto" data-digest=${cell.digest} data-step=${cell.step}>${cell.text}</p>`)}

@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "./preact.js";
 
 const PLAY_EVERY_MS = 350;
 
-export function Slider({ step, max, move }) {
+export function Slider({ step, max, move, told = null }) {
   const [isPlaying, setPlaying] = useState(false);
   const now = useRef({ step, max, move });
   now.current = { step, max, move };
@@ -45,7 +45,7 @@ export function Slider({ step, max, move }) {
   return html`<div class="slider">
     <button aria-label=${isPlaying ? "Pause" : "Play"} aria-pressed=${isPlaying} onClick=${play}>${isPlaying ? "❚❚" : "▶"}</button>
     <input type="range" aria-label="step" min="0" max=${max} value=${value} onInput=${(e) => move(Number(e.target.value))} />
-    <output>${step === "last" ? "last step" : `step ${step}`} <span class="muted">of ${max + 1}</span></output>
+    <output>${told || html`${step === "last" ? "last step" : `step ${step}`} <span class="muted">of ${max + 1}</span>`}</output>
     <button class="quiet" aria-pressed=${step === "last"} onClick=${() => move("last")}>last</button>
   </div>`;
 }

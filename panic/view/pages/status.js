@@ -35,7 +35,7 @@ export function Status({ store, experiment }) {
       <tbody>${status.models.map((one) => html`<tr key=${one.model}><td>${one.model}</td><td class="number">${count(one.batches)}</td><td class="number">${count(one.items)}</td>
         <td class="number">${duration(one.duration_s)}</td>
         <td><${Share} useful=${one.duration_s - one.padding_s} padded=${one.padding_s} /></td>
-        <td class="number">${one.duration_s ? (one.items / one.duration_s).toPrecision(3) : "–"}</td></tr>`)}</tbody></table></div></section>` : null}
+        <td class="number">${one.duration_s ? rate(one.items / one.duration_s) : "–"}</td></tr>`)}</tbody></table></div></section>` : null}
     ${work && work.devices.length ? html`<section class="card"><h2>Devices</h2><div class="scroll"><table>
       <thead><tr><th>device</th><th>last model</th><th class="number">batch</th><th class="number">took</th><th>at</th><th>now</th></tr></thead>
       <tbody>${work.devices.map((one) => html`<tr><td>${one.device}</td><td>${one.model}</td><td class="number">${one.size} of ${one.padded_size}</td>
@@ -49,6 +49,8 @@ export function Status({ store, experiment }) {
     <section class="card"><h2>Config</h2><pre class="log">${JSON.stringify(about.config, null, 1)}</pre></section>
   `;
 }
+
+const rate = (value) => (value >= 100 ? count(Math.round(value)) : value.toPrecision(3));
 
 function now(found) {
   if (!found) return "";

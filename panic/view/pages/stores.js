@@ -1,5 +1,5 @@
 // All experiments of all stores, with filters and an order as the command line has them.
-import { html, useState } from "./preact.js";
+import { html, useCallback, useEffect, useState } from "./preact.js";
 import { bundle } from "./api.js";
 import { address, go } from "./route.js";
 import { Badge, Message, count, moment, useAnswer } from "./parts.js";
@@ -8,6 +8,9 @@ export function Stores({ place }) {
   const { found, error } = useAnswer("stores");
   const { where = "", sort = "" } = place.query;
   const change = (changed) => go([], { where, sort, ...changed });
+  const [names, setNames] = useState({}); // of experiments, by store
+  const tell = useCallback((store, own) => setNames((old) => ({ ...old, [store]: own })), []);
+  const shared = shards(names);
   return html`
     <div class="bar">
       <${Search} value=${where} onSearch=${(text) => change({ where: text })} example="state = running" />
@@ -16,8 +19,17 @@ export function Stores({ place }) {
       ${bundle ? null : html`<a href=${address(["side"])}>side by side</a> <a href=${address(["trainings"])}>trainings</a>`}
     </div>
     <${Message} error=${error} />
-    ${found && found.stores.map((one) => html`<${Store} key=${one.store} one=${one} query=${{ where, sort }} />`)}
+    ${found && found.stores.map((one) => html`<${Store} key=${one.store} ...${{ one, tell, query: { where, sort } }} />`)}
+    ${shared.length ? html`<section class="card"><h2>In several stores <small class="muted">all runs on one wall</small></h2>
+      <ul>${shared.map(([name, stores]) => html`<li key=${name}><a href=${address([stores.join("+"), name])}>${name}</a> <span class="muted">in stores ${stores.join(", ")}</span></li>`)}</ul></section>` : null}
   `;
+}
+
+// Experiments of one name in several stores: shards of it, or copies.
+function shards(names) {
+  const found = new Map();
+  for (const [store, own] of Object.entries(names)) for (const name of own) found.set(name, [...(found.get(name) || []), store]);
+  return [...found].filter(([name, stores]) => stores.length > 1 && !name.includes("/"));
 }
 
 export function Search({ value, onSearch, example }) {
@@ -27,10 +39,12 @@ export function Search({ value, onSearch, example }) {
   </form>`;
 }
 
-function Store({ one, query }) {
+function Store({ one, query, tell }) {
   const [limit, setLimit] = useState(50);
   const asked = one.problem ? "" : `stores/${one.store}/experiments`;
   const { found, error } = useAnswer(asked, { ...query, limit });
+  const names = found ? found.experiments.map((row) => row.name) : [];
+  useEffect(() => tell(one.store, names), [JSON.stringify(names)]);
   return html`<section class="card">
     <h2>${one.name} ${found ? html`<small class="muted">${count(found.total)} ${found.total === 1 ? "experiment" : "experiments"}</small>` : null}</h2>
     ${one.problem ? html`<p class="message">${one.problem}</p>` : null}

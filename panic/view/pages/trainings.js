@@ -9,7 +9,7 @@ export function Trainings({ place }) {
   const number = place.parts[1];
   const { found, error } = useAnswer("trainings", {}, { isLive: false });
   return html`<h1>Trainings</h1><${Message} error=${error} />
-    <nav class="bar">${found ? found.trainings.map((one) => html`<a class=${one.training === number ? "here" : ""} href=${address(["trainings", one.training])}>${one.name}</a>`) : null}</nav>
+    <nav class="bar shards">${found ? found.trainings.map((one) => html`<a class=${one.training === number ? "here" : ""} href=${address(["trainings", one.training])}>${one.name}</a>`) : null}</nav>
     ${number ? html`<${Training} key=${number} ...${{ number, place }} />` : null}`;
 }
 
@@ -24,12 +24,13 @@ function Training({ number, place }) {
   const asked = Math.min(Number(place.query.sample ?? found.samples.length - 1), found.samples.length - 1);
   const move = (next) => replace(["trainings", number], { sample: next === "last" ? found.samples.length - 1 : next });
   const curves = Object.entries(found.curves).flatMap(([curve, columns]) =>
-    Object.entries(columns).filter(([name]) => name !== "step").map(([name, values]) => [`${curve}: ${name}`, columns.step, values]));
+    Object.entries(columns).filter(([name]) => name !== "step").map(([name, values]) => [curve, name, columns.step, values]));
   const chosen = found.samples[asked];
   return html`<${Message} error=${error} />
     ${chosen ? html`<section class="card"><h2>Samples <small class="muted">of training step ${chosen.step}</small></h2>
-      <${Slider} step=${asked} max=${found.samples.length - 1} move=${move} /><${Sample} ...${{ number, chosen }} /></section>` : null}
-    <div class="two">${curves.map(([name, steps, values]) => html`<section class="card" key=${name}><h2>${name}</h2>
+      <${Slider} step=${asked} max=${found.samples.length - 1} move=${move}
+        told=${`evaluation ${asked + 1} of ${found.samples.length}`} /><${Sample} ...${{ number, chosen }} /></section>` : null}
+    <div class="two">${curves.map(([curve, name, steps, values]) => html`<section class="card" key=${curve + name}><h2>${name} ${curve === name ? null : html`<small class="muted">${curve}.csv</small>`}</h2>
       <${Lines} steps=${steps} lines=${{ [name]: values }} here=${chosen ? chosen.step : null} /></section>`)}</div>
     ${curves.length ? null : html`<p class="muted">Nothing was written down yet.</p>`}`;
 }

@@ -1,21 +1,25 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./preact.js";
-import { experimentPath, imageAddress, onChange, states } from "./api.js";
+import { experimentPath, onChange, states } from "./api.js";
 import { address, go, replace } from "./route.js";
+import { Thumbnail } from "./images.js";
 import { Badge, Message, count, shortPrompt, useAnswer } from "./parts.js";
 import { Remarks } from "./remarks.js";
 import { Search } from "./stores.js";
 import { Slider } from "./slider.js";
+import { useStoreNames } from "./shards.js";
 import { Rows, tilesOf } from "./rows.js";
-import { colourOf } from "./colours.js";
+import { colourOf, shadeOf } from "./colours.js";
 
 const OVERSCAN = 4;
 const FIELDS = ["", "network", "prompt", "seed", "repeat", "arm", "state", "tags", "period", "steps", "entry_step"];
+const SHOWN = ["network", "prompt", "seed", "repeat", "state", "tags"]; // on every row, whatever it is grouped by
 const SIZES = { small: 64, medium: 96, large: 144, huge: 256 };
 
 export function Wall({ place, store, experiment }) {
   const { query } = place;
   const stores = store.split("+");
+  const nameOf = useStoreNames(stores.length > 1);
   const answers = stores.map((one) => useAnswer(experimentPath(one, experiment))); // as many as the address has
   const error = answers.map((one) => one.error).find(Boolean) || null;
   const about = answers.every((one) => one.found) ? together(answers.map((one) => one.found)) : null;
@@ -32,6 +36,7 @@ export function Wall({ place, store, experiment }) {
     [JSON.stringify(query)]
   );
   if (!about) return html`<${Message} error=${error} />`;
+  const fields = [...FIELDS, ...about.metrics];
   return html`
     <div class="bar">
       <h1>${about.name} <${Badge} state=${about.state} /></h1>
@@ -41,16 +46,17 @@ export function Wall({ place, store, experiment }) {
     <details class="controls" open=${window.innerWidth >= 600}><summary>order and looks</summary><div class="bar">
       <label>sort <input class="short" value=${query.sort || ""} placeholder="run"
         onChange=${(e) => change({ sort: e.target.value.trim() })} /></label>
-      <${Choice} name="group" value=${settings.group} all=${FIELDS} change=${change} />
-      <${Choice} name="colour" value=${settings.colour} all=${FIELDS} change=${change} />
+      <${Choice} name="group" value=${settings.group} all=${fields} change=${change} />
+      <${Choice} name="colour" value=${settings.colour} all=${fields} change=${change} />
       <${Choice} name="size" value=${query.size || ""} all=${["", ...Object.keys(SIZES)]} change=${change} />
       <${Choice} name="texts" value=${settings.texts} all=${["below", "only", "none"]} change=${change} />
     </div></details>
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
-    <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1} />
-    ${stores.length > 1 ? html`<p class="muted">Shards in stores ${stores.map((one) => html`<a href=${address([one, experiment])}>${one}</a> `)}: progress, map, questions and remarks are those of each.</p>`
-      : html`<${Remarks} store=${stores[0]} experiment=${experiment} of=${about} />`}
+    <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
+      isNumber=${about.metrics.includes(settings.colour)} />
+    ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${answers[place].found}
+      where=${stores.length > 1 ? nameOf(one) : ""} />`)}
   `;
 }
 
@@ -93,7 +99,7 @@ function useRows(stores, experiment, query, redraw) {
   return state;
 }
 
-function List({ stores, experiment, settings, query, move, max }) {
+function List({ stores, experiment, settings, query, move, max, isNumber }) {
   const [, setTick] = useState(0);
   const redraw = useCallback(() => setTick((tick) => tick + 1), []);
   const { rows, error } = useRows(stores, experiment, query, redraw);
@@ -177,6 +183,8 @@ function List({ stores, experiment, settings, query, move, max }) {
   if (error) return html`<${Message} error=${error} />`;
   if (!rows) return html`<p class="muted">…</p>`;
   if (!rows.total) return html`<p class="muted">No run is here.</p>`;
+  const [low, high] = isNumber ? rows.range(query.colour) : [0, 0];
+  const shade = (value) => (isNumber ? shadeOf(value, low, high) : colourOf(text(value)));
   const drawn = [];
   for (let index = first; index <= last; index += 1) {
     const run = rows.at(index);
@@ -184,12 +192,13 @@ function List({ stores, experiment, settings, query, move, max }) {
     const isNew = run && query.group && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
     drawn.push(html`<div class=${`row ${isNew ? "first" : ""}`} key=${index} role="listitem"
       style=${{ top: `${index * height}px`, height: `${height}px` }} data-row=${index}>
-      ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, query, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
+      ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, shade, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
     </div>`);
   }
   return html`
     <${Message} error=${failure} />
-    <${Legend} rows=${rows} first=${first} last=${last} field=${query.colour} />
+    ${isNumber ? html`<${Scale} ...${{ low, high, field: query.colour }} />`
+      : html`<${Legend} rows=${rows} first=${first} last=${last} field=${query.colour} />`}
     <div class="wall" ref=${outer} role="list" aria-label=${`${rows.total} runs`} tabindex="0" data-total=${rows.total}
       onScroll=${(e) => setScrolled(e.target.scrollTop)} ...${swipe}>
       <div class="inner" style=${{ height: `${rows.total * height}px` }}>${drawn}</div>
@@ -210,26 +219,34 @@ function Legend({ rows, first, last, field }) {
   )}</div>`;
 }
 
-function Row({ run, rows, settings, span, before, experiment, isSeen }) {
+// Of a metric: the least and greatest value of the runs that were loaded so far.
+function Scale({ low, high, field }) {
+  if (low > high) return html`<div class="legend">No run here has a value of ${field}.</div>`;
+  return html`<div class="legend">${[low, (low + high) / 2, high].map((value) =>
+    html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${Number(value.toPrecision(3))}</span>`)}</div>`;
+}
+
+function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
   const { size, texts, step, colour, group } = settings;
   const tiles = tilesOf(rows.series(run, step, before), texts).slice(-span);
   const end = step === "last" ? run.num_steps - 1 : step;
   const known = rows.ends(run);
   const isPast = step !== "last" && step >= known;
   const here = [run.store, experiment, "run", String(run.run)];
-  const bar = colour && run.fields ? { borderLeftColor: colourOf(text(run.fields[colour])) } : {};
+  const bar = colour && run.fields ? { borderLeftColor: shade(run.fields[colour]) } : {};
   return html`
     <a class="label" style=${bar} href=${address(here, { step: Math.min(end, known - 1) })} data-run=${run.run}>
-      <b>${run.run}</b> <${Badge} state=${run.state} />
+      <span><b>${run.run}</b> <${Badge} state=${run.state} /> <small class="muted">${rows.stores.length > 1 ? `store ${run.store}, ` : ""}seed ${run.seed}${run.repeat ? `, repeat ${run.repeat}` : ""}</small></span>
       <span class="prompt" title=${run.prompt}>${shortPrompt(run.prompt)}</span>
-      <small>${run.network.join(" → ")} · seed ${run.seed}${run.repeat ? ` · repeat ${run.repeat}` : ""}${run.arm === "baseline" ? "" : ` · ${run.arm}`}</small>
-      ${group && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
+      <small title=${run.network.join(" → ")}>${run.arm === "baseline" ? "" : `${run.arm} · `}${run.network.join(" → ")}</small>
+      ${group && !SHOWN.includes(group) && run.fields ? html`<small class="group">${group}: ${text(run.fields[group]) || "–"}</small>` : null}
       ${run.state === "stuck" ? html`<small>stuck since ${run.entry_step}, period ${run.period}</small>` : null}
       ${run.failure ? html`<small class="alarm">failed at ${run.failure.step}: ${run.failure.message}</small>` : null}
       ${run.tags.map((tag) => html`<span class="tag">${tag}</span>`)}
     </a>
     <div class="tiles">
-      ${tiles.map((tile) => html`<${Tile} key=${(tile.image || tile.text).step} ...${{ tile, run, size, end, here, isSeen }} />`)}
+      ${tiles.map((tile, place) => html`<${Tile} key=${(tile.image || tile.text).step}
+        ...${{ tile, run, size, end, here, rank: (isSeen ? 0 : 1000) + tiles.length - place }} />`)}
       ${isPast ? html`<span class="ended" style=${{ width: `${size}px` }}>${why(run, step)}</span>` : null}
     </div>`;
 }
@@ -240,7 +257,7 @@ function why(run, step) {
   return run.num_steps ? `not yet: ${run.num_steps} steps` : "not begun";
 }
 
-function Tile({ tile, run, size, end, here, isSeen }) {
+function Tile({ tile, run, size, end, here, rank }) {
   const [cell, own] = [tile.image || tile.text, tile.text];
   const isCurrent = [tile.image, tile.text].some((one) => one && one.step === end);
   const isKnown = cell.stored !== cell.step;
@@ -251,8 +268,7 @@ function Tile({ tile, run, size, end, here, isSeen }) {
     style=${{ width: `${size}px` }} data-step=${cell.step} data-stored=${cell.stored}
     data-digest=${tile.image ? tile.image.digest : ""} data-text=${own ? own.digest : ""}>
     ${tile.image
-      ? html`<img fetchpriority=${isSeen ? "high" : "low"} src=${imageAddress(run.store, tile.image.digest, size)} width=${size} height=${size}
-          decoding="async" alt=${caption || `image of step ${cell.step}`} />`
+      ? html`<${Thumbnail} store=${run.store} digest=${tile.image.digest} size=${size} rank=${rank} alt=${caption || `image of step ${cell.step}`} />`
       : null}
     ${own ? html`<span class=${tile.image ? "caption" : "caption alone"} style=${tile.image ? {} : { height: `${size}px` }} dir="auto">${own.text}</span>` : null}
   </a>`;
