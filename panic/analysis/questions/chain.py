@@ -65,19 +65,19 @@ class Chains:
 
 
 def table(evidence: Evidence, view: View) -> Chains:
-    """Chains of the networks with LEAST_MOVES moves or more. AnalysisError where there are none."""
+    """Chains of networks with LEAST_MOVES moves among 2 clusters or more. AnalysisError without any."""
     states = evidence.states
     chains, parts = [], []
     for network in names_of(states.frame, "network"):
         labels = states.labels(network, among=evidence.fresh)
-        if not labels or max(run.max(initial=-1) for run in labels) < 0:
+        if not labels or len(renumbered(labels)[0]) < 2:
             continue
         if dynamics.transition_counts(labels).sum() >= LEAST_MOVES:
             chain, of_clusters = _chain(network, labels, states)
             chains.append(chain)
             parts.append(of_clusters)
     if not chains:
-        raise AnalysisError(f"no network has {LEAST_MOVES} moves between clusters under fresh noise")
+        raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
     return Chains(chains=chains, clusters=pl.concat(parts))
 
 
@@ -199,7 +199,8 @@ def chart(answer: Chains) -> dict[str, Any]:
 
 def sentence(answer: Chains) -> str:
     """Entropy rate, relaxation and ends by network."""
-    return " ".join(_said(chain) for chain in answer.chains[:4])
+    more = f" {len(answer.chains) - 4} more networks are not told." if len(answer.chains) > 4 else ""
+    return " ".join(map(_said, answer.chains[:4])) + more
 
 
 def _said(chain: Chain) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, thinned_numbers
-from panic.analysis.chance import LEAST_PROMPTS, holm, matching
+from panic.analysis.chance import LEAST_PROMPTS, first_told, holm, least_told, matching
 from panic.analysis.charts import GREY, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
@@ -172,16 +172,22 @@ def chart(answer: Returns) -> Any:
 def sentence(answer: Returns) -> str:
     """Who is where it began more often than chance gives, and how many left and came back."""
     parts = []
-    for row in answer.scores.head(4).iter_rows(named=True):
+    for row in first_told(answer.scores).iter_rows(named=True):
         is_clear = row["p_adjusted"] <= LEVEL
-        verdict = "more often than chance" if is_clear else "no more often than could be chance"
-        least = f"; p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
+        verdict = "more often than chance" if is_clear else "not shown to be there more often than chance"
+        least = least_told(row["p_least"], len(answer.scores))
         outside = f"; {row['num_outside']:,} more began in no cluster" if row["num_outside"] else ""
         parts.append(
             f"{row['network']} {verdict} ({row['late']:.0%} of {row['num_runs']:,} runs of "
             f"{row['num_prompts']:,} prompts late on, chance {row['by_chance']:.0%}, "
-            f"p = {row['p_adjusted']:.2g}{least}{outside}); {row['left']:.0%} ever left it, of which "
-            f"{row['came_back']:.0%} were in it again"
+            f"p = {row['p_adjusted']:.2g}{least}{outside}); {_left_told(row)}"
         )
     more = f"; and {len(answer.scores) - 4} more" if len(answer.scores) > 4 else ""
-    return f"In the cluster of their first {answer.modality} are runs of {'; of '.join(parts)}{more}."
+    return f"How often runs are in the cluster of their first {answer.modality}: {'; '.join(parts)}{more}."
+
+
+def _left_told(row: dict[str, Any]) -> str:
+    """How many runs were ever elsewhere, and how many of them came back."""
+    if row["left"] == 0:
+        return "none ever left it"
+    return f"{row['left']:.0%} ever left it, of which {row['came_back']:.0%} were in it again"

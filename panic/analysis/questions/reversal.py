@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.chance import holm
+from panic.analysis.chance import first_told, holm
 from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, null_band
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.dynamics.reversibility import NUM_DRAWS
@@ -164,7 +164,7 @@ def _pair_chart(pairs: pl.DataFrame) -> Any:
 
 def sentence(answer: Reversals) -> str:
     """Whether the moves of each network have a direction, and how much of them goes round."""
-    rows = answer.tests.head(MAX_TOLD).iter_rows(named=True)
+    rows = first_told(answer.tests, MAX_TOLD).iter_rows(named=True)
     more = len(answer.tests) - MAX_TOLD
     return " ".join(map(_said, rows)) + (f" {more} more networks are not told." if more > 0 else "")
 
@@ -177,7 +177,7 @@ def _said(row: dict[str, Any]) -> str:
     verdict = (
         f"moves in one direction more than detailed balance allows ({p})"
         if row["p_adjusted"] <= LEVEL
-        else f"does not tell forwards from backwards ({p})"
+        else f"could not be shown to move in one direction ({p})"
     )
     return (
         f"{row['network']} ({row['num_clusters']} clusters, {row['num_moves']:,} moves of "

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.alignment import aligned
-from panic.analysis.chance import holm
+from panic.analysis.chance import first_told, holm, least_told
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of, null_band
 from panic.analysis.checks import AnalysisError, unit
 from panic.analysis.data import ARROW, ExperimentData, Vectors
@@ -162,7 +162,8 @@ def chart(answer: Alternations) -> dict[str, Any]:
 def sentence(answer: Alternations) -> str:
     """Which networks alternate, with both likenesses, and how many outputs are exactly those of two
     before."""
-    parts = [_said(row) for row in answer.scores.head(4).iter_rows(named=True)]
+    least = least_told(1 / (1 + NUM_SHUFFLES), len(answer.scores))
+    parts = [_said(row, least) for row in first_told(answer.scores).iter_rows(named=True)]
     more = f"; and {len(answer.scores) - 4} more" if len(answer.scores) > 4 else ""
     left_out = "; ".join(f"{network} ({why})" for network, why in answer.absent.items())
     return f"By mean likeness of {answer.modality}s of one run: {'; '.join(parts)}{more}." + (
@@ -170,10 +171,10 @@ def sentence(answer: Alternations) -> str:
     )
 
 
-def _said(row: dict[str, Any]) -> str:
+def _said(row: dict[str, Any], least: str) -> str:
     verdict = "alternates" if row["p_adjusted"] <= LEVEL else "could not be shown to alternate"
     return (
         f"{row['network']} {verdict} ({row['lag2']:.3f} to the one before the last, {row['lag1']:.3f} to the "
-        f"last, p = {row['p_adjusted']:.2g}; {row['equal']:.0%} equal the one before the last and not the "
-        f"last; {row['num_runs']:,} run{'s' if row['num_runs'] != 1 else ''})"
+        f"last, p = {row['p_adjusted']:.2g}{least}; {row['equal']:.0%} equal the one before the "
+        f"last and not the last; {row['num_runs']:,} run{'s' if row['num_runs'] != 1 else ''})"
     )

@@ -71,7 +71,7 @@ def mean_dwells(case: Case) -> Rulings:
         of=len(inside),
         is_true=False,
     )
-    told = re.findall(r"\(([\d.,]+) to ([\d.,]+|inf);", case.sentence)
+    told = re.findall(r"95 % interval ([\d.,]+) to ([\d.,]+|inf);", case.sentence)
     longest = [(float(a.replace(",", "")), float(b.replace(",", ""))) for a, b in told]
     missed = sum(not low * 0.995 <= right <= high * 1.005 for low, high in longest)
     yield Ruling(
