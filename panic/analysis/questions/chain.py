@@ -208,9 +208,11 @@ def _said(chain: Chain) -> str:
     text = f"{chain.network} ({chain.num_states} clusters, {moves}) "
     if chain.endings:
         shares = ", ".join(f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4])
-        text += f"has {len(chain.endings)} parts that are never left, and ends in them with {shares}"
+        text += (
+            f"has {len(chain.endings)} parts that were never seen to be left, and ends in them with {shares}"
+        )
     elif np.isinf(chain.slowest):
-        text += "has no relaxation time, for it turns in a ring"
+        text += "turns in a ring, as far as was seen, and so has no relaxation time"
     elif chain.slowest > chain.longest:
         text += (
             f"does not relax within a run (the longest has {chain.longest:,} outputs), so what it does in "

@@ -116,11 +116,15 @@ def sentence(answer: Grid) -> str:
     cut = num_prompts > MAX_ROWS or num_networks > MAX_COLUMNS
     some = f"; {min(num_prompts, MAX_ROWS)} x {min(num_networks, MAX_COLUMNS)} are shown" if cut else ""
     column = "network and arm" if answer.has_arms else "network"
-    return (
+    text = (
         f"The last picture of one run of each prompt (rows: {num_prompts}) under each {column} (columns: "
-        f"{num_networks}{some}), at its full length. Where the pictures of one row are alike, the {column} "
-        "made no difference to that prompt; where those of one column are, the prompt is forgotten there."
+        f"{num_networks}{some}), at its full length."
     )
+    if num_networks > 1:
+        text += f" Where the pictures of one row are alike, the {column} made no difference to that prompt."
+    if num_prompts > 1:
+        text += " Where those of one column are alike, the prompt is forgotten there."
+    return text
 
 
 def _short(text: str) -> str:

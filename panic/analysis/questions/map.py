@@ -102,8 +102,8 @@ def sentence(answer: Map) -> str:
     where = f"in the plane that carries {share:.0%} of their variance" if share is not None else "by UMAP"
     num_runs = places["run"].n_unique()
     return (
-        f"{len(places):,} {answer.modality}s of {num_runs:,} runs, {where}. Point at one to see it "
-        "and the path of its run."
+        f"{len(places):,} {answer.modality}s that were computed, of {num_runs:,} runs, {where}. Point at "
+        "one to see it and the path of its run."
     )
 
 

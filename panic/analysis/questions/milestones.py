@@ -333,11 +333,13 @@ def _said(chain: CoreChain, passages: pl.DataFrame, committors: pl.DataFrame) ->
 def _times(chain: CoreChain) -> str:
     """What is said of relaxation and mixing."""
     if chain.num_parts > 1:
-        return f"has {chain.num_parts} parts that are never left, and so no mixing time"
+        return f"has {chain.num_parts} parts that were never seen to be left, and so no mixing time"
     if np.isnan(chain.relaxation):
         return "has moves too few to tell how soon it forgets"
     if np.isinf(chain.relaxation):
-        return "turns in a ring, and never forgets where in it it began"
+        return (
+            "turns in a ring: no move was seen that breaks its order, so it was not seen to forget its place"
+        )
     interval = "" if np.isnan(chain.low) else f"95 % interval {plain(chain.low)} to {plain(chain.high)}"
     chance = "" if chain.shuffled is None else f"in random order {_band(chain.shuffled)}"
     beside = "; ".join(filter(None, [interval, chance]))

@@ -123,7 +123,7 @@ def _score(cells: Array, per_lap: int = 1) -> tuple[float | int | None, ...]:
     low = high = float("nan")
     if count >= LEAST_STARTS:
         half = float(t.ppf(0.975, count - 1) * cells.mean(axis=1).std(ddof=1) / np.sqrt(count))
-        low, high = mean - half, mean + half
+        low, high = max(mean - half, -1.0), min(mean + half, 1.0)  # of a cosine
     fit = decay(cells.mean(axis=0)) if length >= LEAST_GENERATIONS else None
     fit = fit if fit is not None and fit.is_fitted else None
     fitted = (None,) * 4 if fit is None else (fit.amplitude, fit.rate, fit.level, fit.r2)
@@ -191,6 +191,8 @@ def sentence(answer: SemanticDrift) -> str:
     rows = answer.scores.with_columns(is_told=_is_told(), num_tests=pl.lit(num_tests))
     parts = [_said(row) for row in first_told(rows).iter_rows(named=True)]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
+    if num_tests < len(rows):
+        more += f". With fewer than {LEAST_UNITS} independent starts no change is tested"
     return f"Mean cumulative drift (likeness to the start, 1: nothing is lost): {'; '.join(parts)}{more}."
 
 
@@ -205,7 +207,7 @@ def _said(row: dict[str, Any]) -> str:
     if row["is_told"]:
         text += f", semantic drift rate {row['rate']:.2g} a generation towards {row['level']:.2f}"
     if row["p_adjusted"] != row["p_adjusted"]:
-        return f"{text}; with fewer than {LEAST_UNITS} independent starts no change is tested"
+        return text
     change = "falls" if row["late"] < row["early"] else "rises"
     verdict = change if row["p_adjusted"] <= LEVEL else "could not be shown to change"
     return (

@@ -90,7 +90,7 @@ def test_too_little_is_said(bench):
     assert row["rate"] is None
     assert np.isnan(row["low"])
     said = semantic_drift.sentence(answer)
-    assert f"with fewer than {LEAST_UNITS} independent starts no change is tested" in said
+    assert f"With fewer than {LEAST_UNITS} independent starts no change is tested" in said
     assert "interval" not in said
 
 
