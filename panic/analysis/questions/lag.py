@@ -256,7 +256,7 @@ def _said(found: Movement, answer: Lags, group: str) -> str:
             f"{text} and comes back after {found.returns_after} outputs "
             f"(D({found.returns_after}) = {back:.2g}, over all lags {typical:.2g})"
         )
-    parts = _parts(rows) if found.course in ("grows", "creeps") else ""
+    parts = _parts(rows) if found.course == "grows" else ""
     return f"{text}{parts} and {_course(found, int(rows['lag'][-1]))}"
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.chance import first_told, holm
+from panic.analysis.chance import first_told, holm, least_told
 from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, null_band
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.dynamics.reversibility import NUM_DRAWS
@@ -166,14 +166,19 @@ def sentence(answer: Reversals) -> str:
     """Whether the moves of each network have a direction, and how much of them goes round."""
     rows = first_told(answer.tests, MAX_TOLD).iter_rows(named=True)
     more = len(answer.tests) - MAX_TOLD
-    return " ".join(map(_said, rows)) + (f" {more} more networks are not told." if more > 0 else "")
+    least = least_told(1 / (1 + NUM_DRAWS), len(answer.tests))
+    return " ".join(_said(row, least) for row in rows) + (
+        f" {more} more networks are not told." if more > 0 else ""
+    )
 
 
-def _said(row: dict[str, Any]) -> str:
+def _said(row: dict[str, Any], least: str) -> str:
     left_out = f", {row['num_left_out']:,} with a fixed seed left out" if row["num_left_out"] else ""
     p = f"p = {row['p_adjusted']:.2g}"
     if row["p_value"] <= 1 / (1 + NUM_DRAWS):
         p += f", the least that {NUM_DRAWS} draws can give"
+    else:
+        p += least
     verdict = (
         f"moves in one direction more than detailed balance allows ({p})"
         if row["p_adjusted"] <= LEVEL
