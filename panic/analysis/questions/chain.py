@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from panic.analysis.charts import GREY, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import Band, null_band, shuffled
+from panic.analysis.sampling import not_asked
 from panic.analysis.states import States
 
 TITLE = "Where its moves lead in the long run"
@@ -26,6 +28,7 @@ CAVEAT = (
     "there."
 )
 LEAST_MOVES = 20
+TOO_FEW = f"fewer than {LEAST_MOVES} moves among 2 clusters or more with fresh noise"
 LONG_RUN = {
     "network": pl.String, "name": pl.String, "label": pl.Int64, "seen": pl.Float64, "long_run": pl.Float64,
     "first_passage": pl.Float64,
@@ -58,10 +61,14 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chains:
-    """Chains of networks, and by cluster the share of time seen and in the long run, and first passages."""
+    """Chains of networks, and by cluster the share of time seen and in the long run, and first passages.
+
+    absent: networks with too few moves.
+    """
 
     chains: list[Chain]
     clusters: pl.DataFrame
+    absent: tuple[str, ...] = ()
 
 
 def table(evidence: Evidence, view: View) -> Chains:
@@ -78,7 +85,13 @@ def table(evidence: Evidence, view: View) -> Chains:
             parts.append(of_clusters)
     if not chains:
         raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
-    return Chains(chains=chains, clusters=pl.concat(parts))
+    told = [chain.network for chain in chains]
+    return Chains(chains=chains, clusters=pl.concat(parts), absent=others(states.frame, told))
+
+
+def others(frame: pl.DataFrame, told: Collection[str]) -> tuple[str, ...]:
+    """The networks of a frame of states that are not among these."""
+    return tuple(network for network in names_of(frame, "network") if network not in told)
 
 
 def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tuple[Chain, pl.DataFrame]:
@@ -200,7 +213,7 @@ def chart(answer: Chains) -> dict[str, Any]:
 def sentence(answer: Chains) -> str:
     """Entropy rate, relaxation and ends by network."""
     more = f" {len(answer.chains) - 4} more networks are not told." if len(answer.chains) > 4 else ""
-    return " ".join(map(_said, answer.chains[:4])) + more
+    return " ".join(map(_said, answer.chains[:4])) + more + not_asked(answer.absent, TOO_FEW)
 
 
 def _said(chain: Chain) -> str:

@@ -16,7 +16,8 @@ from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, 
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.dynamics.reversibility import NUM_DRAWS
 from panic.analysis.evidence import Evidence, View, first_model
-from panic.analysis.questions.chain import LEAST_MOVES, renumbered
+from panic.analysis.questions.chain import LEAST_MOVES, others, renumbered
+from panic.analysis.sampling import not_asked
 
 TITLE = "Would it look the same backwards?"
 CAVEAT = (
@@ -45,11 +46,12 @@ class Reversals:
 
     tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, p_adjusted, net_share
     (of moves that none back matches), null_mean, null_low, null_high. pairs: network, source, target, forth,
-    back, the more frequent direction forth.
+    back, the more frequent direction forth. absent: networks with too few moves, or without a ring.
     """
 
     tests: pl.DataFrame
     pairs: pl.DataFrame
+    absent: tuple[str, ...] = ()
 
 
 TESTS = {
@@ -93,6 +95,7 @@ def table(evidence: Evidence, view: View) -> Reversals:
     return Reversals(
         tests=frame.with_columns(p_adjusted=holm(frame["p_value"])),
         pairs=pl.DataFrame(pairs, PAIRS, orient="row"),
+        absent=others(states.frame, frame["network"].to_list()),
     )
 
 
@@ -167,9 +170,9 @@ def sentence(answer: Reversals) -> str:
     rows = first_told(answer.tests, MAX_TOLD).iter_rows(named=True)
     more = len(answer.tests) - MAX_TOLD
     least = least_told(1 / (1 + NUM_DRAWS), len(answer.tests))
-    return " ".join(_said(row, least) for row in rows) + (
-        f" {more} more networks are not told." if more > 0 else ""
-    )
+    untold = f" {more} more networks are not told." if more > 0 else ""
+    left_out = not_asked(answer.absent, "too few moves with fresh noise, or none round a ring of 3 clusters")
+    return " ".join(_said(row, least) for row in rows) + untold + left_out
 
 
 def _said(row: dict[str, Any], least: str) -> str:

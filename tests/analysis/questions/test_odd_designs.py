@@ -22,6 +22,7 @@ from panic.analysis.questions import (
     grid,
     initial_cluster,
     map,
+    milestones,
     networks,
     novelty,
     probes,
@@ -29,7 +30,8 @@ from panic.analysis.questions import (
     twins,
     two_periodicity,
 )
-from tests.analysis.conftest import TEXT, angle_vector, corner
+from panic.analysis.sampling import not_asked
+from tests.analysis.conftest import NETWORK, TEXT, angle_vector, corner
 from tests.analysis.questions.test_effects import outcome
 from tests.analysis.questions.test_probes import fill
 
@@ -89,9 +91,10 @@ def test_what_could_not_have_been_shown_counts_all_tests():
         "network": "n", "late": 1.0, "num_runs": 8, "num_prompts": 4, "by_chance": 0.25, "left": 0.5,
         "p_adjusted": 1 / 12, "p_least": 1 / 24, "num_outside": 0, "came_back": 1.0,
     }  # fmt: skip
-    answer = SimpleNamespace(scores=pl.DataFrame([row, row]), modality="text")
+    answer = SimpleNamespace(scores=pl.DataFrame([row, row]), modality="text", absent=("m",))
     said = initial_cluster.sentence(answer)
     assert said.count("p = 0.083; p could not have been below 0.083)") == 2
+    assert said.endswith(" Not asked (fewer than 4 prompts begin in a cluster): m.")
 
 
 def test_probes_of_several_factors_need_more_runs():
@@ -151,6 +154,23 @@ def test_the_one_of_many_networks_that_alternates_is_found(bench):
     assert "draw → tell17 alternates (" in said
     assert said.count(" alternates (") == 1
     assert "; and 20 more" in said
+
+
+def test_networks_of_which_nothing_is_said_are_named(bench):
+    """Of two networks one alone was told of, where the other made too few moves."""
+    for number, network in enumerate((NETWORK, ("tell",))):
+        for repeat in range(3):
+            texts = list("abbaababbaababbaab") if number == 0 else list("ababab")
+            bench.add("start", texts, network=network, seed=-1, repeat=repeat, max_length=36)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    for question in (chain, milestones):
+        said = question.sentence(question.table(bench.evidence, TEXT))
+        assert said.startswith("draw → tell (")
+        assert said.endswith(
+            "Not asked (fewer than 20 moves among 2 clusters or more with fresh noise): tell."
+        )
+    assert not_asked([], "why") == ""
+    assert not_asked(["a", "b", "c", "d"], "why") == " Not asked (why): a, b, c and 1 more."
 
 
 def test_the_largest_of_many_differences_is_not_told_where_networks_do_not_differ(bench):
