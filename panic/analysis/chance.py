@@ -24,6 +24,7 @@ from panic.analysis.statistics import adjust
 
 Array = NDArray[np.float64]
 Orders = NDArray[np.int64]
+LEVEL = 0.05
 MAX_DRAWS = 999
 LEAST_PROMPTS = 4  # 24 orders: the least of which a p below 0.05 can come
 LEAST_UNITS = 6  # 64 swaps, of which two are the data and their mirror image: p = 0.031 at least
@@ -104,6 +105,17 @@ def swapping(
         raise AnalysisError(f"{LEAST_UNITS} independent starts are needed for a test, found {num_units}")
     draws = np.array([statistic(swaps) for swaps in _swaps(num_units, max_draws, seed)])
     return _chance(draws, larger=None, p_least=max(2.0 ** (1 - num_units), 1 / len(draws)))
+
+
+def first_told(scores: pl.DataFrame, most: int = 4) -> pl.DataFrame:
+    """The rows that a sentence has room for: of more than `most`, those of the smallest `p_adjusted`."""
+    return scores if len(scores) <= most else scores.sort("p_adjusted", maintain_order=True).head(most)
+
+
+def least_told(p_least: float, num_tests: int = 1) -> str:
+    """That p could not have been small whatever the data, corrected for so many tests; "" where it could."""
+    least = min(1.0, p_least * num_tests)
+    return f"; p could not have been below {least:.2g}" if least > LEVEL else ""
 
 
 def holm(p_values: pl.Series) -> pl.Series:

@@ -408,6 +408,7 @@ class ExperimentData:
 
     def _load_vectors(self, model: int) -> pl.DataFrame:
         outputs, vectors = bulk.vectors(self.store, self._scope, model)
+        vectors[~np.isfinite(vectors).all(axis=1)] = 0  # of no direction, as a vector of zeros
         series = (
             pl.Series("vector", vectors)
             if len(outputs)

@@ -195,16 +195,16 @@ class Evidence:
 
 
 def undirected(evidence: Evidence, view: View) -> str:
-    """Say how many outputs have a zero vector, and what of them is left out; "" where none has one."""
+    """Say how many outputs have a vector without a direction, and what is left out; "" where none has."""
     found = evidence.zeros(view)
     outputs, runs = found["output"].n_unique(), found["run"].n_unique()
     if not outputs:
         return ""
     have, are = ("has" if outputs == 1 else "have"), ("is" if runs == 1 else "are")
     return (
-        f"{_counted(outputs, view.modality)} {have} a zero vector under {view.model}, without a direction: "
-        f"no cluster has such an output, and {_counted(runs, 'run')} with one {are} left out where "
-        "directions along runs are compared."
+        f"{_counted(outputs, view.modality)} {have} no direction under {view.model} (a vector of zeros, or "
+        f"not finite): no cluster has such an output, and {_counted(runs, 'run')} with one {are} left out "
+        "where directions along runs are compared."
     )
 
 

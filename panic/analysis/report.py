@@ -100,7 +100,7 @@ def render(
         num_failed=len(failed),
         figures=figures,
         sessions=sessions,
-        origin=facts(sessions),
+        origin={name: short_paths(text) for name, text in facts(sessions).items()},
         written_at=time.time(),
         revision=store.revision,
     )

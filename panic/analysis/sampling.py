@@ -8,6 +8,7 @@ thinned(steps, 200)                     # so many steps of an axis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -64,6 +65,14 @@ def basis(shown: int, total: int) -> str:
     if shown >= total:
         return ""
     return f"Of {shown:,} of {total:,} runs, spread over networks, kinds of seed and prompts."
+
+
+def not_asked(absent: Sequence[str], why: str) -> str:
+    """Name the networks of which a sentence says nothing, and why; "" where there are none."""
+    if not absent:
+        return ""
+    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    return f" Not asked ({why}): {', '.join(absent[:3])}{more}."
 
 
 def _halved(number: int) -> float:

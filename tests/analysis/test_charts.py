@@ -177,7 +177,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
         )
     ),
     "strip": lambda: charts.run_strip(pl.DataFrame({"step": [0, 2], "image": DOT, "text": "words"})),
-    "grid": lambda: grid.chart(grid.Grid(cells=cells(), num_prompts=2, num_networks=1)),
+    "grid": lambda: grid.chart(grid.Grid(cells=cells(), has_arms=False, num_prompts=2, num_networks=1)),
 }  # fmt: skip
 
 

@@ -75,7 +75,9 @@ def test_moves_with_a_direction_are_told_from_such_without(make_bench, bench):
 
 def test_moves_without_one_are_not(bench):
     fill(bench, REVERSIBLE)
-    assert "does not tell forwards from backwards" in reversal.sentence(reversal.table(bench.evidence, TEXT))
+    assert "could not be shown to move in one direction" in reversal.sentence(
+        reversal.table(bench.evidence, TEXT)
+    )
 
 
 def test_directions_of_several_networks_are_corrected_for_their_number(bench):

@@ -202,6 +202,18 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
     assert "data-owned" not in done.stdout
 
 
+def test_the_origin_tells_of_no_disk(make_bench):
+    """Command, folder and checkout of a session stood on the page with their absolute paths."""
+    bench = make_bench()
+    said = {"command": ["/home/ann/panic/__main__.py", "run"], "folder": "/home/ann/loops",
+            "git": {"root": "/home/ann/panic", "commit": "f" * 40, "dirty": False}}  # fmt: skip
+    writing.start_session(bench.store, bench.experiment, "panic run", said)
+    written = page(bench)
+    assert "/home/ann" not in written
+    assert "__main__.py run" in written
+    assert "panic ffffffffffff" in written
+
+
 def test_no_absolute_path_is_on_the_page():
     assert short_paths("panic run /home/ann/panic/configs/demo.yaml --store /data/s") == (
         "panic run demo.yaml --store s"

@@ -444,13 +444,13 @@ DESIGNS: dict[str, Design] = {
     ),
     "a shock that passes": Design(
         what="6 prompts x 2 repeats, settled; an arm is anywhere for 4 texts, then back where it was",
-        asks="shock",
+        asks="shock grid drift",
         make=drawing.shock_passes,
         truth=Truth(shock_passes=True),
     ),
     "a shock that decides": Design(
         what="the same, but after the 4 texts each run of the arm stays at any of 6 regions",
-        asks="shock",
+        asks="shock grid drift",
         make=drawing.shock_decides,
         truth=Truth(shock_passes=False),
     ),

@@ -69,6 +69,14 @@ def test_a_replicate_is_the_same_at_every_call() -> None:
     assert {question for question, _ in one} == {"lag", "effects"}
 
 
+def test_runs_of_an_arm_are_judged_beside_their_own_kind() -> None:
+    """Pictures and distances of an arm were held against the runs of its network without it."""
+    world = DESIGNS["a shock that decides"].make(np.random.default_rng(1))
+    found = [ruling for _, ruling in rulings("a shock that decides", world, ["grid", "drift"])]
+    assert len([ruling for ruling in found if ruling.claim == "the median distance is this"]) == 2
+    assert [ruling for ruling in found if ruling.said and not ruling.is_true] == []
+
+
 def test_counts_are_held_against_a_claim_beyond_luck_only() -> None:
     def counted(said: int, of: int, *, is_true: bool) -> Count:
         found = Count(level=0.05, must_find=True)

@@ -128,7 +128,7 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
     count = min(window, len(mean)) if window is not None else int(reached[0])
     if count < 3:
         raise AnalysisError(
-            f"{count} outputs are enough to come near the final distance: no early growth to fit",
+            f"they are about as far apart as in the end from output {count + 1} on: no early growth to fit",
             hint="start the twins closer to each other, or give the window",
         )
     time = apart.astype(np.float64) * step

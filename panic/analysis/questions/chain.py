@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from panic.analysis.charts import GREY, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import Band, null_band, shuffled
+from panic.analysis.sampling import not_asked
 from panic.analysis.states import States
 
 TITLE = "Where its moves lead in the long run"
@@ -26,6 +28,7 @@ CAVEAT = (
     "there."
 )
 LEAST_MOVES = 20
+TOO_FEW = f"fewer than {LEAST_MOVES} moves among 2 clusters or more with fresh noise"
 LONG_RUN = {
     "network": pl.String, "name": pl.String, "label": pl.Int64, "seen": pl.Float64, "long_run": pl.Float64,
     "first_passage": pl.Float64,
@@ -58,27 +61,37 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chains:
-    """Chains of networks, and by cluster the share of time seen and in the long run, and first passages."""
+    """Chains of networks, and by cluster the share of time seen and in the long run, and first passages.
+
+    absent: networks with too few moves.
+    """
 
     chains: list[Chain]
     clusters: pl.DataFrame
+    absent: tuple[str, ...] = ()
 
 
 def table(evidence: Evidence, view: View) -> Chains:
-    """Chains of the networks with LEAST_MOVES moves or more. AnalysisError where there are none."""
+    """Chains of networks with LEAST_MOVES moves among 2 clusters or more. AnalysisError without any."""
     states = evidence.states
     chains, parts = [], []
     for network in names_of(states.frame, "network"):
         labels = states.labels(network, among=evidence.fresh)
-        if not labels or max(run.max(initial=-1) for run in labels) < 0:
+        if not labels or len(renumbered(labels)[0]) < 2:
             continue
         if dynamics.transition_counts(labels).sum() >= LEAST_MOVES:
             chain, of_clusters = _chain(network, labels, states)
             chains.append(chain)
             parts.append(of_clusters)
     if not chains:
-        raise AnalysisError(f"no network has {LEAST_MOVES} moves between clusters under fresh noise")
-    return Chains(chains=chains, clusters=pl.concat(parts))
+        raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
+    told = [chain.network for chain in chains]
+    return Chains(chains=chains, clusters=pl.concat(parts), absent=others(states.frame, told))
+
+
+def others(frame: pl.DataFrame, told: Collection[str]) -> tuple[str, ...]:
+    """The networks of a frame of states that are not among these."""
+    return tuple(network for network in names_of(frame, "network") if network not in told)
 
 
 def _chain(network: str, labels: list[NDArray[np.int64]], states: States) -> tuple[Chain, pl.DataFrame]:
@@ -199,7 +212,8 @@ def chart(answer: Chains) -> dict[str, Any]:
 
 def sentence(answer: Chains) -> str:
     """Entropy rate, relaxation and ends by network."""
-    return " ".join(_said(chain) for chain in answer.chains[:4])
+    more = f" {len(answer.chains) - 4} more networks are not told." if len(answer.chains) > 4 else ""
+    return " ".join(map(_said, answer.chains[:4])) + more + not_asked(answer.absent, TOO_FEW)
 
 
 def _said(chain: Chain) -> str:
@@ -207,9 +221,11 @@ def _said(chain: Chain) -> str:
     text = f"{chain.network} ({chain.num_states} clusters, {moves}) "
     if chain.endings:
         shares = ", ".join(f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4])
-        text += f"has {len(chain.endings)} parts that are never left, and ends in them with {shares}"
+        text += (
+            f"has {len(chain.endings)} parts that were never seen to be left, and ends in them with {shares}"
+        )
     elif np.isinf(chain.slowest):
-        text += "has no relaxation time, for it turns in a ring"
+        text += "turns in a ring, as far as was seen, and so has no relaxation time"
     elif chain.slowest > chain.longest:
         text += (
             f"does not relax within a run (the longest has {chain.longest:,} outputs), so what it does in "

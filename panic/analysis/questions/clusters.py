@@ -128,6 +128,8 @@ def sentence(answer: Timeline) -> str:
     name, share = answer.most
     if not answer.num_clusters:
         return f"No cluster was found in {outputs}. The one visited most is {share:.0%} of them: {name}."
+    if share == 1:
+        return f"{outputs[:1].upper()}{outputs[1:]}: all are one and the same, {name}."
     if share > RULES:
         rest = counted(round((1 - share) * answer.num_outputs), answer.modality)
         return (
@@ -135,7 +137,8 @@ def sentence(answer: Timeline) -> str:
             f"{rest} are drawn and not counted, for they may be chance."
         )
     clusters = "one cluster" if answer.num_clusters == 1 else f"{answer.num_clusters} clusters"
-    text = f"Of {outputs}, {1 - answer.outside:.0%} lie in {clusters}, the others outside."
+    others = ", the others outside" if answer.outside else ""
+    text = f"Of {outputs}, {1 - answer.outside:.0%} lie in {clusters}{others}."
     if share >= FILLS:
         text += f" The {answer.modality} visited most is {share:.0%} of all: {name}."
     if answer.shared == 0:

@@ -94,7 +94,7 @@ def _lengths(frame: pl.DataFrame) -> str:
     components = finite.filter(pl.col("dimension") == 0)
     loops = finite.filter(pl.col("dimension") == 1).sort("length", descending=True)
     if components.is_empty():
-        return "Every run came back to a single point: there are no finite bars."
+        return "Every run is a single point, so there are no finite bars."
     typical = float(components["death"].median() or 0.0)  # type: ignore[arg-type]
     text = f"Half of the distinct outputs join their nearest group within a distance of {typical:.2g}"
     if loops.is_empty():

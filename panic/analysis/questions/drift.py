@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from panic.analysis.charts import GREY, at_call, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
@@ -121,12 +122,13 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
     and an image of the same thing are far apart even under a model that reads both). `step_size`: that from
     the output of the same modality before, null for the first. `is_known`: a step that a stuck run was spared
     (`continued`); leaving those out would let the moving runs alone speak for the late steps.
-    Outputs without a vector, and runs without one of their start, are missing.
+    Outputs without a vector or a direction, and runs without one of their start, are missing.
     """
     steps = data.steps(model, modality).join(starts(data, model, modality), on="run", maintain_order="left")
     if steps.is_empty():
         return pl.DataFrame(schema=DRIFT)
     matrix = data.matrix(model).astype(np.float64)
+    steps = steps.filter(have_direction(matrix))
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     found = (
         continued(steps.select("run", "step", "row", "start"), data.runs)
@@ -141,6 +143,12 @@ def drift(data: ExperimentData, model: str, modality: str = "text") -> pl.DataFr
         step_size=pl.Series(_cosine_distances(unit, found["row"], found["before"])).fill_nan(None),
         is_known=pl.col("step") >= pl.col("num_steps"),
     ).cast(DRIFT)  # type: ignore[arg-type]
+
+
+def have_direction(matrix: NDArray[np.float64]) -> pl.Expr:
+    """Whether the vectors at both `row` and `start` of a matrix (n, d) have a direction."""
+    directed = pl.Series(np.flatnonzero(matrix.any(axis=1)), dtype=pl.Int64)
+    return pl.all_horizontal(pl.col("row", "start").cast(pl.Int64).is_in(directed.implode()))
 
 
 def starts(data: ExperimentData, model: str, modality: str) -> pl.DataFrame:

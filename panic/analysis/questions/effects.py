@@ -6,6 +6,7 @@ networks within a prompt, prompts within a network. p values are corrected for t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ CAVEAT = (
     "Labels are shuffled among runs that agree in all else, so a difference between prompts is not taken "
     "for one between networks. Runs of a fixed seed that coalesced are copies and count once, except where "
     "prompts are compared. PERMANOVA also answers to a difference in spread; more levels explain more by "
-    "chance (the grey bars), so an effect is what goes beyond that. Failed and unfinished runs end nowhere."
+    "chance (the grey bars), so an effect is what goes beyond that. Diagrams of "
+    "longer runs have more bars. Failed and unfinished runs end nowhere."
 )
 LEVEL = 0.05  # of all tests together
 MAX_RUNS = 150  # compared pair by pair
@@ -154,8 +156,9 @@ def _distances(
     last = data.matrix(model)[ends["row"].to_numpy()].astype(np.float64)
     if len(ends) > 2:
         has_direction = last.any(axis=1)
-        last = last[has_direction]
-        found.append((ENDS, ends.filter(has_direction)["run"].to_list(), pairwise(last, "chordal")))
+        ends, last = ends.filter(has_direction), last[has_direction]
+    if len(ends) > 2:
+        found.append((ENDS, ends["run"].to_list(), pairwise(last, "chordal")))
     bars = data.bars_under(model).filter(pl.col("run").is_in(list(runs)))
     chosen = bars["run"].unique(maintain_order=True).to_list()
     bars = bars.filter(pl.col("death").is_finite())
@@ -223,7 +226,7 @@ def sentence(answer: Effects) -> str:
         ]
         most = max(rows["num_runs"].to_list())
         about = f"{measure} ({what} beyond what shuffled labels give; {most:,} runs)"
-        parts.append(f"{about}: {', then '.join(named) or _nothing(rows)}")
+        parts.append(f"{about}: {', then '.join(named) + _unable(rows, plain) if named else _nothing(rows)}")
     text = "; ".join(parts)
     left_out = "; ".join(f"{what} ({why})" for what, why in answer.absent.items())
     return f"What makes a difference to {text}." + (f" Not tested: {left_out}." if left_out else "")
@@ -235,14 +238,18 @@ def _how(row: dict[str, Any]) -> str:
 
 def _nothing(rows: pl.DataFrame) -> str:
     """Nothing is clear; of a design that could not have shown anything, that is said instead."""
-    weak = rows.filter(pl.col("p_least") > LEVEL)
-    if len(weak) < len(rows):
-        unable = "".join(
-            f"; the {_named(row['factor'], row['within'])} could not have been (smallest possible p = "
-            f"{row['p_least']:.2g})"
-            for row in weak.iter_rows(named=True)
-        )
+    if (rows["p_least"] <= LEVEL).any():
         smallest = float(rows["p_adjusted"].min())  # type: ignore[arg-type]
-        return f"nothing is clear (smallest p = {smallest:.2g}){unable}"
+        return f"nothing is clear (smallest p = {smallest:.2g}){_unable(rows)}"
     least = float(rows["p_least"].min())  # type: ignore[arg-type]
     return f"this design could not have shown anything: too few runs, the smallest possible p is {least:.2g}"
+
+
+def _unable(rows: pl.DataFrame, plain: Collection[str] = ()) -> str:
+    """The factors that too few runs could not have shown, but for those that are `plain` already."""
+    return "".join(
+        f"; the {_named(row['factor'], row['within'])} could not have been shown (smallest possible p = "
+        f"{row['p_least']:.2g})"
+        for row in rows.filter(pl.col("p_least") > LEVEL).iter_rows(named=True)
+        if row["factor"] not in plain
+    )

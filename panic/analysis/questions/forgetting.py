@@ -113,9 +113,12 @@ def sentence(answer: pl.DataFrame) -> str:
     rows = answer.group_by("network", maintain_order=True).first()
     parts = [
         f"{row['network']} {row['strength']:.2f}, towards {row['position']:.3g} words "
-        f"({row['num_prompts']} prompts, {row['num_runs']} runs, p = {row['p_value']:.2g} for a slope "
-        "as steep by chance)"
+        f"({row['num_prompts']} prompts, {row['num_runs']} runs, p = {row['p_value']:.2g} for lengths "
+        "shuffled among prompts)"
         for row in rows.head(4).iter_rows(named=True)
     ]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return f"Strength with which the length is pulled (1: the start is forgotten): {'; '.join(parts)}{more}."
+    return (
+        "Attractor strength of the length (0: the prompt's length is kept, 1: forgotten) and where it is "
+        f"pulled: {'; '.join(parts)}{more}."
+    )

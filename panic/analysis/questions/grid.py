@@ -30,9 +30,13 @@ views = once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Cells to draw (row, column, run, digest, text, image), of how many rows and columns."""
+    """Cells to draw (row, column, run, digest, text, image), of how many rows and columns.
+
+    has_arms: a column is of a network and an arm.
+    """
 
     cells: pl.DataFrame
+    has_arms: bool
     num_prompts: int
     num_networks: int
 
@@ -51,7 +55,8 @@ def table(evidence: Evidence, view: View | None = None) -> Grid | None:
     shown = shown.with_columns(image=pl.Series(images, dtype=pl.String)).filter(pl.col("image") != "")
     if shown.is_empty():
         return None
-    return Grid(cells=shown, num_prompts=len(rows), num_networks=len(columns))
+    has_arms = evidence.data.runs["arm"].n_unique() > 1
+    return Grid(cells=shown, has_arms=has_arms, num_prompts=len(rows), num_networks=len(columns))
 
 
 def final_images(data: ExperimentData) -> pl.DataFrame:
@@ -110,11 +115,16 @@ def sentence(answer: Grid) -> str:
     num_prompts, num_networks = answer.num_prompts, answer.num_networks
     cut = num_prompts > MAX_ROWS or num_networks > MAX_COLUMNS
     some = f"; {min(num_prompts, MAX_ROWS)} x {min(num_networks, MAX_COLUMNS)} are shown" if cut else ""
-    return (
-        f"The last picture of one run of each prompt (rows: {num_prompts}) under each network (columns: "
-        f"{num_networks}{some}), at its full length. Where the pictures of one row are alike, the network "
-        "made no difference to that prompt; where those of one column are, the network forgot the prompt."
+    column = "network and arm" if answer.has_arms else "network"
+    text = (
+        f"The last picture of one run of each prompt (rows: {num_prompts}) under each {column} (columns: "
+        f"{num_networks}{some}), at its full length."
     )
+    if num_networks > 1:
+        text += f" Where the pictures of one row are alike, the {column} made no difference to that prompt."
+    if num_prompts > 1:
+        text += " Where those of one column are alike, the prompt is forgotten there."
+    return text
 
 
 def _short(text: str) -> str:

@@ -12,11 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, thinned_numbers
-from panic.analysis.chance import LEAST_PROMPTS, holm, matching
+from panic.analysis.chance import LEAST_PROMPTS, first_told, holm, least_told, matching
 from panic.analysis.charts import GREY, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
-from panic.analysis.sampling import evenly
+from panic.analysis.sampling import evenly, not_asked
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -52,12 +52,13 @@ class Returns:
 
     `late` is the share in the last third; `left`, of runs that were ever elsewhere; `came_back`, of those
     that were in it again later; `num_outside`, runs that began in no cluster. All shares are means over
-    prompts.
+    prompts. `absent`: networks with too few prompts.
     """
 
     curve: pl.DataFrame
     scores: pl.DataFrame
     modality: str
+    absent: tuple[str, ...] = ()
 
 
 def table(evidence: Evidence, view: View) -> Returns:
@@ -67,12 +68,13 @@ def table(evidence: Evidence, view: View) -> Returns:
         raise AnalysisError("no cluster was found, so none can be come back to")
     labels = found.frame.select("row", "label").unique("row")
     paths = aligned(evidence.data, *view).join(labels, on="row", how="left", maintain_order="left")
-    curves, scores = [], []
+    curves, scores, absent = [], [], []
     for (network,), of_network in paths.group_by("network", maintain_order=True):
         outside = of_network.filter(pl.col("number") == 0, pl.col("label") == OUTLIER)["run"]
         some = of_network.filter(~pl.col("run").is_in(outside.implode()), pl.col("length") > 1)
         prompts = evenly(some["prompt"].unique(maintain_order=True).to_list(), MAX_PROMPTS)
         if len(prompts) < LEAST_PROMPTS:
+            absent.append(str(network))
             continue
         some = some.filter(pl.col("prompt").is_in(prompts))
         runs = _labels(some, prompts)
@@ -91,7 +93,7 @@ def table(evidence: Evidence, view: View) -> Returns:
         raise AnalysisError(f"no network has {LEAST_PROMPTS} prompts whose runs begin in a cluster")
     frame = pl.DataFrame(scores, SCORES, orient="row")
     frame = frame.with_columns(p_adjusted=holm(frame["p_value"]))
-    return Returns(curve=pl.concat(curves), scores=frame, modality=view.modality)
+    return Returns(curve=pl.concat(curves), scores=frame, modality=view.modality, absent=tuple(absent))
 
 
 def _labels(paths: pl.DataFrame, prompts: list[str]) -> list[Labels]:
@@ -172,16 +174,24 @@ def chart(answer: Returns) -> Any:
 def sentence(answer: Returns) -> str:
     """Who is where it began more often than chance gives, and how many left and came back."""
     parts = []
-    for row in answer.scores.head(4).iter_rows(named=True):
+    for row in first_told(answer.scores).iter_rows(named=True):
         is_clear = row["p_adjusted"] <= LEVEL
-        verdict = "more often than chance" if is_clear else "no more often than could be chance"
-        least = f"; p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
+        verdict = "more often than chance" if is_clear else "not shown to be there more often than chance"
+        least = least_told(row["p_least"], len(answer.scores))
         outside = f"; {row['num_outside']:,} more began in no cluster" if row["num_outside"] else ""
         parts.append(
             f"{row['network']} {verdict} ({row['late']:.0%} of {row['num_runs']:,} runs of "
             f"{row['num_prompts']:,} prompts late on, chance {row['by_chance']:.0%}, "
-            f"p = {row['p_adjusted']:.2g}{least}{outside}); {row['left']:.0%} ever left it, of which "
-            f"{row['came_back']:.0%} were in it again"
+            f"p = {row['p_adjusted']:.2g}{least}{outside}); {_left_told(row)}"
         )
     more = f"; and {len(answer.scores) - 4} more" if len(answer.scores) > 4 else ""
-    return f"In the cluster of their first {answer.modality} are runs of {'; of '.join(parts)}{more}."
+    left_out = not_asked(answer.absent, f"fewer than {LEAST_PROMPTS} prompts begin in a cluster")
+    told = f"{'; '.join(parts)}{more}.{left_out}"
+    return f"How often runs are in the cluster of their first {answer.modality}: {told}"
+
+
+def _left_told(row: dict[str, Any]) -> str:
+    """How many runs were ever elsewhere, and how many of them came back."""
+    if row["left"] == 0:
+        return "none ever left it"
+    return f"{row['left']:.0%} ever left it, of which {row['came_back']:.0%} were in it again"

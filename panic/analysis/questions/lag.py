@@ -256,7 +256,8 @@ def _said(found: Movement, answer: Lags, group: str) -> str:
             f"{text} and comes back after {found.returns_after} outputs "
             f"(D({found.returns_after}) = {back:.2g}, over all lags {typical:.2g})"
         )
-    return f"{text}{_parts(rows)} and {_course(found, int(rows['lag'][-1]))}"
+    parts = _parts(rows) if found.course == "grows" else ""
+    return f"{text}{parts} and {_course(found, int(rows['lag'][-1]))}"
 
 
 def _course(found: Movement, last: int) -> str:

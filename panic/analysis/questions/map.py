@@ -64,6 +64,8 @@ def place_map(
     if len(used) < 3:
         raise AnalysisError(f"a map needs 3 distinct outputs, found {len(used)}")
     points = data.matrix(model)[used].astype(np.float64)
+    if not np.ptp(points, axis=0).any():
+        raise AnalysisError("all outputs have the same vector")
     plane, share = PROJECTIONS[method](points, seed)
     where = pl.DataFrame({"row": used, "x": plane[:, 0], "y": plane[:, 1]}).cast({"row": steps["row"].dtype})
     texts = data.outputs.select("output", "text")
@@ -100,8 +102,8 @@ def sentence(answer: Map) -> str:
     where = f"in the plane that carries {share:.0%} of their variance" if share is not None else "by UMAP"
     num_runs = places["run"].n_unique()
     return (
-        f"{len(places):,} {answer.modality}s of {num_runs:,} runs, {where}. Point at one to see it "
-        "and the path of its run."
+        f"{len(places):,} {answer.modality}s that were computed, of {num_runs:,} runs, {where}. Point at "
+        "one to see it and the path of its run."
     )
 
 

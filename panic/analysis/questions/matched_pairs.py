@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, thinned_numbers
-from panic.analysis.chance import LEAST_PROMPTS, holm, relabelling
+from panic.analysis.chance import LEAST_PROMPTS, first_told, holm, least_told, relabelling
 from panic.analysis.charts import at_call, call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
@@ -245,7 +245,7 @@ def _chart(answer: MatchedPairs, network: str) -> Any:
 def sentence(answer: MatchedPairs) -> str:
     """How far apart runs of pairs are early and late, beside repeats and unrelated prompts."""
     parts = []
-    for row in answer.scores.head(4).iter_rows(named=True):
+    for row in first_told(answer.scores).iter_rows(named=True):
         curve = answer.curve.filter(
             pl.col("network") == row["network"], pl.col("relation") == answer.relation
         )
@@ -256,7 +256,7 @@ def sentence(answer: MatchedPairs) -> str:
             else "not shown to be nearer than unrelated prompts"
         )
         repeats = f", repeats of one prompt {row['repeats']:.2g}" if row["repeats"] is not None else ""
-        least = f"; p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
+        least = least_told(row["p_least"], len(answer.scores))
         parts.append(
             f"{row['network']} {first['distance']:.2g} at {at_call(first['step'])} and "
             f"{last['distance']:.2g} at {at_call(last['step'])}; late they are {nearer} "

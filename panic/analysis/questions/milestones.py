@@ -15,7 +15,8 @@ from panic.analysis.charts import GREY, colour, data, finish, names_of, plain
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import Band, null_band, shuffled
-from panic.analysis.questions.chain import LEAST_MOVES, renumbered, whole_matrix
+from panic.analysis.questions.chain import LEAST_MOVES, TOO_FEW, others, renumbered, whole_matrix
+from panic.analysis.sampling import not_asked
 from panic.analysis.states import States
 
 TITLE = "From region to region"
@@ -67,12 +68,14 @@ class CoreChains:
 
     passages: network, source, target, num_moves (direct ones), outputs (mean first passage). committors:
     network, name, source and target (the two cores where it is most), committor (the chance to come to the
-    target before the source), share (of the time since it was in this core last).
+    target before the source), share (of the time since it was in this core last). absent: networks with too
+    few moves.
     """
 
     chains: list[CoreChain]
     passages: pl.DataFrame
     committors: pl.DataFrame
+    absent: tuple[str, ...] = ()
 
 
 def table(evidence: Evidence, view: View) -> CoreChains:
@@ -90,7 +93,12 @@ def table(evidence: Evidence, view: View) -> CoreChains:
     if not found:
         raise AnalysisError(f"no network has {LEAST_MOVES} moves among 2 clusters or more under fresh noise")
     chains, passages, committors = zip(*found, strict=True)
-    return CoreChains(chains=list(chains), passages=pl.concat(passages), committors=pl.concat(committors))
+    return CoreChains(
+        chains=list(chains),
+        passages=pl.concat(passages),
+        committors=pl.concat(committors),
+        absent=others(states.frame, [chain.network for chain in chains]),
+    )
 
 
 def _model(
@@ -308,6 +316,7 @@ def sentence(answer: CoreChains) -> str:
     return (
         " ".join(_said(chain, answer.passages, answer.committors) for chain in answer.chains[:MAX_TOLD])
         + more
+        + not_asked(answer.absent, TOO_FEW)
     )
 
 
@@ -333,11 +342,13 @@ def _said(chain: CoreChain, passages: pl.DataFrame, committors: pl.DataFrame) ->
 def _times(chain: CoreChain) -> str:
     """What is said of relaxation and mixing."""
     if chain.num_parts > 1:
-        return f"has {chain.num_parts} parts that are never left, and so no mixing time"
+        return f"has {chain.num_parts} parts that were never seen to be left, and so no mixing time"
     if np.isnan(chain.relaxation):
         return "has moves too few to tell how soon it forgets"
     if np.isinf(chain.relaxation):
-        return "turns in a ring, and never forgets where in it it began"
+        return (
+            "turns in a ring: no move was seen that breaks its order, so it was not seen to forget its place"
+        )
     interval = "" if np.isnan(chain.low) else f"95 % interval {plain(chain.low)} to {plain(chain.high)}"
     chance = "" if chain.shuffled is None else f"in random order {_band(chain.shuffled)}"
     beside = "; ".join(filter(None, [interval, chance]))

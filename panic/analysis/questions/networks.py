@@ -71,7 +71,7 @@ def table(evidence: Evidence, view: View) -> Differences | None:
         .select("network", "prompt", "run", "distance")
     )
     if late["network"].n_unique() < 2:
-        raise AnalysisError("all runs of the other networks have failed")
+        raise AnalysisError("fewer than two networks have runs that did not fail")
     return Differences(late=late, test=_test(late), pairs=_pairs(late), model=_model(late))
 
 
@@ -133,6 +133,10 @@ def sentence(answer: Differences) -> str:
         f"p = {test.p_value:.2g}, shuffled {test.resampling.replace('units', 'prompts')}{least})."
     )
     largest = answer.pairs.sort(pl.col("cliffs_delta").abs(), descending=True, maintain_order=True).head(2)
+    if test.p_value > LEVEL and len(answer.pairs) > 1:
+        largest = largest.clear()  # the largest of many differences says nothing
+    elif len(answer.pairs) > 2:
+        text += f" The largest differences of {len(answer.pairs):,} pairs:"
     for row in largest.iter_rows(named=True):
         text += (
             f" {row['a']} against {row['b']}: Cliff's delta {row['cliffs_delta']:.2f} (-1 to 1)"

@@ -12,12 +12,12 @@ from panic.analysis.charts import CALL, call_axis, colour, data, finish, names_o
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import first_visits
 from panic.analysis.evidence import Evidence, View, once
+from panic.analysis.whereabouts import continued
 
 TITLE = "Does it still make new things?"
 CAVEAT = (
-    "Exactly the same output, not a similar one, and of stored outputs: a stuck run is stored up to its "
-    "first repeated state only, and nothing in its future is new. Late stretches speak for runs that went "
-    "so far."
+    "Exactly the same output, not a similar one. A stuck run goes on by its cycle, in which nothing "
+    "is new; a failed one is nowhere after its failure, so late stretches speak for runs that went so far."
 )
 VISITS = {
     "run": pl.Int64,
@@ -57,11 +57,15 @@ def _novelty(data: ExperimentData, modality: str) -> Novelty | None:
     found = visits(data, modality)
     if found.is_empty():
         return None
-    first, last = int(found["step"].min()), int(found["step"].max())  # type: ignore[arg-type]
+    all_steps = continued(found.select("run", "step", "is_back"), data.runs)
+    first, last = int(all_steps["step"].min()), int(all_steps["step"].max())  # type: ignore[arg-type]
     size = max(1, -(-(last - first + 1) // NUM_STRETCHES))
     shares = (
-        found.join(data.runs.select("run", "network"), on="run", maintain_order="left")
-        .with_columns(stretch=(pl.col("step") - first) // size)
+        all_steps.join(data.runs.select("run", "network", "num_steps"), on="run", maintain_order="left")
+        .with_columns(
+            stretch=(pl.col("step") - first) // size,
+            is_back=pl.col("is_back") | (pl.col("step") >= pl.col("num_steps")),
+        )
         .group_by("network", "stretch", maintain_order=True)
         .agg(share=1 - pl.col("is_back").mean(), num_runs=pl.col("run").n_unique().cast(pl.Int64))
         .with_columns(until=(first + (pl.col("stretch") + 1) * size - 1).clip(upper_bound=last))

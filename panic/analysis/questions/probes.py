@@ -106,7 +106,8 @@ def probe_table(
                 labelled = some.select("run", "step", "row").join(of, on="run", maintain_order="left")
                 read(target, labelled)
         except AnalysisError as error:
-            absent[target] = error.message
+            is_read = any(target == other for other, *_ in found)
+            absent[f"{target} later on" if is_read else target] = error.message
     made = _by_several(steps.join(collapsed(runs, MAKER), on="run", how="semi"))
     if not made.is_empty():
         count = max(2, max_points // made["run"].n_unique())
@@ -151,7 +152,8 @@ def _rows(found: list[tuple[str, pl.DataFrame, ProbeScore]]) -> pl.DataFrame:
     rows = [
         (
             target, some["step"].min(), some["step"].max(), score.accuracy, score.baseline,
-            score.baseline_high, score.p_value, min(1.0, score.p_value * num_targets), score.p_least,
+            score.baseline_high, score.p_value, min(1.0, score.p_value * num_targets),
+            min(1.0, score.p_least * num_targets),
             1 / score.num_classes, score.num_runs,
         )
         for target, some, score in found

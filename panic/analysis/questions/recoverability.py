@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, thinned_numbers
-from panic.analysis.chance import LEAST_PROMPTS, matching
+from panic.analysis.chance import LEAST_PROMPTS, least_told, matching
 from panic.analysis.charts import (
     GREY,
     between_calls,
@@ -26,6 +26,7 @@ from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, View, each_model
 from panic.analysis.questions.drift import starts
+from panic.analysis.questions.vendi import with_direction
 from panic.analysis.sampling import evenly
 
 Array = NDArray[np.float64]
@@ -73,7 +74,8 @@ def table(evidence: Evidence, view: View) -> Recoverability | None:
     known = starts(evidence.data, view.model, "text")
     if known.is_empty():
         return None
-    paths = aligned(evidence.data, *view).join(known, on="run", maintain_order="left")
+    paths = with_direction(aligned(evidence.data, *view), evidence.data, view.model)
+    paths = paths.join(known, on="run", maintain_order="left")
     curves, stretches = [], []
     num_networks = paths["network"].n_unique()
     for (network,), of_network in paths.group_by("network", maintain_order=True):
@@ -215,15 +217,14 @@ def _until(network: str, rows: list[dict[str, Any]]) -> str:
     told = rows[: can.index(False)] if False in can else rows
     of = f"{network} ({rows[0]['num_prompts']:,} prompts, {rows[0]['num_runs']:,} runs):"
     if not told:
-        return f"{of} it cannot be told {_at(rows[0])}"
+        return f"{of} it could not be told {_at(rows[0])}"
     if len(told) == len(rows):
         return f"{of} it can be told up to the end, {_at(rows[-1])}"
-    return f"{of} it can be told {_at(told[-1])}, and not any more {_at(rows[len(told)])}"
+    return f"{of} it can be told {_at(told[-1])}, and could not be told any more {_at(rows[len(told)])}"
 
 
 def _at(row: dict[str, Any]) -> str:
-    least = f"; p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
     return (
         f"at {between_calls(row['first_step'], row['last_step'])} (rank {row['rank']:.2f}, nearest in "
-        f"{row['first']:.0%}, p = {row['p_adjusted']:.2g}{least})"
+        f"{row['first']:.0%}, p = {row['p_adjusted']:.2g}{least_told(row['p_least'])})"
     )

@@ -11,12 +11,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.chance import holm
+from panic.analysis.chance import first_told, holm, least_told
 from panic.analysis.charts import GREY, SQUARE, colour, data, finish, names_of, null_band
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.dynamics.reversibility import NUM_DRAWS
 from panic.analysis.evidence import Evidence, View, first_model
-from panic.analysis.questions.chain import LEAST_MOVES, renumbered
+from panic.analysis.questions.chain import LEAST_MOVES, others, renumbered
+from panic.analysis.sampling import not_asked
 
 TITLE = "Would it look the same backwards?"
 CAVEAT = (
@@ -45,11 +46,12 @@ class Reversals:
 
     tests: network, num_runs, num_moves, num_clusters, num_rings, statistic, p_value, p_adjusted, net_share
     (of moves that none back matches), null_mean, null_low, null_high. pairs: network, source, target, forth,
-    back, the more frequent direction forth.
+    back, the more frequent direction forth. absent: networks with too few moves, or without a ring.
     """
 
     tests: pl.DataFrame
     pairs: pl.DataFrame
+    absent: tuple[str, ...] = ()
 
 
 TESTS = {
@@ -93,6 +95,7 @@ def table(evidence: Evidence, view: View) -> Reversals:
     return Reversals(
         tests=frame.with_columns(p_adjusted=holm(frame["p_value"])),
         pairs=pl.DataFrame(pairs, PAIRS, orient="row"),
+        absent=others(states.frame, frame["network"].to_list()),
     )
 
 
@@ -164,20 +167,25 @@ def _pair_chart(pairs: pl.DataFrame) -> Any:
 
 def sentence(answer: Reversals) -> str:
     """Whether the moves of each network have a direction, and how much of them goes round."""
-    rows = answer.tests.head(MAX_TOLD).iter_rows(named=True)
+    rows = first_told(answer.tests, MAX_TOLD).iter_rows(named=True)
     more = len(answer.tests) - MAX_TOLD
-    return " ".join(map(_said, rows)) + (f" {more} more networks are not told." if more > 0 else "")
+    least = least_told(1 / (1 + NUM_DRAWS), len(answer.tests))
+    untold = f" {more} more networks are not told." if more > 0 else ""
+    left_out = not_asked(answer.absent, "too few moves with fresh noise, or none round a ring of 3 clusters")
+    return " ".join(_said(row, least) for row in rows) + untold + left_out
 
 
-def _said(row: dict[str, Any]) -> str:
+def _said(row: dict[str, Any], least: str) -> str:
     left_out = f", {row['num_left_out']:,} with a fixed seed left out" if row["num_left_out"] else ""
     p = f"p = {row['p_adjusted']:.2g}"
     if row["p_value"] <= 1 / (1 + NUM_DRAWS):
         p += f", the least that {NUM_DRAWS} draws can give"
+    else:
+        p += least
     verdict = (
         f"moves in one direction more than detailed balance allows ({p})"
         if row["p_adjusted"] <= LEVEL
-        else f"does not tell forwards from backwards ({p})"
+        else f"could not be shown to move in one direction ({p})"
     )
     return (
         f"{row['network']} ({row['num_clusters']} clusters, {row['num_moves']:,} moves of "

@@ -11,14 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, both_ends
-from panic.analysis.chance import LEAST_UNITS, holm, swapping
+from panic.analysis.chance import LEAST_UNITS, first_told, holm, least_told, swapping
 from panic.analysis.charts import STEPS, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import decay, mean_cumulative_drift
 from panic.analysis.dynamics.semantic import LEAST_GENERATIONS
 from panic.analysis.evidence import Evidence, View, each_model
-from panic.analysis.questions.drift import starts
+from panic.analysis.questions.drift import have_direction, starts
 
 Array = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ KINDS = ("text", "image")
 SCORES = {
     "network": pl.String, "direction": pl.String, "cumulative": pl.Float64, "low": pl.Float64,
     "high": pl.Float64, "amplitude": pl.Float64, "rate": pl.Float64, "level": pl.Float64, "r2": pl.Float64,
-    "early": pl.Float64, "late": pl.Float64, "p_value": pl.Float64,
+    "early": pl.Float64, "late": pl.Float64, "p_value": pl.Float64, "p_least": pl.Float64,
     "num_starts": pl.Int64, "num_generations": pl.Int64, "num_runs": pl.Int64,
 }  # fmt: skip
 
@@ -90,12 +90,14 @@ def table(evidence: Evidence, view: View) -> SemanticDrift:
 def similarities(data: ExperimentData, model: str, start: str, kind: str) -> pl.DataFrame:
     """network, unit, run, per_lap, generation (from 1), similarity (cosine) of a kind's outputs to the start.
 
-    The start of a run is its prompt, or its first image. Runs are those of `aligned`.
+    The start of a run is its prompt, or its first image. Runs are those of `aligned`, without
+    such with a vector that has no direction.
     """
     paths = aligned(data, model, kind).join(starts(data, model, start), on="run", maintain_order="left")
     if start == kind == "image":
         paths = paths.filter(pl.col("number") > 0).with_columns(number=pl.col("number") - 1)
     matrix = data.matrix(model).astype(np.float64)
+    paths = paths.filter(have_direction(matrix).all().over("run"))
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     here, there = (unit[paths[name].to_numpy()] for name in ("row", "start"))
     return paths.select(
@@ -121,17 +123,18 @@ def _score(cells: Array, per_lap: int = 1) -> tuple[float | int | None, ...]:
     low = high = float("nan")
     if count >= LEAST_STARTS:
         half = float(t.ppf(0.975, count - 1) * cells.mean(axis=1).std(ddof=1) / np.sqrt(count))
-        low, high = mean - half, mean + half
+        low, high = max(mean - half, -1.0), min(mean + half, 1.0)  # of a cosine
     fit = decay(cells.mean(axis=0)) if length >= LEAST_GENERATIONS else None
     fit = fit if fit is not None and fit.is_fitted else None
     fitted = (None,) * 4 if fit is None else (fit.amplitude, fit.rate, fit.level, fit.r2)
     ends = both_ends(length, per_lap, length // 3)
     early, late = (cells[:, side].mean(axis=1) for side in ends or (slice(1), slice(length - 1, length)))
-    p = float("nan")
+    p = p_least = float("nan")
     if count >= LEAST_UNITS and ends:
         change = late - early
-        p = float(swapping(lambda swaps: float(np.where(swaps, -change, change).mean()), count).p_value)
-    return mean, low, high, *fitted, float(early.mean()), float(late.mean()), p, count, length
+        found = swapping(lambda swaps: float(np.where(swaps, -change, change).mean()), count)
+        p, p_least = float(found.p_value), found.p_least
+    return mean, low, high, *fitted, float(early.mean()), float(late.mean()), p, p_least, count, length
 
 
 def _curve(network: str, direction: str, cells: Array) -> pl.DataFrame:
@@ -177,32 +180,37 @@ def _chart(answer: SemanticDrift, direction: str) -> Any:
 
 
 def _is_told() -> pl.Expr:
-    """Whether a fitted curve says something: there is one, and it explains much."""
-    return pl.col("r2").fill_null(0.0) >= LEAST_DECAY
+    """Whether a fitted curve says something: it explains much, and likeness was shown to change at all."""
+    is_clear = pl.col("p_adjusted").fill_nan(1.0) <= LEVEL
+    return is_clear & (pl.col("r2").fill_null(0.0) >= LEAST_DECAY)
 
 
 def sentence(answer: SemanticDrift) -> str:
     """Mean cumulative drift, rate and whether likeness falls, by network and direction."""
-    rows = answer.scores.with_columns(is_told=_is_told())
-    parts = [_said(row) for row in rows.head(4).iter_rows(named=True)]
+    num_tests = len(answer.scores.drop_nans("p_value"))
+    rows = answer.scores.with_columns(is_told=_is_told(), num_tests=pl.lit(num_tests))
+    parts = [_said(row) for row in first_told(rows).iter_rows(named=True)]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
+    if num_tests < len(rows):
+        more += f". With fewer than {LEAST_UNITS} independent starts no change is tested"
     return f"Mean cumulative drift (likeness to the start, 1: nothing is lost): {'; '.join(parts)}{more}."
 
 
 def _said(row: dict[str, Any]) -> str:
-    interval = f", 95 % interval {row['low']:.2f} to {row['high']:.2f}" if row["low"] == row["low"] else ""
+    low, mean, high = (round(row[name], 2) + 0.0 for name in ("low", "cumulative", "high"))  # no -0.00
+    interval = f", 95 % interval {low:.2f} to {high:.2f}" if low == low else ""
     starts = f"{row['num_starts']:,} start{'s' if row['num_starts'] != 1 else ''}"
     text = (
-        f"{row['network']}, {row['direction']} {row['cumulative']:.2f} over {row['num_generations']:,} "
-        f"generations ({starts}{interval})"
+        f"{row['network']}, {row['direction']} {mean:.2f} over {row['num_generations']:,} generation"
+        f"{'s' if row['num_generations'] != 1 else ''} ({starts}{interval})"
     )
     if row["is_told"]:
         text += f", semantic drift rate {row['rate']:.2g} a generation towards {row['level']:.2f}"
     if row["p_adjusted"] != row["p_adjusted"]:
-        return f"{text}; with fewer than {LEAST_UNITS} independent starts no change is tested"
+        return text
     change = "falls" if row["late"] < row["early"] else "rises"
     verdict = change if row["p_adjusted"] <= LEVEL else "could not be shown to change"
     return (
         f"{text}; from early to late generations it {verdict} ({row['early']:.2f} to {row['late']:.2f}, "
-        f"p = {row['p_adjusted']:.2g})"
+        f"p = {row['p_adjusted']:.2g}{least_told(row['p_least'], row['num_tests'])})"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from panic.analysis.chance import LEAST_PROMPTS, Chance, holm, matching
+from panic.analysis.chance import LEAST_PROMPTS, Chance, first_told, holm, least_told, matching
 from panic.analysis.charts import GREY, at_call, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
@@ -221,13 +221,13 @@ def _chart(answer: Shocks, network: str) -> Any:
 def sentence(answer: Shocks) -> str:
     """How far runs are from their baselines right after and late, beside the baselines of other starts."""
     parts = []
-    for row in answer.scores.head(4).iter_rows(named=True):
+    for row in first_told(answer.scores).iter_rows(named=True):
         nearer = (
             "late they are nearer to their own baseline than to others"
             if row["p_adjusted"] <= LEVEL
             else "late they are not shown to be nearer to their own baseline than to others"
         )
-        least = f"; p could not have been below {row['p_least']:.2g}" if row["p_least"] > LEVEL else ""
+        least = least_told(row["p_least"], len(answer.scores))
         parts.append(
             f"{row['network']}, {row['arm']} (from {at_call(row['began'])} on; {row['num_pairs']:,} runs of "
             f"{row['num_starts']:,} starts): {row['first']:.2g} right after, {row['late']:.2g} late, where "

@@ -86,8 +86,8 @@ def sentence(runs: pl.DataFrame) -> str:
     turns = (stuck["period"] == stuck["num_models"]).sum()
     latest = stuck.sort("entry_step").row(-1, named=True)
     return (
-        f"{len(stuck):,} runs are stuck; {turns:,} of them stand still (their period is one turn of the "
-        f"network). The longest way there was that of run {latest['run']}: "
+        f"{len(stuck):,} {'run is' if len(stuck) == 1 else 'runs are'} stuck; {turns:,} of them stand still "
+        f"(their period is one turn of the network). The longest way there was that of run {latest['run']}: "
         f"it entered its cycle at {at_call(latest['entry_step'])}."
     )
 

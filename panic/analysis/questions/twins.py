@@ -90,7 +90,7 @@ def growth(pairs: pl.DataFrame) -> dynamics.Ftle:
     wide = long.pivot(on="pair", index="step", values="distance").sort("step").drop_nulls()
     steps, num_pairs = wide["step"].to_numpy(), wide.width - 1
     if num_pairs < 2:
-        raise AnalysisError("there is one pair only")
+        raise AnalysisError("fewer than two pairs are long enough")
     stride = float(np.diff(steps).min()) if len(steps) > 1 else 1.0
     found = dynamics.ftle(wide.drop("step").to_numpy().T, step=stride)
     if found.rate - t.ppf(0.975, num_pairs - 1) * found.standard_error <= 0:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from panic.analysis.alignment import aligned
-from panic.analysis.chance import holm
+from panic.analysis.chance import first_told, holm
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of, null_band
 from panic.analysis.checks import AnalysisError, unit
 from panic.analysis.data import ARROW, ExperimentData, Vectors
@@ -34,6 +34,7 @@ LEAST_OUTPUTS = 6  # of a run: 120 orders of all but the first
 MOST_OUTPUTS = 400  # of a run
 MAX_RUNS = 60  # of a network
 NUM_SHUFFLES = 399
+LEAST_SHUFFLES = 40  # for each network, so that a p corrected for their number can be below 0.05
 MAX_STEPS = 200
 SCORES = {
     "network": pl.String, "lag1": pl.Float64, "lag2": pl.Float64, "equal": pl.Float64, "excess": pl.Float64,
@@ -61,6 +62,7 @@ def table(evidence: Evidence, view: View) -> Alternations:
     paths = aligned(evidence.data, *view).filter(pl.col("number") < MOST_OUTPUTS)
     rows, along = [], []
     absent: dict[str, str] = {}
+    num_shuffles = max(NUM_SHUFFLES, LEAST_SHUFFLES * paths["network"].n_unique())
     for (network,), of_network in paths.group_by("network", maintain_order=True):
         why = _why_not(str(network), of_network)
         if why:
@@ -70,7 +72,7 @@ def table(evidence: Evidence, view: View) -> Alternations:
         if not runs:
             absent[str(network)] = "all vectors of its runs hold zeros"
             continue
-        rows.append((network, *score([points for _, points in runs])))
+        rows.append((network, *score([points for _, points in runs], num_shuffles)))
         along.append(_along(str(network), runs))
     if not rows:
         reasons = "; ".join(f"{network}: {why}" for network, why in absent.items())
@@ -100,18 +102,18 @@ def _runs(data: ExperimentData, view: View, paths: pl.DataFrame) -> Iterator[tup
             yield of_run["step"].to_list(), points
 
 
-def score(runs: list[Vectors]) -> tuple[float | int, ...]:
+def score(runs: list[Vectors], num_shuffles: int = NUM_SHUFFLES) -> tuple[float | int, ...]:
     """What SCORES has of a network but its name."""
     found = [two_periodicity(points) for points in runs]
     rng = np.random.default_rng(0)
-    draws = np.zeros(NUM_SHUFFLES)
+    draws = np.zeros(num_shuffles)
     for points in runs:
         directions = unit(points)
-        later = 1 + np.argsort(rng.random((NUM_SHUFFLES, len(points) - 1)), axis=1)
-        orders = np.concatenate([np.zeros((NUM_SHUFFLES, 1), np.int64), later], axis=1)
+        later = 1 + np.argsort(rng.random((num_shuffles, len(points) - 1)), axis=1)
+        orders = np.concatenate([np.zeros((num_shuffles, 1), np.int64), later], axis=1)
         draws += excess_of_orders(directions @ directions.T, orders) / len(runs)
     excess = _mean(found, "excess")
-    p = (1 + (draws >= excess - 1e-9).sum()) / (1 + NUM_SHUFFLES)
+    p = (1 + (draws >= excess - 1e-9).sum()) / (1 + num_shuffles)
     low, high = np.quantile(draws, [0.025, 0.975], method="weibull")
     means = (_mean(found, name) for name in ("lag1", "lag2", "equal"))
     return *means, excess, float(low), float(high), float(draws.mean()), float(p), len(runs)
@@ -162,7 +164,7 @@ def chart(answer: Alternations) -> dict[str, Any]:
 def sentence(answer: Alternations) -> str:
     """Which networks alternate, with both likenesses, and how many outputs are exactly those of two
     before."""
-    parts = [_said(row) for row in answer.scores.head(4).iter_rows(named=True)]
+    parts = [_said(row) for row in first_told(answer.scores).iter_rows(named=True)]
     more = f"; and {len(answer.scores) - 4} more" if len(answer.scores) > 4 else ""
     left_out = "; ".join(f"{network} ({why})" for network, why in answer.absent.items())
     return f"By mean likeness of {answer.modality}s of one run: {'; '.join(parts)}{more}." + (
@@ -174,6 +176,6 @@ def _said(row: dict[str, Any]) -> str:
     verdict = "alternates" if row["p_adjusted"] <= LEVEL else "could not be shown to alternate"
     return (
         f"{row['network']} {verdict} ({row['lag2']:.3f} to the one before the last, {row['lag1']:.3f} to the "
-        f"last, p = {row['p_adjusted']:.2g}; {row['equal']:.0%} equal the one before the last and not the "
-        f"last; {row['num_runs']:,} run{'s' if row['num_runs'] != 1 else ''})"
+        f"last, p = {row['p_adjusted']:.2g}; {row['equal']:.0%} equal the one before the "
+        f"last and not the last; {row['num_runs']:,} run{'s' if row['num_runs'] != 1 else ''})"
     )

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, both_ends, thinned_numbers
-from panic.analysis.chance import LEAST_UNITS, Chance, holm, swapping
+from panic.analysis.chance import LEAST_UNITS, Chance, first_told, holm, least_told, swapping
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
@@ -182,10 +182,11 @@ def sentence(answer: Diversity) -> str:
     parts = []
     within = answer.runs.group_by("network").agg(pl.col("score", "num_outputs").median())
     rows = answer.tests.join(within, on="network", maintain_order="left")
-    for row in rows.head(4).iter_rows(named=True):
+    num_tests = len(rows.drop_nans("p_value"))
+    for row in first_told(rows).iter_rows(named=True):
         change = "falls" if row["late"] < row["early"] else "rises"
         verdict = change if row["p_adjusted"] <= LEVEL else "could not be shown to change"
-        tested = f"{verdict}, p = {row['p_adjusted']:.2g}"
+        tested = f"{verdict}, p = {row['p_adjusted']:.2g}{least_told(row['p_least'], num_tests)}"
         if row["p_adjusted"] != row["p_adjusted"]:
             starts = f"start{'s' if row['num_units'] != 1 else ''}"
             tested = f"{row['num_units']:,} independent {starts}, too few to test a change"

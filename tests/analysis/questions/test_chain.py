@@ -73,7 +73,7 @@ def test_parts_that_are_never_left_are_counted_with_their_shares(bench):
     (found,) = answer.chains
     assert sorted(found.endings) == pytest.approx([0.25, 0.75])
     assert found.entropy_rate is None
-    assert "2 parts that are never left, and ends in them with 75%, 25%" in chain.sentence(answer)
+    assert "2 parts that were never seen to be left, and ends in them with 75%, 25%" in chain.sentence(answer)
 
 
 def test_a_cluster_that_runs_stop_in_at_once_is_no_trap(bench):

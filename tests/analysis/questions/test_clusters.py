@@ -52,7 +52,7 @@ def test_steps_are_counted_with_those_that_stuck_runs_were_spared(bench):
     bench.embed({"a": corner(0), "b": corner(1)})
     said = clusters.sentence(clusters.table(bench.evidence, TEXT))
     assert said == (
-        "Of 40 texts of 3 runs, 16 of them known from the cycles of stuck runs, 100% lie in 2 clusters, the "
-        "others outside. The text visited most is 50% of all: b. 2 of 2 are visited by more than "
+        "Of 40 texts of 3 runs, 16 of them known from the cycles of stuck runs, 100% lie in 2 clusters. "
+        "The text visited most is 50% of all: b. 2 of 2 are visited by more than "
         "one run. Clusters found without a fifth of the runs agree with these by 1.00."
     )

@@ -252,9 +252,9 @@ def test_what_is_clear_is_told_and_what_could_not_have_been():
         "What makes a difference to where runs end (share of the variance beyond what shuffled labels give; "
         "9 runs): the network (30%, p = 0.004), then the prompt, in another way for each network (15%, "
         "p = 0.004); H0 diagrams (tightness of groups beyond what shuffled labels give; 9 runs): nothing is "
-        "clear (smallest p = 0.4); the seed could not have been (smallest possible p = 0.06); H1 diagrams "
-        "(tightness of groups beyond what shuffled labels give; 9 runs): this design could not have shown "
-        "anything: too few runs, the smallest possible p is 0.06. Not tested: the seed (why)."
+        "clear (smallest p = 0.4); the seed could not have been shown (smallest possible p = 0.06); H1 "
+        "diagrams (tightness of groups beyond what shuffled labels give; 9 runs): this design could "
+        "not have shown anything: too few runs, the smallest possible p is 0.06. Not tested: the seed (why)."
     )
 
 

@@ -81,7 +81,7 @@ def test_every_course_is_said_with_its_numbers(course, said):
     read = lag.sentence(lag.Lags(curves=curves, movements={"n": found}, num_stuck=0, modality="text"))
     assert said in read
     # 2 D(1) - D(2) and the rest of D(1).
-    assert ("noise 0.05 and drift 0.05" in read) == (course not in ("still", "short"))
+    assert ("noise 0.05 and drift 0.05" in read) == (course == "grows")
 
 
 def test_the_band_holds_95_percent_of_shuffled_orders():

@@ -80,7 +80,7 @@ def test_strong_prompts_push_the_probe_of_networks_not_below_chance(bench):
     network = scores.filter(scores["target"] == "network").row(0, named=True)
     assert network["accuracy"] == pytest.approx(0.5, abs=0.15)
     assert network["baseline"] == pytest.approx(0.5, abs=0.06)
-    assert network["p_least"] == pytest.approx(2 / 2**12)  # labels move within their prompt alone
+    assert network["p_least"] == pytest.approx(2 * 2 / 2**12)  # of two factors; labels move within prompts
 
 
 def test_the_p_value_of_a_probe_has_its_level():

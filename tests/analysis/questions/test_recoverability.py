@@ -54,14 +54,14 @@ def test_a_prompt_that_is_forgotten_is_told_until_then(bench):
     assert [ranks[step] for step in (1, 3, 5)] == [1, 1, 1]
     assert [ranks[step] for step in (7, 17)] == pytest.approx([0.5, 0.5])
     assert answer.stretches["p_value"][-1] == 1.0
-    assert "and not any more at model call" in recoverability.sentence(answer)
+    assert "and could not be told any more at model call" in recoverability.sentence(answer)
     assert list(recoverability.chart(answer)) == ["rank", "nearest"]
 
 
 def test_outputs_of_one_place_tell_nothing(bench):
     fill(bench, 0)
     said = recoverability.sentence(recoverability.table(bench.evidence, TEXT))
-    assert "it cannot be told at model call 1 (rank 0.50" in said
+    assert "it could not be told at model call 1 (rank 0.50" in said
 
 
 def test_three_prompts_are_refused(bench):

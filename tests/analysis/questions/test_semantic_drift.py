@@ -58,6 +58,21 @@ def test_what_stays_does_not_fall(bench):
     assert "semantic drift rate" not in said
 
 
+def test_no_rate_is_told_where_no_change_was_shown(bench):
+    """Of one start without any drift a rate of 0.8 a generation was told, for a curve had fitted noise."""
+    generation = np.arange(1, 13)
+    fill(bench, np.degrees(np.arccos(0.5 * np.exp(-0.3 * generation) + 0.4)), num_prompts=4)
+    answer = semantic_drift.table(bench.evidence, TEXT)
+    assert answer.scores["r2"][0] > 0.9
+    assert "semantic drift rate" not in semantic_drift.sentence(answer)
+
+
+def test_no_number_is_minus_nothing(bench):
+    fill(bench, [90.1] * 8, num_prompts=2)
+    said = semantic_drift.sentence(semantic_drift.table(bench.evidence, TEXT))
+    assert "text → text 0.00 over 8 generations" in said
+
+
 def test_runs_that_end_early_are_left_out(bench):
     fill(bench, [10.0] * 8, num_prompts=3)
     run = bench.add("start 0", ["one", "two"], seed=-1, repeat=1, max_length=16)
@@ -75,7 +90,7 @@ def test_too_little_is_said(bench):
     assert row["rate"] is None
     assert np.isnan(row["low"])
     said = semantic_drift.sentence(answer)
-    assert f"with fewer than {LEAST_UNITS} independent starts no change is tested" in said
+    assert f"With fewer than {LEAST_UNITS} independent starts no change is tested" in said
     assert "interval" not in said
 
 

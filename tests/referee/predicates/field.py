@@ -93,7 +93,7 @@ def shock(case: Case) -> Rulings:
 
 def initial_cluster(case: Case) -> Rulings:
     """Runs are late in the cluster of their first output, more often than runs of other prompts are."""
-    said = len(re.findall(r"(?<!no )more often than chance \(", case.sentence))
+    said = len(re.findall(r"(?<!there )more often than chance \(", case.sentence))
     yield from _ruled("runs are where they began", said, case, case.truth.stays_home)
 
 

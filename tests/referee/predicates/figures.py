@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from panic.analysis.data import network_name
 from panic.analysis.sampling import MAX_RUNS
+from panic.arms import BASELINE
 from tests.referee.rulings import Case, Ruling
 from tests.referee.worlds import CALL_S, EMBED, SimulatedRun, image_of
 
@@ -68,14 +69,19 @@ def grid(case: Case) -> Rulings:
     runs = case.world.runs
     ended = [run for run in runs if run.index_at(run.num_outputs - 1) is not None]
     numbers = [int(n) for n in re.findall(r"(?:rows|columns): (\d+)", case.sentence)]
-    right = [len({run.prompt for run in ended}), len({run.network for run in ended})]
+    right = [len({run.prompt for run in ended}), len({_group(run) for run in ended})]
     yield _is("so many prompts and networks", numbers, right)
-    ends = {(run.prompt, network_name(run.network), _digest_at_end(run)) for run in ended}
+    ends = {(run.prompt, _group(run), _digest_at_end(run)) for run in ended}
     cells = case.answer.cells.select("row", "column", "digest").rows()
     yield Ruling(
         claim="a picture is not where a run was at its end", said=sum(cell not in ends for cell in cells),
         of=len(cells), is_true=False,
     )  # fmt: skip
+
+
+def _group(run: SimulatedRun) -> str:
+    """What a run is grouped by: its network, and its arm if anything steps in."""
+    return network_name(run.network) + (f" · {run.arm}" if run.arm != BASELINE else "")
 
 
 def _digest_at_end(run: SimulatedRun) -> str:
@@ -90,9 +96,9 @@ def drift(case: Case) -> Rulings:
         return
     if _is_large(case):
         return
-    told = re.findall(r"(\S+(?: → \S+)+) (?:is at )?([\d.]+) at model call (\d+)", case.sentence)
+    told = re.findall(r"(\S+(?: → \S+)+(?: · \S+)?) ([\d.]+) at model call (\d+)", case.sentence)
     for network, distance, step in told:
-        of_network = [run for run in case.world.runs if network_name(run.network) == network]
+        of_network = [run for run in case.world.runs if _group(run) == network]
         there = [(run, run.index_at((int(step) - 1) // 2)) for run in of_network]
         found = [
             1 - float(run.vectors[at] @ case.world.prompts[run.prompt]) for run, at in there if at is not None
@@ -134,10 +140,15 @@ def novelty(case: Case) -> Rulings:
     """So many different texts, and as many images, were made, so many of them by several runs."""
     if _is_large(case):
         return
-    makers = Counter(text for run in case.world.runs for text in set(run.texts))
-    right = [len(makers), sum(count > 1 for count in makers.values())]
-    for told in re.findall(r"Of ([\d,]+) distinct \w+, ([\d,]+) ", case.sentence):
-        yield _is("so many, so many of them shared", _numbers(" ".join(told)), right)
+    runs = case.world.runs
+    made = {
+        "texts": [set(run.texts) for run in runs],
+        "images": [{image_of(text).digest for text in run.texts} for run in runs],  # grey ones coincide
+    }
+    for total, kind, shared in re.findall(r"Of ([\d,]+) distinct (\w+), ([\d,]+) ", case.sentence):
+        makers = Counter(one for of_run in made[kind] for one in of_run)
+        right = [len(makers), sum(count > 1 for count in makers.values())]
+        yield _is("so many, so many of them shared", _numbers(f"{total} {shared}"), right)
 
 
 def diagrams(case: Case) -> Rulings:

@@ -32,6 +32,7 @@ def lag(case: Case) -> Rulings:
         is_little_told = truth.wanders or not truth.is_near
         words = r"wanders off \(|goes on to move away" if is_little_told else r"wanders off \("
         yield ruled("wanders off", words, truth.wanders)
+        yield ruled("noise and drift of a walk", "noise .*? and drift", truth.wanders, must_find=False)
         yield ruled("stays in its region", "stays in its region", not truth.wanders, truth.stays_plainly)
     if truth.period is not None:
         back = [int(number) for number in re.findall(r"comes back after (\d+)", text)]

@@ -71,7 +71,7 @@ def mean_dwells(case: Case) -> Rulings:
         of=len(inside),
         is_true=False,
     )
-    told = re.findall(r"\(([\d.,]+) to ([\d.,]+|inf);", case.sentence)
+    told = re.findall(r"95 % interval ([\d.,]+) to ([\d.,]+|inf);", case.sentence)
     longest = [(float(a.replace(",", "")), float(b.replace(",", ""))) for a, b in told]
     missed = sum(not low * 0.995 <= right <= high * 1.005 for low, high in longest)
     yield Ruling(
@@ -80,12 +80,14 @@ def mean_dwells(case: Case) -> Rulings:
 
 
 def chain(case: Case) -> Rulings:
-    """A chain has parts that are never left, turns in a ring, relaxes in so long, and has an order."""
+    """A chain has parts never seen to be left, turns in a ring, relaxes in so long, and has an order."""
     matrix, text = case.truth.chain, case.sentence
     if matrix is None:
         return
     is_ring = bool(np.isin(matrix, (0, 1)).all())
-    yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
+    yield Ruling(
+        claim="there are parts that were never seen to be left", said="seen to be left" in text, is_true=False
+    )
     yield Ruling(claim="it turns in a ring", said="ring" in text, is_true=is_ring)
     second = float(np.sort(np.abs(np.linalg.eigvals(matrix)))[-2])
     if 0.1 < second < 0.99:
@@ -111,7 +113,11 @@ def milestones(case: Case) -> Rulings:
         if int(number) != len(matrix) or int(share) < WHOLE:  # of other cores the design says nothing
             continue
         yield Ruling(claim="it turns in a ring", said="turns in a ring" in text, is_true=is_ring)
-        yield Ruling(claim="there are parts that are never left", said="never left" in text, is_true=False)
+        yield Ruling(
+            claim="there are parts that were never seen to be left",
+            said="seen to be left" in text,
+            is_true=False,
+        )
         if 0.1 < modulus < 0.99:
             yield from _times(text, -1 / log(modulus), mixing_time(matrix))
         if not is_ring:
