@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import multiprocessing
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
-from multiprocessing.connection import Connection
 from typing import Any
+
+from panic.engine.channel import Channel
 
 log = logging.getLogger("panic.engine")
 
@@ -52,7 +53,7 @@ class Child:
         hidden: Collection[str] = (),
         files: Collection[int] = (),
     ) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
+        self._connection, theirs = (Channel(end.detach()) for end in socket.socketpair())
         handle = theirs.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "panic.engine.child", entry, str(handle)],
@@ -169,7 +170,7 @@ def main(entry: str, handle: str) -> None:
     """Run in the child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    connection: Connection[Any, Any] = Connection(int(handle))
+    connection = Channel(int(handle))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     module, function = entry.split(":")
     arguments = connection.recv()
