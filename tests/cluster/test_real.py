@@ -164,7 +164,24 @@ def test_a_task_goes_on_beyond_its_time_limit(slurm: Cluster, tmp_path: Path) ->
     assert dump(folder / "merged") == dump(tmp_path / "whole")
 
 
+def test_a_task_that_is_requeued_from_outside_goes_on(slurm: Cluster, tmp_path: Path) -> None:
+    """As an administrator does: `scontrol requeue` in the middle of one of three."""
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    job = submit(a_job(tmp_path, config, shards=3, sbatch=("--time=5:00",)))
+    wait_for(job, 1, "running")
+    time.sleep(4)
+    asked(["scontrol", "requeue", f"{job.ids['tasks'][0]}_1"])
+    wait_for(job, 1, "requeued", "complete")
+    assert "New: " in merged(job)
+    assert standing(job) == ["complete"] * 3, logs(job)
+    assert job.state(1).endswith("restart 1")
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
 HUNGRY = """
+import os
+
 from panic.models import synthetic
 
 
@@ -172,7 +189,7 @@ class Hungry(synthetic.ImageToText):
     PARAMETERS = synthetic.ImageToText.PARAMETERS
 
     def invoke(self, inputs, seeds):
-        held = bytearray(b"1") * 900 * 2**20
+        held = bytearray(b"1") * 900 * 2**20 if "SLURM_ARRAY_TASK_ID" in os.environ else None
         return super().invoke(inputs, seeds)
 """
 
