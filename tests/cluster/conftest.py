@@ -36,12 +36,12 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin={tasks}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerNode=3000
+DefMemPerNode={share}
 ReturnToService=2
 MpiDefault=none
 KillWait=20
 GresTypes=gpu
-NodeName={host} CPUs=2 RealMemory=7000 Gres=gpu:2 State=UNKNOWN
+NodeName={host} CPUs=2 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -128,7 +128,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/card[0-1]\n")
     (folder / "cgroup.conf").write_text(CGROUP)
     tasks = "task/cgroup" if os.access(MEMORY_GROUPS / "memory.limit_in_bytes", os.W_OK) else "task/none"
-    (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder, tasks=tasks))
+    memory = int(0.9 * psutil.virtual_memory().total / 2**20)
+    settings = CONF.format(host=host, folder=folder, tasks=tasks, memory=memory, share=memory // 3)
+    (folder / "slurm.conf").write_text(settings)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     _munge()
     cluster = Cluster(has_limits=tasks == "task/cgroup")

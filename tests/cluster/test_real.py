@@ -166,7 +166,7 @@ def test_a_task_goes_on_beyond_its_time_limit(slurm: Cluster, tmp_path: Path) ->
 
 def test_a_task_that_is_requeued_from_outside_goes_on(slurm: Cluster, tmp_path: Path) -> None:
     """As an administrator does: `scontrol requeue` in the middle of one of three."""
-    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=100)
     job = submit(a_job(tmp_path, config, shards=3, sbatch=("--time=5:00",)))
     wait_for(job, 1, "running")
     time.sleep(4)
@@ -211,7 +211,7 @@ def test_a_task_that_is_short_of_memory_is_told_and_submitted_with_more(
     assert standing(job) == ["out of memory"], logs(job)
     assert "1 out of memory" in panic_slurm(folder, "--status")
     assert "These shards are not complete: 1." in logs(job)
-    panic_slurm(folder, "--resubmit", "--mem", "3G")
+    panic_slurm(folder, "--resubmit", "--mem", "2G")
     until_ended()
     assert standing(load(folder)) == ["complete"], logs(job)
     run(config, tmp_path / "whole")

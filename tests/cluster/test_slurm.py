@@ -147,6 +147,16 @@ def test_the_same_tasks_without_slurm_are_the_whole(tmp_path: Path) -> None:
     assert list(tmp_path.glob("panic-local*")) == []
 
 
+def test_a_task_that_fails_keeps_none_from_running(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without Slurm those behind it were left out."""
+    stand_in = f'echo "$@" >>"{tmp_path}/asked"; case "$*" in *" 1/3 "*) exit 1 ;; esac'
+    job = a_job(tmp_path, panic=("sh", "-c", stand_in, "panic"))
+    assert perform_here(job, [1, 2, 3]) == 1
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"--shard {number}/3 " in asked for number in (1, 2, 3))
+    assert "These shards are not complete: 1." in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_merge_names_the_shards_that_are_not_complete(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
