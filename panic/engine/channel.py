@@ -13,7 +13,7 @@ import pickle
 import struct
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -22,8 +22,13 @@ STRETCHES_AT_ONCE = 512
 """Stretches of memory in one call of the system, which takes 1,024 at most."""
 LENGTH = struct.calcsize("=q")
 
+if TYPE_CHECKING:
+    _Connection = Connection[Any, Any]
+else:
+    _Connection = Connection
 
-class Channel(Connection):
+
+class Channel(_Connection):
     """One end of such a pipe; the other has to be of this class, too. One thread sends, one receives."""
 
     def send(self, message: Any) -> None:

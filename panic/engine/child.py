@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
@@ -124,11 +125,13 @@ class Child:
 
     def _pass_on(self) -> None:
         """Hand every message over until the child has ended, and then None."""
+        arrivals = select.poll()  # `Connection.poll` would make one for each message
+        arrivals.register(self._connection, select.POLLIN)
         while True:
             try:
-                if not self._connection.poll(POLL_S):
+                if not arrivals.poll(1e3 * POLL_S):
                     # A process that the child has forked may hold the pipe open after the child's end.
-                    if self._process.poll() is not None and not self._connection.poll(0):
+                    if self._process.poll() is not None and not arrivals.poll(0):
                         break
                     continue
                 message = self._connection.recv()
