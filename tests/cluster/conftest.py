@@ -59,6 +59,7 @@ class Cluster:
 
     def __init__(self, *, has_limits: bool) -> None:
         self.has_limits = has_limits
+        _forget_groups()
         self._controller = _daemon("slurmctld")
         self._node = _daemon("slurmd")
         self.until_idle()
@@ -76,6 +77,7 @@ class Cluster:
             if is_step or "SLURM_JOB_ID" in (process.info["environ"] or {}):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+        _forget_groups()
         asked(["scontrol", "update", f"NodeName={socket.gethostname()}", "State=DOWN", "Reason=lost"])
 
     def start_node(self) -> None:
@@ -88,6 +90,20 @@ class Cluster:
         for daemon in (self._node, self._controller):
             daemon.terminate()
             daemon.wait(30)
+
+
+def _forget_groups() -> None:
+    """Remove the control groups of a node that was lost, as its next start would: they keep jobs from it."""
+    groups = MEMORY_GROUPS / f"slurm_{socket.gethostname()}"
+    deadline = time.monotonic() + 10
+    for folder, _, _ in os.walk(groups, topdown=False):
+        while os.path.isdir(folder):
+            try:
+                os.rmdir(folder)
+            except OSError:  # its processes are just ending
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
 
 def _daemon(name: str) -> subprocess.Popen[bytes]:
