@@ -51,12 +51,27 @@ CONFIG: dict[str, Any] = {
     "device": "cuda:0",
 }
 
+REHEARSED: dict[str, Any] = {
+    "networks": [["draw", "tell"]],
+    "models": {
+        "draw": {"base": "synthetic/text-to-image", "states": 7, "delay_s": 0.02, "distinct": True},
+        "tell": {"base": "synthetic/image-to-text", "states": 7, "delay_s": 0.02, "distinct": True},
+        "place": {"base": "synthetic/state-embedding", "states": 7},
+    },
+    "embeddings": ["place"],
+    "repeats": 1,
+    "batch_sizes": {"draw": 4, "tell": 4},
+    "device": "sim:1GiB",
+}
+"""What is performed without a GPU: models that start at once, so that a rehearsal takes seconds."""
+
 
 def perform(
     folder: Path, name: str, on_progress: Callable[[Progress], None], **changes: Any
 ) -> dict[str, Any]:
     """Perform the experiment with some settings changed; its seconds, calls by device, and dump."""
     config = ExperimentConfig.model_validate(CONFIG | changes)
+    print(f"{name} ...", file=sys.stderr, flush=True)
     began = time.perf_counter()
     run(config, folder / name, on_progress=on_progress)
     wall_s = time.perf_counter() - began
@@ -88,6 +103,7 @@ def shared_weights(folder: Path, device: str, hidden_size: int) -> dict[str, Any
     """Two processes with one model on a device: what they hold, and what they say on stderr."""
     from transformers import BertConfig, BertModel
 
+    print("weights of two processes ...", file=sys.stderr, flush=True)
     tiny.build_sentence_bert(folder / "model")
     config = BertConfig(
         vocab_size=tiny.VOCABULARY,
@@ -139,22 +155,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--rehearse", action="store_true", help="on simulated devices, without a GPU")
     arguments = parser.parse_args()
-    small = {
-        "networks": [["quick", "PocketCaptioner"]],
-        "models": {"quick": {"base": "PocketDiffusion", "steps": 2}},
-        "prompts": CONFIG["prompts"][:8],
-        "max_length": 8,
-        "repeats": 1,
-        "batch_sizes": {"quick": 4, "PocketCaptioner": 4},
-    }
-    one: dict[str, Any] = {"device": "sim:4GiB", **small} if arguments.rehearse else {}
-    several: dict[str, Any] = {"device": ["sim:4GiB", "sim:4GiB"], **small}
-    if not arguments.rehearse:
-        if not torch.cuda.is_available():
-            sys.exit("There is no CUDA device; --rehearse does without.")
-        several = (
-            {"device": "cuda:all"} if torch.cuda.device_count() > 1 else {"device": "cuda:0", "workers": 2}
-        )
+    one: dict[str, Any] = {}
+    if arguments.rehearse:
+        one, several = REHEARSED, REHEARSED | {"device": ["sim:1GiB", "sim:1GiB"]}
+    elif not torch.cuda.is_available():
+        sys.exit("There is no CUDA device; --rehearse does without.")
+    elif torch.cuda.device_count() > 1:
+        several = {"device": "cuda:all"}
+    else:
+        several = {"device": "cuda:0", "workers": 2}
     killed: list[int] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -71,7 +71,9 @@ def begin_shard(
 
     wanted = None if shard is None else Shard.parse(shard, os.environ)
     if pins is None:
-        require_shapes(make_plan(checked, open_devices(checked.config.device).kind, []), str(config))
+        is_here = checked.config.executor != "ray"  # what devices a cluster has does not matter yet
+        kind = open_devices(checked.config.device).kind if is_here else "cpu"
+        require_shapes(make_plan(checked, kind, []), str(config))
     else:
         from panic.engine.pins import lay, read
 

@@ -18,7 +18,7 @@ LOOK_EVERY_S = 0.1
 
 
 def perform_here(job: Job, tasks: Iterable[int]) -> int:
-    """Pin, perform these tasks, and merge; the exit code of the first that fails, else 0.
+    """Pin, perform these tasks, also after one that fails, and merge; the exit code of the first, else 0.
 
     Raises Interrupted where one was asked to stop.
     """
@@ -26,7 +26,8 @@ def perform_here(job: Job, tasks: Iterable[int]) -> int:
     if not job.is_training and (code := _step(job, "pin", {})):
         return code
     for task in tasks:
-        worst = worst or _step(job, "task", {"SLURM_ARRAY_TASK_ID": str(task)})
+        code = _step(job, "task", {"SLURM_ARRAY_TASK_ID": str(task)})
+        worst = worst or code
     return worst if job.is_training else _step(job, "merge", {}) or worst
 
 

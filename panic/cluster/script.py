@@ -11,7 +11,7 @@ HEAD = """\
 # Written by `panic slurm` for {name}. The tasks:
 #   job.sh pin      decide how models are called, for all shards alike
 #   job.sh task     what SLURM_ARRAY_TASK_ID says: a shard, or a training
-#   job.sh merge    bring the shards into one store
+#   job.sh merge    bring the shards into one store; the number of their array may follow
 set -euo pipefail
 cd {work}
 panic=({panic})
@@ -180,14 +180,15 @@ task() {
   esac
 }
 
-# Whether a task that is not complete may still be: Slurm has it in its queue.
+# Whether a task that is not complete may still be: Slurm has it in its queue, under the number that it has
+# written down, or, if a node failed before it wrote anything, in the array that this merge came with.
 is_coming() {
   local holder
-  holder=$(sed -n 's/^[^,]*, job \([^,]*\),.*/\1/p' "$1" 2>/dev/null || true)
+  holder=$(sed -n 's/^[^,]*, job \([^,]*\),.*/\1/p' "$folder/tasks/$name.state" 2>/dev/null || true)
   case $holder in
     local-*) return 1 ;;
-    *) is_alive "$holder" ;;
   esac
+  is_alive "$holder" || is_alive "${array:+${array}_$number}"
 }
 
 merge() {
@@ -195,7 +196,7 @@ merge() {
   for number in $(seq "$num_tasks"); do
     name=$(printf '%04d' "$number")
     if ! grep -q '^complete' "$folder/tasks/$name.state" 2>/dev/null; then
-      if is_coming "$folder/tasks/$name.state"; then
+      if is_coming; then
         echo "Task $number is in the queue again: the merge comes after it." >&2
         exec scontrol requeue "$SLURM_JOB_ID"
       fi
@@ -213,7 +214,10 @@ merge() {
 case ${1:?pin, task or merge} in
   pin) pin ;;
   task) task ;;
-  merge) merge ;;
+  merge)
+    array=${2:-}
+    merge
+    ;;
   *)
     echo "$1: pin, task or merge" >&2
     exit 2

@@ -40,6 +40,8 @@ _TASK = re.compile(r"^(?P<job>\d+)_(?P<task>\d+|\[[\d,%-]+\])\|(?P<state>[A-Z_]+
 def commands(job: Job, tasks: Sequence[int] | None = None) -> dict[str, list[str]]:
     """What is submitted, in order, by name; `{pin}` and `{tasks}` stand for the numbers that those get.
 
+    The merge hears the array's, to ask where a task stands that has written nothing of itself yet.
+
     tasks: only these of the array, whose pins are there.
     """
     script = str(job.script)
@@ -58,7 +60,7 @@ def commands(job: Job, tasks: Sequence[int] | None = None) -> dict[str, list[str
         found["merge"] = [
             *(*[one for one in common if not one.startswith("--gres")], f"--job-name={job.name}-merge"),
             *(f"--output={logs}/merge-%j.log", "--open-mode=append", "--requeue"),
-            *("--dependency=afterany:{tasks}", script, "merge"),
+            *("--dependency=afterany:{tasks}", script, "merge", "{tasks}"),
         ]
     return found
 
@@ -67,7 +69,10 @@ def submit(job: Job, tasks: Sequence[int] | None = None) -> Job:
     """Submit the tasks of a job, or some again; the job with the numbers they have got, which is saved."""
     numbers: dict[str, str] = {}
     for name, command in commands(job, tasks).items():
-        words = [word.format(**numbers) if word.startswith("--dependency") else word for word in command]
+        words = [
+            word.format(**numbers) if word.startswith("--dependency") or word == "{tasks}" else word
+            for word in command
+        ]
         try:
             numbers[name] = asked(words).strip().split(";")[0]
         except PanicError:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import multiprocessing
 import os
 import queue
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
-from multiprocessing.connection import Connection
 from typing import Any
+
+from panic.engine.channel import Channel
 
 log = logging.getLogger("panic.engine")
 
@@ -52,7 +54,7 @@ class Child:
         hidden: Collection[str] = (),
         files: Collection[int] = (),
     ) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
+        self._connection, theirs = (Channel(end.detach()) for end in socket.socketpair())
         handle = theirs.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "panic.engine.child", entry, str(handle)],
@@ -123,11 +125,13 @@ class Child:
 
     def _pass_on(self) -> None:
         """Hand every message over until the child has ended, and then None."""
+        arrivals = select.poll()  # `Connection.poll` would make one for each message
+        arrivals.register(self._connection, select.POLLIN)
         while True:
             try:
-                if not self._connection.poll(POLL_S):
+                if not arrivals.poll(1e3 * POLL_S):
                     # A process that the child has forked may hold the pipe open after the child's end.
-                    if self._process.poll() is not None and not self._connection.poll(0):
+                    if self._process.poll() is not None and not arrivals.poll(0):
                         break
                     continue
                 message = self._connection.recv()
@@ -169,7 +173,7 @@ def main(entry: str, handle: str) -> None:
     """Run in the child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    connection: Connection[Any, Any] = Connection(int(handle))
+    connection = Channel(int(handle))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     module, function = entry.split(":")
     arguments = connection.recv()

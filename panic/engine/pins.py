@@ -136,16 +136,18 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
     """Begin the experiment of a config with these pins, in a store where it may have begun with them already.
 
     Raises ConflictError, before anything is changed, for pins of another experiment, of other models or
-    another kind of device, and where the experiment has begun otherwise.
+    another kind of device, and where the experiment has begun otherwise. Which devices a Ray cluster has only
+    the session knows, which compares their kind when it begins.
     """
     config = checked.config
-    device = open_devices(config.device)
-    plan = make_plan(checked, device.kind, [])
+    device = None if config.executor == "ray" else open_devices(config.device)
+    kind = pins.device_kind if device is None else device.kind
+    plan = make_plan(checked, kind, [])
     fingerprints = pinning.known_fingerprints(store, plan)
     row = reading.named(store, config.name)
     epochs = reading.epochs(store, row.id) if row else []
     begun = {epoch.name: epoch for epoch in epochs if epoch.number == 0}
-    if problems := [*_misfits(pins, config.name, device.kind, fingerprints), *_begun_otherwise(pins, begun)]:
+    if problems := [*_misfits(pins, config.name, kind, fingerprints), *_begun_otherwise(pins, begun)]:
         raise ConflictError(
             "\n".join(problems), hint="panic pin CONFIG -o FILE writes pins that fit the config."
         )
@@ -167,7 +169,7 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
         shape = pins.models[name].model_dump(exclude={"fingerprint"})
         opened.append(NewEpoch(name=name, model=model, **shape))
     writing.add_epochs(store, number, opened)
-    if pinning.surroundings(device) == pins.surroundings:
+    if device is None or pinning.surroundings(device) == pins.surroundings:
         seen = [invariance.Measured(**one.model_dump()) for one in pins.seen]
         invariance.record(store, pins.surroundings, seen)
 

@@ -21,12 +21,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from panic.config import DiagramSettings
 from panic.devices.device import open_device
+from panic.engine.channel import Channel
 from panic.engine.child import Child
 from panic.engine.ledger import Clock, Ledger, Span
 from panic.store import Commit, Store
@@ -224,7 +224,7 @@ class Pool:
 
 
 def serve_connection(
-    connection: Connection[Any, Any],
+    connection: Channel,
     path: Path,
     settings: tuple[DiagramSettings, ...],
     memory_bytes: int,

@@ -16,11 +16,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import Any
 
 from panic.devices.device import is_poisoned
 from panic.engine.calls import Call, CallError, CallResult, Outcome
+from panic.engine.channel import Channel
 from panic.engine.child import Child
 from panic.engine.ledger import Clock, Span
 from panic.engine.serving import CallServer, ServerSettings
@@ -181,9 +181,7 @@ class ProcessWorker:
         return "untried" if self._failed_starts <= START_RETRIES else "load"
 
 
-def serve_connection(
-    connection: Connection[Any, Any], settings: ServerSettings, ahead: bool, spawned_at: float
-) -> None:
+def serve_connection(connection: Channel, settings: ServerSettings, ahead: bool, spawned_at: float) -> None:
     """The child's main loop: calls in, results out, until None or the end of the pipe.
 
     ahead: load the models before the first call, and tell when that is done. spawned_at: when the driver
@@ -237,7 +235,7 @@ def serve_connection(
     send(clock.take())
 
 
-def _receive(connection: Connection[Any, Any], calls: queue.SimpleQueue[Call | None]) -> None:
+def _receive(connection: Channel, calls: queue.SimpleQueue[Call | None]) -> None:
     """Read calls while the device is busy, so that the next one's pixels are here when it is free."""
     call: Call | None = None
     while True:

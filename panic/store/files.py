@@ -274,7 +274,7 @@ def _explain(error: apsw.Error, path: Path) -> StoreError | None:
             )
         case apsw.FullError():
             return StoreError(
-                f"No space left for {path}: {error}. Nothing that was stored is lost.",
+                f"No space left for {path}. Nothing that was stored is lost.",
                 hint="Make room on the disk and run the same command again; it continues where it stopped.",
             )
         case apsw.ReadOnlyError():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -10,7 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+
+from panic.cluster.slurm import asked
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 CONF = """\
@@ -29,16 +33,81 @@ SlurmdLogFile={folder}/slurmd.log
 SlurmctldPort=16817
 SlurmdPort=16818
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={tasks}
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerNode={share}
 ReturnToService=2
 MpiDefault=none
 KillWait=20
 GresTypes=gpu
-NodeName={host} CPUs=2 Gres=gpu:2 State=UNKNOWN
+NodeName={host} CPUs=2 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
+
+CGROUP = """\
+CgroupPlugin=cgroup/v1
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=yes
+"""
+MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
+"""Of control groups of version 1; with those of version 2 slurmd needs a systemd."""
+
+
+class Cluster:
+    """A controller and one node on this machine. has_limits: tasks are held to their memory."""
+
+    def __init__(self, *, has_limits: bool) -> None:
+        self.has_limits = has_limits
+        _forget_groups()
+        self._controller = _daemon("slurmctld")
+        self._node = _daemon("slurmd")
+        self.until_idle()
+
+    def until_idle(self) -> None:
+        """Wait until the node takes tasks."""
+        _until(["sinfo", "--noheader", "-o", "%T"], "idle")
+
+    def lose_node(self) -> None:
+        """Let the node end as machines do: its daemon and all of its tasks at once, none of which is told."""
+        self._node.kill()
+        self._node.wait()
+        for process in psutil.process_iter(["name", "environ"]):
+            is_step = process.info["name"] == "slurmstepd"
+            if is_step or "SLURM_JOB_ID" in (process.info["environ"] or {}):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        _forget_groups()
+        asked(["scontrol", "update", f"NodeName={socket.gethostname()}", "State=DOWN", "Reason=lost"])
+
+    def start_node(self) -> None:
+        """Start its daemon again."""
+        self._node = _daemon("slurmd")
+        self.until_idle()
+
+    def close(self) -> None:
+        """End both daemons."""
+        for daemon in (self._node, self._controller):
+            daemon.terminate()
+            daemon.wait(30)
+
+
+def _forget_groups() -> None:
+    """Remove the control groups of a node that was lost, as its next start would: they keep jobs from it."""
+    groups = MEMORY_GROUPS / f"slurm_{socket.gethostname()}"
+    deadline = time.monotonic() + 10
+    for folder, _, _ in os.walk(groups, topdown=False):
+        while os.path.isdir(folder):
+            try:
+                os.rmdir(folder)
+            except OSError:  # its processes are just ending
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+
+def _daemon(name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([name, "-D"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _munge() -> None:
@@ -61,8 +130,8 @@ def _until(words: list[str], text: str, seconds: float = 30.0) -> None:
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster of this machine: the folder of its files, with SLURM_CONF set."""
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of this machine, with SLURM_CONF set."""
     if lacking := [name for name in DAEMONS if shutil.which(name) is None]:
         pytest.skip(f"Slurm is not installed: no {', '.join(lacking)}")
     if os.getuid() != 0:
@@ -73,18 +142,16 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("card0", "card1"):  # slurmd counts no cards without files, and takes any files
         (folder / name).touch()
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/card[0-1]\n")
-    (folder / "slurm.conf").write_text(CONF.format(host=host, folder=folder))
+    (folder / "cgroup.conf").write_text(CGROUP)
+    tasks = "task/cgroup" if os.access(MEMORY_GROUPS / "memory.limit_in_bytes", os.W_OK) else "task/none"
+    memory = int(0.9 * psutil.virtual_memory().total / 2**20)
+    settings = CONF.format(host=host, folder=folder, tasks=tasks, memory=memory, share=memory // 3)
+    (folder / "slurm.conf").write_text(settings)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     _munge()
-    daemons = [
-        subprocess.Popen([name, "-D"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for name in ("slurmctld", "slurmd")
-    ]
+    cluster = Cluster(has_limits=tasks == "task/cgroup")
     try:
-        _until(["sinfo", "--noheader", "-o", "%T"], "idle")
-        yield folder
+        yield cluster
     finally:
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait(30)
+        cluster.close()
         del os.environ["SLURM_CONF"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -268,6 +272,70 @@ class TestCluster:
 
         there = {node["NodeID"][:8] for node in ray.nodes() if node["Alive"]}
         assert used_nodes(tmp_path / "store") <= there
+
+
+JOB_SERVER = ("aiohttp_cors", "opencensus", "prometheus_client", "opentelemetry.sdk")
+"""Of what `ray[default]` brings, what the server of jobs needs."""
+
+
+def lacks_job_server() -> bool:
+    try:
+        return any(importlib.util.find_spec(name) is None for name in JOB_SERVER)
+    except ModuleNotFoundError:
+        return True
+
+
+@contextmanager
+def head_node() -> Iterator[str]:
+    """A cluster as `ray start` makes one, with the server that takes jobs: its address."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        port, server = (one.getsockname()[1] for one in sockets)
+    words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"]
+    words += ["--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=100000000"]
+    words += ["--include-dashboard=true", f"--dashboard-port={server}", "--disable-usage-stats"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen(
+        words, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{server}/api/version", timeout=5):
+                break
+            time.sleep(0.5)
+        else:
+            pytest.fail("the server of jobs never answered")
+        yield f"http://127.0.0.1:{server}"
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()  # it ends its own processes
+        _, left = psutil.wait_procs(family, timeout=20)
+        for one in left:
+            one.kill()
+        process.communicate()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(lacks_job_server(), reason="ray[default] is not installed, which takes jobs")
+def test_a_job_is_submitted(tmp_path: Path) -> None:
+    """`ray job submit`, for real: the job finds the cluster that it is in, and its exit code comes back."""
+    with head_node() as address:
+        submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", f"--address={address}", "--"]
+        command = command_of(tmp_path, ray={"workers": 2}, max_length=20)
+        done = subprocess.run([*submit, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(used_workers(tmp_path / "store")) == 2
+        assert num_steps(tmp_path / "store") == 320
+        failing = [*submit, *command[:-1], str(tmp_path / "demo.yaml")]  # a store that is a file
+        done = subprocess.run(failing, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "demo.yaml" in done.stdout + done.stderr
 
 
 def without_models(lines: list[str]) -> list[str]:

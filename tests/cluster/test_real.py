@@ -15,9 +15,10 @@ import yaml
 
 from panic import run
 from panic.cluster.job import Job, load
-from panic.cluster.slurm import asked, states
+from panic.cluster.slurm import asked, states, submit
 from panic.cluster.standing import standings
-from tests.cluster.test_slurm import ROOT, SYNTHETIC, merged, wait_for, write_config
+from tests.cluster.conftest import Cluster
+from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, merged, wait_for, write_config
 from tests.engine.conftest import dump
 from tests.train import small
 
@@ -54,7 +55,7 @@ def slow_models(delay_s: float) -> dict[str, dict[str, object]]:
     return {name: {**of, "delay_s": delay_s} for name, of in SYNTHETIC["models"].items()}
 
 
-def test_a_list_of_configs_is_one_array_and_one_store(slurm: Path, tmp_path: Path) -> None:
+def test_a_list_of_configs_is_one_array_and_one_store(slurm: Cluster, tmp_path: Path) -> None:
     configs = []
     for name in ("one", "two"):
         configs.append(write_config(tmp_path, name=name, max_length=4).rename(tmp_path / f"{name}.yaml"))
@@ -70,7 +71,7 @@ def test_a_list_of_configs_is_one_array_and_one_store(slurm: Path, tmp_path: Pat
     assert dump(folder / "merged") == dump(tmp_path / "whole")
 
 
-def test_trainings_of_a_sweep_are_an_array_of_slurm(slurm: Path, tmp_path: Path) -> None:
+def test_trainings_of_a_sweep_are_an_array_of_slurm(slurm: Cluster, tmp_path: Path) -> None:
     rates = [0.001, 0.01]
     config = tmp_path / "train.yaml"
     values = small.raw("autoencoder", tmp_path, steps=2, learning_rate={"values": rates})
@@ -83,7 +84,7 @@ def test_trainings_of_a_sweep_are_an_array_of_slurm(slurm: Path, tmp_path: Path)
     assert len(list(tmp_path.glob("model*/config.json"))) == 2
 
 
-def test_cards_are_given_as_asked_for(slurm: Path, tmp_path: Path) -> None:
+def test_cards_are_given_as_asked_for(slurm: Cluster, tmp_path: Path) -> None:
     """Slurm counts them; which one a task sees it tells of real devices alone."""
     config = write_config(tmp_path, max_length=2)
     folder = tmp_path / "job"
@@ -99,7 +100,7 @@ def test_cards_are_given_as_asked_for(slurm: Path, tmp_path: Path) -> None:
     assert "gres" not in merge
 
 
-def test_what_failed_is_submitted_again_and_nothing_else(slurm: Path, tmp_path: Path) -> None:
+def test_what_failed_is_submitted_again_and_nothing_else(slurm: Cluster, tmp_path: Path) -> None:
     """A disk that is not there for one of two tasks."""
     config = write_config(tmp_path, max_length=4)
     folder, disk = tmp_path / "job", tmp_path / "disk"
@@ -123,7 +124,7 @@ def test_what_failed_is_submitted_again_and_nothing_else(slurm: Path, tmp_path: 
     assert dump(folder / "merged") == dump(tmp_path / "whole")
 
 
-def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Path, tmp_path: Path) -> None:
+def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
     config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
     folder = tmp_path / "job"
     panic_slurm(folder, config, "--time", "5:00")
@@ -145,7 +146,7 @@ def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Path,
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_task_goes_on_beyond_its_time_limit(slurm: Path, tmp_path: Path) -> None:
+def test_a_task_goes_on_beyond_its_time_limit(slurm: Cluster, tmp_path: Path) -> None:
     """Slurm warns two minutes before the limit, so a task of two minutes is warned as soon as it looks."""
     config = write_config(tmp_path, models=slow_models(0.25), max_length=100)
     folder = tmp_path / "job"
@@ -161,3 +162,85 @@ def test_a_task_goes_on_beyond_its_time_limit(slurm: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob("panic-*-0001"))
     run(config, tmp_path / "whole")
     assert dump(folder / "merged") == dump(tmp_path / "whole")
+
+
+def test_a_task_that_is_requeued_from_outside_goes_on(slurm: Cluster, tmp_path: Path) -> None:
+    """As an administrator does: `scontrol requeue` in the middle of one of three."""
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=100)
+    job = submit(a_job(tmp_path, config, shards=3, sbatch=("--time=5:00",)))
+    wait_for(job, 1, "running")
+    time.sleep(4)
+    asked(["scontrol", "requeue", f"{job.ids['tasks'][0]}_1"])
+    wait_for(job, 1, "requeued", "complete")
+    assert "New: " in merged(job)
+    assert standing(job) == ["complete"] * 3, logs(job)
+    assert job.state(1).endswith("restart 1")
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+HUNGRY = """
+import os
+
+from panic.models import synthetic
+
+
+class Hungry(synthetic.ImageToText):
+    PARAMETERS = synthetic.ImageToText.PARAMETERS
+
+    def invoke(self, inputs, seeds):
+        held = bytearray(b"1") * 900 * 2**20 if "SLURM_ARRAY_TASK_ID" in os.environ else None
+        return super().invoke(inputs, seeds)
+"""
+
+
+def test_a_task_that_is_short_of_memory_is_told_and_submitted_with_more(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    """The kernel ends the process of the model, or all of the task; Slurm calls both out of memory."""
+    if not slurm.has_limits:
+        pytest.skip("memory is not limited here: control groups of version 1 cannot be written")
+    (tmp_path / "models.py").write_text(HUNGRY)
+    models = SYNTHETIC["models"]
+    chain = {**models["chain"], "base": f"python:{tmp_path}/models.py:Hungry"}
+    config = write_config(tmp_path, models={**models, "chain": chain}, max_length=4, executor="auto")
+    folder = tmp_path / "job"
+    panic_slurm(folder, config, "--time", "5:00", "--mem", "700M")
+    until_ended()
+    job = load(folder)
+    assert standing(job) == ["out of memory"], logs(job)
+    assert "1 out of memory" in panic_slurm(folder, "--status")
+    assert "These shards are not complete: 1." in logs(job)
+    panic_slurm(folder, "--resubmit", "--mem", "2G")
+    until_ended()
+    assert standing(load(folder)) == ["complete"], logs(job)
+    run(config, tmp_path / "whole")
+    assert dump(folder / "merged") == dump(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("is_requeued", [True, False])
+def test_what_a_lost_node_had_goes_on_from_its_snapshot(
+    slurm: Cluster, tmp_path: Path, is_requeued: bool
+) -> None:
+    """Slurm begins the task again by itself; where it may not, --resubmit does."""
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
+    snapshot = job.folder / "tasks" / "0001" / "store.sqlite"
+    wait_for(job, 1, "running")
+    deadline = time.monotonic() + 60
+    while not snapshot.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if not is_requeued:
+        asked(["scontrol", "update", f"JobId={job.ids['tasks'][0]}_1", "Requeue=0"])
+    slurm.lose_node()
+    wait_for(job, 1, "requeued" if is_requeued else "node failed")
+    assert job.state(1).startswith("running"), "it could write nothing more"
+    slurm.start_node()
+    if not is_requeued:
+        assert "These shards are not complete: 1." in merged(job)
+        job = submit(job, [1])
+    assert "New: " in merged(job)
+    assert job.state(1).startswith("complete")
+    assert "Begins with the snapshot" in logs(job)
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")

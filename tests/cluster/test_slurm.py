@@ -23,6 +23,7 @@ from panic.cluster.standing import standings
 from panic.errors import PanicError, UsageError
 from panic.store import Store, reading
 from panic.store.check import check
+from tests.cluster.conftest import Cluster
 from tests.engine.conftest import SYNTHETIC, dump
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,7 @@ def test_what_is_submitted(tmp_path: Path) -> None:
     assert "--signal=B:USR1@120" in found["tasks"]
     assert "--dependency=afterok:{pin}" in found["tasks"]
     assert "--dependency=afterany:{tasks}" in found["merge"]
+    assert found["merge"][-3:] == [found["tasks"][-2], "merge", "{tasks}"]
     assert "--gres=gpu:1" in found["tasks"]
     assert "--gres=gpu:1" not in found["merge"]
     again = commands(job, [1, 3])
@@ -143,6 +145,16 @@ def test_the_same_tasks_without_slurm_are_the_whole(tmp_path: Path) -> None:
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")
     assert sorted(path.name for path in (job.folder / "tasks").glob("*.lock")) == []
     assert list(tmp_path.glob("panic-local*")) == []
+
+
+def test_a_task_that_fails_keeps_none_from_running(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without Slurm those behind it were left out."""
+    stand_in = f'echo "$@" >>"{tmp_path}/asked"; case "$*" in *" 1/3 "*) exit 1 ;; esac'
+    job = a_job(tmp_path, panic=("sh", "-c", stand_in, "panic"))
+    assert perform_here(job, [1, 2, 3]) == 1
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"--shard {number}/3 " in asked for number in (1, 2, 3))
+    assert "These shards are not complete: 1." in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -220,11 +232,14 @@ def test_the_merge_comes_after_a_task_that_is_in_the_queue_again(tmp_path: Path)
     assert (done.returncode, (tmp_path / "asked").read_text()) == (0, "requeue 18\n")
     assert "Task 2 is in the queue again" in done.stderr
     assert not (job.folder / "merged").exists()
+    (job.folder / "tasks" / "0002.state").unlink()  # its node failed before it wrote anything
+    done = subprocess.run([*merge, "17"], env=given, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "asked").read_text()) == (0, "requeue 18\n" * 2)
     given = stand_in(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    done = subprocess.run(merge, env=given, capture_output=True, text=True, check=False)
+    done = subprocess.run([*merge, "17"], env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "These shards are not complete: 2." in done.stderr
-    assert (tmp_path / "asked").read_text() == "requeue 18\n"
+    assert (tmp_path / "asked").read_text() == "requeue 18\n" * 2
 
 
 @pytest.mark.slow
@@ -314,7 +329,7 @@ def merged(job: Job, seconds: float = 120) -> str:
 
 
 @pytest.mark.slow
-def test_an_array_of_slurm_is_the_whole(slurm: Path, tmp_path: Path) -> None:
+def test_an_array_of_slurm_is_the_whole(slurm: Cluster, tmp_path: Path) -> None:
     job = submit(a_job(tmp_path, sbatch=("--time=5:00",)))
     assert "New: " in merged(job)
     assert [one.state for one in standings(job, states(job))] == ["complete"] * 3
@@ -325,7 +340,7 @@ def test_an_array_of_slurm_is_the_whole(slurm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Path, tmp_path: Path) -> None:
+def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
     models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
     config = write_config(tmp_path, models=models, max_length=100)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
@@ -342,13 +357,13 @@ def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_slurm_says_what_it_does_not_take(slurm: Path, tmp_path: Path) -> None:
+def test_slurm_says_what_it_does_not_take(slurm: Cluster, tmp_path: Path) -> None:
     with pytest.raises(PanicError, match=r"sbatch: error: .*partition"):
         submit(a_job(tmp_path, sbatch=("--partition=nowhere",)))
 
 
 @pytest.mark.slow
-def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> None:
+def test_a_warning_of_slurm_requeues_the_task(slurm: Cluster, tmp_path: Path) -> None:
     models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
     config = write_config(tmp_path, models=models, max_length=60)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=10:00",)))
@@ -359,5 +374,27 @@ def test_a_warning_of_slurm_requeues_the_task(slurm: Path, tmp_path: Path) -> No
     assert "New: " in merged(job, seconds=300)
     assert job.state(1).startswith("complete")
     assert job.state(1).endswith("restart 1")
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_five_warnings_in_a_row_lose_nothing(slurm: Cluster, tmp_path: Path) -> None:
+    """Once, after one requeue, the merged store lacked 180 lines: the merge may have begun before the end."""
+    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
+    config = write_config(tmp_path, models=models, max_length=150)
+    job = submit(a_job(tmp_path, config, shards=2, sbatch=("--time=10:00",)))
+    for restart in range(5):
+        wait_for(job, 1, "running")
+        deadline = time.monotonic() + 60
+        while not job.state(1).endswith(f"restart {restart}") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)
+        asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
+        wait_for(job, 1, "requeued", "complete", seconds=60)
+    assert "New: " in merged(job, seconds=400)
+    assert job.state(1).startswith("complete")
+    assert job.state(1).endswith("restart 5")
     run(config, tmp_path / "whole")
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")

@@ -122,6 +122,21 @@ def test_pins_of_something_else_are_refused(tmp_path: Path) -> None:
             assert reading.experiments(store) == []
 
 
+def test_pins_for_a_ray_cluster_are_laid_where_its_devices_are_not(tmp_path: Path) -> None:
+    """As on a head node without a GPU, which refused them; the session compares the kind when it begins."""
+    kind = "cuda NVIDIA of another machine"
+    pins = calibrate(checked())
+    models = {name: one.model_copy(update={"device_kind": kind}) for name, one in pins.models.items()}
+    pins = pins.model_copy(update={"device_kind": kind, "models": models})
+    part = checked(executor="ray", device="cuda")
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        lay(pins, part, store)
+        [row] = reading.experiments(store)
+        assert {epoch.device_kind for epoch in reading.epochs(store, row.id)} == {kind}
+    with pytest.raises(ConflictError, match=f"started on a device of kind {kind!r}"):
+        run(checked(), tmp_path / "store")
+
+
 def test_a_store_that_began_with_other_shapes_is_refused(tmp_path: Path) -> None:
     part = checked()
     run(make_config(batch_sizes={"draw": 2, "chain": 2}), tmp_path / "store")
