@@ -257,8 +257,8 @@ def _call_error(error: BaseException, *, loaded: bool) -> CallError:
 class LocalWorker:
     """Runs models in a thread of this process: for the CPU and the simulated device.
 
-    The thread "models" owns the server and its cache; the thread "beside" only copies large images that go in,
-    and checks and hashes what came out. What ends one of them, such as a lack of memory, is delivered in
+    The thread "models" owns the server and its cache; the thread "beside" only copies large images that go
+    in, and checks and hashes what came out. What ends one of them, such as a lack of memory, is delivered in
     place of a result.
     """
 
