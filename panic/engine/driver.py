@@ -189,8 +189,11 @@ class Driver:
 
     def _may_send(self, lane: Lane, items: list[Item]) -> bool:
         """Whether the budget allows a request; if it does not, and nothing can change that, it is spent."""
-        spending, [content] = self._session.spending, self._session.inputs(lane, items)
+        spending = self._session.spending
         assert spending is not None
+        if not spending.is_limited:
+            return True
+        [content] = self._session.inputs(lane, items)
         is_allowed = self._spent is None and spending.allows(lane.model, content)
         if not is_allowed and spending.is_idle:
             self._spent = self._spent or spending.spent()

@@ -57,8 +57,8 @@ class Session:
     """What is being performed.
 
     run_ids: rows of the plan's runs, in their order. pins: how every model is called now, by name. lost:
-    digests of images whose pixels are gone for good. clock: that of the driver's thread. spending: of what is
-    sent to endpoints, where there are any.
+    digests of images whose pixels are gone for good. clock: that of the driver's thread. remote: the models
+    behind endpoints. spending: of what is sent to them, where there are any.
     """
 
     plan: Plan
@@ -78,6 +78,7 @@ class Session:
     on_progress: Callable[[Progress], None]
     pins: dict[str, Pin] = field(default_factory=dict)
     lost: set[bytes] = field(default_factory=set)
+    remote: frozenset[str] = frozenset()
     spending: Spending | None = None
     ledger: Ledger = field(default_factory=Ledger)
     clock: Clock = field(default_factory=partial(Clock, "starting"))
@@ -96,6 +97,7 @@ class Session:
         from panic.models.openai import most_tokens
         from panic.store.served import spent
 
+        self.remote = frozenset(remote)
         before = spent(self.store, self.experiment)
         self.spending = Spending(self.number, before, self.plan.config.budget)
         for name, spec in remote.items():
@@ -132,7 +134,7 @@ class Session:
     def inputs(self, lane: Lane, items: list[Item]) -> list[Content]:
         """The contents that the items of a lane are about."""
         modality = self.buckets.modality(lane.model, lane.bucket)
-        get = self.contents.decoded if lane.model in self.plan.remote else self.contents.get
+        get = self.contents.decoded if lane.model in self.remote else self.contents.get
         return [get(item.input, modality) for item in items]
 
 

@@ -54,6 +54,11 @@ class Spending:
         self._accounts[name] = _Account(model, places, most_tokens)
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a budget."""
+        return self._budget is not None
+
+    @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return not self._under_way
@@ -71,9 +76,10 @@ class Spending:
 
     def allows(self, name: str, item: Any) -> bool:
         """Whether a request for an item stays within the budget."""
-        budget, total = self._budget, self.total
+        budget = self._budget
         if budget is None:
             return True
+        total = self.total
         tokens = self._accounts[name].most(item)
         return (budget.requests is None or total.requests + 1 <= budget.requests) and (
             budget.tokens is None or total.tokens + tokens <= budget.tokens

@@ -234,7 +234,8 @@ class Commit:
     def extend(self, other: Commit) -> None:
         """Take in all that another one holds."""
         for name in COMMIT_LISTS:
-            getattr(self, name).extend(getattr(other, name))
+            if theirs := getattr(other, name):
+                getattr(self, name).extend(theirs)
 
 
 COMMIT_LISTS = tuple(one.name for one in fields(Commit))

@@ -42,7 +42,9 @@ def decode_image(file: BinaryIO) -> Image.Image:
             if problem := size_problem(*image.size) or _content_problem(image):
                 raise ValueError(problem)
             image.load()
-            return _turned(_opaque(image) if image.has_transparency_data else image)
+            turned = _turned(_opaque(image) if image.has_transparency_data else image)
+            turned.info = {}  # with it, the image would be copied once more to get rid of it
+            return turned
     except (ValueError, MemoryError):
         raise
     except Image.DecompressionBombError:
