@@ -55,7 +55,7 @@ TargetArgument = Annotated[
     ),
 ]
 TagsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="TAG...", help="Words to find it by.", show_default=False)
+    list[str] | None, typer.Argument(metavar="TAG", help="Words to find it by.", show_default=False)
 ]
 MarkOfOption = Annotated[
     Kind | None,

@@ -149,7 +149,9 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
         "output": _by_key(store, "output", "digest", list(_outputs(tables["output"]))),
     }
     diagrams = [row for row in tables["diagram"] if not decode_object(row["settings"]).get("generators")]
-    plain = {**tables, "diagram": diagrams}
+    sessions = {row["id"] for row in tables["session"]}
+    batches = [row for row in tables["batch"] if row["session"] in sessions]
+    plain = {**tables, "diagram": diagrams, "batch": batches}
     for table in NUMBERED:
         last = store.db.value(f"SELECT coalesce(max(id), 0) FROM {table}")
         olds = sorted(row["id"] for row in plain[table])
@@ -206,6 +208,8 @@ def _insert(store: Store, table: str, row: Row, conflict: str = "") -> None:
 def _restore_vectors(connection: apsw.Connection, tables: Tables, numbers: Numbers) -> None:
     for table in (name for name in tables if name.startswith("embedding-")):
         for row in tables[table]:
+            if row["batch"] not in numbers["batch"]:
+                continue  # made by a session of an experiment that is not in the export: computed again
             place = [numbers[name][row[name]] for name in ("output", "model", "batch")]
             vector = np.asarray(row["vector"])
             connection.execute(

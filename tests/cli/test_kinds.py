@@ -194,3 +194,13 @@ def test_a_training_is_shown(panic: Invoke, kinds: Path) -> None:
     assert (found["tags"], found["config"], found["used_by"]) == (["good"], {"learning_rate": 0.1}, [])
     assert "--all: without effect for a training" in panic("show", "two", "--all").stderr
     assert "No experiment" in panic("show", "nothing").stderr
+
+
+def test_an_experiment_comes_back_whose_vectors_another_one_has_made(panic: Invoke, store: Path) -> None:
+    """Its outputs were embedded before: the batch is of a session that a part of the store does not have."""
+    assert panic("export", "--where", "name = broken", "-o", "tables", "--images").exit_code == 0
+    done = panic("import", "tables", "--store", "back")
+    assert done.exit_code == 0, done.output
+    assert panic("check", "--store", "back").exit_code == 0
+    with Store("back") as back, Store(store) as opened:
+        assert len(reading.runs(back, "broken")) == len(reading.runs(opened, "broken"))

@@ -89,9 +89,8 @@ def expected(own: Runs, sources: list[Runs]) -> Runs:
     return comes
 
 
-@pytest.mark.parametrize(
-    "seed", [4, 18, 21, 24, 29, 33]
-)  # with conflicts; red where refused runs are forgotten
+# These have conflicts, and the last four are red where what refused runs say is forgotten.
+@pytest.mark.parametrize("seed", [4, 21, 18, 24, 29, 33])
 def test_every_order_of_sources_has_the_same_end(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     common = {f"state {n}": f"state {n + rng.randint(1, 3)}" for n in range(3 * STATES)}
