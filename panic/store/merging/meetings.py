@@ -66,51 +66,58 @@ def open_memo(walk: Walk) -> None:
     walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_OWN}")
 
 
-def dispute(walk: Walk) -> bool:
-    """Find the states from which the source goes on otherwise than what came before; whether there are any.
+def meetings(walk: Walk) -> list[Meeting]:
+    """The runs of the source, new to the target, that meet runs which are there.
+
+    Where any goes on otherwise, also those that came with sources before and have a state of it.
+    """
+    found = _meetings(walk)
+    is_refused = walk.value("SELECT EXISTS (SELECT 1 FROM temp.left_out WHERE is_refused)")
+    if not is_refused and all(one.is_equal for one in found):
+        return found
+    _dispute(walk)
+    before = walk.rows(
+        f"SELECT DISTINCT s.run FROM ({_STATES} WHERE run.id > (SELECT run FROM temp.first)"
+        f" AND run.id <= ?{_OWN}) AS s CROSS JOIN temp.memo ON {_SAME} WHERE memo.is_disputed",
+        walk.last["run"],
+    )
+    came = [Meeting(run=run, other=None, is_new=False, is_equal=False) for (run,) in before]
+    return _meetings(walk) + came
+
+
+def _meetings(walk: Walk) -> list[Meeting]:
+    rows = walk.rows(
+        f"SELECT s.run, min(CASE WHEN {_DIFFERS} THEN memo.run END), min(memo.run), max({_DIFFERS})"
+        f" FROM ({_COMING}) AS s CROSS JOIN temp.memo ON {_SAME}"
+        " WHERE s.run > ? AND memo.run IS NOT s.run GROUP BY s.run",
+        walk.last["run"],
+    )
+    return [
+        Meeting(run=run, other=differing if differs else other, is_new=True, is_equal=not differs)
+        for run, differing, other, differs in rows
+        if differs or other is not None
+    ]
+
+
+def _dispute(walk: Walk) -> None:
+    """Find the states from which the source goes on otherwise than what came before.
 
     The states of its runs that were refused are remembered: they speak against others, too.
     """
-    differ = (
-        f"UPDATE temp.memo SET is_disputed = TRUE FROM ({{0}}) AS s WHERE {_SAME} AND {_DIFFERS}"
-        " AND NOT memo.is_own"
-    )
+    key = ", ".join(f"memo.{column}" for column in _KEY)
     for states in (_COMING, _REFUSED):
-        walk.connection.execute(differ.format(states))
+        found = walk.rows(
+            f"SELECT DISTINCT {key} FROM ({states}) AS s CROSS JOIN temp.memo ON {_SAME}"
+            f" WHERE {_DIFFERS} AND NOT memo.is_own"
+        )
+        walk.connection.executemany(
+            f"UPDATE temp.memo SET is_disputed = TRUE WHERE ({', '.join(_KEY)}) = (?, ?, ?, ?, ?, ?)", found
+        )
     columns = ", ".join([*_KEY, "output", "run"])
     walk.connection.execute(
         f"INSERT OR IGNORE INTO temp.memo ({columns}, is_disputed, is_own)"
         f" SELECT {columns}, FALSE, FALSE FROM ({_REFUSED})"
     )
-    return bool(walk.value("SELECT EXISTS (SELECT 1 FROM temp.memo WHERE is_disputed)"))
-
-
-def meetings(walk: Walk, *, is_disputed: bool) -> list[Meeting]:
-    """The runs of the source, new to the target, that meet runs which are there, and who is in a dispute.
-
-    is_disputed: whether there are disputed states; then also runs that came with sources before.
-    """
-    last = walk.last["run"]
-    rows = walk.rows(
-        f"SELECT s.run, min(CASE WHEN {_DIFFERS} THEN memo.run END), min(memo.run), max({_DIFFERS})"
-        f" FROM ({_COMING}) AS s CROSS JOIN temp.memo ON {_SAME}"
-        " WHERE s.run > ? AND memo.run IS NOT s.run GROUP BY s.run",
-        last,
-    )
-    found = [
-        Meeting(run=run, other=differing if differs else other, is_new=True, is_equal=not differs)
-        for run, differing, other, differs in rows
-        if differs or other is not None
-    ]
-    if is_disputed:
-        before = walk.rows(
-            f"SELECT DISTINCT s.run FROM ({_STATES}"
-            f" WHERE run.id > (SELECT run FROM temp.first) AND run.id <= ?{_OWN}) AS s"
-            f" CROSS JOIN temp.memo ON {_SAME} WHERE memo.is_disputed",
-            last,
-        )
-        found += [Meeting(run=run, other=None, is_new=False, is_equal=False) for (run,) in before]
-    return found
 
 
 def forget(walk: Walk, run: int) -> None:

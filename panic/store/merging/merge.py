@@ -28,7 +28,7 @@ from panic.store.codec import decode_network, run_key, text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
 from panic.store.merging import conflicts, unfinished
 from panic.store.merging.experiments import join_experiments
-from panic.store.merging.meetings import dispute, give_way, meetings, open_memo, remember
+from panic.store.merging.meetings import give_way, meetings, open_memo, remember
 from panic.store.merging.remarks import choose_remarks, open_remarks, order_remarks
 from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
 from panic.store.merging.walk import Walk
@@ -306,7 +306,7 @@ def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
             give_way(walk, run)
         else:
             conflicts.leave(walk, run)
-    met = meetings(walk, is_disputed=dispute(walk))
+    met = meetings(walk)
     found.num_meeting = sum(one.is_equal for one in met)
     differing = [one for one in met if not one.is_equal]
     for one in differing:
