@@ -8,13 +8,13 @@ panic --help; run-experiments --help; source <(panic completion bash)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from panic import __version__
 from panic.cli.common import QuietOption, Shared, StoreOption, VerboseOption, command
@@ -77,7 +77,10 @@ COMMANDS = {
         "search:search",
         "Search the texts of runs, prompts included: where they came up, in which runs and steps.",
     ),
-    "show": ("experiments:show", "Show an experiment: its settings, models, sessions and runs."),
+    "show": (
+        "experiments:show",
+        "Show an experiment: its settings, models, sessions and runs; or a training, by name, id or folder.",
+    ),
     "requirements": (
         "origin:requirements",
         "Print what to install to repeat an experiment: the versions that its last session had.",
@@ -91,7 +94,7 @@ COMMANDS = {
         "trainings:trainings",
         "List trainings: how far each is, what was said of it, and which experiments used its model.",
     ),
-    "stuck": ("experiments:stuck", "List the runs that are stuck: since which step, with which period."),
+    "stuck": ("stuck:stuck", "List the runs that are stuck: since which step, with which period."),
     "models": (
         "models:models",
         "List all known models: modality, parameters, licence, memory, whether they are here.",
@@ -116,7 +119,10 @@ COMMANDS = {
         "compare:compare",
         "Tell what experiments differ in: config, models, code, versions, hardware, and summary metrics.",
     ),
-    "best": ("compare:best", "List the experiments by the mean of a metric over their runs."),
+    "best": (
+        "best:best",
+        "List the experiments by the mean of a metric over their runs; or runs, or trainings, by a number.",
+    ),
     "figure": (
         "ask:figure",
         "Write the figure of one question as a file; several experiments stand side by side.",
@@ -147,7 +153,10 @@ COMMANDS = {
         "stores:merge",
         "Bring the content of stores into one, each thing once, in any order and as often as you like.",
     ),
-    "delete": ("delete:delete", "Delete an experiment, or some of its runs; they can come back."),
+    "delete": (
+        "delete:delete",
+        "Delete an experiment, or some of its runs, or what a filter finds; it can come back.",
+    ),
     "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),
     "purge": ("delete:purge", "Remove what was deleted for good, and give its space back to the disk."),
     "check": ("check:check", "Verify the store: the files, every reference, every step, every digest."),
@@ -208,9 +217,13 @@ def _built(name: str, place: str) -> Any:
 class QuickCommand(TyperCommand):
     """A command whose options are converted only where they need it."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._quick: dict[int, Any] = {}
+
     def get_params(self, ctx: Any) -> list[Any]:
         """The options and arguments, that of the help included."""
-        return spared(super().get_params(ctx))
+        return quickened(super().get_params(ctx), self._quick)
 
 
 class CommandTree(TyperGroup):
@@ -218,10 +231,11 @@ class CommandTree(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": Commands()})
+        self._quick: dict[int, Any] = {}
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options, that of the help included."""
-        return spared(super().get_params(ctx))
+        return quickened(super().get_params(ctx), self._quick)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help."""
@@ -239,6 +253,9 @@ class Unconverted:
     Everything else, mistakes above all, goes typer's own way, for which it imports pydantic: 0.1 s.
     """
 
+    def __init__(self, own: Callable[[], Any]) -> None:
+        self.own = own
+
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the value that a command is called with."""
         wanted = param.type_descriptor.annotation
@@ -250,20 +267,33 @@ class Unconverted:
             return Path(value)
         if wanted == list[str] and isinstance(value, list | tuple):
             return list(value)
-        param._runtime_param = None
-        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+        return self.own().coerce(value, param=param, ctx=ctx)
 
 
-def spared(parameters: list[Any]) -> list[Any]:
-    """Let parameters of a command take values that need no conversion without converting them; return them.
+class QuickOption(TyperOption):
+    """An option that is converted only where it needs it."""
 
-    typer makes its converter when it is first needed; this one stands there before. A version of typer that
-    keeps it elsewhere does not notice.
-    """
-    for parameter in parameters:
-        if getattr(parameter, "_runtime_param", ...) is None and hasattr(parameter, "type_descriptor"):
-            parameter._runtime_param = Unconverted()
-    return parameters
+    def get_runtime_param(self) -> Any:
+        """What converts the value. A version of typer without this method does not ask for it."""
+        return Unconverted(super().get_runtime_param)
+
+
+class QuickArgument(TyperArgument):
+    """An argument that is converted only where it needs it."""
+
+    def get_runtime_param(self) -> Any:
+        """What converts the value. A version of typer without this method does not ask for it."""
+        return Unconverted(super().get_runtime_param)
+
+
+def quickened(parameters: Sequence[Any], known: dict[int, Any]) -> list[Any]:
+    """The parameters of a command, each as its quick kind; known: those made before, which stay the same."""
+    kinds: dict[type, type] = {TyperOption: QuickOption, TyperArgument: QuickArgument}
+    for one in parameters:
+        if id(one) not in known and type(one) in kinds:
+            quick = known[id(one)] = object.__new__(kinds[type(one)])
+            vars(quick).update(vars(one))
+    return [known.get(id(one), one) for one in parameters]
 
 
 app = typer.Typer(help=EXPLAIN, cls=CommandTree, no_args_is_help=True, **SETTINGS)

@@ -16,7 +16,7 @@ import typer
 import panic
 from panic.cli.common import JsonOption, Shared, command, complete_experiment, complete_kind, say
 from panic.cli.destinations import ForceOption, claim_file
-from panic.cli.finding import BothWhereOption, chosen
+from panic.cli.finding import BothWhereOption, ProjectOption, chosen
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
 from panic.cli.render import console, print_json, print_table, shorten
 from panic.errors import NotFound, UsageError
@@ -84,6 +84,7 @@ def figure(
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark.")] = False,
     null: NullOption = None,
     where: BothWhereOption = None,
+    project: ProjectOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
 ) -> None:
@@ -99,7 +100,7 @@ def figure(
     from panic.analysis.questions import ask
 
     asked = find(_needed(question))
-    with _evidence(shared, experiments, where) as found:
+    with _evidence(shared, experiments, where, project) as found:
         claim_file(output, force=force)
         drawn = {
             one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
@@ -136,6 +137,7 @@ def table(
     ] = None,
     null: NullOption = None,
     where: BothWhereOption = None,
+    project: ProjectOption = None,
     force: ForceOption = False,
     list_questions: ListOption = False,
     as_json: JsonOption = False,
@@ -149,7 +151,7 @@ def table(
     from panic.analysis.null_bands import answers_beside
 
     asked = find(_needed(question))
-    with _evidence(shared, experiments, where) as found:
+    with _evidence(shared, experiments, where, project) as found:
         answered = {
             one.experiment.name: answers(asked, one) if null is None else answers_beside(asked, one, null)
             for one in found
@@ -213,13 +215,13 @@ def _needed(question: str | None) -> str:
 
 @contextmanager
 def _evidence(
-    shared: Shared, experiments: Sequence[str] | None, where: str | None
+    shared: Shared, experiments: Sequence[str] | None, where: str | None, project: str | None
 ) -> Iterator[list[Evidence]]:
     """What figures rest on, of each experiment once, while the store is open."""
     from panic.analysis.evidence import Evidence
     from panic.store import standing
 
-    with shared.open_store() as store, chosen(store, experiments, where) as (rows, told):
+    with shared.open_store() as store, chosen(store, experiments, where, project) as (rows, told):
         if told and not shared.quiet:
             say(told, err=True)
         yield [

@@ -1,20 +1,27 @@
-"""`panic compare` and `panic best`: what experiments differ in, which have the most or least of a metric.
+"""`panic compare`: what experiments, or trainings, differ in.
 
-panic compare demo other; panic best --by drift --least
+panic compare demo other; panic compare --of training --where "name like 'quick%'"
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, complete_experiment
-from panic.cli.finding import ProjectOption, WhereOption, experiments_where, in_project
+from panic.cli.finding import (
+    ProjectOption,
+    WhereOption,
+    experiment_of,
+    experiments_where,
+    find,
+    refuse_project,
+)
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
-from panic.errors import UsageError
+from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from panic.analysis.contrasts import Contrast
@@ -25,13 +32,6 @@ if TYPE_CHECKING:
 
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
 MAX_CELL = 60
-
-
-def complete_metric(incomplete: str) -> list[str]:
-    """The names of metrics, for the shell."""
-    from panic.analysis.metrics import METRICS
-
-    return [name for name in METRICS if name.startswith(incomplete)]
 
 
 @command
@@ -46,7 +46,12 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    of: Annotated[
+        Literal["experiment", "training"] | None,
+        typer.Option("--of", help="What is compared; what is named tells it, too."),
+    ] = None,
     where: WhereOption = None,
+    project: ProjectOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Also what they have in common.")] = False,
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
@@ -62,9 +67,10 @@ def compare(
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     with shared.open_store() as store:
-        if where is None and (trainings := _trainings(store, experiments or [])):
+        trainings = None if of == "experiment" else _trainings(store, experiments or [], of, where, project)
+        if trainings is not None:
             return _compare_trainings(trainings, everything, as_csv, as_json)
-        rows = _chosen(store, experiments, where)
+        rows = chosen_experiments(store, experiments, where, project)
         names = [row.name for row in rows]
         if len(rows) < 2:
             raise UsageError("Two experiments are needed.", hint="panic compare EXPERIMENT EXPERIMENT")
@@ -79,15 +85,33 @@ def compare(
     return _print(names, found, metrics)
 
 
-def _trainings(store: Store, names: Sequence[str]) -> list[TrainingRow]:
-    """The trainings that are named; none unless all names are such, and the first is no experiment."""
-    from panic.store import reading
-    from panic.store.trainings import find_training
+def _trainings(
+    store: Store, names: Sequence[str], of: str | None, where: str | None, project: str | None
+) -> list[TrainingRow] | None:
+    """The trainings that are named, or that a filter finds; None where experiments are meant.
 
-    if len(names) < 2 or reading.named(store, names[0]):
-        return []
+    Unless trainings are asked for, all names have to be such, and the first that of no experiment. Raises
+    NotFound for what is no training, UsageError for fewer than two.
+    """
+    from panic.store import reading
+    from panic.store.trainings import find_training, trainings_at
+
+    if of is None and (where or project or len(names) < 2 or reading.named(store, names[0])):
+        return None
     found = [find_training(store, name) or find_training(store, os.path.abspath(name)) for name in names]
-    return [row for row in found if row is not None] if all(found) else []
+    if of is None:
+        return [row for row in found if row is not None] if all(found) else None
+    refuse_project(project)
+    if names and where is not None:
+        raise UsageError("Name trainings, or find them by --where: not both.")
+    if lacking := [name for name, row in zip(names, found, strict=True) if row is None]:
+        raise NotFound(f"There is no training {lacking[0]!r}.", hint="panic trainings lists them.")
+    chosen = [row for row in found if row is not None]
+    if where is not None:
+        chosen = trainings_at(store, find(store, "training", where))
+    if len(chosen) < 2:
+        raise UsageError("Two trainings are needed.", hint="panic trainings lists them.")
+    return chosen
 
 
 def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, as_csv: bool, as_json: bool) -> None:
@@ -215,68 +239,18 @@ def _comparison(one: Comparison) -> str:
     return f"{one.difference:+.4g} ({one.num_starts:,} start{'s' * (one.num_starts != 1)}{tested})"
 
 
-@command
-def best(
-    shared: Shared,
-    by: Annotated[
-        str, typer.Option("--by", metavar="METRIC", help="A metric.", autocompletion=complete_metric)
-    ],
-    experiments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="Among these; by default all of the store.",
-            autocompletion=complete_experiment,
-            show_default=False,
-        ),
-    ] = None,
-    where: WhereOption = None,
-    project: ProjectOption = None,
-    least: Annotated[bool, typer.Option("--least", help="The least first.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many are listed.")] = 10,
-    as_csv: CsvOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """List the experiments by the mean of a metric over their runs."""
-    from panic.analysis.measured import means
-    from panic.analysis.metrics import METRICS, require_metric
+def chosen_experiments(
+    store: Store, names: list[str] | None, where: str | None, project: str | None
+) -> list[ExperimentRow]:
+    """The experiments that are named, or that a filter finds, or a project has but for null models.
+
+    Raises UsageError where names and a filter are given.
+    """
     from panic.store import reading
 
-    if as_csv and as_json:
-        raise UsageError("Give either --csv or --json.")
-    require_metric(by)
-    with shared.open_store() as store:
-        chosen = _chosen(store, experiments, where)
-        if not (experiments or where):
-            chosen = [row for row in reading.experiments(store) if not reading.is_null(row.name)]
-        if project is not None:
-            of_project = in_project(store, "experiment", project)
-            chosen = [row for row in chosen if row.id in of_project]
-        known = means(store, by, [row.id for row in chosen])
-        found = [(row.name, row.uid[:12], *known[row.id]) for row in chosen if row.id in known]
-    found.sort(key=lambda one: one[2], reverse=not least)
-    shown = found[:limit]
-    keys = ("name", "id", by, "runs")
-    if as_json:
-        return print_json([dict(zip(keys, one, strict=True)) for one in shown])
-    if as_csv:
-        import polars as pl
-
-        schema = dict(zip(keys, (pl.String, pl.String, pl.Float64, pl.Int64), strict=True))
-        return print_csv(pl.DataFrame(shown, schema=schema, orient="row"))
-    if not shown:
-        return console().print(f"No run has a {by} ({METRICS[by].what}).")
-    rows = [(name, id, f"{mean:.4g}", number) for name, id, mean, number in shown]
-    print_table(["name", "id", f"{by} #", "runs #"], rows)
-    return console().print(f"{by}: {METRICS[by].what}, mean over runs")
-
-
-def _chosen(store: Store, names: list[str] | None, where: str | None) -> list[ExperimentRow]:
-    """The experiments that are named, or that a filter finds. Raises UsageError where both are given."""
-    from panic.store import reading
-
-    if where is None:
-        return [reading.experiment(store, name) for name in names or ()]
-    if names:
+    if names and where is not None:
         raise UsageError("Name experiments, or find them by --where: not both.")
-    return experiments_where(store, where)
+    if names or (where is None and project is None):
+        return [experiment_of(store, name, project) for name in names or ()]
+    found = experiments_where(store, where, project)
+    return [row for row in found if where is not None or not reading.is_null(row.name)]

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli import render
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options
-from panic.cli.finding import RunsWhereOption, runs_where
+from panic.cli.common import JsonOption, Shared, command, complete_experiment, say, tell_options
+from panic.cli.finding import (
+    BothWhereOption,
+    ProjectOption,
+    experiment_of,
+    experiments_where,
+    runs_where,
+)
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import NotFound, StoreError, UsageError
 
@@ -27,7 +33,15 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 @command
 def delete(
     shared: Shared,
-    experiment: ExperimentArgument,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Name, beginning of an id, or latest; none where --where or --project finds several.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
+    ] = None,
     runs: Annotated[
         list[str] | None, typer.Option("--run", metavar="RUN", help="Only this run; may be repeated.")
     ] = None,
@@ -35,21 +49,24 @@ def delete(
         list[str] | None,
         typer.Option("--network", metavar="A,B", help="Only runs of this network; may be repeated."),
     ] = None,
-    where: RunsWhereOption = None,
+    where: BothWhereOption = None,
+    project: ProjectOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Delete an experiment, or some of its runs; they can come back.
+    """Delete an experiment, some of its runs, or the experiments that a filter finds; they can come back.
 
     Shows first what goes. `panic undelete` brings it back. The space is given back by `panic purge`, and then
     it cannot come back.
     """
+    if experiment is None:
+        return _delete_many(shared, runs or networks, where, project, yes=yes)
     from panic.store import Store, reading
     from panic.store.delete import preview, preview_deletion
     from panic.store.signing import present_author
     from panic.store.tombstones import hide, hide_runs
 
     with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
+        row = experiment_of(store, experiment, project)
         chosen = None
         if runs or networks or where is not None:
             chosen = _chosen(store, row, runs or [], networks or [], where)
@@ -71,6 +88,47 @@ def delete(
         console().print(
             f"{what} {'is' if is_one else 'are'} deleted. panic undelete {row.name} brings"
             f" {'it' if is_one else 'them'} back; panic purge gives the space back."
+        )
+    return None
+
+
+def _delete_many(
+    shared: Shared, parts: list[str] | None, where: str | None, project: str | None, *, yes: bool
+) -> None:
+    """Delete the experiments that a filter finds, or those of a project, with their null models."""
+    from panic.store import Store, reading
+    from panic.store.delete import preview_deletion
+    from panic.store.signing import present_author
+    from panic.store.tombstones import hide
+
+    if parts or (where is None and project is None):
+        raise UsageError(
+            "The name of an experiment is needed.",
+            hint="Or --where and --project, which find several: --run and --network are of one.",
+        )
+    with shared.open_store() as store:
+        found = experiments_where(store, where, project)
+        names = {row.name for row in found}
+        beside = {row.name: [null.name for null in reading.nulls(store, row.name)] for row in found}
+        with_others = {null for name in names for null in beside[name]}
+        rows = [row for row in found if row.name not in with_others]
+        told = [
+            _told(f"{row.name} ({row.uid[:12]})", preview_deletion(store, row.id), beside[row.name])
+            for row in rows
+        ]
+    if not shared.quiet:
+        console().print("\n".join(told), soft_wrap=True)
+    what = "this" if len(rows) == 1 else f"these {len(rows):,} experiments"
+    if not _is_wanted(f"Delete {what}?", "Nothing was deleted", yes=yes):
+        return
+    with Store(store.path, write=True) as store:
+        for row in rows:
+            hide(store, row, present_author().name)
+    if not shared.quiet:
+        console().print(
+            f"{', '.join(row.name for row in rows)}: deleted. panic undelete NAME brings one back;"
+            " panic purge gives the space back.",
+            soft_wrap=True,
         )
 
 

@@ -1,4 +1,4 @@
-"""`panic list`, `show`, `stuck`: the experiments of a store and their runs.
+"""`panic list` and `panic show`: the experiments of a store and their runs.
 
 panic list; panic show demo; panic show demo --config > again.yaml
 """
@@ -25,6 +25,7 @@ from panic.cli.finding import (
     RunsWhereOption,
     SortOption,
     WhereOption,
+    experiment_of,
     find,
     find_run,
     in_project,
@@ -35,7 +36,7 @@ from panic.cli.finding import (
 from panic.cli.origin import print_origin
 from panic.cli.render import console, moment, print_json, print_table
 from panic.cli.stored import own_config
-from panic.errors import ConfigError, UsageError
+from panic.errors import ConfigError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -118,6 +119,7 @@ def show(
     config: Annotated[bool, typer.Option("--config", help="Print a config that reruns it.")] = False,
     run: RunOption = None,
     where: RunsWhereOption = None,
+    project: ProjectOption = None,
     first: Annotated[
         int, typer.Option("--from", min=0, metavar="STEP", help="With --run: its steps from this one on.")
     ] = 0,
@@ -126,8 +128,8 @@ def show(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show an experiment: its settings, models, sessions and runs."""
-    from panic.store import reading, standing
+    """Show an experiment: its settings, models, sessions and runs; or a training, by name, id or folder."""
+    from panic.store import standing
 
     if config and run is not None:
         raise UsageError("Give either --config or --run.")
@@ -136,7 +138,15 @@ def show(
     if config or (as_json and not first):
         tell_options({"--all": everything}, "here: it is shown whole")
     with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
+        try:
+            row = experiment_of(store, experiment, project)
+        except NotFound:
+            from panic.cli.trainings import show_training
+
+            if project is not None or not show_training(store, experiment, as_json=as_json):
+                raise
+            given = {"--config": config, "--run": run, "--where": where, "--from": first, "--all": everything}
+            return tell_options(given, "for a training")
         if config:
             _show_config(store, row, as_json)
         elif run is not None:
@@ -148,6 +158,7 @@ def show(
             print_json(experiment_as_dict(store, row, state) | {"runs": runs})
         else:
             _show_experiment(store, row, runs_where(store, row, where), everything)
+    return None
 
 
 def _show_config(store: Store, row: ExperimentRow, as_json: bool) -> None:
@@ -408,7 +419,7 @@ def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_r
     shown = runs if all_runs else runs[:SHOWN_RUNS]
     in_arms = ["arm"] if any(run.arm != BASELINE for run in runs) else []
     rows = [
-        (*_named(r, in_arms), r.state, mark.beside(details(r), of))
+        (*named(r, in_arms), r.state, mark.beside(details(r), of))
         for r, of in zip(shown, mark.of_runs(store, row.name, shown), strict=True)
     ]
     print_table(["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "state", ""], rows, "Runs")
@@ -422,37 +433,10 @@ def _devices(session: SessionRow) -> str:
     return asked if isinstance(asked, str) else " ".join(map(str, asked))
 
 
-def _named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
+def named(run: RunRow, in_arms: Sequence[str]) -> tuple[Any, ...]:
     """What tells a run from others in a table; its arm, where any run has one."""
     from panic.store.codec import prompt_label
 
     prompt = render.shorten(prompt_label(run.prompt))
     arm = [run.arm] if in_arms else []
     return run.id, render.network(run.network), prompt, str(run.seed), run.repeat, *arm
-
-
-@command
-def stuck(
-    shared: Shared,
-    experiment: ExperimentArgument = "latest",
-    where: RunsWhereOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the runs that are stuck: since which step, with which period."""
-    from panic.store import reading
-
-    with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
-        known = runs_where(store, row, where)
-    runs = [run for run in known if run.state == "stuck"]
-    keys = ("run", "network", "prompt", "seed", "repeat", "arm", "entry_step", "period")
-    if as_json:
-        return print_json([{key: run_as_dict(run)[key] for key in keys} for run in runs])
-    if number := sum(run.state == "repeated" for run in known):
-        console(err=True).print(f"{number:,} runs were ended as repeated, which is not stuck: panic show")
-    if not runs:
-        return console().print(f"No run of {row.name} is stuck.")
-    in_arms = ["arm"] if any(run.arm != BASELINE for run in known) else []
-    rows = [(*_named(r, in_arms), r.entry_step, r.period) for r in runs]
-    columns = ["run #", "network", "prompt", "seed #", "repeat #", *in_arms, "entry step #", "period #"]
-    return print_table(columns, rows)

@@ -16,7 +16,7 @@ import typer
 
 from panic.cli.common import OptionalExperiment, Shared, command
 from panic.cli.destinations import ForceOption, claim_folder
-from panic.cli.finding import WhereOption, experiments_where
+from panic.cli.finding import ProjectOption, WhereOption, experiments_where
 from panic.cli.render import console, print_json
 from panic.errors import PanicError, StoreCorrupt
 
@@ -58,15 +58,16 @@ def export(
         bool, typer.Option("--images", help="Also the encoded pictures (lossless WebP).")
     ] = False,
     where: WhereOption = None,
+    project: ProjectOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the whole store as Parquet files, one per table and one of vectors per embedding model.
 
-    With --where what belongs to the experiments that it holds for.
+    With --where or --project what belongs to the experiments that these find.
     """
     from polars.exceptions import ComputeError
 
-    with shared.open_store() as store, _part(store, where), store.db.snapshot():
+    with shared.open_store() as store, _part(store, where, project), store.db.snapshot():
         claim_folder(output, force=force)
         for name, frame in tables(store, images=images):
             try:
@@ -78,14 +79,14 @@ def export(
 
 
 @contextmanager
-def _part(store: Store, where: str | None) -> Iterator[None]:
-    """See the experiments that a filter finds alone; all without one."""
+def _part(store: Store, where: str | None, project: str | None) -> Iterator[None]:
+    """See the experiments alone that a filter finds, or those of a project; all without either."""
     from panic.store.finding.narrowing import only_experiments
 
-    if where is None:
+    if where is None and project is None:
         yield
         return
-    with only_experiments(store, [row.id for row in experiments_where(store, where)]):
+    with only_experiments(store, [row.id for row in experiments_where(store, where, project)]):
         yield
 
 

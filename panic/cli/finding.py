@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from panic.cli.common import JsonOption, Shared, command, say
 from panic.cli.render import moment, print_json, print_table, shorten
-from panic.errors import NotFound
+from panic.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
@@ -75,6 +75,10 @@ BothWhereOption = Annotated[
         help="Of named experiments only the runs where this holds; else the experiments where it does.",
     ),
 ]  # fmt: skip
+OfOption = Annotated[
+    Literal["experiment", "run", "training"] | None,
+    typer.Option("--of", help="Of which kind, all that --where finds."),
+]
 SortOption = Annotated[
     str | None,
     typer.Option("--sort", metavar="FIELD,...", help="Sort by these; -FIELD has the largest first."),
@@ -110,15 +114,41 @@ def find(store: Store, target: Target, where: str | None, sort: str | None = Non
     return found(store, query, known_fields())
 
 
-def experiments_where(store: Store, where: str) -> list[ExperimentRow]:
-    """The experiments that a filter finds. Raises NotFound where there is none."""
+def experiments_where(store: Store, where: str | None, project: str | None = None) -> list[ExperimentRow]:
+    """The experiments that a filter finds, of a project or of all. Raises NotFound where there is none."""
     from panic.store import reading
 
     ids = find(store, "experiment", where)
+    if project is not None:
+        of_project = in_project(store, "experiment", project)
+        ids = [id for id in ids if id in of_project]
     if not ids:
-        raise NotFound(f"No experiment in {store.path} is as --where says.", hint="panic list shows all.")
+        among = store.path if project is None else f"the project {project!r}"
+        raise NotFound(f"No experiment in {among} is as --where says.", hint="panic list shows all.")
     known = {row.id: row for row in reading.experiments(store)}
     return [known[id] for id in ids]
+
+
+def experiment_of(store: Store, name: str, project: str | None) -> ExperimentRow:
+    """The experiment that is named; `latest` is the last of the project, if one is given.
+
+    Raises NotFound, also for one that is not in the project.
+    """
+    from panic.store import reading
+
+    if project is None:
+        return reading.experiment(store, name)
+    of_project = in_project(store, "experiment", project)
+    if name == "latest":
+        rows = [row for row in reading.experiments(store) if row.id in of_project]
+        return ([row for row in rows if not reading.is_null(row.name)] or rows)[-1]
+    row = reading.experiment(store, name)
+    if row.id not in of_project:
+        raise NotFound(
+            f"{row.name} is not in the project {project!r}.",
+            hint=f"panic project {row.name} says which one it is in.",
+        )
+    return row
 
 
 def in_project(store: Store, target: Target, project: str) -> set[int]:
@@ -140,21 +170,29 @@ def in_project(store: Store, target: Target, project: str) -> set[int]:
     )
 
 
+def refuse_project(project: str | None) -> None:
+    """Raise UsageError where a project is to find trainings, which have none."""
+    if project is not None:
+        raise UsageError("Trainings are in no project.", hint="--where finds them, by their folder or tags.")
+
+
 @contextmanager
 def chosen(
-    store: Store, names: Sequence[str] | None, where: str | None
+    store: Store, names: Sequence[str] | None, where: str | None, project: str | None = None
 ) -> Iterator[tuple[list[ExperimentRow], str]]:
     """The experiments that are named, of which only the runs that a filter finds are seen, or that it finds.
 
-    The text says which part of the runs that is; "" for all. Raises NotFound where nothing is found.
+    Without names and a filter those of a project, but for null models, if one is given. The text says which
+    part of the runs that is; "" for all. Raises NotFound where nothing is found.
     """
     from panic.store import reading
     from panic.store.finding.narrowing import only_runs
 
-    if not names and where is not None:
-        yield experiments_where(store, where), ""
+    if not names and (where is not None or project is not None):
+        found = experiments_where(store, where, project)
+        yield [row for row in found if where is not None or not reading.is_null(row.name)], ""
         return
-    rows = [reading.experiment(store, name) for name in names or ["latest"]]
+    rows = [experiment_of(store, name, project) for name in names or ["latest"]]
     if where is None:
         yield rows, ""
         return

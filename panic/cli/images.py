@@ -17,7 +17,14 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, tell_options
 from panic.cli.destinations import ForceOption, claim_file
-from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
+from panic.cli.finding import (
+    ProjectOption,
+    RunOption,
+    RunsWhereOption,
+    experiment_of,
+    find_run,
+    runs_where,
+)
 from panic.cli.render import console
 from panic.errors import NotFound, UsageError
 
@@ -68,6 +75,7 @@ def images(
     ] = False,
     steps: Annotated[str | None, typer.Option(metavar="STEP,STEP,...", help="The columns of --grid.")] = None,
     where: RunsWhereOption = None,
+    project: ProjectOption = None,
     force: ForceOption = False,
 ) -> None:
     """Save a grid of pictures: of one run along its steps, of one step over all runs, or of runs x steps."""
@@ -79,7 +87,7 @@ def images(
     tell_options({"--steps": steps is not None and not grid}, "without --grid")
     tell_options({"--columns": columns is not None and grid}, "with --grid")
     with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
+        row = experiment_of(store, experiment, project)
         one = None if run is None else find_run(store, row, run)
         part = "grid" if grid else f"run{one.id}" if one is not None else f"step{step}"
         file = output or Path(f"{reading.file_stem(row.name)}-{part}.png")

@@ -88,7 +88,9 @@ def _restore(shared: Shared, path: Path) -> None:
     with Store(shared.store_path(), write=True, create=True) as store:
         names = restore(store, tables, shlex.join(sys.argv))
     if not shared.quiet:
-        console().print(f"Imported: {', '.join(names)}\nStore: {shared.store_path()}")
+        number = len(tables.get("training", ()))
+        told = [*names, *([f"{number:,} training{'s' * (number != 1)}"] if number else [])]
+        console().print(f"Imported: {', '.join(told) or 'nothing'}\nStore: {shared.store_path()}")
 
 
 def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """`panic tag`, `untag`, `label`, `comment`: what people say of experiments, runs, outputs and trainings.
 
 panic tag demo baseline keep; panic comment demo "looks odd" --run 3; panic label checkpoints/mine "first try"
+panic tag odd --of training --where "val_loss > 1"
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, complete_experiment
-from panic.cli.finding import RunOption, RunsWhereOption, find_run, runs_where
+from panic.cli.finding import RunOption, RunsWhereOption, find, find_run, runs_where
 from panic.cli.render import console, moment
 from panic.errors import NotFound, UsageError
 
@@ -30,8 +31,20 @@ if TYPE_CHECKING:
     from panic.store.trainings import TrainingRow
 
 SHOWN_COMMENTS = 20
-Selected = tuple[str, str | None, str | None]
-"""The target, one of its runs, and a filter for its runs, as they were given."""
+Kind = Literal["experiment", "run", "training"]
+
+
+class Selected(NamedTuple):
+    """What a remark is on, as it was given: a target, one of its runs, or a filter.
+
+    of: the filter finds experiments, runs or trainings of the whole store, and there is no target.
+    """
+
+    target: str
+    run: str | None
+    where: str | None
+    of: Kind | None = None
+
 
 TargetArgument = Annotated[
     str,
@@ -40,6 +53,13 @@ TargetArgument = Annotated[
         help="An experiment, the beginning of an output's digest, or a training: its name, id, or folder.",
         autocompletion=complete_experiment,
     ),
+]
+TagsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="TAG", help="Words to find it by.", show_default=False)
+]
+MarkOfOption = Annotated[
+    Kind | None,
+    typer.Option("--of", help="Mark all of this kind that --where finds in the store, instead of a TARGET."),
 ]
 UnsignedOption = Annotated[
     bool, typer.Option("--unsigned", help="Without a signature, also where git signs with an SSH key.")
@@ -50,18 +70,20 @@ UnsignedOption = Annotated[
 def tag(
     shared: Shared,
     target: TargetArgument,
-    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Words to find it by.")],
+    tags: TagsArgument = None,
     run: RunOption = None,
     where: RunsWhereOption = None,
+    of: MarkOfOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
     """Give an experiment, a run, an output or a training tags."""
     from panic.store.annotations import add_tags, check_tag
 
-    for one in tags:
+    selected, words = _selected(Selected(target, run, where, of), tags or [])
+    for one in _needed(words, "A tag"):
         check_tag(one)
-    with _marking(shared, (target, run, where), unsigned=unsigned) as (store, targets, author):
-        number = add_tags(store, targets, tags, author)
+    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
+        number = add_tags(store, targets, words, author)
         if not shared.quiet:
             told = _told(store, targets)
             console().print(told if number else f"{told}, as before")
@@ -71,16 +93,19 @@ def tag(
 def untag(
     shared: Shared,
     target: TargetArgument,
-    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Which of its tags.")],
+    tags: TagsArgument = None,
     run: RunOption = None,
     where: RunsWhereOption = None,
+    of: MarkOfOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
     """Take tags away. That they were there is kept, with who took them away and when."""
     from panic.store.annotations import remove_tags
 
-    with _marking(shared, (target, run, where), unsigned=unsigned) as (store, targets, author):
-        remove_tags(store, targets, tags, author)
+    selected, words = _selected(Selected(target, run, where, of), tags or [])
+    _needed(words, "A tag")
+    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
+        remove_tags(store, targets, words, author)
         if not shared.quiet:
             console().print(_told(store, targets))
 
@@ -89,33 +114,57 @@ def untag(
 def label(
     shared: Shared,
     target: TargetArgument,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help='One line in place of the label; "" for none.')],
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TEXT", help='One line in place of the label; "" for none.', show_default=False
+        ),
+    ] = None,
     run: RunOption = None,
     where: RunsWhereOption = None,
+    of: MarkOfOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
     """Give an experiment, a run, an output or a training a label: one line."""
-    _say(shared, (target, run, where), "label", text, unsigned=unsigned)
+    selected, words = _selected(Selected(target, run, where, of), [] if text is None else [text])
+    [said] = _needed(words, "A label", most=1)
+    _say(shared, selected, "label", said, unsigned=unsigned)
 
 
 @command
 def comment(
     shared: Shared,
-    target: TargetArgument,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TARGET",
+            help="As that of `panic tag`; not with --of.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
+    ] = None,
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Without it, print what was said so far.")
     ] = None,
     run: RunOption = None,
     where: RunsWhereOption = None,
+    of: MarkOfOption = None,
     unsigned: UnsignedOption = False,
 ) -> None:
     """Say something about a target of tags, or read what was said."""
     from panic.store.annotations import list_annotations
 
-    if text is not None:
-        return _say(shared, (target, run, where), "comment", text, unsigned=unsigned)
+    given = [one for one in (target, text) if one is not None]
+    if of is None:
+        _needed(given, "A target")
+    selected, words = _selected(Selected(given[0] if given else "", run, where, of), given[1:])
+    if of is not None and not given:
+        words = []
+    if words:
+        [said_now] = _needed(words, "A comment", most=1)
+        return _say(shared, selected, "comment", said_now, unsigned=unsigned)
     with shared.open_store() as store:
-        found = _find(store, (target, run, where))
+        found = _find(store, selected)
         said = {one.name: list_annotations(store, one.kind, one.uid) for one in found}
     for name, rows in said.items():
         lines = [f"{name}:", *map(line_of, rows)] if rows else [f"Nothing was said of {name}."]
@@ -138,7 +187,7 @@ def project(
 
     if name:
         check_project(name)
-    with _marking(shared, (experiment, None, None), unsigned=unsigned) as (store, targets, author):
+    with _marking(shared, Selected(experiment, None, None), unsigned=unsigned) as (store, targets, author):
         row = reading.experiment(store, experiment)
         if name is not None and (name or row.config.get("project")) != project_of(store, row.uid, row.config):
             annotate(store, "project", [(targets[0], name)], author)
@@ -152,6 +201,30 @@ def project_of(store: Store, uid: str, config: Mapping[str, Any]) -> str | None:
 
     said = [row.text for row in list_annotations(store, "experiment", uid) if row.kind == "project"]
     return said[-1] if said and said[-1] else config.get("project")
+
+
+def _selected(given: Selected, words: Sequence[str]) -> tuple[Selected, list[str]]:
+    """What is selected, and what is said of it: with --of no target is named, and all words are said.
+
+    Raises UsageError.
+    """
+    if given.of is None:
+        return given, list(words)
+    if given.where is None or given.run is not None:
+        raise UsageError(
+            "With --of, --where says which ones, and --run is of a TARGET.",
+            hint=f"For example --of {given.of} --where \"name like 'night%'\"",
+        )
+    return given._replace(target=""), [given.target, *words]
+
+
+def _needed(words: Sequence[str], what: str, *, most: int | None = None) -> Sequence[str]:
+    """Return words. Raises UsageError where there are none, or too many."""
+    if not words:
+        raise UsageError(f"{what} is needed.", hint="It stands behind the TARGET; with --of there is none.")
+    if most is not None and len(words) > most:
+        raise UsageError(f"{what} is one text: put it in quotes.", hint="With --of there is no TARGET.")
+    return words
 
 
 def _say(shared: Shared, selected: Selected, kind: str, text: str, *, unsigned: bool) -> None:
@@ -176,8 +249,8 @@ def _marking(
     with shared.open_store() as store:
         targets = _find(store, selected)
         yield store, targets, author
-        recipe = _recipe(selected[0])
-        if targets[0].kind == "training" and recipe.is_file():
+        recipe = _recipe(selected.target)
+        if selected.of is None and targets[0].kind == "training" and recipe.is_file():
             _record_folder(store, targets[0], author, recipe.parent.absolute())
 
 
@@ -201,7 +274,9 @@ def _find(store: Store, selected: Selected) -> list[Target]:
     from panic.store.annotations import find_target, run_target
     from panic.store.trainings import find_training
 
-    selector, run, where = selected
+    selector, run, where, of = selected
+    if of is not None:
+        return _all_of(store, of, where)
     if run is not None and where is not None:
         raise UsageError("Give either --run or --where.")
     if run is not None or where is not None:
@@ -223,6 +298,24 @@ def _find(store: Store, selected: Selected) -> list[Target]:
         if known := find_training(store, folder):
             return [target_of(known)]
         raise
+
+
+def _all_of(store: Store, of: Kind, where: str | None) -> list[Target]:
+    """The experiments, runs or trainings of the store that a filter finds. Raises NotFound for none."""
+    from panic.store import reading
+    from panic.store.annotations import Target, run_target
+    from panic.store.trainings import trainings_at
+
+    found = find(store, of, where)
+    if not found:
+        raise NotFound(f"No {of} in {store.path} is as --where says.")
+    if of == "training":  # one recipe in several folders is one target
+        return list({row.uid: target_of(row) for row in trainings_at(store, found)}.values())
+    chosen, experiments = set(found), reading.experiments(store)
+    if of == "run":
+        names = {row.id: row.name for row in experiments}
+        return [run_target(names[one.experiment], one) for one in reading.runs(store) if one.id in chosen]
+    return [Target(kind=of, uid=row.uid, name=row.name) for row in experiments if row.id in chosen]
 
 
 def target_of(row: TrainingRow) -> Target:
@@ -267,7 +360,7 @@ def _told(store: Store, targets: Sequence[Target]) -> str:
     from panic.store.annotations import list_annotations, marks_of
 
     if len(targets) != 1:
-        return f"{len(targets):,} runs"
+        return f"{len(targets):,} {targets[0].kind}s"
     [target] = targets
     rows = list_annotations(store, target.kind, target.uid)
     found = marks_of(rows)

@@ -12,7 +12,7 @@ import typer
 
 from panic.cli.common import Shared, command, complete_experiment
 from panic.cli.destinations import ForceOption, claim_file, claim_report
-from panic.cli.finding import BothWhereOption, chosen
+from panic.cli.finding import BothWhereOption, ProjectOption, chosen
 from panic.cli.render import console
 from panic.errors import UsageError
 
@@ -45,6 +45,7 @@ def report(
         ),
     ] = None,
     where: BothWhereOption = None,
+    project: ProjectOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.
@@ -54,7 +55,7 @@ def report(
     from panic.store import reading
     from panic.store.files import own_folder
 
-    with shared.open_store() as store, chosen(store, experiments, where) as (rows, told):
+    with shared.open_store() as store, chosen(store, experiments, where, project) as (rows, told):
         _refuse(rows, is_part=bool(told))
         if output is None:
             stem = "+".join(reading.file_stem(row.name) for row in rows) + ("-part" if told else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
-from panic.cli.finding import RunsWhereOption, runs_where
+from panic.cli.finding import ProjectOption, RunsWhereOption, experiment_of, runs_where
 from panic.cli.frames import rows
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import UsageError
@@ -26,6 +26,7 @@ def returns(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
     where: RunsWhereOption = None,
+    project: ProjectOption = None,
     modality: Annotated[Literal["text", "image"] | None, typer.Option(help="Of these outputs only.")] = None,
     show_meetings: Annotated[
         bool, typer.Option("--meetings", help="With --csv: where runs meet, not the outputs.")
@@ -44,10 +45,9 @@ def returns(
         raise UsageError("--meetings goes with --csv; the others have both.")
     from panic.analysis.data import load
     from panic.analysis.meetings import meetings, returning
-    from panic.store import reading
 
     with shared.open_store() as store:
-        row = reading.experiment(store, experiment)
+        row = experiment_of(store, experiment, project)
         runs = None if where is None else [run.id for run in runs_where(store, row, where)]
         data = load(store, row.id) if runs is None else load(store, runs=runs)
         outputs, met = returning(data, modality), meetings(data, modality)

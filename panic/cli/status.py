@@ -14,6 +14,7 @@ import typer
 
 from panic.cli import served as telling
 from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, tell_options
+from panic.cli.finding import ProjectOption, experiment_of
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def status(
     shared: Shared,
     experiment: ExperimentArgument = "latest",
+    project: ProjectOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again until it ends.")] = False,
     interval: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="How often to look again; 2 by default.")
@@ -38,14 +40,12 @@ def status(
 
     With --watch --json one line of JSON every time.
     """
-    from panic.store import reading
-
     tell_options({"--interval": interval and not watch}, "without --watch")
     interval = interval or 2.0
     with shared.open_store() as store:
         if as_json:
             while True:
-                row = reading.experiment(store, experiment)
+                row = experiment_of(store, experiment, project)
                 found = as_dict(store, row)
                 print_json(found, indent=None if watch else 2)
                 sys.stdout.flush()
@@ -53,9 +53,9 @@ def status(
                     return
                 time.sleep(interval)
         elif watch:
-            _watch(store, reading.experiment(store, experiment).id, interval)
+            _watch(store, experiment_of(store, experiment, project).id, interval)
         else:
-            console().print(_panel(store, reading.experiment(store, experiment)))
+            console().print(_panel(store, experiment_of(store, experiment, project)))
 
 
 def as_dict(store: Store, row: ExperimentRow) -> dict[str, Any]:

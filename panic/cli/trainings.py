@@ -5,6 +5,7 @@ panic trainings --where "state = running"; panic trainings --sort best_loss --co
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,7 @@ FIELDS = (
     *("ended", "host", "log", "message"),
 )
 """What is told of a training in JSON, beside remarks and uses."""
+TIMES = ("created", "started", "updated", "ended")
 
 
 @command
@@ -83,6 +85,31 @@ def trainings(
         )
     _print(rows)
     return tell_rest(len(found) - len(chosen), "more" if sort or limit else "older ones")
+
+
+def show_training(store: Store, selector: str, *, as_json: bool) -> bool:
+    """Tell all that is known of a training, named as `panic tag` takes it; whether there is one."""
+    from panic.cli.mark import print_marks
+    from panic.store.annotations import list_annotations
+    from panic.store.trainings import find_training, place_of
+
+    row = find_training(store, selector) or find_training(store, os.path.abspath(selector))
+    if row is None:
+        return False
+    [told] = _whole(store, Listing(store, "training", FIELDS), [place_of(store, row)], others=False)
+    if as_json:
+        print_json(told | {"config": row.config, "measures": row.measures, "provenance": row.provenance})
+        return True
+    shown = {name: moment(told[name]) if name in TIMES and told[name] else told[name] for name in FIELDS}
+    shown |= {f"measures.{name}": value for name, value in row.measures.items()}
+    shown["used by"] = ", ".join(f"{use['experiment']} as {use['model']}" for use in told["used_by"])
+    out = console()
+    for name, value in shown.items():
+        if value not in (None, ""):
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            out.print(f"{f'{name}:':<18}{text}", soft_wrap=True)
+    print_marks(out.print, list_annotations(store, "training", row.uid))
+    return True
 
 
 def _whole(store: Store, listing: Listing, chosen: Sequence[int], *, others: bool) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from panic.store.codec import (
 from panic.store.delete import delete_experiment
 from panic.store.export import columns
 from panic.store.store import Store
+from panic.store.trainings import bring
 
 SHOWN_PROBLEMS = 5
 Row = Mapping[str, Any]
@@ -54,7 +55,7 @@ REFERENCES = {
     "diagram": {"id": "diagram", "run": "run", "model": "model"},
 }
 """Plain tables in the order in which they are written, and whose rows their columns are numbers of."""
-ADDED = ("answer", "spending", "intervention", "repeated", "attempt", "deletion")
+ADDED = ("answer", "spending", "intervention", "repeated", "attempt", "deletion", "training")
 """Tables that exports of earlier versions do not have."""
 Numbers = dict[str, dict[int, int]]
 """By table: the number that a row has in the export, and the one it gets."""
@@ -63,9 +64,10 @@ Numbers = dict[str, dict[int, int]]
 def restore(store: Store, tables: Tables, command: str) -> list[str]:
     """Write what an export holds into a store that is open for writing; the names of its experiments.
 
-    An export whose experiments are all there already changes nothing. Diagrams with generators, which an
-    export leaves out, are left to be computed again. Raises ConflictError for another experiment of one of
-    the names, StoreCorrupt for what is not as an export has it, or is not sound; nothing stays written then.
+    An export whose experiments are all there already brings at most later states of trainings. Diagrams with
+    generators, which an export leaves out, are left to be computed again. Raises ConflictError for another
+    experiment of one of the names, StoreCorrupt for what is not as an export has it, or is not sound; nothing
+    stays written then.
 
     Args:
         command: what is kept as the command of the session that has brought it here.
@@ -74,6 +76,7 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
     names = [row["name"] for row in tables["experiment"]]
     known = {row.name: row.uid for row in reading.experiments(store)}
     if all(known.get(row["name"]) == row["uid"] for row in tables["experiment"]):
+        _restore_trainings(store, tables)
         return names
     if taken := [name for name in names if name in known]:
         raise ConflictError(
@@ -81,7 +84,7 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
             hint="Nothing was imported. Import into another store: --store PATH.",
         )
     try:
-        _refuse_columns(store, tables)
+        _refuse_columns(store, tables, (*REFERENCES, "model", "measure", "output", "annotation"))
         _restore_images(store, tables)
         with store.transaction() as connection:
             _restore_rows(store, connection, tables)
@@ -91,17 +94,33 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
             f"The export cannot be imported: {type(error).__name__}: {error}", hint="Nothing was imported."
         ) from error
     rows = [row for row in reading.experiments(store) if row.name in names]
-    if problems := [problem for row in rows for problem in check(store, row.id)]:
+    try:
+        if problems := [problem for row in rows for problem in check(store, row.id)]:
+            told = "; ".join(problems[:SHOWN_PROBLEMS])
+            raise StoreCorrupt(f"The export is not sound: {told}", hint="Nothing was imported.")
+        _restore_trainings(store, tables)
+    except StoreCorrupt:
         for row in rows:
             delete_experiment(store, row.id)
-        raise StoreCorrupt(
-            f"The export is not sound: {'; '.join(problems[:SHOWN_PROBLEMS])}", hint="Nothing was imported."
-        )
+        raise
     for row in rows:
         # A session that was asked for no diagrams: whether they are all there is then asked of the store.
         config = row.config | {key: [] for key in ("diagrams", "vectorisations", "distances")}
         writing.end_session(store, writing.start_session(store, row.id, command, {}, config), "done")
     return names
+
+
+def _restore_trainings(store: Store, tables: Tables) -> None:
+    """Write the trainings of the export, all or none. Raises StoreCorrupt for what is none."""
+    try:
+        _refuse_columns(store, tables, ("training",))
+        with store.transaction() as connection:
+            bring(connection, tables["training"])
+    except (apsw.Error, LookupError, TypeError, ValueError) as error:
+        raise StoreCorrupt(
+            f"The trainings of the export cannot be imported: {type(error).__name__}: {error}",
+            hint="Nothing was imported.",
+        ) from error
 
 
 def _restore_images(store: Store, tables: Tables) -> None:
@@ -130,7 +149,9 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
         "output": _by_key(store, "output", "digest", list(_outputs(tables["output"]))),
     }
     diagrams = [row for row in tables["diagram"] if not decode_object(row["settings"]).get("generators")]
-    plain = {**tables, "diagram": diagrams}
+    sessions = {row["id"] for row in tables["session"]}
+    batches = [row for row in tables["batch"] if row["session"] in sessions]
+    plain = {**tables, "diagram": diagrams, "batch": batches}
     for table in NUMBERED:
         last = store.db.value(f"SELECT coalesce(max(id), 0) FROM {table}")
         olds = sorted(row["id"] for row in plain[table])
@@ -144,9 +165,9 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
     _restore_taken(connection, {**tables, "diagram": diagrams}, numbers)
 
 
-def _refuse_columns(store: Store, tables: Tables) -> None:
-    """Raise ValueError for columns that a table of the store does not have; their names become SQL."""
-    for table in (*REFERENCES, "model", "measure", "output", "annotation"):
+def _refuse_columns(store: Store, tables: Tables, names: Sequence[str]) -> None:
+    """Raise ValueError for columns that tables of the store do not have; their names become SQL."""
+    for table in names:
         unknown = {name for row in tables[table] for name in row} - columns(store, table).keys()
         if unknown:
             raise ValueError(f"{table} has no columns {', '.join(sorted(unknown))}")
@@ -187,6 +208,8 @@ def _insert(store: Store, table: str, row: Row, conflict: str = "") -> None:
 def _restore_vectors(connection: apsw.Connection, tables: Tables, numbers: Numbers) -> None:
     for table in (name for name in tables if name.startswith("embedding-")):
         for row in tables[table]:
+            if row["batch"] not in numbers["batch"]:
+                continue  # made by a session of an experiment that is not in the export: computed again
             place = [numbers[name][row[name]] for name in ("output", "model", "batch")]
             vector = np.asarray(row["vector"])
             connection.execute(

@@ -10,16 +10,20 @@ one short transaction, at any time and beside a run. A training is no result: no
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from panic.errors import NotFound, StoreCorrupt
 from panic.store.annotations import PREFIX_LENGTH, short_transaction
 from panic.store.codec import canonical_json, decode_object
 from panic.store.provenance import readable
 from panic.store.store import Store
+
+if TYPE_CHECKING:
+    import apsw
 
 RUNNING, INTERRUPTED = "running", "interrupted"
 JSON = ("config", "provenance", "measures")
@@ -67,6 +71,11 @@ class TrainingRow:
 
 
 NAMES = tuple(field.name for field in fields(TrainingRow))
+ENTER = (
+    f"INSERT INTO training ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
+    " ON CONFLICT (uid, folder) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in NAMES if name not in ("uid", "folder"))
+)
 
 
 def state_of(end_state: str | None, host: str, pid: int, started_at: float) -> str:
@@ -93,13 +102,20 @@ def keep(store: Store, entry: TrainingRow) -> None:
         canonical_json(value) if name in JSON else value
         for name, value in ((name, getattr(entry, name)) for name in NAMES)
     ]
-    renewed = ", ".join(f"{name} = excluded.{name}" for name in NAMES if name not in ("uid", "folder"))
     with short_transaction(store) as db:
-        db.connection.execute(
-            f"INSERT INTO training ({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
-            f" ON CONFLICT (uid, folder) DO UPDATE SET {renewed}",
-            values,
-        )
+        db.connection.execute(ENTER, values)
+
+
+def bring(connection: apsw.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Enter trainings as another store's table has them; of one that is here, the later state stays.
+
+    Raises apsw.Error, LookupError and ValueError for what is no training.
+    """
+    for row in rows:
+        for name in JSON:
+            decode_object(row[name])
+        later = " WHERE excluded.updated_at > training.updated_at"
+        connection.execute(ENTER + later, [row[name] for name in NAMES])
 
 
 def list_trainings(store: Store) -> list[TrainingRow]:
@@ -107,7 +123,15 @@ def list_trainings(store: Store) -> list[TrainingRow]:
     return [_row(values) for values in store.db.rows(f"SELECT {', '.join(NAMES)} FROM training ORDER BY id")]
 
 
-def _row(values: tuple[Any, ...]) -> TrainingRow:
+def trainings_at(store: Store, ids: Sequence[int]) -> list[TrainingRow]:
+    """Return the trainings in these rows, in this order."""
+    these = "id IN (SELECT value FROM json_each(?))"
+    found = store.db.rows(f"SELECT id, {', '.join(NAMES)} FROM training WHERE {these}", json.dumps(list(ids)))
+    known = {id: _row(values) for id, *values in found}
+    return [known[id] for id in ids if id in known]
+
+
+def _row(values: Sequence[Any]) -> TrainingRow:
     named: dict[str, Any] = dict(zip(NAMES, values, strict=True))
     return TrainingRow(**{**named, **{name: _object(named[name]) for name in JSON}})
 
@@ -140,6 +164,12 @@ def find_training(store: Store, selector: str) -> TrainingRow | None:
     if not found:
         return None
     return _row(store.db.row(f"SELECT {', '.join(NAMES)} FROM training WHERE id = ?", *found[0]))
+
+
+def place_of(store: Store, entry: TrainingRow) -> int:
+    """Return the row of a training."""
+    sql = "SELECT id FROM training WHERE uid = ? AND folder = ?"
+    return int(store.db.value(sql, entry.uid, entry.folder))
 
 
 def know_training_states(store: Store) -> None:

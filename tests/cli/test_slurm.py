@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -163,3 +164,14 @@ def test_a_config_on_one_line_is_an_experiment(tmp_path: Path, panic: Panic) -> 
     done = panic("slurm", str(one), "--shards", "2", "--dry-run")
     assert done.exit_code == 0, done.output
     assert "--array=1-2" in done.stdout
+
+
+def test_arrays_that_may_be_empty_are_guarded_for_bash_before_4_4(tmp_path: Path, panic: Panic) -> None:
+    """There an empty array counts as unset, which ends a script under `set -u`."""
+    done = panic("slurm", write_config(tmp_path), "--shards", "2", "--dry-run")
+    assert "set -u" in done.stdout or "set -euo" in done.stdout
+    bare = re.sub(r'\$\{(\w+)\[@\]\+"\$\{\1\[@\]\}"\}', "", done.stdout)
+    is_never_empty = {"panic", "configs"} | set(re.findall(r"if \[ \$\{#(\w+)\[@\]\} -gt 0 \]", bare))
+    used = set(re.findall(r"\$\{!?(\w+)\[[@*]\]\}", bare))
+    assert used <= is_never_empty
+    assert {"overrides", "from"} <= set(re.findall(r"\$\{(\w+)\[@\]\+", done.stdout))

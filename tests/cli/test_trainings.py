@@ -64,7 +64,8 @@ def entry(name: str, **changes: Any) -> TrainingRow:
     return TrainingRow(**(values | changes))
 
 
-def test_a_training_enters_the_store_and_is_found(panic: Invoke, store: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_training_enters_the_store(panic: Invoke, store: Path, tmp_path: Path) -> None:
     done = panic("train", write(tmp_path, steps=3, evaluate_every=2))
     assert done.exit_code == 0, done.output
     [row] = found(panic)
@@ -76,13 +77,23 @@ def test_a_training_enters_the_store_and_is_found(panic: Invoke, store: Path, tm
     assert Path(row["log"]).parent == store / "logs"
     assert row["seconds"] > 0
     assert panic("tag", "model", "good").exit_code == 0
-    assert panic("label", row["id"][:8], "a label").exit_code == 0
+    assert [one["tags"] for one in found(panic, "--where", "config.steps = 3")] == [["good"]]
+
+
+def test_a_training_is_found(panic: Invoke, store: Path) -> None:
+    with Store(store) as opened:
+        ended = {"ended_at": 5.0, "end_state": "complete"}
+        keep(opened, entry("mine", config={"steps": 3, "learning_rate": 0.1}, best_loss=0.5, **ended))
+        keep(opened, entry("other", config={"steps": 9, "learning_rate": 0.1}))
+    assert panic("tag", "mine", "good").exit_code == 0
+    uid = found(panic, "--where", "name = mine")[0]["id"]
+    assert panic("label", uid[:8], "a label").exit_code == 0
     assert [one["label"] for one in found(panic, "--where", "'good' in tags and state = complete")] == [
         "a label"
     ]
-    assert found(panic, "--where", "config.steps > 3") == []
-    [chosen] = found(panic, "--columns", "name,config.steps", "--sort", "-best_loss")
-    assert chosen == {"name": "model", "config.steps": 3}
+    assert [one["name"] for one in found(panic, "--where", "config.steps > 3")] == ["other"]
+    chosen = found(panic, "--columns", "name,config.steps", "--sort", "-best_loss")
+    assert chosen[0] == {"name": "mine", "config.steps": 3}
     done = panic("trainings", "--where", "config.stesp > 3")
     assert (done.exit_code, "Did you mean config.steps?" in done.stderr) == (2, True)
     done = panic("trainings", "--where", "state = stuck")

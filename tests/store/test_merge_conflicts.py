@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from panic import run
-from panic.store import Store, reading, writing
+from panic.store import Store, reading, summaries, writing
 from panic.store.annotations import Marks, Target, annotate, list_annotations, marks, run_target
 from panic.store.check import check
 from panic.store.merging.merge import merge
@@ -231,3 +231,116 @@ def test_runs_deleted_in_one_of_two_sources_come_in_any_order(tmp_path: Path) ->
         with Store(tmp_path / f"into-{number}") as store:
             assert len(reading.runs(store, "test")) == 6
             assert len(deleted(store)) == 1
+
+
+def visible(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of the experiments that are there, and name and uid of what is deleted."""
+    with Store(path) as store:
+        assert check(store) == []
+        return (
+            sorted(row.name for row in reading.experiments(store)),
+            sorted((one.name, one.uid) for one in deleted(store)),
+        )
+
+
+def with_nulls(path: Path) -> None:
+    run(make_config(max_length=2), path)
+    with Store(path, write=True) as store:
+        writing.start_experiment(store, "test/null-shuffle", {})
+
+
+def test_an_experiment_deleted_in_one_of_two_sources_comes_in_any_order(tmp_path: Path) -> None:
+    with_nulls(tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    with Store(tmp_path / "1", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    stores = [tmp_path / "0", tmp_path / "1"]
+    for number, order in enumerate((stores, stores[::-1], [stores[1], *stores])):
+        merge(order, tmp_path / f"into-{number}")
+        assert visible(tmp_path / f"into-{number}") == (["test", "test/null-shuffle"], [])
+        assert dump(tmp_path / f"into-{number}") == dump(tmp_path / "0")
+
+
+def test_what_the_target_had_deleted_stays_deleted(tmp_path: Path) -> None:
+    """Null models that a source has made of it since are deleted with it."""
+    run(make_config(max_length=2), tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "into")
+    with Store(tmp_path / "0", write=True) as store:
+        writing.start_experiment(store, "test/null-shuffle", {})
+    with Store(tmp_path / "into", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    merge([tmp_path / "0"], tmp_path / "into")
+    there, gone = visible(tmp_path / "into")
+    assert (there, [name for name, _ in gone]) == ([], ["test", "test/null-shuffle"])
+    with Store(tmp_path / "into", write=True) as store:
+        assert {one.at for one in deleted(store)} == {deleted(store)[0].at}
+        restore(store, deleted(store)[0])
+    assert visible(tmp_path / "into") == (["test", "test/null-shuffle"], [])
+
+
+def test_an_experiment_begun_anew_takes_the_name_in_any_order(tmp_path: Path) -> None:
+    """One source has deleted it and performed another one; the other has the older one, with null models."""
+    with_nulls(tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    begun_again_in(tmp_path / "1", "")
+    with Store(tmp_path / "0", write=True) as store:
+        writing.start_experiment(store, "test/null-phase", {})
+    stores = [tmp_path / "0", tmp_path / "1"]
+    found = []
+    for number, order in enumerate((stores, stores[::-1])):
+        into = tmp_path / f"into-{number}"
+        assert merge(order, into).conflicts == []
+        found.append(visible(into))
+        with Store(into, write=True) as store:
+            assert {row.max_length for row in reading.runs(store, "test")} == {4}
+            assert len({(one.author, one.at) for one in deleted(store)}) == 1
+            restore(store, next(one for one in deleted(store) if one.name == "test"), "old")
+            assert {row.max_length for row in reading.runs(store, "old")} == {2}
+    assert found[0] == found[1]
+    assert [name for name, _ in found[0][1]] == ["test", "test/null-phase", "test/null-shuffle"]
+
+
+def test_of_two_deletions_the_earlier_stays_in_any_order(tmp_path: Path) -> None:
+    run(make_config(max_length=2), tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    for number in range(2):
+        with Store(tmp_path / str(number), write=True) as store:
+            hide(store, reading.experiment(store, "test"), f"author {number}")
+    stores = [tmp_path / "0", tmp_path / "1"]
+    for number, order in enumerate((stores, stores[::-1])):
+        merge(order, tmp_path / f"into-{number}")
+        with Store(tmp_path / f"into-{number}") as store:
+            assert [one.author for one in deleted(store)] == ["author 0"]
+
+
+def test_a_merge_that_changes_vectors_gives_all_experiments_a_new_stamp(tmp_path: Path) -> None:
+    """A vector that is replaced may be one of an experiment that the source does not have."""
+    config = {"max_length": 2, "embeddings": ["synthetic/state-embedding"]}
+    run(make_config(**config), tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "into")
+    run(make_config(name="other", **config), tmp_path / "into")
+    before = stamps_of(tmp_path / "into")
+    merge([tmp_path / "0"], tmp_path / "into")
+    after = stamps_of(tmp_path / "into")
+    assert {name for name in after if after[name] != before[name]} == {"test"}
+    with Store(tmp_path / "0", write=True) as store, store.transaction() as connection:
+        connection.execute("UPDATE embedding SET vector = zeroblob(length(vector))")
+    assert merge([tmp_path / "0"], tmp_path / "into").num_vectors
+    last = stamps_of(tmp_path / "into")
+    assert {name for name in last if last[name] != after[name]} == {"test", "other"}
+
+
+def test_a_merge_that_leaves_runs_out_gives_the_experiment_a_new_stamp(
+    differing: list[Path], tmp_path: Path
+) -> None:
+    """A run that came with the first source goes again with the second: counts of both together are kept."""
+    merge(differing[:1], tmp_path / "into")
+    between = stamps_of(tmp_path / "into")
+    merge(differing[1:2], tmp_path / "into")
+    assert stamps_of(tmp_path / "into") != between
+
+
+def stamps_of(path: Path) -> dict[str, int]:
+    with Store(path) as store:
+        names = {row.id: row.name for row in reading.experiments(store)}
+        return {names[row]: stamp for row, _, stamp in summaries.stamps(store)}

@@ -2,13 +2,14 @@
 
 `temp.refused` has the keys of the runs of which nothing is taken from any source; one that came in the same
 merge goes again, so that it does not matter which of the sources came first. `temp.left_out` has the runs of
-the source in hand of which nothing is taken.
+the source in hand of which nothing is taken, because they are refused or were deleted here.
 """
 
 from __future__ import annotations
 
 from panic.store import reading
 from panic.store.codec import PROMPT, decode_network
+from panic.store.merging.meetings import forget
 from panic.store.merging.tables import OF_RUNS
 from panic.store.merging.walk import Walk
 from panic.store.store import Store
@@ -47,7 +48,7 @@ def open_refused(walk: Walk) -> None:
         "CREATE TEMP TABLE refused (digest BLOB, experiment INTEGER, network TEXT, seed INTEGER,"
         " repeat INTEGER, arm TEXT, PRIMARY KEY (digest, experiment, network, seed, repeat, arm))"
     )
-    walk.connection.execute("CREATE TEMP TABLE left_out (run INTEGER PRIMARY KEY)")
+    walk.connection.execute("CREATE TEMP TABLE left_out (run INTEGER PRIMARY KEY, is_refused INTEGER)")
     walk.connection.execute(
         "CREATE TEMP TABLE doubtful (output INTEGER, model INTEGER, PRIMARY KEY (output, model))"
     )
@@ -57,8 +58,12 @@ def leave_out(walk: Walk) -> None:
     """Take nothing of runs that were refused before, nor of those that were deleted here before the merge."""
     connection, last = walk.connection, walk.last["run"]
     connection.execute("DELETE FROM temp.left_out")
-    found = [*walk.rows(_REFUSED), *walk.rows(_DELETED, last)]
-    connection.executemany("INSERT OR IGNORE INTO temp.left_out VALUES (?)", [(old,) for old, _ in found])
+    refused = walk.rows(_REFUSED)
+    found = [*refused, *walk.rows(_DELETED, last)]
+    connection.executemany(
+        "INSERT OR IGNORE INTO temp.left_out VALUES (?, ?)",
+        [(old, place < len(refused)) for place, (old, _) in enumerate(found)],
+    )
     connection.executemany("DELETE FROM main.run WHERE id = ? AND id > ?", [(new, last) for _, new in found])
     connection.execute("DELETE FROM temp.map_run WHERE old IN (SELECT run FROM temp.left_out)")
 
@@ -101,7 +106,7 @@ def leave(walk: Walk, run: int) -> None:
 def refuse(walk: Walk, run: int) -> None:
     """Take nothing of a run from any source; what has come of it in this merge goes."""
     connection = walk.connection
-    connection.execute("INSERT INTO temp.left_out SELECT old FROM temp.map_run WHERE new = ?", (run,))
+    connection.execute("INSERT INTO temp.left_out SELECT old, TRUE FROM temp.map_run WHERE new = ?", (run,))
     leave(walk, run)
     connection.execute(
         "INSERT OR IGNORE INTO temp.refused SELECT digest, experiment, network, seed, repeat, arm"
@@ -110,6 +115,7 @@ def refuse(walk: Walk, run: int) -> None:
     )
     if run > walk.value("SELECT run FROM temp.first"):
         clear(walk, run)
+        forget(walk, run)
         connection.execute(
             "DELETE FROM main.annotation WHERE target_kind = 'run' AND target ="
             f" (SELECT run_uid(name, network, {PROMPT}, seed, repeat, arm) FROM main.run JOIN main.experiment"
@@ -123,7 +129,6 @@ def clear(walk: Walk, run: int) -> None:
     """Remove the results of a run from the target."""
     for table in RESULTS:
         walk.connection.execute(f"DELETE FROM main.{table} WHERE run = ?", (run,))
-    walk.connection.execute("DELETE FROM temp.memo WHERE run = ?", (run,))
 
 
 def sweep(walk: Walk) -> None:

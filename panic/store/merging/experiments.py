@@ -3,6 +3,10 @@
 One is the other by its uid, or by its name where neither store has the other's uid under another name. The
 smaller uid stays, so that the order of stores does not matter; remarks follow it, without their signatures,
 which are over the uid that they were written under. Null models and deleted runs come with what they are of.
+
+What one source has deleted and another has comes undeleted: a merge loses nothing that anybody sees. What the
+target had deleted before stays so. Where a source has deleted an experiment and begun another of its name,
+the name is the new one's, and the older one comes deleted, with its null models, from any source.
 """
 
 from __future__ import annotations
@@ -39,8 +43,11 @@ def join_experiments(walk: Walk, mine: Store, theirs: Store) -> list[str]:
             continue
         try:
             here = _same(walk, there, theirs)
+            deleted_with = _deleted_with(walk, there)
             if here is None:
                 here = _begin(walk, there)
+                if deleted_with is not None:
+                    _hide(walk, here, deleted_with)
             elif problems := _disagreements(mine, theirs, here, there.id):
                 conflicts += [f"{there.name}: {problem}" for problem in problems]
                 continue
@@ -81,19 +88,69 @@ def _same(walk: Walk, there: _Experiment, theirs: Store) -> int | None:
 
     Raises ConflictError where its name is that of another experiment, which the source has, too.
     """
-    if rows := walk.rows("SELECT id FROM main.experiment WHERE uid = ?", there.uid):
-        return int(rows[0][0])
+    if rows := walk.rows("SELECT id, name FROM main.experiment WHERE uid = ?", there.uid):
+        [(known, name)] = rows
+        if _came(walk, known) and name.startswith(HIDDEN) and not there.name.startswith(HIDDEN):
+            _bring_back(walk, known, there)
+        return int(known)
     if not (rows := walk.rows("SELECT id, uid FROM main.experiment WHERE name = ?", there.name)):
         return None
     [(row, uid)] = rows
     if other := walk.rows("SELECT name FROM theirs.experiment WHERE uid = ?", uid):
         [(name,)] = other
+        if _came(walk, row) and name.startswith(HIDDEN):
+            _give_name_away(walk, row, there.name, uid)
+            return None
         what = "was deleted" if name.startswith(HIDDEN) else f"is called {name}"
         raise ConflictError(
             f"the experiment of this name here is another one, which {what} in {theirs.path}"
             f" (panic delete {there.name} here makes room for both: it can come back under another name)"
         )
     return int(row)
+
+
+def _came(walk: Walk, row: int) -> bool:
+    """Whether an experiment of the target came in this merge."""
+    return row > walk.value("SELECT experiment FROM temp.first")
+
+
+def _bring_back(walk: Walk, row: int, there: _Experiment) -> None:
+    """Let an experiment be there that another source had deleted, unless its name is a new one's there."""
+    taken = walk.rows("SELECT 1 FROM main.experiment WHERE name = ?", there.name)
+    if not taken and _deleted_with(walk, there) is None:
+        walk.connection.execute("UPDATE main.experiment SET name = ? WHERE id = ?", (there.name, row))
+        walk.connection.execute("DELETE FROM main.deletion WHERE experiment = ?", (row,))
+
+
+def _deleted_with(walk: Walk, there: _Experiment) -> int | None:
+    """The row of the deleted experiment whose null models these are; None for all others."""
+    if there.of is None or there.name.startswith(HIDDEN):
+        return None
+    of = "id = (SELECT new FROM temp.map_experiment WHERE old = ?)"
+    found = walk.rows(f"SELECT id FROM main.experiment WHERE {of} AND name GLOB '{HIDDEN}*'", there.of)
+    return int(found[0][0]) if found else None
+
+
+def _give_name_away(walk: Walk, row: int, name: str, uid: str) -> None:
+    """Delete an experiment of this uid that came, with its null models, as the source in hand has done."""
+    null_models = walk.rows("SELECT id FROM main.experiment WHERE name GLOB ? || '/null-*'", name)
+    walk.connection.execute(
+        "INSERT INTO main.deletion SELECT ?, deletion.name, NULL, author, at FROM theirs.deletion"
+        " JOIN theirs.experiment AS e ON e.id = deletion.experiment WHERE e.uid = ?",
+        (row, uid),
+    )
+    for one in (row, *(null for (null,) in null_models)):
+        _hide(walk, one, row)
+
+
+def _hide(walk: Walk, row: int, of: int) -> None:
+    """Delete an experiment as and when another one was, of which it has the null models, or which it is."""
+    walk.connection.execute(
+        "INSERT OR IGNORE INTO main.deletion SELECT own.id, own.name, NULL, author, at FROM main.deletion"
+        " JOIN main.experiment AS own ON own.id = ? WHERE deletion.experiment = ?",
+        (row, of),
+    )
+    walk.connection.execute(f"UPDATE main.experiment SET name = '{HIDDEN}' || uid WHERE id = ?", (row,))
 
 
 def _begin(walk: Walk, there: _Experiment) -> int:

@@ -1,8 +1,10 @@
 """Runs that met across stores: what was computed in both from one state has to be equal to the bit.
 
 A state is (experiment, model, shape, seed, input), as in the engine's memo. `temp.memo` keeps the first
-output of each that came into the target; nothing is kept of models that are not repeatable, of imports and of
-null models, whose outputs do not follow from it.
+output of each, also of runs that do not come because they are in conflict: so it does not matter which source
+came first. A state with two outputs is disputed, and no run that has it comes, except that the target's own
+states are beyond dispute: what differs from them does not come. Nothing is kept of models that are not
+repeatable, of imports and of null models, whose outputs do not follow from it.
 """
 
 from __future__ import annotations
@@ -12,34 +14,45 @@ from dataclasses import dataclass
 from panic.store.merging.walk import Walk
 
 _COMPUTED = (
-    " AND run.seed <> -1 AND model.is_repeatable AND run.experiment NOT IN"
+    " AND {of} <> -1 AND model.is_repeatable AND {experiment} NOT IN"
     " (SELECT id FROM main.experiment WHERE name GLOB '*/null-*' UNION"
     " SELECT experiment FROM main.epoch WHERE device_kind = 'given')"
 )
+_OWN = _COMPUTED.format(of="run.seed", experiment="run.experiment")
+_KEY = ("experiment", "model", "epoch", "padded_size", "seed", "input")
 _STATES = (
-    "SELECT run.experiment, model.id, batch.epoch, batch.padded_size, step.seed, step.input, step.output,"
-    " run.id FROM main.run CROSS JOIN main.invocation AS step ON step.run = run.id"
+    "SELECT run.experiment, model.id AS model, batch.epoch, batch.padded_size, step.seed, step.input,"
+    " step.output, run.id AS run, FALSE, run.id <= (SELECT run FROM temp.first)"
+    " FROM main.run CROSS JOIN main.invocation AS step ON step.run = run.id"
     " CROSS JOIN main.batch ON batch.id = step.batch CROSS JOIN main.model ON model.id = batch.model"
 )
 _THEIRS = (
-    "FROM temp.map_run AS own CROSS JOIN main.run ON run.id = own.new"
+    "SELECT e.new AS experiment, m.new AS model, b.epoch, b.padded_size, s.seed, i.new AS input,"
+    " o.new AS output, {run} AS run FROM {runs} CROSS JOIN theirs.run AS r ON r.id = own.old"
+    " CROSS JOIN temp.map_experiment AS e ON e.old = r.experiment"
     " CROSS JOIN theirs.invocation AS s ON s.run = own.old"
     " CROSS JOIN theirs.batch AS b ON b.id = s.batch"
     " CROSS JOIN temp.map_model AS m ON m.old = b.model CROSS JOIN main.model ON model.id = m.new"
     " CROSS JOIN temp.map_output AS i ON i.old = s.input"
-    " CROSS JOIN temp.map_output AS o ON o.old = s.output"
-    " CROSS JOIN temp.memo ON memo.experiment = run.experiment AND memo.model = m.new"
-    " AND memo.epoch = b.epoch AND memo.padded_size = b.padded_size AND memo.seed = s.seed"
-    " AND memo.input = i.new"
+    " CROSS JOIN temp.map_output AS o ON o.old = s.output WHERE TRUE"
+    + _COMPUTED.format(of="r.seed", experiment="e.new")
 )
+_COMING = _THEIRS.format(run="own.new", runs="temp.map_run AS own")
+_REFUSED = _THEIRS.format(run="NULL", runs="(SELECT run AS old FROM temp.left_out WHERE is_refused) AS own")
+_DIFFERS = "(memo.is_disputed OR memo.output <> s.output)"
+_SAME = " AND ".join(f"memo.{column} = s.{column}" for column in _KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meeting:
-    """A run that comes, one that is there and has a state of it, and whether they go on alike."""
+    """A run that came in this merge, and one with a state of it; None where that one did not come.
+
+    is_new: it comes with the source in hand. is_equal: both go on alike.
+    """
 
     run: int
-    other: int
+    other: int | None
+    is_new: bool
     is_equal: bool
 
 
@@ -47,27 +60,78 @@ def open_memo(walk: Walk) -> None:
     """Remember the states of what the target has."""
     walk.connection.execute(
         "CREATE TEMP TABLE memo (experiment INTEGER, model INTEGER, epoch INTEGER, padded_size INTEGER,"
-        " seed INTEGER, input INTEGER, output INTEGER, run INTEGER,"  # typed, or the key is not searched by
-        " PRIMARY KEY (experiment, model, epoch, padded_size, seed, input)) WITHOUT ROWID"
+        " seed INTEGER, input INTEGER, output INTEGER, run INTEGER, is_disputed INTEGER, is_own INTEGER,"
+        f" PRIMARY KEY ({', '.join(_KEY)})) WITHOUT ROWID"  # typed, or the key is not searched by
     )
-    walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_COMPUTED}")
+    walk.connection.execute(f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE TRUE{_OWN}")
 
 
 def meetings(walk: Walk) -> list[Meeting]:
-    """The runs of the source, new to the target, that meet runs which are there."""
-    rows = walk.connection.execute(
-        f"SELECT own.new, min(CASE WHEN o.new <> memo.output THEN memo.run END), min(memo.run) {_THEIRS}"
-        f" WHERE own.new > ? AND memo.run <> own.new{_COMPUTED} GROUP BY own.new",
-        (walk.last["run"],),
+    """The runs of the source, new to the target, that meet runs which are there.
+
+    Where any goes on otherwise, also those that came with sources before and have a state of it.
+    """
+    found = _meetings(walk)
+    is_refused = walk.value("SELECT EXISTS (SELECT 1 FROM temp.left_out WHERE is_refused)")
+    if not is_refused and all(one.is_equal for one in found):
+        return found
+    _dispute(walk)
+    before = walk.rows(
+        f"SELECT DISTINCT s.run FROM ({_STATES} WHERE run.id > (SELECT run FROM temp.first)"
+        f" AND run.id <= ?{_OWN}) AS s CROSS JOIN temp.memo ON {_SAME} WHERE memo.is_disputed",
+        walk.last["run"],
+    )
+    came = [Meeting(run=run, other=None, is_new=False, is_equal=False) for (run,) in before]
+    return _meetings(walk) + came
+
+
+def _meetings(walk: Walk) -> list[Meeting]:
+    rows = walk.rows(
+        f"SELECT s.run, min(CASE WHEN {_DIFFERS} THEN memo.run END), min(memo.run), max({_DIFFERS})"
+        f" FROM ({_COMING}) AS s CROSS JOIN temp.memo ON {_SAME}"
+        " WHERE s.run > ? AND memo.run IS NOT s.run GROUP BY s.run",
+        walk.last["run"],
     )
     return [
-        Meeting(run=run, other=other if differs is None else differs, is_equal=differs is None)
-        for run, differs, other in rows
+        Meeting(run=run, other=differing if differs else other, is_new=True, is_equal=not differs)
+        for run, differing, other, differs in rows
+        if differs or other is not None
     ]
+
+
+def _dispute(walk: Walk) -> None:
+    """Find the states from which the source goes on otherwise than what came before.
+
+    The states of its runs that were refused are remembered: they speak against others, too.
+    """
+    key = ", ".join(f"memo.{column}" for column in _KEY)
+    for states in (_COMING, _REFUSED):
+        found = walk.rows(
+            f"SELECT DISTINCT {key} FROM ({states}) AS s CROSS JOIN temp.memo ON {_SAME}"
+            f" WHERE {_DIFFERS} AND NOT memo.is_own"
+        )
+        walk.connection.executemany(
+            f"UPDATE temp.memo SET is_disputed = TRUE WHERE ({', '.join(_KEY)}) = (?, ?, ?, ?, ?, ?)", found
+        )
+    columns = ", ".join([*_KEY, "output", "run"])
+    walk.connection.execute(
+        f"INSERT OR IGNORE INTO temp.memo ({columns}, is_disputed, is_own)"
+        f" SELECT {columns}, FALSE, FALSE FROM ({_REFUSED})"
+    )
+
+
+def forget(walk: Walk, run: int) -> None:
+    """Say no more of whose a state is: the number of a run that goes may be given to another one."""
+    walk.connection.execute("UPDATE temp.memo SET run = NULL WHERE run = ?", (run,))
+
+
+def give_way(walk: Walk, run: int) -> None:
+    """Forget the states of a run whose place another store's takes."""
+    walk.connection.execute("DELETE FROM temp.memo WHERE run = ?", (run,))
 
 
 def remember(walk: Walk) -> None:
     """Remember the states of what has come from a source."""
     walk.connection.execute(
-        f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE run.id IN (SELECT new FROM temp.map_run){_COMPUTED}"
+        f"INSERT OR IGNORE INTO temp.memo {_STATES} WHERE run.id IN (SELECT new FROM temp.map_run){_OWN}"
     )

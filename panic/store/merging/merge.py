@@ -23,12 +23,12 @@ import apsw
 
 from panic.arms import BASELINE
 from panic.errors import StoreCorrupt, StoreError, UsageError
-from panic.store import reading, writing
+from panic.store import writing
 from panic.store.codec import decode_network, run_key, text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
 from panic.store.merging import conflicts, unfinished
 from panic.store.merging.experiments import join_experiments
-from panic.store.merging.meetings import meetings, open_memo, remember
+from panic.store.merging.meetings import give_way, meetings, open_memo, remember
 from panic.store.merging.remarks import choose_remarks, open_remarks, order_remarks
 from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
 from panic.store.merging.walk import Walk
@@ -102,9 +102,9 @@ def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Te
         connection = mine.db.connection
         _add_functions(connection)
         walk = Walk(connection)
+        unfinished.begin(walk)
         open_memo(walk)
         conflicts.open_refused(walk)
-        unfinished.begin(walk)
         open_remarks(walk)
         with _scratch(into) as scratch:
             for number, source in enumerate(sources):
@@ -260,11 +260,11 @@ def _take_source(
             found.num_vectors, found.num_diagrams = conflicts.drop_doubtful_diagrams(walk)
             conflicts.retire_failures(walk)
             remember(walk)
-            if found.num_settled or walk.value(f"SELECT {conflicts.IS_PART}"):
+            walk.has_left |= bool(found.num_settled or walk.value(f"SELECT {conflicts.IS_PART}"))
+            if is_last and walk.has_left:
                 conflicts.sweep(walk)
-                writing.mark_changed(mine, [row.id for row in reading.experiments(mine)])
             (unfinished.end if is_last else unfinished.keep)(walk)
-            writing.mark_changed(mine, [row for (row,) in walk.rows("SELECT new FROM temp.map_experiment")])
+            writing.mark_changed(mine, _changed(walk, found))
             found.num_invocations = walk.value("SELECT count(*) FROM main.invocation") - before
     except apsw.ConstraintError as error:
         raise StoreCorrupt(
@@ -276,6 +276,12 @@ def _take_source(
     for name in ("num_runs", "num_invocations", "num_meeting", "num_vectors", "num_diagrams", "num_settled"):
         setattr(total, name, getattr(total, name) + getattr(found, name))
     total.conflicts += found.conflicts
+
+
+def _changed(walk: Walk, found: Merged) -> list[int]:
+    """The experiments (rows) whose results are others now: a vector that was replaced may be of any."""
+    of = "main.experiment" if found.num_vectors else "temp.map_experiment"
+    return [row for (row,) in walk.rows(f"SELECT {'id' if found.num_vectors else 'new'} FROM {of}")]
 
 
 def _refuse_false_texts(walk: Walk, source: Path) -> None:
@@ -297,14 +303,17 @@ def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
         found.num_settled += 1
         if keep == "theirs":
             conflicts.clear(walk, run)
+            give_way(walk, run)
         else:
             conflicts.leave(walk, run)
-    for meeting in meetings(walk):
-        if meeting.is_equal:
-            found.num_meeting += 1
-            continue
-        other = conflicts.told(walk, meeting.other)
+    met = meetings(walk)
+    found.num_meeting = sum(one.is_equal for one in met)
+    differing = [one for one in met if not one.is_equal]
+    for one in differing:
+        where = f" in {source}" if one.is_new else ""
+        other = "a run of another store" if one.other is None else conflicts.told(walk, one.other)
         found.conflicts.append(
-            f"{conflicts.told(walk, meeting.run)} in {source}: it meets {other}, and goes on otherwise"
+            f"{conflicts.told(walk, one.run)}{where}: it meets {other}, and goes on otherwise"
         )
-        conflicts.refuse(walk, meeting.run)
+    for one in differing:
+        conflicts.refuse(walk, one.run)

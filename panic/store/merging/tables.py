@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from panic.store.reading import HIDDEN
 from panic.store.trainings import NAMES as TRAINING_COLUMNS
 
 DERIVED = ("caption", "change", "derived")
@@ -27,8 +28,7 @@ class Table:
     one does not. is_numbered: others refer to its rows by `id`. agrees: columns that are the same in both
     stores, or the run is in conflict. written: what is written into a column, by {s} (the source's row) and
     the columns' own values in braces. only: which rows come at all, by {s}. joined, if_joined: what becomes
-    of a row that both have, and when, in SQL: `t` is the target's, {s} the source's. is_of_new: only of
-    owners that the target has not known.
+    of a row that both have, and when, in SQL: `t` is the target's, {s} the source's.
     """
 
     name: str
@@ -41,7 +41,6 @@ class Table:
     only: str = "TRUE"
     joined: str = ""
     if_joined: str = "TRUE"
-    is_of_new: bool = False
 
 
 _OF_RUN = {"run": "run"}
@@ -51,6 +50,11 @@ _SESSION = (
     "(SELECT CAST(new AS TEXT) FROM temp.map_session"
     " WHERE {s}.target_kind = 'session' AND old = CAST({s}.target AS INTEGER))"
 )
+_STAYS_DELETED = (
+    "EXISTS (SELECT 1 FROM main.experiment AS own WHERE own.id = m_experiment.new"
+    f" AND own.name GLOB '{HIDDEN}*' AND own.id > (SELECT experiment FROM temp.first))"
+)
+"""Deletions that come: of experiments that came, and that no source has as they were."""
 _LATER_TRAINING = ", ".join(f"{n} = {{s}}.{n}" for n in TRAINING_COLUMNS if n not in ("uid", "folder"))
 _IS_LATER = "{s}.updated_at > t.updated_at"
 
@@ -181,7 +185,9 @@ OF_RUNS = (
         key=("experiment",),
         refers={"experiment": "experiment", "origin": "experiment"},
         owners=("experiment",),
-        is_of_new=True,
+        only=_STAYS_DELETED,
+        joined="(name, author, at) = ({s}.name, {s}.author, {s}.at)",
+        if_joined="({s}.at, {s}.author) < (t.at, t.author)",
     ),
     Table(name="training", key=("uid", "folder"), joined=_LATER_TRAINING, if_joined=_IS_LATER),
     Table(

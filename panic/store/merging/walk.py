@@ -20,11 +20,15 @@ NUMBERED = ("experiment", *(table.name for table in TABLES if table.is_numbered)
 
 
 class Walk:
-    """A copying of rows from `theirs` into `main`. last: the highest row of each table before it began."""
+    """A copying of rows from `theirs` into `main`.
+
+    last: the highest row of each table before it began. has_left: whether some of a source was left out.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
         self.last: dict[str, int] = {}
+        self.has_left = False
         self._known_columns: dict[str, tuple[str, ...]] = {}
 
     def begin(self) -> None:
@@ -93,8 +97,6 @@ class Walk:
         given = _values(table, self._columns(table))
         names, values = (", ".join(part) for part in zip(*given, strict=True))
         comes = _comes(table)
-        if table.is_of_new:
-            comes += [f"{_new(c)} > {self.last[table.refers[c]]}" for c in table.owners]
         conflict, distinct = "ON CONFLICT DO NOTHING", ""
         if table.joined:
             conflict = (
