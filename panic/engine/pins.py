@@ -18,7 +18,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from panic.devices.device import open_devices
 from panic.engine import pinning
 from panic.engine.perform import pinned_workers
 from panic.engine.plan import CheckedConfig, make_plan
@@ -139,7 +138,9 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
     another kind of device, and where the experiment has begun otherwise.
     """
     config = checked.config
-    device = open_devices(config.device)
+    with ExitStack() as stack:
+        device = open_places(config, stack)
+        here = pinning.surroundings(device)
     plan = make_plan(checked, device.kind, [])
     fingerprints = pinning.known_fingerprints(store, plan)
     row = reading.named(store, config.name)
@@ -167,7 +168,7 @@ def lay(pins: Pins, checked: CheckedConfig, store: Store) -> None:
         shape = pins.models[name].model_dump(exclude={"fingerprint"})
         opened.append(NewEpoch(name=name, model=model, **shape))
     writing.add_epochs(store, number, opened)
-    if pinning.surroundings(device) == pins.surroundings:
+    if here == pins.surroundings:
         seen = [invariance.Measured(**one.model_dump()) for one in pins.seen]
         invariance.record(store, pins.surroundings, seen)
 
