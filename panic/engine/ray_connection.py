@@ -127,7 +127,8 @@ def _connected(config: ExperimentConfig) -> Iterator[Any]:
     """Be connected to a cluster, for a while; as somebody else has connected this process, if so."""
     address = _address(config)
     handler = signal.getsignal(signal.SIGTERM)
-    with _environment(*(({}, ()) if address else (LOCAL, _secrets(config)))), _keeping_log():
+    values, hidden = (LOCAL, _secrets(config)) if not address else ({}, [])
+    with _environment(values, hidden), _keeping_log():
         import ray
 
         is_given = ray.is_initialized()

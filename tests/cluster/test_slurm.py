@@ -120,8 +120,9 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
 """
     known = parsed(text)
     assert known[4] == ("node failed", "node-2")
-    job = a_job(tmp_path, shards=12)
-    for task, said in {1: "complete", 5: "running", 11: "requeued", 12: "running"}.items():
+    job = a_job(tmp_path, shards=13)
+    told = {1: "complete", 5: "running", 11: "requeued", 12: "running", 13: "ended with 143"}
+    for task, said in told.items():
         (job.folder / "tasks" / f"{task:04}.state").write_text(f"{said} on host, job 17_{task}, restart 0\n")
     found = {one.task: one.state for one in standings(job, known)}
     assert found == {
@@ -137,6 +138,7 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
         10: "pending",
         11: "requeued",
         12: "lost",
+        13: "stopped",
     }
 
 
