@@ -192,16 +192,17 @@ def _without_secrets(placed: Sequence[_Placed]) -> list[_Placed]:
     hidden = [place for problem, place in placed if place is not None and _is_of_secret(problem, place)]
     return [
         (
-            replace(problem, found=None) if place is None or place in hidden else problem,
+            replace(problem, found=None) if _is_of_secret(problem, place) else problem,
             None if place is None else replace(place, source=_masked(place.source, hidden)),
         )
         for problem, place in placed
     ]
 
 
-def _is_of_secret(problem: Problem, place: Place) -> bool:
+def _is_of_secret(problem: Problem, place: Place | None) -> bool:
     """Whether the value that a problem is about may be a key, or an address that holds one."""
-    path, text = problem.path, place.source.text[place.start : place.end]
+    path = problem.path
+    text = str(problem.found) if place is None else place.source.text[place.start : place.end]
     is_address = path[:2] == ("notify", "to") or path == ("notify",)
     is_key = path[-1:] == ("api_key_env",) or (path[-1:] == ("base_url",) and "@" in text)
     return not problem.on_key and (is_address or is_key)

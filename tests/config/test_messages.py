@@ -13,6 +13,7 @@ import pytest
 
 from panic import load_config
 from panic.config import Problem, load
+from panic.config.problems import Document, Source, render
 from panic.engine.plan import check_config
 from panic.errors import ConfigError
 
@@ -330,6 +331,13 @@ def test_an_address_in_place_of_a_variable_is_not_shown(good: str, lines: str) -
     text = message(good)
     assert "hunter22" not in text
     assert "***" in text
+
+
+def test_without_a_place_only_secrets_are_left_out() -> None:
+    document = Document(source=Source(name="a config", text=""))
+    shown = render([Problem(("seeds",), "seeds must be a list", found="one")], document)
+    assert "found the text 'one'" in shown
+    assert ADDRESS not in render([Problem(("notify",), "must be a mapping", found=ADDRESS)], document)
 
 
 def test_a_key_in_place_of_a_variable_is_not_shown(good: str) -> None:
