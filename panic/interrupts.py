@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM: the first stops long work after the batch in flight, the second ends at once."""
+"""SIGINT and SIGTERM: the first stops long work after the batch in flight, the second ends at once.
+
+After the first, all that was asked for at an end is done, such as a last snapshot, and the exit code is 130.
+After the second nothing is, and the code is that of the signal: 130 or 143.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-
-INTERRUPTED = 130
 
 
 @contextlib.contextmanager
@@ -22,7 +24,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if asked.is_set():
-            os._exit(INTERRUPTED)
+            os._exit(128 + number)
         asked.set()
         os.write(2, b"\nStopping after the batch in flight; once more to leave at once.\n")
 

@@ -274,16 +274,19 @@ def bring_up_to_date(path: Path) -> None:
 
 def pin_anew(shared: Shared, checked: CheckedConfig, path: Path, *, yes: bool) -> bool:
     """Change pinned shapes to what fits the work, after asking; whether to go on."""
-    from panic.devices.device import open_devices
+    from contextlib import ExitStack
+
     from panic.engine import pinning
     from panic.engine.plan import make_plan
+    from panic.engine.workers import open_places
     from panic.models import registry
     from panic.store import Store, reading
 
     config = checked.config
-    device = open_devices(config.device)
-    plan = make_plan(checked, device.kind)
-    with Store(path, write=True, create=True) as store:
+    with ExitStack() as stack:
+        device = open_places(config, stack)
+        plan = make_plan(checked, device.kind)
+        store = stack.enter_context(Store(path, write=True, create=True))
         row = reading.named(store, config.name)
         plan, fingerprints = pinning.as_started(store, plan, registry.fingerprints(plan.specs))
         found = pinning.changes(store, row.id, plan, device) if row else []

@@ -76,6 +76,7 @@ def slurm(
     Tasks work on their node's disk and copy their store to the job's folder; the merged store is there, too.
     """
     from panic.cluster.job import load, save
+    from panic.cluster.script import write_script
 
     given = configs or []
     place = folder or (Path("panic-slurm") / given[0].stem if given else Path("panic-slurm"))
@@ -122,7 +123,7 @@ def slurm(
     if (job.folder / "job.json").exists():
         _refuse_another(load(job.folder), job, local=local)
     save(job)
-    _write_script(job)
+    write_script(job)
     return _perform_here(job) if local else _submit(job, None)
 
 
@@ -138,7 +139,9 @@ def _refuse_another(known: Job, job: Job, *, local: bool) -> None:
             f"{job.folder} has a job already.",
             hint="--status tells where it stands, --resubmit goes on; --folder PATH makes another.",
         )
-    asked = ("configs", "digests", "shards", "overrides")
+    asked: tuple[str, ...] = ("configs", "digests", "shards", "overrides")
+    if not known.digests:  # an earlier version began it
+        asked = ("configs", "shards", "overrides")
     if changed := [name for name in asked if getattr(known, name) != getattr(job, name)]:
         names = ", ".join("text of the configs" if name == "digests" else name for name in changed)
         raise UsageError(
@@ -221,13 +224,6 @@ def _is_experiment(config: Path) -> bool:
     except PanicError:
         return True
     return not isinstance(found, dict) or "networks" in found
-
-
-def _write_script(job: Job) -> None:
-    from panic.cluster.script import script
-
-    job.script.write_text(script(job), encoding="utf-8")
-    job.script.chmod(0o755)
 
 
 def _print(job: Job) -> None:

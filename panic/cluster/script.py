@@ -80,7 +80,8 @@ lock() {
   fi
 }
 
-# The store on this node's disk goes when its last snapshot has been taken, which 0 and 130 promise.
+# The store on this node's disk goes when its last snapshot has been taken, which 0 and 130 promise; a run
+# that was told twice to stop ends with 143.
 finish() {
   if [ -n "${store:-}" ] && [ -e "$store" ]; then
     case ${code:-none} in
@@ -119,15 +120,16 @@ pin() {
   done
 }
 
-# Performs a command that takes a request to stop after the batch in flight, and asks it when Slurm warns.
+# Performs a command that takes a request to stop after the batch in flight, and asks it when Slurm warns;
+# once, since a second request would end it at once.
 # A signal ends `wait` with a code of its own: then the child's is asked for once more, also if it has ended.
 perform() {
-  local child woken
+  local child woken told=
   "$@" &
   child=$!
-  trap 'asked=requeue woken=1; kill -TERM "$child" 2>/dev/null || true' USR1
-  trap 'asked=${asked:-end} woken=1' TERM INT # the child has had that signal itself
-  if [ -n "$asked" ]; then kill -TERM "$child" 2>/dev/null || true; fi
+  trap 'asked=requeue woken=1; ask_to_stop' USR1
+  trap 'asked=${asked:-end} woken=1 told=1' TERM INT # the child has had that signal itself
+  if [ -n "$asked" ]; then ask_to_stop; fi
   while true; do
     code=0 woken=
     wait "$child" || code=$?
@@ -135,6 +137,13 @@ perform() {
   done
   trap '' USR1 # what it has come to is about to be written down
   trap - TERM INT
+}
+
+ask_to_stop() {
+  if [ -z "$told" ]; then
+    told=1
+    kill -TERM "$child" 2>/dev/null || true
+  fi
 }
 
 shard() {
@@ -245,3 +254,11 @@ def script(job: Job) -> str:
         setup=job.setup,
     )
     return head + BODY.replace("PERFORM", TRAINING if job.is_training else "shard")
+
+
+def write_script(job: Job) -> None:
+    """Write the script of a job into its folder; a shell that reads an older one goes on reading that."""
+    part = job.script.with_name(f"{job.script.name}.new")
+    part.write_text(script(job), encoding="utf-8")
+    part.chmod(0o755)
+    part.replace(job.script)

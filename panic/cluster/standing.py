@@ -48,7 +48,7 @@ def _state(known: str, said: str) -> str:
         return known
     if said.startswith("failed") or (known == "ended" and said.startswith("running")):
         return "failed"
-    if said.startswith("ended with 130"):
+    if said.startswith(("ended with 130", "ended with 143")):
         return "stopped"
     if said.startswith("ended"):
         return "failed"

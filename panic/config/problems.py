@@ -13,7 +13,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from panic.errors import nearest
@@ -116,6 +116,9 @@ class Document:
         return None
 
 
+_Placed = tuple[Problem, Place | None]
+
+
 class NotParsedError(Exception):
     """A text breaks the rules of its format; `problem` says where."""
 
@@ -168,18 +171,50 @@ def shorten(text: str, limit: int = 60) -> str:
 
 def render(problems: Sequence[Problem], document: Document) -> str:
     """Return one message with all problems in the order of their places."""
-    placed = [
-        (problem, problem.place or document.place(problem.path, on_key=problem.on_key))
-        for problem in problems
-    ]
+    placed = _without_secrets(
+        [
+            (problem, problem.place or document.place(problem.path, on_key=problem.on_key))
+            for problem in problems
+        ]
+    )
 
-    def position(item: tuple[Problem, Place | None]) -> tuple[int, int]:
+    def position(item: _Placed) -> tuple[int, int]:
         place = item[1]
         return (-1, 0) if place is None else (place.source.number, place.start)
 
     parts = [_render_one(problem, place, document) for problem, place in sorted(placed, key=position)]
     heading = [f"{document.source.name} has {len(parts)} mistakes"] if len(parts) > 1 else []
     return "\n\n".join(heading + parts)
+
+
+def _without_secrets(placed: Sequence[_Placed]) -> list[_Placed]:
+    """Problems with asterisks for what stands where the name of a variable should, and may be its secret."""
+    hidden = [place for problem, place in placed if place is not None and _is_of_secret(problem, place)]
+    return [
+        (
+            replace(problem, found=None) if _is_of_secret(problem, place) else problem,
+            None if place is None else replace(place, source=_masked(place.source, hidden)),
+        )
+        for problem, place in placed
+    ]
+
+
+def _is_of_secret(problem: Problem, place: Place | None) -> bool:
+    """Whether the value that a problem is about may be a key, or an address that holds one."""
+    path = problem.path
+    text = str(problem.found) if place is None else place.source.text[place.start : place.end]
+    is_address = path[:2] == ("notify", "to") or path == ("notify",)
+    is_key = path[-1:] == ("api_key_env",) or (path[-1:] == ("base_url",) and "@" in text)
+    return not problem.on_key and (is_address or is_key)
+
+
+def _masked(source: Source, hidden: Iterable[Place]) -> Source:
+    text = source.text
+    for place in hidden:
+        if place.source == source:
+            stars = re.sub(r"[^\n]", "*", text[place.start : place.end])
+            text = text[: place.start] + stars + text[place.end :]
+    return replace(source, text=text)
 
 
 def _render_one(problem: Problem, place: Place | None, document: Document) -> str:
@@ -250,6 +285,7 @@ PLAIN_WORDS = {
     "int_from_float": "must be a whole number",
     "int_parsing_size": "is too large a number",
     "float_type": "must be a number",
+    "float_parsing": "must be a number",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be a mapping (key: value)",

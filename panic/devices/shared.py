@@ -102,8 +102,8 @@ class SharedWeights:
     def allocate(self, name: str, num_bytes: int) -> HostBuffer:
         """Memory to be filled with the weights of a model: shared, or of this process alone. In its turn."""
         if name in self.numbers and not self.has(name):
+            os.ftruncate(self.numbers[name], 0)  # what a killed process has left takes room, too
             if num_bytes <= self.room():
-                os.ftruncate(self.numbers[name], 0)  # what a killed process has left
                 os.ftruncate(self.numbers[name], num_bytes)
                 return self._map(name, num_bytes, mmap.MAP_SHARED)
             log.warning(

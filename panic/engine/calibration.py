@@ -70,6 +70,8 @@ class Caller:
             self._workers.check()
             message = self._workers.next(TICK_S)
             if message is None:
+                if self._session.stop_requested():
+                    self._workers.drain()  # a cluster may have no room for long
                 continue
             assert isinstance(message, CallResult), message
             if self._session.stop_requested():

@@ -23,10 +23,20 @@ from typing import Any, Literal, Protocol
 
 from panic.engine.contents import Output, Rejected
 from panic.engine.ledger import Span
-from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError
+from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError, StoreCorrupt
 
 Outcome = Literal[
-    "memory", "unfit", "missing", "load", "error", "rejected", "crash", "untried", "busy", "unavailable"
+    "memory",
+    "unfit",
+    "missing",
+    "load",
+    "error",
+    "rejected",
+    "crash",
+    "untried",
+    "busy",
+    "unavailable",
+    "damaged",
 ]
 """Why a call gave no outputs.
 
@@ -40,6 +50,7 @@ crash     the process that performed it ended, or did not answer in time
 untried   it waited behind a call that ended its process, or for its turn, and has not been begun
 busy      a server asks to come again later, or cannot be reached: no fault of the item, and no attempt
 unavailable  a server refuses to serve, whatever it is asked
+damaged   the file of an image that it was given cannot be decoded
 """
 
 FATAL: dict[Outcome, type[PanicError]] = {
@@ -48,6 +59,7 @@ FATAL: dict[Outcome, type[PanicError]] = {
     "missing": ModelMissing,
     "load": ModelError,
     "unavailable": ModelError,
+    "damaged": StoreCorrupt,
 }
 """Outcomes that no retry mends; "memory" only where the batch cannot be made smaller."""
 

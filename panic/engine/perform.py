@@ -102,6 +102,8 @@ def run(
             from panic.engine.notices import telling  # not imported where nobody asks
 
             on_progress = stack.enter_context(telling(config.notify, config.name, on_progress))
+        if config.ray is not None and config.executor != "ray":
+            log.warning("ray: has no effect with executor: %s", config.executor)
         device = open_places(config, stack)
         refuse_impossible(config, device)
         plan = make_plan(checked, device.kind, runs)

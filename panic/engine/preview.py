@@ -17,6 +17,7 @@ from panic.arms import networks
 from panic.config import ExperimentConfig, union
 from panic.devices.device import Device, DeviceGroup, open_devices
 from panic.engine.pinning import (
+    REMOTE,
     as_started,
     fitting_shapes,
     known_config,
@@ -29,6 +30,7 @@ from panic.engine.pinning import (
 from panic.engine.plan import CheckedConfig, Plan, joined_runs, left_alone, make_plan, open_runs, run_key
 from panic.errors import ModelError, NotFound, StoreMissing
 from panic.models import registry
+from panic.models.imported import GIVEN
 from panic.models.protocol import ModelSpec
 from panic.store import Store, coverage, missing, reading
 from panic.store.codec import prompt_modality
@@ -159,16 +161,23 @@ def preview(
             if row is None:
                 return _preview(plan, device, Path(store_path), store, _Stored(fingerprints=fingerprints))
             plan, fingerprints = as_started(store, plan, fingerprints)
-            refuse_conflicts(store, row, plan, fingerprints, device.kind)
+            epochs = reading.epochs(store, row.id)
+            kind = device.kind if config.executor != "ray" else _kind_there(epochs, device.kind)
+            refuse_conflicts(store, row, plan, fingerprints, kind)
             known = _Stored(
                 row=row,
                 runs=reading.runs(store, row.id),
-                epochs=reading.epochs(store, row.id),
+                epochs=epochs,
                 fingerprints=fingerprints,
             )
             return _preview(plan, device, Path(store_path), store, known)
     except StoreMissing:
         return _preview(plan, device, Path(store_path), None, _Stored(fingerprints=fingerprints))
+
+
+def _kind_there(epochs: Iterable[EpochRow], here: str) -> str:
+    """The kind of the devices of a cluster, which nobody asks: that on which the experiment has begun."""
+    return next((one.device_kind for one in epochs if one.device_kind not in (REMOTE, GIVEN)), here)
 
 
 def _fingerprints(plan: Plan) -> dict[str, str]:

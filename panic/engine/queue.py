@@ -19,10 +19,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from panic.engine.contents import Content, ContentCache
+from panic.engine.contents import Content, ContentCache, RemoteImage
 from panic.models import registry
 from panic.models.kind import Bucketer
 from panic.models.protocol import Modality, ModelSpec
+from panic.store.codec import decode_image
 
 JOINT_IMAGES = -1
 """Bucket of the images of a joint text/image model: a batch is of one modality, too."""
@@ -150,8 +151,8 @@ class Buckets:
         bucketer = self._bucketer(model)
         if bucketer is None:
             return 0
-        is_users = self._specs[model].source.startswith("python:")  # it may look at the pixels
-        return bucketer((self._contents.decoded if is_users else self._contents.get)(digest, modality))
+        looks = self._looks_at_pixels(model)
+        return bucketer((self._contents.decoded if looks else self._contents.get)(digest, modality))
 
     def of_content(self, model: str, content: Content) -> int:
         """The bucket of a content that need not be in the store."""
@@ -159,7 +160,15 @@ class Buckets:
         if self._is_joint_image(model, modality):
             return JOINT_IMAGES
         bucketer = self._bucketer(model)
-        return bucketer(content) if bucketer else 0
+        if bucketer is None:
+            return 0
+        if isinstance(content, RemoteImage) and content.encoded and self._looks_at_pixels(model):
+            content = decode_image(content.encoded)
+        return bucketer(content)
+
+    def _looks_at_pixels(self, model: str) -> bool:
+        """Whether a model's buckets may depend on more than an image's size: those of a user's class."""
+        return self._specs[model].source.startswith("python:")
 
     def modality(self, model: str, bucket: int) -> Modality:
         """The modality of the items of a bucket."""

@@ -15,7 +15,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from panic.engine.ray_cluster import RayCluster
 from panic.engine.ray_worker import first_line
 from panic.engine.serving import ServerSettings
 from panic.errors import UsageError
+from panic.store.codec import canonical_json
 
 LOOPBACK = "127.0.0.1"
 LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -37,7 +38,11 @@ clusters of several machines does Ray take the loopback address."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayDevice:
-    """The devices of a cluster's workers, which are alike, to whoever plans one."""
+    """The devices of a cluster's workers, which are alike, to whoever plans one.
+
+    surroundings, is_steady: what `panic.engine.pinning` says of them on their nodes; the driver's processor
+    may be another one.
+    """
 
     cluster: RayCluster
     name: str
@@ -45,6 +50,8 @@ class RayDevice:
     torch_name: str
     has_own_memory: bool
     num_bytes: tuple[int, int]
+    surroundings: str
+    is_steady: bool
 
     def total_bytes(self) -> int:
         return self.num_bytes[0]
@@ -85,6 +92,10 @@ def open_cluster(config: ExperimentConfig) -> Iterator[RayDevice]:
                 torch_name=first["torch_name"],
                 has_own_memory=first["has_own_memory"],
                 num_bytes=(first["total_bytes"], first["free_bytes"]),
+                surroundings=canonical_json(
+                    {name: said for name, said in first["surroundings"].items() if name != "panic"}
+                ),
+                is_steady=first["is_steady"],
             )
         finally:
             cluster.close()
@@ -116,7 +127,8 @@ def _connected(config: ExperimentConfig) -> Iterator[Any]:
     """Be connected to a cluster, for a while; as somebody else has connected this process, if so."""
     address = _address(config)
     handler = signal.getsignal(signal.SIGTERM)
-    with _variables({} if address else LOCAL), _keeping_log():
+    values, hidden = (LOCAL, _secrets(config)) if not address else ({}, [])
+    with _environment(values, hidden), _keeping_log():
         import ray
 
         is_given = ray.is_initialized()
@@ -171,16 +183,24 @@ def _local(config: ExperimentConfig) -> dict[str, Any]:
     }
 
 
+def _secrets(config: ExperimentConfig) -> list[str]:
+    """The variables that hold keys of models, or addresses of notices; the models are not resolved yet."""
+    keys = (variant.parameters.get("api_key_env") for variant in config.models.values())
+    return [*(str(name) for name in keys if name), *(config.notify.to if config.notify else ())]
+
+
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment for a while, for processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
+def _environment(values: Mapping[str, str], hidden: Collection[str]) -> Iterator[None]:
+    """Set variables for a while, and hide others, for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in (*values, *hidden)}
+    for name in hidden:
+        os.environ.pop(name, None)
     os.environ.update(values)
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value

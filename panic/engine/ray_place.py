@@ -31,6 +31,7 @@ from panic.engine.ledger import Clock
 from panic.engine.serving import CallServer, ServerSettings
 from panic.errors import PanicError
 from panic.store.codec import decode_image, encode_image
+from panic.store.contents import REPAIR
 
 INLINE_BYTES = 100 * 1024
 """Ray sends smaller results along with the answer, through the driver."""
@@ -51,7 +52,7 @@ class Place:
         """Where this is, and what results depend on here; in plain values, for whatever version of panic."""
         import ray
 
-        from panic.engine.pinning import surroundings
+        from panic.engine.pinning import is_known_to_be_steady, surroundings
         from panic.store.provenance import source_digest
 
         device = open_device(device_name)
@@ -64,6 +65,7 @@ class Place:
             "has_own_memory": device.has_own_memory,
             "total_bytes": device.total_bytes(),
             "free_bytes": device.free_bytes(),
+            "is_steady": is_known_to_be_steady(device),
             "surroundings": {"panic": source_digest()} | json.loads(surroundings(device)),
         }
 
@@ -109,7 +111,8 @@ class Place:
         try:
             call = replace(call, inputs=[_content(one, pixels) for one in call.inputs])
         except ValueError as error:
-            result = CallResult(number=call.number, error=CallError(kind="error", message=str(error)))
+            damaged = CallError(kind="damaged", message=f"an image of the store: {error}", hint=REPAIR)
+            result = CallResult(number=call.number, error=damaged)
             is_leaving = False
         else:
             result, raw, is_leaving = self._models.submit(self._serve, call).result()

@@ -152,7 +152,7 @@ class RayWorker:
             self._cluster.tell_of_waiting()
         if waits and (reason := self._cluster.hopeless):
             self._give_back("load", reason)
-        elif waits and (self._cluster.is_any_ready or self.is_given_up):
+        elif waits and self._cluster.is_any_ready:
             self._give_back("untried", "")
         if actor is None or not has_calls or self._work is None or self._work.timeout_s is None:
             return

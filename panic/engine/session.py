@@ -174,7 +174,8 @@ def open_session(
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, *_described(command, plan), asked)
     ledger, clock = Ledger(), Clock("starting")
-    energy = gpu_energy_j() if device.kind == "cuda" else {}
+    has_gpus_here = device.kind.startswith("cuda") and config.executor != "ray"
+    energy = gpu_energy_j() if has_gpus_here else {}
     memory = MemorySettings()
     if device.has_own_memory:
         memory = memory_settings(store, device, fingerprints, row.uid, number)

@@ -60,7 +60,7 @@ def _keep(settings: SnapshotSettings, store: Path, ending: threading.Event) -> N
         if ending.is_set():
             raise Interrupted("the last snapshot comes instead")
 
-    while not ending.wait(settings.every_s):
+    while not ending.wait(min(settings.every_s, threading.TIMEOUT_MAX)):
         with contextlib.suppress(Interrupted):
             try:
                 taken = snapshot(store, settings.to, tell=tell)

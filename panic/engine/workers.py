@@ -177,11 +177,13 @@ class Workers:
     def open_seats(self) -> list[Seat]:
         """Workers that can take a call, idle ones first; those that still start only if all of them do.
 
-        Those whose process has ended come last, and not before another device has given a result: what they
-        had should not meet the same end there.
+        Endpoints are always there, and stand in for none of them. Those whose process has ended come last,
+        and not before another device has given a result: what they had should not meet the same end there.
         """
-        started = [seat for seat in self.seats if seat.worker.is_ready] or self.seats
-        open_now = (seat for seat in started if seat.has_room and not self._is_resting(seat))
+        here = [seat for seat in self.seats if not seat.remote]
+        started = [seat for seat in here if seat.worker.is_ready] or here
+        endpoints = (seat for seat in self.seats if seat.remote)
+        open_now = (seat for seat in (*started, *endpoints) if seat.has_room and not self._is_resting(seat))
         return sorted(open_now, key=lambda seat: (seat.num_ends, seat.num_calls))
 
     def _is_resting(self, seat: Seat) -> bool:
@@ -307,8 +309,6 @@ def open_places(config: ExperimentConfig, stack: ExitStack) -> Device:
         from panic.engine.ray_connection import open_cluster  # brings Ray
 
         return stack.enter_context(open_cluster(config))
-    if config.ray is not None:
-        log.warning("ray: has no effect with executor: %s", config.executor)
     return open_devices(config.device)
 
 

@@ -51,7 +51,7 @@ class Writer:
     """Writes commits in a thread of its own.
 
     Args:
-        commit: stores one transaction; called from the writer's thread only.
+        commit: stores one transaction; called by one thread at a time, as said above.
         on_saved: called with the digest of every output that is now in the store.
         ledger: told what the thread spends its time on.
 

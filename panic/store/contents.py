@@ -37,6 +37,9 @@ from panic.store.records import (
 )
 from panic.store.store import Store
 
+REPAIR = "panic resume EXPERIMENT --repair computes it again; panic check names the experiment."
+"""What helps where pixels are damaged or missing."""
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -173,8 +176,7 @@ def image(store: Store, digest: bytes | str) -> Image:
 
 
 def _lost(store: Store, digest: bytes | str, problem: str) -> StoreCorrupt:
-    hint = "panic resume EXPERIMENT --repair computes it again; panic check names the experiment."
-    return StoreCorrupt(f"Image {_digest(digest).hex()} in {store.path}: {problem}.", hint=hint)
+    return StoreCorrupt(f"Image {_digest(digest).hex()} in {store.path}: {problem}.", hint=REPAIR)
 
 
 def vectors(store: Store, model: Selector, experiment: Selector | None = None) -> Vectors:

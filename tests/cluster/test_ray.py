@@ -24,10 +24,17 @@ import yaml
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.devices.device import CpuDevice
+from panic.engine.pinning import is_known_to_be_steady, surroundings
+from panic.engine.pins import calibrate, lay
+from panic.engine.plan import CheckedConfig, expanded_runs
 from panic.engine.progress import Progress
+from panic.engine.ray_connection import open_cluster
+from panic.engine.shards import Shard
 from panic.engine.trust import named_outside
 from panic.errors import UsageError
 from panic.store import Store, check
+from panic.store.merging.merge import merge
 from tests.engine.conftest import SYNTHETIC, dump, make_config
 
 SIZE = 192
@@ -197,6 +204,24 @@ class TestCluster:
             time.sleep(0.1)
         assert used_bytes() == 0
 
+    def test_nodes_tell_their_kernels_to_whoever_plans(self, nodes: Nodes) -> None:
+        """They are this machine here; elsewhere the driver's processor may be another one."""
+        with open_cluster(loops()) as device:
+            assert surroundings(device) == device.surroundings == surroundings(CpuDevice())
+            assert is_known_to_be_steady(device) == is_known_to_be_steady(CpuDevice())
+
+    def test_shards_begin_with_the_pins_of_the_cluster(self, tmp_path: Path, nodes: Nodes) -> None:
+        part = CheckedConfig.of(loops(batch_sizes={}, max_length=8), ask=True)
+        found = calibrate(part)
+        for number in (1, 2):
+            with Store(tmp_path / str(number), write=True, create=True) as store:
+                lay(found, part, store)
+            runs = Shard(number=number, count=2).runs(expanded_runs(part.config))
+            run(part, tmp_path / str(number), runs=runs)
+        assert merge([tmp_path / "1", tmp_path / "2"], tmp_path / "merged").conflicts == []
+        run(loops(executor="local", ray=None, batch_sizes={}, max_length=8), tmp_path / "whole")
+        assert dump(tmp_path / "merged") == dump(tmp_path / "whole")
+
     def test_three_child_processes_give_the_same(self, tmp_path: Path, expected: list[str]) -> None:
         run(loops(executor="process", ray=None, workers=3, **with_embeddings()), tmp_path / "three")
         assert dump(tmp_path / "three") == expected
@@ -347,6 +372,7 @@ def command_of(folder: Path, **changes: Any) -> list[str]:
     """A run of the command line in a process of its own."""
     config = {**SYNTHETIC, "seeds": [-1], "repeats": 8, "max_length": 200, "executor": "ray", **changes}
     models = {name: dict(variant, delay_s=0.02) for name, variant in SYNTHETIC["models"].items()}
+    models["talk"] = {"base": "openai:talk", "base_url": "https://talk.example/v1", "api_key_env": "TALK_KEY"}
     (folder / "demo.yaml").write_text(yaml.safe_dump({**config, "models": models}))
     words = ["run", str(folder / "demo.yaml"), "--store", str(folder / "store")]
     return [sys.executable, "-m", "panic", *words]
@@ -355,6 +381,7 @@ def command_of(folder: Path, **changes: Any) -> list[str]:
 def start_and_wait(folder: Path) -> subprocess.Popen[str]:
     """Start a run with a cluster of its own, and wait until it works."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["TALK_KEY"] = "the key of talk"
     process = subprocess.Popen(
         command_of(folder, ray={"workers": 2}), env=environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -389,6 +416,9 @@ def test_the_end_of_the_driver_leaves_nothing_behind(tmp_path: Path) -> None:
         for connection in one.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
+    # As the processes were started: what they forget later, the system still tells.
+    told = [one.pid for one in family if "TALK_KEY" in one.environ()]
+    assert told == [], "processes of Ray were given a key"
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

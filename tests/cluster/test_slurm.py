@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
 from panic import run
 from panic.cluster.job import Job, load, require_plain, save
 from panic.cluster.local import perform_here
-from panic.cluster.script import script
+from panic.cluster.script import script, write_script
 from panic.cluster.slurm import asked, cancel, commands, parsed, states, submit
 from panic.cluster.standing import standings
 from panic.errors import PanicError, UsageError
@@ -44,7 +46,7 @@ def a_job(folder: Path, *configs: Path, **changes: Any) -> Job:
         **{"panic": (sys.executable, "-m", "panic"), "shards": 3, "scratch": folder, **changes},
     )
     save(job)
-    job.script.write_text(script(job))
+    write_script(job)
     return job
 
 
@@ -76,6 +78,15 @@ def test_nothing_of_a_path_or_setting_is_run_by_the_shell(tmp_path: Path) -> Non
     assert not (tmp_path / "ran").exists()
     with pytest.raises(UsageError, match="quotes, backslashes or line breaks"):
         require_plain(Path('a"b'))
+
+
+def test_a_shell_at_work_reads_its_script_to_the_end(tmp_path: Path) -> None:
+    """A shell reads a script bit by bit, and another `panic slurm --local` wrote over it."""
+    job = a_job(tmp_path)
+    with job.script.open() as at_work:
+        write_script(replace(job, setup="module load cuda"))
+        assert at_work.read() == script(job)
+    assert "module load cuda" in job.script.read_text()
 
 
 def test_what_is_submitted(tmp_path: Path) -> None:
@@ -111,8 +122,9 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
 """
     known = parsed(text)
     assert known[4] == ("node failed", "node-2")
-    job = a_job(tmp_path, shards=12)
-    for task, said in {1: "complete", 5: "running", 11: "requeued", 12: "running"}.items():
+    job = a_job(tmp_path, shards=13)
+    told = {1: "complete", 5: "running", 11: "requeued", 12: "running", 13: "ended with 143"}
+    for task, said in told.items():
         (job.folder / "tasks" / f"{task:04}.state").write_text(f"{said} on host, job 17_{task}, restart 0\n")
     found = {one.task: one.state for one in standings(job, known)}
     assert found == {
@@ -128,6 +140,7 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
         10: "pending",
         11: "requeued",
         12: "lost",
+        13: "stopped",
     }
 
 
@@ -305,6 +318,36 @@ def test_a_task_that_ends_at_once_when_it_is_warned_is_requeued(tmp_path: Path, 
         assert job.state(1).startswith("requeued")
         assert (tmp_path / "asked").read_text() == "requeue 17_1\n" * number
         (tmp_path / "begun").unlink()
+
+
+@pytest.mark.slow
+def test_a_task_that_is_told_twice_to_stop_keeps_what_it_has_computed(tmp_path: Path) -> None:
+    """A second signal ends a run at once, as one that was interrupted: its store was deleted unsaved."""
+    given = stand_in(tmp_path, "scontrol", "true")
+    models = {name: {**of, "delay_s": 1.0} for name, of in SYNTHETIC["models"].items()}
+    job = a_job(tmp_path, write_config(tmp_path, models=models, prompts=["a"], max_length=200), shards=1)
+    subprocess.run(["bash", job.script, "pin"], env=given, check=True)
+    task = subprocess.Popen(["bash", job.script, "task"], env=given)
+    store = tmp_path / "panic-17_1-0001"
+    while num_invocations(store) < 2:
+        assert task.poll() is None
+        time.sleep(0.1)
+    task.send_signal(signal.SIGUSR1)
+    task.send_signal(signal.SIGUSR1)  # as where somebody requeues it shortly before its time is over
+    [child] = [one for one in psutil.Process(task.pid).children() if "run" in one.cmdline()]
+    time.sleep(0.2)
+    child.terminate()  # and then it is over
+    assert task.wait(60) == 0
+    assert num_invocations(job.folder / "tasks" / "0001") >= 2
+    assert not store.exists()
+
+
+def num_invocations(store: Path) -> int:
+    try:
+        with Store(store) as opened:
+            return int(opened.db.value("SELECT count(*) FROM invocation"))
+    except PanicError:
+        return 0
 
 
 def wait_for(job: Job, task: int, *wanted: str, seconds: float = 120) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from panic import load_config
 from panic.config import Problem, load
+from panic.config.problems import Document, Source, render
+from panic.engine.plan import check_config
 from panic.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "mistakes"
@@ -309,3 +311,41 @@ def test_a_merge_of_what_is_no_mapping_is_told(tmp_path: Path, merged: str) -> N
     (tmp_path / "a.yaml").write_text(f"name: a\n<<: {merged}\n")
     with pytest.raises(ConfigError, match="only mappings can be merged by <<"):
         load_config(tmp_path / "a.yaml")
+
+
+ADDRESS = "mailtos://me:hunter22@host"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"notify: {{to: ['{ADDRESS}'], on: [nothing]}}",
+        f"notify: '{ADDRESS}'",
+        f"notify:\n  to: {ADDRESS}",
+        f"notify:\n  to:\n  - {ADDRESS}",
+    ],
+)
+def test_an_address_in_place_of_a_variable_is_not_shown(good: str, lines: str) -> None:
+    """Messages go into logs; the line and what was found in it stood in them."""
+    Path(good).write_text(f"{GOOD}{lines}\n")
+    text = message(good)
+    assert "hunter22" not in text
+    assert "***" in text
+
+
+def test_without_a_place_only_secrets_are_left_out() -> None:
+    document = Document(source=Source(name="a config", text=""))
+    shown = render([Problem(("seeds",), "seeds must be a list", found="one")], document)
+    assert "found the text 'one'" in shown
+    assert ADDRESS not in render([Problem(("notify",), "must be a mapping", found=ADDRESS)], document)
+
+
+def test_a_key_in_place_of_a_variable_is_not_shown(good: str) -> None:
+    talk = "talk: {base: 'openai:x', task: text-to-text, base_url: 'https://me:hunter22@host/v1',"
+    Path(good).write_text(GOOD.replace("quick:", f"{talk} api_key_env: sk-hunter22}}, quick:"))
+    with pytest.raises(ConfigError) as caught:
+        check_config(good, ask=False)
+    assert "api_key_env is the name of an environment variable" in str(caught.value)
+    assert "base_url must not hold a name or password" in str(caught.value)
+    assert "hunter22" not in str(caught.value)
+    assert "hunter22" not in message(good, f"notify.to=['{ADDRESS}']")

@@ -84,6 +84,23 @@ def test_what_a_killed_process_has_half_copied_is_copied_anew(weights: SharedWei
     assert call(cache_of(weights), "a") == expected
 
 
+def test_what_a_killed_process_has_half_copied_takes_no_room(weights: SharedWeights) -> None:
+    """Where there was no room for its copy beside it, it stayed, and counted as complete."""
+    with weights.turn():
+        weights.allocate("a", SIZE).data.fill_(255)
+    gc.collect()
+    weights.room = lambda: 3 * SIZE // 2 - weights.held_bytes
+    cache = cache_of(weights)
+    call(cache, "a")
+    assert cache.host.buffer("a").is_shared  # type: ignore[union-attr]
+    with weights.turn():
+        weights.allocate("b", SIZE // 2).data.fill_(255)
+        weights.room = lambda: 0
+        weights.allocate("b", SIZE // 2)
+        weights.filled("b")
+    assert not weights.has("b")
+
+
 def test_without_room_each_has_a_copy_of_its_own_and_says_so(
     weights: SharedWeights, caplog: pytest.LogCaptureFixture
 ) -> None:

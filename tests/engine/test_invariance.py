@@ -317,7 +317,7 @@ def test_a_processor_whose_kernels_were_chosen_by_the_user_is_not_vouched_for(
 ) -> None:
     for switch in SWITCHES:
         monkeypatch.delenv(switch, raising=False)
-    assert is_known_to_be_steady() == ("avx512f" in provenance.vector_instructions())
+    assert is_known_to_be_steady(CpuDevice()) == ("avx512f" in provenance.vector_instructions())
     monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
-    assert not is_known_to_be_steady()
+    assert not is_known_to_be_steady(CpuDevice())
     assert '"MKL_ENABLE_INSTRUCTIONS":"AVX2"' in surroundings(CpuDevice())

@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from panic.devices.device import open_device
+from panic.devices.device import CpuDevice, open_device
+from panic.engine import session as session_module
 from panic.engine.contents import size_bytes
 from panic.engine.pinning import Pin
 from panic.engine.plan import make_plan
@@ -221,3 +222,28 @@ def test_a_session_that_is_performed_once_tells_nothing_and_forgets_no_failure_u
     ):
         assert reading.runs(session.reader, session.experiment)[0].failure
     assert caplog.messages == []
+
+
+@dataclass(kw_only=True)
+class Card(CpuDevice):
+    """A processor under the name of a GPU."""
+
+    kind: str = "cuda A"
+
+
+@pytest.mark.parametrize(("executor", "used"), [("local", {"GPU-1": 2.5}), ("ray", None)])
+def test_what_gpus_have_used_is_recorded_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, used: dict[str, float] | None
+) -> None:
+    """It never was, since the kind of a GPU has the name of its model in it. A cluster's are elsewhere."""
+    told = iter([{"GPU-1": 5.0, "GPU-2": 1.0}, {"GPU-1": 7.5}])
+    monkeypatch.setattr(session_module, "gpu_energy_j", lambda: next(told))
+    device, config = Card(), make_config(executor=executor)
+    plan = make_plan(config, device.kind)
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        fingerprints = registry.fingerprints(plan.specs)
+        session = open_session(plan, fingerprints, device, store, command="test", on_progress=lambda _: None)
+        with session:
+            pass
+        [row] = reading.sessions(store)
+        assert row.provenance.get("gpu_energy_j") == used

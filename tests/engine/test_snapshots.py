@@ -33,6 +33,14 @@ def test_snapshots_are_taken_while_it_runs_and_at_the_end(tmp_path: Path) -> Non
         assert reading.sessions(store)[-1].end_state == "done"
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_snapshots_may_be_as_rare_as_anyone_likes(tmp_path: Path) -> None:
+    """No thread waits for more than 292 years: the one that takes them ended with a traceback."""
+    config = make_config(max_length=2, snapshot={"to": str(tmp_path / "copy"), "every_s": 1e12})
+    run(config, tmp_path / "store")
+    assert dump(tmp_path / "copy") == dump(tmp_path / "store")
+
+
 def test_a_session_that_is_stopped_leaves_a_snapshot_to_go_on_from(
     tmp_path: Path,
 ) -> None:
