@@ -18,6 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from panic.devices.device import open_devices
 from panic.engine import pinning
 from panic.engine.perform import pinned_workers
 from panic.engine.plan import CheckedConfig, make_plan
