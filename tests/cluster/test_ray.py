@@ -211,7 +211,8 @@ class TestCluster:
             assert is_known_to_be_steady(device) == is_known_to_be_steady(CpuDevice())
 
     def test_shards_begin_with_the_pins_of_the_cluster(self, tmp_path: Path, nodes: Nodes) -> None:
-        part = CheckedConfig.of(loops(batch_sizes={}, max_length=8), ask=True)
+        settings = {"address": "auto", "workers": 2}
+        part = CheckedConfig.of(loops(batch_sizes={}, max_length=8, ray=settings), ask=True)
         found = calibrate(part)
         for number in (1, 2):
             with Store(tmp_path / str(number), write=True, create=True) as store:
@@ -372,7 +373,10 @@ def command_of(folder: Path, **changes: Any) -> list[str]:
     """A run of the command line in a process of its own."""
     config = {**SYNTHETIC, "seeds": [-1], "repeats": 8, "max_length": 200, "executor": "ray", **changes}
     models = {name: dict(variant, delay_s=0.02) for name, variant in SYNTHETIC["models"].items()}
-    models["talk"] = {"base": "openai:talk", "base_url": "https://talk.example/v1", "api_key_env": "TALK_KEY"}
+    models["talk"] = {
+        **{"base": "openai:talk", "task": "text-to-text", "base_url": "https://talk.example/v1"},
+        "api_key_env": "TALK_KEY",
+    }
     (folder / "demo.yaml").write_text(yaml.safe_dump({**config, "models": models}))
     words = ["run", str(folder / "demo.yaml"), "--store", str(folder / "store")]
     return [sys.executable, "-m", "panic", *words]
