@@ -49,7 +49,7 @@ class Channel(_Connection):
         data = memoryview(self.recv_bytes())
         (count,) = struct.unpack("=q", data[-LENGTH:])
         lengths = struct.unpack(f"={count}q", data[-LENGTH * (count + 1) : -LENGTH])
-        memory = memoryview(np.empty(sum(lengths), np.uint8))  # not filled with zeros first
+        memory = np.empty(sum(lengths), np.uint8).data  # not filled with zeros first
         _move(os.readv, self.fileno(), [memory])
         stretches, first = [], 0
         for length in lengths:
