@@ -31,13 +31,13 @@ else:
 class Channel(_Connection):
     """One end of such a pipe; the other has to be of this class, too. One thread sends, one receives."""
 
-    def send(self, message: Any) -> None:
+    def send(self, obj: Any) -> None:
         """Send a message: its pickle, the lengths of what follows and their number, and what follows."""
         buffers: list[pickle.PickleBuffer] = []
         stream = io.BytesIO()
         pickler = pickle.Pickler(stream, 5, buffer_callback=buffers.append)
         pickler.dispatch_table = copyreg.dispatch_table | {Image.Image: _reduced}
-        pickler.dump(message)
+        pickler.dump(obj)
         stretches = [buffer.raw() for buffer in buffers]
         lengths = [stretch.nbytes for stretch in stretches]
         stream.write(struct.pack(f"={len(lengths) + 1}q", *lengths, len(lengths)))
@@ -49,7 +49,7 @@ class Channel(_Connection):
         data = memoryview(self.recv_bytes())
         (count,) = struct.unpack("=q", data[-LENGTH:])
         lengths = struct.unpack(f"={count}q", data[-LENGTH * (count + 1) : -LENGTH])
-        memory = memoryview(np.empty(sum(lengths), np.uint8))  # not filled with zeros first
+        memory = np.empty(sum(lengths), np.uint8).data  # not filled with zeros first
         _move(os.readv, self.fileno(), [memory])
         stretches, first = [], 0
         for length in lengths:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -197,13 +198,13 @@ class Hungry(synthetic.ImageToText):
 def test_a_task_that_is_short_of_memory_is_told_and_submitted_with_more(
     slurm: Cluster, tmp_path: Path
 ) -> None:
-    """The kernel ends the process of the model, or all of the task; Slurm calls both out of memory."""
+    """The kernel ends what takes most; the shell takes a snapshot of what was stored before."""
     if not slurm.has_limits:
         pytest.skip("memory is not limited here: control groups of version 1 cannot be written")
     (tmp_path / "models.py").write_text(HUNGRY)
     models = SYNTHETIC["models"]
     chain = {**models["chain"], "base": f"python:{tmp_path}/models.py:Hungry"}
-    config = write_config(tmp_path, models={**models, "chain": chain}, max_length=4, executor="auto")
+    config = write_config(tmp_path, models={**models, "chain": chain}, max_length=4)
     folder = tmp_path / "job"
     panic_slurm(folder, config, "--time", "5:00", "--mem", "700M")
     until_ended()
@@ -233,6 +234,8 @@ def test_what_a_lost_node_had_goes_on_from_its_snapshot(
     if not is_requeued:
         asked(["scontrol", "update", f"JobId={job.ids['tasks'][0]}_1", "Requeue=0"])
     slurm.lose_node()
+    for store in tmp_path.glob("panic-*-0001"):  # its disk is lost with it
+        shutil.rmtree(store)
     wait_for(job, 1, "requeued" if is_requeued else "node failed")
     assert job.state(1).startswith("running"), "it could write nothing more"
     slurm.start_node()

@@ -426,7 +426,7 @@ def test_a_warning_of_slurm_requeues_the_task(slurm: Cluster, tmp_path: Path) ->
 def test_five_warnings_in_a_row_lose_nothing(slurm: Cluster, tmp_path: Path) -> None:
     """Once, after one requeue, the merged store lacked 180 lines: the merge may have begun before the end."""
     models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
-    config = write_config(tmp_path, models=models, max_length=150)
+    config = write_config(tmp_path, models=models, max_length=500)
     job = submit(a_job(tmp_path, config, shards=2, sbatch=("--time=10:00",)))
     for restart in range(5):
         wait_for(job, 1, "running")
