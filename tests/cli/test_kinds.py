@@ -104,7 +104,7 @@ def test_a_project_finds_experiments_everywhere(panic: Invoke, store: Path) -> N
     assert listed
     assert {one["experiment"] for one in listed} == {"demo"}
     assert panic("stuck", "--project", "shapes", "--where", "seed = -1").exit_code == 0
-    assert panic("stuck", "broken", "--project", "colours").exit_code == 1
+    assert panic("stuck", "broken", "--project", "colours").exit_code == 2
     for command in (("show",), ("status",), ("returns",), ("table", "stuck"), ("report",)):
         done = panic(*command, "--project", "colours")
         assert done.exit_code == 0, done.output
