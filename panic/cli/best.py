@@ -89,7 +89,7 @@ def best(
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     with shared.open_store() as store:
-        if of in (None, "experiment"):
+        if of is None or of == "experiment":
             about, found = _experiments(store, by, names, where, project)
             heads: tuple[str, ...] = ("name", "id", by, "runs")
             found.sort(key=lambda one: one[2], reverse=not least)
