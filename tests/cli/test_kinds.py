@@ -11,18 +11,12 @@ from panic.store import Store, reading, writing
 from panic.store.annotations import list_annotations
 from panic.store.trainings import keep
 from tests.cli.conftest import Invoke
-from tests.store.sample import entry, fill
+from tests.store.sample import entry
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Two experiments of one project, written without an engine; the vectors of `alpha` are by `beta`."""
-    path = tmp_path / "panic-store"
-    with Store(path, write=True, create=True) as opened:
-        fill(opened)
-        with opened.transaction() as connection:
-            connection.execute("UPDATE experiment SET config = json_set(config, '$.project', 'colours')")
-    return path
+def store(written: Path) -> Path:
+    return written
 
 
 @pytest.fixture

@@ -23,6 +23,11 @@ from tests.store.sample import entry
 from tests.train import small
 
 
+@pytest.fixture
+def store(written: Path) -> Path:
+    return written
+
+
 @pytest.fixture(autouse=True)
 def _quiet_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loggers of other packages keep the stream that CliRunner has closed since."""
