@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_experiment
 from panic.cli.compare import chosen_experiments
 from panic.cli.finding import (
     SHOWN_UID,
     CsvOption,
     OfOption,
-    ProjectOption,
     WhereOption,
     experiment_of,
     find,
