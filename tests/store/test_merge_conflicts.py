@@ -15,8 +15,9 @@ from panic.store.merging.merge import merge
 from panic.store.signing import Author
 from panic.store.tombstones import deleted, hide, hide_runs, restore
 from tests.engine.conftest import dump, make_config
-from tests.store.sample import remark
+from tests.store.sample import Sample, remark
 from tests.store.test_merge import everything, interrupt, rows
+from tests.store.test_merge_orders import OLD, write
 
 
 @pytest.mark.parametrize("name", ["old", ""])
@@ -221,31 +222,32 @@ def test_runs_deleted_in_one_of_two_sources_come_in_any_order(tmp_path: Path) ->
             assert len(deleted(store)) == 1
 
 
-def test_a_merge_that_changes_vectors_gives_all_experiments_a_new_stamp(tmp_path: Path) -> None:
-    """A vector that is replaced may be one of an experiment that the source does not have."""
-    config = {"max_length": 2, "embeddings": ["synthetic/state-embedding"]}
-    run(make_config(**config), tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "into")
-    run(make_config(name="other", **config), tmp_path / "into")
-    before = stamps_of(tmp_path / "into")
-    merge([tmp_path / "0"], tmp_path / "into")
-    after = stamps_of(tmp_path / "into")
-    assert {name for name in after if after[name] != before[name]} == {"test"}
-    with Store(tmp_path / "0", write=True) as store, store.transaction() as connection:
-        connection.execute("UPDATE embedding SET vector = zeroblob(length(vector))")
-    assert merge([tmp_path / "0"], tmp_path / "into").num_vectors
-    last = stamps_of(tmp_path / "into")
-    assert {name for name in last if last[name] != after[name]} == {"test", "other"}
-
-
-def test_a_merge_that_leaves_runs_out_gives_the_experiment_a_new_stamp(
-    differing: list[Path], tmp_path: Path
+def test_a_merge_that_changes_vectors_gives_all_experiments_a_new_stamp(
+    folder: Path, sample: Sample, tmp_path: Path
 ) -> None:
-    """A run that came with the first source goes again with the second: counts of both together are kept."""
-    merge(differing[:1], tmp_path / "into")
-    between = stamps_of(tmp_path / "into")
-    merge(differing[1:2], tmp_path / "into")
-    assert stamps_of(tmp_path / "into") != between
+    """A vector that is replaced may be of an experiment of which nothing comes."""
+    source = Path(shutil.copytree(folder, tmp_path / "source"))
+    with Store(source, write=True) as store, store.transaction() as connection:
+        connection.execute("UPDATE epoch SET threads = 99 WHERE experiment = ?", (sample.alpha,))
+    before = stamps_of(folder)
+    assert len(merge([source], folder).conflicts) > 0
+    after = stamps_of(folder)
+    assert {name for name in after if after[name] != before[name]} == {"beta"}
+    with Store(source, write=True) as store, store.transaction() as connection:
+        connection.execute("UPDATE embedding SET vector = zeroblob(length(vector))")
+    assert merge([source], folder).num_vectors
+    last = stamps_of(folder)
+    assert {name for name in last if last[name] != after[name]} == {"alpha", "beta"}
+
+
+def test_a_merge_that_leaves_runs_out_gives_their_experiment_a_new_stamp(tmp_path: Path) -> None:
+    """A run that came with the first source goes again with the second: what was counted of it is old."""
+    write(tmp_path / "0", OLD)
+    write(tmp_path / "1", {"state 0": ["state 1", "state 2", "state 4"]})
+    merge([tmp_path / "0"], tmp_path / "into")
+    before = stamps_of(tmp_path / "into")
+    assert len(merge([tmp_path / "1"], tmp_path / "into").conflicts) == 1
+    assert stamps_of(tmp_path / "into") != before
 
 
 def stamps_of(path: Path) -> dict[str, int]:
