@@ -17,7 +17,7 @@ from panic.store.tombstones import deleted, hide, hide_runs, restore
 from tests.engine.conftest import dump, make_config
 from tests.store.sample import Sample, remark
 from tests.store.test_merge import everything, interrupt, rows
-from tests.store.test_merge_orders import OLD, write
+from tests.store.test_merge_orders import OLD, read, write
 
 
 @pytest.mark.parametrize("name", ["old", ""])
@@ -220,6 +220,27 @@ def test_runs_deleted_in_one_of_two_sources_come_in_any_order(tmp_path: Path) ->
         with Store(tmp_path / f"into-{number}") as store:
             assert len(reading.runs(store, "test")) == 6
             assert len(deleted(store)) == 1
+
+
+def test_a_kill_does_not_change_who_meets_and_differs(tmp_path: Path) -> None:
+    """The third agrees with the first, of which the second makes a conflict."""
+    ways = (
+        OLD,
+        {"state 1": ["state 2", "state 4", "state 5"]},
+        {"state 2": ["state 3", "state 6", "state 7"]},
+    )
+    stores, into = [tmp_path / str(number) for number in range(3)], tmp_path / "into"
+    for path, runs in zip(stores, ways, strict=True):
+        write(path, runs)
+    interrupt(stores, into, at=1)
+    assert read(into) == OLD
+    # What `keep` says is of runs of one key.
+    merged = merge(stores, into, keep="theirs")
+    assert len(merged.conflicts) == 3
+    assert all("it meets" in one for one in merged.conflicts)
+    assert read(into) == {}
+    with Store(into) as store:
+        assert store.db.value("SELECT count(*) FROM output") == 0
 
 
 def test_a_merge_that_changes_vectors_gives_all_experiments_a_new_stamp(
