@@ -155,7 +155,7 @@ COMMANDS = {
     ),
     "delete": (
         "delete:delete",
-        "Delete an experiment, or some of its runs, or what a filter finds; it can come back.",
+        "Delete an experiment, some of its runs, or the experiments that a filter finds; they can come back.",
     ),
     "undelete": ("delete:undelete", "Let what was deleted come back, or list what can."),
     "purge": ("delete:purge", "Remove what was deleted for good, and give its space back to the disk."),

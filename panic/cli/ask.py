@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import panic
-from panic.cli.common import JsonOption, Shared, command, complete_experiment, complete_kind, say
+from panic.cli.common import (
+    JsonOption,
+    ProjectOption,
+    Shared,
+    command,
+    complete_experiment,
+    complete_kind,
+    say,
+)
 from panic.cli.destinations import ForceOption, claim_file
-from panic.cli.finding import BothWhereOption, ProjectOption, chosen
+from panic.cli.finding import BothWhereOption, chosen
 from panic.cli.frames import WRITERS, cell, check_ending, flat, rows, write
 from panic.cli.render import console, print_json, print_table, shorten
 from panic.errors import NotFound, UsageError

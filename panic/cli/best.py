@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_experiment
 from panic.cli.compare import chosen_experiments
 from panic.cli.finding import (
     SHOWN_UID,
     CsvOption,
     OfOption,
-    ProjectOption,
     WhereOption,
     experiment_of,
     find,
@@ -89,7 +88,7 @@ def best(
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
     with shared.open_store() as store:
-        if of in (None, "experiment"):
+        if of is None or of == "experiment":
             about, found = _experiments(store, by, names, where, project)
             heads: tuple[str, ...] = ("name", "id", by, "runs")
             found.sort(key=lambda one: one[2], reverse=not least)

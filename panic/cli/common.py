@@ -64,6 +64,9 @@ VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more; on errors of panic itself, the traceback.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", metavar="NAME", help="Only experiments of this project.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 

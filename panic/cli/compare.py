@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_experiment
 from panic.cli.finding import (
-    ProjectOption,
     WhereOption,
     experiment_of,
     experiments_where,

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli import render
-from panic.cli.common import JsonOption, Shared, command, complete_experiment, say, tell_options
+from panic.cli.common import (
+    JsonOption,
+    ProjectOption,
+    Shared,
+    command,
+    complete_experiment,
+    say,
+    tell_options,
+)
 from panic.cli.finding import (
     BothWhereOption,
-    ProjectOption,
     experiment_of,
     experiments_where,
     runs_where,

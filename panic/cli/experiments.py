@@ -13,14 +13,22 @@ import typer
 
 from panic.arms import BASELINE
 from panic.cli import render
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, say, tell_options, visible
+from panic.cli.common import (
+    ExperimentArgument,
+    JsonOption,
+    ProjectOption,
+    Shared,
+    command,
+    say,
+    tell_options,
+    visible,
+)
 from panic.cli.finding import (
     SHOWN_ROWS,
     ColumnsOption,
     CsvOption,
     LimitOption,
     Listing,
-    ProjectOption,
     RunOption,
     RunsWhereOption,
     SortOption,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import OptionalExperiment, Shared, command
+from panic.cli.common import OptionalExperiment, ProjectOption, Shared, command
 from panic.cli.destinations import ForceOption, claim_folder
-from panic.cli.finding import ProjectOption, WhereOption, experiments_where
+from panic.cli.finding import WhereOption, experiments_where
 from panic.cli.render import console, print_json
 from panic.errors import PanicError, StoreCorrupt
 

@@ -65,9 +65,6 @@ RunOption = Annotated[
         autocompletion=complete_run,
     ),
 ]
-ProjectOption = Annotated[
-    str | None, typer.Option("--project", metavar="NAME", help="Only experiments of this project.")
-]
 BothWhereOption = Annotated[
     str | None,
     typer.Option(

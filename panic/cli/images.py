@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, tell_options
+from panic.cli.common import ExperimentArgument, ProjectOption, Shared, command, tell_options
 from panic.cli.destinations import ForceOption, claim_file
 from panic.cli.finding import (
-    ProjectOption,
     RunOption,
     RunsWhereOption,
     experiment_of,

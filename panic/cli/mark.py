@@ -213,7 +213,7 @@ def _selected(given: Selected, words: Sequence[str]) -> tuple[Selected, list[str
     if given.where is None or given.run is not None:
         raise UsageError(
             "With --of, --where says which ones, and --run is of a TARGET.",
-            hint=f"For example --of {given.of} --where \"name like 'night%'\"",
+            hint=f"For example --of {given.of} --where \"name like 'night%'\".",
         )
     return given._replace(target=""), [given.target, *words]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import Shared, command, complete_experiment
+from panic.cli.common import ProjectOption, Shared, command, complete_experiment
 from panic.cli.destinations import ForceOption, claim_file, claim_report
-from panic.cli.finding import BothWhereOption, ProjectOption, chosen
+from panic.cli.finding import BothWhereOption, chosen
 from panic.cli.render import console
 from panic.errors import UsageError
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command
-from panic.cli.finding import ProjectOption, RunsWhereOption, experiment_of, runs_where
+from panic.cli.common import ExperimentArgument, JsonOption, ProjectOption, Shared, command
+from panic.cli.finding import RunsWhereOption, experiment_of, runs_where
 from panic.cli.frames import rows
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import UsageError

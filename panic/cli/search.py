@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, say, tell_options
-from panic.cli.finding import CsvOption, ProjectOption, RunsWhereOption, find, in_project, write_csv
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, say, tell_options
+from panic.cli.finding import CsvOption, RunsWhereOption, find, in_project, write_csv
 from panic.cli.render import print_json, print_table, shorten
 from panic.errors import UsageError
 

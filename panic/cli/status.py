@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli import served as telling
-from panic.cli.common import ExperimentArgument, JsonOption, Shared, command, tell_options
-from panic.cli.finding import ProjectOption, experiment_of
+from panic.cli.common import ExperimentArgument, JsonOption, ProjectOption, Shared, command, tell_options
 from panic.cli.render import STATE_STYLES, console, count, duration, make_table, moment, print_json
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def status(
 
     With --watch --json one line of JSON every time.
     """
+    from panic.cli.finding import experiment_of
+
     tell_options({"--interval": interval and not watch}, "without --watch")
     interval = interval or 2.0
     with shared.open_store() as store:

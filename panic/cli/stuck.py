@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 
 from panic.arms import BASELINE
-from panic.cli.common import JsonOption, Shared, command, complete_experiment
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, complete_experiment
 from panic.cli.experiments import named, run_as_dict
 from panic.cli.finding import (
-    ProjectOption,
     RunsWhereOption,
     experiment_of,
     experiments_where,

@@ -116,7 +116,7 @@ def _restore_trainings(store: Store, tables: Tables) -> None:
         _refuse_columns(store, tables, ("training",))
         with store.transaction() as connection:
             bring(connection, tables["training"])
-    except (apsw.Error, LookupError, TypeError, ValueError) as error:
+    except (StoreCorrupt, apsw.Error, LookupError, TypeError, ValueError) as error:
         raise StoreCorrupt(
             f"The trainings of the export cannot be imported: {type(error).__name__}: {error}",
             hint="Nothing was imported.",

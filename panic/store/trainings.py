@@ -109,7 +109,7 @@ def keep(store: Store, entry: TrainingRow) -> None:
 def bring(connection: apsw.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     """Enter trainings as another store's table has them; of one that is here, the later state stays.
 
-    Raises apsw.Error, LookupError and ValueError for what is no training.
+    Raises StoreCorrupt, apsw.Error, LookupError and ValueError for what is no training.
     """
     for row in rows:
         for name in JSON:

@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from panic.cli.app import app
+from panic.store import Store
+from tests.store.sample import fill
 
 CONFIG = """\
 name: {name}
@@ -86,3 +88,14 @@ def store(performed: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "panic-store"
     shutil.copytree(performed, copy)
     return copy
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """Two experiments of one project, written without an engine; the vectors of `alpha` are by `beta`."""
+    path = tmp_path / "panic-store"
+    with Store(path, write=True, create=True) as opened:
+        fill(opened)
+        with opened.transaction() as connection:
+            connection.execute("UPDATE experiment SET config = json_set(config, '$.project', 'colours')")
+    return path

@@ -103,7 +103,7 @@ def test_the_nushell_script_knows_every_command_and_option(panic: Invoke) -> Non
     assert "  --set: string  # " in externs["panic run"]
     assert "  --verbose(-v)  # " in externs["panic list"]
     assert '  experiment?: string@"nu-complete panic experiments"' in externs["panic show"]
-    assert '  experiment: string@"nu-complete panic experiments"' in externs["panic delete"]
+    assert '  experiment: string@"nu-complete panic experiments"' in externs["panic project"]
     assert "  --output(-o): path" in externs["panic export"]
     assert "  --every: int" in externs["panic images"]
     tree = typer.main.get_command(app)

@@ -11,7 +11,12 @@ from panic.store import Store, reading, writing
 from panic.store.annotations import list_annotations
 from panic.store.trainings import keep
 from tests.cli.conftest import Invoke
-from tests.cli.test_trainings import entry
+from tests.store.sample import entry
+
+
+@pytest.fixture
+def store(written: Path) -> Path:
+    return written
 
 
 @pytest.fixture
@@ -35,9 +40,9 @@ def test_trainings_and_runs_are_ranked_by_their_numbers(panic: Invoke, kinds: Pa
     assert most["val_loss"] == 0.5
     measured = panic("best", "--of", "training", "--by", "measures.accuracy", "--where", "val_loss > 0.2")
     assert "0.75" in measured.stdout
-    runs = json.loads(panic("best", "--of", "run", "--by", "period", "demo", "--json").stdout)
+    runs = json.loads(panic("best", "--of", "run", "--by", "period", "alpha", "--json").stdout)
     with Store(kinds) as opened:
-        known = [run.period for run in reading.runs(opened, "demo") if run.state == "stuck"]
+        known = [run.period for run in reading.runs(opened, "alpha") if run.state == "stuck"]
     assert [one["period"] for one in runs] == sorted(known, reverse=True) != []
 
 
@@ -46,16 +51,16 @@ def test_trainings_and_runs_are_ranked_by_their_numbers(panic: Invoke, kinds: Pa
     [
         (("best", "--of", "training", "--by", "val_los"), "Did you mean val_loss?"),
         (("best", "--of", "training", "--by", "name"), "name is no number"),
-        (("best", "--of", "training", "--by", "loss", "demo"), "Trainings are of no experiment"),
+        (("best", "--of", "training", "--by", "loss", "alpha"), "Trainings are of no experiment"),
         (("best", "--of", "training", "--by", "loss", "--project", "colours"), "Trainings are in no project"),
         (("compare", "--of", "training", "one", "nothing"), "There is no training 'nothing'"),
         (("compare", "--of", "training", "one"), "Two trainings are needed"),
         (("tag", "odd", "--of", "training"), "--where says which ones"),
         (("tag", "odd", "--of", "training", "--where", "name = nothing"), "No training in"),
         (("tag", "--of", "training", "--where", "name = one"), "Missing argument"),
-        (("tag", "demo"), "A tag is needed"),
+        (("tag", "alpha"), "A tag is needed"),
         (("label", "a", "b", "--of", "run", "--where", "run > 0"), "put it in quotes"),
-        (("stuck", "broken", "--project", "colour"), "Did you mean colours?"),
+        (("stuck", "beta", "--project", "colour"), "Did you mean colours?"),
     ],
 )
 def test_what_is_no_such_kind_is_told(
@@ -74,7 +79,7 @@ def test_many_trainings_are_marked_at_once(panic: Invoke, kinds: Path) -> None:
     assert panic("comment", "well done", "--of", "training", "--where", "name = two").exit_code == 0
     found = json.loads(panic("trainings", "--json").stdout)
     marked = {one["folder"]: (one["tags"], one["label"]) for one in found}
-    both = (["first", "good"], "a label")
+    both = (["good", "first"], "a label")
     # Remarks are on a recipe, wherever its model lies.
     same = dict.fromkeys(("/somewhere/one", "/elsewhere/one", "/somewhere/two"), both)
     assert marked == same | {"/somewhere/three": ([], None)}
@@ -85,10 +90,10 @@ def test_many_trainings_are_marked_at_once(panic: Invoke, kinds: Path) -> None:
 
 
 def test_experiments_and_runs_of_the_whole_store_are_marked_at_once(panic: Invoke, kinds: Path) -> None:
-    assert panic("tag", "odd", "--of", "experiment", "--where", "failed > 0").stdout.startswith("broken")
-    assert panic("tag", "seen", "--of", "run", "--where", "seed = 7").stdout == "4 runs\n"
+    assert panic("tag", "odd", "--of", "experiment", "--where", "failed > 0").stdout.startswith("alpha")
+    assert panic("tag", "seen", "--of", "run", "--where", "run > 0").stdout == "5 runs\n"
     listed = json.loads(panic("list", "--runs", "--json", "--where", "'seen' in tags").stdout)
-    assert {one["name"] for one in listed} == {"demo", "broken"}
+    assert {one["name"] for one in listed} == {"alpha", "beta"}
 
 
 def test_trainings_that_a_filter_finds_are_compared(panic: Invoke, kinds: Path) -> None:
@@ -99,26 +104,26 @@ def test_trainings_that_a_filter_finds_are_compared(panic: Invoke, kinds: Path) 
 
 def test_a_project_finds_experiments_everywhere(panic: Invoke, store: Path) -> None:
     """Two experiments of two projects: what names no experiment is of those of the project."""
-    assert panic("project", "broken", "shapes").exit_code == 0
+    assert panic("project", "beta", "shapes").exit_code == 0
     listed = json.loads(panic("stuck", "--project", "colours", "--json").stdout)
     assert listed
-    assert {one["experiment"] for one in listed} == {"demo"}
+    assert {one["experiment"] for one in listed} == {"alpha"}
     assert panic("stuck", "--project", "shapes", "--where", "seed = -1").exit_code == 0
-    assert panic("stuck", "broken", "--project", "colours").exit_code == 1
+    assert panic("stuck", "beta", "--project", "colours").exit_code == 2
     for command in (("show",), ("status",), ("returns",), ("table", "stuck"), ("report",)):
         done = panic(*command, "--project", "colours")
         assert done.exit_code == 0, done.output
-        assert "broken" not in done.output
-    assert json.loads(panic("show", "--project", "colours", "--json").stdout)["name"] == "demo"
-    assert panic("images", "--grid", "--project", "colours").stdout.startswith("6 runs")
+        assert "beta" not in done.output
+    assert json.loads(panic("show", "--project", "colours", "--json").stdout)["name"] == "alpha"
+    assert "alpha-grid.png" in panic("images", "--grid", "--project", "colours").stdout
     assert panic("export", "--project", "colours", "-o", "tables").exit_code == 0
     import polars
 
-    assert polars.read_parquet("tables/experiment.parquet")["name"].to_list() == ["demo"]
+    assert polars.read_parquet("tables/experiment.parquet")["name"].to_list() == ["alpha"]
     assert "Two experiments are needed" in panic("compare", "--project", "colours").stderr
-    assert panic("project", "broken", "colours").exit_code == 0
+    assert panic("project", "beta", "colours").exit_code == 0
     compared = json.loads(panic("compare", "--project", "colours", "--json").stdout)
-    assert compared["experiments"] == ["demo", "broken"]
+    assert compared["experiments"] == ["alpha", "beta"]
 
 
 def test_trainings_come_back_from_an_export(panic: Invoke, kinds: Path) -> None:
@@ -172,15 +177,15 @@ def test_what_is_no_training_does_not_come_and_nothing_beside_it(
 
 def test_experiments_that_a_filter_finds_are_deleted_and_can_come_back(panic: Invoke, store: Path) -> None:
     with Store(store, write=True) as opened:
-        writing.start_experiment(opened, "broken/null-shuffle", {"project": "colours"})
+        writing.start_experiment(opened, "alpha/null-shuffle", {"project": "colours"})
     for arguments in ((), ("--run", 1, "--where", "failed > 0"), ("--project", "colour")):
         done = panic("delete", *arguments, "--yes")
         assert done.exit_code in (1, 2), done.output
     assert "nobody is there to be asked" in panic("delete", "--where", "failed > 0").stderr
     done = panic("delete", "--where", "failed > 0 or is_null = true", "--yes")
-    assert (done.exit_code, "with broken/null-shuffle" in done.stdout) == (0, True), done.output
-    assert [one["name"] for one in json.loads(panic("list", "--json").stdout)] == ["demo"]
-    assert panic("undelete", "broken").exit_code == 0
+    assert (done.exit_code, "with alpha/null-shuffle" in done.stdout) == (0, True), done.output
+    assert [one["name"] for one in json.loads(panic("list", "--json").stdout)] == ["beta"]
+    assert panic("undelete", "alpha").exit_code == 0
     assert panic("delete", "--project", "colours", "--yes").exit_code == 0
     assert json.loads(panic("list", "--json").stdout) == []
 
@@ -198,9 +203,9 @@ def test_a_training_is_shown(panic: Invoke, kinds: Path) -> None:
 
 def test_an_experiment_comes_back_whose_vectors_another_one_has_made(panic: Invoke, store: Path) -> None:
     """Its outputs were embedded before: the batch is of a session that a part of the store does not have."""
-    assert panic("export", "--where", "name = broken", "-o", "tables", "--images").exit_code == 0
+    assert panic("export", "--where", "name = alpha", "-o", "tables", "--images").exit_code == 0
     done = panic("import", "tables", "--store", "back")
     assert done.exit_code == 0, done.output
     assert panic("check", "--store", "back").exit_code == 0
     with Store("back") as back, Store(store) as opened:
-        assert len(reading.runs(back, "broken")) == len(reading.runs(opened, "broken"))
+        assert len(reading.runs(back, "alpha")) == len(reading.runs(opened, "alpha"))

@@ -21,11 +21,17 @@ from panic.cli.training_course import TrainingSession, entry_of, performing
 from panic.errors import NotFound
 from panic.store import Store
 from panic.store.files import give_lock_back, take_lock
-from panic.store.trainings import TrainingRow, find_training, keep, list_trainings, state_of
+from panic.store.trainings import find_training, keep, list_trainings, state_of
 from panic.train.loop import TrainingProgress
 from panic.train.standing import Standing, begin_session, standing_of
 from tests.cli.conftest import ROOT, Invoke, write_config
+from tests.store.sample import entry
 from tests.train import small
+
+
+@pytest.fixture
+def store(written: Path) -> Path:
+    return written
 
 
 @pytest.fixture(autouse=True)
@@ -44,24 +50,6 @@ def write(folder: Path, **changes: Any) -> Path:
 def found(panic: Invoke, *arguments: object) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(panic("trainings", "--json", *arguments).stdout)
     return rows
-
-
-def entry(name: str, **changes: Any) -> TrainingRow:
-    values = {
-        "uid": (name.encode().hex() * 64)[:64],
-        "folder": f"/somewhere/{name}",
-        "name": name,
-        "task": "diffusion",
-        "config": {"learning_rate": 0.1},
-        "provenance": {"command": ["panic", "train"]},
-        "host": "elsewhere",
-        "pid": 1,
-        "steps": 10,
-        "measures": {},
-        "seconds": 1.0,
-        **dict.fromkeys(("created_at", "started_at", "updated_at"), 1.0),
-    }
-    return TrainingRow(**(values | changes))
 
 
 @pytest.mark.slow

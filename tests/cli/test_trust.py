@@ -71,10 +71,10 @@ COMMANDS: dict[str, list[list[str]]] = {
     "again": [["x"], ["x", "--dry-run"], ["x", "--set", "max_length=1"]],
     "extend": [["x", "--max-length", "9"], ["x", "--repeats", "3", "--dry-run"]],
     "rerun": [["x", "--failed"], ["x", "--failed", "--dry-run"]],
-    "best": [["--by", "seconds"]],
+    "best": [["--by", "seconds"], ["--by", "steps", "--of", "run"]],
     "stop": [["x"], ["x", "--wait"]],
     "end": [["x"]],
-    "delete": [["x", "--run", "1", "-y"], ["x", "-y"]],
+    "delete": [["x", "--run", "1", "-y"], ["x", "-y"], ["--where", "runs > 0", "-y"]],
     "undelete": [[], ["x"]],
     "purge": [["-y"]],
     "view": [["--cert", "missing.pem"]],  # otherwise it answers until it is stopped: tests/view

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,7 @@ from panic.store import (
 from panic.store.annotations import annotate, find_target
 from panic.store.codec import encode_image, image_digest, text_digest
 from panic.store.signing import Author
+from panic.store.trainings import TrainingRow
 
 NETWORK = ("draw", "tell")
 SETTINGS = {"max_dimension": 1, "metric": "euclidean"}
@@ -183,3 +185,22 @@ def fill(store: Store, *, shuffled: bool = False) -> Sample:
         untouched=untouched,
         shared=shared,
     )
+
+
+def entry(name: str, **changes: Any) -> TrainingRow:
+    """A training of this name that another host performed and did not end."""
+    values = {
+        "uid": (name.encode().hex() * 64)[:64],
+        "folder": f"/somewhere/{name}",
+        "name": name,
+        "task": "diffusion",
+        "config": {"learning_rate": 0.1},
+        "provenance": {"command": ["panic", "train"]},
+        "host": "elsewhere",
+        "pid": 1,
+        "steps": 10,
+        "measures": {},
+        "seconds": 1.0,
+        **dict.fromkeys(("created_at", "started_at", "updated_at"), 1.0),
+    }
+    return TrainingRow(**(values | changes))

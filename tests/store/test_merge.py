@@ -113,68 +113,6 @@ def test_runs_that_met_are_counted(tmp_path: Path) -> None:
     assert dump(tmp_path / "into") == dump(tmp_path / "whole")
 
 
-def met(folder: Path, prompts: list[str]) -> list[Path]:
-    """A store for each prompt, all of one experiment; in the second one its runs go on otherwise."""
-    config = make_config(prompts=prompts, seeds=[42], repeats=1)
-    for number, one in enumerate(expanded_runs(config)):
-        run(config, folder / str(number), runs=[one])
-    change_a_step(folder / "1", prompts[1], step=4)
-    return [folder / str(number) for number in range(len(prompts))]
-
-
-def prompts_of(store: Path) -> list[str]:
-    with Store(store) as opened:
-        assert check(opened) == []
-        return sorted(row.prompt for row in reading.runs(opened, "test"))
-
-
-@pytest.mark.parametrize("num_stores", [2, 3])
-def test_runs_that_meet_and_differ_stay_out_in_any_order(tmp_path: Path, num_stores: int) -> None:
-    """The third agrees with the first; but who of the three is right, nobody knows."""
-    stores = met(tmp_path, ["state 0", "state 1", "state 2"][:num_stores])
-    ends = []
-    for number, order in enumerate(itertools.permutations(stores)):
-        into = tmp_path / f"into-{number}"
-        merged = merge(order, into, keep="theirs")
-        assert prompts_of(into) == []
-        assert len(merged.conflicts) == num_stores
-        assert all("it meets" in one for one in merged.conflicts)
-        with Store(into) as store:
-            assert store.db.value("SELECT count(*) FROM output WHERE id NOT IN (SELECT prompt FROM run)") == 0
-        ends.append(dump(into))
-    assert all(end == ends[0] for end in ends)
-
-
-def test_what_meets_the_targets_own_runs_and_differs_stays_out(tmp_path: Path) -> None:
-    """The target is not in doubt: what agrees with it comes, also beside what does not."""
-    own, other, third = met(tmp_path, ["state 0", "state 1", "state 2"])
-    for number, order in enumerate(([other, third], [third, other])):
-        into = Path(shutil.copytree(own, tmp_path / f"into-{number}"))
-        merged = merge(order, into)
-        assert len(merged.conflicts) == 1
-        assert "from 'state 1', seed 42, repeat 0" in merged.conflicts[0]
-        assert "from 'state 0'" in merged.conflicts[0]
-        assert prompts_of(into) == ["state 0", "state 2"]
-
-
-def test_a_kill_does_not_change_who_meets_and_differs(tmp_path: Path) -> None:
-    stores, into = met(tmp_path, ["state 0", "state 1", "state 2"]), tmp_path / "into"
-    interrupt(stores, into, at=1)
-    assert prompts_of(into) == ["state 0"]
-    merge(stores, into)
-    assert prompts_of(into) == []
-
-
-def change_a_step(store: Path, prompt: str, step: int) -> None:
-    """Let a step of the runs from a prompt put out the prompt: a text that is there."""
-    with Store(store, write=True) as opened, opened.transaction() as connection:
-        connection.execute(
-            "UPDATE invocation SET output = run.prompt FROM run JOIN output ON output.id = prompt"
-            " WHERE run.id = invocation.run AND step = ? AND text = ?",
-            (step, prompt),
-        )
-
-
 @pytest.fixture
 def other(folder: Path, sample: Sample, tmp_path: Path) -> Path:
     """The sample with another output of a step of the run with fresh noise."""

@@ -15,8 +15,9 @@ from panic.store.merging.merge import merge
 from panic.store.signing import Author
 from panic.store.tombstones import deleted, hide, hide_runs, restore
 from tests.engine.conftest import dump, make_config
-from tests.store.sample import remark
+from tests.store.sample import Sample, remark
 from tests.store.test_merge import everything, interrupt, rows
+from tests.store.test_merge_orders import OLD, read, write
 
 
 @pytest.mark.parametrize("name", ["old", ""])
@@ -233,111 +234,53 @@ def test_runs_deleted_in_one_of_two_sources_come_in_any_order(tmp_path: Path) ->
             assert len(deleted(store)) == 1
 
 
-def visible(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """The names of the experiments that are there, and name and uid of what is deleted."""
-    with Store(path) as store:
-        assert check(store) == []
-        return (
-            sorted(row.name for row in reading.experiments(store)),
-            sorted((one.name, one.uid) for one in deleted(store)),
-        )
+def test_a_kill_does_not_change_who_meets_and_differs(tmp_path: Path) -> None:
+    """The third agrees with the first, of which the second makes a conflict."""
+    ways = (
+        OLD,
+        {"state 1": ["state 2", "state 4", "state 5"]},
+        {"state 2": ["state 3", "state 6", "state 7"]},
+    )
+    stores, into = [tmp_path / str(number) for number in range(3)], tmp_path / "into"
+    for path, runs in zip(stores, ways, strict=True):
+        write(path, runs)
+    interrupt(stores, into, at=1)
+    assert read(into) == OLD
+    # What `keep` says is of runs of one key.
+    merged = merge(stores, into, keep="theirs")
+    assert len(merged.conflicts) == 3
+    assert all("it meets" in one for one in merged.conflicts)
+    assert read(into) == {}
+    with Store(into) as store:
+        assert store.db.value("SELECT count(*) FROM output") == 0
 
 
-def with_nulls(path: Path) -> None:
-    run(make_config(max_length=2), path)
-    with Store(path, write=True) as store:
-        writing.start_experiment(store, "test/null-shuffle", {})
-
-
-def test_an_experiment_deleted_in_one_of_two_sources_comes_in_any_order(tmp_path: Path) -> None:
-    with_nulls(tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "1")
-    with Store(tmp_path / "1", write=True) as store:
-        hide(store, reading.experiment(store, "test"), "me")
-    stores = [tmp_path / "0", tmp_path / "1"]
-    for number, order in enumerate((stores, stores[::-1], [stores[1], *stores])):
-        merge(order, tmp_path / f"into-{number}")
-        assert visible(tmp_path / f"into-{number}") == (["test", "test/null-shuffle"], [])
-        assert dump(tmp_path / f"into-{number}") == dump(tmp_path / "0")
-
-
-def test_what_the_target_had_deleted_stays_deleted(tmp_path: Path) -> None:
-    """Null models that a source has made of it since are deleted with it."""
-    run(make_config(max_length=2), tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "into")
-    with Store(tmp_path / "0", write=True) as store:
-        writing.start_experiment(store, "test/null-shuffle", {})
-    with Store(tmp_path / "into", write=True) as store:
-        hide(store, reading.experiment(store, "test"), "me")
-    merge([tmp_path / "0"], tmp_path / "into")
-    there, gone = visible(tmp_path / "into")
-    assert (there, [name for name, _ in gone]) == ([], ["test", "test/null-shuffle"])
-    with Store(tmp_path / "into", write=True) as store:
-        assert {one.at for one in deleted(store)} == {deleted(store)[0].at}
-        restore(store, deleted(store)[0])
-    assert visible(tmp_path / "into") == (["test", "test/null-shuffle"], [])
-
-
-def test_an_experiment_begun_anew_takes_the_name_in_any_order(tmp_path: Path) -> None:
-    """One source has deleted it and performed another one; the other has the older one, with null models."""
-    with_nulls(tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "1")
-    begun_again_in(tmp_path / "1", "")
-    with Store(tmp_path / "0", write=True) as store:
-        writing.start_experiment(store, "test/null-phase", {})
-    stores = [tmp_path / "0", tmp_path / "1"]
-    found = []
-    for number, order in enumerate((stores, stores[::-1])):
-        into = tmp_path / f"into-{number}"
-        assert merge(order, into).conflicts == []
-        found.append(visible(into))
-        with Store(into, write=True) as store:
-            assert {row.max_length for row in reading.runs(store, "test")} == {4}
-            assert len({(one.author, one.at) for one in deleted(store)}) == 1
-            restore(store, next(one for one in deleted(store) if one.name == "test"), "old")
-            assert {row.max_length for row in reading.runs(store, "old")} == {2}
-    assert found[0] == found[1]
-    assert [name for name, _ in found[0][1]] == ["test", "test/null-phase", "test/null-shuffle"]
-
-
-def test_of_two_deletions_the_earlier_stays_in_any_order(tmp_path: Path) -> None:
-    run(make_config(max_length=2), tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "1")
-    for number in range(2):
-        with Store(tmp_path / str(number), write=True) as store:
-            hide(store, reading.experiment(store, "test"), f"author {number}")
-    stores = [tmp_path / "0", tmp_path / "1"]
-    for number, order in enumerate((stores, stores[::-1])):
-        merge(order, tmp_path / f"into-{number}")
-        with Store(tmp_path / f"into-{number}") as store:
-            assert [one.author for one in deleted(store)] == ["author 0"]
-
-
-def test_a_merge_that_changes_vectors_gives_all_experiments_a_new_stamp(tmp_path: Path) -> None:
-    """A vector that is replaced may be one of an experiment that the source does not have."""
-    config = {"max_length": 2, "embeddings": ["synthetic/state-embedding"]}
-    run(make_config(**config), tmp_path / "0")
-    shutil.copytree(tmp_path / "0", tmp_path / "into")
-    run(make_config(name="other", **config), tmp_path / "into")
-    before = stamps_of(tmp_path / "into")
-    merge([tmp_path / "0"], tmp_path / "into")
-    after = stamps_of(tmp_path / "into")
-    assert {name for name in after if after[name] != before[name]} == {"test"}
-    with Store(tmp_path / "0", write=True) as store, store.transaction() as connection:
-        connection.execute("UPDATE embedding SET vector = zeroblob(length(vector))")
-    assert merge([tmp_path / "0"], tmp_path / "into").num_vectors
-    last = stamps_of(tmp_path / "into")
-    assert {name for name in last if last[name] != after[name]} == {"test", "other"}
-
-
-def test_a_merge_that_leaves_runs_out_gives_the_experiment_a_new_stamp(
-    differing: list[Path], tmp_path: Path
+def test_a_merge_that_changes_vectors_gives_all_experiments_a_new_stamp(
+    folder: Path, sample: Sample, tmp_path: Path
 ) -> None:
-    """A run that came with the first source goes again with the second: counts of both together are kept."""
-    merge(differing[:1], tmp_path / "into")
-    between = stamps_of(tmp_path / "into")
-    merge(differing[1:2], tmp_path / "into")
-    assert stamps_of(tmp_path / "into") != between
+    """A vector that is replaced may be of an experiment of which nothing comes."""
+    source = Path(shutil.copytree(folder, tmp_path / "source"))
+    with Store(source, write=True) as store, store.transaction() as connection:
+        connection.execute("UPDATE epoch SET threads = 99 WHERE experiment = ?", (sample.alpha,))
+    before = stamps_of(folder)
+    assert len(merge([source], folder).conflicts) > 0
+    after = stamps_of(folder)
+    assert {name for name in after if after[name] != before[name]} == {"beta"}
+    with Store(source, write=True) as store, store.transaction() as connection:
+        connection.execute("UPDATE embedding SET vector = zeroblob(length(vector))")
+    assert merge([source], folder).num_vectors
+    last = stamps_of(folder)
+    assert {name for name in last if last[name] != after[name]} == {"alpha", "beta"}
+
+
+def test_a_merge_that_leaves_runs_out_gives_their_experiment_a_new_stamp(tmp_path: Path) -> None:
+    """A run that came with the first source goes again with the second: what was counted of it is old."""
+    write(tmp_path / "0", OLD)
+    write(tmp_path / "1", {"state 0": ["state 1", "state 2", "state 4"]})
+    merge([tmp_path / "0"], tmp_path / "into")
+    before = stamps_of(tmp_path / "into")
+    assert len(merge([tmp_path / "1"], tmp_path / "into").conflicts) == 1
+    assert stamps_of(tmp_path / "into") != before
 
 
 def stamps_of(path: Path) -> dict[str, int]:

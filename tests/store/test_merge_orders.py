@@ -1,4 +1,6 @@
-"""Merging in every order against a rule in one line: no run comes that has a state with two outputs."""
+"""Merging in every order comes to one end, by two rules: no run comes that has a state with two outputs, and
+what one source has deleted comes as another one shows it, unless the target had deleted it before.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,20 @@ from panic.store import Commit, NewInvocation, NewRun, Store, reading, writing
 from panic.store.check import check
 from panic.store.codec import text_digest
 from panic.store.merging.merge import merge
+from panic.store.tombstones import deleted, hide, restore
 from tests.store.sample import batch, output
 
 STEPS, STATES = 3, 8
 Runs = dict[str, list[str]]
 """What runs put out, by prompt."""
+OLD: Runs = {"state 0": ["state 1", "state 2", "state 3"]}
+NEW: Runs = {"state 5": ["state 6", "state 7", "state 8"]}
 
 
-def write(path: Path, runs: Runs) -> None:
-    """A store of these runs, all of one experiment and one model."""
+def write(path: Path, runs: Runs, *, uid: str = "a" * 32) -> None:
+    """Add these runs, all of one experiment and one model, to a store that may be there."""
     with Store(path, write=True, create=True) as store:
-        experiment = writing.start_experiment(store, "test", {"name": "test"}, uid="a" * 32)
+        experiment = writing.start_experiment(store, "test", {"name": "test"}, uid=uid)
         model = writing.add_model(store, "m", "fingerprint", {})
         writing.add_epoch(store, experiment, "m", model=model, batch_size=8, device_kind="cpu", threads=1)
         session = writing.start_session(store, experiment, "test", {})
@@ -109,3 +114,85 @@ def test_every_order_of_sources_has_the_same_end(tmp_path: Path, seed: int) -> N
         merged = merge(order, into)
         assert read(into) == right
         assert bool(merged.conflicts) == (len(right) < len({p for r in [own, *contents] for p in r}))
+
+
+def visible(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of the experiments that are there, and name and uid of what is deleted."""
+    with Store(path) as store:
+        assert check(store) == []
+        return (
+            sorted(row.name for row in reading.experiments(store)),
+            sorted((one.name, one.uid) for one in deleted(store)),
+        )
+
+
+def with_nulls(path: Path) -> None:
+    write(path, OLD)
+    with Store(path, write=True) as store:
+        writing.start_experiment(store, "test/null-shuffle", {})
+
+
+def test_an_experiment_deleted_in_one_of_two_sources_comes_in_any_order(tmp_path: Path) -> None:
+    with_nulls(tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    with Store(tmp_path / "1", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    stores = [tmp_path / "0", tmp_path / "1"]
+    for number, order in enumerate((stores, stores[::-1], [stores[1], *stores])):
+        merge(order, tmp_path / f"into-{number}")
+        assert visible(tmp_path / f"into-{number}") == (["test", "test/null-shuffle"], [])
+        assert read(tmp_path / f"into-{number}") == OLD
+
+
+def test_what_the_target_had_deleted_stays_deleted(tmp_path: Path) -> None:
+    """Null models that a source has made of it since are deleted with it."""
+    write(tmp_path / "0", OLD)
+    shutil.copytree(tmp_path / "0", tmp_path / "into")
+    with Store(tmp_path / "0", write=True) as store:
+        writing.start_experiment(store, "test/null-shuffle", {})
+    with Store(tmp_path / "into", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    merge([tmp_path / "0"], tmp_path / "into")
+    there, gone = visible(tmp_path / "into")
+    assert (there, [name for name, _ in gone]) == ([], ["test", "test/null-shuffle"])
+    with Store(tmp_path / "into", write=True) as store:
+        assert {one.at for one in deleted(store)} == {deleted(store)[0].at}
+        restore(store, deleted(store)[0])
+    assert visible(tmp_path / "into") == (["test", "test/null-shuffle"], [])
+
+
+def test_an_experiment_begun_anew_takes_the_name_in_any_order(tmp_path: Path) -> None:
+    """One source has deleted it and performed another one; the other has the older one, with null models."""
+    with_nulls(tmp_path / "0")
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    with Store(tmp_path / "1", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    write(tmp_path / "1", NEW, uid="b" * 32)
+    with Store(tmp_path / "0", write=True) as store:
+        writing.start_experiment(store, "test/null-phase", {})
+    stores = [tmp_path / "0", tmp_path / "1"]
+    found = []
+    for number, order in enumerate((stores, stores[::-1])):
+        into = tmp_path / f"into-{number}"
+        assert merge(order, into).conflicts == []
+        found.append(visible(into))
+        with Store(into, write=True) as store:
+            assert [row.prompt for row in reading.runs(store, "test")] == ["state 5"]
+            assert len({(one.author, one.at) for one in deleted(store)}) == 1
+            restore(store, next(one for one in deleted(store) if one.name == "test"), "old")
+            assert [row.prompt for row in reading.runs(store, "old")] == ["state 0"]
+    assert found[0] == found[1]
+    assert [name for name, _ in found[0][1]] == ["test", "test/null-phase", "test/null-shuffle"]
+
+
+def test_of_two_deletions_the_earlier_stays_in_any_order(tmp_path: Path) -> None:
+    write(tmp_path / "0", OLD)
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    for number in range(2):
+        with Store(tmp_path / str(number), write=True) as store:
+            hide(store, reading.experiment(store, "test"), f"author {number}")
+    stores = [tmp_path / "0", tmp_path / "1"]
+    for number, order in enumerate((stores, stores[::-1])):
+        merge(order, tmp_path / f"into-{number}")
+        with Store(tmp_path / f"into-{number}") as store:
+            assert [one.author for one in deleted(store)] == ["author 0"]
