@@ -15,11 +15,12 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
+
+from panic.processes import python
 
 log = logging.getLogger("panic.engine")
 
@@ -55,7 +56,7 @@ class Child:
         self._connection, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "panic.engine.child", entry, str(handle)],
+            python("panic.engine.child:main", entry, str(handle)),
             pass_fds=[handle, *files],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # logged; what models say on stderr is seen
@@ -182,7 +183,3 @@ def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         event.wait(1.0)
     os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

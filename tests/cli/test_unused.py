@@ -54,6 +54,11 @@ def test_options_without_effect_are_named_once(
 
 
 ONE = {"models": {"draw": CONFIG["models"]["draw"]}}
+TOLD = {
+    "models": {"tell": {"base": "synthetic/text-to-text", "states": 3}},
+    "networks": [["tell"]],
+    "prompts": ["state 0"],
+}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,15 @@ ONE = {"models": {"draw": CONFIG["models"]["draw"]}}
         ({}, [], ["uses other of `models`"]),
         (ONE | {"seeds": [1], "root_seed": 3}, [], ["`root_seed` is"]),
         (ONE | {"diagram_workers": 1}, [], ["`diagram_workers` is"]),
+        (ONE | {"budget": {"requests": 3}}, [], ["`budget` is"]),
+        (ONE | {"prices": {"draw": {"input": 1}}}, [], ["`prices` of draw is"]),
+        (ONE | {"stuck_after": 3}, [], ["`stuck_after` is"]),
+        (
+            ONE | {"notify": {"to": ["A"], "on": ["end"], "stall_minutes": 3}},
+            [],
+            ["`stall_minutes` of `notify`"],
+        ),
+        (TOLD | {"reject_constant_images": True}, [], ["`reject_constant_images` is"]),
         (ONE, ["-y"], ["--yes: without effect without --repin"]),
         (ONE, [], []),
     ],
