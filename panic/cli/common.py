@@ -401,19 +401,15 @@ def tell_variables() -> None:
 
 def tell_fields(checked: CheckedConfig) -> None:
     """Name the fields of a config that nothing in it uses."""
-    from panic.models import registry  # not imported where no config is read
-
     config = checked.config
     used = [*config.embeddings, *(name for network in config.networks for name in network)]
     used += [name for arm in config.interventions.values() for name in models_of((), arm)]
-    specs = {name: checked.models.spec(name) for name in used}
-    remote = [name for name, spec in specs.items() if registry.is_remote(spec)]
+    draws = any(checked.models.spec(name).modality_out == "image" for name in used)
     for name in used:  # grows: the base of a variant in use is in use
         base = config.models[name].base if name in config.models else name
         if base not in used:
             used.append(base)
     unused = [name for name in config.models if name not in used]
-    free = [name for name in config.prices if name not in remote]
     notify, without = config.notify, "is without effect, for"
     found = {
         f"no network and no embedding uses {', '.join(unused)} of `models`": bool(unused),
@@ -423,16 +419,7 @@ def tell_fields(checked: CheckedConfig) -> None:
         f"`diagram_workers` {without} no diagrams are asked for": (
             config.diagram_workers is not None and not config.diagrams
         ),
-        f"`budget` {without} no model is behind an endpoint": config.budget is not None and not remote,
-        f"`prices` of {', '.join(free)} {without} only models behind endpoints that are used cost": bool(
-            free
-        ),
-        f"`stuck_after` {without} all models are repeatable": (
-            config.stuck_after is not None and all(registry.is_repeatable(spec) for spec in specs.values())
-        ),
-        f"`reject_constant_images` {without} no model draws": (
-            config.reject_constant_images and all(spec.modality_out != "image" for spec in specs.values())
-        ),
+        f"`reject_constant_images` {without} no model draws": config.reject_constant_images and not draws,
         f"`stall_minutes` of `notify` {without} `on` does not have stall": (
             notify is not None and "stall_minutes" in notify.model_fields_set and "stall" not in notify.on
         ),

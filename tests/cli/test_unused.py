@@ -54,11 +54,7 @@ def test_options_without_effect_are_named_once(
 
 
 ONE = {"models": {"draw": CONFIG["models"]["draw"]}}
-TOLD = {
-    "models": {"tell": {"base": "synthetic/text-to-text", "states": 3}},
-    "networks": [["tell"]],
-    "prompts": ["state 0"],
-}
+TOLD = {"models": {}, "networks": [["upper-case"]]}
 
 
 @pytest.mark.parametrize(
@@ -67,9 +63,6 @@ TOLD = {
         ({}, [], ["uses other of `models`"]),
         (ONE | {"seeds": [1], "root_seed": 3}, [], ["`root_seed` is"]),
         (ONE | {"diagram_workers": 1}, [], ["`diagram_workers` is"]),
-        (ONE | {"budget": {"requests": 3}}, [], ["`budget` is"]),
-        (ONE | {"prices": {"draw": {"input": 1}}}, [], ["`prices` of draw is"]),
-        (ONE | {"stuck_after": 3}, [], ["`stuck_after` is"]),
         (
             ONE | {"notify": {"to": ["A"], "on": ["end"], "stall_minutes": 3}},
             [],

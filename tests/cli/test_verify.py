@@ -28,6 +28,7 @@ def different(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 def change(file: Path, sql: str, *parameters: object) -> None:
     with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
         assert connection.execute(sql, parameters).rowcount == 1
     connection.close()
 
