@@ -91,7 +91,7 @@ def test_work_goes_on_where_nobody_reads_messages_and_is_interrupted_there(
     panic: Invoke, tmp_path: Path
 ) -> None:
     """`panic run CONFIG 2>&1 | tee`: what ended tee, Ctrl-C too, ended the work, as a success."""
-    with deaf("run", write_config(tmp_path, "long", **LONG)) as process:
+    with deaf("run", write_config(tmp_path, "long", **LONG), "--quiet") as process:
         wait_until_running(panic, process)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
