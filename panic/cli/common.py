@@ -375,11 +375,11 @@ def say_traceback(error: BaseException) -> None:
 def _echo(text: str, *, nl: bool = True, err: bool) -> None:
     """Print a text; work goes on where nobody hears of it, but not where nobody takes its result.
 
-    Raises: BrokenPipeError for stdout.
+    Raises: OSError for stdout, BrokenPipeError among them.
     """
     try:
         typer.echo(text, nl=nl, err=err)
-    except BrokenPipeError:
+    except OSError:  # the reader, the terminal or the disk has gone
         if not err:
             raise
         drop(sys.stderr)
