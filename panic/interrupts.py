@@ -26,7 +26,8 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             os._exit(128 + number)
         asked.set()
-        os.write(2, b"\nStopping after the batch in flight; once more to leave at once.\n")
+        with contextlib.suppress(OSError):  # nobody may be there to read it: Ctrl-C ends a `tee`, too
+            os.write(2, b"\nStopping after the batch in flight; once more to leave at once.\n")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -32,7 +32,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -40,7 +40,6 @@ from panic.arms import models_of
 from panic.errors import Interrupted, PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from panic.config import ExperimentConfig
     from panic.config.settings import Resolved
     from panic.engine.plan import CheckedConfig
     from panic.store import Store
@@ -299,7 +298,7 @@ def guarded(action: Callable[[], None], *, verbose: bool) -> int:
         say_error("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        _drop_stdout()  # the reader (`| head`) has seen enough
+        drop(sys.stdout)  # the reader (`| head`) has seen enough
     except typer.Exit as leave:
         return leave.exit_code
     except Exception as error:
@@ -307,9 +306,9 @@ def guarded(action: Callable[[], None], *, verbose: bool) -> int:
     return 0
 
 
-def _drop_stdout() -> None:
-    """Forget what nobody can take: the interpreter flushes stdout once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def drop(stream: TextIO) -> None:
+    """Forget what nobody can take: the interpreter flushes its streams once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _unexpected(error: Exception, *, verbose: bool) -> int:
@@ -321,7 +320,7 @@ def _unexpected(error: Exception, *, verbose: bool) -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            _drop_stdout()
+            drop(sys.stdout)
     elif isinstance(error, MemoryError) or "can't start new thread" in str(error):
         say_error(f"There is no memory left ({str(error) or 'an allocation failed'}).")
         notes = notes or ["What is stored is kept. Smaller batches and fewer workers need less memory."]
@@ -338,10 +337,10 @@ def _unexpected(error: Exception, *, verbose: bool) -> int:
 def say_error(message: str, hint: str = "") -> None:
     """Print an error and what to do about it, as plain text: nothing in it is markup."""
     if message:
-        typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
+        _echo(typer.style("Error: ", fg="red", bold=True), nl=False, err=True)
         say(message, err=True)
     if hint:
-        typer.secho(visible(hint), err=True, dim=True)
+        _echo(typer.style(visible(hint), dim=True), err=True)
 
 
 def _python_escape(character: str) -> str:
@@ -368,12 +367,25 @@ def visible_json(text: str) -> str:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a text that may hold anything as a line on stdout or stderr."""
-    typer.echo(visible(text), err=err)
+    _echo(visible(text), err=err)
 
 
 def say_traceback(error: BaseException) -> None:
     """Print an exception with its traceback on stderr."""
-    sys.stderr.write(visible("".join(traceback.format_exception(error))))
+    _echo(visible("".join(traceback.format_exception(error))), nl=False, err=True)
+
+
+def _echo(text: str, *, nl: bool = True, err: bool) -> None:
+    """Print a text; work goes on where nobody hears of it, but not where nobody takes its result.
+
+    Raises: OSError for stdout, BrokenPipeError among them.
+    """
+    try:
+        typer.echo(text, nl=nl, err=err)
+    except OSError:  # the reader, the terminal or the disk has gone
+        if not err:
+            raise
+        drop(sys.stderr)
 
 
 def tell_options(given: Mapping[str, object], because: str) -> None:
@@ -390,16 +402,18 @@ def tell_variables() -> None:
             say(f"{name}: without effect; did you mean {PREFIX}{near[0]}?", err=True)
 
 
-def tell_fields(config: ExperimentConfig) -> None:
+def tell_fields(checked: CheckedConfig) -> None:
     """Name the fields of a config that nothing in it uses."""
+    config = checked.config
     used = [*config.embeddings, *(name for network in config.networks for name in network)]
     used += [name for arm in config.interventions.values() for name in models_of((), arm)]
+    draws = any(checked.models.spec(name).modality_out == "image" for name in used)
     for name in used:  # grows: the base of a variant in use is in use
         base = config.models[name].base if name in config.models else name
         if base not in used:
             used.append(base)
     unused = [name for name in config.models if name not in used]
-    without = "is without effect, for"
+    notify, without = config.notify, "is without effect, for"
     found = {
         f"no network and no embedding uses {', '.join(unused)} of `models`": bool(unused),
         f"`root_seed` {without} no run has fresh noise (seed -1)": (
@@ -407,6 +421,10 @@ def tell_fields(config: ExperimentConfig) -> None:
         ),
         f"`diagram_workers` {without} no diagrams are asked for": (
             config.diagram_workers is not None and not config.diagrams
+        ),
+        f"`reject_constant_images` {without} no model draws": config.reject_constant_images and not draws,
+        f"`stall_minutes` of `notify` {without} `on` does not have stall": (
+            notify is not None and "stall_minutes" in notify.model_fields_set and "stall" not in notify.on
         ),
     }
     for sentence in (sentence for sentence, is_so in found.items() if is_so):

@@ -24,7 +24,7 @@ from panic.cli.common import (
 from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
 from panic.cli.stored import trusted_config
-from panic.errors import ConfigError, ModelError, UsageError, nearest
+from panic.errors import ConfigError, ModelError, PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
     from panic.config import Problem
@@ -254,6 +254,7 @@ def _take(
     from panic.cli.logs import silence_libraries
     from panic.config import asking, union
     from panic.engine.plan import CheckedConfig, begun_runs
+    from panic.engine.trust import require_trust
     from panic.models import registry
     from panic.store import reading
 
@@ -281,7 +282,9 @@ def _take(
         config = union(known, config).model_copy(update={"max_length": config.max_length})
     raw = config.model_dump(mode="json")
     models = registry.resolver_of(raw, ask=not dry_run)
-    for name, spec in begun_with.items():
+    lost = {name: spec for name, spec in begun_with.items() if isinstance(models.get(name), PanicError)}
+    require_trust(known, is_trusted=trust, described=lost)
+    for name, spec in lost.items():
         models.keep(name, spec)
     # Its networks and their variants were checked when it began, and need not be here any more.
     own = {name: variant for name, variant in raw["models"].items() if name not in begun_with}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
-from panic.cli.common import visible, visible_json
+from panic.cli.common import drop, visible, visible_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +41,9 @@ def console(*, err: bool = False) -> Console:
 
     class SafeConsole(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich would exit with 1; a reader that has seen enough is no failure
+            if not err:
+                raise BrokenPipeError  # rich would exit with 1; a reader that has seen enough is no failure
+            drop(sys.stderr)
 
         def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
             for segment in super().render(*arguments, **options):

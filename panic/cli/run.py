@@ -177,7 +177,7 @@ def run(
         loaded.append(marked(checked, tags, label))
 
     def do(checked: CheckedConfig) -> None:
-        tell_fields(checked.config)
+        tell_fields(checked)
         path = shared.store_path(checked.config.store)
         if dry_run:
             return print_plan(checked, path)

@@ -179,7 +179,7 @@ def _job(
         folder=folder,
         configs=tuple(config.absolute() for config in configs),
         work=Path.cwd(),
-        panic=(sys.executable, "-m", "panic"),
+        panic=(sys.executable, "-P", "-m", "panic"),
         shards=shards,
         overrides=tuple(overrides),
         sbatch=sbatch,

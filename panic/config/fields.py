@@ -168,6 +168,18 @@ def check_variable(value: str) -> str:
     )
 
 
+def is_revision(value: str) -> bool:
+    """Whether git may name a commit, a branch or a tag so: the hub's client makes a path of it."""
+    return bool(re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)*", value, re.ASCII)) and ".." not in value
+
+
+def check_revision(value: str) -> str:
+    """Accept names of commits, branches and tags."""
+    if is_revision(value):
+        return value
+    raise PydanticCustomError("revision", "must be a commit, a branch or a tag, such as main or refs/pr/1")
+
+
 Whole = Annotated[int, BeforeValidator(parse_whole)]
 Count = Annotated[Whole, Field(ge=1, le=MAX_COUNT)]
 BatchSize = Annotated[Whole, Field(ge=1, le=MAX_BATCH)]
@@ -178,6 +190,7 @@ ExperimentName = Annotated[Name, AfterValidator(check_experiment_name)]
 Text = Annotated[str, AfterValidator(check_text)]
 Tag = Annotated[str, AfterValidator(check_tag)]
 Label = Annotated[str, AfterValidator(check_label)]
+Revision = Annotated[str, AfterValidator(check_revision)]
 Variable = Annotated[str, AfterValidator(check_variable)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0, le=2**63 - 1)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(check_no_nul), AfterValidator(check_utf8)]

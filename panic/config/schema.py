@@ -37,6 +37,7 @@ from panic.config.fields import (
     Label,
     Name,
     Part,
+    Revision,
     Seed,
     Size,
     Tag,
@@ -76,7 +77,7 @@ class Variant(Part):
     base: Annotated[
         Text, Field(description="the model that this is a variant of", examples=["PocketDiffusion"])
     ]
-    revision: Annotated[str | None, Field(description="commit or tag of the weights")] = None
+    revision: Annotated[Revision | None, Field(description="commit or tag of the weights")] = None
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, Field(description="number format of the weights")
     ] = None

@@ -16,12 +16,12 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from panic.engine.channel import Channel
+from panic.processes import python
 
 log = logging.getLogger("panic.engine")
 
@@ -57,7 +57,7 @@ class Child:
         self._connection, theirs = (Channel(end.detach()) for end in socket.socketpair())
         handle = theirs.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "panic.engine.child", entry, str(handle)],
+            python("panic.engine.child:main", entry, str(handle)),
             pass_fds=[handle, *files],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # logged; what models say on stderr is seen
@@ -186,7 +186,3 @@ def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         event.wait(1.0)
     os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -207,7 +207,7 @@ def serve_connection(connection: Channel, settings: ServerSettings, ahead: bool,
     def deliver(call: Call, result: CallResult, raw: list[Any]) -> None:
         try:
             send(server.finish(call, result, raw))
-        except Exception as error:
+        except BaseException as error:  # also what a model's object raises that is looked at
             text = f"its output cannot be sent: {type(error).__name__}: {error}"
             try:
                 send(CallResult(number=call.number, error=CallError(kind="error", message=text)))

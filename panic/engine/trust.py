@@ -11,14 +11,16 @@ read without running code) and synthetic models are harmless.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from panic.arms import NOISE, models_of
 from panic.config import ExperimentConfig
+from panic.config.fields import is_revision
 from panic.errors import UsageError
 from panic.models import kinds
+from panic.models.protocol import ModelSpec
 from panic.models.resolve import user_models
 from panic.models.table import TABLE
 
@@ -63,12 +65,35 @@ def named_outside(config: ExperimentConfig, laid: Path | None = None) -> list[st
     return found
 
 
-def require_trust(config: ExperimentConfig, *, is_trusted: bool, laid: Path | None = None) -> None:
+def described_outside(specs: Mapping[str, ModelSpec]) -> list[str]:
+    """What building models as a store describes them would reach outside of it, in words."""
+    found = []
+    for name, spec in specs.items():
+        is_known = not spec.source or spec.source.startswith("pocket:") or HUB_ID.fullmatch(spec.source)
+        found += [] if is_known else [f"the model {name!r}, which is {spec.source!r}"]
+        if spec.revision is not None and not is_revision(spec.revision):
+            found.append(f"the revision {spec.revision!r} of the model {name!r}")
+        values = {**spec.parameters, **spec.options}
+        found += [
+            f"{key} of the model {name!r}: {text!r}" for key in values for text in _paths(key, values[key])
+        ]
+    return found
+
+
+def require_trust(
+    config: ExperimentConfig,
+    *,
+    is_trusted: bool,
+    laid: Path | None = None,
+    described: Mapping[str, ModelSpec] | None = None,
+) -> None:
     """Raise NotTrusted if a stored config names what is outside its store, unless the user trusts it.
 
-    laid: as in `named_outside`.
+    Args:
+        laid: as in `named_outside`.
+        described: models that are built as the store describes them, since their names mean none here.
     """
-    found = [] if is_trusted else named_outside(config, laid)
+    found = [] if is_trusted else named_outside(config, laid) + described_outside(described or {})
     if found:
         more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
         raise NotTrusted(

@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from panic.config import DiagramSettings
 from panic.devices.device import Device, members, open_devices
@@ -191,10 +192,13 @@ def _compare(store: Store, server: CallServer, name: str, origin: Origin) -> Fin
     [made] = result.outputs
     if isinstance(made, Rejected):
         return _finding(origin, "different", f"it gives nothing now: {made.reason}")
-    if origin.modality == "vector":
-        stored = decode_vector(origins.vector(store, origin.output, origin.fingerprint))
-        return _finding(origin, *_numbers(stored, made.value))
-    return _finding(origin, *_output(store, origin, made))
+    try:
+        if origin.modality == "vector":
+            stored = decode_vector(origins.vector(store, origin.output, origin.fingerprint))
+            return _finding(origin, *_numbers(stored, made.value))
+        return _finding(origin, *_output(store, origin, made))
+    except StoreCorrupt as error:
+        return _finding(origin, "damaged", error.message)
 
 
 def _content(store: Store, digest: bytes, modality: str) -> Any:
@@ -211,10 +215,7 @@ def _output(store: Store, origin: Origin, made: Output) -> tuple[Verdict, str, f
     if made.modality is Modality.TEXT:
         stored = contents.text(store, origin.output)
         return ("same", "", None) if stored == made.value else ("different", "another text", None)
-    try:
-        image = contents.image(store, origin.output)
-    except StoreCorrupt as error:
-        return "damaged", error.message, None
+    image = contents.image(store, origin.output)
     if image.size != made.value.size:
         return "different", f"{image.size} pixels are stored, {made.value.size} come out", None
     verdict = _numbers(np.asarray(image, dtype=np.int16), np.asarray(made.value, dtype=np.int16))
@@ -238,23 +239,34 @@ def _numbers(stored: Any, made: Any) -> tuple[Verdict, str, float | None]:
 def _diagrams_again(store: Store, rows: list[DiagramRow]) -> Iterator[Finding]:
     models = {model.id: model.name for model in reading.models(store)}
     for row in rows:
-        what = f"diagram of run {row.run} by {models[row.model]}"
-        settings = DiagramSettings.model_validate(row.settings)
-        bench = Bench(store=store, settings=(settings,), memory_bytes=MEMORY_BYTES)
+        what = f"diagram of run {row.run} by {models.get(row.model, f'model {row.model}')}"
+        gap = None
         try:
-            [made] = DiagramJob(row.run, row.model, 0).compute(bench).diagrams
+            verdict, detail, gap = _diagram_again(store, row)
+        except (StoreCorrupt, ValidationError) as error:
+            verdict, detail = "damaged", str(error).split("\n", 1)[0]
         except PanicError as error:
-            yield Finding(kind="diagram", what=what, verdict="not comparable", detail=error.message)
-            continue
-        if made.num_points != row.num_points:
-            detail = f"it is of {row.num_points:,} points, and the run has {made.num_points:,} now"
-            yield Finding(kind="diagram", what=what, verdict="not comparable", detail=detail)
-            continue
-        stored = contents.diagram_bars(store, row.id)
-        compared = [_numbers(stored[dimension], bars) for dimension, bars in made.bars.items()]
-        # The dimension that differs most speaks for the diagram.
-        verdict, detail, gap = max(compared, key=lambda one: (one[0] == "different", one[2] or 0.0))
+            verdict, detail = "not comparable", error.message
         yield Finding(kind="diagram", what=what, verdict=verdict, detail=detail, difference=gap)
+
+
+def _diagram_again(store: Store, row: DiagramRow) -> tuple[Verdict, str, float | None]:
+    """Compute a diagram and compare its bars with those that are stored.
+
+    Raises: StoreCorrupt, ValidationError for settings that are none, TopologyError.
+    """
+    settings = DiagramSettings.model_validate(row.settings)
+    bench = Bench(store=store, settings=(settings,), memory_bytes=MEMORY_BYTES)
+    [made] = DiagramJob(row.run, row.model, 0).compute(bench).diagrams
+    if made.num_points != row.num_points:
+        detail = f"it is of {row.num_points:,} points, and the run has {made.num_points:,} now"
+        return "not comparable", detail, None
+    stored = contents.diagram_bars(store, row.id)
+    if lacking := made.bars.keys() - stored.keys():
+        return "damaged", f"the bars of dimension {min(lacking)} are missing", None
+    compared = [_numbers(stored[dimension], bars) for dimension, bars in made.bars.items()]
+    # The dimension that differs most speaks for the diagram.
+    return max(compared, key=lambda one: (one[0] == "different", one[2] or 0.0))
 
 
 def _surroundings(store: Store, experiment: int) -> dict[str, tuple[Any, Any]]:

@@ -42,6 +42,8 @@ log = logging.getLogger("panic.models")
 class PipelineModel(FromFolder):
     """A pipeline of diffusers: its parts with weights, the keywords of its calls."""
 
+    _readers = ("transformers", "diffusers")
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self._keywords: dict[str, Any] = {}

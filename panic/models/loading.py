@@ -20,6 +20,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,29 @@ def calling(spec: ModelSpec, num_items: int) -> Iterator[None]:
         raise OutOfMemory(message) from error
 
 
+@contextmanager
+def without_bars(libraries: Sequence[str]) -> Iterator[None]:
+    """Let libraries draw no bars for a while.
+
+    A bar that cannot be written, since nobody reads stderr any more, keeps the lock that all bars share:
+    whatever thread drops a bar later waits for it for ever.
+    """
+    told = [import_module(f"{library}.utils.logging") for library in libraries]
+    shown = [module for module in told if module.is_progress_bar_enabled()]
+    for module in shown:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in shown:
+            module.enable_progress_bar()
+
+
 class FromFolder(ABC):
     """A model whose weights lie in a folder: they are read once, and moved to where it is called."""
+
+    _readers: tuple[str, ...] = ("transformers",)
+    """The libraries that read them."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -99,7 +121,8 @@ class FromFolder(ABC):
         folder = folder_of(self.spec)
         with loading(self.spec, folder):
             if self._model is None:
-                model = self._read(folder)
+                with without_bars(self._readers):
+                    model = self._read(folder)
                 if self.spec.kernels:
                     kernels.prepare(self.spec, model)
                 self._model = model

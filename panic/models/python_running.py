@@ -33,6 +33,7 @@ from panic.models.python_source import (
     require_python,
     split_source,
 )
+from panic.processes import python
 
 ANSWER_S = 20.0
 """The longest that a user's class may take to answer, the imports of its file included."""
@@ -55,6 +56,8 @@ def load_file(file: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if (folder := str(path.parent)) not in sys.path:
+        sys.path.append(folder)  # last: a file beside it is found, and never in place of a library
     sys.modules[name] = module  # pickling and dataclasses look classes up by their module
     try:
         spec.loader.exec_module(module)
@@ -154,7 +157,7 @@ class Asked:
     def __init__(self, timeout_s: float = ANSWER_S) -> None:
         ours, theirs = Pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "panic.models.python_running", str(theirs.fileno())],
+            python("panic.models.python_running:answer", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -210,8 +213,12 @@ def _end(process: subprocess.Popen[bytes], connection: Connection[Any, Any]) -> 
     process.wait()
 
 
-def _serve(connection: Connection[Any, Any]) -> None:
-    """Answer questions until the other side is gone."""
+def answer(handle: str) -> None:
+    """Answer questions until the other side is gone: all that such a process does.
+
+    handle: the number of its end of the pipe.
+    """
+    connection: Connection[Any, Any] = Connection(int(handle))
     models: dict[str, Any] = {}
     while True:
         try:
@@ -233,7 +240,3 @@ def _answer(models: dict[str, Any], question: str, about: list[Any]) -> Any:
     if spec.name not in models:
         models[spec.name] = build(spec)
     return int(models[spec.name].bucket(item))
-
-
-if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))

@@ -123,8 +123,19 @@ def test_a_run_that_has_grown_has_its_null_made_anew(walked, bench):
 
 def test_of_runs_that_have_not_ended_there_are_none(walked, bench):
     bench.add("a start", ["text 0 1"], seed=-1, repeat=7, max_length=12)
+    fill(bench, first=8)
     write_nulls(walked, "demo", "shuffled")
-    assert len(reading.runs(walked, NULL)) == 2
+    assert [run.repeat for run in reading.runs(walked, NULL)] == [0, 1, 3, 4]
+    assert reading.named(walked, NULL).config["seeds"] == [-1]
+
+
+def test_the_same_states_in_another_arm_have_surrogates_of_their_own(walked, bench):
+    bench.add("a start", [f"text 0 {i}" for i in range(6)], seed=-1, repeat=5, max_length=12)
+    walked.db.execute("UPDATE run SET arm = 'shock', repeat = 0 WHERE repeat = 5")
+    write_nulls(walked, "demo", "shuffled")
+    first, _, shocked = vectors(walked, NULL)
+    assert sorted(first.tolist()) == sorted(shocked.tolist())
+    assert first.tolist() != shocked.tolist()
 
 
 def test_what_cannot_be_made_is_left_out_and_told(walked, bench, caplog):

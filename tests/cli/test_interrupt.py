@@ -76,6 +76,33 @@ def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
     assert json.loads(panic("list", "--json").stdout)[0]["state"] == "complete"
 
 
+def deaf(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    """`panic` in a process of its own, whose messages nobody reads."""
+    ours, theirs = os.pipe()
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=theirs, **options
+    )
+    os.close(theirs)
+    os.close(ours)
+    return process
+
+
+def test_work_goes_on_where_nobody_reads_messages_and_is_interrupted_there(
+    panic: Invoke, tmp_path: Path
+) -> None:
+    """`panic run CONFIG 2>&1 | tee`: what ended tee, Ctrl-C too, ended the work, as a success."""
+    with deaf("run", write_config(tmp_path, "long", **LONG), "--quiet") as process:
+        wait_until_running(panic, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert json.loads(panic("status", "--json").stdout)["state"] == "interrupted"
+    with deaf("run", write_config(tmp_path)) as process:
+        assert process.wait(60) == 0
+    assert json.loads(panic("status", "--json").stdout)["state"] == "complete"
+    with deaf("run", tmp_path / "nothing.yaml") as process:
+        assert process.wait(60) == 2
+
+
 def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path: Path) -> None:
     configs = [write_config(tmp_path, name, **LONG) for name in ("one", "two")]
     with started("run", *configs) as process:

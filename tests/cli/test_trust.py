@@ -6,7 +6,9 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -16,8 +18,8 @@ from panic import run
 from panic.cli.app import app
 from panic.cli.destinations import REPORT_MARK
 from panic.config import ExperimentConfig
-from panic.engine.trust import FOLDER_PARAMETERS, named_outside
-from panic.models import kinds
+from panic.engine.trust import FOLDER_PARAMETERS, described_outside, named_outside
+from panic.models import kinds, registry
 from panic.store import Store, writing
 
 Panic = Callable[..., Result]
@@ -147,6 +149,50 @@ def test_models_of_a_folder_with_settings_need_trust_as_both_may_have_come_with_
         assert "--trust" in done.stderr
         monkeypatch.delenv("PANIC_MODELS", raising=False)
     assert not (tmp_path / "own" / "ran").exists()
+
+
+def test_a_model_that_only_the_store_describes_needs_trust(
+    tmp_path: Path, panic: Panic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The config named "lost", which means nothing here; the store said that this was a Python file."""
+    monkeypatch.chdir(tmp_path)
+    code = EVIL.replace('size_bytes = "text"', 'size_bytes = "vector"').replace('text + "!"', "[1.0]")
+    (tmp_path / "evil.py").write_text(code)
+    name = f"python:{tmp_path}/evil.py:Evil"
+    run(config_with(networks=[["upper-case"]], models={}, embeddings=[name], device="cpu"), "store")
+    connection = sqlite3.connect("store/store.sqlite")
+    connection.execute("UPDATE experiment SET config = replace(config, ?, 'lost')", (name,))
+    connection.execute("UPDATE epoch SET name = 'lost' WHERE name = ?", (name,))
+    connection.execute("DELETE FROM embedding")
+    connection.commit()
+    connection.close()
+    (tmp_path / "ran").unlink()
+    os.utime("evil.py", (1, 1))
+    for command in (["embed", "x", "synthetic/state-embedding"], ["diagrams", "x", "--modality", "text"]):
+        done = panic(*command, "--store", "store")
+        assert done.exit_code == 2
+        assert "the model 'lost', which is 'python:" in done.stderr
+        assert not Path("ran").exists()
+    panic("embed", "x", "synthetic/state-embedding", "--store", "store", "--trust")
+    assert Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "local:weights"},
+        {"source": "class:os:system"},
+        {"source": "openai:x"},
+        {"source": "../x"},
+        {"revision": "../../x"},
+        {"parameters": {"lora": "x"}},
+        {"options": {"a": ["/etc"]}},
+    ],
+)
+def test_what_a_stored_description_reaches_outside_needs_trust(changes: dict[str, Any]) -> None:
+    spec = registry.resolve("sd-turbo", {})
+    assert described_outside({"a": spec, "b": registry.resolve("PocketText", {})}) == []
+    assert described_outside({"a": replace(spec, **changes)})
 
 
 def test_verify_needs_trust_for_a_python_file_and_runs_it_then(evil: Path, panic: Panic) -> None:

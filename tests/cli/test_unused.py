@@ -54,6 +54,7 @@ def test_options_without_effect_are_named_once(
 
 
 ONE = {"models": {"draw": CONFIG["models"]["draw"]}}
+TOLD = {"models": {}, "networks": [["upper-case"]]}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,12 @@ ONE = {"models": {"draw": CONFIG["models"]["draw"]}}
         ({}, [], ["uses other of `models`"]),
         (ONE | {"seeds": [1], "root_seed": 3}, [], ["`root_seed` is"]),
         (ONE | {"diagram_workers": 1}, [], ["`diagram_workers` is"]),
+        (
+            ONE | {"notify": {"to": ["A"], "on": ["end"], "stall_minutes": 3}},
+            [],
+            ["`stall_minutes` of `notify`"],
+        ),
+        (TOLD | {"reject_constant_images": True}, [], ["`reject_constant_images` is"]),
         (ONE, ["-y"], ["--yes: without effect without --repin"]),
         (ONE, [], []),
     ],

@@ -28,6 +28,7 @@ def different(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 def change(file: Path, sql: str, *parameters: object) -> None:
     with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA ignore_check_constraints=ON")
         assert connection.execute(sql, parameters).rowcount == 1
     connection.close()
 
@@ -95,6 +96,40 @@ def test_a_flipped_bar_is_seen(panic: Invoke, store: Path) -> None:
     assert one["difference"] == pytest.approx(0.5)
     assert not different(found, "invocation")
     assert not different(found, "embedding")
+
+
+DAMAGES = {
+    "a vector": (
+        "embedding",
+        "UPDATE embedding SET vector = x'00' WHERE rowid = (SELECT min(rowid) FROM embedding)",
+    ),
+    "a caption": (
+        "invocation",
+        "UPDATE output SET text = CAST(x'ff' AS TEXT) WHERE id ="
+        " (SELECT max(output.id) FROM output JOIN invocation ON output = output.id WHERE modality = 'text')",
+    ),
+    "bars": (
+        "diagram",
+        "UPDATE diagram_bars SET bars = x'00' WHERE rowid = (SELECT min(rowid) FROM diagram_bars)",
+    ),
+    "no bars": ("diagram", "DELETE FROM diagram_bars WHERE rowid = (SELECT max(rowid) FROM diagram_bars)"),
+    "settings": (
+        "diagram",
+        "UPDATE diagram SET settings = '{\"x\": 1}' WHERE id = (SELECT max(id) FROM diagram)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_what_is_damaged_is_told_and_the_rest_is_computed_again(
+    panic: Invoke, store: Path, what: str
+) -> None:
+    """One damaged row ended the command, missing bars with a KeyError."""
+    kind, statement = DAMAGES[what]
+    change(store / "store.sqlite", statement)
+    found = verified(panic, exit_code=1)
+    assert "damaged" in {one["verdict"] for one in different(found, kind)}
+    assert found["counts"]["same"] > 10
 
 
 def test_changed_models_and_other_devices_are_not_called_irreproducible(panic: Invoke, store: Path) -> None:

@@ -71,6 +71,21 @@ def test_free_keys_of_a_variant_are_its_parameters() -> None:
     assert variant.parameters == {"steps": 2, "fail_at": None}
 
 
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/1", "0" * 40, "fp16", "feature/a_b-c+1"])
+def test_revisions_are_names_of_git(revision: str) -> None:
+    assert config(models={"A": {"base": "X", "revision": revision}}).models["A"].revision == revision
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["/tmp/weights", "../../weights", "a/../../b", "main; ls", "", "a/", "//a", "-r", "a\n", "$A", ".."],
+)
+def test_a_revision_is_no_path(revision: str) -> None:
+    """The hub's client joins it to its folder: a stored config named a folder elsewhere without --trust."""
+    with pytest.raises(ValidationError, match="must be a commit, a branch or a tag"):
+        config(models={"A": {"base": "X", "revision": revision}})
+
+
 @pytest.mark.parametrize(
     ("text", "size_bytes"),
     [("8GiB", 8 * 2**30), ("512MB", 512_000_000), ("1.5 kib", 1536), ("7", 7), ("7B", 7), (9, 9)],

@@ -102,6 +102,13 @@ def test_a_variant_with_a_sweep_becomes_variants_wherever_it_is_named(tmp_path: 
     assert [network[0] for network in more.networks[3:]] == ["quick-steps=8", "slow-steps=8", "slow-steps=9"]
 
 
+def test_an_embedding_model_with_a_sweep_becomes_several(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    look = "models:\n  look: {base: synthetic/state-embedding, states: {values: [2, 3]}}"
+    path.write_text(CONFIG.replace("models:", look) + "embeddings: [PocketText, look]\n")
+    assert load(path).embeddings == ["PocketText", "look-states=2", "look-states=3"]
+
+
 def test_sweeps_of_one_network_are_combined(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     text = CONFIG.replace("tell: {base: PocketCaptioner}", "tell: {base: PocketCaptioner, rows: grid.csv}")
@@ -127,6 +134,7 @@ def test_sweeps_lie_at_any_depth_and_are_named_apart() -> None:
     ("change", "said"),
     [
         ("{values: []}", "demo.yaml:4:50: values must be a list of values to try"),
+        ("{values: 5}", "values must be a list of values to try"),
         ("{values: [1, 2, 1]}", "the same value as values.0"),
         ("{from: 1, to: 3}", "this sweep has no 'n'"),
         ("{from: 1, to: 3, n: 2, step: 1}", "this sweep has no use for 'step'"),
@@ -145,6 +153,7 @@ def test_sweeps_lie_at_any_depth_and_are_named_apart() -> None:
         ("{random: uniform, low: 0, high: 1, n: 2, seed: -1}", "not below 0"),
         ("{values: [1, 2]}, rows: steps.csv", "two sweeps say what 'steps' is"),
         ("1, rows: within.csv", "two sweeps say what 'a' is"),
+        ("1, rows: twice.csv", "needs a first line of different names"),
         ("1, rows: odd.csv", "row 3 has not as many values"),
     ],
 )
@@ -152,6 +161,7 @@ def test_mistakes_have_their_places(tmp_path: Path, change: str, said: str) -> N
     (tmp_path / "empty.csv").write_text("\n")
     (tmp_path / "steps.csv").write_text("steps\n1\n")
     (tmp_path / "within.csv").write_text("a,a.b\n1,2\n")
+    (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
     (tmp_path / "odd.csv").write_text("steps\n1\n2,3\n")
     path = tmp_path / "demo.yaml"
     path.write_text(CONFIG.replace("{values: [1, 2, 4]}", change))

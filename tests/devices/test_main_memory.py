@@ -45,6 +45,14 @@ class Working(Weights):
         return 10 * MIB * batch_size
 
 
+class Quantised(Weights):
+    """Half of what its files have is left when it is loaded."""
+
+    def load(self, device: str) -> None:
+        super().load(device)
+        self.size_bytes //= 2
+
+
 @dataclass(slots=True)
 class SmallMemory(CpuDevice):
     """100 MiB, of which the loaded models of this module take their part."""
@@ -71,7 +79,7 @@ def cache_of(
     failures: list[BaseException] | None = None, *, size: int = 32, **options: Any
 ) -> MainMemoryCache:
     def build(name: str) -> Weights:
-        return (Working if name == "w" else Weights)(size * MIB, failures)
+        return {"w": Working, "q": Quantised}.get(name, Weights)(size * MIB, failures)
 
     failures = [] if failures is None else failures
     return MainMemoryCache(SmallMemory(), build, **options)
@@ -146,6 +154,15 @@ def test_a_call_that_needs_more_than_is_left_is_one_for_a_smaller_batch() -> Non
     with pytest.raises(OutOfMemory, match=r"w needs 70.0 MiB more on cpu: 68.0 MiB are free"):
         call(cache, "w", batch_size=7)
     assert cache.resident == {"w"}
+
+
+def test_weights_that_are_fewer_than_their_files_had_count_as_what_they_are() -> None:
+    cache = cache_of(size=60)
+    with cache.lease("q", 1), pytest.raises(OutOfMemory) as caught:
+        call(cache, "w", batch_size=2)
+    assert caught.value.message == (
+        "w needs 20.0 MiB more on cpu: 10.0 MiB are free of 100.0 MiB (90.0 MiB held by models in use)"
+    )
 
 
 def test_a_model_without_room_against_all_reckoning_is_loaded_with_all_else_gone() -> None:

@@ -154,7 +154,7 @@ def children_of(pid: int) -> list[int]:
     import psutil
 
     children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child.pid for child in children if "panic.engine.child" in child.cmdline()]
+    return [child.pid for child in children if any("panic.engine.child" in part for part in child.cmdline())]
 
 
 def is_alive(pid: int) -> bool:

@@ -206,15 +206,16 @@ class Layer(Echo):
 
 
 def test_a_call_tells_what_its_time_went_into() -> None:
-    """Of two models one fits on the device: the third call brings what was built for the first."""
-    server = server_of(Layer(), Layer(), device="sim:100KiB")
+    """Of three models one fits on the device: the third call brings what was built for the first."""
+    server = server_of(Layer(), Layer(), Layer(), device="sim:100KiB")
     told = []
-    for model, inputs in (("a", "x"), ("b", "xyzz"), ("a", "xyzz"), ("a", "xy")):
+    for model, inputs in (("a", "x"), ("b", "xyzz"), ("a", "xyzz"), ("c", "xyzz"), ("c", "xy")):
         result, _ = server.serve(call(*inputs, model=model))
         assert result.error is None
         told.append([span.name for span in result.spans if span.model])
-    lent = ["loading from disk", "loading from disk", "moving to the device", "leasing"]
-    padding: list[list[str]] = [["padding"], [], [], ["padding"]]
+    disk, moved = "loading from disk", "moving to the device"
+    lent = [disk, disk, moved, disk, "leasing"]
+    padding: list[list[str]] = [["padding"], [], [], [], ["padding"]]
     assert [[name for name in names if name != "handing over"] for names in told] == [
         [first, "calling", *rest] for first, rest in zip(lent, padding, strict=True)
     ]
@@ -222,6 +223,31 @@ def test_a_call_tells_what_its_time_went_into() -> None:
     assert padded.end - padded.start == pytest.approx(calling.end - calling.start, abs=1e-8), (
         "two of four items"
     )
+
+
+def test_only_a_lack_of_memory_is_a_reason_to_bring_a_model_in_layers() -> None:
+    def broken(inputs: list[Any], seeds: list[int]) -> Any:
+        raise ValueError("broken")
+
+    model = Layer()
+    model._invoke = broken
+    server = server_of(model, device="sim:1MiB")
+    result = serve(server, call("x", batch_size=1))
+    assert result.error is not None
+    assert (result.error.kind, len(model.calls)) == ("error", 1)
+
+
+def test_models_are_loaded_ahead_and_one_that_does_not_load_is_told_when_it_is_asked_for() -> None:
+    class Broken(Echo):
+        def load(self, device: str) -> None:
+            raise ValueError("cut off")
+
+    server = server_of(Echo(), Broken(), Echo())
+    server.load_all()
+    assert server.cache.resident == {"a", "c"}
+    result = serve(server, call("x", model="b"))
+    assert result.error is not None
+    assert (result.error.kind, result.error.message) == ("load", "ValueError: cut off")
 
 
 def test_a_worker_answers_in_order_and_ends_with_what_it_has() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
+from panic.errors import ModelError
 from panic.store import Store, check, reading
+from panic.store.dump import dump
 from tests.engine.conftest import make_config
 from tests.engine.test_process_worker import is_alive
 
@@ -88,6 +90,67 @@ def test_what_users_code_does_costs_its_own_run(tmp_path: Path, act: str, state:
     assert good.state == "done"
     assert bad.state == state
     assert reason in (bad.failure.message if bad.failure else "")
+
+
+LEAVING_LATE = """
+import sys
+
+class Late:
+    def __array__(self, *wanted, **more):
+        sys.exit(5)
+
+class Vectors:
+    modality_in, modality_out, size_bytes = "text", "vector", 0
+    def load(self, device): pass
+    def invoke(self, inputs, seeds):
+        return [Late() for text in inputs]
+"""
+
+
+def test_what_leaves_when_its_result_is_looked_at_is_no_answer_that_never_comes(tmp_path: Path) -> None:
+    """The thread that looks ended without a word, and the driver waited for ever."""
+    (tmp_path / "own.py").write_text(LEAVING_LATE)
+    config = make_config(
+        executor="auto", networks=[["upper-case"]], embeddings=[f"python:{tmp_path}/own.py:Vectors"],
+        prompts=["state 0"], seeds=[-1], repeats=1, max_length=1, max_retries=0, timeout_s=20,
+        models={}, batch_sizes={},
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"has no vector: .*SystemExit"):
+        run(config, tmp_path / "s")
+
+
+BESIDE = """
+import numpy
+from beside import MARK
+
+class Shout:
+    modality_in, modality_out, size_bytes = "text", "text", 0
+    def __init__(self, **values): pass
+    def load(self, device): pass
+    def invoke(self, inputs, seeds):
+        return [text + MARK + str(numpy.float32(1.5)) for text in inputs]
+    def bucket(self, item): return len(item) % 2
+Shout.batch_size = 3
+"""
+
+
+def test_a_file_in_the_working_folder_stands_in_for_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes found a user's numpy.py before numpy. What lies beside a model's file is found last."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(BESIDE)
+    (tmp_path / "beside.py").write_text("MARK = '?'")
+    for name in ("numpy", "queue", "panic", "apsw"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is no library')")
+    config = make_config(
+        executor="auto", networks=[["python:own.py:Shout"]], embeddings=["synthetic/state-embedding"],
+        models={}, prompts=["state 0"], seeds=[-1], repeats=1, max_length=1, batch_sizes={},
+        diagrams=[{"modality": "text", "max_dimension": 0}],
+    )  # fmt: skip
+    assert run(config, tmp_path / "s").state == "complete"
+    with Store(tmp_path / "s") as store:
+        assert any(line.get("text") == "state 0?1.5" for line in dump(store))
 
 
 LEAVING = """

@@ -18,7 +18,7 @@ from panic.errors import StoreError
 from panic.models.protocol import Modality
 from panic.store import Commit, Store, check, contents, writing
 from panic.store.codec import encode_image, image_digest, text_digest
-from panic.store.records import NewInvocation, NewOutput, NewStuck
+from panic.store.records import NewEmbedding, NewInvocation, NewOutput, NewStuck
 
 
 def noise_image(seed: int, size: int = 64) -> Image.Image:
@@ -327,3 +327,34 @@ def test_what_a_store_refuses_is_left_out_and_known_from_then_on() -> None:
     assert (writer.error, saved, writer.committed) == (None, [b"good", b"more"], 2)
     assert tried.count(b"bad") == 2
     assert (writer.incomplete, writer.problems) == (set(), [])
+
+
+def test_what_writing_raises_is_raised_where_an_image_waits_for_room() -> None:
+    is_full = threading.Event()
+
+    def fail(commit: Commit) -> None:
+        assert is_full.wait(30)
+        raise StoreError("full")
+
+    writer = Writer(fail, lambda digest: None)
+    for number in range(3):
+        writer.add(large(number))
+    threading.Timer(0.2, is_full.set).start()
+    with pytest.raises(StoreError, match="full"):
+        writer.add(large(3))
+    assert writer.added == 3
+    writer.close()
+
+
+def test_a_commit_of_which_a_row_is_missing_is_told_by_its_number() -> None:
+    def refuse(commit: Commit) -> None:
+        if commit.embeddings:
+            raise ValueError("no")
+
+    writer = Writer(refuse, lambda digest: None)
+    writer.add(Commit())
+    writer.flush()
+    row = NewEmbedding(output=b"x", model=1, batch=1, vector=np.zeros(2, dtype=np.float32))
+    writer.add(Commit(embeddings=[row]))
+    writer.close()
+    assert (writer.incomplete, writer.problems) == ({2}, ["ValueError: no"])

@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "store": BASE,
     "topology": BASE,
     "pocket": BASE,
-    "models": BASE | {"pocket"},
+    "models": BASE | {"processes", "pocket"},
     "devices": {"errors", "models.protocol"},
     "interrupts": set(),
-    "engine": BASE | {"interrupts", "store", "topology", "models", "pocket", "devices"},
+    "processes": set(),
+    "engine": BASE | {"interrupts", "processes", "store", "topology", "models", "pocket", "devices"},
     "analysis": BASE | {"store", "topology", "models"},
     "extraction": BASE | {"models", "devices", "engine"},
     "cluster": {"errors", "interrupts"},
@@ -100,12 +101,12 @@ STRINGS = {
         "panic.engine.perform",
     },
     "engine": {
-        "panic.engine.child",
+        "panic.engine.child:main",
         "panic.engine.notices",
         "panic.engine.pool:serve_connection",
         "panic.engine.process_worker:serve_connection",
     },
-    "models": {"panic.models", "panic.models.python_running"},
+    "models": {"panic.models", "panic.models.python_running:answer"},
     "analysis": {"panic.analysis.checks", "panic.analysis.data"}
     | {"panic.questions", "panic.nulls"},  # groups of entry points
     "cli": {"panic.questions", "panic.toml"},  # that group again, for completion; a file

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -42,6 +43,27 @@ def hidden_states(folder: Path, text: str) -> torch.Tensor:
     with torch.no_grad():
         hidden: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
     return hidden
+
+
+@pytest.mark.parametrize(
+    ("kind", "library"), [("sentence-bert", transformers), ("stable-diffusion", diffusers)]
+)
+def test_models_are_read_without_bars(folder_of: Any, kind: str, library: Any) -> None:
+    """Where nobody read stderr a bar failed and kept the lock of all bars: the driver waited for ever."""
+    bars, seen = transformers.utils.logging, []
+
+    def look(factory: Any, arguments: Any, options: Any) -> Any:
+        seen.append((factory, library.utils.logging.is_progress_bar_enabled()))
+        return factory(*arguments, **options)
+
+    folder = folder_of(kind)
+    before = bars.set_tqdm_hook(look)
+    try:
+        assert build(folder).size_bytes > 0
+    finally:
+        bars.set_tqdm_hook(before)
+    assert set(seen) == {(bars.EmptyTqdm, False)}
+    assert library.utils.logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize(

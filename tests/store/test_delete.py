@@ -163,6 +163,15 @@ def test_compacting_gives_space_back(writer, sample, folder):
         assert check.check(store) == []
 
 
+def test_deleting_is_a_later_state_however_few_outputs_are_left(writer, sample):
+    """Of what the store knows of itself only how far captions are indexed follows its outputs."""
+    with writer.transaction() as connection:
+        connection.execute("UPDATE meta SET value = 1000 WHERE key = 'revision'")
+    before = writer.revision
+    delete.delete_experiment(writer, "alpha")
+    assert writer.revision >= before >= 1000
+
+
 def test_an_unknown_experiment(writer):
     with pytest.raises(NotFound, match="Did you mean alpha"):
         delete.delete_experiment(writer, "alpah")

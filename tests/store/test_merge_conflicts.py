@@ -11,6 +11,7 @@ from panic import run
 from panic.store import Store, reading, summaries, writing
 from panic.store.annotations import Marks, Target, annotate, list_annotations, marks, run_target
 from panic.store.check import check
+from panic.store.merging.conflicts import shrunk
 from panic.store.merging.merge import merge
 from panic.store.signing import Author
 from panic.store.tombstones import deleted, hide, hide_runs, restore
@@ -287,3 +288,36 @@ def stamps_of(path: Path) -> dict[str, int]:
     with Store(path) as store:
         names = {row.id: row.name for row in reading.experiments(store)}
         return {names[row]: stamp for row, _, stamp in summaries.stamps(store)}
+
+
+def test_runs_with_steps_in_smaller_batches_are_told_where_memory_was_short(
+    folder: Path, sample: Sample
+) -> None:
+    """Of alpha draw had less memory; of beta tell had, and draw has other batches on request."""
+    steps = [(sample.stuck, 0), (sample.failed, 0), (sample.noisy, 1), (sample.shared, 0)]
+    with Store(folder, write=True) as store:
+        assert shrunk(store) == []
+        with store.transaction() as connection:
+            for experiment, name, reason in (
+                (sample.alpha, "draw", "memory"),
+                (sample.beta, "draw", "request"),
+                (sample.beta, "tell", "memory"),
+            ):
+                connection.execute(
+                    "INSERT INTO epoch"
+                    " (experiment, name, number, model, batch_size, device_kind, opened_at, reason)"
+                    " SELECT experiment, name, 1, model, 4, device_kind, opened_at, ? FROM epoch"
+                    " WHERE experiment = ? AND name = ?",
+                    (reason, experiment, name),
+                )
+            connection.executemany(
+                "UPDATE batch SET epoch = 1 WHERE id ="
+                " (SELECT batch FROM invocation WHERE run = ? AND step = ?)",
+                steps,
+            )
+        [told] = shrunk(store)
+    first, second = sorted((sample.stuck, sample.failed))
+    assert told == (
+        "alpha: 2 runs have steps in smaller batches, because memory was short, and may differ from those"
+        f" of one store: runs {first}, {second}"
+    )

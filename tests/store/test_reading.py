@@ -9,6 +9,7 @@ from panic.errors import NotFound, StoreCorrupt
 from panic.store import Commit, NewDiagram, NewFailure, NewInvocation, NewRun, Store, reading, writing
 from panic.store.codec import text_digest
 from panic.store.records import NewBatch, NewDistance, NewOutput, NewVectorisation
+from panic.store.stuck import Stuck
 from tests.store.sample import NETWORK, SETTINGS, steps
 
 
@@ -211,6 +212,38 @@ def test_a_store_without_experiments_says_so(folder):
         assert reading.experiment(store).name == "alpha"
 
 
+def test_null_models_are_those_of_one_experiment(writer, sample):
+    for name in ("alpha/null-order", "beta/null-order", "beta/null-loops"):
+        writing.start_experiment(writer, name, {})
+    found = {
+        name: [row.name for row in reading.nulls(writer, name)] for name in ("alpha", "beta", "null-order")
+    }
+    assert found == {
+        "alpha": ["alpha/null-order"],
+        "beta": ["beta/null-order", "beta/null-loops"],
+        "null-order": [],
+    }
+
+
+def test_a_run_is_stuck_where_its_state_came_back_and_not_otherwise(writer, sample):
+    found = [reading.is_stuck(writer, run) for run in (sample.stuck, sample.noisy, sample.failed)]
+    assert found == [Stuck(entry_step=2, period=2), None, None]
+    with pytest.raises(NotFound, match="No run 999"):
+        reading.is_stuck(writer, 999)
+
+
+def test_earlier_failures_and_arms_are_those_of_one_run_and_one_experiment(writer, sample):
+    config = {"name": "armed", "arms": {"shock": [{"at": 2, "text": "x"}]}}
+    armed = writing.start_experiment(writer, "armed", config)
+    with writer.transaction() as connection:
+        for run, step in ((sample.noisy, 1), (sample.stuck, 2), (sample.stuck, 4)):
+            values = (run, step, "error", "m", "d", 1, 0.0)
+            connection.execute("INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    assert [row.step for row in reading.earlier_failures(writer, sample.stuck)] == [2, 4]
+    assert reading.earlier_failures(writer, sample.failed) == []
+    assert [list(reading.arms(writer, row)) for row in (sample.alpha, armed)] == [[], ["shock"]]
+
+
 @pytest.mark.parametrize(
     ("text", "is_one"),
     [
@@ -220,6 +253,7 @@ def test_a_store_without_experiments_says_so(folder):
         ("-a", False),
         (".a", False),
         ("a/b", False),
+        ("a/null-order", True),
         ("", False),
     ],
 )

@@ -34,6 +34,14 @@ def test_distinct_rows_have_the_place_where_they_came_first():
 def test_rows_shorter_than_eight_bytes_are_told_apart_too():
     rows, first = distinct_points(np.array([[2.0], [1.0], [2.0], [-0.0], [0.0]], dtype=np.float32))
     assert sorted(zip(rows[:, 0].tolist(), first.tolist(), strict=True)) == [(0.0, 3), (1.0, 1), (2.0, 0)]
+    assert not np.signbit(rows).any()
+
+
+def test_rows_that_their_first_numbers_tell_apart_have_all_their_places():
+    points = np.array([[3.0, 1], [1.0, 1], [2.0, 1]])
+    rows, first = distinct_points(points)
+    assert sorted(first.tolist()) == [0, 1, 2]
+    assert rows.tolist() == points[first].tolist()
 
 
 def test_distances_of_a_triangle():
