@@ -330,7 +330,7 @@ def test_a_rate_is_that_before_a_tenth_of_the_level():
     assert ftle(grown(0, 0), below=0.2).last == 7
     assert ftle(grown(0, 0), below=0.5).last == 8
     assert (ftle(grown(0, 0), window=3).last, ftle(grown(0, 0), window=99).last) == (2, 15)
-    with pytest.raises(AnalysisError, match="2 outputs are enough"):
+    with pytest.raises(AnalysisError, match="window of 3 outputs or more, found 2"):
         ftle(grown(0, 0), window=2)
     for wrong in ({"below": 0}, {"below": 1}, {"step": 0}):
         with pytest.raises(AnalysisError, match="below must be"):

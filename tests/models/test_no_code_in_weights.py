@@ -19,7 +19,7 @@ from panic.models import registry
 
 SOURCES = sorted(Path(panic.__file__).parent.rglob("*.py"))
 BETWEEN_PROCESSES = {"channel.py", "ray_cluster.py", "ray_place.py", "ray_worker.py"}
-"""What the driver and processes or actors that it started say to each other; Ray itself pickles what passes there."""
+"""What the driver and its processes or actors say to each other; Ray itself pickles what passes there."""
 
 
 class Evil:

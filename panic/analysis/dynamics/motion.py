@@ -126,6 +126,8 @@ def ftle(distances: ArrayLike, *, step: float = 1.0, below: float = 0.1, window:
     level = float(mean[-max(1, len(mean) // 4) :].mean())
     reached = np.flatnonzero(mean >= level + np.log(below))
     count = min(window, len(mean)) if window is not None else int(reached[0])
+    if window is not None and window < 3:
+        raise AnalysisError(f"a rate needs a window of 3 outputs or more, found {window}")
     if count < 3:
         raise AnalysisError(
             f"they are about as far apart as in the end from output {count + 1} on: no early growth to fit",
