@@ -14,7 +14,6 @@ import json
 import os
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ from panic.store import migrate
 BUSY_TIMEOUT_S = 30.0
 CACHE_KIB = 64 * 1024
 CHECKPOINT_PAGES = 4000
-LATE = 4
-"""A log of so many times as many pages is moved by who commits, who waits for it."""
 NETWORK_FILE_SYSTEMS = re.compile(
     r"(nfs\d?|cifs|smb\w*|afs|ncpfs|9p|ceph|lustre|gpfs|beegfs\w*|glusterfs|orangefs|pvfs2|davfs"
     r"|fuse\.(sshfs|glusterfs|ceph\w*|s3fs|rclone|davfs2?|gcsfuse|goofys|juicefs|cifs|smbnetfs|beegfs))"
@@ -62,11 +59,8 @@ class Database:
         self.path = path
         self.write = write
         refuse_link(path)
-        self._mover = LogMover(path)
         with translated(path):
             self.connection = _open_writer(path, synchronous) if write else _open_reader(path)
-            if write:
-                self.connection.set_wal_hook(self._mover.committed)
         try:
             with translated(path):
                 if write:
@@ -146,7 +140,6 @@ class Database:
 
         keep_log: leave the log as it is; a log that a killed driver left tells `panic check` of the kill.
         """
-        self._mover.wait()
         if keep_log:
             self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         elif self.write:
@@ -154,42 +147,6 @@ class Database:
                 self.connection.set_busy_timeout(100)
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connection.close()
-
-
-class LogMover:
-    """It moves what a writer's log holds into the file, in a thread and with a connection of its own.
-
-    A log of 64 MiB takes 80 ms: so long a commit would wait, and with it whoever waits for that commit.
-
-    Args:
-        num_pages: of the log, before it is moved.
-    """
-
-    def __init__(self, path: Path, num_pages: int = CHECKPOINT_PAGES) -> None:
-        self._path, self._num_pages = path, num_pages
-        self._thread: threading.Thread | None = None
-
-    def committed(self, connection: apsw.Connection, database: str, num_pages: int) -> int:
-        """SQLite's hook after a commit, with the pages that the log has now."""
-        if num_pages >= LATE * self._num_pages:
-            with contextlib.suppress(apsw.Error):
-                connection.wal_checkpoint()
-        elif num_pages >= self._num_pages and (self._thread is None or not self._thread.is_alive()):
-            with contextlib.suppress(RuntimeError):  # no memory for a thread: it will be late
-                self._thread = threading.Thread(target=self._move, name="log mover", daemon=True)
-                self._thread.start()
-        return apsw.SQLITE_OK
-
-    def wait(self) -> None:
-        """Wait until nothing is being moved."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def _move(self) -> None:
-        with contextlib.suppress(apsw.Error):  # the log stays, and nothing is lost
-            connection = _connect(self._path, "mode=rw")
-            with contextlib.closing(connection):
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _connect(path: Path, query: str) -> apsw.Connection:
@@ -213,6 +170,7 @@ def _open_writer(path: Path, synchronous: str) -> apsw.Connection:
             f"synchronous={synchronous}",
             "foreign_keys=ON",
             f"cache_size=-{CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         ):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:

@@ -21,7 +21,7 @@ from panic.errors import (
     StoreTooNew,
 )
 from panic.store import Store, check, contents, dump, missing, reading, writing
-from panic.store.files import LATE, NETWORK_FILE_SYSTEMS, LogMover, file_system
+from panic.store.files import NETWORK_FILE_SYSTEMS, file_system
 from tests.store.sample import fill, picture, steps
 
 ROOT = Path(__file__).parents[2]
@@ -323,27 +323,3 @@ def test_a_network_file_system_is_refused(folder, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"server:/ {folder.parent} nfs4 rw 0 0\n")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
         Store(folder, write=True, create=True)
-
-
-@pytest.mark.parametrize("is_late", [False, True])
-def test_a_long_log_is_moved_beside_the_commits_and_a_far_too_long_one_by_them(tmp_path, is_late):
-    """Of the commits of requests each 450th took 80 ms, for which all other requests waited."""
-    with Store(tmp_path / "store", write=True, create=True) as store:
-        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        before = store.db.path.stat().st_size
-        mover = LogMover(store.db.path, num_pages=1 if is_late else 3)
-        by_threads = []
-
-        def committed(connection, database, num_pages):
-            assert is_late == (num_pages >= LATE * (1 if is_late else 3))
-            answer = mover.committed(connection, database, num_pages)
-            by_threads.append(mover._thread is not None)
-            return answer
-
-        store.db.connection.set_wal_hook(committed)
-        writing.add_model(store, "x" * 70_000, "0" * 64, {})
-        mover.wait()
-        assert by_threads == [not is_late]
-        assert store.db.path.stat().st_size > before
-        store.db.connection.set_wal_hook(None)
-        assert [model.name for model in reading.models(store)] == ["x" * 70_000]
