@@ -44,7 +44,7 @@ def build_cogview4(folder: Path) -> Path:
     )
 
 
-def qwen25_vl(image_token: int = SPECIAL["image"]) -> Any:
+def qwen25_vl() -> Any:
     """A tiny Qwen2_5_VLForConditionalGeneration, as a text encoder."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -70,7 +70,7 @@ def qwen25_vl(image_token: int = SPECIAL["image"]) -> Any:
     config = Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
-        image_token_id=image_token,
+        image_token_id=SPECIAL["image"],
         video_token_id=SPECIAL["unk"],
         vision_start_token_id=SPECIAL["bos"],
         vision_end_token_id=SPECIAL["eos"],

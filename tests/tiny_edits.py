@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from tests import tiny, tiny_brought
+from tests import tiny
 from tests.tiny import VOCABULARY, sharpen, tokenizer
-from tests.tiny_readers import image_processor
 
 
 def build_pix2pix(folder: Path, seed: int = 0) -> Path:
@@ -75,34 +74,10 @@ def build_klein(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def build_qwen_edit(folder: Path, seed: int = 0) -> Path:
-    """A QwenImageEditPipeline: its text encoder sees the image, by a processor that needs torchvision."""
-    import diffusers
-    import transformers as t
-
-    torch.manual_seed(seed)
-    plain = diffusers.DiffusionPipeline.from_pretrained(
-        tiny_brought.build_qwen_image(folder / "plain"), local_files_only=True
-    )
-    names = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
-    words = tokenizer(max_length=2048, ends=False, names=names)
-    sizes = {"size": {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}}
-    processor = t.Qwen2VLProcessor(
-        image_processor("Qwen2VLImageProcessor", **sizes), words, t.Qwen2VLVideoProcessor(**sizes)
-    )
-    parts = plain.components | {
-        "text_encoder": tiny_brought.qwen25_vl(words.convert_tokens_to_ids("<|image_pad|>")),
-        "tokenizer": words,
-    }
-    diffusers.QwenImageEditPipeline(**parts, processor=processor).save_pretrained(folder)
-    return folder
-
-
 BUILDERS: dict[str, Any] = {
     "variation": tiny.build_stable_diffusion,
     "flux-variation": tiny.build_flux,
     "instruct-pix2pix": build_pix2pix,
     "kontext": build_kontext,
     "klein": build_klein,
-    "qwen-edit": build_qwen_edit,
 }

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import kernels, pipeline_files, prompt_reading, scheduling, weights
+from panic.models import kernels, pipeline_files, prompt_reading, weights
 from panic.models.kind import Bucketer, Kind, Parameter
 from panic.models.loading import FromFolder, calling, fuse_pipeline, generators, torch_dtype
 from panic.models.pipeline_files import NOT_CALLED
@@ -55,7 +55,6 @@ class PipelineModel(FromFolder):
         pipeline = self._read_pipeline(folder)
         if lora := self.spec.parameters.get("lora"):
             fuse_pipeline(self.spec.name, pipeline, Path(lora))
-        scheduling.prepare(self.spec, pipeline)
         pipeline.set_progress_bar_config(disable=True)
         self._keywords = self._keywords_for(pipeline)
         refuse_unseeded_noise(self.spec.name, pipeline)
@@ -185,7 +184,7 @@ def refuse_unseeded_noise(name: str, pipeline: Any) -> None:
         raise ModelError(
             f"{name}: {kind} draws noise at every step, and {type(pipeline).__name__} gives it no generator "
             "per item: results would depend on batch mates",
-            hint="another scheduler, one that draws none",
+            hint="save the pipeline with a deterministic scheduler",
         )
 
 
@@ -282,7 +281,6 @@ _PARAMETERS = {
     "system_prompt": Parameter(kind=str),
     "max_sequence_length": Parameter(kind=int, low=1, high=MAX_TOKENS),
     "lora": Parameter(kind=str, is_folder=True),
-    **scheduling.OF_PIPELINES,
     **kernels.OF_PIPELINES,
 }
 

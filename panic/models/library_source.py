@@ -78,19 +78,6 @@ def _value(node: ast.expr | None) -> Any:
 
 
 @cache
-def compatible_schedulers(name: str) -> tuple[str, ...]:
-    """The schedulers of diffusers that can take the place of one, itself included."""
-    if "for e in KarrasDiffusionSchedulers" not in diffusers_class(name):
-        return (name,)
-    common = _classes("schedulers").get("KarrasDiffusionSchedulers")
-    for node in ast.parse(common.read_text(encoding="utf-8")).body if common else ():
-        if isinstance(node, ast.ClassDef) and node.name == "KarrasDiffusionSchedulers":
-            names = [part.targets[0] for part in node.body if isinstance(part, ast.Assign)]
-            return tuple(one.id for one in names if isinstance(one, ast.Name))
-    return (name,)
-
-
-@cache
 def compares_guidance(name: str) -> bool:
     """Return whether a pipeline guides by a second, empty prompt: somewhere it compares guidance_scale."""
     for node in ast.walk(ast.parse(diffusers_class(name))):

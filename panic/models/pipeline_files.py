@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError
-from panic.models import kernels, library_source, scheduling, weights
+from panic.models import kernels, library_source, weights
 from panic.models.protocol import KERNELS, PIPELINE_KEYWORDS, ModelSpec
 
-NOT_CALLED = ("lora", *scheduling.OF_PIPELINES, *KERNELS)
+NOT_CALLED = ("lora", *KERNELS)
 """Parameters that are no keywords of a pipeline's calls."""
 _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.patch_size)\)|(vae_scale)\b)")
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
@@ -56,28 +56,20 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
         },
     }
     found = {key: reason for key, reason in reasons.items() if reason and key in asked}
-    return found | refused | part_conflicts(spec, asked)
+    return found | refused | (denoiser_conflicts(spec, asked) if spec.kernels else {})
 
 
-def part_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
-    """Which of the parameters that were asked for the pipeline's parts cannot follow: name -> reason."""
+def denoiser_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
+    """Which of the parameters that were asked for the pipeline's denoiser cannot follow: name -> reason."""
     try:
-        folder = weights.folder_of(spec)
-        found = scheduling.conflicts(spec, _saved_scheduler(spec, folder), asked)
-        if spec.kernels:
-            found |= kernels.pipeline_conflicts(weights.pipeline_index(spec, folder), asked)
-        return found
+        return kernels.pipeline_conflicts(weights.pipeline_index(spec, weights.folder_of(spec)), asked)
     except ModelError:
         return {}
 
 
-def _saved_scheduler(spec: ModelSpec, folder: Path) -> str:
-    return str(_part(folder / "scheduler/scheduler_config.json", spec).get("_class_name", ""))
-
-
 def _without_eta(spec: ModelSpec, folder: Path) -> str:
-    scheduler = spec.parameters.get("scheduler") or _saved_scheduler(spec, folder)
-    takes = library_source.parameters(scheduler, "step")
+    scheduler = _part(folder / "scheduler/scheduler_config.json", spec).get("_class_name", "")
+    takes = library_source.parameters(str(scheduler), "step")
     return "" if takes is None or "eta" in takes else f"has no effect: the steps of a {scheduler} have none"
 
 
