@@ -1,9 +1,10 @@
 """Serving calls: what every worker does with a call, and the worker that does it in this process.
 
 Lease the model from the device's cache, pad the batch to its pinned size, invoke, drop the padding.
-Checking and hashing the outputs (`finish`) may happen in a second thread, while the device is busy with the
-next batch. A model gets copies of images, and copies of what it gives are kept: it may shrink its inputs in
-place or draw every image into one buffer, while others still need what they were given.
+Copying large inputs (`own_inputs`) and checking and hashing the outputs (`finish`) may happen in a second
+thread, while the device is busy with another batch. A model gets copies of images, and copies of what it
+gives are kept: it may shrink its inputs in place or draw every image into one buffer, while others still need
+what they were given.
 
     worker = LocalWorker(ServerSettings(device="cpu", specs={...}), build, inbox.put)
     worker.submit(Call(model="blip", batch_size=8, inputs=images, seeds=seeds))
