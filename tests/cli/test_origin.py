@@ -182,9 +182,9 @@ def test_from_a_training_to_the_runs_that_used_it_and_back(panic: Invoke, store:
 
 
 def test_a_long_line_is_read_for_keys_at_once() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     for line in ("x" * 300_000, "token=" * 50_000, "a://" * 75_000, "key: " * 60_000):
         assert without_keys(line) == line
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
     assert without_keys("https://me:word@host/x") == "https://(redacted)@host/x"
     assert without_keys("password = some_function(row)") == "password = some_function(row)"
