@@ -29,6 +29,8 @@ FREE_TRIES = 3
 """Wrong tokens within a minute that are answered at once."""
 LONGEST_DELAY_S = 4.0
 MOST_WAITING = 16
+LONGEST_PATH = 2_000
+"""Characters of an address: Python reads no number of more than 4,300 digits."""
 WRITE_HEADER = "x-panic-write"
 READING = ("GET", "HEAD")
 HEADERS = {
@@ -186,6 +188,8 @@ class Guard:
         """The answer to a request that is refused, else None; and the cookie that it is given."""
         headers, access = Headers(scope=scope), self.access
         is_page = scope["path"] == "/"
+        if len(scope["path"]) > LONGEST_PATH:
+            return refusal(414, "No address here is that long.", is_page=is_page), ""
         if problem := access.address_problem(headers):
             return refusal(403, problem, is_page=is_page), ""
         query = QueryParams(scope["query_string"])

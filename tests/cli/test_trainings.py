@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
@@ -202,6 +203,18 @@ def test_a_comparison_ended_in_an_error_of_python_for_a_training_of_a_strange_st
         assert done.exit_code == 0, (arguments, done.output)
     problems = panic("check").output
     assert (f"training, row 2: {column} is a JSON" in problems) == is_damaged
+
+
+def test_a_model_of_a_strange_store_that_is_no_object_stopped_exports(panic: Invoke, store: Path) -> None:
+    """Of which trainings an experiment has used, which stand beside models of other names."""
+    with Store(store, write=True) as opened:
+        for name in ("one", "two"):
+            keep(opened, entry(name))
+        said = {"models": {"a": "text", 'b."c': {"training": entry("one").uid}, "d": [1]}}
+        opened.db.connection.execute("UPDATE session SET provenance = ?", (json.dumps(said),))
+    done = panic("export", "--output", "tables", "--where", "name = demo")
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet("tables/training.parquet")["name"].to_list() == ["one"]
 
 
 def test_a_session_that_was_killed_counts_until_it_was_last_heard_of(tmp_path: Path) -> None:

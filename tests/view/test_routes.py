@@ -219,6 +219,7 @@ def test_a_pack_has_all_that_was_asked_for_and_only_webp(served: Served, known: 
         (f"{ONE}/cells?runs=1&step=99999999999999999999", 400, "whole number"),
         ("/api/1/stores/0/experiments/alhpa", 404, "alpha"),
         ("/api/1/stores/7/experiments", 404, "no store"),
+        (f"{ONE}/runs/{'1' * 5000}", 414, "that long"),
         ("/api/1/stores/0/tiles/../../../etc/passwd", 404, ""),
         ("/api/1/stores/0/tiles/" + "0" * 64, 404, "No image"),
         ("/api/1/stores/0/tiles/zz", 404, "64"),

@@ -43,7 +43,7 @@ OF_EXPERIMENTS: Mapping[str, str] = {
     "diagram_bars": f"diagram IN {DIAGRAMS}",
     "vectorisation": f"diagram IN {DIAGRAMS}",
     "distance": f"a IN {DIAGRAMS} AND b IN {DIAGRAMS}",
-    "training": "uid IN (SELECT json_extract(one.value, '$.training')"
+    "training": "uid IN (SELECT json_extract(session.provenance, one.fullkey || '.training')"
     " FROM temp.session, json_each(session.provenance, '$.models') AS one)",
     "annotation": "target IN (SELECT uid FROM temp.experiment)"
     " OR target IN (SELECT lower(hex(digest)) FROM temp.output)"
