@@ -127,10 +127,10 @@ def _of_stretches(steps: pl.DataFrame, count: int) -> pl.DataFrame:
     """One step of each of so many stretches of a run, by chance, with `stretch`; all if they are few."""
     if len(steps) <= count:
         return steps.with_columns(stretch=pl.col("step"))
-    edges = np.linspace(0, len(steps), count + 1)
+    edges = np.linspace(0, len(steps), count + 1).astype(int)
     rng = np.random.default_rng(int(steps["run"][0]))
-    chosen = np.floor(edges[:-1] + rng.random(count) * np.diff(edges)).astype(int)
-    middle = np.floor((edges[:-1] + edges[1:]) / 2).astype(int)
+    chosen = rng.integers(edges[:-1], edges[1:])
+    middle = (edges[:-1] + edges[1:]) // 2
     return steps[chosen].with_columns(stretch=steps["step"].gather(middle))
 
 
