@@ -277,7 +277,7 @@ def test_a_persistence_diagram_leaves_endless_bars_out_and_a_barcode_cuts_them()
 def test_clusters_beyond_ten_share_a_colour_and_runs_are_in_numerical_order():
     many = pl.DataFrame({"run": 1, "step": [*range(12)], "label": [*range(12)]})
     (rows,) = rows_of(clusters.cluster_timeline(many))
-    assert (rows["shown"] == "other clusters").sum() == 2
+    assert rows["shown"].to_list()[10:] == ["other clusters", "other clusters 2"]
     made = clusters.cluster_timeline(labels()).to_dict()
     assert made["data"]["format"]["parse"]["run"] == "number"
 
@@ -287,6 +287,17 @@ def test_the_clusters_that_runs_stay_in_longest_have_the_colours():
     long = pl.DataFrame({"run": 1, "step": [*range(20)], "label": [*range(9), *[8] * 11]})
     made = clusters.cluster_timeline(long).to_dict()
     assert made["encoding"]["color"]["scale"]["domain"][:2] == ["cluster 8", "cluster 0"]
+
+
+def test_every_network_has_clusters_with_a_colour():
+    """Of the demo's two networks one had all ten colours, and the cycles of the other were grey in grey."""
+    both = pl.DataFrame(
+        {"run": [1] * 30 + [2] * 12, "network": ["a"] * 30 + ["b"] * 12, "step": [*range(30), *range(12)],
+         "label": [*range(15)] * 2 + [*range(20, 32)]}
+    )  # fmt: skip
+    made = clusters.cluster_timeline(both).to_dict()["encoding"]["color"]
+    assert made["scale"]["domain"][:4] == ["cluster 0", "cluster 20", "cluster 1", "cluster 21"]
+    assert made["legend"]["values"][-1] == "other clusters"
 
 
 def test_only_clear_effects_are_filled_and_the_largest_cluster_is_first():

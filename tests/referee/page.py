@@ -65,8 +65,10 @@ def _row(claim: str, by_design: dict[str, Count]) -> str:
     true = {design: c for design, c in by_design.items() if c.could_hit}
     is_bad = any(c.is_wrong_too_often or c.is_blind for c in by_design.values())
     level = f"{next(iter(by_design.values())).level:.3g}"
-    wrong = max(false, key=lambda d: false[d].errors / false[d].asked, default="")
-    missed = min(true, key=lambda d: true[d].hits / true[d].could_hit, default="")
+    wrong = max(
+        false, key=lambda d: (false[d].is_wrong_too_often, false[d].errors / false[d].asked), default=""
+    )
+    missed = min(true, key=lambda d: (not true[d].is_blind, true[d].hits / true[d].could_hit), default="")
     errors = f"{false[wrong].errors} of {false[wrong].asked} ({wrong})" if wrong else ""
     found = f"{true[missed].hits} of {true[missed].could_hit} ({missed})" if missed else ""
     return f"| {f'**{claim}**' if is_bad else claim} | {level} | {errors} | {found} |\n"

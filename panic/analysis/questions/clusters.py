@@ -32,6 +32,8 @@ FILLS = 0.2  # of the outputs: one that is named
 COLOURS = [*OKABE_ITO, "#6A3D9A", "#8C564B", "#1B3A4B"]  # of the clusters where runs are most often
 RULES = 0.5  # of the outputs: one beside which no clusters are counted
 OUTLIER = "outlier"
+OTHERS = "other clusters"
+OTHER_SHADES = ("#6b747d", "#515960", "#858e97")  # of clusters without a colour of their own, in turn
 
 views = each_model
 
@@ -155,29 +157,24 @@ def cluster_timeline(
 ) -> Any:
     """Which cluster every run is in at every step; columns run, step, label (-1: outlier), text if known.
 
-    `names`: what stands for a cluster, such as its medoid's text. The ten where runs are most often get
-    colours of their own.
+    `names`: what stands for a cluster, such as its medoid's text. The ten where runs are most often, of
+    every network as many, get colours of their own.
     """
     rows = frame.with_columns(cluster=_cluster_names(frame["label"], names or {}), label=pl.col("label"))
-    order = (
-        rows.filter(pl.col("label") >= 0)
-        .group_by("label", "cluster")
-        .len()
-        .sort(["len", "label"], descending=[True, False])["cluster"]
-        .to_list()
-    )
+    order = _most_visited(rows)
     top, rest = order[: len(COLOURS)], order[len(COLOURS) :]
     palette = COLOURS[: len(top)]
-    domain = [*top, *(["other clusters"] if rest else []), OUTLIER]
-    colours = [*palette, *(["#6b747d"] if rest else []), "#c9ced3"]
+    shades = dict(zip([OTHERS, *(f"{OTHERS} {i}" for i in (2, 3))], OTHER_SHADES, strict=True))
+    domain = [*top, *(shades if rest else []), OUTLIER]
+    colours = [*palette, *(shades.values() if rest else []), "#c9ced3"]
+    named = [name for name in domain if name not in [*shades][1:]]
     if rest:
-        rows = rows.with_columns(
-            shown=pl.when(pl.col("cluster").is_in(rest)).then(pl.lit("other clusters")).otherwise("cluster")
-        )
+        shade = {name: [*shades][place % len(shades)] for place, name in enumerate(rest)}
+        rows = rows.with_columns(shown=pl.col("cluster").replace(shade))
     else:
         rows = rows.with_columns(shown=pl.col("cluster"))
     if (rows["label"] >= 0).all():
-        domain, colours = domain[:-1], colours[:-1]
+        domain, colours, named = domain[:-1], colours[:-1], named[:-1]
     steps = rows["step"].unique().sort()
     stride = int(steps.diff().min() or 1) if len(steps) > 1 else 1  # type: ignore[arg-type]
     rows = rows.with_columns(end=pl.col("step") + stride)
@@ -194,7 +191,7 @@ def cluster_timeline(
             color=alt.Color(
                 "shown:N",
                 scale=alt.Scale(domain=domain, range=colours),
-                legend=alt.Legend(orient="bottom", title=None, columns=1, labelLimit=560),
+                legend=alt.Legend(orient="bottom", title=None, columns=1, labelLimit=560, values=named),
             ),
             tooltip=tips,
         )
@@ -203,7 +200,19 @@ def cluster_timeline(
         "One row per run, one colour per cluster; clusters are named by the text nearest to their middle, or "
         "that the image there was drawn from."
     )
+    caption += " The others are in three shades of grey, so that a change of cluster is seen." if rest else ""
     return finish(chart, title, caption, height=int(min(420, max(70, 17 * rows["run"].n_unique()))))
+
+
+def _most_visited(rows: pl.DataFrame) -> list[str]:
+    """The clusters, the most visited of every network first, then the second of every network, and so on."""
+    by = [name for name in ("network",) if name in rows.columns]
+    counts = rows.filter(pl.col("label") >= 0).group_by(*by, "label", "cluster").len()
+    counts = counts.sort("len", "label", descending=[True, False])
+    if by:
+        turns = counts.with_columns(turn=pl.int_range(pl.len()).over("network"))
+        counts = turns.sort("turn", maintain_order=True)
+    return counts["cluster"].unique(maintain_order=True).to_list()
 
 
 def _cluster_names(labels: pl.Series, names: dict[int, str]) -> pl.Series:

@@ -18,7 +18,7 @@ from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import image_quality
 from panic.analysis.evidence import Evidence, View, once
 from panic.analysis.factors import independent_starts
-from panic.analysis.sampling import evenly, spread
+from panic.analysis.sampling import spread
 from panic.analysis.whereabouts import continued
 from panic.errors import NotFound, StoreCorrupt
 from panic.store import Store, contents
@@ -40,9 +40,13 @@ MEASURES = {
 MAX_IMAGES = 600  # that are read
 MAX_PIXELS = 60_000_000  # of them together: about 5 s
 MAX_STEPS = 12
-VALUES = {"network": pl.String, "run": pl.Int64, "step": pl.Int64, "digest": pl.String} | dict.fromkeys(
-    MEASURES, pl.Float64
-)
+VALUES = {
+    "network": pl.String,
+    "run": pl.Int64,
+    "step": pl.Int64,
+    "stretch": pl.Int64,
+    "digest": pl.String,
+} | dict.fromkeys(MEASURES, pl.Float64)
 TESTS = {
     "network": pl.String, "measure": pl.String, "early": pl.Float64, "late": pl.Float64, "falls": pl.Int64,
     "num_runs": pl.Int64, "num_units": pl.Int64, "p_value": pl.Float64, "p_least": pl.Float64,
@@ -87,10 +91,12 @@ def table(evidence: Evidence, view: View | None = None) -> Qualities | None:
 
 
 def _sampled(data: ExperimentData, drawn: pl.DataFrame) -> pl.DataFrame:
-    """network, run, step, place, digest of some steps of some runs, within the limits.
+    """network, run, step, stretch, place, digest of some steps of some runs, within the limits.
 
-    The first and last image of every run are among them. Of every run there is the same number, and as many
-    of each place in its network. Runs are spread over networks, kinds of seed and prompts.
+    Of every run there is the same number, one of each stretch of its length, and as many of each place in its
+    network. `stretch` is the step at its middle. Where in it an image is taken is by chance, run by run: at
+    equal distances a cycle would always be met at the same few of its phases. Runs are spread over networks,
+    kinds of seed and prompts.
     """
     images = data.outputs.filter(pl.col("modality") == "image")
     pixels = max(int((images["width"] * images["height"]).max() or 1), 1)  # type: ignore[arg-type]
@@ -109,12 +115,23 @@ def _sampled(data: ExperimentData, drawn: pl.DataFrame) -> pl.DataFrame:
     parts = []
     for _, of_place in steps.group_by("run", "place", maintain_order=True):
         share = max(2, num_steps // int(of_place["num_places"][0]))
-        parts.append(of_place[evenly(list(range(len(of_place))), share)])
+        parts.append(_of_stretches(of_place, share))
     return (
         pl.concat(parts)
         .sort("run", "step")
         .join(images.select("output", "digest"), on="output", maintain_order="left")
     )
+
+
+def _of_stretches(steps: pl.DataFrame, count: int) -> pl.DataFrame:
+    """One step of each of so many stretches of a run, by chance, with `stretch`; all if they are few."""
+    if len(steps) <= count:
+        return steps.with_columns(stretch=pl.col("step"))
+    edges = np.linspace(0, len(steps), count + 1).astype(int)
+    rng = np.random.default_rng(int(steps["run"][0]))
+    chosen = rng.integers(edges[:-1], edges[1:])
+    middle = (edges[:-1] + edges[1:]) // 2
+    return steps[chosen].with_columns(stretch=steps["step"].gather(middle))
 
 
 def _measured(store: Store, digests: list[str]) -> Iterator[tuple[str | float, ...]]:
@@ -175,7 +192,7 @@ def chart(answer: Qualities) -> dict[str, Any]:
 def _chart(values: pl.DataFrame, measure: str, title: str) -> Any:
     value = pl.col(measure)
     bands = (
-        values.group_by("network", "step")
+        values.group_by("network", step="stretch")
         .agg(
             low=value.quantile(0.25, "linear"),
             median=value.median(),

@@ -278,14 +278,14 @@ def _committor_chart(between: pl.DataFrame) -> Any:
     """The chance to come to the one of two regions before the other, from those between."""
     most = between.sort("share", descending=True).group_by("network", maintain_order=True).head(MAX_DRAWN)
     networks = names_of(most, "network")
-    axis = alt.Axis(labelLimit=260, domain=False, ticks=False)
+    axis = alt.Axis(labelLimit=150, domain=False, ticks=False)
     base = alt.Chart(data(most)).encode(
         y=alt.Y("name:N", sort=names_of(most, "name"), title=None, axis=axis),
         yOffset=alt.YOffset("network:N", sort=networks),
     )
     x = alt.X(
         "committor:Q",
-        title="chance to come to the most visited region before the next one",
+        title="chance of the most visited region first",
         axis=alt.Axis(format="%"),
         scale=alt.Scale(domain=[0, 1]),
     )
@@ -301,7 +301,10 @@ def _committor_chart(between: pl.DataFrame) -> Any:
             alt.Tooltip("committor:Q", format=".0%"),
         ],
     )
-    caption = "Forward committor. Dashed: as likely one as the other."
+    caption = (
+        "Forward committor: the chance to come to the most visited region before the second. Dashed: as "
+        "likely one as the other."
+    )
     height = max(80, (12 * len(networks) + 10) * most["name"].n_unique())
     return finish(alt.layer(half.encode(x="half:Q"), dots), "where regions lead", caption, height=height)
 

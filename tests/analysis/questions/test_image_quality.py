@@ -74,8 +74,19 @@ def test_of_many_images_some_are_read_and_that_is_said(bench):
         add_run(bench, number, [0.5] * 30)
     answer = image_quality.table(bench.evidence)
     assert answer.num_read == 6 * image_quality.MAX_STEPS
-    assert answer.values.filter(run=answer.values["run"][0])["step"].to_list()[::11] == [0, 29]
+    of_run = answer.values.filter(run=answer.values["run"][0])
+    assert of_run["stretch"].to_list() == [1, 3, 6, 8, 11, 13, 16, 18, 21, 23, 26, 28]
+    assert (of_run["step"] - of_run["stretch"]).abs().max() <= 2
     assert "Read: 72 of 180 different images" in image_quality.sentence(answer)
+
+
+def test_a_cycle_in_step_in_all_runs_is_no_change(bench):
+    """Of 8 runs that go round in 7 in step, images at equal distances were said to lose contrast."""
+    for number in range(8):
+        add_run(bench, number, [0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0] * 9)
+    answer = image_quality.table(bench.evidence)
+    assert answer.tests.filter(measure="contrast")["p_value"][0] > 0.05
+    assert answer.values.group_by("step").len()["len"].max() < 8  # runs are met at steps of their own
 
 
 def test_models_that_draw_in_turn_are_compared_each_with_itself(bench):
