@@ -381,6 +381,11 @@ def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, 
         page.wait("document.querySelector('.wall')?.dataset.total == 8")
         page.wait(f"document.querySelector('.tile.current[data-text=\"{other.outputs[other.runs[1]][1]}\"]')")
         page.wait(LOADED)
+        page.eval("location.hash = '#/0+1/wall?sort=prompt,run'")
+        page.wait(
+            "[...document.querySelectorAll('.row .prompt')].slice(0, 4).map(one => one.textContent).join()"
+            " === 'prompt 0,prompt 0,prompt 1,prompt 1'"
+        )
         tabs = "[...document.querySelectorAll('.tabs a')].find(one => one.textContent === 'NAME').click()"
         page.eval(tabs.replace("NAME", "progress"))
         page.wait("document.querySelector('[data-steps]')?.textContent === '72'")
