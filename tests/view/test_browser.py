@@ -69,8 +69,9 @@ TO_THE_END = "(() => { const one = document.querySelector('.wall'); one.scrollTo
 CANVAS = """(() => { const b = document.querySelector('canvas').getBoundingClientRect();
   return [b.x, b.y, b.width, b.height] })()"""
 MARK = """(() => {
-  const all = [...document.querySelectorAll('[data-chart=drawn] svg .role-mark [aria-roledescription]')];
-  const b = all[all.length >> 1].getBoundingClientRect();
+  const all = [...document.querySelectorAll('[data-chart=drawn] svg [aria-roledescription=bar]')];
+  all[0].scrollIntoView({block: 'center'});
+  const b = all[0].getBoundingClientRect();
   return [b.x + b.width / 2, b.y + b.height / 2]
 })()"""
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
@@ -448,10 +449,8 @@ def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_p
         page.wait("document.querySelector('.wall')?.dataset.total == 4")
         page.eval("location.hash = '#/0/wall/questions/stuck'")
         page.wait("document.querySelector('[data-answered]')?.innerText.includes('revision')", 60)
-        page.eval("location.hash = '#/0/wall/questions/drift'")
-        page.wait(
-            "document.querySelector('[data-chart=drawn] svg .mark-line, [data-chart=drawn] svg path')", 120
-        )
+        page.eval("location.hash = '#/0/wall/questions/time'")
+        page.wait("document.querySelector('[data-chart=drawn] svg [aria-roledescription=bar]')", 60)
         mark = page.eval(MARK)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=mark[0], y=mark[1])
         page.wait("document.querySelector('.tip')?.textContent.length > 3")
