@@ -68,5 +68,3 @@ class _Falling:
 
     def __lt__(self, other: _Falling) -> bool:
         return other.value < self.value
-
-    __hash__ = None  # type: ignore[assignment]
