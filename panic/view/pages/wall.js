@@ -189,7 +189,7 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
   for (let index = first; index <= last; index += 1) {
     const run = rows.at(index);
     const earlier = index > 0 ? rows.at(index - 1) : null;
-    const isNew = run && query.group && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
+    const isNew = run && query.group && !isPart(run.fields[query.group]) && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
     drawn.push(html`<div class=${`row ${isNew ? "first" : ""}`} key=${index} role="listitem"
       style=${{ top: `${index * height}px`, height: `${height}px` }} data-row=${index}>
       ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, shade, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
@@ -205,7 +205,12 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
     </div>`;
 }
 
-const text = (value) => (Array.isArray(value) ? value.join(", ") : value === null || value === undefined ? "" : String(value));
+const isPart = (value) => typeof value === "number" && !Number.isInteger(value);
+
+function text(value) {
+  if (Array.isArray(value)) return value.join(", ");
+  return value === null || value === undefined ? "" : String(isPart(value) ? Number(value.toPrecision(4)) : value);
+}
 
 function Legend({ rows, first, last, field }) {
   if (!field) return null;
