@@ -1,5 +1,5 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
-import { html, useCallback, useEffect, useMemo, useRef, useState } from "./preact.js";
+import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./preact.js";
 import { experimentPath, onChange, states } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Thumbnail } from "./images.js";
@@ -149,7 +149,7 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
     }
   }, []);
   const wanted = { rows, first, last, step, before };
-  useEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]);
+  useLayoutEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]); // a later one waits a frame
   const now = useRef(wanted);
   now.current = wanted;
   useEffect(() => {
