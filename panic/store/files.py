@@ -59,6 +59,8 @@ class Database:
         self.path = path
         self.write = write
         refuse_link(path)
+        if path.exists() and not path.is_file():  # SQLite would wait for ever at a FIFO
+            raise StoreError(f"{path} is no file.", hint="A store is a folder of files: copy it whole.")
         with translated(path):
             self.connection = _open_writer(path, synchronous) if write else _open_reader(path)
         try:
@@ -368,7 +370,7 @@ def names_a_holder(folder: Path) -> bool:
 def lock_holder(folder: Path) -> LockHolder | None:
     """The process that writes results into the store now, if there is one."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a FIFO, too
     except OSError:
         return None
     try:

@@ -116,7 +116,7 @@ class Store:
 
     def _refuse_lost_content(self, path: Path) -> None:
         """Raise StoreCorrupt for an empty file beside images: it was emptied, or copied without its log."""
-        is_empty = path.exists() and not has_content(path) and not has_content(log_of(path))
+        is_empty = path.is_file() and not has_content(path) and not has_content(log_of(path))
         if not is_empty or not self.has_images:
             return
         if self.images.value("SELECT 1 FROM image LIMIT 1"):

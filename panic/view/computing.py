@@ -123,7 +123,7 @@ class Computing:
             if not process.lock.locked():
                 process.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End all processes."""
         for process in (*self._processes.values(), self._drawing):
-            process.close()
+            await process.end()

@@ -125,6 +125,13 @@ class Process:
             )  # fmt: skip
         return self._child
 
+    async def end(self) -> None:
+        """End it, and wait until it has ended: its pipes cannot be closed without the event loop."""
+        child = self._child
+        self.close()
+        if child is not None:
+            await child.wait()
+
     def close(self) -> None:
         """End it at once; the next question starts another one."""
         if self._child is not None and self._child.returncode is None:

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from panic import __version__
 from panic.cli import status as of_cli
 from panic.errors import NotFound, PanicError, StoreError, UsageError
-from panic.view import records, sides, tiles, trainings, writing
+from panic.view import records, shards, sides, tiles, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
 from panic.view.sources import Source, Sources
@@ -58,6 +58,7 @@ def routes(context: Context) -> list[BaseRoute]:
         f"{one}/runs/{{run:int}}/motion": _motion,
         f"{one}/cells": _cells,
         f"{one}/work": _work,
+        "/api/1/shards/{stores}/experiments/{experiment}/turns": shards.turns,
         "/api/1/trainings": _trainings,
         "/api/1/trainings/{training}": _training,
         "/api/1/trainings/{training}/samples/{step:int}": _sample,

@@ -60,7 +60,7 @@ def application(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        computing.close()
+        await computing.close()
         sources.close()
 
     inner = Starlette(routes=routes(context), lifespan=lifespan)

@@ -69,8 +69,9 @@ TO_THE_END = "(() => { const one = document.querySelector('.wall'); one.scrollTo
 CANVAS = """(() => { const b = document.querySelector('canvas').getBoundingClientRect();
   return [b.x, b.y, b.width, b.height] })()"""
 MARK = """(() => {
-  const all = [...document.querySelectorAll('[data-chart=drawn] svg .role-mark [aria-roledescription]')];
-  const b = all[all.length >> 1].getBoundingClientRect();
+  const all = [...document.querySelectorAll('[data-chart=drawn] svg [aria-roledescription=bar]')];
+  all[0].scrollIntoView({block: 'center'});
+  const b = all[0].getBoundingClientRect();
   return [b.x + b.width / 2, b.y + b.height / 2]
 })()"""
 LOADED = "[...document.images].every(one => one.complete && one.naturalWidth)"
@@ -381,6 +382,11 @@ def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, 
         page.wait("document.querySelector('.wall')?.dataset.total == 8")
         page.wait(f"document.querySelector('.tile.current[data-text=\"{other.outputs[other.runs[1]][1]}\"]')")
         page.wait(LOADED)
+        page.eval("location.hash = '#/0+1/wall?sort=prompt,run'")
+        page.wait(
+            "[...document.querySelectorAll('.row .prompt')].slice(0, 4).map(one => one.textContent).join()"
+            " === 'prompt 0,prompt 0,prompt 1,prompt 1'"
+        )
         tabs = "[...document.querySelectorAll('.tabs a')].find(one => one.textContent === 'NAME').click()"
         page.eval(tabs.replace("NAME", "progress"))
         page.wait("document.querySelector('[data-steps]')?.textContent === '72'")
@@ -443,10 +449,8 @@ def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_p
         page.wait("document.querySelector('.wall')?.dataset.total == 4")
         page.eval("location.hash = '#/0/wall/questions/stuck'")
         page.wait("document.querySelector('[data-answered]')?.innerText.includes('revision')", 60)
-        page.eval("location.hash = '#/0/wall/questions/drift'")
-        page.wait(
-            "document.querySelector('[data-chart=drawn] svg .mark-line, [data-chart=drawn] svg path')", 120
-        )
+        page.eval("location.hash = '#/0/wall/questions/time'")
+        page.wait("document.querySelector('[data-chart=drawn] svg [aria-roledescription=bar]')", 60)
         mark = page.eval(MARK)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=mark[0], y=mark[1])
         page.wait("document.querySelector('.tip')?.textContent.length > 3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,3 +117,18 @@ def test_a_store_that_is_written_on_a_network_file_system_is_told(
         assert "with a log beside it" in answer.json["error"]
         assert "panic snapshot" in answer.json["hint"]
         assert served.get("/api/1/stores").json["stores"][0]["problem"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize(("name", "status"), [("store.sqlite", 503), ("images.sqlite", 503), ("lock", 200)])
+def test_what_is_no_file_in_place_of_one_holds_nothing_up(
+    known: Known, make: Callable[[Path], None], name: str, status: int
+) -> None:
+    """Whoever opened a FIFO in place of the images waited for ever, and the server with it."""
+    (known[0] / name).unlink()
+    make(known[0] / name)
+    with serving(known[0]) as served:
+        for path in (ONE, f"{ONE}/runs", f"{ONE}/status", "/api/1/stores"):
+            answer = served.get(path)
+            assert answer.status == (200 if path == "/api/1/stores" else status), answer.body
+            assert status == 200 or "is no file" in answer.body.decode()

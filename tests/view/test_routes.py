@@ -126,6 +126,38 @@ def test_runs_come_in_pages_that_leave_none_out(shared: Shared) -> None:
     assert len(found) == page["total"] == 4
 
 
+@pytest.mark.parametrize(
+    "sort", ["prompt,run", "-prompt,-run", "period", "-period,seed", "tags", "", "-steps"]
+)
+def test_shards_in_two_stores_have_one_order(tmp_path: Path, known: Known, sort: str) -> None:
+    """They were sorted store by store. Values that there are not come last, as in each store."""
+    with Store(tmp_path / "shard", write=True, create=True) as store:
+        sample.fill(store, shuffled=True)
+        for number in range(3):
+            writing.commit(store, sample.Commit(outputs=[sample.output(f"prompt {number}")]))
+            new = NewRun(network=("draw", "tell"), prompt=f"prompt {number}", seed=number, max_length=2)
+            writing.add_runs(store, reading.experiment(store, "alpha").id, [new])
+    with serving(known[0], tmp_path / "shard") as served:
+        path = "/api/1/shards/0+1/experiments/alpha/turns"
+        answer = served.get(f"{path}?sort={sort}").json
+        assert problems("/api/1/shards/{stores}/experiments/{experiment}/turns", answer) == []
+        names = [name.lstrip("-") for name in sort.split(",") if name]
+        columns = f"&columns={','.join(names)}" if names else ""
+        rows = [
+            iter(served.get(f"{ONE.replace('/0/', f'/{store}/')}/runs?sort={sort}{columns}").json["runs"])
+            for store in (0, 1)
+        ]
+        runs = [next(rows[turn]) for turn in answer["turns"]]
+        assert [next(rest, None) for rest in rows] == [None, None]
+        if names and names[0] != "tags":
+            first = [run["fields"][names[0]] for run in runs]
+            there = [value for value in first if value is not None]
+            assert first == there + [None] * (len(first) - len(there))
+            assert there == sorted(there, reverse=sort.startswith("-"))
+        assert served.get(f"{path}?sort=nothing").status == 400
+        assert served.get(path.replace("0+1", "0+7")).status == 404
+
+
 def test_a_stuck_run_goes_on_in_its_cycle(shared: Shared) -> None:
     served, *known = shared
     run = known[1].stuck

@@ -9,6 +9,8 @@ export class Rows {
   constructor(stores, experiment, query) {
     this.stores = stores;
     this.paths = stores.map((store) => experimentPath(store, experiment));
+    this.turnsPath = `shards/${stores.map(encodeURIComponent).join("+")}/experiments/${encodeURIComponent(experiment)}/turns`;
+    this.places = null; // of rows in an order that goes through several stores
     this.query = query;
     this.totals = stores.map(() => 0);
     this.pieces = new Map();
@@ -18,11 +20,13 @@ export class Rows {
   }
 
   get total() {
+    if (this.places) return this.places.length;
     return this.totals.reduce((sum, one) => sum + one, 0);
   }
 
   // The store of a row and its place there.
   locate(index) {
+    if (this.places && this.places[index]) return this.places[index];
     let place = index;
     for (let store = 0; store < this.stores.length; store += 1) {
       if (place < this.totals[store]) return [store, place];
@@ -51,7 +55,15 @@ export class Rows {
   }
 
   async begin() {
-    await Promise.all(this.stores.map((_, store) => this.load(store, 0)));
+    await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0))]);
+  }
+
+  async takeTurns() {
+    const { where, sort } = this.query;
+    if (this.stores.length < 2 || !sort) return;
+    const { turns } = await get(this.turnsPath, { where, sort });
+    const counts = this.stores.map(() => 0);
+    this.places = turns.map((store) => [store, counts[store]++]);
   }
 
   async load(store, number) {
@@ -81,6 +93,7 @@ export class Rows {
 
   // Load the rows that are not there yet, or all of them again; whether anything was loaded.
   async need(first, last, { again = false } = {}) {
+    if (again) await this.takeTurns();
     const wanted = [...this.piecesOf(first, last)].filter(([key]) => again || !this.pieces.has(key));
     if (again) for (const key of this.pieces.keys()) if (!wanted.some(([one]) => one === key)) this.pieces.delete(key);
     await Promise.all(wanted.map(([, [store, number]]) => this.load(store, number)));

@@ -1,5 +1,5 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
-import { html, useCallback, useEffect, useMemo, useRef, useState } from "./preact.js";
+import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./preact.js";
 import { experimentPath, onChange, states } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Thumbnail } from "./images.js";
@@ -149,7 +149,7 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
     }
   }, []);
   const wanted = { rows, first, last, step, before };
-  useEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]);
+  useLayoutEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]); // a later one waits a frame
   const now = useRef(wanted);
   now.current = wanted;
   useEffect(() => {
@@ -189,7 +189,7 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
   for (let index = first; index <= last; index += 1) {
     const run = rows.at(index);
     const earlier = index > 0 ? rows.at(index - 1) : null;
-    const isNew = run && query.group && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
+    const isNew = run && query.group && !isPart(run.fields[query.group]) && (!earlier || text(run.fields[query.group]) !== text(earlier.fields?.[query.group]));
     drawn.push(html`<div class=${`row ${isNew ? "first" : ""}`} key=${index} role="listitem"
       style=${{ top: `${index * height}px`, height: `${height}px` }} data-row=${index}>
       ${run ? html`<${Row} ...${{ run, rows, settings, span, before, experiment, shade, isSeen: index * height < scrolled + box[1] && (index + 1) * height > scrolled }} />` : null}
@@ -205,7 +205,12 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
     </div>`;
 }
 
-const text = (value) => (Array.isArray(value) ? value.join(", ") : value === null || value === undefined ? "" : String(value));
+const isPart = (value) => typeof value === "number" && !Number.isInteger(value);
+
+function text(value) {
+  if (Array.isArray(value)) return value.join(", ");
+  return value === null || value === undefined ? "" : String(isPart(value) ? Number(value.toPrecision(4)) : value);
+}
 
 function Legend({ rows, first, last, field }) {
   if (!field) return null;

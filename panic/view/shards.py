@@ -1,0 +1,70 @@
+"""One order of the runs of an experiment whose shards are in several stores.
+
+Each store gives its runs in the order that was asked for, so that the stores' turns are all that is needed:
+[0, 0, 1, 0] is the first two runs of the first store, the first of the second one, the third of the first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from starlette.requests import Request
+
+from panic.cli.finding import known_fields
+from panic.errors import UsageError
+from panic.store import reading
+from panic.store.finding.queries import Query, table
+from panic.view.context import Context
+
+MOST_STORES = 64
+
+
+def turns(context: Context, request: Request) -> dict[str, Any]:
+    """The turns of stores, named with + between them, in the order of the address's `where` and `sort`.
+
+    Raises UsageError for too many stores and FilterError; NotFound where one has no such experiment.
+    """
+    keys = request.path_params["stores"].split("+")
+    if len(keys) > MOST_STORES:
+        raise UsageError(f"At most {MOST_STORES} stores at once.")
+    sort = request.query_params.get("sort", "")
+    names = [name.strip() for name in sort.split(",") if name.strip()]
+    lists = []
+    for number, key in enumerate(keys):
+        source = context.sources[key]
+        with source.reading() as store:
+            row = reading.experiment(store, request.path_params["experiment"])
+            where = request.query_params.get("where") or None
+            found = source.find(store, Query(target="run", where=where, sort=sort, experiment=row.id))
+            columns = [name.lstrip("+-") for name in names]
+            values = table(store, "run", found, columns, known_fields()) if names else [()] * len(found)
+        lists.append([(_rank(one, names), number) for one in values])
+    return {"turns": [number for _, number in heapq.merge(*lists)]}
+
+
+def _rank(values: tuple[Any, ...], names: list[str]) -> tuple[Any, ...]:
+    """What runs are compared by, as SQLite does: numbers before texts, what there is not last."""
+    return tuple(
+        (1, ()) if value is None else (0, _Falling(_plain(value)) if name.startswith("-") else _plain(value))
+        for name, value in zip(names, values, strict=True)
+    )
+
+
+def _plain(value: Any) -> tuple[bool, Any]:
+    if isinstance(value, list):
+        return True, ", ".join(map(str, value))
+    return isinstance(value, str), value
+
+
+class _Falling:
+    """A value that is the smaller, the larger it is."""
+
+    def __init__(self, value: tuple[bool, Any]) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Falling) and self.value == other.value
+
+    def __lt__(self, other: _Falling) -> bool:
+        return other.value < self.value
