@@ -291,7 +291,8 @@ def quickened(parameters: Sequence[Any], known: dict[int, Any]) -> list[Any]:
     kinds: dict[type, type] = {TyperOption: QuickOption, TyperArgument: QuickArgument}
     for one in parameters:
         if id(one) not in known and type(one) in kinds:
-            quick = known[id(one)] = object.__new__(kinds[type(one)])
+            quick: Any = object.__new__(kinds[type(one)])
+            known[id(one)] = quick
             vars(quick).update(vars(one))
     return [known.get(id(one), one) for one in parameters]
 

@@ -450,7 +450,7 @@ def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_p
         page.eval("location.hash = '#/0/wall/questions/stuck'")
         page.wait("document.querySelector('[data-answered]')?.innerText.includes('revision')", 60)
         page.eval("location.hash = '#/0/wall/questions/time'")
-        page.wait("document.querySelector('[data-chart=drawn] svg [aria-roledescription=bar]')", 60)
+        page.wait("document.querySelector('[data-chart=drawn] svg [aria-roledescription=bar]') !== null", 60)
         mark = page.eval(MARK)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=mark[0], y=mark[1])
         page.wait("document.querySelector('.tip')?.textContent.length > 3")

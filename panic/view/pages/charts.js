@@ -65,7 +65,10 @@ export function Chart({ chart, title }) {
 
 // Rows as objects: Vega's own reader of CSV compiles a function, which the page's policy would not let run.
 function unfolded(part, sets = part.datasets || {}) {
-  if (typeof sets[part.name] === "string" && part.format) part.values = sets[part.name];
+  if (typeof sets[part.name] === "string" && part.format) {
+    part.values = sets[part.name];
+    delete part.name; // else Vega-Lite takes the text of the set again
+  }
   if (typeof part.values === "string" && part.format?.type === "csv") {
     const [names, ...rows] = records(part.values);
     part.values = rows.map((row) => Object.fromEntries(names.map((name, place) => [name, row[place] ?? ""])));
