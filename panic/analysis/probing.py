@@ -3,7 +3,8 @@
 Steps of one run resemble each other, so a probe that saw some of them knows the others: whole runs are
 held out, or whole sets of runs that have every label once, so that what is left has them equally often. The
 baseline shuffles the labels in the way the data could have: over runs where a run has one label, among those
-that agree in all else; by rotating each run's own sequence where it has several.
+that agree in all else, and what is held out follows the labels (else the data's labels would be equally often
+in what is learnt from, and shuffled ones not); by rotating each run's own sequence where it has several.
 
     score = probe(matrix, networks, runs)
     score.accuracy, score.baseline, score.p_value
@@ -12,7 +13,7 @@ that agree in all else; by rotating each run's own sequence where it has several
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,15 @@ def probe(
             hint="use repeats or more prompts, or leave that class out",
         )
     rng = np.random.default_rng(seed)
-    folds = _folds(sets, classes if held_out is None else np.zeros_like(classes), rng)
-    score = _scorer(points, folds % min(num_folds, min(sets_of_class)), num_classes)
-    shuffle, p_least = _shuffling(classes, groups, units)
-    seen = score(classes)
-    drawn = np.array([score(shuffle(rng)).mean() for _ in range(num_shuffles)])
+    num_folds = min(num_folds, min(sets_of_class))
+
+    def scored(labels: Codes, apart: Codes) -> Array:
+        folds = _folds(apart, labels if held_out is None else np.zeros_like(labels), rng)
+        return _scores(points, labels, folds % num_folds, num_classes)
+
+    shuffle, p_least = _shuffling(classes, groups, None if held_out is None else sets, units)
+    seen = scored(classes, sets)
+    drawn = np.array([scored(*shuffle(rng)).mean() for _ in range(num_shuffles)])
     p = (1 + (drawn >= seen.mean() - 1e-12).sum()) / (1 + num_shuffles)
     return ProbeScore(
         accuracy=float(seen.mean()),
@@ -108,55 +113,59 @@ def _folds(sets: Codes, classes: Codes, rng: np.random.Generator) -> Codes:
     return number[sets]
 
 
-def _scorer(points: Array, folds: Codes, num_classes: int) -> Callable[[Codes], Array]:
-    """A function from labels (n,) to the balanced accuracies of the folds, with what it needs of points."""
-    whitened = []
+def _scores(points: Array, labels: Codes, folds: Codes, num_classes: int) -> Array:
+    """Balanced accuracies of the folds, of those that leave two classes to learn from."""
+    found = []
     for fold in range(int(folds.max()) + 1):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        mean, scale = points[train].mean(axis=0), points[train].std(axis=0)
-        scaled = (points - mean) / np.where(scale > 0, scale, 1)
-        correlation = np.atleast_2d(scaled[train].T @ scaled[train]) / len(train)
-        shrunk = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(correlation))
-        root = np.linalg.cholesky(np.linalg.inv(shrunk))
-        whitened.append((train, test, scaled[train] @ root, scaled[test] @ root))
+        train, test = folds != fold, folds == fold
+        members = np.eye(num_classes)[labels[train]]
+        counts = members.sum(axis=0)
+        if (counts > 0).sum() < 2:
+            continue
+        learnt, asked = _uncorrelated(points[train], points[test])
+        means = members.T @ learnt / np.maximum(counts, 1)[:, None]
+        near = asked @ means.T - (means**2).sum(axis=1) / 2
+        is_right = np.where(counts > 0, near, -np.inf).argmax(axis=1) == labels[test]
+        there = np.bincount(labels[test], minlength=num_classes)
+        right = np.bincount(labels[test], weights=is_right, minlength=num_classes)
+        found.append(float((right[there > 0] / there[there > 0]).mean()))
+    if not found:
+        raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
+    return np.array(found)
 
-    def score(labels: Codes) -> Array:
-        found = []
-        for train, test, learnt, asked in whitened:
-            members = np.eye(num_classes)[labels[train]]
-            counts = members.sum(axis=0)
-            if (counts > 0).sum() < 2:
-                continue
-            means = members.T @ learnt / np.maximum(counts, 1)[:, None]
-            near = asked @ means.T - (means**2).sum(axis=1) / 2
-            is_right = np.where(counts > 0, near, -np.inf).argmax(axis=1) == labels[test]
-            there = np.bincount(labels[test], minlength=num_classes)
-            right = np.bincount(labels[test], weights=is_right, minlength=num_classes)
-            found.append(float((right[there > 0] / there[there > 0]).mean()))
-        if not found:
-            raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
-        return np.array(found)
 
-    return score
+def _uncorrelated(train: Array, test: Array) -> tuple[Array, Array]:
+    """Both in coordinates in which the training points are uncorrelated, nearly."""
+    mean, scale = train.mean(axis=0), train.std(axis=0)
+    scale = np.where(scale > 0, scale, 1)
+    train, test = (train - mean) / scale, (test - mean) / scale
+    correlation = np.atleast_2d(train.T @ train) / len(train)
+    shrunk = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(correlation))
+    root = np.linalg.cholesky(np.linalg.inv(shrunk))
+    return train @ root, test @ root
 
 
 def _shuffling(
-    classes: Codes, groups: Codes, units: Sequence[Any] | ArrayLike | None
-) -> tuple[Callable[[np.random.Generator], Codes], float]:
-    """A function that shuffles the labels, and the smallest p that this can give."""
+    classes: Codes, groups: Codes, held_out: Codes | None, units: Sequence[Any] | ArrayLike | None
+) -> tuple[Callable[[np.random.Generator], tuple[Codes, Codes]], float]:
+    """A function that draws labels, and what is held out then, and the smallest p that this can give."""
     first = np.unique(groups, return_index=True)[1]
     if (classes == classes[first][groups]).all():  # one label per run
         units_of_runs = None if units is None else np.asarray(units)[first]
         design = design_of(len(first), classes[first], units_of_runs)
-        return lambda rng: design.shuffled(rng)[groups], design.p_least
+        if held_out is None:
+            return lambda rng: (design.shuffled(rng)[groups], groups), design.p_least
+        num_sets = int(held_out.max()) + 1
+        both = replace(design, groups=(classes * num_sets + held_out)[first])
+        return lambda rng: np.divmod(both.shuffled(rng)[groups], num_sets), design.p_least
 
     of_runs = [np.flatnonzero(groups == group) for group in range(len(first))]
 
-    def rotated(rng: np.random.Generator) -> Codes:
+    def rotated(rng: np.random.Generator) -> tuple[Codes, Codes]:
         made = np.empty_like(classes)
         for rows in of_runs:
             made[rows] = np.roll(classes[rows], int(rng.integers(len(rows))))
-        return made
+        return made, groups if held_out is None else held_out
 
     ways = [len({tuple(np.roll(classes[rows], turn)) for turn in range(len(rows))}) for rows in of_runs]
     # All runs turned alike may be the data with classes renamed, so one of them counts for nothing.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from panic.analysis.checks import AnalysisError
-from panic.analysis.probing import _folds, _scorer, _shuffling, probe
+from panic.analysis.probing import _folds, _scores, _shuffling, probe
 
 RNG = np.random.default_rng
 
@@ -80,7 +80,7 @@ def test_the_mean_recall_over_classes_by_hand():
     labels = np.array([0, 1, 0, 0, 0, 1])
     folds = np.array([0, 0, 1, 1, 1, 1])
     # The other way round the classes have the means 4 and 8: 0 is nearer to 4, 10 to 8.
-    assert _scorer(points, folds, 2)(labels).tolist() == pytest.approx([1.0, (2 / 3 + 1) / 2])
+    assert _scores(points, labels, folds, 2).tolist() == pytest.approx([1.0, (2 / 3 + 1) / 2])
 
 
 def test_a_class_that_was_not_learnt_is_never_named():
@@ -88,22 +88,22 @@ def test_a_class_that_was_not_learnt_is_never_named():
     points = np.array([[0.0], [0.0], [5.0], [5.0], [9.0], [2.4]])
     labels = np.array([0, 0, 2, 2, 1, 0])
     folds = np.array([0, 0, 0, 0, 1, 1])
-    assert _scorer(points, folds, 3)(labels)[-1] == pytest.approx((0 + 1) / 2)
+    assert _scores(points, labels, folds, 3)[-1] == pytest.approx((0 + 1) / 2)
     with pytest.raises(AnalysisError, match="no split leaves two classes"):
-        _scorer(points[:2], np.array([0, 1]), 3)(labels[:2])
+        _scores(points[:2], labels[:2], np.array([0, 1]), 3)
 
 
 def test_a_split_that_leaves_one_class_is_skipped():
     points = np.array([[0.0], [1.0], [9.0], [8.0]])
-    assert len(_scorer(points, np.array([0, 0, 1, 1]), 2)(np.array([0, 1, 1, 1]))) == 1
+    assert len(_scores(points, np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), 2)) == 1
 
 
 def test_runs_of_several_labels_are_rotated_each_by_itself():
     classes = np.array([0, 1, 2, 3, 0, 0, 1])
     groups = np.array([0, 0, 0, 0, 1, 1, 1])
-    shuffle, p_least = _shuffling(classes, groups, None)
+    shuffle, p_least = _shuffling(classes, groups, None, None)
     assert p_least == pytest.approx(4 / 12)  # 4 x 3 rotations, of which up to 4 are the classes renamed
-    seen = {tuple(shuffle(RNG(seed))) for seed in range(80)}
+    seen = {tuple(shuffle(RNG(seed))[0]) for seed in range(80)}
     rotations = {tuple(np.roll([0, 1, 2, 3], k)) for k in range(4)}
     assert {one[:4] for one in seen} == rotations
     assert {one[4:] for one in seen} == {(0, 0, 1), (0, 1, 0), (1, 0, 0)}
@@ -114,8 +114,31 @@ def test_runs_of_one_label_exchange_it_within_their_unit():
     groups = np.repeat(np.arange(4), 2)
     classes = np.repeat([0, 1, 0, 1], 2)
     units = np.repeat(["p", "p", "q", "q"], 2)
-    shuffle, p_least = _shuffling(classes, groups, units)
+    shuffle, p_least = _shuffling(classes, groups, None, units)
     assert p_least == pytest.approx(2 / 4)
-    seen = {tuple(shuffle(RNG(seed))[::2]) for seed in range(40)}
+    seen = {tuple(shuffle(RNG(seed))[0][::2]) for seed in range(40)}
     assert seen == {(a, 1 - a, b, 1 - b) for a in (0, 1) for b in (0, 1)}
-    assert (shuffle(RNG(0))[::2] == shuffle(RNG(0))[1::2]).all()
+    assert (shuffle(RNG(0))[0][::2] == shuffle(RNG(0))[0][1::2]).all()
+
+
+def test_sets_that_are_held_out_follow_the_labels():
+    """Two sets that have each of two labels once: so they do when the labels are shuffled."""
+    classes, sets = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    shuffle, p_least = _shuffling(classes, np.arange(4), sets, np.array(["p"] * 4))
+    assert p_least == pytest.approx(2 / 6)
+    seen = {tuple(map(tuple, shuffle(RNG(seed)))) for seed in range(400)}
+    assert len(seen) == 24
+    assert all(sorted(zip(*one, strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)] for one in seen)
+
+
+def test_p_is_spread_evenly_where_sets_have_every_label_once():
+    """Noise, 4 labels x 2 runs x 3 points: where only labels were shuffled the mean of p was 0.39."""
+    runs = np.repeat(np.arange(8), 3)
+    draw = RNG(3)
+    p_values = []
+    for _ in range(120):
+        points = draw.normal(size=(24, 3)) + draw.normal(size=(8, 3))[runs]
+        score = probe(points, runs % 4, runs, units=["u"] * 24, held_out=runs // 4, num_shuffles=49)
+        p_values.append(score.p_value)
+    assert np.mean(p_values) > 0.47  # ties count as shuffles that do as well
+    assert np.mean(np.array(p_values) <= 0.05) < 0.11
