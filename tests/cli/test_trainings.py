@@ -212,7 +212,7 @@ def test_a_model_of_a_strange_store_that_is_no_object_stopped_exports(panic: Inv
             keep(opened, entry(name))
         said = {"models": {"a": "text", 'b."c': {"training": entry("one").uid}, "d": [1]}}
         opened.db.connection.execute("UPDATE session SET provenance = ?", (json.dumps(said),))
-    done = panic("export", "--output", "tables", "--where", "name = demo")
+    done = panic("export", "--output", "tables", "--where", "name = alpha")
     assert done.exit_code == 0, done.output
     assert pl.read_parquet("tables/training.parquet")["name"].to_list() == ["one"]
 
