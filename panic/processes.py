@@ -18,7 +18,6 @@ def python(entry: str, *arguments: str) -> list[str]:
         arguments: what the function is given.
     """
     module, function = entry.split(":")
-    code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from {module} import {function}; {function}(*sys.argv[1:])"
-    )
+    paths = [path for path in sys.path if path and isinstance(path, str)]
+    code = f"import sys; sys.path[:] = {paths!r}; from {module} import {function}; {function}(*sys.argv[1:])"
     return [sys.executable, "-P", "-u", "-c", code, *arguments]

@@ -97,7 +97,7 @@ def best(
             sort = by if least else f"-{by}"
             field = _number(by, of)
             ids = find(store, of, where, sort)
-            ids = _among(store, of, ids, names, project)
+            ids = _among(store, of, ids, names, where, project)
             about, heads = field.about, (*COLUMNS[of], by)
             shown = _measured(store, of, ids, heads, limit)
     if as_json:
@@ -142,9 +142,14 @@ def _number(by: str, of: Target) -> Field:
 
 
 def _among(
-    store: Store, of: Target, ids: Sequence[int], names: Sequence[str] | None, project: str | None
+    store: Store,
+    of: Target,
+    ids: Sequence[int],
+    names: Sequence[str] | None,
+    where: str | None,
+    project: str | None,
 ) -> list[int]:
-    """Those of runs or trainings that are of these experiments, or in a project."""
+    """Those of runs or trainings that are of these experiments, or in a project; else all but null models."""
     from panic.store import reading
 
     if of == "training":
@@ -153,6 +158,9 @@ def _among(
             raise UsageError("Trainings are of no experiment.", hint="--where finds some of them.")
         return list(ids)
     chosen = set(ids)
+    if of == "run" and not (names or project or where):
+        rows = [row for row in reading.experiments(store) if reading.is_null(row.name)]
+        chosen -= {run.id for row in rows for run in reading.runs(store, row.id)}
     if project is not None:
         chosen &= in_project(store, "run", project)
     if names:

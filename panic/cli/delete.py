@@ -128,15 +128,19 @@ def _delete_many(
     what = "this" if len(rows) == 1 else f"these {len(rows):,} experiments"
     if not _is_wanted(f"Delete {what}?", "Nothing was deleted", yes=yes):
         return
-    with Store(store.path, write=True) as store:
-        for row in rows:
-            hide(store, row, present_author().name)
-    if not shared.quiet:
-        console().print(
-            f"{', '.join(row.name for row in rows)}: deleted. panic undelete NAME brings one back;"
-            " panic purge gives the space back.",
-            soft_wrap=True,
-        )
+    deleted: list[str] = []
+    try:
+        with Store(store.path, write=True) as store:
+            for row in rows:
+                hide(store, row, present_author().name)
+                deleted.append(row.name)
+    finally:  # somebody else may have deleted one meanwhile
+        if deleted and not shared.quiet:
+            console().print(
+                f"{', '.join(deleted)}: deleted. panic undelete NAME brings one back;"
+                " panic purge gives the space back.",
+                soft_wrap=True,
+            )
 
 
 def _chosen(

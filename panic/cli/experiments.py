@@ -153,7 +153,11 @@ def show(
 
             if project is not None or not show_training(store, experiment, as_json=as_json):
                 raise
-            given = {"--config": config, "--run": run, "--where": where, "--from": first, "--all": everything}
+            if config or run is not None:
+                raise UsageError(
+                    f"{experiment} is a training, which has no runs and no config of a run."
+                ) from None
+            given = {"--where": where, "--from": first, "--all": everything}
             return tell_options(given, "for a training")
         if config:
             _show_config(store, row, as_json)

@@ -136,10 +136,7 @@ def experiment_of(store: Store, name: str, project: str | None) -> ExperimentRow
     if project is None:
         return reading.experiment(store, name)
     of_project = in_project(store, "experiment", project)
-    if name == "latest":
-        rows = [row for row in reading.experiments(store) if row.id in of_project]
-        return ([row for row in rows if not reading.is_null(row.name)] or rows)[-1]
-    row = reading.experiment(store, name)
+    row = reading.experiment(store, name, among=of_project if name == "latest" else None)
     if row.id not in of_project:
         raise NotFound(
             f"{row.name} is not in the project {project!r}.",

@@ -20,6 +20,7 @@ from panic.cli.finding import (
     runs_where,
 )
 from panic.cli.render import console, print_json, print_table
+from panic.errors import NotFound
 
 KEYS = ("run", "network", "prompt", "seed", "repeat", "arm", "entry_step", "period")
 
@@ -50,6 +51,8 @@ def stuck(
             rows = [row for row in found if not reading.is_null(row.name)]
             wanted = set(find(store, "run", where))
             runs = [run for row in rows for run in reading.runs(store, row.id) if run.id in wanted]
+            if where is not None and not runs:
+                raise NotFound(f"No run of the project {project} is as --where says.")
         else:
             rows = [experiment_of(store, experiment or "latest", project)]
             runs = runs_where(store, rows[0], where)

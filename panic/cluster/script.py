@@ -80,12 +80,12 @@ lock() {
   fi
 }
 
-# The store on this node's disk goes when its last snapshot has been taken, which 0 and 130 promise; a run
-# that was told twice to stop ends with 143.
+# The store on this node's disk goes when its last snapshot has been taken, which 0 promises; a run that was
+# told twice to stop ends without one.
 finish() {
   if [ -n "${store:-}" ] && [ -e "$store" ]; then
     case ${code:-none} in
-      0 | 130) rm -rf "$store" ;;
+      0) rm -rf "$store" ;;
       *)
         mkdir -p "$folder/logs/$name"
         cp "$store"/logs/* "$folder/logs/$name/" 2>/dev/null || true

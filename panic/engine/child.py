@@ -54,7 +54,10 @@ class Child:
         hidden: Collection[str] = (),
         files: Collection[int] = (),
     ) -> None:
-        self._connection, theirs = (Channel(end.detach()) for end in socket.socketpair())
+        ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(True)  # whatever `socket.setdefaulttimeout` says
+        self._connection, theirs = (Channel(end.detach()) for end in ends)
         handle = theirs.fileno()
         self._process = subprocess.Popen(
             python("panic.engine.child:main", entry, str(handle)),

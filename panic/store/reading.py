@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,8 +175,10 @@ def named(store: Store, name: str) -> ExperimentRow | None:
     return next(iter(experiment_rows(store, [id for id, _, known in _names(store) if known == name])), None)
 
 
-def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
-    """One experiment. "latest" is the one last worked on, null models apart.
+def experiment(
+    store: Store, selector: Selector = "latest", *, among: Container[int] | None = None
+) -> ExperimentRow:
+    """One experiment. "latest" is the one last worked on (of the rows `among`), null models apart.
 
     Raises NotFound, naming the nearest, also when several uids begin as given.
     """
@@ -184,7 +186,7 @@ def experiment(store: Store, selector: Selector = "latest") -> ExperimentRow:
         sql = f"SELECT id FROM experiment WHERE id = ? AND id {VISIBLE}"
         if found := experiment_rows(store, [id for (id,) in store.db.rows(sql, selector)]):
             return found[0]
-    known = _names(store)
+    known = [one for one in _names(store) if among is None or one[0] in among]
     if selector == "latest" and known:
         own = [id for id, _, name in known if not is_null(name)] or [id for id, _, _ in known]
         last = store.db.value(

@@ -7,6 +7,7 @@ Each store gives its runs in the order that was asked for, so that the stores' t
 from __future__ import annotations
 
 import heapq
+import json
 from typing import Any
 
 from starlette.requests import Request
@@ -53,7 +54,7 @@ def _rank(values: tuple[Any, ...], names: list[str]) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> tuple[bool, Any]:
     if isinstance(value, list):
-        return True, ", ".join(map(str, value))
+        return True, json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return isinstance(value, str), value
 
 

@@ -7,6 +7,7 @@ images at once, so it asks for a pack: a stream of images, each as soon as it is
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import struct
 from collections import deque
@@ -22,6 +23,7 @@ from panic.store.thumbnails import SIDES
 from panic.view.context import Context, opened
 from panic.view.sources import Source
 
+log = logging.getLogger("panic.view")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 HEAD = struct.Struct("<II")
 """Before each image of a pack: its place in the question, and how many bytes follow (0: there is none)."""
@@ -131,4 +133,7 @@ def _made(source: Source, digest: str, side: int) -> bytes:
             data = contents.image_bytes(store, bytes.fromhex(digest))
         return source.thumbnails.made(data, digest, side)
     except PanicError:
+        return b""
+    except Exception:  # one damaged file takes nothing from the others, whose answer has begun
+        log.exception("no small image of %s", digest)
         return b""

@@ -108,7 +108,7 @@ def test_a_project_finds_experiments_everywhere(panic: Invoke, store: Path) -> N
     listed = json.loads(panic("stuck", "--project", "colours", "--json").stdout)
     assert listed
     assert {one["experiment"] for one in listed} == {"alpha"}
-    assert panic("stuck", "--project", "shapes", "--where", "seed = -1").exit_code == 0
+    assert panic("stuck", "--project", "shapes", "--where", "seed = -1").exit_code == 2
     assert panic("stuck", "beta", "--project", "colours").exit_code == 2
     for command in (("show",), ("status",), ("returns",), ("table", "stuck"), ("report",)):
         done = panic(*command, "--project", "colours")

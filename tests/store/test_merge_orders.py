@@ -196,3 +196,33 @@ def test_of_two_deletions_the_earlier_stays_in_any_order(tmp_path: Path) -> None
         merge(order, tmp_path / f"into-{number}")
         with Store(tmp_path / f"into-{number}") as store:
             assert [one.author for one in deleted(store)] == ["author 0"]
+
+
+def test_a_run_refused_for_what_it_meets_speaks_against_others_in_any_order(tmp_path: Path) -> None:
+    """A contradicts what the target has; B contradicts A alone, at a state that only these two have."""
+    write(tmp_path / "own", OLD)
+    write(tmp_path / "A", {"state 10": ["state 1", "state 9", "state 20"]})
+    write(tmp_path / "B", {"state 11": ["state 9", "state 21", "state 22"]})
+    for order in ("AB", "BA"):
+        into = Path(shutil.copytree(tmp_path / "own", tmp_path / order))
+        merge([tmp_path / name for name in order], into)
+        assert read(into) == OLD, order
+
+
+def test_null_models_of_a_deleted_experiment_are_not_those_of_its_namesake(tmp_path: Path) -> None:
+    """One source has deleted `test`, begun another and made null models; the other has those of the first."""
+    for name in "CD":
+        write(tmp_path / name, OLD)
+    with Store(tmp_path / "C", write=True) as store:
+        hide(store, reading.experiment(store, "test"), "me")
+    write(tmp_path / "C", NEW, uid="b" * 32)
+    for name in "CD":
+        with Store(tmp_path / name, write=True) as store:
+            writing.start_experiment(store, "test/null-shuffle", {})
+    ends = []
+    for order in ("CD", "DC"):
+        merge([tmp_path / name for name in order], tmp_path / order)
+        ends.append(visible(tmp_path / order))
+    assert ends[0] == ends[1]
+    assert ends[0][0] == ["test", "test/null-shuffle"]
+    assert [name for name, _ in ends[0][1]] == ["test", "test/null-shuffle"]

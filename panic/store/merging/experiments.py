@@ -42,12 +42,13 @@ def join_experiments(walk: Walk, mine: Store, theirs: Store) -> list[str]:
         if there.of is not None and not walk.rows(_CAME, there.of):
             continue
         try:
-            here = _same(walk, there, theirs)
             deleted_with = _deleted_with(walk, there)
-            if here is None:
-                here = _begin(walk, there)
-                if deleted_with is not None:
-                    _hide(walk, here, deleted_with)
+            here = _same(walk, there, theirs, is_deleted=deleted_with is not None)
+            if here is None and deleted_with is not None:
+                here = _begin(walk, there, HIDDEN + there.uid)
+                _note_deletion(walk, here, deleted_with, there.name)
+            elif here is None:
+                here = _begin(walk, there, there.name)
             elif problems := _disagreements(mine, theirs, here, there.id):
                 conflicts += [f"{there.name}: {problem}" for problem in problems]
                 continue
@@ -83,9 +84,10 @@ def _sorted(walk: Walk) -> list[_Experiment]:
     return sorted(found, key=lambda one: (one.name.startswith(HIDDEN), one.of is not None))
 
 
-def _same(walk: Walk, there: _Experiment, theirs: Store) -> int | None:
+def _same(walk: Walk, there: _Experiment, theirs: Store, *, is_deleted: bool) -> int | None:
     """The row of the target that is an experiment of the source, None for a new one.
 
+    The name of null models of a deleted experiment (`is_deleted`) is that of another one's by now.
     Raises ConflictError where its name is that of another experiment, which the source has, too.
     """
     if rows := walk.rows("SELECT id, name FROM main.experiment WHERE uid = ?", there.uid):
@@ -93,7 +95,8 @@ def _same(walk: Walk, there: _Experiment, theirs: Store) -> int | None:
         if _came(walk, known) and name.startswith(HIDDEN) and not there.name.startswith(HIDDEN):
             _bring_back(walk, known, there)
         return int(known)
-    if not (rows := walk.rows("SELECT id, uid FROM main.experiment WHERE name = ?", there.name)):
+    rows = walk.rows("SELECT id, uid FROM main.experiment WHERE name = ?", there.name)
+    if is_deleted or not rows:
         return None
     [(row, uid)] = rows
     if other := walk.rows("SELECT name FROM theirs.experiment WHERE uid = ?", uid):
@@ -145,19 +148,25 @@ def _give_name_away(walk: Walk, row: int, name: str, uid: str) -> None:
 
 def _hide(walk: Walk, row: int, of: int) -> None:
     """Delete an experiment as and when another one was, of which it has the null models, or which it is."""
-    walk.connection.execute(
-        "INSERT OR IGNORE INTO main.deletion SELECT own.id, own.name, NULL, author, at FROM main.deletion"
-        " JOIN main.experiment AS own ON own.id = ? WHERE deletion.experiment = ?",
-        (row, of),
-    )
+    [(name,)] = walk.rows("SELECT name FROM main.experiment WHERE id = ?", row)
+    _note_deletion(walk, row, of, name)
     walk.connection.execute(f"UPDATE main.experiment SET name = '{HIDDEN}' || uid WHERE id = ?", (row,))
 
 
-def _begin(walk: Walk, there: _Experiment) -> int:
-    """Create an experiment as it is in the source; its row."""
+def _note_deletion(walk: Walk, row: int, of: int, name: str) -> None:
+    """Say that an experiment of this name was deleted when another one was, and by whom."""
+    walk.connection.execute(
+        "INSERT OR IGNORE INTO main.deletion SELECT ?, ?, NULL, author, at FROM main.deletion"
+        " WHERE deletion.experiment = ?",
+        (row, name, of),
+    )
+
+
+def _begin(walk: Walk, there: _Experiment, name: str) -> int:
+    """Create an experiment as it is in the source, under a name; its row."""
     walk.connection.execute(
         "INSERT INTO main.experiment (uid, name, config, created_at) VALUES (?, ?, ?, ?)",
-        (there.uid, there.name, there.config, there.created_at),
+        (there.uid, name, there.config, there.created_at),
     )
     return walk.connection.last_insert_rowid()
 

@@ -100,10 +100,7 @@ def _meetings(walk: Walk) -> list[Meeting]:
 
 
 def _dispute(walk: Walk) -> None:
-    """Find the states from which the source goes on otherwise than what came before.
-
-    The states of its runs that were refused are remembered: they speak against others, too.
-    """
+    """Find the states from which the source goes on otherwise than what came before."""
     key = ", ".join(f"memo.{column}" for column in _KEY)
     for states in (_COMING, _REFUSED):
         found = walk.rows(
@@ -113,16 +110,20 @@ def _dispute(walk: Walk) -> None:
         walk.connection.executemany(
             f"UPDATE temp.memo SET is_disputed = TRUE WHERE ({', '.join(_KEY)}) = (?, ?, ?, ?, ?, ?)", found
         )
-    columns = ", ".join([*_KEY, "output", "run"])
-    walk.connection.execute(
-        f"INSERT OR IGNORE INTO temp.memo ({columns}, is_disputed, is_own)"
-        f" SELECT {columns}, FALSE, FALSE FROM ({_REFUSED})"
-    )
 
 
 def forget(walk: Walk, run: int) -> None:
     """Say no more of whose a state is: the number of a run that goes may be given to another one."""
     walk.connection.execute("UPDATE temp.memo SET run = NULL WHERE run = ?", (run,))
+
+
+def remember_refused(walk: Walk) -> None:
+    """Remember the states of the source's runs that were refused: they speak against others, too."""
+    columns = ", ".join([*_KEY, "output", "run"])
+    walk.connection.execute(
+        f"INSERT OR IGNORE INTO temp.memo ({columns}, is_disputed, is_own)"
+        f" SELECT {columns}, FALSE, FALSE FROM ({_REFUSED})"
+    )
 
 
 def give_way(walk: Walk, run: int) -> None:

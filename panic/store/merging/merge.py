@@ -28,7 +28,7 @@ from panic.store.codec import decode_network, run_key, text_digest
 from panic.store.files import has_content, lock_holder, log_of, network_file_system, own_folder, translated
 from panic.store.merging import conflicts, unfinished
 from panic.store.merging.experiments import join_experiments
-from panic.store.merging.meetings import give_way, meetings, open_memo, remember
+from panic.store.merging.meetings import give_way, meetings, open_memo, remember, remember_refused
 from panic.store.merging.remarks import choose_remarks, open_remarks, order_remarks
 from panic.store.merging.tables import BEFORE_RUNS, OF_RUNS, TABLES, Table
 from panic.store.merging.walk import Walk
@@ -317,3 +317,4 @@ def _settle(walk: Walk, source: Path, keep: Keep | None, found: Merged) -> None:
         )
     for one in differing:
         conflicts.refuse(walk, one.run)
+    remember_refused(walk)

@@ -22,6 +22,7 @@ def begin(walk: Walk) -> None:
     """Say what the target had before this merge, or before the one that was killed and goes on with it."""
     known = dict(walk.rows(f"SELECT key, value FROM main.meta WHERE key GLOB '{_KEY}*'"))
     is_same = bool(known) and _as_left(walk, known)
+    walk.has_left = is_same  # what those sources have left out is swept with the last one
     values = (
         str(known[f"{_KEY}first {name}"]) if is_same else _NOW.format(name)  # as numbers, or as SQL
         for name in TABLES

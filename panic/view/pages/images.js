@@ -60,7 +60,11 @@ function ask() {
     const one = { keys: pack.map((each) => each.key), stop: new AbortController() };
     asking.add(one);
     receive(store, side, pack, one.stop.signal)
-      .catch(() => one.stop.signal.aborted || rest())
+      .catch((error) => {
+        if (one.stop.signal.aborted) return;
+        if (error.status >= 400 && error.status < 500) pack.forEach(lost); // asking again would not help
+        else rest();
+      })
       .finally(() => {
         asking.delete(one);
         plan();

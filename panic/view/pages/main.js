@@ -59,7 +59,7 @@ function App() {
     <a class="skip" href="#content">To the content</a>
     <header class="top">
       <a class="brand" href=${address([])}>panic</a>
-      ${experiment && !["side", "trainings"].includes(store) ? html`<${Tabs} store=${store} experiment=${experiment} page=${page} />` : null}
+      ${experiment && !["side", "trainings"].includes(store) ? html`<${Tabs} store=${store} experiment=${experiment} page=${page} inside=${place.query.in} />` : null}
       <span class="space"></span>
       ${bundle ? html`<span class="muted">static copy</span>` : null}
       ${isConnected ? null : html`<span class="badge failed" role="status">the server does not answer</span>`}
@@ -81,7 +81,7 @@ function Careful({ children, place }) {
   return error ? html`<${Message} error=${error} />` : children;
 }
 
-function Tabs({ store, experiment, page }) {
+function Tabs({ store, experiment, page, inside }) {
   const tabs = { "": "wall", status: "progress", map: "map", questions: "questions" };
   const shown = bundle ? [["", "wall"]] : Object.entries(tabs);
   return html`<nav class="tabs">
@@ -90,7 +90,7 @@ function Tabs({ store, experiment, page }) {
         html`<a
           class=${(page || "") === key ? "here" : ""}
           aria-current=${(page || "") === key ? "page" : null}
-          href=${address(key ? [store, experiment, key] : [store, experiment])}
+          href=${address(key ? [store, experiment, key] : [store, experiment], { in: inside })}
           >${name}</a
         >`
     )}
