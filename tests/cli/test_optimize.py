@@ -177,9 +177,7 @@ def test_a_bad_trial_is_pruned_and_keeps_what_it_has(panic: Invoke, tmp_path: Pa
     pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
     config = write(tmp_path, max_length=40)
     config.write_text(
-        config.read_text().replace(
-            "delay_s: 0.0", "delay_s: {optimize: {values: [0.0, 0.0005, 0.001, 0.05]}}"
-        )
+        config.read_text().replace("delay_s: 0.0", "delay_s: {optimize: {values: [0.0, 0.0005, 0.001, 0.2]}}")
     )
     config.write_text(config.read_text().replace(RANGE, "0.5"))
     command = ("optimize", config, "--minimise", "seconds", "--pruner", "median", "--sampler", "random")

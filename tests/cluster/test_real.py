@@ -49,7 +49,7 @@ def standing(job: Job) -> list[str]:
 
 
 def logs(job: Job) -> str:
-    return "\n".join(path.read_text() for path in sorted((job.folder / "logs").iterdir()))
+    return "\n".join(path.read_text() for path in sorted((job.folder / "logs").rglob("*")) if path.is_file())
 
 
 def slow_models(delay_s: float) -> dict[str, dict[str, object]]:
