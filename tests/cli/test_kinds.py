@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from panic.cli.finding import experiment_of
 from panic.store import Store, reading, writing
 from panic.store.annotations import list_annotations
 from panic.store.trainings import keep
@@ -209,3 +210,18 @@ def test_an_experiment_comes_back_whose_vectors_another_one_has_made(panic: Invo
     assert panic("check", "--store", "back").exit_code == 0
     with Store("back") as back, Store(store) as opened:
         assert len(reading.runs(back, "alpha")) == len(reading.runs(opened, "alpha"))
+
+
+def test_null_models_are_ranked_where_they_are_asked_for(panic: Invoke, store: Path) -> None:
+    with Store(store, write=True) as opened, opened.transaction() as connection:
+        connection.execute("UPDATE experiment SET name = 'beta/null-shuffle' WHERE name = 'alpha'")
+    command = ("best", "--of", "run", "--by", "period", "--json")
+    assert json.loads(panic(*command).stdout) == []
+    assert json.loads(panic(*command, "--where", "period > 0").stdout) != []
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_latest_of_a_project_is_the_one_last_worked_on(store: Path, name: str) -> None:
+    with Store(store, write=True) as opened:
+        writing.start_session(opened, reading.experiment(opened, name).id, "panic run", {})
+        assert experiment_of(opened, "latest", "colours").name == name
