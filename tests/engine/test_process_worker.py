@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -344,4 +345,18 @@ def test_a_thread_that_hands_messages_over_tells_its_end() -> None:
     errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
     child = Child("panic.engine.child:main", ("no such", "function"), refuse, errors.put)
     assert str(errors.get(timeout=20)) == "can't start new thread"
+    child.close()
+
+
+def test_a_time_limit_of_all_sockets_is_none_of_a_child() -> None:
+    """A notebook may have set one: reading from the pipe then failed wherever nothing was there yet."""
+    from panic.engine.child import Child
+
+    socket.setdefaulttimeout(5)
+    try:
+        child = Child("panic.engine.child:_end_with_parent", (), lambda message: None, lambda error: None)
+    finally:
+        socket.setdefaulttimeout(None)
+    assert os.get_blocking(child._connection.fileno())
+    child.kill()
     child.close()
