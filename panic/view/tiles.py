@@ -23,7 +23,7 @@ from panic.store.thumbnails import SIDES
 from panic.view.context import Context, opened
 from panic.view.sources import Source
 
-log = logging.getLogger("panic.view")
+log = logging.getLogger("panic")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 HEAD = struct.Struct("<II")
 """Before each image of a pack: its place in the question, and how many bytes follow (0: there is none)."""
@@ -134,6 +134,6 @@ def _made(source: Source, digest: str, side: int) -> bytes:
         return source.thumbnails.made(data, digest, side)
     except PanicError:
         return b""
-    except Exception:  # one damaged file takes nothing from the others, whose answer has begun
-        log.exception("no small image of %s", digest)
+    except Exception as error:  # one damaged file takes nothing from the others, whose answer has begun
+        log.warning("There is no small image of %s: %s: %s", digest, type(error).__name__, error)
         return b""
