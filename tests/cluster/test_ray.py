@@ -36,6 +36,7 @@ from panic.errors import UsageError
 from panic.store import Store, check
 from panic.store.merging.merge import merge
 from tests.engine.conftest import SYNTHETIC, dump, make_config
+from tests.processes import ask, running
 
 SIZE = 192
 """Of images whose pixels are more than Ray sends along with an answer: 108 KiB."""
@@ -163,11 +164,7 @@ def at(*steps: tuple[int, Callable[[], None]]) -> Callable[[Progress], None]:
 
 def places() -> list[psutil.Process]:
     """The processes that Ray runs our actors in."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "ray::Place" in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return found
+    return running("ray::Place")
 
 
 @pytest.fixture(scope="module")
@@ -416,12 +413,12 @@ def test_the_end_of_the_driver_leaves_nothing_behind(tmp_path: Path) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     listening = {
         connection.laddr.ip
-        for one in family
-        for connection in one.net_connections("tcp")
+        for connections in ask(family, lambda one: one.net_connections("tcp")).values()
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     }
     # As the processes were started: what they forget later, the system still tells.
-    told = [one.pid for one in family if "TALK_KEY" in one.environ()]
+    told = [one.pid for one, given in ask(family, psutil.Process.environ).items() if "TALK_KEY" in given]
     assert told == [], "processes of Ray were given a key"
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)

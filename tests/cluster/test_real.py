@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -21,6 +20,7 @@ from panic.cluster.standing import standings
 from tests.cluster.conftest import Cluster
 from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, merged, wait_for, write_config
 from tests.engine.conftest import dump
+from tests.processes import command_lines
 from tests.train import small
 
 pytestmark = pytest.mark.slow
@@ -132,7 +132,7 @@ def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Clust
     job = load(folder)
     wait_for(job, 1, "running")
     time.sleep(3)
-    [shell] = [one for one in psutil.process_iter() if one.cmdline()[-1:] == ["task"]]
+    [shell] = [one for one, words in command_lines().items() if words[-1:] == ["task"]]
     shell.kill()
     until_ended()
     assert job.state(1).startswith("running"), "it could write nothing more"

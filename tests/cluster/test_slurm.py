@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
@@ -27,6 +26,7 @@ from panic.store import Store, reading
 from panic.store.check import check
 from tests.cluster.conftest import Cluster
 from tests.engine.conftest import SYNTHETIC, dump
+from tests.processes import command_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -334,7 +334,7 @@ def test_a_task_that_is_told_twice_to_stop_keeps_what_it_has_computed(tmp_path: 
         time.sleep(0.1)
     task.send_signal(signal.SIGUSR1)
     task.send_signal(signal.SIGUSR1)  # as where somebody requeues it shortly before its time is over
-    [child] = [one for one in psutil.Process(task.pid).children() if "run" in one.cmdline()]
+    [child] = [one for one, words in command_lines(below=task.pid).items() if "run" in words]
     time.sleep(0.2)
     child.terminate()  # and then it is over
     assert task.wait(60) == 0

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from panic import run
@@ -29,6 +28,7 @@ from panic.models import registry
 from panic.store import Store, check, reading
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_kill import kill_and_rerun
+from tests.processes import running
 
 MODELS = '''
 import inspect
@@ -83,9 +83,7 @@ def kill_one_when_working(killed: list[int]) -> Callable[[Progress], None]:
     def on_progress(progress: Progress) -> None:
         if killed or progress.invocations < 50:
             return
-        found = [
-            child for child in psutil.Process().children() if "process_worker" in " ".join(child.cmdline())
-        ]
+        found = running("process_worker", below=os.getpid())
         killed.append(found[0].pid)
         os.kill(found[0].pid, signal.SIGKILL)
 

@@ -17,6 +17,7 @@ from panic.devices.events import read_events
 from panic.errors import ModelError
 from panic.store import Store, check, contents, reading
 from tests.engine.conftest import dump, make_config
+from tests.processes import running
 
 MODELS = '''
 import os
@@ -152,10 +153,7 @@ def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    import psutil
-
-    children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child.pid for child in children if any("panic.engine.child" in part for part in child.cmdline())]
+    return [child.pid for child in running("panic.engine.child", below=pid)]
 
 
 def is_alive(pid: int) -> bool:

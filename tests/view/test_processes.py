@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from panic.view.processes import Process
+from tests.processes import running, until_dead
 
 
-def children(of: int) -> list[int]:
-    """Return the processes that `of` has started."""
-    found = Path(f"/proc/{of}/task/{of}/children").read_text(encoding="ascii").split()
-    return [int(one) for one in found]
+def workers() -> set[int]:
+    """The processes that this one has started and that work out a question."""
+    return {one.pid for one in running("panic.view.worker", below=os.getpid())}
 
 
 @pytest.mark.slow
@@ -29,15 +29,15 @@ def test_a_process_killed_while_nobody_asked_is_replaced_by_the_next_question(
 
     async def ask_kill_ask() -> tuple[object, object]:
         process = Process()
-        before = set(children(os.getpid()))
+        before = workers()
         asked = {"kind": "list", "path": str(known[0])}
         first = await process.ask(asked, 60.0, stays)
-        (child,) = set(children(os.getpid())) - before
+        (child,) = workers() - before
         os.kill(child, signal.SIGKILL)
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, and the loop had no turn to see it
+        until_dead(child)  # and the loop had no turn to see it
         second = await process.ask(asked, 60.0, stays)
         process.close()
-        while set(children(os.getpid())) - before:
+        while workers() - before:
             await asyncio.sleep(0.01)
         return first, second
 

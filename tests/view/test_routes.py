@@ -24,6 +24,7 @@ from panic.store import NewRun, Store, contents, reading, writing
 from panic.view import computing
 from panic.view import events as events_of
 from panic.view.routes import page_files, routes
+from tests.processes import running
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
 
@@ -456,12 +457,7 @@ def test_a_training_s_curves_and_samples(known: Known, tmp_path: Path) -> None:
 
 def workers() -> list[psutil.Process]:
     """The processes that this one has started and that work out a question."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "panic.view.worker" in child.cmdline():
-                found.append(child)
-    return found
+    return running("panic.view.worker", below=os.getpid())
 
 
 @pytest.mark.slow

@@ -1,0 +1,44 @@
+"""The processes of this machine, looked at while they come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+
+def ask(
+    processes: Iterable[psutil.Process], question: Callable[[psutil.Process], T]
+) -> dict[psutil.Process, T]:
+    """Return the answer of each process; one that has ended, or ends while it is asked, is left out."""
+    answers = {}
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            answers[process] = question(process)
+    return answers
+
+
+def command_lines(below: int | None = None) -> dict[psutil.Process, list[str]]:
+    """Return the command lines of the living processes, of the machine or of all that `below` started."""
+    if below is None:
+        return ask(psutil.process_iter(), psutil.Process.cmdline)
+    started = ask([psutil.Process(below)], lambda process: process.children(recursive=True))
+    return ask((child for children in started.values() for child in children), psutil.Process.cmdline)
+
+
+def running(text: str, below: int | None = None) -> list[psutil.Process]:
+    """Return those of them with `text` in their command line."""
+    return [process for process, words in command_lines(below).items() if text in " ".join(words)]
+
+
+def until_dead(pid: int) -> None:
+    """Wait until a process has ended, whoever waits for it, and whether or not somebody has."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)
