@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,8 +131,16 @@ def _until(words: list[str], text: str, seconds: float = 30.0) -> None:
     pytest.fail(f"{words} never said {text!r}")
 
 
-@pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def one_at_a_time() -> Iterator[None]:
+    """What is of the whole machine, as ports are, is one process's: others wait until it is given back."""
+    with open(Path(tempfile.gettempdir()) / "panic-tests-slurm.lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def slurm(one_at_a_time: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of this machine, with SLURM_CONF set."""
     if lacking := [name for name in DAEMONS if shutil.which(name) is None]:
         pytest.skip(f"Slurm is not installed: no {', '.join(lacking)}")

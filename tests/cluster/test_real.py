@@ -15,10 +15,13 @@ import yaml
 
 from panic import run
 from panic.cluster.job import Job, load
-from panic.cluster.slurm import asked, states, submit
+from panic.cluster.slurm import asked, cancel, states, submit
 from panic.cluster.standing import standings
+from panic.errors import PanicError
+from panic.store import Store
+from panic.store.check import check
 from tests.cluster.conftest import Cluster
-from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, merged, wait_for, write_config
+from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, write_config
 from tests.engine.conftest import dump
 from tests.processes import command_lines
 from tests.train import small
@@ -50,6 +53,26 @@ def standing(job: Job) -> list[str]:
 
 def logs(job: Job) -> str:
     return "\n".join(path.read_text() for path in sorted((job.folder / "logs").rglob("*")) if path.is_file())
+
+
+def wait_for(job: Job, task: int, *wanted: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = standings(job, states(job))[task - 1]
+        if found.state in wanted:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"task {task} is {found}, and was to be {wanted}\n{logs(job)}")
+
+
+def merged(job: Job, seconds: float = 120) -> str:
+    """What the merge has said, when it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not asked(["squeue", "--noheader", "-o", "%i"]).strip():
+            return (job.folder / "logs" / f"merge-{job.ids['merge'][-1]}.log").read_text()
+        time.sleep(0.5)
+    pytest.fail(asked(["squeue"]))
 
 
 def slow_models(delay_s: float) -> dict[str, dict[str, object]]:
@@ -245,5 +268,70 @@ def test_what_a_lost_node_had_goes_on_from_its_snapshot(
     assert "New: " in merged(job)
     assert job.state(1).startswith("complete")
     assert "Begins with the snapshot" in logs(job)
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+def test_an_array_of_slurm_is_the_whole(slurm: Cluster, tmp_path: Path) -> None:
+    job = submit(a_job(tmp_path, sbatch=("--time=5:00",)))
+    assert "New: " in merged(job)
+    assert [one.state for one in standings(job, states(job))] == ["complete"] * 3
+    run(job.configs[0], tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+    with Store(job.folder / "merged") as store:
+        assert check(store) == []
+
+
+def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=100)
+    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
+    wait_for(job, 1, "running")
+    deadline = time.monotonic() + 30
+    while not (job.folder / "tasks" / "0001" / "store.sqlite").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    cancel(job)
+    wait_for(job, 1, "cancelled", "stopped")
+    again = submit(job, [1])
+    assert "New: " in merged(again)
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+def test_slurm_says_what_it_does_not_take(slurm: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(PanicError, match=r"sbatch: error: .*partition"):
+        submit(a_job(tmp_path, sbatch=("--partition=nowhere",)))
+
+
+def test_a_warning_of_slurm_requeues_the_task(slurm: Cluster, tmp_path: Path) -> None:
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=10:00",)))
+    wait_for(job, 1, "running")
+    time.sleep(4)
+    asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
+    wait_for(job, 1, "requeued", seconds=60)
+    assert "New: " in merged(job, seconds=300)
+    assert job.state(1).startswith("complete")
+    assert job.state(1).endswith("restart 1")
+    run(config, tmp_path / "whole")
+    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_five_warnings_in_a_row_lose_nothing(slurm: Cluster, tmp_path: Path) -> None:
+    """Once, after one requeue, the merged store lacked 180 lines: the merge may have begun before the end."""
+    config = write_config(tmp_path, models=slow_models(0.05), max_length=500)
+    job = submit(a_job(tmp_path, config, shards=2, sbatch=("--time=10:00",)))
+    for restart in range(5):
+        wait_for(job, 1, "running")
+        deadline = time.monotonic() + 60
+        while not job.state(1).endswith(f"restart {restart}") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)
+        asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
+        wait_for(job, 1, "requeued", "complete", seconds=60)
+    assert "New: " in merged(job, seconds=400)
+    assert job.state(1).startswith("complete")
+    assert job.state(1).endswith("restart 5")
     run(config, tmp_path / "whole")
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")

@@ -19,12 +19,10 @@ from panic import run
 from panic.cluster.job import Job, load, require_plain, save
 from panic.cluster.local import perform_here
 from panic.cluster.script import script, write_script
-from panic.cluster.slurm import asked, cancel, commands, parsed, states, submit
+from panic.cluster.slurm import asked, commands, parsed
 from panic.cluster.standing import standings
 from panic.errors import PanicError, UsageError
 from panic.store import Store, reading
-from panic.store.check import check
-from tests.cluster.conftest import Cluster
 from tests.engine.conftest import SYNTHETIC, dump
 from tests.processes import command_lines
 
@@ -348,96 +346,3 @@ def num_invocations(store: Path) -> int:
             return int(opened.db.value("SELECT count(*) FROM invocation"))
     except PanicError:
         return 0
-
-
-def wait_for(job: Job, task: int, *wanted: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = standings(job, states(job))[task - 1]
-        if found.state in wanted:
-            return
-        time.sleep(0.5)
-    log = "\n".join(path.read_text() for path in (job.folder / "logs").iterdir())
-    pytest.fail(f"task {task} is {found}, and was to be {wanted}\n{log}")
-
-
-def merged(job: Job, seconds: float = 120) -> str:
-    """What the merge has said, when it has ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not asked(["squeue", "--noheader", "-o", "%i"]).strip():
-            return (job.folder / "logs" / f"merge-{job.ids['merge'][-1]}.log").read_text()
-        time.sleep(0.5)
-    pytest.fail(asked(["squeue"]))
-
-
-@pytest.mark.slow
-def test_an_array_of_slurm_is_the_whole(slurm: Cluster, tmp_path: Path) -> None:
-    job = submit(a_job(tmp_path, sbatch=("--time=5:00",)))
-    assert "New: " in merged(job)
-    assert [one.state for one in standings(job, states(job))] == ["complete"] * 3
-    run(job.configs[0], tmp_path / "whole")
-    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
-    with Store(job.folder / "merged") as store:
-        assert check(store) == []
-
-
-@pytest.mark.slow
-def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
-    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
-    config = write_config(tmp_path, models=models, max_length=100)
-    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
-    wait_for(job, 1, "running")
-    deadline = time.monotonic() + 30
-    while not (job.folder / "tasks" / "0001" / "store.sqlite").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    cancel(job)
-    wait_for(job, 1, "cancelled", "stopped")
-    again = submit(job, [1])
-    assert "New: " in merged(again)
-    run(config, tmp_path / "whole")
-    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_slurm_says_what_it_does_not_take(slurm: Cluster, tmp_path: Path) -> None:
-    with pytest.raises(PanicError, match=r"sbatch: error: .*partition"):
-        submit(a_job(tmp_path, sbatch=("--partition=nowhere",)))
-
-
-@pytest.mark.slow
-def test_a_warning_of_slurm_requeues_the_task(slurm: Cluster, tmp_path: Path) -> None:
-    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
-    config = write_config(tmp_path, models=models, max_length=60)
-    job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=10:00",)))
-    wait_for(job, 1, "running")
-    time.sleep(4)
-    asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
-    wait_for(job, 1, "requeued", seconds=60)
-    assert "New: " in merged(job, seconds=300)
-    assert job.state(1).startswith("complete")
-    assert job.state(1).endswith("restart 1")
-    run(config, tmp_path / "whole")
-    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-def test_five_warnings_in_a_row_lose_nothing(slurm: Cluster, tmp_path: Path) -> None:
-    """Once, after one requeue, the merged store lacked 180 lines: the merge may have begun before the end."""
-    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
-    config = write_config(tmp_path, models=models, max_length=500)
-    job = submit(a_job(tmp_path, config, shards=2, sbatch=("--time=10:00",)))
-    for restart in range(5):
-        wait_for(job, 1, "running")
-        deadline = time.monotonic() + 60
-        while not job.state(1).endswith(f"restart {restart}") and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(3)
-        asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
-        wait_for(job, 1, "requeued", "complete", seconds=60)
-    assert "New: " in merged(job, seconds=400)
-    assert job.state(1).startswith("complete")
-    assert job.state(1).endswith("restart 5")
-    run(config, tmp_path / "whole")
-    assert dump(job.folder / "merged") == dump(tmp_path / "whole")
