@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -17,7 +16,9 @@ import psutil
 import pytest
 
 from panic.cluster.slurm import asked
+from tests.processes import ask
 
+STEP = "slurmstepd"
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 CONF = """\
 ClusterName=test
@@ -74,11 +75,10 @@ class Cluster:
         """Let the node end as machines do: its daemon and all of its tasks at once, none of which is told."""
         self._node.kill()
         self._node.wait()
-        for process in psutil.process_iter(["name", "environ"]):
-            is_step = process.info["name"] == "slurmstepd"
-            if is_step or "SLURM_JOB_ID" in (process.info["environ"] or {}):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        steps = [one for one, name in ask(psutil.process_iter(), psutil.Process.name).items() if name == STEP]
+        started = ask(psutil.process_iter(), psutil.Process.environ)  # by Slurm, and not by a test as if
+        tasks = [one for one, given in started.items() if "SLURMD_NODENAME" in given]
+        ask([*steps, *tasks], psutil.Process.kill)
         _forget_groups()
         asked(["scontrol", "update", f"NodeName={socket.gethostname()}", "State=DOWN", "Reason=lost"])
 

@@ -7,7 +7,6 @@ import importlib.util
 import logging
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -36,7 +35,8 @@ from panic.errors import UsageError
 from panic.store import Store, check
 from panic.store.merging.merge import merge
 from tests.engine.conftest import SYNTHETIC, dump, make_config
-from tests.processes import ask, running
+from tests.ports import free_ports
+from tests.processes import ask, command_lines, running, until_dead
 
 SIZE = 192
 """Of images whose pixels are more than Ray sends along with an answer: 108 KiB."""
@@ -163,8 +163,8 @@ def at(*steps: tuple[int, Callable[[], None]]) -> Callable[[Progress], None]:
 
 
 def places() -> list[psutil.Process]:
-    """The processes that Ray runs our actors in."""
-    return running("ray::Place")
+    """The processes that Ray runs our actors in, of the nodes that this process has started."""
+    return running("ray::Place", below=os.getpid())
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ class TestCluster:
         assert len(files) > 100
         assert sum(told) < 0.2 * pixels, "pixels went through the driver"
         assert max(held) > SIZE * SIZE * 3, "no pixels were in the object store"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while used_bytes() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert used_bytes() == 0
@@ -311,14 +311,11 @@ def lacks_job_server() -> bool:
 @contextmanager
 def head_node() -> Iterator[str]:
     """A cluster as `ray start` makes one, with the server that takes jobs: its address."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        port, server = (one.getsockname()[1] for one in sockets)
+    port, server, client, agent = free_ports(4)
     words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"]
     words += ["--node-ip-address=127.0.0.1", f"--port={port}", "--object-store-memory=100000000"]
     words += ["--include-dashboard=true", f"--dashboard-port={server}", "--disable-usage-stats"]
+    words += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(
         words, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -334,11 +331,10 @@ def head_node() -> Iterator[str]:
             pytest.fail("the server of jobs never answered")
         yield f"http://127.0.0.1:{server}"
     finally:
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = list(command_lines(below=process.pid))
         process.terminate()  # it ends its own processes
         _, left = psutil.wait_procs(family, timeout=20)
-        for one in left:
-            one.kill()
+        ask(left, psutil.Process.kill)
         process.communicate()
 
 
@@ -426,14 +422,16 @@ def test_the_end_of_the_driver_leaves_nothing_behind(tmp_path: Path) -> None:
     said = [line for line in (out + err).splitlines() if "ray" in line.lower().replace(str(tmp_path), "")]
     assert said == []
     assert len(family) > 3
-    assert psutil.wait_procs(family, timeout=15)[1] == []
+    for one in family:
+        until_dead(one.pid)
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "it listens to other machines"
     before = num_steps(tmp_path / "store")
     process = start_and_wait(tmp_path)
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    assert psutil.wait_procs(family, timeout=20)[1] == []
+    for one in family:
+        until_dead(one.pid)
     assert num_steps(tmp_path / "store") >= before > 100
 
 

@@ -21,12 +21,12 @@ from panic.errors import PanicError
 from panic.store import Store
 from panic.store.check import check
 from tests.cluster.conftest import Cluster
-from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, write_config
+from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, num_invocations, write_config
 from tests.engine.conftest import dump
 from tests.processes import command_lines
 from tests.train import small
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # another process may have the ports for a while
 
 
 def panic_slurm(folder: Path, *arguments: object, fails: bool = False) -> str:
@@ -73,6 +73,20 @@ def merged(job: Job, seconds: float = 120) -> str:
             return (job.folder / "logs" / f"merge-{job.ids['merge'][-1]}.log").read_text()
         time.sleep(0.5)
     pytest.fail(asked(["squeue"]))
+
+
+def until_at_work(folder: Path, least: int = 4, seconds: float = 120) -> int:
+    """Wait until the first task has stored so many steps on its node; how many there are then."""
+    deadline = time.monotonic() + seconds
+    while (found := sum(map(num_invocations, folder.glob("panic-*-0001")))) < least:
+        assert time.monotonic() < deadline, f"{found} steps after {seconds:g} s"
+        time.sleep(0.1)
+    return found
+
+
+def is_task(words: list[str]) -> bool:
+    """Whether a command line is that of a task that Slurm has started: tests without Slurm start some, too."""
+    return words[-1:] == ["task"] and any("slurm_script" in word for word in words)
 
 
 def slow_models(delay_s: float) -> dict[str, dict[str, object]]:
@@ -149,13 +163,12 @@ def test_what_failed_is_submitted_again_and_nothing_else(slurm: Cluster, tmp_pat
 
 
 def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
-    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    config = write_config(tmp_path, models=slow_models(0.1), max_length=60)
     folder = tmp_path / "job"
     panic_slurm(folder, config, "--time", "5:00")
     job = load(folder)
-    wait_for(job, 1, "running")
-    time.sleep(3)
-    [shell] = [one for one, words in command_lines().items() if words[-1:] == ["task"]]
+    until_at_work(tmp_path)
+    [shell] = [one for one, words in command_lines().items() if is_task(words)]
     shell.kill()
     until_ended()
     assert job.state(1).startswith("running"), "it could write nothing more"
@@ -192,8 +205,7 @@ def test_a_task_that_is_requeued_from_outside_goes_on(slurm: Cluster, tmp_path: 
     """As an administrator does: `scontrol requeue` in the middle of one of three."""
     config = write_config(tmp_path, models=slow_models(0.05), max_length=100)
     job = submit(a_job(tmp_path, config, shards=3, sbatch=("--time=5:00",)))
-    wait_for(job, 1, "running")
-    time.sleep(4)
+    until_at_work(tmp_path)
     asked(["scontrol", "requeue", f"{job.ids['tasks'][0]}_1"])
     wait_for(job, 1, "requeued", "complete")
     assert "New: " in merged(job)
@@ -250,9 +262,9 @@ def test_what_a_lost_node_had_goes_on_from_its_snapshot(
     config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
     snapshot = job.folder / "tasks" / "0001" / "store.sqlite"
-    wait_for(job, 1, "running")
-    deadline = time.monotonic() + 60
-    while not snapshot.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not snapshot.exists():
+        assert time.monotonic() < deadline, logs(job)
         time.sleep(0.2)
     if not is_requeued:
         asked(["scontrol", "update", f"JobId={job.ids['tasks'][0]}_1", "Requeue=0"])
@@ -285,9 +297,9 @@ def test_an_array_of_slurm_is_the_whole(slurm: Cluster, tmp_path: Path) -> None:
 def test_a_job_of_slurm_that_is_cancelled_is_submitted_again(slurm: Cluster, tmp_path: Path) -> None:
     config = write_config(tmp_path, models=slow_models(0.05), max_length=100)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
-    wait_for(job, 1, "running")
-    deadline = time.monotonic() + 30
-    while not (job.folder / "tasks" / "0001" / "store.sqlite").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not (job.folder / "tasks" / "0001" / "store.sqlite").exists():
+        assert time.monotonic() < deadline, logs(job)
         time.sleep(0.2)
     cancel(job)
     wait_for(job, 1, "cancelled", "stopped")
@@ -303,10 +315,9 @@ def test_slurm_says_what_it_does_not_take(slurm: Cluster, tmp_path: Path) -> Non
 
 
 def test_a_warning_of_slurm_requeues_the_task(slurm: Cluster, tmp_path: Path) -> None:
-    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    config = write_config(tmp_path, models=slow_models(0.1), max_length=60)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=10:00",)))
-    wait_for(job, 1, "running")
-    time.sleep(4)
+    until_at_work(tmp_path)
     asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
     wait_for(job, 1, "requeued", seconds=60)
     assert "New: " in merged(job, seconds=300)
@@ -322,12 +333,13 @@ def test_five_warnings_in_a_row_lose_nothing(slurm: Cluster, tmp_path: Path) -> 
     """Once, after one requeue, the merged store lacked 180 lines: the merge may have begun before the end."""
     config = write_config(tmp_path, models=slow_models(0.05), max_length=500)
     job = submit(a_job(tmp_path, config, shards=2, sbatch=("--time=10:00",)))
+    steps = 0
     for restart in range(5):
         wait_for(job, 1, "running")
         deadline = time.monotonic() + 60
         while not job.state(1).endswith(f"restart {restart}") and time.monotonic() < deadline:
             time.sleep(0.1)
-        time.sleep(3)
+        steps = until_at_work(tmp_path, least=steps + 4)
         asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
         wait_for(job, 1, "requeued", "complete", seconds=60)
     assert "New: " in merged(job, seconds=400)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -24,7 +25,7 @@ from panic.cluster.standing import standings
 from panic.errors import PanicError, UsageError
 from panic.store import Store, reading
 from tests.engine.conftest import SYNTHETIC, dump
-from tests.processes import command_lines
+from tests.processes import ask, command_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -205,10 +206,9 @@ def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapsho
     given["SLURM_ARRAY_TASK_ID"] = "1"
     subprocess.run(["bash", job.script, "pin"], env=given, check=True)
     task = subprocess.Popen(["bash", job.script, "task"], env=given, start_new_session=True)
-    while not (tmp_path / "panic-local-1-0001" / "logs").exists():
+    while num_invocations(tmp_path / "panic-local-1-0001") < 8:
         assert task.poll() is None
         time.sleep(0.1)
-    time.sleep(2)
     task.send_signal(signal.SIGUSR1)
     assert task.wait(60) == 0
     assert (tmp_path / "requeued").read_text() == "requeue local-1\n"
@@ -305,14 +305,15 @@ def test_a_task_that_ends_at_once_when_it_is_warned_is_requeued(tmp_path: Path, 
     setup = f'touch "{tmp_path}/begun"; sleep 0.3' if when == "before it begins" else ""
     for number in range(1, 6):
         job = a_job(
-            tmp_path, shards=1, panic=("sh", "-c", f'touch "{tmp_path}/begun"; exec sleep 60'), setup=setup
+            tmp_path, shards=1, panic=("sh", "-c", f'touch "{tmp_path}/begun"; exec sleep 600'), setup=setup
         )
         task = subprocess.Popen(["bash", job.script, "task"], env=given)
         while not (tmp_path / "begun").exists():
+            assert task.poll() is None
             time.sleep(0.01)
         time.sleep(0.1)
         task.send_signal(signal.SIGUSR1)
-        assert task.wait(10) == 0
+        assert task.wait(100) == 0
         assert job.state(1).startswith("requeued")
         assert (tmp_path / "asked").read_text() == "requeue 17_1\n" * number
         (tmp_path / "begun").unlink()
@@ -330,12 +331,12 @@ def test_a_task_that_is_told_twice_to_stop_keeps_what_it_has_computed(tmp_path: 
     while num_invocations(store) < 2:
         assert task.poll() is None
         time.sleep(0.1)
+    [child] = [one for one, words in command_lines(below=task.pid).items() if "run" in words]
     task.send_signal(signal.SIGUSR1)
     task.send_signal(signal.SIGUSR1)  # as where somebody requeues it shortly before its time is over
-    [child] = [one for one, words in command_lines(below=task.pid).items() if "run" in words]
     time.sleep(0.2)
-    child.terminate()  # and then it is over
-    assert task.wait(60) == 0
+    ask([child], psutil.Process.terminate)  # and then it is over, if it was not already
+    assert task.wait(100) == 0
     assert num_invocations(job.folder / "tasks" / "0001") >= 2
     assert not store.exists()
 

@@ -28,6 +28,7 @@ from panic.engine.serving import ServerSettings
 from panic.models import registry
 from tests import tiny
 from tests.devices.test_contract import MIB, Layers, call
+from tests.processes import until_dead
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files without a name")
 SIZE = 4 * MIB
@@ -247,8 +248,7 @@ def test_four_workers_hold_one_copy(tmp_path: Path, device: str) -> None:
         assert all(own - one["Pss_Anon"] > 0.8 * size for one in memory)
         alone[0].close()
     os.kill(workers[0].pid, signal.SIGKILL)  # type: ignore[arg-type]
-    deadline = time.monotonic() + 10
-    while workers[0].pid is not None and time.monotonic() < deadline:
+    while workers[0].pid is not None:
         time.sleep(0.05)
     workers[0].submit(Call(number=9, model="m", batch_size=1, inputs=["hello"], seeds=[0]))
     assert results.get(timeout=100).outputs[0].value.tobytes() in vectors
@@ -302,8 +302,7 @@ def test_a_killed_driver_leaves_nothing_in_memory(tmp_path: Path) -> None:
     assert pids <= set(mapping_processes())
     driver.kill()
     driver.wait()
-    deadline = time.monotonic() + 10
-    while pids & set(mapping_processes()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    for pid in pids:
+        until_dead(pid)
     assert not pids & set(mapping_processes())
     assert not list(Path("/dev/shm").glob("panic*"))

@@ -56,6 +56,7 @@ class Server:
         delay_s: before each answer.
         elsewhere: where a fault "redirect" sends to.
         certificate: a PEM file with a certificate and its key; then it speaks https.
+        at_least: nothing is answered before so many requests were there at once.
     """
 
     text: Callable[[int, Seen], str] = describe
@@ -68,6 +69,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     elsewhere: str = ""
     certificate: Path | None = None
+    at_least: int = 0
     requests: list[Seen] = field(default_factory=list)
     answered: int = 0
     most_at_once: int = 0
@@ -95,6 +97,12 @@ class Server:
         self._server.force_exit = self._server.should_exit = True
         self._thread.join()
 
+    def until_idle(self) -> None:
+        """Wait until what was asked is answered, and whoever asked has gone."""
+        state = self._server.server_state
+        while state.connections or state.tasks:
+            time.sleep(0.005)
+
     @property
     def url(self) -> str:
         return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}/v1"
@@ -117,6 +125,8 @@ class Server:
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
+            while self.most_at_once < self.at_least:
+                await asyncio.sleep(0.005)
             await asyncio.sleep(self.delay_s)
             return number, seen, await self._fault(self.faults(number))
         finally:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from panic.devices.events import read_events
 from panic.errors import ModelError
 from panic.store import Store, check, contents, reading
 from tests.engine.conftest import dump, make_config
-from tests.processes import running
+from tests.processes import running, until_dead
 
 MODELS = '''
 import os
@@ -57,6 +60,10 @@ class Named(type):
 class Deadly(metaclass=Named):
     """No text; whoever asks for the name of its class, to tell so, ends the process."""
 '''
+
+
+LIMIT_S = 2.0
+"""Of a call: more than a good one takes on a busy machine, twice in a row."""
 
 
 def evil_config(folder: Path, *, size: int = 8, **parameters: Any) -> ExperimentConfig:
@@ -108,31 +115,25 @@ def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path, size: int) -> None:
     """Also when the next batch's pixels fill the pipe to the process that hangs."""
     config = evil_config(tmp_path, size=size, deed="hang").model_copy(
         update={
-            "timeout_s": 0.5,
+            "timeout_s": LIMIT_S,
             "max_retries": 1,
             "prompts": ["state 3", "state 1", "state 2"],
             "batch_sizes": {"draw": 1, "chain": 1},
         }
     )
-    start = time.monotonic()
     run(config, tmp_path / "s")
-    assert time.monotonic() - start < 60
     with Store(tmp_path / "s") as store:
         (failed,) = (row for row in reading.runs(store) if row.state == "failed")
         assert failed.prompt == "state 3"
         assert failed.failure is not None
-        assert "no answer within 0.5 s" in failed.failure.message
+        assert f"no answer within {LIMIT_S:g} s" in failed.failure.message
         (rows,) = reading.timelines(store).values()
     lost_s = sum(row["seconds"] for row in rows if row["name"] == "lost with its process")
-    assert 2 * 0.5 <= lost_s < 60
+    assert 2 * LIMIT_S <= lost_s < 600
 
 
 def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:
     """A killed driver must not leave a process with models behind."""
-    import signal
-    import subprocess
-    import sys
-
     hanging = tmp_path / "hanging"
     config = evil_config(tmp_path, deed="hang", once=str(hanging)).model_copy(update={"timeout_s": 500.0})
     code = (
@@ -140,28 +141,19 @@ def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:
         "run(ExperimentConfig.model_validate_json(sys.argv[1]), sys.argv[2])"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, config.model_dump_json(), str(tmp_path / "s")])
-    deadline = time.monotonic() + 60
-    while not hanging.exists() and time.monotonic() < deadline:
+    while not hanging.exists():
+        assert driver.poll() is None, "it ended before its model was called"
         time.sleep(0.05)
     children = children_of(driver.pid)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    while any(is_alive(pid) for pid in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
     assert children
-    assert not any(is_alive(pid) for pid in children)
+    for pid in children:
+        until_dead(pid)
 
 
 def children_of(pid: int) -> list[int]:
     return [child.pid for child in running("panic.engine.child", below=pid)]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("executor", ["local", "process"])
@@ -293,9 +285,6 @@ def test_a_model_that_exits_while_loading_is_told(tmp_path: Path, executor: str)
 
 
 def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
-    import queue
-    import signal
-
     from panic.config import DiagramSettings
     from panic.engine.pool import JobResult, Pool
     from panic.engine.stages.diagrams import DiagramJob
@@ -311,8 +300,7 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
         assert inbox.get(timeout=60).rows is not None
         (idle,) = children_of(os.getpid())
         os.kill(idle, signal.SIGKILL)
-        while children_of(os.getpid()):
-            time.sleep(0.02)
+        until_dead(idle)
         time.sleep(0.2)
         pool.submit(DiagramJob(2, model, 0), None)
         assert inbox.get(timeout=60).rows is not None
@@ -328,7 +316,7 @@ def test_what_ends_a_thread_beside_a_child_is_delivered() -> None:
     child = Child("panic.engine.child:_end_with_parent", (), messages.put, messages.put)
     try:
         child.send(lambda: None)  # cannot be pickled
-        assert "pickle" in str(messages.get(timeout=10))
+        assert "pickle" in str(messages.get(timeout=60))
     finally:
         child.kill()
         child.close()
@@ -342,7 +330,7 @@ def test_a_thread_that_hands_messages_over_tells_its_end() -> None:
 
     errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
     child = Child("panic.engine.child:main", ("no such", "function"), refuse, errors.put)
-    assert str(errors.get(timeout=20)) == "can't start new thread"
+    assert str(errors.get(timeout=60)) == "can't start new thread"
     child.close()
 
 

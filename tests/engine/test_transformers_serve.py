@@ -16,6 +16,7 @@ from panic import run
 from panic.config import ExperimentConfig
 from panic.store import Store, check, reading, served
 from tests import tiny_language
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -31,9 +32,7 @@ def url(folder: Path) -> Iterator[str]:
 
     if not is_serve_available():
         pytest.skip("transformers serve needs pip install 'transformers[serving]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     log = folder.parent / "server.log"

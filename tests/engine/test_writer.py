@@ -144,13 +144,12 @@ def add_all(writer: Writer, commits: list[Commit]) -> threading.Thread:
     return thread
 
 
-def settled(writer: Writer) -> int:
-    """How many commits were added, once that has not changed for a while."""
-    added = -1
-    while added != writer.added:
-        added = writer.added
-        time.sleep(0.2)
-    return added
+def added_beyond(writer: Writer, least: int) -> int:
+    """How many commits are added, a while after there were so many: whoever adds them may be slow."""
+    while writer.added < least:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    return writer.added
 
 
 def test_only_so_many_bytes_wait_and_they_are_given_back() -> None:
@@ -158,7 +157,7 @@ def test_only_so_many_bytes_wait_and_they_are_given_back() -> None:
     writer = Writer(gate, lambda digest: None)
     thread = add_all(writer, [large(number) for number in range(12)])
     # 256 MiB may wait: after three of 100 MiB there is too much.
-    assert settled(writer) == 3
+    assert added_beyond(writer, 3) == 3
     gate.is_open.set()
     thread.join(30)
     assert not thread.is_alive(), "what is stored makes room"
@@ -173,7 +172,7 @@ def test_texts_count_too() -> None:
     text = "x" * (70 * 2**20)
     row = NewOutput(digest=text_digest("x"), modality="text", text=text)
     thread = add_all(writer, [Commit(outputs=[row]) for _ in range(4)])
-    assert settled(writer) == 2  # 140 MiB each
+    assert added_beyond(writer, 2) == 2  # 140 MiB each
     gate.is_open.set()
     thread.join(30)
     assert not thread.is_alive()
@@ -184,7 +183,7 @@ def test_only_so_many_commits_wait() -> None:
     gate = Gate()
     writer = Writer(gate, lambda digest: None)
     thread = add_all(writer, [Commit() for _ in range(3 * QUEUED_COMMITS)])
-    assert settled(writer) == QUEUED_COMMITS
+    assert added_beyond(writer, QUEUED_COMMITS) == QUEUED_COMMITS
     gate.is_open.set()
     thread.join(30)
     assert not thread.is_alive()
@@ -208,13 +207,14 @@ def test_several_commits_are_one_transaction_in_their_order() -> None:
 def test_what_comes_within_a_moment_is_stored_together() -> None:
     gate = Gate()
     gate.is_open.set()
-    writer = Writer(gate, lambda digest: None)
+    writer, began = Writer(gate, lambda digest: None), time.monotonic()
     for _ in range(12):
         writer.add(Commit())
         time.sleep(0.002)
+    moments = (time.monotonic() - began) // COMMIT_EVERY_S  # one of them, unless the machine is busy
     while writer.committed < 12:
         time.sleep(0.01)
-    assert len(gate.commits) <= 3
+    assert len(gate.commits) <= moments + 2
     writer.close()
 
 
@@ -229,20 +229,21 @@ def test_many_rows_are_not_gathered_further() -> None:
     assert [len(commit.invocations) for commit in gate.commits] == [COMMIT_ROWS] * 3
 
 
-def test_a_flush_does_not_wait_for_more_to_gather() -> None:
+def test_a_flush_does_not_wait_for_more_to_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if what gathers may do so for an hour; without one it does, and not for long."""
     gate = Gate()
     gate.is_open.set()
+    monkeypatch.setattr("panic.engine.writer.COMMIT_EVERY_S", 3600.0)
     writer = Writer(gate, lambda digest: None)
-    before = time.monotonic()
     for _ in range(8):
         writer.add(Commit())
         writer.flush()
-    assert time.monotonic() - before < 4 * COMMIT_EVERY_S
     assert len(gate.commits) == 8
-    writer.add(Commit())  # without one it does, and not for long
+    monkeypatch.undo()
+    writer.add(Commit())
     while writer.committed < 9:
         time.sleep(0.01)
-    assert time.monotonic() - before < 20 * COMMIT_EVERY_S
+    assert len(gate.commits) == 9
     writer.close()
 
 

@@ -1,6 +1,7 @@
 """What goes in comes out: experiments, runs, results, and what the engine asks."""
 
 import threading
+import time
 
 import apsw
 import pytest
@@ -103,20 +104,27 @@ def test_reading_while_another_thread_writes(folder):
         def write():
             before = text_digest("long")
             for step in range(300):
+                while step - seen[-1] > 100 and not is_over.is_set():  # the reader may be slow
+                    time.sleep(0.001)
                 call = batch(writer, session, sample.draw)
                 made = output(f"text {step}")
                 invocation = NewInvocation(run, step, before, made.digest, 0, call.id)
                 writing.commit(writer, Commit(batches=[call], outputs=[made], invocations=[invocation]))
                 before = made.digest
 
+        seen, is_over = [0], threading.Event()
         thread = threading.Thread(target=write)
         thread.start()
-        seen = [0]
-        while thread.is_alive():
-            number, digest = next((n, d) for id, n, d, *_ in missing.tails(reader, sample.alpha) if id == run)
-            assert digest == text_digest(f"text {number - 1}" if number else "long")
-            seen.append(number)
-        thread.join()
+        try:
+            while thread.is_alive():
+                number, digest = next(
+                    (n, d) for id, n, d, *_ in missing.tails(reader, sample.alpha) if id == run
+                )
+                assert digest == text_digest(f"text {number - 1}" if number else "long")
+                seen.append(number)
+        finally:
+            is_over.set()
+            thread.join()
         assert seen == sorted(seen)
         assert len(set(seen)) > 2
         assert check.check(reader) == []

@@ -129,10 +129,9 @@ def test_while_a_driver_writes_counts_may_be_half_a_minute_old(tmp_path: Path) -
         play.steps()
         assert summaries.run_counts(reader) == before != reading.run_counts(reader)
         now = summaries.time.time
-        monkey = pytest.MonkeyPatch()
-        monkey.setattr(summaries.time, "time", lambda: now() + 31)
-        assert summaries.run_counts(reader) == reading.run_counts(reader)
-        monkey.undo()
+        with pytest.MonkeyPatch.context() as monkey:
+            monkey.setattr(summaries.time, "time", lambda: now() + 31)
+            assert summaries.run_counts(reader) == reading.run_counts(reader)
         play.steps()
     with Store(tmp_path / "s") as reader:  # nobody writes any more
         assert summaries.run_counts(reader) == reading.run_counts(reader)

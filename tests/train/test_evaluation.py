@@ -64,7 +64,7 @@ both = threading.Barrier(2)
 def test_the_oracle_s_judgement_takes_all_devices(tmp_path):
     """The first calls on the two devices wait for each other."""
     waiting = PERFECT.replace(
-        "return [", "self.met = getattr(self, 'met', None) or both.wait(20) + 1\n        return ["
+        "return [", "self.met = getattr(self, 'met', None) or both.wait(100) + 1\n        return ["
     )
     text = MEETING + waiting.replace("SEED", str(pocket_scores.SEED)).replace('"test", 12', '"test", 40')
     (tmp_path / "perfect.py").write_text(text)

@@ -262,10 +262,10 @@ def test_hostile_names_of_fields_of_configs_find_nothing(marked: Store, part: st
 
 def test_a_regular_expression_that_never_ends_is_stopped(own: Store) -> None:
     remark(own, "beta", "a" * 60 + "!")
-    begun = time.monotonic()
+    begun = time.thread_time()
     with pytest.raises(TooSlow, match="takes longer"):
         experiments(own, r"comments ~ '(a|aa)+$'")
-    assert time.monotonic() - begun < 30 * BUDGET_S  # its clock is that of the processor
+    assert time.thread_time() - begun < 30 * BUDGET_S
     assert experiments(own, "comments ~ 'a!$'") == ["beta"]
 
 
