@@ -76,6 +76,7 @@ class Child:
         self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
         self._reader.start()
         threading.Thread(target=self._write, name="child writer", daemon=True).start()
+        self._room = LOGGED_BYTES  # in the log, for what it prints
         self._listener = threading.Thread(target=self._log_prints, name="child listener", daemon=True)
         self._listener.start()
 
@@ -105,11 +106,11 @@ class Child:
             self._process.wait()
         self.kill()  # what it has started
         self._reader.join()
-        self._listener.join(1.0)  # a process that left the group may hold its end open
+        self._until_logged()
         self._connection.close()
 
     def exit_reason(self) -> str:
-        """Why it ended, in words."""
+        """Why it ended, in words; what it said last is in the log before."""
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -118,6 +119,7 @@ class Child:
             return "its pipe broke"
         finally:
             self.kill()  # what it has started
+            self._until_logged()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _read(self) -> None:
@@ -148,15 +150,21 @@ class Child:
         self._outbox.put(None)  # ends the writing thread, too
         self._on_message(None)
 
+    def _until_logged(self) -> None:
+        """Wait until what it has printed is logged; a process that left the group may hold its end open."""
+        before = self._room + 1
+        while self._listener.is_alive() and self._room < before:
+            before = self._room
+            self._listener.join(1.0)
+
     def _log_prints(self) -> None:
         assert self._process.stdout is not None
-        room = LOGGED_BYTES
         with self._process.stdout as stdout:
             while line := stdout.readline(LINE_BYTES):
-                if room > 0:
+                if self._room > 0:
                     log.info("process %d prints: %s", self.pid, line.decode(errors="replace").rstrip("\n"))
-                    room -= len(line)
-                    if room <= 0:
+                    self._room -= len(line)
+                    if self._room <= 0:
                         log.info("what else process %d prints is not logged", self.pid)
 
     def _write(self) -> None:

@@ -85,7 +85,7 @@ def until_at_work(folder: Path, least: int = 4, seconds: float = 120) -> int:
 
 
 def is_task(words: list[str]) -> bool:
-    """Whether a command line is that of a task that Slurm has started: tests without Slurm start some, too."""
+    """Whether this is the command line of a task of Slurm; tests without Slurm start tasks, too."""
     return words[-1:] == ["task"] and any("slurm_script" in word for word in words)
 
 

@@ -27,6 +27,7 @@ from panic.store.provenance import TRAINED, training_of
 from panic.train.config import load
 from panic.train.training import train
 from tests import tiny
+from tests.ports import free_ports
 from tests.train import small
 from tests.train.test_loop import assert_close
 
@@ -228,6 +229,20 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
     assert panic("train", config).exit_code == 0
 
 
+HELD = """
+import sys, time
+from panic.train.config import load
+from panic.train.training import train
+
+def tell(progress):
+    if progress.step == 38:
+        time.sleep(600)
+
+train(load(sys.argv[1]), tell)
+"""
+"""A training that comes to its last steps only when it is killed before."""
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """SIGKILL of a real process; goes on in this one."""
@@ -236,12 +251,15 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     for folder in (pieces, whole):
         folder.mkdir()
         write(folder / "a.yaml", "autoencoder", **changes)
-    process = start(pieces / "a.yaml")
-    wait_for(process, pieces / "model.training", "step-0000000[4-9].pt")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, pieces / "a.yaml"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(process, pieces / "model.training", "step-000000[1-3]?.pt")
     process.kill()
     process.communicate()
     settings = small.config("autoencoder", pieces)
-    assert 4 <= small.newest(settings)["step"] < 40
+    assert 10 <= small.newest(settings)["step"] < 40
     for folder in (pieces, whole):
         assert panic("train", folder / "a.yaml").exit_code == 0
     a, b = (small.newest(small.config("autoencoder", folder)) for folder in (pieces, whole))
@@ -256,7 +274,7 @@ def test_a_signal_ends_with_a_checkpoint_and_130(tmp_path):
     process = start(config)
     wait_for(process, tmp_path / "model.training", "loss.csv")
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "The same command goes on from there" in error
     assert (tmp_path / "model" / "config.json").exists()
@@ -264,7 +282,7 @@ def test_a_signal_ends_with_a_checkpoint_and_130(tmp_path):
 
 
 ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
-LAUNCHERS = {
+LAUNCHERS = {  # torch finds a port by itself; the other's is 29500, for all of a machine
     "accelerate": [*ACCELERATE, "--mixed_precision=no", "--dynamo_backend=no"],
     "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
 }
@@ -287,7 +305,8 @@ def test_two_processes_equal_one(tmp_path, task, launcher):
     for folder in (one, two):
         folder.mkdir()
         write(folder / "a.yaml", task, steps=4, batch_size=8, evaluate_every=2, **_few_samples(task))
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "panic.train", str(two / "a.yaml")]
+    port = [f"--main_process_port={free_ports(1)[0]}"] if launcher == "accelerate" else []
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], *port, "-m", "panic.train", str(two / "a.yaml")]
     on_cpu = environment() | {"ACCELERATE_USE_CPU": "true"}  # gloo, also where there is a GPU
     done = subprocess.run(command, env=on_cpu, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -323,7 +342,7 @@ def test_two_processes_that_are_stopped_go_on_as_one(tmp_path):
     )
     wait_for(process, tmp_path / "model.training", "loss.csv")
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=100)
     assert process.returncode != 0
     step = small.newest(small.config("autoencoder", tmp_path))["step"]
     assert step >= 1, error
