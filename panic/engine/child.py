@@ -73,12 +73,12 @@ class Child:
         self._on_error = on_error
         self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.send(arguments)
-        self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
-        self._reader.start()
-        threading.Thread(target=self._write, name="child writer", daemon=True).start()
         self._room = LOGGED_BYTES  # in the log, for what it prints
         self._listener = threading.Thread(target=self._log_prints, name="child listener", daemon=True)
         self._listener.start()
+        self._reader = threading.Thread(target=self._read, name="child reader", daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._write, name="child writer", daemon=True).start()
 
     @property
     def pid(self) -> int:
