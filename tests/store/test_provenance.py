@@ -251,9 +251,9 @@ def test_a_token_in_a_command_line_was_kept_by_logs_imports_and_ends(monkeypatch
 
 
 def test_long_lines_are_read_for_secrets_at_once():
-    begun = time.process_time()
+    begun = time.thread_time()
     lines = ["key" * 50_000, "--key-" * 25_000, "-" * 150_000, "key" + "-" * 150_000, "a+B1" * 40_000]
     lines += ["env key " * 5_000, "-u a:" * 8_000, "x://" + "a@" * 20_000]
     for line in lines:
         without_keys(line)
-    assert time.process_time() - begun < 5
+    assert time.thread_time() - begun < 5

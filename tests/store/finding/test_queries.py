@@ -438,7 +438,7 @@ def test_labels_of_many_prompts_were_read_once_for_every_run(own: Store) -> None
                 " VALUES (?, ?, last_insert_rowid(), 42, 0, 10, 'baseline')",
                 (experiment, network),
             )
-    began = time.process_time()
+    began = time.thread_time()
     assert len(runs(own, "group = g1")) == many // 4
     assert len(runs(own, "'a' in prompt_tags")) == many
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
