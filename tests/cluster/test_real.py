@@ -75,10 +75,10 @@ def merged(job: Job, seconds: float = 120) -> str:
     pytest.fail(asked(["squeue"]))
 
 
-def until_at_work(folder: Path, least: int = 4, seconds: float = 120) -> int:
-    """Wait until the first task has stored so many steps on its node; how many there are then."""
+def until_at_work(folder: Path, task: int = 1, least: int = 4, seconds: float = 120) -> int:
+    """Wait until a task has stored so many steps on its node; how many there are then."""
     deadline = time.monotonic() + seconds
-    while (found := sum(map(num_invocations, folder.glob("panic-*-0001")))) < least:
+    while (found := sum(map(num_invocations, folder.glob(f"panic-*-{task:04}")))) < least:
         assert time.monotonic() < deadline, f"{found} steps after {seconds:g} s"
         time.sleep(0.1)
     return found
@@ -202,15 +202,15 @@ def test_a_task_goes_on_beyond_its_time_limit(slurm: Cluster, tmp_path: Path) ->
 
 
 def test_a_task_that_is_requeued_from_outside_goes_on(slurm: Cluster, tmp_path: Path) -> None:
-    """As an administrator does: `scontrol requeue` in the middle of one of three."""
+    """As an administrator does: `scontrol requeue` in the middle of one of three; the first has no runs."""
     config = write_config(tmp_path, models=slow_models(0.05), max_length=100)
     job = submit(a_job(tmp_path, config, shards=3, sbatch=("--time=5:00",)))
-    until_at_work(tmp_path)
-    asked(["scontrol", "requeue", f"{job.ids['tasks'][0]}_1"])
-    wait_for(job, 1, "requeued", "complete")
+    until_at_work(tmp_path, task=2)
+    asked(["scontrol", "requeue", f"{job.ids['tasks'][0]}_2"])
+    wait_for(job, 2, "requeued", "complete")
     assert "New: " in merged(job)
     assert standing(job) == ["complete"] * 3, logs(job)
-    assert job.state(1).endswith("restart 1")
+    assert job.state(2).endswith("restart 1")
     run(config, tmp_path / "whole")
     assert dump(job.folder / "merged") == dump(tmp_path / "whole")
 
