@@ -91,13 +91,13 @@ class Cluster:
         """End both daemons."""
         for daemon in (self._node, self._controller):
             daemon.terminate()
-            daemon.wait(30)
+            daemon.wait(120)
 
 
 def _forget_groups() -> None:
     """Remove the control groups of a node that was lost, as its next start would: they keep jobs from it."""
     groups = MEMORY_GROUPS / f"slurm_{socket.gethostname()}"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for folder, _, _ in os.walk(groups, topdown=False):
         while os.path.isdir(folder):
             try:
@@ -122,7 +122,7 @@ def _munge() -> None:
     subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
 
 
-def _until(words: list[str], text: str, seconds: float = 30.0) -> None:
+def _until(words: list[str], text: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if text in subprocess.run(words, capture_output=True, text=True, check=False).stdout:

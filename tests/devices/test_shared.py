@@ -227,7 +227,7 @@ def start(folder: str, number: int, deliver, device: str = "cpu") -> list[Proces
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("device", ["cpu", "sim:1GiB"])
 def test_four_workers_hold_one_copy(tmp_path: Path, device: str) -> None:
     folder = large_model(tmp_path / "model")
@@ -287,7 +287,7 @@ def mapping_processes() -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_killed_driver_leaves_nothing_in_memory(tmp_path: Path) -> None:
     folder = large_model(tmp_path / "model")
     driver = subprocess.Popen(

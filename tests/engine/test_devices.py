@@ -90,7 +90,7 @@ def kill_one_when_working(killed: list[int]) -> Callable[[Progress], None]:
     return on_progress
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_devices_give_what_one_gives(tmp_path: Path, number: int) -> None:
     """With three of them, the process of one is killed in the middle."""
@@ -107,7 +107,7 @@ def test_several_devices_give_what_one_gives(tmp_path: Path, number: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_kills_of_the_whole_change_nothing(tmp_path: Path) -> None:
     config = several(2, max_length=80)
     hits = kill_and_rerun(config, tmp_path, kills=4, seed=0, within_s=1.5)
@@ -151,7 +151,7 @@ def test_models_that_fit_only_when_spread_give_what_one_large_device_gives(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_device_whose_process_ends_three_times_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

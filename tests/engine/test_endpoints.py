@@ -69,6 +69,7 @@ def test_as_many_requests_side_by_side_as_the_concurrency_says(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_misbehaving_server_costs_requests_and_no_answer(tmp_path: Path) -> None:
     chance = random.Random(7)
     kinds = ["429"] * 30 + ["500"] * 6 + ["cut"] * 6 + ["json"] * 3 + ["other"] * 3 + ["trickle"] * 2

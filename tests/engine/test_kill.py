@@ -68,7 +68,7 @@ def wait_for_work(store: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("kills", "least", "max_length"), [(4, 1, 120), pytest.param(20, 5, 300, marks=pytest.mark.slow)]
 )

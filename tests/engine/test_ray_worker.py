@@ -92,7 +92,6 @@ def test_an_endpoint_stands_in_for_no_worker_that_still_starts() -> None:
     assert [seat.worker for seat in workers.open_seats()] == [starting, talk]
 
 
-@pytest.mark.timeout(60)
 def test_a_cluster_without_room_does_not_hold_up_who_wants_to_stop() -> None:
     """While shapes were tried out, Ctrl-C was heard only when a worker had given a result."""
     worker = RayWorker(cast(Any, Waiting()), 1)

@@ -18,7 +18,7 @@ from panic.store import Store, check, reading, served
 from tests import tiny_language
 from tests.ports import free_ports
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class Meeting(ImageToText):
         (self.folder / f"pid {os.getpid()}").touch()
         self.calls += 1
         expected = int((self.folder / "expected").read_text())
-        until = time.monotonic() + (60 if self.calls > 3 else 0)
+        until = time.monotonic() + (200 if self.calls > 3 else 0)
         while len(list(self.folder.glob("pid *"))) < expected and time.monotonic() < until:
             time.sleep(0.01)
         return super().invoke(inputs, seeds)
@@ -72,7 +72,7 @@ class OnlyAsked(ImageToText):
 
     def invoke(self, inputs, seeds):
         self.calls += 1
-        until = time.monotonic() + (60 if self.calls > 3 else 0)
+        until = time.monotonic() + (200 if self.calls > 3 else 0)
         while not (self.folder / "ended").exists() and time.monotonic() < until:
             time.sleep(0.01)
         return super().invoke(inputs, seeds)
@@ -106,7 +106,7 @@ def overlaps(store: Path) -> int:
     return sum(begin < before + duration for (before, duration), (begin, _) in itertools.pairwise(times))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("executor", ["auto", "process"])
 def test_two_workers_give_what_one_gives(tmp_path: Path, executor: str) -> None:
     config = config_with(tmp_path, "Meeting", {"folder": str(tmp_path)}, executor=executor)
@@ -142,7 +142,7 @@ def test_more_than_one_worker_needs_processes(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_kills_with_three_workers_change_nothing(tmp_path: Path) -> None:
     config = make_config(

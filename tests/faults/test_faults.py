@@ -32,7 +32,7 @@ def hold(kind: str, seed: int, scratch: Path) -> None:
         ),  # those that broke it once
     ],
 )
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_promises_hold(kind: str, seed: int, scratch: Path) -> None:
     hold(kind, seed, scratch)
 
@@ -53,7 +53,7 @@ def test_promises_hold(kind: str, seed: int, scratch: Path) -> None:
         *(("disk", 2), ("power", 6), ("configs", 5), ("commands", 5), ("stores", 60)),
     ],
 )
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_promises_hold_for_longer(kind: str, cases: int, scratch: Path) -> None:
     for seed in range(11, 11 + cases):
         hold(kind, seed, scratch)

@@ -65,7 +65,7 @@ def project(tmp_path: Path) -> Project:
             text=True,
             cwd=tmp_path,
             env={"PATH": str(bin_), **variables},
-            timeout=60,
+            timeout=250,
         )
 
     project = Project(root=root, bin=bin_, notes=notes, run=run)
@@ -108,7 +108,7 @@ def test_extras_are_added_and_kept(project: Project) -> None:
             cwd=project.root,
             env={"PATH": str(project.bin)},
             check=True,
-            timeout=60,
+            timeout=250,
         )
 
     ensure("")
@@ -154,7 +154,7 @@ def test_a_moved_clone_is_installed_anew(project: Project, tmp_path: Path) -> No
     moved = tmp_path / "moved"
     project.root.rename(moved)
     done = subprocess.run(
-        [str(moved / "test.sh")], capture_output=True, text=True, env={"PATH": str(project.bin)}, timeout=60
+        [str(moved / "test.sh")], capture_output=True, text=True, env={"PATH": str(project.bin)}, timeout=250
     )
     assert done.returncode == 0
     assert "making it again" in done.stderr

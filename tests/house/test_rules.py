@@ -171,7 +171,7 @@ def loaded_by(code: str) -> set[str]:
     """The heavy packages that are loaded after running this code in a fresh interpreter."""
     code += "\nimport sys\nprint('\\n' + ' '.join({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=250, check=True
     )
     return HEAVY & set(done.stdout.splitlines()[-1].split())
 

@@ -63,7 +63,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env=variables,
-        timeout=110,
+        timeout=250,
     )
 
 
@@ -74,13 +74,13 @@ def experiments(folder: Path) -> dict[str, str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=110,
+        timeout=250,
         check=True,
     )
     return {row["name"]: row["state"] for row in json.loads(done.stdout)}
 
 
-def wait_until_nothing_runs(folder: Path, timeout_s: float = 80) -> str:
+def wait_until_nothing_runs(folder: Path, timeout_s: float = 200) -> str:
     deadline = time.monotonic() + timeout_s
     while "Nothing runs" not in (text := run(folder, "--status").stdout):
         assert time.monotonic() < deadline, text
@@ -88,7 +88,7 @@ def wait_until_nothing_runs(folder: Path, timeout_s: float = 80) -> str:
     return text
 
 
-def wait_until_known(folder: Path, name: str, timeout_s: float = 80) -> None:
+def wait_until_known(folder: Path, name: str, timeout_s: float = 200) -> None:
     """Until the store has an experiment of this name."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
