@@ -35,6 +35,7 @@ from panic.errors import UsageError
 from panic.store import Store, check
 from panic.store.merging.merge import merge
 from tests.engine.conftest import SYNTHETIC, dump, make_config
+from tests.engine.test_workers import MODELS as MEETING
 from tests.ports import free_ports
 from tests.processes import ask, command_lines, running, until_dead
 
@@ -179,12 +180,21 @@ class TestCluster:
     pytestmark = ray_test
 
     def test_four_workers_of_two_nodes_give_what_one_gives(
-        self, tmp_path: Path, nodes: Nodes, expected: list[str], caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, nodes: Nodes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        held: list[float] = []
+        """All begin before the first goes on."""
+        (tmp_path / "meeting.py").write_text(MEETING)
+        changes, held = with_embeddings(), list[float]()
+        changes["models"]["chain"] = {
+            "base": f"python:{tmp_path}/meeting.py:Meeting",
+            "folder": str(tmp_path),
+        }
+        (tmp_path / "expected").write_text("4")
         with caplog.at_level(logging.INFO):
-            run(loops(**with_embeddings()), tmp_path / "ray", on_progress=lambda _: held.append(used_bytes()))
-        assert dump(tmp_path / "ray") == expected
+            run(loops(**changes), tmp_path / "ray", on_progress=lambda _: held.append(used_bytes()))
+        (tmp_path / "expected").write_text("1")
+        run(loops(executor="local", ray=None, **changes), tmp_path / "one")
+        assert dump(tmp_path / "ray") == dump(tmp_path / "one")
         assert len(used_nodes(tmp_path / "ray")) == 2
         assert len(used_workers(tmp_path / "ray")) == 4
         with Store(tmp_path / "ray") as store:

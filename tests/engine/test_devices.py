@@ -28,6 +28,7 @@ from panic.models import registry
 from panic.store import Store, check, reading
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_kill import kill_and_rerun
+from tests.engine.test_workers import MODELS as MEETING
 from tests.processes import running
 
 MODELS = '''
@@ -93,11 +94,16 @@ def kill_one_when_working(killed: list[int]) -> Callable[[Progress], None]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_devices_give_what_one_gives(tmp_path: Path, number: int) -> None:
-    """With three of them, the process of one is killed in the middle."""
+    """With three of them, the process of one is killed in the middle. All begin before the first goes on."""
+    (tmp_path / "meeting.py").write_text(MEETING)
+    chain = {"base": f"python:{tmp_path}/meeting.py:Meeting", "folder": str(tmp_path)}
+    models = several(1).model_dump(mode="json")["models"] | {"chain": chain}
     killed: list[int] = []
     on_progress = kill_one_when_working(killed) if number == 3 else lambda progress: None
-    run(several(number), tmp_path / "several", on_progress=on_progress)
-    run(several(1), tmp_path / "one")
+    (tmp_path / "expected").write_text(str(number))
+    run(several(number, models=models), tmp_path / "several", on_progress=on_progress)
+    (tmp_path / "expected").write_text("1")
+    run(several(1, models=models), tmp_path / "one")
     assert len(killed) == (number == 3)
     assert used_devices(tmp_path / "several") == {f"sim:1GiB#{n}" for n in range(1, number + 1)}
     assert used_devices(tmp_path / "one") == {"sim:1GiB"}
