@@ -152,13 +152,16 @@ def used_workers(store: Path) -> set[str]:
     return {device.split(", ")[2] for device in devices(store)}
 
 
-def at(*steps: tuple[int, Callable[[], None]]) -> Callable[[Progress], None]:
-    """An `on_progress` that does something once so many invocations are there, one after another."""
+def at(*steps: tuple[int, Callable[[], object]]) -> Callable[[Progress], None]:
+    """An `on_progress` that does something once so many invocations are there, one after another.
+
+    What gives False is tried again.
+    """
     left = list(steps)
 
     def on_progress(progress: Progress) -> None:
-        if left and progress.invocations >= left[0][0]:
-            left.pop(0)[1]()
+        if left and progress.invocations >= left[0][0] and left[0][1]() is not False:
+            del left[0]
 
     return on_progress
 
@@ -247,11 +250,13 @@ class TestCluster:
             while {one.pid for one in places()} <= before and time.monotonic() < deadline:
                 time.sleep(0.1)
 
-        steps = (
-            (40, lambda: places()[0].kill()),
-            (80, lambda: nodes.lose(lost)),
-            (120, join),
-        )
+        def lose() -> bool:
+            """The node has done something before, however late it began."""
+            if is_used := lost.node_id[:8] in used_nodes(tmp_path / "store"):
+                nodes.lose(lost)
+            return is_used
+
+        steps = ((40, lambda: places()[0].kill()), (80, lose), (120, join))
         slow = {"size": SIZE, "delay_s": 0.8}  # there is work left when the last node has started its worker
         config = loops(ray={"address": "auto", "workers": 5}, **with_embeddings())
         config.models["draw"].__pydantic_extra__.update(slow)
