@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -27,6 +28,10 @@ HOSTILE = (
     "<script>document.body.dataset.owned=1</script>"
     '<img src=x onerror="document.body.dataset.owned=2"> "quotes" \u202eRTL'
 )
+
+
+LONGEST_S = 100.0
+"""For what takes a moment: as long as a machine that is busy with other things may make of it."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +59,7 @@ class Served:
     port: int
     access: Access
     app: Application
+    server: uvicorn.Server
 
     @property
     def url(self) -> str:
@@ -67,7 +73,7 @@ class Served:
         url = f"http://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, headers=headers, **how)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=LONGEST_S) as answer:
                 return Answer(
                     status=answer.status, headers={k.lower(): v for k, v in answer.headers.items()},
                     body=answer.read(),
@@ -98,12 +104,22 @@ def serving(*paths: Path, port: int = 0, trainings: Sequence[Path] = (), **how: 
     while not server.started:
         time.sleep(0.01)
     try:
-        yield Served(port=listener.getsockname()[1], access=access, app=app)
+        yield Served(port=listener.getsockname()[1], access=access, app=app, server=server)
     finally:
         app.events.stop()
         server.should_exit = True
-        thread.join(10)
+        thread.join(LONGEST_S)
         listener.close()
+    assert not thread.is_alive(), "the server does not end"
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port that nobody else is given, whether or not a server of ours listens on it."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 @pytest.fixture
