@@ -19,11 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from tests.patience import LONGEST_S
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "ArrowUp": 38, "Home": 36, "End": 35, "Enter": 13}
-
-LONGEST_S = 100.0
-"""For what takes a moment: as long as a machine that is busy with other things may make of it."""
 
 SERVER_ENDED = (
     "ERR_CONNECTION_", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH",

@@ -22,16 +22,13 @@ from panic.store import Commit, NewEmbedding, NewRun, Store, contents, reading, 
 from panic.store.codec import text_digest
 from panic.view.access import Access
 from panic.view.server import Application, application, listening
+from tests.patience import LONGEST_S
 from tests.store import sample
 
 HOSTILE = (
     "<script>document.body.dataset.owned=1</script>"
     '<img src=x onerror="document.body.dataset.owned=2"> "quotes" \u202eRTL'
 )
-
-
-LONGEST_S = 100.0
-"""For what takes a moment: as long as a machine that is busy with other things may make of it."""
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from typer.testing import CliRunner, Result
 from panic.cli.app import app
 from panic.store import NewRun, Store, writing
 from panic.view import bundle
+from tests.patience import LONGEST_S
 from tests.store import sample
-from tests.view.conftest import LONGEST_S
 
 Known = tuple[Path, sample.Sample]
 

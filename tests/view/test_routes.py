@@ -13,7 +13,6 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from panic.store import NewRun, Store, contents, reading, writing
 from panic.view import computing, processes
 from panic.view import events as events_of
 from panic.view.routes import page_files, routes
+from tests.patience import LONGEST_S, until
 from tests.processes import running
 from tests.store import sample
-from tests.view.conftest import HOSTILE, LONGEST_S, Served, Shared, serving
+from tests.view.conftest import HOSTILE, Served, Shared, serving
 
 Known = tuple[Path, sample.Sample]
 ONE = "/api/1/stores/0/experiments/alpha"
@@ -542,13 +542,6 @@ def test_a_question_is_answered_once_for_a_state_of_the_store(
     late = served.get(f"{ONE}/questions/regimes")
     assert late.status == 500
     assert "takes longer" in late.json["error"]
-
-
-def until(is_so: Callable[[], bool], seconds: float = LONGEST_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_store_of_an_older_schema_is_read_again_once_it_was_brought_up_to_date(tmp_path: Path) -> None:

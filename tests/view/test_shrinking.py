@@ -14,7 +14,7 @@ from PIL import Image
 from panic.store.codec import encode_image
 from panic.store.thumbnails import shrunk
 from panic.view.shrinking import Shrinkers
-from tests.view.conftest import LONGEST_S
+from tests.patience import LONGEST_S
 
 
 @pytest.fixture(scope="module")
