@@ -104,6 +104,7 @@ class Events:
             listener.set()
 
     def stop(self) -> None:
-        """End all streams."""
+        """End all streams; any thread may ask for it, and a signal's handler."""
         self.is_over = True
-        self._wake()
+        if self._looking is not None:  # else nobody has listened yet
+            self._looking.get_loop().call_soon_threadsafe(self._wake)

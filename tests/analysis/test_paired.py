@@ -70,7 +70,7 @@ def test_metrics_have_their_known_values(performed: Path) -> None:
         angle = 1 - np.cos(2 * np.pi * 4 / STATES)
         assert values(store, "cycle", "drift") == pytest.approx([angle] * 16, abs=1e-5)
         spent = sum(row.duration_s for row in reading.model_times(store, "cycle") if row.model != "circle")
-        assert sum(v for v in values(store, "cycle", "seconds") if v) == pytest.approx(spent, rel=0.3)
+        assert sum(v for v in values(store, "cycle", "seconds") if v) == pytest.approx(spent)
         with pytest.raises(NotFound) as raised:
             metric(load(store, "cycle"), "drfit")
         assert raised.value.hint == "Did you mean drift?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from panic.cli.app import app
 from panic.store import Store
+from tests.patience import LONGEST_S
 from tests.store.sample import fill
 
 CONFIG = """\
@@ -35,6 +37,30 @@ executor: local
 ROOT = Path(__file__).parents[2]
 DIAGRAMS = "diagrams: {max_dimension: 1, modality: text}"
 Invoke = Callable[..., Result]
+SLOWED = """\
+import time
+from pathlib import Path
+from panic.models.synthetic import TextToImage
+
+
+class Draw:
+    modality_in = "text"
+    modality_out = "image"
+    size_bytes = 0
+    batch_size = 8
+
+    def load(self, device):
+        self.model = TextToImage(states=5, size=32)
+        self.num_calls = 0
+
+    def invoke(self, inputs, seeds):
+        self.num_calls += 1
+        if self.num_calls > 6 and not Path("go").exists():
+            time.sleep(1)
+        return self.model.invoke(inputs, seeds)
+"""
+"""A model that takes a second for every further call until there is a file `go`: what calls it can be
+interrupted in the middle however late the signal comes, and is through at once afterwards."""
 
 
 def write_config(folder: Path, name: str = "demo", **changes: Any) -> Path:
@@ -63,6 +89,31 @@ def call(*arguments: object, **options: Any) -> Result:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def write_slowed(folder: Path, name: str = "demo", **changes: Any) -> Path:
+    """Such a config, with `SLOWED` as what draws."""
+    (folder / "slowed.py").write_text(SLOWED)
+    path = write_config(folder, name, **changes)
+    lines = path.read_text().splitlines(keepends=True)
+    [place] = [number for number, line in enumerate(lines) if line.startswith("  draw: ")]
+    lines[place] = '  draw: {base: "python:slowed.py:Draw"}\n'
+    path.write_text("".join(lines))
+    return path
+
+
+def read_terminal(ours: int, hear: Callable[[bytes], None] = lambda seen: None) -> bytes:
+    """All that comes out of a terminal until nobody holds its other end; `hear` is told what came so far."""
+    seen = b""
+    try:
+        while select.select([ours], [], [], LONGEST_S)[0] and (part := os.read(ours, 65536)):
+            seen += part
+            hear(seen)
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    return seen
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import apsw
 import pytest
 
 from panic.store import Store, check, reading, writing
+from tests.patience import LONGEST_S, until
 
 from .conftest import Invoke, write_config
 
@@ -207,13 +207,13 @@ def started(tmp_path: Path, panic: Invoke, **changes: Any) -> subprocess.Popen[b
     process = subprocess.Popen(
         [*COMMAND, "run", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def has_begun() -> bool:
         done = panic("status", "demo", "--json")
-        if done.exit_code == 0 and json.loads(done.stdout)["invocations"]:
-            return process
-        time.sleep(0.1)
-    raise AssertionError("it never began")
+        return done.exit_code == 0 and json.loads(done.stdout)["invocations"] > 0
+
+    until(has_begun, process)
+    return process
 
 
 def test_an_experiment_is_stopped_ended_and_reopened(panic: Invoke, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_an_experiment_is_stopped_ended_and_reopened(panic: Invoke, tmp_path: Pa
         assert done.exit_code == 0, done.output
         assert f"Process {process.pid} was asked to stop" in done.stdout
         assert "demo has stopped." in done.stdout
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=LONGEST_S) == 130
     finally:
         process.kill()
     assert json.loads(panic("status", "--json").stdout)["state"] == "interrupted"
@@ -251,7 +251,7 @@ def test_a_driver_elsewhere_or_of_another_number_is_not_stopped(
     panic: Invoke, tmp_path: Path, store: Path
 ) -> None:
     """A lock that names a process of another host, or in another container, which is somebody else here."""
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = subprocess.Popen(["sleep", "600"])
     try:
         for host, said in (("elsewhere", "on elsewhere"), (os.uname().nodename, "cannot be seen from here")):
             with Store(store, write=True) as opened:

@@ -14,6 +14,7 @@ import typer
 
 from panic.cli.app import app
 from panic.cli.ask import complete_question
+from tests.patience import LONGEST_S
 
 from .conftest import Invoke
 
@@ -45,7 +46,7 @@ def completed(programs: Path, *lines: str) -> list[list[str]]:
         ["bash", "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONGEST_S,
         env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
@@ -85,7 +86,7 @@ def test_every_shell_has_a_script_for_both_programs(panic: Invoke, shell: str) -
     if shutil.which(binary):
         Path("script").write_text(done.stdout)
         check = {"nu": ["nu", "script"]}.get(binary, [binary, "-n", "script"])
-        subprocess.run(check, check=True, timeout=30)
+        subprocess.run(check, check=True, timeout=LONGEST_S)
 
 
 def test_an_unknown_shell_is_told_with_the_known_ones(panic: Invoke) -> None:

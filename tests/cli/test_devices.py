@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -35,9 +35,18 @@ def test_processes_are_read_from_what_torch_prints() -> None:
     assert PROCESS.findall("pynvml module not found, please install nvidia-ml-py") == []
 
 
-def test_a_gpu_is_listed_with_who_uses_it(panic, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """A process of this machine that is not this one."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def test_a_gpu_is_listed_with_who_uses_it(panic, sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver on paper knows of two processes: one of this machine and one that is not seen from here."""
-    mine, other = os.getppid(), 2**30
+    mine, other = sleeper, 2**30
     printed = (
         f"GPU:1\nprocess {mine:>10d} uses     1024.000 MB GPU memory\nprocess {other} uses 2.0 MB GPU memory"
     )
@@ -58,7 +67,7 @@ def test_a_gpu_is_listed_with_who_uses_it(panic, monkeypatch: pytest.MonkeyPatch
     assert (gpu["total_bytes"], gpu["free_bytes"]) == (24 * 2**30, 16 * 2**30)
     known, elsewhere = gpu["users"]
     assert (known["pid"], known["bytes"]) == (mine, 2**30)
-    assert known["name"] == psutil.Process(mine).name()
+    assert known["name"] == "sleep"
     assert elsewhere == {"pid": other, "name": "elsewhere", "bytes": 2 * 2**20}
     assert f"1.07 GB by {mine}" in " ".join(panic("devices").stdout.split())
 

@@ -14,6 +14,7 @@ import pytest
 from panic.store import Store
 from tests.cli.conftest import call
 from tests.engine.endpoint_server import Server
+from tests.patience import LONGEST_S
 
 KEY = "sk-planted-0123456789"
 VARIABLE = "PANIC_TEST_ACCESS"
@@ -61,7 +62,7 @@ def config(tmp_path: Path) -> Path:
 def panic(*arguments: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({VARIABLE: key, "ALSO": f"x{key}y"} if key else {})
     command = [sys.executable, "-m", "panic", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST_S)
 
 
 def holders(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ import yaml
 
 from panic.cli.common import visible, visible_json
 
-from .conftest import Invoke, call
+from .conftest import Invoke, call, read_terminal
 
 NASTY = "state 1 \x1b]0;owned\x07\x1b[2J\r\x7f\x9b31m \u202egnp.exe\u2066 \u2028 end 👩\u200d👩 \U000e0041"
 MODEL = '''
@@ -113,10 +113,10 @@ def test_csv_is_exact_for_programs_and_obeyed_by_no_terminal(panic: Invoke, nast
     assert "\x1b[5m" in exact
     ours, theirs = pty.openpty()
     command = [sys.executable, "-P", "-m", "panic", "returns", "--csv"]
-    subprocess.run(command, stdout=theirs, check=True, timeout=60)
-    os.close(theirs)
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
+    with subprocess.Popen(command, stdout=theirs) as process:
+        os.close(theirs)
+        shown = read_terminal(ours).decode()
+        assert process.wait() == 0
     assert shown.replace("\r\n", "\n") == visible(exact)
 
 

@@ -17,6 +17,7 @@ from panic.store.finding.fields import Fields
 from panic.store.finding.matching import TooSlow
 from panic.store.finding.queries import Query, find
 from tests.cli.conftest import ROOT, Invoke
+from tests.patience import LONGEST_S
 
 
 def test_a_list_has_a_filter_an_order_and_columns(store: Path, panic: Invoke) -> None:
@@ -122,7 +123,7 @@ def test_every_example_of_a_field_is_a_filter(store: Path, panic: Invoke) -> Non
 def test_a_reader_that_has_seen_enough_is_no_failure(store: Path) -> None:
     command = f"{sys.executable} -m panic list --json --store {store} | head -1"
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=ROOT, timeout=60,
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=ROOT, timeout=LONGEST_S,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")

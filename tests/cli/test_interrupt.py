@@ -7,21 +7,21 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import Invoke, write_config
+from tests.patience import LONGEST_S, until
+
+from .conftest import Invoke, read_terminal, write_config, write_slowed
 
 COMMAND = [sys.executable, "-P", "-m", "panic"]
-LONG = {"delay_s": 0.05, "max_length": 60, "prompts": ["state 0"]}
+LONG = {"delay_s": 0.05, "max_length": 4000, "prompts": ["state 0"]}
 
 
 @contextlib.contextmanager
@@ -38,21 +38,23 @@ def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str
 
 def wait_until_running(panic: Invoke, process: subprocess.Popen[str]) -> dict[str, Any]:
     """The JSON of `panic status` as soon as some steps are stored."""
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline and process.poll() is None:
+    status: dict[str, Any] = {}
+
+    def has_begun() -> bool:
         done = panic("status", "--json")
-        if done.exit_code == 0 and (status := json.loads(done.stdout))["invocations"] > 8:
-            return dict(status)
-        time.sleep(0.05)
-    process.kill()
-    raise AssertionError(f"it has not begun: {process.communicate()}")
+        if done.exit_code == 0:
+            status.update(json.loads(done.stdout))
+        return status.get("invocations", 0) > 8
+
+    until(has_begun, process)
+    return status
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
     panic: Invoke, tmp_path: Path, number: signal.Signals
 ) -> None:
-    config = write_config(tmp_path, **LONG)
+    config = write_slowed(tmp_path, max_length=60, prompts=["state 0"])
     with started("run", config) as process:
         status = wait_until_running(panic, process)
         assert status["state"] == "running"
@@ -60,7 +62,7 @@ def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
         assert status["runs"]["total"] == 3
         assert status["eta_s"] > 0
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=LONGEST_S)
         assert process.returncode == 130
     assert "Stopping after the batch in flight" in errors
     assert "Stopped; what was computed is stored." in errors
@@ -69,7 +71,8 @@ def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
     assert (status["state"], status["pid"], status["eta_s"]) == ("interrupted", None, None)
     assert 8 < status["invocations"] < 180
     assert panic("check").exit_code == 0
-    done = panic("resume")
+    (tmp_path / "go").touch()
+    done = panic("resume", "--trust")
     assert done.exit_code == 0, done.output
     panic("run", config, "--store", "uninterrupted")
     assert panic("dump").stdout == panic("dump", "--store", "uninterrupted").stdout
@@ -94,13 +97,13 @@ def test_work_goes_on_where_nobody_reads_messages_and_is_interrupted_there(
     with deaf("run", write_config(tmp_path, "long", **LONG), "--quiet") as process:
         wait_until_running(panic, process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(LONGEST_S) == 130
     assert json.loads(panic("status", "--json").stdout)["state"] == "interrupted"
     with deaf("run", write_config(tmp_path)) as process:
-        assert process.wait(60) == 0
+        assert process.wait(LONGEST_S) == 0
     assert json.loads(panic("status", "--json").stdout)["state"] == "complete"
     with deaf("run", tmp_path / "nothing.yaml") as process:
-        assert process.wait(60) == 2
+        assert process.wait(LONGEST_S) == 2
 
 
 def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path
     with started("run", *configs) as process:
         wait_until_running(panic, process)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=LONGEST_S)
         assert process.returncode == 130
     assert [row["name"] for row in json.loads(panic("list", "--json").stdout)] == ["one"]
 
@@ -125,7 +128,7 @@ def test_a_killed_run_is_interrupted_and_a_second_driver_is_refused(panic: Invok
             assert refused.exit_code == 1
             assert f"process {process.pid}" in refused.stderr
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=LONGEST_S)
     assert json.loads(panic("status", "--json").stdout)["state"] == "interrupted"
     assert panic("show").exit_code == 0
 
@@ -135,7 +138,7 @@ def test_watch_looks_again_until_it_ends(panic: Invoke, tmp_path: Path) -> None:
         wait_until_running(panic, process)
         done = panic("status", "--watch", "--interval", "0.1")
         assert done.exit_code == 0, done.output
-        process.communicate(timeout=30)
+        process.communicate(timeout=LONGEST_S)
         assert process.returncode == 0
     assert "complete" in done.stdout
     done = panic("status", "--watch", "--json")  # one line each time
@@ -150,15 +153,14 @@ def in_terminal(*arguments: object) -> tuple[int, str]:
         [*COMMAND, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
-    seen = b""
-    with contextlib.suppress(OSError):  # the terminal is gone with the process
-        while select.select([ours], [], [], 60)[0] and (part := os.read(ours, 65536)):
-            seen += part
-            if b"Delete this? [y/N]:" in seen and not seen.endswith(b"\n") and b"asked" not in seen:
-                os.write(ours, b"n\n")
-                seen += b"asked"
-    os.close(ours)
-    return process.wait(timeout=30), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    answered = []
+
+    def answer(seen: bytes) -> None:
+        if b"Delete this? [y/N]:" in seen and not answered:
+            answered.append(os.write(ours, b"n\n"))
+
+    seen = read_terminal(ours, answer)
+    return process.wait(timeout=LONGEST_S), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
 
 
 def test_a_terminal_shows_bars(tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def in_shell(line: str) -> subprocess.CompletedProcess[str]:
         ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} {line}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONGEST_S,
     )
 
 

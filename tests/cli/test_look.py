@@ -19,6 +19,7 @@ from panic import is_stuck
 from panic.cli.app import COMMANDS, app
 from panic.store import Store, contents, reading, writing
 from panic.store.stuck import first_repeat
+from tests.patience import LONGEST_S
 
 from .conftest import Invoke, write_config
 
@@ -154,7 +155,7 @@ def test_a_terminal_without_unicode_is_served(panic: Invoke, tmp_path: Path) -> 
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     for arguments in (["show"], ["stuck"], ["show", "--json"]):
         done = subprocess.run(
-            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60
+            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=LONGEST_S
         )
         assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["config"]["prompts"] == ["état 0"]
@@ -163,7 +164,7 @@ def test_a_terminal_without_unicode_is_served(panic: Invoke, tmp_path: Path) -> 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_stop_nothing(store: Path, closed: str) -> None:
     command = f"{shlex.quote(sys.executable)} -P -m panic list {closed}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=LONGEST_S)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -269,7 +270,7 @@ def test_a_command_imports_no_other() -> None:
         "print('\\n', *sorted(name for name in sys.modules if name.startswith('panic.cli.')))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=True
     )
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "panic.cli.status" in loaded
@@ -285,7 +286,7 @@ def test_looking_loads_no_heavy_packages(store: Path, arguments: list[str]) -> N
         "print('\\n', *{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S, check=True
     )
     loaded = set(done.stdout.splitlines()[-1].split())
     heavy = {"torch", "transformers", "diffusers", "polars", "altair", "PIL", "numpy", "scipy", "yaml"}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from panic.config.searching import search_space
 from panic.config.sources import parse
 from panic.errors import ConfigError
 from tests.cli.conftest import Invoke
+from tests.patience import until
 from tests.train import small
 
 CONFIG = """\
@@ -204,14 +203,13 @@ def test_a_killed_search_finishes_its_trial_first(panic: Invoke, tmp_path: Path)
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def has_begun() -> bool:
         done = panic("list", "--json")
-        if done.exit_code == 0 and any(one["invocations"] for one in json.loads(done.stdout)):
-            break
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
+        return done.exit_code == 0 and any(one["invocations"] for one in json.loads(done.stdout))
+
+    until(has_begun, process)
+    process.kill()
     process.wait()
     done = panic(*command[3:])
     assert done.exit_code == 0, done.output
@@ -277,7 +275,7 @@ def test_trainings_are_optimized_and_bad_metrics_are_answered(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_bad_training_is_pruned_and_a_killed_one_goes_on(panic: Invoke, tmp_path: Path) -> None:
     """Rates so small that nothing is learnt are pruned; a killed trial goes on from its checkpoint."""
     pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
@@ -296,9 +294,7 @@ def test_a_bad_training_is_pruned_and_a_killed_one_goes_on(panic: Invoke, tmp_pa
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     first = tmp_path / "model-trial-0000.training"
-    while not list(first.glob("step-*.pt")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    until(lambda: list(first.glob("step-*.pt")), process)
     process.kill()
     process.wait()
     done = subprocess.run(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from panic.store import Store, contents, reading
+from tests.patience import LONGEST_S
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -29,7 +30,7 @@ def run(tmp_path: Path, *folders: Path) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LONGEST_S,
     )
 
 

@@ -23,6 +23,7 @@ from panic.engine import pinning
 from panic.engine.plan import check_config, make_plan
 from panic.models import registry
 from panic.store import Store, reading
+from tests.patience import LONGEST_S
 
 from .conftest import ROOT, Invoke, write_config
 
@@ -327,7 +328,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(panic: Invoke, tmp_pat
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))  # to create one writes 2 MB
 
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=LONGEST_S)
     assert done.returncode == 1, done.stderr
     assert "free space" in done.stderr
     assert "Traceback" not in done.stderr
@@ -389,7 +390,7 @@ def test_run_experiments_is_panic_run(panic: Invoke, tmp_path: Path) -> None:
 def test_the_console_scripts_exit_with_the_codes() -> None:
     for arguments, call in ((["run"], "main"), ([], "run_experiments")):
         code = f"import sys; sys.argv[1:] = {arguments}; from panic.cli import {call}; {call}()"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S)
         assert done.returncode == 2
         assert "Missing argument 'CONFIG" in done.stderr
 

@@ -23,7 +23,7 @@ from panic.cli.topics import TOPICS
 from panic.config.problems import Source
 from panic.config.sources import parse
 from panic.errors import ConfigError
-from tests.cli.conftest import ROOT, Invoke
+from tests.cli.conftest import ROOT, Invoke, read_terminal
 
 TREE = typer.main.get_command(app)
 ERRORS = {
@@ -136,16 +136,9 @@ def on_terminal(*arguments: object, columns: int = 80, **environment: str) -> st
         env={**clean, "TERM": "xterm-256color", "COLUMNS": str(columns), **environment},
     )  # fmt: skip
     os.close(other)
-    parts = []
-    try:
-        while part := os.read(main, 65536):
-            parts.append(part)
-    except OSError:  # Linux says so when the other end is closed
-        pass
-    finally:
-        process.wait()
-        os.close(main)
-    return b"".join(parts).decode()
+    seen = read_terminal(main)
+    process.wait()
+    return seen.decode()
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from panic.store.trainings import find_training, keep, list_trainings, state_of
 from panic.train.loop import TrainingProgress
 from panic.train.standing import Standing, begin_session, standing_of
 from tests.cli.conftest import ROOT, Invoke, write_config
+from tests.patience import LONGEST_S, until
 from tests.store.sample import entry
 from tests.train import small
 
@@ -297,14 +298,11 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def wait_for_step(panic: Invoke, process: subprocess.Popen[bytes], step: int) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
+    def is_there() -> bool:
         rows = found(panic)
-        if rows and rows[0]["step"] >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-    pytest.fail("the training does not get on")
+        return bool(rows) and rows[0]["step"] >= step
+
+    until(is_there, process)
 
 
 @pytest.mark.slow
@@ -325,9 +323,9 @@ def test_a_training_is_killed_beside_a_run_and_goes_on(panic: Invoke, tmp_path: 
     [killed] = found(panic)
     assert (killed["state"], killed["ended"]) == ("interrupted", None)
     training = start("train", config, "--set", f"steps={killed['step'] + 400}")
-    _, told = run.communicate(timeout=120)
+    _, told = run.communicate(timeout=LONGEST_S)
     assert run.returncode == 0, told
-    _, told = training.communicate(timeout=120)
+    _, told = training.communicate(timeout=LONGEST_S)
     assert training.returncode == 0, told
     [row] = found(panic)
     assert (row["state"], row["step"], row["tags"]) == ("complete", killed["step"] + 400, ["beside"])

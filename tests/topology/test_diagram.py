@@ -369,12 +369,14 @@ def test_the_estimate_is_the_sum_it_shows():
 def test_what_diagrams_will_take_is_estimated_within_reason():
     """The bounds are wide: the machine may be busy, or twice as fast."""
     points = cloud(400, 50)
-    diagram(points[:10])
-    took = -time.process_time()
-    diagram(points)
-    took += time.process_time()
+    diagram(points)  # what it needs is compiled by now
+    took = []
+    for _ in range(3):
+        begin = time.process_time()
+        diagram(points)
+        took.append(time.process_time() - begin)
     found = estimate(1, 400, 50, 1)
-    assert found.least_s / 5 < took < 5 * found.most_s
+    assert found.least_s / 5 < min(took) < 5 * found.most_s
     assert found.memory_bytes == estimate_bytes(400, 50, 1)
     many = estimate(100, 400, 50, 1, workers=4)
     assert many.most_s == pytest.approx(25 * found.most_s)

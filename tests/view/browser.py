@@ -19,10 +19,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from tests.patience import LONGEST_S
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "ArrowUp": 38, "Home": 36, "End": 35, "Enter": 13}
 
-SERVER_ENDED = ("ERR_CONNECTION_RE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE")
+SERVER_ENDED = (
+    "ERR_CONNECTION_", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH",
+    "ERR_SOCKET_NOT_CONNECTED",
+)  # fmt: skip
 """What a browser notes of a page whose server is gone, which is no mistake of the page."""
 
 
@@ -42,6 +47,7 @@ class Browser:
         flags = (
             "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+            "--disable-dev-shm-usage",  # which all of a machine share
             f"--user-data-dir={folder / 'profile'}",
         )  # fmt: skip
 
@@ -70,7 +76,7 @@ class Browser:
             message["sessionId"] = session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         number = self._number
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONGEST_S
         while number not in self._answers:
             self._listen(deadline)
         answer = self._answers.pop(number)
@@ -118,14 +124,19 @@ class Browser:
         while self._targets:
             self.call("Target.closeTarget", targetId=self._targets.pop())
 
+    def forget(self) -> None:
+        """Close all pages, and forget what they complained of."""
+        self.close_pages()
+        self.complaints.clear()
+
     def close(self) -> None:
         """End the browser."""
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(LONGEST_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait()
         os.close(self._write)
         os.close(self._read)
 
@@ -163,7 +174,7 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 20.0) -> Any:
+    def wait(self, script: str, seconds: float = LONGEST_S) -> Any:
         """Wait until an expression is true, and return it."""
         deadline = time.monotonic() + seconds
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -21,6 +22,7 @@ from panic.store import Commit, NewEmbedding, NewRun, Store, contents, reading, 
 from panic.store.codec import text_digest
 from panic.view.access import Access
 from panic.view.server import Application, application, listening
+from tests.patience import LONGEST_S
 from tests.store import sample
 
 HOSTILE = (
@@ -54,6 +56,7 @@ class Served:
     port: int
     access: Access
     app: Application
+    server: uvicorn.Server
 
     @property
     def url(self) -> str:
@@ -67,7 +70,7 @@ class Served:
         url = f"http://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, headers=headers, **how)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=LONGEST_S) as answer:
                 return Answer(
                     status=answer.status, headers={k.lower(): v for k, v in answer.headers.items()},
                     body=answer.read(),
@@ -98,12 +101,22 @@ def serving(*paths: Path, port: int = 0, trainings: Sequence[Path] = (), **how: 
     while not server.started:
         time.sleep(0.01)
     try:
-        yield Served(port=listener.getsockname()[1], access=access, app=app)
+        yield Served(port=listener.getsockname()[1], access=access, app=app, server=server)
     finally:
         app.events.stop()
         server.should_exit = True
-        thread.join(10)
+        thread.join(LONGEST_S)
         listener.close()
+    assert not thread.is_alive(), "the server does not end"
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port that nobody else is given, whether or not a server of ours listens on it."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 @pytest.fixture

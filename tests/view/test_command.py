@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from panic.cli.app import app
 from panic.store import NewRun, Store, writing
 from panic.view import bundle
+from tests.patience import LONGEST_S
 from tests.store import sample
 
 Known = tuple[Path, sample.Sample]
@@ -48,16 +49,16 @@ def test_it_says_where_it_is_and_ends_when_asked(known: tuple[Path, sample.Sampl
     process, url = started(known[0])
     try:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", url)
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=LONGEST_S) as answer:
             assert answer.status == 200
         token = url.rpartition("=")[2]
         events = urllib.request.Request(
             url.partition("?")[0] + "api/1/events", headers={"Authorization": f"Bearer {token}"}
         )
-        with urllib.request.urlopen(events, timeout=20) as stream:
+        with urllib.request.urlopen(events, timeout=LONGEST_S) as stream:
             stream.readline()
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=LONGEST_S)
         assert process.returncode == 130
         assert token not in said
         assert "Traceback" not in said
@@ -187,7 +188,7 @@ def test_a_browser_is_opened_without_the_token_in_its_command(known: Known, tmp_
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     process, url = started(known[0], "--open", PATH=path)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + LONGEST_S
         while not (tmp_path / "page").exists() or not (tmp_path / "page").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -197,7 +198,7 @@ def test_a_browser_is_opened_without_the_token_in_its_command(known: Known, tmp_
         assert token in (tmp_path / "page").read_text()
         assert file.stat().st_mode & 0o077 == 0
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(LONGEST_S)
         assert not file.exists()
     finally:
         process.kill()

@@ -36,9 +36,8 @@ def test_a_process_killed_while_nobody_asked_is_replaced_by_the_next_question(
         os.kill(child, signal.SIGKILL)
         until_dead(child)  # and the loop had no turn to see it
         second = await process.ask(asked, 60.0, stays)
-        process.close()
-        while workers() - before:
-            await asyncio.sleep(0.01)
+        await process.end()
+        assert workers() == before
         return first, second
 
     first, second = asyncio.run(ask_kill_ask())

@@ -13,7 +13,7 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import psutil
 import pytest
 
 from panic.store import NewRun, Store, contents, reading, writing
-from panic.view import computing
+from panic.view import computing, processes
 from panic.view import events as events_of
 from panic.view.routes import page_files, routes
+from tests.patience import LONGEST_S, until
 from tests.processes import running
 from tests.store import sample
 from tests.view.conftest import HOSTILE, Served, Shared, serving
@@ -103,17 +104,13 @@ def contents_of(path: Path, modality: str) -> str:
 def test_answers_do_not_wait_for_an_acknowledgement(shared: Shared) -> None:
     """A socket that was not named as TCP kept Nagle's algorithm: every answer took 40 ms more."""
     served, *_ = shared
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
-    took = []
-    for _ in range(12):
-        begin = time.monotonic()
-        connection.request(
-            "GET", "/static/words.js", headers={"Authorization": f"Bearer {served.access.token}"}
-        )
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=LONGEST_S)) as connection:
+        headers = {"Authorization": f"Bearer {served.access.token}"}
+        connection.request("GET", "/static/words.js", headers=headers)
         connection.getresponse().read()
-        took.append(time.monotonic() - begin)
-    connection.close()
-    assert min(took) < 0.03
+        ours = [one.transport.get_extra_info("socket") for one in served.server.server_state.connections]
+        assert ours
+        assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in ours)
 
 
 def test_runs_come_in_pages_that_leave_none_out(shared: Shared) -> None:
@@ -277,10 +274,9 @@ def test_bad_questions_get_an_answer(shared: Shared, url: str, status: int, told
 
 
 def test_a_long_cell_does_not_hold_up_the_list(shared: Shared) -> None:
+    """Step by step it would take days."""
     served, *_ = shared
-    begin = time.monotonic()
     assert served.get(f"{ONE}/cells?runs=1&step=999999999999&before=10").status == 200
-    assert time.monotonic() - begin < 2
 
 
 def test_texts_stay_texts(known: tuple[Path, sample.Sample]) -> None:
@@ -309,7 +305,7 @@ def test_long_prompts_are_cut_in_lists_and_say_how_long_they_are(known: Known) -
 
 
 def events(served: Served, last: str = "") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=LONGEST_S)
     headers = {"Authorization": f"Bearer {served.access.token}"} | ({"Last-Event-ID": last} if last else {})
     connection.request("GET", "/api/1/events", headers=headers)
     return connection, connection.getresponse()
@@ -325,14 +321,18 @@ def next_event(response: http.client.HTTPResponse) -> dict[str, str]:
 
 
 def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, sample.Sample]) -> None:
+    """It is what the server takes by itself that counts: the fastest of some, whatever else is going on."""
     connection, response = events(served)
-    first = next_event(response)
-    with Store(known[0], write=True) as store:
-        sample.remark(store, "alpha", "look")
-    begin = time.monotonic()
-    second = next_event(response)
-    assert time.monotonic() - begin < 2
-    assert second["id"] != first["id"]
+    seen, took = [next_event(response)], []
+    for number in range(5):
+        with Store(known[0], write=True) as store:
+            sample.remark(store, "alpha", f"look {number}")
+        begin = time.monotonic()
+        seen.append(next_event(response))
+        took.append(time.monotonic() - begin)
+    assert min(took) < 2
+    assert len({event["id"] for event in seen}) == len(seen)
+    first, second = seen[-2:]
     connection.close()
     connection, response = events(served, last=first["id"])
     assert next_event(response)["id"] == second["id"]
@@ -362,23 +362,26 @@ def test_a_standing_that_takes_long_holds_up_nothing_else(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asked for it meanwhile held the store's open files, and the wall waited."""
-    asked = threading.Event()
+    asked, may_end = threading.Event(), threading.Event()
 
     def slow(*of: object) -> dict[str, object]:
         asked.set()
-        time.sleep(1.5)
+        may_end.wait(LONGEST_S)
         return {"slow": True}
 
     monkeypatch.setattr("panic.view.routes.of_cli.as_dict", slow)
     waiting = [threading.Thread(target=served.get, args=(f"{ONE}/status",)) for _ in range(4)]
     for one in waiting:
         one.start()
-    assert asked.wait(10)
-    begin = time.monotonic()
-    assert served.get(f"{ONE}/runs?limit=1").status == 200
-    assert time.monotonic() - begin < 1
-    for one in waiting:
-        one.join()
+    try:
+        assert asked.wait(LONGEST_S)
+        assert served.get(f"{ONE}/runs?limit=1").status == 200
+        assert not may_end.is_set()
+        assert all(one.is_alive() for one in waiting)
+    finally:
+        may_end.set()
+        for one in waiting:
+            one.join()
 
 
 def test_a_store_that_is_replaced_is_noticed(tmp_path: Path, known: tuple[Path, sample.Sample]) -> None:
@@ -394,7 +397,8 @@ def test_a_store_that_is_replaced_is_noticed(tmp_path: Path, known: tuple[Path, 
         assert "is gone" in gone.json["error"]
         assert str(tmp_path) not in gone.body.decode()
         assert served.get("/api/1/stores").json["stores"][0]["problem"]
-        shutil.copytree(tmp_path / "other", known[0])
+        shutil.copytree(tmp_path / "other", tmp_path / "copy")
+        os.rename(tmp_path / "copy", known[0])  # all of it at once, whoever looks meanwhile
         found = served.get("/api/1/stores/0/experiments").json["experiments"]
         assert [one["name"] for one in found] == ["gamma"]
         assert next_event(response)["id"] != first["id"]
@@ -462,7 +466,7 @@ def workers() -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_question_ends_when_nobody_waits_for_it(served: Served) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=LONGEST_S)
     headers = {"Authorization": f"Bearer {served.access.token}"}
     connection.request("GET", f"{ONE}/questions/drift", headers=headers)
     until(lambda: len(workers()) == 1)
@@ -476,19 +480,19 @@ def test_one_process_answers_while_a_page_is_open_and_ends_when_it_is_closed(
 ) -> None:
     """Questions that follow one another do not start one anew; a change of the store is seen."""
     monkeypatch.setattr(events_of, "SILENCE_S", 0.2)
-    page, _ = events(served)
+    monkeypatch.setattr(processes, "GIVE_UP_S", LONGEST_S)  # where the process is slow it is not killed
+    page, response = events(served)
+    next_event(response)  # from now on it counts as open
     listed = served.get(f"{ONE}/questions")
     assert listed.status == 200
     [process] = workers()
-    begin = time.monotonic()
     assert served.get(f"{ONE}/questions/stuck").status == 200
-    assert time.monotonic() - begin < 20
     with Store(known[0], write=True) as store:
         sample.remark(store, "alpha", "it changes")
         revision = store.revision
     assert served.get(f"{ONE}/questions/drfit").status == 404
     assert served.get(f"{ONE}/questions/regimes").json["revision"] == revision
-    given_up = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    given_up = http.client.HTTPConnection("127.0.0.1", served.port, timeout=LONGEST_S)
     headers = {"Authorization": f"Bearer {served.access.token}"}
     given_up.request("GET", f"{ONE}/questions/entropy", headers=headers)
     given_up.close()
@@ -515,6 +519,7 @@ def test_the_pages_and_what_draws_their_charts_stay_small(served: Served) -> Non
 def test_a_question_is_answered_once_for_a_state_of_the_store(
     served: Served, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(computing, "KEPT_S", 10 * LONGEST_S)
     first = served.get(f"{ONE}/questions/stuck").json
     assert problems(f"{DESCRIBED}/questions/{{question}}", first) == []
     assert problems(f"{DESCRIBED}/questions", served.get(f"{ONE}/questions").json) == []
@@ -523,7 +528,7 @@ def test_a_question_is_answered_once_for_a_state_of_the_store(
     assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"]
     with Store(known[0], write=True) as store:
         sample.remark(store, "alpha", "it changes")
-    assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"], "at most once a minute"
+    assert served.get(f"{ONE}/questions/stuck").json["at"] == first["at"], "not yet"
     monkeypatch.setattr(computing, "KEPT_S", 0.0)
     again = served.get(f"{ONE}/questions/stuck").json
     assert again["revision"] > first["revision"]
@@ -533,16 +538,10 @@ def test_a_question_is_answered_once_for_a_state_of_the_store(
     assert wrong.status == 404
     assert "drift" in wrong.json["hint"]
     monkeypatch.setattr(computing, "LONGEST_S", 0.0)
+    monkeypatch.setattr(processes, "LOOK_EVERY_S", 0.001)  # before the process can have answered
     late = served.get(f"{ONE}/questions/regimes")
     assert late.status == 500
     assert "takes longer" in late.json["error"]
-
-
-def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_store_of_an_older_schema_is_read_again_once_it_was_brought_up_to_date(tmp_path: Path) -> None:

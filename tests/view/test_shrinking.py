@@ -14,6 +14,7 @@ from PIL import Image
 from panic.store.codec import encode_image
 from panic.store.thumbnails import shrunk
 from panic.view.shrinking import Shrinkers
+from tests.patience import LONGEST_S
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def images() -> list[bytes]:
 @pytest.fixture
 def shrink() -> Iterator[Shrinkers]:
     with closing(Shrinkers(2)) as found:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + LONGEST_S
         while found.num_ready < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert found.num_ready == 2

@@ -45,7 +45,7 @@ def machine(
 def driver(**variables: str) -> Iterator[int]:
     """A process that was started with some variables."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
-    process = subprocess.Popen(["sleep", "60"], env={**others, **variables})
+    process = subprocess.Popen(["sleep", "600"], env={**others, **variables})
     try:
         yield process.pid
     finally:
