@@ -8,12 +8,10 @@ a time limit, so that neither a side effect nor a hang of a user's module reache
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import os
 import signal
 import subprocess
-import sys
 import traceback
 import weakref
 from contextlib import suppress
@@ -25,6 +23,7 @@ from typing import Any
 
 from panic.errors import ModelError, NotFound, PanicError
 from panic.models.protocol import ModelSpec
+from panic.models.python_beside import run_file
 from panic.models.python_source import (
     BATCH_SIZE,
     PLAIN,
@@ -51,18 +50,10 @@ def load_file(file: Path) -> ModuleType:
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key in _modules:
         return _modules[key]
-    name = f"panic_user_{path.stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    if (folder := str(path.parent)) not in sys.path:
-        sys.path.append(folder)  # last: a file beside it is found, and never in place of a library
-    sys.modules[name] = module  # pickling and dataclasses look classes up by their module
+    name = f"{path.stem.replace('.', '_')}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     try:
-        spec.loader.exec_module(module)
+        module = run_file(path, name)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise ModelError(f"{_place(error, path)}: {type(error).__name__}: {_text(error)}") from error
     _modules[key] = module
     return module
