@@ -159,6 +159,7 @@ class CheckedConfig:
             model_folder=config.model_folder,
             base_folder=config.base_folder,
             ask=ask,
+            hidden=config.notify.to if config.notify else (),
         )
         return cls(config=config, models=registry.Resolver(names))
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import traceback
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -37,6 +38,13 @@ from panic.processes import python
 ANSWER_S = 20.0
 """The longest that a user's class may take to answer, the imports of its file included."""
 _modules: dict[tuple[str, int, int], ModuleType] = {}
+_hidden: set[str] = set()
+"""Variables of the environment that no process gets which is asked."""
+
+
+def hide(variables: Iterable[str]) -> None:
+    """Keep variables of the environment, such as those of keys, from all processes that are asked."""
+    _hidden.update(variables)
 
 
 def load_file(file: Path) -> ModuleType:
@@ -152,6 +160,7 @@ class Asked:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name not in _hidden},
             start_new_session=True,
         )
         theirs.close()
