@@ -33,7 +33,7 @@ from panic.models.python_source import (
     require_python,
     split_source,
 )
-from panic.processes import python
+from panic.processes import lose_unread, python
 
 ANSWER_S = 20.0
 """The longest that a user's class may take to answer, the imports of its file included."""
@@ -218,6 +218,7 @@ def answer(handle: str) -> None:
 
     handle: the number of its end of the pipe.
     """
+    lose_unread()
     connection: Connection[Any, Any] = Connection(int(handle))
     models: dict[str, Any] = {}
     while True:
