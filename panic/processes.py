@@ -28,7 +28,7 @@ def python(entry: str, *arguments: str) -> list[str]:
 class _Heedless(io.FileIO):
     """A file that takes what nobody reads any more."""
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
