@@ -23,7 +23,7 @@ from panic.cli.common import (
 )
 from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
-from panic.cli.stored import trusted_config
+from panic.cli.stored import tell_trust, trusted_config
 from panic.errors import ConfigError, ModelError, PanicError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _take(
         stored_runs = reading.runs(store, row.id)
         runs = begun_runs(stored_runs)
         begun_with = _models_of(store, row)
-    known = trusted_config(row, trust=trust)
+    known = trusted_config(row, trust=trust, is_all=False)
     if not runs:
         raise UsageError(f"{row.name} has no outputs yet.", hint=f"panic resume {row.name} makes them.")
     if known.embeddings == [] and "embeddings" not in asked:
@@ -284,6 +284,7 @@ def _take(
     models = registry.resolver_of(raw, ask=not dry_run)
     lost = {name: spec for name, spec in begun_with.items() if isinstance(models.get(name), PanicError)}
     require_trust(known, is_trusted=trust, described=lost)
+    tell_trust(known, trust=trust, described=lost)
     for name, spec in lost.items():
         models.keep(name, spec)
     # Its networks and their variants were checked when it began, and need not be here any more.

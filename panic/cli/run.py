@@ -406,6 +406,9 @@ def print_plan(config: CheckedConfig, path: Path, runs: Sequence[NewRun] | None 
     out = console()
     known = "goes on" if plan.is_known else "is new"
     out.print(f"{plan.name} {known} in {plan.store}")
+    if config.config.ray is not None and config.config.executor != "ray":  # a session's log warns of it
+        executor = f"executor: {config.config.executor}"
+        say(f"{plan.name}: `ray` is without effect, for it has {executor}.", err=True)
     for sentence in plan.left_alone:
         out.print(f"{sentence}.")
     _print_prompts(config.config.prompts)

@@ -13,7 +13,10 @@ from panic.cli.common import read_settings, settings_files, tell_options, user_s
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from panic.config import ExperimentConfig
+    from panic.models.protocol import ModelSpec
     from panic.store.records import ExperimentRow
 
 
@@ -34,22 +37,35 @@ def own_config(row: ExperimentRow) -> ExperimentConfig:
     return stored(row.config, row.name)
 
 
-def trusted_config(row: ExperimentRow, *, trust: bool) -> ExperimentConfig:
+def trusted_config(row: ExperimentRow, *, trust: bool, is_all: bool = True) -> ExperimentConfig:
     """Return the config that performs an experiment, as the environment has it.
 
     It is told on stderr if nobody had to trust it.
+
+    Args:
+        is_all: all that is acted on; otherwise the caller tells (`tell_trust`), who knows of more.
+
     Raises: as `own_config`; NotTrusted if it names what is outside its store and `trust` is false.
     """
-    from panic.engine.trust import named_outside, require_trust
+    from panic.engine.trust import require_trust
 
     config = own_config(row)
     if settings := read_settings():
         config = settings.over(config)
-    laid = _laid_models()
-    require_trust(config, is_trusted=trust, laid=laid)
-    is_needed = bool(named_outside(config, laid))
-    tell_options({"--trust": trust and not is_needed}, "for a config that names nothing outside")
+    require_trust(config, is_trusted=trust, laid=_laid_models())
+    if is_all:
+        tell_trust(config, trust=trust)
     return config
+
+
+def tell_trust(
+    config: ExperimentConfig, *, trust: bool, described: Mapping[str, ModelSpec] | None = None
+) -> None:
+    """Say on stderr that nobody had to trust a config, nor models that are built as their store has them."""
+    from panic.engine.trust import described_outside, named_outside
+
+    is_needed = bool(named_outside(config, _laid_models()) or described_outside(described or {}))
+    tell_options({"--trust": trust and not is_needed}, "for a config that names nothing outside")
 
 
 def _laid_models() -> Path | None:

@@ -12,8 +12,10 @@ What they mean is in `panic.arms`; which models fit at their steps is checked wi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,13 +24,8 @@ from panic.arms import BASELINE, KINDS, Intervention, arm_of, models_of
 from panic.config.fields import MAX_COUNT, Count, Part, Text, Whole
 from panic.config.problems import Problem
 
-BRANCH = re.compile(r"rerun-[0-9]+-[0-9a-f]{8}\Z")
-"""How the arms end that `panic rerun --set` names, each of which is of some failed runs alone."""
-
-
-def arms_of_all(names: Iterable[str]) -> list[str]:
-    """Those of named arms that all runs have, else the baseline: branches of failed runs are none of them."""
-    return [name for name in names if not BRANCH.search(name)] or [BASELINE]
+ARM_DIGITS = 8
+BRANCH = re.compile(rf"rerun-[0-9]+-[0-9a-f]{{{ARM_DIGITS}}}\Z")
 
 
 class InterventionSettings(Part):
@@ -52,6 +49,35 @@ class InterventionSettings(Part):
     def intervention(self) -> Intervention:
         """What it means."""
         return arm_of([self.model_dump()])[0]
+
+
+def branch_name(arm: str, entries: Sequence[InterventionSettings]) -> str:
+    """The name that `panic rerun --set` gives to a branch of failed runs of an arm.
+
+    The same branch has the same name, so that the same command goes on with it.
+    """
+    said = json.dumps([entry.model_dump(mode="json") for entry in entries], sort_keys=True)
+    digest = hashlib.sha256(said.encode()).hexdigest()[:ARM_DIGITS]
+    return f"{'' if arm == BASELINE else f'{arm}-'}rerun-{entries[-1].at}-{digest}"
+
+
+def arms_of_all(arms: Mapping[str, Any]) -> list[str]:
+    """Those of named arms that all runs have, else the baseline: branches of failed runs are none of them.
+
+    A branch is what is called as `branch_name` says; an arm of the user's whose name only looks so is none.
+    """
+    return [name for name, entries in arms.items() if not _is_branch(name, entries)] or [BASELINE]
+
+
+def _is_branch(name: str, entries: Any) -> bool:
+    found = BRANCH.search(name)
+    if found is None or not isinstance(entries, list) or not entries:
+        return False
+    try:
+        read = [InterventionSettings.model_validate(entry) for entry in entries]
+    except ValueError:
+        return False
+    return branch_name(BASELINE, read) == found[0]
 
 
 def arm_problems(raw: Mapping[str, Any]) -> list[Problem]:

@@ -9,19 +9,15 @@ which another network goes on from the failed step. Models that step in (of an a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 
 from panic.arms import BASELINE, network_at
 from panic.config import ExperimentConfig
-from panic.config.arms import InterventionSettings
+from panic.config.arms import InterventionSettings, branch_name
 from panic.config.schema import FIELD_CLASSES, OPERATIONAL, Variant
 from panic.config.sweeps import name_of
 from panic.errors import UsageError
 from panic.store.records import NewRun, RunRow
-
-ARM_DIGITS = 8
 
 
 def branches(
@@ -42,7 +38,7 @@ def branches(
     runs = []
     for run in failed:
         if entries := _branch(config, run, renamed):
-            name = _arm_name(run, entries)
+            name = branch_name(run.arm, entries)
             arms[name] = entries
             runs.append(
                 NewRun(
@@ -137,11 +133,3 @@ def _branch(config: ExperimentConfig, run: RunRow, renamed: Mapping[str, str]) -
             later = [renamed.get(name, name) for name in entry.network]
             kept.append(entry.model_copy(update={"network": later}))
     return [*kept, InterventionSettings(at=step, network=network)]
-
-
-def _arm_name(run: RunRow, entries: Sequence[InterventionSettings]) -> str:
-    """The same branch has the same name, so that the same command goes on with it; it is one of `BRANCH`."""
-    said = json.dumps([entry.model_dump(mode="json") for entry in entries], sort_keys=True)
-    digest = hashlib.sha256(said.encode()).hexdigest()[:ARM_DIGITS]
-    of = "" if run.arm == BASELINE else f"{run.arm}-"
-    return f"{of}rerun-{entries[-1].at}-{digest}"

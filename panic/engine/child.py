@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from panic.engine.channel import Channel
-from panic.processes import python
+from panic.processes import lose_unread, python
 
 log = logging.getLogger("panic.engine")
 
@@ -184,6 +184,7 @@ def main(entry: str, handle: str) -> None:
     """Run in the child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    lose_unread()
     connection = Channel(int(handle))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     module, function = entry.split(":")

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from panic.config import ExperimentConfig, contradictions, stored, union
+from panic.config.fields import MAX_BATCH, MAX_WORKERS
 from panic.devices.device import Device
+from panic.engine.calls import refuse_more
 from panic.engine.plan import Plan, joined_runs, open_runs, run_key, small_bytes
 from panic.errors import ConfigError, ConflictError, PanicError
 from panic.models import imported, registry
@@ -45,6 +47,10 @@ class Shape:
     threads: int
     mates: str = "bucket"
     """Items that may share a batch: those of a bucket, or those with as many tokens ("length")."""
+
+    def __post_init__(self) -> None:
+        refuse_more(MAX_BATCH, self.batch_size, "items in a batch")
+        refuse_more(max(MAX_WORKERS, num_cores()), self.threads, "threads of a model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +110,7 @@ def shapes(
         if name in plan.specs
     }
     for name in plan.specs.keys() - found.keys():
-        fitting = max(1, min(plan.specs[name].batch_size, ready[name]))  # 1 behind an endpoint
+        fitting = max(1, min(plan.specs[name].batch_size, ready[name], MAX_BATCH))  # 1 behind an endpoint
         found[name] = Shape(
             batch_size=plan.config.batch_sizes.get(name, fitting),
             threads=plan.config.threads or _default_threads(plan, device_kind),

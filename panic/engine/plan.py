@@ -159,6 +159,7 @@ class CheckedConfig:
             model_folder=config.model_folder,
             base_folder=config.base_folder,
             ask=ask,
+            hidden=config.notify.to if config.notify else (),
         )
         return cls(config=config, models=registry.Resolver(names))
 
@@ -330,6 +331,7 @@ def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | Non
     if plan.are_runs_given:
         return []
     config = plan.config
+    of_all = set(config.arms_of_all)
     asked = {run_key(run): run for run in plan.runs}
     others: Counter[str] = Counter()
     unfinished: Counter[str] = Counter()
@@ -341,7 +343,7 @@ def left_alone(plan: Plan, rows: Iterable[RunRow], known: ExperimentConfig | Non
             num_longer += is_unfinished and row.max_length > run.max_length
             continue
         what = "seeds or repeats" if row.prompt in config.prompts else "prompts"
-        what = what if row.arm in config.arms_of_all else "arms"
+        what = what if row.arm in of_all else "arms"
         what = what if list(row.network) in config.networks else "networks"
         others[what] += 1
         unfinished[what] += is_unfinished

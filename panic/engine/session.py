@@ -166,11 +166,10 @@ def open_session(
     if config.tags or config.label:
         _mark(store, experiment, plan)
     if repair:
-        writing.forget_failures(store, experiment, LOST)
         images.drop_images(store, images.damaged_images(store, experiment))
     run_ids = writing.add_runs(store, experiment, plan.runs, given_images)
-    if retry_failed:  # of others nobody goes on with
-        writing.forget_failures(store, experiment, runs=run_ids)
+    if repair or retry_failed:  # of others nobody goes on with
+        writing.forget_failures(store, experiment, None if retry_failed else LOST, runs=run_ids)
     asked = config.model_dump(mode="json")
     number = writing.start_session(store, experiment, *_described(command, plan), asked)
     ledger, clock = Ledger(), Clock("starting")

@@ -57,7 +57,12 @@ def resolver_of(raw: Mapping[str, Any], *, ask: bool) -> Resolver:
         value if isinstance(value, str) else None
         for value in (raw.get("model_folder"), raw.get("base_folder"))
     )
-    return Resolver(Names(variants=variants, model_folder=folder, base_folder=base_folder, ask=ask))
+    notify = raw.get("notify")
+    to = notify.get("to") if isinstance(notify, Mapping) else None
+    hidden = [name for name in (to if isinstance(to, list) else [to]) if isinstance(name, str)]
+    return Resolver(
+        Names(variants=variants, model_folder=folder, base_folder=base_folder, ask=ask, hidden=hidden)
+    )
 
 
 def check_config(raw: Mapping[str, Any], resolver: Resolver | None = None) -> list[Problem]:

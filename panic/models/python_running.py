@@ -8,14 +8,13 @@ a time limit, so that neither a side effect nor a hang of a user's module reache
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import os
 import signal
 import subprocess
-import sys
 import traceback
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -25,6 +24,7 @@ from typing import Any
 
 from panic.errors import ModelError, NotFound, PanicError
 from panic.models.protocol import ModelSpec
+from panic.models.python_beside import run_file
 from panic.models.python_source import (
     BATCH_SIZE,
     PLAIN,
@@ -33,11 +33,18 @@ from panic.models.python_source import (
     require_python,
     split_source,
 )
-from panic.processes import python
+from panic.processes import lose_unread, python
 
 ANSWER_S = 20.0
 """The longest that a user's class may take to answer, the imports of its file included."""
 _modules: dict[tuple[str, int, int], ModuleType] = {}
+_hidden: set[str] = set()
+"""Variables of the environment that no process gets which is asked."""
+
+
+def hide(variables: Iterable[str]) -> None:
+    """Keep variables of the environment, such as those of keys, from all processes that are asked."""
+    _hidden.update(variables)
 
 
 def load_file(file: Path) -> ModuleType:
@@ -51,18 +58,10 @@ def load_file(file: Path) -> ModuleType:
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key in _modules:
         return _modules[key]
-    name = f"panic_user_{path.stem}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    if (folder := str(path.parent)) not in sys.path:
-        sys.path.append(folder)  # last: a file beside it is found, and never in place of a library
-    sys.modules[name] = module  # pickling and dataclasses look classes up by their module
+    name = f"{path.stem.replace('.', '_')}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     try:
-        spec.loader.exec_module(module)
+        module = run_file(path, name)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
         raise ModelError(f"{_place(error, path)}: {type(error).__name__}: {_text(error)}") from error
     _modules[key] = module
     return module
@@ -161,6 +160,7 @@ class Asked:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name not in _hidden},
             start_new_session=True,
         )
         theirs.close()
@@ -218,6 +218,7 @@ def answer(handle: str) -> None:
 
     handle: the number of its end of the pipe.
     """
+    lose_unread()
     connection: Connection[Any, Any] = Connection(int(handle))
     models: dict[str, Any] = {}
     while True:

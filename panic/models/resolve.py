@@ -9,14 +9,14 @@ config's check hands it on to whoever performs the config.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from panic.config.problems import Problem
 from panic.errors import ConfigError, ModelError, NotFound, PanicError, nearest
-from panic.models import hidden, kernels, kinds, python_models, weights
+from panic.models import hidden, kernels, kinds, python_models, python_running, weights
 from panic.models.kind import ANY, Kind
 from panic.models.protocol import ModelSpec
 from panic.models.table import TABLE
@@ -34,12 +34,15 @@ class Names:
         base_folder: what the relative paths of `local:` and `python:` names refer to; the working directory
             if there is none.
         ask: whether a user's file may be run, in a process of its own, where its source does not tell all.
+        hidden: variables of the environment that such a process does not get, as it does not get those that
+            hold keys of variants.
     """
 
     variants: Mapping[str, Any] = field(default_factory=dict)
     model_folder: str | Path | None = None
     base_folder: str | Path | None = None
     ask: bool = True
+    hidden: Collection[str] = ()
 
     def path(self, text: str) -> Path:
         """An absolute path. Raises ConfigError for what cannot be one."""
@@ -82,6 +85,8 @@ class Resolver:
         self._known: dict[str, ModelSpec | PanicError] = {}
         self._kept: dict[str, ModelSpec] = {}
         self._own: dict[str, ModelSpec] | None = None
+        keys = ((names.variant(name) or {}).get("api_key_env") for name in names.variants)
+        python_running.hide([*names.hidden, *(key for key in keys if isinstance(key, str))])
 
     def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
         """The spec of a model by name, its parameters checked, with the dtype it has on this kind of device.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from panic.config.fields import MAX_BATCH, MAX_WORKERS
 from panic.errors import PanicError, StoreCorrupt
 from panic.store import captions
 from panic.store.codec import decode_array, decode_bars, decode_vector, text_digest
@@ -252,7 +253,7 @@ def _repeated(store: Store, part: Part) -> Iterator[str]:
         cycle = outputs[entry_step : entry_step + period]
         if run not in others or period % others[run]:
             yield f"run {run}: repeated is recorded, but models are repeatable, or these are no whole rounds"
-        elif outputs[entry_step:] != cycle * times:
+        elif len(outputs) - entry_step != len(cycle) * times or outputs[entry_step:] != cycle * times:
             yield f"run {run}: repeated {times} times is recorded, but its steps do not say so"
 
 
@@ -310,6 +311,17 @@ def _epochs(store: Store, part: Part) -> Iterator[str]:
         " AND number = batch.epoch)"
     ):
         yield f"batch {batch}: shape epoch {epoch} of {name} was never opened in its experiment"
+    for name, number, size, threads in store.db.rows(
+        "SELECT name, number, batch_size, coalesce(threads, 1) FROM epoch"
+        " WHERE batch_size > ? OR threads > ?",
+        *(MAX_BATCH, MAX_WORKERS),
+    ):
+        yield (
+            f"shape epoch {number} of {name}: batches of {size:,} in {threads:,} threads are none that a"
+            f" config can ask for (at most {MAX_BATCH:,} and {MAX_WORKERS:,})"
+        )
+    for batch, size in store.db.rows("SELECT id, padded_size FROM batch WHERE padded_size > ?", MAX_BATCH):
+        yield f"batch {batch}: {size:,} items are more than a batch can have ({MAX_BATCH:,})"
 
 
 def _captions(store: Store, part: Part) -> Iterator[str]:

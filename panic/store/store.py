@@ -17,15 +17,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import apsw
 
-from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreTooOld
+from panic.errors import PanicError, StoreCorrupt, StoreError, StoreMissing, StoreTooOld
 from panic.store.files import (
     Database,
     LockHolder,
@@ -47,7 +48,8 @@ class Store:
     Args:
         write: become the driver: take the lock and bring the schema up to date.
         create: with `write`, create the store if there is none; of a store that has lost its file of pixels,
-            that file (the engine computes its contents again).
+            that file (the engine computes its contents again). A store that was created for what is then
+            refused with an error of ours goes again, unless something is in it.
         copy_older: read a store of an older schema from a temporary copy of `store.sqlite` that is brought up
             to date, and warn of that; without it such a store is refused with StoreTooOld.
         is_whole: refuse a file that lacks tables with StoreCorrupt; `panic check` wants to see the rest.
@@ -71,9 +73,13 @@ class Store:
         self._images: Database | None = None
         self._is_whole = is_whole
         self._opened: dict[Path, os.stat_result] = {}
-        require_store(self.path, create=write and create)
+        self._made: list[Path] | None = None  # folders, where the store is new
         if write:
             refuse_network(self.path)
+        if write and create and not _names(self.path):
+            self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        require_store(self.path, create=write and create)
+        if write:
             self._lock = take_lock(self.path)
         try:
             if write:
@@ -206,7 +212,28 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and issubclass(kind, PanicError) and self._made is not None and self._is_empty():
+            self._remove(self._made)
         self.close()
+
+    def _is_empty(self) -> bool:
+        holds = " OR ".join(
+            f"EXISTS (SELECT 1 FROM {table})" for table in ("experiment", "output", "training")
+        )
+        is_other = any(not name.startswith(OWN_NAMES) for name in _names(self.path))
+        return not is_other and not self.db.value(f"SELECT {holds}")
+
+    def _remove(self, made: Sequence[Path]) -> None:
+        """Remove the files of a store, and the folders that were made for it; its lock is still held."""
+        self.db.close()
+        self.images.close()
+        shutil.rmtree(self.path / "logs", ignore_errors=True)
+        names = [name for name in _names(self.path) if name.startswith(FILES)]
+        with contextlib.suppress(OSError):
+            for name in (*names, "lock"):
+                (self.path / name).unlink()
+            for folder in made:
+                folder.rmdir()
 
 
 FILES = ("store.sqlite", "images.sqlite")

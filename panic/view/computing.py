@@ -42,16 +42,16 @@ class Computing:
     def __init__(self, is_watched: Callable[[], bool]) -> None:
         self._is_watched = is_watched
         self._lock = threading.Lock()
-        self._turns: dict[tuple[str, str], threading.Lock] = {}
-        self._kept: dict[tuple[str, str], _Standing] = {}
+        self._turns: dict[tuple[str, ...], threading.Lock] = {}
+        self._kept: dict[tuple[str, ...], _Standing] = {}
         self._answers: OrderedDict[str, tuple[str, float, Mapping[str, Any]]] = OrderedDict()
         self._processes: dict[str, Process] = {}
         self._drawing, self._library = Process(), ""
 
     def status(
-        self, key: tuple[str, str], revision: int, make: Callable[[], dict[str, Any]]
+        self, key: tuple[str, ...], revision: int, make: Callable[[], dict[str, Any]]
     ) -> Mapping[str, Any]:
-        """Return where an experiment (its store and uid) stands, with the revision and time that this is of.
+        """Return where an experiment (its store, files, uid) stands, with the revision and time of that.
 
         While a standing is made, others get the last one, and wait for the first.
         """
@@ -75,11 +75,12 @@ class Computing:
     async def ask(
         self, source: Source, state: str, asked: Mapping[str, Any], is_gone: Gone
     ) -> Mapping[str, Any]:
-        """Return what is answered to `asked`; `state` is that of the store, or of the stores, now.
+        """Return what is answered to `asked`; `state` is that of the store, or with + those of stores, now.
 
         Raises UsageError and NotFound as the process says, TooLong.
         """
-        key = json.dumps([source.key, asked], sort_keys=True)
+        files = [one.partition("-")[0] for one in state.split("+")]
+        key = json.dumps([source.key, files, asked], sort_keys=True)
         if found := self._known(key, state):
             return found
         process = self._processes.setdefault(source.key, Process())

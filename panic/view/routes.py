@@ -175,7 +175,7 @@ def _status(context: Context, request: Request) -> Mapping[str, Any]:
             return {**of_cli.as_dict(store, row), "revision": store.revision}
 
     with opened(context, request) as (source, store, row):
-        key, revision = (source.key, row.uid), store.revision
+        key, revision = (source.key, source.files, row.uid), store.revision
     return context.computing.status(key, revision, make)
 
 
@@ -232,7 +232,7 @@ def _of_experiment(read: Callable[[Request], dict[str, str]]) -> Asking:
 
     def asked(context: Context, request: Request) -> Asked:
         with opened(context, request) as (source, store, row):
-            return source, f"{source.path}-{store.revision}", {**read(request), "experiment": row.uid}
+            return source, source.state_of(store), {**read(request), "experiment": row.uid}
 
     return asked
 

@@ -41,7 +41,7 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
         with source.reading() as store:
             row = reading.experiment(store, experiment)
             one = find_run(store, row, number({"run": run}, "run", 0)).id if run else None
-            states.append(f"{source.path}-{store.revision}")
+            states.append(source.state_of(store))
         sources.append(source)
         told = row.name if one is None else f"{row.name} run {one}"
         sides.append({"path": str(source.path.resolve()), "experiment": row.uid, "run": one, "name": told})

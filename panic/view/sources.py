@@ -105,8 +105,16 @@ class Source:
     def state(self) -> str:
         """What changes with every change of the store: which files, and their revision."""
         with self.reading() as store:
-            files = hashlib.sha256(repr(self._identity).encode()).hexdigest()[:8]
-            return f"{files}-{store.revision}"
+            return self.state_of(store)
+
+    def state_of(self, store: Store) -> str:
+        """The same of files that are open."""
+        return f"{self.files}-{store.revision}"
+
+    @property
+    def files(self) -> str:
+        """Which files were at the path when it was last read: a store that replaced it has others."""
+        return hashlib.sha256(repr(self._identity).encode()).hexdigest()[:8]
 
     def find(self, store: Store, query: Query) -> list[int]:
         """The rows that a query finds, kept until the store changes. Raises FilterError and UsageError."""

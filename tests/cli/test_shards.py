@@ -58,6 +58,22 @@ def test_what_cannot_be(tmp_path: Path, panic: Panic, arguments: list[str], said
     assert not Path("part").exists()
 
 
+def test_refused_pins_leave_no_store(tmp_path: Path, panic: Panic) -> None:
+    """They left an empty one, with a lock and a log."""
+    config = write_config(tmp_path)
+    assert panic("pin", config, "-o", "pins.json").exit_code == 0
+    done = panic("run", config, "--name", "other", "--pins", "pins.json", "--store", "new/part")
+    assert done.exit_code != 0
+    assert "the experiment is other" in done.stderr
+    assert not Path("new").exists()
+    assert panic("run", config, "--pins", "pins.json", "--store", "new/part").exit_code == 0
+    before = dump(Path("new/part"))
+    assert (
+        panic("run", config, "--name", "other", "--pins", "pins.json", "--store", "new/part").exit_code != 0
+    )
+    assert dump(Path("new/part")) == before
+
+
 def test_pins_go_into_a_folder_that_is_there(tmp_path: Path, panic: Panic) -> None:
     config = write_config(tmp_path)
     for output in (".", "no/where.json"):

@@ -173,8 +173,9 @@ def test_a_model_that_only_the_store_describes_needs_trust(
         assert done.exit_code == 2
         assert "the model 'lost', which is 'python:" in done.stderr
         assert not Path("ran").exists()
-    panic("embed", "x", "synthetic/state-embedding", "--store", "store", "--trust")
+    done = panic("embed", "x", "synthetic/state-embedding", "--store", "store", "--trust")
     assert Path("ran").exists()
+    assert "without effect" not in done.stderr
 
 
 @pytest.mark.parametrize(

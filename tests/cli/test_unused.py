@@ -69,6 +69,7 @@ TOLD = {"models": {}, "networks": [["upper-case"]]}
             ["`stall_minutes` of `notify`"],
         ),
         (TOLD | {"reject_constant_images": True}, [], ["`reject_constant_images` is"]),
+        (ONE | {"ray": {"workers": 2}}, [], ["`ray` is without effect, for it has executor: auto"]),
         (ONE, ["-y"], ["--yes: without effect without --repin"]),
         (ONE, [], []),
     ],

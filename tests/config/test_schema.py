@@ -16,6 +16,7 @@ from panic.config import (
     Vectorisation,
     Window,
 )
+from panic.config.arms import InterventionSettings, arms_of_all, branch_name
 from panic.config.extent import EXTENT_JOINS
 from panic.config.fields import parse_size
 from panic.config.schema import cross_field_problems, too_many_runs
@@ -312,3 +313,20 @@ def test_a_large_number_may_be_written_with_an_exponent(written: Any, meant: int
     found = config(budget={"tokens": written}, max_length=written)
     assert found.budget is not None
     assert (found.budget.tokens, found.max_length) == (meant, meant)
+
+
+def test_an_arm_that_is_only_called_like_a_branch_is_one_of_all() -> None:
+    """Its runs were taken for branches of failed runs, and none were made."""
+    at = InterventionSettings(at=4, network=["draw", "chain-again"])
+    other = InterventionSettings(at=1, text="a lighthouse")
+    assert branch_name("swap", [other, at]) == "swap-rerun-4-55692b0e"  # stores hold such names
+    assert branch_name("baseline", [at]) == "rerun-4-38c87925"
+    arms = {
+        "baseline": [],
+        "swap-rerun-4-55692b0e": [other, at],
+        "swap-rerun-4-01234567": [other, at],
+        "rerun-4-38c87925": [at.model_dump()],
+        "rerun-4-89abcdef": [{"at": 4, "every": "x"}],
+    }
+    assert arms_of_all(arms) == ["baseline", "swap-rerun-4-01234567", "rerun-4-89abcdef"]
+    assert arms_of_all({"rerun-4-38c87925": [at]}) == ["baseline"]

@@ -20,7 +20,7 @@ from panic.engine.pinning import Change, most_ready, repin, shapes
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.engine.preview import preview
 from panic.engine.verify import verify
-from panic.errors import ConflictError
+from panic.errors import ConflictError, StoreCorrupt
 from panic.models import registry
 from panic.store import Store, check, reading, writing
 from panic.store.records import NewEpoch
@@ -202,3 +202,23 @@ def test_a_kernel_of_another_version_is_refused_where_the_config_says_so(tmp_pat
     run(make_config(chain=noisy | {"kernel_version": 1}, max_length=4), tmp_path / "s")
     with pytest.raises(ConflictError, match="chain"):
         run(make_config(chain=noisy | {"kernel_version": 2}, max_length=4), tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("UPDATE epoch SET batch_size = 1 << 40", r"1,099,511,627,776 items in a batch, and 65,536"),
+        ("UPDATE epoch SET threads = 1 << 40", r"1,099,511,627,776 threads of a model"),
+        ("UPDATE batch SET padded_size = 1 << 40", r"1,099,511,627,776 items in a batch of draw"),
+    ],
+)
+def test_no_stored_number_fills_the_memory(tmp_path: Path, damage: str, told: str) -> None:
+    """Batches are padded to their size, and a store of somebody else's may say any."""
+    config = make_config(max_length=2, batch_sizes={})
+    run(config, tmp_path / "s")
+    with Store(tmp_path / "s", write=True) as store:
+        store.db.execute(damage)
+        if "padded" in damage:
+            store.images.execute("DELETE FROM image")
+    with pytest.raises(StoreCorrupt, match=told):
+        run(config, tmp_path / "s")

@@ -178,6 +178,20 @@ def test_damaged_images_are_dropped_on_request(tmp_path: Path) -> None:
         assert len(list(missing.images(session.reader, session.experiment))) == 1
 
 
+@pytest.mark.parametrize("options", [{"repair": True}, {"retry_failed": True}])
+def test_failures_of_runs_that_are_not_performed_are_kept(tmp_path: Path, options: dict[str, bool]) -> None:
+    """Of a part of the runs, `--repair` forgot that others had failed, and nobody went on with those."""
+    with opened(tmp_path / "s", prompts=states(2), max_length=1, **FRESH) as session:
+        first, second = session.run_ids
+        for run in (first, second):
+            failure = NewFailure(run=run, step=0, kind=LOST, message="gone", detail="")
+            session.writer.add(Commit(failures=[failure]))
+    with opened(tmp_path / "s", prompts=states(1), max_length=1, **FRESH, **options) as session:
+        assert session.run_ids == [first]
+        rows = reading.runs(session.reader, session.experiment)
+        assert {row.id: row.failure is not None for row in rows} == {first: False, second: True}
+
+
 def test_what_workers_learnt_on_a_device_with_memory_of_its_own_is_kept(tmp_path: Path) -> None:
     plan, sim = make_plan(make_config(device="sim:1GiB"), "sim"), open_device("sim:1GiB")
     names = {"draw": "of draw", "chain": "of chain"}

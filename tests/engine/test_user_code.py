@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -216,3 +219,41 @@ def test_what_a_model_prints_before_its_process_dies_is_in_the_log(
     with caplog.at_level(logging.INFO, "panic.engine"):
         run(config, tmp_path / "s")
     assert "prints: the last words" in caplog.text
+
+
+BARS = """
+import sys
+from tqdm import tqdm
+for word in tqdm(["imported"], disable=False): pass
+
+class Own:
+    modality_in, modality_out, size_bytes = "text", "text", 0
+    def load(self, device): pass
+    def invoke(self, inputs, seeds):
+        print("said", file=sys.stderr, flush=True)
+        return [text + "!" for text in tqdm(inputs, disable=False)]
+Own.batch_size = 2
+"""
+
+
+def test_a_bar_of_a_users_is_drawn_where_nobody_reads_stderr_any_more(tmp_path: Path) -> None:
+    """It failed every run with a broken pipe, or kept the lock of all bars; and the class was not known."""
+    (tmp_path / "own.py").write_text(BARS)
+    config = {
+        "name": "x", "networks": [[f"python:{tmp_path}/own.py:Own"]], "prompts": ["a"], "seeds": [-1],
+        "max_length": 3, "device": "cpu", "max_retries": 0,
+    }  # fmt: skip
+    made = f"panic.config.ExperimentConfig.model_validate({config!r})"
+    code = f"import panic, panic.config; print(panic.run({made}, {str(tmp_path / 's')!r}).state)"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=writer,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stdout == "complete\n"

@@ -80,6 +80,47 @@ def test_two_files_may_define_the_same_class(tmp_path: Path) -> None:
     assert "shout" not in sys.modules
 
 
+NEIGHBOURS = {
+    "own.py": """
+import json, helpers.inner
+import helpers.inner as inner
+from utils import MARK
+from helpers import *
+from helpers import late
+
+class Own:
+    modality_in = modality_out = "text"
+    size_bytes = 0
+    def load(self, device): ...
+    def invoke(self, inputs, seeds):
+        import utils
+        return ["".join([MARK, helpers.inner.MARK, inner.MARK, late.MARK, utils.MARK, STAR])]
+    def bucket(self, item):
+        import importlib
+        return len(importlib.import_module("only" + item).__name__)
+""",
+    "json.py": "raise SystemExit('this is no library')",
+    "helpers/__init__.py": "from utils import MARK as STAR\n__all__ = ['STAR']",
+    "helpers/inner.py": "from utils import MARK",
+    "helpers/late.py": "from .inner import MARK",
+}
+
+
+def test_what_lies_beside_a_file_is_its_own(tmp_path: Path) -> None:
+    """The first of two users' utils.py was everybody's."""
+    said = []
+    for folder in "ab":
+        for name, content in {**NEIGHBOURS, "utils.py": f"MARK = {folder!r}", f"only{folder}.py": ""}.items():
+            file = tmp_path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        model = registry.build(registry.resolve(f"python:{tmp_path}/{folder}/own.py:Own"))
+        assert model.bucket(folder) == len("only.")
+        said.append(model)
+    assert [model.invoke([""], [0]) for model in said] == [["a" * 6], ["b" * 6]]
+    assert not {"utils", "helpers"} & set(sys.modules)
+
+
 def test_a_changed_file_is_read_again(shout: Path) -> None:
     name = f"python:{shout}:Shout"
     assert registry.build(registry.resolve(name)).invoke(["a"], [0]) == ["A!"]

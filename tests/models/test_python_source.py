@@ -13,6 +13,7 @@ import pytest
 
 import panic
 from panic.config import ExperimentConfig
+from panic.engine.plan import CheckedConfig
 from panic.errors import ConfigError, ModelError, NotFound
 from panic.models import python_models, python_running, registry
 from panic.models.protocol import Modality
@@ -155,6 +156,29 @@ def test_a_class_that_does_not_answer_is_given_up(write: Callable[[str], Path]) 
             python_running.ask(file, "Own", timeout_s=timeout_s)
         timeout_s *= 2
     until_dead(int(started.read_text()))  # what it had started ends with it
+
+
+def test_what_is_asked_does_not_get_the_keys_of_a_config(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import of the user's file could read what the config pairs with a host."""
+    names = ("OWN_ACCESS", "OWN_ADDRESS", "OWN_FOLDER")
+    for name in names:
+        monkeypatch.setenv(name, name.lower())
+    seen = f"Path(__file__).with_suffix('.seen').write_text(str([os.environ.get(name) for name in {names}]))"
+    file = write(f"import os\nfrom pathlib import Path\n{seen}\n{UNREADABLE['decorated']}")
+    models = {"chat": {"base": "openai:tiny", "api_key_env": "OWN_ACCESS"}}
+    raw = {"name": "x", "networks": [["upper-case"]], "prompts": ["a"], "seeds": [-1], "max_length": 1}
+    raw |= {"models": models, "notify": {"to": ["OWN_ADDRESS"]}}
+    for make in (
+        lambda: registry.resolver_of(raw, ask=True),
+        lambda: CheckedConfig.of(ExperimentConfig.model_validate(raw), ask=True).models,
+    ):
+        python_models._asked.clear()
+        python_running._hidden.clear()
+        resolver = make()
+        assert resolver.spec(f"python:{file}:Own").unread == ""
+        assert file.with_suffix(".seen").read_text() == "[None, None, 'own_folder']"
 
 
 @pytest.mark.parametrize(

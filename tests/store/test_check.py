@@ -77,6 +77,28 @@ def test_too_many_steps(folder, sample):
     assert only_problem(folder) == f"run {sample.noisy}: 4 steps, more than its maximum length 3"
 
 
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        ("epoch SET batch_size = 65537 WHERE rowid_is_first", "batches of 65,537 in"),
+        ("epoch SET threads = 1099511627776 WHERE rowid_is_first", "in 1,099,511,627,776 threads are none"),
+        ("batch SET padded_size = 1099511627776 WHERE id = 1", "batch 1: 1,099,511,627,776 items are more"),
+    ],
+)
+def test_numbers_that_would_fill_the_memory(folder, sample, damaged, told):
+    first = "(experiment, name, number) = (SELECT experiment, name, number FROM epoch LIMIT 1)"
+    damage(folder / "store.sqlite", f"UPDATE {damaged.replace('rowid_is_first', first)}")
+    assert told in only_problem(folder)
+
+
+def test_rounds_without_end_are_counted_and_not_laid_out(folder, sample):
+    """The recorded rounds were multiplied out before they were compared: 2^60 of them."""
+    connection = f"INSERT INTO repeated VALUES ({sample.noisy}, 0, 2, {2**60})"
+    damage(folder / "store.sqlite", "UPDATE model SET is_repeatable = 0")
+    damage(folder / "store.sqlite", connection)
+    assert any(f"repeated {2**60} times is recorded" in problem for problem in problems(folder))
+
+
 def test_a_missing_image(folder, sample):
     digest = image_digest(picture(3))
     damage(folder / "images.sqlite", "DELETE FROM image WHERE digest = ?", parameters=(digest,))

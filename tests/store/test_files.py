@@ -21,7 +21,7 @@ from panic.errors import (
     StoreTooNew,
 )
 from panic.store import Store, check, contents, dump, missing, reading, writing
-from panic.store.files import NETWORK_FILE_SYSTEMS, file_system
+from panic.store.files import NETWORK_FILE_SYSTEMS, file_system, own_folder
 from tests.store.sample import fill, picture, steps
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +138,41 @@ def test_a_missing_store_is_not_created_by_looking(folder):
             Store(folder, write=write)
         assert "panic run" in raised.value.hint
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "raised", "stays"),
+    [
+        ("", StoreError, []),
+        ("", RuntimeError, ["images.sqlite", "lock", "store.sqlite"]),
+        ("row", StoreError, ["images.sqlite", "lock", "store.sqlite"]),
+        ("file", StoreError, ["images.sqlite", "lock", "notes.txt", "store.sqlite"]),
+        ("folder", StoreError, None),
+        ("older", StoreError, ["images.sqlite", "lock", "store.sqlite"]),
+    ],
+)
+def test_a_store_made_for_what_was_refused_goes_unless_it_holds_something(folder, content, raised, stays):
+    """What could not begin left an empty store, in which the next look found no experiment."""
+    path = folder / "deep" / "store"
+    if content == "folder":
+        path.mkdir(parents=True)
+    if content == "older":
+        Store(path, write=True, create=True).close()
+    with pytest.raises(raised), Store(path, write=True, create=True) as store:  # noqa: PT012
+        own_folder(path, "logs").joinpath("a.log").touch()
+        if content == "row":
+            writing.start_experiment(store, "x", {})
+        if content == "file":
+            (path / "notes.txt").touch()
+        raise raised("refused")
+    if stays is None:
+        assert os.listdir(path) == []
+    elif not stays:
+        assert not folder.exists()
+    else:
+        assert sorted(name for name in os.listdir(path) if name != "logs") == stays
+        with Store(path, write=True):
+            pass
 
 
 def test_a_path_that_is_a_file(folder):

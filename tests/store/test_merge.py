@@ -342,11 +342,13 @@ def test_sources_are_not_trusted(folder: Path, sample: Sample, tmp_path: Path, d
     with Store(folder, write=True) as store:
         store.db.foreign_keys(on=False)
         store.db.execute(damage)
-    with pytest.raises(StoreCorrupt, match=why):
-        merge([folder], tmp_path / "into")
-    with Store(tmp_path / "into") as store:
-        assert list(reading.experiments(store)) == []
-        assert store.db.value("SELECT count(*) FROM output") == 0
+    run(make_config(), tmp_path / "into")
+    before = dump(tmp_path / "into")
+    for into in ("into", "new"):
+        with pytest.raises(StoreCorrupt, match=why):
+            merge([folder], tmp_path / into)
+    assert dump(tmp_path / "into") == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_cannot_be_merged(folder: Path, sample: Sample, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from panic import run
+from panic.config import ExperimentConfig
+from panic.errors import StoreCorrupt
 from panic.store import Store, reading, summaries, writing
 from panic.store.annotations import Marks, Target, annotate, list_annotations, marks, run_target
 from panic.store.check import check
@@ -97,8 +99,12 @@ def test_the_last_remark_in_time_holds_in_any_order(tmp_path: Path) -> None:
 
 @pytest.fixture
 def differing(tmp_path: Path) -> list[Path]:
+    return copies(tmp_path, make_config(max_length=4))
+
+
+def copies(tmp_path: Path, config: ExperimentConfig) -> list[Path]:
     """Three copies of one store; in the second a run has other content."""
-    run(make_config(max_length=4), tmp_path / "0")
+    run(config, tmp_path / "0")
     stores = [tmp_path / "0", *(Path(shutil.copytree(tmp_path / "0", tmp_path / str(n))) for n in (1, 2))]
     with Store(stores[1], write=True) as store, store.transaction() as connection:
         connection.execute(
@@ -124,6 +130,24 @@ def test_a_kill_does_not_change_what_is_in_conflict(
     with Store(into) as store:
         assert check(store) == []
         assert len(reading.runs(store, "test")) == 5
+        assert not store.db.rows("SELECT * FROM meta WHERE key GLOB 'merge*'")
+
+
+def test_a_refused_source_leaves_no_outputs_of_runs_in_conflict(tmp_path: Path) -> None:
+    """They were removed with the last source, which never came."""
+    distinct = {"distinct": True}
+    differing = copies(tmp_path, make_config(max_length=4, draw=distinct, chain=distinct))
+    merge(differing[:2], tmp_path / "two")
+    with Store(differing[2], write=True) as store:
+        store.db.execute("UPDATE output SET text = 'lie' WHERE id = (SELECT min(prompt) FROM run)")
+    into = tmp_path / "into"
+    with pytest.raises(StoreCorrupt):
+        merge(differing, into)
+    assert dump(into) == dump(tmp_path / "two")
+    merge(differing[:2], into)
+    assert dump(into) == dump(tmp_path / "two")
+    with Store(into) as store:
+        assert check(store) == []
         assert not store.db.rows("SELECT * FROM meta WHERE key GLOB 'merge*'")
 
 

@@ -405,6 +405,22 @@ def test_a_store_that_is_replaced_is_noticed(tmp_path: Path, known: tuple[Path, 
         connection.close()
 
 
+@pytest.mark.parametrize("asked", ["status", pytest.param("questions/stuck", marks=pytest.mark.slow)])
+def test_what_was_said_of_a_store_is_not_said_of_one_that_replaced_it(
+    tmp_path: Path, known: tuple[Path, sample.Sample], asked: str
+) -> None:
+    """The other one was at the same path and had the same revision."""
+    shutil.copytree(known[0], tmp_path / "other")
+    with serving(known[0]) as served:
+        first = served.get(f"{ONE}/{asked}").json
+        assert served.get(f"{ONE}/{asked}").json["at"] == first["at"]
+        os.rename(known[0], tmp_path / "moved")
+        os.rename(tmp_path / "other", known[0])
+        again = served.get(f"{ONE}/{asked}").json
+        assert again["revision"] == first["revision"]
+        assert again["at"] > first["at"]
+
+
 def test_remarks_are_added_and_named_wrongly_are_not(
     served: Served, known: tuple[Path, sample.Sample]
 ) -> None:

@@ -133,6 +133,7 @@ def save(chart: Any, path: str | os.PathLike[str], *, scale: float = 2.0) -> Pat
     return path
 
 
+LABELS = Path(__file__).with_name("labels.js")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -146,7 +147,12 @@ PAGE = """<!doctype html>
 
 
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, kept in the user's cache: making it takes 5 s."""
+    """Vega, Vega-Lite and Vega-Embed as one script, with what fits charts to their pages (`labels.js`)."""
+    return f"{_library()}\n{LABELS.read_text(encoding='utf-8')}"
+
+
+def _library() -> str:
+    """Their script as it is, kept in the user's cache: making it takes 5 s."""
     import vl_convert
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "panic"

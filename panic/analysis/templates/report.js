@@ -4,16 +4,6 @@ const themes = JSON.parse(document.getElementById("themes").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let views = [];
 
-// Labels of rows take less than half of a chart's place, so that the legend beside them has room.
-function fitted(part, width) {
-  for (const [key, value] of Object.entries(part)) {
-    if (!value || typeof value !== "object" || key === "data") continue;
-    if (key === "axis" && value.labelLimit) value.labelLimit = Math.min(value.labelLimit, 0.45 * width);
-    fitted(value, width);
-  }
-  return part;
-}
-
 async function draw() {
   views.forEach((view) => view.finalize());
   const config = themes[dark.matches ? "dark" : "light"];
@@ -22,7 +12,7 @@ async function draw() {
   const results = await Promise.allSettled(
     places.map((place) => {
       const spec = specs[Number(place.dataset.chart)];
-      const shown = spec.width === "container" ? fitted(spec, place.clientWidth) : spec;
+      const shown = spec.width === "container" ? fitLabels(spec, place.clientWidth) : spec;
       return vegaEmbed(place, shown, { config, actions, renderer: "svg" });
     })
   );

@@ -106,7 +106,7 @@ def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Te
         open_memo(walk)
         conflicts.open_refused(walk)
         open_remarks(walk)
-        with _scratch(into) as scratch:
+        with _scratch(into) as scratch, _swept_in_the_end(mine, walk):
             for number, source in enumerate(sources):
                 is_last = number == len(sources) - 1
                 is_whole = False
@@ -118,6 +118,18 @@ def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Te
                         is_whole = _identity(theirs) == read
         total.shrunk = conflicts.shrunk(mine)
     return total
+
+
+@contextlib.contextmanager
+def _swept_in_the_end(mine: Store, walk: Walk) -> Iterator[None]:
+    """Where a source is refused, the last one never comes: what earlier ones left behind goes here."""
+    try:
+        yield
+    except StoreError:
+        if walk.has_left:
+            with mine.transaction():
+                conflicts.sweep(walk)
+        raise
 
 
 def _identity(store: Store) -> list[tuple[int, int]]:

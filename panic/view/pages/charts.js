@@ -33,7 +33,7 @@ export function Chart({ chart, title }) {
       try {
         await load();
         const spec = unfolded(JSON.parse(chart.spec));
-        if (spec.width === "container") fitted(spec, place.current.clientWidth);
+        if (spec.width === "container") window.fitLabels(spec, place.current.clientWidth);
         const config = window.panicThemes[dark.matches ? "dark" : "light"];
         const made = await window.vegaEmbed(place.current.firstChild, spec,
           { config, ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: hints.show });
@@ -96,16 +96,6 @@ export function records(text) {
     }
   }
   return found;
-}
-
-// Labels of rows take less than half of a chart's place, as in the report.
-function fitted(part, width) {
-  for (const [key, value] of Object.entries(part)) {
-    if (!value || typeof value !== "object" || key === "data") continue;
-    if (key === "axis" && value.labelLimit) value.labelLimit = Math.min(value.labelLimit, 0.45 * width);
-    fitted(value, width);
-  }
-  return part;
 }
 
 // What a mark says when it is pointed at: texts of a store, so as texts.
