@@ -18,7 +18,7 @@ from panic.config import (
 )
 from panic.config.extent import EXTENT_JOINS
 from panic.config.fields import parse_size
-from panic.config.schema import cross_field_problems, too_many_runs
+from panic.config.schema import Price, cross_field_problems, too_many_runs
 
 
 def config(**changes: Any) -> ExperimentConfig:
@@ -312,3 +312,9 @@ def test_a_large_number_may_be_written_with_an_exponent(written: Any, meant: int
     found = config(budget={"tokens": written}, max_length=written)
     assert found.budget is not None
     assert (found.budget.tokens, found.max_length) == (meant, meant)
+
+
+def test_a_price_is_of_requests_and_of_millions_of_tokens() -> None:
+    price = Price(input=2.0, output=10.0, request=0.5)
+    assert price.of(requests=3, input_tokens=1e6, output_tokens=2e5) == 0.5 * 3 + 2.0 + 2.0
+    assert Price().of(requests=3, input_tokens=5, output_tokens=7) == 0.0
