@@ -1,4 +1,4 @@
-"""What was measured of models beside batch mates: kept by surroundings, replaced by what is measured later."""
+"""What was measured of models beside batch mates: kept by surroundings, the last of each shape."""
 
 import json
 from dataclasses import replace
