@@ -2,10 +2,10 @@
 
 import pytest
 
-from panic.store import contents, reading, tombstones, wall, writing
+from panic.store import NewRun, NewStuck, contents, reading, tombstones, wall, writing
 from panic.store.codec import decode_vectors, image_digest, text_digest
 from panic.store.wall import Cell, Place
-from tests.store.sample import batch, picture, steps
+from tests.store.sample import NETWORK, batch, picture, steps
 
 ALL = ("stuck", "noisy", "failed", "untouched")
 
@@ -119,3 +119,17 @@ def test_steps_and_prompts_that_have_a_vector(store, sample):
 def test_pages_that_are_kept_can_be_few(store, kib):
     wall.use_little_memory(store, kib)
     assert [one.value("PRAGMA cache_size") for one in (store.db, store.images)] == [-kib, -kib]
+
+
+def test_a_cycle_begins_at_its_entry(writer, sample):
+    """Five of ten steps, of which the last four come again."""
+    session = writing.start_session(writer, sample.alpha, "x", {})
+    (run,) = writing.add_runs(
+        writer, sample.alpha, [NewRun(network=NETWORK, prompt="y", seed=42, max_length=10)]
+    )
+    made = [picture(1), "p", picture(2), "q", picture(3)]
+    commit = steps(writer, session, (sample.draw, sample.tell), run, "y", made)
+    commit.stuck.append(NewStuck(run=run, entry_step=1, period=4))
+    writing.commit(writer, commit)
+    stored = [cell.stored for cell in wall.cells(writer, [run], 9, 5)]
+    assert stored == [4, 1, 2, 3, 4, 1]
