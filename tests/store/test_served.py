@@ -51,7 +51,7 @@ def test_what_was_sent_and_said_is_told_by_model_of_one_experiment(writer, sampl
     ]  # fmt: skip
     assert spent(writer, sample.alpha) == Spent(requests=8, tokens=117)
     assert spent(writer, sample.beta) == Spent(requests=100, tokens=1000)
-    assert spent(writer, writing.start_experiment(writer, "gamma", {})) == Spent()
+    assert spent(writer, reading.experiment(writer, "gamma").id) == Spent()
 
 
 def test_tokens_are_those_of_calls_that_were_counted(writer, asked):
