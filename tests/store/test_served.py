@@ -20,6 +20,9 @@ def asked(writer, sample):
     rows = [(1, sample.tell, 5, 90), (third, sample.tell, 2, 20), (third, sample.draw, 1, 7)]
     writing.record_spending(writer, [spending(*row) for row in rows])
     writing.record_spending(writer, [spending(2, sample.tell, 100, 1000)])
+    gamma = writing.start_experiment(writer, "gamma", {})
+    for name in ("aaa", "zzz"):  # what the model is called elsewhere
+        writing.add_epoch(writer, gamma, name, model=sample.tell, batch_size=1, device_kind="cpu")
     commit, said = (
         Commit(),
         [(1, 10, 5, "m", "fp"), (third, None, 7, "m", None), (third, None, None, None, None)],
