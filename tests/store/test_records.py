@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from panic.store import Commit
-from panic.store.records import COMMIT_LISTS, Counts
+from panic.store import Commit, NewBatch, NewDiagram, NewFailure, NewRun
+from panic.store.records import COMMIT_LISTS, Counts, NewEpoch
 
 SIZED = ("invocations", "interventions", "embeddings", "diagrams", "vectorisations", "distances")
 
@@ -45,3 +45,18 @@ def test_counts_are_said_without_stages_that_have_no_results() -> None:
     assert list(more.results.items()) == [
         ("invocations", 0), ("embeddings", 4), ("diagrams", 5), ("vectorisations", 6), ("distances", 7)
     ]  # fmt: skip
+
+
+def test_what_is_not_said_of_a_result() -> None:
+    run = NewRun(network=("A",), prompt="a", seed=1, max_length=2)
+    assert (run.repeat, run.arm) == (0, "baseline")
+    failure = NewFailure(run=1, step=2, kind="error", message="no")
+    assert (failure.detail, failure.attempts) == ("", 1)
+    epoch = NewEpoch(name="A", model=1, batch_size=2, device_kind="cpu")
+    assert (epoch.threads, epoch.reason, epoch.mates) == (None, None, "bucket")
+    call = NewBatch(
+        id=1, session=1, model=1, epoch=0, device="cpu", size=1, padded_size=1, started_at=0, duration_s=0
+    )
+    assert call.bucket == 0
+    diagram = NewDiagram(run=1, model=1, settings={}, settings_digest="", num_points=1, num_unique=1, bars={})
+    assert (diagram.error, diagram.duration_s, diagram.generators) == (0.0, 0.0, {})
