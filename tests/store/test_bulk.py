@@ -97,7 +97,7 @@ def test_what_is_taken_of_diagrams_is_that_of_the_current_ones(writer, sample, s
             num_unique=1, bars={0: np.array([[0.0, num_points]])},
         )  # fmt: skip
         writing.commit(writer, Commit(diagrams=[diagram]))
-    measure = writing.add_measure(writer, {"kind": "entropy"})
+    measure, length = (writing.add_measure(writer, {"kind": kind}) for kind in ("entropy", "bottleneck"))
     pairs = [(1, 2, 0.5), (1, 3, 1.0), (1, 4, 2.0), (2, 4, 4.0)]
     writing.commit(
         writer,
@@ -108,7 +108,7 @@ def test_what_is_taken_of_diagrams_is_that_of_the_current_ones(writer, sample, s
                 )
                 for number in (1, 2, 3, 4)
             ],
-            distances=[NewDistance(a, b, 0, measure, length) for a, b, length in pairs],
+            distances=[NewDistance(a, b, 0, length, found) for a, b, found in pairs],
         ),
     )
     stuck, noisy, shared = sample.stuck, sample.noisy, sample.shared
@@ -128,3 +128,6 @@ def test_what_is_taken_of_diagrams_is_that_of_the_current_ones(writer, sample, s
         [(stuck, noisy, 0.5)],
         [(stuck, shared, 2.0)],
     ]
+    assert {row[2:7] for row in bulk.distances(writer, scopes[0])} == {
+        (sample.embed, "settings", 0, "bottleneck", '{"kind":"bottleneck"}')
+    }
