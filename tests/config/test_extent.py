@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from panic.config import ExperimentConfig, asks_all, contradictions, union
+from panic.config.extent import asking
 from panic.errors import ConfigError
 
 from .test_schema import config
@@ -130,3 +131,20 @@ def test_labels_are_as_they_were_given_last() -> None:
         "a": ([], "h"),
         "b": ([], "g"),
     }
+
+
+def test_asking_for_something_else_replaces_it_or_says_what_is_wrong() -> None:
+    known = config(prompts=["a"], seeds=[1, 2])
+    asked = asking(known, {"prompts": ["b"], "max_length": 7})
+    assert (asked.prompts, asked.max_length, asked.seeds) == (["b"], 7, [1, 2])
+    with pytest.raises(ConfigError, match=r"^max_length\. ") as caught:
+        asking(known, {"max_length": -1})
+    assert ";" not in caught.value.message
+
+
+@pytest.mark.parametrize("field", ["diagrams", "vectorisations", "distances"])
+def test_of_lists_of_settings_all_have_to_be_asked_for(field: str) -> None:
+    entries = {"diagrams": [{"metric": "cosine"}], "vectorisations": ["entropy"], "distances": ["bottleneck"]}
+    asks, lacks = config(**{field: entries[field]}), config()
+    assert asks_all(asks, asks)
+    assert not asks_all(lacks, asks)

@@ -19,7 +19,7 @@ from panic.config import (
 from panic.config.arms import InterventionSettings, arms_of_all, branch_name
 from panic.config.extent import EXTENT_JOINS
 from panic.config.fields import parse_size
-from panic.config.schema import cross_field_problems, too_many_runs
+from panic.config.schema import Price, cross_field_problems, too_many_runs
 
 
 def config(**changes: Any) -> ExperimentConfig:
@@ -330,3 +330,9 @@ def test_an_arm_that_is_only_called_like_a_branch_is_one_of_all() -> None:
     }
     assert arms_of_all(arms) == ["baseline", "swap-rerun-4-01234567", "rerun-4-89abcdef"]
     assert arms_of_all({"rerun-4-38c87925": [at]}) == ["baseline"]
+
+
+def test_a_price_is_of_requests_and_of_millions_of_tokens() -> None:
+    price = Price(input=2.0, output=10.0, request=0.5)
+    assert price.of(requests=3, input_tokens=1e6, output_tokens=2e5) == 0.5 * 3 + 2.0 + 2.0
+    assert Price().of(requests=3, input_tokens=5, output_tokens=7) == 0.0

@@ -1,6 +1,7 @@
 """Digests and codecs: exact, and known answers."""
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
@@ -10,9 +11,15 @@ from PIL import Image
 
 from panic.errors import StoreCorrupt
 from panic.store.codec import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    canonical_json,
     decode_array,
     decode_bars,
     decode_image,
+    decode_json,
+    decode_network,
+    decode_object,
     decode_vector,
     decode_vectors,
     encode_array,
@@ -20,6 +27,12 @@ from panic.store.codec import (
     encode_image,
     encode_vector,
     image_digest,
+    is_image_prompt,
+    prompt_digest,
+    prompt_label,
+    prompt_modality,
+    run_key,
+    size_problem,
     text_digest,
 )
 
@@ -113,3 +126,66 @@ def test_parts_of_numbers_are_told_as_damage():
         decode_vectors([bytes(4), bytes(12)], 2)
     with pytest.raises(StoreCorrupt, match="where bars should be, it has 24 bytes"):
         decode_bars(bytes(24))
+
+
+def test_an_image_is_a_prompt_by_its_digest():
+    digest = image_digest(Image.new("RGB", (2, 1)))
+    prompt = f"image:{digest.hex()}"
+    assert (is_image_prompt(prompt), prompt_modality(prompt)) == (True, "image")
+    assert prompt_digest(prompt) == digest
+    assert prompt_label(prompt) == f"image {digest.hex()[:12]}"
+    for text in ("image", f"image:{digest.hex()[:-1]}", f"{prompt} ", f"a {prompt}", "image:" + "g" * 64):
+        assert (is_image_prompt(text), prompt_modality(text)) == (False, "text")
+        assert (prompt_digest(text), prompt_label(text)) == (text_digest(text), text)
+
+
+def test_the_largest_images_that_are_stored():
+    assert [size_problem(*size) for size in ((1, 1), (MAX_SIDE, 1), (1, MAX_SIDE))] == [""] * 3
+    assert size_problem(0, 3) == "image of 0 x 3: it has no pixels"
+    assert size_problem(3, 0) == "image of 3 x 0: it has no pixels"
+    told = f"a side may have at most {MAX_SIDE:,}"
+    assert size_problem(MAX_SIDE + 1, 1).endswith(told)
+    assert size_problem(1, MAX_SIDE + 1).endswith(told)
+    side = next(
+        side for side in range(2, MAX_SIDE) if MAX_PIXELS % side == 0 and MAX_PIXELS // side <= MAX_SIDE
+    )
+    other = MAX_PIXELS // side
+    assert size_problem(side, other) == ""
+    assert size_problem(side + 1, other).endswith(f"it may have at most {MAX_PIXELS:,}")
+
+
+def test_runs_are_known_by_a_digest_of_what_they_are():
+    """As `printf '["demo",["A","B"],"né",42,0]' | sha256sum` has it."""
+    known = hashlib.sha256('["demo",["A","B"],"né",42,0]'.encode()).hexdigest()[:16]
+    assert run_key("demo", ("A", "B"), "né", 42, 0) == known
+    assert run_key("demo", ("A", "B"), "né", 42, 0, "shock") != known
+    assert canonical_json({"b": [1, None], "a": "é"}) == '{"a":"é","b":[1,null]}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "nonsense", None, "[" * 100_000])
+def test_what_is_no_json_is_told_as_damage(text):
+    for decode, kind in ((decode_json, "value"), (decode_object, "value"), (decode_network, "value")):
+        with pytest.raises(StoreCorrupt, match=f"where a JSON {kind} should be"):
+            decode(text)
+
+
+def test_stored_objects_and_networks_are_such():
+    assert decode_object('{"a": [1]}') == {"a": [1]}
+    assert decode_network('["A", "B"]') == ("A", "B")
+    for text in ("[1]", "1", "null", '"a"'):
+        with pytest.raises(StoreCorrupt, match="where a JSON object should be"):
+            decode_object(text)
+    for text in ("[]", "{}", '["A", 1]', '"AB"', "null"):
+        with pytest.raises(StoreCorrupt, match="where a JSON list of models should be"):
+            decode_network(text)
+
+
+def test_only_webp_is_decoded():
+    good = encode_image(Image.new("RGB", (2, 1), (1, 2, 3)))
+    file = io.BytesIO()
+    Image.new("RGB", (2, 1)).save(file, "PNG")
+    for data in (b"", file.getvalue(), b"riff" + good[4:], good[:8] + b"WEBX" + good[12:]):
+        with pytest.raises(ValueError, match="no WebP"):
+            decode_image(data)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        decode_image(good[:20])

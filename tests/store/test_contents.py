@@ -15,8 +15,8 @@ from panic.store import (
     writing,
 )
 from panic.store.codec import image_digest, text_digest
-from panic.store.records import NewDistance, NewVectorisation
-from tests.store.sample import NETWORK, SETTINGS, batch, picture
+from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from tests.store.sample import NETWORK, SETTINGS, batch, output, picture, steps
 
 
 def test_steps_of_a_run(store, sample):
@@ -310,3 +310,68 @@ def test_distances_are_those_between_the_diagrams_that_are_meant(several, sample
     found = contents.distances(several, "alpha", "embed", dimension=0, kind="bottleneck", diagrams="settings")
     assert found.runs == [sample.stuck, sample.noisy, sample.failed, sample.untouched]
     np.testing.assert_array_equal(found.matrix, expected)
+
+
+def test_outputs_at_a_step_or_at_the_last_one_of_a_modality(store, sample):
+    runs = [sample.stuck, sample.noisy, sample.failed, sample.untouched]
+    one, two, three, four = (f"image:{image_digest(picture(number)).hex()}" for number in (1, 2, 3, 4))
+    assert contents.outputs_at(store, runs, 0) == [
+        (sample.stuck, 0, "image", one), (sample.noisy, 0, "image", three), (sample.failed, 0, "image", four)
+    ]  # fmt: skip
+    assert contents.outputs_at(store, runs, 0, "text") == []
+    last = [(sample.stuck, 3, "text", "b"), (sample.noisy, 3, "text", "a")]
+    assert contents.outputs_at(store, runs, None) == [*last, (sample.failed, 0, "image", four)]
+    assert contents.outputs_at(store, runs, None, "text") == last
+    assert contents.outputs_at(store, runs, None, "image") == [
+        (sample.stuck, 2, "image", two), (sample.noisy, 2, "image", one), (sample.failed, 0, "image", four)
+    ]  # fmt: skip
+    assert contents.outputs_at(store, [sample.shared], None) == [(sample.shared, 1, "text", "d")]
+
+
+def test_an_image_has_a_size_and_a_text_has_none(store):
+    assert contents.image_size(store, image_digest(picture(1))) == (8, 6)
+    for digest in (text_digest("a"), bytes(32)):
+        with pytest.raises(NotFound, match="No image"):
+            contents.image_size(store, digest)
+
+
+def test_what_stepped_into_a_run_is_told_with_the_model_that_its_arm_names(writer, sample):
+    """From step 2 on another network goes on; a text and a model step in before step 1, one before step 3."""
+    arm = [
+        {"at": 1, "text": "x"}, {"at": 1, "model": "C"}, {"at": 2, "network": ["D", "tell"]},
+        {"at": 3, "model": "E"},
+    ]  # fmt: skip
+    experiment = writing.start_experiment(writer, "armed", {"arms": {"shock": arm}})
+    session = writing.start_session(writer, experiment, "x", {})
+    (run,) = writing.add_runs(
+        writer, experiment, [NewRun(network=NETWORK, prompt="a", seed=42, max_length=4, arm="shock")]
+    )
+    made = steps(writer, session, (sample.draw, sample.tell), run, "a", [picture(1), "b", picture(2), "c"])
+    call = batch(writer, session, sample.tell)
+    made.batches.append(call)
+    made.outputs.extend([output("x"), output("y"), output("z")])
+    digests = {name: text_digest(name) for name in "xyz"}
+    first, third = image_digest(picture(1)), image_digest(picture(2))
+    made.interventions.extend(
+        [
+            NewIntervention(run, 1, 0, "text", first, digests["x"], None, None),
+            NewIntervention(run, 1, 1, "model", digests["x"], digests["y"], 9, call.id),
+            NewIntervention(run, 2, 0, "network", text_digest("b"), text_digest("b"), None, None),
+            NewIntervention(run, 3, 0, "model", third, digests["z"], 8, call.id),
+        ]
+    )
+    writing.commit(writer, made)
+    assert [row.model for row in contents.invocations(writer, run)] == ["draw", "tell", "D", "tell"]
+    found = contents.interventions(writer, run)
+    assert [(row.step, row.place, row.kind, row.text, row.seed) for row in found] == [
+        (1, 0, "text", "x", None),
+        (1, 1, "model", "y", 9),
+        (2, 0, "network", "b", None),
+        (3, 0, "model", "z", 8),
+    ]
+    assert [found[1].model, found[3].model] == ["C", "E"]
+    assert (found[0].input, found[0].output) == (first.hex(), digests["x"].hex())
+    assert contents.interventions(writer, run, 2) == found[2:]
+    assert contents.interventions(writer, run, 1, 2) == found[:3]
+    assert contents.interventions(writer, run, last=1) == found[:2]
+    assert contents.interventions(writer, sample.noisy) == []

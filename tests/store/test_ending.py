@@ -3,9 +3,10 @@
 import apsw
 import pytest
 
-from panic.store import Store, reading, writing
+from panic.errors import UsageError
+from panic.store import NewRun, Store, reading, writing
 from panic.store.ending import end_runs
-from tests.store.sample import steps
+from tests.store.sample import NETWORK, steps
 
 
 @pytest.fixture
@@ -30,3 +31,34 @@ def test_what_was_stopped_in_the_middle_can_be_ended_again(writer, sample):
     assert end_runs(writer, row) == (1, 0)
     lengths = {run.id: run.max_length for run in reading.runs(writer, sample.alpha)}
     assert lengths[sample.untouched] == 3
+
+
+def test_runs_get_the_length_that_they_have_and_those_without_a_step_go(writer, sample):
+    """One has begun, one has not; three that have ended stay as they are, in alpha and in beta."""
+    writing.forget_failures(writer, sample.alpha)
+    before = {run.id: run for run in reading.runs(writer)}
+    row = reading.experiment(writer, "alpha")
+    assert end_runs(writer, row) == (1, 1)
+    after = {run.id: run for run in reading.runs(writer)}
+    assert before.keys() - after.keys() == {sample.untouched}
+    assert (after[sample.failed].state, after[sample.failed].max_length) == ("done", 1)
+    assert all(after[run] == before[run] for run in (sample.stuck, sample.noisy, sample.shared))
+    assert reading.experiment(writer, "alpha").config == {"name": "alpha", "max_length": 6}
+    last = reading.sessions(writer)[-1]
+    assert (last.experiment, last.end_state) == (sample.alpha, "done")
+    asked = {"diagrams": [], "vectorisations": [], "distances": []}
+    assert last.config == {"name": "alpha", "max_length": 6} | asked
+
+
+def test_an_experiment_that_has_ended_stays_as_it_is(writer, sample):
+    before = writer.revision
+    assert end_runs(writer, reading.experiment(writer, "beta")) == (0, 0)
+    assert writer.revision == before
+
+
+def test_an_experiment_that_has_not_begun_has_nothing_to_end(writer, sample):
+    gamma = writing.start_experiment(writer, "gamma", {"max_length": 4})
+    writing.add_runs(writer, gamma, [NewRun(network=NETWORK, prompt="a", seed=1, max_length=4)])
+    with pytest.raises(UsageError, match="No run of gamma has begun"):
+        end_runs(writer, reading.experiment(writer, "gamma"))
+    assert len(reading.runs(writer, "gamma")) == 1

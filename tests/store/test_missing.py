@@ -13,6 +13,7 @@ from panic.store import (
     NewDiagram,
     NewEmbedding,
     NewFailure,
+    NewInvocation,
     NewRun,
     check,
     contents,
@@ -22,8 +23,8 @@ from panic.store import (
 )
 from panic.store.codec import image_digest, text_digest
 from panic.store.missing import FixedSeedStep
-from panic.store.records import NewDistance, NewVectorisation
-from tests.store.sample import NETWORK, SETTINGS, batch, picture, steps
+from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from tests.store.sample import NETWORK, SETTINGS, batch, output, picture, steps
 
 
 def test_tails_are_the_last_outputs(store, sample):
@@ -299,3 +300,116 @@ def test_what_is_lost_for_good_is_told_by_failures_of_that_kind(writer, sample):
     writing.commit(writer, Commit(failures=failures))
     assert missing.lost_images(writer, sample.alpha) == set(digests)
     assert missing.lost_images(writer, sample.beta) == set()
+
+
+@pytest.fixture
+def armed(writer, sample):
+    """An experiment with a run of the baseline (2 steps) and one of "shock", into which two things stepped.
+
+    A text was put in place before its step 1, of which "tell" then made another one.
+    """
+    config = {"arms": {"shock": [{"at": 1, "text": "x"}, {"at": 1, "model": "tell"}]}}
+    experiment = writing.start_experiment(writer, "armed", config)
+    writing.add_epoch(writer, experiment, "tell", model=sample.tell, batch_size=8, device_kind="cpu")
+    session = writing.start_session(writer, experiment, "x", {})
+    asked = [
+        NewRun(network=NETWORK, prompt="a", seed=42, max_length=4, arm=arm) for arm in ("baseline", "shock")
+    ]
+    plain, shocked = writing.add_runs(writer, experiment, asked)
+    models = (sample.draw, sample.tell)
+    writing.commit(writer, steps(writer, session, models, plain, "a", [picture(1), "b"]))
+    made = steps(writer, session, models, shocked, "a", [picture(5)])
+    call = batch(writer, session, sample.tell)
+    made.batches.append(dataclasses.replace(call, epoch=0, padded_size=3))
+    made.outputs.extend([output("x"), output("y")])
+    put = NewIntervention(shocked, 1, 0, "text", image_digest(picture(5)), text_digest("x"), None, None)
+    told = NewIntervention(shocked, 1, 1, "model", text_digest("x"), text_digest("y"), 9, call.id)
+    made.interventions.extend([put, told])
+    writing.commit(writer, made)
+    return experiment, plain, shocked, call.id
+
+
+def test_what_has_stepped_in_is_what_the_next_step_takes(writer, armed):
+    experiment, plain, shocked, _ = armed
+    assert missing.tails(writer, experiment) == [
+        (plain, 2, text_digest("b"), "text", 0),
+        (shocked, 1, text_digest("y"), "text", 2),
+    ]
+
+
+def test_history_tells_the_calls_that_stepped_in_before_their_step(writer, sample, armed):
+    experiment, plain, shocked, call = armed
+    history = list(missing.fixed_seed_history(writer, experiment))
+    assert [row[:2] for row in history] == [(plain, 0), (plain, 1), (shocked, 0), (shocked, 1)]
+    assert [row.place for row in history] == [None, None, None, 1], "the text was no call"
+    assert history[-1] == (shocked, 1, text_digest("x"), text_digest("y"), 9, call, 0, 1)
+    assert all(row.place is None for row in missing.fixed_seed_history(writer, sample.alpha))
+    writing.commit(writer, continued(writer, sample, shocked))
+    rows = [
+        (row.step, row.place) for row in missing.fixed_seed_history(writer, experiment) if row.run == shocked
+    ]
+    assert rows == [(0, None), (1, 1), (1, None)]
+
+
+def continued(store, sample, run):
+    """A step 1 for a run that something stepped into."""
+    call = batch(store, 1, sample.tell)
+    made = output("after")
+    invocation = NewInvocation(run, 1, text_digest("y"), made.digest, 42, call.id)
+    return Commit(batches=[call], outputs=[made], invocations=[invocation])
+
+
+def test_steps_before_what_steps_in_are_those_of_the_other_arm(writer, sample, armed):
+    """The baseline has two steps; arms that step in before steps 2 and 3 share both, one at 1 the first."""
+    experiment, plain, _, _ = armed
+    arms = {"shock": 1, "early": 1, "late": 2, "later": 3}
+    config = {"arms": {arm: [{"at": at, "text": "x"}] for arm, at in arms.items()}}
+    writing.start_experiment(writer, "armed", config)
+
+    def asked(**changes):
+        return NewRun(**{"network": NETWORK, "prompt": "a", "seed": 42, "max_length": 4} | changes)
+
+    alike = [asked(arm=arm) for arm in ("early", "late", "later")]
+    others = [
+        asked(arm="late", seed=43),
+        asked(arm="late", prompt="z"),
+        asked(arm="late", network=NETWORK[::-1]),
+    ]
+    runs = writing.add_runs(writer, experiment, [*alike, *others])
+    expected = [missing.Shared(run, plain, 0, end) for run, end in zip(runs, (1, 2, 2), strict=False)]
+    assert missing.shared_steps(writer, experiment, reading.runs(writer, "armed")) == expected
+    writing.share_steps(writer, expected)
+    assert missing.shared_steps(writer, experiment, reading.runs(writer, "armed")) == []
+    copied = {run: [(row.step, row.output) for row in contents.invocations(writer, run)] for run in runs}
+    theirs = [(row.step, row.output) for row in contents.invocations(writer, plain)]
+    assert [copied[run] for run in runs] == [theirs[:1], theirs, theirs, [], [], []]
+    writing.add_epoch(
+        writer, experiment, "draw", batch_size=1, device_kind="cpu",
+        model=writing.add_model(writer, "draw", "asked over HTTP", {}, is_repeatable=False),
+    )  # fmt: skip
+    writing.add_runs(writer, experiment, [asked(arm="fourth")])
+    assert missing.shared_steps(writer, experiment, reading.runs(writer, "armed")) == [], (
+        "each asks for itself"
+    )
+
+
+def test_an_image_that_stepped_in_has_what_made_it_as_its_origin(writer, sample, armed):
+    """An image that a model made in between; the same image made by a later step is not its origin."""
+    config = {"arms": {"shock": [{"at": 1, "model": "paint"}]}}
+    experiment = writing.start_experiment(writer, "painted", config)
+    session = writing.start_session(writer, experiment, "x", {})
+    (run,) = writing.add_runs(
+        writer, experiment, [NewRun(network=NETWORK, prompt="a", seed=42, max_length=4, arm="shock")]
+    )
+    made = steps(writer, session, (sample.draw, sample.tell), run, "a", [picture(6), "b", picture(7)])
+    call = dataclasses.replace(batch(writer, session, sample.draw), padded_size=3)
+    made.batches.append(call)
+    first, second = image_digest(picture(6)), image_digest(picture(7))
+    made.interventions.append(NewIntervention(run, 1, 0, "model", first, second, 9, call.id))
+    writing.commit(writer, made)
+    step = {row.digest: row for row in missing.image_origins(writer, experiment, {first, second})}[second]
+    assert (step.model, step.batch_size, step.seed, step.input_modality) == ("draw", 8, 42, "text")
+    writer.db.execute("DELETE FROM invocation WHERE step = 2 AND run = (SELECT max(id) FROM run)")
+    painted = {row.digest: row for row in missing.image_origins(writer, experiment, {first, second})}[second]
+    assert (painted.model, painted.batch_size, painted.seed) == ("paint", 3, 9)
+    assert (painted.input, painted.input_modality) == (first, "image")

@@ -314,3 +314,46 @@ def test_an_id_or_a_name_that_is_none_is_refused(writer, column, value, told):
         reading.experiments(writer)
     assert caught.value.message == f"{writer.path}: experiment 2 has {told}."
     assert caught.value.hint == "Do not trust this store."
+
+
+def test_the_latest_is_one_of_those_that_count_and_no_null_model(writer, sample):
+    assert reading.experiment(writer, among={sample.alpha}).name == "alpha"
+    with pytest.raises(NotFound) as caught:
+        reading.experiment(writer, "beta", among={sample.alpha})
+    assert caught.value.hint == "There are: alpha."
+    null = writing.start_experiment(writer, "alpha/null-order", {})
+    writing.start_session(writer, null, "x", {})
+    assert reading.experiment(writer).name == "beta"
+    assert reading.experiment(writer, among={null}).name == "alpha/null-order"
+
+
+def test_runs_of_these_rows_and_of_an_experiment(store, sample):
+    rows = [sample.shared, sample.noisy]
+    assert [row.id for row in reading.runs(store, only=rows)] == sorted(rows)
+    assert [row.id for row in reading.runs(store, "alpha", only=rows)] == [sample.noisy]
+    assert reading.runs(store, only=[]) == []
+
+
+def test_a_run_is_repeatable_unless_a_model_of_its_own_experiment_is_not(writer, sample):
+    asked = writing.add_model(writer, "asked", "over HTTP", {}, is_repeatable=False)
+    config = {"arms": {"shock": [{"at": 1, "model": "asked"}]}}
+    armed = writing.start_experiment(writer, "armed", config)
+    for experiment in (armed, sample.alpha):
+        writing.add_epoch(writer, experiment, "asked", model=asked, batch_size=1, device_kind="cpu")
+    for experiment in (armed, sample.alpha, sample.beta):
+        for network, arm in ((NETWORK, "shock"), (("asked", "tell"), "baseline")):
+            run = NewRun(network=network, prompt="new", seed=-1, max_length=1, arm=arm)
+            writing.add_runs(writer, experiment, [run])
+    found = {
+        (row.experiment, row.network[0], row.arm): row.is_repeatable
+        for row in reading.runs(writer)
+        if row.prompt == "new"
+    }
+    assert found == {
+        (armed, "draw", "shock"): False,
+        (armed, "asked", "baseline"): False,
+        (sample.alpha, "draw", "shock"): True,
+        (sample.alpha, "asked", "baseline"): False,
+        (sample.beta, "draw", "shock"): True,
+        (sample.beta, "asked", "baseline"): True,
+    }

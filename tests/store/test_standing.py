@@ -6,7 +6,17 @@ import os
 import pytest
 
 from panic.store import Commit, NewBatch, NewRun, contents, reading, writing
-from panic.store.standing import LastSession, eta_s, last_sessions, standing
+from panic.store.records import NewAnswer
+from panic.store.standing import (
+    RUN_COUNTS,
+    DeviceTime,
+    LastSession,
+    device_times,
+    eta_s,
+    last_sessions,
+    standing,
+    standings,
+)
 from tests.engine.conftest import make_config
 from tests.store.sample import NETWORK
 
@@ -159,3 +169,64 @@ def test_an_experiment_without_any_step_has_an_estimate_by_the_batches_it_made(w
     number = writing.start_session(writer, gamma, "x", {})
     add_batches(writer, number, [(0.0, 8.0)])
     assert eta(writer, "gamma") == pytest.approx(3 * 2 * 8 / 4)
+
+
+def test_an_experiment_is_over_where_all_runs_have_ended_and_nobody_works_on_it(writer, sample):
+    def is_over(name, **changes):
+        return standing(writer, reading.experiment(writer, name), session(**changes)).is_over
+
+    assert is_over("beta")
+    assert is_over("beta", end_state="failed"), "nothing more comes of it"
+    assert not is_over("beta", end_state=None, is_alive=True)
+    assert not is_over("alpha"), "one run is to do"
+    writer.db.execute(f"DELETE FROM run WHERE id = {sample.untouched}")
+    assert is_over("alpha")
+    writing.forget_failures(writer, sample.alpha)
+    assert not is_over("alpha"), "one has begun"
+
+
+def test_a_spent_budget_is_told_before_what_has_failed(store):
+    assert state(store, "alpha", end_state="budget spent") == "budget spent"
+    assert state(store, "alpha", end_state="stopped") == "failed"
+    assert state(store, "beta", end_state="stopped") == "failed", "though no run has"
+
+
+def test_all_experiments_stand_where_each_does(writer, sample):
+    writing.start_experiment(writer, "gamma", {})
+    rows = {row.id: row for row in reading.experiments(writer)}
+    found = {experiment: (state, *counts) for experiment, state, *counts in standings(writer)}
+    assert found.keys() == rows.keys()
+    for id, row in rows.items():
+        alone = standing(writer, row)
+        told = dict(zip(("state", *RUN_COUNTS), found[id], strict=True))
+        assert (told["state"], told["runs"]) == (alone.state, alone.counts.runs)
+        assert (told["todo"], told["failed"]) == (alone.counts.todo, alone.counts.failed)
+    assert list(standings(writer, [sample.beta])) == [(sample.beta, *found[sample.beta])]
+    assert found[sample.beta][0] == "running"
+    assert list(standings(writer, [])) == []
+    number = writing.start_session(writer, sample.beta, "again", {}, {"name": "beta"})
+    writing.end_session(writer, number, "done")
+    assert [state for _, state, *_ in standings(writer, [sample.beta, 3])] == ["complete", "incomplete"]
+
+
+def test_devices_have_what_they_computed_and_endpoints_nothing(writer, sample):
+    """Alpha's session made nine batches of a quarter of a second on the CPU."""
+    assert device_times(writer, sample.alpha) == [
+        DeviceTime(device="cpu", batches=9, items=9, duration_s=2.25)
+    ]
+    commit = Commit()
+    for device, size in (("cuda:0", 3), ("cuda:0", 4), ("chat", 5)):
+        call = NewBatch(
+            id=writing.next_batch_id(writer), session=1, model=1, epoch=0, device=device, size=size,
+            padded_size=8, started_at=0.0, duration_s=2.0,
+        )  # fmt: skip
+        commit.batches.append(call)
+    answer = NewAnswer(
+        batch=call.id, input_tokens=1, output_tokens=1, served_model="m", system_fingerprint="s"
+    )
+    commit.answers.append(answer)
+    writing.commit(writer, commit)
+    assert device_times(writer, sample.alpha)[1:] == [
+        DeviceTime(device="cuda:0", batches=2, items=7, duration_s=4.0)
+    ]
+    assert [time.batches for time in device_times(writer, sample.beta)] == [3]

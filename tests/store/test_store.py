@@ -6,7 +6,7 @@ import time
 import apsw
 import pytest
 
-from panic.errors import NotFound, StoreReadOnly
+from panic.errors import NotFound, StoreError, StoreLocked, StoreMissing, StoreReadOnly
 from panic.store import (
     Commit,
     NewInvocation,
@@ -128,3 +128,62 @@ def test_reading_while_another_thread_writes(folder):
         assert seen == sorted(seen)
         assert len(set(seen)) > 2
         assert check.check(reader) == []
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "images.sqlite", "lock"])
+def test_files_that_are_gone_or_others_are_noticed(folder, writer, name):
+    writer.require_in_place()
+    file = folder / name
+    file.rename(folder / "aside")
+    with pytest.raises(StoreError, match=f"{name} was removed while"):
+        writer.require_in_place()
+    file.write_bytes((folder / "aside").read_bytes())
+    with pytest.raises(StoreError, match=f"{name} was replaced by another file"):
+        writer.require_in_place()
+    (folder / "aside").replace(file)
+    writer.require_in_place()
+
+
+def test_a_store_is_closed_once_and_its_lock_given_back(folder, sample):
+    first = Store(folder, write=True)
+    assert first.lock_holder is not None
+    first.close()
+    assert first.lock_holder is None
+    with Store(folder, write=True) as second:
+        first.close()
+        assert second.lock_holder is not None
+        with pytest.raises(StoreLocked):
+            Store(folder, write=True)
+
+
+def test_a_change_that_fails_raises_no_revision(writer):
+    before = writer.revision
+    with pytest.raises(ValueError, match="no"), writer.transaction():
+        raise ValueError("no")
+    assert writer.revision == before
+    with writer.transaction():
+        pass
+    assert writer.revision == before + 1
+
+
+def test_where_a_store_may_be_created(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for write in (False, True):
+        with pytest.raises(StoreError, match="is a file; a store is a folder"):
+            Store(tmp_path / "file", write=write, create=write)
+    with pytest.raises(StoreMissing, match="There is no store at"):
+        Store(tmp_path / "none")
+    with pytest.raises(StoreMissing, match="There is no store at"):
+        Store(tmp_path / "none", write=True)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(StoreMissing, match="holds other things, but no store"):
+        Store(tmp_path)
+    for name in "dcba":
+        (tmp_path / name).touch()
+    with pytest.raises(StoreError, match=r"holds other things \(a, b, c\), but no store"):
+        Store(tmp_path, write=True, create=True)
+    begun = tmp_path / "begun"
+    (begun / "logs").mkdir(parents=True)
+    Store(begun, write=True, create=True).close()
+    with Store(begun) as store:
+        assert (reading.experiments(store), store.is_copy, store.has_images) == ([], False, True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
+import apsw
 import pytest
 
 from panic.store import Commit, NewRun, Store, delete, ending, reading, summaries, tombstones, writing
 from panic.store.codec import prompt_digest
 from panic.store.missing import Shared
 from panic.store.records import NewBatch, NewFailure, NewInvocation, NewOutput, NewStuck
+from tests.store.sample import Sample
 
 LENGTH = 4
 
@@ -162,3 +165,81 @@ def test_where_nothing_can_be_kept_counts_are_counted(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as reader:
         (tmp_path / "s" / "summaries.sqlite").mkdir()
         assert summaries.run_counts(reader) == reading.run_counts(reader)
+
+
+def kept(file: apsw.Connection, name: str) -> list[tuple[str, int, float]]:
+    return sorted(summaries.run_values(file, name))
+
+
+def test_a_metric_is_kept_by_experiment_and_replaced_as_a_whole(store: Store) -> None:
+    rows = [(1, "a", 10), (2, "b", 20), (3, "c", 30)]
+    began = time.time()
+
+    def take(file: apsw.Connection) -> None:
+        summaries.keep_metric(file, "speed", 1, rows, {1: [(5, 1.0), (6, 4.0)], 2: [(7, 3.0)]})
+        summaries.keep_metric(file, "length", 2, rows[:1], {1: [(5, 9.0)]})
+
+    summaries.using(store, take)
+
+    def read(file: apsw.Connection) -> None:
+        assert kept(file, "speed") == [("a", 5, 1.0), ("a", 6, 4.0), ("b", 7, 3.0)]
+        assert summaries.means(file, "speed") == {"a": 2.5, "b": 3.0}
+        assert summaries.num_measured(file, "speed") == {"a": 2, "b": 1}
+        assert summaries.num_measured(file, "length") == {"a": 1}
+        known = summaries.measured(file, 1)
+        assert {key: stamp for key, (stamp, _) in known.items()} == {
+            ("a", "speed"): 10, ("b", "speed"): 20, ("c", "speed"): 30
+        }  # fmt: skip
+        assert all(began <= at <= time.time() for _, at in known.values())
+        assert summaries.measured(file, 2).keys() == {("a", "length")}
+        summaries.keep_metric(file, "speed", 1, [(1, "a", 11)], {1: [(6, 8.0)]})
+        assert kept(file, "speed") == [("a", 6, 8.0), ("b", 7, 3.0)]
+        assert kept(file, "length") == [("a", 5, 9.0)]
+        assert summaries.measured(file, 1)["a", "speed"][0] == 11
+        assert summaries.means(file, "speed") == {"a": 8.0, "b": 3.0}
+
+    summaries.using(store, read)
+
+
+def test_what_is_taken_of_a_file_that_cannot_be_kept_is_taken_of_one_in_memory(store: Store) -> None:
+    def take(file: apsw.Connection) -> list[tuple[str, int, float]]:
+        summaries.keep_metric(file, "speed", 1, [(1, "a", 10)], {1: [(5, 1.0)]})
+        return kept(file, "speed")
+
+    (store.path / summaries.FILE).symlink_to(store.path / "elsewhere")
+    for _ in range(2):
+        assert summaries.using(store, take) == [("a", 5, 1.0)]
+    assert not (store.path / "elsewhere").exists()
+
+
+def test_numbers_are_fresh_that_are_of_this_state_or_young_enough(writer: Store) -> None:
+    assert summaries.is_fresh(3, 0.0, 3, 5.0)
+    assert summaries.is_fresh(2, 6.0, 3, 5.0)
+    assert not summaries.is_fresh(2, 5.0, 3, 5.0)
+    since = summaries.oldest(writer)
+    assert since == pytest.approx(time.time() - summaries.FRESH_S, abs=5.0)
+    writer.close()
+    with Store(writer.path) as reader:
+        assert summaries.oldest(reader) == float("inf"), (
+            "nobody writes: what is known is of this state, or stale"
+        )
+
+
+def test_stamps_are_those_of_each_experiment(writer: Store, sample: Sample) -> None:
+    before = {row: (uid, stamp) for row, uid, stamp in summaries.stamps(writer)}
+    assert before.keys() == {sample.alpha, sample.beta}
+    assert {uid for uid, _ in before.values()} == {row.uid for row in reading.experiments(writer)}
+    writing.forget_failures(writer, sample.alpha)
+    after = {row: (uid, stamp) for row, uid, stamp in summaries.stamps(writer)}
+    assert after[sample.beta] == before[sample.beta]
+    assert after[sample.alpha] != before[sample.alpha]
+    assert summaries.stamps(writer, [sample.beta]) == [(sample.beta, *before[sample.beta])]
+
+
+def test_metrics_are_shown_in_a_table_of_this_connection(store: Store, sample: Sample) -> None:
+    for rows in ({1: {"speed": 0.5}, 2: {"length": 3.0, "speed": 1.5}}, {4: {"length": 1.0}}):
+        summaries.show(store, "run", ["speed", "length"], rows)
+        found = store.db.rows("SELECT run, speed, length FROM temp.run_metric ORDER BY run")
+        assert found == [(row, known.get("speed"), known.get("length")) for row, known in rows.items()]
+    assert summaries.runs_of(store, [sample.beta]) == [sample.shared]
+    assert len(summaries.runs_of(store, [sample.alpha, sample.beta])) == 5

@@ -1,10 +1,14 @@
 """What was deleted is found, comes back and is purged, also while somebody else does the same."""
 
+import time
+
+import numpy as np
 import pytest
 
-from panic.errors import NotFound
-from panic.store import NewRun, Store, reading, tombstones, writing
+from panic.errors import ConflictError, NotFound
+from panic.store import Commit, NewDiagram, NewRun, Store, check, dump, reading, tombstones, writing
 from panic.store.annotations import annotate, list_annotations, run_target
+from panic.store.records import NewDistance
 from panic.store.signing import Author
 from tests.store.sample import NETWORK
 
@@ -64,3 +68,107 @@ def test_remarks_on_runs_that_can_still_come_back_are_kept(writer):
     assert [remark.text for remark in list_annotations(writer, "run")] == ["good"]
     tombstones.purge(writer, [second])
     assert list_annotations(writer, "run") == []
+
+
+def runs_of(store, name="alpha"):
+    return [row.id for row in reading.runs(store, name)]
+
+
+def test_runs_that_are_deleted_leave_the_others_and_come_back_as_they_were(writer, sample):
+    row, before = reading.experiment(writer, "alpha"), list(dump.dump(writer))
+    began = time.time()
+    tombstones.hide_runs(writer, row, [sample.stuck, sample.failed, sample.shared], "me")
+    assert runs_of(writer) == [sample.noisy, sample.untouched]
+    assert runs_of(writer, "beta") == [sample.shared], "it is no run of alpha"
+    (hidden,) = tombstones.deleted(writer)
+    assert (hidden.name, hidden.origin, hidden.num_runs, hidden.author) == ("alpha", sample.alpha, 2, "me")
+    assert hidden.is_part
+    assert began <= hidden.at <= time.time()
+    assert tombstones.find(writer, hidden.uid) == hidden
+    assert check.check(writer) == []
+    counts = tombstones.preview_purge(writer, [hidden])
+    assert (counts.runs, counts.invocations, counts.diagrams) == (2, 5, 1)
+    assert tombstones.restore(writer, hidden) == 0
+    assert tombstones.deleted(writer) == []
+    assert list(dump.dump(writer)) == before
+    assert writer.db.value("SELECT count(*) FROM experiment") == 2
+    assert writer.db.value("SELECT count(*) FROM epoch") == 6
+
+
+def test_runs_that_were_computed_anew_stay_deleted(writer, sample):
+    row = reading.experiment(writer, "alpha")
+    tombstones.hide_runs(writer, row, [sample.stuck, sample.failed], "me")
+    again = NewRun(network=NETWORK, prompt="z", seed=42, max_length=6)
+    (anew,) = writing.add_runs(writer, sample.alpha, [again])
+    assert anew != sample.failed
+    (hidden,) = tombstones.deleted(writer)
+    assert tombstones.restore(writer, hidden) == 1
+    assert runs_of(writer) == [sample.stuck, sample.noisy, sample.untouched, anew]
+    (left,) = tombstones.deleted(writer)
+    assert (left.num_runs, left.uid) == (1, hidden.uid)
+    assert tombstones.purge(writer, [left]).runs == 1
+    assert runs_of(writer) == [sample.stuck, sample.noisy, sample.untouched, anew]
+    assert check.check(writer) == []
+
+
+def test_distances_between_what_goes_and_what_stays_go(writer, sample):
+    """Two of four diagrams go: two of six distances stay, that of those two and that of the others."""
+    runs = (sample.stuck, sample.noisy, sample.failed, sample.untouched)
+    for run in runs[1:]:
+        diagram = NewDiagram(
+            run=run, model=sample.embed, settings={}, settings_digest="settings", num_points=1, num_unique=1,
+            bars={0: np.array([[0.0, 1.0]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    measure = writing.add_measure(writer, {"kind": "bottleneck"})
+    pairs = [(a, b) for a in range(1, 5) for b in range(a + 1, 5)]
+    writing.commit(writer, Commit(distances=[NewDistance(a, b, 0, measure, 1.0) for a, b in pairs]))
+    tombstones.hide_runs(writer, reading.experiment(writer, "alpha"), runs[:2], "me")
+    assert writer.db.rows("SELECT a, b FROM distance ORDER BY a") == [(1, 2), (3, 4)]
+
+
+def test_runs_of_what_is_deleted_itself_come_back_after_it(writer, sample):
+    tombstones.hide_runs(writer, reading.experiment(writer, "alpha"), [sample.stuck], "me")
+    (part,) = tombstones.deleted(writer)
+    whole = hide(writer, "alpha")
+    assert tombstones.find(writer, "alpha") == whole, "the newest"
+    with pytest.raises(ConflictError, match="runs of alpha, which is deleted itself"):
+        tombstones.restore(writer, part)
+    tombstones.restore(writer, whole)
+    assert tombstones.deleted(writer) == [part]
+    tombstones.restore(writer, part)
+    assert runs_of(writer)[0] == sample.stuck
+
+
+def test_what_was_deleted_together_comes_back_together_also_under_another_name(writer, sample):
+    for name in ("alpha/null-order", "beta/null-order"):
+        writing.start_experiment(writer, name, {"name": name})
+    hide(writer, "beta")
+    hidden = hide(writer, "alpha")
+    listed = [one.name for one in tombstones.deleted(writer)]
+    assert listed == ["beta", "beta/null-order", "alpha", "alpha/null-order"]
+    with pytest.raises(NotFound, match="Nothing called 'alpha/null-order' was deleted") as caught:
+        tombstones.find(writer, "alpha/null-order")
+    assert caught.value.hint == "Deleted are: beta, alpha."
+    writing.start_experiment(writer, "gamma/null-order", {})
+    with pytest.raises(ConflictError, match="There is an experiment called gamma/null-order"):
+        tombstones.restore(writer, hidden, "gamma")
+    assert tombstones.restore(writer, hidden, "delta") == 0
+    names = {row.name for row in reading.experiments(writer)}
+    assert names == {"delta", "delta/null-order", "gamma/null-order"}
+    assert reading.experiment(writer, "delta").config["name"] == "delta"
+    assert [row.name for row in reading.nulls(writer, "delta")] == ["delta/null-order"]
+    assert {one.name for one in tombstones.deleted(writer)} == {"beta", "beta/null-order"}
+
+
+def test_runs_whose_experiment_was_purged_are_purged_too(writer, sample):
+    tombstones.hide_runs(writer, reading.experiment(writer, "alpha"), [sample.stuck, sample.noisy], "me")
+    hide(writer, "alpha")
+    part, whole = tombstones.deleted(writer)
+    assert tombstones.purge(writer, [whole]).runs == 2
+    (left,) = tombstones.deleted(writer)
+    assert (left.uid, left.num_runs) == (part.uid, 2)
+    assert tombstones.purge(writer, [left]).runs == 2
+    assert tombstones.deleted(writer) == []
+    assert [row.name for row in reading.experiments(writer)] == ["beta"]
+    assert check.check(writer) == []

@@ -1,5 +1,6 @@
 """What the driver writes: all of it or nothing, each thing once."""
 
+import contextlib
 import os
 import time
 
@@ -7,6 +8,7 @@ import apsw
 import numpy as np
 import pytest
 
+from panic.errors import Interrupted
 from panic.store import (
     Commit,
     NewDiagram,
@@ -25,6 +27,7 @@ from panic.store import (
     writing,
 )
 from panic.store.codec import image_digest, text_digest
+from panic.store.records import NewSpending
 from panic.store.writing import new_uid
 from tests.store.sample import NETWORK, batch, output, picture, remark, steps
 
@@ -268,3 +271,54 @@ def test_a_diagram_is_stored_with_its_bars_and_generators(writer, sample):
     assert found[1].shape == (0, 2)
     assert contents.generators(writer, sample.noisy, "embed", 0).tolist() == [[1, 2]]
     assert contents.generators(writer, sample.noisy, "embed", 1) is None
+
+
+def test_the_end_of_a_session_is_its_own(writer, sample):
+    told = [{"place": "driver", "name": "zürich"}]
+    first = writing.start_session(writer, sample.alpha, "one", {"gpu": {"name": "x"}}, {"name": "müller"})
+    writing.end_session(writer, first, "interrupted", told, {"gpu": {"energy_j": 2.5}})
+    before = {row.id: row for row in reading.sessions(writer)}
+    assert before[first].provenance == {"gpu": {"name": "x", "energy_j": 2.5}}
+    assert before[first].config == {"name": "müller"}
+    second = writing.start_session(writer, sample.alpha, "two", {"host": "here"})
+    writing.end_session(writer, second, "done", measured={"energy_j": 1})
+    after = {row.id: row for row in reading.sessions(writer)}
+    assert {row: after[row] for row in before} == before | {2: after[2]}, (
+        "the one that never ended was killed"
+    )
+    assert (after[second].end_state, after[second].provenance) == ("done", {"host": "here", "energy_j": 1})
+    assert reading.timelines(writer) == {first: told}
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(None, "done"), (Interrupted, "interrupted"), (ValueError, "failed")]
+)
+def test_a_session_of_a_block_ends_as_the_block_does(writer, sample, error, state):
+    block = writing.recorded_session(writer, sample.alpha, "x", {"a": 1}, {"name": "alpha"})
+    with pytest.raises(error) if error else contextlib.nullcontext(), block as session:
+        assert reading.sessions(writer)[-1].end_state is None
+        if error:
+            raise error("no")
+    last = reading.sessions(writer)[-1]
+    assert (last.id, last.end_state, last.config) == (session, state, {"name": "alpha"})
+
+
+def test_spending_is_the_latest_of_each_session_and_model(writer, sample):
+    def spent(session, model, requests, tokens):
+        return NewSpending(session=session, model=model, requests=requests, tokens=tokens)
+
+    writing.record_spending(writer, [spent(1, sample.tell, 5, 90), spent(2, sample.tell, 1, 10)])
+    writing.commit(writer, Commit(spending=[spent(1, sample.tell, 6, 95), spent(1, sample.draw, 2, 3)]))
+    rows = writer.db.rows("SELECT session, model, requests, tokens FROM spending ORDER BY session, model")
+    assert rows == [(1, sample.draw, 2, 3), (1, sample.tell, 6, 95), (2, sample.tell, 1, 10)]
+
+
+def test_failures_of_these_runs_alone_are_forgotten_and_kept_as_attempts(writer, sample):
+    lost = NewFailure(run=sample.untouched, step=2, kind="lost", message="no", detail="d", attempts=4)
+    writing.commit(writer, Commit(failures=[lost]))
+    assert writing.forget_failures(writer, sample.beta, runs=[sample.untouched]) == 0
+    assert writing.forget_failures(writer, sample.alpha, runs=[sample.untouched]) == 1
+    (kept,) = reading.earlier_failures(writer, sample.untouched)
+    assert (kept.step, kept.kind, kept.message, kept.detail, kept.attempts) == (2, "lost", "no", "d", 4)
+    assert reading.earlier_failures(writer, sample.failed) == []
+    assert [row.id for row in reading.runs(writer) if row.failure] == [sample.failed]

@@ -1,0 +1,107 @@
+"""Which setting holds: the command line's, the environment's, a project's file, the user's, a default."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panic.config.settings import Resolved, resolve
+from panic.errors import ConfigError
+
+from .test_schema import config
+
+DEFAULT = Path("default")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A project's file and the user's, each in a folder of its own."""
+    project, user = tmp_path / "project" / "panic.toml", tmp_path / "user" / "config.toml"
+    for file in (project, user):
+        file.parent.mkdir()
+    return project, user
+
+
+def written(files: tuple[Path, Path], project: str = "", user: str = "", **variables: str) -> Resolved:
+    for file, text in zip(files, (project, user), strict=True):
+        file.write_text(text)
+    environment = {f"PANIC_{name.upper()}": value for name, value in variables.items()}
+    return resolve(files, environment, files[1])
+
+
+def origins(found: Resolved) -> dict[str, Any]:
+    return {name: (one.value, one.origin.partition(" ")[0]) for name, one in found.values.items()}
+
+
+def test_the_nearest_one_holds(files: tuple[Path, Path]) -> None:
+    user = 'store = "u"\nlog_level = "debug"\n'
+    assert origins(written(files, user=user)) == {"store": ("u", "user"), "log_level": ("debug", "user")}
+    both = written(files, 'store = "p"\n', user)
+    assert origins(both) == {"store": ("p", "project"), "log_level": ("debug", "user")}
+    all_three = written(files, 'store = "p"\n', user, store="e")
+    assert origins(all_three)["store"] == ("e", "environment")
+    assert origins(written(files, 'store = "p"\n', user, store="")) == origins(both), (
+        "an empty one says nothing"
+    )
+    assert origins(written(files)) == {}
+
+
+def test_a_store_is_what_is_nearest_and_a_name_where_there_is_one(files: tuple[Path, Path]) -> None:
+    project, user = (file.parent for file in files)
+    found = written(files, '[stores]\nlab = "there"\n', 'store = "mine"\n[stores]\nlab = "x"\nhome = "h"\n')
+
+    def path(named: str | None = None, of_config: str | None = None) -> Path:
+        return found.store_path(named, None if of_config is None else Path(of_config), DEFAULT)
+
+    assert path("lab", "home") == project / "there"
+    assert path("home") == user / "h"
+    assert path("folder") == Path("folder")
+    assert path(of_config="lab") == project / "there"
+    assert path(of_config="sub/folder") == Path("sub/folder")
+    (project / "lab").mkdir()
+    assert path(of_config=str(project / "lab")) == project / "lab", "the folder is there"
+    assert path() == user / "mine"
+    assert written(files).store_path(None, None, DEFAULT) == DEFAULT
+    assert written(files, 'store = "lab"\n[stores]\nlab = "there"\n').store_path(None, None, DEFAULT) == (
+        project / "there"
+    )
+    absolute = written(files, f'store = "{user}"\n')
+    assert absolute.store_path(None, None, DEFAULT) == user
+    assert written(files, store="e").store_path(None, None, DEFAULT) == Path("e")
+
+
+def test_a_project_s_path_is_one_that_its_file_says(files: tuple[Path, Path]) -> None:
+    project, user = (file.parent for file in files)
+    ours, theirs = 'models = "m"\n', 'models = "n"\n'
+    both = written(files, ours, theirs)
+    assert (both.models(), both.of_project("models")) == (project / "m", project / "m")
+    alone = written(files, user=theirs)
+    assert (alone.models(), alone.of_project("models")) == (user / "n", None)
+    none = written(files)
+    assert (none.models(), none.of_project("models")) == (None, None)
+    assert written(files, ours, models="e").of_project("models") is None
+
+
+def test_the_environment_holds_over_a_config_and_a_file_below_it(files: tuple[Path, Path]) -> None:
+    said, silent = config(log_level="warning"), config()
+    project = written(files, 'log_level = "debug"\n')
+    assert project.over_configs() == []
+    assert project.over(said) == said
+    assert project.below(said).log_level == "warning"
+    assert project.below(silent).log_level == "debug"
+    environment = written(files, 'log_level = "debug"\n', log_level="error")
+    assert [one.partition("=")[::2] for one in environment.over_configs()] == [
+        ("log_level", json.dumps("error"))
+    ]
+    assert environment.over(said).log_level == "error"
+    assert written(files).below(silent) == silent
+
+
+def test_mistakes_are_told_with_their_places(files: tuple[Path, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"panic\.toml:2"):
+        written(files, 'store = "p"\nlog_level = 7\n')
+    with pytest.raises(ConfigError, match="PANIC_LOG_LEVEL"):
+        written(files, log_level="loud")

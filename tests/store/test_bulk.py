@@ -1,0 +1,133 @@
+"""Whole columns of a store: of all runs, of an experiment, of some runs."""
+
+import numpy as np
+import pytest
+
+from panic.store import Commit, NewDiagram, bulk, contents, writing
+from panic.store.bulk import Scope
+from panic.store.codec import text_digest
+from panic.store.records import NewDistance, NewIntervention, NewVectorisation
+from tests.store.sample import output
+
+
+def runs(rows):
+    return [row[0] for row in rows]
+
+
+@pytest.fixture
+def scopes(sample):
+    """Everything, alpha, and two runs of both experiments."""
+    return (
+        Scope(),
+        Scope.of_experiment(sample.alpha),
+        Scope.of_runs([sample.shared, sample.stuck, sample.stuck]),
+    )
+
+
+def test_steps_are_those_of_the_runs_in_their_order(store, sample, scopes):
+    every, alpha, some = (bulk.steps(store, scope) for scope in scopes)
+    assert every.shape == (11, 6)
+    keys = [
+        (run, step)
+        for run, length in zip(range(1, 6), (4, 4, 1, 0, 2), strict=True)
+        for step in range(length)
+    ]
+    assert [tuple(row) for row in every[:, :2]] == keys
+    assert np.array_equal(alpha, every[every[:, 0] != sample.shared])
+    assert np.array_equal(some, every[np.isin(every[:, 0], [sample.shared, sample.stuck])])
+    rows = dict(store.db.rows("SELECT id, digest FROM output"))
+    for run, step, input, made, seed, batch in every:
+        (there,) = [one for one in contents.invocations(store, int(run)) if one.step == step]
+        assert (rows[input].hex(), rows[made].hex()) == (there.input, there.output)
+        assert (seed, batch) == (there.seed, there.batch)
+    assert bulk.steps(store, Scope.of_runs([])).shape == (0, 6)
+
+
+def test_outputs_are_those_that_the_runs_have_used_prompts_included(store, sample, scopes):
+    every, alpha, some = ([row[3] or row[2] for row in bulk.outputs(store, scope)] for scope in scopes)
+    assert sorted(every) == ["a", "b", "c", "d", *["image"] * 4, "untouched", "z"]
+    assert sorted(alpha) == ["a", "b", "c", *["image"] * 4, "untouched", "z"]
+    assert sorted(some) == ["a", "b", "d", "image", "image"]
+    image = next(row for row in bulk.outputs(store, scopes[0]) if row[2] == "image")
+    assert image[3:] == (None, 8, 6)
+
+
+def test_vectors_are_those_of_a_model_and_of_outputs_of_the_runs(store, sample, scopes):
+    every, alpha, some = (bulk.vectors(store, scope, sample.embed) for scope in scopes)
+    assert [found.tolist() for _, found in (every, alpha, some)] == [
+        [[ord(text)] * 3 for text in texts] for texts in ("abcd", "abc", "abd")
+    ]
+    assert every[1].dtype == np.float32
+    digests = dict(store.db.rows("SELECT id, digest FROM output"))
+    assert [digests[row] for row in every[0]] == [text_digest(text) for text in "abcd"]
+    rows, none = bulk.vectors(store, scopes[0], sample.draw)
+    assert (rows.shape, none.shape) == ((0,), (0, 1))
+
+
+def test_many_vectors_come_in_their_order(store, sample, monkeypatch):
+    expected = bulk.vectors(store, Scope(), sample.embed)
+    for chunk in (1, 2, 3, 4):
+        monkeypatch.setattr(bulk, "CHUNK", chunk)
+        for one, other in zip(bulk.vectors(store, Scope(), sample.embed), expected, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_batches_are_those_of_steps_and_of_what_stepped_in(writer, sample, scopes):
+    every, alpha, some = (bulk.batches(writer, scope) for scope in scopes)
+    assert [len(rows) for rows in (every, alpha, some)] == [12, 9, 6], "one embedded"
+    assert sorted(map(tuple, bulk.batch_models(writer).tolist())) == [
+        (row[0], row[2]) for row in sorted(every)
+    ]
+    embedded = max(row[0] for row in every)
+    a, x = text_digest("a"), output("x")
+    stepped = NewIntervention(sample.noisy, 4, 0, "model", a, x.digest, 1, embedded)
+    writing.commit(writer, Commit(outputs=[x], interventions=[stepped]))
+    assert len(bulk.batches(writer, scopes[1])) == 10
+    (row,) = bulk.interventions(writer, scopes[1])
+    assert row[:4] == (sample.noisy, 4, 0, "model")
+    assert bulk.interventions(writer, scopes[2]) == []
+    assert "x" in [row[3] for row in bulk.outputs(writer, scopes[1])]
+
+
+def test_what_is_taken_of_diagrams_is_that_of_the_current_ones(writer, sample, scopes):
+    """The shared run's first diagram has fewer points than its second one."""
+    for run, num_points in ((sample.noisy, 2), (sample.shared, 1), (sample.shared, 3)):
+        diagram = NewDiagram(
+            run=run, model=sample.embed, settings={}, settings_digest="settings", num_points=num_points,
+            num_unique=1, bars={0: np.array([[0.0, num_points]])},
+        )  # fmt: skip
+        writing.commit(writer, Commit(diagrams=[diagram]))
+    measure, length = (writing.add_measure(writer, {"kind": kind}) for kind in ("entropy", "bottleneck"))
+    pairs = [(1, 2, 0.5), (1, 3, 1.0), (1, 4, 2.0), (2, 4, 4.0)]
+    writing.commit(
+        writer,
+        Commit(
+            vectorisations=[
+                NewVectorisation(
+                    diagram=number, dimension=0, measure=measure, vector=np.array([float(number)])
+                )
+                for number in (1, 2, 3, 4)
+            ],
+            distances=[NewDistance(a, b, 0, length, found) for a, b, found in pairs],
+        ),
+    )
+    stuck, noisy, shared = sample.stuck, sample.noisy, sample.shared
+    found = [[(row[0], row[3], row[5]) for row in bulk.bars(writer, scope)] for scope in scopes]
+    assert found == [
+        [(stuck, 2, 0), (stuck, 2, 1), (noisy, 2, 0), (shared, 3, 0)],
+        [(stuck, 2, 0), (stuck, 2, 1), (noisy, 2, 0)],
+        [(stuck, 2, 0), (stuck, 2, 1), (shared, 3, 0)],
+    ]
+    assert [runs(bulk.vectorisations(writer, scope)) for scope in scopes] == [
+        [stuck, noisy, shared], [stuck, noisy], [stuck, shared]
+    ]  # fmt: skip
+    (row, *_) = bulk.vectorisations(writer, scopes[0])
+    assert row[1:6] == (sample.embed, "settings", 0, "entropy", '{"kind":"entropy"}')
+    assert [[(row[0], row[1], row[-1]) for row in bulk.distances(writer, scope)] for scope in scopes] == [
+        [(stuck, noisy, 0.5), (stuck, shared, 2.0), (noisy, shared, 4.0)],
+        [(stuck, noisy, 0.5)],
+        [(stuck, shared, 2.0)],
+    ]
+    assert {row[2:7] for row in bulk.distances(writer, scopes[0])} == {
+        (sample.embed, "settings", 0, "bottleneck", '{"kind":"bottleneck"}')
+    }

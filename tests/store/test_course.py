@@ -1,0 +1,83 @@
+"""From which step on a run's future follows, and what it takes next."""
+
+import pytest
+
+from panic.arms import arm_of
+from panic.store.course import Course, Made, network_of
+
+SHOCK = arm_of([{"at": 3, "text": "x"}])
+MODEL = arm_of([{"at": 2, "model": "C"}])
+EVERY = arm_of([{"at": 2, "every": 2, "model": "C"}])
+
+
+def made(step, place=0, epoch=None, output=7):
+    return Made(step, place, "model", 1, output, b"", epoch)
+
+
+def settled(epochs, arm=(), *interventions):
+    return Course(network=["A", "B"], arm=arm, made=list(interventions)).settled_from(epochs)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "step"),
+    [
+        ([], 0),
+        ([0, 0, 0, 0], 0),
+        ([0, 0, 0, 1], 2),
+        ([0, 0, 1, 1], 2),
+        ([0, 1, 1, 1], 1),
+        ([0, 1, 2, 1], 1),
+        ([0, 0, 1, 0, 1, 0], 1),
+    ],
+)
+def test_every_model_has_to_stay_in_one_epoch(epochs, step):
+    """A was called at even steps, B at odd ones."""
+    assert settled(epochs) == step
+
+
+def test_the_last_single_intervention_counts_too():
+    assert settled([0, 0, 0, 0, 0], SHOCK) == 3
+    assert settled([0, 0, 0, 1, 1], SHOCK) == 3
+    assert settled([0, 0, 0, 0, 0, 0, 0, 1], SHOCK) == 6
+    assert settled([0, 0, 0, 0], None) == 0
+
+
+def test_a_model_that_steps_in_has_epochs_of_its_own():
+    """What steps in before a step comes before it: from its input on the epochs are the same."""
+    assert settled([0] * 6, EVERY, made(2, epoch=0), made(4, epoch=0)) == 0
+    assert settled([0] * 6, EVERY, made(2, epoch=0), made(4, epoch=1)) == 2
+    assert settled([0] * 6, EVERY, made(2, epoch=None), made(4, epoch=1)) == 0
+    assert settled([0] * 6, MODEL, made(2, epoch=5)) == 2
+
+
+def test_the_next_input_is_what_has_stepped_in_once_all_has():
+    two = arm_of([{"at": 2, "text": "x"}, {"at": 2, "model": "C"}])
+    for there, expected in (
+        ([], None),
+        ([made(2, 0, output=7)], None),
+        ([made(2, 0, output=7), made(2, 1, output=8)], 8),
+    ):
+        assert Course(network=["A", "B"], arm=two, made=there).input_of(2, 5) == expected
+    assert Course(network=["A", "B"], arm=two, made=[made(2), made(2, 1)]).input_of(3, 5) == 5
+    assert Course(network=["A", "B"], arm=(), made=[]).input_of(2, 5) == 5
+
+
+def test_models_and_period_are_those_of_network_and_arm():
+    assert sorted(Course(network=["A", "B"], arm=EVERY).models) == ["A", "B", "C"]
+    assert sorted(Course(network=["A", "B"], arm=None).models) == ["A", "B"]
+    assert Course(network=["A", "B"], arm=arm_of([{"at": 3, "every": 3, "text": "x"}])).period == 6
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b'["A", "B"]', ["A", "B"]),
+        (b"[]", []),
+        (b"{", []),
+        (b'["A", 1]', []),
+        (b'{"A": 1}', []),
+        (b'"A"', []),
+    ],
+)
+def test_a_network_that_cannot_be_read_has_no_names(data, names):
+    assert network_of(data) == names
