@@ -2,11 +2,14 @@
 
     python scripts/mutants.py --module panic/engine/driver.py --tests tests/engine/test_driver.py --number 30
     python scripts/mutants.py --module panic/engine/queue.py --list
+    python scripts/mutants.py --module panic/topology/*.py --tests tests/topology --number 15 --touching
 
 Every mutant is made in a temporary copy of the package, where the tests run with a time limit, those first
 that run the changed line; the checkout is not touched. The same seed chooses the same mutants of the same
 module. A mutant that lives is shown with its place and difference: write the test that notices it, or say why
-nothing can be noticed.
+nothing can be noticed. Of several modules each gets so many mutants, and which test runs which line is
+measured once. `--touching` leaves out the tests that do not run the changed line themselves, where others do:
+quick, and mutants that only a process of a test would show may live.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
@@ -293,32 +296,38 @@ def difference(module: str, text: str, mutation: Mutation) -> str:
 class Order:
     """A pytest plugin: tests that run a mutated line come first, the fastest of them at the front.
 
-    lines: which lines of the module each test has run, and its seconds. first: the mutated lines; as long as
-    there are none, `lines` is measured.
+    modules: files whose lines count. lines: which (file, line) of them each test has run, and its seconds.
+    first: the mutated lines; as long as there are none, `lines` is measured. touching: whether others are
+    left out.
     """
 
-    module: str
-    lines: dict[str, tuple[set[int], float]]
-    first: range | None = None
+    modules: set[str]
+    lines: dict[str, tuple[set[tuple[str, int]], float]]
+    first: set[tuple[str, int]] | None = None
+    touching: bool = False
+
+    def touched(self) -> set[str]:
+        """The tests that run a mutated line."""
+        return {test for test, (lines, _) in self.lines.items() if not lines.isdisjoint(self.first or ())}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        if self.first is not None:
-            items.sort(key=lambda item: self._rank(item.nodeid))
-
-    def _rank(self, test: str) -> tuple[bool, float]:
-        lines, seconds = self.lines.get(test, (set(), 0.0))
-        return lines.isdisjoint(self.first or ()), seconds
+        if self.first is None:
+            return
+        touched = self.touched()
+        if self.touching and touched:
+            items[:] = [item for item in items if item.nodeid in touched]
+        items.sort(key=lambda item: (item.nodeid not in touched, self.lines.get(item.nodeid, (0, 0.0))[1]))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
         if self.first is not None:
             return (yield)
-        seen: set[int] = set()
+        seen: set[tuple[str, int]] = set()
 
         def trace(frame: FrameType, event: str, arg: object) -> Any:
-            if frame.f_code.co_filename != self.module:
+            if frame.f_code.co_filename not in self.modules:
                 return None
-            seen.add(frame.f_lineno)
+            seen.add((frame.f_code.co_filename, frame.f_lineno))
             return trace
 
         start = time.monotonic()
@@ -372,10 +381,9 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
 
 
 def perform(
-    module: str, tests: list[str], mutations: list[Mutation], limit_s: float | None
-) -> Iterator[tuple[Mutation, str]]:
-    """Each mutation with what the tests made of it. Raises SystemExit if they fail without one."""
-    text = (ROOT / module).read_text(encoding="utf-8")
+    mutations: dict[str, list[Mutation]], tests: list[str], limit_s: float | None, touching: bool
+) -> Iterator[tuple[str, Mutation, str]]:
+    """Each module's mutations, what tests made of them. Raises SystemExit if they fail without one."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # some tests read as somebody else
@@ -385,7 +393,7 @@ def perform(
                 shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, folder / part)
-        order, told = Order(str(folder / module), {}), folder / "told"
+        order, told = Order({str(folder / module) for module in mutations}, {}), folder / "told"
         fate = run_tests(folder, tests, 600.0, order, told)
         if fate == "lived":
             order.lines, imported = pickle.loads(told.read_bytes())
@@ -393,19 +401,27 @@ def perform(
                 if library.partition(".")[0] not in ("panic", "tests", "conftest", "scripts"):
                     with contextlib.suppress(BaseException):
                         importlib.import_module(library)
-            order.first = range(0)
+            order.first = set()
             start = time.monotonic()
             fate = run_tests(folder, tests, 600.0, order)
         if fate != "lived":
             raise SystemExit("the tests do not pass as things are")
         limit_s = limit_s or SLOWEST * (time.monotonic() - start) + GRACE_S
+        order.touching = touching
         written_at = time.time()
-        for number, mutation in enumerate(mutations):
-            (folder / module).write_text(mutation.apply(text), encoding="utf-8")
-            # Python tells by the second whether what it has compiled is still the same.
-            os.utime(folder / module, (written_at + number + 1,) * 2)
-            order.first = statement_lines(text, mutation)
-            yield mutation, run_tests(folder, tests, limit_s, order)
+        for module, every in mutations.items():
+            text = (ROOT / module).read_text(encoding="utf-8")
+            for mutation in every:
+                (folder / module).write_text(mutation.apply(text), encoding="utf-8")
+                # Python tells by the second whether what it has compiled is still the same.
+                written_at += 1
+                os.utime(folder / module, (written_at,) * 2)
+                order.first = {(str(folder / module), line) for line in statement_lines(text, mutation)}
+                files = sorted({test.partition("::")[0] for test in order.touched()}) if touching else []
+                yield module, mutation, run_tests(folder, files or tests, limit_s, order)
+            shutil.copy(ROOT / module, folder / module)
+            written_at += 1
+            os.utime(folder / module, (written_at,) * 2)
 
 
 def statement_lines(text: str, mutation: Mutation) -> range:
@@ -423,29 +439,32 @@ def main() -> int:
     """Read the command line, test the mutants, print those that lived and the score; 1 if any lived."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--module", required=True, help="a file below the repository's root")
+    parser.add_argument("--module", required=True, nargs="+", help="files below the repository's root")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="what pytest is given")
-    parser.add_argument("--number", type=int, help="how many mutants; all by default")
+    parser.add_argument("--number", type=int, help="how many mutants of each module; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, help="seconds for a mutant's tests")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    parser.add_argument("--touching", action="store_true", help="only tests that run the line, if any do")
     given = parser.parse_args()
-    text = (ROOT / given.module).read_text(encoding="utf-8")
-    mutations = chosen(text, given.number, given.seed)
+    texts = {module: (ROOT / module).read_text(encoding="utf-8") for module in given.module}
+    mutations = {module: chosen(text, given.number, given.seed) for module, text in texts.items()}
     if given.list:
-        print("\n".join(difference(given.module, text, mutation) for mutation in mutations))
+        for module, every in mutations.items():
+            print("\n".join(difference(module, texts[module], mutation) for mutation in every))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
-    counts: Counter[str] = Counter()
-    for mutation, fate in perform(given.module, given.tests, mutations, given.limit):
-        counts[fate] += 1
+    counts: dict[str, Counter[str]] = {module: Counter() for module in mutations}
+    for module, mutation, fate in perform(mutations, given.tests, given.limit, given.touching):
+        counts[module][fate] += 1
         if fate not in ("killed", "timeout"):
-            print(f"{fate}: {difference(given.module, text, mutation)}", flush=True)
-    total = sum(counts.values())
-    noticed = counts["killed"] + counts["timeout"]
-    fates = ", ".join(f"{fate} {count}" for fate, count in sorted(counts.items()))
-    print(f"{given.module}: {noticed} of {total} noticed ({fates}); seed {given.seed}")
-    return int(noticed < total)
+            print(f"{fate}: {difference(module, texts[module], mutation)}", flush=True)
+        if counts[module].total() == len(mutations[module]):
+            fates = ", ".join(f"{fate} {count}" for fate, count in sorted(counts[module].items()))
+            noticed = counts[module]["killed"] + counts[module]["timeout"]
+            of = f"{noticed} of {len(mutations[module])} noticed"
+            print(f"{module}: {of} ({fates}); seed {given.seed}", flush=True)
+    return int(any(count.keys() - {"killed", "timeout"} for count in counts.values()))
 
 
 if __name__ == "__main__":
