@@ -351,9 +351,10 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
         code = 70
         try:
             os.setsid()
-            null = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(null, stream)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(output, stream)
             os.chdir(folder)
             os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
             ours = (ROOT, ROOT / "scripts")
@@ -405,7 +406,8 @@ def perform(
             start = time.monotonic()
             fate = run_tests(folder, tests, 600.0, order)
         if fate != "lived":
-            raise SystemExit("the tests do not pass as things are")
+            output = (folder / "output").read_text(errors="replace")
+            raise SystemExit(f"{output[-2000:]}\nthe tests do not pass as things are")
         limit_s = limit_s or SLOWEST * (time.monotonic() - start) + GRACE_S
         order.touching = touching
         written_at = time.time()

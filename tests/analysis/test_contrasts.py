@@ -18,7 +18,9 @@ def test_one_config_is_said_as_it_is():
 
 
 def test_a_field_that_only_some_have_differs():
-    assert differences([{"seeds": [1, 2]}, {}, {"seeds": []}]) == [("seeds", ["2, only here: 1; 2", "-", "none"])]
+    assert differences([{"seeds": [1, 2]}, {}, {"seeds": []}]) == [
+        ("seeds", ["2, only here: 1; 2", "-", "none"])
+    ]
     assert differences([{"a": 1}, {"a": 2}, {"a": 2}]) == [("a", ["1", "2", "2"])]
     assert differences([{"a": 2}, {"a": 2}]) == []
 
