@@ -44,7 +44,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("panic", "tests", "configs", "scripts", "pyproject.toml")
+COPIED = ("panic", "tests", "analysis", "configs", "scripts", "pyproject.toml")
 SLOWEST = 4.0
 """Time limit of a mutant's tests, in multiples of what they take on the module as it is."""
 GRACE_S = 20.0
