@@ -55,8 +55,15 @@ def test_seeds_are_what_they_have_always_been():
     """What a run of fresh noise draws is a promise: stores of earlier versions go on with it."""
     root = run_root(0, NETWORK, "a house — ä", 1)
     assert root.hex() == "4758acfebd4cf4c3ffb9588318207a8a"
-    assert [step_seed(root, step) for step in (0, 1, 2**40)] == [8329419084351030829, 1335757597042015582, 4384102971514916687]
-    assert [intervention_seed(root, 4, place) for place in (0, 1)] == [5302837948642038215, 8504040618501010353]
+    assert [step_seed(root, step) for step in (0, 1, 2**40)] == [
+        8329419084351030829,
+        1335757597042015582,
+        4384102971514916687,
+    ]
+    assert [intervention_seed(root, 4, place) for place in (0, 1)] == [
+        5302837948642038215,
+        8504040618501010353,
+    ]
     others = [run_root(1, NETWORK, "a", 0), run_root(0, NETWORK, "a", 1), run_root(0, NETWORK[::-1], "a", 0)]
     assert len({*others, run_root(0, NETWORK, "a", 0), run_root(0, NETWORK, "b", 0)}) == 5
 
@@ -215,7 +222,8 @@ def test_a_plan_knows_whether_its_runs_were_chosen_and_who_holds_secrets():
 
 def test_a_config_is_checked_with_the_resolver_that_it_keeps(tmp_path: Path):
     (tmp_path / "it.yaml").write_text(
-        "name: it\nnetworks: [[synthetic/text-to-image, synthetic/image-to-text]]\nprompts: [a]\nseeds: [1]\nmax_length: 2\n"
+        "name: it\nnetworks: [[synthetic/text-to-image, synthetic/image-to-text]]\n"
+        "prompts: [a]\nseeds: [1]\nmax_length: 2\n"
     )
     checked = check_config(tmp_path / "it.yaml", ["max_length=4"])
     assert (checked.config.max_length, checked.starts) == (4, None)
