@@ -118,7 +118,7 @@ def test_a_failed_load_leaves_no_bytes_behind() -> None:
 def test_a_load_that_fails_for_another_reason_than_room_costs_no_other_model() -> None:
     """It is no lack of memory: nothing is evicted, nothing counted, and it is not tried again."""
     broken = Weights(5, broken=True)
-    cache, device = make_cache(10, a=broken, b=5)
+    cache, _ = make_cache(10, a=broken, b=5)
     use(cache, "b")
     with pytest.raises(OSError, match="disk"), cache.lease("a", 1):
         pass

@@ -35,6 +35,13 @@ def test_an_edge_as_long_as_the_limit_is_one(dimensions):
     assert edges(within(MATRIX, 3.0)) == SHORT
 
 
+@pytest.mark.parametrize("exponent", [-600, 600])
+def test_points_that_could_not_be_squared_have_the_edges_of_others(exponent):
+    points = np.ldexp(LINE, exponent)
+    found = edges(neighbours(points, "euclidean", float(np.ldexp(3.0, exponent))))
+    assert found == [(head, tail, float(np.ldexp(length, exponent))) for head, tail, length in SHORT]
+
+
 def test_beyond_the_least_radius_from_which_a_point_sees_all_are_no_edges():
     """From the point at 3 all others are within 4: nothing is born or dies at 6 and 7."""
     assert edges(_by_blocks(LINE, 100.0, 2**62)) == edges(within(MATRIX)) == [*SHORT, (2, 3, 4.0)]
