@@ -46,7 +46,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("panic", "tests", "analysis", "configs", "scripts", "pyproject.toml")
+COPIED = ("panic", "tests", "analysis", "benchmarks", "configs", "scripts", "pyproject.toml")
 SLOWEST = 4.0
 """Time limit of a mutant's tests, in multiples of what they took where their lines were measured."""
 GRACE_S = 60.0
@@ -413,9 +413,10 @@ def perform(
             raise SystemExit(f"{output[-2000:]}\nthe tests do not pass as things are")
         order.lines, imported = pickle.loads(told.read_bytes())
         for library in imported:  # once, and not for each mutant
-            if library.partition(".")[0] not in ("panic", "tests", "conftest", "scripts"):
+            if not (ROOT / library.partition(".")[0]).exists() and library != "conftest":
                 with contextlib.suppress(BaseException):
                     importlib.import_module(library)
+        assert "panic" not in sys.modules, "forks would have it without its mutations"
         order.touching = touching
         new = {str(path) for path in map(Path, tests) if path.stat().st_mtime > told.stat().st_mtime}
         written_at = time.time()
