@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from tests.analysis.conftest import TEXT, angle_vector
 
@@ -44,6 +46,13 @@ def test_some_outputs_are_evenly_chosen_with_both_ends(bench):
         assert chosen[0] == 0
         assert chosen[-1] == 40
         assert len(chosen) <= most
+
+
+def test_the_last_output_is_chosen_whatever_division_rounds_to():
+    """25 / (25 / 11) is a little below 11."""
+    for length, most in ((26, 12), (1, 2), (2, 2), (7, 2)):
+        paths = pl.DataFrame({"run": 1, "number": range(length), "length": length})
+        assert thinned_numbers(paths, most)["number"][-1] == length - 1
 
 
 def test_a_run_that_goes_back_and_forth_is_seen_at_both_places(bench):

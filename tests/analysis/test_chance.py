@@ -67,7 +67,10 @@ def test_relabelling_counts_pairs_that_are_as_near():
     # Of 15 ways to choose two separate pairs of five this is the best.
     assert float(found.p_value) == pytest.approx(1 / 15)
     assert found.p_least == pytest.approx(1 / 15)
-    assert float(relabelling(apart, [(0, 4), (1, 2)]).p_value) > 0.5
+    far = relabelling(apart, [(0, 4), (1, 2)])
+    assert float(far.p_value) > 0.5
+    assert far.p_least == pytest.approx(1 / 15)
+    assert relabelling(apart, [(0, 1), (0, 2), (0, 3), (0, 4)]).p_least == pytest.approx(1 / 5)
 
 
 def test_too_few_are_refused_with_a_sentence():
