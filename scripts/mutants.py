@@ -2,11 +2,15 @@
 
     python scripts/mutants.py --module panic/engine/driver.py --tests tests/engine/test_driver.py --number 30
     python scripts/mutants.py --module panic/engine/queue.py --list
+    python scripts/mutants.py --module panic/topology/*.py --tests tests/topology --number 15 --touching 30
 
 Every mutant is made in a temporary copy of the package, where the tests run with a time limit, those first
 that run the changed line; the checkout is not touched. The same seed chooses the same mutants of the same
 module. A mutant that lives is shown with its place and difference: write the test that notices it, or say why
-nothing can be noticed.
+nothing can be noticed. Of several modules each gets so many mutants, and which test runs which line is
+measured once; `--lines FILE` keeps that for a next time, in which new tests count as running every line.
+`--touching SECONDS` is for machines that are busy: only tests that run the changed line (or, where none does,
+the module) are run, and of them the quickest in up to so many seconds. Mutants that others would notice live.
 
 What is changed: comparisons, `and` and `or`, one operand of them dropped, conditions negated, whole numbers
 by one, True and False, arithmetic, `min` and `max` and their like, statements dropped, None returned, `break`
@@ -34,6 +38,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,10 +46,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("panic", "tests", "configs", "scripts", "pyproject.toml")
+COPIED = ("panic", "tests", "analysis", "benchmarks", "configs", "scripts", "pyproject.toml")
 SLOWEST = 4.0
-"""Time limit of a mutant's tests, in multiples of what they take on the module as it is."""
-GRACE_S = 20.0
+"""Time limit of a mutant's tests, in multiples of what they took where their lines were measured."""
+GRACE_S = 60.0
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -293,32 +298,49 @@ def difference(module: str, text: str, mutation: Mutation) -> str:
 class Order:
     """A pytest plugin: tests that run a mutated line come first, the fastest of them at the front.
 
-    lines: which lines of the module each test has run, and its seconds. first: the mutated lines; as long as
-    there are none, `lines` is measured.
+    folder: of the package. modules: its files that count. lines: which (file, line) of them each test
+    has run, and its seconds. first: the mutated lines; as long as there are none, `lines` is measured.
+    touching: so many seconds of tests are not left out; None: all.
     """
 
-    module: str
-    lines: dict[str, tuple[set[int], float]]
-    first: range | None = None
+    folder: Path
+    modules: set[str]
+    lines: dict[str, tuple[set[tuple[str, int]], float]]
+    first: set[tuple[str, int]] | None = None
+    touching: float | None = None
+
+    def touched(self) -> list[str]:
+        """The tests that run a mutated line, or else its module: as many as are wanted, the fastest first."""
+        runs = {test for test, (lines, _) in self.lines.items() if not lines.isdisjoint(self.first or ())}
+        if not runs:
+            files = {file for file, _ in self.first or ()}
+            runs = {test for test, (lines, _) in self.lines.items() if files & {file for file, _ in lines}}
+        found = sorted(runs, key=lambda test: self.lines[test][1])
+        if self.touching is None:
+            return found
+        ends = accumulate(self.lines[test][1] for test in found)
+        return [test for test, end in zip(found, ends, strict=True) if end <= self.touching] or found[:1]
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        if self.first is not None:
-            items.sort(key=lambda item: self._rank(item.nodeid))
-
-    def _rank(self, test: str) -> tuple[bool, float]:
-        lines, seconds = self.lines.get(test, (set(), 0.0))
-        return lines.isdisjoint(self.first or ()), seconds
+        if self.first is None:
+            return
+        places = {test: place for place, test in enumerate(self.touched())}
+        if self.touching is not None:
+            items[:] = [item for item in items if item.nodeid in places or item.nodeid not in self.lines]
+        items.sort(key=lambda item: places.get(item.nodeid, len(places)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
         if self.first is not None:
             return (yield)
-        seen: set[int] = set()
+        seen: set[tuple[str, int]] = set()
+        names = {str(self.folder / module): module for module in self.modules}
 
         def trace(frame: FrameType, event: str, arg: object) -> Any:
-            if frame.f_code.co_filename != self.module:
+            file = names.get(frame.f_code.co_filename)
+            if file is None:
                 return None
-            seen.add(frame.f_lineno)
+            seen.add((file, frame.f_lineno))
             return trace
 
         start = time.monotonic()
@@ -342,9 +364,10 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
         code = 70
         try:
             os.setsid()
-            null = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(null, stream)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(output, stream)
             os.chdir(folder)
             os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
             ours = (ROOT, ROOT / "scripts")
@@ -372,10 +395,9 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
 
 
 def perform(
-    module: str, tests: list[str], mutations: list[Mutation], limit_s: float | None
-) -> Iterator[tuple[Mutation, str]]:
-    """Each mutation with what the tests made of it. Raises SystemExit if they fail without one."""
-    text = (ROOT / module).read_text(encoding="utf-8")
+    mutations: dict[str, list[Mutation]], tests: list[str], touching: float | None, known: Path | None
+) -> Iterator[tuple[str, Mutation, str]]:
+    """Each module's mutations, what tests made of them. Raises SystemExit if they fail without one."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # some tests read as somebody else
@@ -385,27 +407,36 @@ def perform(
                 shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, folder / part)
-        order, told = Order(str(folder / module), {}), folder / "told"
-        fate = run_tests(folder, tests, 600.0, order, told)
-        if fate == "lived":
-            order.lines, imported = pickle.loads(told.read_bytes())
-            for library in imported:  # once, and not for each mutant
-                if library.partition(".")[0] not in ("panic", "tests", "conftest", "scripts"):
-                    with contextlib.suppress(BaseException):
-                        importlib.import_module(library)
-            order.first = range(0)
-            start = time.monotonic()
-            fate = run_tests(folder, tests, 600.0, order)
-        if fate != "lived":
-            raise SystemExit("the tests do not pass as things are")
-        limit_s = limit_s or SLOWEST * (time.monotonic() - start) + GRACE_S
+        order, told = Order(folder, set(mutations), {}), known or folder / "told"
+        if not told.exists() and run_tests(folder, tests, 3600.0, order, told) != "lived":
+            output = (folder / "output").read_text(errors="replace")
+            raise SystemExit(f"{output[-2000:]}\nthe tests do not pass as things are")
+        order.lines, imported = pickle.loads(told.read_bytes())
+        for library in imported:  # once, and not for each mutant
+            if not (ROOT / library.partition(".")[0]).exists() and library != "conftest":
+                with contextlib.suppress(BaseException):
+                    importlib.import_module(library)
+        assert "panic" not in sys.modules, "forks would have it without its mutations"
+        order.touching = touching
+        new = {str(path) for path in map(Path, tests) if path.stat().st_mtime > told.stat().st_mtime}
         written_at = time.time()
-        for number, mutation in enumerate(mutations):
-            (folder / module).write_text(mutation.apply(text), encoding="utf-8")
-            # Python tells by the second whether what it has compiled is still the same.
-            os.utime(folder / module, (written_at + number + 1,) * 2)
-            order.first = statement_lines(text, mutation)
-            yield mutation, run_tests(folder, tests, limit_s, order)
+        for module, every in mutations.items():
+            text = (ROOT / module).read_text(encoding="utf-8")
+            for mutation in every:
+                (folder / module).write_text(mutation.apply(text), encoding="utf-8")
+                # Python tells by the second whether what it has compiled is still the same.
+                written_at += 1
+                os.utime(folder / module, (written_at,) * 2)
+                order.first = {(module, line) for line in statement_lines(text, mutation)}
+                wanted = order.touched() if touching is not None else list(order.lines)
+                limit_s = SLOWEST * sum(order.lines[test][1] for test in wanted) + GRACE_S
+                files = (
+                    tests if touching is None else sorted({test.partition("::")[0] for test in wanted} | new)
+                )
+                yield module, mutation, run_tests(folder, files, limit_s, order)
+            shutil.copy(ROOT / module, folder / module)
+            written_at += 1
+            os.utime(folder / module, (written_at,) * 2)
 
 
 def statement_lines(text: str, mutation: Mutation) -> range:
@@ -423,29 +454,32 @@ def main() -> int:
     """Read the command line, test the mutants, print those that lived and the score; 1 if any lived."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--module", required=True, help="a file below the repository's root")
+    parser.add_argument("--module", required=True, nargs="+", help="files below the repository's root")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="what pytest is given")
-    parser.add_argument("--number", type=int, help="how many mutants; all by default")
+    parser.add_argument("--number", type=int, help="how many mutants of each module; all by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, help="seconds for a mutant's tests")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    parser.add_argument("--touching", type=float, help="seconds of the tests of each mutant, run alone")
+    parser.add_argument("--lines", type=Path, help="where it is kept which test runs which line")
     given = parser.parse_args()
-    text = (ROOT / given.module).read_text(encoding="utf-8")
-    mutations = chosen(text, given.number, given.seed)
+    texts = {module: (ROOT / module).read_text(encoding="utf-8") for module in given.module}
+    mutations = {module: chosen(text, given.number, given.seed) for module, text in texts.items()}
     if given.list:
-        print("\n".join(difference(given.module, text, mutation) for mutation in mutations))
+        for module, every in mutations.items():
+            print("\n".join(difference(module, texts[module], mutation) for mutation in every))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
-    counts: Counter[str] = Counter()
-    for mutation, fate in perform(given.module, given.tests, mutations, given.limit):
-        counts[fate] += 1
+    counts: dict[str, Counter[str]] = {module: Counter() for module in mutations}
+    for module, mutation, fate in perform(mutations, given.tests, given.touching, given.lines):
+        counts[module][fate] += 1
         if fate not in ("killed", "timeout"):
-            print(f"{fate}: {difference(given.module, text, mutation)}", flush=True)
-    total = sum(counts.values())
-    noticed = counts["killed"] + counts["timeout"]
-    fates = ", ".join(f"{fate} {count}" for fate, count in sorted(counts.items()))
-    print(f"{given.module}: {noticed} of {total} noticed ({fates}); seed {given.seed}")
-    return int(noticed < total)
+            print(f"{fate}: {difference(module, texts[module], mutation)}", flush=True)
+        if counts[module].total() == len(mutations[module]):
+            fates = ", ".join(f"{fate} {count}" for fate, count in sorted(counts[module].items()))
+            noticed = counts[module]["killed"] + counts[module]["timeout"]
+            of = f"{noticed} of {len(mutations[module])} noticed"
+            print(f"{module}: {of} ({fates}); seed {given.seed}", flush=True)
+    return int(any(count.keys() - {"killed", "timeout"} for count in counts.values()))
 
 
 if __name__ == "__main__":

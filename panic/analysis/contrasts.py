@@ -178,9 +178,7 @@ def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _said(value: Any, others: Sequence[Any]) -> str:
     if value is None:
         return NOTHING
-    if value == []:
-        return "none"
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not value:
         return short_paths(_as_text(value))
     elsewhere = [entry for other in others if isinstance(other, list) for entry in other]
     own = [short_paths(shortened(_as_text(entry))) for entry in value if entry not in elsewhere]
@@ -191,6 +189,8 @@ def _said(value: Any, others: Sequence[Any]) -> str:
 
 
 def _as_text(value: Any) -> str:
+    if value == []:
+        return "none"
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return " → ".join(value)
     if isinstance(value, Mapping):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from tests.analysis.conftest import TEXT, angle_vector
 
@@ -36,13 +38,21 @@ def test_some_outputs_are_evenly_chosen_with_both_ends(bench):
     bench.add("start", [f"t{i % 6}" for i in range(41)], network=("tell",), seed=-1, max_length=41)
     bench.embed({f"t{i}": angle_vector(i) for i in range(6)})
     paths = aligned(bench.evidence.data, *TEXT)
-    assert [number // 10 for number in thinned_numbers(paths, 5)["number"]] == [0, 1, 2, 3, 4]
+    # Of stretches of ten: at 0, 0.618, 0.236 and 0.854 of them (multiples of the golden ratio), and the end.
+    assert thinned_numbers(paths, 5)["number"].to_list() == [0, 16, 22, 38, 40]
     assert thinned_numbers(paths, 100)["number"].to_list() == list(range(41))
     for most in (2, 3, 7, 23, 40):
         chosen = thinned_numbers(paths, most)["number"].to_list()
         assert chosen[0] == 0
         assert chosen[-1] == 40
         assert len(chosen) <= most
+
+
+def test_the_last_output_is_chosen_whatever_division_rounds_to():
+    """25 / (25 / 11) is a little below 11."""
+    for length, most in ((26, 12), (1, 2), (2, 2), (7, 2)):
+        paths = pl.DataFrame({"run": 1, "number": range(length), "length": length})
+        assert thinned_numbers(paths, most)["number"][-1] == length - 1
 
 
 def test_a_run_that_goes_back_and_forth_is_seen_at_both_places(bench):

@@ -8,7 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from panic.analysis.chance import LEAST_PROMPTS, LEAST_UNITS, holm, matching, relabelling, swapping
+from panic.analysis.chance import (
+    LEAST_PROMPTS,
+    LEAST_UNITS,
+    Chance,
+    first_told,
+    holm,
+    least_told,
+    matching,
+    relabelling,
+    swapping,
+)
 from panic.analysis.checks import AnalysisError
 
 NUM_DATA_SETS = 1000
@@ -57,7 +67,10 @@ def test_relabelling_counts_pairs_that_are_as_near():
     # Of 15 ways to choose two separate pairs of five this is the best.
     assert float(found.p_value) == pytest.approx(1 / 15)
     assert found.p_least == pytest.approx(1 / 15)
-    assert float(relabelling(apart, [(0, 4), (1, 2)]).p_value) > 0.5
+    far = relabelling(apart, [(0, 4), (1, 2)])
+    assert float(far.p_value) > 0.5
+    assert far.p_least == pytest.approx(1 / 15)
+    assert relabelling(apart, [(0, 1), (0, 2), (0, 3), (0, 4)]).p_least == pytest.approx(1 / 5)
 
 
 def test_too_few_are_refused_with_a_sentence():
@@ -85,6 +98,58 @@ def test_many_units_are_drawn_the_same_at_every_call():
     assert np.array_equal(matching(table).draws, matching(table).draws)
     one, other = (swapping(lambda swaps: float(change[swaps].sum()), 40) for _ in range(2))
     assert np.array_equal(one.draws, other.draws)
+
+
+def test_what_is_drawn_swaps_half_of_the_units_and_as_many_draws_as_swaps_are_all_of_them():
+    drawn = swapping(lambda swaps: float(swaps.mean()), 40)
+    assert (float(drawn.value), len(drawn.draws)) == (0.0, 1000)
+    assert float(drawn.mean) == pytest.approx(0.5, abs=0.01)
+    assert drawn.p_least == 1 / 1000
+    exact = swapping(lambda swaps: float(swaps.sum()), 6, max_draws=64)
+    assert len(exact.draws) == 64
+    assert float(exact.mean) == 3.0
+    assert len(swapping(lambda swaps: 0.0, 6, max_draws=63).draws) == 64  # none, and 63 drawn ones
+
+
+def test_many_rows_are_drawn_the_given_order_first():
+    """Of so many orders none else is drawn that has all in their places."""
+    found = matching(np.eye(8))
+    assert (float(found.value), len(found.draws)) == (1.0, 1000)
+    assert float(found.p_value) == found.p_least == 1 / 1000
+    assert len(matching(np.eye(6)).draws) == 720
+
+
+def test_bounds_are_quantiles_of_the_draws():
+    """Of 39 draws the 2.5 % and 97.5 % quantiles are the least and the greatest (Weibull)."""
+    draws = np.arange(39.0)[:, None] * [1.0, 2.0]
+    found = Chance(value=draws[0], draws=draws, p_value=draws[0], p_least=0.1)
+    assert found.low.tolist() == [0.0, 0.0]
+    assert found.high.tolist() == [38.0, 76.0]
+    assert found.mean.tolist() == [19.0, 38.0]
+
+
+def test_a_sentence_says_where_p_could_not_have_been_small():
+    assert least_told(0.05) == least_told(0.01, 5) == ""
+    assert least_told(0.051) == "; p could not have been below 0.051"
+    assert least_told(0.04, 3) == "; p could not have been below 0.12"
+    assert least_told(0.5, 3) == "; p could not have been below 1"
+
+
+def test_a_sentence_tells_the_smallest_p_values_first_where_there_are_many():
+    scores = pl.DataFrame({"name": list("abcde"), "p_adjusted": [0.5, 0.1, 0.1, 0.9, 0.2]})
+    assert first_told(scores)["name"].to_list() == list("bcea")
+    assert first_told(scores, 5)["name"].to_list() == list("abcde")
+    assert first_told(scores, 1)["name"].to_list() == ["b"]
+
+
+def test_tables_that_cannot_be_matched():
+    for table in (np.ones(4), np.ones((3, 4)), np.ones((4, 4, 5))):
+        with pytest.raises(AnalysisError, match="must be square"):
+            matching(table)
+    one_missing = np.eye(4)
+    one_missing[2, 1] = np.inf
+    with pytest.raises(AnalysisError, match="NaN or infinite"):
+        matching(one_missing)
 
 
 def _share_of_small(p_values: list[float]) -> float:

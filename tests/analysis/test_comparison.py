@@ -7,6 +7,7 @@ import gc
 import json
 import re
 
+import polars as pl
 import pytest
 
 from panic.analysis import comparison
@@ -102,3 +103,24 @@ def test_an_experiment_that_has_not_begun_has_a_column(full, config):
     writing.start_experiment(full.store, "empty", {**known, "name": "empty", **config})
     html = page(full.store, "demo", "empty")
     assert "No model has been called yet." in html
+
+
+def test_a_table_has_what_can_be_read():
+    """Its first rows; no vectors, no pictures; none where nothing is left."""
+    frame = pl.DataFrame(
+        {
+            "text": ["x" * 70, "no data:"],
+            "share": [1 / 3, None],
+            "vector": [[1.0], [2.0]],
+            "picture": [None, "data:image/webp;base64,AAAA"],
+        }
+    )
+    table = comparison._table(frame)
+    assert table is not None
+    assert table.columns == ["text", "share"]
+    assert table.rows == [["x" * 59 + "…", "0.3333"], ["no data:", ""]]
+    long = comparison._table(pl.DataFrame({"n": range(comparison.MAX_ROWS + 1)}))
+    assert long is not None
+    assert (len(long.rows), long.height) == (comparison.MAX_ROWS, comparison.MAX_ROWS + 1)
+    assert comparison._table(frame.select("vector", "picture")) is None
+    assert comparison._table(frame.clear()) is None

@@ -10,13 +10,14 @@ from panic.analysis.answers import find, named
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import distance_by_lag
 from panic.analysis.evidence import Statistic
-from panic.analysis.null_bands import answers_beside, beside, figures_beside, statistic_of
+from panic.analysis.null_bands import answers_beside, band_charts, beside, figures_beside, statistic_of
 from panic.analysis.null_runs import write_nulls
 from panic.analysis.nulls import sphere_walk
 from panic.analysis.report import render
 from panic.errors import NotFound
-from panic.store import Store, reading
+from panic.store import Store, reading, writing
 from tests.analysis.conftest import Bench
+from tests.analysis.test_null_runs import add_model
 
 WITH_STATISTIC = {
     *("drift", "lag", "patterns", "period", "regimes", "clusters", "dwell", "diagrams", "entropies", "loops"),
@@ -116,6 +117,34 @@ def test_the_statistic_of_an_experiment_stands_beside_that_of_its_null_models(wa
     assert "first at 1)" in figure.sentence
     assert list(figure.charts) == ["draw → tell beside shuffled"]
     assert reading.is_null(name)
+
+
+def test_images_stand_beside_surrogates_made_of_images(bench):
+    """Surrogates are kept as texts, whatever they were made of."""
+    for number in range(6):
+        bench.add("start", [f"text {number} {i}" for i in range(20)], seed=-1, repeat=number, max_length=40)
+    bench.models["embed"] = add_model(bench.store, bench, "both", ["text", "image"])
+    writing.start_experiment(bench.store, "demo", bench.config | {"embeddings": ["both"]})
+    points = sphere_walk(20, 5, 0.4, np.random.default_rng(0))
+    bench.embed_images(dict(enumerate(points)))
+    write_nulls(bench.store, "demo", "shuffled")
+    (answer,) = answers_beside(find("lag"), bench.evidence, "shuffled")
+    first = answer.value.row(0, named=True)
+    assert answer.view.modality == "image"
+    assert first["value"] == pytest.approx(1 - np.cos(0.4), rel=1e-5)
+    assert first["value"] < first["low"]
+
+
+def test_each_network_has_a_chart_of_its_own_values():
+    rows = beside(values(np.ones((12, 3))), values(np.zeros((12, 3)) + np.arange(12)[:, None]))
+    other = rows.with_columns(network=pl.lit("c → d"), value=pl.col("value") + 6)
+    charts = band_charts(statistic_of(find("lag")), pl.concat([rows, other]), "shuffled")
+    assert list(charts) == ["a → b beside shuffled", "c → d beside shuffled"]
+    for chart, value in zip(charts.values(), (1.0, 7.0), strict=True):
+        (data,) = chart.to_dict()["datasets"].values()
+        head, *lines = data.split()
+        assert head == "x,value,low,high,mean"
+        assert [float(line.split(",")[1]) for line in lines] == [value] * 3
 
 
 @pytest.mark.parametrize("name", sorted(WITH_STATISTIC))

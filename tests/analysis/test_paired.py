@@ -206,3 +206,8 @@ def test_commits_as_git_takes_them() -> None:
     assert commit_range(["abc and a patch (1)", "def"]) == "abc..def"
     assert commit_range(["abc", "abc and a patch (1)"]) == ""
     assert commit_range(["-", "abc"]) == ""
+
+
+def test_only_drift_depends_on_the_models_of_an_experiment() -> None:
+    """The others are measured of all experiments at once."""
+    assert [name for name, one in METRICS.items() if one.is_of_experiment] == ["drift"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import polars as pl
 
 from panic.analysis import load
-from panic.analysis.sampling import basis, sample, spread, thinned
+from panic.analysis.sampling import basis, evenly, not_asked, of_some_runs, sample, spread, thinned
 from panic.store import NewRun, reading, writing
 
 
@@ -68,3 +68,50 @@ def test_a_sample_holds_the_runs_that_have_begun_and_so_many_at_most(full):
     ]  # of one prompt, both kinds of seed
     assert sample(data, max_total_steps=10, least=1).runs["run"].to_list() == [1]  # of runs of ten steps
     assert sample(data, max_total_steps=10, least=2).runs["run"].to_list() == [1, 3]
+
+
+def test_networks_that_are_not_asked_are_named_up_to_three():
+    assert not_asked([], "too short") == ""
+    assert not_asked(["a"], "too short") == " Not asked (too short): a."
+    assert not_asked(["a", "b", "c"], "w") == " Not asked (w): a, b, c."
+    assert not_asked(["a", "b", "c", "d", "e"], "w") == " Not asked (w): a, b, c and 2 more."
+
+
+def test_items_are_chosen_evenly_with_both_ends():
+    assert evenly([1, 2, 3], 3) == [1, 2, 3]
+    assert evenly(list(range(11)), 3) == [0, 5, 10]
+
+
+def test_steps_are_of_whole_runs_or_of_a_part_of_one():
+    lengths = {1: 4, 2: 5, 3: 6}
+    steps = pl.DataFrame(
+        [(run, step) for run, length in lengths.items() for step in range(length)],
+        schema=["run", "step"], orient="row",
+    )  # fmt: skip
+    assert of_some_runs(steps, 15).height == 15
+    seen = set()
+    for seed in range(30):
+        part = of_some_runs(steps, 11, seed)
+        counts = dict(part.group_by("run").len().iter_rows())
+        assert all(counts[run] == lengths[run] for run in counts)
+        assert part.height <= 11
+        seen.add(frozenset(counts))
+    assert seen >= {frozenset({1, 2}), frozenset({1, 3}), frozenset({2, 3})}
+    cut = of_some_runs(steps, 3)
+    assert (cut.height, cut["run"].n_unique(), cut["step"].to_list()) == (3, 1, [0, 1, 2])
+    assert of_some_runs(steps, 11, 4).equals(of_some_runs(steps, 11, 4))
+
+
+def test_a_second_run_of_a_prompt_comes_after_the_first_of_all_and_prompts_halve_their_list(bench):
+    """Places of prompts in their list: 0, 4, 2, 6, 1, ... of eight (van der Corput)."""
+    new = [
+        NewRun(network=("tell",), prompt=f"{prompt}", seed=-1, repeat=repeat, max_length=2)
+        for prompt in range(8)
+        for repeat in range(2)
+    ]
+    writing.add_runs(bench.store, bench.experiment, new)
+    runs = reading.runs(bench.store, "demo")
+    chosen = [{(run.prompt, run.repeat) for run in spread(runs, limit)} for limit in range(1, 9)]
+    order = [next(iter(after - before)) for before, after in pairwise([set(), *chosen])]
+    assert order == [("0", 0), ("4", 0), ("2", 0), ("6", 0), ("1", 0), ("5", 0), ("3", 0), ("7", 0)]
+    assert ("0", 1) in {(run.prompt, run.repeat) for run in spread(runs, 9)}

@@ -115,6 +115,20 @@ def test_a_failed_load_leaves_no_bytes_behind() -> None:
     assert cache.resident == frozenset()
 
 
+def test_a_load_that_fails_for_another_reason_than_room_costs_no_other_model() -> None:
+    """It is no lack of memory: nothing is evicted, nothing counted, and it is not tried again."""
+    broken = Weights(5, broken=True)
+    cache, _ = make_cache(10, a=broken, b=5)
+    use(cache, "b")
+    with pytest.raises(OSError, match="disk"), cache.lease("a", 1):
+        pass
+    assert cache.resident == {"b"}
+    assert (cache.stats.out_of_memory, cache.stats.loads, cache.stats.evictions) == (0, 1, 0)
+    broken.broken = False
+    use(cache, "a")
+    assert cache.resident == {"a", "b"}
+
+
 def test_memory_fraction_and_headroom() -> None:
     cache, _ = make_cache(100, a=40, b=30)
     cache.room.memory_fraction, cache.room.headroom_bytes = 0.5, 10

@@ -200,6 +200,14 @@ def test_ties_of_equal_bytes_keep_what_is_used_sooner() -> None:
         assert plan(state, uses("dbc"))[0] == Evict("c", 3)
 
 
+def test_ties_of_what_is_never_used_again_go_by_name() -> None:
+    """Of c and d either could stay beside b, and neither can beside e."""
+    sizes = {"b": 1, "c": 3, "d": 3, "e": 6}
+    for resident in ({"c": 3, "d": 3}, {"d": 3, "c": 3}):
+        state = State(capacity_bytes=6, sizes=sizes, resident=resident, whole=frozenset(sizes))
+        assert plan(state, uses("be")) == [Evict("d", 3), Load("b", 1)]
+
+
 def test_what_fits_to_the_byte_evicts_nothing() -> None:
     state = State(capacity_bytes=10, sizes={"a": 4, "b": 4}, resident={"a": 4})
     assert plan(state, [Use("b", 2), Use("a")]) == [Load("b", 4)]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from panic.engine.calls import Call, CallError
-from panic.engine.driver import TICK_S
+from panic.engine.driver import TICK_S, _estimate_s
 from panic.engine.pool import JobResult
 from panic.engine.progress import Progress
 from panic.engine.session import Session
@@ -342,6 +342,15 @@ def test_progress_comes_now_and_then_with_an_estimate_of_this_session(tmp_path: 
     assert (last.invocations, last.eta_s) == (26, 0.0)
     assert 8 * 0.11 < last.elapsed_s < elapsed_s
     assert last.model_seconds["draw"] >= 8 * 0.11
+
+
+@pytest.mark.parametrize(
+    ("done", "remaining", "want"), [(0, 0, 0.0), (0, 3, None), (5, 0, 0.0), (2, 1, 4.0), (4, 8, 16.0)]
+)
+def test_what_is_left_is_estimated_at_the_mean_speed_so_far(
+    done: int, remaining: int, want: float | None
+) -> None:
+    assert _estimate_s(done, remaining, 8.0) == want
 
 
 # What comes next

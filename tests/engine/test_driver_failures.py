@@ -45,7 +45,8 @@ def test_a_failing_item_is_tried_so_many_times_and_its_mates_are_not_at_fault(
 
 def test_one_item_alone_is_tried_as_often_as_it_may_be(tmp_path: Path) -> None:
     with opened(tmp_path / "s", prompts=states(1), max_length=1, max_retries=2, **FRESH) as session:
-        assert perform(session, first(2, failing())).sizes == [("draw", 1)] * 3
+        seen = perform(session, first(2, failing()))
+    assert (seen.sizes, [call.attempt for call in seen.calls]) == ([("draw", 1)] * 3, [1, 2, 3])
     with opened(tmp_path / "t", prompts=states(1), max_length=1, max_retries=2, **FRESH) as session:
         assert perform(session, first(3, failing())).sizes == [("draw", 1)] * 3
     for name, state in (("s", "done"), ("t", "failed")):
@@ -57,6 +58,7 @@ def test_a_call_that_was_not_begun_costs_no_try(tmp_path: Path) -> None:
     with opened(tmp_path / "s", prompts=states(2), max_length=1, max_retries=0, **FRESH) as session:
         seen = perform(session, first(5, failing("untried")))
     assert seen.sizes == [("draw", 2)] * 6
+    assert {call.attempt for call in seen.calls} == {1}
     with Store(tmp_path / "s") as store:
         assert {row.state for row in reading.runs(store)} == {"done"}
 

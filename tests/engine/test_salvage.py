@@ -17,8 +17,10 @@ from panic.store.records import (
     NewDistance,
     NewEmbedding,
     NewFailure,
+    NewIntervention,
     NewInvocation,
     NewOutput,
+    NewRepeated,
     NewStuck,
     NewVectorisation,
 )
@@ -157,6 +159,39 @@ def test_what_broken_runs_compute_meanwhile_is_dropped_and_they_end_once() -> No
         assert getattr(kept, name) == getattr(later, name)
     assert told.broken == {2, 4}
     assert salvage.without_broken(later).failures == []
+
+
+def test_what_steps_in_before_a_step_comes_before_it() -> None:
+    """An intervention that cannot be stored takes its step along; one before a step that cannot stays."""
+
+    def steps_in(run: int, number: int, made: str) -> NewIntervention:
+        return NewIntervention(run, number, 0, "text", b"x", made.encode(), None, None)
+
+    salvage, told = salvaging(Refusing(BAD))
+    salvage.store(Commit(outputs=[BAD]), 1)
+    repeated = [NewRepeated(run=run, entry_step=0, period=2, times=3) for run in (1, 3)]
+    commit = Commit(
+        outputs=[GOOD, BAD],
+        interventions=[
+            steps_in(1, 4, "bad"), steps_in(2, 4, "good"), steps_in(2, 5, "good"), steps_in(3, 9, "good"),
+        ],
+        invocations=[
+            step(1, 3, "x", "good"), step(1, 4, "bad", "good"),
+            step(2, 3, "x", "good"), step(2, 4, "good", "bad"), step(2, 5, "bad", "bad"),
+            step(3, 9, "good", "good"),
+        ],
+        repeated=repeated,
+    )  # fmt: skip
+    kept = salvage.without_broken(commit)
+    assert [(row.run, row.step) for row in kept.interventions] == [(2, 4), (3, 9)]
+    assert [(row.run, row.step) for row in kept.invocations] == [(1, 3), (2, 3), (3, 9)]
+    assert sorted((row.run, row.step) for row in kept.failures) == [(1, 4), (2, 4)]
+    assert (kept.repeated, kept.outputs, told.broken) == (repeated[1:], [GOOD], {1, 2})
+    more = Commit(
+        interventions=[steps_in(1, 1, "good"), steps_in(3, 1, "good")], invocations=[step(2, 1, "x", "bad")]
+    )
+    kept = salvage.without_broken(more)
+    assert ([row.run for row in kept.interventions], kept.invocations, kept.failures) == ([3], [], [])
 
 
 def test_an_output_is_not_tried_twice() -> None:

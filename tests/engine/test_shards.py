@@ -70,6 +70,20 @@ def test_all_arms_of_a_run_are_in_one_shard_and_each_run_in_one() -> None:
     assert {one.prompt for one in parts[2]} <= {one.prompt for one in Shard(number=3, count=8).runs(grown)}
 
 
+def test_the_first_and_the_last_shard_are_shards() -> None:
+    for text in ("1/1", "1/8", "8/8", "100000/100000"):
+        assert str(Shard.parse(text, {})) == text
+    with pytest.raises(UsageError, match="with at most 100,000"):
+        Shard.parse("1/100001", {})
+
+
+def test_a_run_is_in_the_shard_where_it_has_always_been() -> None:
+    """Its place is a promise: shards of one experiment may be performed by several versions."""
+    runs = expanded_runs(make_config(prompts=["a", "ä", "state 0"], seeds=[42, -1], repeats=2))
+    places = [[one for one in range(1, 8) if Shard(number=one, count=7).has(run)] for run in runs]
+    assert places == [[5], [1], [3], [6], [6], [1], [4], [2], [4]]
+
+
 @pytest.mark.parametrize("text", ["", "0/8", "9/8", "3", "a/b", "3/8/9", "-1/8", "1/999999999", "३/८"])
 def test_what_is_no_shard(text: str) -> None:
     with pytest.raises(UsageError, match="a shard is N/COUNT"):
@@ -83,6 +97,12 @@ def task(**values: str) -> dict[str, str]:
 def test_a_shard_of_an_array_of_slurm() -> None:
     assert str(Shard.parse("auto", task(ID="0", COUNT="4", MIN="0", STEP="1"))) == "1/4"
     assert str(Shard.parse("auto", task(ID="7", COUNT="4", MIN="1", STEP="2"))) == "4/4"
+    assert str(Shard.parse("auto", task(ID="3", COUNT="4"))) == "4/4"
+    assert str(Shard.parse("auto", task(ID="5", COUNT="1", MIN="5", STEP="0"))) == "1/1"
+    with pytest.raises(UsageError, match="TASK_ID is 'x'"):
+        Shard.parse("auto", task(ID="x", COUNT="4"))
+    with pytest.raises(UsageError, match="task 0 is not one of 4 from 1"):
+        Shard.parse("auto", task(ID="0", COUNT="4", MIN="1"))
     with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID is not set"):
         Shard.parse("auto", {})
     with pytest.raises(UsageError, match="with gaps"):
@@ -98,11 +118,16 @@ def test_pins_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "the file"), ("[]", "the file"), ('{"version": 2}', "version"), ('{"models": {}, "x": 1}', "uid")],
+    [
+        ("", "the file"),
+        ("[]", "the file"),
+        ('{"version": 2}', "version"),
+        ('{"models": {}, "x": 1}', "experiment"),
+    ],
 )
 def test_what_is_no_file_of_pins(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "pins.json").write_text(text)
-    with pytest.raises(UsageError, match="is no file of pins"):
+    with pytest.raises(UsageError, match=f"is no file of pins: {said}: "):
         read(tmp_path / "pins.json")
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path / "nowhere.json")
@@ -135,6 +160,30 @@ def test_pins_for_a_ray_cluster_are_laid_where_its_devices_are_not(tmp_path: Pat
         assert {epoch.device_kind for epoch in reading.epochs(store, row.id)} == {kind}
     with pytest.raises(ConflictError, match=f"started on a device of kind {kind!r}"):
         run(checked(), tmp_path / "store")
+
+
+def test_pins_without_a_model_name_the_nearest(tmp_path: Path) -> None:
+    pins = calibrate(checked())
+    models = {"drew" if name == "draw" else name: one for name, one in pins.models.items()}
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        with pytest.raises(ConflictError, match=r"draw has no pins [(]did you mean drew[?][)]") as refused:
+            lay(pins.model_copy(update={"models": models}), checked(), store)
+        assert "chain" not in str(refused.value)
+
+
+def test_pins_of_a_model_that_an_experiment_gets_later_are_laid_then(tmp_path: Path) -> None:
+    """What has begun stays; what the pins have more is added, once."""
+    small, large = checked(), checked(embeddings=["synthetic/state-embedding"])
+    pins = calibrate(large)
+    begun = {name: one for name, one in pins.models.items() if name in ("draw", "chain")}
+    with Store(tmp_path / "store", write=True, create=True) as store:
+        lay(pins.model_copy(update={"models": begun}), small, store)
+        assert {epoch.name for epoch in reading.epochs(store, "test")} == {"draw", "chain"}
+        for _ in range(2):
+            lay(pins, large, store)
+        names = [epoch.name for epoch in reading.epochs(store, "test")]
+        assert sorted(names) == ["chain", "draw", "synthetic/state-embedding"]
+        assert reading.experiment(store, "test").uid == pins.uid
 
 
 def test_a_store_that_began_with_other_shapes_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from PIL import Image
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.config.prompt_origins import OutputPrompts, Where
+from panic.config.prompt_origins import ImagePrompts, OutputPrompts, Where
 from panic.engine.plan import check_config, load_config
-from panic.engine.starts import Starts
+from panic.engine.starts import Starts, _is_meant
 from panic.errors import ConfigError
 from panic.extraction import inputs
 from panic.store import Store, reading
-from panic.store.codec import image_digest
+from panic.store.codec import image_digest, prompt_digest
+from panic.store.records import RunRow
 
 CONFIG = (
     "name: x\nnetworks: [[blur]]\nprompts: [{images: a.png}]\nseeds: [1]\nmax_length: 1\ndevice: cpu\n"
@@ -90,3 +92,53 @@ def test_texts_that_look_like_images_are_left_out_and_told(
     assert starts.outputs(OutputPrompts(experiment="x", where=Where(state="running")), None) == []
     with pytest.raises(ConfigError, match="No experiment"):
         starts.outputs(OutputPrompts(experiment="y"), None)
+
+
+RUN = RunRow(
+    id=1, experiment=1, network=("blur",), prompt="a", seed=1, repeat=2, max_length=1, num_steps=1,
+    state="done", entry_step=None, period=None, failure=None,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "its", "others"),
+    [
+        ("network", ["blur"], ["blur", "blur"]), ("prompt", "a", "b"), ("seed", 1, -1), ("repeat", 2, 0),
+        ("state", "done", "stuck"),
+    ],
+)  # fmt: skip
+def test_runs_are_meant_that_have_all_of_what_is_said(field: str, its: object, others: object) -> None:
+    whole = {"network": ["blur"], "prompt": "a", "seed": 1, "repeat": 2, "state": "done"}
+    for where, is_meant in (
+        (whole | {field: its}, True),
+        (whole | {field: others}, False),
+        ({field: others}, False),
+    ):
+        wanted = OutputPrompts(experiment="x", where=Where.model_validate(where))
+        assert _is_meant(RUN, wanted) is is_meant
+    assert _is_meant(RUN, OutputPrompts(experiment="x"))
+
+
+@pytest.mark.parametrize(("state", "is_meant"), [("failed", True), ("running", False), ("todo", False)])
+def test_without_a_state_runs_that_have_ended_are_meant(state: str, is_meant: bool) -> None:
+    assert _is_meant(replace(RUN, state=state), OutputPrompts(experiment="x")) is is_meant
+
+
+def test_where_prompts_came_from_is_told_with_their_digests(config: Path, tmp_path: Path) -> None:
+    run(check_config(config), tmp_path / "store")
+    with Store(tmp_path / "store") as store:
+        uid = reading.experiment(store, "x").uid
+    starts = Starts(store=lambda named: tmp_path / "store")
+    [image] = [starts.image(tmp_path, "a.png")]
+    starts.note(ImagePrompts(images="a.png"), [image])
+    wanted = OutputPrompts(experiment="x", step=0, where=Where(seed=1))
+    [blurred] = starts.outputs(wanted, None)
+    starts.note(wanted, [blurred])
+    assert starts.lineage == [
+        {"from": {"images": "a.png"}, "prompts": [{"digest": prompt_digest(image).hex(), "file": "a.png"}]},
+        {
+            "from": {"experiment": "x", "step": 0, "where": {"seed": 1}},
+            "uid": uid,
+            "prompts": [{"digest": prompt_digest(blurred).hex(), "run": 1, "step": 0}],
+        },
+    ]

@@ -269,3 +269,10 @@ def test_diagrams_work_where_neither_gudhi_nor_giotto_is_installed():
                 raise AssertionError(how)
         """
     in_a_new_process(code)
+
+
+@pytest.mark.parametrize("backend", ["auto", "annotation", "collapse", "giotto"])
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_there_are_bars_of_the_dimensions_asked_for_and_no_others(backend, dimension):
+    (bars, _) = persistence(squareform(pdist(cloud(8))), dimension, backend=backend)
+    assert len(bars) == dimension + 1

@@ -393,6 +393,9 @@ def test_equal_bars_have_the_entropy_of_their_number(n):
 def test_entropy_of_few_bars_and_of_uneven_ones():
     assert entropy(np.empty((0, 2))) == entropy([[0, 1]]) == entropy([[0, np.inf]]) == 0.0
     assert entropy([[0, 1], [0, 3]]) == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
+    assert entropy([[0, 1e200], [0, 1e200]]) == pytest.approx(math.log(2)), (
+        "whose sum of squares is no number"
+    )
 
 
 def test_many_diagrams_are_those_of_each_in_their_order():

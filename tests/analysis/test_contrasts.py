@@ -1,0 +1,110 @@
+"""What configs, sessions and trainings say differently, each by hand."""
+
+from __future__ import annotations
+
+from panic.analysis.contrasts import commit_range, contrasts, differences, said, shortened, training_contrasts
+from panic.store import reading, writing
+from panic.store.trainings import TrainingRow
+
+
+def test_one_config_is_said_as_it_is():
+    config = {"n": None, "empty": [], "text": "ä", "map": {"x": {"k": "ä", "none": None}}, "name": "a"}
+    assert list(said([config])) == [
+        ("n", ["-"]),
+        ("empty", ["none"]),
+        ("text", ["ä"]),
+        ("map: x", ['{"k": "ä"}']),
+    ]
+
+
+def test_a_field_that_only_some_have_differs():
+    assert differences([{"seeds": [1, 2]}, {}, {"seeds": []}]) == [
+        ("seeds", ["2, only here: 1; 2", "-", "none"])
+    ]
+    assert differences([{"a": 1}, {"a": 2}, {"a": 2}]) == [("a", ["1", "2", "2"])]
+    assert differences([{"a": 2}, {"a": 2}]) == []
+
+
+def test_a_list_of_models_is_an_arrow_and_one_of_numbers_is_not():
+    [(_, values)] = differences([{"networks": [["draw", "tell"]]}, {"networks": [[1, 2]]}])
+    assert values == ["1, only here: draw → tell", "1, only here: [1, 2]"]
+
+
+def test_five_entries_are_shown_and_the_sixth_counted():
+    [(_, five)] = differences([{"seeds": [1, 2, 3, 4, 5]}, {"seeds": [9]}])
+    assert five == ["5, only here: 1; 2; 3; 4; 5", "1, only here: 9"]
+    [(_, six)] = differences([{"seeds": [1, 2, 3, 4, 5, 6]}, {"seeds": [9]}])
+    assert six[0] == "6, only here: 1; 2; 3; 4; 5; and 1 more"
+
+
+def test_a_cell_has_sixty_characters_of_a_text_and_four_digits_of_a_number():
+    assert shortened(None) == ""
+    assert shortened(1.23456) == "1.235"
+    assert shortened("x  y\n z") == "x y z"
+    assert shortened("x" * 60) == "x" * 60
+    assert shortened("x" * 61) == "x" * 59 + "…"
+
+
+def test_the_range_of_commits_is_from_the_first_to_the_last_known():
+    assert commit_range(["-", "a", "b", "a", "c"]) == "a..c"
+    assert commit_range(["a"]) == commit_range(["-"]) == ""
+
+
+def test_the_last_session_that_has_worked_speaks_for_an_experiment(full):
+    def session(commit: str, **more: object) -> None:
+        git = {"commit": commit * 40, "dirty": commit == "b", "patch_sha256": "c" * 64}
+        writing.start_session(full.store, full.experiment, "panic run", {"git": git, **more})
+
+    hardware = {"processor": "p", "num_cpus": 2, "memory_bytes": 8 * 2**30, "platform": "Linux"}
+    session("a", hardware=hardware, host="old")
+    session("b", hardware=hardware, host="here", python="3.11.7 (main)", source_digest="0123456789abcdef")
+    session("d")  # one that has called no model
+    found = contrasts(full.store, [reading.experiment(full.store, "demo")])
+    told = {(one.section, one.field): one.values for one in found if one.section != "config"}
+    assert told == {
+        ("models", "draw"): ["draw-fingerp"],
+        ("models", "tell"): ["tell-fingerp"],
+        ("models", "embed"): ["embed-finger"],
+        ("code", "panic commit"): ["bbbbbbbbbbbb and a patch (cccccccc)"],
+        ("code", "panic source"): ["0123456789ab"],
+        ("versions", "python"): ["3.11.7"],
+        ("hardware", "host"): ["here"],
+        ("hardware", "processor"): ["p, 2 cores"],
+        ("hardware", "memory"): ["8 GiB"],
+        ("hardware", "GPUs"): ["none"],
+        ("hardware", "system"): ["Linux"],
+    }
+    assert all(one.is_same for one in found)
+
+
+def test_a_commit_without_changes_has_no_patch(full):
+    provenance = {"git": {"commit": "a" * 40, "dirty": False}, "hardware": {"processor": "p"}}
+    writing.start_session(full.store, full.experiment, "panic run", provenance)
+    found = contrasts(full.store, [reading.experiment(full.store, "demo")])
+    told = {(one.section, one.field): one.values for one in found}
+    assert told["code", "panic commit"] == ["a" * 12]
+    assert told["hardware", "memory"] == ["-"]
+
+
+def training(**said_of_it: object) -> TrainingRow:
+    row: dict[str, object] = {
+        "uid": "1", "folder": "/f", "name": "t", "task": "text", "config": {}, "provenance": {}, "host": "h",
+        "pid": 1, "steps": 10, "measures": {}, "seconds": 2.5, "created_at": 0.0, "started_at": 0.0,
+        "updated_at": 0.0,
+    }  # fmt: skip
+    return TrainingRow(**{**row, **said_of_it})  # type: ignore[arg-type]
+
+
+def test_trainings_differ_in_config_metrics_and_measures():
+    first = training(config={"rate": 0.1, "output": "a"}, val_loss=0.5, measures={"bleu": 0.123456})
+    other = training(config={"rate": 0.2, "output": "b"}, loss=0.25, steps=20)
+    found = {(one.section, one.field): one.values for one in training_contrasts([first, other])}
+    assert found == {
+        ("config", "rate"): ["0.1", "0.2"],
+        ("metrics", "step"): ["0", "0"],
+        ("metrics", "steps"): ["10", "20"],
+        ("metrics", "val_loss"): ["0.5", "-"],
+        ("metrics", "seconds"): ["2.5", "2.5"],
+        ("metrics", "measures.bleu"): ["0.1235", "-"],
+        ("metrics", "loss"): ["-", "0.25"],
+    }
