@@ -102,7 +102,8 @@ def _lengths(frame: pl.DataFrame) -> str:
     longest = loops.row(0, named=True)
     return (
         f"{text}; of {len(loops):,} loop{'s' if len(loops) != 1 else ''} the longest lives "
-        f"from {longest['birth']:.2g} to {longest['death']:.2g} (run {longest['run']}, {longest['network']})."
+        f"from a distance of {longest['birth']:.2g} to one of {longest['death']:.2g} (run {longest['run']}, "
+        f"{longest['network']})."
     )
 
 
