@@ -92,8 +92,6 @@ def probe(
     shuffle, p_least = _shuffling(classes, groups, None if held_out is None else sets, units)
     draws = [split(classes, sets), *(split(*shuffle(rng)) for _ in range(num_shuffles))]
     of_folds = _all_scores(points, draws, num_classes)
-    if np.isnan(of_folds).all(axis=1).any():
-        raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
     seen, drawn = of_folds[0][~np.isnan(of_folds[0])], np.nanmean(of_folds[1:], axis=1)
     p = (1 + (drawn >= seen.mean() - 1e-12).sum()) / (1 + num_shuffles)
     return ProbeScore(
@@ -118,7 +116,10 @@ def _folds(sets: Codes, classes: Codes, rng: np.random.Generator) -> Codes:
 
 
 def _all_scores(points: Array, draws: Sequence[tuple[Codes, Codes]], num_classes: int) -> Array:
-    """Balanced accuracies (k, folds), as of `_scores`, of k draws of labels and folds (n,)."""
+    """Balanced accuracies (k, folds), as of `_scores`, of k draws of labels and folds (n,).
+
+    AnalysisError for a draw without any split that leaves two classes.
+    """
     spread = points.std(axis=0)
     standard = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
     at_once = max(1, AT_ONCE // (len(points) * max(num_classes, points.shape[1])))
@@ -129,7 +130,10 @@ def _all_scores(points: Array, draws: Sequence[tuple[Codes, Codes]], num_classes
         labels, folds = (np.array(column) for column in zip(*part, strict=True))
         of = [_scores(standard, labels, folds == fold, num_classes) for fold in range(num_folds)]
         found.append(np.stack(of, axis=1))
-    return np.concatenate(found)
+    of_folds = np.concatenate(found)
+    if np.isnan(of_folds).all(axis=1).any():
+        raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
+    return of_folds
 
 
 def _scores(points: Array, labels: Codes, is_asked: NDArray[np.bool_], num_classes: int) -> Array:
@@ -139,7 +143,7 @@ def _scores(points: Array, labels: Codes, is_asked: NDArray[np.bool_], num_class
     uncorrelated by weighting the class means, not the points.
     """
     learnt = (~is_asked).astype(np.float64)
-    size = learnt.sum(axis=1)
+    size = np.maximum(learnt.sum(axis=1), 1)
     mean = learnt @ points / size[:, None]
     second = (points.T * learnt[:, None, :]) @ points / size[:, None, None]
     covariance = second - mean[:, :, None] * mean[:, None, :]
