@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -164,13 +165,14 @@ def matched_walk(values: ArrayLike, rng: Generator) -> Array:
     start, along, beside, rest = _parts_of_steps(points)
     walk = np.empty_like(points)
     walk[0] = start
+    directions = rng.normal(size=(len(points) - 1, len(start)))
     for step in range(1, len(points)):
         other = _rejected(walk[step - 1], start)
-        direction = rng.normal(size=len(start))
+        direction = directions[step - 1]
         direction -= (direction @ start) * start + (direction @ other) * other
         made = along[step - 1] * start + beside[step - 1] * other
-        made += rest[step - 1] * direction / np.linalg.norm(direction)
-        walk[step] = made / np.linalg.norm(made)
+        made += rest[step - 1] * direction / sqrt(direction @ direction)
+        walk[step] = made / sqrt(made @ made)
     return walk
 
 
@@ -178,20 +180,22 @@ def _parts_of_steps(points: Array) -> tuple[Array, Array, Array, Array]:
     """The start of unit vectors (n, d), and of every later one: its length along the start, along what the
     one before it has beside the start, and of the rest (n - 1 each)."""
     start, after = points[0], points[1:]
-    others = np.array([_rejected(point, start) for point in points[:-1]])
+    others = _rejected(points[:-1], start)
     along, beside = after @ start, (after * others).sum(axis=1)
     rest = np.linalg.norm(after - along[:, None] * start - beside[:, None] * others, axis=1)
     return start, along, beside, rest
 
 
 def _rejected(vector: Array, start: Array) -> Array:
-    """The direction of what a unit vector has beside another; zeros where it has nothing."""
+    """The direction of what a unit vector (d,), or each of several (n, d), has beside another; else zeros."""
     for _ in range(2):  # once more, because the first difference of near vectors is mostly rounding
-        vector = vector - (vector @ start) * start
-        length = float(np.linalg.norm(vector))
-        if length < 1e-9:
-            return np.zeros_like(vector)
-        vector = vector / length
+        vector = vector - np.multiply.outer(vector @ start, start)
+        if vector.ndim == 1:  # without what arrays cost: walks ask for one vector after the other
+            length = sqrt(vector @ vector)
+            vector = vector / length if length >= 1e-9 else np.zeros_like(vector)
+        else:
+            lengths = np.linalg.norm(vector, axis=1, keepdims=True)
+            vector = np.where(lengths >= 1e-9, vector / np.maximum(lengths, 1e-9), 0.0)
     return vector
 
 

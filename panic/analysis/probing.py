@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import AnalysisError, codes, vectors
-from panic.analysis.statistics import design_of
+from panic.analysis.permutations import AT_ONCE, design_of
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+CONSTANT = 1e-12  # variance of a coordinate in what is learnt from, of that of all, that is but rounding
 SHRINKAGE = 0.1  # of correlations towards none: 24 coordinates of 30 runs are nearly enough to fit anything
 
 
@@ -84,13 +85,14 @@ def probe(
     rng = np.random.default_rng(seed)
     num_folds = min(num_folds, min(sets_of_class))
 
-    def scored(labels: Codes, apart: Codes) -> Array:
+    def split(labels: Codes, apart: Codes) -> tuple[Codes, Codes]:
         folds = _folds(apart, labels if held_out is None else np.zeros_like(labels), rng)
-        return _scores(points, labels, folds % num_folds, num_classes)
+        return labels, folds % num_folds
 
     shuffle, p_least = _shuffling(classes, groups, None if held_out is None else sets, units)
-    seen = scored(classes, sets)
-    drawn = np.array([scored(*shuffle(rng)).mean() for _ in range(num_shuffles)])
+    draws = [split(classes, sets), *(split(*shuffle(rng)) for _ in range(num_shuffles))]
+    of_folds = _all_scores(points, draws, num_classes)
+    seen, drawn = of_folds[0][~np.isnan(of_folds[0])], np.nanmean(of_folds[1:], axis=1)
     p = (1 + (drawn >= seen.mean() - 1e-12).sum()) / (1 + num_shuffles)
     return ProbeScore(
         accuracy=float(seen.mean()),
@@ -113,36 +115,57 @@ def _folds(sets: Codes, classes: Codes, rng: np.random.Generator) -> Codes:
     return number[sets]
 
 
-def _scores(points: Array, labels: Codes, folds: Codes, num_classes: int) -> Array:
-    """Balanced accuracies of the folds, of those that leave two classes to learn from."""
+def _all_scores(points: Array, draws: Sequence[tuple[Codes, Codes]], num_classes: int) -> Array:
+    """Balanced accuracies (k, folds), as of `_scores`, of k draws of labels and folds (n,).
+
+    AnalysisError for a draw without any split that leaves two classes.
+    """
+    spread = points.std(axis=0)
+    standard = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    at_once = max(1, AT_ONCE // (len(points) * max(num_classes, points.shape[1])))
+    parts = [draws[first : first + at_once] for first in range(0, len(draws), at_once)]
+    num_folds = 1 + max(int(folds.max()) for _, folds in draws)
     found = []
-    for fold in range(int(folds.max()) + 1):
-        train, test = folds != fold, folds == fold
-        members = np.eye(num_classes)[labels[train]]
-        counts = members.sum(axis=0)
-        if (counts > 0).sum() < 2:
-            continue
-        learnt, asked = _uncorrelated(points[train], points[test])
-        means = members.T @ learnt / np.maximum(counts, 1)[:, None]
-        near = asked @ means.T - (means**2).sum(axis=1) / 2
-        is_right = np.where(counts > 0, near, -np.inf).argmax(axis=1) == labels[test]
-        there = np.bincount(labels[test], minlength=num_classes)
-        right = np.bincount(labels[test], weights=is_right, minlength=num_classes)
-        found.append(float((right[there > 0] / there[there > 0]).mean()))
-    if not found:
+    for part in parts:
+        labels, folds = (np.array(column) for column in zip(*part, strict=True))
+        of = [_scores(standard, labels, folds == fold, num_classes) for fold in range(num_folds)]
+        found.append(np.stack(of, axis=1))
+    of_folds = np.concatenate(found)
+    if np.isnan(of_folds).all(axis=1).any():
         raise AnalysisError("no split leaves two classes to learn from", hint="use more runs per class")
-    return np.array(found)
+    return of_folds
 
 
-def _uncorrelated(train: Array, test: Array) -> tuple[Array, Array]:
-    """Both in coordinates in which the training points are uncorrelated, nearly."""
-    mean, scale = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(scale > 0, scale, 1)
-    train, test = (train - mean) / scale, (test - mean) / scale
-    correlation = np.atleast_2d(train.T @ train) / len(train)
-    shrunk = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(correlation))
-    root = np.linalg.cholesky(np.linalg.inv(shrunk))
-    return train @ root, test @ root
+def _scores(points: Array, labels: Codes, is_asked: NDArray[np.bool_], num_classes: int) -> Array:
+    """Balanced accuracies (k,) of labels (k, n), on points (n, d) that are asked; all others are learnt from.
+
+    NaN where there are not two classes to learn from. Discriminants are linear, so coordinates are made
+    uncorrelated by weighting the class means, not the points.
+    """
+    learnt = (~is_asked).astype(np.float64)
+    size = np.maximum(learnt.sum(axis=1), 1)
+    mean = learnt @ points / size[:, None]
+    second = (points.T * learnt[:, None, :]) @ points / size[:, None, None]
+    covariance = second - mean[:, :, None] * mean[:, None, :]
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    scale = np.sqrt(np.where(variance > CONSTANT, variance, 1))
+    shrunk = (1 - SHRINKAGE) * covariance / (scale[:, :, None] * scale[:, None, :])
+    shrunk += SHRINKAGE * np.eye(points.shape[1])
+    is_of = labels[:, None, :] == np.arange(num_classes)[:, None]
+    counts = (is_of & ~is_asked[:, None, :]).sum(axis=2)
+    means = (is_of * learnt[:, None, :]) @ points / np.maximum(counts, 1)[:, :, None]
+    means = (means - mean[:, None, :]) / scale[:, None, :]
+    weights = np.linalg.solve(shrunk, means.transpose(0, 2, 1))
+    bias = (means.transpose(0, 2, 1) * weights).sum(axis=1) / 2
+    weights /= scale[:, :, None]
+    bias += (mean[:, None, :] @ weights)[:, 0]
+    near = np.where(counts[:, None, :] > 0, points @ weights - bias[:, None, :], -np.inf)
+    asked = is_of & is_asked[:, None, :]
+    there = asked.sum(axis=2)
+    right = (asked & (near.argmax(axis=2) == labels)[:, None, :]).sum(axis=2)
+    recalls = np.where(there > 0, right / np.maximum(there, 1), 0.0).sum(axis=1)
+    is_told = ((counts > 0).sum(axis=1) > 1) & (there > 0).any(axis=1)
+    return np.where(is_told, recalls / np.maximum((there > 0).sum(axis=1), 1), np.nan)
 
 
 def _shuffling(

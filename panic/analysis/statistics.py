@@ -12,7 +12,7 @@ prompt under each network), labels change within prompts. Without units every va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +21,10 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import AnalysisError, codes, series, vectors
+from panic.analysis.permutations import Design, design_of, halves, inside, per_pair, permute
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
-Statistic = Callable[[Codes], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,15 @@ def permutation_test(
     design = design_of(len(numbers), groups, units)
     total = float(((numbers - numbers.mean()) ** 2).sum())
 
-    def f(labels: Codes) -> float:
-        counts = np.bincount(labels)
-        means = np.bincount(labels, weights=numbers) / counts
-        between = float((counts * (means - numbers.mean()) ** 2).sum())
-        return _f(between, total - between, len(counts), len(numbers))
+    def f(labels: Codes) -> Array:
+        size = len(labels), design.num_groups
+        cells = (labels + size[1] * np.arange(size[0])[:, None]).ravel()
+        counts = np.bincount(cells, minlength=size[0] * size[1]).reshape(size)
+        sums = np.bincount(cells, np.tile(numbers, size[0]), size[0] * size[1]).reshape(size)
+        between = (counts * (sums / counts - numbers.mean()) ** 2).sum(axis=1)
+        return _f(between, total - between, design.num_groups, len(numbers))
 
-    statistic, p, draws = _permute(f, design, num_permutations, seed)
+    statistic, p, draws = permute(f, design, num_permutations, seed)
     shares = _shares(np.append(statistic, draws), design.num_groups, len(numbers))
     return _made(statistic, p, shares, design, "eta squared")
 
@@ -92,18 +94,19 @@ def permanova(
     size = len(squares)
     design = design_of(size, groups, units, within)
     levels = design.levels
-    total = _inside(squares, levels)
+    together = np.where(levels[:, None] == levels, squares, 0.0)
+    total = float(inside(together, levels[None], int(levels.max()) + 1, levels, halves)[0])
     num_cells = len(np.unique(levels * design.num_groups + design.groups))
     # Groups of one level: as many as cells beyond the levels' own means, of so many values.
     num_groups, num_values = num_cells - int(levels.max()), size - int(levels.max())
     if num_groups < 2 or num_values <= num_groups:
         raise AnalysisError("no two values are in one group and one level: nothing repeats there")
 
-    def f(labels: Codes) -> float:
-        inside = _inside(squares, levels * design.num_groups + labels)
-        return _f(total - inside, inside, num_groups, num_values)
+    def f(labels: Codes) -> Array:
+        rest = inside(together, labels, design.num_groups, levels, halves)
+        return _f(total - rest, rest, num_groups, num_values)
 
-    statistic, p, draws = _permute(f, design, num_permutations, seed)
+    statistic, p, draws = permute(f, design, num_permutations, seed)
     whole = float(squares.sum()) / (2 * size)
     shares = _shares(np.append(statistic, draws), num_groups, num_values) * (total / whole if whole else 0.0)
     return _made(statistic, p, shares, design, "R squared")
@@ -126,15 +129,10 @@ def label_test(
     powers = _square(distances) ** order
     design = design_of(len(powers), groups, units)
 
-    def minus_loss(labels: Codes) -> float:
-        loss = 0.0
-        for group in range(labels.max() + 1):
-            rows = np.flatnonzero(labels == group)
-            if len(rows) > 1:
-                loss += float(powers[np.ix_(rows, rows)].sum()) / (2 * len(rows) * (len(rows) - 1))
-        return -loss
+    def minus_loss(labels: Codes) -> Array:
+        return -inside(powers, labels, design.num_groups, np.zeros_like(design.groups), per_pair)
 
-    statistic, p, draws = _permute(minus_loss, design, num_permutations, seed)
+    statistic, p, draws = permute(minus_loss, design, num_permutations, seed)
     mean = float(draws.mean()) if draws.size else 0.0  # of minus the loss
     tightness = 1 - np.append(statistic, draws) / mean if mean else np.zeros(1 + len(draws))
     return _made(-statistic, p, tightness, design, "relative tightness")
@@ -280,93 +278,6 @@ def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
     return float((below - (len(y) - up_to)).sum() / (len(x) * len(y)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
-    """The group, the unit and the level (n,) of each value as numbers, and what may be permuted."""
-
-    groups: Codes
-    units: Codes
-    levels: Codes
-    resampling: str
-
-    @property
-    def num_groups(self) -> int:
-        return int(self.groups.max()) + 1
-
-    def shuffled(self, rng: np.random.Generator) -> Codes:
-        """Groups (n,) in an order that is as likely as theirs if groups make no difference."""
-        if self.resampling == "between units":
-            first = np.unique(self.units, return_index=True)[1]
-            return rng.permutation(self.groups[first])[self.units]
-        order = np.argsort(self.units, kind="stable")
-        labels = np.empty_like(self.groups)
-        mixed = np.lexsort((rng.random(len(self.units)), self.units[order]))
-        labels[order] = self.groups[order[mixed]]
-        return labels
-
-    @property
-    def p_least(self) -> float:
-        """The smallest p of all permutations: how many of them are the data with groups renamed, over all.
-
-        Groups of one level can be renamed into each other where they are equally many in every unit.
-        """
-        from scipy.special import gammaln
-
-        moved, strata = self.groups, self.units
-        levels = self.levels
-        if self.resampling == "between units":
-            first = np.unique(self.units, return_index=True)[1]
-            moved, strata, levels = self.groups[first], np.zeros(len(first), np.int64), self.levels[first]
-        counts = np.zeros((int(strata.max()) + 1, self.num_groups))
-        np.add.at(counts, (strata, moved), 1)
-        level_of = np.zeros(len(counts), np.int64)
-        level_of[strata] = levels
-        ways = gammaln(counts.sum(axis=1) + 1).sum() - gammaln(counts + 1).sum()
-        renamed = 0.0
-        for level in np.unique(level_of):
-            columns = counts[level_of == level]
-            alike = np.unique(columns[:, columns.any(axis=0)], axis=1, return_counts=True)[1]
-            renamed += float(gammaln(alike + 1).sum())
-        return float(min(1.0, np.exp(renamed - ways)))
-
-
-def design_of(size: int, groups: Any, units: Any = None, within: Any = None) -> Design:
-    """Groups and units as numbers, and what may be permuted. AnalysisError where nothing could be told."""
-    of_group = codes(np.asarray(groups))
-    of_unit = np.arange(size) if units is None else codes(np.asarray(units))
-    if len(of_group) != size or len(of_unit) != size:
-        raise AnalysisError(f"{size} values, {len(of_group)} groups and {len(of_unit)} units do not pair up")
-    num_groups = int(of_group.max(initial=-1)) + 1
-    if num_groups < 2:
-        raise AnalysisError(f"at least 2 groups are needed, found {num_groups}")
-    pairs = len(np.unique(of_unit * num_groups + of_group))
-    num_units = int(of_unit.max()) + 1
-    resampling = "between units" if pairs == num_units else "within units"
-    if resampling == "between units" and num_units <= num_groups:
-        raise AnalysisError(
-            f"{num_units} units in {num_groups} groups: with one unit per group nothing can be told apart",
-            hint="use more prompts per group",
-        )
-    of_level = np.zeros(size, np.int64) if within is None else codes(np.asarray(within))
-    return Design(groups=of_group, units=of_unit, levels=of_level, resampling=resampling)
-
-
-def _permute(statistic: Statistic, design: Design, count: int, seed: int) -> tuple[float, float, Array]:
-    """The statistic, the share of permutations that reach it (it among them), and what these gave."""
-    rng = np.random.default_rng(seed)
-    seen = statistic(design.groups)
-    bar = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen  # sums differ in their last bits
-    draws = np.array([statistic(design.shuffled(rng)) for _ in range(count)])
-    p = float((1 + (draws >= bar).sum()) / (count + 1))
-    return seen, max(p, design.p_least), draws  # so few ways that draws alone would be below by luck
-
-
-def _inside(squares: Array, cells: Codes) -> float:
-    """The sum of squares inside cells (n,), of squared distances (n, n)."""
-    members = _dummies(np.unique(cells, return_inverse=True)[1].astype(np.int64))
-    return float((((squares @ members) * members).sum(axis=0) / (2 * members.sum(axis=0))).sum())
-
-
 def _shares(f: Array, num_groups: int, num_values: int) -> Array:
     """Shares of the sum of squares that belong to values of F."""
     odds = f * (num_groups - 1) / max(num_values - num_groups, 1)
@@ -391,14 +302,14 @@ def _made(statistic: float, p: float, effects: Array, design: Design, name: str)
     )
 
 
-def _f(between: float, within: float, num_groups: int, size: int) -> float:
+def _f(between: Array, within: Array, num_groups: int, size: int) -> Array:
     """F of sums of squares; 0 where nothing varies, inf where only groups do."""
     scale = between + within
-    if scale <= 0 or between <= 1e-15 * scale:
-        return 0.0
-    if within <= 1e-15 * scale:
-        return float("inf")
-    return (between / (num_groups - 1)) / (within / max(size - num_groups, 1))
+    is_flat = (scale <= 0) | (between <= 1e-15 * scale)
+    is_sharp = ~is_flat & (within <= 1e-15 * scale)
+    safe = np.where(is_flat | is_sharp, 1.0, within)
+    odds = (between / (num_groups - 1)) / (safe / max(size - num_groups, 1))
+    return np.where(is_flat, 0.0, np.where(is_sharp, np.inf, odds))
 
 
 def _square(distances: ArrayLike) -> Array:

@@ -11,7 +11,7 @@ import pytest
 
 from panic.analysis import load, nulls
 from panic.analysis.null_runs import write_nulls
-from panic.analysis.questions import QUESTIONS, ask, questions
+from panic.analysis.questions import QUESTIONS, UNCOUNTED, ask, questions
 from panic.analysis.report import render
 from panic.errors import UsageError
 from panic.store import reading
@@ -37,7 +37,8 @@ def test_the_report_shows_an_added_question_last(full, installed):
     html = render(full.store, reading.experiment(full.store, "demo"))
     assert html.index("<h2>The longest text</h2>") > html.index("<h2>What is left of the start? · embed</h2>")
     assert "The longest of 7 texts has 82 letters." in html
-    assert "Letters, not words." in html
+    assert f"Letters, not words. {UNCOUNTED}" in html
+    assert all(UNCOUNTED not in figure.caveat for figure in ask(QUESTIONS[0], full.evidence))
 
 
 def test_an_added_null_model_makes_runs(bench, installed):

@@ -39,7 +39,8 @@ class Truth:
     `pairs_nearer`: whether prompts that differ in one word end nearer than others. `stays_home`: whether runs
     are late in the cluster of their first output more often than in that of others.
     `regime`: what all runs do in the end. `shock_passes`: whether runs are late where they would have been
-    without the shock.
+    without the shock. `networks_apart`: whether networks differ in the regions that they are in, prompts
+    taken together; None: not where the network makes no difference to `ends`.
     """
 
     ends: frozenset[str] | None = None
@@ -68,6 +69,7 @@ class Truth:
     stays_home: bool | None = None
     regime: str | None = None
     shock_passes: bool | None = None
+    networks_apart: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,8 +107,8 @@ SETTLED = {"remembers": False, "is_near": False, "wanders": False, "period": 0, 
 DESIGNS: dict[str, Design] = {
     "no effect": Design(
         what="2 networks x 4 prompts x 3 repeats of 16 texts, each in one of 4 regions at random",
-        asks="lag effects clusters period dwell mean_dwells chain milestones reversal regimes twins"
-        " forgetting drift map novelty probes* networks*",
+        asks="lag effects clusters territories period dwell mean_dwells chain milestones reversal regimes"
+        " twins forgetting drift map novelty probes* networks*",
         make=drawing.no_effect,
         truth=Truth(ends=NOTHING, regions=4, chain=EVEN, regime="exploring", **IID),
     ),
@@ -133,9 +135,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "network": Design(
         what="each of 2 networks has its region, one of them near the prompts",
-        asks="effects networks*",
+        asks="effects territories networks*",
         make=drawing.network_decides,
         truth=Truth(
+            networks_apart=True,
             ends=factors("network"),
             largest="network",
             readable=factors("network"),
@@ -147,13 +150,15 @@ DESIGNS: dict[str, Design] = {
     ),
     "interaction": Design(
         what="each network takes each of 4 prompts to another of the same 4 regions",
-        asks="effects",
+        asks="effects territories",
         make=drawing.interaction,
-        truth=Truth(ends=factors("prompt", "network"), regions=4, drift_differs=False, **SETTLED),
+        truth=Truth(
+            ends=factors("prompt", "network"), regions=4, drift_differs=False, networks_apart=False, **SETTLED
+        ),
     ),
     "slow mixing": Design(
         what="a chain of 4 regions that stays with 90 %, from anywhere, 40 texts",
-        asks="lag dwell mean_dwells chain milestones reversal clusters",
+        asks="lag dwell mean_dwells chain milestones reversal clusters territories",
         make=drawing.slow_mixing,
         truth=Truth(
             ends=NOTHING,
@@ -201,9 +206,10 @@ DESIGNS: dict[str, Design] = {
     ),
     "confounded": Design(
         what="3 networks of which the third differs, by one of its models",
-        asks="effects",
+        asks="effects territories",
         make=drawing.confounded,
         truth=Truth(
+            networks_apart=True,
             ends=factors("network", "model 2"),
             largest="network",
             readable=factors("network"),
@@ -413,13 +419,13 @@ DESIGNS: dict[str, Design] = {
     ),
     "failing": Design(
         what="2 regions at random; one network fails in a third",
-        asks="effects grid stuck time summary",
+        asks="effects territories grid stuck time summary",
         make=drawing.failing,
         truth=Truth(ends=NOTHING, remembers=False, wanders=False, period=0, length_kept=False),
     ),
     "lengths": Design(
         what="4 regions at random, in runs of 4, 8, 16 or 60 texts",
-        asks="drift effects lag",
+        asks="drift effects lag territories",
         make=drawing.lengths,
         truth=Truth(ends=NOTHING, regions=4, chain=EVEN, **IID),
     ),

@@ -12,11 +12,12 @@ import pytest
 
 from panic.analysis.evidence import Evidence
 from panic.analysis.questions import QUESTIONS
+from panic.store.codec import decode_image, image_digest
 from tests.referee.counting import SUMMARY, Counts, name_of, rulings, work_through
 from tests.referee.designs import DESIGNS, Truth
 from tests.referee.predicates import PREDICATES, factors, motion
 from tests.referee.rulings import Case, Count, Predicate, Ruling
-from tests.referee.worlds import World, evidence_of
+from tests.referee.worlds import SIDE, World, evidence_of, image_of, one_coloured
 
 PAGE = Path(__file__).parents[2] / "docs" / "truth.md"
 SMALL = [name for name, design in DESIGNS.items() if design.is_small]
@@ -60,6 +61,17 @@ def _texts(evidence: Evidence) -> list[list[str]]:
     )
     groups = told.sort("run", "step").group_by("run", maintain_order=True)
     return [rows["text"].to_list() for _, rows in groups]
+
+
+def test_images_of_one_colour_are_what_they_say() -> None:
+    for colour in ((0, 0, 0), (255, 255, 255), (1, 2, 3), (200, 128, 7)):
+        for spare in range(3):
+            image = decode_image(one_coloured(*colour, spare=spare))
+            assert image.size == (SIDE, SIDE)
+            assert image.getcolors() == [(SIDE * SIDE, colour)]
+    made = image_of("a text")
+    assert made.image is not None
+    assert image_digest(decode_image(made.image)) == made.digest
 
 
 def test_a_replicate_is_the_same_at_every_call() -> None:

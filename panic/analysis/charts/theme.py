@@ -29,6 +29,7 @@ OKABE_ITO_DARK = ("#56B4E9", "#E69F00", "#2CC295", "#E093BE", "#F0793A", "#8FB8F
 GREY = "#8a939c"  # reads on light and dark ground; for outliers, null bands and guides
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 FORMATS = (".html", ".svg", ".png", ".pdf", ".json")
+MANY = 2 * len(OKABE_ITO)  # categories
 WIDTH = 640  # of a chart that stands alone; a page replaces it by its own
 SQUARE = 320  # side of charts whose two axes are alike; fits a phone
 
@@ -208,10 +209,17 @@ def data(frame: pl.DataFrame) -> alt.InlineData:
 
 
 def colour(field: str, order: Sequence[str], title: str | None = None, **how: Any) -> alt.Color:
-    """Colours by category in a fixed order, with the legend on top; in a row if half a page has room."""
+    """Colours by category in a fixed order, with the legend on top; in a row if half a page has room.
+
+    Of more than MANY categories, which no one tells apart by colour, neighbours have like shades, and the
+    legend has three columns of up to 30 short names.
+    """
     is_short = sum(len(name) + 4 for name in order) < 48
     legend = alt.Legend(orient="top", title=title, columns=0 if is_short else 1)
     scale = alt.Scale(domain=[name[:MAX_TEXT] for name in order])
+    if len(order) > MANY:
+        legend = alt.Legend(orient="top", title=title, columns=3, labelLimit=180, symbolLimit=30)
+        scale.scheme = "viridis"
     return alt.Color(**named(field, "nominal"), scale=scale, legend=legend, **how)
 
 

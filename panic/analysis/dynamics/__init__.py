@@ -47,7 +47,7 @@ from panic.analysis.dynamics.returns import (
 )
 from panic.analysis.dynamics.reversibility import Reversibility, reversibility
 from panic.analysis.dynamics.semantic import Decay, decay, mean_cumulative_drift
-from panic.analysis.dynamics.spells import dwell_survival, dwell_times, mean_dwell, survival
+from panic.analysis.dynamics.spells import dwell_survival, dwell_times, mean_dwell, mean_length, survival
 
 __all__ = [
     "Attractor",
@@ -79,6 +79,7 @@ __all__ = [
     "mean_cumulative_drift",
     "mean_dwell",
     "mean_first_passage",
+    "mean_length",
     "mixing_time",
     "next_core",
     "noise",

@@ -159,12 +159,12 @@ def periodicity_of_pairs(likeness: NDArray[np.float64], *, least: float = 0.5) -
     The same states in another order are its rows and columns in that order.
     """
     size = len(likeness)
+    skewed = np.zeros((size, 2 * size))  # every row one place further: diagonals become columns
+    skewed[:, :size] = likeness[:, ::-1]
+    sums = skewed.ravel()[: size * (2 * size - 1)].reshape(size, -1).sum(axis=0)[size - 1 :: -1]
     raw = np.full(max(size // 2, 1) + 2, np.nan)
-    for lag in range(min(len(raw), size)):
-        raw[lag] = np.diagonal(likeness, lag).mean()
-    return _highest_peak(
-        raw, float((likeness.sum() - likeness.diagonal().sum()) / (size * (size - 1))), least
-    )
+    raw[: min(len(raw), size)] = (sums / np.arange(size, 0, -1))[: len(raw)]
+    return _highest_peak(raw, float(sums[1:].sum() / (size * (size - 1) / 2)), least)
 
 
 def _highest_peak(raw: NDArray[np.float64], chance: float, least: float) -> Periodicity:

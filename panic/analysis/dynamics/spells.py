@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from panic.analysis.checks import OUTLIER, AnalysisError, runs_of_labels
 
@@ -34,26 +34,28 @@ def dwell_times(labels: Any) -> pl.DataFrame:
     A dwell is a stretch of equal labels. Outliers (-1) have none and end what they interrupt: A, -, A are
     two dwells of one step each. The last dwell of a run is censored: it lasts `length` steps or more.
     """
-    parts = [pl.DataFrame(schema=DWELLS)]
+    parts = [np.empty((0, len(DWELLS)), np.int64)]
     for number, run in enumerate(runs_of_labels(labels)):
-        if not run.size:
-            continue
-        starts = np.append(0, np.flatnonzero(np.diff(run)) + 1)
-        ends = np.append(starts[1:], len(run))
-        kept = run[starts] != OUTLIER
-        parts.append(
-            pl.DataFrame(
-                {
-                    "run": np.full(int(kept.sum()), number),
-                    "label": run[starts][kept],
-                    "start": starts[kept],
-                    "length": (ends - starts)[kept],
-                    "is_censored": (ends == len(run))[kept],
-                },
-                schema=DWELLS,
-            )
-        )
-    return pl.concat(parts)
+        starts = _starts(run)
+        ends = np.append(starts[1:], len(run))[: len(starts)]
+        of_run = np.full(len(starts), number), run[starts], starts, ends - starts, ends == len(run)
+        parts.append(np.stack(of_run, axis=1)[run[starts] != OUTLIER])
+    columns = np.concatenate(parts).T
+    return pl.DataFrame(dict(zip(DWELLS, columns, strict=True))).cast(DWELLS)  # type: ignore[arg-type]
+
+
+def _starts(run: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where stretches of equal labels (n,) begin."""
+    return np.append(0, np.flatnonzero(np.diff(run)) + 1)[: len(run)]
+
+
+def mean_length(labels: ArrayLike) -> float:
+    """The mean length of the dwells in labels (n,) of one run, censored ones as long as they were seen; 0
+    where there are none."""
+    run = np.asarray(labels)
+    starts = _starts(run)
+    lengths = np.diff(np.append(starts, len(run)))[run[starts] != OUTLIER]
+    return float(lengths.mean()) if lengths.size else 0.0
 
 
 def mean_dwell(dwells: pl.DataFrame) -> pl.DataFrame:

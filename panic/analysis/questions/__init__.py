@@ -19,7 +19,9 @@ figure, add one file here and one line in QUESTIONS. The file, from top to botto
 
 `time` is a short example. Libraries stay in `panic/analysis`; a chart that several questions draw is in
 `panic/analysis/charts`. Other packages add questions by an entry point of the group "panic.questions", which
-names such a module (or an object with these attributes); theirs come last.
+names such a module (or an object with these attributes); theirs come last. Of ours it is counted how often
+each sentence is false (`tests/referee`: a question without a predicate fails the tests); of theirs nothing is
+demanded but that they can be loaded, and the caveat says that nobody counted.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ from panic.analysis.questions import (
     shares,
     shock,
     stuck,
+    territories,
     time,
     twins,
     two_periodicity,
@@ -139,6 +142,7 @@ QUESTIONS: tuple[Question, ...] = (
     shock,
     map,
     clusters,
+    territories,
     dwell,
     mean_dwells,
     initial_cluster,
@@ -158,6 +162,8 @@ QUESTIONS: tuple[Question, ...] = (
     shares,
 )
 
+
+UNCOUNTED = "Another package asks this question: how often its sentence errs has not been counted."
 
 OF_ALL_RUNS: tuple[Question, ...] = (time, stuck)
 """The questions that are answered from all runs, however many, and not from those of `Evidence.data`."""
@@ -192,12 +198,13 @@ def _figure(question: Question, evidence: Evidence, view: View | None) -> Figure
         return Figure(title=title, missing=f"{text if text.endswith('.') else f'{text}.'} {zeros}".strip())
     is_of_all = question in OF_ALL_RUNS
     rests_on = "" if is_of_all else basis(len(evidence.data.rows), evidence.num_begun)
+    uncounted = "" if question in QUESTIONS else UNCOUNTED
     return Figure(
         title=title,
         answer=answer,
         charts=charts if isinstance(charts, Mapping) else {"": charts},
         sentence=f"{question.sentence(answer)} {zeros}".strip(),
-        caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on])),
+        caveat=" ".join(filter(None, [_of(question.CAVEAT, view), rests_on, uncounted])),
     )
 
 

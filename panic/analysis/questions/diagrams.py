@@ -20,6 +20,7 @@ CAVEAT = (
 )
 HOMOLOGY = {0: "H0 components", 1: "H1 loops", 2: "H2 voids"}
 MAX_POINTS = 2000  # of one chart
+MAX_CHARTS = 12  # networks
 
 
 def views(evidence: Evidence) -> Sequence[View | None]:
@@ -59,14 +60,14 @@ def bars_under(evidence: Evidence, model: str) -> pl.DataFrame:
 
 
 def chart(bars: pl.DataFrame) -> dict[str, Any]:
-    """One chart per network that has finite bars, the longest of them drawn."""
+    """One chart per network that has finite bars, the longest of them drawn; of some networks."""
     finite = bars.filter(pl.col("death").is_finite())
     longest = finite.sort(pl.col("death") - pl.col("birth"), descending=True)
     largest = float(finite["death"].max() or 0.0)  # type: ignore[arg-type]
-    charts = {}
+    charts: dict[str, Any] = {}
     for network in names_of(bars, "network"):
         shown = longest.filter(pl.col("network") == network)
-        if not shown.is_empty():
+        if not shown.is_empty() and len(charts) < MAX_CHARTS:
             runs = bars.filter(pl.col("network") == network)["run"].n_unique()
             name = f"{network}  ({runs:,} run{'s' if runs != 1 else ''})"
             charts[name] = persistence(shown.head(MAX_POINTS), name, largest)
@@ -85,6 +86,8 @@ def sentence(bars: pl.DataFrame) -> str:
         notes += f" Every run of {', '.join(pointlike)} is a single point."
     if cut:
         notes += f" The {cut:,} shortest bars are not drawn."
+    if len(of_network) - len(pointlike) > MAX_CHARTS:
+        notes += f" No more than {MAX_CHARTS} networks are drawn."
     return f"{_lengths(bars)} Bars that never end are not drawn.{notes}"
 
 
@@ -102,7 +105,8 @@ def _lengths(frame: pl.DataFrame) -> str:
     longest = loops.row(0, named=True)
     return (
         f"{text}; of {len(loops):,} loop{'s' if len(loops) != 1 else ''} the longest lives "
-        f"from {longest['birth']:.2g} to {longest['death']:.2g} (run {longest['run']}, {longest['network']})."
+        f"from a distance of {longest['birth']:.2g} to one of {longest['death']:.2g} (run {longest['run']}, "
+        f"{longest['network']})."
     )
 
 

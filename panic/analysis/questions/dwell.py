@@ -114,16 +114,13 @@ def dwells_against_shuffles(states: States, among: Collection[int], **limits: in
     Runs that are in one cluster only have no order, and are left out. Outliers end a dwell, as always.
     """
 
-    def mean_length(labels: Any) -> float:
-        return float(dynamics.dwell_times(labels)["length"].mean() or 0.0)  # type: ignore[arg-type]
-
     rows = states.frame.filter(pl.col("run").is_in(list(among))).sort("run", "step")
     groups = rows.group_by("run", maintain_order=True)
     runs = [(int(run), group["label"].to_numpy()) for (run,), group in groups]
     mixed = [(run, labels) for run, labels in runs if len(np.unique(labels[labels != OUTLIER])) > 1]
     if not mixed:
         raise AnalysisError("no run is in two clusters or more")
-    return null_table(mixed, mean_length, shuffled, **limits)
+    return null_table(mixed, dynamics.mean_length, shuffled, **limits)
 
 
 def moves(states: States, network: str) -> Moves | None:

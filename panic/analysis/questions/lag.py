@@ -174,10 +174,9 @@ def _shuffled(runs: list[Vectors], num_lags: int, rng: np.random.Generator) -> N
     draws = np.full((len(runs), NUM_SHUFFLES, num_lags), np.nan)
     for place, points in enumerate(runs):
         apart = pairwise(points[:SHUFFLED].astype(np.float64), "cosine")
-        for number in range(NUM_SHUFFLES):
-            order = shuffled(np.arange(len(apart)), rng)
-            for lag in range(1, min(num_lags, max(1, len(apart) // 2)) + 1):
-                draws[place, number, lag - 1] = apart[order[:-lag], order[lag:]].mean()
+        orders = np.array([shuffled(np.arange(len(apart)), rng) for _ in range(NUM_SHUFFLES)])
+        for lag in range(1, min(num_lags, max(1, len(apart) // 2)) + 1):
+            draws[place, :, lag - 1] = apart[orders[:, :-lag], orders[:, lag:]].mean(axis=1)
     return draws
 
 

@@ -87,7 +87,7 @@ def cluster_shares(
 
     Shares of the outputs of a run, stuck ones going on by their cycle, averaged over runs that did not fail,
     so that long runs do not count for more; outside all clusters has the label -1. (low, high): 95 % interval
-    over prompts, NaN where these do not tell (`_interval`). Experiments without such vectors are left out.
+    over prompts, NaN where these do not tell (`interval`). Experiments without such vectors are left out.
     AnalysisError for a reference of another embedding model.
     """
     rows: list[tuple[str, int, str, float, float, float, int]] = []
@@ -112,7 +112,7 @@ def cluster_shares(
         runs = other.runs.select("run", "prompt").join(trajectories(other), on="run", maintain_order="left")
         prompt_of = separate_prompts(runs.filter(pl.col("run").is_in(steps["run"].unique().implode())))
         prompts = np.array([prompt_of[run] for run in steps["run"].unique().sort().to_list()])
-        low, high = _interval(shares, prompts)
+        low, high = interval(shares, prompts)
         for label in (*range(len(reference.centres)), OUTLIER):
             mean = float(shares[:, label].mean())
             name = names.get(label, f"cluster {label}")
@@ -120,7 +120,7 @@ def cluster_shares(
     return pl.DataFrame(rows, SHARES, orient="row")
 
 
-def _interval(shares: Array, prompts: NDArray[np.int64]) -> tuple[Array, Array]:
+def interval(shares: Array, prompts: NDArray[np.int64]) -> tuple[Array, Array]:
     """95 % interval (k,), (k,) of the mean over runs, by Student's t of the means of prompts.
 
     With half the usual degrees of freedom: shares are bounded and skewed, and of 4 and 8 prompts the usual

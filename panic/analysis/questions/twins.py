@@ -23,6 +23,8 @@ CAVEAT = (
     "in none."
 )
 
+MAX_CHARTS = 12  # networks
+
 views = first_model
 
 
@@ -101,11 +103,11 @@ def growth(pairs: pl.DataFrame) -> dynamics.Ftle:
 
 
 def chart(answer: Twins) -> dict[str, Any]:
-    """Distances of the pairs of every network by step, with their geometric mean and the fit."""
-    charts = {}
+    """Distances of the pairs of a network by step, with their geometric mean and the fit, some networks."""
+    charts: dict[str, Any] = {}
     for (network,), pairs in answer.pairs.group_by("network", maintain_order=True):
         fit, name = answer.fits[str(network)], str(network)
-        if pairs["distance"].max() != 0:
+        if pairs["distance"].max() != 0 and len(charts) < MAX_CHARTS:
             charts[name] = divergence(pairs, name, fit=None if isinstance(fit, str) else fit)
     return charts
 
@@ -116,7 +118,8 @@ def sentence(answer: Twins) -> str:
         _said(str(network), pairs, answer.fits[str(network)])
         for (network,), pairs in answer.pairs.group_by("network", maintain_order=True)
     ]
-    more = f" {len(parts) - 4} more networks are drawn." if len(parts) > 4 else ""
+    more = f" {len(parts) - 4} more networks are not told." if len(parts) > 4 else ""
+    more += f" No more than {MAX_CHARTS} networks are drawn." if len(parts) > MAX_CHARTS else ""
     some = f" {answer.num_failed:,} failed runs are left out." if answer.num_failed else ""
     return " ".join(parts[:4]) + more + some
 

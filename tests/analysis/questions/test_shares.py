@@ -49,9 +49,9 @@ def test_prompts_whose_runs_met_are_one_prompt_to_an_interval(bench):
     )  # fmt: skip
     row = shares.cluster_shares(reference, {"demo": load(bench.store, "demo")}, *TEXT).row(0, named=True)
     of_runs = np.array([5, 5, 5, 4, 3])[:, None] / 8
-    low, high = shares._interval(of_runs, np.array([0, 0, 0, 1, 2]))
+    low, high = shares.interval(of_runs, np.array([0, 0, 0, 1, 2]))
     assert (row["share"], row["low"], row["high"]) == pytest.approx((22 / 40, low[0], high[0]))
-    assert high[0] - low[0] > np.diff(shares._interval(of_runs, np.arange(5)), axis=0).item() + 0.05
+    assert high[0] - low[0] > np.diff(shares.interval(of_runs, np.arange(5)), axis=0).item() + 0.05
 
 
 def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
@@ -69,7 +69,7 @@ def test_a_frozen_reference_labels_the_runs_that_it_was_made_of(bench):
 def test_an_interval_over_prompts_by_hand():
     """Shares of four prompts: 1/2 -+ t(0.975, 3 / 2) / 2 of their standard deviation."""
     runs = np.array([[0.45, 0.55], [0.5, 0.5], [0.55, 0.45], [0.5, 0.5]])
-    low, high = shares._interval(runs, np.arange(4))
+    low, high = shares.interval(runs, np.arange(4))
     assert high[0] - 0.5 == pytest.approx(stats.t.ppf(0.975, 1.5) * np.sqrt(0.005 / 3) / 2)
     assert low[0] == pytest.approx(1 - high[0])
 
@@ -82,7 +82,7 @@ def test_an_interval_of_95_percent_holds_the_share_that_often(num_prompts):
     for _ in range(2000):
         prompts = np.repeat(np.arange(num_prompts), 2)
         share = np.clip(rng.uniform(size=num_prompts)[prompts] + 0.1 * rng.normal(size=2 * num_prompts), 0, 1)
-        low, high = shares._interval(share[:, None], prompts)
+        low, high = shares.interval(share[:, None], prompts)
         held.append(low[0] <= 0.5 <= high[0])
     assert np.mean(held) > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 2000)
 

@@ -29,6 +29,7 @@ PREDICATES: dict[str, Predicate] = {
     "shock": field.shock,
     "map": figures.map,
     "clusters": regions.clusters,
+    "territories": regions.territories,
     "dwell": regions.dwell,
     "mean_dwells": regions.mean_dwells,
     "initial_cluster": field.initial_cluster,

@@ -42,6 +42,42 @@ def clusters(case: Case) -> Rulings:
     )  # fmt: skip
 
 
+def territories(case: Case) -> Rulings:
+    """Networks differ in the clusters they are in, those are whose it says, and intervals hold the shares."""
+    truth = case.truth
+    is_apart = truth.networks_apart
+    if is_apart is None and truth.ends is not None and "network" not in truth.ends:
+        is_apart = False
+    if is_apart is None:
+        return
+    yield Ruling(
+        claim="networks differ in the clusters they are in",
+        said=case.sentence.startswith("Networks differ"),
+        is_true=is_apart,
+    )
+    told = re.findall(r"(\S+(?: → \S+)+) is in “(?:place|state) (\d+)", case.sentence)
+    wrong = sum(not (is_apart and _is_more(network, int(place), case)) for network, place in told)
+    yield Ruling(claim="a cluster is a network's that is not in it more", said=bool(wrong), is_true=False)
+    if is_apart:
+        yield Ruling(claim="a cluster is a network's", said=len(told) > wrong, is_true=True)
+    inside = case.answer.shares.filter(pl.col("label") >= 0, pl.col("low").is_finite())
+    is_whole = inside.group_by("network").agg(pl.col("share").sum())["share"] > WHOLE / 100
+    if truth.chain is not None and inside["label"].n_unique() == len(truth.chain) and is_whole.all():
+        right = 1 / len(truth.chain)  # all designs are uniform in the long run
+        missed = inside.filter((pl.col("low") > right) | (pl.col("high") < right))
+        yield Ruling(
+            claim="an interval does not hold the share", said=len(missed), of=len(inside), is_true=False
+        )
+
+
+def _is_more(network: str, place: int, case: Case) -> bool:
+    """Whether runs of a network, as they were drawn, are at a place more than those of other networks."""
+    shares = {True: [], False: []}
+    for run in case.world.runs:
+        shares[" → ".join(run.network) == network].append(float((run.places == place).mean()))
+    return bool(np.mean(shares[True]) > np.mean(shares[False]))
+
+
 def dwell(case: Case) -> Rulings:
     """Half of the stays last so long, and longer than in a random order where runs stay near."""
     truth = case.truth
