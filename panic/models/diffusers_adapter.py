@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import kernels, pipeline_files, prompt_reading, weights
+from panic.models import drawing, kernels, pipeline_files, prompt_reading, weights
 from panic.models.kind import Bucketer, Kind, Parameter
 from panic.models.loading import FromFolder, calling, fuse_pipeline, generators, torch_dtype
 from panic.models.pipeline_files import NOT_CALLED
@@ -53,6 +53,7 @@ class PipelineModel(FromFolder):
 
     def _read(self, folder: Path) -> Any:
         pipeline = self._read_pipeline(folder)
+        drawing.prepare(self.spec, pipeline)
         if lora := self.spec.parameters.get("lora"):
             fuse_pipeline(self.spec.name, pipeline, Path(lora))
         pipeline.set_progress_bar_config(disable=True)
@@ -281,6 +282,7 @@ _PARAMETERS = {
     "system_prompt": Parameter(kind=str),
     "max_sequence_length": Parameter(kind=int, low=1, high=MAX_TOKENS),
     "lora": Parameter(kind=str, is_folder=True),
+    **drawing.OF_PIPELINES,
     **kernels.OF_PIPELINES,
 }
 

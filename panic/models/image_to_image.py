@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import kernels, pipeline_files, weights
+from panic.models import drawing, kernels, pipeline_files, weights
 from panic.models.diffusers_adapter import PipelineModel, open_pipeline, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, generators
@@ -177,6 +177,7 @@ KIND = Kind(
         "height": Parameter(kind=int, low=8, high=4096, multiple=8),
         "max_sequence_length": Parameter(kind=int, low=1, high=1024),
         "lora": Parameter(kind=str, is_folder=True),
+        **drawing.OF_PIPELINES,
         **kernels.OF_PIPELINES,
     },
     former={"instruction": "prompt"},
@@ -184,5 +185,5 @@ KIND = Kind(
     reads_images=True,  # Qwen-Image-Edit's text encoder does, by a processor of transformers
     detect=_detect,
     bucketing=_bucketing,
-    file_conflicts=pipeline_files.denoiser_conflicts,
+    file_conflicts=pipeline_files.part_conflicts,
 )

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError
-from panic.models import kernels, library_source, weights
+from panic.models import drawing, kernels, library_source, weights
 from panic.models.protocol import KERNELS, PIPELINE_KEYWORDS, ModelSpec
 
-NOT_CALLED = ("lora", *KERNELS)
+NOT_CALLED = ("lora", *KERNELS, *drawing.PARAMETERS)
 """Parameters that are no keywords of a pipeline's calls."""
 _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.patch_size)\)|(vae_scale)\b)")
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
@@ -56,21 +56,29 @@ def conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
         },
     }
     found = {key: reason for key, reason in reasons.items() if reason and key in asked}
-    return found | refused | (denoiser_conflicts(spec, asked) if spec.kernels else {})
+    return found | refused | part_conflicts(spec, asked)
 
 
-def denoiser_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
-    """Which of the parameters that were asked for the pipeline's denoiser cannot follow: name -> reason."""
+def part_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
+    """Which of the parameters that were asked for the pipeline's parts cannot follow: name -> reason."""
     try:
-        return kernels.pipeline_conflicts(weights.pipeline_index(spec, weights.folder_of(spec)), asked)
+        folder = weights.folder_of(spec)
+        index = weights.pipeline_index(spec, folder)
     except ModelError:
         return {}
+    found = drawing.conflicts(spec, index, saved_scheduler(spec, folder), asked)
+    return found | kernels.pipeline_conflicts(index, asked)
 
 
 def _without_eta(spec: ModelSpec, folder: Path) -> str:
-    scheduler = _part(folder / "scheduler/scheduler_config.json", spec).get("_class_name", "")
-    takes = library_source.parameters(str(scheduler), "step")
+    scheduler = str(spec.parameters.get("scheduler") or saved_scheduler(spec, folder))
+    takes = library_source.parameters(scheduler, "step")
     return "" if takes is None or "eta" in takes else f"has no effect: the steps of a {scheduler} have none"
+
+
+def saved_scheduler(spec: ModelSpec, folder: Path) -> str:
+    """The class of the scheduler that lies in a pipeline's folder; "" if there is none."""
+    return str(_part(folder / "scheduler/scheduler_config.json", spec).get("_class_name", ""))
 
 
 def _without_guidance(spec: ModelSpec, folder: Path, name: str) -> str:
