@@ -289,14 +289,14 @@ LAUNCHERS = {  # torch finds a port by itself; the other's is 29500, for all of 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("task", "launcher"),
     [
-        ("contrastive", "accelerate"),
-        ("diffusion", "accelerate"),
-        ("captioning", "accelerate"),
+        ("contrastive", "torchrun"),
         ("diffusion", "torchrun"),
+        ("captioning", "torchrun"),
+        ("diffusion", "accelerate"),  # one process: without MPI it starts no more on a CPU
     ],
 )
 def test_two_processes_equal_one(tmp_path, task, launcher):
@@ -308,7 +308,7 @@ def test_two_processes_equal_one(tmp_path, task, launcher):
     port = [f"--main_process_port={free_ports(1)[0]}"] if launcher == "accelerate" else []
     command = [sys.executable, "-m", *LAUNCHERS[launcher], *port, "-m", "panic.train", str(two / "a.yaml")]
     on_cpu = environment() | {"ACCELERATE_USE_CPU": "true"}  # gloo, also where there is a GPU
-    done = subprocess.run(command, env=on_cpu, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=on_cpu, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The model is in") == 1
     assert panic("train", one / "a.yaml").exit_code == 0
@@ -328,7 +328,7 @@ def test_two_processes_equal_one(tmp_path, task, launcher):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_two_processes_that_are_stopped_go_on_as_one(tmp_path):
     """Slurm's warning goes to the launcher, which passes it on; the checkpoint is that of any number."""
     config = write(tmp_path / "a.yaml", "autoencoder", steps=100_000, batch_size=4, checkpoint_minutes=60.0)
