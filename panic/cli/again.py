@@ -15,6 +15,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, tell_options
 from panic.cli.finding import RunsWhereOption, runs_where
+from panic.cli.plan import print_plan
 from panic.cli.render import console
 from panic.cli.run import (
     DryRunOption,
@@ -23,7 +24,6 @@ from panic.cli.run import (
     bring_up_to_date,
     marked,
     perform,
-    print_plan,
 )
 from panic.cli.stored import trusted_config
 from panic.errors import ConflictError, UsageError

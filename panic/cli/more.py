@@ -22,7 +22,8 @@ from panic.cli.common import (
     tell_options,
 )
 from panic.cli.features import Asked, compare_features, extract_features
-from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform, print_plan
+from panic.cli.plan import print_plan
+from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform
 from panic.cli.stored import tell_trust, trusted_config
 from panic.errors import ConfigError, ModelError, PanicError, UsageError, nearest
 
