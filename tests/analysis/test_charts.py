@@ -378,3 +378,12 @@ def test_a_column_with_a_dot_keeps_its_values(name: str, values: list[Any]) -> N
     assert colours[0] == colours[1]
     assert len(colours[0]) > 3
     assert "undefined" not in drawn[1]
+
+
+def test_many_categories_have_like_shades_and_a_legend_that_ends():
+    """Of 45 networks every seventh had the same colour, below a legend of 45 lines."""
+    few, many = (theme.colour("network", [f"n{i}" for i in range(n)]).to_dict() for n in (theme.MANY, 45))
+    assert "scheme" not in few["scale"]
+    assert many["scale"]["scheme"] == "viridis"
+    assert len(many["scale"]["domain"]) == 45
+    assert (many["legend"]["columns"], many["legend"]["symbolLimit"]) == (3, 30)

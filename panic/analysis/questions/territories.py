@@ -158,7 +158,7 @@ def cramers_v(shares: Array, weights: Array) -> Array:
     kinds = np.minimum((whole > 0).sum(axis=-1), shares.shape[-2]) - 1
     off = (weights[:, None] * (shares - whole[..., None, :]) ** 2).sum(axis=-2)
     phi2 = np.divide(off, whole, out=np.zeros(off.shape), where=whole > 0).sum(axis=-1)
-    return np.sqrt(phi2 / np.maximum(kinds, 1))
+    return np.asarray(np.sqrt(phi2 / np.maximum(kinds, 1)))
 
 
 def _adjusted(seen: Array, draws: Array) -> Array:

@@ -81,3 +81,14 @@ def test_networks_are_apart_and_failed_runs_in_no_pair(bench):
     assert said.startswith("draw → tell: 1 pair of runs that differ in their noise")
     assert "1 failed runs are left out" in said
     assert "fewer than two pairs are long enough" in said
+
+
+def test_of_many_networks_some_are_drawn_and_that_is_said():
+    parts = [
+        pl.DataFrame({"network": f"n{i}", "pair": "a", "step": np.arange(6), "distance": np.full(6, 0.5)})
+        for i in range(45)
+    ]
+    answer = twins.Twins(pairs=pl.concat(parts), fits={f"n{i}": "none" for i in range(45)}, num_failed=0)
+    assert len(twins.chart(answer)) == twins.MAX_CHARTS == 12
+    said = twins.sentence(answer)
+    assert "41 more networks are not told. No more than 12 networks are drawn." in said
