@@ -378,3 +378,9 @@ def test_a_column_with_a_dot_keeps_its_values(name: str, values: list[Any]) -> N
     assert colours[0] == colours[1]
     assert len(colours[0]) > 3
     assert "undefined" not in drawn[1]
+
+
+def test_labels_of_an_axis_keep_apart():
+    """Vega leaves out labels that overlap only: "0.00" and "0.05" stood as "0.000.05"."""
+    for mode in ("light", "dark"):
+        assert charts.THEMES[mode]["axis"]["labelSeparation"] >= 4
