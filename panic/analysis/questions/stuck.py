@@ -47,7 +47,7 @@ def chart(runs: pl.DataFrame) -> Any:
     last = max(int(stuck["entry_step"].max() or 0), 2)  # type: ignore[arg-type]
     x = alt.X(
         "entry_step:Q",
-        title="model call of the run (step, from 0) at which the cycle is entered",
+        title="model call (step, from 0) of the entry",
         axis=alt.Axis(tickMinStep=1),
         scale=alt.Scale(domain=[0, last], padding=10),
     )
