@@ -16,7 +16,7 @@ function fitted(part, width) {
 
 // On a phone names in legends are long for their place, and they differ at their ends: smaller there.
 function legends(config, width) {
-  if (width >= 420) return config;
+  if (width >= 480) return config;
   return { ...config, legend: { ...config.legend, labelFontSize: 8, labelLimit: width - 110 } };
 }
 
