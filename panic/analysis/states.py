@@ -6,7 +6,8 @@ found.labels("draw → tell")             # labels (n,) of every run of a networ
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -75,7 +76,16 @@ def states(
     texts = dict(frame.select("row", "text").unique().iter_rows())
     medoids = enumerate(chosen[found.medoids].tolist())
     names = {label: shorten(texts.get(row) or f"output {row}", 52, placeholder="…") for label, row in medoids}
-    return States(frame=frame, names=names, clustering=found, rows=chosen)
+    return States(frame=frame, names=distinct(names), clustering=found, rows=chosen)
+
+
+def distinct(names: Mapping[int, str]) -> dict[int, str]:
+    """Names with the cluster's number behind those that several have: charts have one row per name.
+
+    Long medoids may begin alike, and the images of two clusters may be drawn from one text.
+    """
+    times = Counter(names.values())
+    return {label: f"{name} ({label})" if times[name] > 1 else name for label, name in names.items()}
 
 
 def _directed(visits: pl.DataFrame, data: ExperimentData, model: str) -> pl.DataFrame:

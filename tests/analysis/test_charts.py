@@ -387,3 +387,9 @@ def test_many_categories_have_like_shades_and_a_legend_that_ends():
     assert many["scale"]["scheme"] == "viridis"
     assert len(many["scale"]["domain"]) == 45
     assert (many["legend"]["columns"], many["legend"]["symbolLimit"]) == (3, 30)
+
+
+def test_labels_of_an_axis_keep_apart():
+    """Vega leaves out labels that overlap only: "0.00" and "0.05" stood as "0.000.05"."""
+    for mode in ("light", "dark"):
+        assert charts.THEMES[mode]["axis"]["labelSeparation"] >= 4

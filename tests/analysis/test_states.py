@@ -7,7 +7,7 @@ import pytest
 
 from panic.analysis import AnalysisError, load
 from panic.analysis.checks import OUTLIER
-from panic.analysis.states import agreement, states
+from panic.analysis.states import agreement, distinct, states
 from tests.analysis.conftest import TEXT, angle_vector, corner
 
 
@@ -62,3 +62,12 @@ def test_a_text_that_a_run_is_stuck_at_is_visited_to_the_end(bench):
     bench.embed({name: np.eye(12)[i] for i, name in enumerate("abcdefghijk")})
     found = states(load(bench.store, "demo"), *TEXT)
     assert "a" in found.names.values()
+
+
+def test_clusters_whose_names_begin_alike_have_their_number_behind():
+    """Charts have one row per name: two clusters of one name were drawn as one."""
+    assert distinct({0: "a red…", 1: "a blue…", 7: "a red…"}) == {
+        0: "a red… (0)",
+        1: "a blue…",
+        7: "a red… (7)",
+    }

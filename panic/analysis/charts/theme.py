@@ -46,6 +46,7 @@ def theme(ground: str, ink: str, faint: str, grid: str, colours: tuple[str, ...]
         "axis": {
             **text, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 8,
             "gridColor": grid, "domainColor": grid, "tickColor": grid, "tickSize": 4, "labelPadding": 4,
+            "labelSeparation": 4,
         },
         "legend": {
             **text, "labelColor": ink, "labelFontSize": 12, "titleFontSize": 11, "titleFontWeight": "normal",

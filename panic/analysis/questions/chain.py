@@ -203,9 +203,19 @@ def chart(answer: Chains) -> dict[str, Any]:
     passages = base.mark_point(filled=True, size=70, opacity=1).encode(x=passage, color=shade)
     long_run, passage_title = "in the long run", "first passage"
     caption = "Bars: share of the time in the long run, where every cluster can be left; grey: share seen."
+    if not clusters["long_run"].is_finite().any():
+        long_run, shares = (
+            "as far as was seen",
+            base.mark_bar(cornerRadiusEnd=2).encode(
+                x=alt.X("seen:Q", title="share of the time that was seen", axis=alt.Axis(format="%")),
+                color=shade,
+            ),
+        )
+        caption = "Bars: share of the time seen. Of no network can be told where it is in the long run."
     reached = "From where runs began; clusters that need not be reached have no dot."
     charts = {long_run: finish(shares, long_run, caption, height=height)}
-    if clusters["first_passage"].is_finite().any():
+    passages_seen = clusters["first_passage"].replace(float("inf"), None).drop_nans()
+    if float(passages_seen.max() or 0.0) > 0:  # type: ignore[arg-type]
         charts[passage_title] = finish(passages, passage_title, reached, height=height)
     return charts
 
@@ -220,9 +230,11 @@ def _said(chain: Chain) -> str:
     moves = f"{chain.num_moves:,} moves of {chain.num_runs:,} runs"
     text = f"{chain.network} ({chain.num_states} clusters, {moves}) "
     if chain.endings:
-        shares = ", ".join(f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4])
+        likely = [f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4] if share >= 0.005]
+        others = ", and in others" if sum(sorted(chain.endings, reverse=True)[: len(likely)]) < 0.995 else ""
         text += (
-            f"has {len(chain.endings)} parts that were never seen to be left, and ends in them with {shares}"
+            f"has {len(chain.endings)} parts that were never seen to be left, and ends in them with "
+            f"{', '.join(likely)}{others}"
         )
     elif np.isinf(chain.slowest):
         text += "turns in a ring, as far as was seen, and so has no relaxation time"

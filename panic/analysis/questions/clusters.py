@@ -145,7 +145,8 @@ def sentence(answer: Timeline) -> str:
         text += f" The {answer.modality} visited most is {share:.0%} of all: {name}."
     if answer.shared == 0:
         return f"{text} No cluster is visited by more than one run: they tell runs apart, not regions."
-    text += f" {answer.shared} of {answer.num_clusters} are visited by more than one run"
+    verb = "is" if answer.shared == 1 else "are"
+    text += f" {answer.shared} of {answer.num_clusters} {verb} visited by more than one run"
     text += "" if answer.own is None else f", {answer.own} by one network only"
     if answer.agreement is None:
         return f"{text}."

@@ -220,7 +220,7 @@ def _chart(values: pl.DataFrame, measure: str, title: str) -> Any:
 def sentence(answer: Qualities) -> str:
     """What falls and what rises from the first to the last third of the images, by network."""
     some = f" of {answer.num_images:,}" if answer.num_read < answer.num_images else ""
-    text = f"Read: {answer.num_read:,}{some} different images"
+    text = f"Measured: {answer.num_read:,}{some} different images"
     if answer.num_missing:
         text += f" ({answer.num_missing:,} more are missing or too small)"
     groups = list(answer.tests.group_by("network", maintain_order=True))
@@ -232,7 +232,8 @@ def sentence(answer: Qualities) -> str:
     least = len(tested) * max(tested["p_least"], default=0.0)  # of Holm's first
     few += f" So few starts could not have given a p below {least:.2g}." if least > LEVEL else ""
     return (
-        f"{text}. From the first to the last third: {'; '.join(parts) or 'no run has two images'}{more}.{few}"
+        f"{text}. Means over runs, of the first and of the last third: "
+        f"{'; '.join(parts) or 'no run has two images'}{more}.{few}"
     )
 
 

@@ -101,8 +101,11 @@ def sentence(answer: Map) -> str:
     places, share = answer.places, answer.share
     where = f"in the plane that carries {share:.0%} of their variance" if share is not None else "by UMAP"
     num_runs = places["run"].n_unique()
+    num_points = places["row"].n_unique()
+    on = f" at {num_points:,} points, where equal ones hide each other," if num_points < len(places) else ""
     return (
-        f"{len(places):,} {answer.modality}s that were computed, of {num_runs:,} runs, {where}. Point at "
+        f"{len(places):,} {answer.modality}s that were computed, of {num_runs:,} "
+        f"run{'s' if num_runs != 1 else ''},{on} {where}. Point at "
         "one to see it and the path of its run."
     )
 

@@ -92,7 +92,7 @@ def sentence(answer: pl.DataFrame) -> str:
     """
     most = answer.sort("num_chances", descending=True, maintain_order=True)
     parts = [
-        f"{row['network']} in “{row['name']}”, {plain(row['mean'])} outputs (95 % interval "
+        f"{row['network']} in “{row['name']}”, {_outputs(row['mean'])} (95 % interval "
         f"{plain(row['low'])} to {plain(row['high'])}; {row['chance']:.2g} in random order; "
         f"{row['num_exits']:,} exit{'s' if row['num_exits'] != 1 else ''}, {row['num_runs']:,} runs)"
         for row in most.group_by("network", maintain_order=True).first().head(4).iter_rows(named=True)
@@ -100,3 +100,8 @@ def sentence(answer: pl.DataFrame) -> str:
     num_more = answer["network"].n_unique() - len(parts)
     more = f"; and {num_more} more networks" if num_more else ""
     return f"Mean dwell in the cluster that is visited most: {'; '.join(parts)}{more}."
+
+
+def _outputs(mean: float) -> str:
+    said = plain(mean)
+    return f"{said} output{'' if said == '1' else 's'}"

@@ -18,10 +18,10 @@ from panic.analysis.sampling import evenly
 TITLE = "Does it come round?"
 CAVEAT = (
     "Likeness of outputs k apart, beyond what any two of a run have; its highest peak. 1: always the same "
-    "again; 0: chance. A run has a period if its peak is 0.5 or more and above what 97.5 % of random orders "
-    "of its outputs give, which one in forty is by chance. Of a run, its first 400 outputs. Runs that are "
-    "stuck are left out: their period is known. Runs that met count once. A period counts outputs of one "
-    "kind."
+    "again; 0: chance, or no peak. A run has a period if its peak is 0.5 or more and above what 97.5 % of "
+    "random orders of its outputs give, which one in forty is by chance. Of a run, its first 400 outputs. "
+    "Runs that are stuck are left out: their period is known. Runs that met count once. A period counts "
+    "outputs of one kind."
 )
 BAND = ("height of the highest peak of likeness", "shuffles")
 LEAST_OUTPUTS, MOST_OUTPUTS = 12, 400

@@ -216,6 +216,8 @@ def _until(network: str, rows: list[dict[str, Any]]) -> str:
     can = [row["p_adjusted"] <= LEVEL for row in rows]
     told = rows[: can.index(False)] if False in can else rows
     of = f"{network} ({rows[0]['num_prompts']:,} prompts, {rows[0]['num_runs']:,} runs):"
+    if not told and least_told(rows[0]["p_least"]):
+        return f"{of} too few prompts to show that it can be told {_at(rows[0])}"
     if not told:
         return f"{of} it could not be told {_at(rows[0])}"
     if len(told) == len(rows):

@@ -22,8 +22,8 @@ from panic.store.records import RunRow
 TITLE = "Has it been here before?"
 CAVEAT = (
     "Exactly the same text or picture, not a similar one. Stored outputs of whole runs are counted; of "
-    "some runs the last outputs are drawn, those with fresh noise first. A stuck run is drawn on for as long "
-    "again as it was computed, for its future is known."
+    "some runs the last outputs are drawn, those with fresh noise first, if any come again. A stuck run is "
+    "drawn on for as long again as it was computed, for its future is known."
 )
 MAX_PLOTS = 6
 MAX_SIDE = 100  # outputs of a plot
@@ -108,10 +108,11 @@ def plot(
 
 
 def chart(answer: Recurrences) -> dict[str, Any]:
-    """One plot per run and modality."""
+    """One plot per run and modality in which anything comes again: others are a bare diagonal."""
     return {
         plot.label: recurrence_plot(plot.matrix, plot.label, stride=plot.stride, first=plot.first)
         for plot in answer.plots
+        if np.count_nonzero(plot.matrix) > len(plot.matrix)
     }
 
 

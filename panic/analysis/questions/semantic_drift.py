@@ -171,7 +171,8 @@ def _chart(answer: SemanticDrift, direction: str) -> Any:
         .mark_line(point=alt.OverlayMarkDef(size=36))
         .encode(x=x, y=y, color=by, tooltip=tips)
     ]
-    caption = "Mean over starts."
+    num_starts = answer.scores.filter(pl.col("direction") == direction)["num_starts"].max()
+    caption = f"Mean over starts (at most {num_starts:,} of a network)."
     if len(fitted):
         dashed = alt.Chart(data(fitted.select("network", "generation", "similarity")))
         layers.append(dashed.mark_line(strokeDash=[6, 4], strokeWidth=2.2).encode(x=x, y=y, color=by))

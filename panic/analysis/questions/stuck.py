@@ -47,7 +47,7 @@ def chart(runs: pl.DataFrame) -> Any:
     last = max(int(stuck["entry_step"].max() or 0), 2)  # type: ignore[arg-type]
     x = alt.X(
         "entry_step:Q",
-        title="model call of the run (step, from 0) at which the cycle is entered",
+        title="model call (step, from 0) of the entry",
         axis=alt.Axis(tickMinStep=1),
         scale=alt.Scale(domain=[0, last], padding=10),
     )
@@ -85,11 +85,15 @@ def sentence(runs: pl.DataFrame) -> str:
     stuck = runs.filter(pl.col("period").is_not_null())
     turns = (stuck["period"] == stuck["num_models"]).sum()
     latest = stuck.sort("entry_step").row(-1, named=True)
-    return (
+    text = (
         f"{len(stuck):,} {'run is' if len(stuck) == 1 else 'runs are'} stuck; {turns:,} of them stand still "
-        f"(their period is one turn of the network). The longest way there was that of run {latest['run']}: "
-        f"it entered its cycle at {at_call(latest['entry_step'])}."
+        "(their period is one turn of the network)."
     )
+    entered = at_call(latest["entry_step"])
+    if stuck["entry_step"].n_unique() == 1:
+        whose = "It" if len(stuck) == 1 else "All"
+        return f"{text} {whose} entered {'its' if len(stuck) == 1 else 'their'} cycle at {entered}."
+    return f"{text} The longest way there was that of run {latest['run']}: it entered its cycle at {entered}."
 
 
 def summary(runs: list[RunRow]) -> str:

@@ -207,6 +207,7 @@ def sentence(answer: Work) -> str:
     parts = [
         f"{row['doing']} {seconds(row['seconds'])} ({row['seconds'] / (answer.told_s or 1):.0%})"
         for row in names.head(6).iter_rows(named=True)
+        if row["seconds"] >= 0.005 * answer.told_s  # less would be told as 0%
     ]
     rest = answer.told_s - float(workers["seconds"].sum())
     return (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis import AnalysisError
@@ -91,3 +94,27 @@ def test_fixed_seeds_are_no_chain(bench):
     bench.embed({letter: corner(i) for i, letter in enumerate("abc")})
     with pytest.raises(AnalysisError, match="20 moves"):
         chain.table(bench.evidence, TEXT)
+
+
+def test_without_a_long_run_the_share_seen_is_drawn(bench):
+    """Two parts that are never left: bars of the long run would all be missing."""
+    for repeat, letters in enumerate(("ab" * 12, "cd" * 12)):
+        bench.walk(letters, seed=-1, repeat=repeat)
+    bench.embed({one: corner(i) for i, one in enumerate("abcd")})
+    answer = chain.table(bench.evidence, TEXT)
+    assert answer.clusters["long_run"].is_nan().all()
+    made = chain.chart(answer)["as far as was seen"].to_dict()
+    assert made["encoding"]["x"]["field"] == "seen"
+
+
+def test_parts_that_few_runs_end_in_are_told_together():
+    told = chain.Chain(
+        network="a", num_moves=90, num_runs=300, num_states=9, longest=9, slowest=1.0,
+        endings=[0.5, 0.496, 0.004, 0.0], entropy_rate=None, shuffled=None,
+    )  # fmt: skip
+    answer = chain.Chains(chains=[told], clusters=pl.DataFrame(schema=chain.LONG_RUN))
+    assert "has 4 parts that were never seen to be left" in chain.sentence(answer)
+    assert chain.sentence(answer).endswith("ends in them with 50%, 50%.")
+    some = replace(told, endings=[0.3, 0.2, 0.2, 0.1, 0.1, 0.1])
+    said = chain.sentence(replace(answer, chains=[some]))
+    assert "ends in them with 30%, 20%, 20%, 10%, and in others." in said

@@ -54,7 +54,9 @@ def test_images_that_fade(bench):
     assert (row["falls"], row["num_runs"]) == (8, 8)
     assert row["p_value"] == pytest.approx(2 / 2**8)
     said = image_quality.sentence(answer)
-    assert said.startswith("Read: 48 different images. From the first to the last third: draw: ")
+    assert said.startswith(
+        "Measured: 48 different images. Means over runs, of the first and of the last third: draw: "
+    )
     assert "RMS contrast falls from 0.30" in said
     assert list(image_quality.chart(answer)) == list(image_quality.MEASURES.values())
 
@@ -77,7 +79,7 @@ def test_of_many_images_some_are_read_and_that_is_said(bench):
     of_run = answer.values.filter(run=answer.values["run"][0])
     assert of_run["stretch"].to_list() == [1, 3, 6, 8, 11, 13, 16, 18, 21, 23, 26, 28]
     assert (of_run["step"] - of_run["stretch"]).abs().max() <= 2
-    assert "Read: 72 of 180 different images" in image_quality.sentence(answer)
+    assert "Measured: 72 of 180 different images" in image_quality.sentence(answer)
 
 
 def test_a_cycle_in_step_in_all_runs_is_no_change(bench):
@@ -103,7 +105,9 @@ def test_lost_and_tiny_images_are_counted(bench):
     bench.store.images.execute(f"DELETE FROM image WHERE digest = x'{lost.hex()}'")
     answer = image_quality.table(bench.evidence)
     assert (answer.num_read, answer.num_missing) == (3, 1)
-    assert "Read: 3 of 4 different images (1 more are missing or too small)" in image_quality.sentence(answer)
+    assert "Measured: 3 of 4 different images (1 more are missing or too small)" in image_quality.sentence(
+        answer
+    )
     assert answer.values["run"].unique().sort().to_list() == sorted(rows)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from panic.analysis import AnalysisError, load
+from panic.analysis.questions import map
 from panic.analysis.questions.map import place_map
 from tests.analysis.conftest import TEXT, corner
 
@@ -70,3 +71,12 @@ def test_a_map_of_two_outputs_is_refused(bench):
     bench.embed({"a": corner(0), "b": corner(1)})
     with pytest.raises(AnalysisError, match="3 distinct outputs, found 2"):
         place_map(load(bench.store, "demo"), *TEXT)
+
+
+def test_a_map_says_how_many_points_it_has_where_outputs_are_equal(bench):
+    bench.walk("abcabcabc", seed=-1)
+    bench.embed({one: corner(i) for i, one in enumerate("abc")})
+    said = map.sentence(map.table(bench.evidence, TEXT))
+    assert said.startswith(
+        "9 texts that were computed, of 1 run, at 3 points, where equal ones hide each other,"
+    )

@@ -27,3 +27,9 @@ def test_what_is_never_left_has_no_mean(bench):
     bench.embed({"a": corner(0)})
     with pytest.raises(AnalysisError, match="was seen to leave"):
         mean_dwells.table(bench.evidence, TEXT)
+
+
+def test_one_output_is_no_outputs(bench):
+    bench.walk("abababababab", seed=-1)
+    bench.embed({"a": corner(0), "b": corner(1)})
+    assert ", 1 output (95 % interval" in mean_dwells.sentence(mean_dwells.table(bench.evidence, TEXT))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 
 from panic.analysis.checks import AnalysisError
@@ -74,3 +77,13 @@ def test_a_model_without_vectors_of_prompts_is_not_asked(bench):
     bench.add("a start", ["one", "two"], seed=-1)
     bench.embed({"one": angle_vector(0), "two": angle_vector(1)})
     assert recoverability.table(bench.evidence, TEXT) is None
+
+
+def test_too_few_prompts_are_said_to_be_too_few_and_not_that_nothing_could_be_told(bench):
+    """Ranks of 1 at every step could not have had a p below 0.05 with 4 prompts in 2 networks."""
+    fill(bench, 9, num_prompts=4)
+    answer = recoverability.table(bench.evidence, TEXT)
+    one = answer.stretches.with_columns(p_least=2 * pl.col("p_least"), p_adjusted=2 * pl.col("p_adjusted"))
+    said = recoverability.sentence(replace(answer, stretches=one))
+    assert "too few prompts to show that it can be told at model call 1 (rank 1.00" in said
+    assert "could not be told" not in said

@@ -50,3 +50,11 @@ def test_fresh_runs_are_drawn_first_and_stuck_ones_are_counted_apart(bench):
     assert len(answer.plots) == recurrence.MAX_PLOTS
     assert answer.shares["run"].unique().to_list() == [fresh]
     assert "8 stuck runs repeat themselves for good" in recurrence.sentence(answer)
+
+
+def test_runs_in_which_nothing_comes_again_are_not_drawn(bench):
+    bench.walk("abcdefgh", seed=-1)
+    bench.walk("abababab", seed=-1, repeat=1)
+    answer = recurrence.table(bench.evidence)
+    assert len(answer.plots) == 4
+    assert list(recurrence.chart(answer)) == ["texts of run 2, fresh noise"]

@@ -33,7 +33,7 @@ def clusters(case: Case) -> Rulings:
     if truth.shares_regions and found:
         yield Ruling(claim="there are so many clusters", said=1, is_true=number == truth.regions)
     agreement = re.search(r"agree with these by (\d\.\d+)", text)
-    shared = re.search(r"(\d+) of (\d+) are visited by more than one run", text)
+    shared = re.search(r"(\d+) of (\d+) (?:is|are) visited by more than one run", text)
     holds = bool(agreement and float(agreement[1]) >= HOLDS)
     is_shared = bool(shared and 2 * int(shared[1]) > int(shared[2]))
     yield Ruling(
