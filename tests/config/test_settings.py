@@ -105,3 +105,11 @@ def test_mistakes_are_told_with_their_places(files: tuple[Path, Path]) -> None:
         written(files, 'store = "p"\nlog_level = 7\n')
     with pytest.raises(ConfigError, match="PANIC_LOG_LEVEL"):
         written(files, log_level="loud")
+
+
+def test_stores_are_named_by_files_alone_and_what_cannot_be_read_is_told(files: tuple[Path, Path]) -> None:
+    assert origins(written(files, stores="x")) == {}
+    assert origins(written(files, memory_fraction="0.5")) == {"memory_fraction": (0.5, "environment")}
+    with pytest.raises(ConfigError, match="PANIC_MEMORY_FRACTION") as caught:
+        written(files, memory_fraction="[0.5")
+    assert "number" not in caught.value.message.splitlines()[0], "it is no YAML"

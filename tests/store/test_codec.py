@@ -189,3 +189,9 @@ def test_only_webp_is_decoded():
             decode_image(data)
     with pytest.raises(ValueError, match="cannot be decoded"):
         decode_image(good[:20])
+
+
+def test_the_longest_side_is_the_one_that_webp_can_have():
+    assert decode_image(encode_image(Image.new("RGB", (MAX_SIDE, 1)))).size == (MAX_SIDE, 1)
+    with pytest.raises(ValueError, match="encoding error"):
+        encode_image(Image.new("RGB", (MAX_SIDE + 1, 1)))

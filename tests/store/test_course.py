@@ -3,7 +3,11 @@
 import pytest
 
 from panic.arms import arm_of
-from panic.store.course import Course, Made, network_of
+from panic.store import NewRun, writing
+from panic.store.codec import image_digest, text_digest
+from panic.store.course import Course, Made, intervention_problems, network_of
+from panic.store.records import NewIntervention
+from tests.store.sample import NETWORK, batch, output, picture, steps
 
 SHOCK = arm_of([{"at": 3, "text": "x"}])
 MODEL = arm_of([{"at": 2, "model": "C"}])
@@ -81,3 +85,55 @@ def test_models_and_period_are_those_of_network_and_arm():
 )
 def test_a_network_that_cannot_be_read_has_no_names(data, names):
     assert network_of(data) == names
+
+
+@pytest.fixture
+def stepped(writer, sample):
+    """A run of one step with what its arm puts in before the next one."""
+    config = {"arms": {"shock": [{"at": 1, "text": "x"}, {"at": 1, "model": "tell"}]}}
+    experiment = writing.start_experiment(writer, "armed", config)
+    session = writing.start_session(writer, experiment, "x", {})
+    asked = NewRun(network=NETWORK, prompt="a", seed=42, max_length=4, arm="shock")
+    (run,) = writing.add_runs(writer, experiment, [asked])
+    commit = steps(writer, session, (sample.draw, sample.tell), run, "a", [picture(5)])
+    call = batch(writer, session, sample.tell)
+    commit.batches.append(call)
+    commit.outputs.extend([output("x"), output("y")])
+    put = NewIntervention(run, 1, 0, "text", image_digest(picture(5)), text_digest("x"), None, None)
+    told = NewIntervention(run, 1, 1, "model", text_digest("x"), text_digest("y"), 9, call.id)
+    commit.interventions.extend([put, told])
+    writing.commit(writer, commit)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("SELECT 1", []),
+        ("DELETE FROM intervention WHERE place = 1", []),
+        ("UPDATE intervention SET step = 2", ["interventions before step 2, and it has 1 steps"]),
+        ("UPDATE intervention SET step = 0", ["interventions before step 0 are not those of its arm"]),
+        (
+            "DELETE FROM intervention WHERE place = 0",
+            ["interventions before step 1 are not those of its arm"],
+        ),
+        (
+            "UPDATE intervention SET input = output WHERE place = 1",
+            ["an intervention before step 1 did not take what was there"],
+        ),
+    ],
+)
+def test_what_stepped_in_fits_between_the_steps_of_its_run(writer, stepped, sql, told):
+    writer.db.execute(sql)
+    found = list(intervention_problems(writer, "SELECT id FROM run"))
+    assert found == [f"run {stepped}: {text}" for text in told]
+
+
+def test_a_text_that_is_not_that_of_its_arm_and_an_arm_that_nobody_knows_are_told(writer, stepped):
+    config = {"arms": {"shock": [{"at": 1, "text": "z"}, {"at": 1, "model": "tell"}]}}
+    writing.start_experiment(writer, "armed", config)
+    (found,) = intervention_problems(writer, "SELECT id FROM run")
+    assert found == f"run {stepped}: the text before step 1 is not the one of its arm"
+    writing.start_experiment(writer, "armed", {"arms": {"other": config["arms"]["shock"]}})
+    (found,) = intervention_problems(writer, "SELECT id FROM run")
+    assert found == f"run {stepped}: its arm is not known in its experiment"

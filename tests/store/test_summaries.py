@@ -243,3 +243,16 @@ def test_metrics_are_shown_in_a_table_of_this_connection(store: Store, sample: S
         assert found == [(row, known.get("speed"), known.get("length")) for row, known in rows.items()]
     assert summaries.runs_of(store, [sample.beta]) == [sample.shared]
     assert len(summaries.runs_of(store, [sample.alpha, sample.beta])) == 5
+
+
+def test_a_file_that_is_none_is_made_anew_by_whoever_opens_it(store: Store) -> None:
+    (store.path / summaries.FILE).write_bytes(b"no database" * 100)
+    with summaries.opened(store) as file:
+        assert file is not None
+        assert summaries.measured(file, 1) == {}
+    (store.path / summaries.FILE).unlink()
+    (store.path / summaries.FILE).mkdir()
+    with summaries.opened(store) as file:
+        assert file is None, "nothing can be kept there"
+    with summaries.opened(store, anyway=True) as file:
+        assert file is not None

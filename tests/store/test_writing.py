@@ -322,3 +322,20 @@ def test_failures_of_these_runs_alone_are_forgotten_and_kept_as_attempts(writer,
     assert (kept.step, kept.kind, kept.message, kept.detail, kept.attempts) == (2, "lost", "no", "d", 4)
     assert reading.earlier_failures(writer, sample.failed) == []
     assert [row.id for row in reading.runs(writer) if row.failure] == [sample.failed]
+
+
+def test_images_that_are_prompts_come_with_their_runs(writer, sample, monkeypatch):
+    """Five at two at a time, of which the store has one; a text beside them."""
+    monkeypatch.setattr(writing, "IMAGES_AT_ONCE", 2)
+    given = [output(picture(number)) for number in (1, 20, 21, 22, 23)]
+    prompts = [*(f"image:{image.digest.hex()}" for image in given), "and a text"]
+    asked = [NewRun(network=NETWORK[::-1], prompt=prompt, seed=1, max_length=2) for prompt in prompts]
+    rows = writing.add_runs(writer, sample.beta, asked, given)
+    assert [row.prompt for row in reading.runs(writer, only=rows)] == prompts
+    for image in given:
+        assert contents.image_bytes(writer, image.digest) == image.image
+        assert contents.image_size(writer, image.digest) == (8, 6)
+    assert writing.add_runs(writer, sample.beta, asked) == rows, (
+        "without their pixels, now that they are there"
+    )
+    assert check.check(writer) == []
