@@ -306,3 +306,18 @@ def test_a_killed_driver_leaves_nothing_in_memory(tmp_path: Path) -> None:
         until_dead(pid)
     assert not pids & set(mapping_processes())
     assert not list(Path("/dev/shm").glob("panic*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no such files")
+def test_there_is_a_file_for_each_model_and_one_more_until_nobody_holds_them() -> None:
+    def files() -> int:
+        places = (os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+        return sum("panic-weights" in place for place in places)
+
+    before = files()
+    shared = share_weights(["a", "b"], 2)
+    assert files() == before + 3
+    del shared
+    gc.collect()
+    assert files() == before
+    assert share_weights([], 2) is share_weights(["a"], 1) is None

@@ -261,3 +261,12 @@ def test_what_gpus_have_used_is_recorded_when_it_ends(
             pass
         [row] = reading.sessions(store)
         assert row.provenance.get("gpu_energy_j") == used
+
+
+def test_a_session_says_where_its_models_come_from_and_its_tags_alone_are_kept(tmp_path: Path) -> None:
+    with opened(tmp_path / "s", tags=["blue"]):
+        pass
+    with Store(tmp_path / "s") as store:
+        (session,) = reading.sessions(store, "test")
+        assert set(session.provenance["models"]) == {"draw", "chain"}
+        assert store.db.rows("SELECT kind, text FROM annotation") == [("tag", "blue")]

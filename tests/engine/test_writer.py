@@ -260,12 +260,15 @@ def test_what_is_urgent_is_stored_by_whoever_brings_it_where_nothing_waits() -> 
     threads: list[str] = []
     saved: list[bytes] = []
     writer = Writer(lambda commit: threads.append(threading.current_thread().name), saved.append)
+    woken: list[str] = []
+    writer.on_urgent = lambda: woken.append(threading.current_thread().name)
     text = NewOutput(digest=text_digest("x"), modality="text", text="x")
     assert writer.add(Commit(outputs=[text]), is_urgent=True) == writer.committed == 1
     assert (threads, saved) == ([threading.current_thread().name], [text.digest])
+    assert woken == [], "who brought it knows"
     writer.add(Commit(outputs=[image_output(1).as_row()]), is_urgent=True)  # it has to be encoded
     writer.close()
-    assert threads[1:] == ["writer"]
+    assert threads[1:] == woken == ["writer"]
 
 
 def test_what_is_urgent_is_stored_behind_what_waits() -> None:
