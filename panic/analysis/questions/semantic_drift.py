@@ -171,7 +171,7 @@ def _chart(answer: SemanticDrift, direction: str) -> Any:
         .mark_line(point=alt.OverlayMarkDef(size=36))
         .encode(x=x, y=y, color=by, tooltip=tips)
     ]
-    num_starts = answer.scores.filter(pl.col("direction") == direction)["num_starts"].max()
+    num_starts = max(answer.scores.filter(pl.col("direction") == direction)["num_starts"].to_list())
     caption = f"Mean over starts (at most {num_starts:,} of a network)."
     if len(fitted):
         dashed = alt.Chart(data(fitted.select("network", "generation", "similarity")))
