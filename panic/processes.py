@@ -7,6 +7,7 @@ What lies there may bear the name of a library: a `numpy.py` of the user's is no
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import Any
@@ -31,7 +32,9 @@ class _Heedless(io.FileIO):
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe's reader, or the terminal
+                raise
             return len(data)
 
 

@@ -374,7 +374,7 @@ def run_tests(folder: Path, tests: list[str], limit_s: float, order: Order, told
             foreign = [part for part in sys.path if Path(part or ".").resolve() not in ours]
             sys.path[:] = [str(folder), *foreign]
             code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[order]))
-            if told is not None:
+            if told is not None and code == 0:
                 told.write_bytes(pickle.dumps((order.lines, list(sys.modules))))
         finally:
             os._exit(code)
@@ -418,7 +418,11 @@ def perform(
                     importlib.import_module(library)
         assert "panic" not in sys.modules, "forks would have it without its mutations"
         order.touching = touching
-        new = {str(path) for path in map(Path, tests) if path.stat().st_mtime > told.stat().st_mtime}
+        new = {
+            str(path)
+            for path in map(Path, tests)
+            if (ROOT / str(path).partition("::")[0]).stat().st_mtime > told.stat().st_mtime
+        }
         written_at = time.time()
         for module, every in mutations.items():
             text = (ROOT / module).read_text(encoding="utf-8")
@@ -470,7 +474,9 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else its copy and its tests would stay behind
     counts: dict[str, Counter[str]] = {module: Counter() for module in mutations}
-    for module, mutation, fate in perform(mutations, given.tests, given.touching, given.lines):
+    for module, mutation, fate in perform(
+        mutations, given.tests, given.touching, given.lines and given.lines.resolve()
+    ):
         counts[module][fate] += 1
         if fate not in ("killed", "timeout"):
             print(f"{fate}: {difference(module, texts[module], mutation)}", flush=True)

@@ -177,10 +177,10 @@ def side_by_side(figures: Mapping[str, Sequence[Figure]], *, mode: str = "light"
     stays as it is.
     """
     columns = {name: dict(_charts(of_one)) for name, of_one in figures.items()}
-    rows = dict.fromkeys(key for charts in columns.values() for key in charts)
+    rows = dict.fromkeys(key for charts in columns.values() for key in charts) or {("", ""): None}
     if len(columns) == len(rows) == 1:
-        ((chart,),) = (charts.values() for charts in columns.values())
-        return themed(chart, mode)
+        ((charts,),) = (tuple(columns.values()),)
+        return themed(next(iter(charts.values()), None) or _cell(None, ""), mode)
     cells = [
         _cell(charts.get(key), name if len(columns) > 1 else "")
         for key in rows

@@ -54,7 +54,8 @@ class InterventionSettings(Part):
 def branch_name(arm: str, entries: Sequence[InterventionSettings]) -> str:
     """The name that `panic rerun --set` gives to a branch of failed runs of an arm.
 
-    The same branch has the same name, so that the same command goes on with it.
+    The same branch has the same name, so that the same command goes on with it, and is told from arms of the
+    user's by it: a new field of InterventionSettings must not change the digests of stored branches.
     """
     said = json.dumps([entry.model_dump(mode="json") for entry in entries], sort_keys=True)
     digest = hashlib.sha256(said.encode()).hexdigest()[:ARM_DIGITS]

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ log = logging.getLogger("panic.engine")
 POLL_S = 0.5
 LOGGED_BYTES = 2**20
 """Of what a child prints, the most that is logged: models may print without end."""
+LOGGED_S = 5.0
+"""How long the end of a child waits for what it printed, at most."""
 LINE_BYTES = 4096
 
 
@@ -151,9 +154,12 @@ class Child:
         self._on_message(None)
 
     def _until_logged(self) -> None:
-        """Wait until what it has printed is logged; a process that left the group may hold its end open."""
-        before = self._room + 1
-        while self._listener.is_alive() and self._room < before:
+        """Wait until what it has printed is logged, a few seconds where the log grows, else one.
+
+        A process that left the group may hold its end open, and go on printing.
+        """
+        before, deadline = self._room + 1, time.monotonic() + LOGGED_S
+        while self._listener.is_alive() and self._room < before and time.monotonic() < deadline:
             before = self._room
             self._listener.join(1.0)
 

@@ -50,7 +50,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         refuse_more(MAX_BATCH, self.batch_size, "items in a batch")
-        refuse_more(max(MAX_WORKERS, num_cores()), self.threads, "threads of a model")
+        refuse_more(MAX_WORKERS, self.threads, "threads of a model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -509,8 +509,9 @@ def _default_threads(plan: Plan, device_kind: str) -> int:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, as far as they can be asked for."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, MAX_WORKERS)
 
 
 def plain(spec: ModelSpec) -> dict[str, Any]:

@@ -250,6 +250,7 @@ def expanded_runs(config: ExperimentConfig) -> list[NewRun]:
     Repeats count for fresh noise only: repeats of a fixed seed would be copies. Branches of failed runs are
     of these runs alone: nobody asked for them of others.
     """
+    arms = config.arms_of_all
     return [
         NewRun(
             network=tuple(network),
@@ -263,7 +264,7 @@ def expanded_runs(config: ExperimentConfig) -> list[NewRun]:
         for prompt in config.prompts
         for seed in config.seeds
         for repeat in range(config.repeats if seed == FRESH else 1)
-        for arm in config.arms_of_all
+        for arm in arms
     ]
 
 

@@ -51,11 +51,12 @@ def conflicts(
         index: the content of its model_index.json: each part's library and class.
         scheduler: the class of the scheduler that was saved with it; "" where there is none.
     """
-    reasons = {
-        "scheduler": _unfit(scheduler, str(spec.parameters.get("scheduler"))),
-        "tiling": _untiled(index),
-    }
-    return {name: reason for name, reason in reasons.items() if reason and name in asked}
+    reasons = {}
+    if "scheduler" in asked:
+        reasons["scheduler"] = _unfit(scheduler, str(spec.parameters.get("scheduler")))
+    if "tiling" in asked:
+        reasons["tiling"] = _untiled(index)
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _unfit(saved: str, wanted: str) -> str:
@@ -81,7 +82,7 @@ def _given(scheduler: str) -> list[str]:
 
 def _untiled(index: Mapping[str, Any]) -> str:
     part = index.get("vae")
-    name = str(part[-1]) if isinstance(part, list) and part[-1] else ""
+    name = str(part[-1]) if isinstance(part, list) and part and part[-1] else ""
     if not name:
         return "cannot be: the pipeline has no autoencoder of that kind"
     source = library_source.diffusers_class(name)

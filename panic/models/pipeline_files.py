@@ -63,10 +63,10 @@ def part_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     """Which of the parameters that were asked for the pipeline's parts cannot follow: name -> reason."""
     try:
         folder = weights.folder_of(spec)
-        index = weights.pipeline_index(spec, folder)
+        index, scheduler = weights.pipeline_index(spec, folder), saved_scheduler(spec, folder)
     except ModelError:
         return {}
-    found = drawing.conflicts(spec, index, saved_scheduler(spec, folder), asked)
+    found = drawing.conflicts(spec, index, scheduler, asked)
     return found | kernels.pipeline_conflicts(index, asked)
 
 

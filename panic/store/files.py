@@ -348,6 +348,14 @@ def take_lock(folder: Path) -> int:
                 f"{folder} is being written by {who}.",
                 hint="Wait for it, stop it, or use another store. Reading is possible meanwhile.",
             ) from None
+    try:
+        there = os.stat(folder / "lock", follow_symlinks=False)
+    except OSError:
+        there = None
+    ours = os.fstat(descriptor)
+    if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+        os.close(descriptor)  # of a store that was refused and went again meanwhile
+        return take_lock(folder)
     content = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()})
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, content.encode(), 0)

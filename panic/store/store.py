@@ -212,9 +212,14 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, PanicError) and self._made is not None and self._is_empty():
-            self._remove(self._made)
-        self.close()
+        try:
+            if kind is not None and issubclass(kind, PanicError) and self._made is not None:
+                with contextlib.suppress(StoreError, apsw.Error):  # the refusal itself is what is told
+                    self.require_in_place()
+                    if self._is_empty():
+                        self._remove(self._made)
+        finally:
+            self.close()
 
     def _is_empty(self) -> bool:
         holds = " OR ".join(

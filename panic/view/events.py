@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -107,4 +108,5 @@ class Events:
         """End all streams; any thread may ask for it, and a signal's handler."""
         self.is_over = True
         if self._looking is not None:  # else nobody has listened yet
-            self._looking.get_loop().call_soon_threadsafe(self._wake)
+            with suppress(RuntimeError):  # the loop has ended, and all streams with it
+                self._looking.get_loop().call_soon_threadsafe(self._wake)

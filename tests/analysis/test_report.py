@@ -52,7 +52,7 @@ def test_it_says_what_was_run_and_what_came_out(full, tmp_path):
         "Map · embed", "Clusters in time · embed", "Has it been here before?", "Persistence entropy · embed",
     ):  # fmt: skip
         assert html.count(f"<h2>{title}</h2>") == 1
-    assert html.count("data-chart=") == len(specs(html)) == 25
+    assert html.count("data-chart=") == len(specs(html)) == 19
     assert html.count("<figcaption>Thick: median of runs (at most 3 of a network)") == 2
     assert "Where runs end: 3 runs that have ended are needed, found 2." in html
 

@@ -242,8 +242,7 @@ def test_an_export_that_is_not_sound_is_refused(
     done = panic("import", "tables", "--store", "new")
     assert done.exit_code == 1
     assert reason in done.stderr
-    with Store("new") as opened:
-        assert reading.experiments(opened) == []
+    assert not Path("new").exists()
 
 
 KILLED = """
@@ -269,7 +268,7 @@ main()
 def test_a_killed_import_goes_on(panic: Invoke, tmp_path: Path) -> None:
     rows = [{"run": run, "step": step, "text": f"{run} {step}"} for run in range(300) for step in range(100)]
     (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    for most in (0, 5000, 5000):
+    for most in (0, 3000, 3000):
         command = [sys.executable, "-c", KILLED, str(most), "import", "long.jsonl", "--name", "long"]
         assert subprocess.run(command).returncode == -signal.SIGKILL
     with Store("panic-store") as store:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,9 @@ def test_a_killed_run_is_interrupted_and_a_second_driver_is_refused(panic: Invok
 
 
 def test_watch_looks_again_until_it_ends(panic: Invoke, tmp_path: Path) -> None:
-    with started("run", write_config(tmp_path, **(LONG | {"max_length": 30}))) as process:
+    with started("run", write_slowed(tmp_path, max_length=60, prompts=["state 0"])) as process:
         wait_until_running(panic, process)
+        threading.Timer(1.0, (tmp_path / "go").touch).start()
         done = panic("status", "--watch", "--interval", "0.1")
         assert done.exit_code == 0, done.output
         process.communicate(timeout=LONGEST_S)

@@ -259,7 +259,7 @@ def test_what_a_lost_node_had_goes_on_from_its_snapshot(
     slurm: Cluster, tmp_path: Path, is_requeued: bool
 ) -> None:
     """Slurm begins the task again by itself; where it may not, --resubmit does."""
-    config = write_config(tmp_path, models=slow_models(0.05), max_length=60)
+    config = write_config(tmp_path, models=slow_models(0.2), max_length=60)
     job = submit(a_job(tmp_path, config, shards=1, sbatch=("--time=5:00",), snapshot_every_s=1.0))
     snapshot = job.folder / "tasks" / "0001" / "store.sqlite"
     deadline = time.monotonic() + 120
@@ -339,9 +339,10 @@ def test_five_warnings_in_a_row_lose_nothing(slurm: Cluster, tmp_path: Path) -> 
         deadline = time.monotonic() + 60
         while not job.state(1).endswith(f"restart {restart}") and time.monotonic() < deadline:
             time.sleep(0.1)
-        steps = until_at_work(tmp_path, least=steps + 4)
+        until_at_work(tmp_path, least=steps + 4)
         asked(["scancel", "--batch", "--signal=USR1", f"{job.ids['tasks'][0]}_1"])
         wait_for(job, 1, "requeued", "complete")
+        steps = num_invocations(job.folder / "tasks" / "0001")  # with which the next attempt begins
     assert "New: " in merged(job, seconds=400)
     assert job.state(1).startswith("complete")
     assert job.state(1).endswith("restart 5")

@@ -196,7 +196,7 @@ def test_two_tasks_of_one_number_refuse_each_other(tmp_path: Path, capfd: pytest
 @pytest.mark.slow
 def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapshot(tmp_path: Path) -> None:
     """scontrol is a script that says what it was asked."""
-    models = {name: {**of, "delay_s": 0.05} for name, of in SYNTHETIC["models"].items()}
+    models = {name: {**of, "delay_s": 0.15} for name, of in SYNTHETIC["models"].items()}
     job = a_job(tmp_path, write_config(tmp_path, models=models, max_length=60), shards=1)
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -210,7 +210,7 @@ def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapsho
         assert task.poll() is None
         time.sleep(0.1)
     task.send_signal(signal.SIGUSR1)
-    assert task.wait(60) == 0
+    assert task.wait(200) == 0
     assert (tmp_path / "requeued").read_text() == "requeue local-1\n"
     assert job.state(1).startswith("requeued")
     before = dump(job.folder / "tasks" / "0001")

@@ -308,7 +308,7 @@ def test_a_worker_tells_of_the_time_before_its_first_and_after_its_last_call() -
     workers = Workers(lambda deliver: [LocalWorker(settings, registry.build, inbox.put)], ledger)
     nap()
     workers.submit(Call(model="draw", batch_size=1, inputs=["state 1"], seeds=[0]), workers.seats[0])
-    workers.post(inbox.get(timeout=20))
+    workers.post(inbox.get(timeout=200))
     assert workers.next(1) is not None
     nap()
     workers.close()

@@ -16,6 +16,7 @@ from panic.errors import ModelError
 from panic.store import Store, check, reading
 from panic.store.dump import dump
 from tests.engine.conftest import make_config
+from tests.patience import LONGEST_S
 from tests.processes import until_dead
 
 MODEL = """
@@ -252,7 +253,7 @@ def test_a_bar_of_a_users_is_drawn_where_nobody_reads_stderr_any_more(tmp_path: 
         stderr=writer,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=LONGEST_S,
         check=False,
     )
     os.close(writer)

@@ -1,6 +1,7 @@
 """Opening, locking, and everything that can be wrong with the files."""
 
 import contextlib
+import fcntl
 import os
 import pickle
 import shutil
@@ -21,7 +22,7 @@ from panic.errors import (
     StoreTooNew,
 )
 from panic.store import Store, check, contents, dump, missing, reading, writing
-from panic.store.files import NETWORK_FILE_SYSTEMS, file_system, own_folder
+from panic.store.files import NETWORK_FILE_SYSTEMS, file_system, give_lock_back, own_folder, take_lock
 from tests.store.sample import fill, picture, steps
 
 ROOT = Path(__file__).parents[2]
@@ -173,6 +174,34 @@ def test_a_store_made_for_what_was_refused_goes_unless_it_holds_something(folder
         assert sorted(name for name in os.listdir(path) if name != "logs") == stays
         with Store(path, write=True):
             pass
+
+
+def test_a_refused_store_takes_nothing_with_it_that_came_in_its_place(folder):
+    """Its files are looked at by name: another store lay there by then, and went."""
+    with pytest.raises(StoreError, match="refused"), Store(folder, write=True, create=True):  # noqa: PT012
+        folder.rename(folder.with_name("away"))
+        with Store(folder, write=True, create=True) as other:
+            writing.start_experiment(other, "x", {})
+        raise StoreError("refused")
+    with Store(folder) as other:
+        assert [row.name for row in reading.experiments(other)] == ["x"]
+
+
+def test_a_lock_that_went_while_one_waited_for_it_is_none(tmp_path, monkeypatch):
+    """Else the second driver would hold a file that nobody finds, and let a third one in."""
+    lock, taken = fcntl.flock, []
+
+    def meanwhile(descriptor, how):
+        lock(descriptor, how)
+        taken.append(descriptor)
+        if len(taken) == 1:  # as the first driver does, which was refused
+            (tmp_path / "lock").unlink()
+
+    monkeypatch.setattr("panic.store.files.fcntl.flock", meanwhile)
+    descriptor = take_lock(tmp_path)
+    assert len(taken) == 2
+    assert os.fstat(descriptor).st_ino == os.stat(tmp_path / "lock").st_ino
+    give_lock_back(descriptor)
 
 
 def test_a_path_that_is_a_file(folder):

@@ -66,6 +66,7 @@ def test_a_snapshot_of_a_store_that_is_being_written(folder: Path, sample: Sampl
     try:
         numbers = []
         while len(numbers) < 8 or numbers[-1] == numbers[0]:  # the writer may be slow
+            assert writer.is_alive()
             assert snapshot(folder, tmp_path / "copy").num_lost == 0
             with Store(tmp_path / "copy") as store:
                 assert check(store) == []

@@ -71,6 +71,7 @@ CANVAS = """(() => { const b = document.querySelector('canvas').getBoundingClien
   return [b.x, b.y, b.width, b.height] })()"""
 MARK = """(() => {
   const all = [...document.querySelectorAll('[data-chart=drawn] svg [aria-roledescription=bar]')];
+  if (!all.length) return [0, 0];
   all[0].scrollIntoView({block: 'center'});
   const b = all[0].getBoundingClientRect();
   return [b.x + b.width / 2, b.y + b.height / 2]
@@ -129,7 +130,7 @@ def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path)
             looked.step(run, f"news {number} of {run}")
             shown(page, run, looked.outputs[run][-1])
             took.append(time.monotonic() - begin)
-        assert min(took) < 2
+        assert min(took[1:]) < 2  # the first comes at any moment between two looks
         page.wait("document.querySelector('[data-counts]').textContent.includes('14 steps')")
         assert "token" not in page.eval("location.href"), "it was not loaded again"
     looked.store.close()
@@ -148,7 +149,7 @@ max_length: 10000
 
 
 def test_an_experiment_is_seen_while_it_is_performed(browser: Browser, tmp_path: Path) -> None:
-    """A step is on the page within 2 s of when another process can read it: the fastest of some."""
+    """A step is on the page within 2 s of when another process can read it: three of some at least."""
     (tmp_path / "live.yaml").write_text(LIVE)
     path = tmp_path / "panic-store"
     Store(path, write=True, create=True).close()
@@ -170,7 +171,7 @@ def test_an_experiment_is_seen_while_it_is_performed(browser: Browser, tmp_path:
                 while reading.runs(store, "live")[0].num_steps < step + 3:
                     assert driver.poll() is None
                     time.sleep(0.02)
-            assert min(took) < 2
+            assert sorted(took)[2] < 2
             page.eval("location.hash = '#/0/live/status'")
             page.wait("document.querySelector('main').innerText.includes('Devices')")
             assert "running" in page.text()

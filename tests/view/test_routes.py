@@ -321,7 +321,10 @@ def next_event(response: http.client.HTTPResponse) -> dict[str, str]:
 
 
 def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, sample.Sample]) -> None:
-    """It is what the server takes by itself that counts: the fastest of some, whatever else is going on."""
+    """It is what the server takes by itself that counts: the fastest of some, whatever else is going on.
+
+    The first may come at any moment between two looks; each later one comes right after a look.
+    """
     connection, response = events(served)
     seen, took = [next_event(response)], []
     for number in range(5):
@@ -330,7 +333,7 @@ def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, 
         begin = time.monotonic()
         seen.append(next_event(response))
         took.append(time.monotonic() - begin)
-    assert min(took) < 2
+    assert min(took[1:]) < 2
     assert len({event["id"] for event in seen}) == len(seen)
     first, second = seen[-2:]
     connection.close()

@@ -231,10 +231,11 @@ def _said(chain: Chain) -> str:
     text = f"{chain.network} ({chain.num_states} clusters, {moves}) "
     if chain.endings:
         likely = [f"{share:.0%}" for share in sorted(chain.endings, reverse=True)[:4] if share >= 0.005]
-        others = ", and in others" if sum(sorted(chain.endings, reverse=True)[: len(likely)]) < 0.995 else ""
+        shown = sum(sorted(chain.endings, reverse=True)[: len(likely)])
+        others = ", and in others" if likely and shown < 0.995 else ""
         text += (
             f"has {len(chain.endings)} parts that were never seen to be left, and ends in them with "
-            f"{', '.join(likely)}{others}"
+            f"{', '.join(likely) or 'less than 1% each'}{others}"
         )
     elif np.isinf(chain.slowest):
         text += "turns in a ring, as far as was seen, and so has no relaxation time"

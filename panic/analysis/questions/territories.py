@@ -77,13 +77,15 @@ def table(evidence: Evidence, view: View) -> Territories | None:
     if (frame["label"] == OUTLIER).all():
         raise AnalysisError("no output belongs to a cluster")
     runs = with_factors(evidence.data.runs.filter(pl.col("run").is_in(frame["run"].unique().implode())))
-    runs = collapsed(runs.join(trajectories(evidence.data), on="run", maintain_order="left"), "network")
+    runs = runs.join(trajectories(evidence.data), on="run", maintain_order="left")
+    prompt_of = separate_prompts(runs)  # before copies are one, with which prompts they join would be lost
+    runs = collapsed(runs, "network")
     if runs["network"].n_unique() < 2:
         raise AnalysisError("only one network has runs that did not fail")
     networks = runs["network"].unique(maintain_order=True).to_list()
     design = design_of(len(runs), _places(runs["network"], networks), exchangeable(runs, "network"))
     of_runs, labels = _shares_of_runs(frame, runs["run"].to_list())
-    prompts = np.array([*separate_prompts(runs).values()])
+    prompts = np.array([prompt_of[run] for run in runs["run"]])
     return _tested(of_runs, design, networks, prompts, [(n, states.names.get(n, "")) for n in labels], view)
 
 
@@ -173,7 +175,7 @@ def _adjusted(seen: Array, draws: Array) -> Array:
 
 
 def chart(answer: Territories) -> Any:
-    """Shares of the largest clusters by network, with intervals; grey ticks are shuffled labels."""
+    """Shares of the largest clusters by network with intervals (lines), and of shuffled labels (ticks)."""
     frame = answer.shares.with_columns(pl.col("low", "high").fill_nan(None))
     networks = _most_apart(frame)
     rows = frame.filter(pl.col("network").is_in(networks))
@@ -204,9 +206,9 @@ def chart(answer: Territories) -> Any:
     layers = alt.layer(
         base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=colour("network", networks), tooltip=tips),
         base.mark_rule(color=GREY, strokeWidth=1.6).encode(x="low:Q", x2="high:Q", tooltip=tips),
-        base.mark_tick(color="#D55E00", thickness=2).encode(x="by_chance:Q", tooltip=tips),
+        base.mark_tick(color=GREY, thickness=2, strokeDash=[2, 2]).encode(x="by_chance:Q", tooltip=tips),
     )
-    caption = "Lines: 95 % intervals over prompts. Orange: shuffled networks."
+    caption = "Lines: 95 % intervals over prompts. Dashed: shuffled networks."
     num_clusters = frame.filter(pl.col("label") != OUTLIER)["label"].n_unique()
     num_networks = frame["network"].n_unique()
     left_out = {"clusters": num_clusters - len(largest), "networks": num_networks - len(networks)}

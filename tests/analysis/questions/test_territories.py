@@ -104,3 +104,15 @@ def test_without_clusters_it_says_so(bench):
     bench.embed(vectors)
     with pytest.raises(AnalysisError, match="no output belongs to a cluster"):
         territories.table(bench.evidence, TEXT)
+
+
+@pytest.mark.parametrize(("num_prompts", "is_known"), [(4, True), (3, False)])
+def test_prompts_whose_runs_met_are_one_of_the_interval(bench, num_prompts, is_known):
+    """Runs of two of them are copies: of 4 prompts 3 are left, of 3 prompts 2, which are too few."""
+    fill(bench, lambda n, prompt, output: (output + prompt) % 4 if output else 0, num_prompts=num_prompts)
+    for n, network in enumerate((NETWORK, OTHER)):
+        for prompt in ("start 0", "start 1"):
+            texts = [f"{n} 0 0 {output}" for output in range(10)]
+            bench.add(prompt, texts, max_length=10 * len(set(network)), network=network, seed=42)
+    shares = territories.table(bench.evidence, TEXT).shares
+    assert shares["low"].is_not_nan().any() == is_known, shares
