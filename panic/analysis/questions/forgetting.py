@@ -46,10 +46,10 @@ def table(evidence: Evidence, view: View | None = None) -> pl.DataFrame | None:
         initial, final = group["initial"].to_numpy(), group["final"].to_numpy()
         found = attractor(initial, final)
         rng = np.random.default_rng(0)
-        centred = initial - initial.mean()
-        mixed = np.array([rng.permutation(final) for _ in range(NUM_SHUFFLES)])
-        slopes = mixed @ centred / (centred @ centred)
-        as_steep = int((np.abs(slopes) >= abs(found.slope) * (1 - 1e-12)).sum())
+        centred, around = initial - initial.mean(), final - final.mean()
+        mixed = np.array([rng.permutation(around) for _ in range(NUM_SHUFFLES)])
+        rounding = 1e-12 * np.linalg.norm(centred) * np.linalg.norm(around)
+        as_steep = int((np.abs(mixed @ centred) >= abs(around @ centred) - rounding).sum())
         p = (1 + as_steep) / (1 + NUM_SHUFFLES)
         rows.append((network, found.strength, found.position, found.slope, found.intercept, p, len(group),
                      int(group["num_runs"].sum())))  # fmt: skip

@@ -22,6 +22,14 @@ def test_texts_of_one_length_have_forgotten_all_prompts(bench):
     assert "1.00, towards 4 words (4 prompts, 4 runs" in forgetting.sentence(answer)
 
 
+def test_lengths_that_differ_by_rounding_alone_depend_on_nothing(bench):
+    """20 / 3 words after every prompt, which is no fraction of two: p was 0.001."""
+    for count in (4, 5, 6, 7):
+        for repeat, length in enumerate((6, 7, 7)):
+            bench.add(words(count), [words(length)], max_length=2, repeat=repeat, seed=-1)
+    assert forgetting.table(bench.evidence)["p_value"].unique().to_list() == [1.0]
+
+
 def test_a_part_of_the_length_is_kept(bench):
     """final = 3 + initial / 2: strength 1/2, and 6 words go to themselves; no shuffle of 7 is as steep."""
     for count in (2, 4, 6, 8, 10, 12, 14):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from panic.arms import BASELINE
 from tests.referee.rulings import Case, Ruling
 
 Rulings = Iterator[Ruling]
@@ -45,13 +46,13 @@ def _are_right(told: list[str], case: Case) -> Iterator[bool]:
         return
     if any(run.seed != -1 for run in runs):  # copies count once
         return
-    networks = list(dict.fromkeys(run.network for run in runs))
-    for number, network in zip(told, networks, strict=False):
+    kinds = sorted({(run.network, run.arm != BASELINE) for run in runs})  # what steps in is named behind
+    for number, kind in zip(told, kinds, strict=False):
         by_prompt = [
             [
                 float((run.vectors @ vector).mean())
                 for run in runs
-                if (run.network, run.prompt) == (network, prompt)
+                if (run.network, run.arm != BASELINE, run.prompt) == (*kind, prompt)
             ]
             for prompt, vector in case.world.prompts.items()
         ]
