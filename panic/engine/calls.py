@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from panic.config.fields import MAX_BATCH
 from panic.engine.contents import Output, Rejected
 from panic.engine.ledger import Span
 from panic.errors import ModelDoesNotFit, ModelError, ModelMissing, PanicError, StoreCorrupt
@@ -81,18 +80,6 @@ class Call:
     bucket: int = 0
     upcoming: tuple[str, ...] = ()
     attempt: int = 1
-
-    def __post_init__(self) -> None:
-        refuse_more(MAX_BATCH, self.batch_size, f"items in a batch of {self.model}")
-
-
-def refuse_more(most: int, number: int, what: str) -> None:
-    """Raise StoreCorrupt for a number that no config can ask for: memory would be filled by it."""
-    if number > most:
-        raise StoreCorrupt(
-            f"the store says {number:,} {what}, and {most:,} is the most",
-            hint="panic check names where; a store of somebody else's may be made to do harm.",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,8 @@ from typing import Any
 from panic.config import ExperimentConfig, contradictions, stored, union
 from panic.config.fields import MAX_BATCH, MAX_WORKERS
 from panic.devices.device import Device
-from panic.engine.calls import refuse_more
 from panic.engine.plan import Plan, joined_runs, open_runs, run_key, small_bytes
-from panic.errors import ConfigError, ConflictError, PanicError
+from panic.errors import ConfigError, ConflictError, PanicError, StoreCorrupt
 from panic.models import imported, registry
 from panic.models.kinds import kind_of
 from panic.models.protocol import ModelSpec
@@ -37,6 +36,15 @@ _KERNELS = ("torch", "diffusers", "transformers")
 """Packages that decide how numbers are rounded, and who pads what."""
 SWITCHES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 """Variables by which libraries are asked for other kernels of the processor than their own choice."""
+
+
+def refuse_more(most: int, number: int, what: str) -> None:
+    """Raise StoreCorrupt for a number that no config can ask for: memory would be filled by it."""
+    if number > most:
+        raise StoreCorrupt(
+            f"the store says {number:,} {what}, and {most:,} is the most",
+            hint="panic check names where; a store of somebody else's may be made to do harm.",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

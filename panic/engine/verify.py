@@ -21,10 +21,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from panic.config import DiagramSettings
+from panic.config.fields import MAX_BATCH
 from panic.devices.device import Device, members, open_devices
 from panic.engine.calls import Call
 from panic.engine.contents import Output, Rejected
-from panic.engine.pinning import as_started
+from panic.engine.pinning import as_started, refuse_more
 from panic.engine.plan import CheckedConfig, make_plan
 from panic.engine.pool import Bench
 from panic.engine.serving import CallServer, ServerSettings
@@ -180,6 +181,7 @@ def _finding(origin: Origin, verdict: Verdict, detail: str = "", difference: flo
 def _compare(store: Store, server: CallServer, name: str, origin: Origin) -> Finding:
     """Call the model as it was called, and compare what it gives with what the store gives."""
     try:
+        refuse_more(MAX_BATCH, origin.batch_size, "items in its batch")
         given = _content(store, origin.input, origin.input_modality)
     except PanicError as error:
         return _finding(origin, "damaged", f"its input: {error.message}")

@@ -53,7 +53,8 @@ class PipelineModel(FromFolder):
 
     def _read(self, folder: Path) -> Any:
         pipeline = self._read_pipeline(folder)
-        drawing.prepare(self.spec, pipeline)
+        if any(self.spec.parameters.get(name) for name in drawing.PARAMETERS):
+            drawing.prepare(self.spec, pipeline)
         if lora := self.spec.parameters.get("lora"):
             fuse_pipeline(self.spec.name, pipeline, Path(lora))
         pipeline.set_progress_bar_config(disable=True)

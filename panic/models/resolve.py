@@ -86,7 +86,8 @@ class Resolver:
         self._kept: dict[str, ModelSpec] = {}
         self._own: dict[str, ModelSpec] | None = None
         keys = ((names.variant(name) or {}).get("api_key_env") for name in names.variants)
-        python_running.hide([*names.hidden, *(key for key in keys if isinstance(key, str))])
+        if unseen := [*names.hidden, *(key for key in keys if isinstance(key, str))]:
+            python_running.hide(unseen)
 
     def resolve(self, name: str, device_kind: str = "cpu") -> ModelSpec:
         """The spec of a model by name, its parameters checked, with the dtype it has on this kind of device.

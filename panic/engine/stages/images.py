@@ -14,6 +14,8 @@ import logging
 from dataclasses import replace
 from itertools import groupby
 
+from panic.config.fields import MAX_BATCH
+from panic.engine.pinning import refuse_more
 from panic.engine.progress import Progress
 from panic.engine.queue import Item
 from panic.engine.session import LOST, Session
@@ -56,6 +58,7 @@ class ImageStage(CallStage):
         ready = [origin for origin in self._left.values() if origin.input not in gone]
         for origin in ready:
             modality = Modality(origin.input_modality)
+            refuse_more(MAX_BATCH, origin.batch_size, f"items in a batch of {origin.model}")
             self.enqueue(origin.model, modality, Item(origin, origin.input, origin.seed), origin.batch_size)
         if not ready:
             self._reasons |= dict.fromkeys(self._left, "what it was made from is lost")
