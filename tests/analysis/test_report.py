@@ -198,7 +198,7 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert 'data-drawn="19"' in done.stdout
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 25
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 19
     assert "data-owned" not in done.stdout
 
 

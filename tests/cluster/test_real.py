@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -23,7 +24,7 @@ from panic.store.check import check
 from tests.cluster.conftest import Cluster
 from tests.cluster.test_slurm import ROOT, SYNTHETIC, a_job, num_invocations, write_config
 from tests.engine.conftest import dump
-from tests.processes import command_lines
+from tests.processes import ask, command_lines
 from tests.train import small
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # another process may have the ports for a while
@@ -169,7 +170,7 @@ def test_a_task_that_is_killed_outright_is_told_and_submitted_again(slurm: Clust
     job = load(folder)
     until_at_work(tmp_path)
     [shell] = [one for one, words in command_lines().items() if is_task(words)]
-    shell.kill()
+    ask([shell, *shell.children(recursive=True)], psutil.Process.kill)  # as a control group would
     until_ended()
     assert job.state(1).startswith("running"), "it could write nothing more"
     assert (folder / "tasks" / "0001.lock").exists()
