@@ -350,7 +350,7 @@ class Order:
             return (yield)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
             self.lines[item.nodeid] = (seen, time.monotonic() - start)
 
 

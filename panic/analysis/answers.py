@@ -179,8 +179,8 @@ def side_by_side(figures: Mapping[str, Sequence[Figure]], *, mode: str = "light"
     columns = {name: dict(_charts(of_one)) for name, of_one in figures.items()}
     rows = dict.fromkeys(key for charts in columns.values() for key in charts) or {("", ""): None}
     if len(columns) == len(rows) == 1:
-        ((charts,),) = (tuple(columns.values()),)
-        return themed(next(iter(charts.values()), None) or _cell(None, ""), mode)
+        [charts], [key] = columns.values(), rows
+        return themed(charts[key] if charts else _cell(None, ""), mode)
     cells = [
         _cell(charts.get(key), name if len(columns) > 1 else "")
         for key in rows

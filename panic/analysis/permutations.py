@@ -36,10 +36,7 @@ class Design:
 
     def shuffled(self, rng: np.random.Generator) -> Codes:
         """Groups (n,) in an order that is as likely as theirs if groups make no difference."""
-        if self.resampling == "between units":
-            first = np.unique(self.units, return_index=True)[1]
-            return rng.permutation(self.groups[first])[self.units]
-        labels: Codes = self._mixed(rng.random((1, len(self.units))))[0]
+        labels: Codes = self.all_shuffled(rng, 1)[0]
         return labels
 
     def all_shuffled(self, rng: np.random.Generator, count: int) -> Codes:

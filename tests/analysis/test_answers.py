@@ -99,6 +99,14 @@ def figure(title: str) -> Figure:
     return Figure(title=title, charts={"": finish(made, title, width=100, height=50)})
 
 
+@pytest.mark.parametrize("experiments", [("demo",), ("demo", "other")])
+def test_where_no_experiment_has_a_chart_it_says_so(experiments):
+    """An empty picture was written without a word."""
+    shown = {name: [Figure(title="Has it been here before?", charts={})] for name in experiments}
+    drawn = vl_convert.vegalite_to_svg(side_by_side(shown).to_dict())
+    assert drawn.count(">nothing to show<") == len(experiments)
+
+
 def test_equal_figures_of_experiments_stand_side_by_side():
     """Lists of lists of equal charts gave their scales equal names, which Vega refused to draw."""
     shown = {"one": [figure("above"), figure("below")], "two": [figure("above")], "three": [figure("below")]}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,9 @@ from panic.models.checks import check_config
 from panic.models.drawing import OF_PIPELINES
 from panic.models.kinds import fingerprint
 from panic.models.protocol import ModelSpec
-from tests import tiny, tiny_edits
+from tests import tiny_edits
 from tests.models.conftest import TEXTS, sample_images
 
-BUILDERS = {
-    **{kind: tiny.BUILDERS[kind] for kind in ("stable-diffusion", "flux")},
-    "klein": tiny_edits.BUILDERS["klein"],
-}
 SETTINGS: dict[str, dict[str, Any]] = {
     "stable-diffusion": {"steps": 4, "guidance": 2.0, "width": 64, "height": 64},
     "flux": {"steps": 2, "guidance": 1.0, "width": 64, "height": 64},
@@ -32,17 +30,19 @@ OF_NOISE = [name for name in OF_PIPELINES["scheduler"].choices if not name.start
 
 
 @pytest.fixture(scope="module")
-def spec_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelSpec]:
+def spec_of(
+    folder_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ModelSpec]:
     """The spec of a tiny pipeline with some parameters: `spec_of("flux", tiling=True)`."""
-    folders: dict[str, Path] = {}
+
+    @cache
+    def folder(kind: str) -> Path:
+        is_editor = kind in tiny_edits.BUILDERS
+        return tiny_edits.BUILDERS[kind](tmp_path_factory.mktemp(kind)) if is_editor else folder_of(kind)
 
     def spec(kind: str, **parameters: Any) -> ModelSpec:
-        if kind not in folders:
-            folders[kind] = tmp_path_factory.mktemp(kind) / "model"
-            BUILDERS[kind](folders[kind])
-        return registry.resolve(
-            "it", {"it": {"base": f"local:{folders[kind]}", **SETTINGS[kind], **parameters}}
-        )
+        base = {"base": f"local:{folder(kind)}", **SETTINGS[kind]}
+        return registry.resolve("it", {"it": {**base, **parameters}})
 
     return spec
 
@@ -170,8 +170,9 @@ def test_another_scheduler_is_another_model(spec_of: Callable[..., ModelSpec]) -
     assert told == {"tiling": "tiling of false is what there is without it: leave it out"}
 
 
-def test_an_index_of_another_shape_is_no_crash(tmp_path: Path) -> None:
-    folder = BUILDERS["stable-diffusion"](tmp_path / "model") or tmp_path / "model"
+def test_an_index_of_another_shape_is_no_crash(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(folder_of("stable-diffusion"), folder)
     index = json.loads((folder / "model_index.json").read_text()) | {"vae": []}
     (folder / "model_index.json").write_text(json.dumps(index))
     spec = registry.resolve("it", {"it": {"base": f"local:{folder}", **SETTINGS["stable-diffusion"]}})
