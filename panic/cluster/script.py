@@ -37,7 +37,7 @@ local_disk() {
 }
 
 note() {
-  printf '%s on %s, job %s, restart %s\n' "$1" "$(hostname)" "$me" "${SLURM_RESTART_COUNT:-0}" >"$state"
+  printf '%s on %s, job %s, restart %s\n' "$1" "$HOSTNAME" "$me" "${SLURM_RESTART_COUNT:-0}" >"$state"
 }
 
 # Whether Slurm has a job in its queue. Where it does not say, as when it is busy, the job counts as alive.
@@ -60,17 +60,22 @@ is_alive() {
   echo "Slurm does not say whether job $1 has ended: $said" >&2
 }
 
+# A signal that comes while bash reads a command in parentheses can spoil what it reads: there is none here.
+read_holder() {
+  holder=
+  read -r holder 2>/dev/null <"$lock" || true
+}
+
 # One task at a time: the lock says which job performs it. What is left of a job that ended is taken over; of
 # two that do so at once, the one whose number stays.
 lock() {
-  local holder
   if ! (set -o noclobber && printf '%s\n' "$me" >"$lock") 2>/dev/null; then
-    holder=$(cat "$lock" 2>/dev/null || true)
+    read_holder
     if [ "$holder" != "$me" ]; then
       if ! is_alive "$holder"; then
         printf '%s\n' "$me" >"$lock"
         sleep 1
-        holder=$(cat "$lock" 2>/dev/null || true)
+        read_holder
       fi
       if [ "$holder" != "$me" ]; then
         echo "Task $task is performed by job $holder already: $lock" >&2
@@ -81,8 +86,9 @@ lock() {
 }
 
 # The store on this node's disk goes when its last snapshot has been taken, which 0 promises; a run that was
-# told twice to stop ends without one.
+# told twice to stop ends without one. A child that is ended before it has become its command comes here, too.
 finish() {
+  if [ "$BASHPID" != "$$" ]; then return; fi
   if [ -n "${store:-}" ] && [ -e "$store" ]; then
     case ${code:-none} in
       0) rm -rf "$store" ;;
@@ -92,19 +98,20 @@ finish() {
         if "${panic[@]}" snapshot "$store" "$folder/tasks/$name" --quiet; then
           rm -rf "$store"
         else
-          echo "No snapshot could be taken: what was computed stays on $(hostname) in $store" >&2
+          echo "No snapshot could be taken: what was computed stays on $HOSTNAME in $store" >&2
         fi
         ;;
     esac
   fi
-  if [ "$(cat "$lock" 2>/dev/null || true)" = "$me" ]; then rm -f "$lock"; fi
+  read_holder
+  if [ "$holder" = "$me" ]; then rm -f "$lock"; fi
 }
 
 # What an earlier attempt has left on this node becomes the snapshot if it has all of that, or is set aside.
 take_left() {
   if [ -e "$store/store.sqlite" ] && [ -e "$folder/tasks/$name/store.sqlite" ]; then
     if ! "${panic[@]}" snapshot "$store" "$folder/tasks/$name" --quiet; then
-      echo "The store of an earlier attempt is set aside: $store-left-$SECONDS-$$ on $(hostname)" >&2
+      echo "The store of an earlier attempt is set aside: $store-left-$SECONDS-$$ on $HOSTNAME" >&2
       mv "$store" "$store-left-$SECONDS-$$"
     fi
   fi
@@ -125,6 +132,10 @@ pin() {
 # A signal ends `wait` with a code of its own: then the child's is asked for once more, also if it has ended.
 perform() {
   local child woken told=
+  if [ -n "$asked" ]; then
+    code=143
+    return
+  fi
   "$@" &
   child=$!
   trap 'asked=requeue woken=1; ask_to_stop' USR1
@@ -139,11 +150,23 @@ perform() {
   trap - TERM INT
 }
 
+# A child that is this shell still, and not yet its command, would lose the request.
 ask_to_stop() {
+  local own
   if [ -z "$told" ]; then
     told=1
+    own=$(words_of "$$")
+    while [ -n "$own" ] && [ "$(words_of "$child")" = "$own" ]; do sleep 0.05; done
     kill -TERM "$child" 2>/dev/null || true
   fi
+}
+
+words_of() {
+  if [ -d /proc/self ]; then
+    tr '\0' ' ' <"/proc/$1/cmdline"
+  else
+    ps -ww -o args= -p "$1"
+  fi 2>/dev/null || true
 }
 
 shard() {
@@ -161,7 +184,7 @@ shard() {
 
 task() {
   task=${SLURM_ARRAY_TASK_ID:?it says which task}
-  name=$(printf '%04d' "$task")
+  printf -v name '%04d' "$task"
   me=${SLURM_ARRAY_JOB_ID:-}${SLURM_ARRAY_JOB_ID:+_}${SLURM_ARRAY_JOB_ID:+$task}
   me=${me:-${SLURM_JOB_ID:?it says which job}}
   lock=$folder/tasks/$name.lock

@@ -298,25 +298,29 @@ def test_a_store_whose_last_snapshot_fails_stays_on_its_node(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["before it begins", "while it performs"])
+@pytest.mark.parametrize("when", ["before it begins", "as it begins", "while it performs"])
 def test_a_task_that_ends_at_once_when_it_is_warned_is_requeued(tmp_path: Path, when: str) -> None:
-    """The shell took the signal that it had itself for how its child had ended, if that was quick."""
+    """The shell took the signal that it had itself for how its child had ended, if that was quick.
+
+    And a child that was this shell still, not yet its command, lost the request and went on to the end.
+    """
     given = stand_in(tmp_path, "scontrol", f'echo "$@" >> "{tmp_path}/asked"')
-    setup = f'touch "{tmp_path}/begun"; sleep 0.3' if when == "before it begins" else ""
-    for number in range(1, 6):
-        job = a_job(
-            tmp_path, shards=1, panic=("sh", "-c", f'touch "{tmp_path}/begun"; exec sleep 600'), setup=setup
-        )
-        task = subprocess.Popen(["bash", job.script, "task"], env=given)
+    begun = f'touch "{tmp_path}/begun"; '
+    setup = {"before it begins": f"{begun} sleep 0.3", "as it begins": begun, "while it performs": ""}[when]
+    performed = ("sh", "-c", f"{'' if setup else begun}exec sleep 600")
+    job = a_job(tmp_path, shards=1, panic=performed, setup=setup)
+    for number in range(1, 21):
+        (tmp_path / "begun").unlink(missing_ok=True)
+        task = subprocess.Popen(["bash", job.script, "task"], env=given, stderr=subprocess.PIPE, text=True)
         while not (tmp_path / "begun").exists():
             assert task.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.1)
+            time.sleep(0.001)
+        time.sleep(number / 1000 if when == "as it begins" else 0.05)
         task.send_signal(signal.SIGUSR1)
-        assert task.wait(100) == 0
+        _, said = task.communicate(timeout=100)
+        assert (task.returncode, said) == (0, "")
         assert job.state(1).startswith("requeued")
         assert (tmp_path / "asked").read_text() == "requeue 17_1\n" * number
-        (tmp_path / "begun").unlink()
 
 
 @pytest.mark.slow
