@@ -148,7 +148,11 @@ def _next(
     for e in range(start, len(heads)):
         i, j = heads[e], tails[e]
         steps += blocks
-        guess = _lune(adjacent, i, j, served[i])
+        w = (i + j) >> 7  # along a trajectory, what is between two points in time is so in space, mostly
+        if not is_any_alive and adjacent[i, w] & adjacent[j, w] != ZERO:
+            guess = _SEEN
+        else:
+            guess = _lune(adjacent, i, j, served[i])
         if guess == _EMPTY:
             if not unite(parent, i, j):
                 return e, -1, steps
