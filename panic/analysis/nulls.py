@@ -114,7 +114,7 @@ def null_band(
 
 
 def _number_of(data: Any) -> int:
-    """A number of an array's values, or of several arrays': the same at every call, and another for others."""
+    """A number of an array's values, or of several arrays': always the same, and another for others."""
     digest = hashlib.sha256()
     for part in data if isinstance(data, list | tuple) else [data]:
         digest.update(np.ascontiguousarray(part).tobytes())
