@@ -72,18 +72,19 @@ Stop:    "$ROOT/run.sh" --stop
 TEXT
 }
 
-# await_begin PID LOG: return as soon as the job shows progress, or after 10 s; leave if it has ended by then.
+# await_begin PID LOG: return as soon as the job shows progress; leave if it ends before.
 await_begin() {
   local tick=0 code=0
   while [ -n "$(started "$1")" ]; do
-    if [ "$tick" = 50 ] || grep -q '^runs ' "$2"; then return; fi
+    if grep -q '^runs ' "$2"; then return; fi
+    if [ "$tick" = 50 ]; then say "PID $1 is getting ready. Log: $2"; fi
     sleep 0.2
     tick=$((tick + 1))
   done
   wait "$1" || code=$?
   tail -n 20 "$2"
   if [ "$code" != 0 ]; then
-    say "It failed at once (code $code). Log: $2"
+    say "It failed before its first step (code $code). Log: $2"
     exit 1
   fi
   printf 'Done already: PID %s\nLog:     %s\n' "$1" "$2"

@@ -167,7 +167,7 @@ def _(charts, dynamics, np, nulls, paths, pl, run_choice):
     _charts = []
     for _name, _surrogate in surrogates.items():
         _band = nulls.null_band(
-            lambda points: dynamics.distance_by_lag(points, _lag)[1:], path, _surrogate, num_surrogates=100
+            lambda points: dynamics.distance_by_lag(points, _lag)[1:], path, _surrogate, num_surrogates=79
         )
         _table = pl.DataFrame(
             {
@@ -199,7 +199,7 @@ def _(charts, nulls, path, pl, surrogates, topology):
 
     _rows = []
     for _name, _surrogate in surrogates.items():
-        _band = nulls.null_band(total_lifetime, path, _surrogate, num_surrogates=60)
+        _band = nulls.null_band(total_lifetime, path, _surrogate, num_surrogates=79)
         _rows.append((_name, float(_band.value), float(_band.low), float(_band.high), float(_band.mean)))
     _table = pl.DataFrame(_rows, ["x", "value", "low", "high", "mean"], orient="row")
     mo.vstack(

@@ -3,6 +3,7 @@
 matching(table)                          # is what belongs together more alike than what does not?
 swapping(statistic, num_units)           # did early and late trade places, would it show?
 relabelling(distances, pairs)            # are these pairs nearer than pairs of other names?
+pairing(initial, final)                  # does what comes last depend on what came first?
 
 All orders are gone through where there are at most `MAX_DRAWS` of them, so that a p value is exact; else so
 many are drawn. A test of few units cannot give a small p whatever the data, which `p_least` tells.
@@ -89,6 +90,25 @@ def relabelling(distances: ArrayLike, pairs: ArrayLike, *, seed: int = 0) -> Cha
     return _chance(draws, larger=False, p_least=float(p_least))
 
 
+def pairing(initial: ArrayLike, final: ArrayLike, *, seed: int = 0) -> Chance:
+    """Test, two-sided, whether the slope of final on initial values (n,) is farther from 0 than if they were
+    paired otherwise.
+
+    The statistic is the slope of least squares, sum (x - mean x) (y - mean y) / sum (x - mean x)^2; this is
+    the permutation test of a correlation (Pitman, JRSS Supplement 4, 1937). AnalysisError below
+    `LEAST_PROMPTS` values, or where all initial ones are equal.
+    """
+    x, y = _finite(initial), _finite(final)
+    if x.ndim != 1 or x.shape != y.shape or np.ptp(x) == 0:
+        raise AnalysisError("as many final as initial values are needed, and initial ones that differ")
+    x = x - x.mean()
+    slack = 1e-12 * float(np.linalg.norm(y) / np.linalg.norm(x))  # what rounding makes of equal values
+    draws = (y - y.mean())[_orders(len(x), seed)] @ x / (x @ x)
+    same = np.unique(x, return_counts=True)[1]  # orders among equal values change nothing
+    p_least = float(np.prod([float(factorial(count)) for count in same]) / factorial(len(x)))
+    return _chance(draws, larger=None, p_least=max(p_least, 1 / len(draws)), slack=slack)
+
+
 def swapping(
     statistic: Callable[[NDArray[np.bool_]], float],
     num_units: int,
@@ -99,7 +119,8 @@ def swapping(
     """Test, two-sided, whether a difference is farther from 0 than if units had swapped its two sides.
 
     `statistic` takes which units swap (num_units,), of which any are as likely as any others if early and
-    late, say, make no difference within a unit. AnalysisError below `LEAST_UNITS` units.
+    late, say, make no difference within a unit. It is the randomisation test of paired differences (Fisher,
+    "The Design of Experiments", 1935, section 21). AnalysisError below `LEAST_UNITS` units.
     """
     if num_units < LEAST_UNITS:
         raise AnalysisError(f"{LEAST_UNITS} independent starts are needed for a test, found {num_units}")
@@ -146,10 +167,11 @@ def _swaps(count: int, most: int, seed: int) -> Iterator[NDArray[np.bool_]]:
     yield from (rng.random(count) < 0.5 for _ in range(most))
 
 
-def _chance(draws: Array, *, larger: bool | None, p_least: float) -> Chance:
+def _chance(draws: Array, *, larger: bool | None, p_least: float, slack: ArrayLike | None = None) -> Chance:
     """The first of the draws (num_draws, ...) against all of them, it among them; None: at either side."""
     signed = np.abs(draws) if larger is None else draws if larger else -draws
-    slack = 1e-12 * np.abs(draws).max(axis=0)  # sums differ in their last bits
+    if slack is None:
+        slack = 1e-12 * np.abs(draws).max(axis=0)  # sums differ in their last bits
     p = (signed >= signed[0] - slack).mean(axis=0)
     return Chance(value=np.asarray(draws[0]), draws=draws, p_value=np.asarray(p), p_least=p_least)
 

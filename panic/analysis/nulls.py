@@ -21,9 +21,10 @@ vectors.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, floor, sqrt
 from typing import Any
 
 import numpy as np
@@ -75,19 +76,30 @@ def null_band(
 ) -> Band:
     """`statistic(data)` against its values on surrogates of the data, (num_surrogates, ...).
 
-    AnalysisError when the statistic is NaN on the data, or on a surrogate (then it is no fair null).
+    The band goes from the k-th least to the k-th largest draw, k = floor(tail (num_surrogates + 1)) with half
+    of 1 - level as the tail: a value exchangeable with the draws is above it with a chance of k /
+    (num_surrogates + 1), at most the tail, and as often below. What is outside has `p_value` <= 1 - level,
+    and nothing else has.
+    What is drawn depends on the seed and on the data, so that runs have draws of their own: where all shared
+    those of one seed, one unlucky set of 39 put 4.8 % of 600 random walks above bands for 2.5 %.
+    AnalysisError for too few surrogates of such a level, and when the statistic is NaN on the data, or on a
+    surrogate (then it is no fair null).
     """
-    if num_surrogates < 2 or not 0 < level < 1:
-        raise AnalysisError(f"2 surrogates and a level between 0 and 1: {num_surrogates}, {level}")
-    rng = np.random.default_rng(seed)
+    if not 0 < level < 1:
+        raise AnalysisError(f"a level is between 0 and 1: {level}")
+    tail = round((1 - level) / 2, 12)  # 0.025 to the bit: 39 are enough of it
+    rank = floor(tail * (num_surrogates + 1) + 1e-9)
+    if rank < 1:
+        raise AnalysisError(
+            f"a level of {level:g} takes {ceil(1 / tail - 1e-9) - 1} surrogates or more: {num_surrogates}"
+        )
+    rng = np.random.default_rng([seed, _number_of(data)])
     value = np.asarray(statistic(data), dtype=np.float64)
     draws = np.array([statistic(surrogate(data, rng)) for _ in range(num_surrogates)], dtype=np.float64)
     if np.isnan(value).any() or np.isnan(draws).any():
         raise AnalysisError("the statistic is NaN on the data or on a surrogate", hint="leave those lags out")
-    # Weibull's positions: a value like any surrogate is outside with the chance that the level says. NumPy's
-    # default puts it outside of 40 surrogates at 2.5 % nearly twice as often.
-    tail = round((1 - level) / 2, 12)  # 0.025 to the bit, or a value that equals the least of 39 is outside
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0, method="weibull")
+    ordered = np.sort(draws, axis=0)
+    low, high = ordered[rank - 1], ordered[-rank]
     above, below = (draws >= value).sum(axis=0), (draws <= value).sum(axis=0)
     p = np.minimum(1.0, 2 * (1 + np.minimum(above, below)) / (1 + num_surrogates))
     return Band(
@@ -99,6 +111,14 @@ def null_band(
         draws=draws,
         level=level,
     )
+
+
+def _number_of(data: Any) -> int:
+    """A number of an array's values, or of several arrays': always the same, and another for others."""
+    digest = hashlib.sha256()
+    for part in data if isinstance(data, list | tuple) else [data]:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return int.from_bytes(digest.digest()[:8])
 
 
 def null_table(

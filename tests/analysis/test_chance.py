@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import linregress, pearsonr, permutation_test
 
 from panic.analysis.chance import (
     LEAST_PROMPTS,
@@ -16,6 +17,7 @@ from panic.analysis.chance import (
     holm,
     least_told,
     matching,
+    pairing,
     relabelling,
     swapping,
 )
@@ -117,6 +119,30 @@ def test_many_rows_are_drawn_the_given_order_first():
     assert (float(found.value), len(found.draws)) == (1.0, 1000)
     assert float(found.p_value) == found.p_least == 1 / 1000
     assert len(matching(np.eye(6)).draws) == 720
+
+
+def test_pairing_is_the_permutation_test_of_pearsons_correlation():
+    """That of scipy with |r| as its statistic: of all 120 orders of five exactly, of drawn ones nearly."""
+    rng = np.random.default_rng(0)
+    for size, near in ((5, 1e-12), (9, 0.03)):
+        x, y = rng.exponential(size=(2, size))
+        right = permutation_test(
+            (x,), lambda x, y=y: abs(pearsonr(x, y).statistic), permutation_type="pairings",
+            alternative="greater", rng=rng,
+        )  # fmt: skip
+        found = pairing(x, y)
+        assert float(found.value) == pytest.approx(linregress(x, y).slope)
+        assert float(found.p_value) == pytest.approx(right.pvalue, abs=near)
+
+
+def test_pairing_refuses_what_has_no_slope():
+    with pytest.raises(AnalysisError, match="4 prompts are needed for a test, found 3"):
+        pairing([1, 2, 3], [1, 2, 3])
+    for initial, final in (([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3, 4], [1, 2, 3])):
+        with pytest.raises(AnalysisError, match="as many final as initial values"):
+            pairing(initial, final)
+    assert pairing([1, 2, 3, 4], [0.1 + 0.2, 0.3, 0.3, 0.3]).p_value == 1.0  # rounding alone
+    assert pairing([1, 1, 2, 2], [1, 2, 3, 4]).p_least == pytest.approx(1 / 6)
 
 
 def test_bounds_are_quantiles_of_the_draws():

@@ -227,7 +227,7 @@ def test_a_curve_has_a_band_and_a_walk_is_inside_its_own(path):
     assert band.draws.shape == (99, 8)
     assert not band.is_outside[3:].any()
     with pytest.raises(AnalysisError, match="NaN"):
-        null_band(lambda x: distance_by_lag(x, 200), path, walk_like, num_surrogates=3)
+        null_band(lambda x: distance_by_lag(x, 200), path, walk_like, num_surrogates=39)
 
 
 @pytest.mark.parametrize("make", [walk_like, matched_walk, gaussian_process, shuffled, markov_path])

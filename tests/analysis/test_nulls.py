@@ -56,11 +56,55 @@ def test_a_p_value_is_twice_the_smaller_share_at_or_beyond(value, p, is_outside)
     assert found.is_outside == is_outside
 
 
+@pytest.mark.parametrize("num", [39, 40, 60, 79, 99, 100, 200])
+def test_one_of_exchangeable_values_is_outside_at_most_as_often_as_the_level_says(num):
+    """Whichever of the values is taken for the run's, the others are its draws: all cases are counted."""
+    values = [float(value) for value in range(num + 1)]
+    above, below, ties = 0, 0, 0
+    for own in values:
+        found = _beside(own, [value for value in values if value != own])
+        above += int(found.value > found.high)
+        below += int(found.value < found.low)
+        assert found.is_outside == (found.p_value <= 0.05 + 1e-12)
+        ties += int(_beside(own // 3, [value // 3 for value in values if value != own]).is_outside)
+    assert above == below == (num + 1) // 40
+    assert ties <= above + below
+
+
+def _beside(own, others):
+    draws = iter(others)
+    return null_band(float, own, lambda *_: next(draws), num_surrogates=len(others))
+
+
+def test_runs_have_draws_of_their_own():
+    """All runs of an experiment shared those of one seed: one unlucky set of draws put them all outside."""
+    runs = [(run, float(value)) for run, value in enumerate(RNG(0).normal(size=2000))]
+    found = null_table(runs, float, lambda _, rng: float(rng.normal()), max_runs=2000)
+    assert found["high"].n_unique() == found["low"].n_unique() == 2000
+    for outside in (found["value"] > found["high"], found["value"] < found["low"]):
+        assert 28 < outside.sum() < 74  # 50 +- 3.3 deviations
+    again = null_table(runs[:3], float, lambda _, rng: float(rng.normal()))
+    assert again.rows() == found.head(3).rows(), "whoever else is there, a run has the same band"
+
+
+def test_several_arrays_have_a_number_together():
+    def band(*runs):
+        return null_band(lambda some: sum(map(sum, some)), list(runs), lambda _, rng: [rng.normal(size=1)])
+
+    one, other = np.arange(3), np.arange(5)
+    assert band(one, other).draws.tolist() == band(one, other).draws.tolist() != band(one, one).draws.tolist()
+
+
 def test_bands_that_cannot_be():
-    assert counted(1, num=2).draws.size == 2
-    for how in ({"num": 1}, {"level": 0}, {"level": 1}):
-        with pytest.raises(AnalysisError, match="2 surrogates and a level between 0 and 1"):
-            counted(1, **how)
+    for level in (0, 1):
+        with pytest.raises(AnalysisError, match="a level is between 0 and 1"):
+            counted(1, level=level)
+    for level, least in ((0.95, 39), (0.9, 19), (0.5, 3), (0.99, 199)):
+        assert counted(1, num=least, level=level).draws.size == least
+        with pytest.raises(
+            AnalysisError, match=f"a level of {level} takes {least} surrogates or more: {least - 1}"
+        ):
+            counted(1, num=least - 1, level=level)
     with pytest.raises(AnalysisError, match="NaN on the data"):
         counted(np.nan)
     with pytest.raises(AnalysisError, match="NaN on the data or on a surrogate"):
@@ -78,7 +122,7 @@ def test_a_curve_has_a_band_at_every_place():
 
 def test_of_many_runs_some_have_a_row_each():
     runs = [(10 + place, float(place)) for place in range(9)]
-    found = null_table(runs, float, lambda value, _: value + 1, max_runs=3, num_surrogates=2)
+    found = null_table(runs, float, lambda value, _: value + 1, max_runs=3)
     assert found["run"].to_list() == [10, 14, 18]
     assert found["x"].to_list() == ["run 10", "run 14", "run 18"]
     assert found.row(1) == ("run 14", 4.0, 5.0, 5.0, 5.0, 14)

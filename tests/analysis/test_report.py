@@ -16,6 +16,7 @@ from panic.analysis.report import PICTURE_BUDGET_BYTES, render, short_paths, wri
 from panic.errors import NotFound
 from panic.store import Store, reading, writing
 from tests.analysis.conftest import HOSTILE, Bench
+from tests.patience import LONGEST_S
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -194,7 +195,7 @@ def test_a_browser_draws_every_chart_without_a_complaint(full, tmp_path):
             f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
             path.as_uri(),
         ],
-        capture_output=True, text=True, timeout=100, check=True,
+        capture_output=True, text=True, timeout=LONGEST_S, check=True,
     )  # fmt: skip
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert 'data-drawn="19"' in done.stdout

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -15,6 +13,7 @@ import pytest
 
 from panic.analysis import measured
 from panic.store import Store
+from tests.rights import folder_of_others, without_rights
 
 COLUMNS = ["name", "drift", "entropy"]
 
@@ -66,31 +65,15 @@ def test_a_vector_that_is_no_number_stopped_listings(store: Path) -> None:
         assert len(measured.find(opened, columns=COLUMNS)) == 2
 
 
-@pytest.fixture
-def of_others() -> Iterator[Path]:
-    """A folder that everybody may read, and nobody but its owner write."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
-
-
-def test_a_file_that_may_only_be_read_stopped_listings(store: Path, file: Path, of_others: Path) -> None:
-    shared = of_others / "shared"
-    shutil.copytree(store, shared)
-    for path in [shared, *shared.rglob("*")]:
-        path.chmod(0o555 if stat.S_ISDIR(path.stat().st_mode) else 0o444)
-    before = (shared / file.name).read_bytes()
+def test_a_file_that_may_only_be_read_stopped_listings(store: Path, file: Path) -> None:
     known = expected(store)  # by now all is imported that others may not be let read
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # root may write everywhere
-    try:
-        assert not os.access(shared / file.name, os.W_OK, effective_ids=True)
-        found = expected(shared)
-    finally:
-        os.seteuid(user)
-    assert (shared / file.name).read_bytes() == before
-    shared.chmod(0o755)
-    assert found == known
+    with folder_of_others() as folder:
+        shared = folder / "shared"
+        shutil.copytree(store, shared)
+        for path in [shared, *shared.rglob("*")]:
+            path.chmod(0o555 if stat.S_ISDIR(path.stat().st_mode) else 0o444)
+        before = (shared / file.name).read_bytes()
+        with without_rights():
+            assert not os.access(shared / file.name, os.W_OK, effective_ids=True)
+            assert expected(shared) == known
+        assert (shared / file.name).read_bytes() == before

@@ -17,7 +17,7 @@ from panic.config.problems import Source
 from panic.config.searching import search_space
 from panic.config.sources import parse
 from panic.errors import ConfigError
-from tests.cli.conftest import Invoke
+from tests.cli.conftest import SLOWED, Invoke
 from tests.patience import until
 from tests.train import small
 
@@ -34,6 +34,7 @@ device: cpu
 executor: local
 """
 RANGE = "{optimize: {from: 0, to: 1}}"
+DRAW = "synthetic/text-to-image, states: 5, size: 16, delay_s: 0.0}"
 
 
 def write(folder: Path, epsilon: str = RANGE, delay_s: float = 0.0, max_length: int = 6) -> Path:
@@ -190,7 +191,9 @@ def test_a_bad_trial_is_pruned_and_keeps_what_it_has(panic: Invoke, tmp_path: Pa
 @pytest.mark.slow
 def test_a_killed_search_finishes_its_trial_first(panic: Invoke, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="Optuna is not installed (extra optimize)")
-    config = write(tmp_path, delay_s=0.01, max_length=120)
+    (tmp_path / "slowed.py").write_text(SLOWED)
+    config = write(tmp_path, max_length=60)
+    config.write_text(config.read_text().replace(DRAW, '"python:slowed.py:Draw"}'))
     command = [
         sys.executable,
         "-m",
@@ -212,6 +215,8 @@ def test_a_killed_search_finishes_its_trial_first(panic: Invoke, tmp_path: Path)
     until(has_begun, process)
     process.kill()
     process.wait()
+    assert [one["state"] for one in trials(panic)] == ["interrupted"]
+    (tmp_path / "go").touch()
     done = panic(*command[3:])
     assert done.exit_code == 0, done.output
     assert "2 complete" in done.stdout

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import resource
 import socket
 import sqlite3
 import subprocess
@@ -325,10 +324,14 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(panic: Invoke, tmp_pat
     command = [sys.executable, "-P", "-m", "panic", "run", str(config), "--set", "models.draw.distinct=true"]
     command += ["--set", "models.chain.distinct=true", "--set", "seeds=[-1]", "--set", "repeats=4"]
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))  # to create one writes 2 MB
-
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=LONGEST_S)
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -f 5860 && exec "$@"',
+        "sh",
+        *command,
+    ]  # of 512 bytes; to create one takes 2 MB
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=LONGEST_S)
     assert done.returncode == 1, done.stderr
     assert "free space" in done.stderr
     assert "Traceback" not in done.stderr

@@ -209,7 +209,7 @@ class TestCluster:
         assert len(files) > 100
         assert sum(told) < 0.2 * pixels, "pixels went through the driver"
         assert max(held) > SIZE * SIZE * 3, "no pixels were in the object store"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while used_bytes() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert used_bytes() == 0

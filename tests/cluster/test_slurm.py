@@ -25,6 +25,7 @@ from panic.cluster.standing import standings
 from panic.errors import PanicError, UsageError
 from panic.store import Store, reading
 from tests.engine.conftest import SYNTHETIC, dump
+from tests.patience import LONGEST_S
 from tests.processes import ask, command_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,7 +211,7 @@ def test_a_warning_ends_the_task_after_its_batch_and_it_goes_on_from_its_snapsho
         assert task.poll() is None
         time.sleep(0.1)
     task.send_signal(signal.SIGUSR1)
-    assert task.wait(200) == 0
+    assert task.wait(LONGEST_S) == 0
     assert (tmp_path / "requeued").read_text() == "requeue local-1\n"
     assert job.state(1).startswith("requeued")
     before = dump(job.folder / "tasks" / "0001")
@@ -317,7 +318,7 @@ def test_a_task_that_ends_at_once_when_it_is_warned_is_requeued(tmp_path: Path, 
             time.sleep(0.001)
         time.sleep(number / 1000 if when == "as it begins" else 0.05)
         task.send_signal(signal.SIGUSR1)
-        _, said = task.communicate(timeout=100)
+        _, said = task.communicate(timeout=LONGEST_S)
         assert (task.returncode, said) == (0, "")
         assert job.state(1).startswith("requeued")
         assert (tmp_path / "asked").read_text() == "requeue 17_1\n" * number
@@ -340,7 +341,7 @@ def test_a_task_that_is_told_twice_to_stop_keeps_what_it_has_computed(tmp_path: 
     task.send_signal(signal.SIGUSR1)  # as where somebody requeues it shortly before its time is over
     time.sleep(0.2)
     ask([child], psutil.Process.terminate)  # and then it is over, if it was not already
-    assert task.wait(100) == 0
+    assert task.wait(LONGEST_S) == 0
     assert num_invocations(job.folder / "tasks" / "0001") >= 2
     assert not store.exists()
 

@@ -28,6 +28,7 @@ from panic.engine.serving import ServerSettings
 from panic.models import registry
 from tests import tiny
 from tests.devices.test_contract import MIB, Layers, call
+from tests.patience import LONGEST_S
 from tests.processes import until_dead
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files without a name")
@@ -209,7 +210,7 @@ from tests.devices.test_shared import start
 results = queue.SimpleQueue()
 workers = start(sys.argv[1], 2, results.put)
 for _ in workers:
-    assert results.get(timeout=100).error is None
+    assert results.get(timeout=LONGEST_S).error is None
 print(*[worker.pid for worker in workers], flush=True)
 time.sleep(1000)
 """
@@ -235,7 +236,7 @@ def test_four_workers_hold_one_copy(tmp_path: Path, device: str) -> None:
     assert size > 45 * MIB
     results: queue.SimpleQueue = queue.SimpleQueue()  # type: ignore[type-arg]
     workers = start(str(folder), 4, results.put, device)
-    found = [results.get(timeout=200) for _ in workers]
+    found = [results.get(timeout=LONGEST_S) for _ in workers]
     assert [one.error for one in found] == [None] * 4
     vectors = {one.outputs[0].value.tobytes() for one in found}
     assert len(vectors) == 1
@@ -243,7 +244,7 @@ def test_four_workers_hold_one_copy(tmp_path: Path, device: str) -> None:
     assert sum(one["Pss_Shmem"] for one in memory) == pytest.approx(size, rel=0.05)
     if device == "cpu":
         alone = start(str(folder), 1, results.put)
-        assert results.get(timeout=100).outputs[0].value.tobytes() in vectors
+        assert results.get(timeout=LONGEST_S).outputs[0].value.tobytes() in vectors
         own = memory_of(alone[0].pid)["Pss_Anon"]  # type: ignore[arg-type]
         assert all(own - one["Pss_Anon"] > 0.8 * size for one in memory)
         alone[0].close()
@@ -251,7 +252,7 @@ def test_four_workers_hold_one_copy(tmp_path: Path, device: str) -> None:
     while workers[0].pid is not None:
         time.sleep(0.05)
     workers[0].submit(Call(number=9, model="m", batch_size=1, inputs=["hello"], seeds=[0]))
-    assert results.get(timeout=100).outputs[0].value.tobytes() in vectors
+    assert results.get(timeout=LONGEST_S).outputs[0].value.tobytes() in vectors
     shared = sum(memory_of(worker.pid)["Pss_Shmem"] for worker in workers)  # type: ignore[arg-type]
     assert shared == pytest.approx(size, rel=0.05)
     for worker in workers:

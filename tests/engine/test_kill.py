@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -16,9 +15,9 @@ import pytest
 
 from panic import run
 from panic.config import ExperimentConfig
-from panic.errors import StoreMissing
 from panic.store import Store, check, reading
 from tests.engine.conftest import dump, make_config
+from tests.faults.experiment import require_sound
 
 CHILD = """
 import sys
@@ -48,8 +47,7 @@ def kill_and_rerun(config: ExperimentConfig, folder: Path, *, kills: int, seed: 
         hits += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        with contextlib.suppress(StoreMissing), Store(store) as opened:
-            assert check.check(opened) == []
+        require_sound(store)
     final = perform_in_child(config, store)
     errors = final.communicate()[1]
     assert final.returncode == 0, errors.decode()

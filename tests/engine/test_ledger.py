@@ -39,6 +39,7 @@ from panic.store.codec import image_digest
 from tests.engine import by_hand
 from tests.engine.conftest import make_config
 from tests.engine.test_serving import Echo
+from tests.patience import LONGEST_S
 
 
 class Nap:
@@ -308,7 +309,7 @@ def test_a_worker_tells_of_the_time_before_its_first_and_after_its_last_call() -
     workers = Workers(lambda deliver: [LocalWorker(settings, registry.build, inbox.put)], ledger)
     nap()
     workers.submit(Call(model="draw", batch_size=1, inputs=["state 1"], seeds=[0]), workers.seats[0])
-    workers.post(inbox.get(timeout=200))
+    workers.post(inbox.get(timeout=LONGEST_S))
     assert workers.next(1) is not None
     nap()
     workers.close()
@@ -454,10 +455,10 @@ def test_processes_of_the_pool_tell_what_they_compute_and_how_long_they_wait(tmp
     nap, ledger, began = Nap(), Ledger(), time.monotonic()
     pool = Pool(tmp_path / "s", [], inbox.put, num_workers=1, ledger=ledger)
     pool.submit(NapJob(Nap.least_s), None)
-    assert inbox.get(timeout=60).rows is not None
+    assert inbox.get(timeout=LONGEST_S).rows is not None
     nap()
     pool.submit(NapJob(Nap.least_s), None)
-    last = inbox.get(timeout=60)
+    last = inbox.get(timeout=LONGEST_S)
     took_s = time.monotonic() - began
     pool.close()
     found = by_name(last.spans)
@@ -499,7 +500,7 @@ def test_a_delay_while_kernels_are_compiled_is_found_there(
     ledger = Ledger()
     pool = Pool(place / "s", [DiagramSettings()], inbox.put, num_workers=1, ledger=ledger)
     pool.submit(NapJob(Nap.least_s), None)
-    assert inbox.get(timeout=100).rows is not None
+    assert inbox.get(timeout=LONGEST_S).rows is not None
     pool.close()
     began, ended = map(float, told.read_text().split())
     assert ended - began >= Nap.least_s
@@ -517,7 +518,7 @@ def test_the_start_and_the_end_of_a_process_are_told() -> None:
     time.sleep(Nap.least_s)
     workers.submit(Call(model="draw", batch_size=1, inputs=["state 1"], seeds=[0]), workers.seats[0])
     stopped(workers.seats[0].worker.pid)  # type: ignore[attr-defined]
-    workers.post(inbox.get(timeout=60))
+    workers.post(inbox.get(timeout=LONGEST_S))
     assert workers.next(1) is not None
     workers.close()
     found = summed(ledger.rows(), "name")

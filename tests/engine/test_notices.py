@@ -23,10 +23,19 @@ from panic.errors import Interrupted, ModelError, UsageError
 from panic.store import Store, reading
 from panic.store.dump import dump as dump_lines
 from tests.engine.conftest import dump, interrupt_when, make_config
+from tests.patience import LONGEST_S, until
 
 pytest.importorskip("apprise")
 
 SECRET = "swordfish-4711"
+PATIENT = f"cto={LONGEST_S}&rto={LONGEST_S}"
+"""How long apprise tries to connect, and waits for an answer: 4 s else, which a busy machine may take."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that sends a notice may take its time: what is late is not lost."""
+    monkeypatch.setattr("panic.engine.notices.LONGEST_S", LONGEST_S)
 
 
 @dataclass
@@ -58,7 +67,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Received]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    found.address = f"json://127.0.0.1:{server.server_port}/{SECRET}"
+    found.address = f"json://127.0.0.1:{server.server_port}/{SECRET}?{PATIENT}"
     monkeypatch.setenv("TEAM_CHAT", found.address)
     yield found
     server.shutdown()
@@ -105,11 +114,12 @@ def test_a_stall_is_told_once_until_there_are_results_again(received: Received) 
     settings = NoticeSettings(to=["TEAM_CHAT"], on=["stall"], stall_minutes=1 / 60)
     with telling(settings, "x", lambda progress: None) as hear:
         for steps in (1, 2):
-            hear(Progress(invocations=steps, runs_total=4))
-            deadline = time.monotonic() + 100
-            while len(received.notices) < steps and time.monotonic() < deadline:
+
+            def is_told(steps: int = steps) -> bool:
                 hear(Progress(invocations=steps, runs_total=4))  # heard again without news
-                time.sleep(0.02)
+                return len(received.notices) >= steps
+
+            until(is_told)
             time.sleep(0.3)
     assert received.titles == [f"x: no result for {1 / 60:g} minutes"] * 2
 

@@ -20,6 +20,7 @@ from panic.devices.events import read_events
 from panic.errors import ModelError
 from panic.store import Store, check, contents, reading
 from tests.engine.conftest import dump, make_config
+from tests.patience import LONGEST_S
 from tests.processes import running, until_dead
 
 MODELS = '''
@@ -297,13 +298,13 @@ def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
     pool = Pool(tmp_path / "s", [DiagramSettings()], inbox.put, num_workers=1)
     try:
         pool.submit(DiagramJob(1, model, 0), None)
-        assert inbox.get(timeout=60).rows is not None
+        assert inbox.get(timeout=LONGEST_S).rows is not None
         (idle,) = children_of(os.getpid())
         os.kill(idle, signal.SIGKILL)
         until_dead(idle)
         time.sleep(0.2)
         pool.submit(DiagramJob(2, model, 0), None)
-        assert inbox.get(timeout=60).rows is not None
+        assert inbox.get(timeout=LONGEST_S).rows is not None
     finally:
         pool.close()
 
@@ -316,7 +317,7 @@ def test_what_ends_a_thread_beside_a_child_is_delivered() -> None:
     child = Child("panic.engine.child:_end_with_parent", (), messages.put, messages.put)
     try:
         child.send(lambda: None)  # cannot be pickled
-        assert "pickle" in str(messages.get(timeout=60))
+        assert "pickle" in str(messages.get(timeout=LONGEST_S))
     finally:
         child.kill()
         child.close()
@@ -330,7 +331,7 @@ def test_a_thread_that_hands_messages_over_tells_its_end() -> None:
 
     errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
     child = Child("panic.engine.child:main", ("no such", "function"), refuse, errors.put)
-    assert str(errors.get(timeout=60)) == "can't start new thread"
+    assert str(errors.get(timeout=LONGEST_S)) == "can't start new thread"
     child.close()
 
 

@@ -21,6 +21,7 @@ from panic.engine.serving import CallServer, LocalWorker, ServerSettings
 from panic.errors import ModelDoesNotFit, ModelMissing, OutOfMemory, OutputRejected
 from panic.models import registry
 from panic.models.protocol import ModelSpec
+from tests.patience import LONGEST_S
 
 SPECS = {"a": registry.resolve("synthetic/text-to-image"), "b": registry.resolve("synthetic/image-to-text")}
 
@@ -307,7 +308,7 @@ def test_large_images_are_copied_by_another_thread_than_the_models() -> None:
     worker = LocalWorker(settings, lambda spec: Echo(paint), inbox.put)  # type: ignore
     for number, image in enumerate((small, large, large)):
         worker.submit(Call(number=number, model="a", batch_size=1, inputs=[image], seeds=[number]))
-        assert inbox.get(timeout=60).error is None
+        assert inbox.get(timeout=LONGEST_S).error is None
     worker.close()
     assert seen == [(255, 0, 0)] * 4, "also when it is tried again"
     assert [name.partition("_")[0] for name in Noted.names] == ["models", "beside", "beside", "models"]
@@ -329,7 +330,7 @@ def test_what_ends_a_thread_of_a_worker_is_delivered(of: str) -> None:
     if of == "models":
         worker._server.serve = lambda call, inputs: (_ for _ in ()).throw(broken)  # type: ignore[method-assign]
     worker.submit(Call(number=1, model="a", batch_size=1, inputs=["t"], seeds=[1]))
-    assert inbox.get(timeout=60) is broken
+    assert inbox.get(timeout=LONGEST_S) is broken
     worker.close()
 
 

@@ -115,7 +115,7 @@ def test_what_leaves_when_its_result_is_looked_at_is_no_answer_that_never_comes(
     (tmp_path / "own.py").write_text(LEAVING_LATE)
     config = make_config(
         executor="auto", networks=[["upper-case"]], embeddings=[f"python:{tmp_path}/own.py:Vectors"],
-        prompts=["state 0"], seeds=[-1], repeats=1, max_length=1, max_retries=0, timeout_s=20,
+        prompts=["state 0"], seeds=[-1], repeats=1, max_length=1, max_retries=0, timeout_s=LONGEST_S,
         models={}, batch_sizes={},
     )  # fmt: skip
     with pytest.raises(ModelError, match=r"has no vector: .*SystemExit"):

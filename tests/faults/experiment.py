@@ -19,6 +19,7 @@ from panic.config import ExperimentConfig
 from panic.errors import StoreMissing, StoreTooOld
 from panic.store import Store, check, reading
 from panic.store.dump import dump
+from tests.patience import LONGEST_S
 
 CHILD = """
 import sys
@@ -77,10 +78,11 @@ def start(wanted: ExperimentConfig, store: Path, prefix: tuple[str, ...] = ()) -
     )
 
 
-def wait_for_work(store: Path, process: subprocess.Popen[str], within_s: float = 60.0) -> None:
+def wait_for_work(store: Path, process: subprocess.Popen[str]) -> None:
     """Wait until the child has taken the store's lock, so that faults hit the work and not the imports."""
-    end = time.monotonic() + within_s
-    while process.poll() is None and time.monotonic() < end:
+    end = time.monotonic() + LONGEST_S
+    while process.poll() is None:
+        assert time.monotonic() < end, f"it did not begin within {LONGEST_S:.0f} s"
         try:
             if json.loads((store / "lock").read_text() or "{}").get("pid"):
                 return
@@ -104,7 +106,7 @@ def send_all(process: subprocess.Popen[str], number: int) -> None:
             one.send_signal(number)
 
 
-def end(process: subprocess.Popen[str], within_s: float = 120.0) -> tuple[int, str]:
+def end(process: subprocess.Popen[str], within_s: float = LONGEST_S) -> tuple[int, str]:
     """Wait for a driver; its exit code and stderr. Kills its group if it does not end."""
     try:
         errors = process.communicate(timeout=within_s)[1]

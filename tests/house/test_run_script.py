@@ -12,7 +12,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import pytest
 from panic import Store
 from panic.errors import PanicError
 from panic.store import reading
+from tests.patience import LONGEST_S, until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -54,15 +54,19 @@ def config(folder: Path, name: str, *, delay_s: float = 0.0, max_length: int = 6
     return f"{name}.yaml"
 
 
+def variables(folder: Path) -> dict[str, str]:
+    """The environment of run.sh."""
+    ours = {key: value for key, value in os.environ.items() if key != "PANIC_STORE"}
+    return ours | {"PANIC_VENV": sys.prefix, "PANIC_LOGS": str(folder / "logs"), "PYTHONPATH": str(ROOT)}
+
+
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    variables = {key: value for key, value in os.environ.items() if key != "PANIC_STORE"}
-    variables |= {"PANIC_VENV": sys.prefix, "PANIC_LOGS": str(folder / "logs"), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [str(ROOT / "run.sh"), *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
-        env=variables,
+        env=variables(folder),
         timeout=250,
     )
 
@@ -80,23 +84,26 @@ def experiments(folder: Path) -> dict[str, str]:
     return {row["name"]: row["state"] for row in json.loads(done.stdout)}
 
 
-def wait_until_nothing_runs(folder: Path, timeout_s: float = 200) -> str:
-    deadline = time.monotonic() + timeout_s
-    while "Nothing runs" not in (text := run(folder, "--status").stdout):
-        assert time.monotonic() < deadline, text
-        time.sleep(0.3)
-    return text
+def wait_until_nothing_runs(folder: Path) -> str:
+    said: list[str] = []
+
+    def is_over() -> bool:
+        said.append(run(folder, "--status").stdout)
+        return "Nothing runs" in said[-1]
+
+    until(is_over)
+    return said[-1]
 
 
-def wait_until_known(folder: Path, name: str, timeout_s: float = 200) -> None:
+def wait_until_known(folder: Path, name: str) -> None:
     """Until the store has an experiment of this name."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+
+    def is_known() -> bool:
         with contextlib.suppress(PanicError), Store(folder / "panic-store") as store:
-            if name in [row.name for row in reading.experiments(store)]:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"{name} did not begin in {timeout_s} s")
+            return name in [row.name for row in reading.experiments(store)]
+        return False
+
+    until(is_known)
 
 
 def test_wait_performs_in_the_foreground_relative_to_the_callers_directory(folder: Path) -> None:
@@ -145,8 +152,29 @@ def test_a_job_that_dies_at_once_is_no_success(folder: Path) -> None:
     assert not list((folder / "logs").glob("*.pid"))
 
 
+@pytest.mark.slow
+def test_a_job_that_dies_late_is_no_success_either(folder: Path) -> None:
+    """After ten seconds it counted as started, and on a busy machine it takes as long to refuse a store."""
+    late = folder / "late" / "bin" / "python"
+    late.parent.mkdir(parents=True)
+    die_late = 'case "$*" in *dry-run*) ;; *"panic run"*) until [ -e go ]; do sleep 0.1; done; exit 3;; esac'
+    late.write_text(f'#!/bin/sh\n{die_late}\nexec "{sys.executable}" "$@"\n')
+    late.chmod(0o755)
+    command = [str(ROOT / "run.sh"), config(folder, "one")]
+    given = variables(folder) | {"PANIC_VENV": str(folder / "late")}
+    with (folder / "told").open("w") as told:
+        process = subprocess.Popen(command, cwd=folder, env=given, stdout=told, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: "is getting ready" in (folder / "told").read_text(), process)
+    finally:
+        (folder / "go").touch()
+    assert process.wait(LONGEST_S) == 1
+    assert "It failed before its first step (code 3)" in (folder / "told").read_text()
+    assert "Started" not in (folder / "told").read_text()
+
+
 def test_stop_leaves_a_process_alone_that_has_only_the_same_pid(folder: Path) -> None:
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:
         (folder / "logs").mkdir()
         (folder / "logs" / "old_run_20200101-000000.pid").write_text(
             f"{other.pid}\n12345\n{socket.gethostname()}\nold.yaml\n"
@@ -189,7 +217,7 @@ def test_help_and_status_need_no_environment(folder: Path) -> None:
             capture_output=True,
             text=True,
             env={"PATH": os.environ["PATH"], "PANIC_VENV": str(folder), "PANIC_LOGS": str(folder / "logs")},
-            timeout=30,
+            timeout=250,
         )
         assert done.returncode == 0, done.stderr
         assert says in done.stdout

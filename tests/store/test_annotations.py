@@ -6,7 +6,6 @@ import multiprocessing
 import shutil
 import sqlite3
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -32,9 +31,9 @@ from panic.store.annotations import (
 )
 from panic.store.codec import text_digest
 from panic.store.signing import Author, SigningError, identity, present_author, sign
+from tests.rights import folder_of_others, without_rights
 from tests.store.effort import counted
 from tests.store.sample import Sample, batch, remark, steps
-from tests.store.test_files import without_rights
 
 ME = Author(name="me <me@example.org>")
 needs_ssh = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
@@ -168,22 +167,14 @@ def test_a_config_that_goes_back_to_an_earlier_label_says_it_again(writer: Store
 
 
 def test_a_store_that_cannot_be_written_takes_no_remark(filled: tuple[Path, Sample]) -> None:
-    base = Path(tempfile.mkdtemp())
-    base.chmod(0o755)
-    folder = base / "store"
-    shutil.copytree(filled[0], folder)
-    for path in (*folder.iterdir(), folder):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-
-    def tag() -> int:
-        with Store(folder) as store:
-            return remark(store, "alpha", "lost", kind="tag")
-
-    error = without_rights(tag)
-    folder.chmod(0o755)
-    shutil.rmtree(base)
-    assert isinstance(error, StoreReadOnly)
-    assert "cannot be written" in error.message
+    with folder_of_others() as base:
+        folder = base / "store"
+        shutil.copytree(filled[0], folder)
+        for path in (*folder.iterdir(), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        refused = pytest.raises(StoreReadOnly, match="cannot be written")
+        with without_rights(), Store(folder) as store, refused:
+            remark(store, "alpha", "lost", kind="tag")
 
 
 # --- several processes

@@ -3,12 +3,10 @@
 import contextlib
 import fcntl
 import os
-import pickle
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from panic.errors import (
 )
 from panic.store import Store, check, contents, dump, missing, reading, writing
 from panic.store.files import NETWORK_FILE_SYSTEMS, file_system, give_lock_back, own_folder, take_lock
+from tests.rights import folder_of_others, without_rights
 from tests.store.sample import fill, picture, steps
 
 ROOT = Path(__file__).parents[2]
@@ -41,65 +40,33 @@ def in_another_process(code: str) -> subprocess.Popen[str]:
     )
 
 
-def without_rights(action):
-    """The result of an action in a child process that may not overrule file modes, as root may."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if os.getuid() == 0:
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-            result = action()
-        except BaseException as error:
-            result = error
-        try:
-            with os.fdopen(writing, "wb") as pipe:
-                pickle.dump(result, pipe)
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        result = pickle.load(pipe)
-    os.waitpid(child, 0)
-    return result
-
-
 @pytest.fixture
 def locked_away(filled):
     """A copy of the filled store that nobody without special rights may write."""
-    base = Path(tempfile.mkdtemp())
-    folder = base / "store"
-    shutil.copytree(filled[0], folder)
-    base.chmod(0o755)
+    with folder_of_others() as base:
+        folder = base / "store"
+        shutil.copytree(filled[0], folder)
 
-    def close():
-        for file in folder.iterdir():
-            file.chmod(0o444)
-        folder.chmod(0o555)
-        return folder
+        def close():
+            for file in folder.iterdir():
+                file.chmod(0o444)
+            folder.chmod(0o555)
+            return folder
 
-    yield folder, close
-    folder.chmod(0o755)
-    shutil.rmtree(base)
+        yield folder, close
 
 
 def test_a_read_only_folder_can_be_read(locked_away):
     folder, close = locked_away
     close()
-
-    def names():
+    with without_rights():
         with Store(folder) as store:
-            return [row.name for row in reading.experiments(store)], contents.image(
-                store, contents.outputs(store, "beta")[1].digest
-            ).size
-
-    assert without_rights(names) == (["alpha", "beta"], (8, 6))
-    assert sorted(os.listdir(folder)) == ["images.sqlite", "lock", "store.sqlite"]
-    error = without_rights(lambda: Store(folder, write=True).close())
-    assert isinstance(error, StoreReadOnly)
-    assert "cannot be written" in error.message
+            names = [row.name for row in reading.experiments(store)]
+            size = contents.image(store, contents.outputs(store, "beta")[1].digest).size
+        assert sorted(os.listdir(folder)) == ["images.sqlite", "lock", "store.sqlite"]
+        with pytest.raises(StoreReadOnly, match="cannot be written"):
+            Store(folder, write=True)
+    assert (names, size) == (["alpha", "beta"], (8, 6))
 
 
 def test_a_read_only_folder_with_an_unfinished_log_says_so(locked_away):
@@ -113,9 +80,8 @@ def test_a_read_only_folder_with_an_unfinished_log_says_so(locked_away):
     driver.wait()
     (folder / "store.sqlite-shm").unlink()  # as when copied without it
     close()
-    error = without_rights(lambda: Store(folder).close())
-    assert isinstance(error, StoreReadOnly)
-    assert "store.sqlite-wal has changes" in error.message
+    with without_rights(), pytest.raises(StoreReadOnly, match=r"store\.sqlite-wal has changes"):
+        Store(folder)
     folder.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)
@@ -128,9 +94,8 @@ def test_files_without_permission_to_write_are_reported(locked_away):
     folder.chmod(0o777)
     (folder / "lock").unlink()
     (folder / "store.sqlite").chmod(0o444)
-    error = without_rights(lambda: Store(folder, write=True).close())
-    assert isinstance(error, StoreReadOnly), error
-    assert ".sqlite cannot be written" in error.message
+    with without_rights(), pytest.raises(StoreReadOnly, match=r"\.sqlite cannot be written"):
+        Store(folder, write=True)
 
 
 def test_a_missing_store_is_not_created_by_looking(folder):

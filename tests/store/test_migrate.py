@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -15,10 +14,10 @@ from panic.config import stored
 from panic.errors import StoreCorrupt, StoreError, StoreMissing, StoreReadOnly, StoreTooNew, StoreTooOld
 from panic.store import Store, check, dump, migrate, reading
 from panic.store.annotations import list_annotations
+from tests.rights import folder_of_others, without_rights
 from tests.store.sample import remark
 
 from .rename_dump import rename
-from .test_files import without_rights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -181,23 +180,18 @@ def test_a_store_of_an_older_schema_is_read_from_a_copy(namesakes, caplog):
         Store(namesakes)
 
 
-def test_a_store_of_an_older_schema_that_nobody_may_write_is_read():
-    base = Path(tempfile.mkdtemp())
-    base.chmod(0o755)
-    folder = build(base / "store", "0004")
-    for path in folder.iterdir():
-        path.chmod(0o444)
-    folder.chmod(0o555)
-
-    def names():
-        with Store(folder, copy_older=True) as store:
-            return [row.name for row in reading.experiments(store)]
-
-    try:
-        assert without_rights(names) == ["demo", "demo-3", "demo-2", "demo-4", "demo-5"]
-    finally:
-        folder.chmod(0o755)
-        shutil.rmtree(base)
+def test_a_store_of_an_older_schema_that_nobody_may_write_is_read(monkeypatch):
+    with folder_of_others() as base:
+        (base / "copies").mkdir()
+        (base / "copies").chmod(0o777)
+        monkeypatch.setattr(tempfile, "tempdir", str(base / "copies"))
+        folder = build(base / "store", "0004")
+        for path in folder.iterdir():
+            path.chmod(0o444)
+        folder.chmod(0o555)
+        with without_rights(), Store(folder, copy_older=True) as store:
+            names = [row.name for row in reading.experiments(store)]
+    assert names == ["demo", "demo-3", "demo-2", "demo-4", "demo-5"]
 
 
 def test_a_store_of_this_schema_is_not_copied(folder, sample, caplog):

@@ -25,6 +25,7 @@ from panic.topology import (
     sliding_window,
 )
 from panic.topology.backends import persistence
+from tests.patience import LONGEST_S
 from tests.topology.test_diagram import circle, cloud, octahedron
 
 
@@ -52,7 +53,7 @@ def in_a_new_process(code: str, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LONGEST_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

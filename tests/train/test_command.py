@@ -27,6 +27,7 @@ from panic.store.provenance import TRAINED, training_of
 from panic.train.config import load
 from panic.train.training import train
 from tests import tiny
+from tests.patience import LONGEST_S
 from tests.ports import free_ports
 from tests.train import small
 from tests.train.test_loop import assert_close
@@ -274,7 +275,7 @@ def test_a_signal_ends_with_a_checkpoint_and_130(tmp_path):
     process = start(config)
     wait_for(process, tmp_path / "model.training", "loss.csv")
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=100)
+    _, error = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 130
     assert "The same command goes on from there" in error
     assert (tmp_path / "model" / "config.json").exists()
@@ -346,7 +347,7 @@ def test_two_processes_that_are_stopped_go_on_as_one(tmp_path):
     )
     wait_for(process, tmp_path / "model.training", "loss.csv")
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=100)
+    _, error = process.communicate(timeout=LONGEST_S)
     assert process.returncode != 0
     step = small.newest(small.config("autoencoder", tmp_path))["step"]
     assert step >= 1, error

@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,6 +24,14 @@ from tests.patience import LONGEST_S
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "ArrowUp": 38, "Home": 36, "End": 35, "Enter": 13}
+
+WITH_PIPES = """
+import os, sys
+for given, wanted in ((int(sys.argv[1]), 203), (int(sys.argv[2]), 204), (203, 3), (204, 4)):
+    os.dup2(given, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Become a browser that reads from 3 and writes to 4. A process of many threads must not do so in a fork."""
 
 SERVER_ENDED = (
     "ERR_CONNECTION_", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH",
@@ -51,15 +60,11 @@ class Browser:
             f"--user-data-dir={folder / 'profile'}",
         )  # fmt: skip
 
-        def pipes() -> None:
-            os.dup2(to_child, 203)
-            os.dup2(from_child, 204)
-            os.dup2(203, 3)
-            os.dup2(204, 4)
-
+        pipes = (to_child, from_child)
         self.process = subprocess.Popen(
-            [program, *flags, *arguments], preexec_fn=pipes, close_fds=False, stderr=subprocess.DEVNULL
-        )
+            [sys.executable, "-IS", "-c", WITH_PIPES, *map(str, pipes), program, *flags, *arguments],
+            pass_fds=pipes, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         os.close(to_child)
         os.close(from_child)
         self._rest, self._number = b"", 0

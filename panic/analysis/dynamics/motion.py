@@ -46,7 +46,9 @@ class Attractor:
     """Where runs go, from the regression final = intercept + slope x initial over runs.
 
     `strength` = 1 - |slope| (1: the start is forgotten, 0: it is kept), `position` = intercept / (1 - slope):
-    what is mapped to itself, NaN for slope 1. Source: Perez et al., ICLR 2025.
+    what is mapped to itself, NaN for slope 1. Source: Perez et al., "When LLMs Play the Telephone Game:
+    Cultural Attractors as Conceptual Tools to Evaluate LLMs in Multi-turn Settings" (ICLR 2025, arXiv
+    2407.04503).
     """
 
     strength: float

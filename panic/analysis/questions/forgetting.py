@@ -1,6 +1,7 @@
 """Is the start forgotten? The length of the last text against that of the prompt, over prompts.
 
-Attractor strength and position as in Perez et al., ICLR 2025: 1 - |slope|, and the length that is kept.
+Attractor strength and position as in Perez et al., ICLR 2025: 1 - |slope|, and the length that is kept,
+intercept / (1 - slope), of the least-squares line of final on initial lengths.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
-import numpy as np
 import polars as pl
 
+from panic.analysis.chance import LEAST_PROMPTS, least_told, pairing
 from panic.analysis.charts import GREY, colour, data, finish, names_of
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import attractor
@@ -24,10 +25,10 @@ CAVEAT = (
     "forgotten length need not be a forgotten topic. Failed and unfinished runs are left out; a stuck run is "
     "where its cycle is at the end. p: lengths at the end are shuffled among prompts."
 )
-NUM_SHUFFLES = 999
 LINES = {
     "network": pl.String, "strength": pl.Float64, "position": pl.Float64, "slope": pl.Float64,
-    "intercept": pl.Float64, "p_value": pl.Float64, "num_prompts": pl.Int64, "num_runs": pl.Int64,
+    "intercept": pl.Float64, "p_value": pl.Float64, "p_least": pl.Float64, "num_prompts": pl.Int64,
+    "num_runs": pl.Int64,
 }  # fmt: skip
 
 views = once
@@ -41,18 +42,24 @@ def table(evidence: Evidence, view: View | None = None) -> pl.DataFrame | None:
     lengths = end_lengths(evidence.data)
     if lengths.is_empty():
         return None
+    return with_lines(lengths)
+
+
+def with_lines(lengths: pl.DataFrame) -> pl.DataFrame:
+    """The lengths, as `end_lengths` has them, with the columns of LINES.
+
+    p_value is NaN where too few prompts are there for a test (`LEAST_PROMPTS`). AnalysisError as of `table`.
+    """
     rows = []
     for (network,), group in lengths.group_by("network", maintain_order=True):
         initial, final = group["initial"].to_numpy(), group["final"].to_numpy()
         found = attractor(initial, final)
-        rng = np.random.default_rng(0)
-        centred, around = initial - initial.mean(), final - final.mean()
-        mixed = np.array([rng.permutation(around) for _ in range(NUM_SHUFFLES)])
-        rounding = 1e-12 * np.linalg.norm(centred) * np.linalg.norm(around)
-        as_steep = int((np.abs(mixed @ centred) >= abs(around @ centred) - rounding).sum())
-        p = (1 + as_steep) / (1 + NUM_SHUFFLES)
-        rows.append((network, found.strength, found.position, found.slope, found.intercept, p, len(group),
-                     int(group["num_runs"].sum())))  # fmt: skip
+        p = p_least = float("nan")
+        if len(group) >= LEAST_PROMPTS:
+            chance = pairing(initial, final)
+            p, p_least = float(chance.p_value), chance.p_least
+        rows.append((network, found.strength, found.position, found.slope, found.intercept, p, p_least,
+                     len(group), int(group["num_runs"].sum())))  # fmt: skip
     lines = pl.DataFrame(rows, LINES, orient="row")
     return lengths.drop("num_runs").join(lines, on="network", maintain_order="left")
 
@@ -115,8 +122,7 @@ def sentence(answer: pl.DataFrame) -> str:
     rows = answer.group_by("network", maintain_order=True).first()
     parts = [
         f"{row['network']} {row['strength']:.2f}, towards {row['position']:.3g} words "
-        f"({row['num_prompts']} prompts, {row['num_runs']} runs, p = {row['p_value']:.2g} for lengths "
-        "shuffled among prompts)"
+        f"({row['num_prompts']} prompts, {row['num_runs']} runs, {_tested(row)})"
         for row in rows.head(4).iter_rows(named=True)
     ]
     more = f"; and {len(rows) - 4} more" if len(rows) > 4 else ""
@@ -124,3 +130,9 @@ def sentence(answer: pl.DataFrame) -> str:
         "Attractor strength of the length (0: the prompt's length is kept, 1: forgotten) and where it is "
         f"pulled: {'; '.join(parts)}{more}."
     )
+
+
+def _tested(row: dict[str, Any]) -> str:
+    if row["p_value"] != row["p_value"]:
+        return f"fewer than {LEAST_PROMPTS} are not tested"
+    return f"p = {row['p_value']:.2g} for lengths shuffled among prompts{least_told(row['p_least'])}"

@@ -83,7 +83,7 @@ def table(evidence: Evidence, view: View | None = None) -> Qualities | None:
     values = steps.join(measures, on="digest", maintain_order="left")
     return Qualities(
         values=values.select(*VALUES),
-        tests=_tests(values, evidence.data),
+        tests=changes(values, evidence.data),
         num_read=len(known),
         num_images=drawn["output"].n_unique(),
         num_missing=steps["digest"].n_unique() - len(known),
@@ -152,8 +152,12 @@ def _measured(store: Store, digests: list[str]) -> Iterator[tuple[str | float, .
         yield digest, found.sharpness, found.contrast, found.saturation, size
 
 
-def _tests(values: pl.DataFrame, data: ExperimentData) -> pl.DataFrame:
-    """TESTS of networks whose runs have two images or more, with corrected p values."""
+def changes(values: pl.DataFrame, data: ExperimentData) -> pl.DataFrame:
+    """TESTS of networks whose runs have two images or more, with corrected p values.
+
+    A change is the mean over units of late - early, and either of a unit's is the mean over its runs of the
+    mean of a third of their images; p is that of `chance.swapping`. `values`: VALUES and `place`.
+    """
     of = independent_starts(data)
     made_by = ["run", "place"]  # models that draw in turn draw unlike each other, early and late
     number, count = pl.int_range(pl.len()).over(made_by), pl.len().over(made_by)
@@ -173,7 +177,7 @@ def _tests(values: pl.DataFrame, data: ExperimentData) -> pl.DataFrame:
 
 
 def _test(ends: pl.DataFrame) -> tuple[float | int, ...]:
-    """Early and late means, how many runs fall, runs, units, p, of run, early, late, unit."""
+    """Early and late means, how many runs fall, runs, units, p, p_least, of run, early, late, unit."""
     units = ends.group_by("unit", maintain_order=True).agg(change=(pl.col("late") - pl.col("early")).mean())
     change = units["change"].to_numpy()
     p = p_least = float("nan")

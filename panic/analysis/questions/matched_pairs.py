@@ -208,6 +208,7 @@ def _distances(runs: list[_Runs], length: int) -> Array:
 def _mean_distance(one: _Runs, other: _Runs, length: int) -> Array:
     """Mean cosine distance (length,) of runs of two prompts, or of one; of equal seeds where both have such.
 
+    It is the mean over pairs of runs of 1 - cos of their vectors at each step, never below 0.
     Runs of one prompt are each compared with the others. Fresh noise (seed -1) is another one in every run.
     """
     if one is other:

@@ -137,8 +137,11 @@ def ranked(
     """Ranks (n, p) of prompts (rows `starts` of the matrix) by likeness to outputs (`rows`), and which is the
     first.
 
-    1 is the most alike, 0 the least, equal ones share; so the mean over prompts is 0.5. Who is the first is
-    1, or its share among equals. AnalysisError for fewer than 2 prompts.
+    The rank is (how many prompts are less alike + half of the others that are as alike) / (p - 1), the
+    normalised rank of Mitchell et al. (Machine Learning 57, 2004): 1 is the most alike, 0 the least, and the
+    mean over prompts 0.5. Over outputs it is the area under the ROC curve of telling the prompt from others
+    (Hanley and McNeil, Radiology 143, 1982). Who is the first is 1, or its share among equals. AnalysisError
+    for fewer than 2 prompts.
     """
     from scipy.stats import rankdata
 

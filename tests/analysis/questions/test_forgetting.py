@@ -56,3 +56,26 @@ def test_two_prompts_are_too_few(bench):
         bench.add(words(count), ["a"], max_length=2)
     with pytest.raises(AnalysisError, match="at least 3"):
         forgetting.table(bench.evidence)
+
+
+def test_three_prompts_have_a_strength_and_no_p_and_four_have_both(bench):
+    for count in (2, 4, 9):
+        bench.add(words(count), [words(3 + count)], max_length=2)
+    answer = forgetting.table(bench.evidence)
+    assert answer["strength"][0] == pytest.approx(0, abs=1e-12)
+    assert answer["p_value"].is_nan().all()
+    assert "(3 prompts, 3 runs, fewer than 4 are not tested)" in forgetting.sentence(answer)
+    bench.add(words(20), [words(23)], max_length=2)
+    answer = forgetting.table(bench.evidence)
+    assert (answer["p_value"][0], answer["p_least"][0]) == pytest.approx((1 / 24, 1 / 24))
+
+
+def test_of_lengths_that_are_few_it_is_said_that_p_could_not_have_been_small(bench):
+    """Of four prompts of two lengths six orders differ, two of which are as steep."""
+    for number, count in enumerate((3, 3, 6, 6)):
+        bench.add(" ".join(["word"] * (count - 1) + [f"{number}"]), [words(count)], max_length=2)
+    answer = forgetting.table(bench.evidence)
+    assert answer["p_value"][0] == pytest.approx(2 / 6)
+    assert "p = 0.33 for lengths shuffled among prompts; p could not have been below 0.17" in (
+        forgetting.sentence(answer)
+    )

@@ -17,11 +17,11 @@ def test_a_circle_has_a_longer_loop_than_walks_with_its_steps(bench):
     turns = 2 * np.pi * np.arange(20) / 20
     circle = np.stack([np.cos(turns), np.sin(turns), np.zeros(20), np.zeros(20)], axis=1).astype(np.float32)
     bench.embed(dict(zip(LETTERS, circle, strict=True)))
-    found = loops.against_walks(bench.evidence, TEXT, num_surrogates=20)
+    found = loops.against_walks(bench.evidence, TEXT)
     row = found.row(0, named=True)
     assert row["value"] == pytest.approx(1.7820 - 0.3129, abs=1e-3)
     assert row["low"] <= row["mean"] <= row["high"]
-    even = entropies.against_walks(bench.evidence, TEXT, num_surrogates=20).row(0, named=True)
+    even = entropies.against_walks(bench.evidence, TEXT).row(0, named=True)
     assert even["value"] == pytest.approx(np.log(19), rel=1e-6)  # equal bars: the largest there can be
     assert even["low"] < even["value"]
 

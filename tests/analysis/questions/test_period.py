@@ -24,11 +24,12 @@ def test_a_run_that_comes_round_after_three_is_above_its_shuffles(bench):
     assert "most often of 3 outputs (1 run)" in period.sentence(answer)
 
 
-def test_one_text_at_most_steps_is_no_period(bench):
-    """A peak of likeness above 0.5 comes by chance where few outputs are others: 3 of 12 runs had one."""
+def test_one_text_at_most_steps_is_no_period(bench, monkeypatch):
+    """A peak of likeness above 0.5 comes by chance where few outputs are others: in 9 % of such runs."""
+    monkeypatch.setattr(period, "MAX_RUNS", 240)
     rng = np.random.default_rng(4)
     vectors = {"same": corner(0)}
-    for repeat in range(12):
+    for repeat in range(240):
         is_same = rng.random(20) < 0.85
         texts = ["same" if same else f"other {repeat} {n}" for n, same in enumerate(is_same)]
         of_others = rng.normal(size=(20, len(corner(0)))).astype(np.float32)
@@ -36,9 +37,9 @@ def test_one_text_at_most_steps_is_no_period(bench):
         bench.add("start", texts, seed=-1, repeat=repeat, max_length=40)
     bench.embed(vectors)
     answer = period.table(bench.evidence, TEXT)
-    assert (answer.band["value"] >= 0.5).sum() == 2
-    assert answer.periods.is_empty()
-    assert "of 12 runs that are not stuck have a period" in period.sentence(answer)
+    assert (answer.band["value"] >= 0.5).sum() > 15
+    assert len(answer.periods) <= 12  # 6 by chance; more of them in 0.7 % of such experiments
+    assert "of 240 runs that are not stuck have a period" in period.sentence(answer)
 
 
 def test_of_many_runs_some_are_looked_at(bench):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import mannwhitneyu
 
 from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import recoverability
@@ -37,6 +38,17 @@ def test_ranks_are_those_of_likeness_and_equals_share():
     assert ranks[0] == pytest.approx([0, 5 / 6, 5 / 6, 1 / 3])
     assert first.tolist() == [[0, 0.5, 0.5, 0]]
     assert ranks.mean() == 0.5
+
+
+def test_the_rank_is_the_area_under_the_roc_curve():
+    """U of Mann and Whitney, of the own prompt's likeness against the others', over their number."""
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(12, 4))
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    ranks, _ = ranked(matrix, np.array([0]), np.arange(1, 12))
+    alike = matrix[1:] @ matrix[0]
+    right = [mannwhitneyu([alike[own]], np.delete(alike, own)).statistic / 10 for own in range(11)]
+    assert ranks[0] == pytest.approx(right)
 
 
 def test_a_prompt_that_is_kept_is_told_up_to_the_end(bench):

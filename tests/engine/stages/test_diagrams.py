@@ -26,6 +26,7 @@ from panic.store.dump import dump as dump_lines
 from panic.topology import bottleneck, diagram, entropy, landscape, sliding_window, wasserstein
 from tests.engine.conftest import dump, make_config
 from tests.engine.test_process_worker import children_of
+from tests.patience import LONGEST_S
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[
     try:
         for number in asked:
             pool.submit(DiagramJob(number, model, 0), None)
-        answers = [inbox.get(timeout=60) for _ in asked]
+        answers = [inbox.get(timeout=LONGEST_S) for _ in asked]
         assert sorted(runs_of(answers)) == sorted(asked)
         assert inbox.empty()
         assert len(children_of(os.getpid())) <= 2
@@ -69,13 +70,13 @@ def test_a_process_that_dies_costs_an_attempt_and_no_job(embedded: tuple[Path, i
     pool = Pool(path, [DiagramSettings()], inbox.put, num_workers=1)
     try:
         pool.submit(DiagramJob(1, model, 0), "first")
-        assert inbox.get(timeout=60).rows is not None
+        assert inbox.get(timeout=LONGEST_S).rows is not None
         (child,) = children_of(os.getpid())
         os.kill(child, signal.SIGSTOP)  # so that it certainly holds several
         for number in (1, 2, 3):
             pool.submit(DiagramJob(number, model, 0), number)
         os.kill(child, signal.SIGKILL)
-        answers = [inbox.get(timeout=60) for _ in range(3)]
+        answers = [inbox.get(timeout=LONGEST_S) for _ in range(3)]
         assert runs_of(answers) == [2, 3, 1]  # the one that it was at comes last
         assert [answer.stage for answer in answers] == [2, 3, 1]
     finally:
@@ -106,7 +107,7 @@ def test_a_job_that_ends_its_process_is_given_up_and_the_others_go_on(
     try:
         pool.submit(deadly, None)
         pool.submit(DiagramJob(1, model, 0), None)
-        results = {result.job: result for result in (inbox.get(timeout=60) for _ in range(2))}
+        results = {result.job: result for result in (inbox.get(timeout=LONGEST_S) for _ in range(2))}
         assert results[deadly].rows is None
         assert "exit status 7" in results[deadly].problem
         assert len(list((tmp_path / "tries").iterdir())) == 1 + MAX_RETRIES
@@ -256,9 +257,9 @@ def test_a_task_that_fails_is_told_with_its_reason_and_the_next_goes_on(embedded
         pool.submit(DiagramJob(1, model, 0), None)
         pool.submit(DiagramJob(2, model, 0), None)
         pool.submit(VectorisationJob(1, (), 2), None)
-        failed = [inbox.get(timeout=60) for _ in range(2)]
+        failed = [inbox.get(timeout=LONGEST_S) for _ in range(2)]
         assert all("landmarks need a metric" in answer.problem for answer in failed)
-        assert inbox.get(timeout=60).rows is not None
+        assert inbox.get(timeout=LONGEST_S).rows is not None
     finally:
         pool.close()
 
@@ -274,5 +275,5 @@ def test_beyond_its_share_an_allocation_fails_and_nobody_is_killed() -> None:
     if sys.platform != "linux":
         pytest.skip("the limit is Linux's")
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST_S)
     assert (done.stdout.strip(), done.returncode) == ("refused", 0), (done.stderr, time.monotonic() - began)
