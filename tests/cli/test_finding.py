@@ -166,6 +166,7 @@ def test_a_table_is_of_experiments_or_of_runs_that_a_filter_finds(store: Path, p
     assert panic("table", "drift", "--where", "name = zzz").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_report_of_some_runs_says_so_and_does_not_replace_the_whole(store: Path, panic: Invoke) -> None:
     done = panic("report", "demo", "--where", "seed = 7 and prompt != '<b>'")
     assert done.exit_code == 0, done.stderr

@@ -51,7 +51,7 @@ def wait_until_running(panic: Invoke, process: subprocess.Popen[str]) -> dict[st
     return status
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_in_the_middle_then_resumed_equals_uninterrupted(
     panic: Invoke, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -107,6 +107,7 @@ def test_work_goes_on_where_nobody_reads_messages_and_is_interrupted_there(
         assert process.wait(LONGEST_S) == 2
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_out_the_configs_that_follow(panic: Invoke, tmp_path: Path) -> None:
     configs = [write_config(tmp_path, name, **LONG) for name in ("one", "two")]
     with started("run", *configs) as process:

@@ -70,6 +70,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_large_csv_holds_no_more_than_the_sample(tmp_path: Path) -> None:
     few, many = tmp_path / "few.csv", tmp_path / "many.csv"
     for file, number in ((few, 100), (many, 200_000)):

@@ -120,6 +120,7 @@ def test_once_leaves_what_the_experiment_asks_for_as_it_is(panic: Invoke, store:
         assert contents.diagram_settings(opened, "demo", "synthetic/state-embedding") == {}
 
 
+@pytest.mark.slow
 def test_vectors_that_were_computed_once_are_in_the_report(panic: Invoke, store: Path) -> None:
     """Only models that the config names had figures, so that nothing showed what --once had computed."""
     assert panic("embed", "demo", "PocketText", "--once").exit_code == 0

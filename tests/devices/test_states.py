@@ -193,7 +193,7 @@ class CacheStates(RuleBasedStateMachine):
         assert all(block.state == "gone" for model in self.models.values() for block in model.blocks)
 
 
-CacheStates.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+CacheStates.TestCase.settings = settings(max_examples=8, stateful_step_count=30, deadline=None)
 TestCacheStates = CacheStates.TestCase
 
 

@@ -68,7 +68,7 @@ def wait_for_work(store: Path, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("kills", "least", "max_length"), [(4, 1, 120), pytest.param(20, 5, 300, marks=pytest.mark.slow)]
+    ("kills", "least", "max_length"), [(2, 1, 120), pytest.param(20, 5, 300, marks=pytest.mark.slow)]
 )
 def test_kills_at_random_moments_change_nothing(
     tmp_path: Path, kills: int, least: int, max_length: int

@@ -89,7 +89,7 @@ def test_same_results_as_in_this_process(tmp_path: Path) -> None:
     assert dump(tmp_path / "local") == dump(tmp_path / "child")
 
 
-@pytest.mark.parametrize("deed", ["exit", "exit later"])
+@pytest.mark.parametrize("deed", ["exit", pytest.param("exit later", marks=pytest.mark.slow)])
 def test_a_crash_ends_the_guilty_run_only(tmp_path: Path, deed: str) -> None:
     """Also one that comes while the output is looked at: such a process was started again for ever."""
     outcome = run(evil_config(tmp_path, deed=deed), tmp_path / "s")
@@ -111,7 +111,7 @@ def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
-@pytest.mark.parametrize("size", [8, 400])
+@pytest.mark.parametrize("size", [8, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path, size: int) -> None:
     """Also when the next batch's pixels fill the pipe to the process that hangs."""
     config = evil_config(tmp_path, size=size, deed="hang").model_copy(
@@ -285,6 +285,7 @@ def test_a_model_that_exits_while_loading_is_told(tmp_path: Path, executor: str)
         assert reading.counts(store).invocations == 6
 
 
+@pytest.mark.slow
 def test_an_idle_diagram_process_may_die(tmp_path: Path) -> None:
     from panic.config import DiagramSettings
     from panic.engine.pool import JobResult, Pool

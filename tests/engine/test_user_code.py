@@ -63,14 +63,14 @@ class Act:
     [
         ("exit", "failed", "exit status 7"),
         ("sys.exit", "failed", "SystemExit"),
-        ("recursion", "failed", "RecursionError"),
+        pytest.param("recursion", "failed", "RecursionError", marks=pytest.mark.slow),
         ("segfault", "failed", "SIGSEGV"),
-        ("stdout", "failed", "closed file"),
-        ("prints", "done", ""),
+        pytest.param("stdout", "failed", "closed file", marks=pytest.mark.slow),
+        pytest.param("prints", "done", "", marks=pytest.mark.slow),
         ("fork", "done", ""),
-        ("fork and exit", "failed", "exit status 3"),
-        ("files", "failed", "ended"),
-        ("untellable", "failed", "Bad"),
+        pytest.param("fork and exit", "failed", "exit status 3", marks=pytest.mark.slow),
+        pytest.param("files", "failed", "ended", marks=pytest.mark.slow),
+        pytest.param("untellable", "failed", "Bad", marks=pytest.mark.slow),
     ],
 )
 def test_what_users_code_does_costs_its_own_run(tmp_path: Path, act: str, state: str, reason: str) -> None:
@@ -237,6 +237,7 @@ Own.batch_size = 2
 """
 
 
+@pytest.mark.slow
 def test_a_bar_of_a_users_is_drawn_where_nobody_reads_stderr_any_more(tmp_path: Path) -> None:
     """It failed every run with a broken pipe, or kept the lock of all bars; and the class was not known."""
     (tmp_path / "own.py").write_text(BARS)

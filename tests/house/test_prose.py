@@ -38,8 +38,10 @@ def prose_of_document(text: str) -> Iterator[tuple[int, str]]:
 
 
 def prose_of_code(source: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of Python that hold a comment or a part of a docstring."""
+    """Numbered lines of Python that hold a comment or a part of a docstring; none where no line is long."""
     lines = source.splitlines()
+    if max(map(len, lines), default=0) <= MAX_COLUMNS:
+        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string

@@ -62,6 +62,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_your_own_models_run_as_the_examples_say(place: Path) -> None:
     examples = re.findall(r"```yaml\n(.*?)```", section("Bring your own"), re.DOTALL)
     assert len(examples) == 3

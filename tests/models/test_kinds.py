@@ -88,7 +88,7 @@ def test_a_kind_of_another_package_is_found_when_it_is_asked_for(tmp_path: Path)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("executor", ["local", "process"])
+@pytest.mark.parametrize("executor", [pytest.param("local", marks=pytest.mark.slow), "process"])
 def test_an_experiment_is_performed_with_it(tmp_path: Path, executor: str) -> None:
     add_package(tmp_path, TOY, "toy:KIND")
     config = tmp_path / "toy.yaml"

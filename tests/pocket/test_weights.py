@@ -63,6 +63,7 @@ def test_every_name_has_a_folder_and_is_a_model_by_that_name():
         folder("PocketCLOP")
 
 
+@pytest.mark.slow
 def test_draws_recognisably(painter):
     scores = pocket_scores.score_drawing(painter, examples("test", 48, 77))
     assert scores["all, background"] >= 0.95

@@ -187,6 +187,7 @@ def keep_tagging(folder: Path, name: str, number: int) -> None:
             add_tags(store, [target], [f"{name}-{place}"], Author(name=name))
 
 
+@pytest.mark.slow
 def test_two_processes_tag_while_a_third_writes(writer: Store, folder: Path, sample: Sample) -> None:
     """The driver commits runs meanwhile; nothing of either is lost, and nobody waits for the driver's end."""
     number, context = 40, multiprocessing.get_context("spawn")
@@ -211,6 +212,7 @@ def test_two_processes_tag_while_a_third_writes(writer: Store, folder: Path, sam
     assert check.check(writer) == []
 
 
+@pytest.mark.slow
 def test_half_a_million_tags_cost_a_listing_little(writer: Store, sample: Sample) -> None:
     """They are on runs and outputs mostly; what is on experiments is told without reading them."""
     uid = reading.experiment(writer, "alpha").uid

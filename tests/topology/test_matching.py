@@ -140,6 +140,7 @@ def test_equal_diagrams_have_no_distance_at_all():
     assert wasserstein(bars, np.vstack([bars, [[3.0, 3.0]]])) == 0.0  # a bar without length is none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bottleneck", "wasserstein"])
 def test_a_matrix_holds_the_distances_of_pairs(kind):
     rng = np.random.default_rng(1)

@@ -61,6 +61,7 @@ both = threading.Barrier(2)
 """
 
 
+@pytest.mark.slow
 def test_the_oracle_s_judgement_takes_all_devices(tmp_path):
     """The first calls on the two devices wait for each other."""
     waiting = PERFECT.replace(

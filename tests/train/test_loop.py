@@ -145,7 +145,11 @@ def test_minutes_end_a_training_that_goes_on_later(tmp_path):
                 "forget_words": 0.5,
             },
         ),
-        ("diffusion", {"precision": "bf16", "evaluate_every": 3, "sample_steps": 1}),
+        pytest.param(
+            "diffusion",
+            {"precision": "bf16", "evaluate_every": 3, "sample_steps": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, task, changes):
@@ -165,6 +169,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, task, changes):
     assert [int(row["step"]) for row in small.rows(pieces, "profile")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_equal_the_large_batch(tmp_path):
     large = small.config("diffusion", tmp_path, batch_size=8, steps=4, evaluate_every=100)
     parts = small.config(

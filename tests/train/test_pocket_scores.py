@@ -57,7 +57,7 @@ SEED = 3
 
 
 def test_a_biased_painter_is_right_about_its_own_backgrounds_only():
-    shown = examples("test", 40, SEED)
+    shown = examples("test", 20, SEED)
     for bias in (0, 1):
         painter = Perfect(shown, background_shift=bias)
         rates = [pocket_scores.score_drawing(painter, shown, background_shift=shift) for shift in (0, 1)]

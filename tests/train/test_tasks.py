@@ -157,6 +157,7 @@ def test_other_predictions_learn_to_draw(tmp_path, predict):
     assert losses[-1] < 0.8 * losses[0], losses
 
 
+@pytest.mark.slow
 def test_compiled_and_not_are_the_same_training(tmp_path):
     settings = small.config("autoencoder", tmp_path)
     task = build(settings, open_data(settings.data, settings.image_size))
@@ -183,6 +184,7 @@ def draw(pipeline, text="a red circle"):
     ).images
 
 
+@pytest.mark.slow
 def test_lora_changes_only_its_weights_and_is_exported_merged_and_apart(tmp_path):
     from diffusers import DiffusionPipeline, StableDiffusionPipeline
 

@@ -48,6 +48,7 @@ def test_keys_of_settings_in_existing_stores_stay() -> None:
     assert DiagramSettings().digest[:32] == known
 
 
+@pytest.mark.slow
 def test_every_task_is_answered_once_with_work_handed_out_ahead(embedded: tuple[Path, int]) -> None:
     path, model = embedded
     inbox: queue.SimpleQueue[JobResult] = queue.SimpleQueue()
@@ -96,6 +97,7 @@ class Deadly:
         os._exit(7)
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_its_process_is_given_up_and_the_others_go_on(
     embedded: tuple[Path, int], tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_job_that_ends_its_process_is_given_up_and_the_others_go_on(
         pool.close()
 
 
+@pytest.mark.slow
 def test_generators_are_stored_where_the_config_asks_for_them(tmp_path: Path) -> None:
     config = make_config(
         prompts=["state 0"],
