@@ -1,5 +1,6 @@
 """Values of a store that no row should have, whatever SQLite accepts: texts that are no UTF-8, JSON that is
-none or of another kind, times that are no dates. Each is told with its table and row.
+none or of another kind, times that are no dates, counts and durations beyond what anything could have asked for
+or taken. Each is told with its table and row.
 """
 
 from __future__ import annotations
@@ -8,11 +9,16 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from panic.config.fields import MAX_COUNT
 from panic.store.files import Database
 from panic.store.reading import HIDDEN, is_name, is_uid
 
 LATEST = 253_402_300_800.0
 """The end of the year 9999, beyond which no calendar goes."""
+LONGEST_S = 1e10
+"""Three centuries: nothing in a store took longer."""
+COUNTS = frozenset({"attempts", "entry_step", "max_length", "num_points", "period", "repeat"})
+"""Columns of counts that a command or a report may go through one by one."""
 
 
 def bad_values(database: Database) -> Iterator[str]:
@@ -22,6 +28,11 @@ def bad_values(database: Database) -> Iterator[str]:
         columns = database.rows("SELECT name, type FROM pragma_table_info(?)", table)
         key = "NULL" if "WITHOUT ROWID" in sql else "rowid"
         for column, kind in columns:
+            if column in COUNTS:
+                for row, found in database.rows(
+                    f"SELECT {key}, {column} FROM {table} WHERE {column} > ?", MAX_COUNT
+                ):
+                    yield f"{table}, row {row or '?'}: {column} is more than {MAX_COUNT:,}: {found:,}"
             test = _test(table, column, kind)
             if test is None:
                 continue
@@ -48,6 +59,8 @@ def _test(table: str, column: str, kind: str) -> Callable[[Any], str] | None:
         return lambda value: _json_problem(value, expected)
     if kind == "REAL" and column.endswith("_at"):
         return lambda value: "" if 0 <= value < LATEST else f"is no time: {value:g}"
+    if kind == "REAL" and column.endswith("_s"):
+        return lambda value: "" if 0 <= value < LONGEST_S else f"is no duration: {value:g}"
     if kind == "TEXT" and (table, column) != ("output", "text"):
         return _text_problem
     return None
