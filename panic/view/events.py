@@ -60,11 +60,11 @@ class Events:
                 self._looking = asyncio.create_task(self._go_on_looking())
             yield "retry: 1000\n\n"
             while not self.is_over:
+                changed.clear()  # before anything is read: what comes while it is told ends the next wait
                 now = ",".join(f"{key}:{state}" for key, state in self._states.items())
                 if now != known:
                     known = now
                     yield f"id: {now}\ndata: {json.dumps(self._states)}\n\n"
-                changed.clear()
                 try:
                     await asyncio.wait_for(changed.wait(), SAY_SOMETHING_S)
                 except TimeoutError:

@@ -324,13 +324,8 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(panic: Invoke, tmp_pat
     command = [sys.executable, "-P", "-m", "panic", "run", str(config), "--set", "models.draw.distinct=true"]
     command += ["--set", "models.chain.distinct=true", "--set", "seeds=[-1]", "--set", "repeats=4"]
 
-    limited = [
-        "sh",
-        "-c",
-        'ulimit -f 5860 && exec "$@"',
-        "sh",
-        *command,
-    ]  # of 512 bytes; to create one takes 2 MB
+    # 3 MB, in blocks of 512 bytes; to create a store writes 2 MB.
+    limited = ["sh", "-c", 'ulimit -f 5860 && exec "$@"', "sh", *command]
     done = subprocess.run(limited, capture_output=True, text=True, timeout=LONGEST_S)
     assert done.returncode == 1, done.stderr
     assert "free space" in done.stderr

@@ -75,7 +75,7 @@ def test_a_misbehaving_server_costs_requests_and_no_answer(tmp_path: Path) -> No
     kinds = ["429"] * 30 + ["500"] * 6 + ["cut"] * 6 + ["json"] * 3 + ["other"] * 3 + ["trickle"] * 2
     kinds += ["hang"] * 2 + [""] * 48
     with Server(faults=lambda number: chance.choice(kinds), headers={"retry-after": "0"}) as server:
-        config = endpoint_config(server, model={"timeout_s": 3.0, "concurrency": 16}, max_retries=12)
+        config = endpoint_config(server, model={"timeout_s": 10.0, "concurrency": 16}, max_retries=12)
         assert run(config, tmp_path / "store").state == "complete"
         assert server.answered == 72
         assert len(server.requests) > 100

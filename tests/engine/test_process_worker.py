@@ -63,10 +63,6 @@ class Deadly(metaclass=Named):
 '''
 
 
-LIMIT_S = 2.0
-"""Of a call: more than a good one takes on a busy machine, twice in a row."""
-
-
 def evil_config(folder: Path, *, size: int = 8, **parameters: Any) -> ExperimentConfig:
     (folder / "evil.py").write_text(MODELS)
     return make_config(
@@ -113,24 +109,31 @@ def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [8, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_hang_is_ended_by_the_time_limit(tmp_path: Path, size: int) -> None:
-    """Also when the next batch's pixels fill the pipe to the process that hangs."""
-    config = evil_config(tmp_path, size=size, deed="hang").model_copy(
-        update={
-            "timeout_s": LIMIT_S,
-            "max_retries": 1,
-            "prompts": ["state 3", "state 1", "state 2"],
-            "batch_sizes": {"draw": 1, "chain": 1},
-        }
-    )
-    run(config, tmp_path / "s")
-    with Store(tmp_path / "s") as store:
-        (failed,) = (row for row in reading.runs(store) if row.state == "failed")
-        assert failed.prompt == "state 3"
-        assert failed.failure is not None
-        assert f"no answer within {LIMIT_S:g} s" in failed.failure.message
-        (rows,) = reading.timelines(store).values()
+    """Also when the next batch's pixels fill the pipe to the process that hangs.
+
+    On a busy machine a good call may take longer than a short limit, twice in a row: then a long one says.
+    """
+    for limit_s in (2.0, 20.0):
+        path = tmp_path / f"{limit_s:g}"
+        config = evil_config(tmp_path, size=size, deed="hang").model_copy(
+            update={
+                "timeout_s": limit_s,
+                "max_retries": 1,
+                "prompts": ["state 3", "state 1", "state 2"],
+                "batch_sizes": {"draw": 1, "chain": 1},
+            }
+        )
+        run(config, path)
+        with Store(path) as store:
+            failed = {row.prompt: row.failure for row in reading.runs(store) if row.state == "failed"}
+            (rows,) = reading.timelines(store).values()
+        if len(failed) == 1:
+            break
+    assert list(failed) == ["state 3"]
+    assert failed["state 3"] is not None
+    assert f"no answer within {limit_s:g} s" in failed["state 3"].message
     lost_s = sum(row["seconds"] for row in rows if row["name"] == "lost with its process")
-    assert 2 * LIMIT_S <= lost_s < 600
+    assert 2 * limit_s <= lost_s < 600
 
 
 def test_children_do_not_outlive_their_driver(tmp_path: Path) -> None:

@@ -95,7 +95,11 @@ def serving(*paths: Path, port: int = 0, trainings: Sequence[Path] = (), **how: 
     access = Access(hosts=("127.0.0.1", "localhost"), scope="test", **{"is_writable": True, **how})
     app = application(paths, access, trainings)
     listener = listening("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(app.asgi, log_level="warning", access_log=False, ws="none"))
+    # As the product's: a browser's connection on which nothing is ever asked keeps no server from its end.
+    config = uvicorn.Config(
+        app.asgi, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

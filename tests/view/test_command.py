@@ -34,10 +34,8 @@ def panic(*arguments: object) -> Result:
 def started(store: Path, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
     """A server in a process of its own, and the line that it prints."""
     command = [sys.executable, "-m", "panic", "view", str(store), *arguments]
-
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # in the background it is ignored, and in a child then
+    # In the background it is ignored, and then also by a child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     pipes["env"] = {**os.environ, **environment}
     process = subprocess.Popen(command, **pipes)
