@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from panic.analysis.answers import Answer
     from panic.analysis.evidence import Evidence
-    from panic.analysis.questions import Figure
+    from panic.analysis.questions import Figure, Question
 
     Found = TypeVar("Found", Answer, Figure)
 
@@ -114,7 +114,11 @@ def figure(
             one.experiment.name: ask(asked, one) if null is None else figures_beside(asked, one, [null])
             for one in found
         }
-    figures = {name: _answered(question, name, of_one, len(drawn) > 1) for name, of_one in drawn.items()}
+        bare = _without_vectors(asked, found)
+    figures = {
+        name: _answered(question, name, of_one, len(drawn) > 1, name in bare)
+        for name, of_one in drawn.items()
+    }
     save(side_by_side(figures, mode="dark" if dark else "light"), output)
     if not shared.quiet:
         for name, of_one in figures.items():
@@ -164,8 +168,11 @@ def table(
             one.experiment.name: answers(asked, one) if null is None else answers_beside(asked, one, null)
             for one in found
         }
+        bare = _without_vectors(asked, found)
     several = len(answered) > 1
-    of_parts = tables({name: _answered(question, name, one, several) for name, one in answered.items()})
+    of_parts = tables(
+        {name: _answered(question, name, one, several, name in bare) for name, one in answered.items()}
+    )
     chosen = _part(list(of_parts), part)
     frame = of_parts[chosen]
     if output is not None:
@@ -238,7 +245,16 @@ def _evidence(
         ]
 
 
-def _answered(question: str | None, experiment: str, found: Sequence[Found], several: bool) -> list[Found]:
+def _without_vectors(question: Question, found: Sequence[Evidence]) -> set[str]:
+    """The experiments that lack the vectors which a question is asked under."""
+    from panic.analysis.evidence import once
+
+    return {one.experiment.name for one in found if question.views is not once and not one.views}
+
+
+def _answered(
+    question: str | None, experiment: str, found: Sequence[Found], several: bool, lacks_vectors: bool
+) -> list[Found]:
     """Those of the answers or figures that there are; what is missing of one experiment is said on stderr.
 
     NotFound with the reason where an experiment has none: a comparison with nothing would mislead.
@@ -250,7 +266,6 @@ def _answered(question: str | None, experiment: str, found: Sequence[Found], sev
             say(f"{experiment}: {reason}.", err=True)
         return good
     why = "; ".join(reasons) or "there is nothing in it that it could be asked of"
-    raise NotFound(
-        f"{experiment} has no answer to {question}: {why}.",
-        hint="Leave this experiment out, and the others are shown." if several else "",
-    )
+    hints = [f"It has no vectors: panic embed {experiment} MODEL makes some."] if lacks_vectors else []
+    hints += ["Leave this experiment out, and the others are shown."] if several else []
+    raise NotFound(f"{experiment} has no answer to {question}: {why}.", hint=" ".join(hints))

@@ -172,7 +172,8 @@ def _line(name: str, done: int, total: int, skipped: int) -> str:
 def _tell(shared: Shared, asked: Asked, done: Extracted) -> None:
     """Print what has come of it; skipped items on stderr, which is a failure if so asked."""
     if not shared.quiet:
-        models = "vector" if len(asked.models) == 1 else f"vectors of {len(asked.models)} models"
+        number = len(set(asked.models))
+        models = "vector" if number == 1 else f"vectors of {number} models"
         console().print(f"{asked.output}: {done.num_rows:,} rows with the {models} ({done.num_new:,} new)")
     if not done.skipped:
         return

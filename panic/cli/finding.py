@@ -155,7 +155,8 @@ def in_project(store: Store, target: Target, project: str) -> set[int]:
     if found := set(find(store, target, f"project = '{quoted}'")):
         return found
     ids = [row.id for row in reading.experiments(store)]
-    known = sorted({str(name) for (name,) in table(store, "experiment", ids, ["project"], known_fields())})
+    told = table(store, "experiment", ids, ["project"], known_fields())
+    known = sorted({str(name) for (name,) in told if name is not None})  # null models are in none
     near = nearest(project, known)
     there_are = f"There are {', '.join(known[:SHOWN_ROWS])}." if known else "There are no experiments yet."
     raise NotFound(

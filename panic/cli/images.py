@@ -84,6 +84,7 @@ def images(
         raise UsageError("Give either --run or --step or --grid.", hint="`panic show` lists the runs.")
     tell_options({"--where": where is not None and run is not None}, "with --run")
     tell_options({"--steps": steps is not None and not grid}, "without --grid")
+    tell_options({"--every": steps is not None and grid and every > 1}, "with --steps")
     tell_options({"--columns": columns is not None and grid}, "with --grid")
     with shared.open_store() as store:
         row = experiment_of(store, experiment, project)

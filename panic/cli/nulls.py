@@ -37,11 +37,14 @@ def nulls(
     """
     from panic.analysis.null_runs import write_nulls
     from panic.analysis.nulls import kinds as known
+    from panic.analysis.nulls import surrogate_of
     from panic.interrupts import stop_on_signals
     from panic.store import Store, reading
 
     named = [kind for kind in kinds if kind != "all"]
     wanted = list(dict.fromkeys([*named, *known()] if "all" in kinds else named))
+    for kind in named:
+        surrogate_of(kind)  # a misspelt one is told before the first is written
     shown_at = time.monotonic()
     bring_up_to_date(shared.store_path())
     with Store(shared.store_path(), write=True) as store, stop_on_signals() as stop_requested:

@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from panic.config.sources import decode
@@ -69,6 +70,8 @@ def list_images(folder: str, pattern: re.Pattern[str] | None = None) -> Listing:
     Raises UsageError for a folder without images, for names that the pattern does not match, for equal ids.
     """
     root, others, found, unmatched = Path(folder), Counter[str](), [], []
+    if not folder or root.is_file():
+        raise UsageError(f"{folder or 'An empty name'} is no folder.", hint="A folder of images is needed.")
     if not root.is_dir():
         raise UsageError(f"There is no folder {folder}.", hint=_near_path(root))
     for path in _files_below(root, others):
@@ -179,8 +182,16 @@ def _txt(file: str, content: str) -> Rows:
 def _csv(file: str, content: str) -> Rows:
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
+        names = reader.fieldnames or ()
+        if twice := next((name for name in names if name and names.count(name) > 1), None):
+            raise UsageError(f"{file} has several columns called {twice!r}.")
         for number, row in enumerate(reader, start=1):
-            yield number, {key: value for key, value in row.items() if key is not None}
+            if None in row:
+                raise UsageError(
+                    f"{file}: row {number} has more values than there are columns.",
+                    hint="A text with a comma stands in quotes.",
+                )
+            yield number, dict(row)
     except csv.Error as error:
         raise UsageError(f"{file}:{reader.line_num}: not valid CSV: {error}") from None
 
@@ -190,12 +201,22 @@ def _jsonl(file: str, content: str) -> Rows:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=partial(_once, file, number))
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{file}:{number}: not valid JSON: {error}") from None
         if not isinstance(row, dict):
             raise UsageError(f'{file}:{number}: a line is {{"text": ...}}')
         yield number, row
+
+
+def _once(file: str, number: int, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a row of JSON. Raises UsageError for a name that is in it twice: nobody knows which is meant."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{file}:{number}: {twice!r} is there twice")
+    return row
 
 
 def _unique(items: list[Item], what: str) -> list[Item]:
@@ -209,7 +230,8 @@ def _unique(items: list[Item], what: str) -> list[Item]:
     if twice:
         where = items[0].source
         raise UsageError(
-            f"Two {what} of {where} have the same id: {_some(twice)}.", hint="--id is the way out."
+            f"Two {what} of {where} have the same id: {_some(twice)}.",
+            hint="--id is the way out." if what == "images" else "The ids are those of the column 'id'.",
         )
     return items
 

@@ -5,7 +5,7 @@ padded; so which items share a batch, and with them the last bits of their vecto
 alone. While one block ends the next is being read and called: the worker always has a call behind the one it
 computes.
 
-    pipeline = Pipeline(workers, specs, {"PocketImage": 32})
+    pipeline = Pipeline(workers, specs, {"PocketPixels": 32})
     for block in pipeline.blocks(items):
         block.rows(specs)
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -73,9 +74,11 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
         command: what is kept as the command of the session that has brought it here.
     """
     tables = {**dict.fromkeys(ADDED, ()), **tables}
-    names = [row["name"] for row in tables["experiment"]]
+    with _told_as_the_export_s():
+        uids = {row["name"]: row["uid"] for row in tables["experiment"]}
+    names = list(uids)
     known = {row.name: row.uid for row in reading.experiments(store)}
-    if all(known.get(row["name"]) == row["uid"] for row in tables["experiment"]):
+    if all(known.get(name) == uid for name, uid in uids.items()):
         _restore_trainings(store, tables)
         return names
     if taken := [name for name in names if name in known]:
@@ -83,16 +86,12 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
             f"The store has experiments of these names: {', '.join(taken)}.",
             hint="Nothing was imported. Import into another store: --store PATH.",
         )
-    try:
+    with _told_as_the_export_s():
         _refuse_columns(store, tables, (*REFERENCES, "model", "measure", "output", "annotation"))
         _restore_images(store, tables)
         with store.transaction() as connection:
             _restore_rows(store, connection, tables)
             reading.experiments(store)  # refuses names and ids that are none
-    except (apsw.Error, LookupError, TypeError, ValueError) as error:
-        raise StoreCorrupt(
-            f"The export cannot be imported: {type(error).__name__}: {error}", hint="Nothing was imported."
-        ) from error
     rows = [row for row in reading.experiments(store) if row.name in names]
     try:
         if problems := [problem for row in rows for problem in check(store, row.id)]:
@@ -108,6 +107,17 @@ def restore(store: Store, tables: Tables, command: str) -> list[str]:
         config = row.config | {key: [] for key in ("diagrams", "vectorisations", "distances")}
         writing.end_session(store, writing.start_session(store, row.id, command, {}, config), "done")
     return names
+
+
+@contextmanager
+def _told_as_the_export_s() -> Iterator[None]:
+    """What is wrong with an export is raised as StoreCorrupt, and not as if it were the store that is."""
+    try:
+        yield
+    except (apsw.Error, LookupError, TypeError, ValueError) as error:
+        raise StoreCorrupt(
+            f"The export cannot be imported: {type(error).__name__}: {error}", hint="Nothing was imported."
+        ) from error
 
 
 def _restore_trainings(store: Store, tables: Tables) -> None:
@@ -148,7 +158,8 @@ def _restore_rows(store: Store, connection: apsw.Connection, tables: Tables) -> 
         "measure": _by_key(store, "measure", "digest", tables["measure"]),
         "output": _by_key(store, "output", "digest", list(_outputs(tables["output"]))),
     }
-    diagrams = [row for row in tables["diagram"] if not decode_object(row["settings"]).get("generators")]
+    diagrams = [row for row in tables["diagram"] if not _settings(row).get("generators")]
+    _refuse_strays(tables)
     sessions = {row["id"] for row in tables["session"]}
     batches = [row for row in tables["batch"] if row["session"] in sessions]
     plain = {**tables, "diagram": diagrams, "batch": batches}
@@ -171,6 +182,22 @@ def _refuse_columns(store: Store, tables: Tables, names: Sequence[str]) -> None:
         unknown = {name for row in tables[table] for name in row} - columns(store, table).keys()
         if unknown:
             raise ValueError(f"{table} has no columns {', '.join(sorted(unknown))}")
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    """The settings of a diagram. Raises ValueError for what are none."""
+    try:
+        return decode_object(row["settings"])
+    except StoreCorrupt:
+        raise ValueError(f"diagram {row['id']} has no settings") from None
+
+
+def _refuse_strays(tables: Tables) -> None:
+    """Raise ValueError for what is taken of a diagram that the export does not have: it would be lost."""
+    known = {row["id"] for row in tables["diagram"]}
+    for table, names in {"bars": ("diagram",), "vectorisation": ("diagram",), "distance": ("a", "b")}.items():
+        if strays := {row[name] for row in tables[table] for name in names} - known:
+            raise ValueError(f"{table} are of diagrams that are not there, {len(strays):,} of them")
 
 
 def _outputs(rows: Sequence[Row]) -> Iterator[Row]:
@@ -224,7 +251,7 @@ def _restore_taken(connection: apsw.Connection, tables: Tables, numbers: Numbers
     bars: dict[tuple[int, int], list[tuple[float, float]]] = {
         (row["id"], dimension): []
         for row in tables["diagram"]
-        for dimension in range(decode_object(row["settings"])["max_dimension"] + 1)
+        for dimension in range(_settings(row)["max_dimension"] + 1)
     }
     for row in tables["bars"]:
         if row["diagram"] in diagrams:

@@ -45,11 +45,17 @@ def write(bench: Bench, prompts: list[str]) -> None:
     bench.embed({text: np.ones(DIMENSIONS, np.float32) for text in texts})
 
 
+def moving(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Paths (count, GENERATIONS, DIMENSIONS) of moving averages of three: the same law backwards."""
+    noise = rng.normal(size=(count, GENERATIONS + 2, DIMENSIONS))
+    return (noise[:, 2:] + noise[:, 1:-1] + noise[:, :-2]) / 3**0.5
+
+
 def drawn(bench: Bench) -> Iterator[Evidence]:
     """The evidence with vectors drawn anew: prompts anywhere, texts about a place of their prompt's own.
 
-    That place has nothing to do with the prompt, and is the same early and late; texts that come one after
-    the other are alike.
+    That place has nothing to do with the prompt. It moves about without a direction, for all runs of it
+    alike, and so does each run on its own: texts that come one after the other are alike.
     """
     rng = np.random.default_rng(0)
     evidence = bench.evidence
@@ -62,9 +68,8 @@ def drawn(bench: Bench) -> Iterator[Evidence]:
     for _ in range(NUM_DATA_SETS):
         vectors = rng.normal(size=matrix.shape)
         places = rng.normal(size=(of_prompt.max() + 1, DIMENSIONS))
-        noise = rng.normal(size=(len(rows), GENERATIONS + 2, DIMENSIONS))
-        moving = (noise[:, 2:] + noise[:, 1:-1] + noise[:, :-2]) / 3**0.5
-        vectors[rows] = places[of_prompt][:, None] + moving
+        places = places[:, None] + moving(rng, len(places))
+        vectors[rows] = places[of_prompt] + moving(rng, len(rows))
         data._matrices[fingerprint] = outputs, vectors.astype(np.float32)
         yield evidence
 

@@ -21,7 +21,7 @@ from tests.analysis.test_null_runs import add_model
 
 WITH_STATISTIC = {
     *("drift", "lag", "patterns", "period", "regimes", "clusters", "dwell", "diagrams", "entropies", "loops"),
-    "dimension",
+    *("dimension", "two_periodicity", "vendi"),
 }
 
 
@@ -117,6 +117,22 @@ def test_the_statistic_of_an_experiment_stands_beside_that_of_its_null_models(wa
     assert "first at 1)" in figure.sentence
     assert list(figure.charts) == ["draw → tell beside shuffled"]
     assert reading.is_null(name)
+
+
+def test_runs_that_alternate_are_above_shuffles_of_their_order_and_as_diverse(bench):
+    """ABAB...: 1 at lag 2 and 0 at lag 1; the Vendi score of a run does not ask for the order."""
+    for number in range(6):
+        bench.walk("ab" * 12, seed=-1, repeat=number)
+    bench.walk("ab" * 12, seed=-1, network=("tell", "draw", "tell"))  # by construction: not asked
+    bench.embed({"a": np.eye(3)[0], "b": np.eye(3)[1]})
+    write_nulls(bench.store, "demo", "shuffled")
+    (alternates,) = answers_beside(find("two_periodicity"), bench.evidence, "shuffled")
+    (row,) = alternates.value.to_dicts()
+    assert (row["value"], row["num_runs"], row["num_null"]) == (1.0, 6, 6)
+    assert row["high"] < 1
+    (diverse,) = answers_beside(find("vendi"), bench.evidence, "shuffled")
+    (row,) = diverse.value.to_dicts()
+    assert (row["value"], row["mean"]) == pytest.approx((2, 2))
 
 
 def test_images_stand_beside_surrogates_made_of_images(bench):

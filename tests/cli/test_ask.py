@@ -45,6 +45,13 @@ def test_an_experiment_without_an_answer_is_named_and_nothing_is_written(panic: 
     assert "nothing in it that it could be asked of" in panic("table", "entropies", "broken").stderr
 
 
+def test_what_lacks_vectors_is_told_how_to_get_them(panic: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("run,step,text\na,0,one\na,1,two\n")
+    assert panic("import", "rows.csv", "--name", "rows").exit_code == 0
+    assert "panic embed rows MODEL makes some" in panic("table", "vendi", "rows").stderr
+    assert "panic embed" not in panic("table", "stuck", "rows").stderr  # which asks for none
+
+
 def test_the_table_of_stuck_runs_is_what_the_store_knows(panic: Invoke, store: Path) -> None:
     with Store(store) as opened:
         known = {run.id: run.period for run in reading.runs(opened, "demo")}

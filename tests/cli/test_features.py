@@ -71,6 +71,7 @@ def test_two_files_are_compared(panic: Invoke, photos: Path) -> None:
         (["--folder", "photos", "PocketText", "-o", "f.parquet"], "takes text, and these are images"),
         (["--folder", "photos", "PocketDiffusion", "-o", "f.parquet"], "gives image; an embedding model"),
         (["--folder", "photos", "PocketPixels"], "need a file"),
+        (["--folder", "", "PocketPixels", "-o", "f.parquet"], "An empty name is no folder"),
         (["--folder", "photos", "PocketPixels", "-o", "f.csv"], "-o f.parquet"),
         (["--folder", "photos", "PocketPixels", "-o", "f.parquet", "--regions", "3"], "needs a detector"),
         (["--folder", "photos", "PocketPixels", "-o", "f.parquet", "--id", "("], "no regular expression"),

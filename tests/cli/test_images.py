@@ -100,6 +100,12 @@ def test_runs_by_steps(panic: Invoke, store: Path) -> None:
                 assert seen.crop(inner).tobytes() == drawn.tobytes()
 
 
+def test_every_n_th_of_steps_that_are_named_is_said_to_have_no_effect(panic: Invoke, store: Path) -> None:
+    done = panic("images", "demo", "--grid", "--steps", "0,6", "--every", 2, "-o", "chosen.png")
+    assert done.exit_code == 0
+    assert "--every: without effect with --steps." in done.stderr
+
+
 def test_a_large_grid_shows_some_runs(panic: Invoke, store: Path) -> None:
     done = panic("images", "demo", "--grid", "--every", 2, "--most", 6)
     assert (done.exit_code, done.stdout) == (0, "3 runs x 2 steps in demo-grid.png\n")

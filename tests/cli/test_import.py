@@ -223,6 +223,8 @@ def test_diagrams_with_generators_are_computed_again_after_an_export(panic: Invo
         ("run", "experiment", 77, "KeyError"),
         ("model", "x) VALUES (1); --", 1, "model has no columns"),
         ("experiment", "name", "../up", "a name that is none"),
+        ("diagram", "settings", "x", "has no settings"),
+        ("bars", "diagram", 999, "bars are of diagrams that are not there"),
     ],
 )
 def test_an_export_that_is_not_sound_is_refused(
@@ -242,6 +244,19 @@ def test_an_export_that_is_not_sound_is_refused(
     done = panic("import", "tables", "--store", "new")
     assert done.exit_code == 1
     assert reason in done.stderr
+    assert not Path("new").exists()
+
+
+def test_an_export_without_the_uids_of_experiments_is_none(panic: Invoke, store: Path) -> None:
+    """It was answered as a mistake of panic's own: KeyError, and -v for the traceback."""
+    import polars
+
+    assert panic("export", "-o", "tables", "--images").exit_code == 0
+    path = Path("tables") / "experiment.parquet"
+    polars.read_parquet(path).drop("uid").write_parquet(path)
+    done = panic("import", "tables", "--store", "new")
+    assert done.exit_code == 1
+    assert "The export cannot be imported: KeyError: 'uid'" in done.stderr
     assert not Path("new").exists()
 
 

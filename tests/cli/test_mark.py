@@ -259,6 +259,14 @@ def test_an_experiment_moves_to_a_project_and_back(panic: Invoke, store: Path) -
     assert json.loads(panic("show", "demo", "--json").stdout)["project"] == "colours"
 
 
+def test_null_models_are_in_no_project_and_that_is_no_name_of_one(panic: Invoke, store: Path) -> None:
+    """For `--project nope` the project "None" was offered."""
+    assert panic("nulls", "demo", "shuffled").exit_code == 0
+    done = panic("list", "--project", "nope")
+    assert done.exit_code == 2
+    assert "There are colours." in done.stderr
+
+
 def test_what_is_no_project_is_told_with_the_nearest(panic: Invoke, store: Path) -> None:
     done = panic("list", "--project", "colurs")
     assert done.exit_code == 2

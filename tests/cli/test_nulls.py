@@ -52,6 +52,10 @@ def test_all_beside_a_kind_means_all_and_a_misspelt_kind_beside_it_is_told(
 ) -> None:
     done = panic("nulls", "demo", "all", "shufled")
     assert "There is no null model 'shufled'" in done.stderr
+    done = panic("nulls", "demo", "matched_walk", "shufled")
+    assert "There is no null model 'shufled'" in done.stderr
+    with Store(store) as opened:  # told before the first is written
+        assert not reading.nulls(opened, "demo")
     assert panic("nulls", "demo", "shuffled", "all").exit_code == 0
     with Store(store) as opened:
         found = {row.name.removeprefix("demo/null-") for row in reading.nulls(opened, "demo")}

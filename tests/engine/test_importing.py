@@ -215,6 +215,23 @@ def test_everything_wrong_is_told_with_its_line_before_anything_is_written(tmp_p
     ]  # fmt: skip
 
 
+def test_a_name_that_is_there_twice_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    """Of two texts of a line, or two columns of one name, the last one was taken without a word."""
+    (tmp_path / "a.jsonl").write_text('{"run": "a", "step": 0, "text": "one", "text": "other"}\n')
+    assert problems(tmp_path / "a.jsonl") == ["a.jsonl:1: 'text' is there twice"]
+    (tmp_path / "a.csv").write_text("run,step,text,text\na,0,one,other\n")
+    assert problems(tmp_path / "a.csv") == ["a.csv:2: 'text' is there twice"]
+    (tmp_path / "b.csv").write_text("note,run,step,text,note\nx,a,0,one,y\nx,a,1,two,y\n")
+    [found] = read(tmp_path / "b.csv")
+    assert [given.row.text for given in found.outputs] == ["two"]
+
+
+def test_a_network_that_is_nested_too_deep_is_a_problem_of_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"run,step,text,network\na,0,one,{100_000 * '['}\n")
+    [told] = problems(tmp_path / "a.csv")
+    assert told.startswith("a.csv:2: maximum recursion depth exceeded")
+
+
 def test_mixed_modalities_and_missing_models_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "i.png")
     image = {"run": "m", "step": 2, "image": "i.png"}

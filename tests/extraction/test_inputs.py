@@ -141,6 +141,10 @@ def test_texts_of_three_forms(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": 1}\n', "row 1 has no text"),
         ("a.jsonl", '{"text": "a", "id": 2}\n{"text": "b"}\n', r"rows .* have the same id: 1 and 2 \(2\)"),
         ("a.jsonl", '{"text": "a", "id": "\\ud800"}\n', "the id of row 1 is not valid Unicode"),
+        ("a.jsonl", '{"text": "a", "text": "b"}\n', "a.jsonl:1: 'text' is there twice"),
+        ("a.csv", "text,text\na,b\n", "has several columns called 'text'"),
+        ("a.csv", "text\na house, red\n", "row 1 has more values than there are columns"),
+        ("a.csv", "id,text\n1,a\n1,b\n", r"rows .* have the same id: 1 and 2 \(1\)"),
         ("a.txt", "\n", "no texts"),
         ("a.txt", b"\xff", "not UTF-8"),
         ("a.pdf", "a", "read from .txt"),
@@ -150,3 +154,19 @@ def test_what_is_wrong_with_texts_is_told(tmp_path: Path, name: str, content: st
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(PanicError, match=says):
         list_texts(str(tmp_path / name))
+
+
+def test_what_is_no_folder_is_told_and_an_empty_name_is_not_this_folder(tmp_path: Path) -> None:
+    """A variable that was empty meant the folder of the command; a file had itself for the nearest name."""
+    (tmp_path / "a.png").write_bytes(b"")
+    for name, says in (("", "An empty name is no folder"), (str(tmp_path / "a.png"), "a.png is no folder")):
+        with pytest.raises(UsageError, match=says):
+            list_images(name)
+
+
+def test_the_way_out_of_equal_ids_is_one_that_there_is(tmp_path: Path) -> None:
+    """--id has no effect for texts."""
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n1,b\n")
+    with pytest.raises(UsageError) as caught:
+        list_texts(str(tmp_path / "a.csv"))
+    assert caught.value.hint == "The ids are those of the column 'id'."

@@ -17,7 +17,7 @@ from panic.analysis.checks import AnalysisError, unit
 from panic.analysis.data import ARROW, ExperimentData, Vectors
 from panic.analysis.dynamics import TwoPeriodicity, two_periodicity
 from panic.analysis.dynamics.alternation import excess_of_orders
-from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, each_model
 from panic.analysis.sampling import evenly
 
 TITLE = "Does it alternate?"
@@ -42,6 +42,22 @@ SCORES = {
 }  # fmt: skip
 
 views = each_model
+
+
+def _excess(evidence: Evidence, view: View) -> pl.DataFrame:
+    """The excess of every run of a network in which one model makes these outputs: run, value."""
+    found = by_run(lambda points: two_periodicity(points).excess, least=LEAST_OUTPUTS, most=MOST_OUTPUTS)
+    networks = {row.id: row.network for row in evidence.data.rows}
+    steps = evidence.data.steps(*view).group_by("run").agg("step")
+    asked = [
+        run
+        for run, at in steps.iter_rows()
+        if len({networks[run][step % len(networks[run])] for step in at}) == 1
+    ]
+    return found(evidence, view).filter(pl.col("run").is_in(asked)).select("run", "value")
+
+
+STATISTIC = Statistic(what="likeness at lag 2 beyond that at lag 1", of=_excess)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

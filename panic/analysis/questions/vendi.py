@@ -15,8 +15,8 @@ from panic.analysis.chance import LEAST_UNITS, Chance, first_told, holm, least_t
 from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
-from panic.analysis.dynamics import vendi_of_groups
-from panic.analysis.evidence import Evidence, View, each_model
+from panic.analysis.dynamics import vendi, vendi_of_groups
+from panic.analysis.evidence import Evidence, Statistic, View, by_run, each_model
 from panic.analysis.sampling import evenly
 
 Array = NDArray[np.float64]
@@ -43,6 +43,7 @@ TESTS = {
 }  # fmt: skip
 
 views = each_model
+STATISTIC = Statistic(what="Vendi score of a run", of=by_run(vendi, most=MAX_OUTPUTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

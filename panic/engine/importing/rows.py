@@ -16,7 +16,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -34,6 +35,8 @@ MAX_LINE = 64 * 2**20
 """Bytes, or characters, of a line: a packed file of a few kB could hold one that fills the memory."""
 PARQUET_ROWS = 2**16
 """Rows of a Parquet file that are in memory at a time."""
+TWICE = object()
+"""What stands in a line under a name that is there twice: which of the two is meant, nobody knows."""
 _LAST_NUMBER = re.compile(r"(\d+)\D*$", re.ASCII)
 
 
@@ -91,7 +94,7 @@ def read_rows(
         unread |= values.keys() - set(chain(*names.values()))
         try:
             row = _row(where, values, names)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # of a network in JSON
             problems.append(f"{where}: {error}")
             continue
         num_rows += 1
@@ -127,7 +130,9 @@ def _row(where: str, values: Mapping[str, Any], names: Mapping[str, tuple[str, .
 
 
 def _value(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """What the columns of a field say; None if they say nothing."""
+    """What the columns of a field say; None if they say nothing. Raises ValueError for a doubled column."""
+    if twice := next((name for name in names if values.get(name) is TWICE), None):
+        raise ValueError(f"{_short(twice)} is there twice")
     if len(names) <= 1:
         value = values.get(names[0]) if names else None
         return None if value == "" else value
@@ -177,7 +182,8 @@ def _jsonl(path: Path, problems: list[str]) -> Lines:
                 if not line.strip():
                     continue
                 try:
-                    values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    values = json.loads(text, object_pairs_hook=_object)
                 except (ValueError, RecursionError) as error:
                     problems.append(f"{where}: it is no JSON ({error})")
                     continue
@@ -187,6 +193,16 @@ def _jsonl(path: Path, problems: list[str]) -> Lines:
                     problems.append(f"{where}: it is no JSON object: {_short(values)}")
         except _UNREADABLE as error:
             problems.append(f"{path.name}:{number + 1}: it cannot be read ({error})")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of names that are there twice json.loads would keep the last value alone."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else found | _twice(name for name, _ in pairs)
+
+
+def _twice(names: Iterable[str]) -> dict[str, Any]:
+    return {name: TWICE for name, count in Counter(names).items() if count > 1}
 
 
 def _csv(path: Path, problems: list[str]) -> Lines:
@@ -199,7 +215,7 @@ def _csv(path: Path, problems: list[str]) -> Lines:
                 if None in values or None in values.values():
                     problems.append(f"{where}: it has another number of cells than the first line")
                 else:
-                    yield where, values
+                    yield where, values | _twice(reader.fieldnames or ())
         except (csv.Error, UnicodeDecodeError, *_UNREADABLE) as error:
             problems.append(f"{path.name}:{line + 1}: it cannot be read ({error})")
 
