@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import drawing, kernels, pipeline_files, weights
+from panic.models import drawing, gguf_files, kernels, pipeline_files, weights
 from panic.models.diffusers_adapter import PipelineModel, open_pipeline, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, generators
@@ -178,6 +178,7 @@ KIND = Kind(
         "max_sequence_length": Parameter(kind=int, low=1, high=1024),
         "lora": Parameter(kind=str, is_folder=True),
         **drawing.OF_PIPELINES,
+        **gguf_files.OF_PIPELINES,
         **kernels.OF_PIPELINES,
     },
     former={"instruction": "prompt"},

@@ -36,7 +36,8 @@ def _draws(
     name: str, source: str, *, takes: tuple[str, ...] = (), size: int | None, **fields: Any
 ) -> ModelSpec:
     parameters = {"width": size, "height": size, **fields.pop("parameters")}
-    accepts = (*_SIZE, *NOT_CALLED, *takes)
+    is_pocket = source.startswith("pocket:")  # no files are for these
+    accepts = (*_SIZE, *(name for name in NOT_CALLED if not is_pocket or name != "gguf"), *takes)
     fields = {"dtype": "bfloat16", "batch_size": 4, "accepts": accepts, **fields}
     return _spec(name, "diffusers", parameters, source=source, **fields)
 
