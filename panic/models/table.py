@@ -285,8 +285,12 @@ _ENTRIES = [
         "Qwen/Qwen-Image-Edit",
         28_850,
         "Apache-2.0",
-        parameters={"steps": 50, "true_guidance": 4.0, "max_sequence_length": 512},
-        takes=("negative_prompt",),
+        parameters={
+            "steps": 50,
+            "true_guidance": 4.0,
+            "negative_prompt": " ",  # without one it is not guided
+            "max_sequence_length": 512,
+        },
         note="draws at about a million pixels unless width and height are given",
     ),
     # embeddings
