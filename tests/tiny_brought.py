@@ -44,8 +44,12 @@ def build_cogview4(folder: Path) -> Path:
     )
 
 
-def qwen25_vl() -> Any:
-    """A tiny Qwen2_5_VLForConditionalGeneration, as a text encoder."""
+def qwen25_vl(**tokens: int) -> Any:
+    """A tiny Qwen2_5_VLForConditionalGeneration, as a text encoder.
+
+    Args:
+        tokens: the ids of its special tokens, where they are not the usual ones.
+    """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     text = {
@@ -67,19 +71,18 @@ def qwen25_vl() -> Any:
         "out_hidden_size": WIDTH,
         "fullatt_block_indexes": [0],
     }
-    config = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=SPECIAL["image"],
-        video_token_id=SPECIAL["unk"],
-        vision_start_token_id=SPECIAL["bos"],
-        vision_end_token_id=SPECIAL["eos"],
-    )
+    ids = {
+        "image_token_id": SPECIAL["image"],
+        "video_token_id": SPECIAL["unk"],
+        "vision_start_token_id": SPECIAL["bos"],
+        "vision_end_token_id": SPECIAL["eos"],
+    }
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids | tokens)
     return sharpen(Qwen2_5_VLForConditionalGeneration(config), 4.0)
 
 
-def build_qwen_image(folder: Path) -> Path:
-    """A QwenImagePipeline."""
+def qwen_image_parts() -> dict[str, Any]:
+    """What draws in a QwenImagePipeline, and in one that edits."""
     import diffusers
 
     transformer = diffusers.QwenImageTransformer2DModel(
@@ -101,14 +104,40 @@ def build_qwen_image(folder: Path) -> Path:
         latents_mean=[0.0] * 4,
         latents_std=[1.0] * 4,
     )
+    return {"transformer": transformer, "vae": vae, "scheduler": flow_scheduler()}
+
+
+def build_qwen_image(folder: Path) -> Path:
+    """A QwenImagePipeline."""
     return save(
         folder,
         "QwenImagePipeline",
-        transformer=transformer,
-        vae=vae,
         text_encoder=qwen25_vl(),
         tokenizer=tokenizer(max_length=2048, ends=False),
-        scheduler=flow_scheduler(),
+        **qwen_image_parts(),
+    )
+
+
+def build_qwen_image_edit(folder: Path) -> Path:
+    """A QwenImageEditPipeline: its text encoder sees the image, too. It needs torchvision."""
+    import transformers as t
+
+    names = {
+        "image_token": "<|image_pad|>",
+        "video_token": "<|video_pad|>",
+        "vision_start_token": "<|vision_start|>",
+        "vision_end_token": "<|vision_end|>",
+    }
+    words = tokenizer(max_length=2048, ends=False, names=names)
+    ids = {f"{name}_id": words.convert_tokens_to_ids(token) for name, token in names.items()}
+    seen = image_processor("Qwen2VLImageProcessor", max_pixels=112 * 112, min_pixels=56 * 56)
+    return save(
+        folder,
+        "QwenImageEditPipeline",
+        text_encoder=qwen25_vl(**ids),
+        tokenizer=words,
+        processor=t.Qwen2VLProcessor(seen, words, t.Qwen2VLVideoProcessor(), chat_template="{{ messages }}"),
+        **qwen_image_parts(),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests import tiny
+from tests import tiny, tiny_brought
 from tests.tiny import VOCABULARY, sharpen, tokenizer
 
 
@@ -80,4 +80,6 @@ BUILDERS: dict[str, Any] = {
     "instruct-pix2pix": build_pix2pix,
     "kontext": build_kontext,
     "klein": build_klein,
+    "qwen-image-edit": tiny_brought.build_qwen_image_edit,
 }
+NEEDS_TORCHVISION = {"qwen-image-edit"}

@@ -25,7 +25,7 @@ from panic.models.resolve import user_models
 from panic.models.table import TABLE
 
 HARMLESS_PREFIXES = ("synthetic/", NOISE)
-FOLDER_PARAMETERS = ("lora",)
+PATH_PARAMETERS = ("lora", "gguf")
 """Parameters of models that are paths, however they are written; a test compares them with the kinds."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 """A plain name, or organisation/name on the hub; neither can be a path out of a folder or an address."""
@@ -115,7 +115,7 @@ def _is_harmless(name: str, config: ExperimentConfig) -> bool:
 def _paths(key: str, value: Any) -> Iterator[str]:
     """The texts in a parameter's value that are, or may be, paths, addresses or commands."""
     if isinstance(value, str):
-        if key in FOLDER_PARAMETERS or "://" in value or value.startswith(("/", "~", "./", "../", "$")):
+        if key in PATH_PARAMETERS or "://" in value or value.startswith(("/", "~", "./", "../", "$")):
             yield value
     elif isinstance(value, list | dict):
         for part in value if isinstance(value, list) else value.values():

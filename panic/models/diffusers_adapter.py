@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import drawing, kernels, pipeline_files, prompt_reading, weights
+from panic.models import drawing, gguf_files, kernels, pipeline_files, prompt_reading, weights
 from panic.models.kind import Bucketer, Kind, Parameter
 from panic.models.loading import FromFolder, calling, fuse_pipeline, generators, torch_dtype
 from panic.models.pipeline_files import NOT_CALLED
@@ -144,6 +144,8 @@ def loading_options(spec: ModelSpec, folder: Path) -> dict[str, Any]:
     options |= {part: None for part, saved_from in parts.items() if saved_from == [None, None]}
     if "safety_checker" in parts:
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    if spec.parameters.get("gguf"):
+        options[gguf_files.PART] = gguf_files.transformer(spec, folder, parts)
     return options
 
 
@@ -284,6 +286,7 @@ _PARAMETERS = {
     "max_sequence_length": Parameter(kind=int, low=1, high=MAX_TOKENS),
     "lora": Parameter(kind=str, is_folder=True),
     **drawing.OF_PIPELINES,
+    **gguf_files.OF_PIPELINES,
     **kernels.OF_PIPELINES,
 }
 

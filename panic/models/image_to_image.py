@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import drawing, kernels, pipeline_files, weights
+from panic.models import drawing, gguf_files, kernels, pipeline_files, weights
 from panic.models.diffusers_adapter import PipelineModel, open_pipeline, to_image
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import calling, generators
@@ -159,6 +159,14 @@ def _without_guidance(values: Mapping[str, Any]) -> str:
     return "has no effect at a guidance of 1 or less" if is_off and any(s is not None for s in scales) else ""
 
 
+def _without_negative_prompt(values: Mapping[str, Any]) -> str:
+    scale = values.get("true_guidance")
+    is_on = isinstance(scale, int | float) and scale > 1
+    return (
+        "has no effect without a negative_prompt" if is_on and values.get("negative_prompt") is None else ""
+    )
+
+
 KIND = Kind(
     name="image-to-image",
     build=ImageEditor,
@@ -171,13 +179,14 @@ KIND = Kind(
         "steps": Parameter(kind=int, low=1, high=1000),
         "guidance": Parameter(kind=float, low=0),
         "image_guidance": Parameter(kind=float, low=1),
-        "true_guidance": Parameter(kind=float, low=1),
+        "true_guidance": Parameter(kind=float, low=1, idle=_without_negative_prompt),
         "eta": Parameter(kind=float, low=0, high=1),
         "width": Parameter(kind=int, low=8, high=4096, multiple=8),
         "height": Parameter(kind=int, low=8, high=4096, multiple=8),
         "max_sequence_length": Parameter(kind=int, low=1, high=1024),
         "lora": Parameter(kind=str, is_folder=True),
         **drawing.OF_PIPELINES,
+        **gguf_files.OF_PIPELINES,
         **kernels.OF_PIPELINES,
     },
     former={"instruction": "prompt"},

@@ -37,7 +37,7 @@ class Parameter:
     Args:
         kind: int, float, bool or str; object takes any value.
         is_required: a config has to say it.
-        is_folder: a path, relative to the config's folder; what it holds is part of the fingerprint.
+        is_folder, is_file: a path, relative to the config's folder; what is there is part of the fingerprint.
         in_identity: its kind's `identity` says what it means, and the fingerprint leaves the value out.
         idle: tells why a value would silently do nothing beside the other values ("has no effect while ..."),
             or cannot be taken beside them, or gives an empty string.
@@ -52,6 +52,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     is_required: bool = False
     is_folder: bool = False
+    is_file: bool = False
     in_identity: bool = False
     idle: Callable[[Mapping[str, Any]], str] | None = None
 
@@ -65,6 +66,8 @@ class Parameter:
             return "is not one of the allowed values"
         if self.is_folder and not Path(value).is_dir():
             return "should be a folder, and there is none of this name"
+        if self.is_file and not Path(value).is_file():
+            return "should be a file, and there is none of this name"
         if self.kind in (int, float):
             return self._range_problem(value)
         return ""
@@ -261,6 +264,7 @@ class Kind:
         }
         return {name: reason for name, reason in found.items() if reason}
 
-    def folders(self, spec: ModelSpec) -> list[str]:
-        """The parameters of a model that are paths of folders."""
-        return [name for name, parameter in self.parameters_of(spec).items() if parameter.is_folder]
+    def paths(self, spec: ModelSpec) -> list[str]:
+        """The parameters of a model that are paths of folders or files."""
+        known = self.parameters_of(spec).items()
+        return [name for name, parameter in known if parameter.is_folder or parameter.is_file]

@@ -49,6 +49,7 @@ from panic.models import (
     diffusers_adapter,
     embedders,
     endpoints,
+    gguf_files,
     hidden,
     image_to_image,
     imported,
@@ -254,16 +255,16 @@ def image_backend() -> str:
     return "torchvision" if importlib.util.find_spec("torchvision") else "pil"
 
 
-def added_folders(spec: ModelSpec) -> dict[str, Path]:
-    """The folders of weights that are added to a model's own, by parameter.
+def added_paths(spec: ModelSpec) -> dict[str, Path]:
+    """The folders and files of weights beside a model's own, by parameter.
 
     Raises ModelMissing if there is nothing in one.
     """
-    names = kind_of(spec).folders(spec)
+    names = kind_of(spec).paths(spec)
     found = {name: Path(spec.parameters[name]) for name in names if spec.parameters.get(name)}
-    for name, folder in found.items():
-        if next(weights.weight_files(folder), None) is None:
-            raise ModelMissing(f"{spec.name}: there are no weights in {folder}, its {name}")
+    for name, path in found.items():
+        if not path.is_file() and next(weights.weight_files(path), None) is None:
+            raise ModelMissing(f"{spec.name}: there are no weights in {path}, its {name}")
     return found
 
 
@@ -272,7 +273,7 @@ def absence(spec: ModelSpec) -> str:
     try:
         if kind_of(spec).weights == "files":
             weights.folder_of(spec)
-        added_folders(spec)
+        added_paths(spec)
     except (PanicError, ImportError) as error:
         return str(error)
     return kind_of(spec).absence(spec) or (_needs(spec) if lacks(spec) else "")
@@ -290,7 +291,7 @@ def _needs(spec: ModelSpec) -> str:
 def lacks(spec: ModelSpec) -> str:
     """What is not installed that a model needs; "" if nothing is, or its files are not here."""
     kind = kind_of(spec)
-    if spec.kernels and (package := kernels.lacks(spec)):
+    if package := kernels.lacks(spec) or gguf_files.lacks(spec):
         return package
     if kind.weights != "files" or weights.is_pocket(spec):
         return ""
@@ -302,12 +303,12 @@ def lacks(spec: ModelSpec) -> str:
 
 
 def _set_values(spec: ModelSpec) -> dict[str, Any]:
-    """The parameters that are set, by the words they had first; of those that are folders their content."""
+    """The parameters that are set, by the words they had first; of those that are paths what is there."""
     left_out = {name for name, known in kind_of(spec).parameters_of(spec).items() if known.in_identity}
     values = {
         name: value for name, value in spec.parameters.items() if value is not None and name not in left_out
     }
-    values |= {name: weights.folder_digest(folder) for name, folder in added_folders(spec).items()}
+    values |= {name: weights.digest(path) for name, path in added_paths(spec).items()}
     first = {new: old for old, new in kind_of(spec).former.items()}
     return {first.get(name, name): value for name, value in values.items()}
 

@@ -89,6 +89,40 @@ def compares_guidance(name: str) -> bool:
 
 
 @cache
+def single_files() -> str:
+    """The source of what diffusers reads single files of weights with."""
+    root = _root("diffusers")
+    path = root / "loaders/single_file_model.py" if root else None
+    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+
+
+@cache
+def unpacked_types() -> frozenset[str]:
+    """The types of blocks in GGUF files that diffusers unpacks."""
+    root = _root("diffusers")
+    path = root / "quantizers/gguf/utils.py" if root else None
+    source = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+    return frozenset(re.findall(r"GGMLQuantizationType\.(\w+): dequantize", source))
+
+
+@cache
+def gguf_architectures() -> frozenset[str]:
+    """The architectures of the GGUF files that transformers reads, with _ in place of -."""
+    root = _root("transformers")
+    integrations = root / "integrations" if root else Path()
+    paths = [integrations / "ggml.py", integrations / "gguf/gguf_config_mapping.py"]
+    found = set[str]()
+    for path in (path for path in paths if path.is_file()):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if isinstance(target, ast.Name) and target.id in ("GGUF_CONFIG_MAPPING", "GGUF_CONFIG_ARCHS"):
+                assert isinstance(node, ast.Assign)
+                assert isinstance(node.value, ast.Dict)
+                found |= {str(_value(key)) for key in node.value.keys}
+    return frozenset(name.replace("-", "_") for name in found)
+
+
+@cache
 def processor_source(model_type: str) -> str:
     """The source of the processor of a transformers model; empty where it has none of its own."""
     return _transformers_file("processing", model_type)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError
-from panic.models import drawing, kernels, library_source, weights
+from panic.models import drawing, gguf_files, kernels, library_source, weights
 from panic.models.protocol import KERNELS, PIPELINE_KEYWORDS, ModelSpec
 
-NOT_CALLED = ("lora", *KERNELS, *drawing.PARAMETERS)
+NOT_CALLED = ("lora", "gguf", *KERNELS, *drawing.PARAMETERS)
 """Parameters that are no keywords of a pipeline's calls."""
 _DIVIDES = re.compile(r"height % (?:(\d+)|\(self\.vae_scale_factor \* (2|self\.patch_size)\)|(vae_scale)\b)")
 _FIXED_SCALE = re.compile(r"self\.vae_scale_factor = (\d+)$", re.MULTILINE)
@@ -67,7 +67,12 @@ def part_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     except ModelError:
         return {}
     found = drawing.conflicts(spec, index, scheduler, asked)
-    return found | kernels.pipeline_conflicts(index, asked)
+
+    def misfit(header: gguf_files.Header) -> str:
+        own = weights.count_of_part(folder, gguf_files.PART)
+        return gguf_files.misfit_of_pipeline(header, index, own)
+
+    return found | kernels.pipeline_conflicts(index, asked) | gguf_files.conflicts(spec, asked, misfit)
 
 
 def _without_eta(spec: ModelSpec, folder: Path) -> str:

@@ -154,7 +154,7 @@ class Resolver:
         own = kinds.kind_of(spec).renamed(
             {key: value for key, value in variant.items() if key not in VARIANT_FIELDS}
         )
-        for key in kinds.kind_of(spec).folders(spec):
+        for key in kinds.kind_of(spec).paths(spec):
             if isinstance(own.get(key), str):
                 own[key] = str(self.names.path(own[key]))
         revision = variant.get("revision") or spec.revision

@@ -36,7 +36,8 @@ def _draws(
     name: str, source: str, *, takes: tuple[str, ...] = (), size: int | None, **fields: Any
 ) -> ModelSpec:
     parameters = {"width": size, "height": size, **fields.pop("parameters")}
-    accepts = (*_SIZE, *NOT_CALLED, *takes)
+    is_pocket = source.startswith("pocket:")  # no files are for these
+    accepts = (*_SIZE, *(name for name in NOT_CALLED if not is_pocket or name != "gguf"), *takes)
     fields = {"dtype": "bfloat16", "batch_size": 4, "accepts": accepts, **fields}
     return _spec(name, "diffusers", parameters, source=source, **fields)
 
@@ -284,8 +285,12 @@ _ENTRIES = [
         "Qwen/Qwen-Image-Edit",
         28_850,
         "Apache-2.0",
-        parameters={"steps": 50, "true_guidance": 4.0, "max_sequence_length": 512},
-        takes=("negative_prompt",),
+        parameters={
+            "steps": 50,
+            "true_guidance": 4.0,
+            "negative_prompt": " ",  # without one it is not guided
+            "max_sequence_length": 512,
+        },
         note="draws at about a million pixels unless width and height are given",
     ),
     # embeddings

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panic.errors import ModelError, OutputRejected
-from panic.models import kernels, weights
+from panic.models import gguf_files, kernels, weights
 from panic.models.kind import Bucketer, Folder, Kind, Parameter
 from panic.models.loading import FromFolder, calling, fuse_model, loading, reading_options
 from panic.models.protocol import Modality, ModelSpec
@@ -158,7 +158,11 @@ class LanguageModel(FromFolder):
         import transformers
 
         name = "AutoModelForSeq2SeqLM" if self._reader.is_encoder_decoder else "AutoModelForCausalLM"
-        model = getattr(transformers, name).from_pretrained(folder, **reading_options(self.spec, folder))
+        loader, options = getattr(transformers, name), reading_options(self.spec, folder)
+        if self.spec.parameters.get("gguf"):
+            model = gguf_files.language_model(self.spec, folder, loader, options)
+        else:
+            model = loader.from_pretrained(folder, **options)
         if lora := self.spec.parameters.get("lora"):
             model = fuse_model(self.spec.name, model, Path(lora))
         # The checkpoint's own sampling is not asked for, and would be warned of at each call.
@@ -293,6 +297,19 @@ def _detect(folder: Folder) -> bool:
     return folder.architecture.endswith(("ForCausalLM", "LMHeadModel")) and folder.model_type != "git"
 
 
+def _file_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
+    """Which of the parameters that were asked for the model's files cannot follow: name -> reason."""
+
+    def misfit(header: gguf_files.Header) -> str:
+        return gguf_files.misfit_of_writer(header, Reader(spec).config)
+
+    try:
+        weights.folder_of(spec)
+    except ModelError:
+        return {}
+    return kernels.writer_conflicts(spec, asked) | gguf_files.conflicts(spec, asked, misfit)
+
+
 def _bucketing(spec: ModelSpec) -> Bucketer:
     return Reader(spec).bucket
 
@@ -334,11 +351,12 @@ KIND = Kind(
         "top_k": Parameter(kind=int, low=1, idle=_while_greedy),
         "repetition_penalty": Parameter(kind=float, above=0),
         "lora": Parameter(kind=str, is_folder=True),
+        **gguf_files.OF_WRITERS,
         **kernels.OF_WRITERS,
     },
     former={"instruction": "prompt"},
     weights="files",
     detect=_detect,
     bucketing=_bucketing,
-    file_conflicts=kernels.writer_conflicts,
+    file_conflicts=_file_conflicts,
 )

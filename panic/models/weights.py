@@ -12,12 +12,13 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from panic.errors import ModelError, ModelMissing
+from panic.models import gguf_files
 from panic.models.protocol import BYTES_PER_ELEMENT, ModelSpec
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -201,18 +202,39 @@ def file_digest(path: Path) -> str:
     return _digests[key]
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of a model folder's files."""
+    return file_digest(path) if path.is_file() else folder_digest(path)
+
+
 def size_bytes(spec: ModelSpec) -> int:
     """Bytes of the weights at the spec's dtype: from the table, or counted in the files' headers."""
-    return count_parameters(spec) * BYTES_PER_ELEMENT[spec.dtype or "float32"]
+    if (path := spec.parameters.get("gguf")) is None:
+        return count_parameters(spec) * BYTES_PER_ELEMENT[spec.dtype or "float32"]
+    folder = folder_of(spec)
+    others = None
+    if (folder / "model_index.json").is_file():
+        others = _count(part for part in weight_files(folder) if part.parent.name != gguf_files.PART)
+    return gguf_files.size_bytes(Path(path), others, spec.dtype)
 
 
 def count_parameters(spec: ModelSpec) -> int:
     """Number of parameters, from the table or from the headers of the safetensors files."""
     if spec.num_parameters is not None:
         return spec.num_parameters
-    folder = folder_of(spec) / str(spec.options.get("model_folder", ""))
+    return _count(weight_files(folder_of(spec) / str(spec.options.get("model_folder", ""))))
+
+
+def count_of_part(folder: Path, part: str) -> int | None:
+    """Number of parameters of a pipeline's part, from its files; None where they are not here."""
+    inside = folder / part
+    return (_count(weight_files(inside)) or None) if inside.is_dir() else None
+
+
+def _count(files: Iterable[Path]) -> int:
+    """Number of parameters in weight files, of each folder's in one format and without copies."""
     by_folder: dict[Path, dict[str, list[Path]]] = {}
-    for path in weight_files(folder):
+    for path in files:
         by_folder.setdefault(path.parent, {}).setdefault(path.suffix, []).append(path)
     total = 0
     for by_suffix in by_folder.values():

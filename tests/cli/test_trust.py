@@ -18,7 +18,7 @@ from panic import run
 from panic.cli.app import app
 from panic.cli.destinations import REPORT_MARK
 from panic.config import ExperimentConfig
-from panic.engine.trust import FOLDER_PARAMETERS, described_outside, named_outside
+from panic.engine.trust import PATH_PARAMETERS, described_outside, named_outside
 from panic.models import kinds, registry
 from panic.store import Store, writing
 
@@ -242,10 +242,10 @@ def test_known_models_variants_and_hub_ids_need_none() -> None:
     assert named_outside(config_with(arms=arms)) == []
 
 
-def test_all_parameters_that_are_folders_need_trust() -> None:
+def test_all_parameters_that_are_paths_need_trust() -> None:
     plain = [kind.parameters for kind in kinds.KINDS if not callable(kind.parameters)]
-    known = {name for parameters in plain for name, one in parameters.items() if one.is_folder}
-    assert known <= set(FOLDER_PARAMETERS)
+    known = {name for parameters in plain for name, one in parameters.items() if one.is_folder or one.is_file}
+    assert {"lora", "gguf"} <= known <= set(PATH_PARAMETERS)
 
 
 @pytest.mark.parametrize("name", ["../../x", "{outside}/x"])
