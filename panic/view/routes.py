@@ -23,6 +23,7 @@ from panic.errors import NotFound, PanicError, StoreError, UsageError
 from panic.view import records, shards, sides, tiles, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
+from panic.view.script import page_script
 from panic.view.sources import Source, Sources
 from panic.view.tiles import Endpoint
 from panic.view.work import work
@@ -94,11 +95,14 @@ def routes(context: Context) -> list[BaseRoute]:
 
 
 def page_files() -> dict[str, tuple[str, bytes]]:
-    """What the browser runs, by address: names and contents of the files in pages/, and the description."""
+    """What the browser runs, by address, with its name: pages/, its modules in one, and the description."""
     package = files(__package__)
-    found = {"/api/1/openapi.json": ("openapi.json", package.joinpath("openapi.json").read_bytes())}
+    found = {
+        "/api/1/openapi.json": ("openapi.json", package.joinpath("openapi.json").read_bytes()),
+        "/static/page.js": ("page.js", page_script().encode()),
+    }
     for one in package.joinpath("pages").iterdir():
-        if one.name.rpartition(".")[2] in TYPES:
+        if one.name.rpartition(".")[2] in TYPES and not one.name.endswith(".js"):
             path = "/" if one.name == "index.html" else f"/static/{one.name}"
             found[path] = one.name, one.read_bytes()
     return found
@@ -180,9 +184,8 @@ def _status(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _runs(context: Context, request: Request) -> Mapping[str, Any]:
-    page = records.Page.of(request.query_params, records.MOST_RUNS)
     with opened(context, request) as (source, store, row):
-        return records.runs(source, store, row, page)
+        return records.runs(source, store, row, request.query_params)
 
 
 def _run(context: Context, request: Request) -> Mapping[str, Any]:

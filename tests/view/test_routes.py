@@ -106,7 +106,7 @@ def test_answers_do_not_wait_for_an_acknowledgement(shared: Shared) -> None:
     served, *_ = shared
     with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=LONGEST_S)) as connection:
         headers = {"Authorization": f"Bearer {served.access.token}"}
-        connection.request("GET", "/static/words.js", headers=headers)
+        connection.request("GET", "/static/page.js", headers=headers)
         connection.getresponse().read()
         ours = [one.transport.get_extra_info("socket") for one in served.server.server_state.connections]
         assert ours

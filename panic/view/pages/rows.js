@@ -4,6 +4,7 @@ import { experimentPath, get } from "./api.js";
 
 const PIECE = 100;
 const MOST_CELLS = 60000;
+const MOST_ASKED = 6000; // cells of one answer
 
 export class Rows {
   constructor(stores, experiment, query) {
@@ -54,8 +55,10 @@ export class Rows {
     return [low, high];
   }
 
-  async begin() {
-    await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0))]);
+  // view: {cells: of how many rows the cells come along, step, before}, for what is in sight at first.
+  async begin(view) {
+    view.cells = Math.min(view.cells, Math.floor(MOST_ASKED / (view.before + 1)));
+    await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0, view))]);
   }
 
   async takeTurns() {
@@ -66,16 +69,17 @@ export class Rows {
     this.places = turns.map((store) => [store, counts[store]++]);
   }
 
-  async load(store, number) {
+  async load(store, number, view = {}) {
     const key = `${store}:${number}`;
     if (this.loading.has(key)) return;
     this.loading.add(key);
     const age = this.age;
     try {
-      const found = await get(`${this.paths[store]}/runs`, { ...this.query, offset: number * PIECE, limit: PIECE });
+      const found = await get(`${this.paths[store]}/runs`, { ...this.query, ...view, offset: number * PIECE, limit: PIECE });
       if (age !== this.age) return;
       this.totals[store] = found.total;
       this.pieces.set(key, found.runs);
+      this.keep(store, found.cells || []);
     } finally {
       this.loading.delete(key);
     }
@@ -137,7 +141,7 @@ export class Rows {
     const asks = [];
     for (let store = 0; store < this.stores.length; store += 1) {
       const own = wanted.filter((run) => run.shard === store).map((run) => run.run);
-      const most = Math.max(1, Math.min(200, Math.floor(6000 / (before + 1))));
+      const most = Math.max(1, Math.min(200, Math.floor(MOST_ASKED / (before + 1))));
       for (let start = 0; start < own.length; start += most) {
         asks.push(this.ask(store, own.slice(start, start + most), step, before));
       }
@@ -149,8 +153,11 @@ export class Rows {
   async ask(store, runs, step, before) {
     const age = this.age;
     const found = await get(`${this.paths[store]}/cells`, { runs: runs.join(","), step, before });
-    if (age !== this.age) return;
-    for (const cell of found.cells) this.cells.set(`${store}:${cell.run}:${cell.step}`, cell);
+    if (age === this.age) this.keep(store, found.cells);
+  }
+
+  keep(store, cells) {
+    for (const cell of cells) this.cells.set(`${store}:${cell.run}:${cell.step}`, cell);
   }
 }
 

@@ -35,6 +35,7 @@ export function Wall({ place, store, experiment }) {
     (step) => replace([store, experiment], { ...query, step: step === "last" ? "" : step }),
     [JSON.stringify(query)]
   );
+  const found = useRows(stores, experiment, query, settings); // asked for beside the experiment, not after it
   if (!about) return html`<${Message} error=${error} />`;
   const fields = [...FIELDS, ...about.metrics];
   return html`
@@ -53,7 +54,7 @@ export function Wall({ place, store, experiment }) {
     </div></details>
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
-    <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
+    <${List} found=${found} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
       isNumber=${about.metrics.includes(settings.colour)} />
     ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${answers[place].found}
       where=${stores.length > 1 ? nameOf(one) : ""} />`)}
@@ -82,7 +83,15 @@ export function Choice({ name, value, all, change }) {
   </select></label>`;
 }
 
-function useRows(stores, experiment, query, redraw) {
+// How rows stand in a box of this width and height: tiles in a row, steps before the slider's that they take.
+function layout({ size, texts }, [width, height]) {
+  const isNarrow = width < 600;
+  const span = Math.max(1, Math.floor((width - (isNarrow ? 0 : 210) - 24) / (size + 8)));
+  const tall = size + (texts === "below" ? 58 : 8) + (isNarrow ? 56 : 16);
+  return { span, before: span * 2 - 1, height: tall, shown: Math.ceil(height / tall) };
+}
+
+function useRows(stores, experiment, query, settings) {
   const columns = [...new Set([query.group, query.colour].filter(Boolean))].join(",");
   const sort = [query.group, query.sort].filter(Boolean).join(",");
   const key = [stores.join("+"), experiment, query.where, sort, columns].join("\n");
@@ -90,7 +99,8 @@ function useRows(stores, experiment, query, redraw) {
   useEffect(() => {
     let isHere = true;
     const rows = new Rows(stores, experiment, { where: query.where, sort, columns });
-    rows.begin().then(
+    const { shown, before } = layout(settings, [window.innerWidth, window.innerHeight]);
+    rows.begin({ cells: shown + OVERSCAN + 1, step: settings.step, before }).then(
       () => isHere && setState({ rows, error: null }),
       (error) => isHere && setState({ rows: null, error })
     );
@@ -99,21 +109,16 @@ function useRows(stores, experiment, query, redraw) {
   return state;
 }
 
-function List({ stores, experiment, settings, query, move, max, isNumber }) {
+function List({ found, stores, experiment, settings, query, move, max, isNumber }) {
   const [, setTick] = useState(0);
   const redraw = useCallback(() => setTick((tick) => tick + 1), []);
-  const { rows, error } = useRows(stores, experiment, query, redraw);
+  const { rows, error } = found;
   const [failure, setFailure] = useState(null);
   const [scrolled, setScrolled] = useState(0);
   const [box, setBox] = useState([window.innerWidth, window.innerHeight]);
   const outer = useRef(null);
-  const { size, texts, step } = settings;
-  const isNarrow = box[0] < 600;
-  const label = isNarrow ? 0 : 210;
-  const span = Math.max(1, Math.floor((box[0] - label - 24) / (size + 8)));
-  const before = texts === "below" || texts === "none" || texts === "only" ? span * 2 - 1 : span - 1;
-  const height = size + (texts === "below" ? 58 : 8) + (isNarrow ? 56 : 16);
-  const shown = Math.ceil(box[1] / height);
+  const { step } = settings;
+  const { span, before, height, shown } = layout(settings, box);
   const first = Math.max(0, Math.floor(scrolled / height) - OVERSCAN);
   const last = rows ? Math.min(rows.total - 1, Math.floor(scrolled / height) + shown + OVERSCAN) : -1;
 
