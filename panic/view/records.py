@@ -150,6 +150,13 @@ def runs(source: Source, store: Store, row: ExperimentRow, query: Mapping[str, s
     return {**told, "runs": found}
 
 
+def values(source: Source, store: Store, row: ExperimentRow, name: str) -> dict[str, Any]:
+    """One field of all runs of an experiment, run by run. Raises UsageError for what is no field of runs."""
+    ids = source.find(store, Query(target="run", experiment=row.id))
+    found = _rows(store, "run", ids, [name], ["value"])
+    return {"field": name, "runs": ids, "values": [one["value"] for one in found]}
+
+
 def _shorter(run: dict[str, Any]) -> dict[str, Any]:
     return {**run, "prompt": run["prompt"][:PROMPT_LIMIT], "prompt_length": len(run["prompt"])}
 

@@ -58,6 +58,7 @@ def routes(context: Context) -> list[BaseRoute]:
         f"{one}/runs/{{run:int}}/steps": _steps,
         f"{one}/runs/{{run:int}}/motion": _motion,
         f"{one}/cells": _cells,
+        f"{one}/values/{{field}}": _values,
         f"{one}/work": _work,
         "/api/1/shards/{stores}/experiments/{experiment}/turns": shards.turns,
         "/api/1/trainings": _trainings,
@@ -204,6 +205,11 @@ def _cells(context: Context, request: Request) -> Mapping[str, Any]:
         return records.cells(store, row, request.query_params)
 
 
+def _values(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (source, store, row):
+        return records.values(source, store, row, request.path_params["field"])
+
+
 def _motion(context: Context, request: Request) -> Mapping[str, Any]:
     with opened(context, request) as (_, store, row):
         return motion(store, row, records.find_run(store, row, request.path_params["run"]).id)
@@ -231,11 +237,11 @@ def _asked_map(request: Request) -> dict[str, str]:
 
 
 def _of_experiment(read: Callable[[Request], dict[str, str]]) -> Asking:
-    """What is asked of the experiment of an address."""
+    """What is asked of the experiment of an address, of all the stores that it names."""
 
     def asked(context: Context, request: Request) -> Asked:
-        with opened(context, request) as (source, store, row):
-            return source, source.state_of(store), {**read(request), "experiment": row.uid}
+        source, state, said = shards.asked(context, request)
+        return source, state, {**said, **read(request)}
 
     return asked
 

@@ -79,7 +79,8 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
         "/api/1/stores/{store}/experiments": "/api/1/stores/0/experiments?where=runs>0&sort=-created",
         "/api/1/stores/{store}/experiments/{experiment}": "/api/1/stores/0/experiments/beta",
         "/api/1/stores/{store}/experiments/{experiment}/status": f"{ONE}/status",
-        "/api/1/stores/{store}/experiments/{experiment}/runs": f"{ONE}/runs?columns=prompt,tags",
+        "/api/1/stores/{store}/experiments/{experiment}/runs": f"{ONE}/runs?columns=tags&cells=2&step=last",
+        f"{DESCRIBED}/values/{{field}}": f"{ONE}/values/tags",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
         "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
@@ -155,6 +156,32 @@ def test_shards_in_two_stores_have_one_order(tmp_path: Path, known: Known, sort:
             assert there == sorted(there, key=by, reverse=sort.startswith("-"))
         assert served.get(f"{path}?sort=nothing").status == 400
         assert served.get(path.replace("0+1", "0+7")).status == 404
+
+
+def test_the_first_runs_come_with_their_cells(shared: Shared) -> None:
+    """A wall is drawn from one answer: that of two, in the order of the list, and no more than may be asked."""
+    served, *_ = shared
+    asked = "where=steps%3E1&sort=-run"
+    alone = served.get(f"{ONE}/runs?{asked}").json
+    assert "cells" not in alone
+    runs = [run["run"] for run in alone["runs"]][:2]
+    both = served.get(f"{ONE}/runs?{asked}&cells=2&step=1&before=1").json
+    cells = served.get(f"{ONE}/cells?runs={','.join(map(str, runs))}&step=1&before=1").json
+    assert len(cells["cells"]) == 4
+    assert both == {**alone, **cells}
+    assert served.get(f"{ONE}/runs?{asked}&cells=3&step=1&before=9999").status == 400
+
+
+def test_a_field_comes_of_all_runs_at_once(shared: Shared) -> None:
+    served, _, known = shared
+    listed = served.get(f"{ONE}/runs?columns=period").json["runs"]
+    found = served.get(f"{ONE}/values/period").json
+    assert found == {
+        "field": "period", "runs": [run["run"] for run in listed],
+        "values": [run["fields"]["period"] for run in listed],
+    }  # fmt: skip
+    assert dict(zip(found["runs"], found["values"], strict=True))[known.stuck] == 2
+    assert served.get(f"{ONE}/values/perriod").status == 400
 
 
 def test_a_stuck_run_goes_on_in_its_cycle(shared: Shared) -> None:

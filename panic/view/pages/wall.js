@@ -3,11 +3,11 @@ import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useStat
 import { experimentPath, onChange, states } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Thumbnail } from "./images.js";
-import { Badge, Message, count, shortPrompt, useAnswer } from "./parts.js";
+import { Badge, Message, count, shortPrompt } from "./parts.js";
 import { Remarks } from "./remarks.js";
 import { Search } from "./stores.js";
 import { Slider } from "./slider.js";
-import { useStoreNames } from "./shards.js";
+import { together, useAnswers, useStoreNames } from "./shards.js";
 import { Rows, tilesOf } from "./rows.js";
 import { colourOf, shadeOf } from "./colours.js";
 
@@ -20,9 +20,8 @@ export function Wall({ place, store, experiment }) {
   const { query } = place;
   const stores = store.split("+");
   const nameOf = useStoreNames(stores.length > 1);
-  const answers = stores.map((one) => useAnswer(experimentPath(one, experiment))); // as many as the address has
-  const error = answers.map((one) => one.error).find(Boolean) || null;
-  const about = answers.every((one) => one.found) ? together(answers.map((one) => one.found)) : null;
+  const { all, error } = useAnswers(stores.map((one) => experimentPath(one, experiment)));
+  const about = all && together(all);
   const settings = {
     size: SIZES[query.size] || SIZES[window.innerWidth < 600 ? "small" : "medium"],
     texts: query.texts || "below",
@@ -56,18 +55,9 @@ export function Wall({ place, store, experiment }) {
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
     <${List} found=${found} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
       isNumber=${about.metrics.includes(settings.colour)} />
-    ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${answers[place].found}
+    ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${all[place]}
       where=${stores.length > 1 ? nameOf(one) : ""} />`)}
   `;
-}
-
-// Shards of one experiment: all of their runs, the longest of their lengths.
-function together(parts) {
-  if (parts.length === 1) return parts[0];
-  const counts = {};
-  for (const part of parts) for (const [name, number] of Object.entries(part.counts)) counts[name] = (counts[name] || 0) + number;
-  const states = [...new Set(parts.map((part) => part.state))];
-  return { ...parts[0], counts, state: states.join(", "), max_length: Math.max(...parts.map((part) => part.max_length)) };
 }
 
 function told(counts) {
@@ -212,7 +202,7 @@ function List({ found, stores, experiment, settings, query, move, max, isNumber 
 
 const isPart = (value) => typeof value === "number" && !Number.isInteger(value);
 
-function text(value) {
+export function text(value) {
   if (Array.isArray(value)) return value.join(", ");
   return value === null || value === undefined ? "" : String(isPart(value) ? Number(value.toPrecision(4)) : value);
 }
@@ -230,7 +220,7 @@ function Legend({ rows, first, last, field }) {
 }
 
 // Of a metric: the least and greatest value of the runs that were loaded so far.
-function Scale({ low, high, field }) {
+export function Scale({ low, high, field }) {
   if (low > high) return html`<div class="legend">No run here has a value of ${field}.</div>`;
   return html`<div class="legend">${[low, (low + high) / 2, high].map((value) =>
     html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${Number(value.toPrecision(3))}</span>`)}</div>`;
