@@ -488,7 +488,7 @@ def test_a_map_is_coloured_by_tags_and_by_what_is_measured(browser: Browser, tmp
         page = browser.open(f"{served.url}#/0/wall/map?colour=tags")
         page.wait("document.querySelector('canvas')?.dataset.drawn == 14")
         page.wait("document.querySelector('canvas').dataset.colours == 2")
-        assert sorted(page.eval(NAMES)) == ["odd", "–"]
+        assert sorted(page.eval(NAMES)) == ["odd", "\u2013"]
         page.eval("location.hash = '#/0/wall/map?colour=steps'")
         page.wait("document.querySelector('canvas')?.dataset.colours == 4")
         assert page.eval(NAMES) == ["4", "7", "10"]

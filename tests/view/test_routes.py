@@ -159,7 +159,7 @@ def test_shards_in_two_stores_have_one_order(tmp_path: Path, known: Known, sort:
 
 
 def test_the_first_runs_come_with_their_cells(shared: Shared) -> None:
-    """A wall is drawn from one answer: that of two, in the order of the list, and no more than may be asked."""
+    """A wall is drawn from one answer: of two runs, in the order of the list, within the limit."""
     served, *_ = shared
     asked = "where=steps%3E1&sort=-run"
     alone = served.get(f"{ONE}/runs?{asked}").json
