@@ -186,7 +186,8 @@ def _status(context: Context, request: Request) -> Mapping[str, Any]:
 
 def _runs(context: Context, request: Request) -> Mapping[str, Any]:
     with opened(context, request) as (source, store, row):
-        return records.runs(source, store, row, request.query_params)
+        found = records.runs(source, store, row, request.query_params) | {"files": source.files}
+    return tiles.beside_cells(source, found, request.query_params)
 
 
 def _run(context: Context, request: Request) -> Mapping[str, Any]:
@@ -201,8 +202,9 @@ def _steps(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _cells(context: Context, request: Request) -> Mapping[str, Any]:
-    with opened(context, request) as (_, store, row):
-        return records.cells(store, row, request.query_params)
+    with opened(context, request) as (source, store, row):
+        found = records.cells(store, row, request.query_params) | {"files": source.files}
+    return tiles.beside_cells(source, found, request.query_params)
 
 
 def _values(context: Context, request: Request) -> Mapping[str, Any]:

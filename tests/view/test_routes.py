@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -27,7 +28,7 @@ from panic.view.routes import page_files, routes
 from tests.patience import LONGEST_S, until
 from tests.processes import running
 from tests.store import sample
-from tests.view.conftest import HOSTILE, Served, Shared, serving
+from tests.view.conftest import HOSTILE, Looked, Served, Shared, serving
 
 Known = tuple[Path, sample.Sample]
 ONE = "/api/1/stores/0/experiments/alpha"
@@ -257,6 +258,27 @@ def test_a_pack_has_all_that_was_asked_for_and_only_webp(served: Served, known: 
     with Store(known[0], write=True) as store, store.images.transaction() as connection:
         connection.execute("UPDATE image SET bytes = ?", (b"<svg onload=alert(1)>",))
     assert b"svg" not in served.get(f"/api/1/stores/0/thumbnails/256?digests={images[0]}").body
+
+
+def test_small_images_come_beside_cells_once_they_are_kept(tmp_path: Path) -> None:
+    """Those that were asked for before, of the side that is asked for, and only what is WebP."""
+    looked = Looked(tmp_path / "panic-store", 1)
+    looked.step(looked.runs[0], "one", "two")
+    path = f"/api/1/stores/0/experiments/wall/cells?runs={looked.runs[0]}&step=last&before=3"
+    with serving(looked.store.path) as served:
+        assert "thumbnails" not in served.get(path).json
+        cells = served.get(f"{path}&thumbnails=64").json
+        assert cells["thumbnails"] == {}
+        first, second = [cell["digest"] for cell in cells["cells"] if cell["modality"] == "image"]
+        small = {one: served.get(f"/api/1/stores/0/thumbnails/64/{one}").body for one in (first, second)}
+        beside = served.get(f"{path}&thumbnails=64").json["thumbnails"]
+        assert {digest: base64.b64decode(data) for digest, data in beside.items()} == small
+        assert served.get(f"{path}&thumbnails=128").json["thumbnails"] == {}
+        with closing(sqlite3.connect(looked.store.path / "thumbnails.sqlite")) as kept, kept:
+            kept.execute("UPDATE thumbnail SET bytes = x'3c737667' WHERE digest = ?", [bytes.fromhex(first)])
+        assert list(served.get(f"{path}&thumbnails=64").json["thumbnails"]) == [second]
+        assert served.get(f"{path}&thumbnails=65").status == 404
+    looked.store.close()
 
 
 @pytest.mark.parametrize(

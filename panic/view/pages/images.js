@@ -106,6 +106,11 @@ async function receive(store, side, pack, signal) {
   missing.forEach(lost);
 }
 
+// An image that came beside something else.
+export function known(store, side, digest, base64) {
+  has(`${store}/${side}/${digest}`, `data:image/webp;base64,${base64}`);
+}
+
 // Of an image that did not come, its own address says why.
 function lost({ store, side, digest, key }) {
   has(key, imageAddress(store, digest, side));

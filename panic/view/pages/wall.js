@@ -1,6 +1,6 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
 import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./preact.js";
-import { experimentPath, onChange, states } from "./api.js";
+import { experimentPath, onChange } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Thumbnail } from "./images.js";
 import { Badge, Message, count, shortPrompt } from "./parts.js";
@@ -90,7 +90,7 @@ function useRows(stores, experiment, query, settings) {
     let isHere = true;
     const rows = new Rows(stores, experiment, { where: query.where, sort, columns });
     const { shown, before } = layout(settings, [window.innerWidth, window.innerHeight]);
-    rows.begin({ cells: shown + OVERSCAN + 1, step: settings.step, before }).then(
+    rows.begin(shown + OVERSCAN + 1, settings.step, before, settings.size).then(
       () => isHere && setState({ rows, error: null }),
       (error) => isHere && setState({ rows: null, error })
     );
@@ -107,7 +107,7 @@ function List({ found, stores, experiment, settings, query, move, max, isNumber 
   const [scrolled, setScrolled] = useState(0);
   const [box, setBox] = useState([window.innerWidth, window.innerHeight]);
   const outer = useRef(null);
-  const { step } = settings;
+  const { size, step } = settings;
   const { span, before, height, shown } = layout(settings, box);
   const first = Math.max(0, Math.floor(scrolled / height) - OVERSCAN);
   const last = rows ? Math.min(rows.total - 1, Math.floor(scrolled / height) + shown + OVERSCAN) : -1;
@@ -129,12 +129,12 @@ function List({ found, stores, experiment, settings, query, move, max, isNumber 
     isBusy.current = true;
     try {
       while (wish.current) {
-        const { rows, first, last, step, before, again } = wish.current;
+        const { rows, first, last, step, before, size, again } = wish.current;
         wish.current = null;
         if (await rows.need(first, last, { again })) redraw();
         const runs = [];
         for (let index = first; index <= last; index += 1) if (rows.at(index)) runs.push(rows.at(index));
-        if (await rows.fill(runs, step, before)) redraw();
+        if (await rows.fill(runs, step, before, size)) redraw();
         setFailure(null);
       }
     } catch (problem) {
@@ -143,18 +143,13 @@ function List({ found, stores, experiment, settings, query, move, max, isNumber 
       isBusy.current = false;
     }
   }, []);
-  const wanted = { rows, first, last, step, before };
+  const wanted = { rows, first, last, step, before, size };
   useLayoutEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]); // a later one waits a frame
   const now = useRef(wanted);
   now.current = wanted;
   useEffect(() => {
     let waiting = null;
-    const filesOf = (all) => stores.map((one) => (all[one] ? all[one].split("-")[0] : "")).join();
-    let files = filesOf(states);
-    const look = (all) => {
-      const seen = filesOf(all);
-      if (/[^,]/.test(files) && files !== seen && now.current.rows) now.current.rows.forget();
-      files = seen;
+    const look = () => {
       waiting = waiting || setTimeout(() => {
         waiting = null;
         if (now.current.rows) load({ ...now.current, again: true });
