@@ -116,6 +116,16 @@ def test_the_slider_moves_every_run_to_the_same_step(browser: Browser, wall: Ser
     assert all("?digests=" in url for url in images), "one by one they took longer than to make them"
 
 
+def test_remarks_stand_below_the_runs(browser: Browser, wall: Served) -> None:
+    """Whichever answer comes first: the remarks came before everything in seven of twelve."""
+    for _ in range(6):
+        page = browser.open(f"{wall.url}#/0/wall?step=4")
+        page.wait("document.querySelector('.remarks') && document.querySelector('.tile.current')")
+        order = page.eval("[...document.querySelectorAll('h1, .wall, .remarks')].map(one => one.className)")
+        assert order == ["", "wall", "card remarks"]
+        browser.close_pages()
+
+
 def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path) -> None:
     """It is what server and page take by themselves that counts: the fastest of some."""
     looked = Looked(tmp_path / "panic-store", 3)

@@ -53,8 +53,8 @@ export function Wall({ place, store, experiment }) {
     </div></details>
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
-    <${List} found=${found} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
-      isNumber=${about.metrics.includes(settings.colour)} />
+    <div class="runs"><${List} found=${found} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
+      isNumber=${about.metrics.includes(settings.colour)} /></div>
     ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${all[place]}
       where=${stores.length > 1 ? nameOf(one) : ""} />`)}
   `;
@@ -217,8 +217,9 @@ function Legend({ rows, first, last, field }) {
 // Of a metric: the least and greatest value of the runs that were loaded so far.
 export function Scale({ low, high, field }) {
   if (low > high) return html`<div class="legend">No run here has a value of ${field}.</div>`;
+  const told = (value) => (Math.abs(value) < (high - low) / 1e6 ? 0 : Number(value.toPrecision(3))); // 0 of what was rounded
   return html`<div class="legend">${[low, (low + high) / 2, high].map((value) =>
-    html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${Number(value.toPrecision(3))}</span>`)}</div>`;
+    html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${told(value)}</span>`)}</div>`;
 }
 
 function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
