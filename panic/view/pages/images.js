@@ -30,7 +30,7 @@ export function Thumbnail({ store, digest, size, rank, ...looks }) {
       if (!all.size && wanted.get(key) === all) wanted.delete(key);
     };
   }, [key, rank, Boolean(address)]);
-  return html`<img ...${looks} width=${size} height=${size} style=${{ width: `${size}px`, height: `${size}px` }}
+  return html`<img ...${looks} alt=${address ? looks.alt : "" /* else it is shown as broken */} width=${size} height=${size} style=${{ width: `${size}px`, height: `${size}px` }}
     src=${address || null} data-waits=${address ? null : ""} decoding="async" />`;
 }
 
