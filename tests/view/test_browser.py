@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from panic.store import Commit, NewFailure, NewRun, NewStuck, Store, reading, writing
-from panic.view import bundle
+from panic.view import bundle, tiles
+from tests.patience import LONGEST_S
 from tests.store import sample
 from tests.view import browser as of_tests
 from tests.view.browser import Browser
@@ -188,6 +190,21 @@ def test_an_experiment_is_seen_while_it_is_performed(browser: Browser, tmp_path:
     finally:
         driver.kill()
         driver.wait()
+
+
+def test_an_image_that_is_waited_for_is_not_shown_as_broken(
+    browser: Browser, wall: Served, looked: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty tile, until it comes with its caption for those who do not see it."""
+    may_go, make = threading.Event(), tiles._made
+    monkeypatch.setattr(tiles, "_made", lambda *asked: may_go.wait(LONGEST_S) and make(*asked))
+    page = browser.open(f"{wall.url}#/0/wall?step=1")
+    page.wait("document.querySelector('.tile img')")
+    shown_as = "[...document.querySelectorAll('.tile img')].map(one => [one.hasAttribute('src'), one.alt])"
+    assert {tuple(one) for one in page.eval(shown_as)} == {(False, "")}
+    may_go.set()
+    page.wait(f"document.querySelector('.tile img[src]') && {LOADED}")
+    assert [True, f"text 0 of run {looked.runs[0]}"] in page.eval(shown_as)
 
 
 def test_filters_are_in_the_address_and_the_back_button_goes_back(browser: Browser, wall: Served) -> None:

@@ -30,8 +30,9 @@ export function Thumbnail({ store, digest, size, rank, ...looks }) {
       if (!all.size && wanted.get(key) === all) wanted.delete(key);
     };
   }, [key, rank, Boolean(address)]);
-  return html`<img ...${looks} alt=${address ? looks.alt : "" /* else it is shown as broken */} width=${size} height=${size} style=${{ width: `${size}px`, height: `${size}px` }}
-    src=${address || null} data-waits=${address ? null : ""} decoding="async" />`;
+  // Without an address it has no `src` and no `alt`: else it is shown as broken until the image comes.
+  return html`<img key=${key} ...${looks} alt=${address ? looks.alt : ""} width=${size} height=${size} style=${{ width: `${size}px`, height: `${size}px` }}
+    src=${address || undefined} data-waits=${address ? null : ""} decoding="async" />`;
 }
 
 // After all wishes of one drawing are there.
