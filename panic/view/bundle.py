@@ -1,7 +1,7 @@
 """One experiment as a folder that any web server shows, and that opens from a disk: pages, data, images.
 
-Browsers load neither modules nor JSON from `file://`, so that the page's modules become one classic script
-and the data stand in scripts, each a call of a function of the page (`static.js`).
+Browsers load no JSON from `file://`, so that the data stand in scripts, each a call of a function of the page
+(`static.js`).
 
     size(store, row); write(store, row, Path("demo-static"))
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,12 +24,10 @@ from panic.store.codec import is_image_prompt
 from panic.store.provenance import short_paths
 from panic.store.records import ExperimentRow, RunRow
 from panic.view import records
+from panic.view.script import STATIC, page_script
 
 RUNS_IN_FILE = 100
 MARK = "panic-static.json"
-IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+)\.js";$', re.MULTILINE)
-EXPORTED = re.compile(r"^export (?:async )?(?:function|class|const|let) (\w+)", re.MULTILINE)
-LISTED = re.compile(r"export\s*\{([^}]*)\};?\s*$")
 POLICY = "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file: data:"
 SIZE_OF_TEXT = 160
 """About what a step takes in the data beside its text, in bytes."""
@@ -166,41 +163,9 @@ def _write_pages(folder: Path) -> None:
     package = files(__package__).joinpath("pages")
     pages = {one.name: one.read_text() for one in package.iterdir() if one.is_file()}
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    html = pages["index.html"].replace('type="module" src="/static/main.js"', 'src="page.js" defer')
-    html = html.replace("<script src", '<script src="static.js" defer></script>\n<script src')
+    html = pages["index.html"].replace("<script", f'<script src="{STATIC}" defer></script>\n<script')
     html = html.replace("<meta charset", f"{policy}\n<meta charset").replace("/static/", "")
     _whole(folder / "index.html", html.encode())
-    scripts = [name for name in pages if name.endswith(".js") and name != "static.js"]
-    modules = {name.removesuffix(".js"): pages[name] for name in scripts}
-    _whole(folder / "page.js", classic(modules, "main").encode())
-    for name in ("static.js", "view.css", "icon.svg", "LICENSES.txt"):
+    _whole(folder / "page.js", page_script().encode())
+    for name in (STATIC, "view.css", "icon.svg", "LICENSES.txt"):
         _whole(folder / name, pages[name].encode())
-
-
-def classic(modules: dict[str, str], entry: str) -> str:
-    """One classic script of modules that import one another by name, each run when it is first needed."""
-    parts = [
-        '"use strict";(() => {const made = {}, makers = {};',
-        "const need = name => { if (!made[name]) { made[name] = {}; makers[name](made[name]); }"
-        " return made[name]; };",
-    ]
-    for name, text in modules.items():
-        body = IMPORT.sub(lambda found: f'const {{{_renamed(found[1])}}} = need("{found[2]}");', text)
-        names = {one: one for one in EXPORTED.findall(body)}
-        body = re.sub(r"^export (?=(?:async )?(?:function|class|const|let) )", "", body, flags=re.MULTILINE)
-        if listed := LISTED.search(body):
-            pairs = [one.split(" as ") for one in map(str.strip, listed[1].split(",")) if one]
-            names |= {pair[-1].strip(): pair[0].strip() for pair in pairs}
-            body = body[: listed.start()]
-        getters = "".join(f"get {public}() {{ return {own}; }}," for public, own in names.items())
-        parts.append(
-            f"makers[{json.dumps(name)}] = exports => {{\n"
-            f"Object.defineProperties(exports, Object.getOwnPropertyDescriptors({{{getters}}}));\n{body}\n}};"
-        )
-    parts.append(f'need("{entry}");}})();')
-    return "\n".join(parts)
-
-
-def _renamed(names: str) -> str:
-    """The names of an import as those of a pattern: `a as b` becomes `a: b`."""
-    return names.replace(" as ", ": ")

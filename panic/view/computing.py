@@ -7,11 +7,13 @@ changes, an answer is kept for `KEPT_S` at least, and says of which revision and
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from panic.view.processes import Gone, Process
@@ -47,6 +49,7 @@ class Computing:
         self._answers: OrderedDict[str, tuple[str, float, Mapping[str, Any]]] = OrderedDict()
         self._processes: dict[str, Process] = {}
         self._drawing, self._library = Process(), ""
+        self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def status(
         self, key: tuple[str, ...], revision: int, make: Callable[[], dict[str, Any]]
@@ -88,6 +91,8 @@ class Computing:
             if found := self._known(key, state):  # whoever came first has asked the same
                 return found
             said = {**asked, "path": str(source.path.resolve())}
+            if len(asked.get("stores", {})) > 1:
+                said["folder"] = self._folder(source)
             try:
                 found = {**await process.ask(said, LONGEST_S, is_gone), "at": time.time()}
             finally:
@@ -113,6 +118,14 @@ class Computing:
                 self._library = f"{found['library']}\nwindow.panicThemes = {themes};\n"
             return self._library
 
+    def _folder(self, source: Source) -> str:
+        """A folder for stores that are merged with this one, gone with the server."""
+        if self._own is None:
+            self._own = tempfile.TemporaryDirectory(prefix="panic-view-", ignore_cleanup_errors=True)
+        folder = Path(self._own.name) / source.key
+        folder.mkdir(exist_ok=True)
+        return str(folder)
+
     def _known(self, key: str, state: str) -> Mapping[str, Any] | None:
         known, made_at, found = self._answers.get(key, ("", 0.0, {}))
         is_good = bool(found) and (known == state or time.monotonic() < made_at + KEPT_S)
@@ -128,3 +141,5 @@ class Computing:
         """End all processes."""
         for process in (*self._processes.values(), self._drawing):
             await process.end()
+        if self._own is not None:
+            self._own.cleanup()

@@ -129,10 +129,15 @@ def _standing(store: Store, row: ExperimentRow) -> tuple[str, dict[str, int]]:
     return state, dict(zip(standing.RUN_COUNTS, counts, strict=True))
 
 
-def runs(source: Source, store: Store, row: ExperimentRow, page: Page) -> dict[str, Any]:
-    """Runs of an experiment that a filter finds; `fields` has the columns that were asked for."""
-    query = Query(target="run", where=page.where, sort=page.sort, experiment=row.id)
-    part, told = page.part(source.find(store, query))
+def runs(source: Source, store: Store, row: ExperimentRow, query: Mapping[str, str]) -> dict[str, Any]:
+    """Runs of an experiment that a filter finds; `fields` has the columns that were asked for.
+
+    With `cells` in the address the answer has the cells of so many of them beside, as `cells` gives them: a
+    wall is drawn from one answer. Raises FilterError and UsageError.
+    """
+    page = Page.of(query, MOST_RUNS)
+    asked = Query(target="run", where=page.where, sort=page.sort, experiment=row.id)
+    part, told = page.part(source.find(store, asked))
     by_id = {run.id: run for run in reading.runs(store, row.id, only=part)}
     there = [by_id[id] for id in part if id in by_id]
     found = [_shorter(one) for one in of_cli.runs_as_dicts(store, row, there)]
@@ -140,7 +145,16 @@ def runs(source: Source, store: Store, row: ExperimentRow, page: Page) -> dict[s
         ids = [run.id for run in there]
         fields = _rows(store, "run", ids, page.columns, page.columns)
         found = [{**one, "fields": of} for one, of in zip(found, fields, strict=True)]
+    if num_cells := number(query, "cells", 0):
+        told |= _cells(store, [run.id for run in there[:num_cells]], query)
     return {**told, "runs": found}
+
+
+def values(source: Source, store: Store, row: ExperimentRow, name: str) -> dict[str, Any]:
+    """One field of all runs of an experiment, run by run. Raises UsageError for what is no field of runs."""
+    ids = source.find(store, Query(target="run", experiment=row.id))
+    found = _rows(store, "run", ids, [name], ["value"])
+    return {"field": name, "runs": ids, "values": [one["value"] for one in found]}
 
 
 def _shorter(run: dict[str, Any]) -> dict[str, Any]:
@@ -181,12 +195,16 @@ def _step(step: InvocationRow) -> dict[str, Any]:
 def cells(store: Store, row: ExperimentRow, query: Mapping[str, str]) -> dict[str, Any]:
     """What runs put out at `step` and the `before` steps before it. Raises UsageError for too many."""
     asked = numbers(query, "runs", MOST_RUNS)
+    own = [run.id for run in reading.runs(store, row.id, only=asked)]
+    return _cells(store, own, query)
+
+
+def _cells(store: Store, runs: Sequence[int], query: Mapping[str, str]) -> dict[str, Any]:
     before = number(query, "before", 0)
     step = None if query.get("step") == "last" else number(query, "step", 0)
-    if len(asked) * (before + 1) > MOST_CELLS:
+    if len(runs) * (before + 1) > MOST_CELLS:
         raise UsageError(f"At most {MOST_CELLS:,} cells at once: fewer runs, or fewer steps of each.")
-    own = [run.id for run in reading.runs(store, row.id, only=asked)]
-    found = wall.cells(store, own, step, before)
+    found = wall.cells(store, runs, step, before)
     return {"step": step, "cells": [cell._asdict() for cell in found]}
 
 

@@ -23,6 +23,7 @@ from panic.errors import NotFound, PanicError, StoreError, UsageError
 from panic.view import records, shards, sides, tiles, trainings, writing
 from panic.view.context import Context, opened
 from panic.view.motion import motion
+from panic.view.script import page_script
 from panic.view.sources import Source, Sources
 from panic.view.tiles import Endpoint
 from panic.view.work import work
@@ -57,6 +58,7 @@ def routes(context: Context) -> list[BaseRoute]:
         f"{one}/runs/{{run:int}}/steps": _steps,
         f"{one}/runs/{{run:int}}/motion": _motion,
         f"{one}/cells": _cells,
+        f"{one}/values/{{field}}": _values,
         f"{one}/work": _work,
         "/api/1/shards/{stores}/experiments/{experiment}/turns": shards.turns,
         "/api/1/trainings": _trainings,
@@ -94,11 +96,14 @@ def routes(context: Context) -> list[BaseRoute]:
 
 
 def page_files() -> dict[str, tuple[str, bytes]]:
-    """What the browser runs, by address: names and contents of the files in pages/, and the description."""
+    """What the browser runs, by address, with its name: pages/, its modules in one, and the description."""
     package = files(__package__)
-    found = {"/api/1/openapi.json": ("openapi.json", package.joinpath("openapi.json").read_bytes())}
+    found = {
+        "/api/1/openapi.json": ("openapi.json", package.joinpath("openapi.json").read_bytes()),
+        "/static/page.js": ("page.js", page_script().encode()),
+    }
     for one in package.joinpath("pages").iterdir():
-        if one.name.rpartition(".")[2] in TYPES:
+        if one.name.rpartition(".")[2] in TYPES and not one.name.endswith(".js"):
             path = "/" if one.name == "index.html" else f"/static/{one.name}"
             found[path] = one.name, one.read_bytes()
     return found
@@ -180,9 +185,9 @@ def _status(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _runs(context: Context, request: Request) -> Mapping[str, Any]:
-    page = records.Page.of(request.query_params, records.MOST_RUNS)
     with opened(context, request) as (source, store, row):
-        return records.runs(source, store, row, page)
+        found = records.runs(source, store, row, request.query_params) | {"files": source.files}
+    return tiles.beside_cells(source, found, request.query_params)
 
 
 def _run(context: Context, request: Request) -> Mapping[str, Any]:
@@ -197,8 +202,14 @@ def _steps(context: Context, request: Request) -> Mapping[str, Any]:
 
 
 def _cells(context: Context, request: Request) -> Mapping[str, Any]:
-    with opened(context, request) as (_, store, row):
-        return records.cells(store, row, request.query_params)
+    with opened(context, request) as (source, store, row):
+        found = records.cells(store, row, request.query_params) | {"files": source.files}
+    return tiles.beside_cells(source, found, request.query_params)
+
+
+def _values(context: Context, request: Request) -> Mapping[str, Any]:
+    with opened(context, request) as (source, store, row):
+        return records.values(source, store, row, request.path_params["field"])
 
 
 def _motion(context: Context, request: Request) -> Mapping[str, Any]:
@@ -228,11 +239,11 @@ def _asked_map(request: Request) -> dict[str, str]:
 
 
 def _of_experiment(read: Callable[[Request], dict[str, str]]) -> Asking:
-    """What is asked of the experiment of an address."""
+    """What is asked of the experiment of an address, of all the stores that it names."""
 
     def asked(context: Context, request: Request) -> Asked:
-        with opened(context, request) as (source, store, row):
-            return source, source.state_of(store), {**read(request), "experiment": row.uid}
+        source, state, said = shards.asked(context, request)
+        return source, state, {**said, **read(request)}
 
     return asked
 

@@ -1,4 +1,4 @@
-"""One order of the runs of an experiment whose shards are in several stores.
+"""An experiment whose shards are in several stores: one order of its runs, and what is asked of all together.
 
 Each store gives its runs in the order that was asked for, so that the stores' turns are all that is needed:
 [0, 0, 1, 0] is the first two runs of the first store, the first of the second one, the third of the first.
@@ -17,6 +17,7 @@ from panic.errors import UsageError
 from panic.store import reading
 from panic.store.finding.queries import Query, table
 from panic.view.context import Context
+from panic.view.sources import Source
 
 MOST_STORES = 64
 
@@ -26,14 +27,10 @@ def turns(context: Context, request: Request) -> dict[str, Any]:
 
     Raises UsageError for too many stores and FilterError; NotFound where one has no such experiment.
     """
-    keys = request.path_params["stores"].split("+")
-    if len(keys) > MOST_STORES:
-        raise UsageError(f"At most {MOST_STORES} stores at once.")
     sort = request.query_params.get("sort", "")
     names = [name.strip() for name in sort.split(",") if name.strip()]
     lists = []
-    for number, key in enumerate(keys):
-        source = context.sources[key]
+    for number, source in enumerate(_sources(context, request.path_params["stores"])):
         with source.reading() as store:
             row = reading.experiment(store, request.path_params["experiment"])
             where = request.query_params.get("where") or None
@@ -42,6 +39,29 @@ def turns(context: Context, request: Request) -> dict[str, Any]:
             values = table(store, "run", found, columns, known_fields()) if names else [()] * len(found)
         lists.append([(_rank(one, names), number) for one in values])
     return {"turns": [number for _, number in heapq.merge(*lists)]}
+
+
+def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, Any]]:
+    """The first of an address's stores, the states of all, and what is asked: an experiment of `stores`.
+
+    Raises UsageError for too many stores; NotFound where one has no such experiment.
+    """
+    states, uids, stores = [], [], {}
+    sources = _sources(context, request.path_params["store"])
+    for source in sources:
+        with source.reading() as store:
+            uids.append(reading.experiment(store, request.path_params["experiment"]).uid)
+            states.append(source.state_of(store))
+        stores[source.key] = str(source.path.resolve())
+    return sources[0], "+".join(states), {"experiment": uids[0], "stores": stores}
+
+
+def _sources(context: Context, keys: str) -> list[Source]:
+    """The stores that an address names, with + between them. Raises UsageError for too many, and NotFound."""
+    found = dict.fromkeys(keys.split("+"))
+    if len(found) > MOST_STORES:
+        raise UsageError(f"At most {MOST_STORES} stores at once.")
+    return [context.sources[key] for key in found]
 
 
 def _rank(values: tuple[Any, ...], names: list[str]) -> tuple[Any, ...]:

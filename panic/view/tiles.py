@@ -1,4 +1,4 @@
-"""Images: one by its digest, as it is stored or small; or many small ones in one answer.
+"""Images: one by its digest, as it is stored or small; many small ones in one answer; or beside cells.
 
 A browser asks a server for six things at a time, and each has its price. The wall needs hundreds of small
 images at once, so it asks for a pack: a stream of images, each as soon as it is there, with `HEAD` before it.
@@ -7,11 +7,13 @@ images at once, so it asks for a pack: a stream of images, each as soon as it is
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,6 +23,7 @@ from panic.errors import NotFound, PanicError, UsageError
 from panic.store import contents
 from panic.store.thumbnails import SIDES
 from panic.view.context import Context, opened
+from panic.view.records import number
 from panic.view.sources import Source
 
 log = logging.getLogger("panic")
@@ -28,6 +31,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 HEAD = struct.Struct("<II")
 """Before each image of a pack: its place in the question, and how many bytes follow (0: there is none)."""
 MOST_IN_PACK = 64
+MOST_BESIDE_CELLS = 300
 IMAGES_AT_ONCE = 6
 """As many as a browser asks for at a time."""
 IMMUTABLE = "private, max-age=31536000, immutable"
@@ -56,8 +60,27 @@ def thumbnail(context: Context, request: Request) -> Response:
         return _image(source.thumbnails.get(store, digest_of(request), side))
 
 
+def beside_cells(source: Source, found: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    """An answer with cells, and with the small images of these that are kept already: base64 by digest.
+
+    They come if `thumbnails` of the address says of which side; those of the last steps are the first.
+    """
+    if not query.get("thumbnails"):
+        return found
+    side = _known_side(number(query, "thumbnails", 0))
+    cells = [cell for cell in found.get("cells", []) if cell["modality"] == "image"]
+    last_first = sorted(cells, key=lambda cell: cell["step"], reverse=True)
+    digests = list(dict.fromkeys(cell["digest"] for cell in last_first))[:MOST_BESIDE_CELLS]
+    kept = source.thumbnails.kept(digests, side)
+    small = {one: base64.b64encode(data).decode() for one, data in kept.items() if is_webp(data)}
+    return {**found, "thumbnails": small}
+
+
 def _side(request: Request) -> int:
-    side: int = request.path_params["side"]
+    return _known_side(request.path_params["side"])
+
+
+def _known_side(side: int) -> int:
     if side not in SIDES:
         raise NotFound(f"Thumbnails come in {', '.join(map(str, SIDES))} pixels.")
     return side

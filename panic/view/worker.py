@@ -23,14 +23,17 @@ from numpy.typing import NDArray
 
 from panic.errors import NotFound, PanicError, StoreMissing, UsageError
 from panic.store import Store, reading, standing
+from panic.store.annotations import run_uid
 from panic.store.store import FILES
 from panic.view import sides
+from panic.view.merged import Merged, numbers
 
 if TYPE_CHECKING:
     from panic.analysis.evidence import Evidence
 
 MEMORY_BYTES = 6 * 2**30
 MOST_ROWS = 200
+MOST_CONFLICTS = 20
 MOST_CLUSTERED = 200_000
 
 
@@ -72,8 +75,8 @@ def _answer(asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if asked["kind"] == "library":
             return _library()
-        found = make[asked["kind"]](loaded.store(asked["path"]), asked, loaded)
-        found = {**found, "revision": loaded.revision}
+        found = make[asked["kind"]](loaded.store(asked), asked, loaded)
+        found = {**found, "revision": loaded.revision, "conflicts": loaded.conflicts[:MOST_CONFLICTS]}
         json.dumps(found, allow_nan=False)
         return found
     except PanicError as error:
@@ -101,8 +104,20 @@ class _Loaded:
         self._store: Store | None = None
         self._files: tuple[int, ...] = ()
         self._evidence: tuple[str, Evidence] | None = None
+        self._merged = Merged()
+        self.conflicts: list[str] = []
+        """What the stores that were last asked about do not agree in."""
 
-    def store(self, path: str) -> Store:
+    def store(self, asked: Mapping[str, Any]) -> Store:
+        """The store that is asked about: `path`, or `stores` (paths by key) merged in `folder`."""
+        path, stores = asked["path"], asked.get("stores", {})
+        self.conflicts = []
+        if len(stores) > 1 and asked["kind"] != "list":
+            path = str(self._merged.path(stores, Path(asked["folder"])))
+            self.conflicts = self._merged.conflicts
+        return self._at(path)
+
+    def _at(self, path: str) -> Store:
         """The store at a path: opened anew if it has changed, and what was loaded is forgotten then."""
         store, files = self._store, _files(path)
         if store is not None and files == self._files and not store.is_copy:
@@ -204,7 +219,6 @@ def _map(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, A
     low, high = places.min(axis=0), places.max(axis=0)
     scaled = np.round((at - low) / np.maximum(high - low, 1e-12).max() * 60_000).astype(np.uint16)
     labels, medoids = _clusters(evidence, view, steps)
-    runs = {run.id: run for run in data.rows}
     return {
         "model": view.model, "modality": view.modality, "models": [one.model for one in evidence.views],
         "method": asked["method"], "share": share, "total": len(steps),
@@ -212,14 +226,24 @@ def _map(store: Store, asked: Mapping[str, Any], loaded: _Loaded) -> dict[str, A
         "step": _packed(steps["step"].to_numpy().astype(np.int32)),
         "x": _packed(scaled[:, 0]), "y": _packed(scaled[:, 1]), "cluster": _packed(labels),
         "medoids": medoids,
-        "runs": [
-            {
-                "run": id, "network": " → ".join(run.network), "prompt": run.prompt[:200],
-                "seed": run.seed, "repeat": run.repeat, "arm": run.arm, "state": run.state,
-            }
-            for id, run in runs.items()
-        ],
+        "runs": _mapped_runs(asked["stores"], evidence),
     }  # fmt: skip
+
+
+def _mapped_runs(stores: Mapping[str, str], evidence: Evidence) -> list[dict[str, Any]]:
+    """The runs of a map; `store` and `number`: where a run is found, whose `run` is one of merged stores."""
+    name = evidence.experiment.name
+    known = numbers(stores, name) if len(stores) > 1 else {}
+    found = []
+    for run in evidence.whole.rows:
+        uid = run_uid(name, run)
+        store, number = known.get(uid) or (next(iter(stores)), run.id)
+        found.append({
+            "run": run.id, "store": store, "number": number, "uid": uid, "network": " → ".join(run.network),
+            "prompt": run.prompt[:200], "seed": run.seed, "repeat": run.repeat, "arm": run.arm,
+            "state": run.state,
+        })  # fmt: skip
+    return found
 
 
 def _projected(points: NDArray[np.float32], method: str) -> tuple[NDArray[np.float64], float | None]:
@@ -254,10 +278,14 @@ def _clusters(evidence: Any, view: Any, steps: Any) -> tuple[NDArray[np.int16], 
     labels = np.array([label_of.get(row, -1) for row in steps["row"].to_list()], dtype=np.int16)
     medoid_rows = found.rows[found.clustering.medoids]
     digest_of = dict(steps.select("row", "digest").unique("row").iter_rows())
+    run_of = dict(steps.select("row", "run").unique("row").iter_rows())
     medoids = [
-        {"name": found.names.get(label, ""), "digest": digest_of.get(int(row), ""), "size": int(size)}
+        {
+            "name": found.names.get(label, ""), "digest": digest_of.get(int(row), ""), "size": int(size),
+            "run": run_of.get(int(row)),
+        }
         for label, (row, size) in enumerate(zip(medoid_rows, found.clustering.sizes, strict=True))
-    ]
+    ]  # fmt: skip
     return labels, medoids
 
 

@@ -28,7 +28,7 @@ def cookie_of(served: Served) -> str:
     return answer.headers["set-cookie"].split(";")[0]
 
 
-@pytest.mark.parametrize("path", ["/", API, "/static/main.js", "/api/1/events", "/api/1/session", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", API, "/static/page.js", "/api/1/events", "/api/1/session", "/nowhere"])
 def test_nothing_is_answered_without_a_token(shared: Shared, path: str) -> None:
     served, *_ = shared
     answer = served.get(path, with_token=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from panic.store import Commit, NewFailure, NewRun, NewStuck, Store, reading, writing
-from panic.view import bundle
+from panic.view import bundle, tiles
+from tests.patience import LONGEST_S
 from tests.store import sample
 from tests.view import browser as of_tests
 from tests.view.browser import Browser
@@ -126,6 +128,16 @@ def test_the_slider_moves_every_run_to_the_same_step(browser: Browser, wall: Ser
     assert all("?digests=" in url for url in images), "one by one they took longer than to make them"
 
 
+def test_remarks_stand_below_the_runs(browser: Browser, wall: Served) -> None:
+    """Whichever answer comes first: the remarks came before everything in seven of twelve."""
+    for _ in range(6):
+        page = browser.open(f"{wall.url}#/0/wall?step=4")
+        page.wait("document.querySelector('.remarks') && document.querySelector('.tile.current')")
+        order = page.eval("[...document.querySelectorAll('h1, .wall, .remarks')].map(one => one.className)")
+        assert order == ["", "wall", "card remarks"]
+        browser.close_pages()
+
+
 def test_a_new_step_is_seen_within_two_seconds(browser: Browser, tmp_path: Path) -> None:
     """It is what server and page take by themselves that counts: the fastest of some."""
     looked = Looked(tmp_path / "panic-store", 3)
@@ -190,6 +202,21 @@ def test_an_experiment_is_seen_while_it_is_performed(browser: Browser, tmp_path:
     finally:
         driver.kill()
         driver.wait()
+
+
+def test_an_image_that_is_waited_for_is_not_shown_as_broken(
+    browser: Browser, wall: Served, looked: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty tile, until it comes with its caption for those who do not see it."""
+    may_go, make = threading.Event(), tiles._made
+    monkeypatch.setattr(tiles, "_made", lambda *asked: may_go.wait(LONGEST_S) and make(*asked))
+    page = browser.open(f"{wall.url}#/0/wall?step=1")
+    page.wait("document.querySelector('.tile img')")
+    shown_as = "[...document.querySelectorAll('.tile img')].map(one => [one.hasAttribute('src'), one.alt])"
+    assert {tuple(one) for one in page.eval(shown_as)} == {(False, "")}
+    may_go.set()
+    page.wait(f"document.querySelector('.tile img[src]') && {LOADED}")
+    assert [True, f"text 0 of run {looked.runs[0]}"] in page.eval(shown_as)
 
 
 def test_filters_are_in_the_address_and_the_back_button_goes_back(browser: Browser, wall: Served) -> None:
@@ -420,11 +447,7 @@ def test_runs_of_two_stores_stand_on_one_wall(browser: Browser, looked: Looked, 
         )
         tabs = "[...document.querySelectorAll('.tabs a')].find(one => one.textContent === 'NAME').click()"
         page.eval(tabs.replace("NAME", "progress"))
-        page.wait("document.querySelector('[data-steps]')?.textContent === '72'")
-        page.eval("document.querySelectorAll('.shards a')[1].click()")
-        page.wait("document.querySelector('[data-steps]')?.textContent === '2'")
-        page.eval("history.back()")
-        page.wait("document.querySelector('[data-steps]')?.textContent === '72'")
+        page.wait("document.querySelector('[data-steps]')?.textContent === '74'")
         page.eval(tabs.replace("NAME", "wall"))
         page.wait("document.querySelectorAll('.remarks form').length == 2")
         page.eval("document.querySelectorAll('.remarks')[1].open = true")
@@ -488,3 +511,71 @@ def test_a_lasso_selects_runs_and_questions_are_answered(browser: Browser, tmp_p
             page.call("Input.dispatchMouseEvent", type="mouseMoved", x=mark[0], y=mark[1])
             time.sleep(0.1)
     looked.store.close()
+
+
+NAMES = "[...document.querySelectorAll('.legend span')].map(one => one.textContent)"
+
+
+def test_a_map_is_coloured_by_tags_and_by_what_is_measured(browser: Browser, tmp_path: Path) -> None:
+    looked = Looked(tmp_path / "panic-store", 4)
+    for number, run in enumerate(looked.runs):
+        looked.step(run, *(f"{run} {place}" for place in range(number + 2)))
+    looked.embed()
+    with serving(looked.store.path) as served:
+        said = {"target": "run", "experiment": "wall", "run": looked.runs[2], "kind": "tag", "text": "odd"}
+        assert served.post("/api/1/stores/0/remarks", said).status == 200
+        page = browser.open(f"{served.url}#/0/wall/map?colour=tags")
+        page.wait("document.querySelector('canvas')?.dataset.drawn == 14")
+        page.wait("document.querySelector('canvas').dataset.colours == 2")
+        assert sorted(page.eval(NAMES)) == ["odd", "\u2013"]
+        page.eval("location.hash = '#/0/wall/map?colour=steps'")
+        page.wait("document.querySelector('canvas')?.dataset.colours == 4")
+        assert page.eval(NAMES) == ["4", "7", "10"]
+        page.eval("location.hash = '#/0/wall/map?colour=entropy'")  # of 2 to 5 distinct texts: log2
+        page.wait(f"{NAMES}.join() === '1,1.66,2.32'")
+        assert page.eval("document.querySelector('canvas').dataset.colours") == "4"
+    looked.store.close()
+
+
+def test_shards_are_one_experiment_on_every_page(browser: Browser, tmp_path: Path) -> None:
+    """Progress, map and questions are of the runs of both stores; a run is found in the one that has it."""
+    shards = [Looked(tmp_path / name, 0) for name in ("one", "two")]
+    for number, shard in enumerate(shards):
+        for place in range(3):
+            run = shard.add(f"prompt {place} of shard {number}")
+            shard.step(run, *(f"{number} {run} {step}" for step in range(4)))
+        shard.embed()
+    failed = shards[1].add("the one that fails")
+    failure = NewFailure(run=failed, step=0, kind="output", message="empty")
+    writing.commit(shards[1].store, Commit(failures=[failure]))
+    with serving(*(shard.store.path for shard in shards)) as served:
+        page = browser.open(f"{served.url}#/0+1/wall/status")
+        page.wait("document.querySelector('[data-steps]')?.textContent === '48'")
+        page.wait("document.querySelector('[data-ended]').textContent === '1'")
+        page.wait("document.querySelector('main').innerText.includes('30 embeddings')")
+        page.wait(f"document.querySelector('a[href^=\"#/1/wall/run/{failed}\"]')")
+        page.eval("location.hash = '#/0+1/wall/map?colour=prompt'")
+        page.wait("document.querySelector('canvas')?.dataset.drawn == 24")
+        assert page.eval("document.querySelector('canvas').dataset.colours") == "6"
+        x, y, width, height = page.eval(CANVAS)
+        left, right, top, bottom = x + 2, x + width - 2, y + 2, y + height - 2
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        page.draw([*corners, corners[0]])
+        page.wait("document.querySelector('[data-chosen]')?.dataset.chosen == 6")
+        page.eval("document.querySelector('[data-chosen] + a').click()")
+        page.wait("document.querySelector('.wall')?.dataset.total == 6")
+        page.eval("location.hash = '#/0+1/wall/map?colour=steps'")
+        page.wait("document.querySelector('.legend')?.textContent === '048'")
+        page.eval("location.hash = '#/0+1/wall/questions/time'")
+        page.wait("document.querySelector('[data-answered]')?.innerText.includes('As of')")
+        answer = served.get("/api/1/stores/0+1/experiments/wall/map").json
+    assert answer["conflicts"] == []
+    found = {(run["store"], run["number"], run["prompt"]) for run in answer["runs"]}
+    known = {
+        (str(number), run.id, run.prompt)
+        for number, shard in enumerate(shards)
+        for run in reading.runs(shard.store, "wall")
+    }
+    assert found == known
+    for shard in shards:
+        shard.store.close()

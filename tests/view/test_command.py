@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from panic.cli.app import app
 from panic.store import NewRun, Store, writing
-from panic.view import bundle
+from panic.view.script import classic
 from tests.patience import LONGEST_S
 from tests.store import sample
 
@@ -208,7 +208,7 @@ def test_modules_become_one_classic_script() -> None:
         "one": "export let a = 1;\nexport function b() {\n  return a + 1;\n}\n",
         "two": "var q = 1;export{q as name};\n",
     }
-    script = bundle.classic(modules, "main")
+    script = classic(modules, "main")
     assert "import" not in script
     assert not re.search(r"^export", script, re.MULTILINE)
     assert "get name() { return q; }" in script

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -27,7 +28,7 @@ from panic.view.routes import page_files, routes
 from tests.patience import LONGEST_S, until
 from tests.processes import running
 from tests.store import sample
-from tests.view.conftest import HOSTILE, Served, Shared, serving
+from tests.view.conftest import HOSTILE, Looked, Served, Shared, serving
 
 Known = tuple[Path, sample.Sample]
 ONE = "/api/1/stores/0/experiments/alpha"
@@ -79,7 +80,8 @@ def test_every_answer_is_as_described(shared: Shared) -> None:
         "/api/1/stores/{store}/experiments": "/api/1/stores/0/experiments?where=runs>0&sort=-created",
         "/api/1/stores/{store}/experiments/{experiment}": "/api/1/stores/0/experiments/beta",
         "/api/1/stores/{store}/experiments/{experiment}/status": f"{ONE}/status",
-        "/api/1/stores/{store}/experiments/{experiment}/runs": f"{ONE}/runs?columns=prompt,tags",
+        "/api/1/stores/{store}/experiments/{experiment}/runs": f"{ONE}/runs?columns=tags&cells=2&step=last",
+        f"{DESCRIBED}/values/{{field}}": f"{ONE}/values/tags",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}": f"{ONE}/runs/{one.failed}",
         "/api/1/stores/{store}/experiments/{experiment}/runs/{run}/steps": f"{ONE}/runs/{one.stuck}/steps",
         "/api/1/stores/{store}/experiments/{experiment}/cells": f"{ONE}/cells?runs={one.stuck}&step=last",
@@ -106,7 +108,7 @@ def test_answers_do_not_wait_for_an_acknowledgement(shared: Shared) -> None:
     served, *_ = shared
     with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=LONGEST_S)) as connection:
         headers = {"Authorization": f"Bearer {served.access.token}"}
-        connection.request("GET", "/static/words.js", headers=headers)
+        connection.request("GET", "/static/page.js", headers=headers)
         connection.getresponse().read()
         ours = [one.transport.get_extra_info("socket") for one in served.server.server_state.connections]
         assert ours
@@ -155,6 +157,32 @@ def test_shards_in_two_stores_have_one_order(tmp_path: Path, known: Known, sort:
             assert there == sorted(there, key=by, reverse=sort.startswith("-"))
         assert served.get(f"{path}?sort=nothing").status == 400
         assert served.get(path.replace("0+1", "0+7")).status == 404
+
+
+def test_the_first_runs_come_with_their_cells(shared: Shared) -> None:
+    """A wall is drawn from one answer: of two runs, in the order of the list, within the limit."""
+    served, *_ = shared
+    asked = "where=steps%3E1&sort=-run"
+    alone = served.get(f"{ONE}/runs?{asked}").json
+    assert "cells" not in alone
+    runs = [run["run"] for run in alone["runs"]][:2]
+    both = served.get(f"{ONE}/runs?{asked}&cells=2&step=1&before=1").json
+    cells = served.get(f"{ONE}/cells?runs={','.join(map(str, runs))}&step=1&before=1").json
+    assert len(cells["cells"]) == 4
+    assert both == {**alone, **cells}
+    assert served.get(f"{ONE}/runs?{asked}&cells=3&step=1&before=9999").status == 400
+
+
+def test_a_field_comes_of_all_runs_at_once(shared: Shared) -> None:
+    served, _, known = shared
+    listed = served.get(f"{ONE}/runs?columns=period").json["runs"]
+    found = served.get(f"{ONE}/values/period").json
+    assert found == {
+        "field": "period", "runs": [run["run"] for run in listed],
+        "values": [run["fields"]["period"] for run in listed],
+    }  # fmt: skip
+    assert dict(zip(found["runs"], found["values"], strict=True))[known.stuck] == 2
+    assert served.get(f"{ONE}/values/perriod").status == 400
 
 
 def test_a_stuck_run_goes_on_in_its_cycle(shared: Shared) -> None:
@@ -230,6 +258,27 @@ def test_a_pack_has_all_that_was_asked_for_and_only_webp(served: Served, known: 
     with Store(known[0], write=True) as store, store.images.transaction() as connection:
         connection.execute("UPDATE image SET bytes = ?", (b"<svg onload=alert(1)>",))
     assert b"svg" not in served.get(f"/api/1/stores/0/thumbnails/256?digests={images[0]}").body
+
+
+def test_small_images_come_beside_cells_once_they_are_kept(tmp_path: Path) -> None:
+    """Those that were asked for before, of the side that is asked for, and only what is WebP."""
+    looked = Looked(tmp_path / "panic-store", 1)
+    looked.step(looked.runs[0], "one", "two")
+    path = f"/api/1/stores/0/experiments/wall/cells?runs={looked.runs[0]}&step=last&before=3"
+    with serving(looked.store.path) as served:
+        assert "thumbnails" not in served.get(path).json
+        cells = served.get(f"{path}&thumbnails=64").json
+        assert cells["thumbnails"] == {}
+        first, second = [cell["digest"] for cell in cells["cells"] if cell["modality"] == "image"]
+        small = {one: served.get(f"/api/1/stores/0/thumbnails/64/{one}").body for one in (first, second)}
+        beside = served.get(f"{path}&thumbnails=64").json["thumbnails"]
+        assert {digest: base64.b64decode(data) for digest, data in beside.items()} == small
+        assert served.get(f"{path}&thumbnails=128").json["thumbnails"] == {}
+        with closing(sqlite3.connect(looked.store.path / "thumbnails.sqlite")) as kept, kept:
+            kept.execute("UPDATE thumbnail SET bytes = x'3c737667' WHERE digest = ?", [bytes.fromhex(first)])
+        assert list(served.get(f"{path}&thumbnails=64").json["thumbnails"]) == [second]
+        assert served.get(f"{path}&thumbnails=65").status == 404
+    looked.store.close()
 
 
 @pytest.mark.parametrize(

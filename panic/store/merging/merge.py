@@ -66,6 +66,7 @@ def merge(
     into: Path,
     *,
     keep: Keep | None = None,
+    with_images: bool = True,
     tell: Tell = lambda what, done, total: None,
 ) -> Merged:
     """Bring the content of stores into one, which is created if it is not there.
@@ -73,6 +74,7 @@ def merge(
     Args:
         keep: whose runs stay where two have other content under one key: the target's ("mine"), or the
             source's. By default neither is taken.
+        with_images: whether the pixels of images come along; without them the store has lost them.
         tell: hears how far it is; what it raises ends the work, and nothing of the source in hand has come.
 
     Raises: StoreMissing, StoreTooNew, StoreLocked, StoreCorrupt for a source whose rows are not what they
@@ -83,19 +85,21 @@ def merge(
         if into.exists() and source.samefile(into):
             raise UsageError(f"{source} is the store that all others come into.")
     if not network_file_system(into):
-        return _merge_here(sources, into, keep, tell)
+        return _merge_here(sources, into, keep, tell, with_images=with_images)
     with tempfile.TemporaryDirectory(prefix="panic-merge-") as folder:
         here = Path(folder) / "store"
         if (into / "store.sqlite").exists():
             if not is_snapshot(into):
                 raise StoreError(f"{into} is on a network file system, and somebody has worked in it.")
             snapshot(into, here, tell=tell)
-        merged = _merge_here(sources, here, keep, tell)
+        merged = _merge_here(sources, here, keep, tell, with_images=with_images)
         snapshot(here, into, force=True, tell=tell)
         return merged
 
 
-def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Tell) -> Merged:
+def _merge_here(
+    sources: Sequence[Path], into: Path, keep: Keep | None, tell: Tell, *, with_images: bool
+) -> Merged:
     """Merge into a store on a local disk."""
     total = Merged()
     with Store(into, write=True, create=True) as mine:
@@ -113,7 +117,8 @@ def _merge_here(sources: Sequence[Path], into: Path, keep: Keep | None, tell: Te
                 while not is_whole:  # a snapshot may be renewed in between, and name images that are not here
                     with _readable(source, scratch / str(number), tell) as theirs:
                         read = _identity(theirs)
-                        total.num_images += _take_images(mine, theirs, tell)
+                        if with_images:
+                            total.num_images += _take_images(mine, theirs, tell)
                         _take_source(walk, mine, theirs, source, keep, total, tell, is_last=is_last)
                         is_whole = _identity(theirs) == read
         total.shrunk = conflicts.shrunk(mine)

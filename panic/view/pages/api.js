@@ -72,20 +72,16 @@ export function imageAddress(store, digest, size = 0) {
   return `${ROOT}stores/${encodeURIComponent(store)}/${fits ? `thumbnails/${fits}/` : "tiles/"}${digest}`;
 }
 
-// Listeners are called with the states of all stores whenever one has changed; `connected` with whether the
+// Listeners are called whenever a store has changed; `connected` with whether the
 // server answers. The browser connects again by itself, unless it was refused.
 const listeners = new Set();
 const watchers = new Set();
-export let states = {};
 let source = null;
 
 function connect() {
   source = new EventSource(`${ROOT}events`);
   source.onopen = () => watchers.forEach((watch) => watch(true));
-  source.onmessage = (event) => {
-    states = JSON.parse(event.data);
-    listeners.forEach((listen) => listen(states));
-  };
+  source.onmessage = () => listeners.forEach((listen) => listen());
   source.onerror = () => {
     watchers.forEach((watch) => watch(false));
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);

@@ -30,8 +30,9 @@ export function Thumbnail({ store, digest, size, rank, ...looks }) {
       if (!all.size && wanted.get(key) === all) wanted.delete(key);
     };
   }, [key, rank, Boolean(address)]);
-  return html`<img ...${looks} width=${size} height=${size} style=${{ width: `${size}px`, height: `${size}px` }}
-    src=${address || null} data-waits=${address ? null : ""} decoding="async" />`;
+  // Without an address it has no `src` and no `alt`: else it is shown as broken until the image comes.
+  return html`<img key=${key} ...${looks} alt=${address ? looks.alt : ""} width=${size} height=${size} style=${{ width: `${size}px`, height: `${size}px` }}
+    src=${address || undefined} data-waits=${address ? null : ""} decoding="async" />`;
 }
 
 // After all wishes of one drawing are there.
@@ -104,6 +105,11 @@ async function receive(store, side, pack, signal) {
     left = data.slice(at);
   }
   missing.forEach(lost);
+}
+
+// An image that came beside something else.
+export function known(store, side, digest, base64) {
+  has(`${store}/${side}/${digest}`, `data:image/webp;base64,${base64}`);
 }
 
 // Of an image that did not come, its own address says why.

@@ -11,7 +11,6 @@ import { Questions } from "./questions.js";
 import { PlaceMap } from "./map.js";
 import { Side } from "./side.js";
 import { Trainings } from "./trainings.js";
-import { Shards } from "./shards.js";
 
 const PAGES = { status: Status, run: Run, questions: Questions, map: PlaceMap };
 
@@ -50,7 +49,6 @@ function App() {
     return () => window.removeEventListener("keydown", press);
   }, []);
   const [store, experiment, page] = place.parts;
-  const isShared = Boolean(experiment) && store.includes("+") && page in PAGES;
   const Page = store === "side" ? Side : store === "trainings" ? Trainings : !experiment ? Stores : PAGES[page] || Wall;
   useEffect(() => {
     document.title = experiment ? `${experiment} · panic view` : "panic view";
@@ -59,7 +57,7 @@ function App() {
     <a class="skip" href="#content">To the content</a>
     <header class="top">
       <a class="brand" href=${address([])}>panic</a>
-      ${experiment && !["side", "trainings"].includes(store) ? html`<${Tabs} store=${store} experiment=${experiment} page=${page} inside=${place.query.in} />` : null}
+      ${experiment && !["side", "trainings"].includes(store) ? html`<${Tabs} store=${store} experiment=${experiment} page=${page} />` : null}
       <span class="space"></span>
       ${bundle ? html`<span class="muted">static copy</span>` : null}
       ${isConnected ? null : html`<span class="badge failed" role="status">the server does not answer</span>`}
@@ -67,8 +65,7 @@ function App() {
     </header>
     <main id="content" tabindex="-1">
       <${Careful} key=${[place.parts[2], store, experiment].join()} place=${place}>
-        ${isShared ? html`<${Shards} ...${{ Page, place, store, experiment }} />`
-          : html`<${Page} place=${place} store=${store} experiment=${experiment} />`}<//>
+        <${Page} place=${place} store=${store} experiment=${experiment} /><//>
     </main>
     ${isHelping ? html`<${Help} close=${() => setHelping(false)} />` : null}
   `;
@@ -81,7 +78,7 @@ function Careful({ children, place }) {
   return error ? html`<${Message} error=${error} />` : children;
 }
 
-function Tabs({ store, experiment, page, inside }) {
+function Tabs({ store, experiment, page }) {
   const tabs = { "": "wall", status: "progress", map: "map", questions: "questions" };
   const shown = bundle ? [["", "wall"]] : Object.entries(tabs);
   return html`<nav class="tabs">
@@ -90,7 +87,7 @@ function Tabs({ store, experiment, page, inside }) {
         html`<a
           class=${(page || "") === key ? "here" : ""}
           aria-current=${(page || "") === key ? "page" : null}
-          href=${address(key ? [store, experiment, key] : [store, experiment], { in: inside })}
+          href=${address(key ? [store, experiment, key] : [store, experiment])}
           >${name}</a
         >`
     )}

@@ -2,16 +2,28 @@
 import { html, useEffect, useMemo, useRef, useState } from "./preact.js";
 import { experimentPath, get, imageAddress } from "./api.js";
 import { address, go } from "./route.js";
-import { Message, count, moment, shortPrompt } from "./parts.js";
-import { Choice } from "./wall.js";
-import { colourOf } from "./colours.js";
+import { Message, count, disagreement, moment, shortPrompt } from "./parts.js";
+import { useAnswers } from "./shards.js";
+import { Choice, Scale, text } from "./wall.js";
+import { colourOf, shadeOf } from "./colours.js";
 
-const FACTORS = ["network", "prompt", "seed", "repeat", "arm", "state", "cluster", "step"];
+const FACTORS = ["network", "prompt", "seed", "repeat", "arm", "state", "cluster", "step"]; // which the map knows
+const FIELDS = ["tags", "label", "group", "prompt_tags", "steps", "period", "entry_step"]; // which are asked for, as metrics are
+const NUMBERS = ["steps", "period", "entry_step"];
 const MOST_IN_FILTER = 400;
 
 export function PlaceMap({ place, store, experiment }) {
   const { query } = place;
+  const stores = store.split("+");
   const path = experimentPath(store, experiment);
+  const { all: abouts } = useAnswers(stores.map((one) => experimentPath(one, experiment)), {}, { isLive: false });
+  const metrics = abouts ? abouts[0].metrics : [];
+  const factor = query.colour || "network";
+  const field = FACTORS.includes(factor) ? "" : factor;
+  const { all: values, error: unknown } = useAnswers(
+    stores.map((one) => (field ? `${experimentPath(one, experiment)}/values/${encodeURIComponent(field)}` : "")), {}, { least: 10000 });
+  const valueOf = useMemo(() => field && values && new Map(values.flatMap(({ runs, values }, place) =>
+    runs.map((run, at) => [`${stores[place]}/${run}`, values[at]]))), [field, ...(values || [])]);
   const asked = { model: query.model || "", method: query.method || "pca" };
   const [state, setState] = useState({ found: null, error: null });
   const key = path + JSON.stringify(asked);
@@ -24,19 +36,19 @@ export function PlaceMap({ place, store, experiment }) {
     );
     return () => stop.abort();
   }, [key]);
-  const change = (changed) => go([place.parts[0], experiment, "map"], { ...query, ...changed });
+  const change = (changed) => go([store, experiment, "map"], { ...query, ...changed });
   const { found, error } = state;
   return html`
-    <div class="bar"><h1><a href=${address([place.parts[0], experiment])}>${experiment}</a> · map</h1>
-      <${Choice} name="colour" value=${query.colour || "network"} all=${FACTORS} change=${change} />
+    <div class="bar"><h1><a href=${address([store, experiment])}>${experiment}</a> · map</h1>
+      <${Choice} name="colour" value=${factor} all=${[...FACTORS, ...FIELDS, ...metrics]} change=${change} />
       ${found && found.models.length > 1 ? html`<${Choice} name="model" value=${found.model} all=${found.models} change=${change} />` : null}
       <${Choice} name="method" value=${asked.method} all=${["pca", "umap"]} change=${change} />
       <label>run <input class="short" value=${query.run || ""} inputmode="numeric" placeholder="its path"
         onChange=${(e) => change({ run: e.target.value.trim() })} /></label>
     </div>
-    <${Message} error=${error} />
+    <${Message} error=${error || (field && unknown) || (found && disagreement(found.conflicts))} />
     ${!found && !error ? html`<p class="muted" role="status">It is being worked out …</p>` : null}
-    ${found ? html`<${Places} key=${key} ...${{ found, store, experiment, path, query }} />` : null}`;
+    ${found ? html`<${Places} key=${key} ...${{ found, store, experiment, query, factor, valueOf, isNumber: NUMBERS.includes(factor) || metrics.includes(factor) }} />` : null}`;
 }
 
 function unpacked(found) {
@@ -48,24 +60,28 @@ function unpacked(found) {
   };
 }
 
-function Places({ found, store, experiment, path, query }) {
+function Places({ found, store, experiment, query, factor, valueOf, isNumber }) {
   const canvas = useRef(null);
   const over = useRef(null); // what changes while a lasso is drawn, above the points
   const [size, setSize] = useState([0, 0]);
   const [hover, setHover] = useState(null);
   const [lasso, setLasso] = useState(null);
   const [chosen, setChosen] = useState(null);
-  const factor = query.colour || "network";
-  const followed = Number(query.run) || null;
+  const followed = found.runs.find((run) => [String(run.number), `${run.store}/${run.number}`].includes(query.run))?.run ?? null;
   const [high, wide] = useMemo(() => [found.y.reduce((a, b) => Math.max(a, b), 1), found.x.reduce((a, b) => Math.max(a, b), 1)], [found]);
   const scale = Math.min((size[0] - 24) / wide, (size[1] - 24) / high);
   const [left, below] = [(size[0] - wide * scale) / 2, (size[1] - high * scale) / 2];
   const at = (index) => [left + found.x[index] * scale, size[1] - below - found.y[index] * scale];
+  const runOf = (index) => found.runsById.get(found.run[index]);
+  const asked = (index) => valueOf && valueOf.get(`${runOf(index).store}/${runOf(index).number}`);
   const value = (index) =>
+    valueOf !== "" ? text(asked(index)) :
     factor === "cluster" ? (found.cluster[index] < 0 ? "" : String(found.cluster[index])) :
-    factor === "step" ? found.step[index] : String(found.runsById.get(found.run[index])?.[factor] ?? "");
+    factor === "step" ? found.step[index] : String(runOf(index)?.[factor] ?? "");
   const last = useMemo(() => found.step.reduce((a, b) => Math.max(a, b), 1), [found]);
-  const colour = (index) => factor === "step" ? `hsl(${240 - (240 * found.step[index]) / last} 70% 50%)` : colourOf(value(index));
+  const [least, most] = useMemo(() => (isNumber && valueOf ? rangeOf(valueOf.values()) : [0, 0]), [valueOf, isNumber]);
+  const colour = (index) => factor === "step" ? shadeOf(found.step[index], 0, last) :
+    isNumber ? shadeOf(asked(index), least, most) : colourOf(value(index));
 
   useEffect(() => {
     const measure = () => setSize([canvas.current.clientWidth, canvas.current.clientHeight]);
@@ -92,10 +108,11 @@ function Places({ found, store, experiment, path, query }) {
       }
     }
     pen.globalAlpha = 1;
-    const lines = chosen && chosen.size <= 12 ? [...chosen] : followed ? [followed] : [];
+    const lines = chosen && chosen.size <= 12 ? [...chosen] : followed !== null ? [followed] : [];
     for (const run of lines) drawPath(pen, run);
     canvas.current.dataset.drawn = String(found.total);
-  }, [size, factor, chosen, followed, found]);
+    canvas.current.dataset.colours = String(groups.size);
+  }, [size, factor, chosen, followed, found, valueOf]);
   useEffect(() => {
     if (!size[0]) return;
     const pen = penOf(over.current, size);
@@ -153,24 +170,24 @@ function Places({ found, store, experiment, path, query }) {
     } else if (lasso) {
       const index = nearest(lasso[0]);
       if (index === null) setChosen(null);
-      else go([store, experiment, "run", String(found.run[index])], { step: found.step[index] });
+      else go([runOf(index).store, experiment, "run", String(runOf(index).number)], { step: found.step[index] });
     }
     setLasso(null);
   };
   const values = [...new Set(Array.from({ length: Math.min(found.total, 20000) }, (_, index) => value(index)))];
-  const where = chosen && chosen.size <= MOST_IN_FILTER ? `run in (${[...chosen].sort((a, b) => a - b).join(", ")})` : "";
+  const where = chosen && chosen.size <= MOST_IN_FILTER ? filterOf([...chosen].sort((a, b) => a - b).map((id) => found.runsById.get(id)), store) : "";
   return html`
-    <p class="muted plain">${count(found.total)} ${found.modality}s under ${found.model}${found.share === null ? "" : `; the plane has ${Math.round(found.share * 100)} % of their variance`}, as of ${moment(found.at)}, revision ${found.revision}.
+    <p class="muted plain">${count(found.total)} ${found.modality}s under ${found.model}${found.share === null ? "" : `; the plane has ${Math.round(found.share * 100)} % of their variance`}, as of ${moment(found.at)}${store.includes("+") ? "" : `, revision ${found.revision}`}.
       ${chosen ? html` <b data-chosen=${chosen.size}>${count(chosen.size)} runs selected</b>
         ${where ? html` <a href=${address([store, experiment], { where })}>show them on the wall</a>` : " (too many for a filter)"}
         <button class="quiet" onClick=${() => setChosen(null)}>all</button>` : html` Draw around points to select their runs.`}</p>
-    ${factor === "step" ? null : html`<div class="legend">${values.slice(0, 14).map((one) => html`<span><i style=${{ background: colourOf(one) }}></i>${
+    ${factor === "step" ? null : isNumber ? html`<${Scale} low=${least} high=${most} field=${factor} />` : html`<div class="legend">${values.slice(0, 14).map((one) => html`<span><i style=${{ background: colourOf(one) }}></i>${
       factor === "cluster" ? (one === "" ? "no cluster" : found.medoids[Number(one)]?.name || one) : shortPrompt(one).slice(0, 60) || "–"}</span>`)}</div>`}
     <div class="places"><canvas ref=${canvas} aria-label=${`map of ${found.total} outputs`} onPointerDown=${down} onPointerMove=${moved} onPointerUp=${up} onPointerLeave=${() => setHover(null)}></canvas>
       <canvas class="over-points" ref=${over} aria-hidden="true"></canvas>
-      ${hover !== null ? html`<${Hover} ...${{ found, index: hover, at: at(hover), size, store, path }} />` : null}</div>
+      ${hover !== null ? html`<${Hover} ...${{ found, index: hover, at: at(hover), size, experiment }} />` : null}</div>
     ${found.medoids.length ? html`<section class="card"><h2>Clusters</h2><div class="medoids">${found.medoids.slice(0, 24).map((one) => html`<figure>
-      ${found.modality === "image" && one.digest ? html`<img width="96" height="96" src=${imageAddress(store, one.digest, 96)} alt=${one.name} />` : null}
+      ${found.modality === "image" && one.digest ? html`<img width="96" height="96" src=${imageAddress(found.runsById.get(one.run)?.store, one.digest, 96)} alt=${one.name} />` : null}
       <figcaption dir="auto">${one.name} <small class="muted">${count(one.size)}</small></figcaption></figure>`)}</div></section>` : null}`;
 }
 
@@ -191,18 +208,30 @@ function isInside([x, y], lasso) {
   return is;
 }
 
-function Hover({ found, index, at, size, store, path }) {
+function filterOf(runs, store) {
+  return store.includes("+") ? `uid in (${runs.map((run) => `'${run.uid}'`).join(", ")})` : `run in (${runs.map((run) => run.number).join(", ")})`;
+}
+
+function rangeOf(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) if (typeof value === "number") [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return [low, high];
+}
+
+function Hover({ found, index, at, size, experiment }) {
   const [cells, setCells] = useState([]);
-  const [run, step] = [found.run[index], found.step[index]];
+  const step = found.step[index];
+  const { store, number: run, prompt } = found.runsById.get(found.run[index]);
+  const path = experimentPath(store, experiment);
   useEffect(() => {
     const stop = new AbortController();
     const timer = setTimeout(() => get(`${path}/cells`, { runs: run, step, before: 1 }, stop.signal).then(
       (answer) => setCells(answer.cells), () => {}), 60);
     return () => (clearTimeout(timer), stop.abort());
-  }, [run, step]);
+  }, [store, run, step]);
   const left = Math.min(at[0] + 14, size[0] - 250);
   return html`<div class="hover card" style=${{ left: `${Math.max(0, left)}px`, top: `${Math.min(at[1] + 14, size[1] - 150)}px` }}>
-    <b>run ${run}, step ${step}</b> <span class="muted">${shortPrompt(found.runsById.get(run)?.prompt || "").slice(0, 80)}</span>
+    <b>run ${run}, step ${step}</b> <span class="muted">${shortPrompt(prompt).slice(0, 80)}</span>
     ${cells.map((cell) => cell.modality === "image"
       ? html`<img width="96" height="96" src=${imageAddress(store, cell.digest, 96)} alt="" />`
       : html`<span dir="auto">${cell.text.slice(0, 200)}</span>`)}</div>`;

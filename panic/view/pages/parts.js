@@ -14,6 +14,11 @@ export function Message({ error }) {
   </div>`;
 }
 
+// Of shards that do not agree: what was left out.
+export function disagreement(conflicts) {
+  return conflicts.length ? { message: "Left out, because the stores do not agree:", hint: conflicts.join("\n") } : null;
+}
+
 export function Help({ close }) {
   const keys = [
     ["← →", "one step back or forward (with shift: ten)"],

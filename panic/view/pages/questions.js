@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "./preact.js";
 import { experimentPath, get } from "./api.js";
 import { address } from "./route.js";
-import { Message, count, moment } from "./parts.js";
+import { Message, count, disagreement, moment } from "./parts.js";
 import { Chart } from "./charts.js";
 
 export function Questions({ place, store, experiment }) {
@@ -15,19 +15,19 @@ export function Questions({ place, store, experiment }) {
     return () => (isHere = false);
   }, [path]);
   return html`
-    <h1><a href=${address([place.parts[0], experiment])}>${experiment}</a> · questions</h1>
+    <h1><a href=${address([store, experiment])}>${experiment}</a> · questions</h1>
     <${Message} error=${list.error} />
     <div class="asking">
       <nav class="card list" aria-label="questions">
         ${list.found ? list.found.questions.map((one) => html`<a key=${one.question} class=${one.question === asked ? "here" : ""}
           aria-current=${one.question === asked ? "page" : null} title=${one.about}
-          href=${address([place.parts[0], experiment, "questions", one.question], { in: place.query.in })}>${one.title}</a>`) : html`<p class="muted">…</p>`}
+          href=${address([store, experiment, "questions", one.question])}>${one.title}</a>`) : html`<p class="muted">…</p>`}
       </nav>
-      ${asked ? html`<${Asked} key=${asked} path=${`${path}/${encodeURIComponent(asked)}`} />` : html`<p class="muted">Choose a question.</p>`}
+      ${asked ? html`<${Asked} key=${asked} path=${`${path}/${encodeURIComponent(asked)}`} isShared=${store.includes("+")} />` : html`<p class="muted">Choose a question.</p>`}
     </div>`;
 }
 
-function Asked({ path }) {
+function Asked({ path, isShared }) {
   const [state, setState] = useState({ found: null, error: null, seconds: 0 });
   const [round, setRound] = useState(0);
   useEffect(() => {
@@ -44,7 +44,8 @@ function Asked({ path }) {
   if (error) return html`<div><${Message} error=${error} /><button onClick=${() => setRound(round + 1)}>Again</button></div>`;
   if (!found) return html`<p class="muted" role="status">It is being worked out${seconds ? ` (${seconds} s)` : ""} …</p>`;
   return html`<div data-answered>
-    <p class="muted">As of ${moment(found.at)}, revision ${found.revision}. <button class="quiet" onClick=${() => setRound(round + 1)}>Again</button></p>
+    <${Message} error=${disagreement(found.conflicts)} />
+    <p class="muted">As of ${moment(found.at)}${isShared ? "" : `, revision ${found.revision}`}. <button class="quiet" onClick=${() => setRound(round + 1)}>Again</button></p>
     ${found.figures.length ? null : html`<p>Nobody would ask this of these data.</p>`}
     ${found.figures.map((figure) => html`<section class="card" key=${figure.title}>
       <h2>${figure.title}</h2>

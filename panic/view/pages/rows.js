@@ -1,9 +1,11 @@
 // The runs of an experiment in an order, loaded piece by piece, and what they put out; of one or several stores
 // that hold shards of it. Nothing here draws.
-import { experimentPath, get } from "./api.js";
+import { bundle, experimentPath, get, thumbnailSide } from "./api.js";
+import { known } from "./images.js";
 
 const PIECE = 100;
 const MOST_CELLS = 60000;
+const MOST_ASKED = 6000; // cells of one answer
 
 export class Rows {
   constructor(stores, experiment, query) {
@@ -16,7 +18,8 @@ export class Rows {
     this.pieces = new Map();
     this.cells = new Map();
     this.loading = new Set();
-    this.age = 0; // an answer that was asked for before other files came is not taken
+    this.files = []; // of the store that answered, by store
+    this.ages = stores.map(() => 0); // how often others came
   }
 
   get total() {
@@ -54,8 +57,11 @@ export class Rows {
     return [low, high];
   }
 
-  async begin() {
-    await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0))]);
+  // Of `cells` rows the cells from `step - before` to `step` come along, for what is in sight at first.
+  async begin(cells, step, before, size) {
+    const most = Math.min(cells, Math.floor(MOST_ASKED / (before + 1)));
+    const view = { cells: most, step, before, thumbnails: sideOf(size) };
+    await Promise.all([this.takeTurns(), ...this.stores.map((_, store) => this.load(store, 0, view))]);
   }
 
   async takeTurns() {
@@ -66,16 +72,17 @@ export class Rows {
     this.places = turns.map((store) => [store, counts[store]++]);
   }
 
-  async load(store, number) {
+  async load(store, number, view = {}) {
     const key = `${store}:${number}`;
     if (this.loading.has(key)) return;
     this.loading.add(key);
-    const age = this.age;
+    const age = this.ages[store];
     try {
-      const found = await get(`${this.paths[store]}/runs`, { ...this.query, offset: number * PIECE, limit: PIECE });
-      if (age !== this.age) return;
+      const found = await get(`${this.paths[store]}/runs`, { ...this.query, ...view, offset: number * PIECE, limit: PIECE });
+      if (!this.isOf(store, found.files, age)) return;
       this.totals[store] = found.total;
       this.pieces.set(key, found.runs);
+      if (found.cells) this.keep(store, found, view.thumbnails);
     } finally {
       this.loading.delete(key);
     }
@@ -100,11 +107,17 @@ export class Rows {
     return wanted.length > 0;
   }
 
-  // Other files at the path of a store may number other runs as these were.
-  forget() {
-    this.age += 1;
-    this.pieces.clear();
-    this.cells.clear();
+  // Whether an answer is of the files that are at the path of a store by now. Others may number other runs as
+  // these were, which are forgotten; an answer of other files that was asked for earlier is of old ones.
+  isOf(store, files, age) {
+    if (files === this.files[store]) return true;
+    if (age !== this.ages[store]) return false;
+    this.files[store] = files;
+    this.ages[store] += 1;
+    for (const all of [this.pieces, this.cells]) {
+      for (const key of [...all.keys()]) if (key.startsWith(`${store}:`)) all.delete(key);
+    }
+    return true;
   }
 
   // What a run put out at the steps from `step - before` to `step`, as far as it is here; null where it is not.
@@ -122,36 +135,49 @@ export class Rows {
     return run.period === null ? run.num_steps : Math.max(run.num_steps, run.max_length);
   }
 
+  // How many steps before `step` the first one is that is not here; -1 where all are.
   lacks(run, step, before) {
     const end = step === "last" ? run.num_steps - 1 : Math.min(step, this.ends(run) - 1);
-    for (let one = Math.max(0, (step === "last" ? end : step) - before); one <= end; one += 1) {
-      if (!this.cells.has(`${run.shard}:${run.run}:${one}`)) return true;
+    const from = step === "last" ? end : step;
+    for (let one = Math.max(0, from - before); one <= end; one += 1) {
+      if (!this.cells.has(`${run.shard}:${run.run}:${one}`)) return from - one;
     }
-    return false;
+    return -1;
   }
 
   // Ask for what these runs put out and is not here yet.
-  async fill(runs, step, before) {
+  async fill(runs, step, most, size) {
     if (this.cells.size > MOST_CELLS) this.cells.clear();
-    const wanted = runs.filter((run) => this.lacks(run, step, before));
+    const lacking = new Map(runs.map((run) => [run, this.lacks(run, step, most)]));
+    const wanted = runs.filter((run) => lacking.get(run) >= 0);
+    const before = Math.max(0, ...lacking.values());
     const asks = [];
     for (let store = 0; store < this.stores.length; store += 1) {
       const own = wanted.filter((run) => run.shard === store).map((run) => run.run);
-      const most = Math.max(1, Math.min(200, Math.floor(6000 / (before + 1))));
-      for (let start = 0; start < own.length; start += most) {
-        asks.push(this.ask(store, own.slice(start, start + most), step, before));
+      const many = Math.max(1, Math.min(200, Math.floor(MOST_ASKED / (before + 1))));
+      for (let start = 0; start < own.length; start += many) {
+        asks.push(this.ask(store, own.slice(start, start + many), step, before, sideOf(size)));
       }
     }
     await Promise.all(asks);
     return asks.length > 0;
   }
 
-  async ask(store, runs, step, before) {
-    const age = this.age;
-    const found = await get(`${this.paths[store]}/cells`, { runs: runs.join(","), step, before });
-    if (age !== this.age) return;
-    for (const cell of found.cells) this.cells.set(`${store}:${cell.run}:${cell.step}`, cell);
+  async ask(store, runs, step, before, thumbnails) {
+    const age = this.ages[store];
+    const found = await get(`${this.paths[store]}/cells`, { runs: runs.join(","), step, before, thumbnails });
+    if (this.isOf(store, found.files, age)) this.keep(store, found, thumbnails);
   }
+
+  keep(store, { cells, thumbnails = {} }, side) {
+    for (const cell of cells) this.cells.set(`${store}:${cell.run}:${cell.step}`, cell);
+    for (const [digest, data] of Object.entries(thumbnails)) known(this.stores[store], side, digest, data);
+  }
+}
+
+// The side of the small images that come beside the cells; none where images are shown as they are.
+function sideOf(size) {
+  return bundle ? undefined : thumbnailSide(size);
 }
 
 // Steps as tiles: a text stands below the image that it was made from, or by itself.

@@ -2,15 +2,23 @@
 import { html } from "./preact.js";
 import { experimentPath } from "./api.js";
 import { address } from "./route.js";
-import { Badge, Message, count, duration, moment, useAnswer } from "./parts.js";
+import { Badge, Message, count, duration, moment } from "./parts.js";
+import { standing, together, useAnswers, useStoreNames } from "./shards.js";
 
 export function Status({ store, experiment }) {
-  const path = experimentPath(store, experiment);
-  const { found: about, error } = useAnswer(path);
-  const { found: status, error: slow } = useAnswer(`${path}/status`, {}, { least: 1500 });
-  const { found: failed } = useAnswer(`${path}/runs`, { where: "state = failed", limit: 50 }, { least: 5000 });
-  const { found: work } = useAnswer(`${path}/work`, {}, { least: 1500 });
-  if (!about) return html`<${Message} error=${error} />`;
+  const stores = store.split("+");
+  const nameOf = useStoreNames(stores.length > 1);
+  const whose = (place) => (stores.length > 1 ? `${nameOf(stores[place])}, ` : "");
+  const of = (page) => stores.map((one) => experimentPath(one, experiment) + page);
+  const { all: abouts, error } = useAnswers(of(""));
+  const { all: standings, error: slow } = useAnswers(of("/status"), {}, { least: 1500 });
+  const { all: failed } = useAnswers(of("/runs"), { where: "state = failed", limit: 50 }, { least: 5000 });
+  const { all: work } = useAnswers(of("/work"), {}, { least: 1500 });
+  if (!abouts) return html`<${Message} error=${error} />`;
+  const about = together(abouts);
+  const status = standings && standing(standings);
+  const failures = failed ? failed.flatMap(({ runs }, place) => runs.map((run) => ({ run, place }))) : [];
+  const devices = work ? work.flatMap((one, place) => one.devices.map((device) => ({ ...device, place }))) : [];
   const { counts } = about;
   const ended = counts.done + counts.stuck + counts.repeated + counts.failed;
   return html`
@@ -36,16 +44,16 @@ export function Status({ store, experiment }) {
         <td class="number">${duration(one.duration_s)}</td>
         <td><${Share} useful=${one.duration_s - one.padding_s} padded=${one.padding_s} /></td>
         <td class="number">${one.duration_s ? rate(one.items / one.duration_s) : "–"}</td></tr>`)}</tbody></table></div></section>` : null}
-    ${work && work.devices.length ? html`<section class="card"><h2>Devices</h2><div class="scroll"><table>
+    ${devices.length ? html`<section class="card"><h2>Devices</h2><div class="scroll"><table>
       <thead><tr><th>device</th><th>last model</th><th class="number">batch</th><th class="number">took</th><th>at</th><th>now</th></tr></thead>
-      <tbody>${work.devices.map((one) => html`<tr><td>${one.device}</td><td>${one.model}</td><td class="number">${one.size} of ${one.padded_size}</td>
+      <tbody>${devices.map((one) => html`<tr><td>${whose(one.place)}${one.device}</td><td>${one.model}</td><td class="number">${one.size} of ${one.padded_size}</td>
         <td class="number">${duration(one.duration_s)}</td><td class="muted nowrap">${moment(one.started_at)}</td><td class="muted">${now(one.now)}</td></tr>`)}</tbody></table></div></section>` : null}
-    ${failed && failed.total ? html`<section class="card"><h2>Failures <small class="muted">${count(failed.total)}</small></h2>
-      <ul>${failed.runs.map((run) => html`<li key=${run.run}><a href=${address([store, experiment, "run", String(run.run)], { step: run.failure.step })}>run ${run.run}</a>
+    ${failures.length ? html`<section class="card"><h2>Failures <small class="muted">${count(counts.failed)}</small></h2>
+      <ul>${failures.map(({ run, place }) => html`<li key=${`${place}:${run.run}`}>${whose(place)}<a href=${address([stores[place], experiment, "run", String(run.run)], { step: run.failure.step })}>run ${run.run}</a>
         at step ${run.failure.step} (${run.failure.kind}): <span dir="auto">${run.failure.message}</span></li>`)}</ul></section>` : null}
     <section class="card"><h2>Sessions</h2><div class="scroll"><table><tbody>${[...about.sessions].reverse().map((one) => html`<tr>
       <td class="nowrap muted">${moment(one.started_at)}</td><td>${one.end_state || "working, or killed"}</td><td>${one.pid} on ${one.host}</td><td><code>${one.command}</code></td></tr>`)}</tbody></table></div></section>
-    ${work && work.log ? html`<section class="card"><h2>Log <small class="muted">${work.log_name}</small></h2><pre class="log">${work.log}</pre></section>` : null}
+    ${(work || []).map((one, place) => one.log ? html`<section class="card" key=${place}><h2>Log <small class="muted">${whose(place)}${one.log_name}</small></h2><pre class="log">${one.log}</pre></section>` : null)}
     <section class="card"><h2>Config</h2><pre class="log">${JSON.stringify(about.config, null, 1)}</pre></section>
   `;
 }

@@ -20,7 +20,7 @@ export function Stores({ place }) {
     </div>
     <${Message} error=${error} />
     ${found && found.stores.map((one) => html`<${Store} key=${one.store} ...${{ one, tell, query: { where, sort } }} />`)}
-    ${shared.length ? html`<section class="card"><h2>In several stores <small class="muted">all runs on one wall</small></h2>
+    ${shared.length ? html`<section class="card"><h2>In several stores <small class="muted">as one experiment</small></h2>
       <ul>${shared.map(([name, stores]) => html`<li key=${name}><a href=${address([stores.join("+"), name])}>${name}</a> <span class="muted">in stores ${stores.join(", ")}</span></li>`)}</ul></section>` : null}
   `;
 }

@@ -1,13 +1,13 @@
 // The wall: every run of an experiment is a row, and one slider moves all of them to the same step.
 import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./preact.js";
-import { experimentPath, onChange, states } from "./api.js";
+import { experimentPath, onChange } from "./api.js";
 import { address, go, replace } from "./route.js";
 import { Thumbnail } from "./images.js";
-import { Badge, Message, count, shortPrompt, useAnswer } from "./parts.js";
+import { Badge, Message, count, shortPrompt } from "./parts.js";
 import { Remarks } from "./remarks.js";
 import { Search } from "./stores.js";
 import { Slider } from "./slider.js";
-import { useStoreNames } from "./shards.js";
+import { together, useAnswers, useStoreNames } from "./shards.js";
 import { Rows, tilesOf } from "./rows.js";
 import { colourOf, shadeOf } from "./colours.js";
 
@@ -20,9 +20,8 @@ export function Wall({ place, store, experiment }) {
   const { query } = place;
   const stores = store.split("+");
   const nameOf = useStoreNames(stores.length > 1);
-  const answers = stores.map((one) => useAnswer(experimentPath(one, experiment))); // as many as the address has
-  const error = answers.map((one) => one.error).find(Boolean) || null;
-  const about = answers.every((one) => one.found) ? together(answers.map((one) => one.found)) : null;
+  const { all, error } = useAnswers(stores.map((one) => experimentPath(one, experiment)));
+  const about = all && together(all);
   const settings = {
     size: SIZES[query.size] || SIZES[window.innerWidth < 600 ? "small" : "medium"],
     texts: query.texts || "below",
@@ -35,6 +34,7 @@ export function Wall({ place, store, experiment }) {
     (step) => replace([store, experiment], { ...query, step: step === "last" ? "" : step }),
     [JSON.stringify(query)]
   );
+  const found = useRows(stores, experiment, query, settings); // asked for beside the experiment, not after it
   if (!about) return html`<${Message} error=${error} />`;
   const fields = [...FIELDS, ...about.metrics];
   return html`
@@ -53,20 +53,11 @@ export function Wall({ place, store, experiment }) {
     </div></details>
     <${Message} error=${error} />
     <${Slider} step=${settings.step} max=${Math.max(0, about.max_length - 1)} move=${move} />
-    <${List} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
-      isNumber=${about.metrics.includes(settings.colour)} />
-    ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${answers[place].found}
+    <div class="runs"><${List} found=${found} stores=${stores} experiment=${experiment} settings=${settings} query=${query} move=${move} max=${about.max_length - 1}
+      isNumber=${about.metrics.includes(settings.colour)} /></div>
+    ${stores.map((one, place) => html`<${Remarks} key=${one} store=${one} experiment=${experiment} of=${all[place]}
       where=${stores.length > 1 ? nameOf(one) : ""} />`)}
   `;
-}
-
-// Shards of one experiment: all of their runs, the longest of their lengths.
-function together(parts) {
-  if (parts.length === 1) return parts[0];
-  const counts = {};
-  for (const part of parts) for (const [name, number] of Object.entries(part.counts)) counts[name] = (counts[name] || 0) + number;
-  const states = [...new Set(parts.map((part) => part.state))];
-  return { ...parts[0], counts, state: states.join(", "), max_length: Math.max(...parts.map((part) => part.max_length)) };
 }
 
 function told(counts) {
@@ -82,7 +73,15 @@ export function Choice({ name, value, all, change }) {
   </select></label>`;
 }
 
-function useRows(stores, experiment, query, redraw) {
+// How rows stand in a box of this width and height: tiles in a row, steps before the slider's that they take.
+function layout({ size, texts }, [width, height]) {
+  const isNarrow = width < 600;
+  const span = Math.max(1, Math.floor((width - (isNarrow ? 0 : 210) - 24) / (size + 8)));
+  const tall = size + (texts === "below" ? 58 : 8) + (isNarrow ? 56 : 16);
+  return { span, before: span * 2 - 1, height: tall, shown: Math.ceil(height / tall) };
+}
+
+function useRows(stores, experiment, query, settings) {
   const columns = [...new Set([query.group, query.colour].filter(Boolean))].join(",");
   const sort = [query.group, query.sort].filter(Boolean).join(",");
   const key = [stores.join("+"), experiment, query.where, sort, columns].join("\n");
@@ -90,7 +89,8 @@ function useRows(stores, experiment, query, redraw) {
   useEffect(() => {
     let isHere = true;
     const rows = new Rows(stores, experiment, { where: query.where, sort, columns });
-    rows.begin().then(
+    const { shown, before } = layout(settings, [window.innerWidth, window.innerHeight]);
+    rows.begin(shown + OVERSCAN + 1, settings.step, before, settings.size).then(
       () => isHere && setState({ rows, error: null }),
       (error) => isHere && setState({ rows: null, error })
     );
@@ -99,21 +99,16 @@ function useRows(stores, experiment, query, redraw) {
   return state;
 }
 
-function List({ stores, experiment, settings, query, move, max, isNumber }) {
+function List({ found, stores, experiment, settings, query, move, max, isNumber }) {
   const [, setTick] = useState(0);
   const redraw = useCallback(() => setTick((tick) => tick + 1), []);
-  const { rows, error } = useRows(stores, experiment, query, redraw);
+  const { rows, error } = found;
   const [failure, setFailure] = useState(null);
   const [scrolled, setScrolled] = useState(0);
   const [box, setBox] = useState([window.innerWidth, window.innerHeight]);
   const outer = useRef(null);
-  const { size, texts, step } = settings;
-  const isNarrow = box[0] < 600;
-  const label = isNarrow ? 0 : 210;
-  const span = Math.max(1, Math.floor((box[0] - label - 24) / (size + 8)));
-  const before = texts === "below" || texts === "none" || texts === "only" ? span * 2 - 1 : span - 1;
-  const height = size + (texts === "below" ? 58 : 8) + (isNarrow ? 56 : 16);
-  const shown = Math.ceil(box[1] / height);
+  const { size, step } = settings;
+  const { span, before, height, shown } = layout(settings, box);
   const first = Math.max(0, Math.floor(scrolled / height) - OVERSCAN);
   const last = rows ? Math.min(rows.total - 1, Math.floor(scrolled / height) + shown + OVERSCAN) : -1;
 
@@ -134,12 +129,12 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
     isBusy.current = true;
     try {
       while (wish.current) {
-        const { rows, first, last, step, before, again } = wish.current;
+        const { rows, first, last, step, before, size, again } = wish.current;
         wish.current = null;
         if (await rows.need(first, last, { again })) redraw();
         const runs = [];
         for (let index = first; index <= last; index += 1) if (rows.at(index)) runs.push(rows.at(index));
-        if (await rows.fill(runs, step, before)) redraw();
+        if (await rows.fill(runs, step, before, size)) redraw();
         setFailure(null);
       }
     } catch (problem) {
@@ -148,18 +143,13 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
       isBusy.current = false;
     }
   }, []);
-  const wanted = { rows, first, last, step, before };
+  const wanted = { rows, first, last, step, before, size };
   useLayoutEffect(() => void (rows && load(wanted)), [rows, first, last, step, before]); // a later one waits a frame
   const now = useRef(wanted);
   now.current = wanted;
   useEffect(() => {
     let waiting = null;
-    const filesOf = (all) => stores.map((one) => (all[one] ? all[one].split("-")[0] : "")).join();
-    let files = filesOf(states);
-    const look = (all) => {
-      const seen = filesOf(all);
-      if (/[^,]/.test(files) && files !== seen && now.current.rows) now.current.rows.forget();
-      files = seen;
+    const look = () => {
       waiting = waiting || setTimeout(() => {
         waiting = null;
         if (now.current.rows) load({ ...now.current, again: true });
@@ -207,7 +197,7 @@ function List({ stores, experiment, settings, query, move, max, isNumber }) {
 
 const isPart = (value) => typeof value === "number" && !Number.isInteger(value);
 
-function text(value) {
+export function text(value) {
   if (Array.isArray(value)) return value.join(", ");
   return value === null || value === undefined ? "" : String(isPart(value) ? Number(value.toPrecision(4)) : value);
 }
@@ -225,10 +215,11 @@ function Legend({ rows, first, last, field }) {
 }
 
 // Of a metric: the least and greatest value of the runs that were loaded so far.
-function Scale({ low, high, field }) {
+export function Scale({ low, high, field }) {
   if (low > high) return html`<div class="legend">No run here has a value of ${field}.</div>`;
+  const told = (value) => (Math.abs(value) < (high - low) / 1e6 ? 0 : Number(value.toPrecision(3))); // 0 of what was rounded
   return html`<div class="legend">${[low, (low + high) / 2, high].map((value) =>
-    html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${Number(value.toPrecision(3))}</span>`)}</div>`;
+    html`<span><i style=${{ background: shadeOf(value, low, high) }}></i>${told(value)}</span>`)}</div>`;
 }
 
 function Row({ run, rows, settings, span, before, experiment, shade, isSeen }) {
