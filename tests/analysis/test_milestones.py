@@ -146,3 +146,8 @@ def test_a_random_order_leaves_its_band_as_often_as_its_level_says():
         assert float(band.value) == relaxation(core_counts(runs, 4).sum(axis=0))
         outside += bool(band.is_outside)
     assert 30 <= outside <= 70
+
+
+def test_one_output_is_no_outputs():
+    assert milestones._outputs(1.0) == "1 output"
+    assert milestones._outputs(1.25) == "1.25 outputs"

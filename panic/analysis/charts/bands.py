@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts.theme import GREY, data, finish, names_of
+from panic.analysis.charts.theme import GREY, data, finish, first_names, names_of
 
 LEAST_WIDTH = 0.03  # of the axis
 TIPS = ("value", "low", "high", "mean")
@@ -30,12 +30,14 @@ def null_band(
 ) -> Any:
     """Any statistic against its null band; columns x, value, low, high, mean.
 
-    Numbers in `x` make curves (a statistic by lag or step); names make one row each.
+    Numbers in `x` make curves (a statistic by lag or step); names make one row each, of
+    which there are at most `MAX_ROWS`.
     """
     if frame["x"].dtype.is_numeric():
         return finish(_curve(frame, x_title, value_title), title, caption)
+    frame, others = first_names(frame, "x", what="row")
     rows = _rows(frame, x_title, value_title)
-    return finish(rows, title, caption, height=max(70, 30 * frame["x"].n_unique()))
+    return finish(rows, title, caption + others, height=max(70, 30 * frame["x"].n_unique()))
 
 
 def _curve(frame: pl.DataFrame, x_title: str, value_title: str) -> Any:

@@ -1,9 +1,24 @@
-// Labels of rows take less than half of a chart's place, so that the legend beside them has room.
-window.fitLabels = function fit(part, width) {
+// Labels of rows take less than half of a chart's place, so that the legend beside them has room; titles of
+// axes below a chart that they are wider than go on in further lines.
+window.fitLabels = function fit(part, width, hasRows = JSON.stringify(part).includes('"labelLimit"')) {
   for (const [key, value] of Object.entries(part)) {
     if (!value || typeof value !== "object" || key === "data") continue;
     if (key === "axis" && value.labelLimit) value.labelLimit = Math.min(value.labelLimit, 0.45 * width);
-    fit(value, width);
+    if (key === "x" && typeof value.title === "string") {
+      const most = Math.max(12, ((hasRows ? 0.5 : 0.8) * width) / 6.5); // characters of 11 px
+      if (value.title.length > most) value.title = inLines(value.title, most);
+    }
+    fit(value, width, hasRows);
   }
   return part;
 };
+
+function inLines(text, most) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (longer.length <= most || !lines.at(-1)) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}

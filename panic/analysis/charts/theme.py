@@ -247,6 +247,25 @@ def names_of(frame: pl.DataFrame, column: str) -> list[str]:
     return [str(name)[:MAX_TEXT] for name in frame[column].unique(maintain_order=True)]
 
 
+MAX_ROWS = 24  # of a chart that has one for every network or model
+MAX_BESIDE = 6  # networks beside each other in every row
+
+
+def first_names(
+    frame: pl.DataFrame, column: str, *, most: int = MAX_ROWS, what: str = "network"
+) -> tuple[pl.DataFrame, str]:
+    """The rows of the first `most` names of a column, and what a caption says of the others ("" of none).
+
+    With one row for each of 45 networks, charts were 1,500 to 4,400 pixels tall.
+    """
+    names = frame[column].unique(maintain_order=True)
+    num_more = len(names) - most
+    if num_more <= 0:
+        return frame, ""
+    others = f" {num_more:,} more {what}{'s are' if num_more > 1 else ' is'} not drawn."
+    return frame.filter(pl.col(column).is_in(names.head(most).implode())), others
+
+
 @cache
 def _config(mode: str) -> Any:
     """Made once: altair takes 0.1 s to check it."""

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, MAX_BESIDE, colour, data, finish, first_names, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import Band, null_band, shuffled
@@ -181,9 +181,10 @@ def _ring(run: NDArray[np.int64]) -> NDArray[np.int64]:
 def chart(answer: Chains) -> dict[str, Any]:
     """By cluster: share of the time in the long run beside that seen, and how soon it is first reached."""
     most = pl.max_horizontal("seen", pl.col("long_run").fill_nan(0.0))
-    clusters = answer.clusters.sort(most, descending=True, maintain_order=True)
+    clusters, not_drawn = first_names(answer.clusters, "network", most=MAX_BESIDE)
+    networks = names_of(clusters, "network")
+    clusters = clusters.sort(most, descending=True, maintain_order=True)
     clusters = clusters.group_by("network", maintain_order=True).head(10)
-    networks = names_of(answer.clusters, "network")
     axis = alt.Axis(labelLimit=170, domain=False, ticks=False)
     base = alt.Chart(
         data(clusters.with_columns(pl.col(pl.Float64).replace([float("inf"), float("nan")], None)))
@@ -212,8 +213,8 @@ def chart(answer: Chains) -> dict[str, Any]:
             ),
         )
         caption = "Bars: share of the time seen. Of no network can be told where it is in the long run."
-    reached = "From where runs began; clusters that need not be reached have no dot."
-    charts = {long_run: finish(shares, long_run, caption, height=height)}
+    reached = f"From where runs began; clusters that need not be reached have no dot.{not_drawn}"
+    charts = {long_run: finish(shares, long_run, caption + not_drawn, height=height)}
     passages_seen = clusters["first_passage"].replace(float("inf"), None).drop_nans()
     if float(passages_seen.max() or 0.0) > 0:  # type: ignore[arg-type]
         charts[passage_title] = finish(passages, passage_title, reached, height=height)

@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from panic.analysis.charts import colour, data, finish, names_of, null_band, outside
+from panic.analysis.charts import colour, data, finish, first_names, names_of, null_band, outside
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.evidence import Evidence, Statistic, View
@@ -132,6 +132,7 @@ def _medians(entropies: pl.DataFrame) -> str:
 
 def entropy_by_group(frame: pl.DataFrame, title: str = "Persistence entropy") -> Any:
     """One dot per run and the median of every group; columns group, run, dimension, entropy, num_bars."""
+    frame, others = first_names(frame, "group", most=12)
     rows = frame.with_columns(feature=pl.col("dimension").replace_strict(HOMOLOGY, default="higher"))
     groups = names_of(rows, "group")
     axis = alt.Axis(labelLimit=280, labelPadding=12, domain=False, ticks=False)
@@ -154,6 +155,7 @@ def entropy_by_group(frame: pl.DataFrame, title: str = "Persistence entropy") ->
     )  # fmt: skip
     caption = (
         "Dots are runs, ticks medians. ln n is reached by n equal bars, so the number of bars alone moves it."
+        + others
     )
     return finish(chart, title, caption, height=max(80, 26 * len(groups) * max(len(of), 1)))
 

@@ -30,7 +30,7 @@ CAVEAT = (
     "standard deviation of the luma. Saturation: of HSV, mean over pixels. Size: bytes of the lossless WebP "
     "per pixel, which for small images is mostly the file's head. Images of other sizes are not comparable. "
     "p: early and late images of what is independent are swapped, corrected for measures and networks "
-    "(Holm). Stuck runs go on by their cycle."
+    "(Holm). Stuck runs go on by their cycle; failed runs are left out."
 )
 LEVEL = 0.05
 MEASURES = {
@@ -70,11 +70,17 @@ class Qualities:
 
 
 def table(evidence: Evidence, view: View | None = None) -> Qualities | None:
-    """Measures of a sample of stored images; None where there are none. AnalysisError where none can be
-    read."""
+    """Measures of a sample of stored images of runs that did not fail; None where there are no images.
+
+    AnalysisError where all runs with images failed, or where none can be read.
+    """
     drawn = evidence.data.invocations.filter(pl.col("modality").cast(pl.String) == "image")
     if drawn.is_empty():
         return None
+    standing = evidence.data.runs.filter(pl.col("state") != "failed")  # what broke a run may be in its last
+    drawn = drawn.filter(pl.col("run").is_in(standing["run"].implode()))
+    if drawn.is_empty():
+        raise AnalysisError("all runs that have images failed")
     steps = _sampled(evidence.data, drawn.select("run", "step", "output"))
     known = list(_measured(evidence.store, steps["digest"].unique(maintain_order=True).to_list()))
     if not known:

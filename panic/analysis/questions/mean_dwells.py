@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import GREY, colour, data, finish, names_of, plain
+from panic.analysis.charts import GREY, MAX_BESIDE, colour, data, finish, first_names, names_of, plain
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics import dwell_times, mean_dwell
 from panic.analysis.evidence import Evidence, View, first_model
@@ -53,14 +53,15 @@ def table(evidence: Evidence, view: View) -> pl.DataFrame:
 
 def chart(answer: pl.DataFrame) -> Any:
     """Mean dwell and interval of the clusters that are visited most, by network."""
+    drawn, others = first_names(answer, "network", most=MAX_BESIDE)
     shown = (
-        answer.sort("num_chances", descending=True, maintain_order=True)
+        drawn.sort("num_chances", descending=True, maintain_order=True)
         .group_by("network", maintain_order=True)
         .head(MAX_CLUSTERS)
         .with_columns(pl.when(pl.col("high").is_finite()).then("high"))
     )
     names = names_of(shown, "name")
-    networks = names_of(answer, "network")
+    networks = names_of(drawn, "network")
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=300, domain=False, ticks=False))
     by = alt.YOffset("network:N", sort=networks)
     base = alt.Chart(data(shown)).encode(y=y, yOffset=by)
@@ -78,9 +79,10 @@ def chart(answer: pl.DataFrame) -> Any:
             x=x, color=shade, tooltip=[alt.Tooltip("network:N"), alt.Tooltip("name:N"), *tips]
         ),
     )
-    left_out = len(answer) - len(shown)
+    left_out = len(drawn) - len(shown)
     caption = "Dots: mean dwell; lines: 95 % intervals; grey: the same outputs in random order."
     caption += f" {left_out:,} clusters that are visited less are not drawn." if left_out else ""
+    caption += others
     height = max(80, (12 * len(networks) + 10) * len(names))
     return finish(alt.layer(*layers), "Mean dwells", caption, height=height)
 

@@ -11,7 +11,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, colour, data, finish, names_of, plain
+from panic.analysis.charts import (
+    GREY,
+    MAX_BESIDE,
+    colour,
+    data,
+    finish,
+    first_names,
+    names_of,
+    plain,
+)
 from panic.analysis.checks import OUTLIER, AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.nulls import Band, null_band, shuffled
@@ -276,6 +285,7 @@ def _short(outputs: float) -> str:
 
 def _committor_chart(between: pl.DataFrame) -> Any:
     """The chance to come to the one of two regions before the other, from those between."""
+    between, others = first_names(between, "network", most=MAX_BESIDE)
     most = between.sort("share", descending=True).group_by("network", maintain_order=True).head(MAX_DRAWN)
     networks = names_of(most, "network")
     axis = alt.Axis(labelLimit=150, domain=False, ticks=False)
@@ -303,7 +313,7 @@ def _committor_chart(between: pl.DataFrame) -> Any:
     )
     caption = (
         "Forward committor: the chance to come to the most visited region before the second. Dashed: as "
-        "likely one as the other."
+        f"likely one as the other.{others}"
     )
     height = max(80, (12 * len(networks) + 10) * most["name"].n_unique())
     return finish(alt.layer(half.encode(x="half:Q"), dots), "where regions lead", caption, height=height)
@@ -336,7 +346,7 @@ def _said(chain: CoreChain, passages: pl.DataFrame, committors: pl.DataFrame) ->
         pl.col("target") == ends["source"],
     )["outputs"][0]
     between = (
-        f" From “{ends['target']}”, where it is most, to “{ends['source']}” it takes {plain(way)} outputs in "
+        f" From “{ends['target']}”, where it is most, to “{ends['source']}” it takes {_outputs(way)} in "
         "the mean."
     )
     return f"{basis} {_times(chain)}.{between if np.isfinite(way) else ''}"
@@ -355,11 +365,16 @@ def _times(chain: CoreChain) -> str:
     interval = "" if np.isnan(chain.low) else f"95 % interval {plain(chain.low)} to {plain(chain.high)}"
     chance = "" if chain.shuffled is None else f"in random order {_band(chain.shuffled)}"
     beside = "; ".join(filter(None, [interval, chance]))
-    text = f"forgets with {plain(chain.relaxation)} outputs{f' ({beside})' if beside else ''}"
+    text = f"forgets with {_outputs(chain.relaxation)}{f' ({beside})' if beside else ''}"
     if np.isnan(chain.mixing):
         longest = f"more than its longest run ({chain.longest:,})"
         return f"{text}, which is {longest}, so that nothing can be told of its mixing"
     return f"{text}, and is mixed after {chain.mixing:,.0f}"
+
+
+def _outputs(number: float) -> str:
+    said = plain(number)
+    return f"{said} output{'' if said == '1' else 's'}"
 
 
 def _band(band: Band) -> str:

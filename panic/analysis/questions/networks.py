@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import data, finish, names_of
+from panic.analysis.charts import data, finish, first_names, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, first_model
 from panic.analysis.factors import trajectories
@@ -106,17 +106,18 @@ def _model(late: pl.DataFrame) -> pl.DataFrame | None:
 
 def chart(answer: Differences) -> Any:
     """One dot per run and the median of every network."""
-    networks = names_of(answer.late, "network")
+    late, others = first_names(answer.late, "network")
+    networks = names_of(late, "network")
     axis = alt.Axis(labelLimit=280, labelPadding=12, domain=False, ticks=False)
     y = alt.Y("network:N", sort=networks, title=None, axis=axis)
     x = alt.X("distance:Q", title="cosine distance from the start, late", scale=alt.Scale(zero=False))
     tips = [alt.Tooltip("run:N"), alt.Tooltip("prompt:N"), alt.Tooltip("distance:Q", format=".3f")]
-    base = alt.Chart(data(answer.late))
+    base = alt.Chart(data(late))
     layers = (
         base.mark_point(filled=True, size=50, opacity=0.5).encode(x=x, y=y, tooltip=tips),
         base.mark_tick(thickness=3, size=20).encode(x="median(distance):Q", y=y),
     )
-    caption = "Dots are runs, ticks medians; the last third of the outputs."
+    caption = f"Dots are runs, ticks medians; the last third of the outputs.{others}"
     return finish(alt.layer(*layers), "Late distance from the start", caption, height=34 * len(networks))
 
 

@@ -240,11 +240,12 @@ def sentence(answer: Probes) -> str:
 
 
 def _until(target: str, rows: list[dict[str, Any]]) -> str:
-    """Until when the target can be read: as long as no stretch before failed."""
+    """Until when the target can be read: as long as no stretch before failed; else where first it can."""
     can = [row["p_adjusted"] <= LEVEL for row in rows]
     read = rows[: can.index(False)] if False in can else rows
     if not read:
-        return f"the {target} could not be read at {_told(rows[0])}"
+        text = f"the {target} could not be read at {_told(rows[0])}"
+        return f"{text}, but can be read at {_told(rows[can.index(True)])}" if any(can) else text
     text = f"the {target} can be read at {_told(read[-1])}"
     if len(read) > 1:
         text = f"the {target} can be read from the start, still at {_told(read[-1])}"

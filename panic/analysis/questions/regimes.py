@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from panic.analysis import dynamics
-from panic.analysis.charts import GREY, colour, data, finish, names_of
+from panic.analysis.charts import GREY, colour, data, finish, first_names, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.dynamics.regime import LEAST_OUTPUTS, MOVES_ON, ROAMS
 from panic.analysis.evidence import Evidence, Statistic, View, first_model
@@ -179,6 +179,7 @@ def chart(answer: Regimes) -> dict[str, Any]:
 
 
 def _share_chart(shares: pl.DataFrame) -> Any:
+    shares, others = first_names(shares, "network")
     networks = names_of(shares, "network")
     x = alt.X("share:Q", title="share of runs", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     axis = alt.Axis(labelLimit=280, domain=False, ticks=False)
@@ -197,7 +198,7 @@ def _share_chart(shares: pl.DataFrame) -> Any:
             ],
         )
     )  # fmt: skip
-    caption = "Of runs that are stuck, or long enough to tell."
+    caption = f"Of runs that are stuck, or long enough to tell.{others}"
     return finish(bars, "Regimes", caption, height=max(70, 34 * len(networks)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from panic.analysis.charts import colour, data, finish, seconds
+from panic.analysis.charts import colour, data, finish, first_names, seconds
 from panic.analysis.checks import AnalysisError
 from panic.analysis.evidence import Evidence, View, once
 from panic.arms import models_of
@@ -159,6 +159,7 @@ def _doing() -> pl.Expr:
 
 def calls_chart(frame: pl.DataFrame) -> Any:
     """Bars of seconds per model, coloured by stage."""
+    frame, others = first_names(frame, "name", what="model")
     rows = frame.with_columns(
         label=pl.col("seconds").map_elements(seconds, return_dtype=pl.String),
         per_item_s=pl.col("seconds") / pl.col("items"),
@@ -191,7 +192,7 @@ def calls_chart(frame: pl.DataFrame) -> Any:
         bars.mark_text(align="left", dx=6, fontSize=11).encode(text="label:N"),
     )
     caption = "Durations of calls by model and stage; work that ran side by side counts fully for each."
-    return finish(chart, "Calls", caption, height=30 * max(len(frame), 1))
+    return finish(chart, "Calls", caption + others, height=30 * max(len(frame), 1))
 
 
 def sentence(answer: Work) -> str:

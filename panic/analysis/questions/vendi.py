@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panic.analysis.alignment import aligned, both_ends, thinned_numbers
 from panic.analysis.chance import LEAST_UNITS, Chance, first_told, holm, least_told, swapping
-from panic.analysis.charts import call_axis, call_tip, colour, data, finish, names_of
+from panic.analysis.charts import call_axis, call_tip, colour, data, finish, first_names, names_of
 from panic.analysis.checks import AnalysisError
 from panic.analysis.data import ExperimentData
 from panic.analysis.dynamics import vendi, vendi_of_groups
@@ -161,17 +161,18 @@ def chart(answer: Diversity) -> dict[str, Any]:
     most = int(answer.steps["num_runs"].max() or 0)  # type: ignore[arg-type]
     caption = f"Of the {answer.modality}s of at most {most:,} runs at one step. Falling: runs become alike."
     across = finish(marks.encode(x=call_axis(), y=score, color=shade, tooltip=tips), "across runs", caption)
-    networks = names_of(answer.runs, "network")
+    runs, others = first_names(answer.runs, "network")
+    networks = names_of(runs, "network")
     axis = alt.Axis(labelLimit=280, labelPadding=12, domain=False, ticks=False)
     y = alt.Y("network:N", sort=networks, title=None, axis=axis)
     x = alt.X("score:Q", title="Vendi score of one run", scale=alt.Scale(domainMin=1, nice=True))
     run_tips = [alt.Tooltip("run:N"), alt.Tooltip("score:Q", format=".3g"), alt.Tooltip("num_outputs:Q")]
-    base = alt.Chart(data(answer.runs))
+    base = alt.Chart(data(runs))
     within = alt.layer(
         base.mark_point(filled=True, size=50, opacity=0.5).encode(x=x, y=y, tooltip=run_tips),
         base.mark_tick(thickness=3, size=20).encode(x="median(score):Q", y=y),
     )
-    caption = f"Of the {answer.modality}s of each run, at most {MAX_OUTPUTS} of them. Ticks: medians."
+    caption = f"Of the {answer.modality}s of each run, at most {MAX_OUTPUTS} of them. Ticks: medians.{others}"
     return {
         "across runs": across,
         "within runs": finish(within, "within runs", caption, height=34 * len(networks)),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from panic.analysis.checks import AnalysisError
 from panic.analysis.questions import image_quality
-from panic.store import Commit, NewInvocation, NewOutput, NewRun, writing
+from panic.store import Commit, NewFailure, NewInvocation, NewOutput, NewRun, writing
 from panic.store.codec import encode_image, image_digest, text_digest
 
 
@@ -59,6 +59,18 @@ def test_images_that_fade(bench):
     )
     assert "RMS contrast falls from 0.30" in said
     assert list(image_quality.chart(answer)) == list(image_quality.MEASURES.values())
+
+
+def test_images_of_failed_runs_are_left_out(bench):
+    rows = [add_run(bench, number, [1.0, 1.0, 0.6, 0.5, 0.1, 0.1]) for number in range(3)]
+    failures = [NewFailure(run=row, step=6, kind="output", message="the image was black") for row in rows]
+    writing.commit(bench.store, Commit(failures=failures[:1]))
+    answer = image_quality.table(bench.evidence)
+    assert set(answer.values["run"]) == set(rows[1:])
+    assert answer.num_images == 12
+    writing.commit(bench.store, Commit(failures=failures[1:]))
+    with pytest.raises(AnalysisError, match="all runs that have images failed"):
+        image_quality.table(bench.evidence)
 
 
 def test_images_that_stay_are_not_said_to_change(bench):

@@ -55,6 +55,15 @@ def test_a_start_that_is_forgotten_is_read_early_and_not_late(bench):
     assert rows[-1]["p_adjusted"] > 0.05
 
 
+def test_what_only_later_outputs_tell_is_said_of_them(bench):
+    """It said of the start that nothing could be read, and nothing of later stretches that can."""
+    rng = np.random.default_rng(0)
+    fill(bench, lambda prompt, _, __, i: (2 * (i > 4)) * np.eye(6)[prompt] + 0.5 * rng.normal(size=6))
+    said = probes.sentence(probes.table(bench.evidence, TEXT))
+    assert "the prompt could not be read at model call 1 (" in said
+    assert "), but can be read at model calls" in said
+
+
 def test_a_cycle_of_two_is_read_whatever_the_number_of_steps(bench):
     """Two prompts, one cycle, opposite phases: no single output tells the prompt, whatever the thinning."""
     fill(bench, lambda prompt, _, repeat, i: corner((prompt + repeat + i) % 2) + 0.0, prompts=2, repeats=8)

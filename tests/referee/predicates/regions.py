@@ -159,13 +159,13 @@ def milestones(case: Case) -> Rulings:
         if not is_ring:
             right = float(mean_first_passage(matrix, 0)[1:].mean())
             yield from _is_near(
-                "so many outputs to another region", r"it takes ([\d.]+) outputs", text, right
+                "so many outputs to another region", r"it takes ([\d.]+) outputs?", text, right
             )
 
 
 def _times(text: str, relaxation: float, mixing: float) -> Rulings:
     """What is said of one chain's times."""
-    yield from _is_near("forgets with so many outputs", r"forgets with ([\d.]+) outputs", text, relaxation)
+    yield from _is_near("forgets with so many outputs", r"forgets with ([\d.]+) outputs?", text, relaxation)
     yield from _is_near("mixed after so many", r"is mixed after (\d+)", text, mixing)
     intervals = re.findall(r"95 % interval ([\d.]+) to ([\d.]+)", text)
     missed = sum(not float(low) * 0.99 <= relaxation <= float(high) * 1.01 for low, high in intervals)

@@ -1,0 +1,72 @@
+"""Of 45 networks charts keep to a height, and say what they leave out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import pytest
+
+from panic.analysis.charts import first_names, null_band
+from panic.analysis.evidence import Evidence
+from panic.analysis.questions import (
+    QUESTIONS,
+    chain,
+    entropies,
+    mean_dwells,
+    milestones,
+    networks,
+    regimes,
+    time,
+    two_periodicity,
+    vendi,
+)
+from tests.referee import drawing
+from tests.referee.worlds import DRAW, World, evidence_of
+
+TALLEST = 1000  # pixels
+MANY = tuple((DRAW, f"tell {number:02d}") for number in range(45))
+
+
+def test_the_first_names_are_kept_and_the_others_counted():
+    frame = pl.DataFrame({"network": ["b", "a", "b", "c"], "value": [1, 2, 3, 4]})
+    kept, others = first_names(frame, "network", most=1)
+    assert (kept["value"].to_list(), others) == ([1, 3], " 2 more networks are not drawn.")
+    assert first_names(frame, "network", most=2)[1] == " 1 more network is not drawn."
+    assert first_names(frame, "network", most=3) == (frame, "")
+
+
+def test_bands_of_many_rows_say_how_many_are_not_drawn():
+    frame = pl.DataFrame(
+        {"x": [f"run {n}" for n in range(30)], "value": 1.0, "low": 0.0, "high": 2.0, "mean": 1.0}
+    )
+    made = null_band(frame).to_dict()
+    assert " ".join(made["title"]["subtitle"]).endswith("6 more rows are not drawn.")
+    assert made["height"] == 24 * 30
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Iterator[Evidence]:
+    """Runs of 45 networks, of which each moves among 4 regions, with diagrams."""
+    rng, matrix = np.random.default_rng(0), drawing.staying(4, 0.7)
+    world = drawing.crossed(
+        lambda n, p, r: drawing.chain_path(matrix, 16, r), rng, num_prompts=2, repeats=2, networks=MANY
+    )
+    with evidence_of(World(runs=world.runs, prompts=world.prompts, has_diagrams=True)) as found:
+        yield found
+
+
+CUT = (chain, entropies, mean_dwells, milestones, networks, regimes, time, two_periodicity, vendi)
+
+
+@pytest.mark.parametrize("question", CUT, ids=lambda question: question.__name__.rpartition(".")[2])
+def test_charts_keep_to_a_height_and_say_what_they_leave_out(evidence, question):
+    assert question in QUESTIONS
+    view = next(iter(question.views(evidence)))
+    made = question.chart(question.table(evidence, view))
+    specs = [one.to_dict(validate=False) for one in (made.values() if isinstance(made, dict) else [made])]
+    assert max(spec["height"] for spec in specs) <= TALLEST
+    captions = [" ".join(spec["title"]["subtitle"]) for spec in specs]
+    assert any(re.search(r"\d+ more (networks|models|rows) are not drawn\.", caption) for caption in captions)
