@@ -1,4 +1,4 @@
-"""What experiments differ in: what was asked for, models, code, versions, hardware.
+"""What experiments, trainings or runs differ in: what was asked for, models, code, versions, hardware.
 
 for one in contrasts(store, rows):
     print(one.section, one.field, one.values, one.is_same)
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from panic.analysis.measured import fields as known_fields
 from panic.analysis.origin import listed, mapping, positive
-from panic.store import Store, reading
+from panic.store import Store, contents, reading
+from panic.store.finding.queries import table
 from panic.store.provenance import short_paths
-from panic.store.records import ExperimentRow, SessionRow
+from panic.store.records import ExperimentRow, RunRow, SessionRow
 from panic.store.trainings import TrainingRow
 
 MAX_CHARACTERS = 60
@@ -82,6 +84,58 @@ def training_contrasts(rows: Sequence[TrainingRow]) -> list[Contrast]:
     for section, fields in (("code", _code), ("versions", _versions), ("hardware", _hardware)):
         found += _beside(section, [fields(row.provenance) for row in rows])
     return found
+
+
+RUN_IS = ("network", "prompt", "prompt_tags", "group", "seed", "repeat", "arm", "length")
+"""Fields of runs that say what they are; others say how they went."""
+OF_REMARKS = ("tags", "label", "comments")
+NAMES_OF_RUNS = ("run", "uid", "model")
+"""What tells one run from any other, and what its network says already."""
+
+
+def run_contrasts(store: Store, ids: Sequence[int]) -> list[Contrast]:
+    """Return what runs (rows) are and how they went, and what their experiments say, as `contrasts` does.
+
+    `parts at step` is since when a run's outputs are others than those of the first of them.
+    """
+    known = known_fields()
+    names = [one.name for one in known.all if one.of == "run" and one.name not in NAMES_OF_RUNS]
+    rows = [dict(zip(names, map(_plain, row), strict=True)) for row in table(store, "run", ids, names, known)]
+    found = []
+    for section, chosen in (
+        ("run", RUN_IS),
+        ("results", [name for name in names if name not in (*RUN_IS, *OF_REMARKS)]),
+        ("remarks", OF_REMARKS),
+    ):
+        told = said([{f"its {name}": row[name] for name in chosen} for row in rows])
+        found += [Contrast(section=section, field=name[4:], values=values) for name, values in told]
+    runs = {run.id: run for run in reading.runs(store, only=ids)}
+    courses = [_digests(store, runs[id]) for id in ids]
+    parted = [NOTHING, *(_parted(courses[0], other) for other in courses[1:])]
+    found.append(Contrast(section="results", field="parts at step", values=parted))
+    experiments = reading.experiment_rows(store, [runs[id].experiment for id in ids])
+    of = {row.id: row for row in experiments}
+    return found + contrasts(store, [of[runs[id].experiment] for id in ids])
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _digests(store: Store, run: RunRow) -> list[str]:
+    """The digests of a run's outputs by step; of a stuck one to its full length, which is known."""
+    made = [step.output for step in contents.invocations(store, run.id)]
+    if run.period is not None:
+        while len(made) < run.max_length:
+            made.append(made[-run.period])
+    return made
+
+
+def _parted(one: Sequence[str], other: Sequence[str]) -> str:
+    """The first step at which two courses have different outputs, as far as both go."""
+    both = min(len(one), len(other))
+    step = next((step for step in range(both) if one[step] != other[step]), None)
+    return f"not within {both:,} steps" if step is None else str(step)
 
 
 def _beside(section: str, sides: Sequence[Fields]) -> Iterator[Contrast]:

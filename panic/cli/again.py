@@ -15,6 +15,7 @@ import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command, tell_options
 from panic.cli.finding import RunsWhereOption, runs_where
+from panic.cli.one_training import checked_remarks, made_from, named_training, perform_again
 from panic.cli.plan import print_plan
 from panic.cli.render import console
 from panic.cli.run import (
@@ -26,6 +27,7 @@ from panic.cli.run import (
     perform,
 )
 from panic.cli.stored import trusted_config
+from panic.cli.train import print_trainings
 from panic.errors import ConflictError, UsageError
 
 if TYPE_CHECKING:
@@ -56,9 +58,10 @@ def again(
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Perform a new experiment made from the stored config of another.
+    """Perform a new experiment, or training, made from the stored config of another.
 
-    Where it comes from is kept, and shown by `panic show`.
+    Where it comes from is kept, and shown by `panic show`. A new training has a folder of its own, beside
+    that of the other one.
     """
     from panic.arms import BASELINE
     from panic.cli.logs import silence_libraries
@@ -68,6 +71,13 @@ def again(
     silence_libraries()
     if not dry_run:
         bring_up_to_date(shared.store_path())
+    with shared.open_store() as store:
+        training = named_training(store, experiment)
+        made = made_from(store, training, overrides or [], name, trust=trust) if training else []
+    if training is not None:
+        tell_options({"--fail-fast": fail_fast}, "for a training")
+        said = checked_remarks(overrides or [], tags or [], label)
+        return print_trainings(made) if dry_run else perform_again(shared, training, made, said)
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         config = trusted_config(row, trust=trust)

@@ -39,14 +39,20 @@ COMMANDS = {
         "slurm:slurm",
         "Perform experiments, in shards, or trainings as jobs of Slurm, or see where such jobs stand.",
     ),
-    "again": ("again:again", "Perform a new experiment made from the stored config of another."),
+    "again": (
+        "again:again",
+        "Perform a new experiment, or training, made from the stored config of another.",
+    ),
     "extend": ("again:extend", "Make an experiment larger: longer runs, more prompts, repeats or networks."),
     "rerun": ("again:rerun", "Compute the failed runs of an experiment again."),
     "optimize": (
         "optimize:optimize",
         "Look for parameters of a config for which a metric is largest or least.",
     ),
-    "stop": ("stop:stop", "Ask the process that performs an experiment to stop; it can go on later."),
+    "stop": (
+        "stop:stop",
+        "Ask the process that performs an experiment, or a training, to stop; it can go on later.",
+    ),
     "end": ("stop:end", "Declare an experiment complete at its present length."),
     "embed": (
         "more:embed",
@@ -67,7 +73,7 @@ COMMANDS = {
     "status": ("status:status", "Show where an experiment stands; works while it runs elsewhere."),
     "list": (
         "experiments:list_",
-        "List the experiments of the store, or its runs, with a filter, an order and columns.",
+        "List the experiments of the store, or its runs or outputs, with a filter, an order and columns.",
     ),
     "fields": (
         "finding:fields",
@@ -89,7 +95,10 @@ COMMANDS = {
     "untag": ("mark:untag", "Take tags away."),
     "label": ("mark:label", "Give an experiment, a run, an output or a training a label: one line."),
     "comment": ("mark:comment", "Say something about a target of tags, or read what was said."),
-    "project": ("mark:project", "Move an experiment to a project, or say which one it is in."),
+    "project": (
+        "project:project",
+        "Move an experiment, or a training, to a project, or say which one it is in.",
+    ),
     "trainings": (
         "trainings:trainings",
         "List trainings: how far each is, what was said of it, and which experiments used its model.",

@@ -21,7 +21,6 @@ from panic.cli.finding import (
     find,
     in_project,
     known_fields,
-    refuse_project,
     write_csv,
 )
 from panic.cli.render import console, print_json, print_table, shorten
@@ -153,10 +152,10 @@ def _among(
     from panic.store import reading
 
     if of == "training":
-        refuse_project(project)
         if names:
             raise UsageError("Trainings are of no experiment.", hint="--where finds some of them.")
-        return list(ids)
+        of_project = set(ids) if project is None else in_project(store, of, project)
+        return [id for id in ids if id in of_project]
     chosen = set(ids)
     if of == "run" and not (names or project or where):
         rows = [row for row in reading.experiments(store) if reading.is_null(row.name)]

@@ -64,7 +64,7 @@ VerboseOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
 ProjectOption = Annotated[
-    str | None, typer.Option("--project", metavar="NAME", help="Only experiments of this project.")
+    str | None, typer.Option("--project", metavar="NAME", help="Only what is in this project.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 

@@ -1,11 +1,10 @@
-"""`panic compare`: what experiments, or trainings, differ in.
+"""`panic compare`: what experiments, runs or trainings differ in.
 
-panic compare demo other; panic compare --of training --where "name like 'quick%'"
+panic compare demo other; panic compare --of run 3 5; panic compare --of training --where "name like 'quick%'"
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +16,9 @@ from panic.cli.finding import (
     experiment_of,
     experiments_where,
     find,
-    refuse_project,
+    in_project,
+    known_fields,
+    trainings_where,
 )
 from panic.cli.render import console, print_csv, print_json, print_table, shorten
 from panic.errors import NotFound, UsageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
 MAX_CELL = 60
+Form = Literal["text", "csv", "json"]
 
 
 @command
@@ -46,8 +48,8 @@ def compare(
         ),
     ] = None,
     of: Annotated[
-        Literal["experiment", "training"] | None,
-        typer.Option("--of", help="What is compared; what is named tells it, too."),
+        Literal["experiment", "run", "training"] | None,
+        typer.Option("--of", help="What is compared; a run is named by its number or uid."),
     ] = None,
     where: WhereOption = None,
     project: ProjectOption = None,
@@ -58,17 +60,21 @@ def compare(
     """Tell what experiments differ in: config, models, code, versions, hardware, and summary metrics.
 
     Metrics are means over runs with their spread over seeds, paired by prompt; p values are corrected.
-    Trainings of the store, by name or folder, are compared likewise, without tests.
+    Trainings of the store, by name or folder, are compared likewise, without tests, and so are single runs:
+    what they are, how they went, and at which step their outputs part.
     """
     from panic.analysis.contrasts import contrasts
     from panic.analysis.paired import pairing
 
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
+    form: Form = "csv" if as_csv else "json" if as_json else "text"
     with shared.open_store() as store:
+        if of == "run":
+            return _compare_runs(store, _runs(store, experiments or [], where, project), everything, form)
         trainings = None if of == "experiment" else _trainings(store, experiments or [], of, where, project)
         if trainings is not None:
-            return _compare_trainings(trainings, everything, as_csv, as_json)
+            return _compare_trainings(trainings, everything, form)
         rows = chosen_experiments(store, experiments, where, project)
         names = [row.name for row in rows]
         if len(rows) < 2:
@@ -93,29 +99,70 @@ def _trainings(
     NotFound for what is no training, UsageError for fewer than two.
     """
     from panic.store import reading
-    from panic.store.trainings import find_training, trainings_at
+    from panic.store.trainings import find_training
 
     if of is None and (where or project or len(names) < 2 or reading.named(store, names[0])):
         return None
-    found = [find_training(store, name) or find_training(store, os.path.abspath(name)) for name in names]
+    found = [find_training(store, name) for name in names]
     if of is None:
         return [row for row in found if row is not None] if all(found) else None
-    refuse_project(project)
-    if names and where is not None:
+    if names and (where is not None or project is not None):
         raise UsageError("Name trainings, or find them by --where: not both.")
     if lacking := [name for name, row in zip(names, found, strict=True) if row is None]:
         raise NotFound(f"There is no training {lacking[0]!r}.", hint="panic trainings lists them.")
     chosen = [row for row in found if row is not None]
-    if where is not None:
-        chosen = trainings_at(store, find(store, "training", where))
+    if where is not None or project is not None:
+        chosen = trainings_where(store, where, project)
     if len(chosen) < 2:
         raise UsageError("Two trainings are needed.", hint="panic trainings lists them.")
     return chosen
 
 
-def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, as_csv: bool, as_json: bool) -> None:
+def _runs(store: Store, names: Sequence[str], where: str | None, project: str | None) -> list[int]:
+    """The rows of the runs that are named, or that a filter finds. Raises UsageError for fewer than two."""
+    if names and (where is not None or project is not None):
+        raise UsageError("Name runs, or find them by --where: not both.")
+    ids = [_run(store, name) for name in names]
+    if where is not None or project is not None:
+        ids = find(store, "run", where)
+        of_project = set(ids) if project is None else in_project(store, "run", project)
+        ids = [id for id in ids if id in of_project]
+    if len(ids) < 2:
+        raise UsageError("Two runs are needed.", hint="panic list --runs lists them.")
+    if len(set(ids)) < len(ids):
+        raise UsageError("A run is named twice.", hint="Name different runs: panic list --runs.")
+    return ids
+
+
+def _run(store: Store, name: str) -> int:
+    """The row of the run of this number, or whose uid begins so. Raises NotFound."""
+    from panic.store import reading
+    from panic.store.finding.queries import SHORTEST_UID
+
+    if name.isdecimal() and (found := [run.id for run in reading.runs(store, only=[int(name)])]):
+        return found[0]
+    begun = []
+    if len(name) >= SHORTEST_UID and name.isalnum():
+        begun = find(store, "run", f"uid like '{name.lower()}%'")
+    if len(begun) == 1:
+        return begun[0]
+    there_are = "panic list --runs lists them; the beginning of a uid has at least 4 characters."
+    raise NotFound(f"{'Several runs begin' if begun else 'No run begins'} with {name!r}.", hint=there_are)
+
+
+def _compare_runs(store: Store, ids: Sequence[int], everything: bool, form: Form) -> None:
+    from panic.analysis.contrasts import run_contrasts
+    from panic.store.finding.queries import table
+
+    named = table(store, "run", ids, ["experiment.name", "run"], known_fields())
+    names = [f"{experiment} run {number}" for experiment, number in named]
+    found = [one for one in run_contrasts(store, ids) if everything or not one.is_same]
+    _tell("run", names, found, form)
+
+
+def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, form: Form) -> None:
     from panic.analysis.contrasts import training_contrasts
-    from panic.cli.finding import SHOWN_UID, write_csv
+    from panic.cli.finding import SHOWN_UID
 
     if len({(row.uid, row.folder) for row in rows}) < len(rows):
         raise UsageError("A training is named twice.", hint="Name different trainings: panic trainings.")
@@ -125,15 +172,22 @@ def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, as_csv: bo
     if len(set(names)) < len(names):  # one was begun anew in the folder of another
         names = [f"{row.folder} ({row.uid[:SHOWN_UID]})" for row in rows]
     found = [one for one in training_contrasts(rows) if everything or not one.is_same]
-    if as_json:
-        return print_json({"trainings": names, "differences": _plain(names, found)})
-    if as_csv:
+    _tell("training", names, found, form)
+
+
+def _tell(kind: str, names: Sequence[str], found: Sequence[Contrast], form: Form) -> None:
+    """Tell what runs or trainings differ in."""
+    if form == "json":
+        return print_json({f"{kind}s": names, "differences": _plain(names, found)})
+    if form == "csv":
+        from panic.cli.finding import write_csv
+
         cells = [
             (one.section, one.field, name, value)
             for one in found
             for name, value in zip(names, one.values, strict=True)
         ]
-        return write_csv(("section", "field", "training", "value"), cells)
+        return write_csv(("section", "field", kind, "value"), cells)
     if not found:
         return console().print("They do not differ in config, metrics, code, versions or hardware.")
     return _print_sections(names, found)

@@ -1,12 +1,13 @@
 """`panic delete`, `undelete` and `purge`: what goes can come back until it is purged.
 
-panic delete demo --run 3; panic undelete demo; panic purge
+panic delete demo --run 3; panic delete checkpoints/mine; panic undelete demo; panic purge
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,7 +26,9 @@ from panic.cli.finding import (
     experiment_of,
     experiments_where,
     runs_where,
+    trainings_where,
 )
+from panic.cli.one_training import named_training
 from panic.cli.render import console, moment, print_json, print_table
 from panic.errors import NotFound, StoreError, UsageError
 
@@ -33,7 +36,10 @@ if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.delete import Deletion
     from panic.store.records import ExperimentRow
+    from panic.store.tombstones import Tombstone
+    from panic.store.trainings import TrainingRow
 
+NOTHING_DELETED = "Nothing was deleted, or all of it was purged."
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -44,7 +50,7 @@ def delete(
         str | None,
         typer.Argument(
             metavar="EXPERIMENT",
-            help="Name, beginning of an id, or latest; none where --where or --project finds several.",
+            help="Name, beginning of an id, or latest; or a training. None where --where finds several.",
             autocompletion=complete_experiment,
             show_default=False,
         ),
@@ -57,14 +63,23 @@ def delete(
         typer.Option("--network", metavar="A,B", help="Only runs of this network; may be repeated."),
     ] = None,
     where: BothWhereOption = None,
+    of: Annotated[
+        Literal["experiment", "training"] | None,
+        typer.Option("--of", help="Which kind goes, of all that --where finds."),
+    ] = None,
     project: ProjectOption = None,
     yes: YesOption = False,
 ) -> None:
     """Delete an experiment, some of its runs, or the experiments that a filter finds; they can come back.
 
     Shows first what goes. `panic undelete` brings it back. The space is given back by `panic purge`, and then
-    it cannot come back.
+    it cannot come back. Of a training the entry goes: its model and checkpoints stay in their folder.
     """
+    with shared.open_store() as store:
+        trainings = _trainings(store, experiment, of, where, project)
+    if trainings is not None:
+        tell_options({"--run": runs, "--network": networks}, "for a training")
+        return _delete_trainings(shared, trainings, yes=yes)
     if experiment is None:
         return _delete_many(shared, runs or networks, where, project, yes=yes)
     from panic.store import Store, reading
@@ -97,6 +112,49 @@ def delete(
             f" {'it' if is_one else 'them'} back; panic purge gives the space back."
         )
     return None
+
+
+def _trainings(
+    store: Store, name: str | None, of: str | None, where: str | None, project: str | None
+) -> list[TrainingRow] | None:
+    """The trainings that are named, or that a filter finds; None where experiments are meant.
+
+    Raises NotFound for what is no training, UsageError where nothing says which.
+    """
+    from panic.store.trainings import find_training
+
+    if of == "experiment" or (of is None and (name is None or where is not None or project is not None)):
+        return None
+    if name is None:
+        if where is None and project is None:
+            raise UsageError("--where says which trainings.", hint='For example --where "state = failed".')
+        return trainings_where(store, where, project)
+    if of is not None and (where is not None or project is not None):
+        raise UsageError("Name a training, or find several by --where: not both.")
+    row = named_training(store, name) if of is None else find_training(store, name)
+    if row is None and of is not None:
+        raise NotFound(f"There is no training {name!r}.", hint="panic trainings lists them.")
+    return None if row is None else [row]
+
+
+def _delete_trainings(shared: Shared, rows: Sequence[TrainingRow], *, yes: bool) -> None:
+    """Delete the entries of trainings; no file of theirs goes."""
+    from panic.store.signing import present_author
+    from panic.store.trainings import mark_deleted
+
+    names = ", ".join(row.name for row in rows)
+    if not shared.quiet:
+        for row in rows:
+            told = f"{row.name} ({row.uid[:12]}): a training of {row.step:,} steps, {row.state};"
+            console().print(f"{told} what is in {row.folder} stays", soft_wrap=True)
+    what = "this" if len(rows) == 1 else f"these {len(rows):,} trainings"
+    if not _is_wanted(f"Delete {what}?", "Nothing was deleted", yes=yes):
+        return
+    with shared.open_store() as store:
+        mark_deleted(store, rows, present_author())
+    if not shared.quiet:
+        told = f"{names}: deleted. panic undelete NAME brings one back, and so does going on with it."
+        console().print(told, soft_wrap=True)
 
 
 def _delete_many(
@@ -212,13 +270,20 @@ def undelete(
 ) -> None:
     """Let what was deleted come back, or list what can."""
     from panic.store import Store, reading, tombstones
+    from panic.store.signing import present_author
+    from panic.store.trainings import bring_back
 
     tell_options({"--name": name and experiment is None}, "without an experiment")
     tell_options({"--json": as_json and experiment is not None}, "with an experiment")
     with shared.open_store() as store:
         if experiment is None:
             return _list(store, as_json)
-        found = tombstones.find(store, experiment)
+        found = _deleted(store, experiment)
+        if isinstance(found, list):
+            tell_options({"--name": name}, "for a training, which has the name of its folder")
+            bring_back(store, found, present_author())
+            told = f"{found[0].name} is" if len(found) == 1 else f"{len(found):,} trainings are"
+            return None if shared.quiet else console().print(f"{told} back.")
     if name is not None:
         if found.is_part or reading.is_null(found.name):
             whose = "runs" if found.is_part else "null models"
@@ -243,18 +308,48 @@ def undelete(
 
 def _list(store: Store, as_json: bool) -> None:
     from panic.store import tombstones
+    from panic.store.trainings import deletion_of, list_trainings
 
-    known = tombstones.deleted(store)
+    keys = ("name", "num_runs", "author", "at", "is_part")
+    known: list[dict[str, Any]] = [
+        {"id": one.uid, "kind": "experiment"} | {key: getattr(one, key) for key in keys}
+        for one in tombstones.deleted(store)
+    ]
+    for row in list_trainings(store, are_deleted=True):
+        said = deletion_of(store, row)
+        known.append(
+            {"id": row.uid, "kind": "training", "name": row.name, "folder": row.folder, "num_runs": None}
+            | {"author": said.author, "at": said.at, "is_part": False}
+        )
     if as_json:
-        keys = ("name", "num_runs", "author", "at", "is_part")
-        return print_json([{"id": one.uid} | {key: getattr(one, key) for key in keys} for one in known])
+        return print_json(known)
     if not known:
-        return console().print("Nothing was deleted, or all of it was purged.")
+        return console().print(NOTHING_DELETED)
     rows = [
-        (one.name, one.uid[:12], "runs" if one.is_part else "all", one.num_runs, moment(one.at), one.author)
+        (
+            one["name"],
+            one["id"][:12],
+            "runs" if one["is_part"] else "training" if one["kind"] == "training" else "all",
+            one["num_runs"],
+            moment(one["at"]),
+            one["author"],
+        )
         for one in known
     ]
     return print_table(["name", "id", "what", "runs #", "deleted", "by"], rows)
+
+
+def _deleted(store: Store, selector: str) -> Tombstone | list[TrainingRow]:
+    """The newest deletion of a name or id, or the deleted trainings of one. Raises NotFound."""
+    from panic.store import tombstones
+    from panic.store.trainings import find_deleted
+
+    try:
+        return tombstones.find(store, selector)
+    except NotFound:
+        if found := find_deleted(store, selector):
+            return found
+        raise
 
 
 @command
@@ -266,23 +361,35 @@ def purge(
     ] = None,
     yes: YesOption = False,
 ) -> None:
-    """Remove what was deleted for good, and give its space back to the disk."""
+    """Remove what was deleted for good, and give its space back to the disk.
+
+    Of trainings it is the entry: their folders are nothing of the store's, and stay.
+    """
     from panic.store import Store, tombstones
+    from panic.store.trainings import list_trainings, purge_trainings
 
     with shared.open_store() as store:
-        known = tombstones.deleted(store)
+        known, trainings = tombstones.deleted(store), list_trainings(store, are_deleted=True)
         if experiment is not None:
-            found = tombstones.find(store, experiment)
-            known = [one for one in known if one.at == found.at and one.is_part == found.is_part]
+            found = _deleted(store, experiment)
+            if isinstance(found, list):
+                known, trainings = [], found
+            else:
+                known = [one for one in known if one.at == found.at and one.is_part == found.is_part]
+                trainings = []
         goes = tombstones.preview_purge(store, known)
-    if not known:
-        return console().print("Nothing was deleted, or all of it was purged.")
-    names = ", ".join(dict.fromkeys(one.name for one in known))
+    if not known and not trainings:
+        return console().print(NOTHING_DELETED)
+    names = ", ".join(dict.fromkeys(one.name for one in (*known, *trainings)))
     if not shared.quiet:
-        console().print(_told(names, goes, []))
+        if known:
+            console().print(_told(", ".join(dict.fromkeys(one.name for one in known)), goes, []))
+        for row in trainings:
+            console().print(f"{row.name}: the entry of a training; {row.folder} stays", soft_wrap=True)
     if not _is_wanted("Purge this for good?", "Nothing was purged", yes=yes):
         return None
     with Store(store.path, write=True) as store:
+        purge_trainings(store, trainings)
         try:
             tombstones.purge(store, known)
         except StoreError as error:  # a full disk, a reader that holds a snapshot

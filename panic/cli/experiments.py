@@ -72,22 +72,26 @@ def list_(
     sort: SortOption = None,
     columns: ColumnsOption = None,
     runs: Annotated[bool, typer.Option("--runs", help="List runs, of all experiments.")] = False,
+    outputs: Annotated[bool, typer.Option("--outputs", help="List texts and images, of all runs.")] = False,
     limit: LimitOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all, however many.")] = False,
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the experiments of the store, or its runs, with a filter, an order and columns."""
+    """List the experiments of the store, or its runs or outputs, with a filter, an order and columns."""
     from panic.store.finding.found import COLUMNS
 
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json.")
-    target: Target = "run" if runs else "experiment"
+    if outputs and (runs or project is not None):
+        raise UsageError("Outputs are of many runs.", hint="--outputs --where \"'night' in experiment\"")
+    target: Target = "output" if outputs else "run" if runs else "experiment"
+    is_usual = target == "experiment" and columns is None
     is_table = not (as_csv or as_json)
     tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
-        names = names_of(columns, list(IN_JSON) if as_json and not runs else COLUMNS[target])
-        if columns is None and not runs and is_table:
+        names = names_of(columns, list(IN_JSON) if as_json and is_usual else COLUMNS[target])
+        if is_usual and is_table:
             names += _mark_columns(store)
         listing = Listing(store, target, names)
         found = find(store, target, where, sort)
@@ -296,6 +300,7 @@ def details(run: RunRow) -> str:
 def experiment_as_dict(store: Store, row: ExperimentRow, state: str) -> dict[str, Any]:
     """The JSON of an experiment, without its runs."""
     from panic.cli import mark
+    from panic.cli.project import project_of
     from panic.store import reading
     from panic.store.annotations import list_annotations
 
@@ -305,7 +310,7 @@ def experiment_as_dict(store: Store, row: ExperimentRow, state: str) -> dict[str
         "id": row.uid,
         "state": state,
         "created_at": row.created_at,
-        "project": mark.project_of(store, row.uid, row.config),
+        "project": project_of(store, row.uid, row.config),
         "config": row.config,
         "asked_last": _asked_last(store, row),
         **mark.as_dict(list_annotations(store, "experiment", row.uid)),
@@ -393,13 +398,14 @@ def _extent(config: dict[str, Any]) -> str:
 
 def _show_experiment(store: Store, row: ExperimentRow, runs: list[RunRow], all_runs: bool) -> None:
     from panic.cli import mark
+    from panic.cli.project import project_of
     from panic.store import reading, standing
     from panic.store.annotations import list_annotations
 
     now = standing.standing(store, row)
     out = console()
     out.print(f"{row.name}  {row.uid}  {now.state}, created {moment(row.created_at)}")
-    out.print(f"project:          {mark.project_of(store, row.uid, row.config)}")
+    out.print(f"project:          {project_of(store, row.uid, row.config)}")
     out.print(f"asked for in all: {_extent(row.config)}")
     last = _asked_last(store, row)
     if last is not None and _extent(last) != _extent(row.config):

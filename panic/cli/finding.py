@@ -14,12 +14,13 @@ import typer
 
 from panic.cli.common import JsonOption, Shared, command, say
 from panic.cli.render import moment, print_json, print_table, shorten
-from panic.errors import NotFound, UsageError
+from panic.errors import NotFound
 
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.finding.fields import Field, Fields, Target
     from panic.store.records import ExperimentRow, RunRow
+    from panic.store.trainings import TrainingRow
 
 SHOWN_ROWS = 40
 SHOWN_UID = 12  # characters
@@ -146,29 +147,38 @@ def experiment_of(store: Store, name: str, project: str | None) -> ExperimentRow
 
 
 def in_project(store: Store, target: Target, project: str) -> set[int]:
-    """The experiments of a project, or their runs. Raises NotFound, naming the nearest, if there are none."""
+    """The experiments of a project, their runs, or its trainings.
+
+    Raises NotFound, naming the nearest, if there are none.
+    """
     from panic.errors import nearest
-    from panic.store import reading
     from panic.store.finding.queries import table
 
     quoted = project.replace("'", "''")
     if found := set(find(store, target, f"project = '{quoted}'")):
         return found
-    ids = [row.id for row in reading.experiments(store)]
-    told = table(store, "experiment", ids, ["project"], known_fields())
-    known = sorted({str(name) for (name,) in told if name is not None})  # null models are in none
+    kind: Target = "training" if target == "training" else "experiment"
+    named = table(store, kind, find(store, kind, None), ["project"], known_fields())
+    known = sorted({str(name) for (name,) in named if name is not None})  # null models are in none
     near = nearest(project, known)
-    there_are = f"There are {', '.join(known[:SHOWN_ROWS])}." if known else "There are no experiments yet."
+    there_are = f"There are {', '.join(known[:SHOWN_ROWS])}." if known else "There are no projects yet."
     raise NotFound(
-        f"No experiment of {store.path} is in the project {project!r}.",
+        f"No {kind} of {store.path} is in the project {project!r}.",
         hint=f"Did you mean {near[0]}?" if near else there_are,
     )
 
 
-def refuse_project(project: str | None) -> None:
-    """Raise UsageError where a project is to find trainings, which have none."""
+def trainings_where(store: Store, where: str | None, project: str | None) -> list[TrainingRow]:
+    """The trainings that a filter finds, of a project or of all. Raises NotFound where there is none."""
+    from panic.store.trainings import trainings_at
+
+    ids = find(store, "training", where)
     if project is not None:
-        raise UsageError("Trainings are in no project.", hint="--where finds them, by their folder or tags.")
+        of_project = in_project(store, "training", project)
+        ids = [id for id in ids if id in of_project]
+    if not ids:
+        raise NotFound(f"No training in {store.path} is as --where says.", hint="panic trainings shows all.")
+    return trainings_at(store, ids)
 
 
 @contextmanager
@@ -283,7 +293,7 @@ def shown(field: Field, value: Any) -> Any:
         return ", ".join(map(str, value))
     if isinstance(value, float):
         return f"{value:.4g}"
-    if field.name == "id":
+    if field.name in ("id", "digest"):
         return value[:SHOWN_UID]
     return shorten(value) if isinstance(value, str) else value
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, complete_experiment
-from panic.cli.finding import RunOption, RunsWhereOption, find, find_run, runs_where
+from panic.cli.common import Shared, command, complete_experiment
+from panic.cli.finding import RunOption, RunsWhereOption, find, find_run, known_fields, runs_where
 from panic.cli.render import console, moment
 from panic.errors import NotFound, UsageError
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from panic.store.trainings import TrainingRow
 
 SHOWN_COMMENTS = 20
-Kind = Literal["experiment", "run", "training"]
+Kind = Literal["experiment", "run", "output", "training"]
 
 
 class Selected(NamedTuple):
     """What a remark is on, as it was given: a target, one of its runs, or a filter.
 
-    of: the filter finds experiments, runs or trainings of the whole store, and there is no target.
+    of: the filter finds targets of this kind in the whole store, and none is named.
     """
 
     target: str
@@ -82,7 +82,7 @@ def tag(
     selected, words = _selected(Selected(target, run, where, of), tags or [])
     for one in _needed(words, "A tag"):
         check_tag(one)
-    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
+    with marking(shared, selected, unsigned=unsigned) as (store, targets, author):
         number = add_tags(store, targets, words, author)
         if not shared.quiet:
             told = _told(store, targets)
@@ -104,7 +104,7 @@ def untag(
 
     selected, words = _selected(Selected(target, run, where, of), tags or [])
     _needed(words, "A tag")
-    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
+    with marking(shared, selected, unsigned=unsigned) as (store, targets, author):
         remove_tags(store, targets, words, author)
         if not shared.quiet:
             console().print(_told(store, targets))
@@ -172,37 +172,6 @@ def comment(
     return None
 
 
-@command
-def project(
-    shared: Shared,
-    experiment: ExperimentArgument,
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help='Its project; "" for what its config says.')
-    ] = None,
-    unsigned: UnsignedOption = False,
-) -> None:
-    """Move an experiment to a project, or say which one it is in. No result and no config changes."""
-    from panic.store import reading
-    from panic.store.annotations import annotate, check_project
-
-    if name:
-        check_project(name)
-    with _marking(shared, Selected(experiment, None, None), unsigned=unsigned) as (store, targets, author):
-        row = reading.experiment(store, experiment)
-        if name is not None and (name or row.config.get("project")) != project_of(store, row.uid, row.config):
-            annotate(store, "project", [(targets[0], name)], author)
-        if name is None or not shared.quiet:
-            console().print(f"{row.name} is in the project {project_of(store, row.uid, row.config)}")
-
-
-def project_of(store: Store, uid: str, config: Mapping[str, Any]) -> str | None:
-    """Return the project of an experiment: what was said last, else what its config says."""
-    from panic.store.annotations import list_annotations
-
-    said = [row.text for row in list_annotations(store, "experiment", uid) if row.kind == "project"]
-    return said[-1] if said and said[-1] else config.get("project")
-
-
 def _selected(given: Selected, words: Sequence[str]) -> tuple[Selected, list[str]]:
     """What is selected, and what is said of it: with --of no target is named, and all words are said.
 
@@ -231,14 +200,14 @@ def _say(shared: Shared, selected: Selected, kind: str, text: str, *, unsigned: 
     from panic.store.annotations import annotate, check_remark
 
     check_remark(kind, text)
-    with _marking(shared, selected, unsigned=unsigned) as (store, targets, author):
+    with marking(shared, selected, unsigned=unsigned) as (store, targets, author):
         annotate(store, kind, [(one, text) for one in targets], author)
         if not shared.quiet:
             console().print(_told(store, targets))
 
 
 @contextmanager
-def _marking(
+def marking(
     shared: Shared, selected: Selected, *, unsigned: bool
 ) -> Iterator[tuple[Store, list[Target], Author]]:
     """The store, what a command is about, and who says it."""
@@ -294,21 +263,24 @@ def _find(store: Store, selected: Selected) -> list[Target]:
     try:
         return [training_target(selector)]
     except NotFound:
-        folder = os.path.abspath(os.path.expanduser(selector))
-        if known := find_training(store, folder):
+        if known := find_training(store, selector):
             return [target_of(known)]
         raise
 
 
 def _all_of(store: Store, of: Kind, where: str | None) -> list[Target]:
-    """The experiments, runs or trainings of the store that a filter finds. Raises NotFound for none."""
+    """The targets of a kind that a filter finds in the store. Raises NotFound for none."""
     from panic.store import reading
     from panic.store.annotations import Target, run_target
+    from panic.store.finding.queries import table
     from panic.store.trainings import trainings_at
 
     found = find(store, of, where)
     if not found:
         raise NotFound(f"No {of} in {store.path} is as --where says.")
+    if of == "output":
+        digests = table(store, of, found, ["digest", "modality"], known_fields())
+        return [Target(kind=of, uid=uid, name=f"{modality} {uid[:12]}") for uid, modality in digests]
     if of == "training":  # one recipe in several folders is one target
         return list({row.uid: target_of(row) for row in trainings_at(store, found)}.values())
     chosen, experiments = set(found), reading.experiments(store)
@@ -428,20 +400,22 @@ def of_runs(store: Store, experiment: str, runs: Sequence[RunRow]) -> list[Marks
     return [found.get(run_uid(experiment, run), NO_MARKS) if found else NO_MARKS for run in runs]
 
 
-def print_origins(out: Callable[[str], None], store: Store, uid: str) -> None:
-    """Print which experiment this one was made from, and which were made from it."""
+def print_origins(out: Callable[[str], None], store: Store, uid: str, kind: str = "experiment") -> None:
+    """Print which experiment, or training, this one was made from, and which were made from it."""
     from panic.store.annotations import origins
 
-    for one in origins(store):
+    for one in origins(store, kind):
         made = json.loads(one.text)
         changes = f", with {', '.join(map(str, made['changes']))}" if made["changes"] else ""
         if one.target == uid:
             out(f"made from:        {made['name']} ({made['uid'][:12]}){changes}")
-        elif made["uid"] == uid and (name := _name_of(store, one.target)):
+        elif made["uid"] == uid and (name := _name_of(store, one.target, kind)):
             out(f"again as:         {name} ({one.target[:12]}){changes}")
 
 
-def _name_of(store: Store, uid: str) -> str | None:
+def _name_of(store: Store, uid: str, kind: str) -> str | None:
     from panic.store import reading
+    from panic.store.trainings import list_trainings
 
-    return next((row.name for row in reading.experiments(store) if row.uid == uid), None)
+    known = list_trainings(store) if kind == "training" else reading.experiments(store)
+    return next((row.name for row in known if row.uid == uid), None)

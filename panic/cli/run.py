@@ -223,8 +223,12 @@ def resume(
     fail_fast: FailFastOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Go on with an experiment: all that it was ever asked for, in the store that it is found in."""
+    """Go on with an experiment: all that it was ever asked for, in the store that it is found in.
+
+    Or with a training, in its folder, as its last session had it.
+    """
     from panic.cli.logs import silence_libraries
+    from panic.cli.one_training import named_training, resume_training
     from panic.engine.plan import CheckedConfig, stored_runs
     from panic.store import missing, reading, standing
 
@@ -235,6 +239,12 @@ def resume(
         )
     if not dry_run:
         bring_up_to_date(shared.store_path())
+    with shared.open_store() as store:
+        training = named_training(store, experiment)
+    if training is not None:
+        given = {"--retry-failed": retry_failed, "--repair": repair, "--fail-fast": fail_fast}
+        tell_options({} if dry_run else given, "for a training")
+        return resume_training(shared, training, trust=trust, dry_run=dry_run)
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         # None of them: it was killed between its own row and theirs, and its config says which there will be.

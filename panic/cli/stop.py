@@ -1,6 +1,6 @@
-"""`panic stop` and `panic end`: an experiment that is being performed, or will not be performed any more.
+"""`panic stop` and `panic end`: what is being performed, or an experiment that will not be any more.
 
-panic stop demo --wait; panic end demo
+panic stop demo --wait; panic stop checkpoints/mine; panic end demo
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from panic.cli.common import ExperimentArgument, Shared, command
+from panic.cli.one_training import LOOK_AGAIN_S, named_training, stop_training
 from panic.cli.render import console
 from panic.errors import UsageError
 
 if TYPE_CHECKING:
     from panic.store import Store
     from panic.store.records import ExperimentRow
-
-LOOK_AGAIN_S = 0.2
 
 
 @command
@@ -27,15 +26,17 @@ def stop(
     experiment: ExperimentArgument = "latest",
     wait: Annotated[bool, typer.Option("--wait", help="Until it has stopped.")] = False,
 ) -> None:
-    """Ask the process that performs an experiment to stop; it can go on later.
+    """Ask the process that performs an experiment, or a training, to stop; it can go on later.
 
-    It finishes the batch in flight and keeps all; `panic resume` goes on. Only a process of this machine can
-    be asked.
+    It finishes the batch or step in flight and keeps all; `panic resume` goes on. Only a process of this
+    machine can be asked.
     """
     from panic.store import reading, standing
     from panic.store.driver import ask_to_stop
 
     with shared.open_store() as store:
+        if training := named_training(store, experiment):
+            return stop_training(training, wait=wait, quiet=shared.quiet)
         row = reading.experiment(store, experiment)
         pid = standing.standing(store, row).pid
         holder = store.lock_holder

@@ -64,15 +64,24 @@ def train(
     results = [Path(f"{one.output}{ending}") for one in trainings for ending in ("", ".training")]
     enforce_clean(clean, [config], results)
     if dry_run:
-        return _print_plan(trainings)
+        return print_trainings(trainings)
+    return perform_trainings(shared, config, trainings)
+
+
+def perform_trainings(
+    shared: Shared,
+    config: Path,
+    trainings: Sequence[Training],
+    begun: Callable[[Training], None] = lambda one: None,
+) -> None:
+    """Perform trainings of a config, one after another; begun: is told of each that has begun."""
     for place, one in enumerate(trainings, start=1):
         if len(trainings) > 1 and not shared.quiet and os.environ.get("RANK", "0") == "0":
             console().print(f"Training {place:,} of {len(trainings):,}: {one.output}", soft_wrap=True)
-        _train(shared, config, one)
-    return None
+        _train(shared, config, one, begun)
 
 
-def _print_plan(trainings: Sequence[Training]) -> None:
+def print_trainings(trainings: Sequence[Training]) -> None:
     """Print which trainings there are to be, and which of them have begun."""
     out = console()
     out.print(f"{len(trainings):,} training{'s' * (len(trainings) != 1)}, one after another")
@@ -89,16 +98,19 @@ def _print_plan(trainings: Sequence[Training]) -> None:
     out.print(f"{sum(one.steps for one in trainings):,} steps in all")
 
 
-def _train(shared: Shared, config: Path, loaded: Training) -> None:
+def _train(shared: Shared, config: Path, loaded: Training, begun: Callable[[Training], None]) -> None:
     from panic.train.training import train as perform
 
     is_first = os.environ.get("RANK", "0") == "0"
     talks = not shared.quiet and is_first
     out = console()
-    shown_at = 0.0
+    shown_at, is_begun = 0.0, False
 
     def show(progress: TrainingProgress) -> None:
-        nonlocal shown_at
+        nonlocal shown_at, is_begun
+        if is_first and not is_begun:
+            begun(loaded)
+            is_begun = True
         now = time.monotonic()
         if progress.loss is None:
             return

@@ -138,7 +138,7 @@ def former_training(search: Search, name: str) -> Former:
     from panic.store.trainings import find_training
 
     with Store(search.store) as store:
-        row = find_training(store, name) or find_training(store, str(Path(name).absolute()))
+        row = find_training(store, name)
     if row is None:
         raise NotFound(
             f"No training {name!r} in {search.store}.", hint="panic trainings shows what there is."

@@ -5,13 +5,12 @@ panic trainings --where "state = running"; panic trainings --sort best_loss --co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import JsonOption, Shared, command, tell_options
+from panic.cli.common import JsonOption, ProjectOption, Shared, command, tell_options
 from panic.cli.finding import (
     SHOWN_ROWS,
     SHOWN_UID,
@@ -22,6 +21,7 @@ from panic.cli.finding import (
     SortOption,
     WhereOption,
     find,
+    in_project,
     names_of,
     tell_rest,
 )
@@ -36,7 +36,19 @@ if TYPE_CHECKING:
 
 SHOWN = ("step", "steps", "loss", "val_loss", "best_loss", "seconds")
 FIELDS = (
-    *("id", "name", "task", "folder", "state", *SHOWN, "best_step", "created", "started", "updated"),
+    *(
+        "id",
+        "name",
+        "project",
+        "task",
+        "folder",
+        "state",
+        *SHOWN,
+        "best_step",
+        "created",
+        "started",
+        "updated",
+    ),
     *("ended", "host", "log", "message"),
 )
 """What is told of a training in JSON, beside remarks and uses."""
@@ -47,6 +59,7 @@ TIMES = ("created", "started", "updated", "ended")
 def trainings(
     shared: Shared,
     where: WhereOption = None,
+    project: ProjectOption = None,
     sort: SortOption = None,
     columns: ColumnsOption = None,
     limit: LimitOption = None,
@@ -66,6 +79,9 @@ def trainings(
     tell_options({"--all": everything and (not is_table or limit is not None)}, "here")
     with shared.open_store() as store:
         found = find(store, "training", where, sort)
+        if project is not None:
+            of_project = in_project(store, "training", project)
+            found = [id for id in found if id in of_project]
         most = limit or (len(found) if everything or not is_table else SHOWN_ROWS)
         # The newest are of most interest, and stand at the end.
         chosen = found[:most] if sort or limit else found[max(0, len(found) - most) :]
@@ -73,14 +89,14 @@ def trainings(
             listing = Listing(store, "training", names_of(columns, COLUMNS["training"]))
             told = listing.print_csv if as_csv else listing.print_json if as_json else listing.print_table
             return told(chosen)
-        is_all = where is None and sort is None and limit is None
+        is_all = where is None and project is None and sort is None and limit is None
         rows = _whole(store, Listing(store, "training", FIELDS), chosen, others=is_all)
     if as_json:
         return print_json(rows)
     if not rows:
         return console().print(
             "No training is as --where says."
-            if where is not None
+            if where is not None or project is not None
             else "No trainings yet. `panic train CONFIG` performs one."
         )
     _print(rows)
@@ -89,11 +105,11 @@ def trainings(
 
 def show_training(store: Store, selector: str, *, as_json: bool) -> bool:
     """Tell all that is known of a training, named as `panic tag` takes it; whether there is one."""
-    from panic.cli.mark import print_marks
+    from panic.cli.mark import print_marks, print_origins
     from panic.store.annotations import list_annotations
     from panic.store.trainings import find_training, place_of
 
-    row = find_training(store, selector) or find_training(store, os.path.abspath(selector))
+    row = find_training(store, selector)
     if row is None:
         return False
     [told] = _whole(store, Listing(store, "training", FIELDS), [place_of(store, row)], others=False)
@@ -108,6 +124,7 @@ def show_training(store: Store, selector: str, *, as_json: bool) -> bool:
         if value not in (None, ""):
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
             out.print(f"{f'{name}:':<18}{text}", soft_wrap=True)
+    print_origins(out.print, store, row.uid, "training")
     print_marks(out.print, list_annotations(store, "training", row.uid))
     return True
 
@@ -123,7 +140,7 @@ def _whole(store: Store, listing: Listing, chosen: Sequence[int], *, others: boo
     uses = uses_of_trainings(store)
     found = [dict(zip(FIELDS, values, strict=True)) for values in listing.rows(chosen)]
     if others:
-        entered = {row.uid for row in list_trainings(store)}
+        entered = {row.uid for gone in (False, True) for row in list_trainings(store, are_deleted=gone)}
         strange = [uid for uid in {**said, **uses} if uid not in entered]
         found = [dict.fromkeys(FIELDS) | {"id": uid} for uid in strange] + found
     return [row | _beside(row, said.get(row["id"], ()), uses.get(row["id"], ())) for row in found]

@@ -277,14 +277,18 @@ def list_annotations(store: Store, kind: str | None = None, uid: str | None = No
     return [AnnotationRow(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-def origins(store: Store) -> list[AnnotationRow]:
-    """Return what is said of which experiment was made from which, as JSON with name, uid and changes."""
+def origins(store: Store, kind: str = "experiment") -> list[AnnotationRow]:
+    """Return what is said of which experiment, or training, was made from which.
+
+    That is JSON with name, uid and changes.
+    """
     names = AnnotationRow.__slots__
     rows = store.db.rows(
         f"SELECT {', '.join(names)} FROM annotation INDEXED BY annotation_origin"
-        " WHERE kind = 'origin' AND target_kind = 'experiment' AND CASE WHEN json_valid(text) THEN"
+        " WHERE kind = 'origin' AND target_kind = ? AND CASE WHEN json_valid(text) THEN"
         " json_type(text, '$.name') = 'text' AND json_type(text, '$.uid') = 'text'"
-        " AND json_type(text, '$.changes') = 'array' END ORDER BY id"
+        " AND json_type(text, '$.changes') = 'array' END ORDER BY id",
+        kind,
     )
     return [AnnotationRow(**dict(zip(names, row, strict=True))) for row in rows]
 

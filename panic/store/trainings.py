@@ -11,15 +11,18 @@ one short transaction, at any time and beside a run. A training is no result: no
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from panic.errors import NotFound, StoreCorrupt
-from panic.store.annotations import PREFIX_LENGTH, short_transaction
+from panic.errors import ConflictError, NotFound, StoreCorrupt
+from panic.store.annotations import PREFIX_LENGTH, Target, annotate, list_annotations, short_transaction
 from panic.store.codec import canonical_json, decode_object
 from panic.store.provenance import readable
+from panic.store.records import AnnotationRow
+from panic.store.signing import Author
 from panic.store.store import Store
 
 if TYPE_CHECKING:
@@ -77,6 +80,14 @@ ENTER = (
     + ", ".join(f"{name} = excluded.{name}" for name in NAMES if name not in ("uid", "folder"))
 )
 
+DELETED = (
+    "coalesce((SELECT annotation.kind = 'delete' AND annotation.at >= training.updated_at FROM annotation"
+    " WHERE annotation.target_kind = 'training' AND annotation.target = training.uid"
+    " AND annotation.kind IN ('delete', 'undelete') AND annotation.text = training.folder"
+    " ORDER BY annotation.id DESC LIMIT 1), 0)"
+)
+"""Whether a remark says of a training, in its folder, that it is deleted; if it goes on later it is not."""
+
 
 def state_of(end_state: str | None, host: str, pid: int, started_at: float) -> str:
     """Return where a training stands: one whose process is gone, or was another machine's, is interrupted."""
@@ -118,9 +129,11 @@ def bring(connection: apsw.Connection, rows: Iterable[Mapping[str, Any]]) -> Non
         connection.execute(ENTER + later, [row[name] for name in NAMES])
 
 
-def list_trainings(store: Store) -> list[TrainingRow]:
-    """Return all trainings, in the order in which they were entered."""
-    return [_row(values) for values in store.db.rows(f"SELECT {', '.join(NAMES)} FROM training ORDER BY id")]
+def list_trainings(store: Store, *, are_deleted: bool = False) -> list[TrainingRow]:
+    """Return all trainings, or those that are deleted, in the order in which they were entered."""
+    which = DELETED if are_deleted else f"NOT {DELETED}"
+    rows = store.db.rows(f"SELECT {', '.join(NAMES)} FROM training WHERE {which} ORDER BY id")
+    return [_row(values) for values in rows]
 
 
 def trainings_at(store: Store, ids: Sequence[int]) -> list[TrainingRow]:
@@ -147,14 +160,15 @@ def _object(text: str) -> Mapping[str, Any]:
 def find_training(store: Store, selector: str) -> TrainingRow | None:
     """Return the training that a text names: its folder, its name, or at least 8 digits of its uid.
 
-    Of one that lies in several folders the last entry. None where there is none. Raises NotFound where there
-    are several.
+    Of one that lies in several folders the last entry. None where there is none, or where it was deleted.
+    Raises NotFound where there are several.
     """
     selector = readable(selector)
     begun = selector.lower() if len(selector) >= PREFIX_LENGTH else None
     called = "folder = ?1 OR name = ?1 OR substr(uid, 1, length(?2)) = ?2"
     found = store.db.rows(
-        f"SELECT max(id) FROM training WHERE {called} GROUP BY uid LIMIT 2", *(selector, begun)
+        f"SELECT max(id) FROM training WHERE ({called}) AND NOT {DELETED} GROUP BY uid LIMIT 2",
+        *(selector, begun),
     )
     if len(found) > 1:
         raise NotFound(
@@ -162,7 +176,8 @@ def find_training(store: Store, selector: str) -> TrainingRow | None:
             hint="Name the folder of one, or the beginning of its id: panic trainings.",
         )
     if not found:
-        return None
+        folder = readable(os.path.abspath(os.path.expanduser(selector)))
+        return None if folder == selector else find_training(store, folder)
     return _row(store.db.row(f"SELECT {', '.join(NAMES)} FROM training WHERE id = ?", *found[0]))
 
 
@@ -170,6 +185,66 @@ def place_of(store: Store, entry: TrainingRow) -> int:
     """Return the row of a training."""
     sql = "SELECT id FROM training WHERE uid = ? AND folder = ?"
     return int(store.db.value(sql, entry.uid, entry.folder))
+
+
+def mark_deleted(store: Store, rows: Sequence[TrainingRow], author: Author) -> None:
+    """Delete the entries of trainings, so that they can come back; what lies in their folders stays.
+
+    Like every remark at any time, by anyone. One that goes on afterwards is there again. Raises ConflictError
+    for one that is performed, or was heard of since.
+    """
+    if busy := next((row for row in rows if row.state == RUNNING), None):
+        raise ConflictError(f"{busy.name} is being performed.", hint=f"panic stop {busy.folder}")
+    _annotate(store, "delete", rows, author)
+    gone = {(row.uid, row.folder) for row in list_trainings(store, are_deleted=True)}
+    if left := next((row for row in rows if (row.uid, row.folder) not in gone), None):
+        raise ConflictError(f"{left.name} goes on elsewhere: its host {left.host} was heard of after this.")
+
+
+def bring_back(store: Store, rows: Sequence[TrainingRow], author: Author) -> None:
+    """Let the entries of trainings come back."""
+    _annotate(store, "undelete", rows, author)
+
+
+def _annotate(store: Store, kind: str, rows: Sequence[TrainingRow], author: Author) -> None:
+    named = [(Target(kind="training", uid=row.uid, name=row.name), row.folder) for row in rows]
+    annotate(store, kind, named, author)
+
+
+def find_deleted(store: Store, selector: str) -> list[TrainingRow]:
+    """Return the deleted trainings of a name, in a folder, or of at least 8 digits of a uid."""
+    folder = readable(os.path.abspath(os.path.expanduser(selector)))
+    is_begun = len(selector) >= PREFIX_LENGTH
+    return [
+        row
+        for row in list_trainings(store, are_deleted=True)
+        if selector in (row.name, row.folder)
+        or row.folder == folder
+        or (is_begun and row.uid.startswith(selector.lower()))
+    ]
+
+
+def deletion_of(store: Store, row: TrainingRow) -> AnnotationRow:
+    """Return the remark that says that a training is deleted."""
+    rows = list_annotations(store, "training", row.uid)
+    return [one for one in rows if one.kind == "delete" and one.text == row.folder][-1]
+
+
+def purge_trainings(store: Store, rows: Sequence[TrainingRow]) -> None:
+    """Remove the entries of deleted trainings for good, and the remarks on those that lie in no other folder.
+
+    What has come back meanwhile stays.
+    """
+    with short_transaction(store) as db:
+        db.connection.executemany(
+            f"DELETE FROM training WHERE uid = ? AND folder = ? AND {DELETED}",
+            [(row.uid, row.folder) for row in rows],
+        )
+        db.connection.executemany(
+            "DELETE FROM annotation WHERE target_kind = 'training' AND target = ?1"
+            " AND ?1 NOT IN (SELECT uid FROM training)",
+            [(row.uid,) for row in rows],
+        )
 
 
 def know_training_states(store: Store) -> None:

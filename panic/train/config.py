@@ -14,7 +14,9 @@ Try it: `python -c "from panic.train.config import load; print(load('configs/tra
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -289,6 +291,8 @@ TASKS: dict[str, type[Training]] = {
     "captioning": CaptioningTraining,
     "contrastive": ContrastiveTraining,
 }
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+"""A plain name, or organisation/name on the hub; neither can be a path out of a folder."""
 _PATHS = (("output",), ("data", "folder"), ("data", "captions"))
 # Folders or hub ids: made absolute where the folder exists.
 _MODELS = tuple(("model", key) for key in ("base", "autoencoder", "tokenizer", "text_encoder"))
@@ -313,14 +317,55 @@ def load_all(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> lis
     Raises ConfigError with all mistakes and their places.
     """
     document = sources.read(Path(path).expanduser())
-    raw = document.data
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a config is a mapping (key: value), and this is {problems.describe(raw)}")
+    if not isinstance(document.data, dict):
+        found = problems.describe(document.data)
+        raise ConfigError(f"{path}: a config is a mapping (key: value), and this is {found}")
+    return _expanded(document, overrides, Path(path).expanduser().resolve().parent)
+
+
+def load_stored(values: Mapping[str, Any], name: str, overrides: Sequence[str] = ()) -> list[Any]:
+    """Return what `load_all` does of a config as a store keeps it, changed; new paths are relative to here.
+
+    Raises ConfigError with all mistakes, also for a config of another version.
+    """
+    kind = TASKS.get(str(values.get("task")), Training)
+    said = json.dumps(_without_defaults(kind, values))
+    document = sources.parse(Source(name=f"the stored config of {name}", text=said), "JSON")
+    return _expanded(document, overrides, Path.cwd())
+
+
+def named_paths(config: Training, overrides: Sequence[str]) -> list[str]:
+    """Name the files and folders of a training, as key: path, but for those that overrides say."""
+    said = {change.partition("=")[0].strip() for change in overrides}
+    values, found = config.model_dump(mode="json"), []
+    for path in (*_PATHS, *_MODELS):
+        part: Any = values
+        for key in path:
+            part = part.get(key) if isinstance(part, dict) else None
+        is_said = bool(said & {".".join(path), path[0]})
+        if isinstance(part, str) and not is_said and (path in _PATHS or not HUB_ID.fullmatch(part)):
+            found.append(f"{'.'.join(path)}: {part}")
+    return found
+
+
+def _without_defaults(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of a section: a stored one says all, also what excludes other things where it is said."""
+    found = {}
+    for key, value in values.items():
+        field = kind.model_fields.get(key)
+        if field is not None and value == field.default:
+            continue
+        inner = [one for one in _parts(field.annotation) if _is_section(one)] if field else []
+        found[key] = _without_defaults(inner[0], value) if inner and isinstance(value, Mapping) else value
+    return found
+
+
+def _expanded(document: problems.Document, overrides: Sequence[str], folder: Path) -> list[Any]:
+    """The trainings that a document stands for; `folder` is what relative paths refer to."""
     for number, text in enumerate(overrides, start=1):
         apply_override(document, Source(name="override", text=text, number=number))
-    folder = Path(path).expanduser().resolve().parent
     try:
-        found = combinations(raw, folder)
+        found = combinations(document.data, folder)
     except MistakesError as error:
         raise ConfigError(problems.render([*error.problems, *document.problems], document)) from None
     trainings = []
@@ -365,9 +410,13 @@ def _resolve(raw: dict[str, Any], folder: Path) -> None:
 def _fields(kind: type[BaseModel], at: problems.KeyPath) -> Mapping[str, Any]:
     for part in at:
         field = kind.model_fields[str(part)]
-        inner = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_section(t)]
-        kind = inner[0]
+        kind = next(one for one in _parts(field.annotation) if _is_section(one))
     return kind.model_fields
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """A type, and those that it is a union of."""
+    return (annotation, *getattr(annotation, "__args__", ()))
 
 
 def _is_section(kind: Any) -> bool:

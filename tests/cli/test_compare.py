@@ -62,3 +62,38 @@ def test_experiments_are_ranked_by_a_metric(panic: Invoke, store: Path) -> None:
         == "No run has a tokens (tokens of a run, as servers count them).\n"
     )
     assert panic("best", "--by", "entropy", "--csv").stdout.startswith("name,id,entropy,runs\n")
+
+
+def test_single_runs_are_compared(panic: Invoke, store: Path) -> None:
+    """Known answers: two runs of one prompt with fresh noise, and a stuck one that goes on as is known."""
+    runs = json.loads(panic("list", "--runs", "--where", "name = demo", "--json").stdout)
+    stuck = next(run for run in runs if run["state"] == "stuck")
+    other = next(run for run in runs if run["prompt"] != stuck["prompt"] and run["seed"] == stuck["seed"])
+    done = panic("compare", "--of", "run", stuck["run"], other["uid"][:8], "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    names = [f"demo run {stuck['run']}", f"demo run {other['run']}"]
+    assert found["runs"] == names
+    told = {(one["section"], one["field"]): list(one["values"].values()) for one in found["differences"]}
+    assert told["run", "prompt"] == [stuck["prompt"], other["prompt"]]
+    assert told["results", "parts at step"] == ["-", "0"]
+    assert not {("run", "seed"), ("run", "network")} & told.keys()
+    assert "config" not in {section for section, _ in told}
+    everything = panic("compare", "--of", "run", stuck["run"], other["run"], "--all", "--json").stdout
+    same = {one["field"]: one["values"] for one in json.loads(everything)["differences"]}
+    assert same["seed"] == dict.fromkeys(names, "7")
+    twins = json.loads(panic("compare", "--of", "run", "--where", "seed = 7", "--json").stdout)
+    parted = next(one for one in twins["differences"] if one["field"] == "parts at step")["values"]
+    again = next(name for name in twins["runs"] if name.startswith("broken"))
+    assert parted[names[0]] == "-"
+    assert parted[again].startswith("not within")  # the same prompt and seed, as far as it came
+    assert "parts at step" in panic("compare", "--of", "run", stuck["run"], other["run"]).stdout
+    assert "results,parts at step" in panic("compare", "--of", "run", "1", "2", "--csv").stdout
+    for mistake, said in (
+        (["1"], "Two runs are needed"),
+        (["1", "1"], "named twice"),
+        (["1", "99"], "No run begins with '99'"),
+        (["1", "2", "--where", "seed = 7"], "not both"),
+    ):
+        done = panic("compare", "--of", "run", *mistake)
+        assert (done.exit_code, said in done.stderr) == (2, True), done.output

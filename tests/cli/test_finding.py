@@ -107,15 +107,15 @@ def test_a_question_that_takes_too_long_is_given_up(store: Path) -> None:
 def test_every_example_of_a_field_is_a_filter(store: Path, panic: Invoke) -> None:
     """One process for all: each row of `panic fields` says how it is asked for."""
     for row in json.loads(panic("fields", "--json").stdout):
-        runs = ["--runs"] if row["of"] == "run" else []
+        kinds = {"run": ["--runs"], "output": ["--outputs"]}.get(row["of"], [])
         done = panic(
             "trainings" if row["of"] == "training" else "list",
-            *runs,
+            *kinds,
             "--where",
             row["example"],
             "--json",
             "--columns",
-            "name",
+            "label",
         )
         assert done.exit_code == 0, (row["example"], done.stderr)
 

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from panic import find
 from panic.store import Store
 from panic.store.annotations import list_annotations
 
@@ -277,3 +278,32 @@ def test_what_is_no_project_is_told_with_the_nearest(panic: Invoke, store: Path)
     assert done.exit_code == 2
     assert "For example no-such-name." in done.stderr
     assert panic("project", "none", "night").exit_code == 2
+
+
+def test_the_outputs_that_a_filter_finds_are_listed_and_marked(panic: Invoke, store: Path) -> None:
+    rows = json.loads(panic("list", "--outputs", "--json").stdout)
+    told = {row["text"] for row in rows if row["modality"] == "text"}
+    assert told == {f"state {number}" for number in range(5)}
+    assert {row["text"] for row in rows if row["modality"] == "image"} == {None}
+    wanted = "text like 'state 3' or text = 'state 4'"
+    assert panic("tag", "odd", "--of", "output", "--where", wanted).stdout == "2 outputs\n"
+    found = json.loads(panic("list", "--outputs", "--where", "'odd' in tags", "--json").stdout)
+    assert [row["text"] for row in found] == ["state 3", "state 4"]
+    with Store(store) as opened:
+        [row] = find(opened, "'odd' in tags and text ~ '3'", of="output", columns=["digest", "experiment"])
+        made = opened.db.value(
+            "SELECT count(*) FROM invocation JOIN output ON output.id = output WHERE text = 'state 3'"
+        )
+    assert row["experiment"] == ["demo", "broken"]
+    assert panic("label", row["digest"][:8], "a label").exit_code == 0
+    counted = panic("list", "--outputs", "--where", "label = 'a label'", "--columns", "invocations", "--json")
+    assert json.loads(counted.stdout) == [{"invocations": made}]
+    assert (
+        panic("untag", "odd", "--of", "output", "--where", "label is null and 'odd' in tags").exit_code == 0
+    )
+    found = json.loads(panic("list", "--outputs", "--where", "'odd' in tags", "--json").stdout)
+    assert [row["text"] for row in found] == ["state 3"]
+    done = panic("list", "--outputs", "--where", "period > 2")
+    assert (done.exit_code, "There is no field 'period'" in done.stderr) == (2, True)
+    assert panic("list", "--outputs", "--project", "colours").exit_code == 2
+    assert panic("tag", "odd", "--of", "output", "--where", "width > 4000").exit_code == 2

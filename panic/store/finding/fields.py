@@ -16,10 +16,10 @@ from typing import Literal
 
 from panic.errors import UsageError, nearest
 from panic.store.codec import PROMPT
-from panic.store.reading import NUM_STEPS, RUN_STATE
+from panic.store.reading import NUM_STEPS, RUN_STATE, VISIBLE
 from panic.store.store import Store
 
-Target = Literal["experiment", "run", "training"]
+Target = Literal["experiment", "run", "output", "training"]
 Type = Literal["text", "number", "time", "flag", "texts", "state", "any"]
 
 EXPERIMENT_STATES = ("running", "complete", "failed", "interrupted", "budget spent", "incomplete")
@@ -112,6 +112,10 @@ def _run(name: str, type: Type, sql: str, about: str, example: str, *needs: str)
     return _field("run", name, type, sql, about, example, *needs)
 
 
+def _output(name: str, type: Type, sql: str, about: str, example: str) -> Field:
+    return _field("output", name, type, sql, about, example)
+
+
 def _training(name: str, type: Type, sql: str, about: str, example: str) -> Field:
     return _field("training", name, type, sql, about, example)
 
@@ -148,6 +152,11 @@ def _made(what: str) -> str:
 RUN_UID = f"panic_run_uid(experiment.name, run.network, {RUN_PROMPT}, run.seed, run.repeat, run.arm)"
 OF_EXPERIMENT = _remarks("experiment", "experiment.uid")
 OF_RUN = _remarks("run", RUN_UID)
+OF_OUTPUT = _remarks("output", "lower(hex(output.digest))")
+CAME_UP = (
+    "invocation AS made JOIN run AS in_run ON in_run.id = made.run JOIN experiment AS its"
+    f" ON its.id = in_run.experiment WHERE made.output = output.id AND its.id {VISIBLE}"
+)
 OF_TRAINING = _remarks("training", "training.uid")
 TRAINING_STATE = "panic_training_state(training.end_state, training.host, training.pid, training.started_at)"
 COMMAND = "(SELECT group_concat(value, ' ') FROM json_each(training.provenance, '$.command'))"
@@ -255,10 +264,31 @@ FIELDS: tuple[Field, ...] = (
         "its label, or its experiment's", "label = first", "prompt",
     ),
     _run("comments", "texts", _comments(OF_RUN), "its comments", "comments ~ 'horse'", "prompt"),
+    _output("digest", "text", "lower(hex(output.digest))", "its digest", "digest like '3f9c%'"),
+    _output("modality", "text", "output.modality", "text or image", "modality = image"),
+    _output("text", "text", "output.text", "what it says, if it is a text", "text like '%horse%'"),
+    _output("width", "number", "output.width", "how wide an image is, in pixels", "width > 64"),
+    _output("height", "number", "output.height", "how high an image is, in pixels", "height > 64"),
+    _output(
+        "experiment", "texts", f"SELECT DISTINCT its.name AS value FROM {CAME_UP}",
+        "the experiments that it came up in", "'night' in experiment",
+    ),
+    _output(
+        "runs", "number", f"(SELECT count(DISTINCT made.run) FROM {CAME_UP})",
+        "how many runs it came up in", "runs > 1",
+    ),
+    _output(
+        "invocations", "number", f"(SELECT count(*) FROM {CAME_UP})", "how many steps put it out",
+        "invocations > 10",
+    ),
+    _output("tags", "texts", _tags(OF_OUTPUT), "its tags", "'odd' in tags"),
+    _output("label", "text", _said(OF_OUTPUT, "label"), "its label", "label like '%blue%'"),
+    _output("comments", "texts", _comments(OF_OUTPUT), "its comments", "comments like '%odd%'"),
     _training("name", "text", "training.name", "the last part of its folder", "name like 'quick%'"),
     _training("id", "text", "training.uid", "its id: what it learns from what, and how", "id like '3f9c%'"),
     _training("task", "text", "training.task", "what it trains", "task = diffusion"),
     _training("folder", "text", "training.folder", "where its model is", "folder like '%/mine'"),
+    _training("project", "text", _said(OF_TRAINING, "project"), "its project", "project = colours"),
     _training("state", "state", TRAINING_STATE, "where it stands", "state = running"),
     *(
         _training(name, "number", f"training.{name}", about, example)
@@ -311,10 +341,10 @@ class Fields:
         self.all = (*FIELDS, *(metric.field for metric in metrics))
 
     def known(self, target: Target) -> dict[str, Field]:
-        """Fields by name, as they are meant where experiments, runs or trainings are asked for.
+        """Fields by name, as they are meant where experiments, runs, outputs or trainings are asked for.
 
         A plain name is first one of what is asked for; `experiment.` or `run.` before it says which.
-        Trainings have none of either.
+        Outputs and trainings have none of either.
         """
         asked = [of for of in (OTHERS.get(target), target) if of]
         plain = {f.name: f for of in asked for f in self.all if f.of == of}
@@ -325,7 +355,8 @@ class Fields:
         known = self.known(target)
         if name in known:
             return known[name]
-        if name.split(".")[0] in IN_JSON and (name.startswith("config") or target == "training"):
+        has_config = target != "output" and name.startswith("config")
+        if name.split(".")[0] in IN_JSON and (has_config or target == "training"):
             return config_field(name, "training" if target == "training" else "experiment")
         raise UsageError(
             f"There is no field {name!r}.", hint=f"{meant(name, known)}`panic fields` lists what there is."

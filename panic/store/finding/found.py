@@ -1,4 +1,4 @@
-"""Experiments, runs and trainings that a filter finds, as dictionaries.
+"""Experiments, runs, outputs and trainings that a filter finds, as dictionaries.
 
 with Store("panic-store") as store:
     find(store, "state = stuck and period > 2", of="run", columns=["name", "run", "period"])
@@ -17,6 +17,7 @@ from panic.store.store import Store
 COLUMNS: dict[Target, tuple[str, ...]] = {
     "experiment": ("name", "id", "state", "runs", "stuck", "failed", "invocations", "created"),
     "run": ("name", "run", "uid", "network", "prompt", "seed", "repeat", "state", "steps", "period"),
+    "output": ("digest", "modality", "text", "runs", "invocations", "tags", "label"),
     "training": (
         *("name", "id", "state", "step", "steps", "loss", "val_loss", "best_loss", "seconds", "started"),
     ),
@@ -33,7 +34,7 @@ def find(
     sort: str = "",
     fields: Fields | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the experiments, runs or trainings that a filter finds, as dictionaries by the names of columns.
+    """Return the experiments, runs, outputs or trainings that a filter finds, by the names of columns.
 
     fields: what can be named, by default all but metrics, which `panic.analysis.measured.find` knows, too.
     """

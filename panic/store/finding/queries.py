@@ -1,4 +1,4 @@
-"""Experiments, runs and trainings that a filter finds, in an order, and columns of them.
+"""Experiments, runs, outputs and trainings that a filter finds, in an order, and columns of them.
 
 ids = find(store, Query(target="run", where="state = stuck and period > 2", sort="-period,run"), fields)
 table(store, "run", ids, ["run", "prompt", "period"], fields)
@@ -27,7 +27,7 @@ from panic.store.finding.syntax import conditions, parse
 from panic.store.reading import VISIBLE
 from panic.store.records import ExperimentRow, RunRow
 from panic.store.store import Store
-from panic.store.trainings import know_training_states
+from panic.store.trainings import DELETED, know_training_states
 
 MAX_KEYS = 20  # columns to sort by
 LIMIT_S = 60.0
@@ -63,8 +63,9 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
         tree = parse(query.where)
         test = asked.add(tree)
         _require_paths(store, asked, tree)
-    if query.target != "training":
-        test = f"({test}) AND experiment.id {VISIBLE}"
+    if query.target != "output":  # which other experiments may have, too
+        seen = f"NOT {DELETED}" if query.target == "training" else f"experiment.id {VISIBLE}"
+        test = f"({test}) AND {seen}"
     if query.experiment is not None:
         test = f"({test}) AND experiment.id = {asked.parameter(query.experiment)}"
     id = f"{query.target}.id"
@@ -137,7 +138,8 @@ def _tables(used: Iterable[Field], target: Target) -> list[str]:
 
 def _joined(target: Target, tables: Iterable[str]) -> str:
     """What stands after FROM."""
-    return " ".join(["training" if target == "training" else "experiment", *(JOINS[name] for name in tables)])
+    first = target if target in ("output", "training") else "experiment"
+    return " ".join([first, *(JOINS[name] for name in tables)])
 
 
 def _perform(

@@ -1,0 +1,180 @@
+"""What commands do with one training of the store: stop it, go on with it, make another of it, delete it.
+
+panic stop mine --wait; panic again mine --set learning_rate=0.001 --trust; panic delete mine
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from panic.cli.common import Shared, say
+from panic.cli.render import console
+from panic.errors import ConflictError, Interrupted, NotFound, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from panic.store import Store
+    from panic.store.trainings import TrainingRow
+    from panic.train.config import Training
+
+LOOK_AGAIN_S = 0.2
+
+
+def named_training(store: Store, selector: str) -> TrainingRow | None:
+    """Return the training that a text names, if it names no experiment; one with a slash is a folder."""
+    from panic.store import reading
+    from panic.store.trainings import find_training
+
+    if os.sep not in selector:
+        try:
+            reading.experiment(store, selector)
+        except NotFound:
+            pass
+        else:
+            return None
+    return find_training(store, selector)
+
+
+def stop_training(row: TrainingRow, *, wait: bool, quiet: bool) -> None:
+    """Ask the process that performs a training to stop. Raises StoreError where that cannot be asked."""
+    from panic.store.driver import ask_to_stop
+    from panic.store.files import lock_holder
+
+    beside = Path(f"{row.folder}.training")
+    holder = lock_holder(beside)
+    if holder is None:
+        return console().print(f"Nobody performs {row.name}.")
+    ask_to_stop(beside, holder)
+    if not quiet:
+        console().print(
+            f"Process {holder.pid} was asked to stop: it finishes the step in flight of {row.name}."
+        )
+    while wait and lock_holder(beside) == holder:
+        time.sleep(LOOK_AGAIN_S)
+    if wait and not quiet:
+        console().print(f"{row.name} has stopped. panic resume {row.name} goes on.")
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What is said of a training that is made from another: what was changed, its tags and its label."""
+
+    changes: Sequence[str]
+    tags: Sequence[str] = ()
+    label: str | None = None
+
+
+def checked_remarks(changes: Sequence[str], tags: Sequence[str], label: str | None) -> Said:
+    """Return what is said of a training. Raises UsageError for what cannot be."""
+    from panic.store.annotations import check_remark, check_tag
+
+    text = None if label is None else check_remark("label", label)
+    return Said(changes=changes, tags=[check_tag(tag) for tag in tags], label=text)
+
+
+def made_from(
+    store: Store, row: TrainingRow, overrides: Sequence[str], name: str | None, *, trust: bool
+) -> list[Training]:
+    """Return the trainings that the stored config of another stands for, changed, each in its own folder.
+
+    name: of the folder, beside that of the other one; by default the next free NAME-2. Raises NotTrusted
+    where the store names files or folders and nobody trusts it, ConflictError where a folder has a training.
+    """
+    from panic.train.config import load_stored
+
+    changes = list(overrides)
+    if name is not None and (not name.strip() or Path(name).name != name):
+        raise UsageError(f"{name!r} cannot be the name of a folder.", hint="--set output=PATH says a path.")
+    if not any(change.partition("=")[0].strip() == "output" for change in changes):
+        changes.append(f"output={json.dumps(_beside(store, row, name))}")
+    loaded: list[Training] = load_stored(row.config, row.name, changes)
+    _require_trust(row, loaded[0], overrides, trust=trust)
+    for one in loaded:
+        if Path(f"{one.output}.training").exists() or Path(one.output).exists():
+            raise ConflictError(
+                f"There is a training in {one.output} already.",
+                hint="Give another name, or leave it out: --name NAME. panic resume goes on with that one.",
+            )
+    return loaded
+
+
+def _beside(store: Store, row: TrainingRow, name: str | None) -> str:
+    """The folder of this name beside that of a training, or the first of NAME-2, NAME-3, ... that is free."""
+    from panic.store.trainings import list_trainings
+
+    folder = Path(row.folder)
+    if name is not None:
+        return str(folder.with_name(name))
+    taken = {one.folder for one in list_trainings(store)}
+    number = 2
+    while (new := f"{folder}-{number}") in taken or any(
+        Path(f"{new}{ending}").exists() for ending in ("", ".training")
+    ):
+        number += 1
+    return new
+
+
+def _require_trust(row: TrainingRow, loaded: Training, overrides: Sequence[str], *, trust: bool) -> None:
+    from panic.engine.trust import NotTrusted
+    from panic.train.config import named_paths
+
+    found = [] if trust else named_paths(loaded, overrides)
+    if found:
+        raise NotTrusted(
+            f"The stored config of {row.name} names {', '.join(found)}. Nothing was done.",
+            hint="If this store is yours, or you trust its maker: --trust. Or --set says other ones.",
+        )
+
+
+def perform_again(shared: Shared, row: TrainingRow, loaded: Sequence[Training], said: Said) -> None:
+    """Perform trainings that are made from another, which is recorded, or go on with that one itself."""
+
+    def begun(one: Training) -> None:
+        if one.output != row.folder:
+            _record(shared.store_path(), row, one, said)
+
+    from panic.cli.train import perform_trainings
+
+    at = Path.cwd() / f"{row.name}.yaml"  # what there is no file of: the log is called so
+    try:
+        perform_trainings(shared, at, loaded, begun)
+    except Interrupted as error:
+        raise Interrupted(error.message, hint="panic resume, with its name, goes on from there.") from error
+
+
+def _record(path: Path, row: TrainingRow, made: Training, said: Said) -> None:
+    """Say of a training that has begun what it was made from, with its tags and its label."""
+    from panic.cli.mark import training_target
+    from panic.store import Store
+    from panic.store.annotations import add_tags, annotate
+    from panic.store.codec import canonical_json
+    from panic.store.signing import present_author
+
+    target, author = training_target(made.output), present_author()
+    origin = canonical_json({"name": row.name, "uid": row.uid, "changes": list(said.changes)})
+    try:
+        with Store(path) as store:
+            annotate(store, "origin", [(target, origin)], author)
+            add_tags(store, [target], said.tags, author)
+            if said.label:
+                annotate(store, "label", [(target, said.label)], author)
+    except StoreError as error:  # as with its entry: the training goes on
+        say(f"Where {made.output} comes from is not in the store: {error.message}", err=True)
+
+
+def resume_training(shared: Shared, row: TrainingRow, *, trust: bool, dry_run: bool) -> None:
+    """Go on with a training, in its folder, as its last session had it. Raises NotTrusted, ConfigError."""
+    from panic.cli.train import print_trainings
+    from panic.train.config import load_stored
+
+    if row.state == "complete":
+        return console().print(f"{row.name} is complete.")
+    loaded: list[Training] = load_stored(row.config, row.name)
+    _require_trust(row, loaded[0], (), trust=trust)
+    return print_trainings(loaded) if dry_run else perform_again(shared, row, loaded, Said(changes=()))
