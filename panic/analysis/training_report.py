@@ -1,9 +1,9 @@
 """Trainings side by side: one page with what differs, how far they are, and their curves.
 
-Curves are read from the journals beside their models; of a training whose folder is on another machine there
-are none.
+Curves come from the journals beside their models; of a training whose folder is on another machine there are
+none. A journal is given as columns by name, one mapping per training.
 
-    write_training_report([find_training(store, "one"), find_training(store, "other")], "trainings.html")
+    write_training_report(rows, {"loss": [{"step": [1.0, 2.0], "loss": [0.5, 0.25]}]}, "trainings.html")
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from panic.analysis.charts import colour, data, finish, spec
 from panic.analysis.contrasts import Contrast, training_contrasts, training_names
 from panic.analysis.page import render_page, write_page
 from panic.store.trainings import TrainingRow
-from panic.train.curves import columns
 
 MOST_POINTS = 1_000
 """Of a curve on the page; of more every n-th is shown."""
@@ -32,15 +31,20 @@ CURVES: Mapping[str, tuple[str, str]] = {
 """By the names of journals: the heading of a curve, and what its numbers are."""
 
 
-def write_training_report(rows: Sequence[TrainingRow], path: str | os.PathLike[str]) -> Path:
+Journal = Mapping[str, Sequence[float | None]]
+
+
+def write_training_report(
+    rows: Sequence[TrainingRow], journals: Mapping[str, Sequence[Journal]], path: str | os.PathLike[str]
+) -> Path:
     """Write the page of trainings to `path` and return it. OSError names it where it cannot be written."""
-    return write_page(render(rows), path)
+    return write_page(render(rows, journals), path)
 
 
-def render(rows: Sequence[TrainingRow]) -> str:
+def render(rows: Sequence[TrainingRow], journals: Mapping[str, Sequence[Journal]]) -> str:
     """The page as a text."""
     names = training_names(rows)
-    curves = {name: curve(rows, name) for name in CURVES}
+    curves = {name: curve(names, journals.get(name, ())) for name in CURVES}
     charts = {name: spec(chart(frame, name)) for name, frame in curves.items() if not frame.is_empty()}
     known = [{one for frame in curves.values() for one in frame["training"]} & {name} for name in names]
     return render_page(
@@ -63,11 +67,10 @@ def _sections(found: Sequence[Contrast]) -> list[tuple[str, list[Contrast]]]:
     ]
 
 
-def curve(rows: Sequence[TrainingRow], journal: str) -> pl.DataFrame:
-    """Return step and loss of trainings from a journal, `loss` or `evaluation`, as far as it is here."""
+def curve(names: Sequence[str], journals: Sequence[Journal]) -> pl.DataFrame:
+    """Return training, step and loss as far as the journals of trainings have both."""
     frames = []
-    for name, row in zip(training_names(rows), rows, strict=True):
-        found = columns(Path(f"{row.folder}.training", f"{journal}.csv"), MOST_POINTS)
+    for name, found in zip(names, journals, strict=False):
         if "step" in found and "loss" in found:
             points = {"step": found["step"], "loss": found["loss"]}
             made = pl.DataFrame(points, {"step": pl.Float64, "loss": pl.Float64}).drop_nulls()

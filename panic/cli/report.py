@@ -95,9 +95,10 @@ def _of_trainings(
     force: bool,
 ) -> None:
     """Write the page of trainings."""
-    from panic.analysis.training_report import write_training_report
+    from panic.analysis.training_report import CURVES, MOST_POINTS, write_training_report
     from panic.cli.compare import chosen_trainings
     from panic.store.files import own_folder
+    from panic.train.curves import columns
 
     with shared.open_store() as store:
         rows = chosen_trainings(store, names, "training", where, project, least=1) or []
@@ -113,7 +114,11 @@ def _of_trainings(
         else:
             file = output
             claim_file(file, force=force)
-        write_training_report(rows, file)
+        places = [Path(f"{row.folder}.training") for row in rows]
+        journals = {
+            name: [columns(place / f"{name}.csv", MOST_POINTS) for place in places] for name in CURVES
+        }
+        write_training_report(rows, journals, file)
     if not shared.quiet:
         console().print(f"Report: {file}")
 

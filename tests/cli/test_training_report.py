@@ -9,6 +9,7 @@ import pytest
 from panic.analysis.training_report import chart, curve
 from panic.store import Store
 from panic.store.trainings import keep, list_trainings
+from panic.train.curves import columns
 from tests.cli.conftest import Invoke
 from tests.store.sample import entry
 
@@ -49,10 +50,12 @@ def test_a_page_compares_trainings(panic: Invoke, store: Path) -> None:
 def test_curves_are_as_far_as_they_are_numbers(store: Path) -> None:
     with Store(store) as opened:
         rows = list_trainings(opened)
-    found = curve(rows, "loss")
+    journals = [columns(Path(f"{row.folder}.training", "loss.csv")) for row in rows]
+    found = curve(["one", "two", "gone"], journals)
     assert found.filter(training="one").rows() == [("one", 10.0, 4.0), ("one", 20.0, 2.0)]
     assert found.filter(training="two")["loss"].to_list() == [3.0, 1.5, 0.75]
-    assert curve(rows, "evaluation").is_empty()
+    assert curve(["one"], [{}]).is_empty()
+    assert columns(Path("two.training", "loss.csv"), 2)["step"] == [10.0, 30.0]
     drawn = chart(found, "loss").to_dict()
     assert drawn["encoding"]["y"]["scale"] == {"type": "log"}
     assert chart(found.with_columns(loss=-found["loss"]), "loss").to_dict()["encoding"]["y"]["scale"] == {
