@@ -76,8 +76,8 @@ def again(
         made = made_from(store, training, overrides or [], name, trust=trust) if training else []
     if training is not None:
         tell_options({"--fail-fast": fail_fast}, "for a training")
-        said = checked_remarks(overrides or [], tags or [], label)
-        return print_trainings(made) if dry_run else perform_again(shared, training, made, said)
+        remarks = checked_remarks(overrides or [], tags or [], label)
+        return print_trainings(made) if dry_run else perform_again(shared, training, made, remarks)
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         config = trusted_config(row, trust=trust)
