@@ -69,6 +69,14 @@ def contrasted(sides: Sequence[tuple[Store, ExperimentRow]]) -> list[Contrast]:
 TOLD_OF_TRAININGS = ("step", "steps", "loss", "val_loss", "best_loss", "best_step", "seconds")
 
 
+def training_names(rows: Sequence[TrainingRow]) -> list[str]:
+    """Return what tells trainings apart: their names, else their folders, else their uids, too."""
+    for names in ([row.name for row in rows], [row.folder for row in rows]):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{row.folder} ({row.uid[:12]})" for row in rows]  # begun anew in the folder of another
+
+
 def training_contrasts(rows: Sequence[TrainingRow]) -> list[Contrast]:
     """Return what trainings say of config, metrics, code, versions and hardware, as `contrasts` does."""
     configs = [{key: value for key, value in row.config.items() if key != "output"} for row in rows]

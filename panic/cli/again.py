@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from panic.cli.common import ExperimentArgument, Shared, command, tell_options
+from panic.cli.common import DryRunOption, ExperimentArgument, Shared, command, tell_options
 from panic.cli.finding import RunsWhereOption, runs_where
 from panic.cli.one_training import checked_remarks, made_from, named_training, perform_again
 from panic.cli.plan import print_plan
 from panic.cli.render import console
 from panic.cli.run import (
-    DryRunOption,
     FailFastOption,
     TrustOption,
     bring_up_to_date,
@@ -76,8 +75,8 @@ def again(
         made = made_from(store, training, overrides or [], name, trust=trust) if training else []
     if training is not None:
         tell_options({"--fail-fast": fail_fast}, "for a training")
-        said = checked_remarks(overrides or [], tags or [], label)
-        return print_trainings(made) if dry_run else perform_again(shared, training, made, said)
+        remarks = checked_remarks(overrides or [], tags or [], label)
+        return print_trainings(made) if dry_run else perform_again(shared, training, made, remarks)
     with shared.open_store() as store:
         row = reading.experiment(store, experiment)
         config = trusted_config(row, trust=trust)

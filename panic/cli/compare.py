@@ -72,7 +72,9 @@ def compare(
     with shared.open_store() as store:
         if of == "run":
             return _compare_runs(store, _runs(store, experiments or [], where, project), everything, form)
-        trainings = None if of == "experiment" else _trainings(store, experiments or [], of, where, project)
+        trainings = (
+            None if of == "experiment" else chosen_trainings(store, experiments or [], of, where, project)
+        )
         if trainings is not None:
             return _compare_trainings(trainings, everything, form)
         rows = chosen_experiments(store, experiments, where, project)
@@ -90,13 +92,19 @@ def compare(
     return _print(names, found, metrics)
 
 
-def _trainings(
-    store: Store, names: Sequence[str], of: str | None, where: str | None, project: str | None
+def chosen_trainings(
+    store: Store,
+    names: Sequence[str],
+    of: str | None,
+    where: str | None,
+    project: str | None,
+    *,
+    least: int = 2,
 ) -> list[TrainingRow] | None:
     """The trainings that are named, or that a filter finds; None where experiments are meant.
 
     Unless trainings are asked for, all names have to be such, and the first that of no experiment. Raises
-    NotFound for what is no training, UsageError for fewer than two.
+    NotFound for what is no training, UsageError for too few.
     """
     from panic.store import reading
     from panic.store.trainings import find_training
@@ -113,8 +121,11 @@ def _trainings(
     chosen = [row for row in found if row is not None]
     if where is not None or project is not None:
         chosen = trainings_where(store, where, project)
-    if len(chosen) < 2:
-        raise UsageError("Two trainings are needed.", hint="panic trainings lists them.")
+    if len(chosen) < least:
+        raise UsageError(
+            f"{'Two trainings are' if least > 1 else 'A training is'} needed.",
+            hint="panic trainings lists them.",
+        )
     return chosen
 
 
@@ -161,18 +172,12 @@ def _compare_runs(store: Store, ids: Sequence[int], everything: bool, form: Form
 
 
 def _compare_trainings(rows: Sequence[TrainingRow], everything: bool, form: Form) -> None:
-    from panic.analysis.contrasts import training_contrasts
-    from panic.cli.finding import SHOWN_UID
+    from panic.analysis.contrasts import training_contrasts, training_names
 
     if len({(row.uid, row.folder) for row in rows}) < len(rows):
         raise UsageError("A training is named twice.", hint="Name different trainings: panic trainings.")
-    names = [row.name for row in rows]
-    if len(set(names)) < len(names):
-        names = [row.folder for row in rows]
-    if len(set(names)) < len(names):  # one was begun anew in the folder of another
-        names = [f"{row.folder} ({row.uid[:SHOWN_UID]})" for row in rows]
     found = [one for one in training_contrasts(rows) if everything or not one.is_same]
-    _tell("training", names, found, form)
+    _tell("training", training_names(rows), found, form)
 
 
 def _tell(kind: str, names: Sequence[str], found: Sequence[Contrast], form: Form) -> None:

@@ -380,10 +380,11 @@ def purge(
         goes = tombstones.preview_purge(store, known)
     if not known and not trainings:
         return console().print(NOTHING_DELETED)
-    names = ", ".join(dict.fromkeys(one.name for one in (*known, *trainings)))
+    hidden = dict.fromkeys(one.name for one in known)
+    names = ", ".join({**hidden, **dict.fromkeys(row.name for row in trainings)})
     if not shared.quiet:
         if known:
-            console().print(_told(", ".join(dict.fromkeys(one.name for one in known)), goes, []))
+            console().print(_told(", ".join(hidden), goes, []))
         for row in trainings:
             console().print(f"{row.name}: the entry of a training; {row.folder} stays", soft_wrap=True)
     if not _is_wanted("Purge this for good?", "Nothing was purged", yes=yes):

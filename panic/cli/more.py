@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from panic.cli.common import (
+    DryRunOption,
     ExperimentArgument,
     JsonOption,
     Shared,
@@ -23,7 +24,7 @@ from panic.cli.common import (
 )
 from panic.cli.features import Asked, compare_features, extract_features
 from panic.cli.plan import print_plan
-from panic.cli.run import DryRunOption, TrustOption, bring_up_to_date, perform
+from panic.cli.run import TrustOption, bring_up_to_date, perform
 from panic.cli.stored import tell_trust, trusted_config
 from panic.errors import ConfigError, ModelError, PanicError, UsageError, nearest
 

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from panic.cli.best import complete_metric
-from panic.cli.common import Shared, command, complete_experiment
+from panic.cli.common import DryRunOption, Shared, command, complete_experiment
 from panic.cli.origin import enforce_clean
 from panic.cli.render import console, print_table
-from panic.cli.run import DryRunOption
 from panic.cli.trials import (
     Direction,
     Search,

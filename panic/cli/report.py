@@ -5,8 +5,9 @@ panic report latest --output report.html; panic report demo other
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +20,8 @@ from panic.errors import UsageError
 if TYPE_CHECKING:
     from panic.store.records import ExperimentRow
 
+MAX_TRAININGS = 8
+MAX_STEM = 24  # characters of a training's name in that of a file
 MAX_ABREAST = 4
 """Experiments on one page: charts of more would be too narrow to be read."""
 
@@ -44,14 +47,21 @@ def report(
             help="By default reports/NAME.html in the store, which is written anew every time.",
         ),
     ] = None,
+    of: Annotated[
+        Literal["experiment", "training"] | None,
+        typer.Option("--of", help="What the page is of: what is named, or what --where finds."),
+    ] = None,
     where: BothWhereOption = None,
     project: ProjectOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write a report of an experiment: pictures, stuck runs, time per model, drift, diagrams.
 
-    Of several experiments it writes what differs in their configs, and the same questions side by side.
+    Of several experiments it writes what differs in their configs, and the same questions side by side; of
+    trainings (--of training) what differs, and their curves.
     """
+    if of == "training":
+        return _of_trainings(shared, experiments or [], output, where, project, force=force)
     from panic.store import reading
     from panic.store.files import own_folder
 
@@ -71,6 +81,44 @@ def report(
             from panic.analysis.comparison import write_comparison
 
             write_comparison(store, [row.id for row in rows], file)
+    if not shared.quiet:
+        console().print(f"Report: {file}")
+
+
+def _of_trainings(
+    shared: Shared,
+    names: list[str],
+    output: Path | None,
+    where: str | None,
+    project: str | None,
+    *,
+    force: bool,
+) -> None:
+    """Write the page of trainings."""
+    from panic.analysis.training_report import CURVES, MOST_POINTS, write_training_report
+    from panic.cli.compare import chosen_trainings
+    from panic.store.files import own_folder
+    from panic.train.curves import columns
+
+    with shared.open_store() as store:
+        rows = chosen_trainings(store, names, "training", where, project, least=1) or []
+        if len(rows) > MAX_TRAININGS:
+            raise UsageError(
+                f"{len(rows)} trainings are too many for one page: at most {MAX_TRAININGS}.",
+                hint="panic compare --of training takes any number.",
+            )
+        if output is None:
+            # A folder may be called anything.
+            stems = dict.fromkeys(re.sub(r"[^\w.-]", "-", row.name)[:MAX_STEM] for row in rows)
+            file = claim_report(own_folder(store.path, "reports"), f"trainings-{'+'.join(stems)}.html")
+        else:
+            file = output
+            claim_file(file, force=force)
+        places = [Path(f"{row.folder}.training") for row in rows]
+        journals = {
+            name: [columns(place / f"{name}.csv", MOST_POINTS) for place in places] for name in CURVES
+        }
+        write_training_report(rows, journals, file)
     if not shared.quiet:
         console().print(f"Report: {file}")
 

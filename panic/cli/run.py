@@ -19,6 +19,7 @@ import typer
 
 from panic.cli.common import (
     INTERRUPTED,
+    DryRunOption,
     ExperimentArgument,
     Shared,
     check_given,

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panic.cli.common import Shared, command, say
+from panic.cli.common import DryRunOption, Shared, command, say
 from panic.cli.origin import CleanOption, enforce_clean
 from panic.cli.render import console, print_table
-from panic.cli.run import DryRunOption
 from panic.errors import UsageError
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "untag": [["x", "good"]],
     "label": [["x", "a label"]],
     "comment": [["x", "a comment"], ["x"]],
-    "compare": [["x", "y"], ["x", "y", "--all", "--json"]],
+    "compare": [["x", "y"], ["x", "y", "--all", "--json"], ["--of", "run", "1", "2"]],
     "again": [["x"], ["x", "--dry-run"], ["x", "--set", "max_length=1"]],
     "extend": [["x", "--max-length", "9"], ["x", "--repeats", "3", "--dry-run"]],
     "rerun": [["x", "--failed"], ["x", "--failed", "--dry-run"]],
