@@ -66,6 +66,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what 
 ProjectOption = Annotated[
     str | None, typer.Option("--project", metavar="NAME", help="Only what is in this project.")
 ]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", "--plan", help="Print the plan, do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 

@@ -62,7 +62,6 @@ TrustOption = Annotated[
     bool,
     typer.Option("--trust", help="Use files of models that the store names; they may run code."),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", "--plan", help="Print the plan, do nothing.")]
 FractionOption = Annotated[
     float | None, typer.Option(metavar="SHARE", help="Share of the device's memory that may be used.")
 ]

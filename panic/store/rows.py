@@ -1,6 +1,6 @@
 """Values of a store that no row should have, whatever SQLite accepts: texts that are no UTF-8, JSON that is
-none or of another kind, times that are no dates, counts and durations beyond what anything could have asked for
-or taken. Each is told with its table and row.
+none or of another kind, times that are no dates, counts and durations beyond what anything could have asked
+for or taken. Each is told with its table and row.
 """
 
 from __future__ import annotations
