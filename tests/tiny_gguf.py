@@ -27,7 +27,7 @@ def write(path: Path, says: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
 
     writer = gguf.GGUFWriter(path, str(says["architecture"]))
     for name, value in says.items():
-        if name != "architecture":
+        if name != "architecture" and value is not None:
             writer.add_uint32(name, value)
     writer.add_array("tokenizer.ggml.tokens", ["a", "b", "a longer one"])
     writer.add_array("tokenizer.ggml.scores", [0.5, 0.25, 0.0])

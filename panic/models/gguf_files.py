@@ -19,10 +19,8 @@ import importlib.util
 import math
 import struct
 from collections.abc import Callable, Collection, Mapping
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -331,10 +329,9 @@ def language_model(spec: ModelSpec, folder: Path, loader: Any, options: Mapping[
         kept["quantization_config"] = transformers.GgufConfig(dequantize=True)
     config = transformers.AutoConfig.from_pretrained(folder)
     try:
-        with redirect_stderr(StringIO()):  # it draws a bar that nothing switches off
-            model, told = loader.from_pretrained(
-                folder, config=config, gguf_file=str(path), output_loading_info=True, **kept
-            )
+        model, told = loader.from_pretrained(
+            folder, config=config, gguf_file=str(path), output_loading_info=True, **kept
+        )
     except (LookupError, ValueError, AttributeError, RuntimeError) as error:
         raise _unread(spec, path, type(config).__name__.removesuffix("Config"), error) from error
     if lacking := [*told["missing_keys"], *told["mismatched_keys"]]:

@@ -123,6 +123,10 @@ def _call_keywords(spec: ModelSpec, pipeline: Any) -> dict[str, Any]:
         elif name not in ("width", "height"):  # the images have that size
             raise ModelError(f"{spec.name}: {type(pipeline).__name__} does not take {name}")
     keywords.pop("negative_prompt", None)  # one for each image, with each call
+    if "strength" in takes:
+        steps, strength = (keywords.get(n, takes[n].default) for n in ("num_inference_steps", "strength"))
+        if reason := _without_steps({"steps": steps, "strength": strength}):
+            raise ModelError(f"{spec.name}: a strength {reason}")
     if "max_area" in takes and {"width", "height"} <= keywords.keys():  # Kontext takes them as a ratio
         keywords |= {"max_area": keywords["width"] * keywords["height"], "_auto_resize": False}
     return keywords

@@ -60,6 +60,9 @@ class Reader:
         folder = weights.folder_of(self._spec)
         with loading(self._spec, folder):
             tokenizer = AutoTokenizer.from_pretrained(folder)
+        if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):  # made of nothing, silently
+            hint = "save it beside the model: tokenizer.save_pretrained(FOLDER)"
+            raise ModelError(f"{self._spec.name}: there is no tokenizer in {folder}", hint=hint)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         if "strftime_now" in str(tokenizer.chat_template):
@@ -73,12 +76,17 @@ class Reader:
     @property
     def limit(self) -> int | None:
         """The most tokens of a prompt; those that a causal model is to write need room beside it."""
-        read = self._spec.context_tokens or next(
-            (self.config[n] for n in _LENGTHS if self.config.get(n)), None
-        )
+        read = self.reads
         if read is None or self.is_encoder_decoder:
             return read
         return max(1, read - int(self._values["max_new_tokens"]))
+
+    @property
+    def reads(self) -> int | None:
+        """The most tokens that the model reads at once, as far as that is known."""
+        if self._spec.context_tokens:
+            return self._spec.context_tokens
+        return next((one for name in _LENGTHS if isinstance(one := self.config.get(name), int)), None)
 
     def tokens(self, text: str) -> list[int]:
         """The token ids of the whole prompt for a text.
@@ -307,7 +315,12 @@ def _file_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
         weights.folder_of(spec)
     except ModelError:
         return {}
-    return kernels.writer_conflicts(spec, asked) | gguf_files.conflicts(spec, asked, misfit)
+    found = kernels.writer_conflicts(spec, asked) | gguf_files.conflicts(spec, asked, misfit)
+    reader, wanted = Reader(spec), spec.parameters.get("max_new_tokens")
+    reads = None if reader.is_encoder_decoder else reader.reads
+    if "max_new_tokens" in asked and reads is not None and isinstance(wanted, int) and wanted >= reads:
+        found["max_new_tokens"] = f"leaves no room for a text: the model reads {reads:,} tokens in all"
+    return found
 
 
 def _bucketing(spec: ModelSpec) -> Bucketer:

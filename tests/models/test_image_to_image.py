@@ -173,6 +173,14 @@ def test_parameters_that_a_pipeline_does_not_take_are_refused(load: Load) -> Non
         load("variation", image_guidance=1.5)
 
 
+@pytest.mark.parametrize("parameters", [{"steps": 1}, {"strength": 0.01}])
+def test_steps_that_the_pipelines_own_strength_leaves_none_of_are_told(
+    load: Load, parameters: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match=r"a strength of 0\..* leaves none of (1|50) steps"):
+        load("variation", **parameters)
+
+
 @pytest.mark.parametrize(
     ("base", "parameters", "told"),
     [

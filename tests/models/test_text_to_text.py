@@ -289,3 +289,23 @@ def test_a_network_of_language_models_is_performed(folders: Callable[..., Path],
         states = [(one.state, one.num_steps) for one in reading.runs(store, 1) if one.state != "failed"]
         assert states == [("done", 4)] * len(states)
         assert len(states) >= 6, "a random model may write nothing that can be read now and then"
+
+
+def test_a_folder_without_a_tokenizer_says_so(tmp_path: Path) -> None:
+    """The library makes one of nothing, to which every text is empty."""
+    folder = tiny_language.build("qwen3", tmp_path / "qwen3")
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    model = registry.build(registry.resolve("it", {"it": {"base": f"local:{folder}"}}))
+    with pytest.raises(ModelError, match="there is no tokenizer in"):
+        model.load("cpu")
+
+
+def test_new_tokens_that_leave_no_room_for_a_text_are_told_before_anything_is_read(tmp_path: Path) -> None:
+    for kind, told in (("qwen3", 1), ("gpt2", 1), ("t5", 0)):
+        folder = tiny_language.build(kind, tmp_path / kind, max_positions=64)
+        for tokens, number in ((64, told), (63, 0)):
+            variant = {"base": f"local:{folder}", "max_new_tokens": tokens}
+            problems = registry.check_config({"models": {"it": variant}})
+            assert [problem.path for problem in problems] == [("models", "it", "max_new_tokens")] * number
+            assert all("the model reads 64 tokens in all" in problem.message for problem in problems)
