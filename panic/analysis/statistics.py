@@ -178,9 +178,10 @@ def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFra
     `formula` in R's notation: "drift ~ network". One row per term: term, estimate, standard_error, low, high
     (95 %), p_value, is_converged; the term "Group Var" is the variance between groups, without a p value.
     Intervals and p values are of Student's t with the fewer degrees of freedom: of groups, or of rows within
-    them (the normal law of statsmodels called 23 of 91 frames without an effect clear, of 16 rows in 14 groups).
+    them (of 16 rows in 14 groups without an effect, the normal law of statsmodels called 23 of 91 clear).
     AnalysisError for unknown columns, NaN, one group only, fewer than two groups of several rows (what groups
-    differ by could not be told from what rows do, and p would be near 0) or LEAST_WITHIN such, or none that can be fitted.
+    differ by could not be told from what rows do, and p would be near 0), fewer than LEAST_WITHIN rows beyond
+    the first of each group, or a model that cannot be fitted.
     """
     import warnings
 
