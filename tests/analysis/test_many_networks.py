@@ -58,7 +58,7 @@ def evidence() -> Iterator[Evidence]:
         yield found
 
 
-CUT = (chain, entropies, mean_dwells, milestones, networks, regimes, time, two_periodicity, vendi)
+CUT = (chain, entropies, mean_dwells, networks, regimes, time, two_periodicity, vendi)
 
 
 @pytest.mark.parametrize("question", CUT, ids=lambda question: question.__name__.rpartition(".")[2])
@@ -70,3 +70,11 @@ def test_charts_keep_to_a_height_and_say_what_they_leave_out(evidence, question)
     assert max(spec["height"] for spec in specs) <= TALLEST
     captions = [" ".join(spec["title"]["subtitle"]) for spec in specs]
     assert any(re.search(r"\d+ more (networks|models|rows) are not drawn\.", caption) for caption in captions)
+
+
+def test_chances_of_many_networks_keep_to_a_height():
+    rows = [(f"tell {n:02d}", f"region {k}", "a", "b", 0.5, 0.1) for n in range(45) for k in range(8)]
+    columns = ("network", "name", "target", "source", "committor", "share")
+    made = milestones._committor_chart(pl.DataFrame(rows, columns, orient="row")).to_dict()
+    assert made["height"] <= TALLEST
+    assert " ".join(made["title"]["subtitle"]).endswith("39 more networks are not drawn.")

@@ -265,7 +265,8 @@ def _course(found: Movement, last: int) -> str:
     if found.num_runs < 3:
         return "whether it wanders off cannot be said of fewer than 3 runs"
     measured = (
-        f"from lag {first} to {last} D grows by {found.growth:.0%}, 95 % interval "
+        f"from lag {first} to {last} D {'grows' if found.growth >= 0 else 'changes'} by {found.growth:.0%}, "
+        "95 % interval "
         f"{found.growth_low:.0%} to {found.growth_high:.0%}"
     )
     return {

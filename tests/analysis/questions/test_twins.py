@@ -59,6 +59,23 @@ def test_no_growth_is_no_rate_and_never_a_negative_one():
         twins.growth(slow)
 
 
+@pytest.mark.parametrize("memory", [0.0, 0.8])
+def test_pairs_that_are_as_far_apart_all_along_have_a_rate_at_its_level(memory):
+    """Of 100 sets of 6 pairs whose distances only remember, 5 % + 2 deviations may have one, none below 0."""
+    rates = []
+    for seed in range(100):
+        logs = np.random.default_rng(seed).normal(size=(6, 40))
+        for step in range(1, 40):
+            logs[:, step] = memory * logs[:, step - 1] + np.sqrt(1 - memory**2) * logs[:, step]
+        rows = [{"pair": f"{i}", "step": range(40), "distance": np.exp(0.5 * logs[i])} for i in range(6)]
+        try:
+            rates.append(twins.growth(pl.concat(pl.DataFrame(row) for row in rows)).rate)
+        except AnalysisError:
+            continue
+    assert len(rates) <= 9
+    assert min(rates, default=1.0) > 0
+
+
 def test_distances_that_still_grow_are_not_called_saturated():
     grown = 0.01 * np.sqrt(np.arange(1, 201))
     assert not dynamics.ftle(grown, window=20).is_saturated
