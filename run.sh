@@ -63,10 +63,14 @@ detach() {
   pid=$!
   printf '%s\n' "$pid" "$(started "$pid")" "$(hostname)" "$*" >"$LOGS/$name.pid"
   await_begin "$pid" "$log"
+  tell_job "Started in the background: PID $pid" "$log"
+}
+
+tell_job() {
   cat <<TEXT
-Started in the background: PID $pid
-Log:     $log
-Follow:  tail -f "$log"
+$1
+Log:     $2
+Follow:  tail -f "$2"
 State:   "$ROOT/run.sh" --status
 Stop:    "$ROOT/run.sh" --stop
 TEXT
@@ -77,7 +81,7 @@ await_begin() {
   local tick=0 code=0
   while [ -n "$(started "$1")" ]; do
     if grep -q '^runs ' "$2"; then return; fi
-    if [ "$tick" = 50 ]; then say "PID $1 is getting ready. Log: $2"; fi
+    if [ "$tick" = 50 ]; then tell_job "PID $1 is getting ready; it goes on without you, too (Ctrl-C)." "$2"; fi
     sleep 0.2
     tick=$((tick + 1))
   done
