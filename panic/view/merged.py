@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,16 +74,14 @@ def _image_bytes(path: Path) -> int:
 def numbers(stores: Mapping[str, str], name: str) -> dict[str, tuple[str, int]]:
     """Where the runs of an experiment are, by uid: the key of a store, and the number there.
 
-    Of a run that several stores have, it is the first of them.
+    Of a run that several stores have, it is in the one where it is longest, or the first of those.
     """
     found: dict[str, tuple[str, int]] = {}
+    longest: dict[str, int] = {}
     for key, path in stores.items():
         with Store(Path(path), copy_older=True) as store:
-            for uid, number in _runs(store, name):
-                found.setdefault(uid, (key, number))
+            for run in reading.runs(store, reading.experiment(store, name).id):
+                uid = run_uid(name, run)
+                if run.num_steps > longest.get(uid, -1):
+                    found[uid], longest[uid] = (key, run.id), run.num_steps
     return found
-
-
-def _runs(store: Store, name: str) -> Iterator[tuple[str, int]]:
-    for run in reading.runs(store, reading.experiment(store, name).id):
-        yield run_uid(name, run), run.id

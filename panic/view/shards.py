@@ -46,14 +46,17 @@ def asked(context: Context, request: Request) -> tuple[Source, str, dict[str, An
 
     Raises UsageError for too many stores; NotFound where one has no such experiment.
     """
-    states, uids, stores = [], [], {}
+    states, rows, stores = [], [], {}
     sources = _sources(context, request.path_params["store"])
     for source in sources:
         with source.reading() as store:
-            uids.append(reading.experiment(store, request.path_params["experiment"]).uid)
+            rows.append(reading.experiment(store, request.path_params["experiment"]))
             states.append(source.state_of(store))
         stores[source.key] = str(source.path.resolve())
-    return sources[0], "+".join(states), {"experiment": uids[0], "stores": stores}
+    experiment = (
+        rows[0].uid if len(rows) == 1 else rows[0].name
+    )  # what is merged keeps the uid of any of them
+    return sources[0], "+".join(states), {"experiment": experiment, "stores": stores}
 
 
 def _sources(context: Context, keys: str) -> list[Source]:

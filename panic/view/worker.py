@@ -112,7 +112,9 @@ class _Loaded:
         """The store that is asked about: `path`, or `stores` (paths by key) merged in `folder`."""
         path, stores = asked["path"], asked.get("stores", {})
         self.conflicts = []
-        if len(stores) > 1 and asked["kind"] != "list":
+        if len(stores) > 1 and asked["kind"] == "list":  # which asks no store, so none is merged or let go
+            return self._store or self._at(path)
+        if len(stores) > 1:
             path = str(self._merged.path(stores, Path(asked["folder"])))
             self.conflicts = self._merged.conflicts
         return self._at(path)

@@ -521,7 +521,7 @@ def test_a_map_is_coloured_by_tags_and_by_what_is_measured(browser: Browser, tmp
     for number, run in enumerate(looked.runs):
         looked.step(run, *(f"{run} {place}" for place in range(number + 2)))
     looked.embed()
-    with serving(looked.store.path) as served:
+    with seen(browser, looked.store.path) as served:
         said = {"target": "run", "experiment": "wall", "run": looked.runs[2], "kind": "tag", "text": "odd"}
         assert served.post("/api/1/stores/0/remarks", said).status == 200
         page = browser.open(f"{served.url}#/0/wall/map?colour=tags")
@@ -531,6 +531,8 @@ def test_a_map_is_coloured_by_tags_and_by_what_is_measured(browser: Browser, tmp
         page.eval("location.hash = '#/0/wall/map?colour=steps'")
         page.wait("document.querySelector('canvas')?.dataset.colours == 4")
         assert page.eval(NAMES) == ["4", "7", "10"]
+        page.eval("location.hash = '#/0/wall/map?colour=cluster'")
+        page.wait("document.querySelector('canvas')?.dataset.colours != 4")
         page.eval("location.hash = '#/0/wall/map?colour=entropy'")  # of 2 to 5 distinct texts: log2
         page.wait(f"{NAMES}.join() === '1,1.66,2.32'")
         assert page.eval("document.querySelector('canvas').dataset.colours") == "4"
@@ -548,7 +550,7 @@ def test_shards_are_one_experiment_on_every_page(browser: Browser, tmp_path: Pat
     failed = shards[1].add("the one that fails")
     failure = NewFailure(run=failed, step=0, kind="output", message="empty")
     writing.commit(shards[1].store, Commit(failures=[failure]))
-    with serving(*(shard.store.path for shard in shards)) as served:
+    with seen(browser, *(shard.store.path for shard in shards)) as served:
         page = browser.open(f"{served.url}#/0+1/wall/status")
         page.wait("document.querySelector('[data-steps]')?.textContent === '48'")
         page.wait("document.querySelector('[data-ended]').textContent === '1'")
@@ -569,6 +571,8 @@ def test_shards_are_one_experiment_on_every_page(browser: Browser, tmp_path: Pat
         page.eval("location.hash = '#/0+1/wall/questions/time'")
         page.wait("document.querySelector('[data-answered]')?.innerText.includes('As of')")
         answer = served.get("/api/1/stores/0+1/experiments/wall/map").json
+        for order in ("0+1", "1+0"):  # what is merged keeps the uid of one of them
+            assert served.get(f"/api/1/stores/{order}/experiments/wall/questions/time").status == 200
     assert answer["conflicts"] == []
     found = {(run["store"], run["number"], run["prompt"]) for run in answer["runs"]}
     known = {

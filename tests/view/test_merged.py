@@ -49,3 +49,14 @@ def test_what_does_not_agree_is_left_out_and_told(tmp_path: Path) -> None:
         assert reading.runs(store) == []
     for shard in shards:
         shard.store.close()
+
+
+def test_a_run_of_two_stores_is_where_it_is_longest(tmp_path: Path) -> None:
+    """One of them may be a snapshot of earlier, which lacks the last steps."""
+    shards = [Looked(tmp_path / name, 1) for name in ("early", "late")]
+    for shard, number in zip(shards, (1, 2), strict=True):
+        shard.step(shard.runs[0], *[f"text {step}" for step in range(number)])
+    stores = {str(number): str(shard.store.path) for number, shard in enumerate(shards)}
+    assert list(numbers(stores, "wall").values()) == [("1", shards[1].runs[0])]
+    for shard in shards:
+        shard.store.close()
