@@ -116,18 +116,19 @@ def read_header(path: Path) -> Header:
     """What a file says of itself; its weights are not read. Raises NoGGUF."""
     try:
         status = path.stat()
-        return _read_header(path, status.st_size, status.st_mtime_ns)
+        return _read_header(path, (status.st_size, status.st_mtime_ns))
     except OSError as error:
         raise NoGGUF(f"cannot be read ({error.strerror})") from error
 
 
 @lru_cache(maxsize=16)
-def _read_header(path: Path, num_bytes: int, changed_ns: int) -> Header:
+def _read_header(path: Path, state: tuple[int, int]) -> Header:
+    """Of a file of so many bytes that was changed at that time (ns)."""
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise NoGGUF("is no GGUF file")
         try:
-            return _parsed(file, num_bytes)
+            return _parsed(file, state[0])
         except NoGGUF:
             raise
         except (struct.error, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:

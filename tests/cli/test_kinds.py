@@ -53,7 +53,10 @@ def test_trainings_and_runs_are_ranked_by_their_numbers(panic: Invoke, kinds: Pa
         (("best", "--of", "training", "--by", "val_los"), "Did you mean val_loss?"),
         (("best", "--of", "training", "--by", "name"), "name is no number"),
         (("best", "--of", "training", "--by", "loss", "alpha"), "Trainings are of no experiment"),
-        (("best", "--of", "training", "--by", "loss", "--project", "colours"), "Trainings are in no project"),
+        (
+            ("best", "--of", "training", "--by", "loss", "--project", "colours"),
+            "No training of panic-store is in the project",
+        ),
         (("compare", "--of", "training", "one", "nothing"), "There is no training 'nothing'"),
         (("compare", "--of", "training", "one"), "Two trainings are needed"),
         (("tag", "odd", "--of", "training"), "--where says which ones"),
