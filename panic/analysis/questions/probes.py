@@ -240,7 +240,7 @@ def sentence(answer: Probes) -> str:
 
 
 def _until(target: str, rows: list[dict[str, Any]]) -> str:
-    """Until when the target can be read: as long as no stretch before failed; else where first it can."""
+    """Until when the target can be read: as long as no stretch before failed; and where it can after that."""
     can = [row["p_adjusted"] <= LEVEL for row in rows]
     read = rows[: can.index(False)] if False in can else rows
     if not read:
@@ -249,11 +249,13 @@ def _until(target: str, rows: list[dict[str, Any]]) -> str:
     text = f"the {target} can be read at {_told(read[-1])}"
     if len(read) > 1:
         text = f"the {target} can be read from the start, still at {_told(read[-1])}"
-    return (
-        text
-        if len(read) == len(rows)
-        else f"{text}, and could not be read any more at {_told(rows[len(read)])}"
-    )
+    if len(read) == len(rows):
+        return text
+    lost = _told(rows[len(read)])
+    if not any(can[len(read) :]):
+        return f"{text}, and could not be read any more at {lost}"
+    again = rows[can.index(True, len(read))]
+    return f"{text}, could not be read at {lost}, but can be read again at {_told(again)}"
 
 
 def _told(row: dict[str, Any]) -> str:

@@ -215,17 +215,24 @@ def sentence(answer: Recoverability) -> str:
 
 
 def _until(network: str, rows: list[dict[str, Any]]) -> str:
-    """Until when the prompt can be told: as long as no stretch before failed."""
+    """Until when the prompt can be told: as long as no stretch before failed; and where it can after that."""
     can = [row["p_adjusted"] <= LEVEL for row in rows]
     told = rows[: can.index(False)] if False in can else rows
     of = f"{network} ({rows[0]['num_prompts']:,} prompts, {rows[0]['num_runs']:,} runs):"
     if not told and least_told(rows[0]["p_least"]):
         return f"{of} too few prompts to show that it can be told {_at(rows[0])}"
-    if not told:
-        return f"{of} it could not be told {_at(rows[0])}"
     if len(told) == len(rows):
         return f"{of} it can be told up to the end, {_at(rows[-1])}"
-    return f"{of} it can be told {_at(told[-1])}, and could not be told any more {_at(rows[len(told)])}"
+    lost = _at(rows[len(told)])
+    later = next(
+        (_at(row) for row, is_told in zip(rows, can, strict=True) if is_told and row not in told), ""
+    )
+    if not told:
+        return f"{of} it could not be told {lost}" + (f", but can be told {later}" if later else "")
+    text = f"{of} it can be told {_at(told[-1])}"
+    if not later:
+        return f"{text}, and could not be told any more {lost}"
+    return f"{text}, could not be told {lost}, but can be told again {later}"
 
 
 def _at(row: dict[str, Any]) -> str:

@@ -180,9 +180,15 @@ def stretch(steps: str, p: float, least: float = 0.01) -> dict[str, object]:
             "can be read from the start, still at step 2 (90% right, shuffled labels 50%, p = 0.02)",
         ),
         (
-            [0.01, 0.3, 0.01],
+            [0.01, 0.3, 0.2],
             "can be read at step 1 (90% right, shuffled labels 50%, p = 0.01), and could not be read any "
             "more at step 2 (90% right, shuffled labels 50%, p = 0.3)",
+        ),
+        (
+            [0.01, 0.3, 0.2, 0.02],
+            "can be read at step 1 (90% right, shuffled labels 50%, p = 0.01), could not be read at step 2 "
+            "(90% right, shuffled labels 50%, p = 0.3), but can be read again at step 4 (90% right, shuffled "
+            "labels 50%, p = 0.02)",
         ),
     ],
 )

@@ -99,3 +99,36 @@ def test_too_few_prompts_are_said_to_be_too_few_and_not_that_nothing_could_be_to
     said = recoverability.sentence(replace(answer, stretches=one))
     assert "too few prompts to show that it can be told at model call 1 (rank 1.00" in said
     assert "could not be told" not in said
+
+
+@pytest.mark.parametrize(
+    ("ps", "said"),
+    [
+        ([0.01, 0.01], ["it can be told up to the end, at model call 2 "]),
+        (
+            [0.01, 0.3, 0.2],
+            ["it can be told at model call 1 ", ", and could not be told any more at model call 2 "],
+        ),
+        ([0.3, 0.2], ["it could not be told at model call 1 "]),
+        ([0.3, 0.01], ["it could not be told at model call 1 ", ", but can be told at model call 2 "]),
+        (
+            [0.01, 0.3, 0.01],
+            [
+                "it can be told at model call 1 ",
+                ", could not be told at model call 2 ",
+                ", but can be told again at model call 3 ",
+            ],
+        ),
+    ],
+)
+def test_what_can_be_told_later_is_said(ps: list[float], said: list[str]) -> None:
+    rows = [
+        {
+            **{"first_step": number, "last_step": number, "p_adjusted": p, "p_least": 0.001},
+            **{"rank": 0.2, "first": 0.5, "num_prompts": 6, "num_runs": 12},
+        }
+        for number, p in enumerate(ps, start=1)
+    ]
+    text = recoverability._until("loop", rows)
+    assert all(part in text for part in said)
+    assert text.count("told") == len(said)

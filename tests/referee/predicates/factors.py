@@ -61,7 +61,7 @@ def probes(case: Case) -> Rulings:
         if match:
             factor, is_read = match[1], not match[2] or "but can be read" in part
             yield Ruling(claim=f"the {factor} can be read", said=is_read, is_true=factor in truth.readable)
-            is_kept = is_read and not match[2] and "any more" not in part
+            is_kept = is_read and "could not" not in part
             is_true = factor in truth.readable_late
             yield Ruling(claim=f"the {factor} can be read up to the end", said=is_kept, is_true=is_true)
 
