@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CsvOption = Annotated[bool, typer.Option("--csv", help="CSV for programs.")]
 MAX_CELL = 60
+LONGEST_RUN = 18
+"""So many characters can name a run: 16 of its uid, or the digits of a number of 64 bits."""
 Form = Literal["text", "csv", "json"]
 
 
@@ -150,6 +152,10 @@ def _run(store: Store, name: str) -> int:
     from panic.store import reading
     from panic.store.finding.queries import SHORTEST_UID
 
+    if len(name) > LONGEST_RUN:
+        raise NotFound(
+            f"No run begins with {shorten(name, LONGEST_RUN)!r}.", hint="panic list --runs lists them."
+        )
     if name.isdecimal() and (found := [run.id for run in reading.runs(store, only=[int(name)])]):
         return found[0]
     begun = []

@@ -353,8 +353,8 @@ def _from_here(name: str) -> str:
 
 def _window(text: str) -> dict[str, Any]:
     dimension, _, delay = text.partition(":")
-    if not dimension.isdecimal() or not (delay or "1").isdecimal():
-        raise UsageError(f"--window {text}: a window is N or N:DELAY, for example 5:2.")
+    if len(text) > 40 or not dimension.isdecimal() or not (delay or "1").isdecimal():
+        raise UsageError(f"--window {text[:40]}: a window is N or N:DELAY, for example 5:2.")
     return {"dimension": int(dimension), "delay": int(delay or 1)}
 
 

@@ -5,6 +5,7 @@ panic stop mine --wait; panic again mine --set learning_rate=0.001 --trust; pani
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from panic.train.config import Training
 
 LOOK_AGAIN_S = 0.2
+MOST_TOLD = 5
+"""So many of the paths that nobody trusts are named."""
 
 
 def named_training(store: Store, selector: str) -> TrainingRow | None:
@@ -89,45 +92,58 @@ def made_from(
     from panic.train.config import load_stored
 
     changes = list(overrides)
+    says_output = any(change.partition("=")[0].strip() == "output" for change in changes)
     if name is not None and (not name.strip() or Path(name).name != name):
         raise UsageError(f"{name!r} cannot be the name of a folder.", hint="--set output=PATH says a path.")
-    if not any(change.partition("=")[0].strip() == "output" for change in changes):
+    if name is not None and says_output:
+        raise UsageError("Give either --name, a folder beside that one, or --set output=PATH.")
+    if not says_output:
         changes.append(f"output={json.dumps(_beside(store, row, name))}")
     loaded: list[Training] = load_stored(row.config, row.name, changes)
-    _require_trust(row, loaded[0], overrides, trust=trust)
+    _require_trust(row, loaded, overrides, trust=trust)
     for one in loaded:
         if Path(f"{one.output}.training").exists() or Path(one.output).exists():
+            other = "another path: --set output=PATH" if says_output else "another name: --name NAME"
             raise ConflictError(
                 f"There is a training in {one.output} already.",
-                hint="Give another name, or leave it out: --name NAME. panic resume goes on with that one.",
+                hint=f"Give {other}, or leave it out. panic resume goes on with that one.",
             )
     return loaded
 
 
 def _beside(store: Store, row: TrainingRow, name: str | None) -> str:
-    """The folder of this name beside that of a training, or the first of NAME-2, NAME-3, ... that is free."""
+    """The folder of this name beside that of a training, or the first of NAME-2, NAME-3, ... that is free.
+
+    A number is taken, too, by what a sweep made of it: NAME-2-learning_rate=0.1.
+    """
     from panic.store.trainings import list_trainings
 
     folder = Path(row.folder)
     if name is not None:
         return str(folder.with_name(name))
-    taken = {one.folder for one in list_trainings(store)}
+    taken = {
+        Path(one.folder).name for one in list_trainings(store) if Path(one.folder).parent == folder.parent
+    }
+    with contextlib.suppress(OSError):  # there may be no such folder here
+        taken |= {path.name.removesuffix(".training") for path in folder.parent.iterdir()}
     number = 2
-    while (new := f"{folder}-{number}") in taken or any(
-        Path(f"{new}{ending}").exists() for ending in ("", ".training")
-    ):
+    while any(f"{one}-".startswith(f"{folder.name}-{number}-") for one in taken):
         number += 1
-    return new
+    return f"{folder}-{number}"
 
 
-def _require_trust(row: TrainingRow, loaded: Training, overrides: Sequence[str], *, trust: bool) -> None:
+def _require_trust(
+    row: TrainingRow, loaded: Sequence[Training], overrides: Sequence[str], *, trust: bool
+) -> None:
     from panic.engine.trust import NotTrusted
     from panic.train.config import named_paths
 
-    found = [] if trust else named_paths(loaded, overrides)
+    found = {} if trust else dict.fromkeys(path for one in loaded for path in named_paths(one, overrides))
     if found:
+        named = ", ".join([*found][:MOST_TOLD])
+        more = f" and {len(found) - MOST_TOLD:,} more" if len(found) > MOST_TOLD else ""
         raise NotTrusted(
-            f"The stored config of {row.name} names {', '.join(found)}. Nothing was done.",
+            f"The stored config of {row.name} names {named}{more}. Nothing was done.",
             hint="If this store is yours, or you trust its maker: --trust. Or --set says other ones.",
         )
 
@@ -141,7 +157,7 @@ def perform_again(shared: Shared, row: TrainingRow, loaded: Sequence[Training], 
 
     from panic.cli.train import perform_trainings
 
-    at = Path.cwd() / f"{row.name}.yaml"  # what there is no file of: the log is called so
+    at = Path.cwd() / f"{Path(row.name).name}.yaml"  # what there is no file of: the log is called so
     try:
         perform_trainings(shared, at, loaded, begun)
     except Interrupted as error:
@@ -150,22 +166,51 @@ def perform_again(shared: Shared, row: TrainingRow, loaded: Sequence[Training], 
 
 def _record(path: Path, row: TrainingRow, made: Training, said: Said) -> None:
     """Say of a training that has begun what it was made from, with its tags and its label."""
-    from panic.cli.mark import training_target
-    from panic.store import Store
-    from panic.store.annotations import add_tags, annotate
     from panic.store.codec import canonical_json
-    from panic.store.signing import present_author
 
-    target, author = training_target(made.output), present_author()
     origin = canonical_json({"name": row.name, "uid": row.uid, "changes": list(said.changes)})
     try:
-        with Store(path) as store:
-            annotate(store, "origin", [(target, origin)], author)
-            add_tags(store, [target], said.tags, author)
-            if said.label:
-                annotate(store, "label", [(target, said.label)], author)
+        mark_training(path, made.output, tags=said.tags, label=said.label, origin=(row, origin))
     except StoreError as error:  # as with its entry: the training goes on
         say(f"Where {made.output} comes from is not in the store: {error.message}", err=True)
+
+
+def mark_training(
+    path: Path,
+    folder: str,
+    *,
+    tags: Sequence[str],
+    label: str | None,
+    origin: tuple[TrainingRow, str] | None = None,
+) -> None:
+    """Give the training in a folder tags, and a label if it has none; unsigned if it has to be.
+
+    origin: what it was made from, and the remark that says so. Remarks are on its recipe, so one that has
+    the recipe of the other was made from none, and shares tags and label with it: that is told. Raises
+    StoreError.
+    """
+    from panic.cli.mark import training_target
+    from panic.store import Store
+    from panic.store.annotations import add_tags, annotate, list_annotations, marks_of
+    from panic.store.signing import Author, present_author, signed_if_possible
+
+    target = training_target(folder)
+    with Store(path) as store:
+
+        def mark(author: Author) -> None:
+            known = list_annotations(store, target.kind, target.uid)
+            if origin and origin[0].uid != target.uid and all(one.text != origin[1] for one in known):
+                annotate(store, "origin", [(target, origin[1])], author)
+            add_tags(store, [target], tags, author)
+            if label and not marks_of(known).label:
+                annotate(store, "label", [(target, label)], author)
+
+        signed_if_possible(mark, present_author(), f"what is said of {folder}")
+        now = marks_of(list_annotations(store, target.kind, target.uid))
+    if origin and origin[0].uid == target.uid and (tags or label):
+        say(f"{folder} has the recipe of {origin[0].name}: tags and label are of both.", err=True)
+    if origin and label and now.label != label:
+        say(f"Its label stays as it was: {now.label}. panic label gives another one.", err=True)
 
 
 def resume_training(shared: Shared, row: TrainingRow, *, trust: bool, dry_run: bool) -> None:
@@ -176,5 +221,5 @@ def resume_training(shared: Shared, row: TrainingRow, *, trust: bool, dry_run: b
     if row.state == "complete":
         return console().print(f"{row.name} is complete.")
     loaded: list[Training] = load_stored(row.config, row.name)
-    _require_trust(row, loaded[0], (), trust=trust)
+    _require_trust(row, loaded, (), trust=trust)
     return print_trainings(loaded) if dry_run else perform_again(shared, row, loaded, Said(changes=()))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panic.cli.common import Shared, say
+from panic.cli.one_training import mark_training
 from panic.cli.train import follow
 from panic.cli.trials import Former, Pruned, Search, values_of
 from panic.errors import NotFound, UsageError, nearest
@@ -74,7 +75,7 @@ def perform_training(shared: Shared, search: Search, trial: Any) -> float:
     def hear(progress: TrainingProgress) -> None:
         nonlocal is_marked
         if not is_marked:
-            _mark(search, loaded, label)
+            mark_training(search.store, loaded.output, tags=[search.tag], label=label)
             is_marked = True
         if progress.measures is None or progress.step >= progress.steps or not is_pruned:
             return
@@ -116,20 +117,6 @@ def value_of(standing: Standing, metric: str) -> float | None:
     }
     value = found[metric] if metric in found else standing.measures.get(metric.removeprefix(MEASURES))
     return value if value is not None and math.isfinite(value) else None
-
-
-def _mark(search: Search, loaded: Training, label: str) -> None:
-    """Tag the training of a trial, and say what it tries, once."""
-    from panic.cli.mark import training_target
-    from panic.store import Store
-    from panic.store.annotations import add_tags, annotate, list_annotations
-    from panic.store.signing import present_author
-
-    target, author = training_target(loaded.output), present_author()
-    with Store(search.store) as store:
-        add_tags(store, [target], [search.tag], author)
-        if not any(row.kind == "label" for row in list_annotations(store, target.kind, target.uid)):
-            annotate(store, "label", [(target, label)], author)
 
 
 def former_training(search: Search, name: str) -> Former:

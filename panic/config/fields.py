@@ -15,6 +15,8 @@ LEAST_EXPONENT = 1000  # smaller numbers with a point or an exponent are slips
 MAX_EXACT = 2**53  # beyond, a number with an exponent need not be the one that was written
 MAX_BATCH = 65_536  # batches are padded to their size, so a slip of the finger would fill the memory
 MAX_WORKERS = 1024  # processes or threads
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+"""A plain name, or organisation/name on the hub; neither can be a path out of a folder or an address."""
 SIZE_UNITS = {"": 1, "B": 1} | {
     prefix + unit: base**power
     for power, prefix in enumerate("KMGT", start=1)
@@ -91,7 +93,7 @@ def check_device(value: Any) -> Any:
 
 
 def _check_one_device(value: str, otherwise: LiteralString) -> str:
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+|:all)?", value):
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4}|:all)?", value):
         return value
     if value.startswith("sim:"):
         parse_size(value.removeprefix("sim:"))

@@ -223,6 +223,11 @@ def combinations(raw: Mapping[str, Any], folder: Path, path: KeyPath = ()) -> li
     ]
 
 
+def first_sweep(raw: Mapping[str, Any]) -> KeyPath | None:
+    """Return where a mapping has a sweep, or a file of rows, which is not read; None if it has none."""
+    return (ROWS,) if ROWS in raw else next((at for at, _ in _sweeps(raw, ())), None)
+
+
 def _require_separate(places: Sequence[KeyPath], path: KeyPath) -> None:
     """Raise MistakesError where two sweeps say what one parameter is, or what is within it."""
     ordered = sorted(places, key=lambda place: [str(key) for key in place])

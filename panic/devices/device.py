@@ -180,7 +180,8 @@ def _open_torch_device(name: str) -> MainMemory | OwnMemory:
     if name == "mps" and has_mps:
         return MpsDevice()
     index = name.removeprefix("cuda").removeprefix(":") or "0"
-    if name.startswith("cuda") and index.isdigit() and int(index) < num_gpus:
+    is_number = index.isdecimal() and len(index) <= 4
+    if name.startswith("cuda") and is_number and int(index) < num_gpus:
         return CudaDevice(int(index))
     present = [f"cuda:{i}" for i in range(num_gpus)] + ["mps"] * has_mps + ["cpu"]
     raise UsageError(f"device {name!r} is not here", hint=f"This machine has: {', '.join(present)}.")

@@ -231,28 +231,28 @@ def open_session(
 def _mark(store: Store, experiment: int, plan: Plan) -> None:
     """Say of an experiment what its config says; unsigned if it has to be."""
     from panic.store.annotations import mark_as_configured
-    from panic.store.signing import SigningError, present_author
+    from panic.store.signing import Author, present_author, signed_if_possible
 
-    config, author = plan.config.model_dump(mode="json"), present_author()
-    try:
+    config = plan.config.model_dump(mode="json")
+
+    def mark(author: Author) -> None:
         mark_as_configured(store, experiment, config, author)
-    except SigningError as error:
-        log.warning("tags and label are stored without a signature: %s", error.message)
-        mark_as_configured(store, experiment, config, replace(author, key=None))
+
+    signed_if_possible(mark, present_author(), "what its config says of it (tags and label)")
 
 
 def _origin_remark(plan: Plan) -> tuple[str, tuple[Any, ...]]:
     """A uid for an experiment that is made from another one, and the remark that says so."""
     from panic.store.annotations import Target, row_of
-    from panic.store.signing import SigningError, present_author
+    from panic.store.signing import Author, present_author, signed_if_possible
 
-    uid, author, at = writing.new_uid(), present_author(), time.time()
+    uid, at = writing.new_uid(), time.time()
     target, text = Target(kind="experiment", uid=uid, name=plan.config.name), canonical_json(plan.origin)
-    try:
-        return uid, row_of(target, "origin", text, author, at)
-    except SigningError as error:
-        log.warning("the origin is stored without a signature: %s", error.message)
-        return uid, row_of(target, "origin", text, replace(author, key=None), at)
+
+    def remark(author: Author) -> tuple[Any, ...]:
+        return row_of(target, "origin", text, author, at)
+
+    return uid, signed_if_possible(remark, present_author(), "the origin")
 
 
 def _described(command: str, plan: Plan) -> tuple[str, dict[str, Any]]:

@@ -10,14 +10,13 @@ read without running code) and synthetic models are harmless.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from panic.arms import NOISE, models_of
 from panic.config import ExperimentConfig
-from panic.config.fields import is_revision
+from panic.config.fields import HUB_ID, is_revision
 from panic.errors import UsageError
 from panic.models import kinds
 from panic.models.protocol import ModelSpec
@@ -27,8 +26,6 @@ from panic.models.table import TABLE
 HARMLESS_PREFIXES = ("synthetic/", NOISE)
 PATH_PARAMETERS = ("lora", "gguf")
 """Parameters of models that are paths, however they are written; a test compares them with the kinds."""
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-"""A plain name, or organisation/name on the hub; neither can be a path out of a folder or an address."""
 
 
 class NotTrusted(UsageError):

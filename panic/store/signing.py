@@ -12,16 +12,21 @@ configuration names are not run: a checkout's own configuration may come from an
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from panic.errors import PanicError, UsageError
 
+log = logging.getLogger("panic.store")
+Made = TypeVar("Made")
 NAMESPACE = "panic"
 TIMEOUT_S = 10
 PATIENCE_S = 120  # of signing: a passphrase, a key that wants to be touched
@@ -49,6 +54,18 @@ def present_author() -> Author:
     told = f"{name} <{email}>" if name and email else name or email or _user_at_host()
     is_signed = settings.get("gpg.format") == "ssh"
     return Author(name=told, key=settings.get("user.signingkey") if is_signed else None)
+
+
+def signed_if_possible(perform: Callable[[Author], Made], author: Author, what: str) -> Made:
+    """Return what is made of an author: signed remarks, or where that fails, which is logged, unsigned ones.
+
+    what: is stored, as the log says it.
+    """
+    try:
+        return perform(author)
+    except SigningError as error:
+        log.warning("%s is stored without a signature: %s", what, error.message)
+        return perform(replace(author, key=None))
 
 
 def _git_settings() -> dict[str, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -80,13 +81,23 @@ ENTER = (
     + ", ".join(f"{name} = excluded.{name}" for name in NAMES if name not in ("uid", "folder"))
 )
 
-DELETED = (
-    "coalesce((SELECT annotation.kind = 'delete' AND annotation.at >= training.updated_at FROM annotation"
-    " WHERE annotation.target_kind = 'training' AND annotation.target = training.uid"
-    " AND annotation.kind IN ('delete', 'undelete') AND annotation.text = training.folder"
-    " ORDER BY annotation.id DESC LIMIT 1), 0)"
-)
-"""Whether a remark says of a training, in its folder, that it is deleted; if it goes on later it is not."""
+
+def deleted_of(training: str = "training", remarks: str = "annotation") -> str:
+    """Return SQL: whether a remark says of a training, in its folder, that it is deleted.
+
+    If it goes on later it is not. training, remarks: what the two tables are called where it stands.
+    """
+    return (
+        f"coalesce((SELECT said.kind = 'delete' AND said.at >= {training}.updated_at FROM {remarks} AS said"
+        f" WHERE said.target_kind = 'training' AND said.target = {training}.uid"
+        f" AND said.kind IN ({DELETIONS}) AND said.text = {training}.folder"
+        " ORDER BY said.id DESC LIMIT 1), 0)"
+    )
+
+
+DELETIONS = "'delete', 'undelete'"
+"""The kinds of remarks that say of a training whether it is deleted."""
+DELETED = deleted_of()
 
 
 def state_of(end_state: str | None, host: str, pid: int, started_at: float) -> str:
@@ -191,14 +202,13 @@ def mark_deleted(store: Store, rows: Sequence[TrainingRow], author: Author) -> N
     """Delete the entries of trainings, so that they can come back; what lies in their folders stays.
 
     Like every remark at any time, by anyone. One that goes on afterwards is there again. Raises ConflictError
-    for one that is performed, or was heard of since.
+    before anything is stored: for one that is performed, or was heard of in what is the future here.
     """
     if busy := next((row for row in rows if row.state == RUNNING), None):
         raise ConflictError(f"{busy.name} is being performed.", hint=f"panic stop {busy.folder}")
-    _annotate(store, "delete", rows, author)
-    gone = {(row.uid, row.folder) for row in list_trainings(store, are_deleted=True)}
-    if left := next((row for row in rows if (row.uid, row.folder) not in gone), None):
+    if left := next((row for row in rows if row.updated_at > time.time()), None):
         raise ConflictError(f"{left.name} goes on elsewhere: its host {left.host} was heard of after this.")
+    _annotate(store, "delete", rows, author)
 
 
 def bring_back(store: Store, rows: Sequence[TrainingRow], author: Author) -> None:

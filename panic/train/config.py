@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,10 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from pydantic_core import PydanticCustomError
 
 from panic.config import problems, sources
+from panic.config.fields import HUB_ID
 from panic.config.load import apply_override
-from panic.config.problems import Problem, Source
+from panic.config.problems import Problem, Source, dotted
 from panic.config.prompt_origins import MistakesError
-from panic.config.sweeps import combinations
+from panic.config.sweeps import combinations, first_sweep
 from panic.errors import ConfigError
 
 # May differ between two calls of one training: how long, how often it saves and looks, on what it runs.
@@ -291,8 +291,6 @@ TASKS: dict[str, type[Training]] = {
     "captioning": CaptioningTraining,
     "contrastive": ContrastiveTraining,
 }
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-"""A plain name, or organisation/name on the hub; neither can be a path out of a folder."""
 _PATHS = (("output",), ("data", "folder"), ("data", "captions"))
 # Folders or hub ids: made absolute where the folder exists.
 _MODELS = tuple(("model", key) for key in ("base", "autoencoder", "tokenizer", "text_encoder"))
@@ -326,8 +324,13 @@ def load_all(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> lis
 def load_stored(values: Mapping[str, Any], name: str, overrides: Sequence[str] = ()) -> list[Any]:
     """Return what `load_all` does of a config as a store keeps it, changed; new paths are relative to here.
 
+    A store keeps what a sweep became, so one that it says is refused, unread: a row may name any file.
     Raises ConfigError with all mistakes, also for a config of another version.
     """
+    if (at := first_sweep(values)) is not None:
+        raise ConfigError(
+            f"The stored config of {name} has a sweep in {dotted(at)}, which no training stores."
+        )
     kind = TASKS.get(str(values.get("task")), Training)
     said = json.dumps(_without_defaults(kind, values))
     document = sources.parse(Source(name=f"the stored config of {name}", text=said), "JSON")

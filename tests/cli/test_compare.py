@@ -93,6 +93,8 @@ def test_single_runs_are_compared(panic: Invoke, store: Path) -> None:
         (["1"], "Two runs are needed"),
         (["1", "1"], "named twice"),
         (["1", "99"], "No run begins with '99'"),
+        (["1", "9" * 20], "No run begins with"),  # more than 64 bits
+        (["1", "9" * 5000], "No run begins with"),  # more digits than Python reads
         (["1", "2", "--where", "seed = 7"], "not both"),
     ):
         done = panic("compare", "--of", "run", *mistake)

@@ -307,3 +307,32 @@ def test_the_outputs_that_a_filter_finds_are_listed_and_marked(panic: Invoke, st
     assert (done.exit_code, "There is no field 'period'" in done.stderr) == (2, True)
     assert panic("list", "--outputs", "--project", "colours").exit_code == 2
     assert panic("tag", "odd", "--of", "output", "--where", "width > 4000").exit_code == 2
+
+
+def test_outputs_of_what_was_deleted_are_not_found(panic: Invoke, store: Path) -> None:
+    assert json.loads(panic("list", "--outputs", "--json").stdout)
+    names = [row["name"] for row in json.loads(panic("list", "--json").stdout)]
+    with Store(store, write=True) as opened, opened.transaction() as connection:
+        connection.execute(
+            "INSERT INTO output (digest, modality, text) VALUES (zeroblob(32), 'text', 'stray')"
+        )
+    told = json.loads(panic("list", "--outputs", "--json").stdout)
+    assert "stray" not in {row["text"] for row in told}
+    assert "state 0" in {row["text"] for row in told}
+    stray = "(SELECT id FROM output WHERE text = 'stray')"
+    stepped_in = (
+        f"INSERT INTO intervention SELECT min(id), 0, 0, 'text', {stray}, {stray}, NULL, NULL FROM run"
+    )
+    begins = f"UPDATE run SET prompt = {stray} WHERE id = (SELECT max(id) FROM run)"
+    for sql in (stepped_in, begins):  # what only steps in, or only begins, is found, too
+        with Store(store, write=True) as opened, opened.transaction() as connection:
+            connection.execute("DELETE FROM intervention")
+            connection.execute(sql)
+        listed = json.loads(panic("list", "--outputs", "--where", "text = stray", "--json").stdout)
+        assert [row["text"] for row in listed] == ["stray"]
+    for name in names:
+        assert panic("delete", name, "-y").exit_code == 0
+    assert json.loads(panic("list", "--outputs", "--json").stdout) == []
+    assert panic("tag", "odd", "--of", "output", "--where", "modality = text").exit_code == 2
+    assert panic("undelete", names[0]).exit_code == 0
+    assert json.loads(panic("list", "--outputs", "--json").stdout)

@@ -112,6 +112,93 @@ def test_what_a_store_names_is_not_trained_on_without_trust(
     assert not (tmp_path / "mine").exists()
 
 
+def test_a_stored_sweep_is_refused_and_no_file_of_rows_is_read(
+    panic: Invoke, store: Path, tmp_path: Path
+) -> None:
+    told = small.config("autoencoder", tmp_path).model_dump(mode="json")
+    secret = tmp_path / "secret.csv"
+    secret.write_text("hunter2\n")
+    evil = {"model": {"base": {"values": ["PocketDiffusion", "/evil/model"]}, "autoencoder": None}}
+    stored: dict[str, dict[str, Any]] = {
+        "swept": {**told, **evil},
+        "rows": {**told, "rows": str(secret)},
+        "deep": {**told, "model": {"autoencoder": {"a": {"from": 0, "to": 1, "n": 2}}}},
+    }
+    own = ("--set", "output=own", "--set", f"data.folder={tmp_path}/pictures", "--dry-run")
+    for name, config in stored.items():
+        with Store(store) as opened:
+            keep(opened, entry(name, folder=str(tmp_path / name), config=config))
+        for command in (
+            ("again", name, *own),
+            ("again", name, *own, "--trust"),
+            ("resume", name, "--dry-run"),
+        ):
+            done = panic(*command)
+            assert (done.exit_code, "has a sweep in" in done.stderr) == (2, True), done.output
+            assert "hunter2" not in done.output
+
+
+def test_every_training_of_a_sweep_is_asked_about(panic: Invoke, store: Path, tmp_path: Path) -> None:
+    told = small.config("autoencoder", tmp_path).model_dump(mode="json")
+    with Store(store) as opened:
+        keep(opened, entry("mine", folder=str(tmp_path / "mine"), config=told))
+    Path("grid.csv").write_text("learning_rate,data.captions\n0.1,\n0.2,/evil/captions.csv\n")
+    own = ("--set", "output=own", "--set", f"data.folder={tmp_path}/pictures", "--set", "rows=grid.csv")
+    done = panic("again", "mine", *own, "--dry-run")
+    assert (done.exit_code, "data.captions: /evil/captions.csv" in done.stderr) == (2, True), done.output
+
+
+def test_a_sweep_made_again_takes_the_next_number(panic: Invoke, store: Path, tmp_path: Path) -> None:
+    told = small.config("autoencoder", tmp_path).model_dump(mode="json")
+    sweep = ("--set", "learning_rate={values: [0.1, 0.2]}", "--trust", "--dry-run")
+    with Store(store) as opened:
+        keep(opened, entry("mine", folder=str(tmp_path / "mine"), config=told))
+    (tmp_path / "mine-2-learning_rate=0.1.training").mkdir()
+    with Store(store) as opened:
+        keep(opened, entry("mine-3-seed=1", folder=str(tmp_path / "mine-3-seed=1")))
+    done = panic("again", "mine", *sweep)
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path}/mine-4-learning_rate=0.2" in done.stdout.replace("\n", "")
+    done = panic("again", "mine", "--name", "mine-2", *sweep)
+    assert (done.exit_code, "another name" in done.stderr) == (2, True)
+    done = panic("again", "mine", "--set", f"output={tmp_path}/mine-2", *sweep)
+    assert (done.exit_code, "another path: --set output=PATH" in done.stderr) == (2, True)
+    done = panic("again", "mine", "--name", "other", "--set", "output=own", "--trust", "--dry-run")
+    assert (done.exit_code, "Give either --name" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_what_has_the_same_recipe_was_made_from_none_and_keeps_its_label(
+    panic: Invoke, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where git signs, and the key is nowhere."""
+    assert panic("train", write(tmp_path, steps=1, evaluate_every=2), "--quiet").exit_code == 0
+    assert panic("label", tmp_path / "model", "the first").exit_code == 0
+    settings = tmp_path / "gitconfig"
+    settings.write_text(f"[user]\nname = me\nsigningkey = {tmp_path}/none.pub\n[gpg]\nformat = ssh\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    done = panic(
+        "again", "model", "--set", "steps=2", "--tag", "fast", "--label", "long", "--trust", "--quiet"
+    )
+    assert done.exit_code == 0, done.output
+    assert "has the recipe of model: tags and label are of both" in done.stderr
+    assert "Its label stays as it was: the first." in done.stderr
+    first, second = found(panic)
+    assert (first["label"], second["name"], second["step"]) == ("the first", "model-2", 2)
+    assert second["tags"] == ["fast"]
+    assert "made from" not in panic("show", "model-2").stdout
+    changed = ("--set", "steps=1", "--set", "learning_rate=0.01", "--label", "other")
+    done = panic("again", "model", *changed, "--trust", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert found(panic)[-1]["label"] == "other"
+    assert "made from:        model (" in panic("show", "model-3").stdout
+    with Store(store) as opened:
+        remarks = [row for row in list_annotations(opened, "training") if row.kind != "folder"]
+    told = [(row.kind, row.text if row.kind != "origin" else "") for row in remarks]
+    assert told == [("label", "the first"), ("tag", "fast"), ("origin", ""), ("label", "other")]
+    assert all(row.signature is None for row in remarks)
+
+
 def test_a_training_of_another_host_is_not_stopped(panic: Invoke, store: Path, tmp_path: Path) -> None:
     beside = tmp_path / "mine.training"
     beside.mkdir()
@@ -166,18 +253,39 @@ def test_a_training_is_deleted_comes_back_and_is_purged(panic: Invoke, store: Pa
     assert panic("check").exit_code == 0
 
 
-def test_a_deletion_holds_in_a_merge_until_the_training_goes_on(panic: Invoke, store: Path) -> None:
+def test_of_several_to_delete_none_goes_if_one_cannot(panic: Invoke, store: Path) -> None:
+    with Store(store) as opened:
+        keep(opened, entry("mine", ended_at=2.0, end_state="failed"))
+        keep(opened, entry("ahead", ended_at=2.0, end_state="failed", updated_at=time.time() + 1e6))
+    done = panic("delete", "--of", "training", "--where", "state = failed", "-y")
+    assert (done.exit_code, "ahead goes on elsewhere" in done.stderr) == (2, True)
+    assert [row["name"] for row in found(panic)] == ["mine", "ahead"]
+    with Store(store) as opened:
+        assert list_annotations(opened, "training") == []
+
+
+def test_what_any_source_shows_of_trainings_is_there_unless_the_target_deleted_it(
+    panic: Invoke, store: Path
+) -> None:
     with Store(store) as opened:
         keep(opened, entry("mine", ended_at=2.0, end_state="failed"))
     assert panic("snapshot", store, "copy").exit_code == 0
+    assert panic("tag", "mine", "odd").exit_code == 0
     assert panic("delete", "mine", "-y").exit_code == 0
     for sources in (("panic-store", "copy"), ("copy", "panic-store")):
         assert panic("merge", *sources, "--into", sources[0] + "-merged").exit_code == 0
-        assert found(panic, "--store", sources[0] + "-merged") == []
+        assert [row["tags"] for row in found(panic, "--store", sources[0] + "-merged")] == [[]]
+    assert panic("merge", "panic-store", "--into", "alone").exit_code == 0
+    assert found(panic, "--store", "alone") == []
+    assert panic("merge", "panic-store", "--into", "copy").exit_code == 0
+    assert [row["name"] for row in found(panic, "--store", "copy")] == ["mine"]
+    assert panic("merge", "copy", "--into", "panic-store").exit_code == 0
+    assert found(panic) == []
     with Store("copy") as opened:
         keep(opened, entry("mine", step=5, updated_at=time.time() + 1))
-    assert panic("merge", "panic-store", "copy", "--into", "again").exit_code == 0
-    assert [row["step"] for row in found(panic, "--store", "again")] == [5]
+    assert panic("merge", "copy", "--into", "panic-store").exit_code == 0
+    assert [row["step"] for row in found(panic)] == [5]
+    assert panic("check").exit_code == 0
 
 
 def test_a_training_has_a_project(panic: Invoke, store: Path) -> None:

@@ -157,6 +157,14 @@ CAME_UP = (
     "invocation AS made JOIN run AS in_run ON in_run.id = made.run JOIN experiment AS its"
     f" ON its.id = in_run.experiment WHERE made.output = output.id AND its.id {VISIBLE}"
 )
+# `+`: the steps of an output are looked up by the output, and not with each of all runs.
+IN_RUNS = f"IN (SELECT run.id FROM run WHERE run.experiment {VISIBLE})"
+IN_USE = (
+    "(EXISTS (SELECT 1 FROM run AS begun WHERE begun.prompt = output.id AND begun.experiment " + VISIBLE + ")"
+    f" OR EXISTS (SELECT 1 FROM invocation AS made WHERE made.output = output.id AND +made.run {IN_RUNS})"
+    f" OR EXISTS (SELECT 1 FROM intervention AS made WHERE made.output = output.id AND +made.run {IN_RUNS}))"
+)
+"""Whether an output is the prompt of a run that is not deleted, or what a step or an intervention put out."""
 OF_TRAINING = _remarks("training", "training.uid")
 TRAINING_STATE = "panic_training_state(training.end_state, training.host, training.pid, training.started_at)"
 COMMAND = "(SELECT group_concat(value, ' ') FROM json_each(training.provenance, '$.command'))"
@@ -271,11 +279,11 @@ FIELDS: tuple[Field, ...] = (
     _output("height", "number", "output.height", "how high an image is, in pixels", "height > 64"),
     _output(
         "experiment", "texts", f"SELECT DISTINCT its.name AS value FROM {CAME_UP}",
-        "the experiments that it came up in", "'night' in experiment",
+        "the experiments of whose steps one put it out", "'night' in experiment",
     ),
     _output(
         "runs", "number", f"(SELECT count(DISTINCT made.run) FROM {CAME_UP})",
-        "how many runs it came up in", "runs > 1",
+        "in how many runs a step put it out", "runs > 1",
     ),
     _output(
         "invocations", "number", f"(SELECT count(*) FROM {CAME_UP})", "how many steps put it out",

@@ -21,7 +21,7 @@ from panic.store import reading, standing
 from panic.store.annotations import run_uid
 from panic.store.codec import decode_network, run_key
 from panic.store.finding.conditions import Conditions
-from panic.store.finding.fields import JOINS, Asked, Field, Fields, Target, as_column, meant
+from panic.store.finding.fields import IN_USE, JOINS, Asked, Field, Fields, Target, as_column, meant
 from panic.store.finding.matching import TooSlow
 from panic.store.finding.syntax import conditions, parse
 from panic.store.reading import VISIBLE
@@ -63,9 +63,8 @@ def find(store: Store, query: Query, fields: Fields) -> list[int]:
         tree = parse(query.where)
         test = asked.add(tree)
         _require_paths(store, asked, tree)
-    if query.target != "output":  # which other experiments may have, too
-        seen = f"NOT {DELETED}" if query.target == "training" else f"experiment.id {VISIBLE}"
-        test = f"({test}) AND {seen}"
+    seen = {"training": f"NOT {DELETED}", "output": IN_USE}.get(query.target, f"experiment.id {VISIBLE}")
+    test = f"({test}) AND {seen}"
     if query.experiment is not None:
         test = f"({test}) AND experiment.id = {asked.parameter(query.experiment)}"
     id = f"{query.target}.id"

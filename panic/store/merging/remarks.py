@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from panic.store.codec import PROMPT
 from panic.store.merging.walk import Walk
+from panic.store.trainings import deleted_of
 
 _RUNS = (
     f"SELECT 'run', run_uid(coalesce(deletion.name, experiment.name), network, {PROMPT}, seed, repeat, arm)"
@@ -24,12 +25,16 @@ def open_remarks(walk: Walk) -> None:
 
 
 def choose_remarks(walk: Walk) -> None:
-    """Say of which experiments and runs of the source no remark is taken: those of which nothing is."""
+    """Say of what of the source no remark is taken: experiments, runs and trainings of which nothing is."""
     connection = walk.connection
     connection.execute("DELETE FROM temp.silent")
     connection.execute(
         "INSERT INTO temp.silent SELECT 'experiment', uid FROM theirs.experiment"
         " WHERE id NOT IN (SELECT old FROM temp.map_experiment)"
+    )
+    connection.execute(
+        "INSERT INTO temp.silent SELECT 'training', uid FROM theirs.training AS t"
+        f" GROUP BY uid HAVING min({deleted_of('t', 'theirs.annotation')})"
     )
     if walk.value("SELECT EXISTS (SELECT 1 FROM theirs.annotation WHERE target_kind = 'run')"):
         connection.execute(f"INSERT OR IGNORE INTO temp.silent {_RUNS} NOT ({_COMES})")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from panic.store.reading import HIDDEN
+from panic.store.trainings import DELETIONS, deleted_of
 from panic.store.trainings import NAMES as TRAINING_COLUMNS
 
 DERIVED = ("caption", "change", "derived")
@@ -178,6 +179,7 @@ OF_RUNS = (
             "signature": f"CASE WHEN {_RENAMED} IS NULL THEN {{s}}.signature END",
         },
         only=f"({{s}}.target_kind <> 'session' OR {_SESSION} NOTNULL)"
+        f" AND NOT ({{s}}.target_kind = 'training' AND {{s}}.kind IN ({DELETIONS}))"
         " AND ({s}.target_kind, {s}.target) NOT IN (SELECT kind, target FROM temp.silent)",
     ),
     Table(
@@ -189,7 +191,13 @@ OF_RUNS = (
         joined="(name, author, at) = ({s}.name, {s}.author, {s}.at)",
         if_joined="({s}.at, {s}.author) < (t.at, t.author)",
     ),
-    Table(name="training", key=("uid", "folder"), joined=_LATER_TRAINING, if_joined=_IS_LATER),
+    Table(
+        name="training",
+        key=("uid", "folder"),
+        only=f"NOT {deleted_of('{s}', 'theirs.annotation')}",
+        joined=_LATER_TRAINING,
+        if_joined=_IS_LATER,
+    ),
     Table(
         name="working_memory",
         key=("fingerprint", "device_kind", "bucket", "batch_size"),
