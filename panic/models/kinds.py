@@ -232,7 +232,8 @@ def fingerprint(spec: ModelSpec) -> str:
 def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
     """The fingerprints of several models by name.
 
-    Raises ModelMissing that names all of those whose weights are not on this machine, each with its remedy.
+    Raises ModelMissing that names all of those whose weights or packages are not on this machine, each with its
+    remedy.
     """
     found, missing = {}, []
     for name, spec in specs.items():
