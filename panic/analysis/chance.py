@@ -103,10 +103,10 @@ def pairing(initial: ArrayLike, final: ArrayLike, *, seed: int = 0) -> Chance:
         raise AnalysisError("as many final as initial values are needed, and initial ones that differ")
     x = x - x.mean()
     slack = 1e-12 * float(np.linalg.norm(y) / np.linalg.norm(x))  # what rounding makes of equal values
-    draws = (y - y.mean())[_orders(len(x), seed)] @ x / (x @ x)
-    same = np.unique(x, return_counts=True)[1]  # orders among equal values change nothing
-    p_least = float(np.prod([float(factorial(count)) for count in same]) / factorial(len(x)))
-    return _chance(draws, larger=None, p_least=max(p_least, 1 / len(draws)), slack=slack)
+    orders = _orders(len(x), seed)
+    draws = (y - y.mean())[orders] @ x / (x @ x)
+    is_same = np.abs(x[orders] @ x) >= (x @ x) * (1 - 1e-12)  # or mirrored: the slope is as far from 0
+    return _chance(draws, larger=None, p_least=float(is_same.mean()), slack=slack)
 
 
 def swapping(

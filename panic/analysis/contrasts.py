@@ -140,10 +140,12 @@ def _digests(store: Store, run: RunRow) -> list[str]:
 
 
 def _parted(one: Sequence[str], other: Sequence[str]) -> str:
-    """The first step at which two courses have different outputs, as far as both go."""
+    """The first step at which two courses have different outputs, as far as both go; NOTHING of none."""
     both = min(len(one), len(other))
     step = next((step for step in range(both) if one[step] != other[step]), None)
-    return f"not within {both:,} steps" if step is None else str(step)
+    if step is not None:
+        return str(step)
+    return f"not within {both:,} steps" if both else NOTHING
 
 
 def _beside(section: str, sides: Sequence[Fields]) -> Iterator[Contrast]:

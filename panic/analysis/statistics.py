@@ -177,8 +177,11 @@ def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFra
 
     `formula` in R's notation: "drift ~ network". One row per term: term, estimate, standard_error, low, high
     (95 %), p_value, is_converged; the term "Group Var" is the variance between groups, without a p value.
-    Intervals and p values are of Student's t with the fewer degrees of freedom: of groups, or of rows within
-    them (of 16 rows in 14 groups without an effect, the normal law of statsmodels called 23 of 91 clear).
+    Intervals and p values are of Student's t: the normal law of statsmodels called 23 of 91 clear, of 16 rows
+    in 14 groups without an effect. A term that varies within groups has the degrees of freedom of rows within
+    them, another those of groups (the inner-outer rule; Pinheiro and Bates, "Mixed-Effects Models in S and
+    S-PLUS", 2000, section 2.4.2); without an intercept all have the fewer. That a term does another thing in
+    every group is not in the model: such a difference makes p too small.
     AnalysisError for unknown columns, NaN, one group only, fewer than two groups of several rows (what groups
     differ by could not be told from what rows do, and p would be near 0), fewer than LEAST_WITHIN rows beyond
     the first of each group, or a model that cannot be fitted.
@@ -206,8 +209,7 @@ def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFra
             fitted = model.fit(reml=True)
     except Exception as error:  # patsy and linear algebra raise what they like
         raise AnalysisError(f"the mixed model {formula!r} cannot be fitted: {error}") from error
-    num_groups, num_terms = frame[groups].n_unique(), len(model.exog_names)
-    freedom = max(1, min(len(frame) - num_groups - num_terms + 1, num_groups - num_terms))
+    num_terms, freedom = len(model.exog_names), _freedom(model.exog_li)
     estimates, errors = (np.asarray(column)[:num_terms] for column in (fitted.params, fitted.bse))
     half = stats.t.ppf(0.975, freedom) * errors
     p = 2 * stats.t.sf(np.abs(estimates / errors), freedom)
@@ -220,6 +222,15 @@ def mixed_model(frame: pl.DataFrame, formula: str, *, groups: str) -> pl.DataFra
         schema={"term": pl.String, **schema, "is_converged": pl.Boolean},
         orient="row",
     )
+
+
+def _freedom(groups: Sequence[Array]) -> Array:
+    """Degrees of freedom (num_terms,) of terms of a mixed model, from its rows (n, num_terms) by group."""
+    is_inner = np.any([(rows != rows[0]).any(axis=0) for rows in groups], axis=0)
+    inner = sum(map(len, groups)) - len(groups) - is_inner.sum()
+    outer = len(groups) - (len(is_inner) if is_inner.all() else (~is_inner).sum())
+    found = np.where(is_inner, min(inner, outer) if is_inner.all() else inner, outer)
+    return np.maximum(found, 1)
 
 
 def decompose(values: ArrayLike, factors: Mapping[str, Sequence[Any] | ArrayLike]) -> pl.DataFrame:

@@ -327,7 +327,7 @@ def known_fingerprints(store: Store, plan: Plan) -> dict[str, str]:
     needed: dict[str, ModelSpec] = {}
     for name, spec in plan.specs.items():
         try:
-            found[name] = registry.fingerprint(spec)
+            found |= registry.fingerprints({name: spec})
         except PanicError:
             if row is None or name not in pinned or is_called(store, row, plan, pinned[name]):
                 needed[name] = spec

@@ -32,12 +32,13 @@ from panic.models.protocol import BYTES_PER_ELEMENT, ModelSpec
 PART = "transformer"
 """The part of a pipeline that is read from a file."""
 PACKAGE = "gguf"
+_NOT_INSTALLED = f"{PACKAGE} (the extra quantize: pip install 'panic[quantize]')"
 _PLAIN = ("F32", "F16")
 """The types of tensors that are no blocks."""
 _VERSIONS = (2, 3)
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
-_ARCHITECTURES = {"gemma3_text": "gemma3", "cohere": "command-r", "mistral": "llama", "umt5": "t5"}
+_ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama", "umt5": "t5"}
 """What a file calls models that transformers calls otherwise, beside how words are joined."""
 _SIZES = {
     "block_count": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -104,9 +105,11 @@ OF_WRITERS = {"gguf": Parameter(kind=str, is_file=True, idle=_beside)}
 
 def lacks(spec: ModelSpec) -> str:
     """Which package is not installed that reads a model's file, and how it is; "" if none."""
-    if not spec.parameters.get("gguf") or importlib.util.find_spec(PACKAGE) is not None:
-        return ""
-    return f"{PACKAGE} (the extra quantize: pip install 'panic[quantize]')"
+    return _NOT_INSTALLED if spec.parameters.get("gguf") and not _is_installed() else ""
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec(PACKAGE) is not None
 
 
 # What a file says
@@ -114,6 +117,8 @@ def lacks(spec: ModelSpec) -> str:
 
 def read_header(path: Path) -> Header:
     """What a file says of itself; its weights are not read. Raises NoGGUF."""
+    if not _is_installed():  # it knows the types of tensors
+        raise NoGGUF(f"cannot be read without {_NOT_INSTALLED}")
     try:
         status = path.stat()
         return _read_header(path, (status.st_size, status.st_mtime_ns))
@@ -254,10 +259,10 @@ def _misfit(header: Header, name: str, num_values: int) -> str:
 def misfit_of_writer(header: Header, config: Mapping[str, Any]) -> str:
     """Why a file is not that of the language model that a config.json describes; "" if it may be."""
     kind = str(config.get("model_type"))
-    if header.architecture.replace("-", "_") not in library_source.gguf_architectures():
+    found = _joined(header.architecture)
+    if found not in map(_joined, library_source.gguf_architectures()):
         return f"cannot be: transformers reads no GGUF files of the architecture {header.architecture}"
-    names = {kind, _ARCHITECTURES.get(kind, kind)}
-    if header.architecture.replace("_", "") not in {name.replace("_", "") for name in names}:
+    if found not in map(_joined, {kind, _ARCHITECTURES.get(kind, kind)}):
         return f"cannot be: the file is of the architecture {header.architecture}, the model is a {kind}"
     for word, others in _SIZES.items():
         here = header.says.get(f"{header.architecture}.{word}")
@@ -272,6 +277,11 @@ def misfit_of_writer(header: Header, config: Mapping[str, Any]) -> str:
     return ""
 
 
+def _joined(name: str) -> str:
+    """A name without what joins its words: qwen2moe of a file, qwen2_moe of a model; gpt-oss and gpt_oss."""
+    return name.replace("-", "").replace("_", "")
+
+
 # How it is read
 
 
@@ -282,13 +292,14 @@ def transformer(spec: ModelSpec, folder: Path, index: Mapping[str, Any]) -> Any:
     """
     import diffusers
     import torch
+    from diffusers.models.model_loading_utils import load_gguf_checkpoint
     from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
     dtype = getattr(torch, spec.dtype or "float32")
     path, name = Path(spec.parameters["gguf"]), str(index[PART][-1])
     try:
         module = getattr(diffusers, name).from_single_file(
-            str(path),
+            load_gguf_checkpoint(str(path)),  # of a path its ending would decide how it is read
             config=str(folder),
             subfolder=PART,
             quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),

@@ -232,7 +232,7 @@ def fingerprint(spec: ModelSpec) -> str:
 def fingerprints(specs: Mapping[str, ModelSpec]) -> dict[str, str]:
     """The fingerprints of several models by name.
 
-    Raises ModelMissing that names all of those whose weights are not on this machine, each with its remedy.
+    Raises ModelMissing that names all whose weights or packages are not on this machine, and the remedies.
     """
     found, missing = {}, []
     for name, spec in specs.items():

@@ -107,7 +107,7 @@ def unpacked_types() -> frozenset[str]:
 
 @cache
 def gguf_architectures() -> frozenset[str]:
-    """The architectures of the GGUF files that transformers reads, with _ in place of -."""
+    """The architectures of the GGUF files that transformers reads, by its words for them."""
     root = _root("transformers")
     integrations = root / "integrations" if root else Path()
     paths = [integrations / "ggml.py", integrations / "gguf/gguf_config_mapping.py"]
@@ -119,7 +119,7 @@ def gguf_architectures() -> frozenset[str]:
                 assert isinstance(node, ast.Assign)
                 assert isinstance(node.value, ast.Dict)
                 found |= {str(_value(key)) for key in node.value.keys}
-    return frozenset(name.replace("-", "_") for name in found)
+    return frozenset(found)
 
 
 @cache

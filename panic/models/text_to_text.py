@@ -309,15 +309,14 @@ def _file_conflicts(spec: ModelSpec, asked: Collection[str]) -> dict[str, str]:
     """Which of the parameters that were asked for the model's files cannot follow: name -> reason."""
 
     def misfit(header: gguf_files.Header) -> str:
-        return gguf_files.misfit_of_writer(header, Reader(spec).config)
+        return gguf_files.misfit_of_writer(header, reader.config)
 
+    reader, wanted = Reader(spec), spec.parameters.get("max_new_tokens")
     try:
-        weights.folder_of(spec)
-    except ModelError:
+        reads = None if reader.is_encoder_decoder else reader.reads
+    except ModelError:  # no folder, or a broken one
         return {}
     found = kernels.writer_conflicts(spec, asked) | gguf_files.conflicts(spec, asked, misfit)
-    reader, wanted = Reader(spec), spec.parameters.get("max_new_tokens")
-    reads = None if reader.is_encoder_decoder else reader.reads
     if "max_new_tokens" in asked and reads is not None and isinstance(wanted, int) and wanted >= reads:
         found["max_new_tokens"] = f"leaves no room for a text: the model reads {reads:,} tokens in all"
     return found

@@ -142,7 +142,24 @@ def test_pairing_refuses_what_has_no_slope():
         with pytest.raises(AnalysisError, match="as many final as initial values"):
             pairing(initial, final)
     assert pairing([1, 2, 3, 4], [0.1 + 0.2, 0.3, 0.3, 0.3]).p_value == 1.0  # rounding alone
-    assert pairing([1, 1, 2, 2], [1, 2, 3, 4]).p_least == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(
+    ("initial", "orders"),
+    [
+        ([1, 1, 2, 2], 8),  # 4 that change nothing, and as many that swap the halves
+        ([1, 2, 3, 4], 2),  # the order, and it reversed: a slope as far from 0
+        ([1, 2, 3, 5], 1),
+        ([1, 1, 2, 4], 2),
+        ([-1.1, -0.1, 0.1, 1.1], 2),
+    ],
+)
+def test_the_least_p_of_pairing_can_be_reached_and_no_smaller_one(initial: list[float], orders: int) -> None:
+    found = pairing(initial, initial)
+    assert found.p_least == pytest.approx(orders / 24)
+    assert float(found.p_value) == pytest.approx(found.p_least)
+    least = min(float(pairing(initial, list(final)).p_value) for final in permutations([1.0, 2.0, 4.0, 8.5]))
+    assert least >= found.p_least - 1e-12
 
 
 def test_bounds_are_quantiles_of_the_draws():

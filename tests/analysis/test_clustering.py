@@ -210,6 +210,12 @@ def test_shuffles_keep_the_points_and_markov_surrogates_the_transitions():
     np.testing.assert_array_equal(markov_path(np.eye(5), RNG(0)), np.eye(5))  # it never comes back
 
 
+def test_objects_have_no_null_band():
+    """Their bytes are those of pointers, others in every process."""
+    with pytest.raises(AnalysisError, match="objects"):
+        null_band(lambda made: float(len(made)), np.array(["a", None, 3], dtype=object), shuffled)
+
+
 def test_a_statistic_stands_beside_its_null_band():
     labels = np.tile([0, 1, 2, 3], 60)
     statistic = lambda x: recurrence(x).determinism  # noqa: E731

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from panic.analysis.contrasts import commit_range, contrasts, differences, said, shortened, training_contrasts
+from panic.analysis.contrasts import (
+    _parted,
+    commit_range,
+    contrasts,
+    differences,
+    said,
+    shortened,
+    training_contrasts,
+)
 from panic.store import reading, writing
 from panic.store.trainings import TrainingRow
 
@@ -43,6 +51,12 @@ def test_a_cell_has_sixty_characters_of_a_text_and_four_digits_of_a_number():
     assert shortened("x  y\n z") == "x y z"
     assert shortened("x" * 60) == "x" * 60
     assert shortened("x" * 61) == "x" * 59 + "…"
+
+
+def test_courses_part_as_far_as_both_go():
+    assert _parted(["a", "b"], ["a", "c"]) == "1"
+    assert _parted(["a", "b"], ["a"]) == "not within 1 steps"
+    assert _parted([], ["a"]) == _parted(["a"], []) == "-"  # of a run without steps nothing is known
 
 
 def test_the_range_of_commits_is_from_the_first_to_the_last_known():

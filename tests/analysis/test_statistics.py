@@ -231,6 +231,54 @@ def test_a_mixed_model_has_its_level_where_networks_do_nothing():
     assert found <= 6
 
 
+def test_a_mixed_model_compares_within_groups_by_their_rows_and_between_them_by_their_number():
+    """Four prompts under each of four networks, 20 times: their few prompts do not hide what networks do.
+
+    What is one value for a prompt has as many degrees of freedom as prompts leave: of two and two, 2.
+    """
+    rng = RNG(0)
+    prompt, network = np.repeat(np.arange(4), 80), np.tile(np.repeat(np.arange(4), 20), 4)
+    x = rng.normal(size=4)[prompt] + 2.0 * (network == 3) + rng.normal(size=320)
+    frame = pl.DataFrame(
+        {
+            "prompt": np.array(list("abcd"))[prompt],
+            "network": np.array(list("klmn"))[network],
+            "kind": np.array(["old", "old", "new", "new"])[prompt],
+            "x": x,
+        }
+    )
+    table = mixed_model(frame, "x ~ network + kind", groups="prompt")
+    rows = {row["term"]: row for row in table.iter_rows(named=True)}
+    assert rows["network[T.n]"]["p_value"] < 1e-6
+    for term, freedom in (("network[T.n]", 320 - 4 - 3), ("kind[T.old]", 2), ("Intercept", 2)):
+        row = rows[term]
+        wanted = 2 * stats.t.sf(abs(row["estimate"]) / row["standard_error"], freedom)
+        assert row["p_value"] == pytest.approx(wanted)
+
+
+@pytest.mark.slow
+def test_a_mixed_model_of_four_prompts_has_its_level_within_and_between_them():
+    """Of 60 frames without any effect: each p is below 0.05 in 5 % + 2 deviations at most."""
+    within = between = 0
+    for seed in range(60):
+        rng = RNG(seed)
+        x = np.repeat(rng.normal(size=4), 20) + rng.normal(size=80)
+        frame = pl.DataFrame(
+            {
+                "prompt": np.repeat(list("abcd"), 20),
+                "network": np.tile(np.repeat(["k", "l"], 10), 4),
+                "kind": np.repeat(["new", "old"], 40),
+                "x": x,
+            }
+        )
+        table = mixed_model(frame, "x ~ network + kind", groups="prompt")
+        rows = {row["term"]: row["p_value"] for row in table.iter_rows(named=True)}
+        within += rows["network[T.l]"] <= 0.05
+        between += rows["kind[T.old]"] <= 0.05
+    assert within <= 6
+    assert between <= 6
+
+
 def test_a_mixed_model_of_nearly_one_row_per_group_is_refused():
     """Of 16 rows in 14 groups p was below 0.05 in 23 of 91 frames without an effect."""
     prompts = ["p0", "p0", "p1", "p1", *(f"s{i}" for i in range(12))]
@@ -373,10 +421,11 @@ def test_a_mixed_models_columns_belong_together():
     table = mixed_model(frame, "y ~ x", groups="unit")
     assert table["term"].to_list() == ["Intercept", "x", "Group Var"]
     for row in table.head(2).iter_rows(named=True):
-        half = stats.t.ppf(0.975, 6) * row["standard_error"]
+        freedom = 7 if row["term"] == "Intercept" else 39
+        half = stats.t.ppf(0.975, freedom) * row["standard_error"]
         assert (row["low"], row["high"]) == pytest.approx((row["estimate"] - half, row["estimate"] + half))
         assert row["p_value"] == pytest.approx(
-            2 * stats.t.sf(abs(row["estimate"]) / row["standard_error"], 6)
+            2 * stats.t.sf(abs(row["estimate"]) / row["standard_error"], freedom)
         )
     assert table.row(2)[2:6] == (None,) * 4
     two = frame.filter(pl.col("unit").is_in(["a", "b"]))

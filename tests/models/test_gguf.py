@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from panic import run
+from panic.cli.app import app
 from panic.config import ExperimentConfig
 from panic.devices.cache import ModelCache
 from panic.devices.simulated import SimulatedDevice
 from panic.errors import ConfigError, ModelError, ModelMissing
 from panic.models import library_source, registry
-from panic.models.gguf_files import NoGGUF, read_header
+from panic.models.gguf_files import Header, NoGGUF, misfit_of_writer, read_header
 from panic.models.protocol import ModelSpec
 from panic.store import Store, reading
 from tests import tiny, tiny_classes, tiny_edits, tiny_gguf, tiny_language
@@ -104,6 +107,20 @@ def test_a_transformer_of_a_file_draws_as_its_unpacked_weights_do(
     unpacked = with_rounded(folder, tmp_path / "unpacked", stored, "transformer")
     assert called(of_file) == called(loaded(spec_of(unpacked, kind)))
     assert called(of_file) != called(loaded(spec_of(folder, kind)))
+
+
+@pytest.mark.parametrize("kind", ["flux", "qwen3"])
+@pytest.mark.parametrize("stored_as", ["blobs/0ab1", "file.GGUF"])
+def test_a_file_may_have_any_name(built: Built, tmp_path: Path, kind: str, stored_as: str) -> None:
+    """As in a cache of the hub, where names are links to files called by their digests."""
+    write = tiny_gguf.of_transformer if kind == "flux" else tiny_gguf.of_language_model
+    path = write(built(kind), tmp_path / "file.gguf", "Q8_0")
+    expected = called(loaded(spec_of(built(kind), kind, gguf=str(path))))
+    (tmp_path / "blobs").mkdir()
+    path.rename(tmp_path / stored_as)
+    link = tmp_path / "link.gguf"
+    link.symlink_to(tmp_path / stored_as)
+    assert called(loaded(spec_of(built(kind), kind, gguf=str(link)))) == expected
 
 
 def test_a_file_as_it_was_published_has_other_names(built: Built, tmp_path: Path) -> None:
@@ -437,11 +454,57 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
         registry.fingerprints({"it": spec})
 
 
+def test_a_config_with_a_file_whose_package_is_missing_is_told_so_by_a_run(
+    built: Built, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes are asked for before, of a header that nothing has read yet."""
+    monkeypatch.setitem(sys.modules, "gguf", None)  # as where it is not installed
+    path = shutil.copy(good, tmp_path / "file.gguf")
+    config = {
+        "name": "files",
+        "networks": [["small"]],
+        "models": {"small": {"base": f"local:{built('qwen3')}", **WRITES, "gguf": str(path)}},
+        "prompts": ["a red circle"],
+        "seeds": [-1],
+        "max_length": 3,
+        "device": "cpu",
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    for more in ([], ["--dry-run"]):
+        ran = CliRunner().invoke(
+            app, ["run", str(tmp_path / "config.yaml"), "--store", str(tmp_path / "store"), *more]
+        )
+        told = ran.output if more else ran.stderr  # a preview goes on and tells what is absent
+        assert "small needs what is not installed: gguf (the extra quantize" in " ".join(told.split()), told
+        assert (ran.exit_code == 0) == bool(more), told
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("qwen2moe", "qwen2_moe"),
+        ("qwen3moe", "qwen3_moe"),
+        ("gpt-oss", "gpt_oss"),
+        ("minimax-m2", "minimax_m2"),
+        ("llama", "mistral"),
+        ("gemma3", "gemma3_text"),
+    ],
+)
+def test_files_and_models_join_words_differently(architecture: str, kind: str) -> None:
+    says = {
+        "general.architecture": architecture,
+        f"{architecture}.block_count": 2,
+        f"{architecture}.attention.head_count": 4,
+    }
+    header = Header(says=says, tensors={})
+    assert misfit_of_writer(header, {"model_type": kind, "num_hidden_layers": 2}) == ""
+    assert "the file is of the architecture" in misfit_of_writer(header, {"model_type": "bloom"})
+
+
 def test_the_libraries_are_asked_what_they_read() -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    known = {name.replace("-", "_") for name in GGUF_SUPPORTED_ARCHITECTURES} - {"general", "tokenizer"}
-    assert known <= library_source.gguf_architectures()
+    assert {*GGUF_SUPPORTED_ARCHITECTURES} - {"general", "tokenizer"} <= library_source.gguf_architectures()
     assert '    "FluxTransformer2DModel": {' in library_source.single_files()
     from diffusers.quantizers.gguf.utils import SUPPORTED_GGUF_QUANT_TYPES
 

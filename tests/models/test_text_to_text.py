@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,13 @@ def test_new_tokens_that_leave_no_room_for_a_text_are_told_before_anything_is_re
             problems = registry.check_config({"models": {"it": variant}})
             assert [problem.path for problem in problems] == [("models", "it", "max_new_tokens")] * number
             assert all("the model reads 64 tokens in all" in problem.message for problem in problems)
+
+
+def test_a_broken_configuration_does_not_stop_the_check_of_a_config(
+    folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folders("qwen3"), tmp_path / "model"))
+    (folder / "config.json").write_text('{"model_type": ')
+    variant = {"base": f"local:{folder}", "adapter": "text-to-text", "max_new_tokens": 5}
+    problems = registry.check_config({"models": {"it": variant, "other": {"base": "No-Model"}}})
+    assert any("No-Model" in problem.message for problem in problems)

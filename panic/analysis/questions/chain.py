@@ -212,7 +212,7 @@ def chart(answer: Chains) -> dict[str, Any]:
                 color=shade,
             ),
         )
-        caption = "Bars: share of the time seen. Of no network can be told where it is in the long run."
+        caption = "Bars: share of the time seen. Of no network drawn here can the long run be told."
     reached = f"From where runs began; clusters that need not be reached have no dot.{not_drawn}"
     charts = {long_run: finish(shares, long_run, caption + not_drawn, height=height)}
     passages_seen = clusters["first_passage"].replace(float("inf"), None).drop_nans()

@@ -107,6 +107,15 @@ def test_without_a_long_run_the_share_seen_is_drawn(bench):
     assert made["encoding"]["x"]["field"] == "seen"
 
 
+def test_what_is_said_of_the_long_run_is_true_of_networks_that_are_not_drawn():
+    """Of seven networks six are drawn, and of the last alone is known where it is in the long run."""
+    rows = [(f"n{i}", "a", 0, 1.0, 1.0 if i == 6 else np.nan, np.nan) for i in range(7)]
+    answer = chain.Chains(chains=[], clusters=pl.DataFrame(rows, chain.LONG_RUN, orient="row"))
+    said = str(chain.chart(answer)["as far as was seen"].to_dict()["title"])
+    assert "1 more network is not drawn" in said.replace("', '", " ")
+    assert "Of no network drawn here can the long run be told" in said.replace("', '", " ")
+
+
 def test_parts_that_few_runs_end_in_are_told_together():
     told = chain.Chain(
         network="a", num_moves=90, num_runs=300, num_states=9, longest=9, slowest=1.0,

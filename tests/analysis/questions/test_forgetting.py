@@ -76,6 +76,6 @@ def test_of_lengths_that_are_few_it_is_said_that_p_could_not_have_been_small(ben
         bench.add(" ".join(["word"] * (count - 1) + [f"{number}"]), [words(count)], max_length=2)
     answer = forgetting.table(bench.evidence)
     assert answer["p_value"][0] == pytest.approx(2 / 6)
-    assert "p = 0.33 for lengths shuffled among prompts; p could not have been below 0.17" in (
+    assert "p = 0.33 for lengths shuffled among prompts; p could not have been below 0.33" in (
         forgetting.sentence(answer)
     )
