@@ -291,7 +291,9 @@ def _needs(spec: ModelSpec) -> str:
 def lacks(spec: ModelSpec) -> str:
     """What is not installed that a model needs; "" if nothing is, or its files are not here."""
     kind = kind_of(spec)
-    if package := kernels.lacks(spec) or gguf_files.lacks(spec):
+    if spec.kernels and (package := kernels.lacks(spec)):
+        return package
+    if spec.parameters.get("gguf") and (package := gguf_files.lacks(spec)):
         return package
     if kind.weights != "files" or weights.is_pocket(spec):
         return ""
